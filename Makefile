@@ -1,0 +1,67 @@
+# Two commands do everything: `make dev` shows the sample product in Dagster, `make test` is the whole gate.
+# They need Python >= 3.10, make and git; all else is installed into .venv from requirements.lock.
+
+PYTHON ?= python3
+PORT ?= 3000
+UV_VERSION := 0.13.9
+BIN := .venv/bin
+SAMPLE := $(CURDIR)/dbt_project
+ARTIFACTS := $(SAMPLE)/compiled_artifacts.json
+
+.DEFAULT_GOAL := help
+.PHONY: help setup dev test lint types rules tests format compile lock bench clean
+
+help: ## Show the commands
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+setup: .venv/.installed ## Install everything into .venv
+
+.venv/.installed: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
+		{ echo "$(PYTHON) is older than Python 3.10; run: make $(MAKECMDGOALS) PYTHON=/path/to/newer/python"; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/uv --version 2>/dev/null | grep -q "uv $(UV_VERSION)" || $(BIN)/python -m pip install --quiet "uv==$(UV_VERSION)"
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes --no-deps -r requirements.lock
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	@touch $@
+
+dev: setup ## Serve the sample product at http://127.0.0.1:3000 (PORT=...)
+	@mkdir -p .dagster && cp dagster.yaml .dagster/dagster.yaml
+	FLOE_ARTIFACTS_PATH=$(ARTIFACTS) $(BIN)/floe-dagster prepare
+	FLOE_ARTIFACTS_PATH=$(ARTIFACTS) DAGSTER_HOME=$(CURDIR)/.dagster \
+		$(BIN)/dagster dev --workspace workspace.yaml --host 127.0.0.1 --port $(PORT)
+
+test: lint types rules tests ## The whole gate: format, lint, types, import rules, tests with coverage
+
+lint: setup
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+types: setup
+	$(BIN)/mypy
+
+rules: setup
+	$(BIN)/lint-imports
+
+tests: setup
+	$(BIN)/python -m pytest --cov --cov-report=term
+
+format: setup ## Format and mend what ruff can
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+compile: setup ## Compile the sample product again (floe platform compile)
+	cd $(SAMPLE) && ../$(BIN)/floe platform compile --spec floe.yaml --manifest manifest.yaml \
+		--output compiled_artifacts.json --no-lineage-emission
+
+lock: .venv/.installed ## Resolve requirements.lock anew
+	$(BIN)/uv pip compile pyproject.toml --group dev --universal --python-version 3.10 --generate-hashes \
+		--no-emit-index-url --quiet --output-file requirements.lock --custom-compile-command "make lock"
+
+bench: setup ## Measure the load of the sample product and of a generated one
+	$(BIN)/python benchmarks/load.py
+
+clean: ## Remove everything that was made here
+	rm -rf .venv .dagster .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf dbt_project/target dbt_project/logs dbt_project/warehouse dbt_project/dbt_packages
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

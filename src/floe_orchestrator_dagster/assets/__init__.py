@@ -1,0 +1,1 @@
+"""A product's dbt nodes and declared models as Dagster assets."""

@@ -1,0 +1,104 @@
+"""What every asset of a product says about itself: tags, owners, kinds and metadata (FR-008)."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from floe_core.schemas.compiled_artifacts import ResolvedModel
+
+    from floe_orchestrator_dagster.product import Product
+
+PRODUCT_TAG = "floe/product"
+
+_INVALID_IN_TAG_VALUE = re.compile(r"[^A-Za-z0-9_.-]+")
+_VALID_TAG_KEY = re.compile(r"([A-Za-z0-9_.-]{1,63}/)?[A-Za-z0-9_.-]{1,63}")
+_EMAIL = re.compile(r"[^@\s]+@[^@\s]+\.[^@\s]+")
+_LONGEST_TAG_VALUE = 63
+
+
+@dataclass(frozen=True)
+class AssetAttributes:
+    """Attributes of a product's assets; a model's own come on top of the product's."""
+
+    product: Product
+
+    @cached_property
+    def owners(self) -> list[str]:
+        """The product's owner as Dagster wants it: an email address, or ``team:name``."""
+        owner = self.product.spec.owner
+        if owner is None:
+            return []
+        return [owner if _EMAIL.fullmatch(owner) or owner.startswith("team:") else f"team:{owner}"]
+
+    @cached_property
+    def product_tags(self) -> dict[str, str]:
+        """Tags that all assets of the product carry."""
+        owner = self.product.spec.owner
+        return {
+            PRODUCT_TAG: tag_value(self.product.name),
+            "floe/domain": tag_value(self.product.artifacts.identity.domain),
+            **({"floe/owner": tag_value(owner)} if owner else {}),
+        }
+
+    @cached_property
+    def product_metadata(self) -> dict[str, str]:
+        """Metadata that all assets of the product carry."""
+        metadata = self.product.artifacts.metadata
+        return {
+            "floe/product": metadata.product_name,
+            "floe/product_version": metadata.product_version,
+            "floe/domain": self.product.artifacts.identity.domain,
+            **({"floe/owner": self.product.spec.owner} if self.product.spec.owner else {}),
+        }
+
+    def tags(self, name: str) -> dict[str, str]:
+        """Tags of the node called ``name``: the product's, its compute and tier, and the contract's own tags."""
+        model = self._models.get(name)
+        declared = (model.tags if model else None) or []
+        tier = model.quality_tier if model else None
+        return {
+            **{tag: "" for tag in declared if _VALID_TAG_KEY.fullmatch(tag)},
+            **self.product_tags,
+            **({"floe/compute": tag_value(self.compute(name))} if self.compute(name) else {}),
+            **({"floe/tier": tier} if tier else {}),
+        }
+
+    def kinds(self, name: str) -> set[str]:
+        """Kinds on top of dbt's: the quality tier (Dagster draws bronze, silver and gold)."""
+        tier = self.tier(name)
+        return {tier} if tier else set()
+
+    def metadata(self, name: str) -> dict[str, str]:
+        """Metadata of the node called ``name``."""
+        tier, compute = self.tier(name), self.compute(name)
+        return {
+            **self.product_metadata,
+            **({"floe/compute": compute} if compute else {}),
+            **({"floe/tier": tier} if tier else {}),
+        }
+
+    def compute(self, name: str) -> str:
+        """The compute that runs the node; the product's default for what the contract does not declare."""
+        transforms = self.product.artifacts.transforms
+        model = self._models.get(name)
+        return model.compute if model else (transforms.default_compute if transforms else "")
+
+    def tier(self, name: str) -> str | None:
+        """The declared quality tier: bronze, silver, gold or None."""
+        model = self._models.get(name)
+        return model.quality_tier if model else None
+
+    @cached_property
+    def _models(self) -> Mapping[str, ResolvedModel]:
+        return {model.name: model for model in self.product.models}
+
+
+def tag_value(text: str) -> str:
+    """Make a text fit for a Dagster tag value: 63 characters of ``A-Z a-z 0-9 _ . -``."""
+    return _INVALID_IN_TAG_VALUE.sub("_", text)[:_LONGEST_TAG_VALUE]

@@ -1,0 +1,94 @@
+"""Assets from transforms alone, one per model, for products whose dbt manifest is not at hand (FR-006).
+
+Annotations are evaluated in this module: Dagster wants the context's type itself, not its name.
+"""
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import dagster as dg
+from floe_core.plugins.orchestrator import TransformConfig
+from floe_core.schemas.compiled_artifacts import ResolvedModel
+
+from floe_orchestrator_dagster.assets.attributes import AssetAttributes, tag_value
+from floe_orchestrator_dagster.errors import ArtifactsError
+from floe_orchestrator_dagster.execution.build import build_model
+from floe_orchestrator_dagster.product import Product, connection_for_model
+from floe_orchestrator_dagster.product.artifacts import dependency_problems
+
+_VALID_TAG_KEY = re.compile(r"[A-Za-z0-9_.-]{1,63}")
+
+
+def transform_assets(transforms: Sequence[TransformConfig]) -> list[dg.AssetsDefinition]:
+    """Make one asset per transform; each runs ``dbt build`` for its own model.
+
+    The dbt project is found when an asset is materialized, not here, so that the graph can be shown without one.
+
+    Raises:
+        ArtifactsError: Duplicate names, a self-dependency or a cycle.
+    """
+    models = [
+        ResolvedModel(name=transform.name, compute=transform.compute or "default", depends_on=transform.depends_on)
+        for transform in transforms
+    ]
+    problems = dependency_problems(models)
+    if problems:
+        raise ArtifactsError("transforms", problems)
+    return [_transform_asset(_transform_spec(transform), transform) for transform in transforms]
+
+
+def contract_assets(product: Product) -> list[dg.AssetsDefinition]:
+    """Make one asset per declared model of a product that has no dbt project."""
+    attributes = AssetAttributes(product)
+    prefix = product.config.key_prefix
+    return [
+        _transform_asset(
+            dg.AssetSpec(
+                key=dg.AssetKey([*prefix, model.name]),
+                deps=[dg.AssetKey([*prefix, name]) for name in model.depends_on or []],
+                description=f"dbt model {model.name}",
+                group_name=product.identifier,
+                tags=attributes.tags(model.name),
+                kinds={"dbt", model.compute.lower(), *attributes.kinds(model.name)},
+                owners=attributes.owners,
+                metadata=attributes.metadata(model.name),
+            ),
+            TransformConfig(name=model.name, compute=model.compute),
+        )
+        for model in product.models
+    ]
+
+
+def _transform_spec(transform: TransformConfig) -> dg.AssetSpec:
+    described = {
+        "floe/compute": transform.compute,
+        "floe/schema": transform.schema_name,
+        "floe/path": transform.path,
+        "dagster_dbt/materialization_type": transform.materialization,
+    }
+    owner = transform.meta.get("owner")
+    return dg.AssetSpec(
+        key=transform.name,
+        deps=transform.depends_on,
+        description=str(transform.meta.get("description") or f"dbt model {transform.name}"),
+        tags={
+            **{tag: "" for tag in transform.tags if _VALID_TAG_KEY.fullmatch(tag)},
+            **({"floe/compute": tag_value(transform.compute)} if transform.compute else {}),
+        },
+        kinds={"dbt", *([transform.compute.lower()] if transform.compute else [])},
+        owners=[owner] if isinstance(owner, str) and ("@" in owner or owner.startswith("team:")) else None,
+        metadata={key: value for key, value in described.items() if value},
+    )
+
+
+def _transform_asset(spec: dg.AssetSpec, transform: TransformConfig) -> dg.AssetsDefinition:
+    name = re.sub(r"\W", "_", "__".join(spec.key.path))
+
+    # The context is the only argument: any other untyped one would become an upstream asset.
+    @dg.multi_asset(name=name, specs=[spec])
+    def materialize(context: dg.AssetExecutionContext) -> dg.MaterializeResult[Any]:
+        connection, _ = connection_for_model(transform.path)
+        return build_model(context, connection, transform.name)
+
+    return materialize

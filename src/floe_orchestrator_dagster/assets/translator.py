@@ -1,0 +1,79 @@
+"""dbt nodes → asset specs: dagster-dbt's defaults, with what the contract and floe.yaml declare on top."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from dagster_dbt import DagsterDbtTranslator, DagsterDbtTranslatorSettings
+
+from floe_orchestrator_dagster.assets.attributes import AssetAttributes
+from floe_orchestrator_dagster.product.manifest import CODE_VERSION
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    import dagster as dg
+    from dagster_dbt import DbtProject as DagsterDbtProject
+
+    from floe_orchestrator_dagster.product import Product
+
+
+class FloeDbtTranslator(DagsterDbtTranslator):
+    """Keys as dagster-dbt's, so that a project can move here without renaming an asset."""
+
+    def __init__(self, product: Product) -> None:
+        """Translate the nodes of one product."""
+        super().__init__(DagsterDbtTranslatorSettings(enable_source_tests_as_checks=True))
+        self._attributes = AssetAttributes(product)
+        self._group = product.identifier
+        self._key_prefix = product.config.key_prefix
+        self._specs: dict[tuple[int, str], dg.AssetSpec] = {}
+
+    def get_asset_spec(
+        self, manifest: Mapping[str, Any], unique_id: str, project: DagsterDbtProject | None
+    ) -> dg.AssetSpec:
+        """Add the tier to dagster-dbt's kinds; each node is translated once."""
+        key = (id(manifest), unique_id)
+        spec = self._specs.get(key)
+        if spec is None:
+            base = super().get_asset_spec(manifest, unique_id, project)
+            node = manifest["nodes"].get(unique_id) or manifest["sources"][unique_id]
+            kinds = self._attributes.kinds(node["name"])
+            spec = base.replace_attributes(kinds=base.kinds | kinds) if kinds else base
+            self._specs[key] = spec
+        return spec
+
+    def get_asset_key(self, dbt_resource_props: Mapping[str, Any]) -> dg.AssetKey:
+        """Key as dagster-dbt's, under the configured prefix."""
+        key = super().get_asset_key(dbt_resource_props)
+        return key.with_prefix(self._key_prefix) if self._key_prefix else key
+
+    def get_description(self, dbt_resource_props: Mapping[str, Any]) -> str:
+        """The node's description, without its SQL."""
+        named = f"dbt {dbt_resource_props['resource_type']} {dbt_resource_props['name']}"
+        return dbt_resource_props.get("description") or named
+
+    def get_metadata(self, dbt_resource_props: Mapping[str, Any]) -> Mapping[str, Any]:
+        """dagster-dbt's metadata (table, columns, materialization) and the product's."""
+        schema = dbt_resource_props.get("schema")
+        return {
+            **super().get_metadata(dbt_resource_props),
+            **self._attributes.metadata(dbt_resource_props["name"]),
+            **({"floe/schema": schema} if schema else {}),
+        }
+
+    def get_tags(self, dbt_resource_props: Mapping[str, Any]) -> Mapping[str, str]:
+        """Dbt's tags, the contract's and the product's."""
+        return {**super().get_tags(dbt_resource_props), **self._attributes.tags(dbt_resource_props["name"])}
+
+    def get_group_name(self, dbt_resource_props: Mapping[str, Any]) -> str | None:
+        """dagster-dbt's group (meta or dbt group), else the product's."""
+        return super().get_group_name(dbt_resource_props) or self._group
+
+    def get_owners(self, dbt_resource_props: Mapping[str, Any]) -> Sequence[str] | None:
+        """dagster-dbt's owners (meta or dbt group), else the product's."""
+        return super().get_owners(dbt_resource_props) or self._attributes.owners or None
+
+    def get_code_version(self, dbt_resource_props: Mapping[str, Any]) -> str | None:
+        """The version computed when the manifest was trimmed; it equals dagster-dbt's."""
+        return dbt_resource_props.get(CODE_VERSION)

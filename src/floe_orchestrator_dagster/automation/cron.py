@@ -1,0 +1,80 @@
+"""When a job runs: a cron that can fire and a timezone that exists, as croniter and pytz say. Dagster is not needed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from datetime import timezone as fixed_timezone
+
+import pytz
+from croniter import CroniterError, croniter
+
+from floe_orchestrator_dagster.errors import ScheduleError
+
+_CRON_FIELDS = 5
+_MACROS = ("@hourly", "@daily", "@midnight", "@weekly", "@monthly", "@yearly", "@annually")
+_CRON_EXAMPLES = "'0 6 * * *' (daily at 6:00), '0 8 * * MON-FRI' (weekdays at 8:00), '*/15 * * * *', '@hourly'"
+_TIMEZONE_EXAMPLES = "'UTC', 'Europe/Berlin', 'America/New_York'"
+_LONGEST_SHOWN = 60
+
+
+@dataclass(frozen=True)
+class JobSchedule:
+    """A job, when it runs, and whether the schedule starts switched on.
+
+    Attributes:
+        job_name: Name of the Dagster job.
+        cron: Five fields or a macro such as ``@daily``.
+        timezone: IANA name.
+        enabled: Whether the schedule is running once the code location is loaded.
+    """
+
+    job_name: str
+    cron: str
+    timezone: str
+    enabled: bool = True
+
+
+def checked_schedule(job_name: str, cron: str, timezone: str, *, enabled: bool = True) -> JobSchedule:
+    """Make a schedule of values that were checked.
+
+    Raises:
+        ScheduleError: A cron or timezone that cannot work.
+    """
+    return JobSchedule(job_name, check_cron(cron), check_timezone(timezone), enabled)
+
+
+def check_cron(cron: str) -> str:
+    """Return ``cron`` without surrounding blanks when it is a schedule that can fire.
+
+    Raises:
+        ScheduleError: Not five fields or a macro, a value out of range, or a date that never comes.
+    """
+    text = cron.strip() if isinstance(cron, str) else ""
+    shown = _shown(cron)
+    if not text.isprintable() or (len(text.split()) != _CRON_FIELDS and text not in _MACROS):
+        raise ScheduleError(
+            f"cron {shown} needs five fields (minute hour day month weekday), such as {_CRON_EXAMPLES}."
+        )
+    try:
+        croniter(text, datetime.now(tz=fixed_timezone.utc)).get_next(datetime)
+    except (CroniterError, ValueError, KeyError, OverflowError) as error:
+        reason = str(error).rstrip(".")
+        raise ScheduleError(f"cron {shown} cannot fire: {reason}. Use one such as {_CRON_EXAMPLES}.") from None
+    return text
+
+
+def check_timezone(name: str) -> str:
+    """Return ``name`` when it is an IANA timezone.
+
+    Raises:
+        ScheduleError: It is not.
+    """
+    if isinstance(name, str) and name in pytz.all_timezones_set:
+        return name
+    raise ScheduleError(f"timezone {_shown(name)} is not an IANA timezone such as {_TIMEZONE_EXAMPLES}.")
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= _LONGEST_SHOWN else f"{text[: _LONGEST_SHOWN - 1]}…"

@@ -1,0 +1,30 @@
+"""The job that builds a whole product."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import dagster as dg
+
+from floe_orchestrator_dagster.assets.attributes import PRODUCT_TAG, AssetAttributes, tag_value
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
+
+    from floe_orchestrator_dagster.product import Product
+
+
+def product_job(product: Product, assets: Sequence[dg.AssetsDefinition | dg.AssetSpec]) -> UnresolvedAssetJobDefinition:
+    """Define one job over everything the product builds, checks on its sources included, named after it."""
+    sources = [asset.key for asset in assets if isinstance(asset, dg.AssetSpec)]
+    selection = dg.AssetSelection.tag(PRODUCT_TAG, tag_value(product.name))
+    if sources:
+        selection = selection | dg.AssetSelection.checks_for_assets(*sources)
+    return dg.define_asset_job(
+        product.identifier,
+        selection=selection,
+        description=product.spec.description or f"Builds the data product {product.name}.",
+        tags=AssetAttributes(product).product_tags,
+    )

@@ -1,0 +1,81 @@
+"""A product becomes a Dagster code location: the one place where Definitions are put together."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+from dagster._core.definitions.definitions_load_context import DefinitionsLoadContext, DefinitionsLoadType
+from dagster_dbt.dbt_project import using_dagster_dev
+
+from floe_orchestrator_dagster.assets.dbt import dbt_project_assets
+from floe_orchestrator_dagster.assets.transforms import contract_assets
+from floe_orchestrator_dagster.automation.jobs import product_job
+from floe_orchestrator_dagster.automation.schedules import product_schedules
+from floe_orchestrator_dagster.product import (
+    load_product,
+    manifest_as_prepared,
+    manifest_kept_fresh,
+    product_from_artifacts,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from floe_orchestrator_dagster.automation.cron import JobSchedule
+    from floe_orchestrator_dagster.product import ManifestSource, Product
+
+
+def build_definitions(product: Product, schedules: Sequence[JobSchedule] = ()) -> dg.Definitions:
+    """Put assets, checks, the product's job and its schedules together; empty for a product without transforms.
+
+    Raises:
+        FloeDagsterError: A schedule that cannot work.
+    """
+    if not product.models:
+        return dg.Definitions()
+    assets = dbt_project_assets(product, product.dbt) if product.dbt else contract_assets(product)
+    return dg.Definitions(
+        assets=assets,
+        jobs=[product_job(product, assets)],
+        schedules=product_schedules(product, schedules),
+        metadata=_metadata(product),
+    )
+
+
+def definitions_from_file(path: Path, expected_name: str | None = None) -> dg.Definitions:
+    """Load the product compiled into ``path`` and build its Definitions.
+
+    Raises:
+        FloeDagsterError: Anything about the product that cannot be used.
+    """
+    return build_definitions(load_product(path, expected_name=expected_name, manifest_source=_manifest_source()))
+
+
+def definitions_from_artifacts(content: Mapping[str, Any], schedules: Sequence[JobSchedule] = ()) -> dg.Definitions:
+    """Build the Definitions of artifacts that were handed over as a JSON object.
+
+    Raises:
+        FloeDagsterError: Anything about the product that cannot be used.
+    """
+    return build_definitions(product_from_artifacts(content, manifest_source=_manifest_source()), schedules)
+
+
+def _manifest_source() -> ManifestSource:
+    """Parse only in ``dagster dev``, and there only where definitions are made: not in run workers and steps."""
+    making = DefinitionsLoadContext.get().load_type is DefinitionsLoadType.INITIALIZATION
+    return manifest_kept_fresh if using_dagster_dev() and making else manifest_as_prepared
+
+
+def _metadata(product: Product) -> dict[str, str]:
+    metadata = product.artifacts.metadata
+    return {
+        "floe/product": metadata.product_name,
+        "floe/product_version": metadata.product_version,
+        "floe/source_hash": metadata.source_hash,
+        "floe/floe_version": metadata.floe_version,
+        "floe/contract_version": product.artifacts.version,
+        "floe/compiled_at": metadata.compiled_at.isoformat(),
+        **{f"floe/label/{key}": value for key, value in product.spec.labels.items()},
+    }

@@ -1,0 +1,17 @@
+"""The code location: ``dagster dev -m floe_orchestrator_dagster.definitions``.
+
+``FLOE_ARTIFACTS_PATH`` is read when Dagster asks for the definitions, not when this module is imported.
+"""
+
+from __future__ import annotations
+
+import dagster as dg
+
+from floe_orchestrator_dagster.code_location import definitions_from_file
+from floe_orchestrator_dagster.product import artifacts_path_from_environment
+
+
+@dg.definitions
+def defs() -> dg.Definitions:
+    """Serve the product that ``FLOE_ARTIFACTS_PATH`` names."""
+    return definitions_from_file(artifacts_path_from_environment())

@@ -1,0 +1,1 @@
+"""What a platform team deploys: entry point code, resource presets, Helm values. Nothing here imports dagster."""

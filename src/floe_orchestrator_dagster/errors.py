@@ -1,0 +1,102 @@
+"""Everything this package raises on purpose.
+
+    FloeDagsterError
+    ├── ArtifactsError    the CompiledArtifacts JSON (also a ValueError)
+    ├── SpecError         floe.yaml beside the dbt project (also a ValueError)
+    ├── ConfigError       plugins.orchestrator.config (also a ValueError)
+    ├── ProjectError      the dbt project directory
+    ├── ManifestError     the dbt manifest, or the parse that makes it
+    ├── ProfileError      the compiled dbt profile and its variables
+    ├── ScheduleError     a cron, a timezone or a job name (also a ValueError)
+    ├── EntryPointError   a definitions.py that cannot be written (also a ValueError)
+    └── DbtBuildError     a dbt build that did not do what the asset asked for
+
+Each message says what was wrong, where, and what to do about it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong in a file.
+
+    Attributes:
+        where: Path inside the file, such as ``transforms.models[2].depends_on[0]``; empty for the whole file.
+        what: What is wrong, with the value.
+        fix: What to do about it.
+    """
+
+    where: str
+    what: str
+    fix: str
+
+    def __str__(self) -> str:
+        """Render as one paragraph, the fix on a line of its own."""
+        place = f"{self.where}: " if self.where else ""
+        return f"{place}{self.what}\n    fix: {self.fix}"
+
+
+class FloeDagsterError(Exception):
+    """Base of every error this package raises on purpose."""
+
+
+class _FileError(FloeDagsterError):
+    """Problems found in one file (or one value that stands for a file).
+
+    Attributes:
+        origin: The file's path, or the name of the argument that carried its content.
+        problems: All problems found, in the file's order.
+    """
+
+    def __init__(self, origin: str, problems: Sequence[Problem]) -> None:
+        self.origin = origin
+        self.problems = tuple(problems)
+        lines = [f"{origin}: {self._headline()}", *(f"  {problem}" for problem in self.problems)]
+        super().__init__("\n".join(lines))
+
+    def _headline(self) -> str:
+        count = len(self.problems)
+        return "1 problem" if count == 1 else f"{count} problems"
+
+
+class ArtifactsError(_FileError, ValueError):
+    """The CompiledArtifacts cannot be used."""
+
+
+class SpecError(_FileError, ValueError):
+    """The floe.yaml beside the dbt project cannot be used."""
+
+
+class ConfigError(_FileError, ValueError):
+    """The orchestrator's configuration (``plugins.orchestrator.config``) cannot be used."""
+
+
+class ProjectError(_FileError):
+    """The dbt project directory cannot be used."""
+
+
+class ManifestError(_FileError):
+    """The dbt manifest is missing, unreadable or does not fit the artifacts, or dbt could not parse the project."""
+
+
+class ProfileError(_FileError):
+    """The compiled dbt profile cannot be used, or an environment variable it needs is not set."""
+
+
+class ScheduleError(FloeDagsterError, ValueError):
+    """A schedule that can never work: a bad cron, timezone or job name."""
+
+
+class EntryPointError(FloeDagsterError, ValueError):
+    """A ``definitions.py`` that would be wrong or would overwrite somebody's work."""
+
+
+class DbtBuildError(FloeDagsterError):
+    """dbt ran but did not build what the asset asked for."""

@@ -1,0 +1,1 @@
+"""Running dbt for Dagster's steps."""

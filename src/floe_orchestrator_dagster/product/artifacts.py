@@ -1,0 +1,210 @@
+"""CompiledArtifacts: JSON in, a validated contract out.
+
+floe-core's model checks types; what it lets through (a newer contract, duplicate names, dangling or circular
+dependencies, a failed strict enforcement) is checked here, before anything is built from it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from difflib import get_close_matches
+from graphlib import CycleError, TopologicalSorter
+from typing import TYPE_CHECKING, Any
+
+import orjson
+from floe_core.schemas.compiled_artifacts import CompiledArtifacts
+from floe_core.schemas.versions import COMPILED_ARTIFACTS_VERSION
+from pydantic import ValidationError
+
+from floe_orchestrator_dagster.errors import ArtifactsError, Problem
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from floe_core.schemas.compiled_artifacts import ResolvedModel
+    from pydantic_core import ErrorDetails
+
+_MODELS = "transforms.models"
+_RECOMPILE = "Correct floe.yaml and compile the product again (floe platform compile)."
+_VERSION = re.compile(r"(\d+)\.(\d+)\.(\d+)")
+_SECRET_WORDS = ("secret", "password", "token", "key", "credential", "private")
+_LONGEST_VALUE = 80
+
+
+def read_artifacts_file(path: Path) -> dict[str, Any]:
+    """Read the JSON object in ``path``, unvalidated.
+
+    Raises:
+        ArtifactsError: The file is missing, unreadable, truncated or not a JSON object.
+    """
+    try:
+        content = orjson.loads(path.read_bytes())
+    except FileNotFoundError:
+        fix = "Compile the product (floe platform compile), or set FLOE_ARTIFACTS_PATH to its compiled_artifacts.json."
+        raise ArtifactsError(str(path), [Problem("", "the file does not exist", fix)]) from None
+    except IsADirectoryError:
+        fix = f"Name the file in it, such as {path / 'compiled_artifacts.json'}."
+        raise ArtifactsError(str(path), [Problem("", "is a directory, not a file", fix)]) from None
+    except OSError as error:
+        fix = "Let the user that runs Dagster read it."
+        raise ArtifactsError(str(path), [Problem("", f"cannot be read ({error.strerror})", fix)]) from None
+    except orjson.JSONDecodeError as error:
+        what = f"is not JSON, or is cut off: {error.msg} (line {error.lineno}, column {error.colno})"
+        fix = "Compile the product again; FLOE_ARTIFACTS_PATH must name the JSON output, not YAML or a ConfigMap."
+        raise ArtifactsError(str(path), [Problem("", what, fix)]) from None
+    if not isinstance(content, dict):
+        what = f"holds {_article(content)}, not a JSON object"
+        raise ArtifactsError(str(path), [Problem("", what, "Compile the product again (floe platform compile).")])
+    return content
+
+
+def validate_artifacts(content: Mapping[str, Any], origin: str) -> CompiledArtifacts:
+    """Turn the JSON object into floe-core's model, version first.
+
+    Args:
+        content: The JSON object of a ``compiled_artifacts.json``.
+        origin: What to call it in messages: a path, or the name of an argument.
+
+    Raises:
+        ArtifactsError: A contract newer than floe-core knows, fields that its model refuses, duplicate model
+            names, self-dependencies, cycles, or a strict enforcement that did not pass.
+    """
+    _check_version(content, origin)
+    try:
+        artifacts = CompiledArtifacts.model_validate(content)
+    except ValidationError as error:
+        problems = [_field_problem(details) for details in error.errors(include_url=False)]
+        raise ArtifactsError(origin, problems) from None
+    models = artifacts.transforms.models if artifacts.transforms else []
+    problems = [*_enforcement_problems(artifacts), *dependency_problems(models)]
+    if problems:
+        raise ArtifactsError(origin, problems)
+    return artifacts
+
+
+def check_product_name(artifacts: CompiledArtifacts, expected: str, origin: str) -> None:
+    """Refuse artifacts of another product than the one asked for.
+
+    Raises:
+        ArtifactsError: ``metadata.product_name`` is not ``expected``.
+    """
+    found = artifacts.metadata.product_name
+    if found == expected:
+        return
+    fix = f"Point to the artifacts of {expected!r}, or ask for {found!r}."
+    raise ArtifactsError(origin, [Problem("metadata.product_name", f"is {found!r}, expected {expected!r}", fix)])
+
+
+def check_dependencies_exist(artifacts: CompiledArtifacts, dbt_names: frozenset[str], origin: str) -> None:
+    """Refuse ``depends_on`` names that are neither a declared model nor a dbt seed, snapshot, source or model.
+
+    Raises:
+        ArtifactsError: All dangling names at once, with the closest known one.
+    """
+    models = artifacts.transforms.models if artifacts.transforms else []
+    known = {model.name for model in models} | dbt_names
+    problems = [
+        Problem(
+            f"{_MODELS}[{row}].depends_on[{column}]",
+            f"{model.name!r} depends on {name!r}, which does not exist",
+            f"{_suggestion(name, known)}{_RECOMPILE}",
+        )
+        for row, model in enumerate(models)
+        for column, name in enumerate(model.depends_on or [])
+        if name not in known
+    ]
+    if problems:
+        raise ArtifactsError(origin, problems)
+
+
+def dependency_problems(models: Sequence[ResolvedModel]) -> list[Problem]:
+    """List duplicate names, self-dependencies and, when there are none of these, the first cycle with its path."""
+    problems = [*_duplicates(models), *_self_dependencies(models)]
+    return problems or list(_cycles(models))
+
+
+def _check_version(content: Mapping[str, Any], origin: str) -> None:
+    found = content.get("version", COMPILED_ARTIFACTS_VERSION)
+    match = _VERSION.fullmatch(found) if isinstance(found, str) else None
+    if match is None:
+        what = f"{found!r} is not a version (such as {COMPILED_ARTIFACTS_VERSION!r})"
+        raise ArtifactsError(origin, [Problem("version", what, "Compile the product again (floe platform compile).")])
+    known = [int(part) for part in COMPILED_ARTIFACTS_VERSION.split(".")]
+    if [int(match[1]), int(match[2])] <= known[:2]:
+        return
+    what = f"compiled by a newer floe: contract {found}, floe-core here knows up to {COMPILED_ARTIFACTS_VERSION}"
+    fix = "pip install --upgrade floe-core floe-orchestrator-dagster, or compile with this floe-core."
+    raise ArtifactsError(origin, [Problem("version", what, fix)])
+
+
+def _field_problem(details: ErrorDetails) -> Problem:
+    where = _json_path(details["loc"])
+    if details["type"] == "extra_forbidden":
+        fix = "Remove it, or upgrade floe-core if a newer floe wrote it."
+        return Problem(where, "is a field that this contract does not have", fix)
+    if details["type"] == "missing":
+        return Problem(where, "is missing", "Compile the product again (floe platform compile).")
+    message = details["msg"].removeprefix("Value error, ")
+    return Problem(where, f"{message}{_value(where, details['input'])}", _RECOMPILE)
+
+
+def _json_path(location: tuple[int | str, ...]) -> str:
+    path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location)
+    return path.removeprefix(".")
+
+
+def _value(where: str, value: object) -> str:
+    """Show a scalar, unless its field may hold a secret; of anything else the type only."""
+    if any(word in where.lower() for word in _SECRET_WORDS):
+        return ""
+    if value is None or isinstance(value, (str, int, float, bool)):
+        text = repr(value)
+        return f", not {text if len(text) <= _LONGEST_VALUE else text[: _LONGEST_VALUE - 1] + '…'}"
+    return f", not {_article(value)}"
+
+
+def _article(value: object) -> str:
+    names = {dict: "an object", list: "a list", str: "a string", int: "a number", float: "a number", bool: "a boolean"}
+    return names.get(type(value), "null" if value is None else f"a {type(value).__name__}")
+
+
+def _enforcement_problems(artifacts: CompiledArtifacts) -> Iterator[Problem]:
+    result = artifacts.enforcement_result
+    if result is None or result.passed or result.enforcement_level != "strict":
+        return
+    yield Problem(
+        "enforcement_result.passed",
+        f"false, with enforcement_level 'strict': {result.error_count} policy errors",
+        "See `floe platform compile --enforcement-report`, mend the violations and compile again.",
+    )
+
+
+def _duplicates(models: Sequence[ResolvedModel]) -> Iterator[Problem]:
+    counts = Counter(model.name for model in models)
+    for name, count in counts.items():
+        if count > 1:
+            rows = [str(row) for row, model in enumerate(models) if model.name == name]
+            what = f"{name!r} is declared {count} times (entries {', '.join(rows)})"
+            yield Problem(_MODELS, what, f"Keep one entry for {name!r} in floe.yaml and compile again.")
+
+
+def _self_dependencies(models: Sequence[ResolvedModel]) -> Iterator[Problem]:
+    for row, model in enumerate(models):
+        if model.name in (model.depends_on or []):
+            yield Problem(f"{_MODELS}[{row}].depends_on", f"{model.name!r} depends on itself", _RECOMPILE)
+
+
+def _cycles(models: Sequence[ResolvedModel]) -> Iterator[Problem]:
+    try:
+        TopologicalSorter({model.name: model.depends_on or [] for model in models}).prepare()
+    except CycleError as error:
+        # The cycle comes as [a, b, …, a], each one a dependency of the next.
+        path = " -> ".join(reversed(error.args[1]))
+        yield Problem(_MODELS, f"circular dependency: {path} (each depends on the next)", _RECOMPILE)
+
+
+def _suggestion(name: str, known: set[str]) -> str:
+    close = get_close_matches(name, sorted(known), n=1)
+    return f"Did you mean {close[0]!r}? " if close else ""

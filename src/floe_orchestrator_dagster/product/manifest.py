@@ -1,0 +1,210 @@
+"""dbt's manifest.json: found, read once, trimmed to what Dagster needs, and held against the contract.
+
+Format: https://docs.getdbt.com/reference/artifacts/manifest-json
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from difflib import get_close_matches
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from floe_orchestrator_dagster.errors import ManifestError, Problem
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from pathlib import Path
+
+    from floe_core.schemas.compiled_artifacts import CompiledArtifacts
+
+    from floe_orchestrator_dagster.product.project import ProjectDirectory
+
+MANIFEST_FILE = "manifest.json"
+CODE_VERSION = "code_version"
+PREPARE_COMMAND = "floe-dagster prepare"
+
+_ASSET_TYPES = ("model", "seed", "snapshot")
+# Whole collections that dagster-dbt and dbt's own selection read.
+_KEPT_COLLECTIONS = (
+    "metadata",
+    "parent_map",
+    "child_map",
+    "groups",
+    "exposures",
+    "metrics",
+    "semantic_models",
+    "saved_queries",
+    "unit_tests",
+    "functions",
+    "selectors",
+)
+# Of a node or source, what dagster-dbt's translator, its check mapping and dbt's selection read. Left out are the
+# bulk of a manifest: raw and compiled code, refs, docs, contracts, build paths, and all macros and docs blocks.
+_KEPT_FIELDS = (
+    "unique_id",
+    "resource_type",
+    "name",
+    "package_name",
+    "fqn",
+    "path",
+    "original_file_path",
+    "database",
+    "schema",
+    "alias",
+    "identifier",
+    "relation_name",
+    "source_name",
+    "version",
+    "latest_version",
+    "config",
+    "unrendered_config",
+    "meta",
+    "tags",
+    "group",
+    "access",
+    "description",
+    "columns",
+    "depends_on",
+    "attached_node",
+    "column_name",
+    "test_metadata",
+    "checksum",
+    "freshness",
+    "loaded_at_field",
+    "language",
+)
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """A dbt manifest, trimmed.
+
+    Attributes:
+        path: Where it was read.
+        content: The manifest without code and macros; each node carries ``code_version`` (the SHA-1 of its raw
+            code, as dagster-dbt computes it). Treat as read-only: it is shared within the process.
+    """
+
+    path: Path
+    content: dict[str, Any]
+
+    @property
+    def asset_nodes(self) -> list[Mapping[str, Any]]:
+        """The nodes that become assets: models (not ephemeral ones), seeds and snapshots."""
+        return [
+            node
+            for node in self.content["nodes"].values()
+            if node["resource_type"] in _ASSET_TYPES and node["config"].get("materialized") != "ephemeral"
+        ]
+
+    @property
+    def names(self) -> frozenset[str]:
+        """Names that a contract may depend on: models (ephemeral ones too), seeds, snapshots and source tables."""
+        nodes = self.content["nodes"].values()
+        refable = (node["name"] for node in nodes if node["resource_type"] in _ASSET_TYPES)
+        return frozenset([*refable, *(source["name"] for source in self.content["sources"].values())])
+
+
+def find_manifest(project: ProjectDirectory) -> Path | None:
+    """Find ``manifest.json`` in the project's target directories, or None."""
+    candidates = (target / MANIFEST_FILE for target in project.read_targets)
+    return next((path for path in candidates if path.is_file()), None)
+
+
+def prepared_manifest(project: ProjectDirectory) -> Manifest:
+    """Read the manifest that was made beforehand (image build, CI, ``floe-dagster prepare``).
+
+    Raises:
+        ManifestError: There is none, or it cannot be used.
+    """
+    path = find_manifest(project)
+    if path is None:
+        looked = " and ".join(str(target) for target in project.read_targets)
+        problem = Problem("", f"no {MANIFEST_FILE} in {looked}", f"Run `{PREPARE_COMMAND}` (dbt deps and dbt parse).")
+        raise ManifestError(str(project.path), [problem])
+    return read_manifest(path)
+
+
+def read_manifest(path: Path) -> Manifest:
+    """Read and trim a manifest; within a process each version of a file is parsed once.
+
+    Raises:
+        ManifestError: The file is cut off, no JSON, or no dbt manifest.
+    """
+    status = path.stat()
+    return _read_manifest(path, status.st_mtime_ns, status.st_size)
+
+
+def check_models_exist(artifacts: CompiledArtifacts, manifest: Manifest) -> None:
+    """Refuse artifacts that declare models which the dbt project does not have.
+
+    Raises:
+        ManifestError: All of them, each with the closest model or the reason (disabled).
+    """
+    models = artifacts.transforms.models if artifacts.transforms else []
+    known = {*manifest.names, *_versioned_aliases(manifest)}
+    problems = [
+        Problem(
+            f"transforms.models[{row}].name",
+            f"the artifacts declare {model.name!r}, which dbt does not have{_reason(model.name, known, manifest)}",
+            f"Add the model, or remove it from floe.yaml and compile again; then run `{PREPARE_COMMAND}`.",
+        )
+        for row, model in enumerate(models)
+        if model.name not in known
+    ]
+    if problems:
+        raise ManifestError(str(manifest.path), problems)
+
+
+@lru_cache(maxsize=4)
+def _read_manifest(path: Path, _modified: int, _size: int) -> Manifest:
+    try:
+        content = orjson.loads(path.read_bytes())
+    except OSError as error:
+        problem = Problem("", f"cannot be read ({error.strerror})", "Let the user that runs Dagster read it.")
+        raise ManifestError(str(path), [problem]) from None
+    except orjson.JSONDecodeError as error:
+        what = f"is not JSON, or is cut off: {error.msg} (line {error.lineno}, column {error.colno})"
+        raise ManifestError(str(path), [Problem("", what, f"Run `{PREPARE_COMMAND}` to write it anew.")]) from None
+    expected = ("metadata", "nodes", "sources", "parent_map", "child_map")
+    missing = [key for key in expected if not isinstance(content, dict) or not isinstance(content.get(key), dict)]
+    if missing:
+        problem = Problem("", f"is no dbt manifest: no {', '.join(missing)}", f"Run `{PREPARE_COMMAND}`.")
+        raise ManifestError(str(path), [problem])
+    return Manifest(path, trim(content))
+
+
+def trim(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Keep of a manifest what Dagster needs; about a third of its size."""
+    kept = {key: content.get(key) or {} for key in _KEPT_COLLECTIONS}
+    kept["nodes"] = {unique_id: _trim_node(node) for unique_id, node in content["nodes"].items()}
+    kept["sources"] = {unique_id: _trim_node(source) for unique_id, source in content["sources"].items()}
+    kept["disabled"] = dict.fromkeys(content.get("disabled") or {})
+    return kept
+
+
+def _trim_node(node: Mapping[str, Any]) -> dict[str, Any]:
+    kept = {field: node[field] for field in _KEPT_FIELDS if field in node}
+    code = node.get("raw_code")
+    # As dagster-dbt's default: code versions stay the same for who comes from plain dagster-dbt.
+    kept[CODE_VERSION] = (
+        hashlib.sha1(code.encode(), usedforsecurity=False).hexdigest()
+        if code
+        else (node.get("checksum") or {}).get("checksum")
+    )
+    return kept
+
+
+def _versioned_aliases(manifest: Manifest) -> Iterable[str]:
+    return (node["alias"] for node in manifest.asset_nodes if node.get("version"))
+
+
+def _reason(name: str, known: set[str], manifest: Manifest) -> str:
+    if any(unique_id.split(".")[-1] == name for unique_id in manifest.content["disabled"]):
+        return " (it is disabled there)"
+    close = get_close_matches(name, sorted(known), n=1)
+    return f" (did you mean {close[0]!r}?)" if close else ""

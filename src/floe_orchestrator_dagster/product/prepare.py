@@ -1,0 +1,145 @@
+"""Making the manifest: dbt deps and dbt parse with the compiled profile, without secrets.
+
+The parse goes into a directory of its own; its results then replace the old ones one by one, so that a reader never
+sees half a file and a killed parse leaves what was there before.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from floe_orchestrator_dagster.errors import ManifestError, Problem
+from floe_orchestrator_dagster.product.manifest import (
+    MANIFEST_FILE,
+    PREPARE_COMMAND,
+    Manifest,
+    find_manifest,
+    read_manifest,
+)
+from floe_orchestrator_dagster.product.profiles import written_profile
+from floe_orchestrator_dagster.product.project import dbt_executable, newest_change
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from floe_orchestrator_dagster.product.profiles import Profile
+    from floe_orchestrator_dagster.product.project import ProjectDirectory
+
+logger = logging.getLogger(__name__)
+
+PARTIAL_PARSE_FILE = "partial_parse.msgpack"
+_ANSI = re.compile(r"\x1b\[[0-9;]*m")
+_TIMESTAMP = re.compile(r"^\d\d:\d\d:\d\d\s+", re.MULTILINE)
+
+
+def prepare_manifest(project: ProjectDirectory, profile: Profile) -> Manifest:
+    """Install the project's dbt packages, parse it and read the manifest.
+
+    Variables of the profile that are not set get a placeholder for the parse; nothing connects.
+
+    Raises:
+        ManifestError: dbt reports an error; the message is dbt's own.
+    """
+    if project.declares_packages:
+        _run_dbt(["deps"], project, profile, project.written_target)
+    return _parse(project, profile)
+
+
+def fresh_manifest(project: ProjectDirectory, profile: Profile, artifacts_path: Path | None) -> Manifest:
+    """Read the manifest, made anew when it is missing, unreadable or older than the project or its artifacts.
+
+    Raises:
+        ManifestError: dbt reports an error; the message is dbt's own.
+    """
+    path = find_manifest(project)
+    if path is not None and not _is_outdated(path, project, artifacts_path):
+        try:
+            return read_manifest(path)
+        except ManifestError as error:
+            logger.warning("%s: parsing the dbt project again", error)
+    else:
+        logger.info("%s: parsing the dbt project, its manifest is %s", project.path, "outdated" if path else "missing")
+    if project.declares_packages and not project.packages_path.is_dir():
+        return prepare_manifest(project, profile)
+    return _parse(project, profile)
+
+
+def _is_outdated(path: Path, project: ProjectDirectory, artifacts_path: Path | None) -> bool:
+    compiled = artifacts_path.stat().st_mtime if artifacts_path else 0.0
+    return path.stat().st_mtime < max(newest_change(project), compiled)
+
+
+def _parse(project: ProjectDirectory, profile: Profile) -> Manifest:
+    target = project.written_target
+    target.mkdir(parents=True, exist_ok=True)
+    started = time.time()
+    with tempfile.TemporaryDirectory(prefix=".parse-", dir=target) as name:
+        scratch = Path(name)
+        known = next((path for read in project.read_targets if (path := read / PARTIAL_PARSE_FILE).is_file()), None)
+        if known:
+            shutil.copyfile(known, scratch / PARTIAL_PARSE_FILE)
+        _run_dbt(["parse"], project, profile, scratch)
+        # A change made while dbt was parsing is newer than the manifest, whether dbt saw it or not.
+        os.utime(scratch / MANIFEST_FILE, (started, started))
+        for file in (PARTIAL_PARSE_FILE, MANIFEST_FILE):
+            if (scratch / file).is_file():
+                (scratch / file).replace(target / file)
+    return read_manifest(target / MANIFEST_FILE)
+
+
+def _run_dbt(command: Sequence[str], project: ProjectDirectory, profile: Profile, target: Path) -> None:
+    missing = profile.missing_variables
+    if missing:
+        names = ", ".join(variable.name for variable in missing)
+        logger.warning("dbt %s uses placeholders for variables that are not set: %s", " ".join(command), names)
+    with written_profile(profile) as profiles_dir:
+        arguments = [
+            dbt_executable(),
+            "--quiet",
+            "--no-use-colors",
+            "--no-version-check",
+            *command,
+            "--project-dir",
+            str(project.path),
+            "--profiles-dir",
+            str(profiles_dir),
+            "--profile",
+            profile.name,
+            *(["--target", profile.target] if profile.target else []),
+        ]
+        environment = {
+            **{variable.name: variable.placeholder for variable in missing},
+            **os.environ,
+            "DBT_TARGET_PATH": str(target),
+            "DBT_LOG_PATH": str(target),
+            "DBT_SEND_ANONYMOUS_USAGE_STATS": "false",
+        }
+        result = subprocess.run(
+            arguments,
+            env=environment,
+            cwd=project.path,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            encoding="utf-8",
+            errors="replace",
+            check=False,
+        )
+    if result.returncode:
+        said = _TIMESTAMP.sub("", _ANSI.sub("", result.stdout)).strip() or "dbt printed nothing"
+        what = f"dbt {' '.join(command)} failed with exit code {result.returncode}:\n{_indent(said)}"
+        fix = f"Correct the project and run `{PREPARE_COMMAND}` again."
+        raise ManifestError(str(project.path), [Problem("", what, fix)])
+
+
+def _indent(text: str) -> str:
+    return "\n".join(f"      {line}" for line in text.splitlines())

@@ -1,0 +1,216 @@
+"""The compiled dbt profile: chosen for the environment, written to a private directory for as long as dbt needs it.
+
+`profiles.yml` format: https://docs.getdbt.com/docs/core/connect-data-platform/profiles.yml
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import tempfile
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import yaml
+
+from floe_orchestrator_dagster.errors import Problem, ProfileError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from floe_core.schemas.compiled_artifacts import CompiledArtifacts
+
+    from floe_orchestrator_dagster.product.project import ProjectDirectory
+
+logger = logging.getLogger(__name__)
+
+ENVIRONMENT_VARIABLE = "FLOE_ENV"
+_RECOMPILE = "Compile the product again with a compute plugin in manifest.yaml (floe platform compile)."
+
+
+@dataclass(frozen=True)
+class Variable:
+    """An environment variable that a profile reads without a default.
+
+    Attributes:
+        name: The variable's name.
+        placeholder: A value that lets dbt parse (not connect) while the variable is not set.
+    """
+
+    name: str
+    placeholder: str
+
+
+@dataclass(frozen=True)
+class Profile:
+    """The dbt profile of a product, ready to be written.
+
+    Attributes:
+        name: The name that ``dbt_project.yml`` asks for.
+        target: Output in use; None when the profile's own target is an ``env_var()`` that dbt resolves.
+        outputs: Output by name; relative DuckDB paths are made absolute.
+        default_target: The profile's own ``target``.
+        variables: What the output in use needs from the environment.
+    """
+
+    name: str
+    target: str | None
+    outputs: Mapping[str, Mapping[str, object]]
+    default_target: str
+    variables: tuple[Variable, ...]
+
+    @property
+    def adapter(self) -> str | None:
+        """The dbt adapter of the output in use, such as ``duckdb``."""
+        return str(self.outputs[self.target]["type"]) if self.target else None
+
+    @property
+    def missing_variables(self) -> tuple[Variable, ...]:
+        """The variables that are not set in this process."""
+        return tuple(variable for variable in self.variables if variable.name not in os.environ)
+
+
+def select_profile(artifacts: CompiledArtifacts, project: ProjectDirectory, origin: str) -> Profile:
+    """Choose the profile that the project asks for, and the output that ``FLOE_ENV`` names.
+
+    dbt project and contract may disagree on dashes and underscores. A contract with a single profile serves any
+    project: the compiler names it after the product, the project as its author liked.
+
+    Raises:
+        ProfileError: The contract carries no usable profile.
+    """
+    profiles = artifacts.dbt_profiles or {}
+    compiled_name = _match_name(list(profiles), project.profile_name, origin)
+    where = f"dbt_profiles.{compiled_name}"
+    outputs = _read_outputs(profiles[compiled_name], where, origin)
+    default_target = str(profiles[compiled_name].get("target") or next(iter(outputs)))
+    target = _resolve_target(outputs, default_target, where, origin)
+    read_by_dbt = outputs[target] if target else default_target
+    return Profile(
+        name=project.profile_name or artifacts.metadata.product_name,
+        target=target,
+        outputs={name: _settle_paths(output, project) for name, output in outputs.items()},
+        default_target=default_target,
+        variables=_required_variables(read_by_dbt),
+    )
+
+
+def require_variables(profile: Profile) -> None:
+    """Refuse to start dbt while a variable that the profile reads is not set.
+
+    Raises:
+        ProfileError: Names every variable that is missing.
+    """
+    problems = [
+        Problem(variable.name, "the environment variable is not set", "Set it where Dagster's runs get their secrets.")
+        for variable in profile.missing_variables
+    ]
+    if problems:
+        raise ProfileError(f"dbt profile {profile.name!r}, target {profile.target!r}", problems)
+
+
+@contextmanager
+def written_profile(profile: Profile) -> Iterator[Path]:
+    """Write ``profiles.yml`` (0600) into a new private directory (0700), removed at the end; yields the directory."""
+    outputs = {name: dict(output) for name, output in profile.outputs.items()}
+    content = {profile.name: {"target": profile.default_target, "outputs": outputs}}
+    with tempfile.TemporaryDirectory(prefix="floe-profiles-") as directory:
+        path = Path(directory, "profiles.yml")
+        path.touch(mode=0o600)
+        path.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
+        yield Path(directory)
+
+
+def make_database_directory(profile: Profile) -> None:
+    """Make the directory of the DuckDB file in use; a templated path is left to dbt."""
+    path = profile.outputs[profile.target].get("path") if profile.target else None
+    if profile.adapter == "duckdb" and isinstance(path, str) and _is_file(path):
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+
+
+def _match_name(compiled: list[str], asked: str | None, origin: str) -> str:
+    if not compiled:
+        raise ProfileError(origin, [Problem("dbt_profiles", "the artifacts carry no dbt profile", _RECOMPILE)])
+    if len(compiled) == 1:
+        return compiled[0]
+    matches = [name for name in compiled if asked and _fold(name) == _fold(asked)]
+    if len(matches) == 1:
+        return matches[0]
+    what = f"none of {', '.join(map(repr, compiled))} is the profile {asked!r} that dbt_project.yml asks for"
+    raise ProfileError(origin, [Problem("dbt_profiles", what, "Set `profile:` in dbt_project.yml to one of them.")])
+
+
+def _fold(name: str) -> str:
+    return name.replace("-", "_").lower()
+
+
+def _read_outputs(profile: object, where: str, origin: str) -> dict[str, dict[str, object]]:
+    outputs = profile.get("outputs") if isinstance(profile, dict) else None
+    if not isinstance(outputs, dict) or not outputs:
+        raise ProfileError(origin, [Problem(f"{where}.outputs", "holds no output", _RECOMPILE)])
+    untyped = [name for name, output in outputs.items() if not (isinstance(output, dict) and output.get("type"))]
+    if untyped:
+        problems = [Problem(f"{where}.outputs.{name}.type", "is missing", _RECOMPILE) for name in untyped]
+        raise ProfileError(origin, problems)
+    return outputs
+
+
+def _resolve_target(outputs: Mapping[str, object], default: str, where: str, origin: str) -> str | None:
+    environment = os.environ.get(ENVIRONMENT_VARIABLE)
+    if environment in outputs:
+        return environment
+    if environment:
+        logger.info(
+            "%s=%s has no output in the dbt profile: target %s is used", ENVIRONMENT_VARIABLE, environment, default
+        )
+    if default in outputs:
+        return default
+    if "{{" in default:
+        return None
+    what = f"{default!r} names no output (outputs: {', '.join(map(repr, outputs))})"
+    raise ProfileError(origin, [Problem(f"{where}.target", what, _RECOMPILE)])
+
+
+def _settle_paths(output: Mapping[str, object], project: ProjectDirectory) -> dict[str, object]:
+    path = output.get("path")
+    if output["type"] == "duckdb" and isinstance(path, str) and _is_file(path):
+        return {**output, "path": str(project.state_path / path)}
+    return dict(output)
+
+
+def _is_file(path: str) -> bool:
+    """Whether a DuckDB path is a local file: not in memory, not MotherDuck or a URL, not rendered by dbt later."""
+    return not (path.startswith((":memory:", "md:", "motherduck:")) or "://" in path or "{{" in path)
+
+
+def _required_variables(content: object) -> tuple[Variable, ...]:
+    variables = (variable for text in _templates(content) for variable in _env_vars(text))
+    return tuple({variable.name: variable for variable in variables}.values())
+
+
+def _templates(content: object) -> Iterator[str]:
+    if isinstance(content, str) and "{{" in content:
+        yield content
+    elif isinstance(content, dict):
+        for value in content.values():
+            yield from _templates(value)
+    elif isinstance(content, list):
+        for value in content:
+            yield from _templates(value)
+
+
+def _env_vars(template: str) -> Iterator[Variable]:
+    """Find ``env_var('NAME')`` calls without a default; `as_bool` decides the placeholder, all else takes a number."""
+    from jinja2 import Environment, TemplateSyntaxError, nodes
+
+    try:
+        tree = Environment(autoescape=True).parse(template)
+    except TemplateSyntaxError:
+        return  # dbt renders the profile and reports it with its place
+    placeholder = "true" if any(node.name == "as_bool" for node in tree.find_all(nodes.Filter)) else "1"
+    for call in tree.find_all(nodes.Call):
+        is_env_var = isinstance(call.node, nodes.Name) and call.node.name == "env_var"
+        if is_env_var and len(call.args) == 1 and isinstance(call.args[0], nodes.Const) and not call.kwargs:
+            yield Variable(str(call.args[0].value), placeholder)

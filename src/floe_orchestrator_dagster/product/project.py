@@ -1,0 +1,171 @@
+"""Where a product's dbt project lies, what its dbt_project.yml says, and where files of a run may be written."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import yaml
+
+from floe_orchestrator_dagster.errors import Problem, ProjectError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+PROJECT_FILE = "dbt_project.yml"
+PROJECT_DIR_VARIABLE = "FLOE_DBT_PROJECT_DIR"
+STATE_DIR_VARIABLE = "FLOE_STATE_DIR"
+
+_PACKAGE_FILES = ("packages.yml", "dependencies.yml", "package-lock.yml")
+_SOURCE_PATHS = {
+    "model-paths": ["models"],
+    "seed-paths": ["seeds"],
+    "snapshot-paths": ["snapshots"],
+    "macro-paths": ["macros"],
+    "test-paths": ["tests"],
+    "analysis-paths": ["analyses"],
+    "function-paths": ["functions"],
+}
+
+
+@dataclass(frozen=True)
+class ProjectDirectory:
+    """A directory with a ``dbt_project.yml``, and the settings of it that matter here.
+
+    Attributes:
+        path: Absolute path of the directory.
+        profile_name: The profile that ``dbt_project.yml`` asks for; None when it names none.
+        state_path: Where relative DuckDB files, and by default target and logs, go: the project itself when it can
+            be written, ``FLOE_STATE_DIR`` when set, else ``~/.local/state/floe/<product>``.
+        written_target: Where dbt artifacts are written (``DBT_TARGET_PATH`` wins, as in dbt).
+        read_targets: Where a manifest is looked for, first match wins.
+        source_paths: Files and directories that dbt parses; changes in them make a manifest outdated.
+        packages_path: Where ``dbt deps`` installs.
+    """
+
+    path: Path
+    profile_name: str | None
+    state_path: Path
+    written_target: Path
+    read_targets: tuple[Path, ...]
+    source_paths: tuple[Path, ...]
+    packages_path: Path
+
+    @property
+    def declares_packages(self) -> bool:
+        """Whether dbt packages are declared, so that ``dbt deps`` has something to do."""
+        return any((self.path / name).is_file() for name in _PACKAGE_FILES[:2])
+
+
+def find_project_path(artifacts_path: Path | None) -> Path | None:
+    """Find the dbt project: ``FLOE_DBT_PROJECT_DIR``, else the artifacts' directory or its nearest parent.
+
+    Returns:
+        The directory that holds ``dbt_project.yml``, or None when there is no such directory.
+
+    Raises:
+        ProjectError: ``FLOE_DBT_PROJECT_DIR`` names a directory without ``dbt_project.yml``.
+    """
+    named = os.environ.get(PROJECT_DIR_VARIABLE)
+    if named:
+        path = Path(named).expanduser().absolute()
+        if not (path / PROJECT_FILE).is_file():
+            fix = f"Set {PROJECT_DIR_VARIABLE} to the directory that holds {PROJECT_FILE}, or unset it."
+            raise ProjectError(str(path), [Problem("", f"{PROJECT_DIR_VARIABLE} has no {PROJECT_FILE} in it", fix)])
+        return path
+    if artifacts_path is None:
+        return None
+    parents = artifacts_path.absolute().parents
+    return next((parent for parent in parents if (parent / PROJECT_FILE).is_file()), None)
+
+
+def read_project_directory(path: Path, product_name: str) -> ProjectDirectory:
+    """Read ``dbt_project.yml`` in ``path`` and settle every place that depends on it.
+
+    Raises:
+        ProjectError: ``dbt_project.yml`` is unreadable or no YAML mapping.
+    """
+    settings = _read_settings(path / PROJECT_FILE)
+    own_target = path / _text(settings, "target-path", "target")
+    state_path = _state_path(path, product_name)
+    moved_target = os.environ.get("DBT_TARGET_PATH")
+    if moved_target:
+        written_target = path / moved_target
+    else:
+        written_target = own_target if state_path == path else state_path / "target"
+    return ProjectDirectory(
+        path=path,
+        profile_name=_text(settings, "profile", "") or None,
+        state_path=state_path,
+        written_target=written_target,
+        read_targets=tuple(dict.fromkeys([written_target, own_target])),
+        source_paths=tuple(_source_paths(path, settings)),
+        packages_path=path / _text(settings, "packages-install-path", "dbt_packages"),
+    )
+
+
+def dbt_executable() -> str:
+    """Find the ``dbt`` of this Python environment, activated or not, before any other on the PATH."""
+    beside_python = str(Path(sys.executable).parent)
+    found = shutil.which("dbt", path=beside_python) or shutil.which("dbt")
+    if found is None:
+        fix = "pip install dbt-core and the adapter of your warehouse, such as dbt-duckdb."
+        raise ProjectError(sys.executable, [Problem("", "no dbt command in this environment or on the PATH", fix)])
+    return found
+
+
+def newest_change(project: ProjectDirectory) -> float:
+    """Tell when anything that dbt parses last changed, deletions included (seconds since the epoch)."""
+    return max(_change_times(project.source_paths), default=0.0)
+
+
+def _change_times(paths: tuple[Path, ...]) -> Iterator[float]:
+    for path in paths:
+        if not path.exists():
+            continue
+        yield path.stat().st_mtime
+        for directory, _, files in os.walk(path):
+            yield Path(directory).stat().st_mtime
+            yield from (entry.stat().st_mtime for name in files if (entry := Path(directory, name)).exists())
+
+
+def _read_settings(path: Path) -> Mapping[str, object]:
+    try:
+        settings = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        problem = Problem("", f"cannot be read ({error})", "Let the user that runs Dagster read it, as UTF-8.")
+        raise ProjectError(str(path), [problem]) from None
+    except yaml.YAMLError as error:
+        raise ProjectError(str(path), [Problem("", f"is not YAML: {error}", "Correct the YAML.")]) from None
+    if not isinstance(settings, dict):
+        problem = Problem("", "is not a YAML mapping", "See https://docs.getdbt.com/reference/dbt_project.yml.")
+        raise ProjectError(str(path), [problem])
+    return settings
+
+
+def _text(settings: Mapping[str, object], key: str, default: str) -> str:
+    value = settings.get(key)
+    # A templated path is dbt's business; its default is what dbt itself falls back to.
+    return value if isinstance(value, str) and "{{" not in value else default
+
+
+def _source_paths(path: Path, settings: Mapping[str, object]) -> Iterator[Path]:
+    for name in (PROJECT_FILE, *_PACKAGE_FILES):
+        yield path / name
+    for key, default in _SOURCE_PATHS.items():
+        declared = settings.get(key)
+        yield from (path / str(entry) for entry in (declared if isinstance(declared, list) else default))
+
+
+def _state_path(path: Path, product_name: str) -> Path:
+    named = os.environ.get(STATE_DIR_VARIABLE)
+    if named:
+        return Path(named).expanduser().absolute()
+    if os.access(path, os.W_OK):
+        return path
+    base = os.environ.get("XDG_STATE_HOME") or Path("~/.local/state").expanduser()
+    return Path(base, "floe", product_name)

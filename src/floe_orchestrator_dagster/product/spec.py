@@ -1,0 +1,81 @@
+"""floe.yaml beside the dbt project: what the compiled contract does not carry.
+
+The contract wins on everything it has; from here come schedule, owner, description and labels only.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+import yaml
+from pydantic import ValidationError
+
+from floe_orchestrator_dagster.errors import Problem, SpecError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from floe_core.schemas.floe_spec import ScheduleSpec
+
+logger = logging.getLogger(__name__)
+
+SPEC_FILE = "floe.yaml"
+
+
+@dataclass(frozen=True)
+class ProductSpec:
+    """The part of floe.yaml that the contract lacks; empty when there is no floe.yaml.
+
+    Attributes:
+        owner: An email address or a team's name.
+        description: One paragraph on the product.
+        labels: Free key-value labels.
+        schedule: Cron (None when undeclared), IANA timezone, enabled.
+    """
+
+    owner: str | None = None
+    description: str | None = None
+    labels: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    schedule: ScheduleSpec | None = None
+
+
+def read_spec(directory: Path | None, product_name: str) -> ProductSpec:
+    """Read ``floe.yaml`` in ``directory`` when it is this product's.
+
+    A floe.yaml of another product is left alone, with a warning.
+
+    Raises:
+        SpecError: The file is there and is not a valid floe.yaml.
+    """
+    path = directory / SPEC_FILE if directory else None
+    if path is None or not path.is_file():
+        return ProductSpec()
+    from floe_core.schemas.floe_spec import FloeSpec
+
+    try:
+        spec = FloeSpec.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+    except (OSError, UnicodeDecodeError) as error:
+        problem = Problem("", f"cannot be read ({error})", "Let the user that runs Dagster read it, as UTF-8.")
+        raise SpecError(str(path), [problem]) from None
+    except yaml.YAMLError as error:
+        raise SpecError(str(path), [Problem("", f"is not YAML: {error}", "Correct the YAML.")]) from None
+    except ValidationError as error:
+        fix = "Correct it; `floe platform compile` reports the same."
+        problems = [
+            Problem(".".join(str(part) for part in details["loc"]), details["msg"], fix)
+            for details in error.errors(include_url=False, include_input=False)
+        ]
+        raise SpecError(str(path), problems) from None
+    if spec.metadata.name != product_name:
+        logger.warning("%s is of product %r, not %r: not used", path, spec.metadata.name, product_name)
+        return ProductSpec()
+    return ProductSpec(
+        owner=spec.metadata.owner,
+        description=spec.metadata.description,
+        labels=MappingProxyType(dict(spec.metadata.labels or {})),
+        schedule=spec.schedule,
+    )
