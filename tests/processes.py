@@ -1,0 +1,37 @@
+"""Processes as a user starts them, with a clean environment."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+FOREIGN_PREFIXES = ("FLOE_", "DBT_", "DAGSTER_", "OPENLINEAGE_", "OTEL_")
+
+
+def clean_environment(**environment: str) -> dict[str, str]:
+    """Return this process's environment without settings of the machine, plus ``environment``."""
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(FOREIGN_PREFIXES)}
+    return {**kept, "DAGSTER_DISABLE_TELEMETRY": "true", **environment}
+
+
+def floe_dagster(*arguments: str, check: bool = True, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run the command line as a user does, in a process of its own."""
+    return run_python("-m", "floe_orchestrator_dagster", *arguments, check=check, **environment)
+
+
+def run_python(*arguments: str, check: bool = True, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run this Python with a clean environment plus ``environment``; output is captured as text."""
+    result = subprocess.run(
+        [sys.executable, *arguments],
+        env=clean_environment(**environment),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    if check and result.returncode:
+        pytest.fail(f"{arguments} exited with {result.returncode}\n{result.stdout}\n{result.stderr}")
+    return result
