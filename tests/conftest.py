@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+
 from processes import FOREIGN_PREFIXES, floe_dagster
 
 REPOSITORY = Path(__file__).parent.parent
