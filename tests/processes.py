@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+import yaml
 
 FOREIGN_PREFIXES = ("FLOE_", "DBT_", "DAGSTER_", "OPENLINEAGE_", "OTEL_")
 
@@ -35,3 +37,23 @@ def run_python(*arguments: str, check: bool = True, **environment: str) -> subpr
     if check and result.returncode:
         pytest.fail(f"{arguments} exited with {result.returncode}\n{result.stdout}\n{result.stderr}")
     return result
+
+
+def run_dbt(project: Path, scratch: Path, *arguments: str) -> str:
+    """Run dbt itself on a copy of the sample, with a profile written by hand; returns what it printed."""
+    output = {"type": "duckdb", "path": str(scratch / "plain_dbt.duckdb")}
+    profile = {"retail_orders": {"target": "dev", "outputs": {"dev": output}}}
+    (scratch / "profiles.yml").write_text(yaml.safe_dump(profile), encoding="utf-8")
+    flags = ["--profiles-dir", str(scratch), "--project-dir", str(project), "--target-path", str(scratch / "plain")]
+    result = subprocess.run(
+        [str(Path(sys.executable).parent / "dbt"), "--quiet", *arguments, *flags],
+        cwd=project,
+        env=clean_environment(DBT_SEND_ANONYMOUS_USAGE_STATS="false", DBT_LOG_PATH=str(scratch)),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    if result.returncode:
+        pytest.fail(result.stdout + result.stderr)
+    return result.stdout

@@ -11,6 +11,7 @@ from dagster_dbt import dbt_assets
 
 from floe_orchestrator_dagster.assets.translator import FloeDbtTranslator
 from floe_orchestrator_dagster.execution.build import build_selection
+from floe_orchestrator_dagster.execution.selection import dbt_nodes
 from floe_orchestrator_dagster.product import DbtProject, Product
 
 # What dagster-dbt attaches for itself (manifest, translator): objects that a source asset has no use for.
@@ -34,8 +35,9 @@ def dbt_project_assets(product: Product, dbt: DbtProject) -> list[dg.AssetsDefin
         dagster_dbt_translator=translator,
     )
     def build(context: dg.AssetExecutionContext) -> Iterator[Any]:
-        yield from build_selection(context, dbt)
+        yield from build_selection(context, dbt, nodes, translator)
 
+    nodes = dbt_nodes(build)
     return [build, *sources]
 
 

@@ -14,31 +14,49 @@ import dagster as dg
 from dagster_dbt import DbtCliResource
 
 from floe_orchestrator_dagster.errors import DbtBuildError
+from floe_orchestrator_dagster.execution.selection import selection_arguments
 from floe_orchestrator_dagster.product.prepare import PARTIAL_PARSE_FILE
 from floe_orchestrator_dagster.product.profiles import make_database_directory, require_variables, written_profile
 from floe_orchestrator_dagster.product.project import dbt_executable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from collections.abc import Set as AbstractSet
     from pathlib import Path
 
-    from dagster_dbt import DbtCliEventMessage
+    from dagster_dbt import DagsterDbtTranslator, DbtCliEventMessage
 
+    from floe_orchestrator_dagster.execution.selection import DbtNodes
     from floe_orchestrator_dagster.product import DbtConnection, DbtProject
 
-_MODEL_RESULTS = ("LogModelResult", "LogSeedResult", "LogSnapshotResult")
+_NODE_RESULTS = ("LogModelResult", "LogSeedResult", "LogSnapshotResult")
+_NOTHING_SELECTED = "NoNodesForSelectionCriteria"
 _GLOBAL_FLAGS = ["--no-use-colors", "--no-version-check"]
 
 
-def build_selection(context: dg.AssetExecutionContext, dbt: DbtProject) -> Iterator[Any]:
+def build_selection(
+    context: dg.AssetExecutionContext, dbt: DbtProject, nodes: DbtNodes, translator: DagsterDbtTranslator
+) -> Iterator[Any]:
     """Run one ``dbt build`` for the assets and checks that the step selected; yields dagster-dbt's events.
 
     Raises:
         ProfileError: A variable that the profile reads is not set.
     """
+    checks = context.selected_asset_check_keys
+    selection = selection_arguments(nodes, dbt.manifest, context.selected_asset_keys, checks)
+    manifest = dbt.manifest.content
     with _dbt_resource(dbt) as resource:
-        target_path = _invocation_target(dbt, context)
-        yield from resource.cli(["build"], context=context, target_path=target_path).stream()
+        invocation = resource.cli(
+            ["build", *selection],
+            manifest=manifest,
+            dagster_dbt_translator=translator,
+            target_path=_invocation_target(dbt, context),
+        )
+        for dbt_event in invocation.stream_raw_events():
+            for event in dbt_event.to_default_asset_events(
+                manifest, translator, context=context, target_path=invocation.target_path
+            ):
+                yield _recorded(event, checks) if isinstance(event, dg.AssetCheckResult) else event
 
 
 def build_model(context: dg.AssetExecutionContext, dbt: DbtConnection, name: str) -> dg.MaterializeResult[Any]:
@@ -46,18 +64,22 @@ def build_model(context: dg.AssetExecutionContext, dbt: DbtConnection, name: str
 
     Raises:
         ProfileError: A variable that the profile reads is not set.
-        DbtBuildError: dbt has nothing of that name, so nothing was built.
+        DbtBuildError: dbt has nothing of that name.
     """
     with _dbt_resource(dbt) as resource:
         target_path = _invocation_target(dbt, context)
         invocation = resource.cli(["build", "--select", name], target_path=target_path)
-        results = [event for event in invocation.stream_raw_events() if _event_name(event) in _MODEL_RESULTS]
-    if not results:
+        events = {_event_name(event): event for event in invocation.stream_raw_events()}
+    if _NOTHING_SELECTED in events:
         raise DbtBuildError(
-            f"{dbt.directory.path}: dbt built nothing for {name!r}, it has no such model, seed or snapshot. "
+            f"{dbt.directory.path}: dbt has no enabled model, seed or snapshot called {name!r}, so nothing was built. "
             "Correct the name, or set FLOE_DBT_PROJECT_DIR to the project that has it."
         )
-    data = results[-1].raw_event["data"]
+    built = next((events[result] for result in _NODE_RESULTS if result in events), None)
+    if built is None:
+        context.log.info("dbt has nothing to build for %s (an ephemeral model)", name)
+        return dg.MaterializeResult()
+    data = built.raw_event["data"]
     node = data["node_info"]
     return dg.MaterializeResult(
         metadata={
@@ -65,6 +87,24 @@ def build_model(context: dg.AssetExecutionContext, dbt: DbtConnection, name: str
             "dagster/table_name": node["node_relation"]["relation_name"].replace('"', ""),
             "Execution Duration": dg.FloatMetadataValue(float(data["execution_time"])),
         }
+    )
+
+
+def _recorded(
+    result: dg.AssetCheckResult, selected: AbstractSet[dg.AssetCheckKey]
+) -> dg.AssetCheckResult | dg.AssetCheckEvaluation:
+    """Record what dbt ran on a source although the step had not selected it; Dagster warns about such a result."""
+    if result.asset_key is None or result.check_name is None:
+        return result
+    if dg.AssetCheckKey(result.asset_key, result.check_name) in selected:
+        return result
+    return dg.AssetCheckEvaluation(
+        asset_key=result.asset_key,
+        check_name=result.check_name,
+        passed=result.passed,
+        metadata=result.metadata,
+        severity=result.severity,
+        description=result.description,
     )
 
 

@@ -21,7 +21,7 @@ from floe_orchestrator_dagster.product.artifacts import (
 )
 from floe_orchestrator_dagster.product.manifest import Manifest, check_models_exist, prepared_manifest
 from floe_orchestrator_dagster.product.prepare import fresh_manifest, prepare_manifest
-from floe_orchestrator_dagster.product.profiles import Profile, select_profile
+from floe_orchestrator_dagster.product.profiles import Profile, check_computes, select_profile
 from floe_orchestrator_dagster.product.project import (
     PROJECT_DIR_VARIABLE,
     ProjectDirectory,
@@ -215,10 +215,11 @@ def _read_dbt(
         return None
     directory = read_project_directory(project_path, artifacts.metadata.product_name)
     connection = DbtConnection(directory, select_profile(artifacts, directory, origin))
+    check_computes(artifacts, connection.profile, origin)
     for variable in connection.profile.missing_variables:
         logger.warning("%s: the dbt profile reads %s, which is not set; runs will fail", origin, variable.name)
     manifest = manifest_source(connection, path)
-    check_models_exist(artifacts, manifest)
+    check_models_exist(artifacts, manifest, origin)
     return DbtProject(directory, connection.profile, manifest)
 
 
@@ -249,6 +250,10 @@ def _artifacts_path_near(project_path: Path | None) -> Path:
     if project_path and not os.environ.get(ARTIFACTS_PATH_VARIABLE):
         candidates = [project_path / "compiled_artifacts.json", project_path / "target" / "compiled_artifacts.json"]
         found = next((path for path in candidates if path.is_file()), None)
-        if found:
-            return found
+        if found is None:
+            fix = f"Compile the product there, or set {ARTIFACTS_PATH_VARIABLE} to its compiled_artifacts.json."
+            raise ArtifactsError(
+                str(project_path), [Problem("", "no compiled_artifacts.json in it or its target", fix)]
+            )
+        return found
     return artifacts_path_from_environment()

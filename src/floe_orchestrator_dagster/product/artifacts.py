@@ -146,8 +146,9 @@ def _field_problem(details: ErrorDetails) -> Problem:
         return Problem(where, "is a field that this contract does not have", fix)
     if details["type"] == "missing":
         return Problem(where, "is missing", "Compile the product again (floe platform compile).")
-    message = details["msg"].removeprefix("Value error, ")
-    return Problem(where, f"{message}{_value(where, details['input'])}", _RECOMPILE)
+    if details["type"] == "value_error":
+        return Problem(where, details["msg"].removeprefix("Value error, "), _RECOMPILE)
+    return Problem(where, f"{details['msg']}{_value(where, details['input'])}", _RECOMPILE)
 
 
 def _json_path(location: tuple[int | str, ...]) -> str:

@@ -139,7 +139,7 @@ def read_manifest(path: Path) -> Manifest:
     return _read_manifest(path, status.st_mtime_ns, status.st_size)
 
 
-def check_models_exist(artifacts: CompiledArtifacts, manifest: Manifest) -> None:
+def check_models_exist(artifacts: CompiledArtifacts, manifest: Manifest, origin: str) -> None:
     """Refuse artifacts that declare models which the dbt project does not have.
 
     Raises:
@@ -150,14 +150,14 @@ def check_models_exist(artifacts: CompiledArtifacts, manifest: Manifest) -> None
     problems = [
         Problem(
             f"transforms.models[{row}].name",
-            f"the artifacts declare {model.name!r}, which dbt does not have{_reason(model.name, known, manifest)}",
+            f"{model.name!r} is not in the dbt manifest {manifest.path}{_reason(model.name, known, manifest)}",
             f"Add the model, or remove it from floe.yaml and compile again; then run `{PREPARE_COMMAND}`.",
         )
         for row, model in enumerate(models)
         if model.name not in known
     ]
     if problems:
-        raise ManifestError(str(manifest.path), problems)
+        raise ManifestError(origin, problems)
 
 
 @lru_cache(maxsize=4)

@@ -97,6 +97,29 @@ def select_profile(artifacts: CompiledArtifacts, project: ProjectDirectory, orig
     )
 
 
+def check_computes(artifacts: CompiledArtifacts, profile: Profile, origin: str) -> None:
+    """Refuse models that ask for another compute than the one the product runs on.
+
+    Raises:
+        ProfileError: Names every such model.
+    """
+    transforms = artifacts.transforms
+    if transforms is None:
+        return
+    problems = [
+        Problem(
+            f"transforms.models[{row}].compute",
+            f"{model.name!r} asks for compute {model.compute!r}, "
+            f"but dbt runs on {transforms.default_compute!r} (profile {profile.name!r}, target {profile.target!r})",
+            "Remove `compute:` from the transform in floe.yaml and compile again: one product runs on one compute.",
+        )
+        for row, model in enumerate(transforms.models)
+        if model.compute != transforms.default_compute
+    ]
+    if problems:
+        raise ProfileError(origin, problems)
+
+
 def require_variables(profile: Profile) -> None:
     """Refuse to start dbt while a variable that the profile reads is not set.
 

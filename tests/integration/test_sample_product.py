@@ -1,0 +1,160 @@
+"""The sample product on real dbt, DuckDB and Dagster."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+import duckdb
+from dagster_dbt import dbt_assets
+
+from floe_orchestrator_dagster.code_location import definitions_from_file
+from processes import run_dbt, run_python
+
+if TYPE_CHECKING:
+    from dagster._core.definitions.assets.graph.asset_graph import AssetGraph
+
+    Node = dict[str, Any]
+
+MARTS = {
+    "customer_lifetime_value": 520,
+    "dim_customers": 600,
+    "dim_products": 60,
+    "fct_orders": 4000,
+    "stores": 12,
+    "customers_snapshot": 600,
+}
+JOB = ("-m", "dagster", "job", "execute", "-m", "floe_orchestrator_dagster.definitions", "-j", "retail_orders")
+MATERIALIZE = ("-m", "dagster", "asset", "materialize", "-m", "floe_orchestrator_dagster.definitions", "--select")
+
+
+def rows(database: Path, *tables: str) -> dict[str, int]:
+    with duckdb.connect(str(database), read_only=True) as connection:
+        return {table: connection.table(table).count("*").fetchall()[0][0] for table in tables}
+
+
+def relations(database: Path) -> set[str]:
+    with duckdb.connect(str(database), read_only=True) as connection:
+        return {name for (name,) in connection.sql("select table_name from information_schema.tables").fetchall()}
+
+
+def test_materialize_all_fills_the_warehouse(prepared_sample: Path) -> None:
+    artifacts = prepared_sample / "compiled_artifacts.json"
+
+    run_python(*MATERIALIZE, "*", FLOE_ARTIFACTS_PATH=str(artifacts))
+
+    assert rows(prepared_sample / "warehouse" / "retail_orders.duckdb", *MARTS) == MARTS
+
+
+def test_product_job_runs_everything_in_one_dbt_build_without_warnings(prepared_sample: Path) -> None:
+    artifacts = prepared_sample / "compiled_artifacts.json"
+
+    result = run_python(*JOB, FLOE_ARTIFACTS_PATH=str(artifacts))
+
+    output = result.stdout + result.stderr
+    commands = [line for line in output.splitlines() if "Running dbt command" in line]
+    assert len(commands) == 1
+    assert commands[0].endswith("build --profile retail_orders --target dev --select fqn:*`.")
+    assert " WARNING " not in output
+    assert rows(prepared_sample / "warehouse" / "retail_orders.duckdb", *MARTS) == MARTS
+
+
+def test_a_subset_builds_only_what_was_selected(prepared_sample: Path) -> None:
+    artifacts = prepared_sample / "compiled_artifacts.json"
+
+    run_python(*MATERIALIZE, "key:stores or key:stg_stores", FLOE_ARTIFACTS_PATH=str(artifacts))
+
+    assert relations(prepared_sample / "warehouse" / "retail_orders.duckdb") == {"stores", "stg_stores"}
+
+
+def test_artifacts_and_project_work_anywhere_on_disk(prepared_sample: Path, tmp_path: Path) -> None:
+    moved = Path(shutil.move(prepared_sample, tmp_path / "some where else"))
+    artifacts = Path(shutil.move(moved / "compiled_artifacts.json", tmp_path / "artifacts.json"))
+
+    run_python(*MATERIALIZE, "key:stores", FLOE_ARTIFACTS_PATH=str(artifacts), FLOE_DBT_PROJECT_DIR=str(moved))
+
+    assert rows(moved / "warehouse" / "retail_orders.duckdb", "stores") == {"stores": 12}
+
+
+def test_target_logs_and_warehouse_go_elsewhere_when_asked(prepared_sample: Path, tmp_path: Path) -> None:
+    artifacts = prepared_sample / "compiled_artifacts.json"
+    before = sorted(prepared_sample.rglob("*"))
+
+    run_python(*MATERIALIZE, "key:stores", FLOE_ARTIFACTS_PATH=str(artifacts), FLOE_STATE_DIR=str(tmp_path / "state"))
+
+    assert sorted(prepared_sample.rglob("*")) == before
+    assert rows(tmp_path / "state" / "warehouse" / "retail_orders.duckdb", "stores") == {"stores": 12}
+    assert next((tmp_path / "state" / "target").rglob("dbt.log"))
+
+
+def test_graph_equals_dbts_edge_for_edge(prepared_sample: Path, tmp_path: Path) -> None:
+    graph = definitions_from_file(prepared_sample / "compiled_artifacts.json").resolve_asset_graph()
+
+    nodes = [json.loads(line) for line in list_nodes(prepared_sample, tmp_path).splitlines()]
+
+    assert asset_edges(graph) == dbt_edges({node["unique_id"]: node for node in nodes})
+    assert len(asset_edges(graph)) == 26
+
+
+def test_keys_and_checks_are_those_of_plain_dagster_dbt(prepared_sample: Path) -> None:
+    @dbt_assets(manifest=prepared_sample / "target" / "manifest.json")
+    def stock() -> Iterator[dg.Output[None]]:
+        yield from ()
+
+    stock_graph = dg.Definitions(assets=[stock]).resolve_asset_graph()
+    graph = definitions_from_file(prepared_sample / "compiled_artifacts.json").resolve_asset_graph()
+
+    assert graph.get_all_asset_keys() == stock_graph.get_all_asset_keys()
+    assert asset_edges(graph) == asset_edges(stock_graph)
+    on_sources = {key for key in graph.asset_check_keys if key.asset_key.path[0] == "shop"}
+    assert graph.asset_check_keys - on_sources == stock_graph.asset_check_keys
+    assert len(on_sources) == 7
+    versions = {key: graph.get(key).code_version for key in stock_graph.materializable_asset_keys}
+    assert versions == {key: stock_graph.get(key).code_version for key in stock_graph.materializable_asset_keys}
+
+
+def asset_edges(graph: AssetGraph) -> set[tuple[str, str]]:
+    return {
+        (parent.to_user_string(), key.to_user_string())
+        for key in graph.get_all_asset_keys()
+        for parent in graph.get(key).parent_keys
+    }
+
+
+def list_nodes(project: Path, scratch: Path) -> str:
+    fields = "unique_id name source_name resource_type depends_on config"
+    types = ["--resource-types", "model", "--resource-types", "seed", "--resource-types", "snapshot"]
+    return run_dbt(
+        project, scratch, "ls", *types, "--resource-types", "source", "--output", "json", "--output-keys", fields
+    )
+
+
+def dbt_edges(nodes: dict[str, Node]) -> set[tuple[str, str]]:
+    """Edges as `dbt ls` tells them; a model behind an ephemeral one reads what the ephemeral one reads."""
+    return {
+        (asset_key(nodes[parent]), asset_key(node))
+        for node in nodes.values()
+        if not is_ephemeral(node)
+        for parent in visible_parents(node, nodes)
+    }
+
+
+def visible_parents(node: Node, nodes: dict[str, Node]) -> set[str]:
+    parents = (node.get("depends_on") or {}).get("nodes", [])
+    return {
+        visible
+        for parent in parents
+        for visible in (visible_parents(nodes[parent], nodes) if is_ephemeral(nodes[parent]) else [parent])
+    }
+
+
+def is_ephemeral(node: Node) -> bool:
+    return bool(node["resource_type"] == "model") and node["config"]["materialized"] == "ephemeral"
+
+
+def asset_key(node: Node) -> str:
+    return f"{node['source_name']}/{node['name']}" if node["resource_type"] == "source" else str(node["name"])
