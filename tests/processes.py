@@ -57,3 +57,19 @@ def run_dbt(project: Path, scratch: Path, *arguments: str) -> str:
     if result.returncode:
         pytest.fail(result.stdout + result.stderr)
     return result.stdout
+
+
+def floe_compile(project: Path, *arguments: str) -> None:
+    """Compile ``floe.yaml`` and ``manifest.yaml`` in ``project`` with floe's own command line."""
+    command = [str(Path(sys.executable).parent / "floe"), "platform", "compile", "--no-lineage-emission"]
+    result = subprocess.run(
+        [*command, "--spec", "floe.yaml", "--manifest", "manifest.yaml", *arguments],
+        cwd=project,
+        env=clean_environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    if result.returncode:
+        pytest.fail(result.stdout + result.stderr)

@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 PARTIAL_PARSE_FILE = "partial_parse.msgpack"
+_SCRATCH_PREFIX = ".parse-"
+_ABANDONED_AFTER_SECONDS = 3600
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
 _TIMESTAMP = re.compile(r"^\d\d:\d\d:\d\d\s+", re.MULTILINE)
 
@@ -81,7 +83,8 @@ def _parse(project: ProjectDirectory, profile: Profile) -> Manifest:
     target = project.written_target
     target.mkdir(parents=True, exist_ok=True)
     started = time.time()
-    with tempfile.TemporaryDirectory(prefix=".parse-", dir=target) as name:
+    _remove_abandoned(target, started)
+    with tempfile.TemporaryDirectory(prefix=_SCRATCH_PREFIX, dir=target) as name:
         scratch = Path(name)
         known = next((path for read in project.read_targets if (path := read / PARTIAL_PARSE_FILE).is_file()), None)
         if known:
@@ -93,6 +96,12 @@ def _parse(project: ProjectDirectory, profile: Profile) -> Manifest:
             if (scratch / file).is_file():
                 (scratch / file).replace(target / file)
     return read_manifest(target / MANIFEST_FILE)
+
+
+def _remove_abandoned(target: Path, now: float) -> None:
+    for left_by_a_kill in target.glob(f"{_SCRATCH_PREFIX}*"):
+        if left_by_a_kill.stat().st_mtime < now - _ABANDONED_AFTER_SECONDS:
+            shutil.rmtree(left_by_a_kill, ignore_errors=True)
 
 
 def _run_dbt(command: Sequence[str], project: ProjectDirectory, profile: Profile, target: Path) -> None:

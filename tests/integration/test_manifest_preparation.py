@@ -1,0 +1,141 @@
+"""Who parses the dbt project, and when: `floe-dagster prepare` and `dagster dev`, nobody else."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+from dagster._core.definitions.definitions_load_context import DefinitionsLoadContext, DefinitionsLoadType
+
+from floe_orchestrator_dagster.code_location import definitions_from_file
+from floe_orchestrator_dagster.errors import ManifestError
+from processes import clean_environment, floe_dagster
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def artifacts(project: Path) -> Path:
+    return project / "target" / "compiled_artifacts.json"
+
+
+def manifest(project: Path) -> Path:
+    return project / "build" / "dbt" / "manifest.json"
+
+
+def change_time(path: Path) -> int:
+    return path.stat().st_mtime_ns
+
+
+@pytest.fixture
+def in_dagster_dev(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DAGSTER_IS_DEV_CLI", "1")
+
+
+def test_missing_manifest_names_the_command_outside_dagster_dev(stranger: Path) -> None:
+    with pytest.raises(ManifestError) as caught:
+        definitions_from_file(artifacts(stranger))
+
+    assert str(caught.value) == (
+        f"{stranger}: 1 problem\n"
+        f"  no manifest.json in {stranger}/build/dbt\n"
+        "    fix: Run `floe-dagster prepare` (dbt deps and dbt parse)."
+    )
+
+
+def test_prepare_says_what_it_made(stranger: Path) -> None:
+    result = floe_dagster("prepare", FLOE_ARTIFACTS_PATH=str(artifacts(stranger)))
+
+    assert result.stdout == f"jaffle-shop: 3 dbt assets in {manifest(stranger)}\n"
+    assert sorted(path.name for path in manifest(stranger).parent.iterdir() if path.is_dir()) == []
+
+
+@pytest.mark.usefixtures("in_dagster_dev")
+def test_dagster_dev_parses_what_is_missing_or_outdated_and_only_then(stranger: Path) -> None:
+    definitions_from_file(artifacts(stranger))
+    first = change_time(manifest(stranger))
+
+    definitions_from_file(artifacts(stranger))
+    assert change_time(manifest(stranger)) == first
+
+    (stranger / "models" / "more.sql").write_text("select 1 as id", encoding="utf-8")
+    graph = definitions_from_file(artifacts(stranger)).resolve_asset_graph()
+    assert change_time(manifest(stranger)) > first
+    assert "kitchen/more" in {key.to_user_string() for key in graph.get_all_asset_keys()}
+
+    (stranger / "models" / "more.sql").unlink()
+    graph = definitions_from_file(artifacts(stranger)).resolve_asset_graph()
+    assert "kitchen/more" not in {key.to_user_string() for key in graph.get_all_asset_keys()}
+
+
+@pytest.mark.usefixtures("in_dagster_dev")
+def test_dagster_dev_replaces_a_manifest_that_is_cut_off(stranger: Path, caplog: pytest.LogCaptureFixture) -> None:
+    manifest(stranger).parent.mkdir(parents=True)
+    manifest(stranger).write_text('{"metadata": {', encoding="utf-8")
+    future = time.time() + 60
+    os.utime(manifest(stranger), (future, future))
+
+    with caplog.at_level(logging.WARNING):
+        graph = definitions_from_file(artifacts(stranger)).resolve_asset_graph()
+
+    assert len(graph.materializable_asset_keys) == 3
+    assert "is not JSON, or is cut off" in caplog.text
+
+
+@pytest.mark.usefixtures("in_dagster_dev")
+def test_run_workers_of_dagster_dev_never_parse(stranger: Path) -> None:
+    context = DefinitionsLoadContext(DefinitionsLoadType.RECONSTRUCTION)
+    DefinitionsLoadContext.set(context)
+    try:
+        with pytest.raises(ManifestError, match=r"no manifest\.json"):
+            definitions_from_file(artifacts(stranger))
+    finally:
+        DefinitionsLoadContext.set(DefinitionsLoadContext(DefinitionsLoadType.INITIALIZATION))
+
+
+def test_dbts_own_words_explain_a_project_that_does_not_parse(stranger: Path) -> None:
+    (stranger / "models" / "totals.sql").write_text("select * from {{ ref('gone') }}", encoding="utf-8")
+
+    result = floe_dagster("prepare", str(artifacts(stranger)), check=False)
+
+    assert result.returncode == 1
+    assert result.stdout == ""
+    assert result.stderr == (
+        f"error: {stranger}: 1 problem\n"
+        "  dbt parse failed with exit code 2:\n"
+        "      Encountered an error:\n"
+        "      Compilation Error\n"
+        "        Model 'model.jaffle.totals' (models/totals.sql) depends on a node named 'gone' which was not found\n"
+        "    fix: Correct the project and run `floe-dagster prepare` again.\n"
+    )
+
+
+def test_a_parse_that_is_killed_leaves_the_manifest_that_was_there(stranger: Path) -> None:
+    floe_dagster("prepare", str(artifacts(stranger)))
+    before = manifest(stranger).read_bytes()
+    (stranger / "models" / "more.sql").write_text("select 1 as id", encoding="utf-8")
+
+    process = subprocess.Popen(
+        [sys.executable, "-m", "floe_orchestrator_dagster", "prepare", str(artifacts(stranger))],
+        env=clean_environment(),
+        start_new_session=True,
+    )
+    wait_for_parse(manifest(stranger).parent)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait(timeout=30)
+
+    assert manifest(stranger).read_bytes() == before
+
+
+def wait_for_parse(target: Path) -> None:
+    deadline = time.monotonic() + 60
+    while not any(target.glob(".parse-*")):
+        if time.monotonic() > deadline:
+            pytest.fail("dbt parse did not start")
+        time.sleep(0.05)
