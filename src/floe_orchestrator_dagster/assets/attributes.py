@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from floe_core.schemas.compiled_artifacts import ResolvedModel
 
@@ -18,7 +18,8 @@ PRODUCT_TAG = "floe/product"
 
 _INVALID_IN_TAG_VALUE = re.compile(r"[^A-Za-z0-9_.-]+")
 _VALID_TAG_KEY = re.compile(r"([A-Za-z0-9_.-]{1,63}/)?[A-Za-z0-9_.-]{1,63}")
-_EMAIL = re.compile(r"[^@\s]+@[^@\s]+\.[^@\s]+")
+# The part of addresses that Dagster takes for one; any other owner is a team.
+_EMAIL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._%+-]*@[A-Za-z0-9.-]+\.[A-Za-z]{2,7}")
 _LONGEST_TAG_VALUE = 63
 
 
@@ -31,10 +32,7 @@ class AssetAttributes:
     @cached_property
     def owners(self) -> list[str]:
         """The product's owner as Dagster wants it: an email address, or ``team:name``."""
-        owner = self.product.spec.owner
-        if owner is None:
-            return []
-        return [owner if _EMAIL.fullmatch(owner) or owner.startswith("team:") else f"team:{owner}"]
+        return dagster_owners(self.product.spec.owner)
 
     @cached_property
     def product_tags(self) -> dict[str, str]:
@@ -46,26 +44,13 @@ class AssetAttributes:
             **({"floe/owner": tag_value(owner)} if owner else {}),
         }
 
-    @cached_property
-    def product_metadata(self) -> dict[str, str]:
-        """Metadata that all assets of the product carry."""
-        metadata = self.product.artifacts.metadata
-        return {
-            "floe/product": metadata.product_name,
-            "floe/product_version": metadata.product_version,
-            "floe/domain": self.product.artifacts.identity.domain,
-            **({"floe/owner": self.product.spec.owner} if self.product.spec.owner else {}),
-        }
-
     def tags(self, name: str) -> dict[str, str]:
         """Tags of the node called ``name``: the product's, its compute and tier, and the contract's own tags."""
-        model = self._models.get(name)
-        declared = (model.tags if model else None) or []
-        tier = model.quality_tier if model else None
+        model, tier, compute = self._models.get(name), self.tier(name), self.compute(name)
         return {
-            **{tag: "" for tag in declared if _VALID_TAG_KEY.fullmatch(tag)},
+            **declared_tags((model.tags if model else None) or ()),
             **self.product_tags,
-            **({"floe/compute": tag_value(self.compute(name))} if self.compute(name) else {}),
+            **({"floe/compute": tag_value(compute)} if compute else {}),
             **({"floe/tier": tier} if tier else {}),
         }
 
@@ -74,14 +59,10 @@ class AssetAttributes:
         tier = self.tier(name)
         return {tier} if tier else set()
 
-    def metadata(self, name: str) -> dict[str, str]:
-        """Metadata of the node called ``name``."""
-        tier, compute = self.tier(name), self.compute(name)
-        return {
-            **self.product_metadata,
-            **({"floe/compute": compute} if compute else {}),
-            **({"floe/tier": tier} if tier else {}),
-        }
+    @cached_property
+    def metadata(self) -> dict[str, str]:
+        """Metadata on top of the tags, which already carry product, domain, compute and tier."""
+        return {"floe/product_version": self.product.artifacts.metadata.product_version}
 
     def compute(self, name: str) -> str:
         """The compute that runs the node; the product's default for what the contract does not declare."""
@@ -97,6 +78,18 @@ class AssetAttributes:
     @cached_property
     def _models(self) -> Mapping[str, ResolvedModel]:
         return {model.name: model for model in self.product.models}
+
+
+def dagster_owners(owner: str | None) -> list[str]:
+    """Name an owner as Dagster wants it: an email address, or ``team:name``."""
+    if not owner:
+        return []
+    return [owner if _EMAIL.fullmatch(owner) or owner.startswith("team:") else f"team:{owner}"]
+
+
+def declared_tags(tags: Iterable[str]) -> dict[str, str]:
+    """Turn dbt-style tags into Dagster's; what Dagster does not allow as a key is left out, as dagster-dbt does."""
+    return {tag: "" for tag in tags if _VALID_TAG_KEY.fullmatch(tag)}
 
 
 def tag_value(text: str) -> str:

@@ -11,13 +11,11 @@ import dagster as dg
 from floe_core.plugins.orchestrator import TransformConfig
 from floe_core.schemas.compiled_artifacts import ResolvedModel
 
-from floe_orchestrator_dagster.assets.attributes import AssetAttributes, tag_value
+from floe_orchestrator_dagster.assets.attributes import AssetAttributes, dagster_owners, declared_tags, tag_value
 from floe_orchestrator_dagster.errors import ArtifactsError
 from floe_orchestrator_dagster.execution.build import build_model
 from floe_orchestrator_dagster.product import Product, connection_for_model
 from floe_orchestrator_dagster.product.artifacts import dependency_problems
-
-_VALID_TAG_KEY = re.compile(r"[A-Za-z0-9_.-]{1,63}")
 
 
 def transform_assets(transforms: Sequence[TransformConfig]) -> list[dg.AssetsDefinition]:
@@ -50,9 +48,9 @@ def contract_assets(product: Product) -> list[dg.AssetsDefinition]:
                 description=f"dbt model {model.name}",
                 group_name=product.identifier,
                 tags=attributes.tags(model.name),
-                kinds={"dbt", model.compute.lower(), *attributes.kinds(model.name)},
+                kinds={"dbt", tag_value(model.compute.lower()), *attributes.kinds(model.name)},
                 owners=attributes.owners,
-                metadata=attributes.metadata(model.name),
+                metadata=attributes.metadata,
             ),
             TransformConfig(name=model.name, compute=model.compute),
         )
@@ -73,11 +71,11 @@ def _transform_spec(transform: TransformConfig) -> dg.AssetSpec:
         deps=transform.depends_on,
         description=str(transform.meta.get("description") or f"dbt model {transform.name}"),
         tags={
-            **{tag: "" for tag in transform.tags if _VALID_TAG_KEY.fullmatch(tag)},
+            **declared_tags(transform.tags),
             **({"floe/compute": tag_value(transform.compute)} if transform.compute else {}),
         },
-        kinds={"dbt", *([transform.compute.lower()] if transform.compute else [])},
-        owners=[owner] if isinstance(owner, str) and ("@" in owner or owner.startswith("team:")) else None,
+        kinds={"dbt", *([tag_value(transform.compute.lower())] if transform.compute else [])},
+        owners=dagster_owners(owner if isinstance(owner, str) else None),
         metadata={key: value for key, value in described.items() if value},
     )
 

@@ -38,7 +38,7 @@ class FloeDbtTranslator(DagsterDbtTranslator):
         if spec is None:
             base = super().get_asset_spec(manifest, unique_id, project)
             node = manifest["nodes"].get(unique_id) or manifest["sources"][unique_id]
-            kinds = self._attributes.kinds(node["name"])
+            kinds = self._attributes.kinds(_declared_name(node))
             spec = base.replace_attributes(kinds=base.kinds | kinds) if kinds else base
             self._specs[key] = spec
         return spec
@@ -58,13 +58,13 @@ class FloeDbtTranslator(DagsterDbtTranslator):
         schema = dbt_resource_props.get("schema")
         return {
             **super().get_metadata(dbt_resource_props),
-            **self._attributes.metadata(dbt_resource_props["name"]),
+            **self._attributes.metadata,
             **({"floe/schema": schema} if schema else {}),
         }
 
     def get_tags(self, dbt_resource_props: Mapping[str, Any]) -> Mapping[str, str]:
         """Dbt's tags, the contract's and the product's."""
-        return {**super().get_tags(dbt_resource_props), **self._attributes.tags(dbt_resource_props["name"])}
+        return {**super().get_tags(dbt_resource_props), **self._attributes.tags(_declared_name(dbt_resource_props))}
 
     def get_group_name(self, dbt_resource_props: Mapping[str, Any]) -> str | None:
         """dagster-dbt's group (meta or dbt group), else the product's."""
@@ -77,3 +77,8 @@ class FloeDbtTranslator(DagsterDbtTranslator):
     def get_code_version(self, dbt_resource_props: Mapping[str, Any]) -> str | None:
         """The version computed when the manifest was trimmed; it equals dagster-dbt's."""
         return dbt_resource_props.get(CODE_VERSION)
+
+
+def _declared_name(node: Mapping[str, Any]) -> str:
+    """The name under which the contract may declare the node; a source is never a declared model."""
+    return "" if node["resource_type"] == "source" else str(node["name"])
