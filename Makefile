@@ -26,7 +26,7 @@ setup: .venv/.installed ## Install everything into .venv
 	@touch $@
 
 dev: setup ## Serve the sample product at http://127.0.0.1:3000 (PORT=...)
-	@mkdir -p .dagster && cp dagster.yaml .dagster/dagster.yaml
+	@mkdir -p .dagster && printf 'telemetry: {enabled: false}\nnux: {enabled: false}\n' > .dagster/dagster.yaml
 	FLOE_ARTIFACTS_PATH=$(ARTIFACTS) $(BIN)/floe-dagster prepare
 	FLOE_ARTIFACTS_PATH=$(ARTIFACTS) DAGSTER_HOME=$(CURDIR)/.dagster \
 		$(BIN)/dagster dev --workspace workspace.yaml --host 127.0.0.1 --port $(PORT)

@@ -22,7 +22,7 @@ def main() -> None:
 @main.command()
 @click.argument("artifacts", required=False, type=click.Path(path_type=Path))
 def prepare(artifacts: Path | None) -> None:
-    r"""Install dbt packages and parse the dbt project with the compiled profile.
+    """Install dbt packages and parse the dbt project with the compiled profile.
 
     For image builds and CI: afterwards the code location loads without running dbt. ARTIFACTS is the product's
     compiled_artifacts.json; FLOE_ARTIFACTS_PATH when left out. No secrets are needed, nothing connects.
@@ -32,7 +32,7 @@ def prepare(artifacts: Path | None) -> None:
       floe-dagster prepare dbt_project/compiled_artifacts.json
 
     Exits with 1 when the product or the dbt project has an error, 2 on wrong usage.
-    """
+    """  # noqa: D301  # click reads the \b
     from floe_orchestrator_dagster.product import artifacts_path_from_environment, load_product, manifest_made_anew
 
     try:

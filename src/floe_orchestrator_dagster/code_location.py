@@ -33,13 +33,14 @@ def build_definitions(product: Product, schedules: Sequence[JobSchedule] = ()) -
     Raises:
         FloeDagsterError: A schedule that cannot work.
     """
+    scheduled = product_schedules(product, schedules)
     if not product.models:
         return dg.Definitions()
     assets = dbt_project_assets(product, product.dbt) if product.dbt else contract_assets(product)
     return dg.Definitions(
         assets=assets,
         jobs=[product_job(product, assets)],
-        schedules=product_schedules(product, schedules),
+        schedules=scheduled,
         metadata=_metadata(product),
     )
 

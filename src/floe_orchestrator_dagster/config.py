@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from difflib import get_close_matches
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
 CONFIG_PATH = "plugins.orchestrator.config"
+
+KeyPart = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+$")]
 
 
 class DagsterConfig(BaseModel):
@@ -31,7 +33,7 @@ class DagsterConfig(BaseModel):
 
     default_schedule: str | None = Field(default=None, min_length=1, examples=["0 6 * * *"])
     timezone: str = Field(default="UTC", examples=["Europe/Berlin"])
-    key_prefix: list[str] = Field(default_factory=list, examples=[["retail"]])
+    key_prefix: list[KeyPart] = Field(default_factory=list, examples=[["retail"]])
     webserver_url: str | None = Field(default=None, examples=["http://dagster-webserver:3000"])
 
 
@@ -51,9 +53,8 @@ def read_config(values: Mapping[str, object] | None, origin: str) -> DagsterConf
 def _problem(details: ErrorDetails) -> Problem:
     where = ".".join([CONFIG_PATH, *(str(part) for part in details["loc"])])
     if details["type"] != "extra_forbidden":
-        return Problem(
-            where, f"{details['msg']}, not {type(details['input']).__name__}", "Correct it in manifest.yaml."
-        )
+        found = f", not {type(details['input']).__name__}" if details["type"].endswith("_type") else ""
+        return Problem(where, f"{details['msg']}{found}", "Correct it in manifest.yaml.")
     known = sorted(DagsterConfig.model_fields)
     close = get_close_matches(str(details["loc"][0]), known, n=1)
     hint = f"did you mean {close[0]!r}? " if close else ""

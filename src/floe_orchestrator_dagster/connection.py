@@ -36,7 +36,7 @@ def validate_connection(url: str, timeout: float = DEFAULT_TIMEOUT_SECONDS) -> V
         return _failure(shown, f"no answer within {timeout:g} s", "Check the address, and that the webserver is up.")
     if isinstance(answer, str):
         return ValidationResult(success=True, message=f"Dagster {answer} answers at {shown}")
-    if isinstance(answer, httpx.TransportError | httpx.InvalidURL):
+    if isinstance(answer, (httpx.TransportError, httpx.InvalidURL, UnicodeError)):
         reason = type(answer).__name__
         return _failure(shown, f"not reachable ({reason})", "Start it (dagster dev), or set webserver_url to its URL.")
     return _failure(shown, str(answer), "Set webserver_url to the URL of a Dagster webserver, without /graphql.")
@@ -53,7 +53,7 @@ def _ask(url: str, timeout: float, answers: queue.SimpleQueue[str | Exception]) 
             client.stream("POST", f"{url.rstrip('/')}/graphql", json=_QUESTION) as response,
         ):
             answers.put(_version(response))
-    except (httpx.HTTPError, httpx.InvalidURL, _NotDagsterError) as error:
+    except (httpx.HTTPError, httpx.InvalidURL, UnicodeError, _NotDagsterError) as error:
         answers.put(error)
 
 
@@ -67,7 +67,7 @@ def _version(response: httpx.Response) -> str:
             raise _NotDagsterError("answers with too much data for Dagster's GraphQL API")
     try:
         content = httpx.Response(httpx.codes.OK, content=body).json()
-    except ValueError:
+    except (ValueError, RecursionError):
         raise _NotDagsterError("answers, but not with JSON as Dagster's GraphQL API does") from None
     data = content.get("data") if isinstance(content, dict) else None
     version = data.get("version") if isinstance(data, dict) else None
@@ -85,8 +85,12 @@ def _failure(shown: str, what: str, fix: str) -> ValidationResult:
 
 
 def _without_credentials(url: str) -> str:
+    """Show scheme, host, port and path of a URL that has a host; anything else may hold a password anywhere."""
     try:
         parsed = httpx.URL(url)
-    except httpx.InvalidURL:
+        host = parsed.host
+    except (httpx.InvalidURL, UnicodeError):
+        host = ""
+    if not host:
         return "the configured URL"
-    return str(httpx.URL(scheme=parsed.scheme, host=parsed.host, port=parsed.port, path=parsed.path))
+    return str(httpx.URL(scheme=parsed.scheme, host=host, port=parsed.port, path=parsed.path))

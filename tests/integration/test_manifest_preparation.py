@@ -45,7 +45,7 @@ def test_missing_manifest_names_the_command_outside_dagster_dev(stranger: Path) 
     assert str(caught.value) == (
         f"{stranger}: 1 problem\n"
         f"  no manifest.json in {stranger}/build/dbt\n"
-        "    fix: Run `floe-dagster prepare` (dbt deps and dbt parse)."
+        f"    fix: Run `floe-dagster prepare {artifacts(stranger)}` (dbt deps and dbt parse)."
     )
 
 

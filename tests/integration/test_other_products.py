@@ -91,7 +91,7 @@ def test_transforms_materialize_one_by_one(stranger: Path, monkeypatch: pytest.M
         {dg.AssetKey("orders")},
         {dg.AssetKey("typo")},
     ]
-    materialization = results[1].asset_materializations_for_node("orders")[0]
+    materialization = results[1].asset_materializations_for_node("dbt_build_orders")[0]
     assert materialization.metadata["dagster/table_name"].value == "jaffle_shop.main.orders"
     with pytest.raises(DbtBuildError) as caught:
         dg.materialize([assets[2]], instance=instance)

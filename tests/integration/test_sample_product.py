@@ -87,8 +87,8 @@ def test_target_logs_and_warehouse_go_elsewhere_when_asked(prepared_sample: Path
     run_python(*MATERIALIZE, "key:stores", FLOE_ARTIFACTS_PATH=str(artifacts), FLOE_STATE_DIR=str(tmp_path / "state"))
 
     assert sorted(prepared_sample.rglob("*")) == before
-    assert rows(tmp_path / "state" / "warehouse" / "retail_orders.duckdb", "stores") == {"stores": 12}
-    assert next((tmp_path / "state" / "target").rglob("dbt.log"))
+    assert rows(tmp_path / "state" / "retail-orders" / "warehouse" / "retail_orders.duckdb", "stores") == {"stores": 12}
+    assert next((tmp_path / "state" / "retail-orders" / "target").rglob("dbt.log"))
 
 
 def test_graph_equals_dbts_edge_for_edge(prepared_sample: Path, tmp_path: Path) -> None:

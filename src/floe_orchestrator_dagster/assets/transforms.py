@@ -4,6 +4,7 @@ Annotations are evaluated in this module: Dagster wants the context's type itsel
 """
 
 import re
+import zlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -81,12 +82,19 @@ def _transform_spec(transform: TransformConfig) -> dg.AssetSpec:
 
 
 def _transform_asset(spec: dg.AssetSpec, transform: TransformConfig) -> dg.AssetsDefinition:
-    name = re.sub(r"\W", "_", "__".join(spec.key.path))
+    # An output of its own name: one derived from the key would refuse models called `config` or `type`.
+    outs = {"result": dg.AssetOut.from_spec(spec.replace_attributes(deps=[]))}
 
     # The context is the only argument: any other untyped one would become an upstream asset.
-    @dg.multi_asset(name=name, specs=[spec])
+    @dg.multi_asset(name=_op_name(spec.key), outs=outs, deps=spec.deps)
     def materialize(context: dg.AssetExecutionContext) -> dg.MaterializeResult[Any]:
-        connection, _ = connection_for_model(transform.path)
-        return build_model(context, connection, transform.name)
+        return build_model(context, connection_for_model(transform.path), transform.name)
 
     return materialize
+
+
+def _op_name(key: dg.AssetKey) -> str:
+    """Name an op: never as a job or a reserved word, and keys that differ in punctuation only get different ones."""
+    readable = re.sub(r"[^A-Za-z0-9_]", "_", "__".join(key.path))
+    exact = readable == "__".join(key.path)
+    return f"dbt_build_{readable}" if exact else f"dbt_build_{readable}_{zlib.crc32(key.to_string().encode()):08x}"

@@ -51,7 +51,7 @@ class FloeDbtTranslator(DagsterDbtTranslator):
     def get_description(self, dbt_resource_props: Mapping[str, Any]) -> str:
         """The node's description, without its SQL."""
         named = f"dbt {dbt_resource_props['resource_type']} {dbt_resource_props['name']}"
-        return dbt_resource_props.get("description") or named
+        return (dbt_resource_props.get("description") or named).strip()
 
     def get_metadata(self, dbt_resource_props: Mapping[str, Any]) -> Mapping[str, Any]:
         """dagster-dbt's metadata (table, columns, materialization) and the product's."""

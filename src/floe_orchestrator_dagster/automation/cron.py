@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from datetime import datetime
 from datetime import timezone as fixed_timezone
@@ -16,6 +17,8 @@ _MACROS = ("@hourly", "@daily", "@midnight", "@weekly", "@monthly", "@yearly", "
 _CRON_EXAMPLES = "'0 6 * * *' (daily at 6:00), '0 8 * * MON-FRI' (weekdays at 8:00), '*/15 * * * *', '@hourly'"
 _TIMEZONE_EXAMPLES = "'UTC', 'Europe/Berlin', 'America/New_York'"
 _LONGEST_SHOWN = 60
+_LONGEST_CRON = 256
+_RANDOM = re.compile(r"(^|,)[RH]([(/,]|$)", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -45,23 +48,38 @@ def checked_schedule(job_name: str, cron: str, timezone: str, *, enabled: bool =
 
 
 def check_cron(cron: str) -> str:
-    """Return ``cron`` without surrounding blanks when it is a schedule that can fire.
+    """Return ``cron``, its fields one blank apart, when it is a schedule that can fire and that Dagster ticks.
 
     Raises:
         ScheduleError: Not five fields or a macro, a value out of range, or a date that never comes.
     """
-    text = cron.strip() if isinstance(cron, str) else ""
-    shown = _shown(cron)
-    if not text.isprintable() or (len(text.split()) != _CRON_FIELDS and text not in _MACROS):
+    fields = cron.split() if isinstance(cron, str) and len(cron) <= _LONGEST_CRON else []
+    text = " ".join(fields)
+    if text.lower() in _MACROS:
+        return text.lower()
+    if not text.isprintable() or len(fields) != _CRON_FIELDS:
         raise ScheduleError(
-            f"cron {shown} needs five fields (minute hour day month weekday), such as {_CRON_EXAMPLES}."
+            f"cron {_shown(cron)} needs five fields (minute hour day month weekday), such as {_CRON_EXAMPLES}."
         )
-    try:
-        croniter(text, datetime.now(tz=fixed_timezone.utc)).get_next(datetime)
-    except (CroniterError, ValueError, KeyError, OverflowError) as error:
-        reason = str(error).rstrip(".")
-        raise ScheduleError(f"cron {shown} cannot fire: {reason}. Use one such as {_CRON_EXAMPLES}.") from None
+    # Of a day and a weekday, cron takes either; Dagster's ticks need a day that comes by itself.
+    foreign = "Dagster has no R, H or W" if _has_foreign_letters(fields) else ""
+    reason = foreign or _never(text) or _never(" ".join([*fields[:4], "*"]))
+    if reason:
+        raise ScheduleError(f"cron {_shown(cron)} cannot fire: {reason}. Use one such as {_CRON_EXAMPLES}.")
     return text
+
+
+def _has_foreign_letters(fields: list[str]) -> bool:
+    return "W" in fields[2].upper() or any(_RANDOM.search(field) for field in fields)
+
+
+def _never(cron: str) -> str:
+    """Say why a cron has no next date; empty when it has one."""
+    try:
+        croniter(cron, datetime.now(tz=fixed_timezone.utc)).get_next(datetime)
+    except (CroniterError, ValueError, KeyError, OverflowError) as error:
+        return str(error).rstrip(".")
+    return ""
 
 
 def check_timezone(name: str) -> str:

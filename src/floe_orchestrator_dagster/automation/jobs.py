@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import dagster as dg
 
 from floe_orchestrator_dagster.assets.attributes import PRODUCT_TAG, AssetAttributes, tag_value
+from floe_orchestrator_dagster.errors import ArtifactsError, Problem
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,14 +18,28 @@ if TYPE_CHECKING:
 
 
 def product_job(product: Product, assets: Sequence[dg.AssetsDefinition | dg.AssetSpec]) -> UnresolvedAssetJobDefinition:
-    """Define one job over everything the product builds, checks on its sources included, named after it."""
+    """Define one job over everything the product builds, checks on its sources included, named after it.
+
+    Raises:
+        ArtifactsError: The product's name is a reserved word.
+    """
     sources = [asset.key for asset in assets if isinstance(asset, dg.AssetSpec)]
     selection = dg.AssetSelection.tag(PRODUCT_TAG, tag_value(product.name))
     if sources:
         selection = selection | dg.AssetSelection.checks_for_assets(*sources)
     return dg.define_asset_job(
-        product.identifier,
+        _job_name(product),
         selection=selection,
         description=product.spec.description or f"Builds the data product {product.name}.",
         tags=AssetAttributes(product).product_tags,
     )
+
+
+def _job_name(product: Product) -> str:
+    try:
+        dg.GraphDefinition(name=product.identifier)
+    except dg.DagsterInvalidDefinitionError:
+        what = f"{product.name!r} cannot name a Dagster job: it is a word that Dagster or Python keep for themselves"
+        fix = "Rename the product in floe.yaml (metadata.name) and compile it again."
+        raise ArtifactsError(product.origin, [Problem("metadata.product_name", what, fix)]) from None
+    return product.identifier

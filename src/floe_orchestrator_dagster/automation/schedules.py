@@ -24,10 +24,10 @@ def product_schedules(product: Product, registered: Sequence[JobSchedule] = ()) 
     Raises:
         ScheduleError: A cron or timezone that cannot work, or a registered job that the product does not have.
     """
-    known_jobs = [product.identifier]
+    known_jobs = [product.identifier] if product.models else []
     for schedule in registered:
         if schedule.job_name not in known_jobs:
-            known = ", ".join(map(repr, known_jobs))
+            known = ", ".join(map(repr, known_jobs)) or "none (it declares no transforms)"
             raise ScheduleError(f"no job {schedule.job_name!r} in product {product.name!r}; its jobs: {known}.")
     own = _declared_schedule(product)
     definitions: dict[tuple[str, str, str], dg.ScheduleDefinition] = {}
@@ -41,6 +41,8 @@ def product_schedules(product: Product, registered: Sequence[JobSchedule] = ()) 
 
 def _declared_schedule(product: Product) -> JobSchedule | None:
     declared, config = product.spec.schedule, product.config
+    if not product.models:
+        return None
     if declared is not None and declared.cron:
         where = f"floe.yaml of {product.name!r}, schedule"
         cron, timezone, enabled = declared.cron, declared.timezone, declared.enabled
@@ -56,8 +58,9 @@ def _declared_schedule(product: Product) -> JobSchedule | None:
 
 
 def _distinct_name(schedule: JobSchedule) -> str:
-    when = "".join(_WORDS.get(letter, letter) for letter in schedule.cron)
-    return re.sub(r"\W", "_", f"{schedule.job_name}_at_{when}_{schedule.timezone}")
+    cron = "".join(_WORDS.get(letter, letter) for letter in schedule.cron)
+    timezone = schedule.timezone.replace("+", "plus").replace("-", "to")
+    return re.sub(r"\W", "_", f"{schedule.job_name}_at_{cron}_{timezone}")
 
 
 def _schedule_definition(schedule: JobSchedule, name: str) -> dg.ScheduleDefinition:

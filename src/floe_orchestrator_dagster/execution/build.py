@@ -6,6 +6,8 @@ dbt runs through dagster-dbt's ``DbtCliResource``; the compiled profile exists o
 from __future__ import annotations
 
 import shutil
+import signal
+import subprocess
 import uuid
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -24,13 +26,14 @@ if TYPE_CHECKING:
     from collections.abc import Set as AbstractSet
     from pathlib import Path
 
-    from dagster_dbt import DagsterDbtTranslator, DbtCliEventMessage
+    from dagster_dbt import DagsterDbtTranslator, DbtCliEventMessage, DbtCliInvocation
 
     from floe_orchestrator_dagster.execution.selection import DbtNodes
     from floe_orchestrator_dagster.product import DbtConnection, DbtProject
 
 _NODE_RESULTS = ("LogModelResult", "LogSeedResult", "LogSnapshotResult")
 _NOTHING_SELECTED = "NoNodesForSelectionCriteria"
+_INTERRUPT_SECONDS = 5
 _GLOBAL_FLAGS = ["--no-use-colors", "--no-version-check"]
 
 
@@ -52,11 +55,12 @@ def build_selection(
             dagster_dbt_translator=translator,
             target_path=_invocation_target(dbt, context),
         )
-        for dbt_event in invocation.stream_raw_events():
-            for event in dbt_event.to_default_asset_events(
-                manifest, translator, context=context, target_path=invocation.target_path
-            ):
-                yield _recorded(event, checks) if isinstance(event, dg.AssetCheckResult) else event
+        with _ended_with_the_step(invocation):
+            for dbt_event in invocation.stream_raw_events():
+                for event in dbt_event.to_default_asset_events(
+                    manifest, translator, context=context, target_path=invocation.target_path
+                ):
+                    yield _recorded(event, checks) if isinstance(event, dg.AssetCheckResult) else event
 
 
 def build_model(context: dg.AssetExecutionContext, dbt: DbtConnection, name: str) -> dg.MaterializeResult[Any]:
@@ -69,7 +73,8 @@ def build_model(context: dg.AssetExecutionContext, dbt: DbtConnection, name: str
     with _dbt_resource(dbt) as resource:
         target_path = _invocation_target(dbt, context)
         invocation = resource.cli(["build", "--select", name], target_path=target_path)
-        events = {_event_name(event): event for event in invocation.stream_raw_events()}
+        with _ended_with_the_step(invocation):
+            events = {_event_name(event): event for event in invocation.stream_raw_events()}
     if _NOTHING_SELECTED in events:
         raise DbtBuildError(
             f"{dbt.directory.path}: dbt has no enabled model, seed or snapshot called {name!r}, so nothing was built. "
@@ -121,6 +126,21 @@ def _dbt_resource(dbt: DbtConnection) -> Iterator[DbtCliResource]:
             global_config_flags=_GLOBAL_FLAGS,
             dbt_executable=dbt_executable(),
         )
+
+
+@contextmanager
+def _ended_with_the_step(invocation: DbtCliInvocation) -> Iterator[None]:
+    """Interrupt dbt when the step ends before it, so that nothing writes to the warehouse after a failed step."""
+    try:
+        yield
+    finally:
+        if invocation.process.poll() is None:
+            invocation.process.send_signal(signal.SIGINT)
+            try:
+                invocation.process.wait(timeout=_INTERRUPT_SECONDS)
+            except subprocess.TimeoutExpired:
+                invocation.process.kill()
+                invocation.process.wait()
 
 
 def _invocation_target(dbt: DbtConnection, context: dg.AssetExecutionContext) -> Path:

@@ -16,6 +16,7 @@ from floe_orchestrator_dagster.errors import ArtifactsError, Problem, ProjectErr
 from floe_orchestrator_dagster.product.artifacts import (
     check_dependencies_exist,
     check_product_name,
+    json_object,
     read_artifacts_file,
     validate_artifacts,
 )
@@ -106,9 +107,9 @@ class Product:
         return self.artifacts.transforms.models if self.artifacts.transforms else []
 
 
-def manifest_as_prepared(dbt: DbtConnection, _artifacts_path: Path | None) -> Manifest:
+def manifest_as_prepared(dbt: DbtConnection, artifacts_path: Path | None) -> Manifest:
     """Use the manifest that is there; dbt never runs. The choice outside ``dagster dev``."""
-    return prepared_manifest(dbt.directory)
+    return prepared_manifest(dbt.directory, artifacts_path)
 
 
 def manifest_kept_fresh(dbt: DbtConnection, artifacts_path: Path | None) -> Manifest:
@@ -173,7 +174,7 @@ def product_from_artifacts(
     Raises:
         FloeDagsterError: As :func:`load_product`.
     """
-    artifacts = validate_artifacts(content, _ARGUMENT)
+    artifacts = validate_artifacts(json_object(content, _ARGUMENT), _ARGUMENT)
     path = _artifacts_path_of(artifacts)
     return _read_product(artifacts, path, find_project_path(path), manifest_source)
 
@@ -223,14 +224,11 @@ def _read_dbt(
     return DbtProject(directory, connection.profile, manifest)
 
 
-def connection_for_model(model_path: str) -> tuple[DbtConnection, str]:
+def connection_for_model(model_path: str) -> DbtConnection:
     """Find dbt for a model that was handed over without its product (``create_assets_from_transforms``).
 
     The artifacts are ``FLOE_ARTIFACTS_PATH``, or the ``compiled_artifacts.json`` in (or in ``target/`` of) the dbt
     project; the dbt project is the artifacts' own, or the nearest one above ``model_path``.
-
-    Returns:
-        The connection, and the name of the product it belongs to.
 
     Raises:
         FloeDagsterError: There is no dbt project, or no artifacts to take its profile from.
@@ -243,7 +241,7 @@ def connection_for_model(model_path: str) -> tuple[DbtConnection, str]:
         fix = f"Set {PROJECT_DIR_VARIABLE} to the directory that holds dbt_project.yml."
         raise ProjectError(str(path), [Problem("", "no dbt project in or above the artifacts' directory", fix)])
     directory = read_project_directory(project_path, artifacts.metadata.product_name)
-    return DbtConnection(directory, select_profile(artifacts, directory, str(path))), artifacts.metadata.product_name
+    return DbtConnection(directory, select_profile(artifacts, directory, str(path)))
 
 
 def _artifacts_path_near(project_path: Path | None) -> Path:

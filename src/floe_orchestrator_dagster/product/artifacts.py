@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Mapping
 from difflib import get_close_matches
 from graphlib import CycleError, TopologicalSorter
 from typing import TYPE_CHECKING, Any
@@ -20,7 +21,7 @@ from pydantic import ValidationError
 from floe_orchestrator_dagster.errors import ArtifactsError, Problem
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from floe_core.schemas.compiled_artifacts import ResolvedModel
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 _MODELS = "transforms.models"
 _RECOMPILE = "Correct floe.yaml and compile the product again (floe platform compile)."
-_VERSION = re.compile(r"(\d+)\.(\d+)\.(\d+)")
+_VERSION = re.compile(r"(\d{1,9})\.(\d{1,9})\.(\d{1,9})")
 _SECRET_WORDS = ("secret", "password", "token", "key", "credential", "private")
 _LONGEST_VALUE = 80
 
@@ -54,10 +55,19 @@ def read_artifacts_file(path: Path) -> dict[str, Any]:
         what = f"is not JSON, or is cut off: {error.msg} (line {error.lineno}, column {error.colno})"
         fix = "Compile the product again; FLOE_ARTIFACTS_PATH must name the JSON output, not YAML or a ConfigMap."
         raise ArtifactsError(str(path), [Problem("", what, fix)]) from None
-    if not isinstance(content, dict):
-        what = f"holds {_article(content)}, not a JSON object"
-        raise ArtifactsError(str(path), [Problem("", what, "Compile the product again (floe platform compile).")])
-    return content
+    return json_object(content, str(path))
+
+
+def json_object(content: object, origin: str) -> dict[str, Any]:
+    """Return ``content`` when it is a JSON object.
+
+    Raises:
+        ArtifactsError: It is something else.
+    """
+    if isinstance(content, Mapping):
+        return dict(content)
+    what = f"holds {_article(content)}, not a JSON object"
+    raise ArtifactsError(origin, [Problem("", what, "Compile the product again (floe platform compile).")])
 
 
 def validate_artifacts(content: Mapping[str, Any], origin: str) -> CompiledArtifacts:
@@ -129,7 +139,7 @@ def _check_version(content: Mapping[str, Any], origin: str) -> None:
     found = content.get("version", COMPILED_ARTIFACTS_VERSION)
     match = _VERSION.fullmatch(found) if isinstance(found, str) else None
     if match is None:
-        what = f"{found!r} is not a version (such as {COMPILED_ARTIFACTS_VERSION!r})"
+        what = f"{_shown(found)} is not a version (such as {COMPILED_ARTIFACTS_VERSION!r})"
         raise ArtifactsError(origin, [Problem("version", what, "Compile the product again (floe platform compile).")])
     known = [int(part) for part in COMPILED_ARTIFACTS_VERSION.split(".")]
     if [int(match[1]), int(match[2])] <= known[:2]:
@@ -157,13 +167,16 @@ def _json_path(location: tuple[int | str, ...]) -> str:
 
 
 def _value(where: str, value: object) -> str:
-    """Show a scalar, unless its field may hold a secret; of anything else the type only."""
-    if any(word in where.lower() for word in _SECRET_WORDS):
-        return ""
-    if value is None or isinstance(value, (str, int, float, bool)):
-        text = repr(value)
-        return f", not {text if len(text) <= _LONGEST_VALUE else text[: _LONGEST_VALUE - 1] + '…'}"
-    return f", not {_article(value)}"
+    """Name a refused value, unless its field may hold a secret."""
+    return "" if any(word in where.lower() for word in _SECRET_WORDS) else f", not {_shown(value)}"
+
+
+def _shown(value: object) -> str:
+    """Show a scalar, shortened; of anything else, which may hold anything, the type only."""
+    if value is not None and not isinstance(value, (str, int, float, bool)):
+        return _article(value)
+    text = repr(value)
+    return text if len(text) <= _LONGEST_VALUE else f"{text[: _LONGEST_VALUE - 1]}…"
 
 
 def _article(value: object) -> str:

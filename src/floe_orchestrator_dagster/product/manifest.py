@@ -16,7 +16,7 @@ import orjson
 from floe_orchestrator_dagster.errors import ManifestError, Problem
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
     from pathlib import Path
 
     from floe_core.schemas.compiled_artifacts import CompiledArtifacts
@@ -103,10 +103,11 @@ class Manifest:
 
     @property
     def names(self) -> frozenset[str]:
-        """Names that a contract may depend on: models (ephemeral ones too), seeds, snapshots and source tables."""
-        nodes = self.content["nodes"].values()
-        refable = (node["name"] for node in nodes if node["resource_type"] in _ASSET_TYPES)
-        return frozenset([*refable, *(source["name"] for source in self.content["sources"].values())])
+        """Names that a contract may use: models (ephemeral ones and versions too), seeds, snapshots, source tables."""
+        nodes = [node for node in self.content["nodes"].values() if node["resource_type"] in _ASSET_TYPES]
+        versions = (node["alias"] for node in nodes if node.get("version"))
+        sources = (source["name"] for source in self.content["sources"].values())
+        return frozenset([*(node["name"] for node in nodes), *versions, *sources])
 
 
 def find_manifest(project: ProjectDirectory) -> Path | None:
@@ -115,7 +116,7 @@ def find_manifest(project: ProjectDirectory) -> Path | None:
     return next((path for path in candidates if path.is_file()), None)
 
 
-def prepared_manifest(project: ProjectDirectory) -> Manifest:
+def prepared_manifest(project: ProjectDirectory, artifacts_path: Path | None) -> Manifest:
     """Read the manifest that was made beforehand (image build, CI, ``floe-dagster prepare``).
 
     Raises:
@@ -124,7 +125,8 @@ def prepared_manifest(project: ProjectDirectory) -> Manifest:
     path = find_manifest(project)
     if path is None:
         looked = " and ".join(str(target) for target in project.read_targets)
-        problem = Problem("", f"no {MANIFEST_FILE} in {looked}", f"Run `{PREPARE_COMMAND}` (dbt deps and dbt parse).")
+        command = f"{PREPARE_COMMAND} {artifacts_path}" if artifacts_path else PREPARE_COMMAND
+        problem = Problem("", f"no {MANIFEST_FILE} in {looked}", f"Run `{command}` (dbt deps and dbt parse).")
         raise ManifestError(str(project.path), [problem])
     return read_manifest(path)
 
@@ -146,7 +148,7 @@ def check_models_exist(artifacts: CompiledArtifacts, manifest: Manifest, origin:
         ManifestError: All of them, each with the closest model or the reason (disabled).
     """
     models = artifacts.transforms.models if artifacts.transforms else []
-    known = {*manifest.names, *_versioned_aliases(manifest)}
+    known = manifest.names
     problems = [
         Problem(
             f"transforms.models[{row}].name",
@@ -172,9 +174,10 @@ def _read_manifest(path: Path, _modified: int, _size: int) -> Manifest:
         raise ManifestError(str(path), [Problem("", what, f"Run `{PREPARE_COMMAND}` to write it anew.")]) from None
     expected = ("metadata", "nodes", "sources", "parent_map", "child_map")
     missing = [key for key in expected if not isinstance(content, dict) or not isinstance(content.get(key), dict)]
-    if missing:
-        problem = Problem("", f"is no dbt manifest: no {', '.join(missing)}", f"Run `{PREPARE_COMMAND}`.")
-        raise ManifestError(str(path), [problem])
+    nodes = [] if missing else [*content["nodes"].values(), *content["sources"].values()]
+    if missing or not all(isinstance(node, dict) for node in nodes):
+        lack = f"no {', '.join(missing)}" if missing else "a node in it is not an object"
+        raise ManifestError(str(path), [Problem("", f"is no dbt manifest: {lack}", f"Run `{PREPARE_COMMAND}`.")])
     return Manifest(path, trim(content))
 
 
@@ -199,11 +202,7 @@ def _trim_node(node: Mapping[str, Any]) -> dict[str, Any]:
     return kept
 
 
-def _versioned_aliases(manifest: Manifest) -> Iterable[str]:
-    return (node["alias"] for node in manifest.asset_nodes if node.get("version"))
-
-
-def _reason(name: str, known: set[str], manifest: Manifest) -> str:
+def _reason(name: str, known: frozenset[str], manifest: Manifest) -> str:
     if any(unique_id.split(".")[-1] == name for unique_id in manifest.content["disabled"]):
         return " (it is disabled there)"
     close = get_close_matches(name, sorted(known), n=1)

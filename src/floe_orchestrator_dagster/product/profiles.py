@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import tempfile
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 ENVIRONMENT_VARIABLE = "FLOE_ENV"
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
 _RECOMPILE = "Compile the product again with a compute plugin in manifest.yaml (floe platform compile)."
 
 
@@ -87,13 +89,13 @@ def select_profile(artifacts: CompiledArtifacts, project: ProjectDirectory, orig
     outputs = _read_outputs(profiles[compiled_name], where, origin)
     default_target = str(profiles[compiled_name].get("target") or next(iter(outputs)))
     target = _resolve_target(outputs, default_target, where, origin)
-    read_by_dbt = outputs[target] if target else default_target
+    variables = _required_variables(outputs[target]) if target else _target_variables(default_target, outputs)
     return Profile(
         name=project.profile_name or artifacts.metadata.product_name,
         target=target,
         outputs={name: _settle_paths(output, project) for name, output in outputs.items()},
         default_target=default_target,
-        variables=_required_variables(read_by_dbt),
+        variables=variables,
     )
 
 
@@ -204,13 +206,18 @@ def _settle_paths(output: Mapping[str, object], project: ProjectDirectory) -> di
 
 
 def _is_file(path: str) -> bool:
-    """Whether a DuckDB path is a local file: not in memory, not MotherDuck or a URL, not rendered by dbt later."""
-    return not (path.startswith((":memory:", "md:", "motherduck:")) or "://" in path or "{{" in path)
+    """Whether a DuckDB path is a local file: not in memory, not MotherDuck, DuckLake or a URL, not rendered by dbt."""
+    return not (path.startswith(":memory:") or _SCHEME.match(path) or "{{" in path)
 
 
 def _required_variables(content: object) -> tuple[Variable, ...]:
     variables = (variable for text in _templates(content) for variable in _env_vars(text))
     return tuple({variable.name: variable for variable in variables}.values())
+
+
+def _target_variables(template: str, outputs: Mapping[str, object]) -> tuple[Variable, ...]:
+    """Let a parse go on with the first output while the variable that chooses one is not set."""
+    return tuple(Variable(variable.name, next(iter(outputs))) for variable in _required_variables(template))
 
 
 def _templates(content: object) -> Iterator[str]:

@@ -40,7 +40,7 @@ class ProjectDirectory:
         path: Absolute path of the directory.
         profile_name: The profile that ``dbt_project.yml`` asks for; None when it names none.
         state_path: Where relative DuckDB files, and by default target and logs, go: the project itself when it can
-            be written, ``FLOE_STATE_DIR`` when set, else ``~/.local/state/floe/<product>``.
+            be written, ``$FLOE_STATE_DIR/<product>`` when that is set, else ``~/.local/state/floe/<product>``.
         written_target: Where dbt artifacts are written (``DBT_TARGET_PATH`` wins, as in dbt).
         read_targets: Where a manifest is looked for, first match wins.
         source_paths: Files and directories that dbt parses; changes in them make a manifest outdated.
@@ -164,7 +164,7 @@ def _source_paths(path: Path, settings: Mapping[str, object]) -> Iterator[Path]:
 def _state_path(path: Path, product_name: str) -> Path:
     named = os.environ.get(STATE_DIR_VARIABLE)
     if named:
-        return Path(named).expanduser().absolute()
+        return Path(named).expanduser().absolute() / product_name
     if os.access(path, os.W_OK):
         return path
     base = os.environ.get("XDG_STATE_HOME") or Path("~/.local/state").expanduser()

@@ -1,0 +1,109 @@
+"""Dagster's own servers as processes: started on a free port, ended with everything that they started."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import pytest
+
+from processes import clean_environment
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+_INSTANCE = """\
+telemetry:
+  enabled: false
+nux:
+  enabled: false
+"""
+
+
+@dataclass(frozen=True)
+class DagsterDev:
+    """A running ``dagster dev``.
+
+    Attributes:
+        url: Where its page answers.
+        project: The copy of the sample product that it serves.
+        log: What it and its services print.
+    """
+
+    url: str
+    project: Path
+    log: Path
+
+    def graphql(self, query: str, **variables: object) -> dict[str, Any]:
+        """Ask its GraphQL API; an error in the answer fails the test."""
+        question = {"query": query, "variables": variables}
+        response = httpx.post(f"{self.url}/graphql", json=question, timeout=60, trust_env=False)
+        content = response.raise_for_status().json()
+        if "errors" in content:
+            pytest.fail(str(content["errors"]))
+        data: dict[str, Any] = content["data"]
+        return data
+
+
+def dagster_home(directory: Path) -> Path:
+    """Make a Dagster instance that reports nothing and greets nobody."""
+    directory.mkdir()
+    (directory / "dagster.yaml").write_text(_INSTANCE, encoding="utf-8")
+    return directory
+
+
+def free_port() -> int:
+    """Find a TCP port of 127.0.0.1 that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port
+
+
+@contextmanager
+def server(*arguments: str, log: Path, **environment: str) -> Iterator[subprocess.Popen[bytes]]:
+    """Run ``python -m dagster`` with ``arguments`` in a process group of its own; its output goes to ``log``."""
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "dagster", *arguments],
+            env=clean_environment(**environment),
+            cwd=log.parent,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    try:
+        yield process
+    finally:
+        _end_group(process)
+
+
+def wait_until(ready: Callable[[], bool], seconds: float, process: subprocess.Popen[bytes], log: Path) -> None:
+    """Wait until ``ready`` is true; fail with the log when the process ends or ``seconds`` have passed."""
+    deadline = time.monotonic() + seconds
+    while not ready():
+        if process.poll() is not None:
+            pytest.fail(f"ended with {process.returncode} before it was ready:\n{log.read_text(errors='replace')}")
+        if time.monotonic() > deadline:
+            pytest.fail(f"not ready after {seconds:g} s:\n{log.read_text(errors='replace')}")
+        time.sleep(0.5)
+
+
+def _end_group(process: subprocess.Popen[bytes]) -> None:
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGTERM)
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(15)
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()

@@ -1,0 +1,194 @@
+"""The sample product on Dagster's page, as a person meets it: look at the graph, build it, look at the results."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import duckdb
+import pytest
+from playwright.sync_api import expect, sync_playwright
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from playwright.sync_api import Browser, Page
+
+    from e2e.servers import DagsterDev
+
+ARGUMENTS = [
+    "--no-sandbox",
+    "--headless",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+]
+# What a person switches on and off on the page, so that the whole graph is readable in one picture.
+SETTINGS = """
+    localStorage.setItem("dagster-nav-collapsed", "true");
+    localStorage.setItem("large-screen-nav-open", "false");
+    localStorage.setItem("asset-node-facets", JSON.stringify(["checks", "status", "kind-tag"]));
+"""
+BACKGROUND = (90, 940)
+expect.set_options(timeout=30_000)
+UNFINISHED = {"QUEUED", "NOT_STARTED", "STARTING", "STARTED"}
+FCT_ORDERS = "One row per order, with its amounts and payments. Built incrementally: a run reads only the orders of"
+
+LATEST_RUN = "{ runsOrError(limit: 1) { ... on Runs { results { runId status } } } }"
+STATUS = "query($run: ID!) { runOrError(runId: $run) { ... on Run { status } } }"
+EVENTS = """query($run: ID!) {
+  logsForRun(runId: $run, limit: 1000) { ... on EventConnection {
+    events { ... on MessageEvent { __typename level message } }
+  } }
+}"""
+
+
+@pytest.fixture(scope="module")
+def browser(chromium: str) -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=ARGUMENTS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(dagster_dev: DagsterDev, browser: Browser) -> Iterator[Page]:
+    """Open a page that remembers nothing of another test."""
+    page = open_page(dagster_dev, browser)
+    yield page
+    page.close()
+
+
+@pytest.fixture(scope="module")
+def run(dagster_dev: DagsterDev, browser: Browser) -> str:
+    """Press "Materialize all" and wait for the run to finish; gives its id."""
+    page = open_page(dagster_dev, browser)
+    open_graph(page)
+    page.get_by_role("button", name="Materialize all (18)").click()
+    expect(page.get_by_text("Launched run")).to_be_visible()
+    page.close()
+    [latest] = dagster_dev.graphql(LATEST_RUN)["runsOrError"]["results"]
+    run: str = latest["runId"]
+    deadline = time.monotonic() + 180
+    while time.monotonic() < deadline and status(dagster_dev, run) in UNFINISHED:
+        time.sleep(1)
+    return run
+
+
+def open_page(dev: DagsterDev, browser: Browser) -> Page:
+    page = browser.new_page(base_url=dev.url, viewport={"width": 1600, "height": 900}, color_scheme="light")
+    page.add_init_script(SETTINGS)
+    return page
+
+
+def open_graph(page: Page) -> None:
+    """Open the global asset lineage and expand its groups."""
+    page.goto("/asset-groups")
+    expect(page.locator("svg").get_by_text("retail_orders", exact=True)).to_be_visible()
+    page.keyboard.press("Alt+E")
+    expect(page.get_by_text("stg_customers", exact=True)).to_be_visible()
+
+
+def status(dev: DagsterDev, run: str) -> str:
+    return str(dev.graphql(STATUS, run=run)["runOrError"]["status"])
+
+
+def events(dev: DagsterDev, run: str) -> list[dict[str, Any]]:
+    return list(dev.graphql(EVENTS, run=run)["logsForRun"]["events"])
+
+
+def zoom_to_fit(page: Page) -> None:
+    """Fold the list of assets and let the graph fill the page, so close that its nodes show their details.
+
+    A double click on the background fits the graph in, once its layout is settled. Dagster centres it a little too
+    high: it is dragged down until the groups' headers show.
+    """
+    page.set_viewport_size({"width": 1600, "height": 1000})
+    page.get_by_role("button", name="panel_show_right").click()
+    expect(page.get_by_role("combobox", name="Jump to")).to_be_hidden()
+    for _ in range(10):
+        page.mouse.dblclick(*BACKGROUND)
+        page.wait_for_timeout(1000)
+        if page.get_by_text("Materialized", exact=True).count():
+            break
+    page.mouse.down()
+    page.mouse.move(BACKGROUND[0], BACKGROUND[1] + 45, steps=5)
+    page.mouse.up()
+    page.wait_for_timeout(500)
+
+
+def test_asset_graph_shows_the_products_assets(page: Page, tmp_path: Path) -> None:
+    open_graph(page)
+
+    for name in ("customers", "stg_orders", "int_order_payments", "fct_orders", "dim_customers", "fct_daily_revenue"):
+        expect(page.get_by_text(name, exact=True).first).to_be_visible()
+
+    page.screenshot(path=tmp_path / "asset-graph-before.png")
+
+
+def test_materialize_all_succeeds_and_runs_every_check(dagster_dev: DagsterDev, run: str) -> None:
+    kinds = [event["__typename"] for event in events(dagster_dev, run)]
+
+    assert status(dagster_dev, run) == "SUCCESS", dagster_dev.log.read_text()
+    assert kinds.count("MaterializationEvent") == 18
+    assert kinds.count("AssetCheckEvaluationEvent") == 80
+
+
+def test_run_log_holds_no_warnings_and_no_errors(dagster_dev: DagsterDev, run: str) -> None:
+    noise = [event["message"] for event in events(dagster_dev, run) if event["level"] in {"WARNING", "ERROR"}]
+
+    assert noise == []
+
+
+def test_page_shows_the_run_as_succeeded(page: Page, run: str) -> None:
+    page.goto(f"/runs/{run}")
+
+    expect(page.get_by_role("img", name="run_success").first).to_be_visible()
+    expect(page.get_by_text("Success", exact=True)).to_be_visible()
+
+
+@pytest.mark.usefixtures("run")
+def test_graph_shows_every_asset_as_materialized(page: Page, screenshots: Path) -> None:
+    open_graph(page)
+    zoom_to_fit(page)
+
+    expect(page.get_by_text("Materialized", exact=True)).to_have_count(18)
+    expect(page.get_by_text("8 / 8 Passed", exact=True)).to_be_visible()
+    page.screenshot(path=screenshots / "asset-graph.png")
+
+
+@pytest.mark.usefixtures("run")
+def test_asset_page_shows_description_columns_and_checks(page: Page) -> None:
+    page.goto("/assets/fct_orders")
+
+    expect(page.get_by_text(FCT_ORDERS)).to_be_visible()
+    for column, description in (
+        ("order_id", "Number of the order."),
+        ("customer_id", "Customer who placed the order."),
+    ):
+        expect(page.get_by_text(column, exact=True).first).to_be_visible()
+        expect(page.get_by_text(description, exact=True).first).to_be_visible()
+    page.get_by_role("tab", name="Checks").or_(page.get_by_role("link", name="Checks")).first.click()
+    expect(page.get_by_text("Checks (8)", exact=True)).to_be_visible()
+    expect(page.get_by_text("Succeeded", exact=True)).to_have_count(8)
+
+
+@pytest.mark.usefixtures("run")
+def test_warehouse_holds_what_the_run_built(dagster_dev: DagsterDev) -> None:
+    expected = {
+        "customer_lifetime_value": 520,
+        "customers_snapshot": 600,
+        "dim_customers": 600,
+        "dim_products": 60,
+        "fct_daily_revenue": 547,
+        "fct_orders": 4000,
+        "product_performance": 60,
+    }
+
+    with duckdb.connect(str(dagster_dev.project / "warehouse" / "retail_orders.duckdb"), read_only=True) as warehouse:
+        rows = {table: warehouse.table(table).count("*").fetchall()[0][0] for table in expected}
+
+    assert rows == expected

@@ -1,0 +1,463 @@
+"""The compiled dbt profile: which one, which output, which variables, and where it exists on disk."""
+
+from __future__ import annotations
+
+import logging
+import stat
+from typing import TYPE_CHECKING
+
+import pytest
+import yaml
+
+from floe_orchestrator_dagster.errors import ProfileError
+from floe_orchestrator_dagster.product.profiles import (
+    Profile,
+    Variable,
+    make_database_directory,
+    require_variables,
+    select_profile,
+    written_profile,
+)
+from unit.samples import Json, model, profiles, project, validated
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from floe_orchestrator_dagster.product.project import ProjectDirectory
+
+_RECOMPILE = "Compile the product again with a compute plugin in manifest.yaml (floe platform compile)."
+
+
+def _select(directory: ProjectDirectory, dbt_profiles: Json | None) -> Profile:
+    return select_profile(validated(model("stg_orders"), dbt_profiles=dbt_profiles), directory, "contract")
+
+
+def _with_path(tmp_path: Path, path: str) -> Profile:
+    return _select(project(tmp_path), profiles(path=path))
+
+
+def _required(tmp_path: Path, **output: object) -> tuple[Variable, ...]:
+    return _select(project(tmp_path), profiles("shop", **output)).variables
+
+
+# --- which profile --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("asked", ["shop_orders", "shop-orders", "Shop_Orders", "anything_else"])
+def test_single_profile_serves_any_project_under_the_name_it_asks_for(tmp_path: Path, asked: str) -> None:
+    profile = _select(project(tmp_path, profile=asked), profiles("shop-orders"))
+
+    assert profile.name == asked
+    assert profile.target == "dev"
+    assert profile.adapter == "duckdb"
+
+
+def test_project_that_asks_for_no_profile_gets_one_named_after_the_product(tmp_path: Path) -> None:
+    assert _select(project(tmp_path, profile=None), profiles("default")).name == "shop-orders"
+
+
+@pytest.mark.parametrize("asked", ["shop_orders", "shop-orders", "SHOP-ORDERS"])
+def test_of_several_profiles_the_one_of_the_same_name_is_used(tmp_path: Path, asked: str) -> None:
+    several = {**profiles("shop-returns", path="returns.duckdb"), **profiles("shop-orders", path="orders.duckdb")}
+
+    profile = _select(project(tmp_path, profile=asked), several)
+
+    assert profile.name == asked
+    assert profile.outputs["dev"]["path"] == str(tmp_path / "orders.duckdb")
+
+
+def test_several_foreign_profiles_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ProfileError) as raised:
+        _select(project(tmp_path), {**profiles("shop-returns"), **profiles("default")})
+
+    assert str(raised.value) == (
+        "contract: 1 problem\n"
+        "  dbt_profiles: none of 'shop-returns', 'default' is the profile 'shop_orders' that dbt_project.yml asks for\n"
+        "    fix: Set `profile:` in dbt_project.yml to one of them."
+    )
+
+
+def test_profiles_that_differ_in_dashes_only_are_ambiguous(tmp_path: Path) -> None:
+    with pytest.raises(ProfileError, match=r"Set `profile:` in dbt_project\.yml to one of them"):
+        _select(project(tmp_path), {**profiles("shop-orders"), **profiles("Shop_Orders")})
+
+
+@pytest.mark.parametrize("dbt_profiles", [None, {}])
+def test_contract_without_a_profile_is_refused(tmp_path: Path, dbt_profiles: Json | None) -> None:
+    with pytest.raises(ProfileError) as raised:
+        _select(project(tmp_path), dbt_profiles)
+
+    assert str(raised.value) == (
+        f"contract: 1 problem\n  dbt_profiles: the artifacts carry no dbt profile\n    fix: {_RECOMPILE}"
+    )
+
+
+@pytest.mark.parametrize(
+    "content", [None, "dev", [], {}, {"target": "dev"}, {"outputs": None}, {"outputs": {}}, {"outputs": ["dev"]}]
+)
+def test_profile_without_outputs_is_refused(tmp_path: Path, content: object) -> None:
+    with pytest.raises(ProfileError) as raised:
+        _select(project(tmp_path), {"shop": content})
+
+    assert str(raised.value) == (
+        f"contract: 1 problem\n  dbt_profiles.shop.outputs: holds no output\n    fix: {_RECOMPILE}"
+    )
+
+
+def test_every_output_without_a_type_is_reported(tmp_path: Path) -> None:
+    outputs = {"dev": {"path": "a.duckdb"}, "staging": {"type": "duckdb"}, "production": "duckdb", "test": {"type": ""}}
+
+    with pytest.raises(ProfileError) as raised:
+        _select(project(tmp_path), {"shop": {"target": "dev", "outputs": outputs}})
+
+    assert str(raised.value) == "\n".join(
+        [
+            "contract: 3 problems",
+            *(
+                f"  dbt_profiles.shop.outputs.{name}.type: is missing\n    fix: {_RECOMPILE}"
+                for name in ("dev", "production", "test")
+            ),
+        ]
+    )
+
+
+# --- which output ---------------------------------------------------------------------------------------------------
+
+
+def _two_outputs(target: object = "dev") -> Json:
+    outputs = {
+        "dev": {"type": "duckdb", "path": "dev.duckdb"},
+        "production": {"type": "postgres", "host": "{{ env_var('PG_HOST') }}", "user": "{{ env_var('PG_USER') }}"},
+    }
+    return {"shop": {"outputs": outputs, **({"target": target} if target else {})}}
+
+
+def test_floe_env_selects_the_output_of_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FLOE_ENV", "production")
+
+    profile = _select(project(tmp_path), _two_outputs())
+
+    assert (profile.target, profile.default_target, profile.adapter) == ("production", "dev", "postgres")
+
+
+def test_floe_env_without_an_output_leaves_the_profiles_target_with_a_log_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    monkeypatch.setenv("FLOE_ENV", "staging")
+
+    profile = _select(project(tmp_path), _two_outputs())
+
+    assert profile.target == "dev"
+    assert caplog.record_tuples == [
+        (
+            "floe_orchestrator_dagster.product.profiles",
+            logging.INFO,
+            "FLOE_ENV=staging has no output in the dbt profile: target dev is used",
+        )
+    ]
+
+
+@pytest.mark.parametrize("environment", [None, ""])
+def test_without_floe_env_the_profiles_target_is_used_silently(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, environment: str | None
+) -> None:
+    caplog.set_level(logging.INFO)
+    if environment is not None:
+        monkeypatch.setenv("FLOE_ENV", environment)
+
+    assert _select(project(tmp_path), _two_outputs("production")).target == "production"
+    assert caplog.records == []
+
+
+def test_profile_without_a_target_uses_its_first_output(tmp_path: Path) -> None:
+    profile = _select(project(tmp_path), _two_outputs(target=None))
+
+    assert (profile.target, profile.default_target) == ("dev", "dev")
+
+
+def test_target_that_names_no_output_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ProfileError) as raised:
+        _select(project(tmp_path), _two_outputs("prod"))
+
+    assert str(raised.value) == (
+        "contract: 1 problem\n"
+        "  dbt_profiles.shop.target: 'prod' names no output (outputs: 'dev', 'production')\n"
+        f"    fix: {_RECOMPILE}"
+    )
+
+
+def test_templated_target_is_left_to_dbt(tmp_path: Path) -> None:
+    profile = _select(project(tmp_path), _two_outputs("{{ env_var('TARGET') }}"))
+
+    assert (profile.target, profile.adapter) == (None, None)
+    assert [variable.name for variable in profile.variables] == ["TARGET"]
+
+
+def test_floe_env_wins_over_a_templated_target(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FLOE_ENV", "dev")
+
+    profile = _select(project(tmp_path), _two_outputs("{{ env_var('TARGET') }}"))
+
+    assert profile.target == "dev"
+    assert profile.variables == ()
+
+
+# --- where DuckDB's file lies ---------------------------------------------------------------------------------------
+
+
+def test_relative_duckdb_path_lies_in_the_project(tmp_path: Path) -> None:
+    assert _with_path(tmp_path, "warehouse/shop.duckdb").outputs["dev"]["path"] == str(
+        tmp_path / "warehouse/shop.duckdb"
+    )
+
+
+def test_relative_duckdb_path_lies_in_the_state_directory_when_there_is_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FLOE_STATE_DIR", str(tmp_path / "state"))
+    directory = project(tmp_path / "shop")
+
+    profile = _select(directory, profiles(path="shop.duckdb"))
+
+    assert profile.outputs["dev"]["path"] == str(directory.state_path / "shop.duckdb")
+
+
+def test_every_output_gets_its_path_settled(tmp_path: Path) -> None:
+    outputs = {"dev": {"type": "duckdb", "path": "dev.duckdb"}, "ci": {"type": "duckdb", "path": "ci.duckdb"}}
+
+    profile = _select(project(tmp_path), {"shop": {"target": "dev", "outputs": outputs}})
+
+    assert [output["path"] for output in profile.outputs.values()] == [
+        str(tmp_path / "dev.duckdb"),
+        str(tmp_path / "ci.duckdb"),
+    ]
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/srv/warehouse/shop.duckdb",
+        ":memory:",
+        ":memory:shop",
+        "md:shop",
+        "md:",
+        "motherduck:shop",
+        "s3://lake/shop.duckdb",
+        "https://example.com/shop.duckdb",
+        "ducklake:postgres://db",
+        "ducklake:metadata.ducklake",
+        "{{ env_var('WAREHOUSE') }}/shop.duckdb",
+    ],
+)
+def test_duckdb_path_that_is_no_relative_file_is_kept(tmp_path: Path, path: str) -> None:
+    assert _with_path(tmp_path, path).outputs["dev"]["path"] == path
+
+
+def test_path_of_another_adapter_is_kept(tmp_path: Path) -> None:
+    profile = _select(project(tmp_path), profiles(type="sqlite", path="shop.db"))
+
+    assert profile.outputs["dev"] == {"type": "sqlite", "path": "shop.db"}
+
+
+def test_everything_else_of_an_output_is_kept(tmp_path: Path) -> None:
+    extra: Json = {"threads": 4, "extensions": ["httpfs"], "settings": {"memory_limit": "1GB"}, "schema": None}
+
+    output = _select(project(tmp_path), profiles(**extra)).outputs["dev"]
+
+    assert output == {"type": "duckdb", "path": str(tmp_path / "shop.duckdb"), **extra}
+
+
+def test_directory_of_the_duckdb_file_is_made(tmp_path: Path) -> None:
+    profile = _with_path(tmp_path, "warehouse/eu/shop.duckdb")
+
+    make_database_directory(profile)
+    make_database_directory(profile)
+
+    assert list((tmp_path / "warehouse" / "eu").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        ":memory:",
+        "md:a/b",
+        "ducklake:a/b.ducklake",
+        "s3://lake/shop.duckdb",
+        "{{ env_var('WAREHOUSE') }}/shop.duckdb",
+        "a/{{ x }}/b",
+    ],
+)
+def test_no_directory_is_made_for_a_path_that_is_no_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    working = tmp_path / "working"
+    working.mkdir()
+    monkeypatch.chdir(working)
+    profile = _with_path(tmp_path / "shop", path)
+
+    make_database_directory(profile)
+
+    assert list(working.iterdir()) == []
+    assert [entry.name for entry in (tmp_path / "shop").iterdir()] == ["dbt_project.yml"]
+
+
+@pytest.mark.parametrize("output", [{"type": "postgres", "path": "x/y"}, {"path": None}], ids=["postgres", "no-path"])
+def test_no_directory_is_made_without_a_duckdb_path(tmp_path: Path, output: Json) -> None:
+    make_database_directory(_select(project(tmp_path), profiles(**output)))
+
+    assert [entry.name for entry in tmp_path.iterdir()] == ["dbt_project.yml"]
+
+
+def test_no_directory_is_made_while_dbt_decides_the_target(tmp_path: Path) -> None:
+    make_database_directory(_select(project(tmp_path), _two_outputs("{{ env_var('TARGET') }}")))
+
+    assert [entry.name for entry in tmp_path.iterdir()] == ["dbt_project.yml"]
+
+
+# --- which variables ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("template", "expected"),
+    [
+        ("{{ env_var('PG_HOST') }}", [Variable("PG_HOST", "1")]),
+        ('{{env_var("PG_HOST")}}', [Variable("PG_HOST", "1")]),
+        ("{{ env_var('PG_PORT') | as_number }}", [Variable("PG_PORT", "1")]),
+        ("{{ env_var('PG_PORT') | int }}", [Variable("PG_PORT", "1")]),
+        ("{{ env_var('PG_SSL') | as_bool }}", [Variable("PG_SSL", "true")]),
+        ("{{ (env_var('PG_SSL')) | trim | as_bool }}", [Variable("PG_SSL", "true")]),
+        ("{{ env_var('PG_HOST', 'localhost') }}", []),
+        ("{{ env_var('PG_HOST', default='localhost') }}", []),
+        ("{{ env_var('PG_HOST', '') }}", []),
+        ("a-{{ env_var('A') }}-{{ env_var('B') }}", [Variable("A", "1"), Variable("B", "1")]),
+        ("{{ env_var('A') ~ env_var('A') }}", [Variable("A", "1")]),
+        ("{{ env_var('A', env_var('B')) }}", [Variable("B", "1")]),
+        ("{{ env_var(name) }}", []),
+        ("{{ target.name }}", []),
+        ("env_var('PLAIN_TEXT')", []),
+        ("{{ env_var('BROKEN' }}", []),
+        ("{# {{ env_var('COMMENT') }} #}", []),
+    ],
+)
+def test_variables_without_a_default_are_required(tmp_path: Path, template: str, expected: list[Variable]) -> None:
+    assert list(_required(tmp_path, host=template)) == expected
+
+
+def test_variables_are_found_in_nested_values_and_listed_once(tmp_path: Path) -> None:
+    variables = _required(
+        tmp_path,
+        host="{{ env_var('HOST') }}",
+        settings={"a": {"b": "{{ env_var('NESTED') }}"}},
+        attach=[{"path": "{{ env_var('ATTACHED') }}"}, "{{ env_var('HOST') }}", 5, None],
+    )
+
+    assert [variable.name for variable in variables] == ["HOST", "NESTED", "ATTACHED"]
+
+
+def test_variables_of_outputs_that_are_not_used_are_not_required(tmp_path: Path) -> None:
+    assert _select(project(tmp_path), _two_outputs("dev")).variables == ()
+
+
+def test_variables_of_the_output_in_use_are_required(tmp_path: Path) -> None:
+    assert [variable.name for variable in _select(project(tmp_path), _two_outputs("production")).variables] == [
+        "PG_HOST",
+        "PG_USER",
+    ]
+
+
+def test_missing_variables_are_those_that_are_not_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PG_USER", "")
+    profile = _select(project(tmp_path), _two_outputs("production"))
+
+    assert [variable.name for variable in profile.missing_variables] == ["PG_HOST"]
+
+
+def test_every_missing_variable_is_reported(tmp_path: Path) -> None:
+    profile = _select(project(tmp_path), _two_outputs("production"))
+
+    with pytest.raises(ProfileError) as raised:
+        require_variables(profile)
+
+    assert str(raised.value) == (
+        "dbt profile 'shop_orders', target 'production': 2 problems\n"
+        "  PG_HOST: the environment variable is not set\n"
+        "    fix: Set it where Dagster's runs get their secrets.\n"
+        "  PG_USER: the environment variable is not set\n"
+        "    fix: Set it where Dagster's runs get their secrets."
+    )
+
+
+def test_variables_that_are_set_are_enough(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PG_HOST", "db")
+    monkeypatch.setenv("PG_USER", "shop")
+
+    require_variables(_select(project(tmp_path), _two_outputs("production")))
+
+
+# --- on disk --------------------------------------------------------------------------------------------------------
+
+
+def test_written_profile_is_what_dbt_reads(tmp_path: Path) -> None:
+    profile = _select(project(tmp_path), _two_outputs("{{ env_var('TARGET') }}"))
+
+    with written_profile(profile) as directory:
+        content = yaml.safe_load((directory / "profiles.yml").read_text(encoding="utf-8"))
+
+    assert content == {
+        "shop_orders": {
+            "target": "{{ env_var('TARGET') }}",
+            "outputs": {
+                "dev": {"type": "duckdb", "path": str(tmp_path / "dev.duckdb")},
+                "production": {
+                    "type": "postgres",
+                    "host": "{{ env_var('PG_HOST') }}",
+                    "user": "{{ env_var('PG_USER') }}",
+                },
+            },
+        }
+    }
+
+
+def test_written_profile_is_private(tmp_path: Path) -> None:
+    with written_profile(_with_path(tmp_path, "shop.duckdb")) as directory:
+        assert stat.S_IMODE(directory.stat().st_mode) == 0o700
+        assert stat.S_IMODE((directory / "profiles.yml").stat().st_mode) == 0o600
+        assert [entry.name for entry in directory.iterdir()] == ["profiles.yml"]
+        assert tmp_path not in directory.parents
+
+
+def test_written_profile_is_removed_at_the_end(tmp_path: Path) -> None:
+    with written_profile(_with_path(tmp_path, "shop.duckdb")) as directory:
+        pass
+
+    assert not directory.exists()
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+def test_written_profile_is_removed_after_an_exception(tmp_path: Path, error: type[BaseException]) -> None:
+    with (  # noqa: PT012  # the body is what fails
+        pytest.raises(error),
+        written_profile(_with_path(tmp_path, "shop.duckdb")) as directory,
+    ):
+        assert directory.exists()
+        raise error
+
+    assert not directory.exists()
+
+
+def test_two_written_profiles_have_directories_of_their_own(tmp_path: Path) -> None:
+    profile = _with_path(tmp_path, "shop.duckdb")
+
+    with written_profile(profile) as first, written_profile(profile) as second:
+        assert first != second
+
+
+def test_written_profile_goes_where_the_machine_wants_its_temporary_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    profile = _with_path(tmp_path / "shop", "shop.duckdb")
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+
+    with written_profile(profile) as directory:
+        assert directory.parent == tmp_path

@@ -1,0 +1,75 @@
+"""All errors share one base, one text format, and are ValueErrors where floe's contract wants them to be."""
+
+from __future__ import annotations
+
+import inspect
+
+import pytest
+
+from floe_orchestrator_dagster import errors
+from floe_orchestrator_dagster.errors import (
+    ArtifactsError,
+    ConfigError,
+    DbtBuildError,
+    EntryPointError,
+    FloeDagsterError,
+    ManifestError,
+    Problem,
+    ProfileError,
+    ProjectError,
+    ScheduleError,
+    SpecError,
+)
+
+_FILE_ERRORS = (ArtifactsError, SpecError, ConfigError, ProjectError, ManifestError, ProfileError)
+_VALUE_ERRORS = (ArtifactsError, SpecError, ConfigError, ScheduleError, EntryPointError)
+
+
+def _public_errors() -> dict[str, type[Exception]]:
+    return {
+        name: value
+        for name, value in inspect.getmembers(errors, inspect.isclass)
+        if issubclass(value, Exception) and not name.startswith("_")
+    }
+
+
+def test_everything_raised_on_purpose_has_one_base() -> None:
+    assert all(issubclass(error, FloeDagsterError) for error in _public_errors().values())
+
+
+def test_every_error_stands_in_the_tree_of_the_docstring() -> None:
+    drawn = {line.split()[1] for line in (errors.__doc__ or "").splitlines() if line.strip().startswith(("├", "└"))}
+
+    assert drawn == set(_public_errors()) - {"FloeDagsterError"}
+
+
+def test_errors_marked_as_value_errors_in_the_tree_are_value_errors() -> None:
+    lines = (errors.__doc__ or "").splitlines()
+    marked = {line.split()[1] for line in lines if "(also a ValueError)" in line}
+
+    assert marked == {error.__name__ for error in _VALUE_ERRORS}
+    assert {name for name, error in _public_errors().items() if issubclass(error, ValueError)} == marked
+
+
+@pytest.mark.parametrize("error", _FILE_ERRORS)
+def test_problems_of_a_file_are_listed_each_with_its_fix(error: type[ArtifactsError]) -> None:
+    problems = [Problem("models[0].name", "is 'a'", "Call it 'b'."), Problem("", "is too long", "Cut it.")]
+
+    raised = error("file.json", problems)
+
+    assert str(raised) == (
+        "file.json: 2 problems\n  models[0].name: is 'a'\n    fix: Call it 'b'.\n  is too long\n    fix: Cut it."
+    )
+    assert raised.origin == "file.json"
+    assert raised.problems == tuple(problems)
+
+
+def test_one_problem_is_counted_in_the_singular() -> None:
+    assert str(ProjectError("dir", [Problem("", "is empty", "Fill it.")])) == (
+        "dir: 1 problem\n  is empty\n    fix: Fill it."
+    )
+
+
+@pytest.mark.parametrize("error", [ScheduleError, EntryPointError, DbtBuildError])
+def test_plain_errors_say_what_they_are_given(error: type[FloeDagsterError]) -> None:
+    assert str(error("no such job")) == "no such job"
