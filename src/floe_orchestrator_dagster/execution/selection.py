@@ -30,10 +30,12 @@ class DbtNodes:
     Attributes:
         assets: dbt unique id by asset key.
         checks: dbt unique id by check key; checks on sources are among them.
+        upstream: Keys that an asset reads, sources included, by asset key.
     """
 
     assets: Mapping[dg.AssetKey, str]
     checks: Mapping[dg.AssetCheckKey, str]
+    upstream: Mapping[dg.AssetKey, frozenset[dg.AssetKey]]
 
 
 def dbt_nodes(definition: dg.AssetsDefinition) -> DbtNodes:
@@ -41,6 +43,7 @@ def dbt_nodes(definition: dg.AssetsDefinition) -> DbtNodes:
     return DbtNodes(
         assets={spec.key: spec.metadata[DAGSTER_DBT_UNIQUE_ID_METADATA_KEY] for spec in definition.specs},
         checks={spec.key: (spec.metadata or {})[DAGSTER_DBT_UNIQUE_ID_METADATA_KEY] for spec in definition.check_specs},
+        upstream={spec.key: frozenset(dep.asset_key for dep in spec.deps) for spec in definition.specs},
     )
 
 
@@ -57,34 +60,26 @@ def selection_arguments(
     on_assets = {key for key in nodes.checks if key.asset_key in nodes.assets}
     if asset_keys >= nodes.assets.keys() and check_keys >= on_assets:
         return EVERYTHING
-    built = {nodes.assets[key] for key in asset_keys if key in nodes.assets}
-    tests = {nodes.checks[key] for key in check_keys if key in nodes.checks}
-    selected = built | tests | set(_accompanying_tests(built, nodes, manifest))
+    built = {nodes.assets[key] for key in asset_keys}
+    read = {parent for key in asset_keys for parent in nodes.upstream[key]} - nodes.assets.keys()
+    tests = {nodes.checks[key] for key in nodes.checks if key in check_keys or key.asset_key in read}
+    selected = {*built, *tests, *_tests_without_check(built, nodes, manifest)}
     names = sorted(".".join(_fqn(unique_id, manifest)) for unique_id in selected)
     return ["--select", " ".join(names), "--indirect-selection", "empty"]
 
 
-def _accompanying_tests(built: set[str], nodes: DbtNodes, manifest: Manifest) -> Iterator[str]:
-    """Find the tests that no check stands for: unit tests, tests on sources, tests over several selected models."""
-    parent_map = manifest.content["parent_map"]
-    sources = {
-        parent for unique_id in built for parent in parent_map.get(unique_id, ()) if parent in _sources(manifest)
-    }
+def _tests_without_check(built: set[str], nodes: DbtNodes, manifest: Manifest) -> Iterator[str]:
+    """Find the tests of the selected models that no check stands for: unit tests, and singular ones over several."""
+    parent_map, sources = manifest.content["parent_map"], manifest.content["sources"]
     checks = set(nodes.checks.values())
-    for unique_id, test in manifest.content["nodes"].items():
-        parents = set(parent_map.get(unique_id, ()))
-        if test["resource_type"] != "test" or not parents:
-            continue
-        if parents <= sources or (unique_id not in checks and parents <= built | sources):
-            yield unique_id
+    for unique_id, node in manifest.content["nodes"].items():
+        if node["resource_type"] == "test" and unique_id not in checks:
+            models = set(parent_map.get(unique_id, ())) - sources.keys()
+            if models and models <= built:
+                yield unique_id
     for unique_id in manifest.content["unit_tests"]:
         if built.intersection(parent_map.get(unique_id, ())):
             yield unique_id
-
-
-def _sources(manifest: Manifest) -> Mapping[str, object]:
-    sources: Mapping[str, object] = manifest.content["sources"]
-    return sources
 
 
 def _fqn(unique_id: str, manifest: Manifest) -> list[str]:

@@ -184,7 +184,11 @@ def _artifacts_path_of(artifacts: CompiledArtifacts) -> Path | None:
     if not named:
         return None
     path = Path(named).expanduser().absolute()
-    metadata = read_artifacts_file(path).get("metadata")
+    try:
+        metadata = read_artifacts_file(path).get("metadata")
+    except ArtifactsError as error:
+        logger.warning("%s does not tell where the dbt project is: %s", ARTIFACTS_PATH_VARIABLE, error)
+        return None
     name = metadata.get("product_name") if isinstance(metadata, dict) else None
     return path if name == artifacts.metadata.product_name else None
 
