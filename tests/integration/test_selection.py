@@ -42,7 +42,11 @@ def test_assets_bring_their_tests_their_unit_tests_and_those_of_the_sources_they
     ran = ran_by_dbt(prepared_sample)
     assert {"stg_payments", "int_order_payments", "unique_stg_payments_payment_id"} <= ran
     other = {name for name in ran if "stg_payments" not in name and "int_order_payments" not in name}
-    assert other == {*on_sources, "payments_and_refunds_are_summed_per_order"}
+    assert other == {
+        *on_sources,
+        "payments_and_refunds_are_summed_per_order",
+        "assert_refunds_within_payments",
+    }
     assert on_sources <= evaluations(result).keys()
 
 
