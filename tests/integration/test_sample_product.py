@@ -117,6 +117,19 @@ def test_keys_and_checks_are_those_of_plain_dagster_dbt(prepared_sample: Path) -
     assert versions == {key: stock_graph.get(key).code_version for key in stock_graph.materializable_asset_keys}
 
 
+def test_checks_and_assets_are_described_as_in_dbt(prepared_sample: Path) -> None:
+    graph = definitions_from_file(prepared_sample / "compiled_artifacts.json").resolve_asset_graph()
+
+    orders = graph.get(dg.AssetKey("fct_orders"))
+    check = graph.get_check_spec(dg.AssetCheckKey(orders.key, "assert_payments_match_orders"))
+    assert orders.description == (
+        "One row per order, with its amounts and payments. Built incrementally: a run reads only the orders of new "
+        "extracts."
+    )
+    assert check.description == "The payments of a completed order add up to the order total."
+    assert check.blocking
+
+
 def asset_edges(graph: AssetGraph) -> set[tuple[str, str]]:
     return {
         (parent.to_user_string(), key.to_user_string())

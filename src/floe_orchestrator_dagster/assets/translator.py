@@ -43,6 +43,16 @@ class FloeDbtTranslator(DagsterDbtTranslator):
             self._specs[key] = spec
         return spec
 
+    def get_asset_check_spec(
+        self, asset_spec: dg.AssetSpec, manifest: Mapping[str, Any], unique_id: str, project: DagsterDbtProject | None
+    ) -> dg.AssetCheckSpec | None:
+        """Describe a check as its dbt test is described, where dagster-dbt looks into the test's meta only."""
+        spec = super().get_asset_check_spec(asset_spec, manifest, unique_id, project)
+        description = manifest["nodes"][unique_id].get("description")
+        if spec is None or spec.description or not description:
+            return spec
+        return spec._replace(description=description.strip())
+
     def get_asset_key(self, dbt_resource_props: Mapping[str, Any]) -> dg.AssetKey:
         """Key as dagster-dbt's, under the configured prefix."""
         key = super().get_asset_key(dbt_resource_props)
