@@ -62,6 +62,6 @@ bench: setup ## Measure the load of the sample product and of a generated one
 	$(BIN)/python benchmarks/load.py
 
 clean: ## Remove everything that was made here
-	rm -rf .venv .dagster .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf .venv .dagster .tmp_dagster_home_* .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 	rm -rf dbt_project/target dbt_project/logs dbt_project/warehouse dbt_project/dbt_packages
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

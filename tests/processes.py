@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -26,14 +27,17 @@ def floe_dagster(*arguments: str, check: bool = True, **environment: str) -> sub
 
 def run_python(*arguments: str, check: bool = True, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run this Python with a clean environment plus ``environment``; output is captured as text."""
-    result = subprocess.run(
-        [sys.executable, *arguments],
-        env=clean_environment(**environment),
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=300,
-    )
+    # Dagster without DAGSTER_HOME makes one in the working directory.
+    with tempfile.TemporaryDirectory() as working_directory:
+        result = subprocess.run(
+            [sys.executable, *arguments],
+            cwd=working_directory,
+            env=clean_environment(**environment),
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=300,
+        )
     if check and result.returncode:
         pytest.fail(f"{arguments} exited with {result.returncode}\n{result.stdout}\n{result.stderr}")
     return result

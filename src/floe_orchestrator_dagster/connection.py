@@ -85,12 +85,10 @@ def _failure(shown: str, what: str, fix: str) -> ValidationResult:
 
 
 def _without_credentials(url: str) -> str:
-    """Show scheme, host, port and path of a URL that has a host; anything else may hold a password anywhere."""
+    """Show scheme, host and port of a URL that has a host; anything else in it may hold a secret."""
     try:
         parsed = httpx.URL(url)
         host = parsed.host
     except (httpx.InvalidURL, UnicodeError):
         host = ""
-    if not host:
-        return "the configured URL"
-    return str(httpx.URL(scheme=parsed.scheme, host=host, port=parsed.port, path=parsed.path))
+    return str(httpx.URL(scheme=parsed.scheme, host=host, port=parsed.port, path="/")) if host else "the configured URL"

@@ -61,6 +61,10 @@ class _FileError(FloeDagsterError):
         lines = [f"{origin}: {self._headline()}", *(f"  {problem}" for problem in self.problems)]
         super().__init__("\n".join(lines))
 
+    def __reduce__(self) -> tuple[type[_FileError], tuple[str, tuple[Problem, ...]]]:
+        """Pickle by origin and problems, for errors that cross a process boundary."""
+        return type(self), (self.origin, self.problems)
+
     def _headline(self) -> str:
         count = len(self.problems)
         return "1 problem" if count == 1 else f"{count} problems"

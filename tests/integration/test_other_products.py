@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -13,7 +14,7 @@ import duckdb
 import pytest
 
 from floe_orchestrator_dagster import DagsterOrchestratorPlugin, load_product_definitions
-from floe_orchestrator_dagster.errors import ArtifactsError, DbtBuildError
+from floe_orchestrator_dagster.errors import ArtifactsError, DbtBuildError, ProfileError
 from floe_orchestrator_dagster.product import load_product, manifest_made_anew
 from processes import clean_environment, floe_compile, floe_dagster, run_python
 
@@ -99,6 +100,67 @@ def test_transforms_materialize_one_by_one(stranger: Path, monkeypatch: pytest.M
         f"{stranger}: dbt has no enabled model, seed or snapshot called 'typo', so nothing was built. "
         "Correct the name, or set FLOE_DBT_PROJECT_DIR to the project that has it."
     )
+
+
+def change_outputs(project: Path, **outputs: dict[str, str]) -> Path:
+    """Give the compiled profile other outputs; returns the artifacts' path."""
+    path = project / "target" / "compiled_artifacts.json"
+    artifacts = json.loads(path.read_text(encoding="utf-8"))
+    artifacts["dbt_profiles"] = {"jaffle-shop": {"target": "dev", "outputs": outputs}}
+    path.write_text(json.dumps(artifacts), encoding="utf-8")
+    return path
+
+
+def test_profile_variables_are_needed_by_runs_only(stranger: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    output = {"type": "duckdb", "path": "{{ env_var('WAREHOUSE') }}", "schema": "{{ env_var('SCHEMA', 'main') }}"}
+    artifacts = change_outputs(stranger, dev=output)
+
+    prepared = floe_dagster("prepare", str(artifacts))
+    assets = list(load_product_definitions("jaffle-shop", artifacts.parent).assets or [])
+
+    assert prepared.stderr == (
+        f"WARNING: {artifacts}: the dbt profile reads WAREHOUSE, which is not set; runs will fail\n"
+        "WARNING: dbt parse uses placeholders for variables that are not set: WAREHOUSE\n"
+    )
+    with pytest.raises(ProfileError) as caught:
+        dg.materialize(assets)  # type: ignore[arg-type]
+    assert str(caught.value) == (
+        "dbt profile 'jaffle_shop', target 'dev': 1 problem\n"
+        "  WAREHOUSE: the environment variable is not set\n"
+        "    fix: Set it where Dagster's runs get their secrets."
+    )
+    monkeypatch.setenv("WAREHOUSE", str(stranger / "mine.duckdb"))
+    assert dg.materialize(assets).success  # type: ignore[arg-type]
+    assert query(stranger / "mine.duckdb", "select total from totals") == [(30,)]
+
+
+def test_floe_env_chooses_the_output(stranger: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    outputs = {name: {"type": "duckdb", "path": f"data/{name}.duckdb"} for name in ("dev", "staging")}
+    artifacts = change_outputs(stranger, **outputs)
+    monkeypatch.setenv("FLOE_ENV", "staging")
+    monkeypatch.setenv("DAGSTER_IS_DEV_CLI", "1")
+    assets = list(load_product_definitions("jaffle-shop", artifacts.parent).assets or [])
+
+    dg.materialize(assets)  # type: ignore[arg-type]
+
+    assert query(stranger / "data" / "staging.duckdb", "select total from totals") == [(30,)]
+    assert not (stranger / "data" / "dev.duckdb").exists()
+    monkeypatch.setenv("FLOE_ENV", "dev")
+    graph = load_product_definitions("jaffle-shop", artifacts.parent).resolve_asset_graph()
+    table = graph.get(dg.AssetKey(["kitchen", "orders"])).metadata["dagster/table_name"]
+    assert table == "dev.main.orders"
+
+
+def test_prepare_installs_the_packages_of_the_project(stranger: Path) -> None:
+    package = stranger.parent / "spices"
+    (package / "models").mkdir(parents=True)
+    (package / "dbt_project.yml").write_text("name: spices\nversion: '1.0'\n", encoding="utf-8")
+    (package / "models" / "pepper.sql").write_text("select 1 as id", encoding="utf-8")
+    (stranger / "packages.yml").write_text("packages: [{local: ../spices}]", encoding="utf-8")
+
+    result = floe_dagster("prepare", str(stranger / "target" / "compiled_artifacts.json"))
+
+    assert result.stdout.startswith("jaffle-shop: 4 dbt assets in ")
 
 
 def test_project_that_cannot_be_written_keeps_its_data_in_the_users_state_directory(

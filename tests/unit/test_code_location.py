@@ -12,7 +12,7 @@ from floe_core.plugins.orchestrator import TransformConfig
 from floe_orchestrator_dagster import load_product_definitions
 from floe_orchestrator_dagster.assets.transforms import transform_assets
 from floe_orchestrator_dagster.code_location import build_definitions
-from floe_orchestrator_dagster.errors import ArtifactsError, ConfigError, FloeDagsterError
+from floe_orchestrator_dagster.errors import ArtifactsError, ConfigError, FloeDagsterError, ProjectError
 from unit.samples import Json, contract, model, product, write_json
 
 if TYPE_CHECKING:
@@ -103,7 +103,14 @@ def test_asset_says_what_the_contract_says_about_its_model() -> None:
         "floe/compute": "duckdb",
         "floe/tier": "gold",
     }
-    assert node.metadata["floe/product_version"] == "1.2.0"
+    declared = {key: value for key, value in node.metadata.items() if key.startswith("floe/")}
+    assert declared == {
+        "floe/product": "shop-orders",
+        "floe/product_version": "1.2.0",
+        "floe/domain": "sales",
+        "floe/compute": "duckdb",
+        "floe/tier": "gold",
+    }
 
 
 @pytest.mark.parametrize(
@@ -139,6 +146,34 @@ def _write(directory: Path, content: Json, **metadata: object) -> Path:
     }
     write_json(directory / "floe.yaml", spec)
     return write_json(directory / "compiled_artifacts.json", content)
+
+
+@pytest.mark.parametrize("owner", ["team:"])
+def test_owner_without_a_name_owns_nothing(tmp_path: Path, owner: str) -> None:
+    _write(tmp_path, contract(model("stg_orders")), owner=owner)
+
+    definitions = load_product_definitions("shop-orders", tmp_path)
+
+    assert definitions.resolve_asset_graph().get(dg.AssetKey("stg_orders")).owners == []
+
+
+def test_transform_without_a_name_is_refused() -> None:
+    with pytest.raises(ArtifactsError, match=r"transforms\[1\]\.name: is empty"):
+        transform_assets([TransformConfig(name="a"), TransformConfig(name="")])
+
+
+def test_materializing_without_a_dbt_project_says_that_it_is_missing(tmp_path: Path) -> None:
+    write_json(tmp_path / "compiled_artifacts.json", contract(model("stg_orders")))
+    assets = load_product_definitions("shop-orders", tmp_path).assets
+
+    with pytest.raises(ProjectError) as raised:
+        dg.materialize(list(assets or []))  # type: ignore[arg-type]
+
+    assert str(raised.value) == (
+        f"{tmp_path}/compiled_artifacts.json: 1 problem\n"
+        "  this product has no dbt project, so there is nothing to run\n"
+        "    fix: Set FLOE_DBT_PROJECT_DIR to the directory that holds dbt_project.yml."
+    )
 
 
 # --- doors ----------------------------------------------------------------------------------------------------------

@@ -229,6 +229,9 @@ def test_server_that_never_answers_is_left_in_time() -> None:
     assert elapsed < 1.3
 
 
+_ODD_PATHS = ["http://h./a%3Fb", "http://h./a%23b"]
+
+
 # --- nothing --------------------------------------------------------------------------------------------------------
 
 
@@ -254,7 +257,19 @@ def test_url_that_is_no_http_url_is_refused(url: str, shown: str, reason: str) -
 
 @pytest.mark.parametrize(
     "url",
-    ["", "/", "dagster", "localhost:3000", "http://", "http://.", f"http://{'a' * 64}", "http://xn--a", "file:///etc"],
+    [
+        "http://h./a%3Fb",
+        "http://h./a%23b",
+        "",
+        "/",
+        "dagster",
+        "localhost:3000",
+        "http://",
+        "http://.",
+        f"http://{'a' * 64}",
+        "http://xn--a",
+        "file:///etc",
+    ],
 )
 def test_address_that_cannot_be_one_is_refused_at_once(url: str) -> None:
     started = time.monotonic()
@@ -274,6 +289,7 @@ def test_address_that_cannot_be_one_is_refused_at_once(url: str) -> None:
         "http://127.0.0.1:{port}/#{secret}",
         "http://user:{secret}@127.0.0.1:port",
         "ftp://user:{secret}@127.0.0.1",
+        "http://127.0.0.1:{port}/{secret}",
         "user:{secret}@127.0.0.1:{port}",
         "http:user:{secret}@127.0.0.1",
         "//user:{secret}@127.0.0.1:{port}",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import pickle
 
 import pytest
 
@@ -73,3 +74,11 @@ def test_one_problem_is_counted_in_the_singular() -> None:
 @pytest.mark.parametrize("error", [ScheduleError, EntryPointError, DbtBuildError])
 def test_plain_errors_say_what_they_are_given(error: type[FloeDagsterError]) -> None:
     assert str(error("no such job")) == "no such job"
+
+
+def test_error_survives_a_process_boundary() -> None:
+    error = ArtifactsError("file.json", [Problem("a.b", "is wrong", "Mend it.")])
+
+    copied = pickle.loads(pickle.dumps(error))  # noqa: S301  # our own bytes
+
+    assert (type(copied), str(copied), copied.problems) == (ArtifactsError, str(error), error.problems)

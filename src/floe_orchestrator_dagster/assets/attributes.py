@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from floe_core.schemas.compiled_artifacts import ResolvedModel
 
@@ -44,9 +44,9 @@ class AssetAttributes:
             **({"floe/owner": tag_value(owner)} if owner else {}),
         }
 
-    def tags(self, name: str) -> dict[str, str]:
-        """Tags of the node called ``name``: the product's, its compute and tier, and the contract's own tags."""
-        model, tier, compute = self._models.get(name), self.tier(name), self.compute(name)
+    def tags(self, names: Sequence[str]) -> dict[str, str]:
+        """Tags of the node with these names: the product's, its compute and tier, and the contract's own tags."""
+        model, tier, compute = self._declared(names), self.tier(names), self.compute(names)
         return {
             **declared_tags((model.tags if model else None) or ()),
             **self.product_tags,
@@ -54,26 +54,35 @@ class AssetAttributes:
             **({"floe/tier": tier} if tier else {}),
         }
 
-    def kinds(self, name: str) -> set[str]:
+    def kinds(self, names: Sequence[str]) -> set[str]:
         """Kinds on top of dbt's: the quality tier (Dagster draws bronze, silver and gold)."""
-        tier = self.tier(name)
+        tier = self.tier(names)
         return {tier} if tier else set()
 
-    @cached_property
-    def metadata(self) -> dict[str, str]:
-        """Metadata on top of the tags, which already carry product, domain, compute and tier."""
-        return {"floe/product_version": self.product.artifacts.metadata.product_version}
+    def metadata(self, names: Sequence[str]) -> dict[str, str]:
+        """Metadata of the node with these names: product, version, domain, compute and tier."""
+        artifacts, tier, compute = self.product.artifacts, self.tier(names), self.compute(names)
+        return {
+            "floe/product": artifacts.metadata.product_name,
+            "floe/product_version": artifacts.metadata.product_version,
+            "floe/domain": artifacts.identity.domain,
+            **({"floe/compute": compute} if compute else {}),
+            **({"floe/tier": tier} if tier else {}),
+        }
 
-    def compute(self, name: str) -> str:
+    def compute(self, names: Sequence[str]) -> str:
         """The compute that runs the node; the product's default for what the contract does not declare."""
         transforms = self.product.artifacts.transforms
-        model = self._models.get(name)
+        model = self._declared(names)
         return model.compute if model else (transforms.default_compute if transforms else "")
 
-    def tier(self, name: str) -> str | None:
+    def tier(self, names: Sequence[str]) -> str | None:
         """The declared quality tier: bronze, silver, gold or None."""
-        model = self._models.get(name)
+        model = self._declared(names)
         return model.quality_tier if model else None
+
+    def _declared(self, names: Sequence[str]) -> ResolvedModel | None:
+        return next((self._models[name] for name in names if name in self._models), None)
 
     @cached_property
     def _models(self) -> Mapping[str, ResolvedModel]:
@@ -82,7 +91,7 @@ class AssetAttributes:
 
 def dagster_owners(owner: str | None) -> list[str]:
     """Name an owner as Dagster wants it: an email address, or ``team:name``."""
-    if not owner:
+    if not owner or owner == "team:":
         return []
     return [owner if _EMAIL.fullmatch(owner) or owner.startswith("team:") else f"team:{owner}"]
 

@@ -37,7 +37,7 @@ def dbt_project_assets(product: Product, dbt: DbtProject) -> list[dg.AssetsDefin
     def build(context: dg.AssetExecutionContext) -> Iterator[Any]:
         yield from build_selection(context, dbt, nodes, translator)
 
-    nodes = dbt_nodes(build)
+    nodes = dbt_nodes(build, dbt.manifest)
     return [build, *sources]
 
 

@@ -5,17 +5,17 @@ Annotations are evaluated in this module: Dagster wants the context's type itsel
 
 import re
 import zlib
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import dagster as dg
 from floe_core.plugins.orchestrator import TransformConfig
 from floe_core.schemas.compiled_artifacts import ResolvedModel
 
 from floe_orchestrator_dagster.assets.attributes import AssetAttributes, dagster_owners, declared_tags, tag_value
-from floe_orchestrator_dagster.errors import ArtifactsError
+from floe_orchestrator_dagster.errors import ArtifactsError, Problem
 from floe_orchestrator_dagster.execution.build import build_model
-from floe_orchestrator_dagster.product import Product, connection_for_model
+from floe_orchestrator_dagster.product import DbtConnection, Product, connection_for_model, connection_for_product
 from floe_orchestrator_dagster.product.artifacts import dependency_problems
 
 
@@ -25,8 +25,11 @@ def transform_assets(transforms: Sequence[TransformConfig]) -> list[dg.AssetsDef
     The dbt project is found when an asset is materialized, not here, so that the graph can be shown without one.
 
     Raises:
-        ArtifactsError: Duplicate names, a self-dependency or a cycle.
+        ArtifactsError: Empty or duplicate names, a self-dependency or a cycle.
     """
+    unnamed = [f"transforms[{row}].name" for row, transform in enumerate(transforms) if not transform.name]
+    if unnamed:
+        raise ArtifactsError("transforms", [Problem(place, "is empty", "Name the dbt model.") for place in unnamed])
     models = [
         ResolvedModel(name=transform.name, compute=transform.compute or "default", depends_on=transform.depends_on)
         for transform in transforms
@@ -34,7 +37,12 @@ def transform_assets(transforms: Sequence[TransformConfig]) -> list[dg.AssetsDef
     problems = dependency_problems(models)
     if problems:
         raise ArtifactsError("transforms", problems)
-    return [_transform_asset(_transform_spec(transform), transform) for transform in transforms]
+    return [
+        _model_asset(
+            _transform_spec(transform), transform.name, partial(connection_for_model, transform.path, transform.compute)
+        )
+        for transform in transforms
+    ]
 
 
 def contract_assets(product: Product) -> list[dg.AssetsDefinition]:
@@ -42,18 +50,19 @@ def contract_assets(product: Product) -> list[dg.AssetsDefinition]:
     attributes = AssetAttributes(product)
     prefix = product.config.key_prefix
     return [
-        _transform_asset(
+        _model_asset(
             dg.AssetSpec(
                 key=dg.AssetKey([*prefix, model.name]),
                 deps=[dg.AssetKey([*prefix, name]) for name in model.depends_on or []],
                 description=f"dbt model {model.name}",
                 group_name=product.identifier,
-                tags=attributes.tags(model.name),
-                kinds={"dbt", tag_value(model.compute.lower()), *attributes.kinds(model.name)},
+                tags=attributes.tags([model.name]),
+                kinds={"dbt", tag_value(model.compute.lower()), *attributes.kinds([model.name])},
                 owners=attributes.owners,
-                metadata=attributes.metadata,
+                metadata=attributes.metadata([model.name]),
             ),
-            TransformConfig(name=model.name, compute=model.compute),
+            model.name,
+            partial(connection_for_product, product, model.compute),
         )
         for model in product.models
     ]
@@ -81,14 +90,15 @@ def _transform_spec(transform: TransformConfig) -> dg.AssetSpec:
     )
 
 
-def _transform_asset(spec: dg.AssetSpec, transform: TransformConfig) -> dg.AssetsDefinition:
+def _model_asset(spec: dg.AssetSpec, name: str, connect: Callable[[], DbtConnection]) -> dg.AssetsDefinition:
     # An output of its own name: one derived from the key would refuse models called `config` or `type`.
     outs = {"result": dg.AssetOut.from_spec(spec.replace_attributes(deps=[]))}
 
     # The context is the only argument: any other untyped one would become an upstream asset.
     @dg.multi_asset(name=_op_name(spec.key), outs=outs, deps=spec.deps)
-    def materialize(context: dg.AssetExecutionContext) -> dg.MaterializeResult[Any]:
-        return build_model(context, connection_for_model(transform.path), transform.name)
+    def materialize(context: dg.AssetExecutionContext) -> dg.MaterializeResult:  # type: ignore[type-arg]
+        # Bare, because Dagster 1.10 takes no parametrized result for an output's type.
+        return build_model(context, connect(), name)
 
     return materialize
 

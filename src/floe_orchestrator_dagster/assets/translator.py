@@ -38,7 +38,7 @@ class FloeDbtTranslator(DagsterDbtTranslator):
         if spec is None:
             base = super().get_asset_spec(manifest, unique_id, project)
             node = manifest["nodes"].get(unique_id) or manifest["sources"][unique_id]
-            kinds = self._attributes.kinds(_declared_name(node))
+            kinds = self._attributes.kinds(_declared_names(node))
             spec = base.replace_attributes(kinds=base.kinds | kinds) if kinds else base
             self._specs[key] = spec
         return spec
@@ -68,13 +68,13 @@ class FloeDbtTranslator(DagsterDbtTranslator):
         schema = dbt_resource_props.get("schema")
         return {
             **super().get_metadata(dbt_resource_props),
-            **self._attributes.metadata,
+            **self._attributes.metadata(_declared_names(dbt_resource_props)),
             **({"floe/schema": schema} if schema else {}),
         }
 
     def get_tags(self, dbt_resource_props: Mapping[str, Any]) -> Mapping[str, str]:
         """Dbt's tags, the contract's and the product's."""
-        return {**super().get_tags(dbt_resource_props), **self._attributes.tags(_declared_name(dbt_resource_props))}
+        return {**super().get_tags(dbt_resource_props), **self._attributes.tags(_declared_names(dbt_resource_props))}
 
     def get_group_name(self, dbt_resource_props: Mapping[str, Any]) -> str | None:
         """dagster-dbt's group (meta or dbt group), else the product's."""
@@ -89,6 +89,8 @@ class FloeDbtTranslator(DagsterDbtTranslator):
         return dbt_resource_props.get(CODE_VERSION)
 
 
-def _declared_name(node: Mapping[str, Any]) -> str:
-    """The name under which the contract may declare the node; a source is never a declared model."""
-    return "" if node["resource_type"] == "source" else str(node["name"])
+def _declared_names(node: Mapping[str, Any]) -> list[str]:
+    """Names under which the contract may declare the node; a version has two, a source is never a declared model."""
+    if node["resource_type"] == "source":
+        return []
+    return [node["alias"], node["name"]] if node.get("version") else [node["name"]]

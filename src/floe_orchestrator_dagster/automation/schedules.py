@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import dagster as dg
@@ -30,6 +31,8 @@ def product_schedules(product: Product, registered: Sequence[JobSchedule] = ()) 
             known = ", ".join(map(repr, known_jobs)) or "none (it declares no transforms)"
             raise ScheduleError(f"no job {schedule.job_name!r} in product {product.name!r}; its jobs: {known}.")
     own = _declared_schedule(product)
+    if own and replace(own, enabled=True) in registered:
+        own = replace(own, enabled=True)
     definitions: dict[tuple[str, str, str], dg.ScheduleDefinition] = {}
     for schedule in [*([own] if own else []), *registered]:
         key = (schedule.job_name, schedule.cron, schedule.timezone)

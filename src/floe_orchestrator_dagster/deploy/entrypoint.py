@@ -40,7 +40,8 @@ def write_entry_point(product_name: str, output_dir: Path) -> Path:
         EntryPointError: A name that no product can have, a directory that does not exist, or a ``definitions.py``
             there that was not generated. Nothing is written then.
     """
-    if not re.fullmatch(PRODUCT_NAME_PATTERN.strip("^$"), product_name) or len(product_name) > _LONGEST_NAME:
+    name_is_valid = isinstance(product_name, str) and re.fullmatch(PRODUCT_NAME_PATTERN.strip("^$"), product_name)
+    if not name_is_valid or len(product_name) > _LONGEST_NAME:
         raise EntryPointError(
             f"product name {product_name!r} is not valid: a letter, then letters, digits, '-' or '_' "
             f"({_LONGEST_NAME} at most). Correct metadata.name in floe.yaml."

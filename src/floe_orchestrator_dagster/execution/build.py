@@ -5,19 +5,21 @@ dbt runs through dagster-dbt's ``DbtCliResource``; the compiled profile exists o
 
 from __future__ import annotations
 
+import re
 import shutil
 import signal
 import subprocess
 import uuid
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 from dagster_dbt import DbtCliResource
 
 from floe_orchestrator_dagster.errors import DbtBuildError
-from floe_orchestrator_dagster.execution.selection import selection_arguments
-from floe_orchestrator_dagster.product.prepare import PARTIAL_PARSE_FILE
+from floe_orchestrator_dagster.execution.selection import select_nodes, selection_arguments
+from floe_orchestrator_dagster.product.manifest import find_partial_parse
 from floe_orchestrator_dagster.product.profiles import make_database_directory, require_variables, written_profile
 from floe_orchestrator_dagster.product.project import dbt_executable
 
@@ -26,73 +28,90 @@ if TYPE_CHECKING:
     from collections.abc import Set as AbstractSet
     from pathlib import Path
 
-    from dagster_dbt import DagsterDbtTranslator, DbtCliEventMessage, DbtCliInvocation
+    from dagster_dbt import DagsterDbtTranslator, DbtCliInvocation
+    from dagster_dbt.core.dbt_event_iterator import DbtDagsterEventType
 
     from floe_orchestrator_dagster.execution.selection import DbtNodes
     from floe_orchestrator_dagster.product import DbtConnection, DbtProject
 
 _NODE_RESULTS = ("LogModelResult", "LogSeedResult", "LogSnapshotResult")
-_NOTHING_SELECTED = "NoNodesForSelectionCriteria"
+_NOTHING_MATCHED = "NoNodesForSelectionCriteria"
 _INTERRUPT_SECONDS = 5
 _GLOBAL_FLAGS = ["--no-use-colors", "--no-version-check"]
 
 
 def build_selection(
     context: dg.AssetExecutionContext, dbt: DbtProject, nodes: DbtNodes, translator: DagsterDbtTranslator
-) -> Iterator[Any]:
+) -> Iterator[DbtDagsterEventType]:
     """Run one ``dbt build`` for the assets and checks that the step selected; yields dagster-dbt's events.
 
     Raises:
         ProfileError: A variable that the profile reads is not set.
     """
     checks = context.selected_asset_check_keys
-    selection = selection_arguments(nodes, dbt.manifest, context.selected_asset_keys, checks)
+    selection = select_nodes(nodes, context.selected_asset_keys, checks, partial(_is_materialized, context.instance))
+    for check, unbuilt in selection.left_out.items():
+        name, unbuilt_names = check.to_user_string(), ", ".join(unbuilt)
+        context.log.warning("check %s waits: it reads %s, which is not materialized yet", name, unbuilt_names)
     manifest = dbt.manifest.content
+    target_path = _invocation_target(dbt, context)
     with _dbt_resource(dbt) as resource:
         invocation = resource.cli(
-            ["build", *selection],
+            ["build", *selection_arguments(selection, target_path / "selection")],
             manifest=manifest,
             dagster_dbt_translator=translator,
-            target_path=_invocation_target(dbt, context),
+            target_path=target_path,
         )
-        with _ended_with_the_step(invocation):
+        with _interrupted_at_exit(invocation):
             for dbt_event in invocation.stream_raw_events():
                 for event in dbt_event.to_default_asset_events(
-                    manifest, translator, context=context, target_path=invocation.target_path
+                    manifest, translator, context=context, target_path=target_path
                 ):
                     yield _recorded(event, checks) if isinstance(event, dg.AssetCheckResult) else event
 
 
 def build_model(context: dg.AssetExecutionContext, dbt: DbtConnection, name: str) -> dg.MaterializeResult[Any]:
-    """Run ``dbt build`` for one model, seed or snapshot and its tests.
+    """Run ``dbt build`` for one model, seed or snapshot and the tests that read it and its upstream only.
 
     Raises:
         ProfileError: A variable that the profile reads is not set.
         DbtBuildError: dbt has nothing of that name.
     """
+    # The name alone would be a selector: of a directory or the whole project when one is called the same.
+    if not re.fullmatch(r"[\w.-]+", name):
+        raise _unknown_model(dbt, name)
+    exactly = f"fqn:{name},file:{name} fqn:{name},resource_type:snapshot"
+    target_path = _invocation_target(dbt, context)
     with _dbt_resource(dbt) as resource:
-        target_path = _invocation_target(dbt, context)
-        invocation = resource.cli(["build", "--select", name], target_path=target_path)
-        with _ended_with_the_step(invocation):
-            events = {_event_name(event): event for event in invocation.stream_raw_events()}
-    if _NOTHING_SELECTED in events:
-        raise DbtBuildError(
-            f"{dbt.directory.path}: dbt has no enabled model, seed or snapshot called {name!r}, so nothing was built. "
-            "Correct the name, or set FLOE_DBT_PROJECT_DIR to the project that has it."
-        )
-    built = next((events[result] for result in _NODE_RESULTS if result in events), None)
+        arguments = ["build", "--select", exactly, "--indirect-selection", "buildable"]
+        invocation = resource.cli(arguments, target_path=target_path)
+        with _interrupted_at_exit(invocation):
+            events = [event.raw_event for event in invocation.stream_raw_events()]
+    unmatched = {event["data"].get("spec_raw") for event in events if event["info"]["name"] == _NOTHING_MATCHED}
+    if f"fqn:{name}" in unmatched:
+        raise _unknown_model(dbt, name)
+    built = next((event["data"] for event in events if event["info"]["name"] in _NODE_RESULTS), None)
     if built is None:
-        context.log.info("dbt has nothing to build for %s (an ephemeral model)", name)
+        context.log.info("dbt has nothing to build for %s, an ephemeral model", name)
         return dg.MaterializeResult()
-    data = built.raw_event["data"]
-    node = data["node_info"]
     return dg.MaterializeResult(
         metadata={
-            "unique_id": node["unique_id"],
-            "dagster/table_name": node["node_relation"]["relation_name"].replace('"', ""),
-            "Execution Duration": dg.FloatMetadataValue(float(data["execution_time"])),
+            "unique_id": built["node_info"]["unique_id"],
+            "dagster/table_name": built["node_info"]["node_relation"]["relation_name"].replace('"', ""),
+            "Execution Duration": dg.FloatMetadataValue(float(built["execution_time"])),
         }
     )
+
+
+def _unknown_model(dbt: DbtConnection, name: str) -> DbtBuildError:
+    return DbtBuildError(
+        f"{dbt.directory.path}: dbt has no enabled model, seed or snapshot called {name!r}, so nothing was built. "
+        "Correct the name, or set FLOE_DBT_PROJECT_DIR to the project that has it."
+    )
+
+
+def _is_materialized(instance: dg.DagsterInstance, key: dg.AssetKey) -> bool:
+    return instance.get_latest_materialization_event(key) is not None
 
 
 def _recorded(
@@ -129,8 +148,8 @@ def _dbt_resource(dbt: DbtConnection) -> Iterator[DbtCliResource]:
 
 
 @contextmanager
-def _ended_with_the_step(invocation: DbtCliInvocation) -> Iterator[None]:
-    """Interrupt dbt when the step ends before it, so that nothing writes to the warehouse after a failed step."""
+def _interrupted_at_exit(invocation: DbtCliInvocation) -> Iterator[None]:
+    """Interrupt dbt, if it still runs, when Dagster lets go of the step's events: nothing builds unseen."""
     try:
         yield
     finally:
@@ -148,12 +167,7 @@ def _invocation_target(dbt: DbtConnection, context: dg.AssetExecutionContext) ->
     name = f"{context.op_execution_context.op.name}-{context.run.run_id[:8]}-{uuid.uuid4().hex[:8]}"
     target = dbt.directory.written_target / name
     target.mkdir(parents=True, exist_ok=True)
-    known = (path for read in dbt.directory.read_targets if (path := read / PARTIAL_PARSE_FILE).is_file())
-    parsed = next(known, None)
+    parsed = find_partial_parse(dbt.directory)
     if parsed:
-        shutil.copyfile(parsed, target / PARTIAL_PARSE_FILE)
+        shutil.copyfile(parsed, target / parsed.name)
     return target
-
-
-def _event_name(event: DbtCliEventMessage) -> str:
-    return str(event.raw_event["info"]["name"])

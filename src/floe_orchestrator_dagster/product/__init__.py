@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from floe_orchestrator_dagster.config import DagsterConfig, read_config
-from floe_orchestrator_dagster.errors import ArtifactsError, Problem, ProjectError
+from floe_orchestrator_dagster.errors import ArtifactsError, Problem, ProfileError, ProjectError
 from floe_orchestrator_dagster.product.artifacts import (
     check_dependencies_exist,
     check_product_name,
@@ -45,6 +45,7 @@ __all__ = [
     "Product",
     "artifacts_path_from_environment",
     "connection_for_model",
+    "connection_for_product",
     "load_product",
     "manifest_as_prepared",
     "manifest_kept_fresh",
@@ -78,6 +79,8 @@ class Product:
     """A data product, read and checked; everything else is made from it.
 
     Attributes:
+        path: The artifacts' file; for artifacts handed over as an object, the file that tells where its dbt project
+            is, if any.
         origin: What messages call it: the artifacts' path, or the argument they came in.
         artifacts: The validated contract.
         config: The orchestrator's typed configuration.
@@ -85,6 +88,7 @@ class Product:
         dbt: The dbt project; None when there is none, then the contract alone is used.
     """
 
+    path: Path | None
     origin: str
     artifacts: CompiledArtifacts
     config: DagsterConfig
@@ -158,7 +162,7 @@ def load_product(
     artifacts = validate_artifacts(read_artifacts_file(path), str(path))
     if expected_name is not None:
         check_product_name(artifacts, expected_name, str(path))
-    return _read_product(artifacts, path, find_project_path(path), manifest_source)
+    return _read_product(artifacts, path, str(path), manifest_source)
 
 
 def product_from_artifacts(
@@ -176,7 +180,7 @@ def product_from_artifacts(
     """
     artifacts = validate_artifacts(json_object(content, _ARGUMENT), _ARGUMENT)
     path = _artifacts_path_of(artifacts)
-    return _read_product(artifacts, path, find_project_path(path), manifest_source)
+    return _read_product(artifacts, path, _ARGUMENT, manifest_source)
 
 
 def _artifacts_path_of(artifacts: CompiledArtifacts) -> Path | None:
@@ -196,16 +200,16 @@ def _artifacts_path_of(artifacts: CompiledArtifacts) -> Path | None:
 def _read_product(
     artifacts: CompiledArtifacts,
     path: Path | None,
-    project_path: Path | None,
+    origin: str,
     manifest_source: ManifestSource,
 ) -> Product:
-    origin = str(path) if path else _ARGUMENT
+    project_path = find_project_path(path)
     orchestrator = artifacts.plugins.orchestrator if artifacts.plugins else None
     config = read_config(orchestrator.config if orchestrator else None, origin)
     spec = read_spec(project_path or (path.parent if path else None), artifacts.metadata.product_name)
     dbt = _read_dbt(artifacts, path, project_path, manifest_source, origin) if artifacts.transforms else None
     check_dependencies_exist(artifacts, dbt.manifest.names if dbt else frozenset(), origin)
-    return Product(origin=origin, artifacts=artifacts, config=config, spec=spec, dbt=dbt)
+    return Product(path=path, origin=origin, artifacts=artifacts, config=config, spec=spec, dbt=dbt)
 
 
 def _read_dbt(
@@ -228,24 +232,47 @@ def _read_dbt(
     return DbtProject(directory, connection.profile, manifest)
 
 
-def connection_for_model(model_path: str) -> DbtConnection:
+def connection_for_product(product: Product, compute: str) -> DbtConnection:
+    """Find dbt for a model of a product that had no dbt project when it was loaded.
+
+    Raises:
+        FloeDagsterError: There still is none, or it runs on another compute.
+    """
+    return _connect(product.artifacts, find_project_path(product.path), compute, product.origin)
+
+
+def connection_for_model(model_path: str, compute: str | None = None) -> DbtConnection:
     """Find dbt for a model that was handed over without its product (``create_assets_from_transforms``).
 
     The artifacts are ``FLOE_ARTIFACTS_PATH``, or the ``compiled_artifacts.json`` in (or in ``target/`` of) the dbt
     project; the dbt project is the artifacts' own, or the nearest one above ``model_path``.
 
+    Args:
+        model_path: Path of the model's file; empty when unknown.
+        compute: The compute that the model asks for; None for the product's own.
+
     Raises:
-        FloeDagsterError: There is no dbt project, or no artifacts to take its profile from.
+        FloeDagsterError: There is no dbt project, no artifacts to take its profile from, or another compute.
     """
     above_model = find_project_path(Path(model_path)) if Path(model_path).is_file() else find_project_path(None)
     path = _artifacts_path_near(above_model)
     artifacts = validate_artifacts(read_artifacts_file(path), str(path))
-    project_path = above_model or find_project_path(path)
+    return _connect(artifacts, above_model or find_project_path(path), compute, str(path))
+
+
+def _connect(
+    artifacts: CompiledArtifacts, project_path: Path | None, compute: str | None, origin: str
+) -> DbtConnection:
     if project_path is None:
+        what = "this product has no dbt project, so there is nothing to run"
         fix = f"Set {PROJECT_DIR_VARIABLE} to the directory that holds dbt_project.yml."
-        raise ProjectError(str(path), [Problem("", "no dbt project in or above the artifacts' directory", fix)])
+        raise ProjectError(origin, [Problem("", what, fix)])
+    default = artifacts.transforms.default_compute if artifacts.transforms else None
+    if compute is not None and default is not None and compute != default:
+        what = f"the model asks for compute {compute!r}, but dbt runs on {default!r}"
+        raise ProfileError(origin, [Problem("compute", what, "Remove `compute:` from the transform in floe.yaml.")])
     directory = read_project_directory(project_path, artifacts.metadata.product_name)
-    return DbtConnection(directory, select_profile(artifacts, directory, str(path)))
+    return DbtConnection(directory, select_profile(artifacts, directory, origin))
 
 
 def _artifacts_path_near(project_path: Path | None) -> Path:

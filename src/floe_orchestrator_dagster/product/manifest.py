@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from floe_orchestrator_dagster.product.project import ProjectDirectory
 
 MANIFEST_FILE = "manifest.json"
+PARTIAL_PARSE_FILE = "partial_parse.msgpack"
 CODE_VERSION = "code_version"
 PREPARE_COMMAND = "floe-dagster prepare"
 
@@ -102,18 +103,30 @@ class Manifest:
         ]
 
     @property
-    def names(self) -> frozenset[str]:
-        """Names that a contract may use: models (ephemeral ones and versions too), seeds, snapshots, source tables."""
+    def model_names(self) -> frozenset[str]:
+        """Names that a contract may declare: models (ephemeral ones and versions too), seeds and snapshots."""
         nodes = [node for node in self.content["nodes"].values() if node["resource_type"] in _ASSET_TYPES]
         versions = (node["alias"] for node in nodes if node.get("version"))
-        sources = (source["name"] for source in self.content["sources"].values())
-        return frozenset([*(node["name"] for node in nodes), *versions, *sources])
+        return frozenset([*(node["name"] for node in nodes), *versions])
+
+    @property
+    def names(self) -> frozenset[str]:
+        """Names that a declared model may depend on: the above, and source tables."""
+        return self.model_names | {source["name"] for source in self.content["sources"].values()}
 
 
 def find_manifest(project: ProjectDirectory) -> Path | None:
     """Find ``manifest.json`` in the project's target directories, or None."""
-    candidates = (target / MANIFEST_FILE for target in project.read_targets)
-    return next((path for path in candidates if path.is_file()), None)
+    return _find(MANIFEST_FILE, project)
+
+
+def find_partial_parse(project: ProjectDirectory) -> Path | None:
+    """Find what lets dbt parse changed files only, in the project's target directories, or None."""
+    return _find(PARTIAL_PARSE_FILE, project)
+
+
+def _find(name: str, project: ProjectDirectory) -> Path | None:
+    return next((path for target in project.read_targets if (path := target / name).is_file()), None)
 
 
 def prepared_manifest(project: ProjectDirectory, artifacts_path: Path | None) -> Manifest:
@@ -148,7 +161,7 @@ def check_models_exist(artifacts: CompiledArtifacts, manifest: Manifest, origin:
         ManifestError: All of them, each with the closest model or the reason (disabled).
     """
     models = artifacts.transforms.models if artifacts.transforms else []
-    known = manifest.names
+    known = manifest.model_names
     problems = [
         Problem(
             f"transforms.models[{row}].name",
@@ -175,10 +188,14 @@ def _read_manifest(path: Path, _modified: int, _size: int) -> Manifest:
     expected = ("metadata", "nodes", "sources", "parent_map", "child_map")
     missing = [key for key in expected if not isinstance(content, dict) or not isinstance(content.get(key), dict)]
     nodes = [] if missing else [*content["nodes"].values(), *content["sources"].values()]
-    if missing or not all(isinstance(node, dict) for node in nodes):
-        lack = f"no {', '.join(missing)}" if missing else "a node in it is not an object"
+    if missing or not all(_is_node(node) for node in nodes):
+        lack = f"no {', '.join(missing)}" if missing else "a node in it has no name, type or config"
         raise ManifestError(str(path), [Problem("", f"is no dbt manifest: {lack}", f"Run `{PREPARE_COMMAND}`.")])
     return Manifest(path, trim(content))
+
+
+def _is_node(node: object) -> bool:
+    return isinstance(node, dict) and {"name", "resource_type", "config"} <= node.keys()
 
 
 def trim(content: Mapping[str, Any]) -> dict[str, Any]:
@@ -186,7 +203,8 @@ def trim(content: Mapping[str, Any]) -> dict[str, Any]:
     kept = {key: content.get(key) or {} for key in _KEPT_COLLECTIONS}
     kept["nodes"] = {unique_id: _trim_node(node) for unique_id, node in content["nodes"].items()}
     kept["sources"] = {unique_id: _trim_node(source) for unique_id, source in content["sources"].items()}
-    kept["disabled"] = dict.fromkeys(content.get("disabled") or {})
+    disabled = content.get("disabled")
+    kept["disabled"] = dict.fromkeys(disabled) if isinstance(disabled, dict) else {}
     return kept
 
 

@@ -13,15 +13,18 @@ import shutil
 import subprocess
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from floe_orchestrator_dagster.errors import ManifestError, Problem
 from floe_orchestrator_dagster.product.manifest import (
     MANIFEST_FILE,
+    PARTIAL_PARSE_FILE,
     PREPARE_COMMAND,
     Manifest,
     find_manifest,
+    find_partial_parse,
     read_manifest,
 )
 from floe_orchestrator_dagster.product.profiles import written_profile
@@ -35,7 +38,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-PARTIAL_PARSE_FILE = "partial_parse.msgpack"
+_TARGET_FILE = "parsed_for_target.txt"
 _SCRATCH_PREFIX = ".parse-"
 _ABANDONED_AFTER_SECONDS = 3600
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
@@ -62,7 +65,7 @@ def fresh_manifest(project: ProjectDirectory, profile: Profile, artifacts_path: 
         ManifestError: dbt reports an error; the message is dbt's own.
     """
     path = find_manifest(project)
-    if path is not None and not _is_outdated(path, project, artifacts_path):
+    if path is not None and not _is_outdated(path, project, profile, artifacts_path):
         try:
             return read_manifest(path)
         except ManifestError as error:
@@ -74,25 +77,38 @@ def fresh_manifest(project: ProjectDirectory, profile: Profile, artifacts_path: 
     return _parse(project, profile)
 
 
-def _is_outdated(path: Path, project: ProjectDirectory, artifacts_path: Path | None) -> bool:
+def _is_outdated(path: Path, project: ProjectDirectory, profile: Profile, artifacts_path: Path | None) -> bool:
     compiled = artifacts_path.stat().st_mtime if artifacts_path else 0.0
-    return path.stat().st_mtime < max(newest_change(project), compiled)
+    if path.stat().st_mtime < max(newest_change(project), compiled):
+        return True
+    parsed_for = path.with_name(_TARGET_FILE)
+    return parsed_for.is_file() and parsed_for.read_text(encoding="utf-8") != _target_in_use(profile)
+
+
+def _target_in_use(profile: Profile) -> str:
+    """Name profile and target: schemas in the manifest depend on them, and FLOE_ENV may choose another one."""
+    return f"{profile.name} {profile.target}\n"
 
 
 def _parse(project: ProjectDirectory, profile: Profile) -> Manifest:
     target = project.written_target
-    target.mkdir(parents=True, exist_ok=True)
+    try:
+        target.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        fix = "Set DBT_TARGET_PATH or FLOE_STATE_DIR to a directory that can be made and written."
+        raise ManifestError(str(target), [Problem("", f"cannot be made ({error.strerror})", fix)]) from None
     started = time.time()
     _remove_abandoned(target, started)
     with tempfile.TemporaryDirectory(prefix=_SCRATCH_PREFIX, dir=target) as name:
         scratch = Path(name)
-        known = next((path for read in project.read_targets if (path := read / PARTIAL_PARSE_FILE).is_file()), None)
+        known = find_partial_parse(project)
         if known:
-            shutil.copyfile(known, scratch / PARTIAL_PARSE_FILE)
+            shutil.copyfile(known, scratch / known.name)
         _run_dbt(["parse"], project, profile, scratch)
         # A change made while dbt was parsing is newer than the manifest, whether dbt saw it or not.
         os.utime(scratch / MANIFEST_FILE, (started, started))
-        for file in (PARTIAL_PARSE_FILE, MANIFEST_FILE):
+        (scratch / _TARGET_FILE).write_text(_target_in_use(profile), encoding="utf-8")
+        for file in (PARTIAL_PARSE_FILE, _TARGET_FILE, MANIFEST_FILE):
             if (scratch / file).is_file():
                 (scratch / file).replace(target / file)
     return read_manifest(target / MANIFEST_FILE)
@@ -100,8 +116,9 @@ def _parse(project: ProjectDirectory, profile: Profile) -> Manifest:
 
 def _remove_abandoned(target: Path, now: float) -> None:
     for left_by_a_kill in target.glob(f"{_SCRATCH_PREFIX}*"):
-        if left_by_a_kill.stat().st_mtime < now - _ABANDONED_AFTER_SECONDS:
-            shutil.rmtree(left_by_a_kill, ignore_errors=True)
+        with suppress(FileNotFoundError):  # another parse may be removing it too
+            if left_by_a_kill.stat().st_mtime < now - _ABANDONED_AFTER_SECONDS:
+                shutil.rmtree(left_by_a_kill)
 
 
 def _run_dbt(command: Sequence[str], project: ProjectDirectory, profile: Profile, target: Path) -> None:
@@ -115,6 +132,7 @@ def _run_dbt(command: Sequence[str], project: ProjectDirectory, profile: Profile
             "--quiet",
             "--no-use-colors",
             "--no-version-check",
+            "--write-json",
             *command,
             "--project-dir",
             str(project.path),

@@ -51,7 +51,7 @@ class Profile:
 
     Attributes:
         name: The name that ``dbt_project.yml`` asks for.
-        target: Output in use; None when the profile's own target is an ``env_var()`` that dbt resolves.
+        target: Output in use; None while the profile's own target is an ``env_var()`` of a variable that is not set.
         outputs: Output by name; relative DuckDB paths are made absolute.
         default_target: The profile's own ``target``.
         variables: What the output in use needs from the environment.
@@ -89,7 +89,7 @@ def select_profile(artifacts: CompiledArtifacts, project: ProjectDirectory, orig
     outputs = _read_outputs(profiles[compiled_name], where, origin)
     default_target = str(profiles[compiled_name].get("target") or next(iter(outputs)))
     target = _resolve_target(outputs, default_target, where, origin)
-    variables = _required_variables(outputs[target]) if target else _target_variables(default_target, outputs)
+    variables = _required_variables(outputs[target]) if target else _any_targets_variables(default_target, outputs)
     return Profile(
         name=project.profile_name or artifacts.metadata.product_name,
         target=target,
@@ -190,24 +190,34 @@ def _resolve_target(outputs: Mapping[str, object], default: str, where: str, ori
         logger.info(
             "%s=%s has no output in the dbt profile: target %s is used", ENVIRONMENT_VARIABLE, environment, default
         )
-    if default in outputs:
-        return default
-    if "{{" in default:
-        return None
-    what = f"{default!r} names no output (outputs: {', '.join(map(repr, outputs))})"
+    named = _render(default)
+    if named is None or named in outputs:
+        return named
+    what = f"{named!r} names no output (outputs: {', '.join(map(repr, outputs))})"
     raise ProfileError(origin, [Problem(f"{where}.target", what, _RECOMPILE)])
+
+
+def _render(template: str) -> str | None:
+    """Render a target that may be an ``env_var()``, as dbt does; None while a variable in it is not set."""
+    if "{{" not in template:
+        return template
+    if any(variable.name not in os.environ for variable in _env_vars(template)):
+        return None
+    from jinja2 import Environment
+
+    return Environment(autoescape=True).from_string(template).render(env_var=os.environ.get)
 
 
 def _settle_paths(output: Mapping[str, object], project: ProjectDirectory) -> dict[str, object]:
     path = output.get("path")
     if output["type"] == "duckdb" and isinstance(path, str) and _is_file(path):
-        return {**output, "path": str(project.state_path / path)}
+        return {**output, "path": str(project.state_path / Path(path).expanduser())}
     return dict(output)
 
 
 def _is_file(path: str) -> bool:
     """Whether a DuckDB path is a local file: not in memory, not MotherDuck, DuckLake or a URL, not rendered by dbt."""
-    return not (path.startswith(":memory:") or _SCHEME.match(path) or "{{" in path)
+    return bool(path) and not (path.startswith(":memory:") or _SCHEME.match(path) or "{{" in path)
 
 
 def _required_variables(content: object) -> tuple[Variable, ...]:
@@ -215,9 +225,11 @@ def _required_variables(content: object) -> tuple[Variable, ...]:
     return tuple({variable.name: variable for variable in variables}.values())
 
 
-def _target_variables(template: str, outputs: Mapping[str, object]) -> tuple[Variable, ...]:
+def _any_targets_variables(template: str, outputs: Mapping[str, object]) -> tuple[Variable, ...]:
     """Let a parse go on with the first output while the variable that chooses one is not set."""
-    return tuple(Variable(variable.name, next(iter(outputs))) for variable in _required_variables(template))
+    first = next(iter(outputs))
+    choosing = (Variable(variable.name, first) for variable in _required_variables(template))
+    return (*choosing, *_required_variables(outputs[first]))
 
 
 def _templates(content: object) -> Iterator[str]:

@@ -146,6 +146,14 @@ def test_registered_schedule_equal_to_the_products_own_is_one(tmp_path: Path) ->
     assert _summary(schedules) == [("shop_orders_schedule", "0 6 * * *", "UTC", _RUNNING)]
 
 
+def test_registered_schedule_equal_to_a_disabled_one_switches_it_on(tmp_path: Path) -> None:
+    shop = _declared(tmp_path, {"cron": "0 6 * * *", "timezone": "UTC", "enabled": False})
+
+    schedules = product_schedules(shop, [JobSchedule("shop_orders", "0 6 * * *", "UTC")])
+
+    assert _summary(schedules) == [("shop_orders_schedule", "0 6 * * *", "UTC", _RUNNING)]
+
+
 @pytest.mark.parametrize(
     ("first", "second"),
     [

@@ -33,9 +33,9 @@ def _compiled(directory: Path, *models: Json, config: Json | None = None, **chan
     return write_json(directory / "compiled_artifacts.json", content)
 
 
-def _built(directory: Path, *nodes: Json) -> Path:
+def _built(directory: Path, *nodes: Json, sources: tuple[Json, ...] = ()) -> Path:
     """Make a dbt project with its manifest."""
-    write_json(directory / "target" / "manifest.json", manifest(*nodes))
+    write_json(directory / "target" / "manifest.json", manifest(*nodes, sources=sources))
     return write_project(directory)
 
 
@@ -227,7 +227,7 @@ def test_object_takes_the_dbt_project_of_its_own_file(tmp_path: Path, monkeypatc
     product = product_from_artifacts(contract(model("stg_orders")))
 
     assert product.dbt is not None
-    assert product.origin == str(path)
+    assert (product.path, product.origin) == (path, "CompiledArtifacts")
 
 
 def test_object_leaves_the_file_of_another_product_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -283,7 +283,7 @@ def test_model_of_artifacts_without_a_dbt_project_says_what_to_set(
 
     assert str(raised.value) == (
         f"{path}: 1 problem\n"
-        "  no dbt project in or above the artifacts' directory\n"
+        "  this product has no dbt project, so there is nothing to run\n"
         "    fix: Set FLOE_DBT_PROJECT_DIR to the directory that holds dbt_project.yml."
     )
 
@@ -299,3 +299,37 @@ def test_project_without_artifacts_says_where_they_belong(tmp_path: Path, monkey
         "  no compiled_artifacts.json in it or its target\n"
         "    fix: Compile the product there, or set FLOE_ARTIFACTS_PATH to its compiled_artifacts.json."
     )
+
+
+def test_model_that_asks_for_another_compute_is_not_run_on_the_products(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory = write_project(tmp_path / "shop")
+    path = _compiled(directory, model("stg_orders"))
+    monkeypatch.setenv("FLOE_ARTIFACTS_PATH", str(path))
+
+    with pytest.raises(ProfileError) as raised:
+        connection_for_model("", "spark")
+
+    assert str(raised.value) == (
+        f"{path}: 1 problem\n"
+        "  compute: the model asks for compute 'spark', but dbt runs on 'duckdb'\n"
+        "    fix: Remove `compute:` from the transform in floe.yaml."
+    )
+
+
+def test_unreadable_file_in_the_environment_leaves_an_object_without_dbt(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("FLOE_ARTIFACTS_PATH", str(tmp_path / "gone.json"))
+
+    assert product_from_artifacts(contract(model("stg_orders"))).dbt is None
+    assert "FLOE_ARTIFACTS_PATH does not tell where the dbt project is" in caplog.text
+
+
+def test_source_table_is_not_a_declared_model(tmp_path: Path) -> None:
+    _built(tmp_path, node("stg_orders"), sources=(node("orders", "source", source_name="shop"),))
+    path = _compiled(tmp_path, model("stg_orders", "orders"), model("orders"))
+
+    with pytest.raises(ManifestError, match=r"models\[1\]\.name: 'orders' is not in the dbt manifest"):
+        load_product(path)

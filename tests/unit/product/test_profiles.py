@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import stat
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -21,8 +22,6 @@ from floe_orchestrator_dagster.product.profiles import (
 from unit.samples import Json, model, profiles, project, validated
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from floe_orchestrator_dagster.product.project import ProjectDirectory
 
 _RECOMPILE = "Compile the product again with a compute plugin in manifest.yaml (floe platform compile)."
@@ -313,6 +312,46 @@ def test_no_directory_is_made_while_dbt_decides_the_target(tmp_path: Path) -> No
     make_database_directory(_select(project(tmp_path), _two_outputs("{{ env_var('TARGET') }}")))
 
     assert [entry.name for entry in tmp_path.iterdir()] == ["dbt_project.yml"]
+
+
+def test_home_directory_in_a_duckdb_path_is_the_users(tmp_path: Path) -> None:
+    path = _with_path(tmp_path / "shop", "~/shop.duckdb").outputs["dev"]["path"]
+
+    assert path == str(Path("~/shop.duckdb").expanduser())
+
+
+def test_empty_duckdb_path_is_left_to_dbt(tmp_path: Path) -> None:
+    assert _with_path(tmp_path / "shop", "").outputs["dev"]["path"] == ""
+
+
+@pytest.mark.parametrize("template", ["{{ env_var('WHERE') }}", "{{ env_var('WHERE', 'dev') }}"])
+def test_templated_target_is_resolved_from_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, template: str
+) -> None:
+    monkeypatch.setenv("WHERE", "production")
+
+    assert _select(project(tmp_path), _two_outputs(template)).target == "production"
+
+
+def test_templated_target_has_its_default(tmp_path: Path) -> None:
+    assert _select(project(tmp_path), _two_outputs("{{ env_var('WHERE', 'dev') }}")).target == "dev"
+
+
+def test_templated_target_that_names_no_output_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WHERE", "moon")
+
+    with pytest.raises(ProfileError, match="'moon' names no output"):
+        _select(project(tmp_path), _two_outputs("{{ env_var('WHERE') }}"))
+
+
+def test_unset_target_lets_a_parse_go_on_with_the_first_output(tmp_path: Path) -> None:
+    content = _two_outputs("{{ env_var('WHERE') }}")
+    content[next(iter(content))]["outputs"]["dev"]["schema"] = "{{ env_var('SCHEMA') }}"
+
+    profile = _select(project(tmp_path), content)
+
+    assert profile.target is None
+    assert profile.variables == (Variable("WHERE", "dev"), Variable("SCHEMA", "1"))
 
 
 # --- which variables ------------------------------------------------------------------------------------------------
