@@ -13,12 +13,12 @@ from difflib import get_close_matches
 from graphlib import CycleError, TopologicalSorter
 from typing import TYPE_CHECKING, Any
 
-import orjson
 from floe_core.schemas.compiled_artifacts import CompiledArtifacts
 from floe_core.schemas.versions import COMPILED_ARTIFACTS_VERSION
 from pydantic import ValidationError
 
 from floe_orchestrator_dagster.errors import ArtifactsError, Problem
+from floe_orchestrator_dagster.product.files import read_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -40,21 +40,14 @@ def read_artifacts_file(path: Path) -> dict[str, Any]:
     Raises:
         ArtifactsError: The file is missing, unreadable, truncated or not a JSON object.
     """
-    try:
-        content = orjson.loads(path.read_bytes())
-    except FileNotFoundError:
+    if not path.exists():
         fix = "Compile the product (floe platform compile), or set FLOE_ARTIFACTS_PATH to its compiled_artifacts.json."
-        raise ArtifactsError(str(path), [Problem("", "the file does not exist", fix)]) from None
-    except IsADirectoryError:
+        raise ArtifactsError(str(path), [Problem("", "the file does not exist", fix)])
+    if path.is_dir():
         fix = f"Name the file in it, such as {path / 'compiled_artifacts.json'}."
-        raise ArtifactsError(str(path), [Problem("", "is a directory, not a file", fix)]) from None
-    except OSError as error:
-        fix = "Let the user that runs Dagster read it."
-        raise ArtifactsError(str(path), [Problem("", f"cannot be read ({error.strerror})", fix)]) from None
-    except orjson.JSONDecodeError as error:
-        what = f"is not JSON, or is cut off: {error.msg} (line {error.lineno}, column {error.colno})"
-        fix = "Compile the product again; FLOE_ARTIFACTS_PATH must name the JSON output, not YAML or a ConfigMap."
-        raise ArtifactsError(str(path), [Problem("", what, fix)]) from None
+        raise ArtifactsError(str(path), [Problem("", "is a directory, not a file", fix)])
+    fix = "Compile the product again; FLOE_ARTIFACTS_PATH must name the JSON output, not YAML or a ConfigMap."
+    content = read_json(path, ArtifactsError, fix)
     return json_object(content, str(path))
 
 

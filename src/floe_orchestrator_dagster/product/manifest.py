@@ -11,9 +11,8 @@ from difflib import get_close_matches
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-import orjson
-
 from floe_orchestrator_dagster.errors import ManifestError, Problem
+from floe_orchestrator_dagster.product.files import read_json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -177,16 +176,10 @@ def check_models_exist(artifacts: CompiledArtifacts, manifest: Manifest, origin:
 
 @lru_cache(maxsize=4)
 def _read_manifest(path: Path, _modified: int, _size: int) -> Manifest:
-    try:
-        content = orjson.loads(path.read_bytes())
-    except OSError as error:
-        problem = Problem("", f"cannot be read ({error.strerror})", "Let the user that runs Dagster read it.")
-        raise ManifestError(str(path), [problem]) from None
-    except orjson.JSONDecodeError as error:
-        what = f"is not JSON, or is cut off: {error.msg} (line {error.lineno}, column {error.colno})"
-        raise ManifestError(str(path), [Problem("", what, f"Run `{PREPARE_COMMAND}` to write it anew.")]) from None
+    content = read_json(path, ManifestError, f"Run `{PREPARE_COMMAND}` to write it anew.")
     expected = ("metadata", "nodes", "sources", "parent_map", "child_map")
-    missing = [key for key in expected if not isinstance(content, dict) or not isinstance(content.get(key), dict)]
+    content = content if isinstance(content, dict) else {}
+    missing = [key for key in expected if not isinstance(content.get(key), dict)]
     nodes = [] if missing else [*content["nodes"].values(), *content["sources"].values()]
     if missing or not all(_is_node(node) for node in nodes):
         lack = f"no {', '.join(missing)}" if missing else "a node in it has no name, type or config"

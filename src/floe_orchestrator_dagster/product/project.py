@@ -9,9 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import yaml
-
 from floe_orchestrator_dagster.errors import Problem, ProjectError
+from floe_orchestrator_dagster.product.files import read_yaml
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -134,13 +133,7 @@ def _change_times(paths: tuple[Path, ...]) -> Iterator[float]:
 
 
 def _read_settings(path: Path) -> Mapping[str, object]:
-    try:
-        settings = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        problem = Problem("", f"cannot be read ({error})", "Let the user that runs Dagster read it, as UTF-8.")
-        raise ProjectError(str(path), [problem]) from None
-    except yaml.YAMLError as error:
-        raise ProjectError(str(path), [Problem("", f"is not YAML: {error}", "Correct the YAML.")]) from None
+    settings = read_yaml(path, ProjectError)
     if not isinstance(settings, dict):
         problem = Problem("", "is not a YAML mapping", "See https://docs.getdbt.com/reference/dbt_project.yml.")
         raise ProjectError(str(path), [problem])

@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-import yaml
 from pydantic import ValidationError
 
 from floe_orchestrator_dagster.errors import Problem, SpecError
+from floe_orchestrator_dagster.product.files import read_yaml
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -56,13 +56,9 @@ def read_spec(directory: Path | None, product_name: str) -> ProductSpec:
         return ProductSpec()
     from floe_core.schemas.floe_spec import FloeSpec
 
+    content = read_yaml(path, SpecError)
     try:
-        spec = FloeSpec.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
-    except (OSError, UnicodeDecodeError) as error:
-        problem = Problem("", f"cannot be read ({error})", "Let the user that runs Dagster read it, as UTF-8.")
-        raise SpecError(str(path), [problem]) from None
-    except yaml.YAMLError as error:
-        raise SpecError(str(path), [Problem("", f"is not YAML: {error}", "Correct the YAML.")]) from None
+        spec = FloeSpec.model_validate(content)
     except ValidationError as error:
         fix = "Correct it; `floe platform compile` reports the same."
         problems = [

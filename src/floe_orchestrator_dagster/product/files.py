@@ -1,0 +1,55 @@
+"""YAML and JSON files of a product, read with errors that say what is wrong and what to do."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import orjson
+import yaml
+
+from floe_orchestrator_dagster.errors import Problem
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from floe_orchestrator_dagster.errors import FloeDagsterError
+
+    FileError = Callable[[str, Sequence[Problem]], FloeDagsterError]
+
+_LET_READ = "Let the user that runs Dagster read it"
+
+
+def read_yaml(path: Path, error: FileError) -> object:
+    """Parse a YAML file in UTF-8.
+
+    Raises:
+        FloeDagsterError: As made by ``error``: unreadable, or no YAML.
+    """
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as cause:
+        raise error(str(path), [Problem("", f"cannot be read ({cause})", f"{_LET_READ}, as UTF-8.")]) from None
+    except yaml.YAMLError as cause:
+        raise error(str(path), [Problem("", f"is not YAML: {cause}", "Correct the YAML.")]) from None
+
+
+def read_json(path: Path, error: FileError, fix: str) -> object:
+    """Parse a JSON file.
+
+    Args:
+        path: An existing file.
+        error: Makes the error to raise.
+        fix: What to do when the content is no JSON.
+
+    Raises:
+        FloeDagsterError: As made by ``error``: unreadable, cut off, or no JSON.
+    """
+    try:
+        content: object = orjson.loads(path.read_bytes())
+    except OSError as cause:
+        raise error(str(path), [Problem("", f"cannot be read ({cause.strerror})", f"{_LET_READ}.")]) from None
+    except orjson.JSONDecodeError as cause:
+        what = f"is not JSON, or is cut off: {cause.msg} (line {cause.lineno}, column {cause.colno})"
+        raise error(str(path), [Problem("", what, fix)]) from None
+    return content
