@@ -33,17 +33,17 @@ dev: setup ## Serve the sample product at http://127.0.0.1:3000 (PORT=...)
 
 test: lint types rules tests ## The whole gate: format, lint, types, import rules, tests with coverage
 
-lint: setup
+lint: setup ## Formatter and linter
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 
-types: setup
+types: setup ## mypy --strict
 	$(BIN)/mypy
 
-rules: setup
+rules: setup ## Who may import whom
 	$(BIN)/lint-imports
 
-tests: setup
+tests: setup ## Tests with coverage
 	$(BIN)/python -m pytest --cov --cov-report=term
 
 format: setup ## Format and mend what ruff can

@@ -33,11 +33,13 @@ def prepare(artifacts: Path | None) -> None:
 
     Exits with 1 when the product or the dbt project has an error, 2 on wrong usage.
     """  # noqa: D301  # click reads the \b
+    from floe_orchestrator_dagster.automation.cron import declared_schedule
     from floe_orchestrator_dagster.product import artifacts_path_from_environment, load_product, manifest_made_anew
 
     try:
         path = artifacts.absolute() if artifacts else artifacts_path_from_environment()
         product = load_product(path, manifest_source=manifest_made_anew)
+        declared_schedule(product)
     except FloeDagsterError as error:
         click.echo(f"error: {error}", err=True)
         sys.exit(1)

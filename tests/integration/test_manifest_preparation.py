@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import signal
@@ -116,14 +117,14 @@ def test_dbts_own_words_explain_a_project_that_does_not_parse(stranger: Path) ->
     )
 
 
-def test_a_parse_that_is_killed_leaves_the_manifest_that_was_there(stranger: Path) -> None:
+def test_a_parse_that_is_killed_leaves_the_manifest_that_was_there(stranger: Path, tmp_path: Path) -> None:
     floe_dagster("prepare", str(artifacts(stranger)))
     before = manifest(stranger).read_bytes()
     (stranger / "models" / "more.sql").write_text("select 1 as id", encoding="utf-8")
 
     process = subprocess.Popen(
         [sys.executable, "-m", "floe_orchestrator_dagster", "prepare", str(artifacts(stranger))],
-        env=clean_environment(),
+        env=clean_environment(TMPDIR=str(tmp_path)),
         start_new_session=True,
     )
     wait_for_parse(manifest(stranger).parent)
@@ -139,3 +140,28 @@ def wait_for_parse(target: Path) -> None:
         if time.monotonic() > deadline:
             pytest.fail("dbt parse did not start")
         time.sleep(0.05)
+
+
+def test_an_adapter_that_is_not_installed_is_named_with_its_package(stranger: Path) -> None:
+    path = artifacts(stranger)
+    compiled = json.loads(path.read_text(encoding="utf-8"))
+    compiled["dbt_profiles"]["jaffle-shop"]["outputs"]["dev"]["type"] = "oracle"
+    path.write_text(json.dumps(compiled), encoding="utf-8")
+
+    result = floe_dagster("prepare", str(path), check=False)
+
+    assert result.stderr == (
+        "error: dbt profile 'jaffle_shop', target 'dev': 1 problem\n"
+        "  type: the dbt adapter 'oracle' is not installed in this Python environment\n"
+        "    fix: pip install dbt-oracle, or choose another compute in manifest.yaml and compile again.\n"
+    )
+
+
+def test_prepare_refuses_a_schedule_that_cannot_work(stranger: Path) -> None:
+    path = artifacts(stranger)
+    path.write_text(path.read_text(encoding="utf-8").replace("@daily", "0 25 * * *"), encoding="utf-8")
+
+    result = floe_dagster("prepare", str(path), check=False)
+
+    assert result.returncode == 1
+    assert result.stderr.startswith(f"error: {path}, plugins.orchestrator.config: cron '0 25 * * *' cannot fire: ")

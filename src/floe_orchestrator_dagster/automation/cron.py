@@ -6,11 +6,15 @@ import re
 from dataclasses import dataclass
 from datetime import datetime
 from datetime import timezone as fixed_timezone
+from typing import TYPE_CHECKING
 
 import pytz
 from croniter import CroniterError, croniter
 
 from floe_orchestrator_dagster.errors import ScheduleError
+
+if TYPE_CHECKING:
+    from floe_orchestrator_dagster.product import Product
 
 _CRON_FIELDS = 5
 _MACROS = ("@hourly", "@daily", "@midnight", "@weekly", "@monthly", "@yearly", "@annually")
@@ -45,6 +49,29 @@ def checked_schedule(job_name: str, cron: str, timezone: str, *, enabled: bool =
         ScheduleError: A cron or timezone that cannot work.
     """
     return JobSchedule(job_name, check_cron(cron), check_timezone(timezone), enabled)
+
+
+def declared_schedule(product: Product) -> JobSchedule | None:
+    """Read the product's own schedule: floe.yaml's, else the configured default; None without either.
+
+    Raises:
+        ScheduleError: A cron or timezone that cannot work; the message says where it was declared.
+    """
+    declared, config = product.spec.schedule, product.config
+    if not product.models:
+        return None
+    if declared is not None and declared.cron:
+        where = f"floe.yaml of {product.name!r}, schedule"
+        cron, timezone, enabled = declared.cron, declared.timezone, declared.enabled
+    elif config.default_schedule:
+        where = f"{product.origin}, plugins.orchestrator.config"
+        cron, timezone, enabled = config.default_schedule, config.timezone, True
+    else:
+        return None
+    try:
+        return checked_schedule(product.identifier, cron, timezone, enabled=enabled)
+    except ScheduleError as error:
+        raise ScheduleError(f"{where}: {error}") from None
 
 
 def check_cron(cron: str) -> str:

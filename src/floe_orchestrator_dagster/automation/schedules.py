@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from floe_orchestrator_dagster.automation.cron import JobSchedule, checked_schedule
+from floe_orchestrator_dagster.automation.cron import JobSchedule, declared_schedule
 from floe_orchestrator_dagster.errors import ScheduleError
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def product_schedules(product: Product, registered: Sequence[JobSchedule] = ()) 
         if schedule.job_name not in known_jobs:
             known = ", ".join(map(repr, known_jobs)) or "none (it declares no transforms)"
             raise ScheduleError(f"no job {schedule.job_name!r} in product {product.name!r}; its jobs: {known}.")
-    own = _declared_schedule(product)
+    own = declared_schedule(product)
     if own and replace(own, enabled=True) in registered:
         own = replace(own, enabled=True)
     definitions: dict[tuple[str, str, str], dg.ScheduleDefinition] = {}
@@ -40,24 +40,6 @@ def product_schedules(product: Product, registered: Sequence[JobSchedule] = ()) 
             name = f"{product.identifier}_schedule" if schedule is own else _distinct_name(schedule)
             definitions[key] = _schedule_definition(schedule, name)
     return list(definitions.values())
-
-
-def _declared_schedule(product: Product) -> JobSchedule | None:
-    declared, config = product.spec.schedule, product.config
-    if not product.models:
-        return None
-    if declared is not None and declared.cron:
-        where = f"floe.yaml of {product.name!r}, schedule"
-        cron, timezone, enabled = declared.cron, declared.timezone, declared.enabled
-    elif config.default_schedule:
-        where = f"{product.origin}, plugins.orchestrator.config"
-        cron, timezone, enabled = config.default_schedule, config.timezone, True
-    else:
-        return None
-    try:
-        return checked_schedule(product.identifier, cron, timezone, enabled=enabled)
-    except ScheduleError as error:
-        raise ScheduleError(f"{where}: {error}") from None
 
 
 def _distinct_name(schedule: JobSchedule) -> str:

@@ -20,7 +20,12 @@ from dagster_dbt import DbtCliResource
 from floe_orchestrator_dagster.errors import DbtBuildError
 from floe_orchestrator_dagster.execution.selection import select_nodes, selection_arguments
 from floe_orchestrator_dagster.product.manifest import find_partial_parse
-from floe_orchestrator_dagster.product.profiles import make_database_directory, require_variables, written_profile
+from floe_orchestrator_dagster.product.profiles import (
+    make_database_directory,
+    require_adapter,
+    require_variables,
+    written_profile,
+)
 from floe_orchestrator_dagster.product.project import dbt_executable
 
 if TYPE_CHECKING:
@@ -134,6 +139,7 @@ def _recorded(
 
 @contextmanager
 def _dbt_resource(dbt: DbtConnection) -> Iterator[DbtCliResource]:
+    require_adapter(dbt.profile)
     require_variables(dbt.profile)
     make_database_directory(dbt.profile)
     with written_profile(dbt.profile) as profiles_dir:

@@ -1,7 +1,11 @@
-"""YAML and JSON files of a product, read with errors that say what is wrong and what to do."""
+"""YAML and JSON files of a product, read with errors that say what is wrong and what to do; and scratch directories."""
 
 from __future__ import annotations
 
+import os
+import shutil
+import time
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import orjson
@@ -53,3 +57,12 @@ def read_json(path: Path, error: FileError, fix: str) -> object:
         what = f"is not JSON, or is cut off: {cause.msg} (line {cause.lineno}, column {cause.colno})"
         raise error(str(path), [Problem("", what, fix)]) from None
     return content
+
+
+def remove_abandoned(parent: Path, prefix: str, older_than_seconds: float) -> None:
+    """Remove scratch directories that processes of the same user left behind when they were killed."""
+    for path in parent.glob(f"{prefix}*"):
+        with suppress(FileNotFoundError):  # another process may be removing it too
+            status = path.stat()
+            if status.st_uid == os.geteuid() and status.st_mtime < time.time() - older_than_seconds:
+                shutil.rmtree(path)

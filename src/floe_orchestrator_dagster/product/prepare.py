@@ -13,11 +13,11 @@ import shutil
 import subprocess
 import tempfile
 import time
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from floe_orchestrator_dagster.errors import ManifestError, Problem
+from floe_orchestrator_dagster.product.files import remove_abandoned
 from floe_orchestrator_dagster.product.manifest import (
     MANIFEST_FILE,
     PARTIAL_PARSE_FILE,
@@ -27,7 +27,7 @@ from floe_orchestrator_dagster.product.manifest import (
     find_partial_parse,
     read_manifest,
 )
-from floe_orchestrator_dagster.product.profiles import written_profile
+from floe_orchestrator_dagster.product.profiles import require_adapter, written_profile
 from floe_orchestrator_dagster.product.project import dbt_executable, newest_change
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ def _parse(project: ProjectDirectory, profile: Profile) -> Manifest:
         fix = "Set DBT_TARGET_PATH or FLOE_STATE_DIR to a directory that can be made and written."
         raise ManifestError(str(target), [Problem("", f"cannot be made ({error.strerror})", fix)]) from None
     started = time.time()
-    _remove_abandoned(target, started)
+    remove_abandoned(target, _SCRATCH_PREFIX, _ABANDONED_AFTER_SECONDS)
     with tempfile.TemporaryDirectory(prefix=_SCRATCH_PREFIX, dir=target) as name:
         scratch = Path(name)
         known = find_partial_parse(project)
@@ -114,14 +114,8 @@ def _parse(project: ProjectDirectory, profile: Profile) -> Manifest:
     return read_manifest(target / MANIFEST_FILE)
 
 
-def _remove_abandoned(target: Path, now: float) -> None:
-    for left_by_a_kill in target.glob(f"{_SCRATCH_PREFIX}*"):
-        with suppress(FileNotFoundError):  # another parse may be removing it too
-            if left_by_a_kill.stat().st_mtime < now - _ABANDONED_AFTER_SECONDS:
-                shutil.rmtree(left_by_a_kill)
-
-
 def _run_dbt(command: Sequence[str], project: ProjectDirectory, profile: Profile, target: Path) -> None:
+    require_adapter(profile)
     missing = profile.missing_variables
     if missing:
         names = ", ".join(variable.name for variable in missing)

@@ -11,12 +11,14 @@ import re
 import tempfile
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import yaml
 
 from floe_orchestrator_dagster.errors import Problem, ProfileError
+from floe_orchestrator_dagster.product.files import remove_abandoned
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 ENVIRONMENT_VARIABLE = "FLOE_ENV"
+_DIRECTORY_PREFIX = "floe-profiles-"
+_ABANDONED_AFTER_SECONDS = 24 * 3600  # dbt has read its profile long before
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
 _RECOMPILE = "Compile the product again with a compute plugin in manifest.yaml (floe platform compile)."
 
@@ -122,6 +126,20 @@ def check_computes(artifacts: CompiledArtifacts, profile: Profile, origin: str) 
         raise ProfileError(origin, problems)
 
 
+def require_adapter(profile: Profile) -> None:
+    """Refuse to start dbt without the adapter of the output in use.
+
+    Raises:
+        ProfileError: Its package is not installed here.
+    """
+    adapter = profile.adapter
+    if adapter is None or find_spec(f"dbt.adapters.{adapter}") is not None:
+        return
+    what = f"the dbt adapter {adapter!r} is not installed in this Python environment"
+    fix = f"pip install dbt-{adapter}, or choose another compute in manifest.yaml and compile again."
+    raise ProfileError(f"dbt profile {profile.name!r}, target {profile.target!r}", [Problem("type", what, fix)])
+
+
 def require_variables(profile: Profile) -> None:
     """Refuse to start dbt while a variable that the profile reads is not set.
 
@@ -141,7 +159,8 @@ def written_profile(profile: Profile) -> Iterator[Path]:
     """Write ``profiles.yml`` (0600) into a new private directory (0700), removed at the end; yields the directory."""
     outputs = {name: dict(output) for name, output in profile.outputs.items()}
     content = {profile.name: {"target": profile.default_target, "outputs": outputs}}
-    with tempfile.TemporaryDirectory(prefix="floe-profiles-") as directory:
+    remove_abandoned(Path(tempfile.gettempdir()), _DIRECTORY_PREFIX, _ABANDONED_AFTER_SECONDS)
+    with tempfile.TemporaryDirectory(prefix=_DIRECTORY_PREFIX) as directory:
         path = Path(directory, "profiles.yml")
         path.touch(mode=0o600)
         path.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
@@ -187,7 +206,7 @@ def _resolve_target(outputs: Mapping[str, object], default: str, where: str, ori
     if environment in outputs:
         return environment
     if environment:
-        logger.info(
+        logger.warning(
             "%s=%s has no output in the dbt profile: target %s is used", ENVIRONMENT_VARIABLE, environment, default
         )
     named = _render(default)

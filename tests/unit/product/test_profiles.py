@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import logging
+import os
 import stat
+import tempfile
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -151,7 +154,7 @@ def test_floe_env_without_an_output_leaves_the_profiles_target_with_a_log_line(
     assert caplog.record_tuples == [
         (
             "floe_orchestrator_dagster.product.profiles",
-            logging.INFO,
+            logging.WARNING,
             "FLOE_ENV=staging has no output in the dbt profile: target dev is used",
         )
     ]
@@ -500,3 +503,19 @@ def test_written_profile_goes_where_the_machine_wants_its_temporary_files(
 
     with written_profile(profile) as directory:
         assert directory.parent == tmp_path
+
+
+def test_profiles_left_by_killed_processes_are_swept_after_a_day(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    old, recent = tmp_path / "floe-profiles-old", tmp_path / "floe-profiles-recent"
+    old.mkdir()
+    recent.mkdir()
+    two_days_ago = time.time() - 2 * 24 * 3600
+    os.utime(old, (two_days_ago, two_days_ago))
+
+    with written_profile(_select(project(tmp_path / "shop"), profiles())):
+        assert not old.exists()
+
+    assert recent.exists()
