@@ -44,14 +44,14 @@ def _built(directory: Path, *nodes: Json, sources: tuple[Json, ...] = ()) -> Pat
 
 def test_path_is_taken_from_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("HOME", "/home/shop")
+    monkeypatch.setenv("HOME", "/people/shop")
     monkeypatch.setenv("FLOE_ARTIFACTS_PATH", "compiled.json")
     relative = artifacts_path_from_environment()
     monkeypatch.setenv("FLOE_ARTIFACTS_PATH", "~/compiled.json")
     home = artifacts_path_from_environment()
 
     assert relative == tmp_path / "compiled.json"
-    assert str(home) == "/home/shop/compiled.json"
+    assert str(home) == "/people/shop/compiled.json"
 
 
 @pytest.mark.parametrize("value", [None, ""])
