@@ -117,3 +117,13 @@ def test_a_transform_called_as_its_project_builds_one_model(project: Path, monke
     [results] = project.glob("build/dbt/*/run_results.json")
     ran = [run["unique_id"] for run in json.loads(results.read_text(encoding="utf-8"))["results"]]
     assert ran == ["model.jaffle.jaffle"]
+
+
+def test_an_ephemeral_transform_has_nothing_to_build(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FLOE_DBT_PROJECT_DIR", str(project))
+    [asset] = DagsterOrchestratorPlugin().create_assets_from_transforms([TransformConfig(name="through")])
+
+    result = dg.materialize([asset])
+
+    [materialization] = result.asset_materializations_for_node("dbt_build_through")
+    assert "unique_id" not in materialization.metadata

@@ -85,15 +85,15 @@ def build_model(context: dg.AssetExecutionContext, dbt: DbtConnection, name: str
     # The name alone would be a selector: of a directory or the whole project when one is called the same.
     if not re.fullmatch(r"[\w.-]+", name):
         raise _unknown_model(dbt, name)
-    exactly = f"fqn:{name},file:{name} fqn:{name},resource_type:snapshot"
+    exactly = [f"fqn:{name},file:{name}", f"fqn:{name},resource_type:snapshot"]
     target_path = _invocation_target(dbt, context)
     with _dbt_resource(dbt) as resource:
-        arguments = ["build", "--select", exactly, "--indirect-selection", "buildable"]
+        arguments = ["build", "--select", " ".join(exactly), "--indirect-selection", "buildable"]
         invocation = resource.cli(arguments, target_path=target_path)
         with _interrupted_at_exit(invocation):
             events = [event.raw_event for event in invocation.stream_raw_events()]
     unmatched = {event["data"].get("spec_raw") for event in events if event["info"]["name"] == _NOTHING_MATCHED}
-    if f"fqn:{name}" in unmatched:
+    if unmatched.issuperset(exactly):
         raise _unknown_model(dbt, name)
     built = next((event["data"] for event in events if event["info"]["name"] in _NODE_RESULTS), None)
     if built is None:
