@@ -121,9 +121,9 @@ def test_a_transform_called_as_its_project_builds_one_model(project: Path, monke
 
 def test_an_ephemeral_transform_has_nothing_to_build(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FLOE_DBT_PROJECT_DIR", str(project))
-    [asset] = DagsterOrchestratorPlugin().create_assets_from_transforms([TransformConfig(name="through")])
+    transforms = [TransformConfig(name="lonely"), TransformConfig(name="through", depends_on=["lonely"])]
 
-    result = dg.materialize([asset])
+    result = dg.materialize(DagsterOrchestratorPlugin().create_assets_from_transforms(transforms))
 
     [materialization] = result.asset_materializations_for_node("dbt_build_through")
     assert "unique_id" not in materialization.metadata
