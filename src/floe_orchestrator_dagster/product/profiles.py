@@ -5,12 +5,15 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
 import re
+import shutil
 import tempfile
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -160,11 +163,18 @@ def written_profile(profile: Profile) -> Iterator[Path]:
     outputs = {name: dict(output) for name, output in profile.outputs.items()}
     content = {profile.name: {"target": profile.default_target, "outputs": outputs}}
     remove_abandoned(Path(tempfile.gettempdir()), _DIRECTORY_PREFIX, _ABANDONED_AFTER_SECONDS)
-    with tempfile.TemporaryDirectory(prefix=_DIRECTORY_PREFIX) as directory:
-        path = Path(directory, "profiles.yml")
+    directory = Path(tempfile.mkdtemp(prefix=_DIRECTORY_PREFIX))
+    # Dagster may drop a step's generator with the exception that ended it: garbage then, and nobody's `with` to leave.
+    remove = partial(shutil.rmtree, directory, ignore_errors=True)
+    atexit.register(remove)
+    try:
+        path = directory / "profiles.yml"
         path.touch(mode=0o600)
         path.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
-        yield Path(directory)
+        yield directory
+    finally:
+        remove()
+        atexit.unregister(remove)
 
 
 def make_database_directory(profile: Profile) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import stat
@@ -25,6 +26,8 @@ from floe_orchestrator_dagster.product.profiles import (
 from unit.samples import Json, model, profiles, project, validated
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from floe_orchestrator_dagster.product.project import ProjectDirectory
 
 _RECOMPILE = "Compile the product again with a compute plugin in manifest.yaml (floe platform compile)."
@@ -486,6 +489,23 @@ def test_written_profile_is_removed_after_an_exception(tmp_path: Path, error: ty
         raise error
 
     assert not directory.exists()
+
+
+def test_written_profile_is_removed_quietly_when_the_step_that_reads_it_is_dropped(tmp_path: Path) -> None:
+    def step(found: list[Path]) -> Iterator[None]:
+        with written_profile(_with_path(tmp_path, "shop.duckdb")) as directory:
+            found.append(directory)
+            yield
+
+    found: list[Path] = []
+    dropped: list[object] = [step(found)]
+    next(dropped[0])  # type: ignore[call-overload]  # a list of itself and the generator: garbage only a cycle check finds
+    dropped.append(dropped)
+
+    del dropped
+    gc.collect()
+
+    assert [directory.exists() for directory in found] == [False]
 
 
 def test_two_written_profiles_have_directories_of_their_own(tmp_path: Path) -> None:
