@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from floe_orchestrator_dagster.config import DagsterConfig, read_config
 from floe_orchestrator_dagster.errors import ConfigError
 
-_KNOWN = "Known keys: default_schedule, key_prefix, timezone, webserver_url. Correct it in manifest.yaml."
+_KNOWN = f"Known keys: {', '.join(sorted(DagsterConfig.model_fields))}. Correct it in manifest.yaml."
 
 
 @pytest.mark.parametrize("values", [None, {}])
@@ -62,7 +62,7 @@ def test_unknown_key_is_refused_without_its_value() -> None:
         ("default_schedule", 5, "default_schedule: Input should be a valid string, not int"),
         ("timezone", None, "timezone: Input should be a valid string, not NoneType"),
         ("key_prefix", "retail", "key_prefix: Input should be a valid list, not str"),
-        ("key_prefix", ["a", 1], "key_prefix.1: Input should be a valid string, not int"),
+        ("key_prefix", ["a", 1], "key_prefix[1]: Input should be a valid string, not int"),
         ("webserver_url", {}, "webserver_url: Input should be a valid string, not dict"),
     ],
 )
