@@ -44,7 +44,7 @@ rules: setup ## Who may import whom
 	$(BIN)/lint-imports
 
 tests: setup ## Tests with coverage
-	$(BIN)/python -m pytest --cov --cov-report=term
+	$(BIN)/python -m pytest --numprocesses auto --dist worksteal --cov --cov-report=term
 
 format: setup ## Format and mend what ruff can
 	$(BIN)/ruff format .
