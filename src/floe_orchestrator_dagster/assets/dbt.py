@@ -3,42 +3,146 @@
 Annotations are evaluated in this module: Dagster wants the context's type itself, not its name.
 """
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import dagster as dg
 from dagster_dbt import dbt_assets
 
-from floe_orchestrator_dagster.assets.translator import FloeDbtTranslator
-from floe_orchestrator_dagster.execution.build import build_selection
+from floe_orchestrator_dagster.assets.attributes import AssetAttributes
+from floe_orchestrator_dagster.assets.stages import DbtTest, Lane, Stage, StagedGraph, staged_graph
+from floe_orchestrator_dagster.assets.translator import UNIT_TEST_PREFIX, FloeDbtTranslator, declared_names
+from floe_orchestrator_dagster.errors import ManifestError, Problem
+from floe_orchestrator_dagster.execution.build import build_selection, test_selection
 from floe_orchestrator_dagster.execution.selection import dbt_nodes
 from floe_orchestrator_dagster.product import DbtProject, Product
+from floe_orchestrator_dagster.product.manifest import Manifest
 
 # What dagster-dbt attaches for itself (manifest, translator): objects that a source asset has no use for.
 _INTERNAL_METADATA = "dagster_dbt/"
+# A config entry that dbt's own selection finds a stage's nodes by; it exists in this process only.
+_STAGE_CONFIG = "floe_stage"
+_TESTS = ("test.", "unit_test.")
 
 
 def dbt_project_assets(product: Product, dbt: DbtProject) -> list[dg.AssetsDefinition | dg.AssetSpec]:
-    """One subsettable ``@dbt_assets`` over the whole project, and one spec per source.
+    """One subsettable ``@dbt_assets`` per stage of the project (one in all on a single compute), one spec per source.
 
     Models, seeds and snapshots are assets, dbt tests their checks. Sources are declared once, here, and only referred
-    to by the models that read them.
+    to by the models that read them. Tests over several computes that have to wait for all of them run in a step of
+    their own.
     """
     translator = FloeDbtTranslator(product)
-    sources = _source_specs(translator, dbt)
-    if not dbt.manifest.asset_nodes:
-        return [*sources]
+    content = dbt.manifest.content
+    relations = [*dbt.manifest.asset_nodes, *content["sources"].values()]
+    key_of = {node["unique_id"]: translator.get_asset_key(node) for node in relations}
+    graph = staged_graph(dbt.manifest, _lanes(product, dbt.manifest))
+    stages = [
+        _stage_assets(product, dbt, stage, name, key_of)
+        for stage, name in zip(graph.stages, _names(product, graph), strict=True)
+    ]
+    late = [_late_checks(product, dbt, compute, tests, key_of) for compute, tests in graph.late_tests.items()]
+    return [*stages, *late, *_source_specs(translator, dbt)]
+
+
+def _lanes(product: Product, manifest: Manifest) -> dict[str, Lane]:
+    attributes = AssetAttributes(product)
+    return {node["unique_id"]: (attributes.compute(declared_names(node)), None) for node in manifest.asset_nodes}
+
+
+def _names(product: Product, graph: StagedGraph) -> list[str]:
+    """Name each stage: after the product, its compute where there are several, and its number on it."""
+    if len(graph.stages) == 1:
+        return [f"{product.identifier}_dbt_build"]
+    seen: Counter[str] = Counter()
+    names = []
+    for stage in graph.stages:
+        name = f"{product.identifier}_dbt_build_{_word(stage.lane[0])}"
+        seen[name] += 1
+        names.append(name if seen[name] == 1 else f"{name}_{seen[name]}")
+    return names
+
+
+def _word(compute: str) -> str:
+    return "".join(letter if letter.isalnum() else "_" for letter in compute)
+
+
+def _stage_assets(
+    product: Product, dbt: DbtProject, stage: Stage, name: str, key_of: Mapping[str, dg.AssetKey]
+) -> dg.AssetsDefinition:
+    translator = FloeDbtTranslator(product, stage.tests)
+    connection = dbt.on(stage.lane[0])
+    whole = len(stage.nodes) == len(dbt.manifest.asset_nodes)
+    manifest = _as_dagster_dbt_reads_it(dbt.manifest, stage, name)
 
     @dbt_assets(
-        manifest=dbt.manifest.content,
-        name=f"{product.identifier}_dbt_build",
+        manifest=manifest.content,
+        select="fqn:*" if whole else f"config.{_STAGE_CONFIG}:{name}",
+        name=name,
         dagster_dbt_translator=translator,
     )
     def build(context: dg.AssetExecutionContext) -> Iterator[Any]:
-        yield from build_selection(context, dbt, nodes, translator)
+        yield from build_selection(context, connection, nodes, manifest, translator)
 
-    nodes = dbt_nodes(build, dbt.manifest)
-    return [build, *sources]
+    nodes = dbt_nodes(build.specs, build.check_specs, dbt.manifest, key_of, whole=whole)
+    return build
+
+
+def _as_dagster_dbt_reads_it(manifest: Manifest, stage: Stage, name: str) -> Manifest:
+    """Show a stage to ``@dbt_assets``: its nodes marked, each of its tests below one of them, unit tests as tests."""
+    content = manifest.content
+    nodes = dict(content["nodes"])
+    for unique_id in stage.nodes:
+        nodes[unique_id] = {**nodes[unique_id], "config": {**nodes[unique_id]["config"], _STAGE_CONFIG: name}}
+    children = {
+        key: [child for child in values if not child.startswith(_TESTS)]
+        for key, values in content["child_map"].items()
+        if not key.startswith(_TESTS)
+    }
+    first = min(stage.nodes)
+    for test, placed in stage.tests.items():
+        shown = test
+        if test in content["unit_tests"]:
+            shown = f"{UNIT_TEST_PREFIX}{test}"
+            nodes[shown] = _as_test(content["unit_tests"][test], shown)
+        beside = placed.checks if placed.checks in stage.nodes else min(placed.reads & stage.nodes, default=first)
+        children.setdefault(beside, []).append(shown)
+    return Manifest(manifest.path, {**content, "nodes": nodes, "child_map": children, "unit_tests": {}})
+
+
+def _as_test(unit_test: Mapping[str, Any], unique_id: str) -> dict[str, Any]:
+    kept = ("name", "package_name", "fqn", "path", "original_file_path", "config", "depends_on", "description")
+    return {
+        **{field: unit_test.get(field) for field in kept},
+        "unique_id": unique_id,
+        "resource_type": "test",
+        "tags": [],
+    }
+
+
+def _late_checks(
+    product: Product, dbt: DbtProject, compute: str, tests: Mapping[str, DbtTest], key_of: Mapping[str, dg.AssetKey]
+) -> dg.AssetChecksDefinition:
+    if compute not in dbt.profiles:
+        names = ", ".join(test.split(".")[2] for test in sorted(tests))
+        what = f"dbt test {names} asks for compute {compute!r} (meta.floe.compute), which no model of the product has"
+        fix = f"Name one of {', '.join(map(repr, dbt.profiles))}."
+        raise ManifestError(str(dbt.manifest.path), [Problem("nodes", what, fix)])
+    translator = FloeDbtTranslator(product, tests)
+    connection = dbt.on(compute)
+    content = dbt.manifest.content
+    owners = {test: translator.get_asset_spec(content, placed.checks, None) for test, placed in tests.items()}
+    specs = [translator.get_asset_check_spec(owner, content, test, None) for test, owner in owners.items()]
+
+    @dg.multi_asset_check(
+        name=f"{product.identifier}_dbt_test_{_word(compute)}", specs=[spec for spec in specs if spec], can_subset=True
+    )
+    def test(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
+        yield from test_selection(context, connection, nodes)
+
+    nodes = dbt_nodes([], test.check_specs, dbt.manifest, key_of, whole=False)
+    return test
 
 
 def _source_specs(translator: FloeDbtTranslator, dbt: DbtProject) -> list[dg.AssetSpec]:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+import dagster as dg
 from dagster_dbt import DagsterDbtTranslator, DagsterDbtTranslatorSettings
+from dagster_dbt.asset_utils import DAGSTER_DBT_UNIQUE_ID_METADATA_KEY
 
 from floe_orchestrator_dagster.assets.attributes import AssetAttributes
 from floe_orchestrator_dagster.product.manifest import CODE_VERSION
@@ -12,21 +15,25 @@ from floe_orchestrator_dagster.product.manifest import CODE_VERSION
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    import dagster as dg
     from dagster_dbt import DbtProject as DagsterDbtProject
 
+    from floe_orchestrator_dagster.assets.stages import DbtTest
     from floe_orchestrator_dagster.product import Product
+
+# dagster-dbt takes for a check what is called a test: unit tests are shown to it under this prefix.
+UNIT_TEST_PREFIX = "test:"
 
 
 class FloeDbtTranslator(DagsterDbtTranslator):
     """Keys as dagster-dbt's, so that a project can move here without renaming an asset."""
 
-    def __init__(self, product: Product) -> None:
-        """Translate the nodes of one product."""
+    def __init__(self, product: Product, tests: Mapping[str, DbtTest] = MappingProxyType({})) -> None:
+        """Translate the nodes of one product; of its tests those in ``tests`` are checks, by dbt unique id."""
         super().__init__(DagsterDbtTranslatorSettings(enable_source_tests_as_checks=True))
         self._attributes = AssetAttributes(product)
         self._group = product.identifier
         self._key_prefix = product.config.key_prefix
+        self._tests = tests
         self._specs: dict[tuple[int, str], dg.AssetSpec] = {}
 
     def get_asset_spec(
@@ -38,7 +45,7 @@ class FloeDbtTranslator(DagsterDbtTranslator):
         if spec is None:
             base = super().get_asset_spec(manifest, unique_id, project)
             node = manifest["nodes"].get(unique_id) or manifest["sources"][unique_id]
-            kinds = self._attributes.kinds(_declared_names(node))
+            kinds = self._attributes.kinds(declared_names(node))
             spec = base.replace_attributes(kinds=base.kinds | kinds) if kinds else base
             self._specs[key] = spec
         return spec
@@ -46,12 +53,29 @@ class FloeDbtTranslator(DagsterDbtTranslator):
     def get_asset_check_spec(
         self, asset_spec: dg.AssetSpec, manifest: Mapping[str, Any], unique_id: str, project: DagsterDbtProject | None
     ) -> dg.AssetCheckSpec | None:
-        """Describe a check as its dbt test is described, where dagster-dbt looks into the test's meta only."""
-        spec = super().get_asset_check_spec(asset_spec, manifest, unique_id, project)
-        description = manifest["nodes"][unique_id].get("description")
-        if spec is None or spec.description or not description:
-            return spec
-        return spec._replace(description=description.strip())
+        """Describe the check that a dbt test is, on the node that it was found to check.
+
+        As dagster-dbt's, and described as the dbt test is, where dagster-dbt looks into the test's meta only.
+        dagster-dbt has no check for unit tests and for tests over several models; they are checks here.
+        """
+        test = unique_id.removeprefix(UNIT_TEST_PREFIX)
+        placed = self._tests.get(test)
+        if placed is None:
+            return None
+        node = manifest["nodes"][unique_id]
+        asset_spec = self.get_asset_spec(manifest, placed.checks, project)
+        stock = super().get_asset_check_spec(asset_spec, manifest, unique_id, project)
+        if stock is not None and test == unique_id:
+            return stock._replace(description=stock.description or _described(node))
+        read = {self.get_asset_spec(manifest, parent, project).key for parent in placed.reads}
+        return dg.AssetCheckSpec(
+            name=node["name"],
+            asset=asset_spec.key,
+            description=_described(node),
+            additional_deps=sorted(read - {asset_spec.key}),
+            metadata={DAGSTER_DBT_UNIQUE_ID_METADATA_KEY: test},
+            blocking=(node["config"].get("severity") or "error").lower() == "error",
+        )
 
     def get_asset_key(self, dbt_resource_props: Mapping[str, Any]) -> dg.AssetKey:
         """Key as dagster-dbt's, under the configured prefix."""
@@ -68,13 +92,13 @@ class FloeDbtTranslator(DagsterDbtTranslator):
         schema = dbt_resource_props.get("schema")
         return {
             **super().get_metadata(dbt_resource_props),
-            **self._attributes.metadata(_declared_names(dbt_resource_props)),
+            **self._attributes.metadata(declared_names(dbt_resource_props)),
             **({"floe/schema": schema} if schema else {}),
         }
 
     def get_tags(self, dbt_resource_props: Mapping[str, Any]) -> Mapping[str, str]:
         """Dbt's tags, the contract's and the product's."""
-        return {**super().get_tags(dbt_resource_props), **self._attributes.tags(_declared_names(dbt_resource_props))}
+        return {**super().get_tags(dbt_resource_props), **self._attributes.tags(declared_names(dbt_resource_props))}
 
     def get_group_name(self, dbt_resource_props: Mapping[str, Any]) -> str | None:
         """dagster-dbt's group (meta or dbt group), else the product's."""
@@ -89,7 +113,11 @@ class FloeDbtTranslator(DagsterDbtTranslator):
         return dbt_resource_props.get(CODE_VERSION)
 
 
-def _declared_names(node: Mapping[str, Any]) -> list[str]:
+def _described(node: Mapping[str, Any]) -> str | None:
+    return (node.get("description") or "").strip() or None
+
+
+def declared_names(node: Mapping[str, Any]) -> list[str]:
     """Names under which the contract may declare the node; a version has two, a source is never a declared model."""
     if node["resource_type"] == "source":
         return []

@@ -18,6 +18,7 @@ import dagster as dg
 from dagster_dbt import DbtCliResource
 
 from floe_orchestrator_dagster.errors import DbtBuildError
+from floe_orchestrator_dagster.execution.events import is_test_event, recorded, test_result
 from floe_orchestrator_dagster.execution.selection import select_nodes, selection_arguments
 from floe_orchestrator_dagster.product.manifest import find_partial_parse
 from floe_orchestrator_dagster.product.profiles import (
@@ -29,15 +30,16 @@ from floe_orchestrator_dagster.product.profiles import (
 from floe_orchestrator_dagster.product.project import dbt_executable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from collections.abc import Set as AbstractSet
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from dagster_dbt import DagsterDbtTranslator, DbtCliInvocation
+    from dagster_dbt.core.dbt_cli_event import DbtCliEventMessage
     from dagster_dbt.core.dbt_event_iterator import DbtDagsterEventType
 
-    from floe_orchestrator_dagster.execution.selection import DbtNodes
-    from floe_orchestrator_dagster.product import DbtConnection, DbtProject
+    from floe_orchestrator_dagster.execution.selection import DbtNodes, Selection
+    from floe_orchestrator_dagster.product import DbtConnection
+    from floe_orchestrator_dagster.product.manifest import Manifest
 
 _NODE_RESULTS = ("LogModelResult", "LogSeedResult", "LogSnapshotResult")
 _NOTHING_MATCHED = "NoNodesForSelectionCriteria"
@@ -46,33 +48,49 @@ _GLOBAL_FLAGS = ["--no-use-colors", "--no-version-check"]
 
 
 def build_selection(
-    context: dg.AssetExecutionContext, dbt: DbtProject, nodes: DbtNodes, translator: DagsterDbtTranslator
+    context: dg.AssetExecutionContext,
+    dbt: DbtConnection,
+    nodes: DbtNodes,
+    manifest: Manifest,
+    translator: DagsterDbtTranslator,
 ) -> Iterator[DbtDagsterEventType]:
-    """Run one ``dbt build`` for the assets and checks that the step selected; yields dagster-dbt's events.
+    """Run one ``dbt build`` for the assets and checks that the step selected; yields Dagster's events.
 
     Raises:
-        ProfileError: A variable that the profile reads is not set.
+        ProfileError: A variable that the profile reads is not set, or the adapter is not installed.
     """
     checks = context.selected_asset_check_keys
     selection = select_nodes(nodes, context.selected_asset_keys, checks, partial(_is_materialized, context.instance))
-    for check, unbuilt in selection.left_out.items():
-        name, unbuilt_names = check.to_user_string(), ", ".join(unbuilt)
-        context.log.warning("check %s waits: it reads %s, which is not materialized yet", name, unbuilt_names)
-    manifest = dbt.manifest.content
-    target_path = _invocation_target(dbt, context)
-    with _dbt_resource(dbt) as resource:
-        invocation = resource.cli(
-            ["build", *selection_arguments(selection, target_path / "selection")],
-            manifest=manifest,
-            dagster_dbt_translator=translator,
-            target_path=target_path,
-        )
-        with _interrupted_at_exit(invocation):
-            for dbt_event in invocation.stream_raw_events():
-                for event in dbt_event.to_default_asset_events(
-                    manifest, translator, context=context, target_path=target_path
-                ):
-                    yield _recorded(event, checks) if isinstance(event, dg.AssetCheckResult) else event
+    _log_waiting(context.log, selection)
+    target_path = _invocation_target(dbt, context.op_execution_context)
+    for event in _dbt_events(dbt, ["build", *selection_arguments(selection, target_path / "selection")], target_path):
+        result = test_result(event.raw_event, nodes.check_of)
+        if result is not None:
+            yield recorded(result, checks)
+        elif not is_test_event(event.raw_event):
+            yield from event.to_default_asset_events(
+                manifest.content, translator, context=context, target_path=target_path
+            )
+
+
+def test_selection(
+    context: dg.AssetCheckExecutionContext, dbt: DbtConnection, nodes: DbtNodes
+) -> Iterator[dg.AssetCheckResult]:
+    """Run the dbt tests behind the checks that the step selected, in one ``dbt build``.
+
+    Raises:
+        ProfileError: A variable that the profile reads is not set, or the adapter is not installed.
+    """
+    checks = context.selected_asset_check_keys
+    selection = select_nodes(nodes, frozenset(), checks, partial(_is_materialized, context.instance))
+    _log_waiting(context.log, selection)
+    if not selection.unique_ids:
+        return
+    target_path = _invocation_target(dbt, context.op_execution_context)
+    for event in _dbt_events(dbt, ["build", *selection_arguments(selection, target_path / "selection")], target_path):
+        result = test_result(event.raw_event, nodes.check_of)
+        if result is not None:
+            yield result
 
 
 def build_model(context: dg.AssetExecutionContext, dbt: DbtConnection, name: str) -> dg.MaterializeResult[Any]:
@@ -86,12 +104,9 @@ def build_model(context: dg.AssetExecutionContext, dbt: DbtConnection, name: str
     if not re.fullmatch(r"[\w.-]+", name):
         raise _unknown_model(dbt, name)
     exactly = [f"fqn:{name},file:{name}", f"fqn:{name},resource_type:snapshot"]
-    target_path = _invocation_target(dbt, context)
-    with _dbt_resource(dbt) as resource:
-        arguments = ["build", "--select", " ".join(exactly), "--indirect-selection", "buildable"]
-        invocation = resource.cli(arguments, target_path=target_path)
-        with _interrupted_at_exit(invocation):
-            events = [event.raw_event for event in invocation.stream_raw_events()]
+    target_path = _invocation_target(dbt, context.op_execution_context)
+    arguments = ["build", "--select", " ".join(exactly), "--indirect-selection", "buildable"]
+    events = [event.raw_event for event in _dbt_events(dbt, arguments, target_path)]
     unmatched = {event["data"].get("spec_raw") for event in events if event["info"]["name"] == _NOTHING_MATCHED}
     if unmatched.issuperset(exactly):
         raise _unknown_model(dbt, name)
@@ -119,22 +134,19 @@ def _is_materialized(instance: dg.DagsterInstance, key: dg.AssetKey) -> bool:
     return instance.get_latest_materialization_event(key) is not None
 
 
-def _recorded(
-    result: dg.AssetCheckResult, selected: AbstractSet[dg.AssetCheckKey]
-) -> dg.AssetCheckResult | dg.AssetCheckEvaluation:
-    """Record what dbt ran on a source although the step had not selected it; Dagster warns about such a result."""
-    if result.asset_key is None or result.check_name is None:
-        return result
-    if dg.AssetCheckKey(result.asset_key, result.check_name) in selected:
-        return result
-    return dg.AssetCheckEvaluation(
-        asset_key=result.asset_key,
-        check_name=result.check_name,
-        passed=result.passed,
-        metadata=result.metadata,
-        severity=result.severity,
-        description=result.description,
-    )
+def _log_waiting(log: dg.DagsterLogManager, selection: Selection) -> None:
+    for check, unbuilt in selection.left_out.items():
+        name, unbuilt_names = check.to_user_string(), ", ".join(unbuilt)
+        log.warning("check %s waits: it reads %s, which is not materialized yet", name, unbuilt_names)
+
+
+def _dbt_events(dbt: DbtConnection, arguments: Sequence[str], target_path: Path) -> Iterator[DbtCliEventMessage]:
+    """Run dbt with its compiled profile; yields its events as they come, and raises when it failed."""
+    with _dbt_resource(dbt) as resource:
+        # Without a context: dagster-dbt would add a selection of its own to the one in the arguments.
+        invocation = resource.cli(arguments, target_path=target_path)
+        with _interrupted_at_exit(invocation):
+            yield from invocation.stream_raw_events()
 
 
 @contextmanager
@@ -168,9 +180,9 @@ def _interrupted_at_exit(invocation: DbtCliInvocation) -> Iterator[None]:
                 invocation.process.wait()
 
 
-def _invocation_target(dbt: DbtConnection, context: dg.AssetExecutionContext) -> Path:
+def _invocation_target(dbt: DbtConnection, context: dg.OpExecutionContext) -> Path:
     """Give every dbt invocation a target directory of its own, with the parse that is already known."""
-    name = f"{context.op_execution_context.op.name}-{context.run.run_id[:8]}-{uuid.uuid4().hex[:8]}"
+    name = f"{context.op.name}-{context.run.run_id[:8]}-{uuid.uuid4().hex[:8]}"
     target = dbt.directory.written_target / name
     target.mkdir(parents=True, exist_ok=True)
     parsed = find_partial_parse(dbt.directory)

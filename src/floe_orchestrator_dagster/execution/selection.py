@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from dagster_dbt.asset_utils import DAGSTER_DBT_UNIQUE_ID_METADATA_KEY
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from collections.abc import Set as AbstractSet
     from pathlib import Path
 
@@ -27,19 +27,28 @@ _RUN_RESULTS_SCHEMA = "https://schemas.getdbt.com/dbt/run-results/v6.json"
 
 @dataclass(frozen=True)
 class DbtNodes:
-    """The dbt nodes behind the assets and checks of one ``@dbt_assets``.
+    """The dbt nodes behind one definition's assets and checks.
 
     Attributes:
         assets: dbt unique id by asset key.
-        checks: dbt unique id by check key; checks on sources are among them.
-        upstream: Keys that an asset reads, sources included, by asset key.
-        manifest: The manifest they come from.
+        checks: dbt unique id by check key; checks on sources and on assets of other definitions may be among them.
+        reads: The product's assets (not the sources) that a check's SQL reads.
+        upstream: Keys that an asset reads, sources included.
+        sources: Keys of the sources.
+        whole: Whether these are all nodes of the dbt project.
     """
 
     assets: Mapping[dg.AssetKey, str]
     checks: Mapping[dg.AssetCheckKey, str]
+    reads: Mapping[dg.AssetCheckKey, frozenset[dg.AssetKey]]
     upstream: Mapping[dg.AssetKey, frozenset[dg.AssetKey]]
-    manifest: Manifest
+    sources: frozenset[dg.AssetKey]
+    whole: bool
+
+    @property
+    def check_of(self) -> Mapping[str, dg.AssetCheckKey]:
+        """The check that a dbt test is, by its unique id."""
+        return {unique_id: key for key, unique_id in self.checks.items()}
 
 
 @dataclass(frozen=True)
@@ -55,13 +64,35 @@ class Selection:
     left_out: Mapping[dg.AssetCheckKey, list[str]] = field(default_factory=dict)
 
 
-def dbt_nodes(definition: dg.AssetsDefinition, manifest: Manifest) -> DbtNodes:
-    """Take the unique ids that dagster-dbt attached to the specs."""
+def dbt_nodes(
+    specs: Iterable[dg.AssetSpec],
+    check_specs: Iterable[dg.AssetCheckSpec],
+    manifest: Manifest,
+    key_of: Mapping[str, dg.AssetKey],
+    *,
+    whole: bool,
+) -> DbtNodes:
+    """Take the unique ids that dagster-dbt attached to the specs.
+
+    Args:
+        specs: Assets of a definition.
+        check_specs: Its checks.
+        manifest: The manifest they come from.
+        key_of: Key of every model, seed, snapshot and source, by unique id.
+        whole: Whether these are all nodes of the dbt project.
+    """
+    checks = {spec.key: (spec.metadata or {})[DAGSTER_DBT_UNIQUE_ID_METADATA_KEY] for spec in check_specs}
+    sources = manifest.content["sources"].keys()
     return DbtNodes(
-        assets={spec.key: spec.metadata[DAGSTER_DBT_UNIQUE_ID_METADATA_KEY] for spec in definition.specs},
-        checks={spec.key: (spec.metadata or {})[DAGSTER_DBT_UNIQUE_ID_METADATA_KEY] for spec in definition.check_specs},
-        upstream={spec.key: frozenset(dep.asset_key for dep in spec.deps) for spec in definition.specs},
-        manifest=manifest,
+        assets={spec.key: spec.metadata[DAGSTER_DBT_UNIQUE_ID_METADATA_KEY] for spec in specs},
+        checks=checks,
+        reads={
+            key: frozenset(key_of[read] for read in manifest.relations_read_by(test) - sources)
+            for key, test in checks.items()
+        },
+        upstream={spec.key: frozenset(dep.asset_key for dep in spec.deps) for spec in specs},
+        sources=frozenset(key_of[source] for source in sources),
+        whole=whole,
     )
 
 
@@ -73,27 +104,26 @@ def select_nodes(
 ) -> Selection:
     """Choose the nodes for the assets and checks of a step.
 
-    With the assets come their unit tests, and the tests on the sources they read, as with dagster-dbt. A check that
-    came with its asset waits while it reads another asset that is neither selected, upstream nor materialized: dbt
-    could only fail on it. A check selected by itself always runs.
+    With the assets come the tests on the sources they read, as with dagster-dbt. A check that came with its asset
+    waits while it reads another asset that is neither selected, upstream nor materialized: dbt could only fail on it.
+    A check selected by itself always runs.
     """
     on_assets = {key for key in nodes.checks if key.asset_key in nodes.assets}
-    if asset_keys >= nodes.assets.keys() and check_keys >= on_assets:
+    if nodes.whole and asset_keys >= nodes.assets.keys() and check_keys >= on_assets:
         return Selection(unique_ids=None)
-    key_of = {unique_id: key for key, unique_id in nodes.assets.items()}
-    built = {nodes.assets[key] for key in asset_keys}
     present = asset_keys | _upstream(asset_keys, nodes)
     left_out = {}
     for check in check_keys:
-        if check.asset_key in asset_keys:
-            read = {key_of[unique_id] for unique_id in _relations(nodes.checks[check], nodes.manifest)}
-            unbuilt = [key.to_user_string() for key in sorted(read - present) if not is_materialized(key)]
+        built_elsewhere = check.asset_key not in nodes.assets and check.asset_key not in nodes.sources
+        if check.asset_key in asset_keys or built_elsewhere:
+            read = sorted(nodes.reads[check] - present)
+            unbuilt = [key.to_user_string() for key in read if not is_materialized(key)]
             if unbuilt:
                 left_out[check] = unbuilt
-    sources = {key for asset in asset_keys for key in nodes.upstream[asset]} - nodes.assets.keys()
+    sources = {key for asset in asset_keys for key in nodes.upstream[asset]} & nodes.sources
     wanted = (check for check in nodes.checks if check in check_keys or check.asset_key in sources)
     tests = {nodes.checks[check] for check in wanted if check not in left_out}
-    return Selection(frozenset({*built, *tests, *_tests_without_check(built, nodes)}), left_out)
+    return Selection(frozenset({*(nodes.assets[key] for key in asset_keys), *tests}), left_out)
 
 
 def selection_arguments(selection: Selection, directory: Path) -> list[str]:
@@ -126,29 +156,3 @@ def _upstream(keys: AbstractSet[dg.AssetKey], nodes: DbtNodes) -> set[dg.AssetKe
         found |= parents
         waiting.extend(parents)
     return found
-
-
-def _relations(unique_id: str, manifest: Manifest) -> set[str]:
-    """Find the models, seeds and snapshots that a test's SQL reads; an ephemeral model is read through."""
-    content = manifest.content
-    found: set[str] = set()
-    for parent in content["parent_map"].get(unique_id, ()):
-        if parent not in content["nodes"]:
-            continue
-        ephemeral = content["nodes"][parent]["config"].get("materialized") == "ephemeral"
-        found |= _relations(parent, manifest) if ephemeral else {parent}
-    return found
-
-
-def _tests_without_check(built: set[str], nodes: DbtNodes) -> Iterator[str]:
-    """Find the tests of the selected models that no check stands for: unit tests, singular ones over several models."""
-    content = nodes.manifest.content
-    checks = set(nodes.checks.values())
-    for unique_id, node in content["nodes"].items():
-        if node["resource_type"] == "test" and unique_id not in checks:
-            relations = _relations(unique_id, nodes.manifest)
-            if relations and relations <= built:
-                yield unique_id
-    for unique_id in content["unit_tests"]:
-        if built.intersection(content["parent_map"].get(unique_id, ())):
-            yield unique_id

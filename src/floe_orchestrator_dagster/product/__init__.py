@@ -20,9 +20,10 @@ from floe_orchestrator_dagster.product.artifacts import (
     read_artifacts_file,
     validate_artifacts,
 )
+from floe_orchestrator_dagster.product.computes import compute_profiles
 from floe_orchestrator_dagster.product.manifest import Manifest, check_models_exist, prepared_manifest
 from floe_orchestrator_dagster.product.prepare import fresh_manifest, prepare_manifest
-from floe_orchestrator_dagster.product.profiles import Profile, check_computes, select_profile
+from floe_orchestrator_dagster.product.profiles import Profile, select_profile
 from floe_orchestrator_dagster.product.project import (
     PROJECT_DIR_VARIABLE,
     ProjectDirectory,
@@ -69,9 +70,19 @@ class DbtConnection:
 
 @dataclass(frozen=True)
 class DbtProject(DbtConnection):
-    """A dbt project that can be built: directory, profile and manifest."""
+    """A dbt project that can be built: directory, profile and manifest.
+
+    Attributes:
+        manifest: dbt's manifest, trimmed.
+        profiles: The profile of each compute that a model asks for; they differ in their target.
+    """
 
     manifest: Manifest
+    profiles: Mapping[str, Profile]
+
+    def on(self, compute: str) -> DbtConnection:
+        """Connect to dbt on the target of ``compute``; on the product's own for one that no model asks for."""
+        return DbtConnection(self.directory, self.profiles.get(compute, self.profile))
 
 
 @dataclass(frozen=True)
@@ -204,41 +215,43 @@ def _read_product(
     manifest_source: ManifestSource,
 ) -> Product:
     project_path = find_project_path(path)
-    orchestrator = artifacts.plugins.orchestrator if artifacts.plugins else None
-    config = read_config(orchestrator.config if orchestrator else None, origin)
+    config = _read_orchestrator_config(artifacts, origin)
     spec = read_spec(project_path or (path.parent if path else None), artifacts.metadata.product_name)
-    dbt = _read_dbt(artifacts, path, project_path, manifest_source, origin) if artifacts.transforms else None
+    dbt = _read_dbt(artifacts, config, path, manifest_source, origin) if artifacts.transforms else None
     check_dependencies_exist(artifacts, dbt.manifest.names if dbt else frozenset(), origin)
     return Product(path=path, origin=origin, artifacts=artifacts, config=config, spec=spec, dbt=dbt)
 
 
+def _read_orchestrator_config(artifacts: CompiledArtifacts, origin: str) -> DagsterConfig:
+    orchestrator = artifacts.plugins.orchestrator if artifacts.plugins else None
+    return read_config(orchestrator.config if orchestrator else None, origin)
+
+
 def _read_dbt(
-    artifacts: CompiledArtifacts,
-    path: Path | None,
-    project_path: Path | None,
-    manifest_source: ManifestSource,
-    origin: str,
+    artifacts: CompiledArtifacts, config: DagsterConfig, path: Path | None, manifest_source: ManifestSource, origin: str
 ) -> DbtProject | None:
+    project_path = find_project_path(path)
     if project_path is None:
         logger.info("%s: no dbt project; set %s to run its models", origin, PROJECT_DIR_VARIABLE)
         return None
     directory = read_project_directory(project_path, artifacts.metadata.product_name)
     connection = DbtConnection(directory, select_profile(artifacts, directory, origin))
-    check_computes(artifacts, connection.profile, origin)
-    for variable in connection.profile.missing_variables:
-        logger.warning("%s: the dbt profile reads %s, which is not set; runs will fail", origin, variable.name)
+    profiles = compute_profiles(artifacts, connection.profile, config, directory, origin)
+    missing = {variable.name for profile in profiles.values() for variable in profile.missing_variables}
+    for name in sorted(missing):
+        logger.warning("%s: the dbt profile reads %s, which is not set; runs will fail", origin, name)
     manifest = manifest_source(connection, path)
     check_models_exist(artifacts, manifest, origin)
-    return DbtProject(directory, connection.profile, manifest)
+    return DbtProject(directory, connection.profile, manifest, profiles)
 
 
 def connection_for_product(product: Product, compute: str) -> DbtConnection:
     """Find dbt for a model of a product that had no dbt project when it was loaded.
 
     Raises:
-        FloeDagsterError: There still is none, or it runs on another compute.
+        FloeDagsterError: There still is none, or its profile has no output for the compute.
     """
-    return _connect(product.artifacts, find_project_path(product.path), compute, product.origin)
+    return _connect(product.artifacts, product.config, find_project_path(product.path), compute, product.origin)
 
 
 def connection_for_model(model_path: str, compute: str | None = None) -> DbtConnection:
@@ -257,22 +270,24 @@ def connection_for_model(model_path: str, compute: str | None = None) -> DbtConn
     above_model = find_project_path(Path(model_path)) if Path(model_path).is_file() else find_project_path(None)
     path = _artifacts_path_near(above_model)
     artifacts = validate_artifacts(read_artifacts_file(path), str(path))
-    return _connect(artifacts, above_model or find_project_path(path), compute, str(path))
+    config = _read_orchestrator_config(artifacts, str(path))
+    return _connect(artifacts, config, above_model or find_project_path(path), compute, str(path))
 
 
 def _connect(
-    artifacts: CompiledArtifacts, project_path: Path | None, compute: str | None, origin: str
+    artifacts: CompiledArtifacts, config: DagsterConfig, project_path: Path | None, compute: str | None, origin: str
 ) -> DbtConnection:
     if project_path is None:
         what = "this product has no dbt project, so there is nothing to run"
         fix = f"Set {PROJECT_DIR_VARIABLE} to the directory that holds dbt_project.yml."
         raise ProjectError(origin, [Problem("", what, fix)])
-    default = artifacts.transforms.default_compute if artifacts.transforms else None
-    if compute is not None and default is not None and compute != default:
-        what = f"the model asks for compute {compute!r}, but dbt runs on {default!r}"
-        raise ProfileError(origin, [Problem("compute", what, "Remove `compute:` from the transform in floe.yaml.")])
     directory = read_project_directory(project_path, artifacts.metadata.product_name)
-    return DbtConnection(directory, select_profile(artifacts, directory, origin))
+    profile = select_profile(artifacts, directory, origin)
+    profiles = compute_profiles(artifacts, profile, config, directory, origin)
+    if compute is not None and artifacts.transforms is not None and compute not in profiles:
+        what = f"the model asks for compute {compute!r}, but dbt runs on {', '.join(map(repr, profiles))}"
+        raise ProfileError(origin, [Problem("compute", what, "Correct `compute:` of the transform in floe.yaml.")])
+    return DbtConnection(directory, profiles.get(compute or "", profile))
 
 
 def _artifacts_path_near(project_path: Path | None) -> Path:

@@ -102,6 +102,29 @@ class Manifest:
         ]
 
     @property
+    def tests(self) -> list[str]:
+        """Unique ids of data tests and unit tests."""
+        return [
+            *(unique_id for unique_id, node in self.content["nodes"].items() if node["resource_type"] == "test"),
+            *self.content["unit_tests"],
+        ]
+
+    def relations_read_by(self, unique_id: str) -> frozenset[str]:
+        """Find the models, seeds, snapshots and sources that a node or test reads; ephemeral models are read through.
+
+        Of a unit test it is the model that it tests.
+        """
+        content = self.content
+        found: set[str] = set()
+        for parent in content["parent_map"].get(unique_id, ()):
+            if parent in content["sources"]:
+                found.add(parent)
+            elif parent in content["nodes"] and content["nodes"][parent]["resource_type"] in _ASSET_TYPES:
+                ephemeral = content["nodes"][parent]["config"].get("materialized") == "ephemeral"
+                found |= self.relations_read_by(parent) if ephemeral else {parent}
+        return frozenset(found)
+
+    @property
     def model_names(self) -> frozenset[str]:
         """Names that a contract may declare: models (ephemeral ones and versions too), seeds and snapshots."""
         nodes = [node for node in self.content["nodes"].values() if node["resource_type"] in _ASSET_TYPES]

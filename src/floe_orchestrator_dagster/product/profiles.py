@@ -96,37 +96,14 @@ def select_profile(artifacts: CompiledArtifacts, project: ProjectDirectory, orig
     outputs = _read_outputs(profiles[compiled_name], where, origin)
     default_target = str(profiles[compiled_name].get("target") or next(iter(outputs)))
     target = _resolve_target(outputs, default_target, where, origin)
-    variables = _required_variables(outputs[target]) if target else _any_targets_variables(default_target, outputs)
+    variables = required_variables(outputs[target]) if target else _any_targets_variables(default_target, outputs)
     return Profile(
         name=project.profile_name or artifacts.metadata.product_name,
         target=target,
-        outputs={name: _settle_paths(output, project) for name, output in outputs.items()},
+        outputs={name: settle_paths(output, project) for name, output in outputs.items()},
         default_target=default_target,
         variables=variables,
     )
-
-
-def check_computes(artifacts: CompiledArtifacts, profile: Profile, origin: str) -> None:
-    """Refuse models that ask for another compute than the one the product runs on.
-
-    Raises:
-        ProfileError: Names every such model.
-    """
-    transforms = artifacts.transforms
-    if transforms is None:
-        return
-    problems = [
-        Problem(
-            f"transforms.models[{row}].compute",
-            f"{model.name!r} asks for compute {model.compute!r}, "
-            f"but dbt runs on {transforms.default_compute!r} (profile {profile.name!r}, target {profile.target!r})",
-            "Remove `compute:` from the transform in floe.yaml and compile again: one product runs on one compute.",
-        )
-        for row, model in enumerate(transforms.models)
-        if model.compute != transforms.default_compute
-    ]
-    if problems:
-        raise ProfileError(origin, problems)
 
 
 def require_adapter(profile: Profile) -> None:
@@ -237,7 +214,8 @@ def _render(template: str) -> str | None:
     return Environment(autoescape=True).from_string(template).render(env_var=os.environ.get)
 
 
-def _settle_paths(output: Mapping[str, object], project: ProjectDirectory) -> dict[str, object]:
+def settle_paths(output: Mapping[str, object], project: ProjectDirectory) -> dict[str, object]:
+    """Make the path of a DuckDB file absolute: below the project, or where its state goes."""
     path = output.get("path")
     if output["type"] == "duckdb" and isinstance(path, str) and _is_file(path):
         return {**output, "path": str(project.state_path / Path(path).expanduser())}
@@ -249,7 +227,8 @@ def _is_file(path: str) -> bool:
     return bool(path) and not (path.startswith(":memory:") or _SCHEME.match(path) or "{{" in path)
 
 
-def _required_variables(content: object) -> tuple[Variable, ...]:
+def required_variables(content: object) -> tuple[Variable, ...]:
+    """List the environment variables that an output reads without a default, each once."""
     variables = (variable for text in _templates(content) for variable in _env_vars(text))
     return tuple({variable.name: variable for variable in variables}.values())
 
@@ -257,8 +236,8 @@ def _required_variables(content: object) -> tuple[Variable, ...]:
 def _any_targets_variables(template: str, outputs: Mapping[str, object]) -> tuple[Variable, ...]:
     """Let a parse go on with the first output while the variable that chooses one is not set."""
     first = next(iter(outputs))
-    choosing = (Variable(variable.name, first) for variable in _required_variables(template))
-    return (*choosing, *_required_variables(outputs[first]))
+    choosing = (Variable(variable.name, first) for variable in required_variables(template))
+    return (*choosing, *required_variables(outputs[first]))
 
 
 def _templates(content: object) -> Iterator[str]:

@@ -156,7 +156,7 @@ def test_dependency_on_a_seed_or_source_of_dbt_is_accepted(tmp_path: Path) -> No
         (
             {"transforms": {"models": [model("stg_orders", compute="spark")], "default_compute": "duckdb"}},
             ProfileError,
-            "'stg_orders' asks for compute 'spark', but dbt runs on 'duckdb'",
+            "'stg_orders' asks for compute 'spark', and no output of profile 'shop_orders' is its own",
         ),
     ],
     ids=["no-profile", "no-model", "other-compute"],
@@ -314,7 +314,7 @@ def test_model_that_asks_for_another_compute_is_not_run_on_the_products(
     assert str(raised.value) == (
         f"{path}: 1 problem\n"
         "  compute: the model asks for compute 'spark', but dbt runs on 'duckdb'\n"
-        "    fix: Remove `compute:` from the transform in floe.yaml."
+        "    fix: Correct `compute:` of the transform in floe.yaml."
     )
 
 

@@ -1,0 +1,189 @@
+"""The dbt graph in stages: each is built by one dbt invocation, and none needs to wait for a part of itself.
+
+Models of one compute (and partitioning) share a lane. A stage takes as much of a lane as can be built in one go; where
+lanes alternate along the graph, so do the stages. Going through the stages in order never meets an unbuilt model.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+from functools import cached_property
+from graphlib import TopologicalSorter
+from itertools import permutations
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from floe_orchestrator_dagster.product.manifest import Manifest
+
+Lane: TypeAlias = "tuple[str, int | None]"
+"""A compute, and the row of the partitions setting that its models follow (None: not partitioned)."""
+
+_REF_FIELDS = ("name", "package_name", "version")
+# Beyond this many lanes, trying every order of them costs more than the invocation it may save.
+_LANES_TRIED_IN_EVERY_ORDER = 4
+
+
+@dataclass(frozen=True)
+class DbtTest:
+    """A data test or unit test.
+
+    Attributes:
+        checks: Unique id of the model, seed, snapshot or source that it is a check of.
+        reads: Unique ids of all that it reads.
+    """
+
+    checks: str
+    reads: frozenset[str]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What one dbt invocation builds.
+
+    Attributes:
+        lane: The compute it runs on and the partitions it follows.
+        nodes: Unique ids of its models, seeds and snapshots.
+        tests: The tests that run with them, by unique id.
+    """
+
+    lane: Lane
+    nodes: frozenset[str]
+    tests: Mapping[str, DbtTest]
+
+
+@dataclass(frozen=True)
+class StagedGraph:
+    """A project's stages, in the order of their dependencies.
+
+    Attributes:
+        stages: The stages.
+        late_tests: Tests that run when all is built, by compute and unique id: those over several stages of which the
+            last does not wait for the others, and those that ask for another compute than their models'.
+    """
+
+    stages: tuple[Stage, ...]
+    late_tests: Mapping[str, Mapping[str, DbtTest]]
+
+
+def staged_graph(manifest: Manifest, lanes: Mapping[str, Lane]) -> StagedGraph:
+    """Split the project into as few stages as its lanes allow.
+
+    Args:
+        manifest: The dbt manifest.
+        lanes: Lane of each model, seed and snapshot, by unique id.
+    """
+    parents = {unique_id: manifest.relations_read_by(unique_id) for unique_id in lanes}
+    built_parents = {unique_id: read & lanes.keys() for unique_id, read in parents.items()}
+    order = list(TopologicalSorter(built_parents).static_order())
+    turns = min(
+        (_turns(order, built_parents, lanes, sequence) for sequence in _sequences(lanes)),
+        key=lambda taken: len(set(taken.values())),
+    )
+    rows = {turn: row for row, turn in enumerate(sorted(set(turns.values())))}
+    graph = _Graph(manifest, parents, {unique_id: rows[turns[unique_id]] for unique_id in order})
+    tests: list[dict[str, DbtTest]] = [{} for _ in rows]
+    late: defaultdict[str, dict[str, DbtTest]] = defaultdict(dict)
+    nodes = [
+        frozenset(unique_id for unique_id, row in graph.row_of.items() if row == wanted) for wanted in rows.values()
+    ]
+    stage_lanes = [lanes[next(iter(members))] for members in nodes]
+    for test in manifest.tests:
+        read = manifest.relations_read_by(test)
+        if read and nodes:
+            row, waits = graph.place(read)
+            compute = graph.compute_of_test(test) or stage_lanes[row][0]
+            placed = DbtTest(graph.checked(test, read), read)
+            if waits or compute != stage_lanes[row][0]:
+                late[compute][test] = placed
+            else:
+                tests[row][test] = placed
+    return StagedGraph(tuple(map(Stage, stage_lanes, nodes, tests)), dict(late))
+
+
+def _sequences(lanes: Mapping[str, Lane]) -> Iterator[Sequence[Lane]]:
+    """Orders in which the lanes may take turns."""
+    different = list(dict.fromkeys(lanes.values()))
+    if len(different) <= _LANES_TRIED_IN_EVERY_ORDER:
+        yield from permutations(different)
+    else:
+        yield from (different[first:] + different[:first] for first in range(len(different)))
+
+
+def _turns(
+    order: Sequence[str], parents: Mapping[str, frozenset[str]], lanes: Mapping[str, Lane], sequence: Sequence[Lane]
+) -> dict[str, int]:
+    """Give each node the earliest turn of its lane that no parent comes after."""
+    position = {lane: turn for turn, lane in enumerate(sequence)}
+    turns: dict[str, int] = {}
+    for unique_id in order:
+        earliest = max((turns[parent] for parent in parents[unique_id]), default=0)
+        turns[unique_id] = earliest + (position[lanes[unique_id]] - earliest) % len(sequence)
+    return turns
+
+
+@dataclass(frozen=True)
+class _Graph:
+    """Where each node was put: row of its stage by unique id, in the order of dependencies."""
+
+    manifest: Manifest
+    parents: Mapping[str, frozenset[str]]
+    row_of: Mapping[str, int]
+
+    def place(self, read: frozenset[str]) -> tuple[int, bool]:
+        """Choose the row of the stage that runs a test: the last one whose tables it reads, and whether it must wait.
+
+        A stage waits for what its own models read; a test that reads another table of an earlier stage has to wait
+        on its own. Tests of sources alone run with the first stage that reads one of them.
+        """
+        built = read & self.row_of.keys()
+        if built:
+            row = max(self.row_of[unique_id] for unique_id in built)
+            return row, not built <= self._inputs[row]
+        return min((self._first_reader[source] for source in read if source in self._first_reader), default=0), False
+
+    def checked(self, test: str, read: frozenset[str]) -> str:
+        """Choose what a test is a check of: as dagster-dbt does, else the model that comes last."""
+        node = self.manifest.content["nodes"].get(test, {})
+        candidates = (self._named_in_meta(node), node.get("attached_node"))
+        chosen = next((unique_id for unique_id in candidates if unique_id in read), None)
+        return chosen or max(sorted(read), key=lambda unique_id: self._position.get(unique_id, -1))
+
+    def compute_of_test(self, test: str) -> str | None:
+        """Read the compute that a test asks for (``meta: {floe: {compute: …}}``): one that sees all its tables."""
+        compute = _meta(self.manifest.content["nodes"].get(test, {})).get("floe", {}).get("compute")
+        return str(compute) if compute else None
+
+    @cached_property
+    def _position(self) -> Mapping[str, int]:
+        return {unique_id: place for place, unique_id in enumerate(self.row_of)}
+
+    @cached_property
+    def _inputs(self) -> Mapping[int, set[str]]:
+        inputs: defaultdict[int, set[str]] = defaultdict(set)
+        for unique_id, row in self.row_of.items():
+            inputs[row] |= self.parents[unique_id] | {unique_id}
+        return inputs
+
+    @cached_property
+    def _first_reader(self) -> Mapping[str, int]:
+        readers: dict[str, int] = {}
+        for unique_id, row in self.row_of.items():
+            for read in self.parents[unique_id]:
+                readers[read] = min(row, readers.get(read, row))
+        return readers
+
+    def _named_in_meta(self, node: Mapping[str, Any]) -> str | None:
+        """Find the model that ``meta.dagster.ref`` of a test names."""
+        ref = _meta(node).get("dagster", {}).get("ref") or {}
+        nodes = self.manifest.content["nodes"]
+        wanted = (ref.get("name"), ref.get("package") or node.get("package_name"), ref.get("version"))
+        found = (key for key, other in nodes.items() if wanted == tuple(map(other.get, _REF_FIELDS)))
+        return next(found, None) if ref else None
+
+
+def _meta(node: Mapping[str, Any]) -> Mapping[str, Any]:
+    meta: Mapping[str, Any] = node.get("config", {}).get("meta") or node.get("meta") or {}
+    return meta

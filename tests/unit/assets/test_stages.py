@@ -1,0 +1,157 @@
+"""Stages: as few dbt invocations as the computes allow, each complete before the next begins."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from floe_orchestrator_dagster.assets.stages import StagedGraph, staged_graph
+from floe_orchestrator_dagster.product.manifest import Manifest, trim
+from unit.samples import Json, manifest, node
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from floe_orchestrator_dagster.assets.stages import Lane
+
+
+def _model(name: str, *parents: str, **fields: object) -> Json:
+    return node(name, depends_on={"nodes": [f"model.shop.{parent}" for parent in parents]}, **fields)
+
+
+def _test(name: str, *read: str, **fields: object) -> Json:
+    depends_on = {"nodes": [parent if "." in parent else f"model.shop.{parent}" for parent in read]}
+    return {**node(name, "test", depends_on=depends_on, config={"enabled": True}), **fields}
+
+
+def _source(name: str) -> Json:
+    return node(name, "source", unique_id=f"source.shop.{name}")
+
+
+def _graph(computes: Mapping[str, str], *nodes: Json, sources: tuple[Json, ...] = (), **changes: object) -> StagedGraph:
+    content = Manifest(Path("manifest.json"), trim(manifest(*nodes, sources=sources, **changes)))
+    lanes: dict[str, Lane] = {f"model.shop.{name}": (compute, None) for name, compute in computes.items()}
+    return staged_graph(content, lanes)
+
+
+def _shown(graph: StagedGraph) -> list[tuple[str, set[str]]]:
+    return [(stage.lane[0], {unique_id.split(".")[2] for unique_id in stage.nodes}) for stage in graph.stages]
+
+
+def _tests(graph: StagedGraph) -> list[dict[str, str]]:
+    return [
+        {test.split(".")[2]: placed.checks.split(".")[2] for test, placed in stage.tests.items()}
+        for stage in graph.stages
+    ]
+
+
+def test_one_compute_is_one_stage() -> None:
+    graph = _graph(dict.fromkeys("abc", "duckdb"), _model("a"), _model("b", "a"), _model("c", "b"))
+
+    assert _shown(graph) == [("duckdb", {"a", "b", "c"})]
+
+
+def test_a_project_without_models_has_no_stage() -> None:
+    assert _graph({}, _test("t", "source.shop.raw"), sources=(_source("raw"),)) == StagedGraph((), {})
+
+
+def test_alternating_computes_alternate_in_stages() -> None:
+    computes = {"a": "duckdb", "b": "postgres", "c": "duckdb", "d": "postgres"}
+    graph = _graph(computes, _model("a"), _model("b", "a"), _model("c", "b"), _model("d", "c"))
+
+    assert _shown(graph) == [("duckdb", {"a"}), ("postgres", {"b"}), ("duckdb", {"c"}), ("postgres", {"d"})]
+
+
+def test_the_compute_that_saves_an_invocation_goes_first() -> None:
+    computes = {"a": "duckdb", "b": "postgres", "c": "duckdb"}
+
+    assert _shown(_graph(computes, _model("a"), _model("b"), _model("c", "b"))) == [
+        ("postgres", {"b"}),
+        ("duckdb", {"a", "c"}),
+    ]
+
+
+def test_an_ephemeral_model_passes_the_dependency_on() -> None:
+    ephemeral = _model("b", "a", config={"materialized": "ephemeral", "enabled": True})
+    graph = _graph({"a": "duckdb", "c": "postgres"}, _model("a"), ephemeral, _model("c", "b"))
+
+    assert _shown(graph) == [("duckdb", {"a"}), ("postgres", {"c"})]
+
+
+def test_a_cross_compute_test_runs_with_the_later_model_and_checks_what_it_is_attached_to() -> None:
+    computes = {"a": "duckdb", "b": "postgres"}
+    attached = _test("related", "a", "b", attached_node="model.shop.a")
+    graph = _graph(computes, _model("a"), _model("b", "a"), attached, _test("singular", "a", "b"), _test("own", "a"))
+
+    assert _tests(graph) == [{"own": "a"}, {"related": "a", "singular": "b"}]
+    assert graph.late_tests == {}
+
+
+def test_a_test_over_stages_that_do_not_wait_for_each_other_runs_after_both() -> None:
+    graph = _graph({"a": "duckdb", "b": "postgres"}, _model("a"), _model("b"), _test("both", "a", "b"))
+
+    assert _tests(graph) == [{}, {}]
+    last = graph.stages[1].lane[0]
+    assert list(graph.late_tests) == [last]
+    assert set(graph.late_tests[last]) == {"test.shop.both"}
+
+
+def test_a_test_runs_on_the_compute_it_asks_for() -> None:
+    asking = _test("wide", "a", "b", config={"enabled": True, "meta": {"floe": {"compute": "duckdb"}}})
+    graph = _graph({"a": "duckdb", "b": "postgres"}, _model("a"), _model("b", "a"), asking)
+
+    assert _tests(graph) == [{}, {}]
+    assert {compute: set(tests) for compute, tests in graph.late_tests.items()} == {"duckdb": {"test.shop.wide"}}
+
+
+def test_meta_names_the_model_that_a_singular_test_checks() -> None:
+    named = _test("named", "a", "b", config={"enabled": True, "meta": {"dagster": {"ref": {"name": "a"}}}})
+    graph = _graph(dict.fromkeys("ab", "duckdb"), _model("a"), _model("b", "a"), named)
+
+    assert _tests(graph) == [{"named": "a"}]
+
+
+def test_a_test_of_a_source_runs_with_the_first_stage_that_reads_it() -> None:
+    reader = node("b", depends_on={"nodes": ["model.shop.a", "source.shop.raw"]})
+    graph = _graph(
+        {"a": "duckdb", "b": "postgres"},
+        _model("a"),
+        reader,
+        _test("of_source", "source.shop.raw", attached_node="source.shop.raw"),
+        _test("of_unread", "source.shop.unread", attached_node="source.shop.unread"),
+        sources=(_source("raw"), _source("unread")),
+    )
+
+    assert _tests(graph) == [{"of_unread": "unread"}, {"of_source": "raw"}]
+
+
+def test_a_unit_test_runs_with_its_model() -> None:
+    unit = {"unit_test.shop.b.adds_up": {"unique_id": "unit_test.shop.b.adds_up", "name": "adds_up"}}
+    parents = {"model.shop.a": [], "model.shop.b": ["model.shop.a"], "unit_test.shop.b.adds_up": ["model.shop.b"]}
+    graph = _graph({"a": "duckdb", "b": "postgres"}, _model("a"), _model("b", "a"), unit_tests=unit, parent_map=parents)
+
+    assert [set(stage.tests) for stage in graph.stages] == [set(), {"unit_test.shop.b.adds_up"}]
+
+
+@pytest.mark.parametrize("lanes", [2, 3, 5])
+@given(data=st.data())
+def test_stages_are_complete_in_order_and_of_one_compute(lanes: int, data: st.DataObject) -> None:
+    size = data.draw(st.integers(1, 12))
+    parents = {
+        row: data.draw(st.lists(st.integers(0, row - 1), unique=True, max_size=3)) if row else [] for row in range(size)
+    }
+    computes = {f"m{row}": f"c{data.draw(st.integers(0, lanes - 1))}" for row in range(size)}
+
+    graph = _graph(computes, *(_model(f"m{row}", *(f"m{parent}" for parent in parents[row])) for row in range(size)))
+
+    stage_of = {name: row for row, (_, names) in enumerate(_shown(graph)) for name in names}
+    assert stage_of.keys() == computes.keys()
+    assert all(computes[name] == graph.stages[row].lane[0] for name, row in stage_of.items())
+    assert all(stage_of[f"m{parent}"] <= stage_of[f"m{row}"] for row in range(size) for parent in parents[row])
+    # Two stages of one compute in a row would have been one.
+    assert all(first.lane != second.lane for first, second in pairwise(graph.stages))

@@ -1,0 +1,121 @@
+"""One dbt target per compute: by name, by type, or built from the configuration."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from floe_orchestrator_dagster.config import read_config
+from floe_orchestrator_dagster.errors import ProfileError
+from floe_orchestrator_dagster.product.computes import compute_profiles
+from floe_orchestrator_dagster.product.profiles import select_profile
+from unit.samples import NAME, Json, model, project, validated
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from floe_orchestrator_dagster.product.profiles import Profile
+
+_DUCKDB: Json = {"type": "duckdb", "path": "shop.duckdb"}
+_POSTGRES: Json = {"type": "postgres", "host": "db", "password": "{{ env_var('PG_PASSWORD') }}"}
+
+
+def _profiles(
+    tmp_path: Path, computes: Json | None = None, compute: str = "postgres", **outputs: Json
+) -> dict[str, Profile]:
+    profiles = {NAME: {"target": "dev", "outputs": {"dev": _DUCKDB, **outputs}}}
+    artifacts = validated(model("stg_orders"), model("mart", compute=compute), dbt_profiles=profiles)
+    directory = project(tmp_path)
+    config = read_config({"computes": computes or {}}, "contract")
+    return compute_profiles(artifacts, select_profile(artifacts, directory, "contract"), config, directory, "contract")
+
+
+def test_default_compute_runs_on_the_target_in_use(tmp_path: Path) -> None:
+    found = _profiles(tmp_path, compute="duckdb")
+
+    assert {compute: profile.target for compute, profile in found.items()} == {"duckdb": "dev"}
+
+
+def test_output_of_the_computes_name_is_used(tmp_path: Path) -> None:
+    found = _profiles(tmp_path, postgres=_POSTGRES, other=_POSTGRES)
+
+    assert found["postgres"].target == "postgres"
+    assert found["postgres"].adapter == "postgres"
+    assert [variable.name for variable in found["postgres"].variables] == ["PG_PASSWORD"]
+    assert found["duckdb"].variables == ()
+
+
+def test_only_output_of_the_computes_type_is_used(tmp_path: Path) -> None:
+    assert _profiles(tmp_path, warehouse=_POSTGRES)["postgres"].target == "warehouse"
+
+
+def test_connection_in_the_configuration_is_a_dbt_output_without_a_compute_plugin(tmp_path: Path) -> None:
+    found = _profiles(tmp_path, computes={"postgres": {"host": "db", "user": "floe"}})
+
+    assert found["postgres"].target == "postgres"
+    assert found["postgres"].outputs["postgres"] == {"type": "postgres", "host": "db", "user": "floe"}
+    assert "postgres" not in found["duckdb"].outputs
+
+
+def test_a_compute_may_have_any_name_when_its_connection_says_its_type(tmp_path: Path) -> None:
+    found = _profiles(tmp_path, compute="warehouse", computes={"warehouse": _POSTGRES})
+
+    assert found["warehouse"].adapter == "postgres"
+
+
+def test_floes_compute_plugin_writes_the_output(tmp_path: Path) -> None:
+    profiles = {NAME: {"target": "dev", "outputs": {"dev": {"type": "sqlite"}}}}
+    artifacts = validated(
+        model("stg_orders", compute="sqlite"),
+        model("mart", compute="duckdb"),
+        dbt_profiles=profiles,
+        transforms={
+            "models": [model("stg_orders", compute="sqlite"), model("mart")],
+            "default_compute": "sqlite",
+        },
+    )
+    directory = project(tmp_path)
+    config = read_config({"computes": {"duckdb": {"path": "data/marts.duckdb", "threads": 8}}}, "contract")
+
+    found = compute_profiles(artifacts, select_profile(artifacts, directory, "c"), config, directory, "c")
+
+    output = found["duckdb"].outputs["duckdb"]
+    assert {key: output[key] for key in ("type", "path", "threads")} == {
+        "type": "duckdb",
+        "path": str(tmp_path / "data" / "marts.duckdb"),
+        "threads": 8,
+    }
+
+
+def test_what_the_compute_plugin_refuses_is_said_without_the_value(tmp_path: Path) -> None:
+    profiles = {NAME: {"target": "dev", "outputs": {"dev": {"type": "sqlite"}}}}
+    artifacts = validated(transforms={"models": [model("mart")], "default_compute": "sqlite"}, dbt_profiles=profiles)
+    directory = project(tmp_path)
+    config = read_config({"computes": {"duckdb": {"threads": "hunter2"}}}, "contract")
+
+    with pytest.raises(ProfileError) as raised:
+        compute_profiles(artifacts, select_profile(artifacts, directory, "c"), config, directory, "c")
+
+    assert str(raised.value).startswith(
+        "c: 1 problem\n  plugins.orchestrator.config.computes.duckdb: the compute plugin 'duckdb' refuses it: threads: "
+    )
+    assert "hunter2" not in str(raised.value)
+
+
+def test_compute_without_an_output_is_refused_with_every_model_that_asks_for_it(tmp_path: Path) -> None:
+    with pytest.raises(ProfileError) as raised:
+        _profiles(tmp_path, compute="spark")
+
+    assert str(raised.value) == (
+        "contract: 1 problem\n"
+        "  transforms.models[1].compute: 'mart' asks for compute 'spark', and no output of profile "
+        "'shop_orders' is its own\n"
+        "    fix: Set plugins.orchestrator.config.computes.spark in manifest.yaml to its connection, or remove "
+        "`compute:` from the transform in floe.yaml, and compile again. Outputs: 'dev' (duckdb)."
+    )
+
+
+def test_several_outputs_of_the_computes_type_are_not_guessed_from(tmp_path: Path) -> None:
+    with pytest.raises(ProfileError, match=r"Outputs: 'dev' \(duckdb\), 'east' \(postgres\), 'west' \(postgres\)"):
+        _profiles(tmp_path, east=_POSTGRES, west=_POSTGRES)
