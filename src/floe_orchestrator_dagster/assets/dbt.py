@@ -3,12 +3,14 @@
 Annotations are evaluated in this module: Dagster wants the context's type itself, not its name.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import dagster as dg
 from dagster_dbt import dbt_assets
 
+from floe_orchestrator_dagster.assets.policies import op_tags, pool, retry_policy
 from floe_orchestrator_dagster.assets.translator import FloeDbtTranslator
 from floe_orchestrator_dagster.execution.build import build_selection
 from floe_orchestrator_dagster.execution.selection import dbt_nodes
@@ -18,13 +20,15 @@ from floe_orchestrator_dagster.product import DbtProject, Product
 _INTERNAL_METADATA = "dagster_dbt/"
 
 
-def dbt_project_assets(product: Product, dbt: DbtProject) -> list[dg.AssetsDefinition | dg.AssetSpec]:
+def dbt_project_assets(
+    product: Product, dbt: DbtProject, conditions: Mapping[str, dg.AutomationCondition[Any]] = MappingProxyType({})
+) -> list[dg.AssetsDefinition | dg.AssetSpec]:
     """One subsettable ``@dbt_assets`` over the whole project, and one spec per source.
 
     Models, seeds and snapshots are assets, dbt tests their checks. Sources are declared once, here, and only referred
     to by the models that read them.
     """
-    translator = FloeDbtTranslator(product)
+    translator = FloeDbtTranslator(product, conditions)
     sources = _source_specs(translator, dbt)
     if not dbt.manifest.asset_nodes:
         return [*sources]
@@ -33,6 +37,9 @@ def dbt_project_assets(product: Product, dbt: DbtProject) -> list[dg.AssetsDefin
         manifest=dbt.manifest.content,
         name=f"{product.identifier}_dbt_build",
         dagster_dbt_translator=translator,
+        op_tags=op_tags(product.config),
+        retry_policy=retry_policy(product.config),
+        pool=pool(product.config),
     )
     def build(context: dg.AssetExecutionContext) -> Iterator[Any]:
         yield from build_selection(context, dbt, nodes, translator)

@@ -47,6 +47,8 @@ class NodeSelection:
     def unique_ids(self, select: str, exclude: str | None, where: str) -> frozenset[str]:
         """Return the unique ids of the selected assets: models (not ephemeral ones), seeds and snapshots.
 
+        Of a product without a dbt project everything can be selected, and nothing less: its declared models, by name.
+
         Args:
             select: dbt selection (https://docs.getdbt.com/reference/node-selection/syntax).
             exclude: dbt selection of what is left out.
@@ -58,6 +60,8 @@ class NodeSelection:
         """
         dbt = self._product.dbt
         if dbt is None:
+            if select == EVERYTHING and not exclude:
+                return frozenset(model.name for model in self._product.models)
             raise self._needs_project(select, exclude, where)
         assets = frozenset(node["unique_id"] for node in dbt.manifest.asset_nodes)
         selected = assets if select == EVERYTHING else assets & self._selected(select, f"{where}.select")
