@@ -9,9 +9,15 @@ from dagster._core.definitions.definitions_load_context import DefinitionsLoadCo
 from dagster_dbt.dbt_project import using_dagster_dev
 
 from floe_orchestrator_dagster.assets.dbt import dbt_project_assets
+from floe_orchestrator_dagster.assets.selection import NodeSelection
 from floe_orchestrator_dagster.assets.transforms import contract_assets
-from floe_orchestrator_dagster.automation.jobs import product_job
-from floe_orchestrator_dagster.automation.schedules import product_schedules
+from floe_orchestrator_dagster.automation.conditions import automation_conditions, automation_sensor
+from floe_orchestrator_dagster.automation.executor import product_executor
+from floe_orchestrator_dagster.automation.jobs import product_jobs
+from floe_orchestrator_dagster.automation.schedules import check_registered, product_schedules
+from floe_orchestrator_dagster.automation.sensors import product_sensors
+from floe_orchestrator_dagster.automation.targets import Targets
+from floe_orchestrator_dagster.automation.validation import check_automation
 from floe_orchestrator_dagster.product import (
     load_product,
     manifest_as_prepared,
@@ -28,19 +34,28 @@ if TYPE_CHECKING:
 
 
 def build_definitions(product: Product, schedules: Sequence[JobSchedule] = ()) -> dg.Definitions:
-    """Put assets, checks, the product's job and its schedules together; empty for a product without transforms.
+    """Put assets, checks, jobs, schedules and sensors together; empty for a product without transforms.
 
     Raises:
-        FloeDagsterError: A schedule that cannot work.
+        FloeDagsterError: A configuration or a schedule that cannot work.
     """
-    scheduled = product_schedules(product, schedules)
+    check_automation(product)
     if not product.models:
+        check_registered(product, schedules)
         return dg.Definitions()
-    assets = dbt_project_assets(product, product.dbt) if product.dbt else contract_assets(product)
+    selection = NodeSelection(product)
+    conditions = automation_conditions(product, selection)
+    dbt = product.dbt
+    assets = dbt_project_assets(product, dbt, selection, conditions) if dbt else contract_assets(product, conditions)
+    targets = Targets(assets, selection)
+    jobs = product_jobs(product, targets)
+    sensor = automation_sensor(product)
     return dg.Definitions(
         assets=assets,
-        jobs=[product_job(product, assets)],
-        schedules=scheduled,
+        jobs=[*jobs.values()],
+        schedules=product_schedules(product, targets, schedules),
+        sensors=[*([sensor] if sensor else []), *product_sensors(product, targets, jobs)],
+        executor=product_executor(product),
         metadata=_metadata(product),
     )
 

@@ -4,20 +4,35 @@ Annotations are evaluated in this module: Dagster wants the context's type itsel
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from types import MappingProxyType
+from typing import Any, TypeAlias
 
 import dagster as dg
 from dagster_dbt import dbt_assets
 
 from floe_orchestrator_dagster.assets.attributes import AssetAttributes
+from floe_orchestrator_dagster.assets.partitions import (
+    backfill_policy,
+    partition_metadata,
+    partitioned_nodes,
+    partitions_definitions,
+)
+from floe_orchestrator_dagster.assets.policies import op_tags, pool, retry_policy
+from floe_orchestrator_dagster.assets.selection import NodeSelection
 from floe_orchestrator_dagster.assets.stages import DbtTest, Lane, Stage, StagedGraph, staged_graph
 from floe_orchestrator_dagster.assets.translator import UNIT_TEST_PREFIX, FloeDbtTranslator, declared_names
+from floe_orchestrator_dagster.config import PartitionsConfig
 from floe_orchestrator_dagster.errors import ManifestError, Problem
-from floe_orchestrator_dagster.execution.build import build_selection, test_selection
+from floe_orchestrator_dagster.execution.build import DbtStep, build_selection, test_selection
+from floe_orchestrator_dagster.execution.partitions import partition_arguments
 from floe_orchestrator_dagster.execution.selection import dbt_nodes
 from floe_orchestrator_dagster.product import DbtProject, Product
 from floe_orchestrator_dagster.product.manifest import Manifest
+
+Conditions: TypeAlias = Mapping[str, dg.AutomationCondition[Any]]
 
 # What dagster-dbt attaches for itself (manifest, translator): objects that a source asset has no use for.
 _INTERNAL_METADATA = "dagster_dbt/"
@@ -26,39 +41,72 @@ _STAGE_CONFIG = "floe_stage"
 _TESTS = ("test.", "unit_test.")
 
 
-def dbt_project_assets(product: Product, dbt: DbtProject) -> list[dg.AssetsDefinition | dg.AssetSpec]:
+@dataclass(frozen=True)
+class _Project:
+    """What all stages of a project are made with.
+
+    Attributes:
+        product: The product.
+        dbt: Its dbt project.
+        key_of: Key of every model, seed, snapshot and source, by unique id.
+        conditions: The configured automation conditions, by unique id.
+        partitions: Definitions of the configured partitions, in the configuration's order.
+    """
+
+    product: Product
+    dbt: DbtProject
+    key_of: Mapping[str, dg.AssetKey]
+    conditions: Conditions
+    partitions: Sequence[dg.PartitionsDefinition[str]]
+
+
+def dbt_project_assets(
+    product: Product, dbt: DbtProject, selection: NodeSelection, conditions: Conditions = MappingProxyType({})
+) -> list[dg.AssetsDefinition | dg.AssetSpec]:
     """One subsettable ``@dbt_assets`` per stage of the project (one in all on a single compute), one spec per source.
 
     Models, seeds and snapshots are assets, dbt tests their checks. Sources are declared once, here, and only referred
     to by the models that read them. Tests over several computes that have to wait for all of them run in a step of
     their own.
+
+    Raises:
+        FloeDagsterError: Partitions that cannot be, or a test that asks for a compute which the product does not have.
     """
     translator = FloeDbtTranslator(product)
-    content = dbt.manifest.content
-    relations = [*dbt.manifest.asset_nodes, *content["sources"].values()]
+    relations = [*dbt.manifest.asset_nodes, *dbt.manifest.content["sources"].values()]
     key_of = {node["unique_id"]: translator.get_asset_key(node) for node in relations}
-    graph = staged_graph(dbt.manifest, _lanes(product, dbt.manifest))
+    project = _Project(product, dbt, key_of, conditions, partitions_definitions(product))
+    graph = staged_graph(dbt.manifest, _lanes(product, dbt.manifest, selection))
     stages = [
-        _stage_assets(product, dbt, stage, name, key_of)
-        for stage, name in zip(graph.stages, _names(product, graph), strict=True)
+        _stage_assets(project, stage, name) for stage, name in zip(graph.stages, _names(product, graph), strict=True)
     ]
-    late = [_late_checks(product, dbt, compute, tests, key_of) for compute, tests in graph.late_tests.items()]
+    late = [_late_checks(project, compute, tests) for compute, tests in graph.late_tests.items()]
     return [*stages, *late, *_source_specs(translator, dbt)]
 
 
-def _lanes(product: Product, manifest: Manifest) -> dict[str, Lane]:
+def _lanes(product: Product, manifest: Manifest, selection: NodeSelection) -> dict[str, Lane]:
     attributes = AssetAttributes(product)
-    return {node["unique_id"]: (attributes.compute(declared_names(node)), None) for node in manifest.asset_nodes}
+    rows = partitioned_nodes(product, selection)
+    return {
+        node["unique_id"]: (attributes.compute(declared_names(node)), rows.get(node["unique_id"]))
+        for node in manifest.asset_nodes
+    }
 
 
 def _names(product: Product, graph: StagedGraph) -> list[str]:
-    """Name each stage: after the product, its compute where there are several, and its number on it."""
+    """Name each stage: after the product, its compute and partitions where there are several, and its number."""
     if len(graph.stages) == 1:
         return [f"{product.identifier}_dbt_build"]
+    several = len({compute for compute, _ in (stage.lane for stage in graph.stages)}) > 1
     seen: Counter[str] = Counter()
     names = []
     for stage in graph.stages:
-        name = f"{product.identifier}_dbt_build_{_word(stage.lane[0])}"
+        compute, row = stage.lane
+        parts = [
+            *([_word(compute)] if several else []),
+            *([product.config.partitions[row].type] if row is not None else []),
+        ]
+        name = "_".join([f"{product.identifier}_dbt_build", *parts])
         seen[name] += 1
         names.append(name if seen[name] == 1 else f"{name}_{seen[name]}")
     return names
@@ -68,11 +116,11 @@ def _word(compute: str) -> str:
     return "".join(letter if letter.isalnum() else "_" for letter in compute)
 
 
-def _stage_assets(
-    product: Product, dbt: DbtProject, stage: Stage, name: str, key_of: Mapping[str, dg.AssetKey]
-) -> dg.AssetsDefinition:
-    translator = FloeDbtTranslator(product, stage.tests)
-    connection = dbt.on(stage.lane[0])
+def _stage_assets(project: _Project, stage: Stage, name: str) -> dg.AssetsDefinition:
+    compute, row = stage.lane
+    config, dbt = project.product.config, project.dbt
+    rule = config.partitions[row] if row is not None else None
+    translator = FloeDbtTranslator(project.product, stage.tests, project.conditions)
     whole = len(stage.nodes) == len(dbt.manifest.asset_nodes)
     manifest = _as_dagster_dbt_reads_it(dbt.manifest, stage, name)
 
@@ -80,13 +128,29 @@ def _stage_assets(
         manifest=manifest.content,
         select="fqn:*" if whole else f"config.{_STAGE_CONFIG}:{name}",
         name=name,
+        partitions_def=project.partitions[row] if row is not None else None,
+        backfill_policy=backfill_policy(rule) if rule else None,
         dagster_dbt_translator=translator,
+        op_tags=op_tags(config),
+        retry_policy=retry_policy(config),
+        pool=pool(config),
     )
     def build(context: dg.AssetExecutionContext) -> Iterator[Any]:
-        yield from build_selection(context, connection, nodes, manifest, translator)
+        partition = partition_arguments(context, rule, microbatch=microbatch)
+        yield from build_selection(context, step, translator, partition)
 
-    nodes = dbt_nodes(build.specs, build.check_specs, dbt.manifest, key_of, whole=whole)
-    return build
+    microbatch = any(_is_microbatch(dbt.manifest.content["nodes"][unique_id]) for unique_id in stage.nodes)
+    nodes = dbt_nodes(build.specs, build.check_specs, dbt.manifest, project.key_of, whole=whole)
+    step = DbtStep(dbt.on(compute), nodes, manifest)
+    return build.map_asset_specs(partial(_with_partition_metadata, rule)) if rule else build
+
+
+def _is_microbatch(node: Mapping[str, Any]) -> bool:
+    return bool(node["config"].get("incremental_strategy") == "microbatch")
+
+
+def _with_partition_metadata(rule: PartitionsConfig, spec: dg.AssetSpec) -> dg.AssetSpec:
+    return spec.merge_attributes(metadata=partition_metadata(rule))
 
 
 def _as_dagster_dbt_reads_it(manifest: Manifest, stage: Stage, name: str) -> Manifest:
@@ -121,27 +185,31 @@ def _as_test(unit_test: Mapping[str, Any], unique_id: str) -> dict[str, Any]:
     }
 
 
-def _late_checks(
-    product: Product, dbt: DbtProject, compute: str, tests: Mapping[str, DbtTest], key_of: Mapping[str, dg.AssetKey]
-) -> dg.AssetChecksDefinition:
+def _late_checks(project: _Project, compute: str, tests: Mapping[str, DbtTest]) -> dg.AssetChecksDefinition:
+    product, dbt = project.product, project.dbt
     if compute not in dbt.profiles:
         names = ", ".join(test.split(".")[2] for test in sorted(tests))
         what = f"dbt test {names} asks for compute {compute!r} (meta.floe.compute), which no model of the product has"
         fix = f"Name one of {', '.join(map(repr, dbt.profiles))}."
         raise ManifestError(str(dbt.manifest.path), [Problem("nodes", what, fix)])
     translator = FloeDbtTranslator(product, tests)
-    connection = dbt.on(compute)
     content = dbt.manifest.content
     owners = {test: translator.get_asset_spec(content, placed.checks, None) for test, placed in tests.items()}
     specs = [translator.get_asset_check_spec(owner, content, test, None) for test, owner in owners.items()]
 
     @dg.multi_asset_check(
-        name=f"{product.identifier}_dbt_test_{_word(compute)}", specs=[spec for spec in specs if spec], can_subset=True
+        name=f"{product.identifier}_dbt_test_{_word(compute)}",
+        specs=[spec for spec in specs if spec],
+        can_subset=True,
+        op_tags=op_tags(product.config),
+        retry_policy=retry_policy(product.config),
+        pool=pool(product.config),
     )
     def test(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
-        yield from test_selection(context, connection, nodes)
+        yield from test_selection(context, step)
 
-    nodes = dbt_nodes([], test.check_specs, dbt.manifest, key_of, whole=False)
+    nodes = dbt_nodes([], test.check_specs, dbt.manifest, project.key_of, whole=False)
+    step = DbtStep(dbt.on(compute), nodes, dbt.manifest)
     return test
 
 

@@ -5,14 +5,18 @@ Annotations are evaluated in this module: Dagster wants the context's type itsel
 
 import re
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from types import MappingProxyType
+from typing import Any
 
 import dagster as dg
 from floe_core.plugins.orchestrator import TransformConfig
 from floe_core.schemas.compiled_artifacts import ResolvedModel
 
 from floe_orchestrator_dagster.assets.attributes import AssetAttributes, dagster_owners, declared_tags, tag_value
+from floe_orchestrator_dagster.assets.policies import op_tags, pool, retry_policy
+from floe_orchestrator_dagster.config import DagsterConfig
 from floe_orchestrator_dagster.errors import ArtifactsError, Problem
 from floe_orchestrator_dagster.execution.build import build_model
 from floe_orchestrator_dagster.product import DbtConnection, Product, connection_for_model, connection_for_product
@@ -39,30 +43,40 @@ def transform_assets(transforms: Sequence[TransformConfig]) -> list[dg.AssetsDef
         raise ArtifactsError("transforms", problems)
     return [
         _model_asset(
-            _transform_spec(transform), transform.name, partial(connection_for_model, transform.path, transform.compute)
+            _transform_spec(transform),
+            transform.name,
+            partial(connection_for_model, transform.path, transform.compute),
+            DagsterConfig(),
         )
         for transform in transforms
     ]
 
 
-def contract_assets(product: Product) -> list[dg.AssetsDefinition]:
-    """Make one asset per declared model of a product that has no dbt project."""
+def contract_assets(
+    product: Product, conditions: Mapping[str, dg.AutomationCondition[Any]] = MappingProxyType({})
+) -> list[dg.AssetsDefinition]:
+    """Make one asset per declared model of a product that has no dbt project.
+
+    ``conditions`` says by the model's name which assets Dagster materializes by itself.
+    """
     attributes = AssetAttributes(product)
-    prefix = product.config.key_prefix
+    prefix, by_tier = product.config.key_prefix, product.config.group_by == "tier"
     return [
         _model_asset(
             dg.AssetSpec(
                 key=dg.AssetKey([*prefix, model.name]),
                 deps=[dg.AssetKey([*prefix, name]) for name in model.depends_on or []],
                 description=f"dbt model {model.name}",
-                group_name=product.identifier,
+                group_name=(by_tier and attributes.tier([model.name])) or product.identifier,
                 tags=attributes.tags([model.name]),
                 kinds={"dbt", tag_value(model.compute.lower()), *attributes.kinds([model.name])},
                 owners=attributes.owners,
                 metadata=attributes.metadata([model.name]),
+                automation_condition=conditions.get(model.name),
             ),
             model.name,
             partial(connection_for_product, product, model.compute),
+            product.config,
         )
         for model in product.models
     ]
@@ -90,12 +104,21 @@ def _transform_spec(transform: TransformConfig) -> dg.AssetSpec:
     )
 
 
-def _model_asset(spec: dg.AssetSpec, name: str, connect: Callable[[], DbtConnection]) -> dg.AssetsDefinition:
+def _model_asset(
+    spec: dg.AssetSpec, name: str, connect: Callable[[], DbtConnection], config: DagsterConfig
+) -> dg.AssetsDefinition:
     # An output of its own name: one derived from the key would refuse models called `config` or `type`.
     outs = {"result": dg.AssetOut.from_spec(spec.replace_attributes(deps=[]))}
 
     # The context is the only argument: any other untyped one would become an upstream asset.
-    @dg.multi_asset(name=_op_name(spec.key), outs=outs, deps=spec.deps)
+    @dg.multi_asset(
+        name=_op_name(spec.key),
+        outs=outs,
+        deps=spec.deps,
+        op_tags=op_tags(config),
+        retry_policy=retry_policy(config),
+        pool=pool(config),
+    )
     def materialize(context: dg.AssetExecutionContext) -> dg.MaterializeResult:  # type: ignore[type-arg]
         # Bare, because Dagster 1.10 takes no parametrized result for an output's type.
         return build_model(context, connect(), name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -27,11 +28,24 @@ UNIT_TEST_PREFIX = "test:"
 class FloeDbtTranslator(DagsterDbtTranslator):
     """Keys as dagster-dbt's, so that a project can move here without renaming an asset."""
 
-    def __init__(self, product: Product, tests: Mapping[str, DbtTest] = MappingProxyType({})) -> None:
-        """Translate the nodes of one product; of its tests those in ``tests`` are checks, by dbt unique id."""
+    def __init__(
+        self,
+        product: Product,
+        tests: Mapping[str, DbtTest] = MappingProxyType({}),
+        conditions: Mapping[str, dg.AutomationCondition[Any]] = MappingProxyType({}),
+    ) -> None:
+        """Translate the nodes of one product.
+
+        Args:
+            product: The product.
+            tests: The dbt tests that are checks, by unique id.
+            conditions: The configured automation conditions, by unique id.
+        """
         super().__init__(DagsterDbtTranslatorSettings(enable_source_tests_as_checks=True))
         self._attributes = AssetAttributes(product)
         self._group = product.identifier
+        self._group_by = product.config.group_by
+        self._conditions = conditions
         self._key_prefix = product.config.key_prefix
         self._tests = tests
         self._specs: dict[tuple[int, str], dg.AssetSpec] = {}
@@ -101,8 +115,19 @@ class FloeDbtTranslator(DagsterDbtTranslator):
         return {**super().get_tags(dbt_resource_props), **self._attributes.tags(declared_names(dbt_resource_props))}
 
     def get_group_name(self, dbt_resource_props: Mapping[str, Any]) -> str | None:
-        """dagster-dbt's group (meta or dbt group), else the product's."""
+        """The group that the configuration asks for; the product where the node has none."""
+        if self._group_by == "product":
+            return self._group
+        if self._group_by == "tier":
+            return self._attributes.tier(declared_names(dbt_resource_props)) or self._group
+        if self._group_by == "folder":
+            return _folder(dbt_resource_props) or self._group
         return super().get_group_name(dbt_resource_props) or self._group
+
+    def get_automation_condition(self, dbt_resource_props: Mapping[str, Any]) -> dg.AutomationCondition[Any] | None:
+        """dagster-dbt's condition (meta), else that of the first configured rule that selects the node."""
+        named = super().get_automation_condition(dbt_resource_props)
+        return named or self._conditions.get(dbt_resource_props["unique_id"])
 
     def get_owners(self, dbt_resource_props: Mapping[str, Any]) -> Sequence[str] | None:
         """dagster-dbt's owners (meta or dbt group), else the product's."""
@@ -122,3 +147,13 @@ def declared_names(node: Mapping[str, Any]) -> list[str]:
     if node["resource_type"] == "source":
         return []
     return [node["alias"], node["name"]] if node.get("version") else [node["name"]]
+
+
+def _folder(node: Mapping[str, Any]) -> str | None:
+    """Name the first folder under the model path, as a group may be called; None right under it."""
+    folders = node["fqn"][1:-1]
+    # Between folder and name: a version's model, a table's source, the file of a snapshot written in SQL.
+    in_sql = node["resource_type"] == "snapshot" and node["original_file_path"].endswith(".sql")
+    if node.get("version") is not None or node["resource_type"] == "source" or in_sql:
+        folders = folders[:-1]
+    return re.sub(r"\W", "_", folders[0], flags=re.ASCII) if folders else None

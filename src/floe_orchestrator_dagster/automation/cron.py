@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import pytz
 from croniter import CroniterError, croniter
 
+from floe_orchestrator_dagster.config import config_path
 from floe_orchestrator_dagster.errors import ScheduleError
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ def declared_schedule(product: Product) -> JobSchedule | None:
         where = f"floe.yaml of {product.name!r}, schedule"
         cron, timezone, enabled = declared.cron, declared.timezone, declared.enabled
     elif config.default_schedule:
-        where = f"{product.origin}, plugins.orchestrator.config"
+        where = f"{product.origin}, {config_path('default_schedule')}"
         cron, timezone, enabled = config.default_schedule, config.timezone, True
     else:
         return None

@@ -1,37 +1,63 @@
-"""The job that builds a whole product."""
+"""The jobs of a product: its own, which builds everything, and the configured ones."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
 from floe_orchestrator_dagster.assets.attributes import PRODUCT_TAG, AssetAttributes, tag_value
+from floe_orchestrator_dagster.assets.policies import run_tags
+from floe_orchestrator_dagster.config import config_path
 from floe_orchestrator_dagster.errors import ArtifactsError, Problem
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
+    from floe_orchestrator_dagster.automation.targets import Targets
     from floe_orchestrator_dagster.product import Product
 
 
-def product_job(product: Product, assets: Sequence[dg.AssetsDefinition | dg.AssetSpec]) -> UnresolvedAssetJobDefinition:
-    """Define one job over everything the product builds, checks on its sources included, named after it.
+def job_names(product: Product) -> list[str]:
+    """Name the product's jobs, its own first; none without transforms."""
+    return [product.identifier, *(job.name for job in product.config.jobs)] if product.models else []
+
+
+def product_jobs(product: Product, targets: Targets) -> dict[str, UnresolvedAssetJobDefinition]:
+    """Define the product's own job, then the configured ones, by name.
 
     Raises:
         ArtifactsError: The product's name is a reserved word.
+        ConfigError: A selection that cannot be used.
     """
-    sources = [asset.key for asset in assets if isinstance(asset, dg.AssetSpec)]
+    jobs = {product.identifier: _product_job(product, targets)}
+    tags = job_tags(product)
+    for row, job in enumerate(product.config.jobs):
+        keys = targets.keys(job.select, job.exclude, config_path("jobs", row))
+        jobs[job.name] = dg.define_asset_job(
+            job.name,
+            selection=dg.AssetSelection.assets(*keys),
+            description=job.description or f"Builds {len(keys)} assets of the data product {product.name}.",
+            tags={**tags, **job.tags},
+        )
+    return jobs
+
+
+def job_tags(product: Product) -> dict[str, Any]:
+    """Return the tags that the runs of all jobs carry: the product's, its time limit and resources."""
+    return {**AssetAttributes(product).product_tags, **run_tags(product.config)}
+
+
+def _product_job(product: Product, targets: Targets) -> UnresolvedAssetJobDefinition:
+    """Define one job over everything the product builds, checks on its sources included, named after it."""
     selection = dg.AssetSelection.tag(PRODUCT_TAG, tag_value(product.name))
-    if sources:
-        selection = selection | dg.AssetSelection.checks_for_assets(*sources)
+    if targets.sources:
+        selection = selection | dg.AssetSelection.checks_for_assets(*targets.sources)
     return dg.define_asset_job(
         _job_name(product),
         selection=selection,
         description=product.spec.description or f"Builds the data product {product.name}.",
-        tags=AssetAttributes(product).product_tags,
+        tags=job_tags(product),
     )
 
 

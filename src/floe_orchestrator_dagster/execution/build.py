@@ -11,6 +11,7 @@ import signal
 import subprocess
 import uuid
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -47,48 +48,66 @@ _INTERRUPT_SECONDS = 5
 _GLOBAL_FLAGS = ["--no-use-colors", "--no-version-check"]
 
 
+@dataclass(frozen=True)
+class DbtStep:
+    """A step that runs dbt: with which connection, and the nodes behind its assets and checks.
+
+    Attributes:
+        connection: The project, and the profile with the target of the step's compute.
+        nodes: The nodes that can be selected.
+        manifest: The manifest that the assets were made from.
+    """
+
+    connection: DbtConnection
+    nodes: DbtNodes
+    manifest: Manifest
+
+
 def build_selection(
-    context: dg.AssetExecutionContext,
-    dbt: DbtConnection,
-    nodes: DbtNodes,
-    manifest: Manifest,
-    translator: DagsterDbtTranslator,
+    context: dg.AssetExecutionContext, step: DbtStep, translator: DagsterDbtTranslator, partition: Sequence[str] = ()
 ) -> Iterator[DbtDagsterEventType]:
     """Run one ``dbt build`` for the assets and checks that the step selected; yields Dagster's events.
+
+    Args:
+        context: The step's context.
+        step: What the step runs.
+        translator: What the assets were made with.
+        partition: dbt's arguments for the run's partition.
 
     Raises:
         ProfileError: A variable that the profile reads is not set, or the adapter is not installed.
     """
-    checks = context.selected_asset_check_keys
-    selection = select_nodes(nodes, context.selected_asset_keys, checks, partial(_is_materialized, context.instance))
+    checks, check_of = context.selected_asset_check_keys, step.nodes.check_of
+    is_materialized = partial(_is_materialized, context.instance)
+    selection = select_nodes(step.nodes, context.selected_asset_keys, checks, is_materialized)
     _log_waiting(context.log, selection)
-    target_path = _invocation_target(dbt, context.op_execution_context)
-    for event in _dbt_events(dbt, ["build", *selection_arguments(selection, target_path / "selection")], target_path):
-        result = test_result(event.raw_event, nodes.check_of)
+    target_path = _invocation_target(step.connection, context.op_execution_context)
+    arguments = ["build", *selection_arguments(selection, target_path / "selection"), *partition]
+    for event in _dbt_events(step.connection, arguments, target_path):
+        result = test_result(event.raw_event, check_of)
         if result is not None:
             yield recorded(result, checks)
         elif not is_test_event(event.raw_event):
             yield from event.to_default_asset_events(
-                manifest.content, translator, context=context, target_path=target_path
+                step.manifest.content, translator, context=context, target_path=target_path
             )
 
 
-def test_selection(
-    context: dg.AssetCheckExecutionContext, dbt: DbtConnection, nodes: DbtNodes
-) -> Iterator[dg.AssetCheckResult]:
+def test_selection(context: dg.AssetCheckExecutionContext, step: DbtStep) -> Iterator[dg.AssetCheckResult]:
     """Run the dbt tests behind the checks that the step selected, in one ``dbt build``.
 
     Raises:
         ProfileError: A variable that the profile reads is not set, or the adapter is not installed.
     """
-    checks = context.selected_asset_check_keys
-    selection = select_nodes(nodes, frozenset(), checks, partial(_is_materialized, context.instance))
+    checks, check_of = context.selected_asset_check_keys, step.nodes.check_of
+    selection = select_nodes(step.nodes, frozenset(), checks, partial(_is_materialized, context.instance))
     _log_waiting(context.log, selection)
     if not selection.unique_ids:
         return
-    target_path = _invocation_target(dbt, context.op_execution_context)
-    for event in _dbt_events(dbt, ["build", *selection_arguments(selection, target_path / "selection")], target_path):
-        result = test_result(event.raw_event, nodes.check_of)
+    target_path = _invocation_target(step.connection, context.op_execution_context)
+    arguments = ["build", *selection_arguments(selection, target_path / "selection")]
+    for event in _dbt_events(step.connection, arguments, target_path):
+        result = test_result(event.raw_event, check_of)
         if result is not None:
             yield result
 

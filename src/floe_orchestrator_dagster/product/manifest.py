@@ -52,6 +52,7 @@ _KEPT_FIELDS = (
     "fqn",
     "path",
     "original_file_path",
+    "patch_path",
     "database",
     "schema",
     "alias",

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def _model(name: str, *parents: str, **fields: object) -> Json:
-    return node(name, depends_on={"nodes": [f"model.shop.{parent}" for parent in parents]}, **fields)
+    return {**node(name, depends_on={"nodes": [f"model.shop.{parent}" for parent in parents]}), **fields}
 
 
 def _test(name: str, *read: str, **fields: object) -> Json:

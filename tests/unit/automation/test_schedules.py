@@ -8,13 +8,17 @@ from typing import TYPE_CHECKING
 import dagster as dg
 import pytest
 
+from floe_orchestrator_dagster.assets.selection import NodeSelection
+from floe_orchestrator_dagster.assets.transforms import contract_assets
+from floe_orchestrator_dagster.automation import schedules as automation
 from floe_orchestrator_dagster.automation.cron import JobSchedule
-from floe_orchestrator_dagster.automation.schedules import product_schedules
+from floe_orchestrator_dagster.automation.targets import Targets
 from floe_orchestrator_dagster.errors import ScheduleError
 from floe_orchestrator_dagster.product import Product, load_product
 from unit.samples import Json, contract, model, product, write_json
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
 _RUNNING = dg.DefaultScheduleStatus.RUNNING
@@ -32,6 +36,10 @@ def _declared(tmp_path: Path, schedule: Json | None, config: Json | None = None)
     }
     (tmp_path / "floe.yaml").write_text(json.dumps(spec), encoding="utf-8")
     return load_product(write_json(tmp_path / "compiled_artifacts.json", contract(model("stg_orders"), config=config)))
+
+
+def product_schedules(shop: Product, registered: Sequence[JobSchedule] = ()) -> list[dg.ScheduleDefinition]:
+    return automation.product_schedules(shop, Targets(contract_assets(shop), NodeSelection(shop)), registered)
 
 
 def _summary(schedules: list[dg.ScheduleDefinition]) -> list[tuple[str, object, str | None, dg.DefaultScheduleStatus]]:
@@ -117,7 +125,7 @@ def test_configured_default_that_cannot_work_is_refused_with_its_place() -> None
         product_schedules(product(model("stg_orders"), config={"default_schedule": "* * *"}))
 
     assert str(raised.value).startswith(
-        "CompiledArtifacts, plugins.orchestrator.config: cron '* * *' needs five fields"
+        "CompiledArtifacts, plugins.orchestrator.config.default_schedule: cron '* * *' needs five fields"
     )
 
 

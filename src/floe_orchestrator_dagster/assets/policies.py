@@ -1,0 +1,62 @@
+"""What the configuration says of every step and run: retries, pool, time limit, resources."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+
+from floe_orchestrator_dagster.deploy.resources import resource_requirements
+
+if TYPE_CHECKING:
+    from floe_orchestrator_dagster.config import DagsterConfig, RunResources
+
+MAX_RUNTIME_TAG = "dagster/max_runtime"
+K8S_CONFIG_TAG = "dagster-k8s/config"
+
+
+def retry_policy(config: DagsterConfig) -> dg.RetryPolicy | None:
+    """Return how often a failed step is tried again; None when nothing is configured."""
+    retries = config.retries
+    if retries is None:
+        return None
+    return dg.RetryPolicy(
+        max_retries=retries.max_retries,
+        delay=retries.delay_seconds,
+        backoff=dg.Backoff[retries.backoff.upper()] if retries.backoff else None,
+        jitter=dg.Jitter[retries.jitter.upper()] if retries.jitter else None,
+    )
+
+
+def pool(config: DagsterConfig) -> str | None:
+    """Return the pool that the product's dbt steps take a slot of; None when nothing is configured."""
+    return config.concurrency.pool if config.concurrency else None
+
+
+def op_tags(config: DagsterConfig) -> dict[str, Any]:
+    """Return the tags of the product's steps: what their pods ask for, where each step has one."""
+    resources = _resources(config.run_resources) if config.run_resources else {}
+    return {K8S_CONFIG_TAG: {"container_config": {"resources": resources}}} if resources else {}
+
+
+def run_tags(config: DagsterConfig) -> dict[str, Any]:
+    """Return the tags that every run carries: its time limit (s) and what its pod asks for."""
+    limit = {MAX_RUNTIME_TAG: str(config.timeout_seconds)} if config.timeout_seconds else {}
+    return {**limit, **op_tags(config)}
+
+
+def _resources(asked: RunResources) -> dict[str, dict[str, str]]:
+    """Kubernetes' requests and limits: the size's, with the single values on top."""
+    preset = resource_requirements(asked.size) if asked.size else None
+    values = {
+        "requests": {
+            "cpu": asked.cpu_request or (preset.cpu_request if preset else None),
+            "memory": asked.memory_request or (preset.memory_request if preset else None),
+        },
+        "limits": {
+            "cpu": asked.cpu_limit or (preset.cpu_limit if preset else None),
+            "memory": asked.memory_limit or (preset.memory_limit if preset else None),
+        },
+    }
+    named = {kind: {name: value for name, value in amounts.items() if value} for kind, amounts in values.items()}
+    return {kind: amounts for kind, amounts in named.items() if amounts}

@@ -1,0 +1,97 @@
+"""Sensors: what launches jobs besides the clock — a run that ended, an asset that was materialized."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import dagster as dg
+
+from floe_orchestrator_dagster.config import RunStatusSensorConfig, config_path
+from floe_orchestrator_dagster.errors import ConfigError, Problem
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
+
+    from floe_orchestrator_dagster.automation.targets import Targets
+    from floe_orchestrator_dagster.config import AssetSensorConfig
+    from floe_orchestrator_dagster.product import Product
+
+_STATUSES = {
+    "success": dg.DagsterRunStatus.SUCCESS,
+    "failure": dg.DagsterRunStatus.FAILURE,
+    "canceled": dg.DagsterRunStatus.CANCELED,
+}
+
+
+def product_sensors(
+    product: Product, targets: Targets, jobs: Mapping[str, UnresolvedAssetJobDefinition]
+) -> list[dg.SensorDefinition]:
+    """Define the configured sensors.
+
+    Args:
+        product: The product, its configuration checked by ``check_automation``.
+        targets: Its assets.
+        jobs: Its jobs by name.
+
+    Raises:
+        ConfigError: An asset that the launched job builds itself.
+    """
+    sensors: list[dg.SensorDefinition] = []
+    for row, entry in enumerate(product.config.sensors):
+        if isinstance(entry, RunStatusSensorConfig):
+            watched = [jobs[name] for name in entry.jobs or [product.identifier]]
+            sensors.append(_run_status_sensor(entry, watched, jobs[entry.job]))
+        else:
+            key, job = dg.AssetKey(entry.asset.split("/")), entry.job or product.identifier
+            if key in targets.job_keys(product, job):
+                what = (
+                    f"{entry.asset!r} is an asset that the job {job!r} builds: it would launch itself again and again"
+                )
+                fix = "Watch an asset that the job does not build, or launch another job. Correct it in manifest.yaml."
+                raise ConfigError(product.origin, [Problem(config_path("sensors", row, "asset"), what, fix)])
+            sensors.append(_asset_sensor(entry, key, jobs[job]))
+    return sensors
+
+
+def _run_status_sensor(
+    entry: RunStatusSensorConfig,
+    watched: list[UnresolvedAssetJobDefinition],
+    launched: UnresolvedAssetJobDefinition,
+) -> dg.SensorDefinition:
+    @dg.run_status_sensor(
+        run_status=_STATUSES[entry.status],
+        name=entry.name,
+        monitored_jobs=watched,
+        request_job=launched,
+        default_status=_default_status(enabled=entry.enabled),
+        description=f"Launches {launched.name} when a run of {', '.join(job.name for job in watched)} "
+        f"ended with status {entry.status}.",
+    )
+    def sensor(context: dg.RunStatusSensorContext) -> dg.RunRequest:
+        # One launch per run, however often the sensor sees it.
+        return dg.RunRequest(run_key=context.dagster_run.run_id)
+
+    return sensor
+
+
+def _asset_sensor(
+    entry: AssetSensorConfig, key: dg.AssetKey, launched: UnresolvedAssetJobDefinition
+) -> dg.SensorDefinition:
+    @dg.asset_sensor(
+        asset_key=key,
+        name=entry.name,
+        job=launched,
+        default_status=_default_status(enabled=entry.enabled),
+        description=f"Launches {launched.name} when {entry.asset} was materialized.",
+    )
+    def sensor(_context: dg.SensorEvaluationContext, event: dg.EventLogEntry) -> dg.RunRequest:
+        # One launch per materialization, however often the sensor sees it.
+        return dg.RunRequest(run_key=f"{event.run_id}:{event.timestamp}")
+
+    return sensor
+
+
+def _default_status(*, enabled: bool) -> dg.DefaultSensorStatus:
+    return dg.DefaultSensorStatus.RUNNING if enabled else dg.DefaultSensorStatus.STOPPED

@@ -1,0 +1,51 @@
+"""The partition of a run → arguments of dbt.
+
+Microbatch models get their event-time window, all others dbt variables
+(https://docs.getdbt.com/docs/build/incremental-microbatch).
+"""
+
+from __future__ import annotations
+
+import json
+from datetime import timezone
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    import dagster as dg
+
+    from floe_orchestrator_dagster.config import PartitionsConfig
+
+_EVENT_TIME = "%Y-%m-%d %H:%M:%S"
+_VARIABLE_FORMATS = {"hourly": _EVENT_TIME}
+_DATE = "%Y-%m-%d"
+
+
+def partition_arguments(
+    context: dg.AssetExecutionContext, rule: PartitionsConfig | None, *, microbatch: bool
+) -> list[str]:
+    """Return dbt's arguments for the run's partition, or range of them; none for a run without a partition.
+
+    Args:
+        context: The step's context.
+        rule: The partitions that the step's assets follow; None when they follow none.
+        microbatch: Whether a microbatch model is among them: dbt reads its window in UTC.
+    """
+    if rule is None or not (context.has_partition_key or context.has_partition_key_range):
+        return []
+    if rule.type == "static":
+        return _variables({rule.vars.key: context.partition_key})
+    window = context.partition_time_window
+    form = _VARIABLE_FORMATS.get(rule.type, _DATE)
+    variables = {rule.vars.start: window.start.strftime(form), rule.vars.end: window.end.strftime(form)}
+    event_time = ["--event-time-start", _utc(window.start), "--event-time-end", _utc(window.end)]
+    return [*_variables(variables), *(event_time if microbatch else [])]
+
+
+def _variables(values: dict[str, str]) -> list[str]:
+    return ["--vars", json.dumps(values)]
+
+
+def _utc(instant: datetime) -> str:
+    return instant.astimezone(timezone.utc).strftime(_EVENT_TIME)

@@ -1,0 +1,193 @@
+"""dbt selections on a manifest: what they select, and what is said about those that select nothing."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from dbt import flags
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from floe_orchestrator_dagster.assets.selection import NodeSelection
+from floe_orchestrator_dagster.config import config_path
+from floe_orchestrator_dagster.errors import ConfigError
+from floe_orchestrator_dagster.product import load_product
+from unit.samples import Json, contract, manifest, model, node, product, write_json, write_project
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+HERE = config_path("jobs", 0)
+SYNTAX = "See https://docs.getdbt.com/reference/node-selection/syntax. Correct it in manifest.yaml."
+
+
+def depends_on(*names: str) -> Json:
+    return {"nodes": list(names), "macros": []}
+
+
+def nodes() -> list[Json]:
+    """Make raw → stg → hidden (ephemeral) → mart and mart v1, with a test on stg."""
+    versions: Json = {"version": 1, "latest_version": 1, "fqn": ["shop", "marts", "wide", "v1"], "alias": "wide_v1"}
+    return [
+        node("raw", "seed"),
+        node("stg", depends_on=depends_on("seed.shop.raw"), tags=["daily"], fqn=["shop", "staging", "stg"]),
+        node("hidden", depends_on=depends_on("model.shop.stg"), config={"materialized": "ephemeral", "enabled": True}),
+        node("mart", depends_on=depends_on("model.shop.hidden"), tags=["daily", "gold"], access="public"),
+        node("wide", depends_on=depends_on("model.shop.hidden"), **versions),
+        node("unique_stg", "test", depends_on=depends_on("model.shop.stg"), tags=["quality"]),
+    ]
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """Write a product of these nodes."""
+    entries = nodes()
+    reads = {entry["unique_id"]: entry["depends_on"]["nodes"] for entry in entries}
+    children = {name: [child for child, parents in reads.items() if name in parents] for name in reads}
+    write_project(tmp_path)
+    for entry in entries:
+        path = tmp_path / entry["original_file_path"]
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(entry["raw_code"], encoding="utf-8")
+    write_json(tmp_path / "target" / "manifest.json", manifest(*entries, child_map=children))
+    write_json(tmp_path / "compiled_artifacts.json", contract(model("stg"), model("mart")))
+    return tmp_path
+
+
+@pytest.fixture
+def selection(project: Path) -> NodeSelection:
+    return NodeSelection(load_product(project / "compiled_artifacts.json"))
+
+
+def names(selected: frozenset[str]) -> set[str]:
+    return {unique_id.split(".")[-1] for unique_id in selected}
+
+
+@pytest.mark.parametrize(
+    ("select", "exclude", "expected"),
+    [
+        ("fqn:*", None, {"raw", "stg", "mart", "wide"}),
+        ("*", None, {"raw", "stg", "mart", "wide"}),
+        ("stg", None, {"stg"}),
+        ("stg+", None, {"stg", "mart", "wide"}),
+        ("+mart", None, {"raw", "stg", "mart"}),
+        ("2+mart", None, {"stg", "mart"}),
+        ("@stg", None, {"raw", "stg", "mart", "wide"}),
+        ("tag:daily", None, {"stg", "mart"}),
+        ("tag:daily,tag:gold", None, {"mart"}),
+        ("raw tag:gold", None, {"raw", "mart"}),
+        ("  raw\t tag:gold ", None, {"raw", "mart"}),
+        ("fqn:*", "tag:daily", {"raw", "wide"}),
+        ("tag:daily", "tag:nobody_has_it", {"stg", "mart"}),
+        ("staging", None, {"stg"}),
+        ("resource_type:seed", None, {"raw"}),
+        ("access:public", None, {"mart"}),
+        ("wide", None, {"wide"}),
+        ("version:latest", None, {"wide"}),
+        ("+test_type:singular", None, {"raw", "stg"}),
+        ("path:models/stg.sql", None, {"stg"}),
+        ("models/m*", None, {"mart"}),
+    ],
+)
+def test_selection_is_dbts(selection: NodeSelection, select: str, exclude: str | None, expected: set[str]) -> None:
+    assert names(selection.unique_ids(select, exclude, HERE)) == expected
+
+
+def test_path_is_found_from_any_working_directory(
+    selection: NodeSelection, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path_factory.mktemp("elsewhere"))
+
+    assert names(selection.unique_ids("path:models", "path:models/mart.sql", HERE)) == {"raw", "stg", "wide"}
+
+
+@pytest.mark.parametrize(
+    ("select", "exclude", "key", "what", "fix"),
+    [
+        ("tag:typo", None, "select", "'tag:typo' matches nothing", "`dbt ls --select 'tag:typo'`"),
+        ("stg tag:typo", None, "select", "'tag:typo' matches nothing (in 'stg tag:typo')", "`dbt ls --select 'tag:"),
+        ("stg,mart", None, "select", "'stg,mart' matches nothing", "`dbt ls --select 'stg,mart'`"),
+        (" ", None, "select", "'' matches nothing", "`dbt ls --select ''`"),
+        ("hidden", None, "select", "'hidden' selects no model, seed or snapshot", "`dbt ls --select 'hidden'`"),
+        ("tag:quality", None, "select", "'tag:quality' selects no model, seed or snapshot", "`dbt ls --select 'tag:"),
+        ("stg", "tag:daily", "exclude", "'tag:daily' leaves nothing of what 'stg' selects", "`dbt ls --select 'tag:"),
+        (
+            "labels:x",
+            None,
+            "select",
+            "'labels:x' is no dbt selection: 'labels' is not a valid method name",
+            SYNTAX,
+        ),
+        ("fqn:*", "labels:x", "exclude", "'labels:x' is no dbt selection: 'labels' is not a valid method name", SYNTAX),
+        ("@stg+", None, "select", "'@stg+' is no dbt selection: ", SYNTAX),
+        ("state:modified", None, "select", "'state:modified' is no dbt selection: ", SYNTAX),
+        ("result:error", None, "select", "'result:error' is no dbt selection: ", SYNTAX),
+        ("path:/etc", None, "select", "'path:/etc' is no dbt selection: Non-relative patterns", SYNTAX),
+        ("resource_type:table", None, "select", "'resource_type:table' is no dbt selection: ", SYNTAX),
+    ],
+)
+def test_selection_that_selects_nothing_is_refused(  # noqa: PLR0913, PLR0917  # a table's columns
+    selection: NodeSelection, project: Path, select: str, exclude: str | None, key: str, what: str, fix: str
+) -> None:
+    with pytest.raises(ConfigError) as raised:
+        selection.unique_ids(select, exclude, HERE)
+
+    [problem] = raised.value.problems
+    assert raised.value.origin == str(project / "compiled_artifacts.json")
+    assert problem.where == f"plugins.orchestrator.config.jobs[0].{key}"
+    assert problem.what.startswith(what)
+    assert problem.fix.startswith(fix)
+    assert problem.fix.endswith("Correct it in manifest.yaml.")
+
+
+def test_no_match_is_not_printed(selection: NodeSelection, capfd: pytest.CaptureFixture[str]) -> None:
+    selection.unique_ids("fqn:*", "tag:nobody_has_it", HERE)
+    with pytest.raises(ConfigError):
+        selection.unique_ids("tag:nobody_has_it", None, HERE)
+
+    assert capfd.readouterr() == ("", "")
+
+
+def test_flags_of_dbt_are_left_as_they_were(selection: NodeSelection) -> None:
+    before = flags.get_flags()  # type: ignore[no-untyped-call]
+    attributes = dict(vars(before))
+
+    selection.unique_ids("stg+", None, HERE)
+    with pytest.raises(ConfigError):
+        selection.unique_ids("labels:x", None, HERE)
+
+    assert flags.get_flags() is before  # type: ignore[no-untyped-call]
+    assert vars(before) == attributes
+
+
+@pytest.mark.parametrize(
+    ("select", "exclude", "problem"),
+    [
+        ("tag:daily", None, "select: 'tag:daily' cannot be resolved"),
+        ("stg", "mart", "select: 'stg' cannot be resolved"),
+        ("fqn:*", "mart", "exclude: 'mart' cannot be resolved"),
+    ],
+)
+def test_product_without_a_dbt_project_says_so(select: str, exclude: str | None, problem: str) -> None:
+    with pytest.raises(ConfigError) as raised:
+        NodeSelection(product(model("stg"))).unique_ids(select, exclude, HERE)
+
+    assert str(raised.value) == (
+        "CompiledArtifacts: 1 problem\n"
+        f"  plugins.orchestrator.config.jobs[0].{problem}: product 'shop-orders' has no dbt project here\n"
+        "    fix: Set FLOE_DBT_PROJECT_DIR to the directory that holds dbt_project.yml, or leave the selection out."
+    )
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.one_of(st.text(max_size=40), st.from_regex(r"@?\d?\+?(tag|path|config\.\w|fqn|state)?:?\w*[*\[.]?\+?\d?")))
+def test_any_text_selects_assets_or_is_refused(selection: NodeSelection, select: str) -> None:
+    try:
+        selected = selection.unique_ids(select, None, HERE)
+    except ConfigError as error:
+        [problem] = error.problems
+        assert problem.where.startswith(HERE)  # either outcome is right
+    else:
+        assert selected
+        assert names(selected) <= {"raw", "stg", "mart", "wide"}
