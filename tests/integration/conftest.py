@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from textwrap import dedent
 
 import pytest
 
+from files import write_files
 from processes import floe_compile
 
 FILES = {
@@ -53,11 +53,7 @@ FILES = {
 
 @pytest.fixture(scope="session")
 def _compiled_stranger(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    project = tmp_path_factory.mktemp("stranger") / "jaffle"
-    for name, content in FILES.items():
-        path = project / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(dedent(content).lstrip(), encoding="utf-8")
+    project = write_files(tmp_path_factory.mktemp("stranger") / "jaffle", FILES)
     floe_compile(project, "--generate-definitions")
     return project
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from textwrap import dedent
 from typing import TYPE_CHECKING
 
 import dagster as dg
 import pytest
 from floe_core.plugins.orchestrator import TransformConfig
 
+from files import write_files
 from floe_orchestrator_dagster import DagsterOrchestratorPlugin
 from floe_orchestrator_dagster.code_location import definitions_from_file
 from floe_orchestrator_dagster.product import load_product, manifest_made_anew
@@ -45,10 +45,7 @@ FILES = {
 
 @pytest.fixture
 def project(stranger: Path) -> Path:
-    for name, content in FILES.items():
-        path = stranger / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(dedent(content).lstrip(), encoding="utf-8")
+    write_files(stranger, FILES)
     artifacts = stranger / "target" / "compiled_artifacts.json"
     compiled = json.loads(artifacts.read_text(encoding="utf-8"))
     compiled["transforms"]["models"].append({"name": "dim_v2", "compute": "duckdb", "quality_tier": "gold"})

@@ -5,11 +5,11 @@ from __future__ import annotations
 import shutil
 from importlib.resources import files
 from pathlib import Path
-from textwrap import dedent
 from typing import TYPE_CHECKING
 
 import duckdb
 
+from files import write_files
 from processes import floe_compile
 
 if TYPE_CHECKING:
@@ -100,10 +100,8 @@ FILES = {
 
 def write_product(directory: Path, postgres: PostgresServer) -> Path:
     """Write and compile the product into ``directory``; returns its artifacts."""
-    for name, content in FILES.items():
-        path = directory / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(dedent(content).lstrip().replace("@PG_HOST@", str(postgres.pgdata)), encoding="utf-8")
+    socket = str(postgres.pgdata)
+    write_files(directory, {name: content.replace("@PG_HOST@", socket) for name, content in FILES.items()})
     floe_compile(directory)
     return directory / "target" / "compiled_artifacts.json"
 

@@ -1,0 +1,149 @@
+"""Partitioned models: each run builds the window of its partition, and a range is one dbt invocation."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import dagster as dg
+import duckdb
+import pytest
+
+from files import write_files
+from floe_orchestrator_dagster.code_location import definitions_from_file
+from processes import floe_compile, floe_dagster
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+FILES = {
+    "dbt_project.yml": """
+        name: shop
+        version: "1.0.0"
+        profile: shop
+        vars: {start_date: "1900-01-01", end_date: "2100-01-01", region: none}
+        """,
+    "seeds/raw_events.csv": """
+        id,region,happened_at
+        1,north,2026-01-01 08:00:00
+        2,south,2026-01-02 09:00:00
+        3,north,2026-01-03 10:00:00
+        4,south,2026-01-04 11:00:00
+        """,
+    "models/events.sql": "select id, region, happened_at from {{ ref('raw_events') }}",
+    "models/batched.sql": """
+        {{ config(materialized='incremental', incremental_strategy='microbatch', event_time='happened_at',
+                  batch_size='day', begin='2026-01-01') }}
+        select id, happened_at from {{ ref('events') }}
+        """,
+    "models/windowed.sql": """
+        {{ config(materialized='incremental', incremental_strategy='append') }}
+        select id, '{{ var("start_date") }}' as first, '{{ var("end_date") }}' as after_last from {{ ref('events') }}
+        where happened_at >= '{{ var("start_date") }}' and happened_at < '{{ var("end_date") }}'
+        """,
+    "models/regional.sql": """
+        {{ config(materialized='incremental', incremental_strategy='append') }}
+        select id, region from {{ ref('events') }} where region = '{{ var("region") }}'
+        """,
+    "models/report.sql": "select count(*) as batched from {{ ref('batched') }}",
+    "models/schema.yml": """
+        models:
+          - name: events
+            config: {event_time: happened_at}
+          - name: batched
+            columns: [{name: id, data_tests: [unique]}]
+        """,
+    "floe.yaml": """
+        apiVersion: floe.dev/v1
+        kind: FloeSpec
+        metadata: {name: shop, version: 1.0.0, owner: shop@example.com}
+        platform: {manifest: manifest.yaml}
+        transforms: [{name: events}, {name: batched}, {name: windowed}, {name: regional}, {name: report}]
+        """,
+    "manifest.yaml": """
+        apiVersion: floe.dev/v1
+        kind: Manifest
+        metadata: {name: shop-platform, version: 1.0.0, owner: platform@example.com}
+        plugins:
+          compute: {type: duckdb, config: {path: warehouse.duckdb}}
+          orchestrator:
+            type: dagster
+            config:
+              partitions:
+                - select: batched windowed
+                  type: daily
+                  start: "2026-01-01"
+                  end: "2026-01-05"
+                  time_column: happened_at
+                - {select: regional, type: static, values: [north, south], vars: {key: region}}
+        """,
+}
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Compile and prepare the product once, and build what is not partitioned."""
+    project = write_files(tmp_path_factory.mktemp("partitions") / "shop", FILES)
+    floe_compile(project, "--output", "compiled_artifacts.json")
+    floe_dagster("prepare", str(project / "compiled_artifacts.json"))
+    return project
+
+
+@pytest.fixture(scope="module")
+def instance() -> Iterator[dg.DagsterInstance]:
+    with dg.DagsterInstance.ephemeral() as ephemeral:
+        yield ephemeral
+
+
+def _materialize(shop: Path, instance: dg.DagsterInstance, *names: str, **options: object) -> dg.ExecuteInProcessResult:
+    assets = list(definitions_from_file(shop / "compiled_artifacts.json").assets or [])
+    return dg.materialize(assets, selection=dg.AssetSelection.assets(*names), instance=instance, **options)  # type: ignore[arg-type]
+
+
+def _rows(shop: Path, query: str) -> list[tuple[object, ...]]:
+    with duckdb.connect(str(shop / "warehouse.duckdb"), read_only=True) as connection:
+        return connection.sql(query).fetchall()
+
+
+def test_time_partitions_reach_dbt_as_event_time_and_variables(shop: Path, instance: dg.DagsterInstance) -> None:
+    assert _materialize(shop, instance, "raw_events", "events").success
+
+    assert _materialize(shop, instance, "batched", "windowed", partition_key="2026-01-02").success
+
+    assert _rows(shop, "select id from batched") == [(2,)]
+    assert _rows(shop, "select id, first, after_last from windowed") == [(2, "2026-01-02", "2026-01-03")]
+
+
+def test_a_range_of_partitions_is_one_run_with_one_dbt_invocation(shop: Path, instance: dg.DagsterInstance) -> None:
+    before = set(shop.glob("target/*/run_results.json"))
+    tags = {"dagster/asset_partition_range_start": "2026-01-03", "dagster/asset_partition_range_end": "2026-01-04"}
+
+    result = _materialize(shop, instance, "batched", "windowed", tags=tags)
+
+    assert result.success
+    (results,) = set(shop.glob("target/*/run_results.json")) - before
+    nodes = {node["unique_id"] for node in json.loads(results.read_text(encoding="utf-8"))["results"]}
+    assert {"model.shop.batched", "model.shop.windowed"} <= nodes
+    assert _rows(shop, "select id from batched order by id") == [(2,), (3,), (4,)]
+    assert _rows(shop, "select id, first, after_last from windowed where id > 2 order by id") == [
+        (3, "2026-01-03", "2026-01-05"),
+        (4, "2026-01-03", "2026-01-05"),
+    ]
+    assert instance.get_materialized_partitions(dg.AssetKey("batched")) == {"2026-01-02", "2026-01-03", "2026-01-04"}
+
+
+def test_a_static_partition_reaches_dbt_as_a_variable(shop: Path, instance: dg.DagsterInstance) -> None:
+    assert _materialize(shop, instance, "regional", partition_key="north").success
+
+    assert _rows(shop, "select id from regional order by id") == [(1,), (3,)]
+
+
+def test_a_partitioned_model_tells_its_column_and_its_backfills(shop: Path) -> None:
+    graph = definitions_from_file(shop / "compiled_artifacts.json").resolve_asset_graph()
+
+    batched = graph.get(dg.AssetKey("batched"))
+    assert batched.metadata["partition_expr"] == "happened_at"
+    assert batched.backfill_policy == dg.BackfillPolicy.single_run()
+    assert graph.get(dg.AssetKey("regional")).backfill_policy == dg.BackfillPolicy.multi_run(1)
+    assert graph.get(dg.AssetKey("report")).partitions_def is None
