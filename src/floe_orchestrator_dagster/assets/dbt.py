@@ -136,17 +136,11 @@ def _stage_assets(project: _Project, stage: Stage, name: str) -> dg.AssetsDefini
         pool=pool(config),
     )
     def build(context: dg.AssetExecutionContext) -> Iterator[Any]:
-        partition = partition_arguments(context, rule, microbatch=microbatch)
-        yield from build_selection(context, step, translator, partition)
+        yield from build_selection(context, step, translator, partition_arguments(context, rule))
 
-    microbatch = any(_is_microbatch(dbt.manifest.content["nodes"][unique_id]) for unique_id in stage.nodes)
     nodes = dbt_nodes(build.specs, build.check_specs, dbt.manifest, project.key_of, whole=whole)
     step = DbtStep(dbt.on(compute), nodes, manifest)
     return build.map_asset_specs(partial(_with_partition_metadata, rule)) if rule else build
-
-
-def _is_microbatch(node: Mapping[str, Any]) -> bool:
-    return bool(node["config"].get("incremental_strategy") == "microbatch")
 
 
 def _with_partition_metadata(rule: PartitionsConfig, spec: dg.AssetSpec) -> dg.AssetSpec:

@@ -10,6 +10,7 @@ import pytz
 
 from floe_orchestrator_dagster.config import config_path
 from floe_orchestrator_dagster.errors import ConfigError, Problem
+from floe_orchestrator_dagster.product.project import PROJECT_DIR_VARIABLE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -60,6 +61,18 @@ def partitions_definitions(product: Product) -> list[dg.PartitionsDefinition[str
     if problems:
         raise ConfigError(product.origin, problems)
     return [_definition(product, rule) for rule in product.config.partitions]
+
+
+def require_dbt_project(product: Product) -> None:
+    """Refuse partitions of a product that has no dbt project here: they are selected in it.
+
+    Raises:
+        ConfigError: The configuration has partitions.
+    """
+    if product.config.partitions:
+        what = f"product {product.name!r} has no dbt project here, and partitions are selected in it"
+        fix = f"Set {PROJECT_DIR_VARIABLE} to the directory that holds dbt_project.yml."
+        raise ConfigError(product.origin, [Problem(config_path("partitions"), what, fix)])
 
 
 def backfill_policy(rule: PartitionsConfig) -> dg.BackfillPolicy:

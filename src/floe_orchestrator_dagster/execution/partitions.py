@@ -22,15 +22,10 @@ _VARIABLE_FORMATS = {"hourly": _EVENT_TIME}
 _DATE = "%Y-%m-%d"
 
 
-def partition_arguments(
-    context: dg.AssetExecutionContext, rule: PartitionsConfig | None, *, microbatch: bool
-) -> list[str]:
+def partition_arguments(context: dg.AssetExecutionContext, rule: PartitionsConfig | None) -> list[str]:
     """Return dbt's arguments for the run's partition, or range of them; none for a run without a partition.
 
-    Args:
-        context: The step's context.
-        rule: The partitions that the step's assets follow; None when they follow none.
-        microbatch: Whether a microbatch model is among them: dbt reads its window in UTC.
+    Variables are in the partitions' timezone; dbt reads event time in UTC.
     """
     if rule is None or not (context.has_partition_key or context.has_partition_key_range):
         return []
@@ -39,8 +34,7 @@ def partition_arguments(
     window = context.partition_time_window
     form = _VARIABLE_FORMATS.get(rule.type, _DATE)
     variables = {rule.vars.start: window.start.strftime(form), rule.vars.end: window.end.strftime(form)}
-    event_time = ["--event-time-start", _utc(window.start), "--event-time-end", _utc(window.end)]
-    return [*_variables(variables), *(event_time if microbatch else [])]
+    return [*_variables(variables), "--event-time-start", _utc(window.start), "--event-time-end", _utc(window.end)]
 
 
 def _variables(values: dict[str, str]) -> list[str]:
