@@ -8,6 +8,7 @@ import dagster as dg
 from dagster._core.definitions.definitions_load_context import DefinitionsLoadContext, DefinitionsLoadType
 from dagster_dbt.dbt_project import using_dagster_dev
 
+from floe_orchestrator_dagster.assets.checks import product_checks
 from floe_orchestrator_dagster.assets.dbt import dbt_project_assets
 from floe_orchestrator_dagster.assets.transforms import contract_assets
 from floe_orchestrator_dagster.automation.jobs import product_job
@@ -37,9 +38,12 @@ def build_definitions(product: Product, schedules: Sequence[JobSchedule] = ()) -
     if not product.models:
         return dg.Definitions()
     assets = dbt_project_assets(product, product.dbt) if product.dbt else contract_assets(product)
+    checks = product_checks(product, assets)
+    assets = [*assets, *checks.assets]
     return dg.Definitions(
         assets=assets,
-        jobs=[product_job(product, assets)],
+        asset_checks=checks.definitions,
+        jobs=[product_job(product, assets, checks.on_demand)],
         schedules=scheduled,
         metadata=_metadata(product),
     )

@@ -44,6 +44,17 @@ class AssetAttributes:
             **({"floe/owner": tag_value(owner)} if owner else {}),
         }
 
+    @cached_property
+    def product_metadata(self) -> dict[str, str]:
+        """Metadata that all assets of the product carry: product, version, source hash and domain."""
+        metadata = self.product.artifacts.metadata
+        return {
+            "floe/product": metadata.product_name,
+            "floe/product_version": metadata.product_version,
+            "floe/source_hash": metadata.source_hash,
+            "floe/domain": self.product.artifacts.identity.domain,
+        }
+
     def tags(self, names: Sequence[str]) -> dict[str, str]:
         """Tags of the node with these names: the product's, its compute and tier, and the contract's own tags."""
         model, tier, compute = self._declared(names), self.tier(names), self.compute(names)
@@ -60,12 +71,10 @@ class AssetAttributes:
         return {tier} if tier else set()
 
     def metadata(self, names: Sequence[str]) -> dict[str, str]:
-        """Metadata of the node with these names: product, version, domain, compute and tier."""
-        artifacts, tier, compute = self.product.artifacts, self.tier(names), self.compute(names)
+        """Metadata of the node with these names: the product's, its compute and tier."""
+        tier, compute = self.tier(names), self.compute(names)
         return {
-            "floe/product": artifacts.metadata.product_name,
-            "floe/product_version": artifacts.metadata.product_version,
-            "floe/domain": artifacts.identity.domain,
+            **self.product_metadata,
             **({"floe/compute": compute} if compute else {}),
             **({"floe/tier": tier} if tier else {}),
         }

@@ -9,8 +9,11 @@ from typing import Any
 import dagster as dg
 from dagster_dbt import dbt_assets
 
+from floe_orchestrator_dagster.assets.quality import declared_severities
+from floe_orchestrator_dagster.assets.score import scored_checks
 from floe_orchestrator_dagster.assets.translator import FloeDbtTranslator
 from floe_orchestrator_dagster.execution.build import build_selection
+from floe_orchestrator_dagster.execution.score import scored_when_failing
 from floe_orchestrator_dagster.execution.selection import dbt_nodes
 from floe_orchestrator_dagster.product import DbtProject, Product
 
@@ -35,9 +38,12 @@ def dbt_project_assets(product: Product, dbt: DbtProject) -> list[dg.AssetsDefin
         dagster_dbt_translator=translator,
     )
     def build(context: dg.AssetExecutionContext) -> Iterator[Any]:
-        yield from build_selection(context, dbt, nodes, translator)
+        events = build_selection(context, dbt, nodes, translator)
+        yield from scored_when_failing(events, context.instance, scored) if scored else events
 
-    nodes = dbt_nodes(build, dbt.manifest)
+    severities = declared_severities(build.check_specs)
+    nodes = dbt_nodes(build, dbt.manifest, translator.quality.disabled_tests, severities)
+    scored = scored_checks(product, translator, [build])
     return [build, *sources]
 
 

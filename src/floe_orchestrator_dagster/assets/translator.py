@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 from dagster_dbt import DagsterDbtTranslator, DagsterDbtTranslatorSettings
 
 from floe_orchestrator_dagster.assets.attributes import AssetAttributes
-from floe_orchestrator_dagster.product.manifest import CODE_VERSION
+from floe_orchestrator_dagster.assets.quality import declared_check_spec, product_quality
+from floe_orchestrator_dagster.product.manifest import CODE_VERSION, declared_names
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -25,6 +26,7 @@ class FloeDbtTranslator(DagsterDbtTranslator):
         """Translate the nodes of one product."""
         super().__init__(DagsterDbtTranslatorSettings(enable_source_tests_as_checks=True))
         self._attributes = AssetAttributes(product)
+        self.quality = product_quality(product)
         self._group = product.identifier
         self._key_prefix = product.config.key_prefix
         self._specs: dict[tuple[int, str], dg.AssetSpec] = {}
@@ -38,7 +40,7 @@ class FloeDbtTranslator(DagsterDbtTranslator):
         if spec is None:
             base = super().get_asset_spec(manifest, unique_id, project)
             node = manifest["nodes"].get(unique_id) or manifest["sources"][unique_id]
-            kinds = self._attributes.kinds(_declared_names(node))
+            kinds = self._attributes.kinds(declared_names(node))
             spec = base.replace_attributes(kinds=base.kinds | kinds) if kinds else base
             self._specs[key] = spec
         return spec
@@ -46,12 +48,19 @@ class FloeDbtTranslator(DagsterDbtTranslator):
     def get_asset_check_spec(
         self, asset_spec: dg.AssetSpec, manifest: Mapping[str, Any], unique_id: str, project: DagsterDbtProject | None
     ) -> dg.AssetCheckSpec | None:
-        """Describe a check as its dbt test is described, where dagster-dbt looks into the test's meta only."""
+        """Add what the contract declares; a test of disabled checks only is no check.
+
+        Descriptions are those of the dbt tests, where dagster-dbt looks into the test's meta only.
+        """
+        if unique_id in self.quality.disabled_tests:
+            return None
         spec = super().get_asset_check_spec(asset_spec, manifest, unique_id, project)
-        description = manifest["nodes"][unique_id].get("description")
-        if spec is None or spec.description or not description:
-            return spec
-        return spec._replace(description=description.strip())
+        if spec is None:
+            return None
+        description = spec.description or (manifest["nodes"][unique_id].get("description") or "").strip()
+        spec = spec._replace(description=description or None)
+        declared = self.quality.by_test.get(unique_id)
+        return declared_check_spec(spec, declared, self._attributes.product) if declared else spec
 
     def get_asset_key(self, dbt_resource_props: Mapping[str, Any]) -> dg.AssetKey:
         """Key as dagster-dbt's, under the configured prefix."""
@@ -68,13 +77,13 @@ class FloeDbtTranslator(DagsterDbtTranslator):
         schema = dbt_resource_props.get("schema")
         return {
             **super().get_metadata(dbt_resource_props),
-            **self._attributes.metadata(_declared_names(dbt_resource_props)),
+            **self._attributes.metadata(declared_names(dbt_resource_props)),
             **({"floe/schema": schema} if schema else {}),
         }
 
     def get_tags(self, dbt_resource_props: Mapping[str, Any]) -> Mapping[str, str]:
         """Dbt's tags, the contract's and the product's."""
-        return {**super().get_tags(dbt_resource_props), **self._attributes.tags(_declared_names(dbt_resource_props))}
+        return {**super().get_tags(dbt_resource_props), **self._attributes.tags(declared_names(dbt_resource_props))}
 
     def get_group_name(self, dbt_resource_props: Mapping[str, Any]) -> str | None:
         """dagster-dbt's group (meta or dbt group), else the product's."""
@@ -87,10 +96,3 @@ class FloeDbtTranslator(DagsterDbtTranslator):
     def get_code_version(self, dbt_resource_props: Mapping[str, Any]) -> str | None:
         """The version computed when the manifest was trimmed; it equals dagster-dbt's."""
         return dbt_resource_props.get(CODE_VERSION)
-
-
-def _declared_names(node: Mapping[str, Any]) -> list[str]:
-    """Names under which the contract may declare the node; a version has two, a source is never a declared model."""
-    if node["resource_type"] == "source":
-        return []
-    return [node["alias"], node["name"]] if node.get("version") else [node["name"]]

@@ -17,8 +17,17 @@ if TYPE_CHECKING:
     from floe_orchestrator_dagster.product import Product
 
 
-def product_job(product: Product, assets: Sequence[dg.AssetsDefinition | dg.AssetSpec]) -> UnresolvedAssetJobDefinition:
+def product_job(
+    product: Product,
+    assets: Sequence[dg.AssetsDefinition | dg.AssetSpec],
+    on_demand: Sequence[dg.AssetCheckKey] = (),
+) -> UnresolvedAssetJobDefinition:
     """Define one job over everything the product builds, checks on its sources included, named after it.
+
+    Args:
+        product: The product.
+        assets: Its assets.
+        on_demand: Checks that the job leaves out.
 
     Raises:
         ArtifactsError: The product's name is a reserved word.
@@ -27,6 +36,8 @@ def product_job(product: Product, assets: Sequence[dg.AssetsDefinition | dg.Asse
     selection = dg.AssetSelection.tag(PRODUCT_TAG, tag_value(product.name))
     if sources:
         selection = selection | dg.AssetSelection.checks_for_assets(*sources)
+    if on_demand:
+        selection = selection - dg.AssetSelection.checks(*on_demand)
     return dg.define_asset_job(
         _job_name(product),
         selection=selection,

@@ -29,7 +29,7 @@ from floe_orchestrator_dagster.product.profiles import (
 from floe_orchestrator_dagster.product.project import dbt_executable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from collections.abc import Set as AbstractSet
     from pathlib import Path
 
@@ -59,20 +59,23 @@ def build_selection(
         name, unbuilt_names = check.to_user_string(), ", ".join(unbuilt)
         context.log.warning("check %s waits: it reads %s, which is not materialized yet", name, unbuilt_names)
     manifest = dbt.manifest.content
-    target_path = _invocation_target(dbt, context)
-    with _dbt_resource(dbt) as resource:
+    target_path = invocation_target(dbt, context)
+    with dbt_resource(dbt) as resource:
         invocation = resource.cli(
             ["build", *selection_arguments(selection, target_path / "selection")],
             manifest=manifest,
             dagster_dbt_translator=translator,
             target_path=target_path,
         )
-        with _interrupted_at_exit(invocation):
+        with interrupted_at_exit(invocation):
             for dbt_event in invocation.stream_raw_events():
                 for event in dbt_event.to_default_asset_events(
                     manifest, translator, context=context, target_path=target_path
                 ):
-                    yield _recorded(event, checks) if isinstance(event, dg.AssetCheckResult) else event
+                    if isinstance(event, dg.AssetCheckResult):
+                        yield _recorded(_with_severity(event, nodes.severities), checks)
+                    else:
+                        yield event
 
 
 def build_model(context: dg.AssetExecutionContext, dbt: DbtConnection, name: str) -> dg.MaterializeResult[Any]:
@@ -86,11 +89,11 @@ def build_model(context: dg.AssetExecutionContext, dbt: DbtConnection, name: str
     if not re.fullmatch(r"[\w.-]+", name):
         raise _unknown_model(dbt, name)
     exactly = [f"fqn:{name},file:{name}", f"fqn:{name},resource_type:snapshot"]
-    target_path = _invocation_target(dbt, context)
-    with _dbt_resource(dbt) as resource:
+    target_path = invocation_target(dbt, context)
+    with dbt_resource(dbt) as resource:
         arguments = ["build", "--select", " ".join(exactly), "--indirect-selection", "buildable"]
         invocation = resource.cli(arguments, target_path=target_path)
-        with _interrupted_at_exit(invocation):
+        with interrupted_at_exit(invocation):
             events = [event.raw_event for event in invocation.stream_raw_events()]
     unmatched = {event["data"].get("spec_raw") for event in events if event["info"]["name"] == _NOTHING_MATCHED}
     if unmatched.issuperset(exactly):
@@ -119,6 +122,16 @@ def _is_materialized(instance: dg.DagsterInstance, key: dg.AssetKey) -> bool:
     return instance.get_latest_materialization_event(key) is not None
 
 
+def _with_severity(
+    result: dg.AssetCheckResult, severities: Mapping[dg.AssetCheckKey, dg.AssetCheckSeverity]
+) -> dg.AssetCheckResult:
+    """Give a result the severity that the contract declares for its check."""
+    if result.asset_key is None or result.check_name is None:
+        return result
+    severity = severities.get(dg.AssetCheckKey(result.asset_key, result.check_name))
+    return result._replace(severity=severity) if severity else result
+
+
 def _recorded(
     result: dg.AssetCheckResult, selected: AbstractSet[dg.AssetCheckKey]
 ) -> dg.AssetCheckResult | dg.AssetCheckEvaluation:
@@ -138,7 +151,8 @@ def _recorded(
 
 
 @contextmanager
-def _dbt_resource(dbt: DbtConnection) -> Iterator[DbtCliResource]:
+def dbt_resource(dbt: DbtConnection) -> Iterator[DbtCliResource]:
+    """Give dbt as dagster-dbt runs it, with the profile written for as long as it is used."""
     require_adapter(dbt.profile)
     require_variables(dbt.profile)
     make_database_directory(dbt.profile)
@@ -154,7 +168,7 @@ def _dbt_resource(dbt: DbtConnection) -> Iterator[DbtCliResource]:
 
 
 @contextmanager
-def _interrupted_at_exit(invocation: DbtCliInvocation) -> Iterator[None]:
+def interrupted_at_exit(invocation: DbtCliInvocation) -> Iterator[None]:
     """Interrupt dbt, if it still runs, when Dagster lets go of the step's events: nothing builds unseen."""
     try:
         yield
@@ -168,9 +182,10 @@ def _interrupted_at_exit(invocation: DbtCliInvocation) -> Iterator[None]:
                 invocation.process.wait()
 
 
-def _invocation_target(dbt: DbtConnection, context: dg.AssetExecutionContext) -> Path:
+def invocation_target(dbt: DbtConnection, context: dg.AssetExecutionContext | dg.OpExecutionContext) -> Path:
     """Give every dbt invocation a target directory of its own, with the parse that is already known."""
-    name = f"{context.op_execution_context.op.name}-{context.run.run_id[:8]}-{uuid.uuid4().hex[:8]}"
+    op = context.op if isinstance(context, dg.OpExecutionContext) else context.op_execution_context.op
+    name = f"{op.name}-{context.run.run_id[:8]}-{uuid.uuid4().hex[:8]}"
     target = dbt.directory.written_target / name
     target.mkdir(parents=True, exist_ok=True)
     parsed = find_partial_parse(dbt.directory)

@@ -34,12 +34,16 @@ class DbtNodes:
         checks: dbt unique id by check key; checks on sources are among them.
         upstream: Keys that an asset reads, sources included, by asset key.
         manifest: The manifest they come from.
+        disabled: dbt unique ids of tests that never run.
+        severities: Severity of a check's result, where the contract declares one.
     """
 
     assets: Mapping[dg.AssetKey, str]
     checks: Mapping[dg.AssetCheckKey, str]
     upstream: Mapping[dg.AssetKey, frozenset[dg.AssetKey]]
     manifest: Manifest
+    disabled: frozenset[str] = frozenset()
+    severities: Mapping[dg.AssetCheckKey, dg.AssetCheckSeverity] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -49,19 +53,28 @@ class Selection:
     Attributes:
         unique_ids: dbt's unique ids; None stands for everything.
         left_out: Assets that a selected check reads besides its own and that nobody has built yet, by check.
+        excluded: dbt's unique ids of what everything is without.
     """
 
     unique_ids: frozenset[str] | None
     left_out: Mapping[dg.AssetCheckKey, list[str]] = field(default_factory=dict)
+    excluded: frozenset[str] = frozenset()
 
 
-def dbt_nodes(definition: dg.AssetsDefinition, manifest: Manifest) -> DbtNodes:
+def dbt_nodes(
+    definition: dg.AssetsDefinition,
+    manifest: Manifest,
+    disabled: frozenset[str] = frozenset(),
+    severities: Mapping[dg.AssetCheckKey, dg.AssetCheckSeverity] | None = None,
+) -> DbtNodes:
     """Take the unique ids that dagster-dbt attached to the specs."""
     return DbtNodes(
         assets={spec.key: spec.metadata[DAGSTER_DBT_UNIQUE_ID_METADATA_KEY] for spec in definition.specs},
         checks={spec.key: (spec.metadata or {})[DAGSTER_DBT_UNIQUE_ID_METADATA_KEY] for spec in definition.check_specs},
         upstream={spec.key: frozenset(dep.asset_key for dep in spec.deps) for spec in definition.specs},
         manifest=manifest,
+        disabled=disabled,
+        severities=severities or {},
     )
 
 
@@ -79,7 +92,7 @@ def select_nodes(
     """
     on_assets = {key for key in nodes.checks if key.asset_key in nodes.assets}
     if asset_keys >= nodes.assets.keys() and check_keys >= on_assets:
-        return Selection(unique_ids=None)
+        return Selection(unique_ids=None, excluded=nodes.disabled)
     key_of = {unique_id: key for key, unique_id in nodes.assets.items()}
     built = {nodes.assets[key] for key in asset_keys}
     present = asset_keys | _upstream(asset_keys, nodes)
@@ -102,13 +115,20 @@ def selection_arguments(selection: Selection, directory: Path) -> list[str]:
     dbt's ``result`` method selects the unique ids in the ``run_results.json`` of a state directory
     (https://docs.getdbt.com/reference/node-selection/methods#result): exact, and of any length.
     """
-    if selection.unique_ids is None:
+    if selection.unique_ids is None and not selection.excluded:
         return ["--select", "fqn:*"]
+    if selection.unique_ids is None:
+        _write_results(selection.excluded, directory)
+        return ["--select", "fqn:*", "--exclude", "result:success", "--state", str(directory)]
+    _write_results(selection.unique_ids, directory)
+    return ["--select", "result:success", "--state", str(directory), "--indirect-selection", "empty"]
+
+
+def _write_results(unique_ids: frozenset[str], directory: Path) -> None:
     directory.mkdir(parents=True)
-    results = [_result(unique_id) for unique_id in sorted(selection.unique_ids)]
+    results = [_result(unique_id) for unique_id in sorted(unique_ids)]
     content = {"metadata": {"dbt_schema_version": _RUN_RESULTS_SCHEMA}, "elapsed_time": 0.0, "results": results}
     (directory / "run_results.json").write_text(json.dumps(content), encoding="utf-8")
-    return ["--select", "result:success", "--state", str(directory), "--indirect-selection", "empty"]
 
 
 def _result(unique_id: str) -> dict[str, object]:
@@ -143,7 +163,7 @@ def _relations(unique_id: str, manifest: Manifest) -> set[str]:
 def _tests_without_check(built: set[str], nodes: DbtNodes) -> Iterator[str]:
     """Find the tests of the selected models that no check stands for: unit tests, singular ones over several models."""
     content = nodes.manifest.content
-    checks = set(nodes.checks.values())
+    checks = {*nodes.checks.values(), *nodes.disabled}
     for unique_id, node in content["nodes"].items():
         if node["resource_type"] == "test" and unique_id not in checks:
             relations = _relations(unique_id, nodes.manifest)
