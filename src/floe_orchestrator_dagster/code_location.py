@@ -10,6 +10,7 @@ from dagster_dbt.dbt_project import using_dagster_dev
 
 from floe_orchestrator_dagster.assets.checks import product_checks
 from floe_orchestrator_dagster.assets.dbt import dbt_project_assets
+from floe_orchestrator_dagster.assets.ingestion import ingestion_assets
 from floe_orchestrator_dagster.assets.transforms import contract_assets
 from floe_orchestrator_dagster.automation.jobs import product_job
 from floe_orchestrator_dagster.automation.schedules import product_schedules
@@ -23,6 +24,8 @@ from floe_orchestrator_dagster.product import (
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
+
+    from pydantic import BaseModel
 
     from floe_orchestrator_dagster.automation.cron import JobSchedule
     from floe_orchestrator_dagster.product import ManifestSource, Product
@@ -39,7 +42,7 @@ def build_definitions(product: Product, schedules: Sequence[JobSchedule] = ()) -
         return dg.Definitions()
     assets = dbt_project_assets(product, product.dbt) if product.dbt else contract_assets(product)
     checks = product_checks(product, assets)
-    assets = [*assets, *checks.assets]
+    assets = [*assets, *ingestion_assets(product), *checks.assets]
     return dg.Definitions(
         assets=assets,
         asset_checks=checks.definitions,
@@ -73,14 +76,23 @@ def _manifest_source() -> ManifestSource:
     return manifest_kept_fresh if using_dagster_dev() and making else manifest_as_prepared
 
 
-def _metadata(product: Product) -> dict[str, str]:
+def _metadata(product: Product) -> dict[str, Any]:
     metadata = product.artifacts.metadata
     return {
         "floe/product": metadata.product_name,
         "floe/product_version": metadata.product_version,
+        "floe/product_id": product.artifacts.identity.product_id,
         "floe/source_hash": metadata.source_hash,
         "floe/floe_version": metadata.floe_version,
         "floe/contract_version": product.artifacts.version,
         "floe/compiled_at": metadata.compiled_at.isoformat(),
         **{f"floe/label/{key}": value for key, value in product.spec.labels.items()},
+        **_declared("governance", product.artifacts.governance),
+        **_declared("enforcement", product.artifacts.enforcement_result),
     }
+
+
+def _declared(section: str, values: BaseModel | None) -> dict[str, Any]:
+    """Show a section of the contract field by field, such as ``floe/governance/data_retention_days``."""
+    fields = values.model_dump(mode="json", exclude_none=True) if values else {}
+    return {f"floe/{section}/{name}": value for name, value in fields.items()}

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import dagster as dg
 
 from floe_orchestrator_dagster.assets.quality import UNIMPLEMENTED, declared_metadata, unimplemented_checks
-from floe_orchestrator_dagster.assets.score import score_definitions, scored_checks
+from floe_orchestrator_dagster.assets.score import leaf_keys, score_definitions, scored_checks
 from floe_orchestrator_dagster.assets.translator import FloeDbtTranslator
 from floe_orchestrator_dagster.execution.freshness import check_freshness
 from floe_orchestrator_dagster.product import DbtProject, Product
@@ -50,7 +50,7 @@ def product_checks(product: Product, assets: Sequence[dg.AssetsDefinition | dg.A
             found.definitions.append(_unimplemented_definition(product, unimplemented))
         sources = _freshness_sources(translator, product.dbt, definitions)
         if sources:
-            found.definitions.append(_freshness_definition(product, product.dbt, sources))
+            found.definitions.append(_freshness_definition(product, product.dbt, sources, leaf_keys(definitions)))
             found.on_demand.extend([] if _is_in_product_job(product) else sources)
     return found
 
@@ -106,9 +106,8 @@ def _freshness_sources(
 
 
 def _freshness_definition(
-    product: Product, dbt: DbtProject, sources: Mapping[dg.AssetCheckKey, str]
+    product: Product, dbt: DbtProject, sources: Mapping[dg.AssetCheckKey, str], leaves: Sequence[dg.AssetKey]
 ) -> dg.AssetChecksDefinition:
-    in_job = _is_in_product_job(product)
     concurrency = product.config.concurrency
     specs = [
         dg.AssetCheckSpec(
@@ -116,8 +115,8 @@ def _freshness_definition(
             asset=key.asset_key,
             description="dbt source freshness",
             metadata=freshness_criteria(dbt.manifest.content["sources"][unique_id]),
-            # What reads the source waits in the product's job: a warehouse may take one dbt at a time.
-            blocking=in_job,
+            # In a job that builds models too it comes last: DuckDB lets one process in at a time.
+            additional_deps=leaves,
         )
         for key, unique_id in sources.items()
     ]

@@ -40,9 +40,7 @@ def score_definitions(
 ) -> tuple[dg.AssetSpec, dg.AssetChecksDefinition]:
     """Define the product as an asset that its leaves make up, and the check that shows its score after them."""
     attributes = AssetAttributes(product)
-    specs = [spec for definition in definitions for spec in definition.specs]
-    read = {dep.asset_key for spec in specs for dep in spec.deps}
-    leaves = sorted(spec.key for spec in specs if spec.key not in read)
+    leaves = leaf_keys(definitions)
     product_spec = dg.AssetSpec(
         scored.key.asset_key,
         deps=leaves,
@@ -68,6 +66,13 @@ def score_definitions(
         return evaluate_score(context.op_execution_context.instance, scored)
 
     return product_spec, quality_score
+
+
+def leaf_keys(definitions: Sequence[dg.AssetsDefinition]) -> list[dg.AssetKey]:
+    """Find the assets that no other asset of the product reads."""
+    specs = [spec for definition in definitions for spec in definition.specs]
+    read = {dep.asset_key for spec in specs for dep in spec.deps}
+    return sorted(spec.key for spec in specs if spec.key not in read)
 
 
 def _tests(

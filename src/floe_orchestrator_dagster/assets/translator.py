@@ -7,6 +7,15 @@ from typing import TYPE_CHECKING, Any
 from dagster_dbt import DagsterDbtTranslator, DagsterDbtTranslatorSettings
 
 from floe_orchestrator_dagster.assets.attributes import AssetAttributes
+from floe_orchestrator_dagster.assets.contracts import (
+    contract_metadata,
+    contract_owners,
+    contract_tags,
+    freshness_attributes,
+    ingestion_metadata,
+    ingestion_tags,
+)
+from floe_orchestrator_dagster.assets.links import AssetLinks
 from floe_orchestrator_dagster.assets.quality import declared_check_spec, product_quality
 from floe_orchestrator_dagster.product.manifest import CODE_VERSION, declared_names
 
@@ -16,7 +25,10 @@ if TYPE_CHECKING:
     import dagster as dg
     from dagster_dbt import DbtProject as DagsterDbtProject
 
+    from floe_core.schemas.compiled_artifacts import IngestionOutputTable
+
     from floe_orchestrator_dagster.product import Product
+    from floe_orchestrator_dagster.product.contracts import TableContract
 
 
 class FloeDbtTranslator(DagsterDbtTranslator):
@@ -27,6 +39,7 @@ class FloeDbtTranslator(DagsterDbtTranslator):
         super().__init__(DagsterDbtTranslatorSettings(enable_source_tests_as_checks=True))
         self._attributes = AssetAttributes(product)
         self.quality = product_quality(product)
+        self._links = AssetLinks(product)
         self._group = product.identifier
         self._key_prefix = product.config.key_prefix
         self._specs: dict[tuple[int, str], dg.AssetSpec] = {}
@@ -34,14 +47,18 @@ class FloeDbtTranslator(DagsterDbtTranslator):
     def get_asset_spec(
         self, manifest: Mapping[str, Any], unique_id: str, project: DagsterDbtProject | None
     ) -> dg.AssetSpec:
-        """Add the tier to dagster-dbt's kinds; each node is translated once."""
+        """Add tier and freshness to dagster-dbt's spec; each node is translated once."""
         key = (id(manifest), unique_id)
         spec = self._specs.get(key)
         if spec is None:
             base = super().get_asset_spec(manifest, unique_id, project)
+            contract = self._attributes.contracts.by_node.get(unique_id)
+            output = self._attributes.ingestion.by_source.get(unique_id)
             node = manifest["nodes"].get(unique_id) or manifest["sources"][unique_id]
-            kinds = self._attributes.kinds(declared_names(node))
-            spec = base.replace_attributes(kinds=base.kinds | kinds) if kinds else base
+            kinds = {output.quality_tier} if output else self._attributes.kinds(declared_names(node))
+            spec = base.replace_attributes(
+                kinds=base.kinds | kinds, **(freshness_attributes(contract) if contract else {})
+            )
             self._specs[key] = spec
         return spec
 
@@ -68,31 +85,52 @@ class FloeDbtTranslator(DagsterDbtTranslator):
         return key.with_prefix(self._key_prefix) if self._key_prefix else key
 
     def get_description(self, dbt_resource_props: Mapping[str, Any]) -> str:
-        """The node's description, without its SQL."""
+        """The node's description, without its SQL; the data contract's where dbt has none."""
+        contract = self._contract(dbt_resource_props)
         named = f"dbt {dbt_resource_props['resource_type']} {dbt_resource_props['name']}"
-        return (dbt_resource_props.get("description") or named).strip()
+        declared = contract.table.description if contract else None
+        return (dbt_resource_props.get("description") or declared or named).strip()
 
     def get_metadata(self, dbt_resource_props: Mapping[str, Any]) -> Mapping[str, Any]:
-        """dagster-dbt's metadata (table, columns, materialization) and the product's."""
+        """dagster-dbt's metadata (table, columns, materialization), the product's and contracts', and links."""
         schema = dbt_resource_props.get("schema")
+        contract, output = self._contract(dbt_resource_props), self._output(dbt_resource_props)
         return {
             **super().get_metadata(dbt_resource_props),
             **self._attributes.metadata(declared_names(dbt_resource_props)),
             **({"floe/schema": schema} if schema else {}),
+            **(contract_metadata(contract, dbt_resource_props.get("columns") or {}) if contract else {}),
+            **(ingestion_metadata(output) if output else {}),
+            **self._links.metadata(dbt_resource_props),
         }
 
     def get_tags(self, dbt_resource_props: Mapping[str, Any]) -> Mapping[str, str]:
-        """Dbt's tags, the contract's and the product's."""
-        return {**super().get_tags(dbt_resource_props), **self._attributes.tags(declared_names(dbt_resource_props))}
+        """Dbt's tags, the contracts' and the product's."""
+        contract, output = self._contract(dbt_resource_props), self._output(dbt_resource_props)
+        return {
+            **super().get_tags(dbt_resource_props),
+            **(contract_tags(contract) if contract else {}),
+            **self._attributes.tags(declared_names(dbt_resource_props)),
+            **(ingestion_tags(output) if output else {}),
+        }
 
     def get_group_name(self, dbt_resource_props: Mapping[str, Any]) -> str | None:
         """dagster-dbt's group (meta or dbt group), else the product's."""
         return super().get_group_name(dbt_resource_props) or self._group
 
     def get_owners(self, dbt_resource_props: Mapping[str, Any]) -> Sequence[str] | None:
-        """dagster-dbt's owners (meta or dbt group), else the product's."""
-        return super().get_owners(dbt_resource_props) or self._attributes.owners or None
+        """dagster-dbt's owners (meta or dbt group) and the data contract's team, else the product's owner."""
+        contract = self._contract(dbt_resource_props)
+        declared = contract_owners(contract) if contract else []
+        found = list(dict.fromkeys([*(super().get_owners(dbt_resource_props) or []), *declared]))
+        return found or self._attributes.owners or None
 
     def get_code_version(self, dbt_resource_props: Mapping[str, Any]) -> str | None:
         """The version computed when the manifest was trimmed; it equals dagster-dbt's."""
         return dbt_resource_props.get(CODE_VERSION)
+
+    def _contract(self, node: Mapping[str, Any]) -> TableContract | None:
+        return self._attributes.contracts.by_node.get(node["unique_id"])
+
+    def _output(self, node: Mapping[str, Any]) -> IngestionOutputTable | None:
+        return self._attributes.ingestion.by_source.get(node["unique_id"])
