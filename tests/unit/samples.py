@@ -122,6 +122,35 @@ def node(name: str, resource_type: str = "model", **fields: object) -> Json:
     }
 
 
+def source(source_name: str, name: str, **fields: object) -> Json:
+    """Make a source of a dbt manifest."""
+    return {
+        **node(name, "source"),
+        "unique_id": f"source.shop.{source_name}.{name}",
+        "source_name": source_name,
+        "identifier": name,
+        "fqn": ["shop", source_name, name],
+        "original_file_path": "models/sources.yml",
+        "schema": source_name,
+        **fields,
+    }
+
+
+def ingestion_output(table: str, **fields: object) -> Json:
+    """Declare a table that ingestion writes, as ``namespace.table``."""
+    return {
+        "source_name": "files",
+        "source_type": "filesystem",
+        "logical_table": table,
+        "physical_table": table,
+        "file_format": "csv",
+        "source_path": "data/in",
+        "write_mode": "append",
+        "schema_contract": "evolve",
+        **fields,
+    }
+
+
 def manifest(*nodes: Json, sources: tuple[Json, ...] = (), **changes: object) -> Json:
     """Make a dbt manifest of these nodes and sources."""
     every = [*nodes, *sources]

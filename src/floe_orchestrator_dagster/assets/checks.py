@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 
 import dagster as dg
 
-from floe_orchestrator_dagster.assets.quality import UNIMPLEMENTED, declared_metadata, unimplemented_checks
+from floe_orchestrator_dagster.assets.quality import declared_metadata, unimplemented_checks
 from floe_orchestrator_dagster.assets.score import leaf_keys, score_definitions, scored_checks
 from floe_orchestrator_dagster.assets.translator import FloeDbtTranslator
 from floe_orchestrator_dagster.execution.freshness import check_freshness
 from floe_orchestrator_dagster.product import DbtProject, Product
 from floe_orchestrator_dagster.product.manifest import freshness_criteria
-from floe_orchestrator_dagster.product.quality import DeclaredCheck
+from floe_orchestrator_dagster.product.quality import UNIMPLEMENTED, DeclaredCheck
 
 FRESHNESS = "freshness"
 

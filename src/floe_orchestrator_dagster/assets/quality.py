@@ -7,6 +7,7 @@ import re
 from typing import TYPE_CHECKING
 
 import dagster as dg
+from floe_core.schemas.quality_config import SeverityLevel
 
 from floe_orchestrator_dagster.product.quality import (
     QualityMatches,
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
     from floe_orchestrator_dagster.product import Product
     from floe_orchestrator_dagster.product.quality import DeclaredCheck
 
-UNIMPLEMENTED = "declared, not implemented by any dbt test: nothing was checked"
-
 _SEVERITY = "floe/severity"
 
 
@@ -36,12 +35,12 @@ def product_quality(product: Product) -> QualityMatches:
     return match_quality_checks(product.models, product.dbt.manifest.content)
 
 
-def declared_check_spec(spec: dg.AssetCheckSpec, declared: DeclaredCheck, product: Product) -> dg.AssetCheckSpec:
-    """Give the check of a dbt test what the contract declares; its name stays dbt's."""
+def declared_check_spec(spec: dg.AssetCheckSpec, check: QualityCheck, product: Product) -> dg.AssetCheckSpec:
+    """Give a check what the contract declares; its name stays."""
     return spec._replace(
-        description=spec.description or describe_check(declared.check),
-        metadata={**(spec.metadata or {}), **declared_metadata(declared.check, product)},
-        blocking=declared.is_critical,
+        description=spec.description or describe_check(check),
+        metadata={**(spec.metadata or {}), **declared_metadata(check, product)},
+        blocking=check.severity is SeverityLevel.CRITICAL,
     )
 
 
@@ -59,11 +58,6 @@ def describe_check(check: QualityCheck) -> str:
     """Describe a declared check in a sentence."""
     column = f" of {check.column}" if check.column else ""
     return f"{check.name}: {check.type}{column} ({check.dimension.value}, {check.severity.value})"
-
-
-def check_severity(check: QualityCheck) -> dg.AssetCheckSeverity:
-    """Translate a severity: critical is an error, warning and info are warnings."""
-    return _severity(check.severity.value)
 
 
 def declared_severities(specs: Iterable[dg.AssetCheckSpec]) -> Mapping[dg.AssetCheckKey, dg.AssetCheckSeverity]:

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
     import dagster as dg
     from dagster_dbt import DbtProject as DagsterDbtProject
-
     from floe_core.schemas.compiled_artifacts import IngestionOutputTable
 
     from floe_orchestrator_dagster.product import Product
@@ -77,7 +76,7 @@ class FloeDbtTranslator(DagsterDbtTranslator):
         description = spec.description or (manifest["nodes"][unique_id].get("description") or "").strip()
         spec = spec._replace(description=description or None)
         declared = self.quality.by_test.get(unique_id)
-        return declared_check_spec(spec, declared, self._attributes.product) if declared else spec
+        return declared_check_spec(spec, declared.check, self._attributes.product) if declared else spec
 
     def get_asset_key(self, dbt_resource_props: Mapping[str, Any]) -> dg.AssetKey:
         """Key as dagster-dbt's, under the configured prefix."""

@@ -78,8 +78,16 @@ def build_selection(
                         yield event
 
 
-def build_model(context: dg.AssetExecutionContext, dbt: DbtConnection, name: str) -> dg.MaterializeResult[Any]:
+def build_model(
+    context: dg.AssetExecutionContext, dbt: DbtConnection, name: str, target_path: Path | None = None
+) -> dg.MaterializeResult[Any]:
     """Run ``dbt build`` for one model, seed or snapshot and the tests that read it and its upstream only.
+
+    Args:
+        context: The step's.
+        dbt: Where dbt runs.
+        name: The model's name.
+        target_path: Directory for dbt's artifacts; a new one when left out.
 
     Raises:
         ProfileError: A variable that the profile reads is not set.
@@ -89,7 +97,7 @@ def build_model(context: dg.AssetExecutionContext, dbt: DbtConnection, name: str
     if not re.fullmatch(r"[\w.-]+", name):
         raise _unknown_model(dbt, name)
     exactly = [f"fqn:{name},file:{name}", f"fqn:{name},resource_type:snapshot"]
-    target_path = invocation_target(dbt, context)
+    target_path = target_path or invocation_target(dbt, context)
     with dbt_resource(dbt) as resource:
         arguments = ["build", "--select", " ".join(exactly), "--indirect-selection", "buildable"]
         invocation = resource.cli(arguments, target_path=target_path)

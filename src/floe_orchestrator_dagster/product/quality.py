@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from floe_core.schemas.quality_config import QualityConfig
     from floe_core.schemas.quality_score import QualityCheck
 
+UNIMPLEMENTED = "declared, not implemented by any dbt test: nothing was checked"
+
 _SEVERITIES = [SeverityLevel.CRITICAL, SeverityLevel.WARNING, SeverityLevel.INFO]
 _DBT = "dbt"  # the namespace of the tests that dbt brings, which the manifest leaves out
 
