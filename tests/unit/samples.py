@@ -75,9 +75,9 @@ def validated(*models: Json, **changes: object) -> CompiledArtifacts:
     return validate_artifacts({**contract(*models), **changes}, "contract")
 
 
-def product(*models: Json, name: str = NAME, config: Json | None = None) -> Product:
+def product(*models: Json, name: str = NAME, config: Json | None = None, **changes: object) -> Product:
     """Make a product without a dbt project."""
-    return product_from_artifacts(contract(*models, name=name, config=config))
+    return product_from_artifacts(contract(*models, name=name, config=config, **changes))
 
 
 def write_json(path: Path, content: object) -> Path:
