@@ -8,7 +8,10 @@ import dagster as dg
 from dagster._core.definitions.definitions_load_context import DefinitionsLoadContext, DefinitionsLoadType
 from dagster_dbt.dbt_project import using_dagster_dev
 
+from floe_orchestrator_dagster.assets.checks import product_checks
 from floe_orchestrator_dagster.assets.dbt import dbt_project_assets
+from floe_orchestrator_dagster.assets.ingestion import ingestion_assets
+from floe_orchestrator_dagster.assets.partitions import require_dbt_project
 from floe_orchestrator_dagster.assets.selection import NodeSelection
 from floe_orchestrator_dagster.assets.transforms import contract_assets
 from floe_orchestrator_dagster.automation.conditions import automation_conditions, automation_sensor
@@ -29,6 +32,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    from pydantic import BaseModel
+
     from floe_orchestrator_dagster.automation.cron import JobSchedule
     from floe_orchestrator_dagster.product import ManifestSource, Product
 
@@ -45,19 +50,30 @@ def build_definitions(product: Product, schedules: Sequence[JobSchedule] = ()) -
         return dg.Definitions()
     selection = NodeSelection(product)
     conditions = automation_conditions(product, selection)
-    dbt = product.dbt
-    assets = dbt_project_assets(product, dbt, selection, conditions) if dbt else contract_assets(product, conditions)
+    assets = _dbt_assets(product, selection, conditions)
+    checks = product_checks(product, assets)
+    assets = [*assets, *ingestion_assets(product), *checks.assets]
     targets = Targets(assets, selection)
-    jobs = product_jobs(product, targets)
+    jobs = product_jobs(product, targets, checks.on_demand)
     sensor = automation_sensor(product)
     return dg.Definitions(
         assets=assets,
+        asset_checks=checks.definitions,
         jobs=[*jobs.values()],
         schedules=product_schedules(product, targets, schedules),
         sensors=[*([sensor] if sensor else []), *product_sensors(product, targets, jobs)],
         executor=product_executor(product),
         metadata=_metadata(product),
     )
+
+
+def _dbt_assets(
+    product: Product, selection: NodeSelection, conditions: Mapping[str, dg.AutomationCondition[Any]]
+) -> Sequence[dg.AssetsDefinition | dg.AssetSpec]:
+    if product.dbt is not None:
+        return dbt_project_assets(product, product.dbt, selection, conditions)
+    require_dbt_project(product)
+    return contract_assets(product, conditions)
 
 
 def definitions_from_file(path: Path, expected_name: str | None = None) -> dg.Definitions:
@@ -84,14 +100,23 @@ def _manifest_source() -> ManifestSource:
     return manifest_kept_fresh if using_dagster_dev() and making else manifest_as_prepared
 
 
-def _metadata(product: Product) -> dict[str, str]:
+def _metadata(product: Product) -> dict[str, Any]:
     metadata = product.artifacts.metadata
     return {
         "floe/product": metadata.product_name,
         "floe/product_version": metadata.product_version,
+        "floe/product_id": product.artifacts.identity.product_id,
         "floe/source_hash": metadata.source_hash,
         "floe/floe_version": metadata.floe_version,
         "floe/contract_version": product.artifacts.version,
         "floe/compiled_at": metadata.compiled_at.isoformat(),
         **{f"floe/label/{key}": value for key, value in product.spec.labels.items()},
+        **_declared("governance", product.artifacts.governance),
+        **_declared("enforcement", product.artifacts.enforcement_result),
     }
+
+
+def _declared(section: str, values: BaseModel | None) -> dict[str, Any]:
+    """Show a section of the contract field by field, such as ``floe/governance/data_retention_days``."""
+    fields = values.model_dump(mode="json", exclude_none=True) if values else {}
+    return {f"floe/{section}/{name}": value for name, value in fields.items()}

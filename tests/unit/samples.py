@@ -75,9 +75,9 @@ def validated(*models: Json, **changes: object) -> CompiledArtifacts:
     return validate_artifacts({**contract(*models), **changes}, "contract")
 
 
-def product(*models: Json, name: str = NAME, config: Json | None = None) -> Product:
+def product(*models: Json, name: str = NAME, config: Json | None = None, **changes: object) -> Product:
     """Make a product without a dbt project."""
-    return product_from_artifacts(contract(*models, name=name, config=config))
+    return product_from_artifacts(contract(*models, name=name, config=config, **changes))
 
 
 def write_json(path: Path, content: object) -> Path:
@@ -118,6 +118,35 @@ def node(name: str, resource_type: str = "model", **fields: object) -> Json:
         "compiled_code": f"select 1 as {name}",
         "docs": {"show": True},
         "build_path": None,
+        **fields,
+    }
+
+
+def source(source_name: str, name: str, **fields: object) -> Json:
+    """Make a source of a dbt manifest."""
+    return {
+        **node(name, "source"),
+        "unique_id": f"source.shop.{source_name}.{name}",
+        "source_name": source_name,
+        "identifier": name,
+        "fqn": ["shop", source_name, name],
+        "original_file_path": "models/sources.yml",
+        "schema": source_name,
+        **fields,
+    }
+
+
+def ingestion_output(table: str, **fields: object) -> Json:
+    """Declare a table that ingestion writes, as ``namespace.table``."""
+    return {
+        "source_name": "files",
+        "source_type": "filesystem",
+        "logical_table": table,
+        "physical_table": table,
+        "file_format": "csv",
+        "source_path": "data/in",
+        "write_mode": "append",
+        "schema_contract": "evolve",
         **fields,
     }
 

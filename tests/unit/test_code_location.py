@@ -107,6 +107,7 @@ def test_asset_says_what_the_contract_says_about_its_model() -> None:
     assert declared == {
         "floe/product": "shop-orders",
         "floe/product_version": "1.2.0",
+        "floe/source_hash": "sha256:5f0c1d",
         "floe/domain": "sales",
         "floe/compute": "duckdb",
         "floe/tier": "gold",

@@ -5,7 +5,10 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from floe_orchestrator_dagster.product.contracts import match_table_contracts, read_table_contracts
+from floe_orchestrator_dagster.product.ingestion import match_ingestion_outputs
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -13,6 +16,8 @@ if TYPE_CHECKING:
     from floe_core.schemas.compiled_artifacts import ResolvedModel
 
     from floe_orchestrator_dagster.product import Product
+    from floe_orchestrator_dagster.product.contracts import ContractMatches, TableContract
+    from floe_orchestrator_dagster.product.ingestion import IngestionMatches
 
 PRODUCT_TAG = "floe/product"
 
@@ -44,6 +49,36 @@ class AssetAttributes:
             **({"floe/owner": tag_value(owner)} if owner else {}),
         }
 
+    @cached_property
+    def table_contracts(self) -> list[TableContract]:
+        """The data contracts, table by table.
+
+        Raises:
+            ArtifactsError: One of them cannot be used.
+        """
+        return read_table_contracts(self.product.artifacts.data_contracts, self.product.origin)
+
+    @cached_property
+    def contracts(self) -> ContractMatches:
+        """The data contracts of dbt's nodes; nothing without a dbt project."""
+        return match_table_contracts(self.table_contracts, self._manifest)
+
+    @cached_property
+    def ingestion(self) -> IngestionMatches:
+        """The ingestion outputs behind dbt's sources, and those behind none."""
+        return match_ingestion_outputs(self.product.artifacts.ingestion_outputs, self._manifest)
+
+    @cached_property
+    def product_metadata(self) -> dict[str, str]:
+        """Metadata that all assets of the product carry: product, version, source hash and domain."""
+        metadata = self.product.artifacts.metadata
+        return {
+            "floe/product": metadata.product_name,
+            "floe/product_version": metadata.product_version,
+            "floe/source_hash": metadata.source_hash,
+            "floe/domain": self.product.artifacts.identity.domain,
+        }
+
     def tags(self, names: Sequence[str]) -> dict[str, str]:
         """Tags of the node with these names: the product's, its compute and tier, and the contract's own tags."""
         model, tier, compute = self._declared(names), self.tier(names), self.compute(names)
@@ -60,12 +95,10 @@ class AssetAttributes:
         return {tier} if tier else set()
 
     def metadata(self, names: Sequence[str]) -> dict[str, str]:
-        """Metadata of the node with these names: product, version, domain, compute and tier."""
-        artifacts, tier, compute = self.product.artifacts, self.tier(names), self.compute(names)
+        """Metadata of the node with these names: the product's, its compute and tier."""
+        tier, compute = self.tier(names), self.compute(names)
         return {
-            "floe/product": artifacts.metadata.product_name,
-            "floe/product_version": artifacts.metadata.product_version,
-            "floe/domain": artifacts.identity.domain,
+            **self.product_metadata,
             **({"floe/compute": compute} if compute else {}),
             **({"floe/tier": tier} if tier else {}),
         }
@@ -80,6 +113,10 @@ class AssetAttributes:
         """The declared quality tier: bronze, silver, gold or None."""
         model = self._declared(names)
         return model.quality_tier if model else None
+
+    @cached_property
+    def _manifest(self) -> Mapping[str, Any]:
+        return self.product.dbt.manifest.content if self.product.dbt else {"nodes": {}, "sources": {}}
 
     def _declared(self, names: Sequence[str]) -> ResolvedModel | None:
         return next((self._models[name] for name in names if name in self._models), None)

@@ -4,8 +4,8 @@ Annotations are evaluated in this module: Dagster wants the context's type itsel
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from types import MappingProxyType
 from typing import Any, TypeAlias
@@ -21,16 +21,19 @@ from floe_orchestrator_dagster.assets.partitions import (
     partitions_definitions,
 )
 from floe_orchestrator_dagster.assets.policies import op_tags, pool, retry_policy
+from floe_orchestrator_dagster.assets.quality import declared_severities
+from floe_orchestrator_dagster.assets.score import scored_checks
 from floe_orchestrator_dagster.assets.selection import NodeSelection
 from floe_orchestrator_dagster.assets.stages import DbtTest, Lane, Stage, StagedGraph, staged_graph
-from floe_orchestrator_dagster.assets.translator import UNIT_TEST_PREFIX, FloeDbtTranslator, declared_names
+from floe_orchestrator_dagster.assets.translator import UNIT_TEST_PREFIX, FloeDbtTranslator
 from floe_orchestrator_dagster.config import PartitionsConfig
 from floe_orchestrator_dagster.errors import ManifestError, Problem
 from floe_orchestrator_dagster.execution.build import DbtStep, build_selection, test_selection
 from floe_orchestrator_dagster.execution.partitions import partition_arguments
+from floe_orchestrator_dagster.execution.score import ScoredChecks, scored_when_failing
 from floe_orchestrator_dagster.execution.selection import dbt_nodes
 from floe_orchestrator_dagster.product import DbtProject, Product
-from floe_orchestrator_dagster.product.manifest import Manifest
+from floe_orchestrator_dagster.product.manifest import Manifest, declared_names
 
 Conditions: TypeAlias = Mapping[str, dg.AutomationCondition[Any]]
 
@@ -51,6 +54,7 @@ class _Project:
         key_of: Key of every model, seed, snapshot and source, by unique id.
         conditions: The configured automation conditions, by unique id.
         partitions: Definitions of the configured partitions, in the configuration's order.
+        scored: What the product's quality score is made of, once all definitions are there.
     """
 
     product: Product
@@ -58,6 +62,7 @@ class _Project:
     key_of: Mapping[str, dg.AssetKey]
     conditions: Conditions
     partitions: Sequence[dg.PartitionsDefinition[str]]
+    scored: Callable[[], ScoredChecks | None]
 
 
 def dbt_project_assets(
@@ -75,13 +80,15 @@ def dbt_project_assets(
     translator = FloeDbtTranslator(product)
     relations = [*dbt.manifest.asset_nodes, *dbt.manifest.content["sources"].values()]
     key_of = {node["unique_id"]: translator.get_asset_key(node) for node in relations}
-    project = _Project(product, dbt, key_of, conditions, partitions_definitions(product))
-    graph = staged_graph(dbt.manifest, _lanes(product, dbt.manifest, selection))
-    stages = [
-        _stage_assets(project, stage, name) for stage, name in zip(graph.stages, _names(product, graph), strict=True)
-    ]
-    late = [_late_checks(project, compute, tests) for compute, tests in graph.late_tests.items()]
-    return [*stages, *late, *_source_specs(translator, dbt)]
+    definitions: list[dg.AssetsDefinition] = []
+    scored = partial(scored_checks, product, translator, definitions)
+    project = _Project(product, dbt, key_of, conditions, partitions_definitions(product), scored)
+    graph = staged_graph(dbt.manifest, _lanes(product, dbt.manifest, selection), translator.quality.disabled_tests)
+    for stage, name in zip(graph.stages, _names(product, graph), strict=True):
+        definitions.append(_stage_assets(project, stage, name))
+    for compute, tests in graph.late_tests.items():
+        definitions.append(_late_checks(project, compute, tests))
+    return [*definitions, *_source_specs(translator, dbt)]
 
 
 def _lanes(product: Product, manifest: Manifest, selection: NodeSelection) -> dict[str, Lane]:
@@ -136,9 +143,13 @@ def _stage_assets(project: _Project, stage: Stage, name: str) -> dg.AssetsDefini
         pool=pool(config),
     )
     def build(context: dg.AssetExecutionContext) -> Iterator[Any]:
-        yield from build_selection(context, step, translator, partition_arguments(context, rule))
+        events = build_selection(context, step, translator, partition_arguments(context, rule))
+        scored = project.scored()
+        yield from scored_when_failing(events, context.instance, scored) if scored else events
 
-    nodes = dbt_nodes(build.specs, build.check_specs, dbt.manifest, project.key_of, whole=whole)
+    found = dbt_nodes(build.specs, build.check_specs, dbt.manifest, project.key_of)
+    severities = declared_severities(build.check_specs)
+    nodes = replace(found, whole=whole, disabled=translator.quality.disabled_tests, severities=severities)
     step = DbtStep(dbt.on(compute), nodes, manifest)
     return build.map_asset_specs(partial(_with_partition_metadata, rule)) if rule else build
 
@@ -202,7 +213,8 @@ def _late_checks(project: _Project, compute: str, tests: Mapping[str, DbtTest]) 
     def test(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
         yield from test_selection(context, step)
 
-    nodes = dbt_nodes([], test.check_specs, dbt.manifest, project.key_of, whole=False)
+    found = dbt_nodes([], test.check_specs, dbt.manifest, project.key_of)
+    nodes = replace(found, severities=declared_severities(test.check_specs))
     step = DbtStep(dbt.on(compute), nodes, dbt.manifest)
     return test
 

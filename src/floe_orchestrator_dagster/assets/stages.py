@@ -68,12 +68,13 @@ class StagedGraph:
     late_tests: Mapping[str, Mapping[str, DbtTest]]
 
 
-def staged_graph(manifest: Manifest, lanes: Mapping[str, Lane]) -> StagedGraph:
+def staged_graph(manifest: Manifest, lanes: Mapping[str, Lane], left_out: frozenset[str] = frozenset()) -> StagedGraph:
     """Split the project into as few stages as its lanes allow.
 
     Args:
         manifest: The dbt manifest.
         lanes: Lane of each model, seed and snapshot, by unique id.
+        left_out: Tests that run nowhere.
     """
     parents = {unique_id: manifest.relations_read_by(unique_id) for unique_id in lanes}
     built_parents = {unique_id: read & lanes.keys() for unique_id, read in parents.items()}
@@ -92,7 +93,7 @@ def staged_graph(manifest: Manifest, lanes: Mapping[str, Lane]) -> StagedGraph:
     stage_lanes = [lanes[next(iter(members))] for members in nodes]
     for test in manifest.tests:
         read = manifest.relations_read_by(test)
-        if read and nodes:
+        if read and nodes and test not in left_out:
             row, waits = graph.place(read)
             compute = graph.compute_of_test(test) or stage_lanes[row][0]
             placed = DbtTest(graph.checked(test, read), read)

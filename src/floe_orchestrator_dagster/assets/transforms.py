@@ -5,7 +5,7 @@ Annotations are evaluated in this module: Dagster wants the context's type itsel
 
 import re
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from types import MappingProxyType
 from typing import Any
@@ -13,14 +13,27 @@ from typing import Any
 import dagster as dg
 from floe_core.plugins.orchestrator import TransformConfig
 from floe_core.schemas.compiled_artifacts import ResolvedModel
+from floe_core.schemas.quality_score import QualityCheck
 
 from floe_orchestrator_dagster.assets.attributes import AssetAttributes, dagster_owners, declared_tags, tag_value
+from floe_orchestrator_dagster.assets.contracts import (
+    contract_metadata,
+    contract_owners,
+    contract_tags,
+    freshness_attributes,
+)
 from floe_orchestrator_dagster.assets.policies import op_tags, pool, retry_policy
+from floe_orchestrator_dagster.assets.quality import contract_checks, declared_check_spec
+from floe_orchestrator_dagster.assets.score import scored_checks
+from floe_orchestrator_dagster.assets.translator import FloeDbtTranslator
 from floe_orchestrator_dagster.config import DagsterConfig
 from floe_orchestrator_dagster.errors import ArtifactsError, Problem
 from floe_orchestrator_dagster.execution.build import build_model
+from floe_orchestrator_dagster.execution.quality import build_checked_model
+from floe_orchestrator_dagster.execution.score import ScoredChecks, scored_when_failing
 from floe_orchestrator_dagster.product import DbtConnection, Product, connection_for_model, connection_for_product
 from floe_orchestrator_dagster.product.artifacts import dependency_problems
+from floe_orchestrator_dagster.product.contracts import contract_of
 
 
 def transform_assets(transforms: Sequence[TransformConfig]) -> list[dg.AssetsDefinition]:
@@ -55,31 +68,64 @@ def transform_assets(transforms: Sequence[TransformConfig]) -> list[dg.AssetsDef
 def contract_assets(
     product: Product, conditions: Mapping[str, dg.AutomationCondition[Any]] = MappingProxyType({})
 ) -> list[dg.AssetsDefinition]:
-    """Make one asset per declared model of a product that has no dbt project.
+    """Make one asset per declared model of a product that has no dbt project, with its declared checks.
 
     ``conditions`` says by the model's name which assets Dagster materializes by itself.
+
+    Raises:
+        ArtifactsError: A data contract that cannot be used.
     """
     attributes = AssetAttributes(product)
+    checks = contract_checks(product)
+    assets: list[dg.AssetsDefinition] = []
+
+    def scored() -> ScoredChecks | None:
+        return scored_checks(product, FloeDbtTranslator(product), assets)
+
+    for model in product.models:
+        spec = _contract_spec(model, attributes).replace_attributes(automation_condition=conditions.get(model.name))
+        own = {key: check for key, check in checks.items() if key.asset_key == spec.key}
+        assets.append(_checked_asset(spec, model, product, own, scored))
+    return assets
+
+
+def _contract_spec(model: ResolvedModel, attributes: AssetAttributes) -> dg.AssetSpec:
+    product = attributes.product
     prefix, by_tier = product.config.key_prefix, product.config.group_by == "tier"
-    return [
-        _model_asset(
-            dg.AssetSpec(
-                key=dg.AssetKey([*prefix, model.name]),
-                deps=[dg.AssetKey([*prefix, name]) for name in model.depends_on or []],
-                description=f"dbt model {model.name}",
-                group_name=(by_tier and attributes.tier([model.name])) or product.identifier,
-                tags=attributes.tags([model.name]),
-                kinds={"dbt", tag_value(model.compute.lower()), *attributes.kinds([model.name])},
-                owners=attributes.owners,
-                metadata=attributes.metadata([model.name]),
-                automation_condition=conditions.get(model.name),
-            ),
-            model.name,
-            partial(connection_for_product, product, model.compute),
-            product.config,
-        )
-        for model in product.models
+    contract = contract_of(attributes.table_contracts, model.name)
+    described = contract.table.description if contract else None
+    return dg.AssetSpec(
+        key=dg.AssetKey([*prefix, model.name]),
+        deps=[dg.AssetKey([*prefix, name]) for name in model.depends_on or []],
+        description=described or f"dbt model {model.name}",
+        group_name=(by_tier and attributes.tier([model.name])) or product.identifier,
+        tags={**(contract_tags(contract) if contract else {}), **attributes.tags([model.name])},
+        kinds={"dbt", tag_value(model.compute.lower()), *attributes.kinds([model.name])},
+        owners=(contract_owners(contract) if contract else []) or attributes.owners,
+        metadata={**attributes.metadata([model.name]), **(contract_metadata(contract, {}) if contract else {})},
+        **(freshness_attributes(contract) if contract else {}),
+    )
+
+
+def _checked_asset(
+    spec: dg.AssetSpec,
+    model: ResolvedModel,
+    product: Product,
+    checks: Mapping[dg.AssetCheckKey, QualityCheck],
+    scored: Callable[[], ScoredChecks | None],
+) -> dg.AssetsDefinition:
+    specs = [
+        declared_check_spec(dg.AssetCheckSpec(key.name, asset=key.asset_key), check, product)
+        for key, check in checks.items()
     ]
+
+    @dg.multi_asset(name=_op_name(spec.key), outs=_outs(spec), deps=spec.deps, check_specs=specs)
+    def materialize(context: dg.AssetExecutionContext) -> Iterator[Any]:
+        events = build_checked_model(context, connection_for_product(product, model.compute), model, checks)
+        score = scored()
+        yield from scored_when_failing(events, context.instance, score) if score else events
+
+    return materialize
 
 
 def _transform_spec(transform: TransformConfig) -> dg.AssetSpec:
@@ -107,13 +153,10 @@ def _transform_spec(transform: TransformConfig) -> dg.AssetSpec:
 def _model_asset(
     spec: dg.AssetSpec, name: str, connect: Callable[[], DbtConnection], config: DagsterConfig
 ) -> dg.AssetsDefinition:
-    # An output of its own name: one derived from the key would refuse models called `config` or `type`.
-    outs = {"result": dg.AssetOut.from_spec(spec.replace_attributes(deps=[]))}
-
     # The context is the only argument: any other untyped one would become an upstream asset.
     @dg.multi_asset(
         name=_op_name(spec.key),
-        outs=outs,
+        outs=_outs(spec),
         deps=spec.deps,
         op_tags=op_tags(config),
         retry_policy=retry_policy(config),
@@ -124,6 +167,11 @@ def _model_asset(
         return build_model(context, connect(), name)
 
     return materialize
+
+
+def _outs(spec: dg.AssetSpec) -> dict[str, dg.AssetOut]:
+    # An output of its own name: one derived from the key would refuse models called `config` or `type`.
+    return {"result": dg.AssetOut.from_spec(spec.replace_attributes(deps=[]))}
 
 
 def _op_name(key: dg.AssetKey) -> str:

@@ -11,15 +11,27 @@ from dagster_dbt import DagsterDbtTranslator, DagsterDbtTranslatorSettings
 from dagster_dbt.asset_utils import DAGSTER_DBT_UNIQUE_ID_METADATA_KEY
 
 from floe_orchestrator_dagster.assets.attributes import AssetAttributes
-from floe_orchestrator_dagster.product.manifest import CODE_VERSION
+from floe_orchestrator_dagster.assets.contracts import (
+    contract_metadata,
+    contract_owners,
+    contract_tags,
+    freshness_attributes,
+    ingestion_metadata,
+    ingestion_tags,
+)
+from floe_orchestrator_dagster.assets.links import AssetLinks
+from floe_orchestrator_dagster.assets.quality import declared_check_spec, product_quality
+from floe_orchestrator_dagster.product.manifest import CODE_VERSION, declared_names
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from dagster_dbt import DbtProject as DagsterDbtProject
+    from floe_core.schemas.compiled_artifacts import IngestionOutputTable
 
     from floe_orchestrator_dagster.assets.stages import DbtTest
     from floe_orchestrator_dagster.product import Product
+    from floe_orchestrator_dagster.product.contracts import TableContract
 
 # dagster-dbt takes for a check what is called a test: unit tests are shown to it under this prefix.
 UNIT_TEST_PREFIX = "test:"
@@ -43,6 +55,8 @@ class FloeDbtTranslator(DagsterDbtTranslator):
         """
         super().__init__(DagsterDbtTranslatorSettings(enable_source_tests_as_checks=True))
         self._attributes = AssetAttributes(product)
+        self.quality = product_quality(product)
+        self._links = AssetLinks(product)
         self._group = product.identifier
         self._group_by = product.config.group_by
         self._conditions = conditions
@@ -53,14 +67,18 @@ class FloeDbtTranslator(DagsterDbtTranslator):
     def get_asset_spec(
         self, manifest: Mapping[str, Any], unique_id: str, project: DagsterDbtProject | None
     ) -> dg.AssetSpec:
-        """Add the tier to dagster-dbt's kinds; each node is translated once."""
+        """Add tier and freshness to dagster-dbt's spec; each node is translated once."""
         key = (id(manifest), unique_id)
         spec = self._specs.get(key)
         if spec is None:
             base = super().get_asset_spec(manifest, unique_id, project)
+            contract = self._attributes.contracts.by_node.get(unique_id)
+            output = self._attributes.ingestion.by_source.get(unique_id)
             node = manifest["nodes"].get(unique_id) or manifest["sources"][unique_id]
-            kinds = self._attributes.kinds(declared_names(node))
-            spec = base.replace_attributes(kinds=base.kinds | kinds) if kinds else base
+            kinds = {output.quality_tier} if output else self._attributes.kinds(declared_names(node))
+            spec = base.replace_attributes(
+                kinds=base.kinds | kinds, **(freshness_attributes(contract) if contract else {})
+            )
             self._specs[key] = spec
         return spec
 
@@ -69,8 +87,9 @@ class FloeDbtTranslator(DagsterDbtTranslator):
     ) -> dg.AssetCheckSpec | None:
         """Describe the check that a dbt test is, on the node that it was found to check.
 
-        As dagster-dbt's, and described as the dbt test is, where dagster-dbt looks into the test's meta only.
-        dagster-dbt has no check for unit tests and for tests over several models; they are checks here.
+        As dagster-dbt's, with what the contract declares, and described as the dbt test is, where dagster-dbt looks
+        into the test's meta only. dagster-dbt has no check for unit tests and for tests over several models; they are
+        checks here.
         """
         test = unique_id.removeprefix(UNIT_TEST_PREFIX)
         placed = self._tests.get(test)
@@ -78,16 +97,22 @@ class FloeDbtTranslator(DagsterDbtTranslator):
             return None
         node = manifest["nodes"][unique_id]
         asset_spec = self.get_asset_spec(manifest, placed.checks, project)
-        stock = super().get_asset_check_spec(asset_spec, manifest, unique_id, project)
-        if stock is not None and test == unique_id:
-            return stock._replace(description=stock.description or _described(node))
-        read = {self.get_asset_spec(manifest, parent, project).key for parent in placed.reads}
+        stock = super().get_asset_check_spec(asset_spec, manifest, unique_id, project) if test == unique_id else None
+        spec = stock or self._own_check_spec(asset_spec, manifest, unique_id, placed)
+        spec = spec._replace(description=spec.description or (node.get("description") or "").strip() or None)
+        declared = self.quality.by_test.get(test)
+        return declared_check_spec(spec, declared.check, self._attributes.product) if declared else spec
+
+    def _own_check_spec(
+        self, asset_spec: dg.AssetSpec, manifest: Mapping[str, Any], unique_id: str, test: DbtTest
+    ) -> dg.AssetCheckSpec:
+        node = manifest["nodes"][unique_id]
+        read = {self.get_asset_spec(manifest, parent, None).key for parent in test.reads}
         return dg.AssetCheckSpec(
             name=node["name"],
             asset=asset_spec.key,
-            description=_described(node),
             additional_deps=sorted(read - {asset_spec.key}),
-            metadata={DAGSTER_DBT_UNIQUE_ID_METADATA_KEY: test},
+            metadata={DAGSTER_DBT_UNIQUE_ID_METADATA_KEY: unique_id.removeprefix(UNIT_TEST_PREFIX)},
             blocking=(node["config"].get("severity") or "error").lower() == "error",
         )
 
@@ -97,22 +122,34 @@ class FloeDbtTranslator(DagsterDbtTranslator):
         return key.with_prefix(self._key_prefix) if self._key_prefix else key
 
     def get_description(self, dbt_resource_props: Mapping[str, Any]) -> str:
-        """The node's description, without its SQL."""
+        """The node's description, without its SQL; the data contract's where dbt has none."""
+        contract = self._contract(dbt_resource_props)
         named = f"dbt {dbt_resource_props['resource_type']} {dbt_resource_props['name']}"
-        return (dbt_resource_props.get("description") or named).strip()
+        declared = contract.table.description if contract else None
+        return (dbt_resource_props.get("description") or declared or named).strip()
 
     def get_metadata(self, dbt_resource_props: Mapping[str, Any]) -> Mapping[str, Any]:
-        """dagster-dbt's metadata (table, columns, materialization) and the product's."""
+        """dagster-dbt's metadata (table, columns, materialization), the product's and contracts', and links."""
         schema = dbt_resource_props.get("schema")
+        contract, output = self._contract(dbt_resource_props), self._output(dbt_resource_props)
         return {
             **super().get_metadata(dbt_resource_props),
             **self._attributes.metadata(declared_names(dbt_resource_props)),
             **({"floe/schema": schema} if schema else {}),
+            **(contract_metadata(contract, dbt_resource_props.get("columns") or {}) if contract else {}),
+            **(ingestion_metadata(output) if output else {}),
+            **self._links.metadata(dbt_resource_props),
         }
 
     def get_tags(self, dbt_resource_props: Mapping[str, Any]) -> Mapping[str, str]:
-        """Dbt's tags, the contract's and the product's."""
-        return {**super().get_tags(dbt_resource_props), **self._attributes.tags(declared_names(dbt_resource_props))}
+        """Dbt's tags, the contracts' and the product's."""
+        contract, output = self._contract(dbt_resource_props), self._output(dbt_resource_props)
+        return {
+            **super().get_tags(dbt_resource_props),
+            **(contract_tags(contract) if contract else {}),
+            **self._attributes.tags(declared_names(dbt_resource_props)),
+            **(ingestion_tags(output) if output else {}),
+        }
 
     def get_group_name(self, dbt_resource_props: Mapping[str, Any]) -> str | None:
         """The group that the configuration asks for; the product where the node has none."""
@@ -130,23 +167,21 @@ class FloeDbtTranslator(DagsterDbtTranslator):
         return named or self._conditions.get(dbt_resource_props["unique_id"])
 
     def get_owners(self, dbt_resource_props: Mapping[str, Any]) -> Sequence[str] | None:
-        """dagster-dbt's owners (meta or dbt group), else the product's."""
-        return super().get_owners(dbt_resource_props) or self._attributes.owners or None
+        """dagster-dbt's owners (meta or dbt group) and the data contract's team, else the product's owner."""
+        contract = self._contract(dbt_resource_props)
+        declared = contract_owners(contract) if contract else []
+        found = list(dict.fromkeys([*(super().get_owners(dbt_resource_props) or []), *declared]))
+        return found or self._attributes.owners or None
 
     def get_code_version(self, dbt_resource_props: Mapping[str, Any]) -> str | None:
         """The version computed when the manifest was trimmed; it equals dagster-dbt's."""
         return dbt_resource_props.get(CODE_VERSION)
 
+    def _contract(self, node: Mapping[str, Any]) -> TableContract | None:
+        return self._attributes.contracts.by_node.get(node["unique_id"])
 
-def _described(node: Mapping[str, Any]) -> str | None:
-    return (node.get("description") or "").strip() or None
-
-
-def declared_names(node: Mapping[str, Any]) -> list[str]:
-    """Names under which the contract may declare the node; a version has two, a source is never a declared model."""
-    if node["resource_type"] == "source":
-        return []
-    return [node["alias"], node["name"]] if node.get("version") else [node["name"]]
+    def _output(self, node: Mapping[str, Any]) -> IngestionOutputTable | None:
+        return self._attributes.ingestion.by_source.get(node["unique_id"])
 
 
 def _folder(node: Mapping[str, Any]) -> str | None:

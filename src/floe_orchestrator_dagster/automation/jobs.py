@@ -12,6 +12,8 @@ from floe_orchestrator_dagster.config import config_path
 from floe_orchestrator_dagster.errors import ArtifactsError, Problem
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
     from floe_orchestrator_dagster.automation.targets import Targets
@@ -23,14 +25,26 @@ def job_names(product: Product) -> list[str]:
     return [product.identifier, *(job.name for job in product.config.jobs)] if product.models else []
 
 
-def product_jobs(product: Product, targets: Targets) -> dict[str, UnresolvedAssetJobDefinition]:
+def product_jobs(
+    product: Product, targets: Targets, on_demand: Sequence[dg.AssetCheckKey] = ()
+) -> dict[str, UnresolvedAssetJobDefinition]:
     """Define the product's own job, then the configured ones, by name.
+
+    Args:
+        product: The product.
+        targets: Its assets.
+        on_demand: Checks that the product's own job leaves out.
+
+    Args:
+        product: The product.
+        assets: Its assets.
+        on_demand: Checks that the job leaves out.
 
     Raises:
         ArtifactsError: The product's name is a reserved word.
         ConfigError: A selection that cannot be used.
     """
-    jobs = {product.identifier: _product_job(product, targets)}
+    jobs = {product.identifier: _product_job(product, targets, on_demand)}
     tags = job_tags(product)
     for row, job in enumerate(product.config.jobs):
         keys = targets.keys(job.select, job.exclude, config_path("jobs", row))
@@ -48,11 +62,15 @@ def job_tags(product: Product) -> dict[str, Any]:
     return {**AssetAttributes(product).product_tags, **run_tags(product.config)}
 
 
-def _product_job(product: Product, targets: Targets) -> UnresolvedAssetJobDefinition:
+def _product_job(
+    product: Product, targets: Targets, on_demand: Sequence[dg.AssetCheckKey]
+) -> UnresolvedAssetJobDefinition:
     """Define one job over everything the product builds, checks on its sources included, named after it."""
     selection = dg.AssetSelection.tag(PRODUCT_TAG, tag_value(product.name))
     if targets.sources:
         selection = selection | dg.AssetSelection.checks_for_assets(*targets.sources)
+    if on_demand:
+        selection = selection - dg.AssetSelection.checks(*on_demand)
     return dg.define_asset_job(
         _job_name(product),
         selection=selection,

@@ -81,10 +81,10 @@ def build_selection(
     is_materialized = partial(_is_materialized, context.instance)
     selection = select_nodes(step.nodes, context.selected_asset_keys, checks, is_materialized)
     _log_waiting(context.log, selection)
-    target_path = _invocation_target(step.connection, context.op_execution_context)
+    target_path = invocation_target(step.connection, context.op_execution_context)
     arguments = ["build", *selection_arguments(selection, target_path / "selection"), *partition]
     for event in _dbt_events(step.connection, arguments, target_path):
-        result = test_result(event.raw_event, check_of)
+        result = test_result(event.raw_event, check_of, step.nodes.severities)
         if result is not None:
             yield recorded(result, checks)
         elif not is_test_event(event.raw_event):
@@ -104,16 +104,24 @@ def test_selection(context: dg.AssetCheckExecutionContext, step: DbtStep) -> Ite
     _log_waiting(context.log, selection)
     if not selection.unique_ids:
         return
-    target_path = _invocation_target(step.connection, context.op_execution_context)
+    target_path = invocation_target(step.connection, context.op_execution_context)
     arguments = ["build", *selection_arguments(selection, target_path / "selection")]
     for event in _dbt_events(step.connection, arguments, target_path):
-        result = test_result(event.raw_event, check_of)
+        result = test_result(event.raw_event, check_of, step.nodes.severities)
         if result is not None:
             yield result
 
 
-def build_model(context: dg.AssetExecutionContext, dbt: DbtConnection, name: str) -> dg.MaterializeResult[Any]:
+def build_model(
+    context: dg.AssetExecutionContext, dbt: DbtConnection, name: str, target_path: Path | None = None
+) -> dg.MaterializeResult[Any]:
     """Run ``dbt build`` for one model, seed or snapshot and the tests that read it and its upstream only.
+
+    Args:
+        context: The step's.
+        dbt: Where dbt runs.
+        name: The model's name.
+        target_path: Directory for dbt's artifacts; a new one when left out.
 
     Raises:
         ProfileError: A variable that the profile reads is not set.
@@ -123,7 +131,7 @@ def build_model(context: dg.AssetExecutionContext, dbt: DbtConnection, name: str
     if not re.fullmatch(r"[\w.-]+", name):
         raise _unknown_model(dbt, name)
     exactly = [f"fqn:{name},file:{name}", f"fqn:{name},resource_type:snapshot"]
-    target_path = _invocation_target(dbt, context.op_execution_context)
+    target_path = target_path or invocation_target(dbt, context)
     arguments = ["build", "--select", " ".join(exactly), "--indirect-selection", "buildable"]
     events = [event.raw_event for event in _dbt_events(dbt, arguments, target_path)]
     unmatched = {event["data"].get("spec_raw") for event in events if event["info"]["name"] == _NOTHING_MATCHED}
@@ -161,15 +169,16 @@ def _log_waiting(log: dg.DagsterLogManager, selection: Selection) -> None:
 
 def _dbt_events(dbt: DbtConnection, arguments: Sequence[str], target_path: Path) -> Iterator[DbtCliEventMessage]:
     """Run dbt with its compiled profile; yields its events as they come, and raises when it failed."""
-    with _dbt_resource(dbt) as resource:
+    with dbt_resource(dbt) as resource:
         # Without a context: dagster-dbt would add a selection of its own to the one in the arguments.
         invocation = resource.cli(arguments, target_path=target_path)
-        with _interrupted_at_exit(invocation):
+        with interrupted_at_exit(invocation):
             yield from invocation.stream_raw_events()
 
 
 @contextmanager
-def _dbt_resource(dbt: DbtConnection) -> Iterator[DbtCliResource]:
+def dbt_resource(dbt: DbtConnection) -> Iterator[DbtCliResource]:
+    """Give dbt as dagster-dbt runs it, with the profile written for as long as it is used."""
     require_adapter(dbt.profile)
     require_variables(dbt.profile)
     make_database_directory(dbt.profile)
@@ -185,7 +194,7 @@ def _dbt_resource(dbt: DbtConnection) -> Iterator[DbtCliResource]:
 
 
 @contextmanager
-def _interrupted_at_exit(invocation: DbtCliInvocation) -> Iterator[None]:
+def interrupted_at_exit(invocation: DbtCliInvocation) -> Iterator[None]:
     """Interrupt dbt, if it still runs, when Dagster lets go of the step's events: nothing builds unseen."""
     try:
         yield
@@ -199,9 +208,10 @@ def _interrupted_at_exit(invocation: DbtCliInvocation) -> Iterator[None]:
                 invocation.process.wait()
 
 
-def _invocation_target(dbt: DbtConnection, context: dg.OpExecutionContext) -> Path:
+def invocation_target(dbt: DbtConnection, context: dg.AssetExecutionContext | dg.OpExecutionContext) -> Path:
     """Give every dbt invocation a target directory of its own, with the parse that is already known."""
-    name = f"{context.op.name}-{context.run.run_id[:8]}-{uuid.uuid4().hex[:8]}"
+    op = context.op if isinstance(context, dg.OpExecutionContext) else context.op_execution_context.op
+    name = f"{op.name}-{context.run.run_id[:8]}-{uuid.uuid4().hex[:8]}"
     target = dbt.directory.written_target / name
     target.mkdir(parents=True, exist_ok=True)
     parsed = find_partial_parse(dbt.directory)

@@ -22,9 +22,14 @@ def is_test_event(event: Mapping[str, Any]) -> bool:
     return bool(event["info"]["name"] == _TEST_EVENT)
 
 
-def test_result(event: Mapping[str, Any], check_of: Mapping[str, dg.AssetCheckKey]) -> dg.AssetCheckResult | None:
+def test_result(
+    event: Mapping[str, Any],
+    check_of: Mapping[str, dg.AssetCheckKey],
+    severities: Mapping[dg.AssetCheckKey, dg.AssetCheckSeverity],
+) -> dg.AssetCheckResult | None:
     """Turn the end of a test into its check's result; None for other events, and for tests that are no check.
 
+    The severity is the declared one (``severities``), else as dbt's: WARN when the test only warns.
     Metadata as dagster-dbt's: ``unique_id``, ``invocation_id``, ``status``, ``dagster_dbt/failed_row_count`` and
     ``Execution Duration`` (seconds).
     """
@@ -40,7 +45,7 @@ def test_result(event: Mapping[str, Any], check_of: Mapping[str, dg.AssetCheckKe
         asset_key=key.asset_key,
         check_name=key.name,
         passed=status == "pass",
-        severity=dg.AssetCheckSeverity.WARN if status == "warn" else dg.AssetCheckSeverity.ERROR,
+        severity=severities.get(key) or _severity(status),
         metadata={
             "unique_id": unique_id,
             "invocation_id": event["info"]["invocation_id"],
@@ -49,6 +54,10 @@ def test_result(event: Mapping[str, Any], check_of: Mapping[str, dg.AssetCheckKe
             **({} if failed_rows is None else {"dagster_dbt/failed_row_count": int(failed_rows)}),
         },
     )
+
+
+def _severity(status: str) -> dg.AssetCheckSeverity:
+    return dg.AssetCheckSeverity.WARN if status == "warn" else dg.AssetCheckSeverity.ERROR
 
 
 def recorded(

@@ -36,6 +36,8 @@ class DbtNodes:
         upstream: Keys that an asset reads, sources included.
         sources: Keys of the sources.
         whole: Whether these are all nodes of the dbt project.
+        disabled: dbt unique ids of tests that never run.
+        severities: Severity of a check's result, where the contract declares one.
     """
 
     assets: Mapping[dg.AssetKey, str]
@@ -43,7 +45,9 @@ class DbtNodes:
     reads: Mapping[dg.AssetCheckKey, frozenset[dg.AssetKey]]
     upstream: Mapping[dg.AssetKey, frozenset[dg.AssetKey]]
     sources: frozenset[dg.AssetKey]
-    whole: bool
+    whole: bool = False
+    disabled: frozenset[str] = frozenset()
+    severities: Mapping[dg.AssetCheckKey, dg.AssetCheckSeverity] = field(default_factory=dict)
 
     @property
     def check_of(self) -> Mapping[str, dg.AssetCheckKey]:
@@ -58,10 +62,12 @@ class Selection:
     Attributes:
         unique_ids: dbt's unique ids; None stands for everything.
         left_out: Assets that a selected check reads besides its own and that nobody has built yet, by check.
+        excluded: dbt's unique ids of what everything is without.
     """
 
     unique_ids: frozenset[str] | None
     left_out: Mapping[dg.AssetCheckKey, list[str]] = field(default_factory=dict)
+    excluded: frozenset[str] = frozenset()
 
 
 def dbt_nodes(
@@ -69,8 +75,6 @@ def dbt_nodes(
     check_specs: Iterable[dg.AssetCheckSpec],
     manifest: Manifest,
     key_of: Mapping[str, dg.AssetKey],
-    *,
-    whole: bool,
 ) -> DbtNodes:
     """Take the unique ids that dagster-dbt attached to the specs.
 
@@ -79,7 +83,6 @@ def dbt_nodes(
         check_specs: Its checks.
         manifest: The manifest they come from.
         key_of: Key of every model, seed, snapshot and source, by unique id.
-        whole: Whether these are all nodes of the dbt project.
     """
     checks = {spec.key: (spec.metadata or {})[DAGSTER_DBT_UNIQUE_ID_METADATA_KEY] for spec in check_specs}
     sources = manifest.content["sources"].keys()
@@ -92,7 +95,6 @@ def dbt_nodes(
         },
         upstream={spec.key: frozenset(dep.asset_key for dep in spec.deps) for spec in specs},
         sources=frozenset(key_of[source] for source in sources),
-        whole=whole,
     )
 
 
@@ -110,7 +112,7 @@ def select_nodes(
     """
     on_assets = {key for key in nodes.checks if key.asset_key in nodes.assets}
     if nodes.whole and asset_keys >= nodes.assets.keys() and check_keys >= on_assets:
-        return Selection(unique_ids=None)
+        return Selection(unique_ids=None, excluded=nodes.disabled)
     present = asset_keys | _upstream(asset_keys, nodes)
     left_out = {}
     for check in check_keys:
@@ -132,13 +134,20 @@ def selection_arguments(selection: Selection, directory: Path) -> list[str]:
     dbt's ``result`` method selects the unique ids in the ``run_results.json`` of a state directory
     (https://docs.getdbt.com/reference/node-selection/methods#result): exact, and of any length.
     """
-    if selection.unique_ids is None:
+    if selection.unique_ids is None and not selection.excluded:
         return ["--select", "fqn:*"]
+    if selection.unique_ids is None:
+        _write_results(selection.excluded, directory)
+        return ["--select", "fqn:*", "--exclude", "result:success", "--state", str(directory)]
+    _write_results(selection.unique_ids, directory)
+    return ["--select", "result:success", "--state", str(directory), "--indirect-selection", "empty"]
+
+
+def _write_results(unique_ids: frozenset[str], directory: Path) -> None:
     directory.mkdir(parents=True)
-    results = [_result(unique_id) for unique_id in sorted(selection.unique_ids)]
+    results = [_result(unique_id) for unique_id in sorted(unique_ids)]
     content = {"metadata": {"dbt_schema_version": _RUN_RESULTS_SCHEMA}, "elapsed_time": 0.0, "results": results}
     (directory / "run_results.json").write_text(json.dumps(content), encoding="utf-8")
-    return ["--select", "result:success", "--state", str(directory), "--indirect-selection", "empty"]
 
 
 def _result(unique_id: str) -> dict[str, object]:

@@ -76,6 +76,7 @@ _KEPT_FIELDS = (
     "checksum",
     "freshness",
     "loaded_at_field",
+    "loaded_at_query",
     "language",
 )
 
@@ -136,6 +137,24 @@ class Manifest:
     def names(self) -> frozenset[str]:
         """Names that a declared model may depend on: the above, and source tables."""
         return self.model_names | {source["name"] for source in self.content["sources"].values()}
+
+
+def declared_names(node: Mapping[str, Any]) -> list[str]:
+    """Names under which the contract may declare a node; a version has two, a source is never a declared model."""
+    if node["resource_type"] == "source":
+        return []
+    return [node["alias"], node["name"]] if node.get("version") else [node["name"]]
+
+
+def freshness_criteria(source: Mapping[str, Any]) -> dict[str, str]:
+    """Tell when dbt takes a source's data for old, such as ``{"warn_after": "36 hours"}``; empty when it never does."""
+    declared = source.get("freshness") or {}
+    criteria = {name: declared.get(name) or {} for name in ("warn_after", "error_after")}
+    return {
+        name: f"{limit['count']} {limit['period']}{'s' if limit['count'] != 1 else ''}"
+        for name, limit in criteria.items()
+        if limit.get("count") is not None and limit.get("period")
+    }
 
 
 def find_manifest(project: ProjectDirectory) -> Path | None:

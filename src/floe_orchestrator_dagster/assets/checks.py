@@ -1,0 +1,135 @@
+"""Checks with steps of their own: source freshness, and what the contract declares but no dbt test implements.
+
+Annotations are evaluated in this module: Dagster wants the context's type itself, not its name.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import dagster as dg
+
+from floe_orchestrator_dagster.assets.quality import declared_metadata, unimplemented_checks
+from floe_orchestrator_dagster.assets.score import leaf_keys, score_definitions, scored_checks
+from floe_orchestrator_dagster.assets.translator import FloeDbtTranslator
+from floe_orchestrator_dagster.execution.freshness import check_freshness
+from floe_orchestrator_dagster.product import DbtProject, Product
+from floe_orchestrator_dagster.product.manifest import freshness_criteria
+from floe_orchestrator_dagster.product.quality import UNIMPLEMENTED, DeclaredCheck
+
+FRESHNESS = "freshness"
+
+
+@dataclass(frozen=True)
+class ProductChecks:
+    """Checks that have steps of their own.
+
+    Attributes:
+        definitions: Their definitions.
+        assets: Assets that exist for the sake of a check: the product itself, when it has a quality score.
+        on_demand: Checks that are not part of the product's job.
+    """
+
+    definitions: list[dg.AssetChecksDefinition] = field(default_factory=list)
+    assets: list[dg.AssetSpec] = field(default_factory=list)
+    on_demand: list[dg.AssetCheckKey] = field(default_factory=list)
+
+
+def product_checks(product: Product, assets: Sequence[dg.AssetsDefinition | dg.AssetSpec]) -> ProductChecks:
+    """Define the checks of the product whose assets are ``assets``; without a dbt project, its score only."""
+    found = ProductChecks()
+    definitions = [asset for asset in assets if isinstance(asset, dg.AssetsDefinition)]
+    translator = FloeDbtTranslator(product)
+    scored = scored_checks(product, translator, definitions)
+    if scored is not None:
+        spec, definition = score_definitions(product, scored, definitions)
+        found.assets.append(spec)
+        found.definitions.append(definition)
+    if product.dbt is not None:
+        unimplemented = unimplemented_checks(product, translator, definitions)
+        if unimplemented:
+            found.definitions.append(_unimplemented_definition(product, unimplemented))
+        sources = _freshness_sources(translator, product.dbt, definitions)
+        if sources:
+            found.definitions.append(_freshness_definition(product, product.dbt, sources, leaf_keys(definitions)))
+            found.on_demand.extend([] if _is_in_product_job(product) else sources)
+    return found
+
+
+def _unimplemented_definition(
+    product: Product, unimplemented: Mapping[dg.AssetCheckKey, DeclaredCheck]
+) -> dg.AssetChecksDefinition:
+    specs = [
+        dg.AssetCheckSpec(
+            key.name,
+            asset=key.asset_key,
+            description=f"{declared.check.name}: {UNIMPLEMENTED}",
+            metadata=declared_metadata(declared.check, product),
+        )
+        for key, declared in unimplemented.items()
+    ]
+
+    @dg.multi_asset_check(name=f"{product.identifier}_unimplemented_checks", specs=specs, can_subset=True)
+    def report(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
+        selected = context.op_execution_context.selected_asset_check_keys
+        for key, declared in unimplemented.items():
+            if key in selected:
+                yield dg.AssetCheckResult(
+                    asset_key=key.asset_key,
+                    check_name=key.name,
+                    passed=False,
+                    severity=dg.AssetCheckSeverity.WARN,
+                    description=UNIMPLEMENTED,
+                    metadata={"declared_at": declared.where},
+                )
+
+    return report
+
+
+def _is_in_product_job(product: Product) -> bool:
+    return product.config.source_freshness == "in_product_job"
+
+
+def _freshness_sources(
+    translator: FloeDbtTranslator, dbt: DbtProject, definitions: Sequence[dg.AssetsDefinition]
+) -> dict[dg.AssetCheckKey, str]:
+    taken = {spec.key for definition in definitions for spec in definition.check_specs}
+    keys = {
+        dg.AssetCheckKey(translator.get_asset_key(source), FRESHNESS): unique_id
+        for unique_id, source in dbt.manifest.content["sources"].items()
+        if freshness_criteria(source)
+    }
+    # A dbt test that somebody called so keeps its name.
+    return {
+        dg.AssetCheckKey(key.asset_key, f"source_{FRESHNESS}") if key in taken else key: unique_id
+        for key, unique_id in keys.items()
+    }
+
+
+def _freshness_definition(
+    product: Product, dbt: DbtProject, sources: Mapping[dg.AssetCheckKey, str], leaves: Sequence[dg.AssetKey]
+) -> dg.AssetChecksDefinition:
+    concurrency = product.config.concurrency
+    specs = [
+        dg.AssetCheckSpec(
+            key.name,
+            asset=key.asset_key,
+            description="dbt source freshness",
+            metadata=freshness_criteria(dbt.manifest.content["sources"][unique_id]),
+            # In a job that builds models too it comes last: DuckDB lets one process in at a time.
+            additional_deps=leaves,
+        )
+        for key, unique_id in sources.items()
+    ]
+
+    @dg.multi_asset_check(
+        name=f"{product.identifier}_source_freshness",
+        specs=specs,
+        can_subset=True,
+        pool=concurrency.pool if concurrency else None,
+    )
+    def freshness(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
+        selected = context.op_execution_context.selected_asset_check_keys
+        chosen = {key: unique_id for key, unique_id in sources.items() if key in selected}
+        yield from check_freshness(context.op_execution_context, dbt, chosen)
+
+    return freshness

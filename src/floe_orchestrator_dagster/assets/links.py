@@ -1,0 +1,90 @@
+"""Links from an asset to its code and its dbt docs."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from floe_orchestrator_dagster.product import DbtProject, Product
+
+_SSH = re.compile(r"git@([\w.-]+):(.+)")
+_SCHEMELESS = re.compile(r"[\w-]+(\.[\w-]+)+/\S+")
+# Where hosts of code show a file of the default branch.
+_FILE_PATHS = {"github": "blob/HEAD", "gitlab": "-/blob/HEAD"}
+
+
+@dataclass(frozen=True)
+class AssetLinks:
+    """Links of a product's dbt nodes."""
+
+    product: Product
+
+    def metadata(self, node: Mapping[str, Any]) -> dict[str, Any]:
+        """Metadata with the path of the node's file, a reference to its code, and its page in the dbt docs."""
+        path = node.get("original_file_path")
+        docs, dbt = self.product.config.docs_url, self.product.dbt
+        return {
+            **({"floe/path": path} if path else {}),
+            **({"dagster/code_references": self._code(node, path, dbt)} if path and dbt else {}),
+            **({"floe/docs": dg.MetadataValue.url(_docs_page(docs, node))} if docs else {}),
+        }
+
+    def _code(self, node: Mapping[str, Any], path: str, dbt: DbtProject) -> dg.CodeReferencesMetadataValue:
+        file = _directory(node, dbt) / path
+        url = self._url(file)
+        with warnings.catch_warnings():
+            # Code references are what Dagster has for this, in beta since 1.8.
+            warnings.simplefilter("ignore", dg.BetaWarning)
+            local = dg.LocalFileCodeReference(file_path=str(file), label=path)
+            online = [dg.UrlCodeReference(url=url, label=path)] if url else []
+            return dg.CodeReferencesMetadataValue(code_references=[local, *online])
+
+    def _url(self, file: Path) -> str | None:
+        repository = self._repository
+        if repository is None or self._root is None or self._root not in file.parents:
+            return repository
+        shown = next((path for host, path in _FILE_PATHS.items() if host in repository), None)
+        return f"{repository}/{shown}/{file.relative_to(self._root).as_posix()}" if shown else repository
+
+    @cached_property
+    def _repository(self) -> str | None:
+        return repository_url(self.product.artifacts.identity.repository)
+
+    @cached_property
+    def _root(self) -> Path | None:
+        """The repository's root, as a checkout tells it; an image holds the dbt project, taken for the root."""
+        if self.product.dbt is None:
+            return None
+        project = self.product.dbt.directory.path
+        return next((path for path in [project, *project.parents] if (path / ".git").exists()), project)
+
+
+def repository_url(repository: str) -> str | None:
+    """Turn ``identity.repository`` into a page's address: a URL, ``git@host:path`` or ``host/path``; else None."""
+    text = repository.strip().removesuffix("/").removesuffix(".git")
+    if text.startswith(("https://", "http://")):
+        return text
+    ssh = _SSH.fullmatch(text)
+    if ssh:
+        return f"https://{ssh[1]}/{ssh[2]}"
+    return f"https://{text}" if _SCHEMELESS.fullmatch(text) else None
+
+
+def _directory(node: Mapping[str, Any], dbt: DbtProject) -> Path:
+    """Find the project that a node comes from: the product's own, or an installed package."""
+    own = dbt.manifest.content["metadata"].get("project_name")
+    package = str(node.get("package_name"))
+    return dbt.directory.path if package == own else dbt.directory.packages_path / package
+
+
+def _docs_page(docs_url: str, node: Mapping[str, Any]) -> str:
+    return f"{docs_url.rstrip('/')}/#!/{node['resource_type']}/{node['unique_id']}"

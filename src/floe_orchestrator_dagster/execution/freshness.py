@@ -1,0 +1,82 @@
+"""dbt source freshness as asset check results (https://docs.getdbt.com/reference/commands/source)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+
+from floe_orchestrator_dagster.errors import DbtBuildError
+from floe_orchestrator_dagster.execution.build import dbt_resource, interrupted_at_exit, invocation_target
+from floe_orchestrator_dagster.execution.selection import Selection, selection_arguments
+from floe_orchestrator_dagster.product.files import read_json
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from floe_orchestrator_dagster.product import DbtProject
+
+_RESULTS_FILE = "sources.json"
+_WARNING = "warn"
+
+
+def check_freshness(
+    context: dg.OpExecutionContext, dbt: DbtProject, sources: Mapping[dg.AssetCheckKey, str]
+) -> Iterator[dg.AssetCheckResult]:
+    """Run one ``dbt source freshness`` for the sources of the selected checks.
+
+    Args:
+        context: The step's.
+        dbt: The dbt project.
+        sources: dbt unique id of the source behind each selected check.
+
+    Raises:
+        ProfileError: A variable that the profile reads is not set.
+        DbtBuildError: dbt ended without a result.
+    """
+    target_path = invocation_target(dbt, context)
+    selection = selection_arguments(Selection(frozenset(sources.values())), target_path / "selection")
+    with dbt_resource(dbt) as resource:
+        invocation = resource.cli(["source", "freshness", *selection], target_path=target_path, raise_on_error=False)
+        with interrupted_at_exit(invocation):
+            invocation.wait()
+    path = target_path / _RESULTS_FILE
+    if not path.is_file():
+        fix = f"See {target_path / 'dbt.log'}, or what dbt printed in the step's compute logs."
+        raise DbtBuildError(f"{dbt.directory.path}: dbt source freshness ended without a result. {fix}")
+    content: Any = read_json(path, lambda origin, problems: DbtBuildError(f"{origin}: {problems[0]}"), "Run it again.")
+    results = {result["unique_id"]: result for result in content["results"]}
+    for key, unique_id in sources.items():
+        yield _check_result(key, results.get(unique_id))
+
+
+def _check_result(key: dg.AssetCheckKey, result: Mapping[str, Any] | None) -> dg.AssetCheckResult:
+    status = result["status"] if result else "runtime error"
+    is_warning = status == _WARNING
+    return dg.AssetCheckResult(
+        asset_key=key.asset_key,
+        check_name=key.name,
+        passed=status == "pass",
+        severity=dg.AssetCheckSeverity.WARN if is_warning else dg.AssetCheckSeverity.ERROR,
+        description=_description(status, result),
+        metadata=_metadata(result) if result else {},
+    )
+
+
+def _description(status: str, result: Mapping[str, Any] | None) -> str:
+    if result is None:
+        return "dbt has no result for this source"
+    return str(result.get("error") or "dbt could not tell") if status == "runtime error" else f"dbt's status: {status}"
+
+
+def _metadata(result: Mapping[str, Any]) -> dict[str, Any]:
+    if "max_loaded_at" not in result:
+        return {"status": result["status"]}
+    criteria = {name: value for name, value in result["criteria"].items() if value}
+    return {
+        "status": result["status"],
+        "max_loaded_at": result["max_loaded_at"],
+        "snapshotted_at": result["snapshotted_at"],
+        "age_seconds": dg.FloatMetadataValue(float(result["max_loaded_at_time_ago_in_s"])),
+        "criteria": dg.JsonMetadataValue(criteria),
+    }

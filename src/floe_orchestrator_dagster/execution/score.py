@@ -1,0 +1,139 @@
+"""The product's quality score, computed from what its checks found last."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
+
+import dagster as dg
+from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
+
+from floe_orchestrator_dagster.product.score import ScoredResult, is_below_minimum, is_below_warning, product_score
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from floe_core.schemas.quality_config import QualityConfig
+    from floe_core.schemas.quality_score import QualityCheck, QualityScore
+
+_Event = TypeVar("_Event")
+_EVALUATED = {AssetCheckExecutionRecordStatus.SUCCEEDED, AssetCheckExecutionRecordStatus.FAILED}
+
+
+@dataclass(frozen=True)
+class ScoredChecks:
+    """What the score of a product is made of.
+
+    Attributes:
+        key: The check that shows the score.
+        product_name: The product's name.
+        config: Weights and thresholds.
+        tests: Checks that run: what the contract declares for them, None for dbt tests that it does not know.
+        unimplemented: Declared checks that nothing runs, by the check that says so.
+    """
+
+    key: dg.AssetCheckKey
+    product_name: str
+    config: QualityConfig
+    tests: Mapping[dg.AssetCheckKey, QualityCheck | None]
+    unimplemented: Mapping[dg.AssetCheckKey, QualityCheck]
+
+
+def evaluate_score(instance: dg.DagsterInstance, scored: ScoredChecks) -> dg.AssetCheckResult:
+    """Compute the score from the latest evaluation of each check; those never evaluated are left out and counted."""
+    passed = _latest_evaluations(instance, list(scored.tests))
+    results = [*_results(scored, passed)]
+    score = product_score(scored.product_name, results, scored.config)
+    severity = dg.AssetCheckSeverity.ERROR if is_below_minimum(score, scored.config) else dg.AssetCheckSeverity.WARN
+    return dg.AssetCheckResult(
+        asset_key=scored.key.asset_key,
+        check_name=scored.key.name,
+        passed=not is_below_warning(score, scored.config) and not is_below_minimum(score, scored.config),
+        severity=severity,
+        metadata=_metadata(score, scored, never_evaluated=len(scored.tests) - len(passed)),
+    )
+
+
+def scored_when_failing(
+    events: Iterator[_Event], instance: dg.DagsterInstance, scored: ScoredChecks
+) -> Iterator[_Event | dg.AssetCheckEvaluation]:
+    """Pass a step's events on and end with the score when something failed.
+
+    The score has a step of its own, after the others; Dagster leaves it out when one of these fails, which is when the
+    score matters.
+    """
+    failed = False
+    try:
+        for event in events:
+            failed = failed or _is_error(event)
+            yield event
+    except Exception:
+        yield _evaluation(evaluate_score(instance, scored), scored)
+        raise
+    if failed:
+        yield _evaluation(evaluate_score(instance, scored), scored)
+
+
+def _is_error(event: object) -> bool:
+    return (
+        isinstance(event, (dg.AssetCheckResult, dg.AssetCheckEvaluation))
+        and not event.passed
+        and event.severity is dg.AssetCheckSeverity.ERROR
+    )
+
+
+def _evaluation(result: dg.AssetCheckResult, scored: ScoredChecks) -> dg.AssetCheckEvaluation:
+    """Record the score in a step that does not target it, where a result would be refused."""
+    return dg.AssetCheckEvaluation(
+        asset_key=scored.key.asset_key,
+        check_name=scored.key.name,
+        passed=result.passed,
+        severity=result.severity,
+        metadata=result.metadata,
+    )
+
+
+def _latest_evaluations(instance: dg.DagsterInstance, keys: list[dg.AssetCheckKey]) -> dict[dg.AssetCheckKey, bool]:
+    storage = instance.event_log_storage
+    latest = storage.get_latest_asset_check_execution_by_key(keys)
+    found = {}
+    for key in keys:
+        record = latest.get(key)
+        # Planned in this run and not run (yet): what it found before counts.
+        if record is not None and record.status not in _EVALUATED:
+            history = storage.get_asset_check_execution_history(key, limit=1, status=_EVALUATED)
+            record = history[0] if history else None
+        if record is not None:
+            found[key] = record.status is AssetCheckExecutionRecordStatus.SUCCEEDED
+    return found
+
+
+def _results(scored: ScoredChecks, passed: Mapping[dg.AssetCheckKey, bool]) -> Iterator[ScoredResult]:
+    """One result per declared check, which several dbt tests may implement, and one per other test."""
+    declared: dict[tuple[dg.AssetKey, str], tuple[QualityCheck, bool]] = {}
+    for key, has_passed in passed.items():
+        check = scored.tests[key]
+        if check is None:
+            yield ScoredResult(key.name, has_passed)
+            continue
+        name = (key.asset_key, check.name)
+        declared[name] = (check, has_passed and declared.get(name, (check, True))[1])
+    for check, has_passed in declared.values():
+        yield ScoredResult(check.name, has_passed, check.dimension, check.severity)
+    for check in scored.unimplemented.values():
+        yield ScoredResult(check.name, passed=False, dimension=check.dimension, severity=check.severity)
+
+
+def _metadata(score: QualityScore, scored: ScoredChecks, never_evaluated: int) -> dict[str, float | int]:
+    return {
+        "floe/score": round(score.overall, 2),
+        **{f"floe/score/{dimension.value}": round(value, 2) for dimension, value in score.dimension_scores.items()},
+        "floe/min_score": scored.config.thresholds.min_score,
+        "floe/warn_score": scored.config.thresholds.warn_score,
+        "floe/checks_passed": score.checks_passed,
+        "floe/checks_failed": score.checks_failed,
+        "floe/checks_unimplemented": len(scored.unimplemented),
+        "floe/other_dbt_tests_passed": score.dbt_tests_passed,
+        "floe/other_dbt_tests_failed": score.dbt_tests_failed,
+        "floe/never_evaluated": never_evaluated,
+    }

@@ -1,0 +1,260 @@
+"""Quality checks that the contract declares, held against the dbt tests that implement them.
+
+floe compiles ``qualityChecks`` of floe.yaml into the contract and nothing else: what runs is a dbt test. A declared
+check meets the dbt tests on its model, type and column; name, dimension, severity and weight then belong to them.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from floe_core.schemas.quality_config import CalculationParameters, SeverityLevel
+
+from floe_orchestrator_dagster.errors import Problem
+from floe_orchestrator_dagster.product.manifest import declared_names
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from floe_core.schemas.compiled_artifacts import ResolvedModel
+    from floe_core.schemas.quality_config import QualityConfig
+    from floe_core.schemas.quality_score import QualityCheck
+
+UNIMPLEMENTED = "declared, not implemented by any dbt test: nothing was checked"
+
+_SEVERITIES = [SeverityLevel.CRITICAL, SeverityLevel.WARNING, SeverityLevel.INFO]
+_DBT = "dbt"  # the namespace of the tests that dbt brings, which the manifest leaves out
+
+
+@dataclass(frozen=True)
+class DeclaredCheck:
+    """A quality check of the contract, on one dbt node.
+
+    Attributes:
+        check: What the contract says.
+        model: The model's name in the contract.
+        node: Unique id of the dbt node (a model declared without its version has several).
+        where: Place in the contract, such as ``transforms.models[2].quality_checks[0]``.
+        tests: Unique ids of the dbt tests that implement it; none when nothing does.
+    """
+
+    check: QualityCheck
+    model: str
+    node: str
+    where: str
+    tests: tuple[str, ...] = ()
+
+    @property
+    def is_critical(self) -> bool:
+        """Whether a failure is an error that blocks what is downstream, not a warning."""
+        return self.check.severity is SeverityLevel.CRITICAL
+
+
+@dataclass(frozen=True)
+class QualityMatches:
+    """Declared checks and dbt tests, brought together.
+
+    Attributes:
+        checks: The enabled checks, in the contract's order.
+        by_test: The check that each dbt test implements, the most severe one when there are several.
+        disabled_tests: dbt tests that implement disabled checks only: they are neither shown nor run.
+    """
+
+    checks: tuple[DeclaredCheck, ...]
+    by_test: Mapping[str, DeclaredCheck]
+    disabled_tests: frozenset[str]
+
+    @property
+    def unimplemented(self) -> list[DeclaredCheck]:
+        """Checks that no dbt test implements."""
+        return [declared for declared in self.checks if not declared.tests]
+
+
+def match_quality_checks(models: Sequence[ResolvedModel], manifest: Mapping[str, Any]) -> QualityMatches:
+    """Find the dbt tests of every declared check.
+
+    A test fits when it is on the check's model and column (whatever the case) and is of its type: a generic test of
+    that name, with or without its namespace, or any test called so. Where several fit, those whose arguments agree with
+    the declared parameters count, if there are any.
+
+    Args:
+        models: The contract's models.
+        manifest: dbt's manifest, trimmed or whole.
+    """
+    tests_by_node = _tests_by_node(manifest)
+    found = [
+        DeclaredCheck(check, model.name, node, where, _implementing(check, tests_by_node.get(node, []), manifest))
+        for model, node, row in _declared_nodes(models, manifest)
+        for check, where in _checks_of(model, row)
+    ]
+    enabled = sorted((declared for declared in found if declared.check.enabled), key=_severity_rank)
+    by_test = {test: declared for declared in reversed(enabled) for test in declared.tests}
+    disabled = {test for declared in found if not declared.check.enabled for test in declared.tests}
+    return QualityMatches(
+        checks=tuple(declared for declared in found if declared.check.enabled),
+        by_test=by_test,
+        disabled_tests=frozenset(disabled - by_test.keys()),
+    )
+
+
+def check_weight(check: QualityCheck, config: QualityConfig | None) -> float:
+    """Tell what a check weighs in a score: its own weight, else its severity's."""
+    if check.custom_weight is not None:
+        return check.custom_weight
+    calculation = config.calculation if config else CalculationParameters()
+    return calculation.severity_weights.get(check.severity, 1.0)
+
+
+def quality_problems(matches: QualityMatches, manifest: Mapping[str, Any]) -> list[Problem]:
+    """List where contract and dbt project disagree: all are warnings, the product works."""
+    return [
+        *(_invisible(declared) for declared in matches.checks if is_ephemeral(declared, manifest)),
+        *(_unimplemented(declared) for declared in matches.unimplemented),
+        *_severity_problems(matches, manifest),
+        *_parameter_problems(matches, manifest),
+    ]
+
+
+def is_ephemeral(declared: DeclaredCheck, manifest: Mapping[str, Any]) -> bool:
+    """Tell whether a check's model is ephemeral, so that no asset can show the check."""
+    return bool(manifest["nodes"][declared.node]["config"].get("materialized") == "ephemeral")
+
+
+def _checks_of(model: ResolvedModel, row: int) -> Iterator[tuple[QualityCheck, str]]:
+    for column, check in enumerate(model.quality_checks or []):
+        yield check, f"transforms.models[{row}].quality_checks[{column}]"
+
+
+def _declared_nodes(
+    models: Sequence[ResolvedModel], manifest: Mapping[str, Any]
+) -> Iterator[tuple[ResolvedModel, str, int]]:
+    rows = {model.name: row for row, model in enumerate(models)}
+    nodes: dict[int, list[str]] = {}
+    for unique_id, node in manifest["nodes"].items():
+        if node["resource_type"] in {"model", "seed", "snapshot"}:
+            row = next((rows[name] for name in declared_names(node) if name in rows), None)
+            if row is not None:
+                nodes.setdefault(row, []).append(unique_id)
+    for row, model in enumerate(models):
+        for unique_id in nodes.get(row, []):
+            yield model, unique_id, row
+
+
+def _tests_by_node(manifest: Mapping[str, Any]) -> dict[str, list[str]]:
+    tests: dict[str, list[str]] = {}
+    for unique_id, node in manifest["nodes"].items():
+        if node["resource_type"] == "test":
+            attached = node.get("attached_node")
+            for parent in [attached] if attached else node["depends_on"]["nodes"]:
+                tests.setdefault(parent, []).append(unique_id)
+    return tests
+
+
+def _implementing(check: QualityCheck, tests: Sequence[str], manifest: Mapping[str, Any]) -> tuple[str, ...]:
+    nodes = manifest["nodes"]
+    fitting = [test for test in tests if _is_of_type(nodes[test], check.type) and _is_on(nodes[test], check.column)]
+    agreeing = [test for test in fitting if not _differing(check, nodes[test])]
+    return tuple(agreeing or fitting)
+
+
+def _is_of_type(test: Mapping[str, Any], declared: str) -> bool:
+    if declared == test["name"]:
+        return True
+    generic = test.get("test_metadata")
+    if not generic:
+        return False
+    namespace, _, name = declared.rpartition(".")
+    known = {generic.get("namespace") or _DBT, generic.get("namespace") or test["package_name"]}
+    return bool(name == generic["name"]) and (not namespace or namespace in known)
+
+
+def _is_on(test: Mapping[str, Any], column: str | None) -> bool:
+    generic = test.get("test_metadata")
+    if not generic:
+        return True  # a singular test's SQL does not tell its columns
+    tested = test.get("column_name") or (generic.get("kwargs") or {}).get("column_name")
+    return _column(tested) == _column(column)
+
+
+def _column(name: str | None) -> str | None:
+    return name.strip('"`[]').lower() if name else None
+
+
+def _differing(check: QualityCheck, test: Mapping[str, Any]) -> dict[str, Any]:
+    """Tell the declared parameters that the test has otherwise; a singular test has none."""
+    generic = test.get("test_metadata")
+    kwargs = (generic or {}).get("kwargs") or {}
+    return {name: value for name, value in check.parameters.items() if generic and not _same(value, kwargs.get(name))}
+
+
+def _same(declared: object, argument: object) -> bool:
+    if isinstance(declared, (list, tuple)) and isinstance(argument, (list, tuple)):
+        return sorted(map(_text, declared)) == sorted(map(_text, argument))
+    return _text(declared) == _text(argument)
+
+
+def _text(value: object) -> str:
+    if isinstance(value, (bool, int, float)):
+        return str(float(value))
+    return re.sub(r"\s+", "", str(value)).replace('"', "'")
+
+
+def _severity_rank(declared: DeclaredCheck) -> int:
+    return _SEVERITIES.index(declared.check.severity)
+
+
+def _unimplemented(declared: DeclaredCheck) -> Problem:
+    check = declared.check
+    place = f"column {check.column!r} of {declared.model!r}" if check.column else repr(declared.model)
+    return Problem(
+        declared.where,
+        f"no dbt test implements the quality check {check.name!r} ({check.type!r} on {place})",
+        "Add that data test to the dbt project, or remove the check from floe.yaml and compile again.",
+    )
+
+
+def _invisible(declared: DeclaredCheck) -> Problem:
+    return Problem(
+        declared.where,
+        f"{declared.model!r} is an ephemeral model: no asset can show its quality check {declared.check.name!r}",
+        "Materialize the model as a view, or declare the check on the model that reads it.",
+    )
+
+
+def _severity_problems(matches: QualityMatches, manifest: Mapping[str, Any]) -> Iterator[Problem]:
+    for declared in matches.checks:
+        for test in declared.tests:
+            node = manifest["nodes"][test]
+            is_error = str(node["config"].get("severity") or "error").lower() == "error"
+            if matches.by_test[test] == declared and is_error != declared.is_critical:
+                yield _severity_problem(declared, node["name"], is_error=is_error)
+
+
+def _severity_problem(declared: DeclaredCheck, test: str, *, is_error: bool) -> Problem:
+    if is_error:
+        effect = "dbt fails the run and skips what is downstream when it fails"
+        fix = "set `severity: warn` on the dbt test"
+    else:
+        effect = "dbt builds what is downstream in the same step although it fails"
+        fix = "remove `severity: warn` from the dbt test"
+    return Problem(
+        f"{declared.where}.severity",
+        f"{declared.check.name!r} is {declared.check.severity.value!r}, but dbt's severity of {test} is "
+        f"{'error' if is_error else 'warn'}: {effect}",
+        f"If the contract is right, {fix}; otherwise change the check in floe.yaml.",
+    )
+
+
+def _parameter_problems(matches: QualityMatches, manifest: Mapping[str, Any]) -> Iterator[Problem]:
+    for declared in matches.checks:
+        for test in declared.tests:
+            node = manifest["nodes"][test]
+            for name, value in _differing(declared.check, node).items():
+                found = (node["test_metadata"].get("kwargs") or {}).get(name)
+                yield Problem(
+                    f"{declared.where}.parameters.{name}",
+                    f"{declared.check.name!r} declares {value!r}, but dbt's {node['name']} runs with {found!r}",
+                    "Make the two agree; what runs is the dbt test.",
+                )

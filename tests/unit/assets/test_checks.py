@@ -1,0 +1,239 @@
+"""Which checks a product has, what they say, and which of them its job runs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import dagster as dg
+import pytest
+
+from floe_orchestrator_dagster.code_location import build_definitions, definitions_from_file
+from floe_orchestrator_dagster.execution.selection import DbtNodes, select_nodes, selection_arguments
+from unit.samples import Json, contract, manifest, model, node, product, source, write_json, write_project
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from dagster._core.definitions.assets.graph.asset_graph import AssetGraph
+
+QUALITY = {"provider": "dbt_expectations", "thresholds": {"min_score": 60, "warn_score": 80}}
+
+
+def check(name: str, kind: str, severity: str = "critical", **fields: object) -> Json:
+    return {"name": name, "type": kind, "column": "id", "dimension": "validity", "severity": severity, **fields}
+
+
+CHECKS = [
+    check("id is unique", "unique"),
+    check("id is there", "not_null", "info", custom_weight=4),
+    check("id is known", "accepted_values", "warning"),
+    check("id is known", "relationships"),
+    check("id is positive", "not_negative", enabled=False),
+]
+
+
+def dbt_test(kind: str, **fields: object) -> Json:
+    generic = {"name": kind, "namespace": None, "kwargs": {"column_name": "id"}}
+    return node(
+        f"{kind}_orders_id",
+        "test",
+        attached_node="model.shop.orders",
+        column_name="id",
+        depends_on={"nodes": ["model.shop.orders"], "macros": []},
+        config={"severity": "ERROR", "enabled": True},
+        test_metadata=generic,
+        **fields,
+    )
+
+
+def old(count: int | None) -> Json:
+    return {"warn_after": {"count": count, "period": "hour"}, "error_after": {"count": None, "period": None}}
+
+
+def definitions(directory: Path, config: Json | None = None, **changes: object) -> dg.Definitions:
+    """Load a project with a model, four tests on it, and three sources of which one has freshness criteria."""
+    write_project(directory)
+    tests = [dbt_test("unique"), dbt_test("not_null"), dbt_test("not_negative"), dbt_test("other", description="Odd.")]
+    sources = (
+        source("raw", "orders", freshness=old(36), loaded_at_field="loaded_at"),
+        source("raw", "stores", freshness=old(None)),
+        source("raw", "days", freshness=None),
+    )
+    children = {"model.shop.orders": [test["unique_id"] for test in tests]}
+    content = manifest(node("orders"), *tests, sources=sources)
+    write_json(directory / "target" / "manifest.json", {**content, "child_map": {**content["child_map"], **children}})
+    declared = {**contract(model("orders", quality_checks=CHECKS), config=config), **changes}
+    return definitions_from_file(write_json(directory / "artifacts.json", declared))
+
+
+def spec(graph: AssetGraph, name: str, *asset: str) -> dg.AssetCheckSpec:
+    return graph.get_check_spec(dg.AssetCheckKey(dg.AssetKey(asset or "orders"), name))
+
+
+def job_checks(found: dg.Definitions) -> set[str]:
+    keys = found.resolve_job_def("shop_orders").asset_layer.asset_graph.asset_check_keys
+    return {f"{key.asset_key.to_user_string()}:{key.name}" for key in keys}
+
+
+# --- declared checks ------------------------------------------------------------------------------------------------
+
+
+def test_check_of_a_dbt_test_says_what_the_contract_declares(tmp_path: Path) -> None:
+    graph = definitions(tmp_path).resolve_asset_graph()
+
+    unique, not_null = spec(graph, "unique_orders_id"), spec(graph, "not_null_orders_id")
+    assert unique.blocking
+    assert unique.description == "id is unique: unique of id (validity, critical)"
+    assert {name: value for name, value in (unique.metadata or {}).items() if name.startswith("floe/")} == {
+        "floe/quality_check": "id is unique",
+        "floe/dimension": "validity",
+        "floe/severity": "critical",
+        "floe/weight": 3.0,
+    }
+    assert not not_null.blocking
+    assert (not_null.metadata or {})["floe/severity"] == "info"
+    assert (not_null.metadata or {})["floe/weight"] == 4
+
+
+def test_test_that_the_contract_does_not_know_stays_as_dagster_dbt_has_it(tmp_path: Path) -> None:
+    other = spec(definitions(tmp_path).resolve_asset_graph(), "other_orders_id")
+
+    assert other.blocking
+    assert other.description == "Odd."
+    assert not any(name.startswith("floe/") for name in other.metadata or {})
+
+
+def test_disabled_check_is_absent(tmp_path: Path) -> None:
+    found = definitions(tmp_path)
+
+    assert "orders:not_negative_orders_id" not in job_checks(found)
+
+
+def test_checks_that_nothing_implements_are_visible_under_names_of_their_own(tmp_path: Path) -> None:
+    graph = definitions(tmp_path).resolve_asset_graph()
+
+    first, second = spec(graph, "id_is_known"), spec(graph, "id_is_known_2")
+    assert first.description == "id is known: declared, not implemented by any dbt test: nothing was checked"
+    assert (first.metadata or {})["floe/severity"] == "warning"
+    assert (second.metadata or {})["floe/severity"] == "critical"
+    assert not second.blocking
+
+
+# --- source freshness, score ----------------------------------------------------------------------------------------
+
+
+def test_source_with_criteria_has_a_freshness_check(tmp_path: Path) -> None:
+    graph = definitions(tmp_path).resolve_asset_graph()
+
+    freshness = spec(graph, "freshness", "raw", "orders")
+    assert (freshness.metadata or {}) == {"warn_after": "36 hours"}
+    assert {key.asset_key.to_user_string() for key in graph.asset_check_keys if key.name == "freshness"} == {
+        "raw/orders"
+    }
+
+
+@pytest.mark.parametrize(("setting", "in_job"), [("on_demand", False), ("in_product_job", True)])
+def test_freshness_is_in_the_products_job_when_configured(tmp_path: Path, setting: str, *, in_job: bool) -> None:
+    assert ("raw/orders:freshness" in job_checks(definitions(tmp_path, {"source_freshness": setting}))) is in_job
+
+
+def test_score_is_a_check_of_the_product_in_its_job(tmp_path: Path) -> None:
+    found = definitions(tmp_path, quality_config=QUALITY)
+    graph = found.resolve_asset_graph()
+    shop = graph.get(dg.AssetKey("shop_orders"))
+
+    assert "shop_orders:quality_score" in job_checks(found)
+    assert shop.is_external
+    assert shop.parent_keys == {dg.AssetKey("orders")}
+    assert shop.kinds == {"floe"}
+    assert shop.metadata["floe/source_hash"] == "sha256:5f0c1d"
+    assert spec(graph, "quality_score", "shop_orders").metadata == {"floe/min_score": 60, "floe/warn_score": 80}
+
+
+@pytest.mark.parametrize("quality", [None, {**QUALITY, "enabled": False}])
+def test_without_a_quality_config_there_is_no_score(tmp_path: Path, quality: Json | None) -> None:
+    graph = definitions(tmp_path, quality_config=quality).resolve_asset_graph()
+
+    assert dg.AssetKey("shop_orders") not in graph.get_all_asset_keys()
+
+
+def test_product_called_as_a_model_has_its_score_elsewhere() -> None:
+    shop = product(model("orders"), name="orders", quality_config=QUALITY)
+
+    graph = build_definitions(shop).resolve_asset_graph()
+
+    assert spec(graph, "quality_score", "orders_product").name == "quality_score"
+
+
+# --- without a dbt project ------------------------------------------------------------------------------------------
+
+
+def test_product_without_dbt_shows_its_declared_checks() -> None:
+    graph = build_definitions(product(model("orders", quality_checks=CHECKS))).resolve_asset_graph()
+
+    assert {key.name for key in graph.asset_check_keys} == {
+        "id_is_unique",
+        "id_is_there",
+        "id_is_known",
+        "id_is_known_2",
+    }
+    unique = spec(graph, "id_is_unique")
+    assert unique.blocking
+    assert (unique.metadata or {})["floe/dimension"] == "validity"
+
+
+# --- definitions ----------------------------------------------------------------------------------------------------
+
+
+def test_governance_and_enforcement_are_in_the_definitions(tmp_path: Path) -> None:
+    found = definitions(
+        tmp_path,
+        governance={"policy_enforcement_level": "warn", "data_retention_days": 30},
+        enforcement_result={
+            "passed": True,
+            "error_count": 0,
+            "warning_count": 2,
+            "policy_types_checked": ["naming"],
+            "models_validated": 1,
+            "enforcement_level": "warn",
+        },
+    )
+
+    metadata = {name: value.value for name, value in found.metadata.items()}
+    assert metadata["floe/governance/policy_enforcement_level"] == "warn"
+    assert metadata["floe/governance/data_retention_days"] == 30
+    assert "floe/governance/pii_encryption" not in metadata
+    assert metadata["floe/enforcement/passed"] is True
+    assert metadata["floe/enforcement/warning_count"] == 2
+    assert metadata["floe/enforcement/models_validated"] == 1
+    assert metadata["floe/enforcement/policy_types_checked"] == ["naming"]
+
+
+# --- what dbt is told -----------------------------------------------------------------------------------------------
+
+
+def test_disabled_test_runs_neither_with_everything_nor_with_its_asset(tmp_path: Path) -> None:
+    orders, stores = dg.AssetKey("orders"), dg.AssetKey("stores")
+    disabled = "test.shop.not_negative_orders_id"
+    nodes = DbtNodes(
+        assets={orders: "model.shop.orders", stores: "model.shop.stores"},
+        checks={},
+        reads={},
+        upstream={orders: frozenset(), stores: frozenset()},
+        sources=frozenset(),
+        whole=True,
+        disabled=frozenset({disabled}),
+    )
+
+    some = select_nodes(nodes, {orders}, set(), lambda _: True)
+    every = select_nodes(nodes, {orders, stores}, set(), lambda _: True)
+
+    assert some.unique_ids == frozenset({"model.shop.orders"})
+    assert (every.unique_ids, every.excluded) == (None, frozenset({disabled}))
+    state = tmp_path / "state"
+    assert selection_arguments(every, state) == [
+        *("--select", "fqn:*"),
+        *("--exclude", "result:success"),
+        *("--state", str(state)),
+    ]
+    assert disabled in (state / "run_results.json").read_text(encoding="utf-8")
