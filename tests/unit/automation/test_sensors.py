@@ -34,64 +34,70 @@ def repository(config: Json) -> dg.RepositoryDefinition:
     return build_definitions(product(model("a"), config=config)).get_repository_def()
 
 
-def ended_run(instance: dg.DagsterInstance, *, fails: bool) -> dg.ExecuteInProcessResult:
-    """Run a job that succeeds or fails."""
+def ended_run(instance: dg.DagsterInstance, status: str, job: str = "shop_orders") -> str:
+    """Run a job that ends with the status and return the run's id."""
 
     @dg.op
     def step() -> None:
-        if fails:
+        if status == "failure":
             raise ValueError("broken")
 
-    @dg.job(name="shop_orders")
-    def shop_orders() -> None:
-        step()
+    definition = dg.GraphDefinition(name=job, node_defs=[step]).to_job()
+    if status != "canceled":
+        return definition.execute_in_process(instance=instance, raise_on_error=False).run_id
+    run = instance.create_run_for_job(definition)
+    instance.report_run_canceling(run)
+    instance.report_run_canceled(run)
+    return run.run_id
 
-    return shop_orders.execute_in_process(instance=instance, raise_on_error=False)
+
+def tick(sensor: dg.SensorDefinition, instance: dg.DagsterInstance, cursor: str | None = None) -> Any:  # noqa: ANN401
+    """Evaluate a sensor as the daemon does."""
+    with dg.build_sensor_context(instance=instance, cursor=cursor, sensor_name=sensor.name) as context:
+        return sensor.evaluate_tick(context)
 
 
-@pytest.mark.parametrize(("status", "fails"), [("success", False), ("failure", True)])
-def test_ended_run_launches_the_job_once(instance: dg.DagsterInstance, status: str, fails: bool) -> None:  # noqa: FBT001
+@pytest.mark.parametrize("status", ["success", "failure", "canceled"])
+def test_run_that_ended_so_launches_the_job_once(instance: dg.DagsterInstance, status: str) -> None:
     sensor = repository({"jobs": [NIGHTLY], "sensors": [watch(status)]}).get_sensor_def("watch")
-    assert isinstance(sensor, dg.RunStatusSensorDefinition)
-    result = ended_run(instance, fails=fails)
-    event: dg.DagsterEvent = result.get_run_failure_event() if fails else result.get_run_success_event()
+    cursor = tick(sensor, instance).cursor
+    runs = {ended: ended_run(instance, ended) for ended in ("success", "failure", "canceled")}
+    ended_run(instance, status, job="another")
 
-    context = dg.build_run_status_sensor_context(
-        sensor_name="watch", dagster_event=event, dagster_instance=instance, dagster_run=result.dagster_run
-    )
-    request: Any = sensor(context)
+    ticked = tick(sensor, instance, cursor)
+    again = tick(sensor, instance, ticked.cursor)
 
-    assert isinstance(request, dg.RunRequest)
-    assert request.run_key == result.run_id
+    assert [request.run_key for request in ticked.run_requests] == [runs[status]]
+    assert [job.name for job in sensor.jobs] == ["nightly"]
+    assert again.run_requests == []
 
 
-def test_products_own_job_is_watched_when_none_is_named() -> None:
+@pytest.mark.parametrize(("jobs", "watched"), [([], "shop_orders"), (["weekly", "hourly"], "weekly")])
+def test_named_jobs_are_watched_else_the_products_own(
+    instance: dg.DagsterInstance, jobs: list[str], watched: str
+) -> None:
     config = {
-        "jobs": [NIGHTLY, {"name": "weekly"}],
-        "sensors": [watch("success"), watch("failure", name="second", jobs=["weekly"])],
+        "jobs": [NIGHTLY, {"name": "weekly"}, {"name": "hourly"}],
+        "sensors": [watch("success", **({"jobs": jobs} if jobs else {}))],
     }
+    sensor = repository(config).get_sensor_def("watch")
+    cursor = tick(sensor, instance).cursor
+    runs = {job: ended_run(instance, "success", job) for job in ("shop_orders", "weekly", "nightly")}
 
-    definitions = repository(config)
+    ticked = tick(sensor, instance, cursor)
 
-    descriptions = {sensor.name: sensor.description for sensor in definitions.sensor_defs}
-    assert descriptions["watch"] == "Launches nightly when a run of shop_orders ended with status success."
-    assert descriptions["second"] == "Launches nightly when a run of weekly ended with status failure."
+    assert [request.run_key for request in ticked.run_requests] == [runs[watched]]
 
 
 def test_materialized_asset_launches_the_job(instance: dg.DagsterInstance) -> None:
-    definitions = repository({"jobs": [NIGHTLY], "sensors": [{**FOLLOW, "job": "nightly"}]})
-    sensor = definitions.get_sensor_def("follow")
+    sensor = repository({"jobs": [NIGHTLY], "sensors": [{**FOLLOW, "job": "nightly"}]}).get_sensor_def("follow")
 
-    with dg.build_sensor_context(instance=instance, repository_def=definitions) as context:
-        assert sensor.evaluate_tick(context).run_requests == []
+    assert tick(sensor, instance).run_requests == []
     instance.report_runless_asset_event(dg.AssetMaterialization(["erp", "orders"]))
-    with dg.build_sensor_context(instance=instance, repository_def=definitions) as context:
-        tick = sensor.evaluate_tick(context)
-    with dg.build_sensor_context(instance=instance, repository_def=definitions, cursor=tick.cursor) as context:
-        again = sensor.evaluate_tick(context)
+    ticked = tick(sensor, instance)
+    again = tick(sensor, instance, ticked.cursor)
 
-    [request] = tick.run_requests or []
-    assert request.job_name in {None, "nightly"}
+    [request] = ticked.run_requests
     assert request.run_key
     assert [job.name for job in sensor.jobs] == ["nightly"]
     assert again.run_requests == []
