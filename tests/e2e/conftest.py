@@ -7,10 +7,9 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import httpx
 import pytest
 
-from e2e.servers import DagsterDev, dagster_home, free_port, server, wait_until
+from e2e.servers import DagsterDev, answers, dagster_home, free_port, server, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,7 +29,7 @@ def dagster_dev(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DagsterDev
     arguments = ["--workspace", str(REPOSITORY / "workspace.yaml"), "--host", "127.0.0.1", "--port", str(port)]
     environment = {"FLOE_ARTIFACTS_PATH": str(project / "compiled_artifacts.json"), "DAGSTER_HOME": str(home)}
     with server("dev", *arguments, log=log, **environment) as process:
-        wait_until(lambda: _answers(dev), 120, process, log)
+        wait_until(lambda: answers(dev), 120, process, log)
         yield dev
 
 
@@ -55,10 +54,3 @@ def _missing(reason: str) -> str:
     if os.environ.get("CI") == "true":
         pytest.fail(reason)
     pytest.skip(reason)
-
-
-def _answers(dev: DagsterDev) -> bool:
-    try:
-        return "version" in dev.graphql("{ version }")
-    except httpx.HTTPError:
-        return False

@@ -54,6 +54,14 @@ class DagsterDev:
         return data
 
 
+def answers(dev: DagsterDev) -> bool:
+    """Whether its GraphQL API answers."""
+    try:
+        return "version" in dev.graphql("{ version }")
+    except httpx.HTTPError:
+        return False
+
+
 def dagster_home(directory: Path) -> Path:
     """Make a Dagster instance that reports nothing and greets nobody."""
     directory.mkdir()

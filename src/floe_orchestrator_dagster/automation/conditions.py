@@ -6,6 +6,9 @@ https://docs.dagster.io/guides/automate/declarative-automation
 from __future__ import annotations
 
 from collections import defaultdict
+from dataclasses import dataclass
+from functools import reduce
+from operator import and_, or_
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -18,20 +21,22 @@ from floe_orchestrator_dagster.config import config_path
 from floe_orchestrator_dagster.errors import ConfigError, Problem
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping
 
     from floe_orchestrator_dagster.assets.selection import NodeSelection
     from floe_orchestrator_dagster.config import AutomationConfig, DagsterConfig
     from floe_orchestrator_dagster.product import Product
 
+    _Condition = dg.AutomationCondition[Any]
 
-def automation_conditions(product: Product, selection: NodeSelection) -> dict[str, dg.AutomationCondition[Any]]:
+
+def automation_conditions(product: Product, selection: NodeSelection) -> dict[str, _Condition]:
     """Return the condition of each asset that a rule selects, by dbt's unique id; the first rule that fits counts.
 
     Raises:
         ConfigError: A selection that cannot be used, or a rule whose assets earlier rules have taken.
     """
-    conditions: dict[str, dg.AutomationCondition[Any]] = {}
+    conditions: dict[str, _Condition] = {}
     for row, rule in enumerate(product.config.automation):
         where = config_path("automation", row)
         selected = selection.unique_ids(rule.select, rule.exclude, where)
@@ -40,19 +45,9 @@ def automation_conditions(product: Product, selection: NodeSelection) -> dict[st
             what = f"all {len(selected)} assets that it selects belong to rules before it, and the first rule counts"
             fix = "Put the narrower rule first, or remove this one. Correct it in manifest.yaml."
             raise ConfigError(product.origin, [Problem(where, what, fix)])
-        for sources, unique_ids in _by_sources(product, left).items():
-            conditions |= dict.fromkeys(unique_ids, _condition(rule, product.config, sources))
+        for upstream, unique_ids in _by_upstream(product, left).items():
+            conditions |= dict.fromkeys(unique_ids, _condition(rule, product.config, upstream))
     return conditions
-
-
-def _by_sources(product: Product, unique_ids: Iterable[str]) -> Mapping[tuple[dg.AssetKey, ...], list[str]]:
-    """Group assets by the keys of the sources that they read; those that read the same share one condition."""
-    translator, grouped = FloeDbtTranslator(product), defaultdict[tuple[dg.AssetKey, ...], list[str]](list)
-    manifest = product.dbt.manifest.content if product.dbt else {"parent_map": {}, "sources": {}, "nodes": {}}
-    for unique_id in sorted(unique_ids):
-        read = (manifest["sources"][source] for source in _sources_read(manifest, unique_id))
-        grouped[tuple(sorted(map(translator.get_asset_key, read)))].append(unique_id)
-    return grouped
 
 
 def automation_sensor(product: Product) -> dg.AutomationConditionSensorDefinition | None:
@@ -76,30 +71,76 @@ def automation_sensor_name(product: Product) -> str:
     return f"{product.identifier}_automation"
 
 
-def _condition(
-    rule: AutomationConfig, config: DagsterConfig, sources: Sequence[dg.AssetKey]
-) -> dg.AutomationCondition[Any]:
-    """Dagster's own condition; a source that nobody has ever reported to Dagster does not hold it up."""
-    Condition = dg.AutomationCondition  # noqa: N806  # it is used as a namespace
-    ours = dg.AssetSelection.assets(*sources)
+@dataclass(frozen=True)
+class _Upstream:
+    """What an asset reads.
+
+    Attributes:
+        sources: Keys of sources.
+        built: Keys of assets that the product builds; left empty where there are no sources.
+    """
+
+    sources: tuple[dg.AssetKey, ...] = ()
+    built: tuple[dg.AssetKey, ...] = ()
+
+
+def _condition(rule: AutomationConfig, config: DagsterConfig, upstream: _Upstream) -> _Condition:
+    """Dagster's own condition; a source that nobody has ever reported to Dagster does not hold it up.
+
+    Such sources are the rule in dbt, and with the stock conditions nothing that reads one would ever be requested.
+    Upstream is named key by key, because in Dagster 1.10 a condition that ignores some changes what all others see.
+    """
     if rule.condition == "on_cron":
-        cron, timezone = check_cron(rule.cron or ""), check_timezone(rule.timezone or config.timezone)
-        stock: dg.AutomationCondition[Any] = Condition.on_cron(cron, timezone)
-        waits = Condition.all_deps_updated_since_cron(cron, timezone)
-        since_tick = Condition.newly_updated().since(Condition.cron_tick_passed(cron, timezone))
-        sources_there = Condition.all_deps_match(Condition.missing() | since_tick).allow(ours)
-        return stock.replace(waits, waits.ignore(ours) & sources_there) if sources else stock
-    stock = Condition.eager() if rule.condition == "eager" else Condition.on_missing()
-    waits = Condition.any_deps_missing()
-    return stock.replace(waits, waits.ignore(ours)) if sources else stock
+        return _on_cron(check_cron(rule.cron or ""), check_timezone(rule.timezone or config.timezone), upstream)
+    stock = dg.AutomationCondition.eager() if rule.condition == "eager" else dg.AutomationCondition.on_missing()
+    missing_upstream = dg.AutomationCondition.any_deps_missing()
+    if not upstream.sources:
+        return stock
+    if not upstream.built:
+        return stock.without(~missing_upstream)
+    missing = dg.AutomationCondition.missing() & ~dg.AutomationCondition.will_be_requested()
+    return stock.replace(missing_upstream, reduce(or_, _each(upstream.built, missing)))
 
 
-def _sources_read(manifest: Mapping[str, Any], unique_id: str) -> set[str]:
-    """Find the sources that an asset reads, through ephemeral models too."""
+def _on_cron(cron: str, timezone: str, upstream: _Upstream) -> _Condition:
+    stock = dg.AutomationCondition.on_cron(cron, timezone)
+    if not upstream.sources:
+        return stock
+    tick = dg.AutomationCondition.cron_tick_passed(cron, timezone)
+    updated = dg.AutomationCondition.newly_updated().since(tick)
+    source_there = updated | dg.AutomationCondition.missing()
+    asset_there = updated | dg.AutomationCondition.will_be_requested()
+    there = [*_each(upstream.sources, source_there), *_each(upstream.built, asset_there)]
+    return stock.replace(dg.AutomationCondition.all_deps_updated_since_cron(cron, timezone), reduce(and_, there))
+
+
+def _each(keys: Iterable[dg.AssetKey], condition: _Condition) -> list[_Condition]:
+    return [dg.AutomationCondition.asset_matches(key, condition) for key in keys]
+
+
+def _by_upstream(product: Product, unique_ids: Iterable[str]) -> Mapping[_Upstream, list[str]]:
+    """Group assets by what they read; those without sources are one group."""
+    if product.dbt is None:
+        return {_Upstream(): list(unique_ids)}
+    translator, manifest = FloeDbtTranslator(product), product.dbt.manifest.content
+    grouped: dict[_Upstream, list[str]] = defaultdict(list)
+    for unique_id in unique_ids:
+        read = _relations(manifest, unique_id)
+        sources = [manifest["sources"][parent] for parent in read & manifest["sources"].keys()]
+        built = [manifest["nodes"][parent] for parent in read & manifest["nodes"].keys()] if sources else []
+        grouped[_Upstream(_keys(translator, sources), _keys(translator, built))].append(unique_id)
+    return grouped
+
+
+def _keys(translator: FloeDbtTranslator, nodes: Iterable[Mapping[str, Any]]) -> tuple[dg.AssetKey, ...]:
+    return tuple(sorted({translator.get_asset_key(node) for node in nodes}))
+
+
+def _relations(manifest: Mapping[str, Any], unique_id: str) -> set[str]:
+    """Find the models, seeds, snapshots and sources that an asset reads; an ephemeral model is read through."""
     found: set[str] = set()
     for parent in manifest["parent_map"].get(unique_id, ()):
-        if parent in manifest["sources"]:
-            found.add(parent)
-        elif manifest["nodes"].get(parent, {}).get("config", {}).get("materialized") == "ephemeral":
-            found |= _sources_read(manifest, parent)
+        node = manifest["nodes"].get(parent)
+        ephemeral = node is not None and node["config"].get("materialized") == "ephemeral"
+        found |= _relations(manifest, parent) if ephemeral else {parent}
     return found

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from floe_orchestrator_dagster.assets.selection import NodeSelection
 from floe_orchestrator_dagster.config import config_path
 from floe_orchestrator_dagster.errors import ConfigError
-from floe_orchestrator_dagster.product import load_product
-from unit.samples import Json, contract, manifest, model, node, product, write_json, write_project
+from unit.dbt_shop import dbt_shop
+from unit.samples import model, product
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,42 +22,9 @@ HERE = config_path("jobs", 0)
 SYNTAX = "See https://docs.getdbt.com/reference/node-selection/syntax. Correct it in manifest.yaml."
 
 
-def depends_on(*names: str) -> Json:
-    return {"nodes": list(names), "macros": []}
-
-
-def nodes() -> list[Json]:
-    """Make raw → stg → hidden (ephemeral) → mart and mart v1, with a test on stg."""
-    versions: Json = {"version": 1, "latest_version": 1, "fqn": ["shop", "marts", "wide", "v1"], "alias": "wide_v1"}
-    return [
-        node("raw", "seed"),
-        node("stg", depends_on=depends_on("seed.shop.raw"), tags=["daily"], fqn=["shop", "staging", "stg"]),
-        node("hidden", depends_on=depends_on("model.shop.stg"), config={"materialized": "ephemeral", "enabled": True}),
-        node("mart", depends_on=depends_on("model.shop.hidden"), tags=["daily", "gold"], access="public"),
-        node("wide", depends_on=depends_on("model.shop.hidden"), **versions),
-        node("unique_stg", "test", depends_on=depends_on("model.shop.stg"), tags=["quality"]),
-    ]
-
-
 @pytest.fixture
-def project(tmp_path: Path) -> Path:
-    """Write a product of these nodes."""
-    entries = nodes()
-    reads = {entry["unique_id"]: entry["depends_on"]["nodes"] for entry in entries}
-    children = {name: [child for child, parents in reads.items() if name in parents] for name in reads}
-    write_project(tmp_path)
-    for entry in entries:
-        path = tmp_path / entry["original_file_path"]
-        path.parent.mkdir(exist_ok=True)
-        path.write_text(entry["raw_code"], encoding="utf-8")
-    write_json(tmp_path / "target" / "manifest.json", manifest(*entries, child_map=children))
-    write_json(tmp_path / "compiled_artifacts.json", contract(model("stg"), model("mart")))
-    return tmp_path
-
-
-@pytest.fixture
-def selection(project: Path) -> NodeSelection:
-    return NodeSelection(load_product(project / "compiled_artifacts.json"))
+def selection(tmp_path: Path) -> NodeSelection:
+    return NodeSelection(dbt_shop(tmp_path))
 
 
 def names(selected: frozenset[str]) -> set[str]:
@@ -85,7 +52,7 @@ def names(selected: frozenset[str]) -> set[str]:
         ("access:public", None, {"mart"}),
         ("wide", None, {"wide"}),
         ("version:latest", None, {"wide"}),
-        ("+test_type:singular", None, {"raw", "stg"}),
+        ("+test_type:generic", None, {"raw", "stg", "mart"}),
         ("path:models/stg.sql", None, {"stg"}),
         ("models/m*", None, {"mart"}),
     ],
@@ -99,7 +66,7 @@ def test_path_is_found_from_any_working_directory(
 ) -> None:
     monkeypatch.chdir(tmp_path_factory.mktemp("elsewhere"))
 
-    assert names(selection.unique_ids("path:models", "path:models/mart.sql", HERE)) == {"raw", "stg", "wide"}
+    assert names(selection.unique_ids("path:models", "path:models/mart.sql", HERE)) == {"stg", "wide"}
 
 
 @pytest.mark.parametrize(
@@ -128,13 +95,13 @@ def test_path_is_found_from_any_working_directory(
     ],
 )
 def test_selection_that_selects_nothing_is_refused(  # noqa: PLR0913, PLR0917  # a table's columns
-    selection: NodeSelection, project: Path, select: str, exclude: str | None, key: str, what: str, fix: str
+    selection: NodeSelection, tmp_path: Path, select: str, exclude: str | None, key: str, what: str, fix: str
 ) -> None:
     with pytest.raises(ConfigError) as raised:
         selection.unique_ids(select, exclude, HERE)
 
     [problem] = raised.value.problems
-    assert raised.value.origin == str(project / "compiled_artifacts.json")
+    assert raised.value.origin == str(tmp_path / "compiled_artifacts.json")
     assert problem.where == f"plugins.orchestrator.config.jobs[0].{key}"
     assert problem.what.startswith(what)
     assert problem.fix.startswith(fix)

@@ -1,0 +1,222 @@
+"""Automation rules, evaluated by Dagster on an instance with real events."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+from zoneinfo import ZoneInfo
+
+import dagster as dg
+import pytest
+
+from floe_orchestrator_dagster.code_location import build_definitions
+from floe_orchestrator_dagster.errors import ConfigError
+from unit.dbt_shop import dbt_shop, depends_on
+from unit.samples import Json, model, node, product
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from dagster._core.definitions.asset_daemon_cursor import AssetDaemonCursor
+
+EAGER = {"condition": "eager"}
+SIX = {"condition": "on_cron", "cron": "0 6 * * *"}
+EVERYTHING = {"raw", "stg", "mart", "wide_v1"}
+
+
+class Evaluation:
+    """Evaluate the rules of a code location again and again, as its sensor does."""
+
+    def __init__(self, definitions: dg.Definitions, instance: dg.DagsterInstance) -> None:
+        self._definitions, self._instance = definitions, instance
+        self._cursor: AssetDaemonCursor | None = None
+
+    def at(self, time: datetime) -> set[str]:
+        """Return the assets that are requested at ``time``."""
+        result = dg.evaluate_automation_conditions(
+            self._definitions, self._instance, dg.AssetSelection.all(), evaluation_time=time, cursor=self._cursor
+        )
+        self._cursor = result.cursor
+        keys = self._definitions.resolve_asset_graph().materializable_asset_keys
+        return {key.to_user_string() for key in keys if result.get_num_requested(key)}
+
+    def materialize(self, *keys: str) -> None:
+        """Report materializations."""
+        for key in keys:
+            self._instance.report_runless_asset_event(dg.AssetMaterialization(key.split("/")))
+
+    def wipe(self, *keys: str) -> None:
+        """Forget materializations."""
+        self._instance.wipe_assets([dg.AssetKey(key.split("/")) for key in keys])
+
+
+@pytest.fixture
+def instance() -> Iterator[dg.DagsterInstance]:
+    with dg.DagsterInstance.ephemeral() as ephemeral:
+        yield ephemeral
+
+
+def now() -> datetime:
+    return datetime.now(tz=ZoneInfo("UTC"))
+
+
+def labels(definitions: dg.Definitions) -> dict[str, str | None]:
+    """Label of each asset's condition, for those that have one."""
+    nodes = definitions.resolve_asset_graph().asset_nodes
+    return {
+        node.key.to_user_string(): node.automation_condition.get_label() for node in nodes if node.automation_condition
+    }
+
+
+def test_eager_follows_upstream(tmp_path: Path, instance: dg.DagsterInstance) -> None:
+    rules = Evaluation(build_definitions(dbt_shop(tmp_path, {"automation": EAGER})), instance)
+    rules.materialize("raw", "stg", "mart", "wide_v1", "erp/orders")
+
+    assert rules.at(now()) == set()
+    rules.materialize("stg")
+    assert rules.at(now()) == {"mart", "wide_v1"}
+    rules.materialize("mart", "wide_v1")
+    assert rules.at(now()) == set()
+    rules.materialize("erp/orders")
+    assert rules.at(now()) == {"stg", "mart", "wide_v1"}
+
+
+def test_source_that_nobody_reports_does_not_hold_an_eager_asset_up(
+    tmp_path: Path, instance: dg.DagsterInstance
+) -> None:
+    rules = Evaluation(build_definitions(dbt_shop(tmp_path, {"automation": {**EAGER, "select": "stg"}})), instance)
+
+    assert rules.at(now()) == set()
+    rules.materialize("raw")
+    assert rules.at(now()) == {"stg"}
+
+
+def test_missing_upstream_of_the_product_holds_an_eager_asset_up(tmp_path: Path, instance: dg.DagsterInstance) -> None:
+    rules = Evaluation(build_definitions(dbt_shop(tmp_path, {"automation": {**EAGER, "select": "stg"}})), instance)
+
+    assert rules.at(now()) == set()
+    rules.materialize("erp/orders")
+    assert rules.at(now()) == set()
+
+
+def test_on_cron_builds_everything_after_a_tick(tmp_path: Path, instance: dg.DagsterInstance) -> None:
+    rules = Evaluation(build_definitions(dbt_shop(tmp_path, {"automation": SIX})), instance)
+    tomorrow = now().replace(hour=6, minute=0) + timedelta(days=1)
+
+    assert rules.at(tomorrow - timedelta(minutes=1)) == set()
+    assert rules.at(tomorrow + timedelta(minutes=1)) == EVERYTHING
+    assert rules.at(tomorrow + timedelta(minutes=2)) == set()
+    assert rules.at(tomorrow + timedelta(days=1, minutes=1)) == EVERYTHING
+
+
+def test_on_cron_ticks_in_its_timezone(tmp_path: Path, instance: dg.DagsterInstance) -> None:
+    config = {"automation": {**SIX, "select": "raw", "timezone": "Asia/Kathmandu"}, "timezone": "Europe/Berlin"}
+    rules = Evaluation(build_definitions(dbt_shop(tmp_path, config)), instance)
+    tomorrow = now().astimezone(ZoneInfo("Asia/Kathmandu")).replace(hour=6, minute=0) + timedelta(days=1)
+
+    assert rules.at(tomorrow - timedelta(minutes=1)) == set()
+    assert rules.at(tomorrow + timedelta(minutes=1)) == {"raw"}
+
+
+def test_on_cron_waits_for_a_source_that_somebody_reports(tmp_path: Path, instance: dg.DagsterInstance) -> None:
+    rules = Evaluation(build_definitions(dbt_shop(tmp_path, {"automation": SIX})), instance)
+    rules.materialize("erp/orders")
+    # The events that are reported are of this moment, so the tick that they follow has to be in the past.
+    tick = now().replace(hour=6, minute=0)
+    tick = tick if tick < now() else tick - timedelta(days=1)
+
+    assert rules.at(tick - timedelta(minutes=1)) == set()
+    assert rules.at(tick + timedelta(minutes=1)) == {"raw"}
+    rules.materialize("raw", "erp/orders")
+    assert rules.at(tick + timedelta(minutes=2)) == {"stg", "mart", "wide_v1"}
+
+
+def test_on_missing_builds_what_was_lost(tmp_path: Path, instance: dg.DagsterInstance) -> None:
+    definitions = build_definitions(dbt_shop(tmp_path, {"automation": {"condition": "on_missing"}}))
+    rules = Evaluation(definitions, instance)
+    rules.materialize("raw", "stg", "mart", "wide_v1")
+
+    assert rules.at(now()) == set()
+    rules.wipe("stg", "mart")
+    assert rules.at(now()) == {"stg", "mart"}
+    assert rules.at(now()) == set()
+
+
+def test_first_rule_that_fits_counts(tmp_path: Path) -> None:
+    rules = [
+        {**SIX, "select": "tag:gold"},
+        {**SIX, "cron": "@hourly", "select": "resource_type:seed", "timezone": "Asia/Tokyo"},
+        {**EAGER, "exclude": "wide"},
+    ]
+
+    definitions = build_definitions(dbt_shop(tmp_path, {"automation": rules, "timezone": "Europe/Berlin"}))
+
+    assert labels(definitions) == {
+        "mart": "on_cron(0 6 * * *, Europe/Berlin)",
+        "raw": "on_cron(@hourly, Asia/Tokyo)",
+        "stg": "eager",
+    }
+
+
+def test_condition_of_the_dbt_project_wins(tmp_path: Path) -> None:
+    lazy = {"dagster": {"auto_materialize_policy": {"type": "eager"}}}
+    own = node("own", depends_on=depends_on("model.shop.stg"), meta=lazy)
+
+    definitions = build_definitions(dbt_shop(tmp_path, {"automation": {"condition": "on_missing"}}, own))
+
+    assert labels(definitions)["raw"] == "on_missing"
+    assert labels(definitions)["own"] != "on_missing"
+
+
+@pytest.mark.parametrize(
+    ("rules", "row", "count"),
+    [
+        ([EAGER, {**SIX, "select": "tag:gold"}], 1, 1),
+        ([{**EAGER, "select": "tag:daily"}, {**SIX, "select": "mart"}], 1, 1),
+        ([{**EAGER, "select": "stg+"}, {**EAGER, "select": "raw"}, SIX], 2, 4),
+    ],
+)
+def test_rule_that_never_counts_is_refused(tmp_path: Path, rules: list[Json], row: int, count: int) -> None:
+    with pytest.raises(ConfigError) as raised:
+        build_definitions(dbt_shop(tmp_path, {"automation": rules}))
+
+    [problem] = raised.value.problems
+    assert problem.where == f"plugins.orchestrator.config.automation[{row}]"
+    assert problem.what == (f"all {count} assets that it selects belong to rules before it, and the first rule counts")
+    assert problem.fix == "Put the narrower rule first, or remove this one. Correct it in manifest.yaml."
+
+
+def test_selection_of_a_rule_is_refused_with_its_place(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"config\.automation\[0\]\.select: 'tag:typo' matches nothing\n"):
+        build_definitions(dbt_shop(tmp_path, {"automation": {**EAGER, "select": "tag:typo"}}))
+
+
+def test_product_without_a_dbt_project_can_have_a_rule_for_everything(instance: dg.DagsterInstance) -> None:
+    shop = product(model("a"), model("b", "a"), config={"automation": EAGER, "key_prefix": ["shop"]})
+    rules = Evaluation(build_definitions(shop), instance)
+
+    assert rules.at(now()) == set()
+    rules.materialize("shop/a")
+    assert rules.at(now()) == {"shop/b"}
+
+
+def test_rules_come_with_a_running_sensor_over_the_product(tmp_path: Path) -> None:
+    config = {"automation": EAGER, "timeout_seconds": 60}
+    definitions = build_definitions(dbt_shop(tmp_path, config))
+
+    [sensor] = definitions.get_repository_def().sensor_defs
+
+    assert isinstance(sensor, dg.AutomationConditionSensorDefinition)
+    assert sensor.name == "shop_orders_automation"
+    assert sensor.default_status is dg.DefaultSensorStatus.RUNNING
+    assert sensor.run_tags == {"floe/product": "shop-orders", "floe/domain": "sales", "dagster/max_runtime": "60"}
+    selected = sensor.asset_selection.resolve(definitions.resolve_asset_graph())
+    assert {key.to_user_string() for key in selected} >= EVERYTHING
+
+
+def test_without_a_rule_there_is_no_sensor(tmp_path: Path) -> None:
+    definitions = build_definitions(dbt_shop(tmp_path))
+
+    assert list(definitions.get_repository_def().sensor_defs) == []
+    assert labels(definitions) == {}

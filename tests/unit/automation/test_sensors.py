@@ -1,0 +1,153 @@
+"""The configured sensors, evaluated on an instance with real runs and real materializations."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+import pytest
+
+from floe_orchestrator_dagster.code_location import build_definitions
+from floe_orchestrator_dagster.errors import ConfigError
+from unit.dbt_shop import dbt_shop
+from unit.samples import Json, model, product
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+NIGHTLY = {"name": "nightly"}
+FOLLOW = {"type": "asset", "name": "follow", "asset": "erp/orders"}
+
+
+@pytest.fixture
+def instance() -> Iterator[dg.DagsterInstance]:
+    with dg.DagsterInstance.ephemeral() as ephemeral:
+        yield ephemeral
+
+
+def watch(status: str, **changes: object) -> Json:
+    return {"type": "run_status", "name": "watch", "status": status, "job": "nightly", **changes}
+
+
+def repository(config: Json) -> dg.RepositoryDefinition:
+    return build_definitions(product(model("a"), config=config)).get_repository_def()
+
+
+def ended_run(instance: dg.DagsterInstance, status: str, job: str = "shop_orders") -> str:
+    """Run a job that ends with the status and return the run's id."""
+
+    @dg.op
+    def step() -> None:
+        if status == "failure":
+            raise ValueError("broken")
+
+    definition = dg.GraphDefinition(name=job, node_defs=[step]).to_job()
+    if status != "canceled":
+        return definition.execute_in_process(instance=instance, raise_on_error=False).run_id
+    run = instance.create_run_for_job(definition)
+    instance.report_run_canceling(run)
+    instance.report_run_canceled(run)
+    return run.run_id
+
+
+def tick(sensor: dg.SensorDefinition, instance: dg.DagsterInstance, cursor: str | None = None) -> Any:  # noqa: ANN401
+    """Evaluate a sensor as the daemon does."""
+    with dg.build_sensor_context(instance=instance, cursor=cursor, sensor_name=sensor.name) as context:
+        return sensor.evaluate_tick(context)
+
+
+@pytest.mark.parametrize("status", ["success", "failure", "canceled"])
+def test_run_that_ended_so_launches_the_job_once(instance: dg.DagsterInstance, status: str) -> None:
+    sensor = repository({"jobs": [NIGHTLY], "sensors": [watch(status)]}).get_sensor_def("watch")
+    cursor = tick(sensor, instance).cursor
+    runs = {ended: ended_run(instance, ended) for ended in ("success", "failure", "canceled")}
+    ended_run(instance, status, job="another")
+
+    ticked = tick(sensor, instance, cursor)
+    again = tick(sensor, instance, ticked.cursor)
+
+    assert [request.run_key for request in ticked.run_requests] == [runs[status]]
+    assert [job.name for job in sensor.jobs] == ["nightly"]
+    assert again.run_requests == []
+
+
+@pytest.mark.parametrize(("jobs", "watched"), [([], "shop_orders"), (["weekly", "hourly"], "weekly")])
+def test_named_jobs_are_watched_else_the_products_own(
+    instance: dg.DagsterInstance, jobs: list[str], watched: str
+) -> None:
+    config = {
+        "jobs": [NIGHTLY, {"name": "weekly"}, {"name": "hourly"}],
+        "sensors": [watch("success", **({"jobs": jobs} if jobs else {}))],
+    }
+    sensor = repository(config).get_sensor_def("watch")
+    cursor = tick(sensor, instance).cursor
+    runs = {job: ended_run(instance, "success", job) for job in ("shop_orders", "weekly", "nightly")}
+
+    ticked = tick(sensor, instance, cursor)
+
+    assert [request.run_key for request in ticked.run_requests] == [runs[watched]]
+
+
+def test_materialized_asset_launches_the_job(instance: dg.DagsterInstance) -> None:
+    sensor = repository({"jobs": [NIGHTLY], "sensors": [{**FOLLOW, "job": "nightly"}]}).get_sensor_def("follow")
+
+    assert tick(sensor, instance).run_requests == []
+    instance.report_runless_asset_event(dg.AssetMaterialization(["erp", "orders"]))
+    ticked = tick(sensor, instance)
+    again = tick(sensor, instance, ticked.cursor)
+
+    [request] = ticked.run_requests
+    assert request.run_key
+    assert [job.name for job in sensor.jobs] == ["nightly"]
+    assert again.run_requests == []
+
+
+def test_asset_sensor_launches_the_products_job_when_none_is_named() -> None:
+    sensor = repository({"sensors": [FOLLOW]}).get_sensor_def("follow")
+
+    assert [job.name for job in sensor.jobs] == ["shop_orders"]
+    assert sensor.description == "Launches shop_orders when erp/orders was materialized."
+
+
+def test_enabled_sensor_is_running() -> None:
+    config = {
+        "jobs": [NIGHTLY],
+        "sensors": [
+            FOLLOW,
+            {**FOLLOW, "name": "follow_off", "enabled": False},
+            watch("success"),
+            watch("success", name="watch_off", enabled=False),
+        ],
+    }
+
+    assert {sensor.name: sensor.default_status.name for sensor in repository(config).sensor_defs} == {
+        "follow": "RUNNING",
+        "follow_off": "STOPPED",
+        "watch": "RUNNING",
+        "watch_off": "STOPPED",
+    }
+
+
+@pytest.mark.parametrize(
+    ("asset", "job"), [("mart", None), ("mart", "daily"), ("stg", "daily"), ("raw", "shop_orders")]
+)
+def test_asset_that_the_job_builds_itself_is_refused(tmp_path: Path, asset: str, job: str | None) -> None:
+    entry = {"type": "asset", "name": "loop", "asset": asset, **({"job": job} if job else {})}
+    shop = dbt_shop(tmp_path, {"jobs": [{"name": "daily", "select": "tag:daily"}], "sensors": [entry]})
+
+    with pytest.raises(ConfigError) as raised:
+        build_definitions(shop)
+
+    [problem] = raised.value.problems
+    assert problem.where == "plugins.orchestrator.config.sensors[0].asset"
+    assert problem.what == (
+        f"{asset!r} is an asset that the job {job or 'shop_orders'!r} builds: it would launch itself again and again"
+    )
+
+
+def test_asset_that_the_job_does_not_build_is_fine(tmp_path: Path) -> None:
+    entry = {"type": "asset", "name": "after_seed", "asset": "raw", "job": "daily"}
+    shop = dbt_shop(tmp_path, {"jobs": [{"name": "daily", "select": "tag:daily"}], "sensors": [entry]})
+
+    build_definitions(shop).get_repository_def().load_all_definitions()

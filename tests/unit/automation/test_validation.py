@@ -1,0 +1,169 @@
+"""Names, job references, crons and timezones of the configuration: all mistakes at once, each with its place."""
+
+from __future__ import annotations
+
+import pytest
+
+from floe_orchestrator_dagster.code_location import build_definitions
+from floe_orchestrator_dagster.errors import ConfigError
+from unit.samples import Json, model, product
+
+MANIFEST = "Correct it in manifest.yaml."
+RENAME = f"Give it another name. {MANIFEST}"
+JOBS = f"Its jobs: 'shop_orders', 'nightly'. {MANIFEST}"
+NIGHTLY = {"name": "nightly"}
+DAILY = {"name": "daily", "cron": "@daily"}
+WATCH = {"type": "run_status", "name": "watch", "status": "success", "job": "nightly"}
+FOLLOW = {"type": "asset", "name": "follow", "asset": "erp/orders"}
+CRONS = "'0 6 * * *' (daily at 6:00), '0 8 * * MON-FRI' (weekdays at 8:00), '*/15 * * * *', '@hourly'"
+RESERVED = "is a word that Dagster or Python keep for themselves"
+LOOP = "is a job that the sensor watches: it would launch itself again and again"
+KEY = f"Write the asset's key with its parts joined by slashes, such as 'shop/orders'. {MANIFEST}"
+AUTOMATION = "the sensor that evaluates the automation rules"
+NEVER = f"cannot fire: failed to find next date. Use one such as {CRONS}."
+NO_TIMEZONE = "is not an IANA timezone such as 'UTC', 'Europe/Berlin', 'America/New_York'."
+NO_FIELDS = f"needs five fields (minute hour day month weekday), such as {CRONS}."
+
+
+def problems(config: Json) -> list[tuple[str, str, str]]:
+    with pytest.raises(ConfigError) as raised:
+        build_definitions(product(model("a"), config=config))
+    assert raised.value.origin == "CompiledArtifacts"
+    return [
+        (problem.where.removeprefix("plugins.orchestrator.config."), problem.what, problem.fix)
+        for problem in raised.value.problems
+    ]
+
+
+@pytest.mark.parametrize(
+    ("config", "where", "what", "fix"),
+    [
+        # names
+        (
+            {"jobs": [{"name": "shop_orders"}]},
+            "jobs[0].name",
+            "'shop_orders' is the name of the product's own job",
+            RENAME,
+        ),
+        *(
+            ({"jobs": [{"name": name}]}, "jobs[0].name", f"{name!r} {RESERVED}", RENAME)
+            for name in ("config", "class", "type", "__ASSET_JOB", "__ASSET_JOB_1")
+        ),
+        ({"schedules": [{**DAILY, "name": "import"}]}, "schedules[0].name", f"'import' {RESERVED}", RENAME),
+        ({"sensors": [{**FOLLOW, "name": "input"}]}, "sensors[0].name", f"'input' {RESERVED}", RENAME),
+        (
+            {"schedules": [DAILY, {**DAILY, "name": "shop_orders_schedule"}]},
+            "schedules[1].name",
+            "'shop_orders_schedule' is the name of the product's own schedule",
+            RENAME,
+        ),
+        (
+            {"sensors": [{**FOLLOW, "name": "shop_orders_automation"}]},
+            "sensors[0].name",
+            f"'shop_orders_automation' is the name of {AUTOMATION}",
+            RENAME,
+        ),
+        (
+            {"schedules": [DAILY], "sensors": [{**FOLLOW, "name": "daily"}]},
+            "sensors[0].name",
+            "'daily' is the name of a schedule too",
+            RENAME,
+        ),
+        # jobs
+        (
+            {"jobs": [NIGHTLY], "schedules": [{**DAILY, "job": "weekly"}]},
+            "schedules[0].job",
+            "no job 'weekly' in product 'shop-orders'",
+            JOBS,
+        ),
+        (
+            {"jobs": [NIGHTLY], "sensors": [{**WATCH, "job": "weekly"}]},
+            "sensors[0].job",
+            "no job 'weekly' in product 'shop-orders'",
+            JOBS,
+        ),
+        (
+            {"jobs": [NIGHTLY], "sensors": [{**WATCH, "jobs": ["shop_orders", "weekly"]}]},
+            "sensors[0].jobs[1]",
+            "no job 'weekly' in product 'shop-orders'",
+            JOBS,
+        ),
+        (
+            {"jobs": [NIGHTLY], "sensors": [WATCH, {**FOLLOW, "job": "weekly"}]},
+            "sensors[1].job",
+            "no job 'weekly' in product 'shop-orders'",
+            JOBS,
+        ),
+        # sensors
+        *(
+            ({"sensors": [{**FOLLOW, "asset": key}]}, "sensors[0].asset", f"{key!r} has an empty part", KEY)
+            for key in ("/", "erp/", "/orders", "erp//orders")
+        ),
+        (
+            {"sensors": [{**WATCH, "job": "shop_orders"}]},
+            "sensors[0].job",
+            f"'shop_orders' {LOOP}",
+            f"Launch or watch another job. {MANIFEST}",
+        ),
+        (
+            {"jobs": [NIGHTLY], "sensors": [{**WATCH, "jobs": ["shop_orders", "nightly"]}]},
+            "sensors[0].job",
+            f"'nightly' {LOOP}",
+            f"Launch or watch another job. {MANIFEST}",
+        ),
+        # crons and timezones
+        ({"default_schedule": "* * *"}, "default_schedule", f"cron '* * *' {NO_FIELDS}", MANIFEST),
+        ({"timezone": "Mars/Base"}, "timezone", f"timezone 'Mars/Base' {NO_TIMEZONE}", MANIFEST),
+        ({"schedules": [{**DAILY, "cron": "@reboot"}]}, "schedules[0].cron", f"cron '@reboot' {NO_FIELDS}", MANIFEST),
+        ({"schedules": [{**DAILY, "cron": "0 0 31 2 *"}]}, "schedules[0].cron", f"cron '0 0 31 2 *' {NEVER}", MANIFEST),
+        (
+            {"schedules": [DAILY, {**DAILY, "name": "b", "timezone": "../etc"}]},
+            "schedules[1].timezone",
+            f"timezone '../etc' {NO_TIMEZONE}",
+            MANIFEST,
+        ),
+        (
+            {"automation": [{"condition": "eager"}, {"condition": "on_cron", "cron": "0 6 * *"}]},
+            "automation[1].cron",
+            f"cron '0 6 * *' {NO_FIELDS}",
+            MANIFEST,
+        ),
+        (
+            {"automation": {"condition": "on_cron", "cron": "@daily", "timezone": "utc"}},
+            "automation[0].timezone",
+            f"timezone 'utc' {NO_TIMEZONE}",
+            MANIFEST,
+        ),
+    ],
+)
+def test_mistake_is_refused_with_its_place_and_the_fix(config: Json, where: str, what: str, fix: str) -> None:
+    assert problems(config) == [(where, what, fix)]
+
+
+def test_all_mistakes_are_reported_at_once() -> None:
+    config = {
+        "timezone": "Mars/Base",
+        "jobs": [{"name": "shop_orders"}],
+        "schedules": [{"name": "a", "cron": "x", "timezone": "y"}],
+        "sensors": [{**FOLLOW, "asset": "/", "job": "weekly"}],
+        "automation": {"condition": "on_cron", "cron": "z"},
+    }
+
+    assert {where for where, _, _ in problems(config)} == {
+        "timezone",
+        "jobs[0].name",
+        "schedules[0].cron",
+        "schedules[0].timezone",
+        "sensors[0].asset",
+        "sensors[0].job",
+        "automation[0].cron",
+    }
+
+
+def test_a_job_and_a_schedule_may_share_a_name() -> None:
+    config = {"jobs": [NIGHTLY], "schedules": [{**DAILY, "name": "nightly", "job": "nightly"}]}
+
+    repository = build_definitions(product(model("a"), config=config)).get_repository_def()
+    repository.load_all_definitions()
+
+    assert repository.get_schedule_def("nightly").job_name == "nightly"
