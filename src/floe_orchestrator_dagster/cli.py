@@ -6,7 +6,7 @@ import json
 import logging
 import shlex
 import sys
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import asdict
 from datetime import datetime
 from importlib.util import find_spec
@@ -200,7 +200,9 @@ def _examine(artifacts: Path | None) -> Findings:
         path = _artifacts_path(artifacts)
     except FloeDagsterError as error:
         return Findings(errors=(error,))
-    return examine_product(path)
+    # dbt's node selection writes to standard output, where the answer belongs alone.
+    with redirect_stdout(sys.stderr):
+        return examine_product(path)
 
 
 def _echo_findings(findings: Findings) -> None:

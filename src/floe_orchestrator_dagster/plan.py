@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from floe_orchestrator_dagster.product import Product
 
 _TICKS = 3
+_AUTOMATION = ("AUTOMATION", "AUTO_MATERIALIZE")
 _NOT_SHOWN = "__"  # Dagster's own jobs begin with it
 
 
@@ -102,7 +103,7 @@ class SensorPlan:
 
     Attributes:
         name: Name of the sensor.
-        type: Such as ``asset`` or ``run_status``.
+        type: ``asset``, ``run_status``, ``standard``, or ``automation`` for the one that follows automation conditions.
         jobs: Jobs that it may launch.
         running: Whether it is running once the code location is loaded.
     """
@@ -206,7 +207,7 @@ def plan_product(product: Product, definitions: dg.Definitions, now: datetime | 
         assets=assets,
         checks=sum(asset.checks for asset in assets),
         blocking_checks=sum(asset.blocking_checks for asset in assets),
-        jobs=tuple(_job(job, graph) for job in _own(repository.get_all_jobs())),
+        jobs=tuple(_job(job, graph) for job in repository.get_all_jobs() if not job.name.startswith(_NOT_SHOWN)),
         schedules=tuple(
             _schedule(schedule, now or datetime.now(tz=timezone.utc)) for schedule in repository.schedule_defs
         ),
@@ -214,10 +215,6 @@ def plan_product(product: Product, definitions: dg.Definitions, now: datetime | 
         automation=tuple(_automation(graph)),
         pools=tuple(_pools(product, graph)),
     )
-
-
-def _own(jobs: Iterable[dg.JobDefinition]) -> list[dg.JobDefinition]:
-    return [job for job in jobs if not job.name.startswith(_NOT_SHOWN)]
 
 
 def _assets(graph: AssetGraph) -> Iterable[AssetPlan]:
@@ -279,7 +276,7 @@ def _schedule(schedule: dg.ScheduleDefinition, now: datetime) -> SchedulePlan:
 def _sensor(sensor: dg.SensorDefinition) -> SensorPlan:
     return SensorPlan(
         name=sensor.name,
-        type=sensor.sensor_type.value.lower(),
+        type="automation" if sensor.sensor_type.name in _AUTOMATION else sensor.sensor_type.value.lower(),
         jobs=tuple(target.job_name for target in sensor.targets),
         running=sensor.default_status is dg.DefaultSensorStatus.RUNNING,
     )

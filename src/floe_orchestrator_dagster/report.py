@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from rich.console import RenderableType
 
-    from floe_orchestrator_dagster.plan import AssetPlan, Plan, SchedulePlan
+    from floe_orchestrator_dagster.plan import AssetPlan, Plan, PoolPlan, SchedulePlan
 
 _WIDEST = 120
 _INDENT = (0, 0, 0, 2)
@@ -43,17 +43,44 @@ def _parts(plan: Plan, warnings: Sequence[str]) -> Iterator[RenderableType]:
         elsewhere = f", {external} {_ELSEWHERE}" if external else ""
         yield _heading("Assets", f"{len(plan.built)} built here{elsewhere}")
         yield _indented(_asset_table(plan))
-        stop = f"; {plan.blocking_checks} are blocking: when one fails, what is downstream does not run"
+        stop = f", {plan.blocking_checks} of them blocking (a failure keeps what is downstream from running)"
         yield _heading("Checks", f"{plan.checks}{stop if plan.blocking_checks else ''}")
+    else:
+        yield Text("\nNothing to build: the product declares no transforms.")
+    yield from _partitions(plan)
     if plan.jobs:
         yield _heading("Jobs", "a dbt build is one start of dbt")
         rows = [(job.name, job.assets, job.checks, job.steps, job.dbt_invocations) for job in plan.jobs]
         yield _indented(_table(["job"], ["assets", "checks", "steps", "dbt builds"], rows))
     if plan.schedules:
-        yield _heading("Schedules", "with their next ticks")
+        yield _heading("Schedules", "their state once loaded, and their next ticks")
         yield from (_indented(_schedule(schedule)) for schedule in plan.schedules)
+    yield from _triggers(plan)
+    if plan.pools:
+        yield _heading("Pools", "set the limit once per Dagster instance")
+        yield from (_indented(_pool(pool)) for pool in plan.pools)
+    if warnings:
+        yield _heading("Warnings")
+        yield from (_indented(Text(warning, style="yellow", overflow="fold")) for warning in warnings)
+    absent = _absent(plan)
+    if absent:
+        yield Text(f"\nNot in this product: {', '.join(absent)}.")
+
+
+def _partitions(plan: Plan) -> Iterator[RenderableType]:
+    by_definition: dict[str, list[str]] = {}
+    for asset in plan.assets:
+        if asset.partitions:
+            by_definition.setdefault(asset.partitions, []).append(asset.key)
+    if by_definition:
+        yield _heading("Partitions")
+        rows = [(partitions, _listed(keys)) for partitions, keys in by_definition.items()]
+        yield _indented(_table(["partitions", "assets"], [], rows))
+
+
+def _triggers(plan: Plan) -> Iterator[RenderableType]:
     if plan.sensors:
-        yield _heading("Sensors")
+        yield _heading("Sensors", "their state once loaded")
         sensors = [
             (sensor.name, sensor.type, ", ".join(sensor.jobs), _state(running=sensor.running))
             for sensor in plan.sensors
@@ -63,16 +90,13 @@ def _parts(plan: Plan, warnings: Sequence[str]) -> Iterator[RenderableType]:
         yield _heading("Automation", "assets that Dagster materializes by itself")
         rules = [(rule.condition, _listed(rule.assets)) for rule in plan.automation]
         yield _indented(_table(["condition", "assets"], [], rules))
-    if plan.pools:
-        yield _heading("Pools", "run the command once per Dagster instance")
-        pools = [(pool.name, pool.limit or "the instance's", pool.command or "") for pool in plan.pools]
-        yield _indented(_table(["pool", "limit", "command"], [], pools))
-    if warnings:
-        yield _heading("Warnings")
-        yield from (_indented(Text(warning, style="yellow", overflow="fold")) for warning in warnings)
-    absent = _absent(plan)
-    if absent:
-        yield Text(f"\nNone: {', '.join(absent)}.")
+
+
+def _pool(pool: PoolPlan) -> Text:
+    if pool.command is None:
+        return Text(f"{pool.name}: the instance's default limit")
+    # One line, whatever the width: people copy it.
+    return Text(f"{pool.name}: {pool.limit}\n  {pool.command}", no_wrap=True, overflow="ignore")
 
 
 def _absent(plan: Plan) -> list[str]:
@@ -117,16 +141,13 @@ def _table(texts: Sequence[str], numbers: Sequence[str], rows: Iterable[Sequence
 
 
 def _asset_table(plan: Plan) -> Table:
-    partitioned = any(asset.partitions for asset in plan.assets)
-    texts = ["asset, by group", "tier", "materialized", "compute", *(["partitions"] if partitioned else [])]
     rows: list[Sequence[object]] = []
     for group, assets in _by_group(plan.assets):
         rows.append((Text(f"{group} ({len(assets)})", style="cyan"),))
         for asset in assets:
-            described = [asset.tier, asset.materialization, asset.compute, *([asset.partitions] if partitioned else [])]
-            cells = [text or "" for text in described]
-            rows.append((f"  {asset.key}", *cells, asset.checks or "", asset.blocking_checks or ""))
-    return _table(texts, ["checks", "blocking"], rows)
+            described = [asset.tier or "", asset.materialization or "", asset.compute or ""]
+            rows.append((f"  {asset.key}", *described, asset.checks or "", asset.blocking_checks or ""))
+    return _table(["asset, by group", "tier", "materialized", "compute"], ["checks", "blocking"], rows)
 
 
 def _by_group(assets: Iterable[AssetPlan]) -> list[tuple[str, list[AssetPlan]]]:
@@ -150,7 +171,7 @@ def _schedule(schedule: SchedulePlan) -> Table:
 
 
 def _state(*, running: bool) -> str:
-    return "running once loaded" if running else "stopped until switched on"
+    return "running" if running else "stopped"
 
 
 def _listed(names: Sequence[str]) -> str:

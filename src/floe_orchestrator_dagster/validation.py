@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from floe_orchestrator_dagster.automation.cron import declared_schedule
 from floe_orchestrator_dagster.config import read_config
-from floe_orchestrator_dagster.errors import ArtifactsError, FloeDagsterError, Problem
+from floe_orchestrator_dagster.errors import ArtifactsError, FloeDagsterError, Problem, ProjectError
 from floe_orchestrator_dagster.product import Product, load_product
 from floe_orchestrator_dagster.product.artifacts import (
     check_dependencies_exist,
@@ -91,7 +91,10 @@ class _Stages:
             return stage(*args, **kwargs)
         except FloeDagsterError as error:
             self.errors.append(error)
-            return None
+        except OSError as error:  # a directory on the way that may not be entered, a name that is too long
+            problem = Problem("", f"cannot be read ({error.strerror})", "Name a path that can be read.")
+            self.errors.append(ProjectError(str(error.filename), [problem]))
+        return None
 
 
 def _examine_stages(path: Path, stages: _Stages) -> None:
@@ -157,7 +160,8 @@ def _definitions(product: Product) -> dg.Definitions:
         dg.Definitions.validate_loadable(definitions)
     except dg.DagsterError as error:
         fix = "Correct what it names, in floe.yaml, the dbt project or plugins.orchestrator.config."
-        raise ArtifactsError(product.origin, [Problem("", f"Dagster refuses the definitions: {error}", fix)]) from None
+        what = f"Dagster refuses the definitions: {error.__cause__ or error}"
+        raise ArtifactsError(product.origin, [Problem("", what, fix)]) from None
     return definitions
 
 
