@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 from rich import box
-from rich.console import Console
+from rich.console import Console, Group
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
@@ -30,7 +30,7 @@ def print_plan(plan: Plan, warnings: Sequence[str]) -> None:
     console.width = min(console.width, _WIDEST)
     with console.capture() as captured:
         for part in _parts(plan, warnings):
-            console.print(part)
+            console.print(part, crop=False)
     # Tables come padded to their width.
     click.echo("\n".join(line.rstrip() for line in captured.get().splitlines()))
 
@@ -58,7 +58,7 @@ def _parts(plan: Plan, warnings: Sequence[str]) -> Iterator[RenderableType]:
     yield from _triggers(plan)
     if plan.pools:
         yield _heading("Pools", "set the limit once per Dagster instance")
-        yield from (_indented(_pool(pool)) for pool in plan.pools)
+        yield from (_pool(pool) for pool in plan.pools)
     if warnings:
         yield _heading("Warnings")
         yield from (_indented(Text(warning, style="yellow", overflow="fold")) for warning in warnings)
@@ -92,11 +92,10 @@ def _triggers(plan: Plan) -> Iterator[RenderableType]:
         yield _indented(_table(["condition", "assets"], [], rules))
 
 
-def _pool(pool: PoolPlan) -> Text:
+def _pool(pool: PoolPlan) -> RenderableType:
     if pool.command is None:
-        return Text(f"{pool.name}: the instance's default limit")
-    # One line, whatever the width: people copy it.
-    return Text(f"{pool.name}: {pool.limit}\n  {pool.command}", no_wrap=True, overflow="ignore")
+        return Text(f"  {pool.name}: the instance's default limit")
+    return _unfolded([Text(f"  {pool.name}: {pool.limit}"), Text(f"    {pool.command}")])
 
 
 def _absent(plan: Plan) -> list[str]:
@@ -119,14 +118,15 @@ def _indented(part: RenderableType) -> Padding:
     return Padding(part, _INDENT, expand=False)
 
 
-def _named(pairs: Iterable[tuple[str, str | None]]) -> Padding:
-    grid = Table.grid(padding=(0, 2))
-    grid.add_column(style="dim", no_wrap=True)
-    grid.add_column(overflow="fold")
-    for name, value in pairs:
-        if value is not None:
-            grid.add_row(name, value)
-    return _indented(grid)
+def _named(pairs: Iterable[tuple[str, str | None]]) -> Group:
+    rows = [(name, value) for name, value in pairs if value is not None]
+    width = max(len(name) for name, _ in rows) + 2
+    return _unfolded(Text.assemble((f"  {name:<{width}}", "dim"), value) for name, value in rows)
+
+
+def _unfolded(lines: Iterable[Text]) -> Group:
+    """Keep each line whole, whatever the terminal's width: people copy paths and commands."""
+    return Group(*(Text(no_wrap=True, overflow="ignore").append_text(line) for line in lines))
 
 
 def _table(texts: Sequence[str], numbers: Sequence[str], rows: Iterable[Sequence[object]]) -> Table:

@@ -14,7 +14,7 @@ from floe_core.schemas.compiled_artifacts import CompiledArtifacts
 from pydantic import ValidationError
 
 from floe_orchestrator_dagster.automation.cron import declared_schedule
-from floe_orchestrator_dagster.config import read_config
+from floe_orchestrator_dagster.config import DagsterConfig, read_config
 from floe_orchestrator_dagster.errors import ArtifactsError, FloeDagsterError, Problem, ProjectError
 from floe_orchestrator_dagster.product import Product, load_product
 from floe_orchestrator_dagster.product.artifacts import (
@@ -111,8 +111,10 @@ def _examine_stages(path: Path, stages: _Stages) -> None:
         return
     name = artifacts.metadata.product_name
     spec = stages.attempt(read_spec, project_path or path.parent, name)
-    if config is not None and spec is not None:
-        unbuilt = Product(path=path, origin=origin, artifacts=artifacts, config=config, spec=spec, dbt=None)
+    if spec is not None:
+        # floe.yaml's schedule needs no configuration.
+        settings = config or DagsterConfig()
+        unbuilt = Product(path=path, origin=origin, artifacts=artifacts, config=settings, spec=spec, dbt=None)
         stages.attempt(declared_schedule, unbuilt)
     if artifacts.transforms is None or not is_located:
         return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from datetime import datetime, timezone
 
 import dagster as dg
@@ -298,3 +299,17 @@ def test_no_line_is_wider_than_the_terminal_or_120(
     assert max(len(line) for line in printed.splitlines()) <= min(int(columns), 120)
     unfolded = re.sub(r"(\s+duckdb)?\n\s*", "", printed)
     assert all(name in unfolded for name in names)
+
+
+def test_paths_and_commands_stay_on_one_line(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    pool = "a_pool_of_a_long_name" * 4
+    plan = replace(_full_plan({"concurrency": {"pool": pool, "limit": 12}}), artifacts=f"/shop{'/deep' * 30}/a.json")
+
+    print_plan(plan, [])
+
+    printed = capsys.readouterr().out.splitlines()
+    assert f"  artifacts  {plan.artifacts}" in printed
+    assert f"    dagster instance concurrency set {pool} 12" in printed
