@@ -22,8 +22,9 @@ from floe_orchestrator_dagster.product.artifacts import (
     read_artifacts_file,
     validate_artifacts,
 )
+from floe_orchestrator_dagster.product.computes import compute_profiles
 from floe_orchestrator_dagster.product.manifest import check_models_exist, prepared_manifest
-from floe_orchestrator_dagster.product.profiles import check_computes, select_profile
+from floe_orchestrator_dagster.product.profiles import select_profile
 from floe_orchestrator_dagster.product.project import PROJECT_DIR_VARIABLE, find_project_path, read_project_directory
 from floe_orchestrator_dagster.product.spec import read_spec
 
@@ -112,27 +113,37 @@ def _examine_stages(path: Path, stages: _Stages) -> None:
     name = artifacts.metadata.product_name
     spec = stages.attempt(read_spec, project_path or path.parent, name)
     if spec is not None:
-        # floe.yaml's schedule needs no configuration.
-        settings = config or DagsterConfig()
-        unbuilt = Product(path=path, origin=origin, artifacts=artifacts, config=settings, spec=spec, dbt=None)
-        stages.attempt(declared_schedule, unbuilt)
+        unbuilt = Product(path, origin, artifacts, config or DagsterConfig(), spec, dbt=None)
+        _examine_automation(unbuilt, stages)
     if artifacts.transforms is None or not is_located:
         return
-    manifest = _examine_dbt(artifacts, path, project_path, stages) if project_path else None
+    manifest = _examine_dbt(artifacts, config, project_path, path, stages) if project_path else None
     if manifest or project_path is None:
         stages.attempt(check_dependencies_exist, artifacts, manifest.names if manifest else frozenset(), origin)
 
 
-def _examine_dbt(artifacts: CompiledArtifacts, path: Path, project_path: Path, stages: _Stages) -> Manifest | None:
+def _examine_automation(unbuilt: Product, stages: _Stages) -> None:
+    from floe_orchestrator_dagster.automation.validation import check_automation
+
+    stages.attempt(check_automation, unbuilt)
+    declared = unbuilt.spec.schedule
+    if declared is not None and declared.cron:  # the configured one is checked above
+        stages.attempt(declared_schedule, unbuilt)
+
+
+def _examine_dbt(
+    artifacts: CompiledArtifacts, config: DagsterConfig | None, project_path: Path, path: Path, stages: _Stages
+) -> Manifest | None:
+    origin = str(path)
     directory = stages.attempt(read_project_directory, project_path, artifacts.metadata.product_name)
     if directory is None:
         return None
-    profile = stages.attempt(select_profile, artifacts, directory, str(path))
-    if profile is not None:
-        stages.attempt(check_computes, artifacts, profile, str(path))
+    profile = stages.attempt(select_profile, artifacts, directory, origin)
+    if profile is not None and config is not None:
+        stages.attempt(compute_profiles, artifacts, profile, config, directory, origin)
     manifest = stages.attempt(prepared_manifest, directory, path)
     if manifest is not None:
-        stages.attempt(check_models_exist, artifacts, manifest, str(path))
+        stages.attempt(check_models_exist, artifacts, manifest, origin)
     return manifest
 
 

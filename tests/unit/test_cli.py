@@ -180,14 +180,21 @@ def test_validate_gives_the_same_problems_as_json(tmp_path: Path) -> None:
     }
 
 
-def test_validate_reports_a_schedule_as_json_too(tmp_path: Path) -> None:
-    content = contract(model("a"), config={"default_schedule": "soon"})
-    path = write_json(tmp_path / "compiled_artifacts.json", content)
+def test_problem_that_is_one_sentence_is_all_what_in_json(tmp_path: Path) -> None:
+    path = write_json(tmp_path / "compiled_artifacts.json", contract(model("a")))
+    spec = {
+        "apiVersion": "floe.dev/v1",
+        "kind": "FloeSpec",
+        "metadata": {"name": "shop-orders", "version": "1.0.0"},
+        "transforms": [{"name": "a"}],
+        "schedule": {"cron": "0 25 * * *"},
+    }
+    write_json(tmp_path / "floe.yaml", spec)
 
     (problem,) = json.loads(floe_dagster("validate", str(path), "--json", check=False).stdout)["problems"]
 
-    assert problem["what"].startswith(f"{path}, plugins.orchestrator.config: cron 'soon' needs five fields")
-    assert (problem["file"], problem["where"], problem["fix"]) == ("", "", "")
+    assert problem.pop("what").startswith("floe.yaml of 'shop-orders', schedule: cron '0 25 * * *' cannot fire: ")
+    assert problem == {"file": "", "where": "", "fix": ""}
 
 
 def test_validate_names_prepare_when_the_manifest_is_missing(tmp_path: Path) -> None:

@@ -24,6 +24,14 @@ from unit.samples import Json, contract, manifest, model, node, write_json, writ
 if TYPE_CHECKING:
     from pathlib import Path
 
+_SPEC = """
+apiVersion: floe.dev/v1
+kind: FloeSpec
+metadata: {{name: {name}, version: 1.0.0}}
+transforms: [{{name: a}}]
+schedule: {{cron: "0 25 * * *"}}
+"""
+
 
 def _compiled(directory: Path, *models: Json, config: Json | None = None, **changes: object) -> Path:
     content = {**contract(*models, config=config), **changes}
@@ -76,9 +84,19 @@ def test_schedule_profile_and_missing_manifest_report_together(tmp_path: Path) -
 
     findings = examine_product(path)
 
-    assert _kinds(findings.errors) == [ScheduleError, ProfileError, ManifestError]
+    assert _kinds(findings.errors) == [ConfigError, ProfileError, ManifestError]
     assert "cron '0 0 31 2 *' cannot fire" in str(findings.errors[0])
     assert f"Run `floe-dagster prepare {path}`" in findings.errors[2].problems[0].fix
+
+
+def test_schedule_of_floe_yaml_is_checked_although_the_configuration_is_wrong(tmp_path: Path) -> None:
+    path = _compiled(tmp_path, model("a"), config={"colour": "red"})
+    (tmp_path / "floe.yaml").write_text(_SPEC.format(name="shop-orders"), encoding="utf-8")
+
+    findings = examine_product(path)
+
+    assert _kinds(findings.errors) == [ConfigError, ScheduleError]
+    assert str(findings.errors[1]).startswith("floe.yaml of 'shop-orders', schedule: cron '0 25 * * *' cannot fire: ")
 
 
 def test_configuration_is_read_although_the_contract_has_fields_that_floe_does_not_know(tmp_path: Path) -> None:
@@ -206,10 +224,7 @@ def test_warnings_are_collected_once_and_not_shown(tmp_path: Path, caplog: pytes
     profile = {"target": "dev", "outputs": {"dev": {"type": "duckdb", "path": "{{ env_var('WAREHOUSE') }}"}}}
     path = _compiled(tmp_path, model("a"), dbt_profiles={"shop-orders": profile})
     _parsed(tmp_path, "a")
-    foreign = (
-        "apiVersion: floe.dev/v1\nkind: FloeSpec\nmetadata: {name: other, version: 1.0.0}\ntransforms: [{name: a}]"
-    )
-    (tmp_path / "floe.yaml").write_text(foreign, encoding="utf-8")
+    (tmp_path / "floe.yaml").write_text(_SPEC.format(name="other"), encoding="utf-8")
 
     findings = examine_product(path)
 
