@@ -2,17 +2,39 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import shlex
 import sys
+from contextlib import contextmanager, redirect_stdout
+from dataclasses import asdict
+from datetime import datetime
+from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from floe_orchestrator_dagster import __version__
-from floe_orchestrator_dagster.errors import FloeDagsterError
+from floe_orchestrator_dagster.errors import FloeDagsterError, Problem
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from floe_orchestrator_dagster.validation import Findings, LoadedProduct
+
+# Import name of what serves and runs the sample, by the name of its package.
+_DEMO_NEEDS = {"dagster-webserver": "dagster_webserver", "dbt-duckdb": "dbt.adapters.duckdb"}
+
+_artifacts = click.argument("artifacts", required=False, type=click.Path(path_type=Path))
+_as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Every command exits with 0 when all is well, 1 when the product has problems, 2 on wrong usage. "
+    'Completion for bash: eval "$(_FLOE_DAGSTER_COMPLETE=bash_source floe-dagster)" (zsh_source, fish_source).',
+)
 @click.version_option(__version__, prog_name="floe-dagster")
 def main() -> None:
     """Run floe data products in Dagster."""
@@ -20,7 +42,7 @@ def main() -> None:
 
 
 @main.command()
-@click.argument("artifacts", required=False, type=click.Path(path_type=Path))
+@_artifacts
 def prepare(artifacts: Path | None) -> None:
     """Install dbt packages and parse the dbt project with the compiled profile.
 
@@ -34,15 +56,12 @@ def prepare(artifacts: Path | None) -> None:
     Exits with 1 when the product or the dbt project has an error, 2 on wrong usage.
     """  # noqa: D301  # click reads the \b
     from floe_orchestrator_dagster.automation.cron import declared_schedule
-    from floe_orchestrator_dagster.product import artifacts_path_from_environment, load_product, manifest_made_anew
+    from floe_orchestrator_dagster.product import load_product, manifest_made_anew
 
-    try:
-        path = artifacts.absolute() if artifacts else artifacts_path_from_environment()
+    with _errors_reported():
+        path = _artifacts_path(artifacts)
         product = load_product(path, manifest_source=manifest_made_anew)
         declared_schedule(product)
-    except FloeDagsterError as error:
-        click.echo(f"error: {error}", err=True)
-        sys.exit(1)
     if not product.models:
         click.echo(f"{product.name}: declares no transforms, nothing to prepare")
         return
@@ -51,3 +70,179 @@ def prepare(artifacts: Path | None) -> None:
         sys.exit(1)
     manifest = product.dbt.manifest
     click.echo(f"{product.name}: {len(manifest.asset_nodes)} dbt assets in {manifest.path}")
+
+
+@main.command()
+@_artifacts
+@_as_json
+def validate(artifacts: Path | None, *, as_json: bool) -> None:
+    """Report everything that is wrong with a product, at once.
+
+    Looks at artifacts, configuration, floe.yaml, dbt project, profile, manifest and schedule, then builds what Dagster
+    would load. ARTIFACTS is the product's compiled_artifacts.json; FLOE_ARTIFACTS_PATH when left out. Writes nothing
+    and runs nothing: the manifest is made by `floe-dagster prepare`, beforehand.
+
+    \b
+    Example:
+      floe-dagster validate dbt_project/compiled_artifacts.json
+
+    Exits with 0 when the product loads, 1 when it has problems, 2 on wrong usage. Warnings change nothing.
+    """  # noqa: D301  # click reads the \b
+    findings = _examine(artifacts)
+    if as_json:
+        _echo_json(_findings_as_json(findings))
+    else:
+        _echo_findings(findings)
+    if findings.loaded is None:
+        sys.exit(1)
+    if not as_json:
+        click.echo(_summary(findings.loaded))
+
+
+@main.command()
+@_artifacts
+@_as_json
+def plan(artifacts: Path | None, *, as_json: bool) -> None:
+    """Show what a product will be in Dagster.
+
+    Assets, checks, jobs, schedules with their next ticks, sensors, automation and pools, and how often a full run
+    starts dbt. ARTIFACTS is the product's compiled_artifacts.json; FLOE_ARTIFACTS_PATH when left out. Writes nothing
+    and runs nothing: the manifest is made by `floe-dagster prepare`, beforehand.
+
+    \b
+    Example:
+      floe-dagster plan dbt_project/compiled_artifacts.json
+
+    Exits with 0, with 1 when the product has problems (as `floe-dagster validate` reports them), 2 on wrong usage.
+    """  # noqa: D301  # click reads the \b
+    findings = _examine(artifacts)
+    if findings.loaded is None:
+        _echo_findings(findings)
+        sys.exit(1)
+    from floe_orchestrator_dagster.plan import plan_product
+    from floe_orchestrator_dagster.report import print_plan
+
+    product_plan = plan_product(findings.loaded.product, findings.loaded.definitions)
+    if as_json:
+        _echo_json({**asdict(product_plan), "warnings": findings.warnings})
+    else:
+        print_plan(product_plan, findings.warnings)
+
+
+@main.command("config-schema")
+@click.option("--manifest", "for_manifest", is_flag=True, help="Schema of a whole manifest.yaml that holds it.")
+def config_schema(*, for_manifest: bool) -> None:
+    """Print the JSON schema of plugins.orchestrator.config.
+
+    For editors and CI. With --manifest it is the schema of the platform's manifest.yaml, which an editor can use as it
+    is: everything but plugins.orchestrator.config is left open.
+
+    \b
+    Example:
+      floe-dagster config-schema --manifest > manifest.schema.json
+      and in manifest.yaml, first line: # yaml-language-server: $schema=manifest.schema.json
+
+    Exits with 0, or with 2 on wrong usage.
+    """  # noqa: D301  # click reads the \b
+    from floe_orchestrator_dagster.config import config_schema as schema
+    from floe_orchestrator_dagster.config import manifest_schema
+
+    _echo_json(manifest_schema() if for_manifest else schema())
+
+
+@main.command()
+@click.argument("directory", type=click.Path(path_type=Path))
+def demo(directory: Path) -> None:
+    """Write a sample data product into DIRECTORY and say how to run it.
+
+    The orders of a small shop chain: dbt project, floe.yaml, manifest.yaml and compiled artifacts, on DuckDB. DIRECTORY
+    is made; when it is there, it has to be empty.
+
+    \b
+    Example:
+      floe-dagster demo retail-orders
+
+    Exits with 0, with 1 when DIRECTORY is not empty or cannot be written, 2 on wrong usage.
+    """  # noqa: D301  # click reads the \b
+    from floe_orchestrator_dagster.demo import write_demo
+    from floe_orchestrator_dagster.product import ARTIFACTS_PATH_VARIABLE
+
+    with _errors_reported():
+        artifacts = write_demo(directory)
+    click.echo(f"The sample product retail-orders is in {artifacts.parent}. To see it in Dagster:\n")
+    lacking = [package for package, module in _DEMO_NEEDS.items() if find_spec(module) is None]
+    if lacking:
+        click.echo(f"  pip install {' '.join(lacking)}")
+    click.echo(f"  export {ARTIFACTS_PATH_VARIABLE}={shlex.quote(str(artifacts))}")
+    click.echo("  dagster dev -m floe_orchestrator_dagster.definitions")
+
+
+@contextmanager
+def _errors_reported() -> Iterator[None]:
+    """Turn an error that was raised on purpose into a message and exit code 1."""
+    try:
+        yield
+    except FloeDagsterError as error:
+        click.echo(f"error: {error}", err=True)
+        sys.exit(1)
+
+
+def _artifacts_path(named: Path | None) -> Path:
+    from floe_orchestrator_dagster.product import artifacts_path_from_environment
+
+    return named.absolute() if named else artifacts_path_from_environment()
+
+
+def _examine(artifacts: Path | None) -> Findings:
+    from floe_orchestrator_dagster.validation import Findings, examine_product
+
+    try:
+        path = _artifacts_path(artifacts)
+    except FloeDagsterError as error:
+        return Findings(errors=(error,))
+    # dbt's node selection writes to standard output, where the answer belongs alone.
+    with redirect_stdout(sys.stderr):
+        return examine_product(path)
+
+
+def _echo_findings(findings: Findings) -> None:
+    for error in findings.errors:
+        click.echo(f"error: {error}", err=True)
+    for warning in findings.warnings:
+        click.echo(f"warning: {warning}", err=True)
+    if findings.errors:
+        count = sum(len(_problems(error)) for error in findings.errors)
+        click.echo("1 problem" if count == 1 else f"{count} problems", err=True)
+
+
+def _findings_as_json(findings: Findings) -> dict[str, object]:
+    problems = [
+        {"file": error.origin, "where": problem.where, "what": problem.what, "fix": problem.fix}
+        for error in findings.errors
+        for problem in _problems(error)
+    ]
+    return {"valid": findings.loaded is not None, "problems": problems, "warnings": findings.warnings}
+
+
+def _problems(error: FloeDagsterError) -> Sequence[Problem]:
+    return error.problems or (Problem("", str(error), ""),)
+
+
+def _summary(loaded: LoadedProduct) -> str:
+    from floe_orchestrator_dagster.plan import plan_product
+
+    described = plan_product(loaded.product, loaded.definitions)
+    counts = [
+        _counted(len(described.built), "asset"),
+        _counted(described.checks, "check"),
+        _counted(len(described.schedules), "schedule"),
+    ]
+    return f"{loaded.product.name}: valid ({', '.join(counts)})"
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def _echo_json(content: object) -> None:
+    click.echo(json.dumps(content, indent=2, default=datetime.isoformat))

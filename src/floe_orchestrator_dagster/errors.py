@@ -44,16 +44,19 @@ class Problem:
 
 
 class FloeDagsterError(Exception):
-    """Base of every error this package raises on purpose."""
+    """Base of every error this package raises on purpose.
+
+    Attributes:
+        origin: The file's path, or the name of the argument that carried its content; empty when there is none.
+        problems: All problems found, in the file's order; none when the message says everything.
+    """
+
+    origin: str = ""
+    problems: tuple[Problem, ...] = ()
 
 
 class _FileError(FloeDagsterError):
-    """Problems found in one file (or one value that stands for a file).
-
-    Attributes:
-        origin: The file's path, or the name of the argument that carried its content.
-        problems: All problems found, in the file's order.
-    """
+    """Problems found in one file (or one value that stands for a file)."""
 
     def __init__(self, origin: str, problems: Sequence[Problem]) -> None:
         self.origin = origin

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import re
 from typing import TYPE_CHECKING
 
 import pytest
+from click.testing import CliRunner
 
 from floe_orchestrator_dagster import __version__
+from floe_orchestrator_dagster.cli import main
+from floe_orchestrator_dagster.config import config_schema, manifest_schema
 from processes import floe_dagster
-from unit.samples import contract, model, write_json
+from unit.samples import Json, contract, manifest, model, node, write_json, write_project
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -31,14 +36,38 @@ def test_help_lists_the_commands(option: str) -> None:
     said = floe_dagster(option).stdout
 
     assert said.startswith("Usage: floe-dagster [OPTIONS] COMMAND [ARGS]...\n\n  Run floe data products in Dagster.\n")
-    assert "\n  prepare  Install dbt packages and parse the dbt project with the..." in said
+    assert re.findall(r"^  ([a-z-]+)  ", said.partition("Commands:")[2], re.MULTILINE) == [
+        "config-schema",
+        "demo",
+        "plan",
+        "prepare",
+        "validate",
+    ]
+    assert "_FLOE_DAGSTER_COMPLETE=bash_source floe-dagster" in " ".join(said.split())
 
 
-def test_help_of_prepare_shows_an_example() -> None:
-    said = floe_dagster("prepare", "--help").stdout
+@pytest.mark.parametrize(
+    ("command", "usage", "example"),
+    [
+        ("config-schema", "[OPTIONS]", "floe-dagster config-schema --manifest > manifest.schema.json"),
+        ("demo", "[OPTIONS] DIRECTORY", "floe-dagster demo retail-orders"),
+        ("plan", "[OPTIONS] [ARTIFACTS]", "floe-dagster plan dbt_project/compiled_artifacts.json"),
+        ("prepare", "[OPTIONS] [ARTIFACTS]", "floe-dagster prepare dbt_project/compiled_artifacts.json"),
+        ("validate", "[OPTIONS] [ARTIFACTS]", "floe-dagster validate dbt_project/compiled_artifacts.json"),
+    ],
+)
+def test_help_of_each_command_shows_an_example_and_its_exit_codes(command: str, usage: str, example: str) -> None:
+    said = CliRunner().invoke(main, [command, "--help"], prog_name="floe-dagster").output
 
-    assert said.startswith("Usage: floe-dagster prepare [OPTIONS] [ARTIFACTS]\n")
-    assert "\n  Example:\n    floe-dagster prepare dbt_project/compiled_artifacts.json\n" in said
+    assert said.startswith(f"Usage: floe-dagster {command} {usage}\n")
+    assert f"\n  Example:\n    {example}\n" in said
+    assert "\n  Exits with " in said
+
+
+def test_completion_knows_the_commands() -> None:
+    asked = floe_dagster(COMP_WORDS="floe-dagster v", COMP_CWORD="1", _FLOE_DAGSTER_COMPLETE="bash_complete")
+
+    assert asked.stdout == "plain,validate\n"
 
 
 def test_prepare_without_artifacts_says_what_to_set() -> None:
@@ -73,9 +102,264 @@ def test_prepare_without_a_dbt_project_says_where_to_name_it(tmp_path: Path) -> 
     assert result.stderr == f"error: {path}: no dbt project to prepare. Set FLOE_DBT_PROJECT_DIR to it.\n"
 
 
-@pytest.mark.parametrize("arguments", [["parse"], ["prepare", "--fast"], ["prepare", "a", "b"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["parse"],
+        ["prepare", "--fast"],
+        ["prepare", "a", "b"],
+        ["validate", "a", "b"],
+        ["plan", "--yaml"],
+        ["demo"],
+        ["config-schema", "a"],
+    ],
+)
 def test_wrong_usage_exits_with_2(arguments: list[str]) -> None:
     result = floe_dagster(*arguments, check=False)
 
     assert (result.returncode, result.stdout) == (2, "")
     assert result.stderr.startswith("Usage: floe-dagster ")
+
+
+# --- validate -------------------------------------------------------------------------------------------------------
+
+
+def _faulty(directory: Path) -> Path:
+    """Make a product with problems in the contract, the configuration, floe.yaml and the dbt project."""
+    content = contract(model("a", "a"), config={"timezone": 5, "group_by": "colour"})
+    path = write_json(directory / "compiled_artifacts.json", content)
+    (directory / "floe.yaml").write_text("kind: [", encoding="utf-8")
+    (directory / "dbt_project.yml").write_text("5", encoding="utf-8")
+    return path
+
+
+def test_validate_reports_problems_of_several_places_at_once(tmp_path: Path) -> None:
+    path = _faulty(tmp_path)
+
+    result = floe_dagster("validate", str(path), check=False)
+
+    assert (result.returncode, result.stdout) == (1, "")
+    assert result.stderr == (
+        f"error: {path}: 1 problem\n"
+        "  transforms.models[0].depends_on: 'a' depends on itself\n"
+        "    fix: Correct floe.yaml and compile the product again (floe platform compile).\n"
+        f"error: {path}: 2 problems\n"
+        "  plugins.orchestrator.config.timezone: Input should be a valid string, not int\n"
+        "    fix: Correct it in manifest.yaml.\n"
+        "  plugins.orchestrator.config.group_by: Input should be 'dbt_group', 'product', 'tier' or 'folder'\n"
+        "    fix: Correct it in manifest.yaml.\n"
+        f"error: {tmp_path}/floe.yaml: 1 problem\n"
+        "  is not YAML: while parsing a flow node\n"
+        "expected the node content, but found '<stream end>'\n"
+        '  in "<unicode string>", line 1, column 8:\n'
+        "    kind: [\n"
+        "           ^\n"
+        "    fix: Correct the YAML.\n"
+        f"error: {tmp_path}/dbt_project.yml: 1 problem\n"
+        "  is not a YAML mapping\n"
+        "    fix: See https://docs.getdbt.com/reference/dbt_project.yml.\n"
+        "5 problems\n"
+    )
+
+
+def test_validate_gives_the_same_problems_as_json(tmp_path: Path) -> None:
+    path = _faulty(tmp_path)
+
+    result = floe_dagster("validate", "--json", str(path), check=False)
+
+    answer = json.loads(result.stdout)
+    assert (result.returncode, result.stderr) == (1, "")
+    assert list(answer) == ["valid", "problems", "warnings"]
+    assert (answer["valid"], answer["warnings"]) == (False, [])
+    assert [list(problem) for problem in answer["problems"]] == [["file", "where", "what", "fix"]] * 5
+    assert answer["problems"][1] == {
+        "file": str(path),
+        "where": "plugins.orchestrator.config.timezone",
+        "what": "Input should be a valid string, not int",
+        "fix": "Correct it in manifest.yaml.",
+    }
+
+
+def test_problem_that_is_one_sentence_is_all_what_in_json(tmp_path: Path) -> None:
+    path = write_json(tmp_path / "compiled_artifacts.json", contract(model("a")))
+    spec = {
+        "apiVersion": "floe.dev/v1",
+        "kind": "FloeSpec",
+        "metadata": {"name": "shop-orders", "version": "1.0.0"},
+        "transforms": [{"name": "a"}],
+        "schedule": {"cron": "0 25 * * *"},
+    }
+    write_json(tmp_path / "floe.yaml", spec)
+
+    (problem,) = json.loads(floe_dagster("validate", str(path), "--json", check=False).stdout)["problems"]
+
+    assert problem.pop("what").startswith("floe.yaml of 'shop-orders', schedule: cron '0 25 * * *' cannot fire: ")
+    assert problem == {"file": "", "where": "", "fix": ""}
+
+
+def test_validate_names_prepare_when_the_manifest_is_missing(tmp_path: Path) -> None:
+    path = write_json(tmp_path / "compiled_artifacts.json", contract(model("a")))
+    write_project(tmp_path)
+
+    result = floe_dagster("validate", str(path), check=False)
+
+    assert (result.returncode, result.stdout) == (1, "")
+    assert result.stderr == (
+        f"error: {tmp_path}: 1 problem\n"
+        f"  no manifest.json in {tmp_path}/target\n"
+        f"    fix: Run `floe-dagster prepare {path}` (dbt deps and dbt parse).\n"
+        "1 problem\n"
+    )
+
+
+def test_validate_of_a_truncated_file_says_where_it_ends(tmp_path: Path) -> None:
+    path = tmp_path / "compiled_artifacts.json"
+    path.write_text(json.dumps(contract())[:100], encoding="utf-8")
+
+    result = floe_dagster("validate", str(path), check=False)
+
+    assert (result.returncode, result.stdout) == (1, "")
+    assert "  is not JSON, or is cut off: unexpected end of data (line 1, column 101)\n" in result.stderr
+
+
+@pytest.mark.parametrize("command", ["validate", "plan"])
+def test_without_artifacts_the_answer_says_what_to_set(command: str) -> None:
+    result = floe_dagster(command, check=False)
+
+    assert (result.returncode, result.stdout, result.stderr) == (1, "", f"{_NO_ARTIFACTS}1 problem\n")
+
+
+def test_without_artifacts_the_answer_is_json_when_asked_for() -> None:
+    result = floe_dagster("validate", "--json", check=False)
+
+    (problem,) = json.loads(result.stdout)["problems"]
+    assert (result.returncode, result.stderr) == (1, "")
+    assert (problem["file"], problem["what"]) == ("FLOE_ARTIFACTS_PATH", "the environment variable is not set")
+
+
+def test_validate_of_a_product_without_dbt_project_warns_and_is_fine(tmp_path: Path) -> None:
+    path = write_json(tmp_path / "compiled_artifacts.json", contract(model("a"), model("b", "a")))
+
+    result = floe_dagster("validate", FLOE_ARTIFACTS_PATH=str(path))
+
+    assert result.stdout == "shop-orders: valid (2 assets, 0 checks, 0 schedules)\n"
+    assert result.stderr == (
+        f"warning: {path}: no dbt project, so assets can be seen but not run; set FLOE_DBT_PROJECT_DIR to it\n"
+    )
+
+
+def test_what_dbt_prints_does_not_end_up_in_the_json(tmp_path: Path) -> None:
+    path = write_json(tmp_path / "compiled_artifacts.json", contract(model("a")))
+    write_project(tmp_path)
+    disabled = node("a", config={"materialized": "view", "enabled": False})
+    write_json(tmp_path / "target" / "manifest.json", manifest(disabled))
+
+    result = floe_dagster("validate", "--json", str(path))
+
+    assert json.loads(result.stdout) == {"valid": True, "problems": [], "warnings": []}
+    assert "does not match any enabled nodes" in result.stderr
+
+
+# --- plan -----------------------------------------------------------------------------------------------------------
+
+
+def test_plan_of_a_product_with_problems_reports_them_as_validate_does(tmp_path: Path) -> None:
+    path = _faulty(tmp_path)
+
+    planned, validated = (floe_dagster(command, str(path), check=False) for command in ("plan", "validate"))
+
+    assert (planned.returncode, planned.stdout) == (1, "")
+    assert planned.stderr == validated.stderr
+
+
+def test_plan_as_json_has_every_part_and_the_warnings(tmp_path: Path) -> None:
+    content = contract(model("a"), config={"default_schedule": "0 6 * * *", "timezone": "Europe/Berlin"})
+    path = write_json(tmp_path / "compiled_artifacts.json", content)
+
+    result = floe_dagster("plan", "--json", str(path))
+
+    answer: Json = json.loads(result.stdout)
+    ticks = answer["schedules"][0].pop("next_ticks")
+    assert result.stderr == ""
+    assert all(re.fullmatch(r"\d{4}-\d\d-\d\dT06:00:00\+0[12]:00", tick) for tick in ticks)
+    assert answer == {
+        "product": "shop-orders",
+        "version": "1.2.0",
+        "domain": "sales",
+        "artifacts": str(path),
+        "dbt_project": None,
+        "dbt_target": None,
+        "assets": [
+            {
+                "key": "a",
+                "group": "shop_orders",
+                "external": False,
+                "tier": None,
+                "compute": "duckdb",
+                "materialization": None,
+                "kinds": ["dbt", "duckdb"],
+                "owners": [],
+                "partitions": None,
+                "upstream": [],
+                "checks": 0,
+                "blocking_checks": 0,
+            }
+        ],
+        "checks": 0,
+        "blocking_checks": 0,
+        "jobs": [{"name": "shop_orders", "assets": 1, "checks": 0, "steps": 1, "dbt_invocations": 1}],
+        "schedules": [
+            {
+                "name": "shop_orders_schedule",
+                "job": "shop_orders",
+                "cron": "0 6 * * *",
+                "timezone": "Europe/Berlin",
+                "running": True,
+            }
+        ],
+        "sensors": [],
+        "automation": [],
+        "pools": [],
+        "warnings": [f"{path}: no dbt project, so assets can be seen but not run; set FLOE_DBT_PROJECT_DIR to it"],
+    }
+
+
+# --- config-schema --------------------------------------------------------------------------------------------------
+
+
+def test_config_schema_is_printed_as_json() -> None:
+    result = CliRunner().invoke(main, ["config-schema"])
+    whole = CliRunner().invoke(main, ["config-schema", "--manifest"])
+
+    assert json.loads(result.output) == config_schema()
+    assert json.loads(whole.output) == manifest_schema()
+    assert (result.exit_code, whole.exit_code) == (0, 0)
+
+
+# --- demo -----------------------------------------------------------------------------------------------------------
+
+
+def test_demo_says_how_to_run_what_it_wrote(tmp_path: Path) -> None:
+    directory = tmp_path / "my shop"
+
+    result = CliRunner().invoke(main, ["demo", str(directory)])
+
+    assert result.exit_code == 0
+    assert result.output == (
+        f"The sample product retail-orders is in {directory}. To see it in Dagster:\n"
+        "\n"
+        f"  export FLOE_ARTIFACTS_PATH='{directory}/compiled_artifacts.json'\n"
+        "  dagster dev -m floe_orchestrator_dagster.definitions\n"
+    )
+
+
+def test_demo_leaves_a_directory_alone_that_is_not_empty(tmp_path: Path) -> None:
+    (tmp_path / "mine.txt").write_text("mine", encoding="utf-8")
+
+    result = floe_dagster("demo", str(tmp_path), check=False)
+
+    assert (result.returncode, result.stdout) == (1, "")
+    assert result.stderr == (
+        f"error: {tmp_path}: 1 problem\n  is not empty\n    fix: Name a new or empty directory; nothing was written.\n"
+    )
+    assert list(tmp_path.iterdir()) == [tmp_path / "mine.txt"]

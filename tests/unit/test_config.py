@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
+from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
 
-from floe_orchestrator_dagster.config import DagsterConfig, read_config
+from conftest import SAMPLE
+from floe_orchestrator_dagster.config import DagsterConfig, config_schema, manifest_schema, read_config
 from floe_orchestrator_dagster.errors import ConfigError
 
 _KNOWN = f"Known keys: {', '.join(sorted(DagsterConfig.model_fields))}. Correct it in manifest.yaml."
@@ -103,3 +106,70 @@ def test_any_mapping_is_a_config_or_a_config_error(values: dict[str, object]) ->
         assert set(values) <= set(DagsterConfig.model_fields)
         assert config.model_dump(include=set(values)) == values
     assert all(problem.where.startswith("plugins.orchestrator.config.") for problem in problems)
+
+
+# --- the schema -----------------------------------------------------------------------------------------------------
+
+_FULL: dict[str, object] = {
+    "default_schedule": "0 6 * * *",
+    "automation": {"condition": "eager"},
+    "sensors": [{"type": "asset", "name": "upstream", "asset": "shop/orders"}],
+    "partitions": [{"select": "fct_orders", "type": "daily", "start": "2026-01-01"}],
+    "retries": {"max_retries": 2},
+}
+_REFUSED: list[dict[str, object]] = [
+    {"default_shedule": "0 6 * * *"},
+    {"timezone": 5},
+    {"automation": [{"condition": "sometimes"}]},
+    {"sensors": [{"type": "http", "name": "a"}]},
+    {"retries": {"max_retries": -1}},
+    {"run_resources": {"size": "huge"}},
+    {"jobs": [{"name": "two words"}]},
+]
+
+
+def _valid(schema: dict[str, object], instance: object) -> bool:
+    return bool(Draft202012Validator(schema).is_valid(instance))
+
+
+def test_schemas_are_valid_json_schema_of_the_dialect_they_name() -> None:
+    for schema in (config_schema(), manifest_schema()):
+        assert schema["$schema"] == Draft202012Validator.META_SCHEMA["$id"]
+        Draft202012Validator.check_schema(schema)
+
+
+def test_schema_accepts_and_refuses_what_reading_does() -> None:
+    accepted: list[dict[str, object]] = [{}, _FULL, {"automation": [{"condition": "on_missing"}]}]
+    for values in accepted:
+        read_config(values, "contract")
+        assert _valid(config_schema(), values)
+    for values in _REFUSED:
+        with pytest.raises(ConfigError):
+            read_config(values, "contract")
+        assert not _valid(config_schema(), values)
+
+
+def test_manifest_schema_describes_the_configuration_and_nothing_else() -> None:
+    manifest = yaml.safe_load((SAMPLE / "manifest.yaml").read_text(encoding="utf-8"))
+    assert _valid(manifest_schema(), manifest)
+
+    manifest["plugins"]["orchestrator"]["config"] = _FULL
+    assert _valid(manifest_schema(), manifest)
+    for values in _REFUSED:
+        manifest["plugins"]["orchestrator"]["config"] = values
+        assert not _valid(manifest_schema(), manifest)
+
+
+def test_every_key_has_a_description() -> None:
+    schema = config_schema()
+    sections = {"DagsterConfig": schema, **schema["$defs"]}
+    undescribed = [
+        f"{name}.{key}"
+        for name, section in sections.items()
+        for key, described in section["properties"].items()
+        if not described.get("description")
+    ]
+
+    assert undescribed == []
+    assert len(sections) == 11
+    assert all(section["description"] for section in sections.values())

@@ -1,0 +1,73 @@
+"""The sample data product, as the package carries it, written to a directory of the user's."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from floe_orchestrator_dagster.errors import Problem, ProjectError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_PACKAGED = Path(__file__).parent / "_demo"
+_CHECKOUT = Path(__file__).parents[2] / "dbt_project"
+# What dbt, Python and runs leave behind in a checkout.
+_GENERATED = frozenset({"target", "logs", "warehouse", "dbt_packages", "__pycache__", ".user.yml", "profiles.yml"})
+
+
+def write_demo(directory: Path) -> Path:
+    """Write the sample product into ``directory``, which is made when it is missing.
+
+    Returns:
+        Absolute path of its ``compiled_artifacts.json``.
+
+    Raises:
+        ProjectError: Something is there already, or the directory cannot be written. Nothing is ever overwritten.
+    """
+    directory = directory.expanduser().absolute()
+    source = sample_path()
+    try:
+        _check_is_free(directory)
+        for file in _files(source):
+            target = directory / file.relative_to(source)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(file, target)
+    except OSError as error:
+        what = f"cannot be written ({error.strerror})"
+        raise ProjectError(str(directory), [Problem("", what, "Name a directory that you can write.")]) from None
+    return directory / "compiled_artifacts.json"
+
+
+def sample_path() -> Path:
+    """Find the sample product: in the installed package, or beside the source of an editable install.
+
+    Raises:
+        ProjectError: This installation has none.
+    """
+    found = next((path for path in (_PACKAGED, _CHECKOUT) if (path / "floe.yaml").is_file()), None)
+    if found is None:
+        problem = Problem("", "this installation has no sample product", "Install the package from its wheel.")
+        raise ProjectError(str(_PACKAGED), [problem])
+    return found
+
+
+def _check_is_free(directory: Path) -> None:
+    if directory.is_dir():
+        what = "is not empty" if any(directory.iterdir()) else ""
+    else:
+        what = "is a file" if directory.exists() or directory.is_symlink() else ""
+    if what:
+        fix = "Name a new or empty directory; nothing was written."
+        raise ProjectError(str(directory), [Problem("", what, fix)])
+
+
+def _files(directory: Path) -> Iterator[Path]:
+    for path in sorted(directory.iterdir()):
+        if path.name in _GENERATED:
+            continue
+        if path.is_dir():
+            yield from _files(path)
+        else:
+            yield path

@@ -1,0 +1,203 @@
+"""Everything that is wrong with a product, at once: stages that do not need each other are all looked at.
+
+Nothing is written and dbt does not run.
+"""
+
+from __future__ import annotations
+
+import logging
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from floe_core.schemas.compiled_artifacts import CompiledArtifacts
+from pydantic import ValidationError
+
+from floe_orchestrator_dagster.automation.cron import declared_schedule
+from floe_orchestrator_dagster.config import DagsterConfig, read_config
+from floe_orchestrator_dagster.errors import ArtifactsError, FloeDagsterError, Problem, ProjectError
+from floe_orchestrator_dagster.product import Product, load_product
+from floe_orchestrator_dagster.product.artifacts import (
+    check_dependencies_exist,
+    read_artifacts_file,
+    validate_artifacts,
+)
+from floe_orchestrator_dagster.product.computes import compute_profiles
+from floe_orchestrator_dagster.product.manifest import check_models_exist, prepared_manifest
+from floe_orchestrator_dagster.product.profiles import select_profile
+from floe_orchestrator_dagster.product.project import PROJECT_DIR_VARIABLE, find_project_path, read_project_directory
+from floe_orchestrator_dagster.product.spec import read_spec
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+    from pathlib import Path
+    from typing import ParamSpec, TypeVar
+
+    import dagster as dg
+
+    from floe_orchestrator_dagster.product.manifest import Manifest
+
+    P = ParamSpec("P")
+    T = TypeVar("T")
+
+_PACKAGE = __name__.partition(".")[0]
+
+
+@dataclass(frozen=True)
+class LoadedProduct:
+    """A product without problems, and what it is in Dagster."""
+
+    product: Product
+    definitions: dg.Definitions
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What an examination found.
+
+    Attributes:
+        errors: Everything that keeps the product from loading, by file.
+        warnings: What does not keep it from loading, and should be known.
+        loaded: The product and its Definitions; None when there are errors.
+    """
+
+    errors: tuple[FloeDagsterError, ...] = ()
+    warnings: tuple[str, ...] = ()
+    loaded: LoadedProduct | None = None
+
+
+def examine_product(path: Path) -> Findings:
+    """Look at every stage of the product compiled into ``path``, then load it as Dagster does."""
+    stages = _Stages()
+    with _recorded_warnings() as warnings:
+        _examine_stages(path, stages)
+        # What the stages above do not see, loading does: a product is valid when it loads, and only then.
+        product = None if stages.errors else stages.attempt(load_product, path)
+        definitions = stages.attempt(_definitions, product) if product else None
+    if product and product.models and product.dbt is None:
+        warnings.append(f"{path}: no dbt project, so assets can be seen but not run; set {PROJECT_DIR_VARIABLE} to it")
+    loaded = LoadedProduct(product, definitions) if product and definitions else None
+    return Findings(tuple(stages.errors), tuple(dict.fromkeys(warnings)), loaded)
+
+
+class _Stages:
+    """Tries stages one by one and keeps what they raise."""
+
+    def __init__(self) -> None:
+        self.errors: list[FloeDagsterError] = []
+
+    def attempt(self, stage: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T | None:
+        """Return what the stage does; None when it raises."""
+        try:
+            return stage(*args, **kwargs)
+        except FloeDagsterError as error:
+            self.errors.append(error)
+        except OSError as error:  # a directory on the way that may not be entered, a name that is too long
+            problem = Problem("", f"cannot be read ({error.strerror})", "Name a path that can be read.")
+            self.errors.append(ProjectError(str(error.filename), [problem]))
+        return None
+
+
+def _examine_stages(path: Path, stages: _Stages) -> None:
+    origin = str(path)
+    content = stages.attempt(read_artifacts_file, path)
+    if content is None:
+        return
+    artifacts = stages.attempt(validate_artifacts, content, origin) or _well_formed(content)
+    config = stages.attempt(read_config, _orchestrator_config(content), origin)
+    known = len(stages.errors)
+    project_path = stages.attempt(find_project_path, path)
+    is_located = len(stages.errors) == known
+    if artifacts is None:
+        return
+    name = artifacts.metadata.product_name
+    spec = stages.attempt(read_spec, project_path or path.parent, name)
+    if spec is not None:
+        unbuilt = Product(path, origin, artifacts, config or DagsterConfig(), spec, dbt=None)
+        _examine_automation(unbuilt, stages)
+    if artifacts.transforms is None or not is_located:
+        return
+    manifest = _examine_dbt(artifacts, config, project_path, path, stages) if project_path else None
+    if manifest or project_path is None:
+        stages.attempt(check_dependencies_exist, artifacts, manifest.names if manifest else frozenset(), origin)
+
+
+def _examine_automation(unbuilt: Product, stages: _Stages) -> None:
+    from floe_orchestrator_dagster.automation.validation import check_automation
+
+    stages.attempt(check_automation, unbuilt)
+    declared = unbuilt.spec.schedule
+    if declared is not None and declared.cron:  # the configured one is checked above
+        stages.attempt(declared_schedule, unbuilt)
+
+
+def _examine_dbt(
+    artifacts: CompiledArtifacts, config: DagsterConfig | None, project_path: Path, path: Path, stages: _Stages
+) -> Manifest | None:
+    origin = str(path)
+    directory = stages.attempt(read_project_directory, project_path, artifacts.metadata.product_name)
+    if directory is None:
+        return None
+    profile = stages.attempt(select_profile, artifacts, directory, origin)
+    if profile is not None and config is not None:
+        stages.attempt(compute_profiles, artifacts, profile, config, directory, origin)
+    manifest = stages.attempt(prepared_manifest, directory, path)
+    if manifest is not None:
+        stages.attempt(check_models_exist, artifacts, manifest, origin)
+    return manifest
+
+
+def _well_formed(content: Mapping[str, Any]) -> CompiledArtifacts | None:
+    """Read artifacts whose content was refused and whose form is right, such as ones with a cycle."""
+    try:
+        return CompiledArtifacts.model_validate(content)
+    except ValidationError:
+        return None
+
+
+def _orchestrator_config(content: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """Find the configuration in artifacts that may be of any form."""
+    found: object = content
+    for key in ("plugins", "orchestrator", "config"):
+        found = found.get(key) if isinstance(found, dict) else None
+    return found if isinstance(found, dict) else None
+
+
+def _definitions(product: Product) -> dg.Definitions:
+    import dagster as dg
+
+    from floe_orchestrator_dagster.code_location import build_definitions
+
+    try:
+        definitions = build_definitions(product)
+        dg.Definitions.validate_loadable(definitions)
+    except dg.DagsterError as error:
+        fix = "Correct what it names, in floe.yaml, the dbt project or plugins.orchestrator.config."
+        what = f"Dagster refuses the definitions: {error.__cause__ or error}"
+        raise ArtifactsError(product.origin, [Problem("", what, fix)]) from None
+    return definitions
+
+
+@contextmanager
+def _recorded_warnings() -> Iterator[list[str]]:
+    """Collect the warnings that this package logs, instead of showing them."""
+    recorder = _Recorder(logging.WARNING)
+    package = logging.getLogger(_PACKAGE)
+    propagated = package.propagate
+    package.addHandler(recorder)
+    package.propagate = False
+    try:
+        yield recorder.messages
+    finally:
+        package.propagate = propagated
+        package.removeHandler(recorder)
+
+
+class _Recorder(logging.Handler):
+    def __init__(self, level: int) -> None:
+        super().__init__(level)
+        self.messages: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep the record's text."""
+        self.messages.append(record.getMessage())

@@ -1,0 +1,173 @@
+"""What the command line writes and says about the sample product, from the source and from the built wheel."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import zipfile
+from typing import TYPE_CHECKING
+
+import pytest
+
+from conftest import REPOSITORY
+from floe_orchestrator_dagster.code_location import definitions_from_file
+from processes import clean_environment, floe_dagster, run_python
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_LEFT_BEHIND = (
+    "target/manifest.json",
+    "logs/dbt.log",
+    "warehouse/retail_orders.duckdb",
+    "dbt_packages/a.sql",
+    ".user.yml",
+)
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give the demo, written and prepared as its user does."""
+    directory = tmp_path_factory.mktemp("demo") / "retail-orders"
+    floe_dagster("demo", str(directory))
+    floe_dagster("prepare", str(directory / "compiled_artifacts.json"))
+    return directory
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Build the wheel of a checkout in which the sample was run, without a network, and unpack it."""
+    checkout = tmp_path_factory.mktemp("wheel") / "checkout"
+    checkout.mkdir()
+    for name in ("pyproject.toml", "README.md", "LICENSE", ".gitignore"):
+        shutil.copy(REPOSITORY / name, checkout)
+    for name in ("src", "dbt_project"):
+        shutil.copytree(REPOSITORY / name, checkout / name, ignore=shutil.ignore_patterns("target", "warehouse"))
+    for name in _LEFT_BEHIND:
+        path = checkout / "dbt_project" / name
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+    subprocess.run(
+        [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(checkout.parent)],
+        cwd=checkout,
+        env=clean_environment(),
+        check=True,
+        capture_output=True,
+        timeout=120,
+    )
+    (built,) = checkout.parent.glob("*.whl")
+    with zipfile.ZipFile(built) as archive:
+        archive.extractall(checkout.parent / "installed")
+    return checkout.parent / "installed"
+
+
+def test_demo_is_a_valid_product(demo: Path) -> None:
+    said = floe_dagster("validate", str(demo / "compiled_artifacts.json"))
+
+    assert said.stdout == "retail-orders: valid (18 assets, 80 checks, 1 schedule)\n"
+    assert said.stderr == ""
+
+
+def test_demo_loads_in_dagster(demo: Path) -> None:
+    command = ("-m", "dagster", "definitions", "validate", "-m", "floe_orchestrator_dagster.definitions")
+
+    result = run_python(*command, FLOE_ARTIFACTS_PATH=str(demo / "compiled_artifacts.json"))
+
+    assert "Validation successful for code location floe_orchestrator_dagster.definitions." in result.stdout
+
+
+def test_plan_reads_well_where_no_terminal_is(demo: Path) -> None:
+    said = floe_dagster("plan", str(demo / "compiled_artifacts.json")).stdout
+
+    assert said.startswith(
+        "retail-orders 1.0.0 in domain default\n"
+        f"  artifacts    {demo}/compiled_artifacts.json\n"
+        f"  dbt project  {demo}\n"
+        "  dbt target   retail_orders.dev\n"
+        "\n"
+        "Assets: 18 built here, 3 made elsewhere\n"
+        "  asset, by group            tier    materialized  compute  checks  blocking\n"
+        "  ──────────────────────────────────────────────────────────────────────────\n"
+        "  finance (3)\n"
+        "    fct_daily_revenue        gold    table         duckdb        5"
+    )
+    assert (
+        "Jobs: a dbt build is one start of dbt\n"
+        "  job            assets  checks  steps  dbt builds\n"
+        "  ────────────────────────────────────────────────\n"
+        "  retail_orders      18      80      1           1\n"
+        "\n"
+        "Schedules: their state once loaded, and their next ticks\n"
+        "  retail_orders_schedule  running\n"
+        "    job                   retail_orders\n"
+        "    cron                  0 6 * * MON-FRI in America/New_York\n"
+        "    next                  "
+    ) in said
+    assert said.endswith("\n\nNot in this product: sensors, automation, pools.\n")
+    assert "\x1b" not in said
+    assert max(len(line) for line in said.replace(str(demo), "").splitlines()) <= 80
+
+
+def test_plan_is_what_dagster_says(demo: Path) -> None:
+    artifacts = demo / "compiled_artifacts.json"
+    plan = json.loads(floe_dagster("plan", "--json", str(artifacts)).stdout)
+
+    graph = definitions_from_file(artifacts).resolve_asset_graph()
+    assert {asset["key"]: asset["upstream"] for asset in plan["assets"]} == {
+        node.key.to_user_string(): sorted(key.to_user_string() for key in node.parent_keys)
+        for node in graph.asset_nodes
+    }
+    assert {asset["key"]: asset["group"] for asset in plan["assets"]} == {
+        node.key.to_user_string(): node.group_name for node in graph.asset_nodes
+    }
+    blocking = [key for key in graph.asset_check_keys if graph.get(key).blocking]
+    assert (plan["checks"], plan["blocking_checks"]) == (len(graph.asset_check_keys), len(blocking))
+    assert {asset["key"] for asset in plan["assets"] if asset["external"]} == {
+        "shop/orders",
+        "shop/order_items",
+        "shop/payments",
+    }
+
+
+def test_broken_sample_reports_every_place(demo: Path, tmp_path: Path) -> None:
+    product = shutil.copytree(demo, tmp_path / "broken")
+    path = product / "compiled_artifacts.json"
+    content = json.loads(path.read_text(encoding="utf-8"))
+    content["plugins"]["orchestrator"]["config"] = {"timezne": "UTC"}
+    content["transforms"]["models"][0]["name"] = "stg_custmers"
+    content["dbt_profiles"]["retail-orders"]["target"] = "production"
+    path.write_text(json.dumps(content), encoding="utf-8")
+    spec = (product / "floe.yaml").read_text(encoding="utf-8")
+    (product / "floe.yaml").write_text(spec.replace('"0 6 * * MON-FRI"', '"0 25 * * *"'), encoding="utf-8")
+
+    result = floe_dagster("validate", "--json", str(path), check=False)
+
+    assert result.returncode == 1
+    problems = json.loads(result.stdout)["problems"]
+    assert problems[1]["what"].startswith("floe.yaml of 'retail-orders', schedule: cron '0 25 * * *' cannot fire: ")
+    assert [(problem["file"], problem["where"]) for problem in problems] == [
+        (str(path), "plugins.orchestrator.config.timezne"),
+        ("", ""),
+        (str(path), "dbt_profiles.retail-orders.target"),
+        (str(path), "transforms.models[0].name"),
+    ]
+
+
+def test_wheel_carries_the_sample_as_git_holds_it(wheel: Path, sample: Path) -> None:
+    packaged = wheel / "floe_orchestrator_dagster" / "_demo"
+
+    files = {path.relative_to(packaged) for path in packaged.rglob("*") if path.is_file()}
+
+    assert files == {path.relative_to(sample) for path in sample.rglob("*") if path.is_file()}
+    assert all((packaged / name).read_bytes() == (sample / name).read_bytes() for name in files)
+
+
+def test_demo_of_an_installed_wheel_can_be_prepared(wheel: Path, tmp_path: Path) -> None:
+    directory = tmp_path / "retail-orders"
+
+    floe_dagster("demo", str(directory), PYTHONPATH=str(wheel))
+    said = floe_dagster("prepare", str(directory / "compiled_artifacts.json"), PYTHONPATH=str(wheel)).stdout
+
+    assert said == f"retail-orders: 18 dbt assets in {directory}/target/manifest.json\n"

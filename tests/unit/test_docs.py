@@ -1,0 +1,151 @@
+"""The reference pages name every field and key there is, and their examples work."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any, get_args
+
+import pytest
+import yaml
+from floe_core.schemas.compiled_artifacts import CompiledArtifacts
+from floe_core.schemas.floe_spec import ScheduleSpec
+from floe_core.schemas.quality_score import QualityCheck
+from pydantic import BaseModel
+
+from conftest import REPOSITORY
+from floe_orchestrator_dagster.cli import main
+from floe_orchestrator_dagster.config import DagsterConfig, read_config
+from floe_orchestrator_dagster.plan import AssetPlan, AutomationPlan, JobPlan, Plan, PoolPlan, SchedulePlan, SensorPlan
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_DOCS = REPOSITORY / "docs"
+
+
+def _page(name: str) -> str:
+    return (_DOCS / name).read_text(encoding="utf-8")
+
+
+def _code(text: str) -> set[str]:
+    """Find everything that a page sets in code."""
+    return set(re.findall(r"`([^`\n]+)`", text))
+
+
+def _models(annotation: object) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for argument in get_args(annotation) for model in _models(argument)]
+
+
+def _contract_fields(model: type[BaseModel], prefix: str = "", depth: int = 2) -> Iterator[str]:
+    for name, field in model.model_fields.items():
+        path = f"{prefix}{field.alias or name}"
+        yield path
+        repeated = "[]" if "list[" in str(field.annotation) else ""
+        for inner in _models(field.annotation) if depth > 1 else []:
+            yield from _contract_fields(inner, f"{path}{repeated}.", depth - 1)
+
+
+def test_every_field_of_the_contract_has_its_place_on_the_page() -> None:
+    named = _code(_page("from-floe-to-dagster.md"))
+
+    assert sorted(set(_contract_fields(CompiledArtifacts)) - named) == []
+
+
+def test_models_and_their_quality_checks_are_named_field_by_field() -> None:
+    page = _page("from-floe-to-dagster.md")
+    transforms = CompiledArtifacts.model_fields["transforms"].annotation
+    (model,) = _models(_models(transforms)[0].model_fields["models"].annotation)
+
+    assert {f"transforms.models[].{name}" for name in model.model_fields} - _code(page) == set()
+    section = page.partition("### Quality checks")[2].partition("\n### ")[0]
+    assert set(QualityCheck.model_fields) - _code(section) == set()
+
+
+def test_page_names_no_field_that_the_contract_does_not_have() -> None:
+    page = _page("from-floe-to-dagster.md").partition("## The contract")[2].partition("\n## ")[0]
+    known = set(_contract_fields(CompiledArtifacts, depth=4))
+    paths = {name for name in _code(page) if re.fullmatch(r"[a-z_]+(\[\])?\.[\w.\[\]]+", name)}
+
+    assert sorted(path for path in paths - known if not path.endswith((".json", ".yaml", ".md", "/…", "[]"))) == []
+
+
+def test_what_is_read_of_floe_yaml_is_named() -> None:
+    section = _page("from-floe-to-dagster.md").partition("## `floe.yaml`")[2].partition("\n## ")[0]
+    metadata = {f"metadata.{name}" for name in ("owner", "description", "labels")}
+
+    assert metadata | {f"schedule.{name}" for name in ScheduleSpec.model_fields} <= _code(section)
+
+
+@pytest.mark.parametrize(
+    ("page", "heading"),
+    [("from-floe-to-dagster.md", "## `plugins.orchestrator.config`"), ("configuration.md", "## Keys")],
+)
+def test_every_key_of_the_configuration_is_named(page: str, heading: str) -> None:
+    section = _page(page).partition(heading)[2].partition("\n### ")[0]
+
+    assert set(DagsterConfig.model_fields) - _code(section) == set()
+
+
+def _sections() -> dict[str, set[str]]:
+    """Collect the keys of each nested section of the configuration, under the heading it has on the page."""
+    sections: dict[str, set[str]] = {}
+    for name, field in DagsterConfig.model_fields.items():
+        for model in _models(field.annotation):
+            heading = f"{name}[]" if "list[" in str(field.annotation) else name
+            sections.setdefault(heading, set()).update(model.model_fields)
+    return sections
+
+
+@pytest.mark.parametrize(("heading", "keys"), _sections().items())
+def test_every_key_of_a_nested_section_is_named(heading: str, keys: set[str]) -> None:
+    _, found, rest = _page("configuration.md").partition(f"### `{heading}`\n")
+
+    assert found, f"no section {heading}"
+    assert keys - _code(rest.partition("\n### ")[0]) == set()
+
+
+def _example() -> dict[str, Any]:
+    (block,) = re.findall(r"^```yaml\n(.*?)^```", _page("configuration.md"), re.MULTILINE | re.DOTALL)
+    config: dict[str, Any] = yaml.safe_load(block)["plugins"]["orchestrator"]["config"]
+    return config
+
+
+def test_example_of_the_configuration_is_read_and_has_every_key() -> None:
+    example = _example()
+
+    config = read_config(example, "docs/configuration.md")
+
+    assert set(example) == set(DagsterConfig.model_fields)
+    assert config.model_fields_set == set(DagsterConfig.model_fields)
+
+
+def test_example_has_every_key_of_every_nested_section() -> None:
+    example = _example()
+
+    for heading, keys in _sections().items():
+        section = example[heading.removesuffix("[]")]
+        used = {key for entry in (section if isinstance(section, list) else [section]) for key in entry}
+        assert used == keys, heading
+
+
+def test_every_command_is_named() -> None:
+    page = _page("command-line.md")
+
+    assert [name for name in main.commands if f"`floe-dagster {name}" not in page] == []
+
+
+@pytest.mark.parametrize("part", [Plan, AssetPlan, JobPlan, SchedulePlan, SensorPlan, AutomationPlan, PoolPlan])
+def test_every_key_of_the_plan_is_named(part: type) -> None:
+    section = _page("command-line.md").partition("## The plan as JSON")[2].partition("\n## ")[0]
+
+    assert {field.name for field in fields(part)} - _code(section) == set()
+
+
+@pytest.mark.parametrize("page", ["from-floe-to-dagster.md", "configuration.md", "command-line.md"])
+def test_links_between_pages_lead_somewhere(page: str) -> None:
+    targets = re.findall(r"\]\((?!https?:)([^)#]+)", _page(page))
+
+    assert [target for target in targets if not (_DOCS / target).is_file()] == []

@@ -1,0 +1,262 @@
+"""All problems of a product come at once, from every stage that can be looked at; a valid product is one that loads."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+import pytest
+
+from floe_orchestrator_dagster.errors import (
+    ArtifactsError,
+    ConfigError,
+    FloeDagsterError,
+    ManifestError,
+    ProfileError,
+    ProjectError,
+    ScheduleError,
+    SpecError,
+)
+from floe_orchestrator_dagster.product import load_product
+from floe_orchestrator_dagster.validation import examine_product
+from unit.samples import Json, contract, manifest, model, node, write_json, write_project
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_SPEC = """
+apiVersion: floe.dev/v1
+kind: FloeSpec
+metadata: {{name: {name}, version: 1.0.0}}
+transforms: [{{name: a}}]
+schedule: {{cron: "0 25 * * *"}}
+"""
+
+
+def _compiled(directory: Path, *models: Json, config: Json | None = None, **changes: object) -> Path:
+    content = {**contract(*models, config=config), **changes}
+    return write_json(directory / "compiled_artifacts.json", content)
+
+
+def _parsed(directory: Path, *names: str) -> None:
+    """Make a dbt project with a manifest of these models."""
+    write_project(directory)
+    write_json(directory / "target" / "manifest.json", manifest(*(node(name) for name in names)))
+
+
+def _kinds(errors: tuple[FloeDagsterError, ...]) -> list[type[FloeDagsterError]]:
+    return [type(error) for error in errors]
+
+
+def test_product_that_loads_has_its_definitions_and_no_errors(tmp_path: Path) -> None:
+    path = _compiled(tmp_path, model("orders"), config={"default_schedule": "@daily"})
+    _parsed(tmp_path, "orders")
+
+    findings = examine_product(path)
+
+    assert (findings.errors, findings.warnings) == ((), ())
+    assert findings.loaded is not None
+    assert findings.loaded.product.name == "shop-orders"
+    assert [schedule.name for schedule in findings.loaded.definitions.schedules or []] == ["shop_orders_schedule"]
+
+
+def test_stages_that_do_not_need_each_other_all_report(tmp_path: Path) -> None:
+    path = _compiled(tmp_path, model("a", "b"), model("b", "a"), config={"timezne": "UTC"}, dbt_profiles={})
+    _parsed(tmp_path, "a", "c")
+    (tmp_path / "floe.yaml").write_text("kind: Nothing", encoding="utf-8")
+
+    findings = examine_product(path)
+
+    assert _kinds(findings.errors) == [ArtifactsError, ConfigError, SpecError, ProfileError, ManifestError]
+    assert [error.problems[0].where for error in findings.errors] == [
+        "transforms.models",
+        "plugins.orchestrator.config.timezne",
+        "apiVersion",
+        "dbt_profiles",
+        "transforms.models[1].name",
+    ]
+    assert findings.loaded is None
+
+
+def test_schedule_profile_and_missing_manifest_report_together(tmp_path: Path) -> None:
+    path = _compiled(tmp_path, model("a", compute="spark"), config={"default_schedule": "0 0 31 2 *"})
+    write_project(tmp_path)
+
+    findings = examine_product(path)
+
+    assert _kinds(findings.errors) == [ConfigError, ProfileError, ManifestError]
+    assert "cron '0 0 31 2 *' cannot fire" in str(findings.errors[0])
+    assert f"Run `floe-dagster prepare {path}`" in findings.errors[2].problems[0].fix
+
+
+def test_schedule_of_floe_yaml_is_checked_although_the_configuration_is_wrong(tmp_path: Path) -> None:
+    path = _compiled(tmp_path, model("a"), config={"colour": "red"})
+    (tmp_path / "floe.yaml").write_text(_SPEC.format(name="shop-orders"), encoding="utf-8")
+
+    findings = examine_product(path)
+
+    assert _kinds(findings.errors) == [ConfigError, ScheduleError]
+    assert str(findings.errors[1]).startswith("floe.yaml of 'shop-orders', schedule: cron '0 25 * * *' cannot fire: ")
+
+
+def test_configuration_is_read_although_the_contract_has_fields_that_floe_does_not_know(tmp_path: Path) -> None:
+    path = _compiled(tmp_path, model("a"), config={"timezne": "UTC"}, colour="red")
+
+    findings = examine_product(path)
+
+    assert [error.problems[0].where for error in findings.errors] == ["colour", "plugins.orchestrator.config.timezne"]
+
+
+@pytest.mark.parametrize("plugins", [None, [], {}, {"orchestrator": 5}, {"orchestrator": {"config": []}}])
+def test_plugins_of_any_form_are_the_contracts_problem_alone(tmp_path: Path, plugins: object) -> None:
+    path = _compiled(tmp_path, model("a"), plugins=plugins)
+
+    findings = examine_product(path)
+
+    assert set(_kinds(findings.errors)) <= {ArtifactsError}
+
+
+def test_dangling_dependencies_are_told_by_the_manifest_when_there_is_one(tmp_path: Path) -> None:
+    path = _compiled(tmp_path, model("a", "nowhere"))
+    without_project = examine_product(path)
+    _parsed(tmp_path, "a", "b")
+    with_project = examine_product(path)
+
+    for findings in (without_project, with_project):
+        assert _kinds(findings.errors) == [ArtifactsError]
+        assert findings.errors[0].problems[0].where == "transforms.models[0].depends_on[0]"
+
+
+def test_wrong_project_directory_does_not_hide_the_configuration(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FLOE_DBT_PROJECT_DIR", str(tmp_path / "nowhere"))
+    path = _compiled(tmp_path, model("a", "unknown"), config={"colour": "red"})
+
+    findings = examine_product(path)
+
+    assert _kinds(findings.errors) == [ConfigError, ProjectError]
+
+
+def test_dbt_project_that_is_no_mapping_is_reported(tmp_path: Path) -> None:
+    path = _compiled(tmp_path, model("a"))
+    (tmp_path / "dbt_project.yml").write_text("[]", encoding="utf-8")
+
+    assert _kinds(examine_product(path).errors) == [ProjectError]
+
+
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [
+        (None, "the file does not exist"),
+        ('{"version": "0.16.0", "meta', "is not JSON, or is cut off: unexpected end of data (line 1, column 28)"),
+        ("[]", "holds a list, not a JSON object"),
+        ("{}", "is missing"),
+    ],
+)
+def test_artifacts_that_cannot_be_read_are_the_only_problem(tmp_path: Path, content: str | None, what: str) -> None:
+    path = tmp_path / "compiled_artifacts.json"
+    if content is not None:
+        path.write_text(content, encoding="utf-8")
+
+    findings = examine_product(path)
+
+    assert _kinds(findings.errors) == [ArtifactsError]
+    assert findings.errors[0].problems[0].what == what
+
+
+def test_path_that_the_system_refuses_is_a_problem_not_a_traceback(tmp_path: Path) -> None:
+    path = tmp_path / ("a" * 5000)
+
+    findings = examine_product(path)
+
+    assert [str(error) for error in findings.errors] == [
+        f"{path}: 1 problem\n  cannot be read (File name too long)\n    fix: Name a path that can be read."
+    ]
+
+
+def test_what_dagster_refuses_is_reported_with_its_reason(tmp_path: Path) -> None:
+    path = _compiled(tmp_path, model("a"))
+    write_project(tmp_path)
+    grouped = node("a", meta={"dagster": {"group": "the shop"}})
+    write_json(tmp_path / "target" / "manifest.json", manifest(grouped))
+
+    findings = examine_product(path)
+
+    assert _kinds(findings.errors) == [ArtifactsError]
+    (problem,) = findings.errors[0].problems
+    assert problem.what.startswith("Dagster refuses the definitions: ")
+    assert "the shop" in problem.what
+    assert problem.fix == "Correct what it names, in floe.yaml, the dbt project or plugins.orchestrator.config."
+
+
+def test_product_name_that_cannot_name_a_job_is_found_by_building(tmp_path: Path) -> None:
+    path = write_json(tmp_path / "compiled_artifacts.json", contract(model("a"), name="config"))
+
+    findings = examine_product(path)
+
+    assert [error.problems[0].where for error in findings.errors] == ["metadata.product_name"]
+    assert findings.loaded is None
+
+
+def test_missing_dbt_project_is_a_warning(tmp_path: Path) -> None:
+    path = _compiled(tmp_path, model("a"))
+
+    findings = examine_product(path)
+
+    assert findings.errors == ()
+    assert findings.warnings == (
+        f"{path}: no dbt project, so assets can be seen but not run; set FLOE_DBT_PROJECT_DIR to it",
+    )
+
+
+def test_product_without_transforms_needs_no_dbt_project(tmp_path: Path) -> None:
+    path = _compiled(tmp_path)
+    write_project(tmp_path)
+
+    findings = examine_product(path)
+
+    assert (findings.errors, findings.warnings) == ((), ())
+    assert findings.loaded is not None
+
+
+def test_warnings_are_collected_once_and_not_shown(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    profile = {"target": "dev", "outputs": {"dev": {"type": "duckdb", "path": "{{ env_var('WAREHOUSE') }}"}}}
+    path = _compiled(tmp_path, model("a"), dbt_profiles={"shop-orders": profile})
+    _parsed(tmp_path, "a")
+    (tmp_path / "floe.yaml").write_text(_SPEC.format(name="other"), encoding="utf-8")
+
+    findings = examine_product(path)
+
+    assert findings.warnings == (
+        f"{tmp_path}/floe.yaml is of product 'other', not 'shop-orders': not used",
+        f"{path}: the dbt profile reads WAREHOUSE, which is not set; runs will fail",
+    )
+    assert findings.loaded is not None
+    assert caplog.records == []
+    assert logging.getLogger("floe_orchestrator_dagster").propagate
+
+
+def test_nothing_is_written(tmp_path: Path) -> None:
+    path = _compiled(tmp_path, model("a"))
+    _parsed(tmp_path, "a")
+    before = {entry: entry.stat().st_mtime_ns for entry in tmp_path.rglob("*")}
+
+    examine_product(path)
+
+    assert {entry: entry.stat().st_mtime_ns for entry in tmp_path.rglob("*")} == before
+
+
+@pytest.mark.parametrize(
+    "models", [[model("a")], [model("a", "a")], [model("a", "zzz")], [model("a", compute="x")], []]
+)
+def test_product_is_valid_exactly_when_it_loads(tmp_path: Path, models: list[Json]) -> None:
+    path = _compiled(tmp_path, *models)
+    _parsed(tmp_path, "a")
+    try:
+        load_product(path)
+        loads = True
+    except FloeDagsterError:
+        loads = False
+
+    assert (examine_product(path).loaded is not None) is loads
