@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
 import dagster as dg
@@ -58,6 +59,7 @@ FILES = {
         apiVersion: floe.dev/v1
         kind: FloeSpec
         metadata: {name: shop, version: 1.0.0, owner: shop@example.com}
+        schedule: {cron: "0 6 * * *", timezone: UTC}
         platform: {manifest: manifest.yaml}
         transforms: [{name: events}, {name: batched}, {name: windowed}, {name: regional}, {name: report}]
         """,
@@ -147,3 +149,22 @@ def test_a_partitioned_model_tells_its_column_and_its_backfills(shop: Path) -> N
     assert batched.backfill_policy == dg.BackfillPolicy.single_run()
     assert graph.get(dg.AssetKey("regional")).backfill_policy == dg.BackfillPolicy.multi_run(1)
     assert graph.get(dg.AssetKey("report")).partitions_def is None
+
+
+def test_each_kind_of_partitions_has_a_job_and_ticks_for_its_newest_or_all_partitions(shop: Path) -> None:
+    repository = definitions_from_file(shop / "compiled_artifacts.json").get_repository_def()
+
+    own, static = repository.get_job("shop"), repository.get_job("shop_static")
+    assert own.partitions_def == dg.DailyPartitionsDefinition("2026-01-01", end_date="2026-01-05")
+    assert dg.AssetKey("regional") not in own.asset_layer.selected_asset_keys
+    assert {dg.AssetKey("report"), dg.AssetKey("batched")} <= own.asset_layer.selected_asset_keys
+    assert static.asset_layer.selected_asset_keys == {dg.AssetKey("regional")}
+    ticks = {schedule.name: _requested(schedule, repository) for schedule in repository.schedule_defs}
+    assert ticks == {"shop_schedule": ["2026-01-04"], "shop_static_schedule": ["north", "south"]}
+
+
+def _requested(schedule: dg.ScheduleDefinition, repository: dg.RepositoryDefinition) -> list[str | None]:
+    instant = datetime(2026, 2, 1, 6, tzinfo=timezone.utc)
+    with dg.DagsterInstance.ephemeral() as instance:
+        context = dg.build_schedule_context(instance, scheduled_execution_time=instant, repository_def=repository)
+        return [request.partition_key for request in schedule.evaluate_tick(context).run_requests or []]

@@ -92,6 +92,7 @@ def test_definitions_carry_what_the_contract_says_about_the_product() -> None:
     metadata = {key: value.value for key, value in definitions.metadata.items()}
     assert {key: value for key, value in metadata.items() if key.count("/") == 1} == {
         "floe/product": "shop-orders",
+        "floe/product_id": "sales.shop_orders",
         "floe/product_version": "1.0.0",
         "floe/source_hash": "sha256:5f0c1d",
         "floe/floe_version": "0.16.0",

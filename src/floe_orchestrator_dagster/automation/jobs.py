@@ -8,8 +8,9 @@ import dagster as dg
 
 from floe_orchestrator_dagster.assets.attributes import PRODUCT_TAG, AssetAttributes, tag_value
 from floe_orchestrator_dagster.assets.policies import run_tags
+from floe_orchestrator_dagster.automation.partitions import partitions_by_job
 from floe_orchestrator_dagster.config import config_path
-from floe_orchestrator_dagster.errors import ArtifactsError, Problem
+from floe_orchestrator_dagster.errors import ArtifactsError, ConfigError, Problem
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,24 +22,20 @@ if TYPE_CHECKING:
 
 
 def job_names(product: Product) -> list[str]:
-    """Name the product's jobs, its own first; none without transforms."""
-    return [product.identifier, *(job.name for job in product.config.jobs)] if product.models else []
+    """Name the product's jobs, its own and those of its partitions first; none without transforms."""
+    own = dict.fromkeys([product.identifier, *partitions_by_job(product)])
+    return [*own, *(job.name for job in product.config.jobs)] if product.models else []
 
 
 def product_jobs(
     product: Product, targets: Targets, on_demand: Sequence[dg.AssetCheckKey] = ()
 ) -> dict[str, UnresolvedAssetJobDefinition]:
-    """Define the product's own job, then the configured ones, by name.
+    """Define the product's own job, those of its other partitions, then the configured ones, by name.
 
     Args:
         product: The product.
         targets: Its assets.
         on_demand: Checks that the product's own job leaves out.
-
-    Args:
-        product: The product.
-        assets: Its assets.
-        on_demand: Checks that the job leaves out.
 
     Raises:
         ArtifactsError: The product's name is a reserved word.
@@ -46,8 +43,19 @@ def product_jobs(
     """
     jobs = {product.identifier: _product_job(product, targets, on_demand)}
     tags = job_tags(product)
+    for name, definition in _other_partitions(product).items():
+        jobs[name] = dg.define_asset_job(
+            name,
+            selection=dg.AssetSelection.assets(*targets.keys_following(definition)),
+            description=f"Builds partitions of the data product {product.name} that its own job cannot.",
+            tags=tags,
+        )
     for row, job in enumerate(product.config.jobs):
         keys = targets.keys(job.select, job.exclude, config_path("jobs", row))
+        if len(targets.partitions_of(keys)) > 1:
+            what = f"{job.select!r} selects assets of different partitions, and a job has one kind"
+            problem = Problem(config_path("jobs", row, "select"), what, "Make one job of each kind.")
+            raise ConfigError(product.origin, [problem])
         jobs[job.name] = dg.define_asset_job(
             job.name,
             selection=dg.AssetSelection.assets(*keys),
@@ -65,8 +73,13 @@ def job_tags(product: Product) -> dict[str, Any]:
 def _product_job(
     product: Product, targets: Targets, on_demand: Sequence[dg.AssetCheckKey]
 ) -> UnresolvedAssetJobDefinition:
-    """Define one job over everything the product builds, checks on its sources included, named after it."""
+    """Define one job over everything the product builds, checks on its sources included, named after it.
+
+    Partitions of another kind than the first are left to jobs of their own.
+    """
     selection = dg.AssetSelection.tag(PRODUCT_TAG, tag_value(product.name))
+    for definition in _other_partitions(product).values():
+        selection = selection - dg.AssetSelection.assets(*targets.keys_following(definition))
     if targets.sources:
         selection = selection | dg.AssetSelection.checks_for_assets(*targets.sources)
     if on_demand:
@@ -77,6 +90,11 @@ def _product_job(
         description=product.spec.description or f"Builds the data product {product.name}.",
         tags=job_tags(product),
     )
+
+
+def _other_partitions(product: Product) -> dict[str, dg.PartitionsDefinition[str]]:
+    by_job = partitions_by_job(product)
+    return {name: definition for name, definition in by_job.items() if name != product.identifier}
 
 
 def _job_name(product: Product) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -12,11 +12,12 @@ import dagster as dg
 from floe_orchestrator_dagster.assets.selection import EVERYTHING
 from floe_orchestrator_dagster.automation.cron import JobSchedule, checked_schedule, declared_schedule
 from floe_orchestrator_dagster.automation.jobs import job_names
+from floe_orchestrator_dagster.automation.partitions import partition_requests, partitions_by_job
 from floe_orchestrator_dagster.config import config_path
 from floe_orchestrator_dagster.errors import ConfigError, Problem, ScheduleError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from floe_orchestrator_dagster.automation.targets import Targets
     from floe_orchestrator_dagster.product import Product
@@ -39,12 +40,18 @@ def product_schedules(
     own = declared_schedule(product)
     if own and replace(own, enabled=True) in registered:
         own = replace(own, enabled=True)
+    # Partitions that the product's own job cannot build have jobs of their own, which tick with it.
+    owned = (
+        [replace(own, job_name=name) for name in {product.identifier: 0, **partitions_by_job(product)}] if own else []
+    )
     plain: dict[tuple[str, str, str], dg.ScheduleDefinition] = {}
-    for schedule in [*([own] if own else []), *registered]:
+    for schedule in [*owned, *registered]:
         key = (schedule.job_name, schedule.cron, schedule.timezone)
         if key not in plain:
-            name = own_schedule_name(product) if schedule is own else _distinct_name(schedule)
-            plain[key] = _schedule_definition(schedule, name, {}, None)
+            name = f"{schedule.job_name}_schedule" if schedule in owned else _distinct_name(schedule)
+            plain[key] = _schedule_definition(
+                schedule, name, _Request(None, {}, _partitions(product, targets, schedule))
+            )
     configured = _configured_schedules(product, targets, {schedule.name for schedule in plain.values()})
     return [*plain.values(), *configured]
 
@@ -83,14 +90,44 @@ def _configured_schedules(product: Product, targets: Targets, taken: set[str]) -
         schedule = checked_schedule(entry.job or product.identifier, entry.cron, timezone, enabled=entry.enabled)
         selects = entry.select or entry.exclude
         keys = targets.keys(entry.select or EVERYTHING, entry.exclude, where) if selects else None
-        definitions.append(_schedule_definition(schedule, entry.name, entry.tags, keys))
+        foreign = sorted(set(keys or ()) - set(targets.job_keys(product, schedule.job_name)))
+        if foreign:
+            names = ", ".join(key.to_user_string() for key in foreign)
+            what = f"{entry.select or EVERYTHING!r} selects {names}, partitions that another job builds"
+            fix = f"Name the job (`job`) that builds them: {', '.join(map(repr, partitions_by_job(product)))}."
+            raise ConfigError(product.origin, [Problem(f"{where}.select", what, fix)])
+        request = _Request(keys, entry.tags, _partitions(product, targets, schedule, keys))
+        definitions.append(_schedule_definition(schedule, entry.name, request))
     return definitions
 
 
-def _schedule_definition(
-    schedule: JobSchedule, name: str, tags: Mapping[str, str], keys: Sequence[dg.AssetKey] | None
-) -> dg.ScheduleDefinition:
-    """Define a schedule of a whole job, or of some of its assets: one job serves all selections."""
+def _partitions(
+    product: Product, targets: Targets, schedule: JobSchedule, keys: Sequence[dg.AssetKey] | None = None
+) -> dg.PartitionsDefinition[str] | None:
+    """Tell which partitions a schedule builds, if any: those of the assets it selects, else those of its job."""
+    if not product.config.partitions:
+        return None
+    found = targets.partitions_of(targets.job_keys(product, schedule.job_name) if keys is None else keys)
+    return found[0] if found else None
+
+
+@dataclass(frozen=True)
+class _Request:
+    """What a tick asks for.
+
+    Attributes:
+        keys: Assets to build of the job; None for all of them.
+        tags: Tags of the run.
+        partitions: Partitions that the assets follow, if any.
+    """
+
+    keys: Sequence[dg.AssetKey] | None
+    tags: Mapping[str, str]
+    partitions: dg.PartitionsDefinition[str] | None
+
+
+def _schedule_definition(schedule: JobSchedule, name: str, request: _Request) -> dg.ScheduleDefinition:
+    """Define a schedule of a whole job, or of some of its assets or partitions: one job serves all selections."""
     define = partial(
         dg.ScheduleDefinition,
         name=name,
@@ -99,13 +136,17 @@ def _schedule_definition(
         execution_timezone=schedule.timezone,
         default_status=dg.DefaultScheduleStatus.RUNNING if schedule.enabled else dg.DefaultScheduleStatus.STOPPED,
     )
-    if keys is None:
-        return define(tags=tags)
+    if request.keys is None and request.partitions is None:
+        return define(tags=request.tags)
 
-    def request(_context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
-        return run_request(keys, tags)
+    def requests(context: dg.ScheduleEvaluationContext) -> Iterator[dg.RunRequest | dg.SkipReason]:
+        if request.partitions is not None:
+            tick = context.scheduled_execution_time.isoformat()
+            yield from partition_requests(tick, request.partitions, request.keys, request.tags)
+        else:
+            yield run_request(request.keys or [], request.tags)
 
-    return define(execution_fn=request)
+    return define(execution_fn=requests)
 
 
 def _distinct_name(schedule: JobSchedule) -> str:

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 import dagster as dg
 from dagster_dbt.asset_utils import DAGSTER_DBT_UNIQUE_ID_METADATA_KEY
 
+from floe_orchestrator_dagster.automation.partitions import partitions_by_job
 from floe_orchestrator_dagster.config import config_path
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from floe_orchestrator_dagster.assets.selection import NodeSelection
     from floe_orchestrator_dagster.product import Product
@@ -41,10 +42,38 @@ class Targets:
     def job_keys(self, product: Product, name: str) -> list[dg.AssetKey]:
         """Return the keys of the assets that a job of the product builds."""
         row = next((row for row, job in enumerate(product.config.jobs) if job.name == name), None)
-        if row is None:
-            return list(self._keys.values())
-        job = product.config.jobs[row]
-        return self.keys(job.select, job.exclude, config_path("jobs", row))
+        if row is not None:
+            job = product.config.jobs[row]
+            return self.keys(job.select, job.exclude, config_path("jobs", row))
+        by_job = partitions_by_job(product)
+        if name != product.identifier:
+            return self.keys_following(by_job[name])
+        others = {
+            key for other, definition in by_job.items() if other != name for key in self.keys_following(definition)
+        }
+        return [key for key in self._keys.values() if key not in others]
+
+    def keys_following(self, definition: dg.PartitionsDefinition[str]) -> list[dg.AssetKey]:
+        """Return the keys of the assets that follow the partitions, sorted."""
+        return sorted(key for key, followed in self._partitions.items() if followed == definition)
+
+    def partitions_of(self, keys: Iterable[dg.AssetKey]) -> list[dg.PartitionsDefinition[str]]:
+        """Return the different partitions that the assets follow."""
+        found: list[dg.PartitionsDefinition[str]] = []
+        for key in keys:
+            followed = self._partitions.get(key)
+            if followed is not None and followed not in found:
+                found.append(followed)
+        return found
+
+    @cached_property
+    def _partitions(self) -> Mapping[dg.AssetKey, dg.PartitionsDefinition[str]]:
+        return {
+            key: asset.partitions_def
+            for asset in self.assets
+            if isinstance(asset, dg.AssetsDefinition) and asset.partitions_def is not None
+            for key in asset.keys
+        }
 
     @cached_property
     def sources(self) -> list[dg.AssetKey]:

@@ -12,6 +12,7 @@ import dagster as dg
 from floe_orchestrator_dagster.automation.conditions import automation_sensor_name
 from floe_orchestrator_dagster.automation.cron import check_cron, check_timezone
 from floe_orchestrator_dagster.automation.jobs import job_names
+from floe_orchestrator_dagster.automation.partitions import partitions_by_job
 from floe_orchestrator_dagster.automation.schedules import own_schedule_name
 from floe_orchestrator_dagster.config import RunStatusSensorConfig, config_path
 from floe_orchestrator_dagster.errors import ConfigError, Problem, ScheduleError
@@ -43,12 +44,14 @@ def _names(product: Product) -> Iterator[Problem]:
     """Find names that Dagster refuses; its schedules and sensors share one namespace, jobs have another."""
     config = product.config
     ours = {
-        own_schedule_name(product): "is the name of the product's own schedule",
         automation_sensor_name(product): "is the name of the sensor that evaluates the automation rules",
     }
+    partition_jobs = dict.fromkeys(partitions_by_job(product), "is the name of the job of other partitions")
+    ours.update({f"{name}_schedule": "is the name of the schedule of other partitions" for name in partition_jobs})
+    ours[own_schedule_name(product)] = "is the name of the product's own schedule"
     schedules = {schedule.name: "is the name of a schedule too" for schedule in config.schedules}
     sections: list[tuple[str, Sequence[JobConfig | ScheduleConfig | SensorConfig], Mapping[str, str]]] = [
-        ("jobs", config.jobs, {product.identifier: "is the name of the product's own job"}),
+        ("jobs", config.jobs, {**partition_jobs, product.identifier: "is the name of the product's own job"}),
         ("schedules", config.schedules, ours),
         ("sensors", config.sensors, {**schedules, **ours}),
     ]
