@@ -44,10 +44,10 @@ def build_definitions(product: Product, schedules: Sequence[JobSchedule] = ()) -
     Raises:
         FloeDagsterError: A configuration or a schedule that cannot work.
     """
-    check_automation(product)
     if not product.models:
         check_registered(product, schedules)
         return dg.Definitions()
+    check_automation(product)
     selection = NodeSelection(product)
     conditions = automation_conditions(product, selection)
     assets = _dbt_assets(product, selection, conditions)

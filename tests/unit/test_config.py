@@ -95,6 +95,254 @@ def test_all_problems_are_reported_at_once() -> None:
     }
 
 
+# --- the sections ---------------------------------------------------------------------------------------------------
+
+# Every section with all of its keys, and where its errors say they are.
+_SECTIONS: dict[str, dict[str, object]] = {
+    "jobs[0]": {"name": "a", "select": "x", "exclude": "y", "description": "z", "tags": {"k": "v"}},
+    "schedules[0]": {
+        "name": "a",
+        "cron": "@daily",
+        "timezone": "UTC",
+        "job": None,
+        "select": "x",
+        "exclude": "y",
+        "enabled": False,
+        "tags": {"k": "v"},
+    },
+    "automation[0]": {"condition": "on_cron", "select": "x", "exclude": "y", "cron": "@daily", "timezone": "UTC"},
+    "sensors[0]": {
+        "type": "run_status",
+        "name": "a",
+        "status": "canceled",
+        "jobs": ["b"],
+        "job": "c",
+        "enabled": False,
+    },
+    "retries": {"max_retries": 1, "delay_seconds": 0.5, "backoff": "linear", "jitter": "full"},
+    "concurrency": {"pool": "a", "limit": 1},
+    "partitions[0]": {
+        "select": "x",
+        "exclude": "y",
+        "type": "daily",
+        "start": "2026-01-01",
+        "end": "2026-02-01",
+        "timezone": "UTC",
+        "end_offset": 1,
+        "vars": {"start": "a", "end": "b", "key": "c"},
+        "time_column": "t",
+    },
+    "run_resources": {
+        "size": "small",
+        "cpu_request": "1",
+        "cpu_limit": "2",
+        "memory_request": "1Gi",
+        "memory_limit": "2.5Gi",
+    },
+}
+_ASSET_SENSOR: dict[str, object] = {"type": "asset", "name": "a", "asset": "b/c", "job": "d", "enabled": False}
+
+
+def _values(place: str, section: object) -> dict[str, object]:
+    """Make the configuration that has a section at its place."""
+    key, _, row = place.partition("[")
+    return {key: [section] if row else section}
+
+
+def _problems(values: dict[str, object]) -> list[str]:
+    with pytest.raises(ConfigError) as raised:
+        read_config(values, "contract")
+    return [str(problem).removeprefix("plugins.orchestrator.config.") for problem in raised.value.problems]
+
+
+@pytest.mark.parametrize(("place", "section"), [*_SECTIONS.items(), ("sensors[0]", _ASSET_SENSOR)])
+def test_every_key_of_a_section_can_be_set(place: str, section: dict[str, object]) -> None:
+    key = place.partition("[")[0]
+
+    read = getattr(read_config(_values(place, section), "contract"), key)
+
+    [found] = read if isinstance(read, list) else [read]
+    assert found.model_dump(include=set(section)) == section
+
+
+@pytest.mark.parametrize(("place", "section"), [*_SECTIONS.items(), ("sensors[0]", _ASSET_SENSOR)])
+def test_unknown_key_of_a_section_is_refused_with_the_known_ones(place: str, section: dict[str, object]) -> None:
+    [problem] = _problems(_values(place, {**section, "colour": "red"}))
+
+    known = sorted({*section, *({"values"} if place == "partitions[0]" else ())})
+    assert problem == (
+        f"{place}.colour: unknown key\n    fix: Known keys: {', '.join(known)}. Correct it in manifest.yaml."
+    )
+
+
+def test_unknown_key_of_partition_variables_is_refused_with_the_known_ones() -> None:
+    section = {**_SECTIONS["partitions[0]"], "vars": {"begin": "x"}}
+
+    assert _problems({"partitions": [section]}) == [
+        "partitions[0].vars.begin: unknown key\n    fix: Known keys: end, key, start. Correct it in manifest.yaml."
+    ]
+
+
+@pytest.mark.parametrize(
+    ("place", "key"),
+    [
+        ("jobs[0]", "name"),
+        ("schedules[0]", "name"),
+        ("schedules[0]", "cron"),
+        ("automation[0]", "condition"),
+        ("sensors[0]", "name"),
+        ("sensors[0]", "status"),
+        ("sensors[0]", "job"),
+        ("retries", "max_retries"),
+        ("concurrency", "pool"),
+        ("partitions[0]", "select"),
+        ("partitions[0]", "type"),
+    ],
+)
+def test_missing_key_of_a_section_is_refused(place: str, key: str) -> None:
+    section = {name: value for name, value in _SECTIONS[place].items() if name != key}
+
+    assert f"{place}.{key}: is missing\n    fix: Correct it in manifest.yaml." in _problems(_values(place, section))
+
+
+@pytest.mark.parametrize(
+    ("place", "key", "value", "problem"),
+    [
+        ("jobs[0]", "name", 1, "Input should be a valid string, not int"),
+        ("jobs[0]", "name", "a-b", "String should match pattern '^[A-Za-z0-9_]+$'"),
+        ("jobs[0]", "name", "", "String should match pattern '^[A-Za-z0-9_]+$'"),
+        ("jobs[0]", "name", "x" * 129, "String should have at most 128 characters"),
+        ("jobs[0]", "select", "", "String should have at least 1 character"),
+        ("jobs[0]", "select", ["a"], "Input should be a valid string, not list"),
+        ("jobs[0]", "tags", [], "Input should be a valid dictionary, not list"),
+        ("schedules[0]", "cron", "", "String should have at least 1 character"),
+        ("schedules[0]", "cron", 5, "Input should be a valid string, not int"),
+        ("schedules[0]", "enabled", "yes", "Input should be a valid boolean, not str"),
+        ("automation[0]", "condition", "daily", "Input should be 'eager', 'on_cron' or 'on_missing'"),
+        ("sensors[0]", "status", "failed", "Input should be 'success', 'failure' or 'canceled'"),
+        ("sensors[0]", "jobs", "b", "Input should be a valid list, not str"),
+        ("retries", "max_retries", -1, "Input should be greater than or equal to 0"),
+        ("retries", "max_retries", 101, "Input should be less than or equal to 100"),
+        ("retries", "max_retries", "3", "Input should be a valid integer, not str"),
+        ("retries", "delay_seconds", -0.5, "Input should be greater than or equal to 0"),
+        ("retries", "backoff", "none", "Input should be 'linear' or 'exponential'"),
+        ("retries", "jitter", True, "Input should be 'full' or 'plus_minus'"),
+        ("concurrency", "pool", "", "String should have at least 1 character"),
+        ("concurrency", "limit", 0, "Input should be greater than or equal to 1"),
+        ("run_resources", "size", "xl", "Input should be 'small', 'medium' or 'large'"),
+        ("run_resources", "cpu_limit", 2, "Input should be a valid string, not int"),
+        ("partitions[0]", "type", "yearly", "Input should be 'hourly', 'daily', 'weekly', 'monthly' or 'static'"),
+        ("partitions[0]", "end_offset", 0.5, "Input should be a valid integer, not float"),
+    ],
+)
+def test_wrong_value_in_a_section_is_refused_with_its_place(place: str, key: str, value: object, problem: str) -> None:
+    section = {**_SECTIONS[place], key: value}
+
+    assert _problems(_values(place, section)) == [f"{place}.{key}: {problem}\n    fix: Correct it in manifest.yaml."]
+
+
+def test_tag_that_is_no_text_is_refused_with_its_place() -> None:
+    section = {**_SECTIONS["schedules[0]"], "tags": {"retries": 1}}
+
+    assert _problems({"schedules": [section]}) == [
+        "schedules[0].tags.retries: Input should be a valid string, not int\n    fix: Correct it in manifest.yaml."
+    ]
+
+
+@pytest.mark.parametrize("quantity", ["", "1.", "m", "1 Gi", "-1", "1gi", "1e3"])
+def test_quantity_that_kubernetes_does_not_know_is_refused(quantity: str) -> None:
+    [problem] = _problems({"run_resources": {"memory_limit": quantity}})
+
+    assert problem.startswith("run_resources.memory_limit: String should match pattern")
+
+
+@pytest.mark.parametrize("quantity", ["1", "0.5", "250m", "512Mi", "1.5Gi", "2G", "64k", "1Ti"])
+def test_quantity_of_kubernetes_is_taken(quantity: str) -> None:
+    resources = read_config({"run_resources": {"cpu_limit": quantity}}, "contract").run_resources
+
+    assert resources is not None
+    assert resources.cpu_limit == quantity
+
+
+@pytest.mark.parametrize("sensor", [{"name": "a"}, {"type": "file", "name": "a"}, "a", None])
+def test_sensor_without_a_known_type_is_refused_with_its_place(sensor: object) -> None:
+    [problem] = _problems({"sensors": [sensor]})
+
+    assert problem.startswith("sensors[0]: ")
+
+
+def test_key_of_the_other_kind_of_sensor_is_unknown() -> None:
+    [problem] = _problems({"sensors": [{**_ASSET_SENSOR, "status": "success"}]})
+
+    known = "asset, enabled, job, name, type"
+    assert problem.startswith("sensors[0].status: unknown key\n")
+    assert problem.endswith(f"Known keys: {known}. Correct it in manifest.yaml.")
+
+
+def test_one_rule_stands_for_a_list_of_one() -> None:
+    rule = {"condition": "eager"}
+
+    assert read_config({"automation": rule}, "contract") == read_config({"automation": [rule]}, "contract")
+
+
+@pytest.mark.parametrize("rule", [{"condition": "on_cron"}, {"condition": "eager", "cron": "@daily"}])
+def test_cron_goes_with_on_cron_only(rule: dict[str, object]) -> None:
+    assert _problems({"automation": [{"condition": "on_missing"}, rule]}) == [
+        "automation[1]: `cron` goes with condition on_cron, and only with it\n    fix: Correct it in manifest.yaml."
+    ]
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"type": "static"}, "static partitions need `values`, each once"),
+        ({"type": "static", "values": ["a", "a"]}, "static partitions need `values`, each once"),
+        (
+            {"type": "static", "values": ["a"], "start": "2026-01-01"},
+            "static partitions have no start, end, timezone or end_offset",
+        ),
+        ({"type": "daily"}, "time partitions need a `start` and have no `values`"),
+        (
+            {"type": "daily", "start": "2026-01-01", "values": ["a"]},
+            "time partitions need a `start` and have no `values`",
+        ),
+    ],
+)
+def test_partitions_that_contradict_themselves_are_refused(changes: dict[str, object], problem: str) -> None:
+    assert _problems({"partitions": [{"select": "x", **changes}]}) == [
+        f"partitions[0]: {problem}\n    fix: Correct it in manifest.yaml."
+    ]
+
+
+@pytest.mark.parametrize(
+    ("section", "entry"),
+    [
+        ("jobs", {"name": "twice"}),
+        ("schedules", {"name": "twice", "cron": "@daily"}),
+        ("sensors", {**_ASSET_SENSOR, "name": "twice"}),
+    ],
+)
+def test_name_used_twice_is_refused_with_both_entries(section: str, entry: dict[str, object]) -> None:
+    [problem] = _problems({section: [entry, {**entry, "name": "once"}, entry]})
+
+    assert problem == (
+        f"{section}: the name 'twice' is used 2 times (entries 0, 2)\n"
+        "    fix: Give each a name of its own. Correct it in manifest.yaml."
+    )
+
+
+@pytest.mark.parametrize("selection", [{"select": "x"}, {"exclude": "y"}, {"select": "x", "exclude": "y"}])
+def test_schedule_with_a_job_and_a_selection_is_refused(selection: dict[str, object]) -> None:
+    schedule = {"name": "b", "cron": "@daily", "job": "nightly", **selection}
+
+    [problem] = _problems({"schedules": [{"name": "a", "cron": "@daily"}, schedule]})
+
+    assert problem == (
+        "schedules[1]: schedule 'b' names a job and a selection\n"
+        "    fix: Keep one: `job` runs a job whole, `select`/`exclude` run a part of the product's own job."
+    )
+
+
 @given(st.dictionaries(st.text(), st.none() | st.text() | st.integers() | st.lists(st.text())))
 def test_any_mapping_is_a_config_or_a_config_error(values: dict[str, object]) -> None:
     try:

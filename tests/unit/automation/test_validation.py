@@ -167,3 +167,11 @@ def test_a_job_and_a_schedule_may_share_a_name() -> None:
     repository.load_all_definitions()
 
     assert repository.get_schedule_def("nightly").job_name == "nightly"
+
+
+def test_product_without_transforms_has_nothing_to_hold_the_configuration_against() -> None:
+    config = {"schedules": [{**DAILY, "job": "weekly"}], "automation": {"condition": "eager", "select": "tag:x"}}
+
+    definitions = build_definitions(product(config=config))
+
+    assert list(definitions.get_repository_def().schedule_defs) == []
