@@ -119,7 +119,15 @@ def _checked_asset(
         for key, check in checks.items()
     ]
 
-    @dg.multi_asset(name=_op_name(spec.key), outs=_outs(spec), deps=spec.deps, check_specs=specs)
+    @dg.multi_asset(
+        name=_op_name(spec.key),
+        outs=_outs(spec),
+        deps=spec.deps,
+        check_specs=specs,
+        op_tags=op_tags(product.config),
+        retry_policy=retry_policy(product.config),
+        pool=pool(product.config),
+    )
     def materialize(context: dg.AssetExecutionContext) -> Iterator[Any]:
         events = build_checked_model(context, connection_for_product(product, model.compute), model, checks)
         score = scored()
