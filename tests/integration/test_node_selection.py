@@ -39,7 +39,7 @@ SELECTIONS: list[tuple[str, str | None]] = [
     ("retail_orders.staging", None),
     ("file:stg_orders.sql", None),
     ("package:retail_orders,resource_type:seed resource_type:snapshot", None),
-    ("source:shop.orders+,fct_*", None),
+    ("source:shop.orders+,tag:marts", None),
     ("+exposure:*", "resource_type:seed"),
 ]
 # dagster-dbt hands plain dictionaries to methods that ask for dbt's classes, and leaves the project's name out.
