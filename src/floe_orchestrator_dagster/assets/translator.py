@@ -18,6 +18,7 @@ from floe_orchestrator_dagster.assets.contracts import (
 from floe_orchestrator_dagster.assets.links import AssetLinks
 from floe_orchestrator_dagster.assets.quality import declared_check_spec, product_quality
 from floe_orchestrator_dagster.product.manifest import CODE_VERSION, declared_names
+from floe_orchestrator_dagster.product.quality import is_error
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -73,8 +74,10 @@ class FloeDbtTranslator(DagsterDbtTranslator):
         spec = super().get_asset_check_spec(asset_spec, manifest, unique_id, project)
         if spec is None:
             return None
-        description = spec.description or (manifest["nodes"][unique_id].get("description") or "").strip()
-        spec = spec._replace(description=description or None)
+        test = manifest["nodes"][unique_id]
+        description = spec.description or (test.get("description") or "").strip()
+        # As dagster-dbt does, but for its first versions, which block on nothing.
+        spec = spec._replace(description=description or None, blocking=is_error(test))
         declared = self.quality.by_test.get(unique_id)
         return declared_check_spec(spec, declared.check, self._attributes.product) if declared else spec
 
