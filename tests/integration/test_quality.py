@@ -10,6 +10,7 @@ import dagster as dg
 import pytest
 
 from floe_orchestrator_dagster.code_location import definitions_from_file
+from floe_orchestrator_dagster.errors import DbtBuildError
 from floe_orchestrator_dagster.product import load_product, manifest_made_anew
 
 if TYPE_CHECKING:
@@ -80,6 +81,11 @@ def project(stranger: Path) -> Path:
     return stranger
 
 
+@pytest.fixture
+def instance(tmp_path: Path) -> dg.DagsterInstance:
+    return dg.DagsterInstance.ephemeral(tempdir=str(tmp_path))
+
+
 def artifacts(project: Path) -> Path:
     return project / "target" / "compiled_artifacts.json"
 
@@ -112,9 +118,8 @@ ERROR, WARN = dg.AssetCheckSeverity.ERROR, dg.AssetCheckSeverity.WARN
 UNIQUE, USUAL = "unique_orders_id", "accepted_values_orders_amount__10"
 
 
-def test_declared_checks_rule_what_dbt_tests_mean_for_the_product(project: Path) -> None:
+def test_declared_checks_rule_what_dbt_tests_mean_for_the_product(project: Path, instance: dg.DagsterInstance) -> None:
     load_product(artifacts(project), manifest_source=manifest_made_anew)
-    instance = dg.DagsterInstance.ephemeral()
 
     first = run_job(project, instance)
 
@@ -159,7 +164,7 @@ def test_declared_checks_rule_what_dbt_tests_mean_for_the_product(project: Path)
     assert score(second)["score"] == 55.71
 
 
-def test_source_freshness_is_what_dbt_finds(project: Path) -> None:
+def test_source_freshness_is_what_dbt_finds(project: Path, instance: dg.DagsterInstance) -> None:
     load_product(artifacts(project), manifest_source=manifest_made_anew)
     definitions = definitions_from_file(artifacts(project))
     keys = [key for key in definitions.resolve_asset_graph().asset_check_keys if key.name == "freshness"]
@@ -167,7 +172,7 @@ def test_source_freshness_is_what_dbt_finds(project: Path) -> None:
     job = dg.define_asset_job("on_demand", selection=selection)
 
     with_job = dg.Definitions(assets=definitions.assets, asset_checks=definitions.asset_checks, jobs=[job])
-    result = with_job.resolve_job_def("on_demand").execute_in_process(raise_on_error=False)
+    result = with_job.resolve_job_def("on_demand").execute_in_process(instance=instance, raise_on_error=False)
 
     found = {evaluation.asset_key.path[-1]: evaluation for evaluation in result.get_asset_check_evaluations()}
     assert result.success
@@ -184,9 +189,15 @@ def test_source_freshness_is_what_dbt_finds(project: Path) -> None:
     assert stale["criteria"]["error_after"] == {"count": 2, "period": "day"}
     assert "no_such_column" in str(found["broken"].description)
 
+    (project / "models" / "typo.sql").write_text("select {{ oops(", encoding="utf-8")
+    job = dg.define_asset_job("checks", selection=dg.AssetSelection.checks(*keys))
+    with_job = dg.Definitions(assets=definitions.assets, asset_checks=definitions.asset_checks, jobs=[job])
+    with pytest.raises(DbtBuildError, match="dbt source freshness ended without a result"):
+        with_job.resolve_job_def("checks").execute_in_process(instance=instance)
+
 
 def test_declared_checks_hold_without_a_manifest_too(
-    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    project: Path, instance: dg.DagsterInstance, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = artifacts(project)
     compiled = json.loads(path.read_text(encoding="utf-8"))
@@ -200,7 +211,6 @@ def test_declared_checks_hold_without_a_manifest_too(
     schema.write_text(schema.read_text(encoding="utf-8").replace("[7]", "[1, 2]"), encoding="utf-8")
     job = definitions_from_file(elsewhere).resolve_job_def("jaffle_shop")
     monkeypatch.setenv("FLOE_DBT_PROJECT_DIR", str(project))
-    instance = dg.DagsterInstance.ephemeral()
 
     orders = [dg.AssetKey(["kitchen", name]) for name in ("raw_orders", "orders")]
     first = job.execute_in_process(instance=instance, raise_on_error=False, asset_selection=orders)
