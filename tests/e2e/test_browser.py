@@ -134,7 +134,7 @@ def test_materialize_all_succeeds_and_runs_every_check(dagster_dev: DagsterDev, 
 
     assert status(dagster_dev, run) == "SUCCESS", dagster_dev.log.read_text()
     assert kinds.count("MaterializationEvent") == 18
-    assert kinds.count("AssetCheckEvaluationEvent") == 80
+    assert kinds.count("AssetCheckEvaluationEvent") == 79
 
 
 def test_run_log_holds_no_warnings_and_no_errors(dagster_dev: DagsterDev, run: str) -> None:

@@ -49,7 +49,10 @@ def score_definitions(
         kinds={"floe"},
         owners=attributes.owners,
         tags=attributes.product_tags,
-        metadata=attributes.product_metadata,
+        metadata={
+            **attributes.product_metadata,
+            "floe/quality_config": dg.JsonMetadataValue(scored.config.model_dump(mode="json")),
+        },
     )
 
     @dg.asset_check(

@@ -22,6 +22,7 @@ from floe_orchestrator_dagster.assets.contracts import (
 from floe_orchestrator_dagster.assets.links import AssetLinks
 from floe_orchestrator_dagster.assets.quality import declared_check_spec, product_quality
 from floe_orchestrator_dagster.product.manifest import CODE_VERSION, declared_names
+from floe_orchestrator_dagster.product.quality import is_error
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -99,7 +100,9 @@ class FloeDbtTranslator(DagsterDbtTranslator):
         asset_spec = self.get_asset_spec(manifest, placed.checks, project)
         stock = super().get_asset_check_spec(asset_spec, manifest, unique_id, project) if test == unique_id else None
         spec = stock or self._own_check_spec(asset_spec, manifest, unique_id, placed)
-        spec = spec._replace(description=spec.description or (node.get("description") or "").strip() or None)
+        description = spec.description or (node.get("description") or "").strip()
+        # As dagster-dbt does, but for its first versions, which block on nothing.
+        spec = spec._replace(description=description or None, blocking=is_error(node))
         declared = self.quality.by_test.get(test)
         return declared_check_spec(spec, declared.check, self._attributes.product) if declared else spec
 
@@ -113,7 +116,6 @@ class FloeDbtTranslator(DagsterDbtTranslator):
             asset=asset_spec.key,
             additional_deps=sorted(read - {asset_spec.key}),
             metadata={DAGSTER_DBT_UNIQUE_ID_METADATA_KEY: unique_id.removeprefix(UNIT_TEST_PREFIX)},
-            blocking=(node["config"].get("severity") or "error").lower() == "error",
         )
 
     def get_asset_key(self, dbt_resource_props: Mapping[str, Any]) -> dg.AssetKey:

@@ -12,7 +12,7 @@ from floe_orchestrator_dagster.execution.selection import Selection, selection_a
 from floe_orchestrator_dagster.product.files import read_json
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from floe_orchestrator_dagster.product import DbtProject
 
@@ -39,7 +39,7 @@ def check_freshness(
     with dbt_resource(dbt) as resource:
         invocation = resource.cli(["source", "freshness", *selection], target_path=target_path, raise_on_error=False)
         with interrupted_at_exit(invocation):
-            invocation.wait()
+            errors = dict(_errors(event.raw_event for event in invocation.stream_raw_events()))
     path = target_path / _RESULTS_FILE
     if not path.is_file():
         fix = f"See {target_path / 'dbt.log'}, or what dbt printed in the step's compute logs."
@@ -47,10 +47,18 @@ def check_freshness(
     content: Any = read_json(path, lambda origin, problems: DbtBuildError(f"{origin}: {problems[0]}"), "Run it again.")
     results = {result["unique_id"]: result for result in content["results"]}
     for key, unique_id in sources.items():
-        yield _check_result(key, results.get(unique_id))
+        yield _check_result(key, results.get(unique_id), errors.get(unique_id))
 
 
-def _check_result(key: dg.AssetCheckKey, result: Mapping[str, Any] | None) -> dg.AssetCheckResult:
+def _errors(events: Iterable[Mapping[str, Any]]) -> Iterator[tuple[str, str]]:
+    """Take dbt's error messages about sources from its log: its results leave such sources out."""
+    for event in events:
+        node = event["data"].get("node_info") or {}
+        if event["info"]["level"] == "error" and node.get("unique_id"):
+            yield node["unique_id"], str(event["info"]["msg"]).strip()
+
+
+def _check_result(key: dg.AssetCheckKey, result: Mapping[str, Any] | None, error: str | None) -> dg.AssetCheckResult:
     status = result["status"] if result else "runtime error"
     is_warning = status == _WARNING
     return dg.AssetCheckResult(
@@ -58,20 +66,12 @@ def _check_result(key: dg.AssetCheckKey, result: Mapping[str, Any] | None) -> dg
         check_name=key.name,
         passed=status == "pass",
         severity=dg.AssetCheckSeverity.WARN if is_warning else dg.AssetCheckSeverity.ERROR,
-        description=_description(status, result),
-        metadata=_metadata(result) if result else {},
+        description=f"dbt's status: {status}" if result else error or "dbt has no result for this source",
+        metadata=_metadata(result) if result else {"status": status},
     )
 
 
-def _description(status: str, result: Mapping[str, Any] | None) -> str:
-    if result is None:
-        return "dbt has no result for this source"
-    return str(result.get("error") or "dbt could not tell") if status == "runtime error" else f"dbt's status: {status}"
-
-
 def _metadata(result: Mapping[str, Any]) -> dict[str, Any]:
-    if "max_loaded_at" not in result:
-        return {"status": result["status"]}
     criteria = {name: value for name, value in result["criteria"].items() if value}
     return {
         "status": result["status"],

@@ -122,6 +122,11 @@ def is_ephemeral(declared: DeclaredCheck, manifest: Mapping[str, Any]) -> bool:
     return bool(manifest["nodes"][declared.node]["config"].get("materialized") == "ephemeral")
 
 
+def is_error(test: Mapping[str, Any]) -> bool:
+    """Tell whether dbt fails, and skips what is downstream, when this test fails (its severity, error by default)."""
+    return str(test["config"].get("severity") or "error").lower() == "error"
+
+
 def _checks_of(model: ResolvedModel, row: int) -> Iterator[tuple[QualityCheck, str]]:
     for column, check in enumerate(model.quality_checks or []):
         yield check, f"transforms.models[{row}].quality_checks[{column}]"
@@ -227,13 +232,12 @@ def _severity_problems(matches: QualityMatches, manifest: Mapping[str, Any]) -> 
     for declared in matches.checks:
         for test in declared.tests:
             node = manifest["nodes"][test]
-            is_error = str(node["config"].get("severity") or "error").lower() == "error"
-            if matches.by_test[test] == declared and is_error != declared.is_critical:
-                yield _severity_problem(declared, node["name"], is_error=is_error)
+            if matches.by_test[test] == declared and is_error(node) != declared.is_critical:
+                yield _severity_problem(declared, node["name"], fails_the_run=is_error(node))
 
 
-def _severity_problem(declared: DeclaredCheck, test: str, *, is_error: bool) -> Problem:
-    if is_error:
+def _severity_problem(declared: DeclaredCheck, test: str, *, fails_the_run: bool) -> Problem:
+    if fails_the_run:
         effect = "dbt fails the run and skips what is downstream when it fails"
         fix = "set `severity: warn` on the dbt test"
     else:
@@ -242,7 +246,7 @@ def _severity_problem(declared: DeclaredCheck, test: str, *, is_error: bool) -> 
     return Problem(
         f"{declared.where}.severity",
         f"{declared.check.name!r} is {declared.check.severity.value!r}, but dbt's severity of {test} is "
-        f"{'error' if is_error else 'warn'}: {effect}",
+        f"{'error' if fails_the_run else 'warn'}: {effect}",
         f"If the contract is right, {fix}; otherwise change the check in floe.yaml.",
     )
 

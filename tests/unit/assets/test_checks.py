@@ -9,7 +9,20 @@ import pytest
 
 from floe_orchestrator_dagster.code_location import build_definitions, definitions_from_file
 from floe_orchestrator_dagster.execution.selection import DbtNodes, select_nodes, selection_arguments
-from unit.samples import Json, contract, manifest, model, node, product, source, write_json, write_project
+from floe_orchestrator_dagster.product import load_product
+from floe_orchestrator_dagster.product.disagreements import product_disagreements
+from unit.samples import (
+    Json,
+    contract,
+    ingestion_output,
+    manifest,
+    model,
+    node,
+    product,
+    source,
+    write_json,
+    write_project,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -147,6 +160,7 @@ def test_score_is_a_check_of_the_product_in_its_job(tmp_path: Path) -> None:
     assert shop.parent_keys == {dg.AssetKey("orders")}
     assert shop.kinds == {"floe"}
     assert shop.metadata["floe/source_hash"] == "sha256:5f0c1d"
+    assert shop.metadata["floe/quality_config"].value["provider"] == "dbt_expectations"
     assert spec(graph, "quality_score", "shop_orders").metadata == {"floe/min_score": 60, "floe/warn_score": 80}
 
 
@@ -163,6 +177,25 @@ def test_product_called_as_a_model_has_its_score_elsewhere() -> None:
     graph = build_definitions(shop).resolve_asset_graph()
 
     assert spec(graph, "quality_score", "orders_product").name == "quality_score"
+
+
+# --- disagreements --------------------------------------------------------------------------------------------------
+
+
+def test_contract_and_dbt_project_are_held_against_each_other(tmp_path: Path) -> None:
+    table = {"name": "gone"}, {"name": "orders"}, {"name": "raw.days"}, {"name": "lake.files"}
+    contracts = [{"apiVersion": "v3.1.0", "kind": "DataContract", "schema": list(table)}]
+    definitions(tmp_path, data_contracts=contracts, ingestion_outputs=[ingestion_output("lake.files")])
+
+    found = product_disagreements(load_product(tmp_path / "artifacts.json"))
+
+    assert [problem.where for problem in found] == [
+        "transforms.models[0].quality_checks[2]",
+        "transforms.models[0].quality_checks[3]",
+        "transforms.models[0].quality_checks[1].severity",
+        "data_contracts[0].schema[0]",
+    ]
+    assert product_disagreements(product(model("orders", quality_checks=CHECKS))) == []
 
 
 # --- without a dbt project ------------------------------------------------------------------------------------------
