@@ -124,9 +124,9 @@ def plan(artifacts: Path | None, *, as_json: bool) -> None:
 
     product_plan = plan_product(findings.loaded.product, findings.loaded.definitions)
     if as_json:
-        _echo_json({**asdict(product_plan), "warnings": findings.warnings})
+        _echo_json({**asdict(product_plan), "warnings": _warnings_as_json(findings)})
     else:
-        print_plan(product_plan, findings.warnings)
+        print_plan(product_plan, [str(remark) for remark in findings.warnings])
 
 
 @main.command("config-schema")
@@ -208,20 +208,25 @@ def _examine(artifacts: Path | None) -> Findings:
 def _echo_findings(findings: Findings) -> None:
     for error in findings.errors:
         click.echo(f"error: {error}", err=True)
-    for warning in findings.warnings:
-        click.echo(f"warning: {warning}", err=True)
+    for remark in findings.warnings:
+        file = f"{remark.file}: " if remark.file else ""
+        click.echo(f"warning: {file}{remark}", err=True)
     if findings.errors:
         count = sum(len(_problems(error)) for error in findings.errors)
         click.echo("1 problem" if count == 1 else f"{count} problems", err=True)
 
 
 def _findings_as_json(findings: Findings) -> dict[str, object]:
-    problems = [
-        {"file": error.origin, "where": problem.where, "what": problem.what, "fix": problem.fix}
-        for error in findings.errors
-        for problem in _problems(error)
-    ]
-    return {"valid": findings.loaded is not None, "problems": problems, "warnings": findings.warnings}
+    problems = [_as_record(error.origin, problem) for error in findings.errors for problem in _problems(error)]
+    return {"valid": findings.loaded is not None, "problems": problems, "warnings": _warnings_as_json(findings)}
+
+
+def _warnings_as_json(findings: Findings) -> list[dict[str, str]]:
+    return [_as_record(remark.file, remark.problem) for remark in findings.warnings]
+
+
+def _as_record(file: str, problem: Problem) -> dict[str, str]:
+    return {"file": file, "where": problem.where, "what": problem.what, "fix": problem.fix}
 
 
 def _problems(error: FloeDagsterError) -> Sequence[Problem]:

@@ -23,9 +23,16 @@ from floe_orchestrator_dagster.product.artifacts import (
     validate_artifacts,
 )
 from floe_orchestrator_dagster.product.computes import compute_profiles
+from floe_orchestrator_dagster.product.contracts import (
+    contract_of,
+    contract_problems,
+    match_table_contracts,
+    read_table_contracts,
+)
 from floe_orchestrator_dagster.product.manifest import check_models_exist, prepared_manifest
 from floe_orchestrator_dagster.product.profiles import select_profile
 from floe_orchestrator_dagster.product.project import PROJECT_DIR_VARIABLE, find_project_path, read_project_directory
+from floe_orchestrator_dagster.product.quality import match_quality_checks, quality_problems
 from floe_orchestrator_dagster.product.spec import read_spec
 
 if TYPE_CHECKING:
@@ -52,6 +59,23 @@ class LoadedProduct:
 
 
 @dataclass(frozen=True)
+class Remark:
+    """Something that does not keep a product from loading, and should be known.
+
+    Attributes:
+        file: The file it is about; empty when the sentence says so.
+        problem: What and where; a remark that is one sentence has neither place nor fix.
+    """
+
+    file: str
+    problem: Problem
+
+    def __str__(self) -> str:
+        """Render as an error's problem, or as the one sentence; the file goes without saying."""
+        return str(self.problem) if self.problem.fix else self.problem.what
+
+
+@dataclass(frozen=True)
 class Findings:
     """What an examination found.
 
@@ -62,22 +86,22 @@ class Findings:
     """
 
     errors: tuple[FloeDagsterError, ...] = ()
-    warnings: tuple[str, ...] = ()
+    warnings: tuple[Remark, ...] = ()
     loaded: LoadedProduct | None = None
 
 
 def examine_product(path: Path) -> Findings:
     """Look at every stage of the product compiled into ``path``, then load it as Dagster does."""
     stages = _Stages()
-    with _recorded_warnings() as warnings:
+    with _recorded_warnings() as logged:
         _examine_stages(path, stages)
         # What the stages above do not see, loading does: a product is valid when it loads, and only then.
         product = None if stages.errors else stages.attempt(load_product, path)
         definitions = stages.attempt(_definitions, product) if product else None
-    if product and product.models and product.dbt is None:
-        warnings.append(f"{path}: no dbt project, so assets can be seen but not run; set {PROJECT_DIR_VARIABLE} to it")
+    sentences = [Remark("", Problem("", message, "")) for message in dict.fromkeys(logged)]
+    disagreements = [Remark(str(path), problem) for problem in _disagreements(product)] if product else []
     loaded = LoadedProduct(product, definitions) if product and definitions else None
-    return Findings(tuple(stages.errors), tuple(dict.fromkeys(warnings)), loaded)
+    return Findings(tuple(stages.errors), (*sentences, *disagreements), loaded)
 
 
 class _Stages:
@@ -110,6 +134,7 @@ def _examine_stages(path: Path, stages: _Stages) -> None:
     is_located = len(stages.errors) == known
     if artifacts is None:
         return
+    stages.attempt(read_table_contracts, artifacts.data_contracts, origin)
     name = artifacts.metadata.product_name
     spec = stages.attempt(read_spec, project_path or path.parent, name)
     if spec is not None:
@@ -145,6 +170,24 @@ def _examine_dbt(
     if manifest is not None:
         stages.attempt(check_models_exist, artifacts, manifest, origin)
     return manifest
+
+
+def _disagreements(product: Product) -> list[Problem]:
+    """Find where contract and dbt project say different things, or where one of them is missing."""
+    if product.dbt is None:
+        fix = f"Set {PROJECT_DIR_VARIABLE} to it, or put the artifacts into it."
+        return [Problem("", "no dbt project, so assets can be seen but not run", fix)] if product.models else []
+    manifest = product.dbt.manifest.content
+    tables = read_table_contracts(product.artifacts.data_contracts, product.origin)
+    ingested = [
+        contract_of(tables, output.physical_table, output.logical_table)
+        for output in product.artifacts.ingestion_outputs
+    ]
+    unmatched = [table for table in match_table_contracts(tables, manifest).unmatched if table not in ingested]
+    return [
+        *quality_problems(match_quality_checks(product.models, manifest), manifest),
+        *contract_problems(unmatched),
+    ]
 
 
 def _well_formed(content: Mapping[str, Any]) -> CompiledArtifacts | None:

@@ -244,7 +244,8 @@ def test_validate_of_a_product_without_dbt_project_warns_and_is_fine(tmp_path: P
 
     assert result.stdout == "shop-orders: valid (2 assets, 0 checks, 0 schedules)\n"
     assert result.stderr == (
-        f"warning: {path}: no dbt project, so assets can be seen but not run; set FLOE_DBT_PROJECT_DIR to it\n"
+        f"warning: {path}: no dbt project, so assets can be seen but not run\n"
+        "    fix: Set FLOE_DBT_PROJECT_DIR to it, or put the artifacts into it.\n"
     )
 
 
@@ -320,7 +321,14 @@ def test_plan_as_json_has_every_part_and_the_warnings(tmp_path: Path) -> None:
         "sensors": [],
         "automation": [],
         "pools": [],
-        "warnings": [f"{path}: no dbt project, so assets can be seen but not run; set FLOE_DBT_PROJECT_DIR to it"],
+        "warnings": [
+            {
+                "file": str(path),
+                "where": "",
+                "what": "no dbt project, so assets can be seen but not run",
+                "fix": "Set FLOE_DBT_PROJECT_DIR to it, or put the artifacts into it.",
+            }
+        ],
     }
 
 

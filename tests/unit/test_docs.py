@@ -128,7 +128,8 @@ def test_example_has_every_key_of_every_nested_section() -> None:
     for heading, keys in _sections().items():
         section = example[heading.removesuffix("[]")]
         used = {key for entry in (section if isinstance(section, list) else [section]) for key in entry}
-        assert used == keys, heading
+        # Static partitions and those by time exclude each other in one product: the page has them in a comment.
+        assert used == keys - {"values"}, heading
 
 
 def test_every_command_is_named() -> None:

@@ -12,14 +12,15 @@ from floe_orchestrator_dagster.errors import (
     ConfigError,
     FloeDagsterError,
     ManifestError,
+    Problem,
     ProfileError,
     ProjectError,
     ScheduleError,
     SpecError,
 )
 from floe_orchestrator_dagster.product import load_product
-from floe_orchestrator_dagster.validation import examine_product
-from unit.samples import Json, contract, manifest, model, node, write_json, write_project
+from floe_orchestrator_dagster.validation import Remark, examine_product
+from unit.samples import Json, contract, ingestion_output, manifest, model, node, write_json, write_project
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -31,6 +32,17 @@ metadata: {{name: {name}, version: 1.0.0}}
 transforms: [{{name: a}}]
 schedule: {{cron: "0 25 * * *"}}
 """
+
+
+def _data_contract(*tables: str) -> Json:
+    return {
+        "apiVersion": "v3.0.2",
+        "kind": "DataContract",
+        "id": "shop",
+        "version": "1.0.0",
+        "status": "active",
+        "schema": [{"name": name} for name in tables],
+    }
 
 
 def _compiled(directory: Path, *models: Json, config: Json | None = None, **changes: object) -> Path:
@@ -204,9 +216,10 @@ def test_missing_dbt_project_is_a_warning(tmp_path: Path) -> None:
 
     findings = examine_product(path)
 
+    fix = "Set FLOE_DBT_PROJECT_DIR to it, or put the artifacts into it."
     assert findings.errors == ()
     assert findings.warnings == (
-        f"{path}: no dbt project, so assets can be seen but not run; set FLOE_DBT_PROJECT_DIR to it",
+        Remark(str(path), Problem("", "no dbt project, so assets can be seen but not run", fix)),
     )
 
 
@@ -228,13 +241,65 @@ def test_warnings_are_collected_once_and_not_shown(tmp_path: Path, caplog: pytes
 
     findings = examine_product(path)
 
-    assert findings.warnings == (
+    assert [str(remark) for remark in findings.warnings] == [
         f"{tmp_path}/floe.yaml is of product 'other', not 'shop-orders': not used",
         f"{path}: the dbt profile reads WAREHOUSE, which is not set; runs will fail",
-    )
+    ]
+    assert {remark.file for remark in findings.warnings} == {""}
     assert findings.loaded is not None
     assert caplog.records == []
     assert logging.getLogger("floe_orchestrator_dagster").propagate
+
+
+def test_declared_checks_that_dbt_does_not_run_as_declared_are_warnings(tmp_path: Path) -> None:
+    checks = [
+        {"name": "id_unique", "type": "unique", "column": "id", "dimension": "consistency", "severity": "warning"},
+        {"name": "rows", "type": "row_count", "dimension": "completeness", "severity": "critical"},
+    ]
+    path = _compiled(tmp_path, model("a", quality_checks=checks))
+    write_project(tmp_path)
+    test = node(
+        "unique_a_id",
+        "test",
+        config={"severity": "ERROR", "enabled": True},
+        test_metadata={"name": "unique", "kwargs": {"column_name": "id"}},
+        column_name="id",
+        attached_node="model.shop.a",
+        depends_on={"nodes": ["model.shop.a"]},
+    )
+    write_json(tmp_path / "target" / "manifest.json", manifest(node("a"), test))
+
+    findings = examine_product(path)
+
+    assert findings.errors == ()
+    assert [(remark.file, remark.problem.where) for remark in findings.warnings] == [
+        (str(path), "transforms.models[0].quality_checks[1]"),
+        (str(path), "transforms.models[0].quality_checks[0].severity"),
+    ]
+
+
+def test_data_contracts_of_unknown_tables_are_warnings_unless_ingestion_writes_them(tmp_path: Path) -> None:
+    contracts = [_data_contract("orders", "nowhere", "events")]
+    path = _compiled(
+        tmp_path, model("orders"), data_contracts=contracts, ingestion_outputs=[ingestion_output("bronze.events")]
+    )
+    _parsed(tmp_path, "orders")
+
+    findings = examine_product(path)
+
+    assert findings.errors == ()
+    assert [remark.problem.where for remark in findings.warnings] == ["data_contracts[0].schema[1]"]
+
+
+def test_data_contract_that_cannot_be_used_is_reported_with_the_rest(tmp_path: Path) -> None:
+    broken = {**_data_contract("orders"), "slaProperties": [{"property": "freshness", "value": "soon"}]}
+    path = _compiled(tmp_path, model("orders"), data_contracts=[broken], config={"colour": "red"})
+    _parsed(tmp_path, "orders")
+
+    assert [error.problems[0].where for error in examine_product(path).errors] == [
+        "plugins.orchestrator.config.colour",
+        "data_contracts[0].slaProperties[0].value",
+    ]
 
 
 def test_nothing_is_written(tmp_path: Path) -> None:
