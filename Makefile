@@ -58,8 +58,9 @@ lock: .venv/.installed ## Resolve requirements.lock anew
 	$(BIN)/uv pip compile pyproject.toml --group dev --universal --python-version 3.10 --generate-hashes \
 		--no-emit-index-url --quiet --output-file requirements.lock --custom-compile-command "make lock"
 
-bench: setup ## Measure the load of the sample product and of a generated one
+bench: setup ## Measure loading, of the sample product and of generated ones, and what schedules add
 	$(BIN)/python benchmarks/load.py
+	$(BIN)/python benchmarks/schedules.py
 
 clean: ## Remove everything that was made here
 	rm -rf .venv .dagster .tmp_dagster_home_* .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
