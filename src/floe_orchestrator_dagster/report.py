@@ -61,7 +61,7 @@ def _parts(plan: Plan, warnings: Sequence[str]) -> Iterator[RenderableType]:
         yield from (_pool(pool) for pool in plan.pools)
     if warnings:
         yield _heading("Warnings")
-        yield from (_indented(Text(warning, style="yellow", overflow="fold")) for warning in warnings)
+        yield from (_hanging(line) for warning in warnings for line in warning.splitlines())
     absent = _absent(plan)
     if absent:
         yield Text(f"\nNot in this product: {', '.join(absent)}.")
@@ -116,6 +116,12 @@ def _heading(title: str, note: str = "") -> Text:
 
 def _indented(part: RenderableType) -> Padding:
     return Padding(part, _INDENT, expand=False)
+
+
+def _hanging(line: str) -> Padding:
+    """Wrap a line under its own beginning."""
+    text = line.lstrip()
+    return Padding(Text(text, style="yellow", overflow="fold"), (0, 0, 0, 2 + len(line) - len(text)), expand=False)
 
 
 def _named(pairs: Iterable[tuple[str, str | None]]) -> Group:

@@ -128,7 +128,7 @@ def test_example_has_every_key_of_every_nested_section() -> None:
     for heading, keys in _sections().items():
         section = example[heading.removesuffix("[]")]
         used = {key for entry in (section if isinstance(section, list) else [section]) for key in entry}
-        # Static partitions and those by time exclude each other in one product: the page has them in a comment.
+        # A job has one kind of partitions: the page shows static ones in a comment.
         assert used == keys - {"values"}, heading
 
 
