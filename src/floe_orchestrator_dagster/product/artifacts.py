@@ -40,7 +40,12 @@ def read_artifacts_file(path: Path) -> dict[str, Any]:
     Raises:
         ArtifactsError: The file is missing, unreadable, truncated or not a JSON object.
     """
-    if not path.exists():
+    try:
+        exists = path.exists()
+    except OSError as error:
+        what, fix = f"cannot be looked at: {error.strerror}", "Correct FLOE_ARTIFACTS_PATH, or let this user read it."
+        raise ArtifactsError(str(path), [Problem("", what, fix)]) from None
+    if not exists:
         fix = "Compile the product (floe platform compile), or set FLOE_ARTIFACTS_PATH to its compiled_artifacts.json."
         raise ArtifactsError(str(path), [Problem("", "the file does not exist", fix)])
     if path.is_dir():

@@ -488,3 +488,16 @@ def test_other_product_is_refused() -> None:
 
 def test_product_asked_for_is_accepted() -> None:
     check_product_name(validated(), "shop-orders", "contract")
+
+
+def test_path_that_the_system_refuses_is_reported_with_its_reason(tmp_path: Path) -> None:
+    path = tmp_path / ("x" * 300) / "compiled_artifacts.json"
+
+    with pytest.raises(ArtifactsError) as raised:
+        read_artifacts_file(path)
+
+    assert str(raised.value) == (
+        f"{path}: 1 problem\n"
+        "  cannot be looked at: File name too long\n"
+        "    fix: Correct FLOE_ARTIFACTS_PATH, or let this user read it."
+    )
