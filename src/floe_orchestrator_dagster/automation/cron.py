@@ -17,7 +17,8 @@ from floe_orchestrator_dagster.errors import ScheduleError
 if TYPE_CHECKING:
     from floe_orchestrator_dagster.product import Product
 
-_CRON_FIELDS = 5
+_RANGES = ((0, 59), (0, 23), (1, 31), (1, 12), (0, 7))  # minute, hour, day, month, weekday
+_CRON_FIELDS = len(_RANGES)
 _MACROS = ("@hourly", "@daily", "@midnight", "@weekly", "@monthly", "@yearly", "@annually")
 _CRON_EXAMPLES = "'0 6 * * *' (daily at 6:00), '0 8 * * MON-FRI' (weekdays at 8:00), '*/15 * * * *', '@hourly'"
 _TIMEZONE_EXAMPLES = "'UTC', 'Europe/Berlin', 'America/New_York'"
@@ -78,6 +79,8 @@ def declared_schedule(product: Product) -> JobSchedule | None:
 def check_cron(cron: str) -> str:
     """Return ``cron``, its fields one blank apart, when it is a schedule that can fire and that Dagster ticks.
 
+    A step beyond its field (``*/60`` minutes) is written as what it means, the field's first value: Dagster warns of it.
+
     Raises:
         ScheduleError: Not five fields or a macro, a value out of range, or a date that never comes.
     """
@@ -94,7 +97,12 @@ def check_cron(cron: str) -> str:
     reason = foreign or _never(text) or _never(" ".join([*fields[:4], "*"]))
     if reason:
         raise ScheduleError(f"cron {_shown(cron)} cannot fire: {reason}. Use one such as {_CRON_EXAMPLES}.")
-    return text
+    return " ".join(_within_range(field, *limits) for field, limits in zip(fields, _RANGES, strict=True))
+
+
+def _within_range(field: str, first: int, last: int) -> str:
+    steps = {part: int(part[2:]) for part in field.split(",") if part.startswith("*/") and part[2:].isdecimal()}
+    return ",".join(str(first) if steps.get(part, 0) > last - first else part for part in field.split(","))
 
 
 def _has_foreign_letters(fields: list[str]) -> bool:

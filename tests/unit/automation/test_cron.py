@@ -9,6 +9,7 @@ from typing import cast
 import dagster as dg
 import pytest
 import pytz
+from croniter import croniter
 from dagster._check import CheckError
 from dagster._utils.schedules import is_valid_cron_schedule, schedule_execution_time_iterator
 from dagster._vendored.croniter.croniter import CroniterError as DagsterCroniterError
@@ -34,9 +35,6 @@ _ACCEPTED = [
     "*/7 * * * *",
     "*/5,*/7 * * * *",
     "*/59 * * * *",
-    "*/60 * * * *",
-    "*/99 * * * *",
-    "0 */24 * * *",
     "0 0 */31 * *",
     "0 0 * */12 *",
     # ranges over the end
@@ -225,6 +223,26 @@ def test_cron_that_fires_is_returned_unchanged(cron: str) -> None:
 @pytest.mark.parametrize("cron", ["0 6 * * * ", "  0 6 * * *", "0 6 * * *\n", "0  6 * *   *", "0\t6\t*\t*\t*"])
 def test_blanks_do_not_make_another_cron(cron: str) -> None:
     assert check_cron(cron) == "0 6 * * *"
+
+
+@pytest.mark.parametrize(
+    ("cron", "meant"),
+    [
+        ("*/60 * * * *", "0 * * * *"),
+        ("*/99 * * * *", "0 * * * *"),
+        ("0 */24 * * *", "0 0 * * *"),
+        ("0 0 */31 * *", "0 0 1 * *"),
+        ("0 0 1 */12 *", "0 0 1 1 *"),
+        ("0 0 * * */8", "0 0 * * 0"),
+        ("5,*/60 */23 */30 */11 */7", "5,0 */23 */30 */11 */7"),
+    ],
+)
+def test_a_step_beyond_its_field_is_written_as_what_dagster_ticks(cron: str, meant: str) -> None:
+    schedule = dg.ScheduleDefinition(job_name="shop", cron_schedule=check_cron(cron), execution_timezone="UTC")
+
+    assert schedule.cron_schedule == meant
+    as_written, as_meant = (list(islice(croniter(text, _NEW_YEAR).all_next(float), 5)) for text in (cron, meant))
+    assert as_written == as_meant
 
 
 @pytest.mark.parametrize("cron", ["@daily ", "\t@daily"])
