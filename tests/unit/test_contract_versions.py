@@ -90,12 +90,21 @@ def test_definitions_carry_what_the_contract_says_about_the_product() -> None:
     definitions = build_definitions(load_product(CONTRACTS / "v0.16.0.json"))
 
     metadata = {key: value.value for key, value in definitions.metadata.items()}
-    assert {key: value for key, value in metadata.items() if key.count("/") == 1} == {
+    sections = ("floe/governance/", "floe/enforcement/")
+    assert {key: value for key, value in metadata.items() if not key.startswith(sections)} == {
         "floe/product": "shop-orders",
-        "floe/product_id": "sales.shop_orders",
         "floe/product_version": "1.0.0",
+        "floe/product_id": "sales.shop_orders",
         "floe/source_hash": "sha256:5f0c1d",
         "floe/floe_version": "0.16.0",
         "floe/contract_version": "0.16.0",
         "floe/compiled_at": "2025-01-10T12:00:00+00:00",
     }
+
+
+def test_ingested_tables_and_the_product_with_its_score_are_external_assets() -> None:
+    graph = build_definitions(load_product(CONTRACTS / "v0.16.0.json")).resolve_asset_graph()
+
+    external = graph.get_all_asset_keys() - graph.materializable_asset_keys
+    assert {key.to_user_string() for key in external} == {"raw_sales/orders", "shop_orders"}
+    assert graph.get(dg.AssetKey("shop_orders")).parent_keys == {dg.AssetKey("fct_orders")}

@@ -79,7 +79,8 @@ def declared_schedule(product: Product) -> JobSchedule | None:
 def check_cron(cron: str) -> str:
     """Return ``cron``, its fields one blank apart, when it is a schedule that can fire and that Dagster ticks.
 
-    A step beyond its field (``*/60`` minutes) is written as what it means, the field's first value: Dagster warns of it.
+    A step beyond its field (``*/60`` minutes) is written as what it means, the field's first value: Dagster warns of
+    such steps.
 
     Raises:
         ScheduleError: Not five fields or a macro, a value out of range, or a date that never comes.
@@ -102,7 +103,7 @@ def check_cron(cron: str) -> str:
 
 def _within_range(field: str, first: int, last: int) -> str:
     steps = {part: int(part[2:]) for part in field.split(",") if part.startswith("*/") and part[2:].isdecimal()}
-    return ",".join(str(first) if steps.get(part, 0) > last - first else part for part in field.split(","))
+    return ",".join(str(first) if steps.get(part, 0) > last else part for part in field.split(","))
 
 
 def _has_foreign_letters(fields: list[str]) -> bool:
