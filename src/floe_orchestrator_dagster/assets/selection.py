@@ -173,7 +173,10 @@ def _node_selector(content: Mapping[str, Any]) -> NodeSelector:
             nodes = {unique_id: _node(classes, fields) for unique_id, fields in collection.items()}
             setattr(manifest, name, nodes)
     manifest.metadata.project_name = content["metadata"].get("project_name")
-    return NodeSelector(Graph(graph), manifest)
+    selector = NodeSelector(Graph(graph), manifest)
+    # dbt looks at the enabled nodes through a filtered view, several times slower to walk than a graph.
+    selector.graph = Graph(selector.graph.graph.copy())
+    return selector
 
 
 class _Config(dict[str, Any]):
