@@ -32,10 +32,12 @@ class DbtTest:
 
     Attributes:
         checks: Unique id of the model, seed, snapshot or source that it is a check of.
+        name: Name of the check: the test's own, longer where another test of the same thing has it.
         reads: Unique ids of all that it reads.
     """
 
     checks: str
+    name: str
     reads: frozenset[str]
 
 
@@ -91,17 +93,30 @@ def staged_graph(manifest: Manifest, lanes: Mapping[str, Lane], left_out: frozen
         frozenset(unique_id for unique_id, row in graph.row_of.items() if row == wanted) for wanted in rows.values()
     ]
     stage_lanes = [lanes[next(iter(members))] for members in nodes]
+    names: defaultdict[str, set[str]] = defaultdict(set)
     for test in manifest.tests:
         read = manifest.relations_read_by(test)
         if read and nodes and test not in left_out:
             row, waits = graph.place(read)
             compute = graph.compute_of_test(test) or stage_lanes[row][0]
-            placed = DbtTest(graph.checked(test, read), read)
+            checked = graph.checked(test, read)
+            placed = DbtTest(checked, _free_name(manifest, test, names[checked]), read)
+            names[checked].add(placed.name)
             if waits or compute != stage_lanes[row][0]:
                 late[compute][test] = placed
             else:
                 tests[row][test] = placed
     return StagedGraph(tuple(map(Stage, stage_lanes, nodes, tests)), dict(late))
+
+
+def _free_name(manifest: Manifest, test: str, taken: set[str]) -> str:
+    """Name a check as its test; a unit test may be called as a data test, and tests of two packages as each other."""
+    node = manifest.content["nodes"].get(test) or manifest.content["unit_tests"][test]
+    prefix = "unit_test" if test in manifest.content["unit_tests"] else node["package_name"]
+    name: str = node["name"]
+    while name in taken:
+        name = f"{prefix}_{name}"
+    return name
 
 
 def _sequences(lanes: Mapping[str, Lane]) -> Iterator[Sequence[Lane]]:

@@ -102,17 +102,16 @@ class FloeDbtTranslator(DagsterDbtTranslator):
         spec = stock or self._own_check_spec(asset_spec, manifest, unique_id, placed)
         description = spec.description or (node.get("description") or "").strip()
         # As dagster-dbt does, but for its first versions, which block on nothing.
-        spec = spec._replace(description=description or None, blocking=is_error(node))
+        spec = spec._replace(name=placed.name, description=description or None, blocking=is_error(node))
         declared = self.quality.by_test.get(test)
         return declared_check_spec(spec, declared.check, self._attributes.product) if declared else spec
 
     def _own_check_spec(
         self, asset_spec: dg.AssetSpec, manifest: Mapping[str, Any], unique_id: str, test: DbtTest
     ) -> dg.AssetCheckSpec:
-        node = manifest["nodes"][unique_id]
         read = {self.get_asset_spec(manifest, parent, None).key for parent in test.reads}
         return dg.AssetCheckSpec(
-            name=node["name"],
+            name=test.name,
             asset=asset_spec.key,
             additional_deps=sorted(read - {asset_spec.key}),
             metadata={DAGSTER_DBT_UNIQUE_ID_METADATA_KEY: unique_id.removeprefix(UNIT_TEST_PREFIX)},

@@ -122,25 +122,16 @@ def _by_upstream(product: Product, unique_ids: Iterable[str]) -> Mapping[_Upstre
     """Group assets by what they read; those without sources are one group."""
     if product.dbt is None:
         return {_Upstream(): list(unique_ids)}
-    translator, manifest = FloeDbtTranslator(product), product.dbt.manifest.content
+    translator, manifest = FloeDbtTranslator(product), product.dbt.manifest
+    nodes, all_sources = manifest.content["nodes"], manifest.content["sources"]
     grouped: dict[_Upstream, list[str]] = defaultdict(list)
     for unique_id in unique_ids:
-        read = _relations(manifest, unique_id)
-        sources = [manifest["sources"][parent] for parent in read & manifest["sources"].keys()]
-        built = [manifest["nodes"][parent] for parent in read & manifest["nodes"].keys()] if sources else []
+        read = manifest.relations_read_by(unique_id)
+        sources = [all_sources[parent] for parent in read & all_sources.keys()]
+        built = [nodes[parent] for parent in read & nodes.keys()] if sources else []
         grouped[_Upstream(_keys(translator, sources), _keys(translator, built))].append(unique_id)
     return grouped
 
 
 def _keys(translator: FloeDbtTranslator, nodes: Iterable[Mapping[str, Any]]) -> tuple[dg.AssetKey, ...]:
     return tuple(sorted({translator.get_asset_key(node) for node in nodes}))
-
-
-def _relations(manifest: Mapping[str, Any], unique_id: str) -> set[str]:
-    """Find the models, seeds, snapshots and sources that an asset reads; an ephemeral model is read through."""
-    found: set[str] = set()
-    for parent in manifest["parent_map"].get(unique_id, ()):
-        node = manifest["nodes"].get(parent)
-        ephemeral = node is not None and node["config"].get("materialized") == "ephemeral"
-        found |= _relations(manifest, parent) if ephemeral else {parent}
-    return found

@@ -138,6 +138,24 @@ def test_a_unit_test_runs_with_its_model() -> None:
     assert [set(stage.tests) for stage in graph.stages] == [set(), {"unit_test.shop.b.adds_up"}]
 
 
+def test_tests_of_one_name_on_one_model_are_checks_of_different_names() -> None:
+    unit = {"unit_test.shop.a.adds_up": {"unique_id": "unit_test.shop.a.adds_up", "name": "adds_up"}}
+    parents = {
+        "model.shop.a": [],
+        "test.shop.adds_up": ["model.shop.a"],
+        "test.other.adds_up": ["model.shop.a"],
+        "unit_test.shop.a.adds_up": ["model.shop.a"],
+    }
+    other = _test("adds_up", "a", unique_id="test.other.adds_up", package_name="other")
+    graph = _graph({"a": "duckdb"}, _model("a"), _test("adds_up", "a"), other, unit_tests=unit, parent_map=parents)
+
+    assert {test: placed.name for test, placed in graph.stages[0].tests.items()} == {
+        "test.shop.adds_up": "adds_up",
+        "test.other.adds_up": "other_adds_up",
+        "unit_test.shop.a.adds_up": "unit_test_adds_up",
+    }
+
+
 @pytest.mark.parametrize("lanes", [2, 3, 5])
 @given(data=st.data())
 def test_stages_are_complete_in_order_and_of_one_compute(lanes: int, data: st.DataObject) -> None:
