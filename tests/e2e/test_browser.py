@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -134,7 +135,7 @@ def test_materialize_all_succeeds_and_runs_every_check(dagster_dev: DagsterDev, 
 
     assert status(dagster_dev, run) == "SUCCESS", dagster_dev.log.read_text()
     assert kinds.count("MaterializationEvent") == 18
-    assert kinds.count("AssetCheckEvaluationEvent") == 79
+    assert kinds.count("AssetCheckEvaluationEvent") == 80
 
 
 def test_run_log_holds_no_warnings_and_no_errors(dagster_dev: DagsterDev, run: str) -> None:
@@ -172,8 +173,38 @@ def test_asset_page_shows_description_columns_and_checks(page: Page) -> None:
         expect(page.get_by_text(column, exact=True).first).to_be_visible()
         expect(page.get_by_text(description, exact=True).first).to_be_visible()
     page.get_by_role("tab", name="Checks").or_(page.get_by_role("link", name="Checks")).first.click()
-    expect(page.get_by_text("Checks (8)", exact=True)).to_be_visible()
-    expect(page.get_by_text("Succeeded", exact=True)).to_have_count(8)
+    expect(page.get_by_text("Checks (7)", exact=True)).to_be_visible()
+    expect(page.get_by_text("Succeeded", exact=True)).to_have_count(7)
+
+
+def test_asset_page_shows_owner_tags_and_file(page: Page) -> None:
+    page.goto("/assets/fct_orders?view=overview")
+
+    for text in (
+        "retail-data@example.com",
+        "floe/product: retail-orders",
+        "floe/tier: gold",
+        "floe/compute: duckdb",
+        "daily",
+        "Open models/marts/fct_orders.sql in editor",
+    ):
+        expect(page.get_by_text(text, exact=True)).to_be_visible()
+
+
+def test_check_page_shows_what_the_contract_declares(page: Page) -> None:
+    page.goto("/assets/stg_customers?view=checks&checkDetail=unique_stg_customers_customer_id")
+
+    expect(page.get_by_text("This is a blocking asset check.")).to_be_visible()
+    expect(page.get_by_text("customer_id_unique: unique of customer_id (consistency, critical)")).to_be_visible()
+
+
+def test_schedule_page_shows_the_next_tick_in_its_timezone(page: Page) -> None:
+    page.goto("/automation")
+    page.get_by_text("retail_orders_schedule", exact=True).first.click()
+
+    expect(page.get_by_text(re.compile(r"^At 06:00 AM E[SD]T, Monday through Friday"))).to_be_visible()
+    expect(page.get_by_text("America/New_York", exact=True)).to_be_visible()
+    expect(page.get_by_text(re.compile(r"^[A-Z][a-z]{2} \d+, 6:00:00 AM E[SD]T"))).to_be_visible()
 
 
 @pytest.mark.usefixtures("run")

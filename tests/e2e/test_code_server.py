@@ -79,4 +79,4 @@ def test_code_server_serves_the_assets_the_job_and_the_schedule(port: int) -> No
             "shop/orders",
             "shop/payments",
         }
-        assert len(graph.asset_check_keys) == 82
+        assert len(graph.asset_check_keys) == 83
