@@ -203,7 +203,7 @@ def test_columns_are_known_before_the_first_run(assets: dict[str, dict[str, Any]
 def test_dbt_tests_are_checks_of_the_asset_they_test(assets: dict[str, dict[str, Any]]) -> None:
     checks = {key: asset["assetChecksOrError"]["checks"] for key, asset in assets.items()}
 
-    # 80 dbt tests without the one that floe.yaml disables, and the freshness of three sources.
+    # 80 data tests without the one that floe.yaml disables, a unit test, and the freshness of three sources.
     assert sum(map(len, checks.values())) == 83
     assert sum(len(checks[key]) for key in SOURCES) == 10
     assert {check["name"] for check in checks["fct_orders"]} == {
