@@ -9,14 +9,18 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 import uuid
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
+from importlib.metadata import version
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 from dagster_dbt import DbtCliResource
+from packaging.version import Version
 
 from floe_orchestrator_dagster.errors import DbtBuildError
 from floe_orchestrator_dagster.execution.events import is_test_event, recorded, test_result
@@ -32,7 +36,6 @@ from floe_orchestrator_dagster.product.project import dbt_executable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from pathlib import Path
 
     from dagster_dbt import DagsterDbtTranslator, DbtCliInvocation
     from dagster_dbt.core.dbt_cli_event import DbtCliEventMessage
@@ -176,6 +179,19 @@ def _dbt_events(dbt: DbtConnection, arguments: Sequence[str], target_path: Path)
             yield from invocation.stream_raw_events()
 
 
+class _InstalledDbt(DbtCliResource):
+    """The dbt of this Python environment; its version is known without asking ``dbt --version``.
+
+    That is a process of seconds, which also asks a package index, before every invocation of newer dagster-dbts.
+    """
+
+    @cached_property
+    def _cli_version(self) -> Version:
+        if Path(self.dbt_executable).parent != Path(sys.executable).parent:
+            return super()._cli_version
+        return Version(version("dbt-core"))
+
+
 @contextmanager
 def dbt_resource(dbt: DbtConnection) -> Iterator[DbtCliResource]:
     """Give dbt as dagster-dbt runs it, with the profile written for as long as it is used."""
@@ -183,9 +199,9 @@ def dbt_resource(dbt: DbtConnection) -> Iterator[DbtCliResource]:
     require_variables(dbt.profile)
     make_database_directory(dbt.profile)
     with written_profile(dbt.profile) as profiles_dir:
-        yield DbtCliResource(
-            project_dir=dbt.directory.path,
-            profiles_dir=profiles_dir,
+        yield _InstalledDbt(
+            project_dir=str(dbt.directory.path),
+            profiles_dir=str(profiles_dir),
             profile=dbt.profile.name,
             target=dbt.profile.target,
             global_config_flags=_GLOBAL_FLAGS,
