@@ -24,15 +24,12 @@ from floe_orchestrator_dagster.product.artifacts import (
 )
 from floe_orchestrator_dagster.product.computes import compute_profiles
 from floe_orchestrator_dagster.product.contracts import (
-    contract_of,
-    contract_problems,
-    match_table_contracts,
     read_table_contracts,
 )
+from floe_orchestrator_dagster.product.disagreements import product_disagreements
 from floe_orchestrator_dagster.product.manifest import check_models_exist, prepared_manifest
 from floe_orchestrator_dagster.product.profiles import select_profile
 from floe_orchestrator_dagster.product.project import PROJECT_DIR_VARIABLE, find_project_path, read_project_directory
-from floe_orchestrator_dagster.product.quality import match_quality_checks, quality_problems
 from floe_orchestrator_dagster.product.spec import read_spec
 
 if TYPE_CHECKING:
@@ -177,17 +174,7 @@ def _disagreements(product: Product) -> list[Problem]:
     if product.dbt is None:
         fix = f"Set {PROJECT_DIR_VARIABLE} to it, or put the artifacts into it."
         return [Problem("", "no dbt project, so assets can be seen but not run", fix)] if product.models else []
-    manifest = product.dbt.manifest.content
-    tables = read_table_contracts(product.artifacts.data_contracts, product.origin)
-    ingested = [
-        contract_of(tables, output.physical_table, output.logical_table)
-        for output in product.artifacts.ingestion_outputs
-    ]
-    unmatched = [table for table in match_table_contracts(tables, manifest).unmatched if table not in ingested]
-    return [
-        *quality_problems(match_quality_checks(product.models, manifest), manifest),
-        *contract_problems(unmatched),
-    ]
+    return product_disagreements(product)
 
 
 def _well_formed(content: Mapping[str, Any]) -> CompiledArtifacts | None:

@@ -188,7 +188,7 @@ def test_asset_page_shows_owner_tags_and_file(page: Page) -> None:
         "daily",
         "Open models/marts/fct_orders.sql in editor",
     ):
-        expect(page.get_by_text(text, exact=True)).to_be_visible()
+        expect(page.get_by_text(text, exact=True).first).to_be_visible()
 
 
 def test_check_page_shows_what_the_contract_declares(page: Page) -> None:

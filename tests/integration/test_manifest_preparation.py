@@ -164,4 +164,6 @@ def test_prepare_refuses_a_schedule_that_cannot_work(stranger: Path) -> None:
     result = floe_dagster("prepare", str(path), check=False)
 
     assert result.returncode == 1
-    assert result.stderr.startswith(f"error: {path}, plugins.orchestrator.config: cron '0 25 * * *' cannot fire: ")
+    assert result.stderr.startswith(
+        f"error: {path}, plugins.orchestrator.config.default_schedule: cron '0 25 * * *' cannot fire: "
+    )

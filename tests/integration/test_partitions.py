@@ -12,6 +12,7 @@ import pytest
 
 from files import write_files
 from floe_orchestrator_dagster.code_location import definitions_from_file
+from floe_orchestrator_dagster.errors import DbtBuildError
 from processes import floe_compile, floe_dagster
 
 if TYPE_CHECKING:
@@ -139,6 +140,13 @@ def test_a_static_partition_reaches_dbt_as_a_variable(shop: Path, instance: dg.D
     assert _materialize(shop, instance, "regional", partition_key="north").success
 
     assert _rows(shop, "select id from regional order by id") == [(1,), (3,)]
+
+
+def test_a_run_without_a_partition_is_refused_before_dbt_builds_a_window_of_its_own(
+    shop: Path, instance: dg.DagsterInstance
+) -> None:
+    with pytest.raises(DbtBuildError, match="regional: follow static partitions, and this run has none"):
+        _materialize(shop, instance, "regional")
 
 
 def test_a_partitioned_model_tells_its_column_and_its_backfills(shop: Path) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 import dagster as dg
 
+from floe_orchestrator_dagster.assets.policies import op_tags, pool, retry_policy
 from floe_orchestrator_dagster.assets.quality import declared_metadata, unimplemented_checks
 from floe_orchestrator_dagster.assets.score import leaf_keys, score_definitions, scored_checks
 from floe_orchestrator_dagster.assets.translator import FloeDbtTranslator
@@ -108,7 +109,6 @@ def _freshness_sources(
 def _freshness_definition(
     product: Product, dbt: DbtProject, sources: Mapping[dg.AssetCheckKey, str], leaves: Sequence[dg.AssetKey]
 ) -> dg.AssetChecksDefinition:
-    concurrency = product.config.concurrency
     specs = [
         dg.AssetCheckSpec(
             key.name,
@@ -125,7 +125,9 @@ def _freshness_definition(
         name=f"{product.identifier}_source_freshness",
         specs=specs,
         can_subset=True,
-        pool=concurrency.pool if concurrency else None,
+        op_tags=op_tags(product.config),
+        retry_policy=retry_policy(product.config),
+        pool=pool(product.config),
     )
     def freshness(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
         selected = context.op_execution_context.selected_asset_check_keys

@@ -3,10 +3,11 @@
 Annotations are evaluated in this module: Dagster wants the context's type itself, not its name.
 """
 
-from collections import Counter
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import count
 from types import MappingProxyType
 from typing import Any, TypeAlias
 
@@ -30,7 +31,7 @@ from floe_orchestrator_dagster.config import PartitionsConfig
 from floe_orchestrator_dagster.errors import ManifestError, Problem
 from floe_orchestrator_dagster.execution.build import DbtStep, build_selection, test_selection
 from floe_orchestrator_dagster.execution.partitions import partition_arguments
-from floe_orchestrator_dagster.execution.score import ScoredChecks, scored_when_failing
+from floe_orchestrator_dagster.execution.score import ScoredChecks, recorded_score, scored_when_failing
 from floe_orchestrator_dagster.execution.selection import dbt_nodes
 from floe_orchestrator_dagster.product import DbtProject, Product
 from floe_orchestrator_dagster.product.manifest import Manifest, declared_names
@@ -55,6 +56,7 @@ class _Project:
         conditions: The configured automation conditions, by unique id.
         partitions: Definitions of the configured partitions, in the configuration's order.
         scored: What the product's quality score is made of, once all definitions are there.
+        tests: Unique ids of the tests of all stages, and of those after them.
     """
 
     product: Product
@@ -63,6 +65,7 @@ class _Project:
     conditions: Conditions
     partitions: Sequence[dg.PartitionsDefinition[str]]
     scored: Callable[[], ScoredChecks | None]
+    tests: frozenset[str]
 
 
 def dbt_project_assets(
@@ -82,8 +85,10 @@ def dbt_project_assets(
     key_of = {node["unique_id"]: translator.get_asset_key(node) for node in relations}
     definitions: list[dg.AssetsDefinition] = []
     scored = partial(scored_checks, product, translator, definitions)
-    project = _Project(product, dbt, key_of, conditions, partitions_definitions(product), scored)
     graph = staged_graph(dbt.manifest, _lanes(product, dbt.manifest, selection), translator.quality.disabled_tests)
+    placed = [*(stage.tests for stage in graph.stages), *graph.late_tests.values()]
+    everything = frozenset(test for group in placed for test in group)
+    project = _Project(product, dbt, key_of, conditions, partitions_definitions(product), scored, everything)
     for stage, name in zip(graph.stages, _names(product, graph), strict=True):
         definitions.append(_stage_assets(project, stage, name))
     for compute, tests in graph.late_tests.items():
@@ -105,8 +110,7 @@ def _names(product: Product, graph: StagedGraph) -> list[str]:
     if len(graph.stages) == 1:
         return [f"{product.identifier}_dbt_build"]
     several = len({compute for compute, _ in (stage.lane for stage in graph.stages)}) > 1
-    seen: Counter[str] = Counter()
-    names = []
+    names: list[str] = []
     for stage in graph.stages:
         compute, row = stage.lane
         parts = [
@@ -114,13 +118,13 @@ def _names(product: Product, graph: StagedGraph) -> list[str]:
             *([product.config.partitions[row].type] if row is not None else []),
         ]
         name = "_".join([f"{product.identifier}_dbt_build", *parts])
-        seen[name] += 1
-        names.append(name if seen[name] == 1 else f"{name}_{seen[name]}")
+        numbered = (name if number == 1 else f"{name}_{number}" for number in count(1))
+        names.append(next(free for free in numbered if free not in names))
     return names
 
 
 def _word(compute: str) -> str:
-    return "".join(letter if letter.isalnum() else "_" for letter in compute)
+    return re.sub(r"\W", "_", compute, flags=re.ASCII)
 
 
 def _stage_assets(project: _Project, stage: Stage, name: str) -> dg.AssetsDefinition:
@@ -128,7 +132,7 @@ def _stage_assets(project: _Project, stage: Stage, name: str) -> dg.AssetsDefini
     config, dbt = project.product.config, project.dbt
     rule = config.partitions[row] if row is not None else None
     translator = FloeDbtTranslator(project.product, stage.tests, project.conditions)
-    whole = len(stage.nodes) == len(dbt.manifest.asset_nodes)
+    whole = stage.tests.keys() >= project.tests and len(stage.nodes) == len(dbt.manifest.asset_nodes)
     manifest = _as_dagster_dbt_reads_it(dbt.manifest, stage, name)
 
     @dbt_assets(
@@ -210,8 +214,12 @@ def _late_checks(project: _Project, compute: str, tests: Mapping[str, DbtTest]) 
         retry_policy=retry_policy(product.config),
         pool=pool(product.config),
     )
-    def test(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
+    def test(context: dg.AssetCheckExecutionContext) -> Iterator[Any]:
         yield from test_selection(context, step)
+        scored = project.scored()
+        if scored is not None:
+            # The score's own step may have gone before.
+            yield recorded_score(context.instance, scored)
 
     found = dbt_nodes([], test.check_specs, dbt.manifest, project.key_of)
     nodes = replace(found, severities=declared_severities(test.check_specs))

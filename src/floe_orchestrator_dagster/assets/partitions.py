@@ -95,7 +95,12 @@ def _definition(product: Product, rule: PartitionsConfig) -> dg.PartitionsDefini
 
 
 def _problems(product: Product, row: int, rule: PartitionsConfig) -> list[Problem]:
+    where = config_path("partitions", row)
     if rule.type == "static":
+        try:
+            dg.StaticPartitionsDefinition(rule.values)
+        except dg.DagsterError as error:
+            return [Problem(f"{where}.values", str(error).rstrip("."), "Give the keys other names.")]
         return []
     problems = []
     for key, text in (("start", rule.start), ("end", rule.end)):
@@ -103,6 +108,9 @@ def _problems(product: Product, row: int, rule: PartitionsConfig) -> list[Proble
             example = datetime(2026, 1, 31, tzinfo=pytz.utc).strftime(_FORMATS[rule.type])
             what = f"{text!r} is no start or end of {rule.type} partitions"
             problems.append(Problem(config_path("partitions", row, key), what, f"Write it as {example!r}."))
+    if not problems and rule.start and rule.end and _date(rule.end, rule) <= _date(rule.start, rule):
+        what = f"{rule.end!r} does not come after the start {rule.start!r}, so there would be no partition"
+        problems.append(Problem(f"{where}.end", what, "Correct it in manifest.yaml."))
     timezone = rule.timezone or product.config.timezone
     if timezone not in pytz.all_timezones_set:
         what = f"timezone {timezone!r} is not an IANA timezone"
@@ -111,9 +119,13 @@ def _problems(product: Product, row: int, rule: PartitionsConfig) -> list[Proble
     return problems
 
 
+def _date(text: str, rule: PartitionsConfig) -> datetime:
+    return datetime.strptime(text, _FORMATS[rule.type])  # noqa: DTZ007  # a wall clock: Dagster adds the timezone
+
+
 def _is_date(text: str, form: str) -> bool:
     try:
-        datetime.strptime(text, form)  # noqa: DTZ007  # a wall clock: Dagster adds the timezone
+        datetime.strptime(text, form)  # noqa: DTZ007  # as above
     except ValueError:
         return False
     return True

@@ -34,11 +34,13 @@ class DbtTest:
         checks: Unique id of the model, seed, snapshot or source that it is a check of.
         name: Name of the check: the test's own, longer where another test of the same thing has it.
         reads: Unique ids of all that it reads.
+        is_later: Whether it runs after the stage of what it checks: what is downstream of that cannot wait for it.
     """
 
     checks: str
     name: str
     reads: frozenset[str]
+    is_later: bool = False
 
 
 @dataclass(frozen=True)
@@ -100,9 +102,11 @@ def staged_graph(manifest: Manifest, lanes: Mapping[str, Lane], left_out: frozen
             row, waits = graph.place(read)
             compute = graph.compute_of_test(test) or stage_lanes[row][0]
             checked = graph.checked(test, read)
-            placed = DbtTest(checked, _free_name(manifest, test, names[checked]), read)
+            on_its_own = waits or compute != stage_lanes[row][0]
+            is_later = on_its_own or graph.row_of.get(checked, row) != row
+            placed = DbtTest(checked, _free_name(manifest, test, names[checked]), read, is_later)
             names[checked].add(placed.name)
-            if waits or compute != stage_lanes[row][0]:
+            if on_its_own:
                 late[compute][test] = placed
             else:
                 tests[row][test] = placed
@@ -169,7 +173,8 @@ class _Graph:
 
     def compute_of_test(self, test: str) -> str | None:
         """Read the compute that a test asks for (``meta: {floe: {compute: …}}``): one that sees all its tables."""
-        compute = _meta(self.manifest.content["nodes"].get(test, {})).get("floe", {}).get("compute")
+        floe = _meta(self.manifest.content["nodes"].get(test, {})).get("floe")
+        compute = floe.get("compute") if isinstance(floe, dict) else None
         return str(compute) if compute else None
 
     @cached_property
@@ -193,7 +198,8 @@ class _Graph:
 
     def _named_in_meta(self, node: Mapping[str, Any]) -> str | None:
         """Find the model that ``meta.dagster.ref`` of a test names."""
-        ref = _meta(node).get("dagster", {}).get("ref") or {}
+        dagster = _meta(node).get("dagster")
+        ref = (dagster.get("ref") if isinstance(dagster, dict) else None) or {}
         nodes = self.manifest.content["nodes"]
         wanted = (ref.get("name"), ref.get("package") or node.get("package_name"), ref.get("version"))
         found = (key for key, other in nodes.items() if wanted == tuple(map(other.get, _REF_FIELDS)))

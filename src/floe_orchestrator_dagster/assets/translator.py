@@ -104,7 +104,8 @@ class FloeDbtTranslator(DagsterDbtTranslator):
         # As dagster-dbt does, but for its first versions, which block on nothing.
         spec = spec._replace(name=placed.name, description=description or None, blocking=is_error(node))
         declared = self.quality.by_test.get(test)
-        return declared_check_spec(spec, declared.check, self._attributes.product) if declared else spec
+        spec = declared_check_spec(spec, declared.check, self._attributes.product) if declared else spec
+        return spec._replace(blocking=spec.blocking and not placed.is_later)
 
     def _own_check_spec(
         self, asset_spec: dg.AssetSpec, manifest: Mapping[str, Any], unique_id: str, test: DbtTest

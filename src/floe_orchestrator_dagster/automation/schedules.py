@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
+from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING
 
 import dagster as dg
+import pytz
+from croniter import croniter
 
 from floe_orchestrator_dagster.assets.selection import EVERYTHING
 from floe_orchestrator_dagster.automation.cron import JobSchedule, checked_schedule, declared_schedule
 from floe_orchestrator_dagster.automation.jobs import job_names
-from floe_orchestrator_dagster.automation.partitions import partition_requests, partitions_by_job
+from floe_orchestrator_dagster.automation.partitions import (
+    partition_requests,
+    partitions_by_job,
+    requested_partitions,
+)
 from floe_orchestrator_dagster.config import config_path
 from floe_orchestrator_dagster.errors import ConfigError, Problem, ScheduleError
 
@@ -141,8 +148,10 @@ def _schedule_definition(schedule: JobSchedule, name: str, request: _Request) ->
 
     def requests(context: dg.ScheduleEvaluationContext) -> Iterator[dg.RunRequest | dg.SkipReason]:
         if request.partitions is not None:
-            tick = context.scheduled_execution_time.isoformat()
-            yield from partition_requests(tick, request.partitions, request.keys, request.tags)
+            tick = context.scheduled_execution_time.astimezone(pytz.timezone(schedule.timezone))
+            previous = croniter(schedule.cron, tick).get_prev(datetime)
+            partitions = requested_partitions(request.partitions, previous, tick)
+            yield from partition_requests(tick.isoformat(), partitions, request.keys, dict(request.tags))
         else:
             yield run_request(request.keys or [], request.tags)
 

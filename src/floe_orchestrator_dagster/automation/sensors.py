@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator  # noqa: TC003  # Dagster resolves the annotations of sensor functions
+from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
 import dagster as dg
 
+from floe_orchestrator_dagster.automation.partitions import partition_requests, requested_partitions
 from floe_orchestrator_dagster.config import RunStatusSensorConfig, config_path
 from floe_orchestrator_dagster.errors import ConfigError, Problem
 
@@ -42,7 +45,8 @@ def product_sensors(
     for row, entry in enumerate(product.config.sensors):
         if isinstance(entry, RunStatusSensorConfig):
             watched = [jobs[name] for name in entry.jobs or [product.identifier]]
-            sensors.append(_run_status_sensor(entry, watched, jobs[entry.job]))
+            partitions = _partitions(product, targets, entry.job)
+            sensors.append(_run_status_sensor(entry, watched, jobs[entry.job], partitions))
         else:
             key, job = dg.AssetKey(entry.asset.split("/")), entry.job or product.identifier
             if key in targets.job_keys(product, job):
@@ -51,7 +55,7 @@ def product_sensors(
                 )
                 fix = "Watch an asset that the job does not build, or launch another job. Correct it in manifest.yaml."
                 raise ConfigError(product.origin, [Problem(config_path("sensors", row, "asset"), what, fix)])
-            sensors.append(_asset_sensor(entry, key, jobs[job]))
+            sensors.append(_asset_sensor(entry, key, jobs[job], _partitions(product, targets, job)))
     return sensors
 
 
@@ -59,6 +63,7 @@ def _run_status_sensor(
     entry: RunStatusSensorConfig,
     watched: list[UnresolvedAssetJobDefinition],
     launched: UnresolvedAssetJobDefinition,
+    partitions: dg.PartitionsDefinition[str] | None,
 ) -> dg.SensorDefinition:
     @dg.run_status_sensor(
         run_status=_STATUSES[entry.status],
@@ -69,15 +74,18 @@ def _run_status_sensor(
         description=f"Launches {launched.name} when a run of {', '.join(job.name for job in watched)} "
         f"ended with status {entry.status}.",
     )
-    def sensor(context: dg.RunStatusSensorContext) -> dg.RunRequest:
+    def sensor(context: dg.RunStatusSensorContext) -> Iterator[dg.RunRequest | dg.SkipReason]:
         # One launch per run, however often the sensor sees it.
-        return dg.RunRequest(run_key=context.dagster_run.run_id)
+        yield from _requests(context.dagster_run.run_id, partitions)
 
     return sensor
 
 
 def _asset_sensor(
-    entry: AssetSensorConfig, key: dg.AssetKey, launched: UnresolvedAssetJobDefinition
+    entry: AssetSensorConfig,
+    key: dg.AssetKey,
+    launched: UnresolvedAssetJobDefinition,
+    partitions: dg.PartitionsDefinition[str] | None,
 ) -> dg.SensorDefinition:
     @dg.asset_sensor(
         asset_key=key,
@@ -86,11 +94,27 @@ def _asset_sensor(
         default_status=_default_status(enabled=entry.enabled),
         description=f"Launches {launched.name} when {entry.asset} was materialized.",
     )
-    def sensor(_context: dg.SensorEvaluationContext, event: dg.EventLogEntry) -> dg.RunRequest:
+    def sensor(
+        _context: dg.SensorEvaluationContext, event: dg.EventLogEntry
+    ) -> Iterator[dg.RunRequest | dg.SkipReason]:
         # One launch per materialization, however often the sensor sees it.
-        return dg.RunRequest(run_key=f"{event.run_id}:{event.timestamp}")
+        yield from _requests(f"{event.run_id}:{event.timestamp}", partitions)
 
     return sensor
+
+
+def _partitions(product: Product, targets: Targets, job: str) -> dg.PartitionsDefinition[str] | None:
+    found = targets.partitions_of(targets.job_keys(product, job)) if product.config.partitions else []
+    return found[0] if found else None
+
+
+def _requests(run_key: str, partitions: dg.PartitionsDefinition[str] | None) -> Iterator[dg.RunRequest | dg.SkipReason]:
+    """Ask for the job's run; of a job with partitions for its newest one, of static partitions for all."""
+    if partitions is None:
+        yield dg.RunRequest(run_key=run_key)
+        return
+    now = datetime.now(tz=timezone.utc)
+    yield from partition_requests(run_key, requested_partitions(partitions, now, now), None, {})
 
 
 def _default_status(*, enabled: bool) -> dg.DefaultSensorStatus:

@@ -10,6 +10,8 @@ import json
 from datetime import timezone
 from typing import TYPE_CHECKING
 
+from floe_orchestrator_dagster.errors import DbtBuildError
+
 if TYPE_CHECKING:
     from datetime import datetime
 
@@ -23,12 +25,21 @@ _DATE = "%Y-%m-%d"
 
 
 def partition_arguments(context: dg.AssetExecutionContext, rule: PartitionsConfig | None) -> list[str]:
-    """Return dbt's arguments for the run's partition, or range of them; none for a run without a partition.
+    """Return dbt's arguments for the run's partition, or range of them; none where nothing partitioned is built.
 
     Variables are in the partitions' timezone; dbt reads event time in UTC.
+
+    Raises:
+        DbtBuildError: Partitioned assets are to be built and the run has no partition.
     """
-    if rule is None or not (context.has_partition_key or context.has_partition_key_range):
+    if rule is None or not context.selected_asset_keys:
         return []
+    if not (context.has_partition_key or context.has_partition_key_range):
+        names = ", ".join(sorted(key.to_user_string() for key in context.selected_asset_keys))
+        raise DbtBuildError(
+            f"{names}: follow {rule.type} partitions, and this run has none, so dbt would build a window of its own. "
+            "Launch it for a partition (`--partition`), or as a backfill."
+        )
     if rule.type == "static":
         return _variables({rule.vars.key: context.partition_key})
     window = context.partition_time_window

@@ -43,6 +43,15 @@ def evaluate_score(instance: dg.DagsterInstance, scored: ScoredChecks) -> dg.Ass
     """Compute the score from the latest evaluation of each check; those never evaluated are left out and counted."""
     passed = _latest_evaluations(instance, list(scored.tests))
     results = [*_results(scored, passed)]
+    if not results:
+        return dg.AssetCheckResult(
+            asset_key=scored.key.asset_key,
+            check_name=scored.key.name,
+            passed=False,
+            severity=dg.AssetCheckSeverity.WARN,
+            description="no check was evaluated yet, so there is nothing to score",
+            metadata={"floe/never_evaluated": len(scored.tests)},
+        )
     score = product_score(scored.product_name, results, scored.config)
     severity = dg.AssetCheckSeverity.ERROR if is_below_minimum(score, scored.config) else dg.AssetCheckSeverity.WARN
     return dg.AssetCheckResult(
@@ -68,10 +77,10 @@ def scored_when_failing(
             failed = failed or _is_error(event)
             yield event
     except Exception:
-        yield _evaluation(evaluate_score(instance, scored), scored)
+        yield recorded_score(instance, scored)
         raise
     if failed:
-        yield _evaluation(evaluate_score(instance, scored), scored)
+        yield recorded_score(instance, scored)
 
 
 def _is_error(event: object) -> bool:
@@ -82,14 +91,16 @@ def _is_error(event: object) -> bool:
     )
 
 
-def _evaluation(result: dg.AssetCheckResult, scored: ScoredChecks) -> dg.AssetCheckEvaluation:
-    """Record the score in a step that does not target it, where a result would be refused."""
+def recorded_score(instance: dg.DagsterInstance, scored: ScoredChecks) -> dg.AssetCheckEvaluation:
+    """Compute the score for a step that does not target it, where a result would be refused."""
+    result = evaluate_score(instance, scored)
     return dg.AssetCheckEvaluation(
         asset_key=scored.key.asset_key,
         check_name=scored.key.name,
         passed=result.passed,
         severity=result.severity,
         metadata=result.metadata,
+        description=result.description,
     )
 
 

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from floe_orchestrator_dagster.product.contracts import contract_problems, match_table_contracts, read_table_contracts
+from floe_orchestrator_dagster.product.contracts import (
+    contract_of,
+    contract_problems,
+    match_table_contracts,
+    read_table_contracts,
+)
 from floe_orchestrator_dagster.product.quality import match_quality_checks, quality_problems
 
 if TYPE_CHECKING:
@@ -25,9 +30,12 @@ def product_disagreements(product: Product) -> list[Problem]:
         return []
     manifest = product.dbt.manifest.content
     quality = match_quality_checks(product.models, manifest)
-    outputs = {output.physical_table.lower() for output in product.artifacts.ingestion_outputs}
+    ingested = [
+        contract_of(tables, output.physical_table, output.logical_table)
+        for output in product.artifacts.ingestion_outputs
+    ]
     unmatched = match_table_contracts(tables, manifest).unmatched
     return [
         *quality_problems(quality, manifest),
-        *contract_problems([table for table in unmatched if not table.names & outputs]),
+        *contract_problems([table for table in unmatched if table not in ingested]),
     ]

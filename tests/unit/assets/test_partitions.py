@@ -68,6 +68,20 @@ def test_dates_and_timezones_that_cannot_be_are_refused_at_once() -> None:
     assert raised.value.problems[1].fix == "Write it as '2026-01-31-00:00'."
 
 
+@pytest.mark.parametrize(
+    ("rule", "problem"),
+    [
+        ({**_DAILY, "end": "2026-01-01"}, "partitions[0].end: '2026-01-01' does not come after the start '2026-01-01'"),
+        ({"select": "orders", "type": "static", "values": ["a...b"]}, "partitions[0].values: "),
+    ],
+)
+def test_partitions_that_dagster_cannot_have_are_refused_with_their_place(rule: Json, problem: str) -> None:
+    with pytest.raises(ConfigError) as raised:
+        partitions_definitions(_configured(rule))
+
+    assert str(raised.value.problems[0]).startswith(f"plugins.orchestrator.config.{problem}")
+
+
 def test_each_node_follows_one_row(tmp_path: Path) -> None:
     shop = _with_dbt(tmp_path, _DAILY, {**_DAILY, "select": "items"})
 

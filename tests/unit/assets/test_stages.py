@@ -130,6 +130,24 @@ def test_a_test_of_a_source_runs_with_the_first_stage_that_reads_it() -> None:
     assert _tests(graph) == [{"of_unread": "unread"}, {"of_source": "raw"}]
 
 
+def test_a_test_that_runs_after_its_models_stage_is_marked() -> None:
+    computes = {"a": "duckdb", "b": "postgres", "c": "duckdb"}
+    looking_ahead = _test("looks_ahead", "a", "c", attached_node="model.shop.a")
+    graph = _graph(computes, _model("a"), _model("b", "a"), _model("c", "b"), looking_ahead, _test("own", "a"))
+
+    assert {test.split(".")[2]: placed.is_later for stage in graph.stages for test, placed in stage.tests.items()} == {
+        "own": False
+    }
+    assert [placed.is_later for placed in graph.late_tests["duckdb"].values()] == [True]
+
+
+@pytest.mark.parametrize("meta", [{"floe": "text", "dagster": None}, {"floe": None, "dagster": "text"}, {"floe": [1]}])
+def test_meta_of_another_shape_is_not_ours(meta: Json) -> None:
+    odd = _test("odd", "a", config={"enabled": True, "meta": meta})
+
+    assert _tests(_graph({"a": "duckdb"}, _model("a"), odd)) == [{"odd": "a"}]
+
+
 def test_a_unit_test_runs_with_its_model() -> None:
     unit = {"unit_test.shop.b.adds_up": {"unique_id": "unit_test.shop.b.adds_up", "name": "adds_up"}}
     parents = {"model.shop.a": [], "model.shop.b": ["model.shop.a"], "unit_test.shop.b.adds_up": ["model.shop.b"]}

@@ -9,13 +9,13 @@ import pytest
 
 from floe_orchestrator_dagster.code_location import build_definitions
 from floe_orchestrator_dagster.errors import ConfigError
-from unit.samples import model, product
+from unit.samples import model, product, profiles
 
 
-def executor(name: str | None) -> dg.ExecutorDefinition:
+def executor(name: str | None, adapter: str = "snowflake") -> dg.ExecutorDefinition:
     config = {"executor": name, "jobs": [{"name": "nightly"}]} if name else None
-    definitions = build_definitions(product(model("a"), config=config))
-    return definitions.get_repository_def().get_job("shop_orders").executor_def
+    shop = product(model("a"), config=config, dbt_profiles=profiles(type=adapter))
+    return build_definitions(shop).get_repository_def().get_job("shop_orders").executor_def
 
 
 @pytest.mark.parametrize("name", ["in_process", "multiprocess"])
@@ -25,6 +25,14 @@ def test_configured_executor_runs_the_steps(name: str) -> None:
 
 def test_nothing_configured_leaves_the_choice_to_dagster() -> None:
     assert executor(None) == dg.multi_or_in_process_executor
+
+
+@pytest.mark.parametrize("name", [None, "multiprocess"])
+def test_steps_on_a_duckdb_file_run_one_after_the_other(name: str | None) -> None:
+    limited = executor(name, "duckdb")
+
+    assert limited.name == "multiprocess"
+    assert limited.apply_config_mapping({"config": {}}).value["config"]["max_concurrent"] == 1
 
 
 def test_k8s_runs_a_pod_per_step() -> None:

@@ -1,0 +1,72 @@
+"""A dbt project on several computes becomes definitions that Dagster can run."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import dagster as dg
+
+from floe_orchestrator_dagster.code_location import definitions_from_file
+from unit.samples import Json, contract, manifest, model, node, profiles, write_json, write_project
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def _shop(directory: Path, computes: dict[str, str], *nodes: Json) -> dg.RepositoryDefinition:
+    write_project(directory)
+    found = manifest(*nodes)
+    for entry in nodes:
+        for parent in entry["depends_on"]["nodes"]:
+            found["child_map"][parent].append(entry["unique_id"])
+    write_json(directory / "target" / "manifest.json", found)
+    models = [model(name, compute=compute) for name, compute in computes.items()]
+    outputs = {"dev": {"type": "duckdb", "path": "shop.duckdb"}}
+    outputs |= {compute: {"type": "postgres"} for compute in computes.values() if compute != "duckdb"}
+    profile = {**profiles()["shop-orders"], "outputs": outputs}
+    content = contract(*models, dbt_profiles={"shop-orders": profile})
+    return definitions_from_file(write_json(directory / "compiled_artifacts.json", content)).get_repository_def()
+
+
+def _model(name: str, *parents: str) -> Json:
+    return node(name, depends_on={"nodes": [f"model.shop.{parent}" for parent in parents]})
+
+
+def _relationships(name: str, attached: str, other: str) -> Json:
+    return {
+        **node(name, "test", depends_on={"nodes": [f"model.shop.{other}", f"model.shop.{attached}"]}),
+        "attached_node": f"model.shop.{attached}",
+        "config": {"enabled": True, "severity": "error"},
+    }
+
+
+def test_a_test_that_looks_ahead_does_not_hold_up_what_it_waits_for(tmp_path: Path) -> None:
+    computes = {"a": "duckdb", "b": "postgres", "c": "duckdb"}
+    test = _relationships("a_is_in_c", "a", "c")
+
+    repository = _shop(tmp_path, computes, _model("a"), _model("b", "a"), _model("c", "b"), test)
+
+    graph = repository.asset_graph
+    check = graph.get_check_spec(dg.AssetCheckKey(dg.AssetKey("a"), "a_is_in_c"))
+    assert check.blocking is False
+    assert set(_ops(repository)) == {
+        "shop_orders_dbt_build_duckdb",
+        "shop_orders_dbt_build_postgres",
+        "shop_orders_dbt_build_duckdb_2",
+        "shop_orders_dbt_test_duckdb",
+    }
+
+
+def test_steps_of_computes_with_confusing_names_have_names_of_their_own(tmp_path: Path) -> None:
+    computes = {"a": "duckdb", "b": "duckdb_2", "c": "duckdb", "d": "duckdb-2", "e": "größe"}
+    chain = [_model("a"), _model("b", "a"), _model("c", "b"), _model("d", "c"), _model("e", "d")]
+
+    names = _ops(_shop(tmp_path, computes, *chain))
+
+    assert len(names) == 5
+    assert len(set(names)) == 5
+    assert all(name.isascii() for name in names)
+
+
+def _ops(repository: dg.RepositoryDefinition) -> list[str]:
+    return [node.name for node in repository.get_job("shop_orders").nodes]
