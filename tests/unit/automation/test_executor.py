@@ -32,7 +32,9 @@ def test_steps_on_a_duckdb_file_run_one_after_the_other(name: str | None) -> Non
     limited = executor(name, "duckdb")
 
     assert limited.name == "multiprocess"
-    assert limited.apply_config_mapping({"config": {}}).value["config"]["max_concurrent"] == 1
+    configured = limited.apply_config_mapping({"config": {}}).value
+    assert configured is not None
+    assert configured["config"]["max_concurrent"] == 1
 
 
 def test_k8s_runs_a_pod_per_step() -> None:
