@@ -73,7 +73,7 @@ def _is_reserved(name: str) -> bool:
 
 
 def _job_references(product: Product) -> Iterator[Problem]:
-    known = job_names(product)
+    known = list(dict.fromkeys(job_names(product)))
     named = [
         *((("schedules", row, "job"), schedule.job) for row, schedule in enumerate(product.config.schedules)),
         *((("sensors", row, "job"), sensor.job) for row, sensor in enumerate(product.config.sensors)),

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import dagster as dg
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
+from dagster_dbt.errors import DagsterDbtCliRuntimeError
 
 from floe_orchestrator_dagster.product.score import ScoredResult, is_below_minimum, is_below_warning, product_score
 
@@ -76,7 +77,7 @@ def scored_when_failing(
         for event in events:
             failed = failed or _is_error(event)
             yield event
-    except Exception:
+    except DagsterDbtCliRuntimeError:
         yield recorded_score(instance, scored)
         raise
     if failed:

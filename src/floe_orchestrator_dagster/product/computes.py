@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
@@ -75,11 +76,14 @@ def _built_output(
 ) -> dict[str, object]:
     """Let floe's compute plugin write the output; its own words explain a connection that it refuses."""
     from floe_core.compute_config import ComputeConfig
-    from floe_core.plugin_errors import PluginError, PluginNotFoundError
+    from floe_core.plugin_errors import PluginError
     from floe_core.plugin_registry import get_registry
     from floe_core.plugin_types import PluginType
     from floe_core.plugins.compute import ComputePlugin
 
+    # Asked here, because floe's registry logs a plugin that is not there as if something were wrong.
+    if not entry_points(group=PluginType.COMPUTE.entry_point_group, name=compute):
+        return {"type": compute, **connection}
     where = config_path("computes", compute)
     try:
         plugin = get_registry().get(PluginType.COMPUTE, compute)
@@ -91,8 +95,6 @@ def _built_output(
             )
         output = plugin.generate_dbt_profile(ComputeConfig(plugin=compute, connection=details, **settings))
         return dict(plugin.augment_dbt_profile(output, artifacts.deployment))
-    except PluginNotFoundError:
-        return {"type": compute, **connection}
     except (PluginError, ValueError, KeyError, TypeError) as error:
         what = f"the compute plugin {compute!r} refuses it: {_without_values(error)}"
         raise ProfileError(origin, [Problem(where, what, "Correct it in manifest.yaml.")]) from None
