@@ -183,7 +183,11 @@ def test_path_that_the_system_refuses_is_a_problem_not_a_traceback(tmp_path: Pat
     findings = examine_product(path)
 
     assert [str(error) for error in findings.errors] == [
-        f"{path}: 1 problem\n  cannot be read (File name too long)\n    fix: Name a path that can be read."
+        (
+            f"{path}: 1 problem\n"
+            "  cannot be looked at: File name too long\n"
+            "    fix: Correct FLOE_ARTIFACTS_PATH, or let this user read it."
+        )
     ]
 
 
