@@ -94,8 +94,10 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def instance() -> Iterator[dg.DagsterInstance]:
-    with dg.DagsterInstance.ephemeral() as ephemeral:
+def instance(shop: Path) -> Iterator[dg.DagsterInstance]:
+    """Give an instance in which what the partitioned models read is built."""
+    with dg.DagsterInstance.ephemeral(tempdir=str(shop.parent)) as ephemeral:
+        assert _materialize(shop, ephemeral, "raw_events", "events").success
         yield ephemeral
 
 
@@ -110,12 +112,10 @@ def _rows(shop: Path, query: str) -> list[tuple[object, ...]]:
 
 
 def test_time_partitions_reach_dbt_as_event_time_and_variables(shop: Path, instance: dg.DagsterInstance) -> None:
-    assert _materialize(shop, instance, "raw_events", "events").success
-
     assert _materialize(shop, instance, "batched", "windowed", partition_key="2026-01-02").success
 
-    assert _rows(shop, "select id from batched") == [(2,)]
-    assert _rows(shop, "select id, first, after_last from windowed") == [(2, "2026-01-02", "2026-01-03")]
+    assert _rows(shop, "select id from batched where id <= 2") == [(2,)]
+    assert _rows(shop, "select id, first, after_last from windowed where id <= 2") == [(2, "2026-01-02", "2026-01-03")]
 
 
 def test_a_range_of_partitions_is_one_run_with_one_dbt_invocation(shop: Path, instance: dg.DagsterInstance) -> None:
@@ -128,12 +128,12 @@ def test_a_range_of_partitions_is_one_run_with_one_dbt_invocation(shop: Path, in
     (results,) = set(shop.glob("target/*/run_results.json")) - before
     nodes = {node["unique_id"] for node in json.loads(results.read_text(encoding="utf-8"))["results"]}
     assert {"model.shop.batched", "model.shop.windowed"} <= nodes
-    assert _rows(shop, "select id from batched order by id") == [(2,), (3,), (4,)]
+    assert _rows(shop, "select id from batched where id > 2 order by id") == [(3,), (4,)]
     assert _rows(shop, "select id, first, after_last from windowed where id > 2 order by id") == [
         (3, "2026-01-03", "2026-01-05"),
         (4, "2026-01-03", "2026-01-05"),
     ]
-    assert instance.get_materialized_partitions(dg.AssetKey("batched")) == {"2026-01-02", "2026-01-03", "2026-01-04"}
+    assert {"2026-01-03", "2026-01-04"} <= instance.get_materialized_partitions(dg.AssetKey("batched"))
 
 
 def test_a_static_partition_reaches_dbt_as_a_variable(shop: Path, instance: dg.DagsterInstance) -> None:
