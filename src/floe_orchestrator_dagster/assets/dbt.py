@@ -4,7 +4,7 @@ Annotations are evaluated in this module: Dagster wants the context's type itsel
 """
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import count
@@ -91,8 +91,10 @@ def dbt_project_assets(
     project = _Project(product, dbt, key_of, conditions, partitions_definitions(product), scored, everything)
     for stage, name in zip(graph.stages, _names(product, graph), strict=True):
         definitions.append(_stage_assets(project, stage, name))
+    taken: list[str] = []
     for compute, tests in graph.late_tests.items():
-        definitions.append(_late_checks(project, compute, tests))
+        taken.append(_free(f"{product.identifier}_dbt_test_{_word(compute)}", taken))
+        definitions.append(_late_checks(project, compute, tests, taken[-1]))
     return [*definitions, *_source_specs(translator, dbt)]
 
 
@@ -118,9 +120,13 @@ def _names(product: Product, graph: StagedGraph) -> list[str]:
             *([product.config.partitions[row].type] if row is not None else []),
         ]
         name = "_".join([f"{product.identifier}_dbt_build", *parts])
-        numbered = (name if number == 1 else f"{name}_{number}" for number in count(1))
-        names.append(next(free for free in numbered if free not in names))
+        names.append(_free(name, names))
     return names
+
+
+def _free(name: str, taken: Collection[str]) -> str:
+    numbered = (name if number == 1 else f"{name}_{number}" for number in count(1))
+    return next(free for free in numbered if free not in taken)
 
 
 def _word(compute: str) -> str:
@@ -194,7 +200,7 @@ def _as_test(unit_test: Mapping[str, Any], unique_id: str) -> dict[str, Any]:
     }
 
 
-def _late_checks(project: _Project, compute: str, tests: Mapping[str, DbtTest]) -> dg.AssetChecksDefinition:
+def _late_checks(project: _Project, compute: str, tests: Mapping[str, DbtTest], name: str) -> dg.AssetChecksDefinition:
     product, dbt = project.product, project.dbt
     if compute not in dbt.profiles:
         names = ", ".join(test.split(".")[2] for test in sorted(tests))
@@ -207,7 +213,7 @@ def _late_checks(project: _Project, compute: str, tests: Mapping[str, DbtTest]) 
     specs = [translator.get_asset_check_spec(owner, content, test, None) for test, owner in owners.items()]
 
     @dg.multi_asset_check(
-        name=f"{product.identifier}_dbt_test_{_word(compute)}",
+        name=name,
         specs=[spec for spec in specs if spec],
         can_subset=True,
         op_tags=op_tags(product.config),

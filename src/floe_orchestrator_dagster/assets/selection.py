@@ -166,7 +166,7 @@ def _node_selector(content: Mapping[str, Any]) -> NodeSelector:
     from dbt.contracts.graph.manifest import Manifest
     from dbt.graph.graph import Graph
     from dbt.graph.selector import NodeSelector
-    from networkx import DiGraph  # type: ignore[import-untyped]
+    from networkx import DiGraph  # type: ignore[import-untyped]  # dbt brings it, without types
 
     classes = _node_classes()
     members = {name: content.get(name) or {} for name in _COLLECTIONS}

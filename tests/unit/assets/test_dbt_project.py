@@ -68,5 +68,20 @@ def test_steps_of_computes_with_confusing_names_have_names_of_their_own(tmp_path
     assert all(name.isascii() for name in names)
 
 
+def test_tests_that_ask_for_computes_of_similar_names_have_steps_of_their_own(tmp_path: Path) -> None:
+    tests = [_relationships("first", "a", "b"), _relationships("second", "b", "c")]
+    for test, compute in zip(tests, ("pg-1", "pg_1"), strict=True):
+        test["config"]["meta"] = {"floe": {"compute": compute}}
+    computes = {"a": "pg-1", "b": "pg_1", "c": "duckdb"}
+
+    names = _ops(_shop(tmp_path, computes, _model("a"), _model("b", "a"), _model("c", "b"), *tests))
+
+    assert {name for name in names if "_dbt_test_" in name} == {
+        "shop_orders_dbt_test_pg_1",
+        "shop_orders_dbt_test_pg_1_2",
+    }
+    assert len(set(names)) == len(names) == 5
+
+
 def _ops(repository: dg.RepositoryDefinition) -> list[str]:
     return [node.name for node in repository.get_job("shop_orders").nodes]
