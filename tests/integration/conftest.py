@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import dagster as dg
 import pytest
 
 from files import write_files
 from processes import floe_compile
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 FILES = {
     "dbt_project.yml": """
@@ -62,3 +67,10 @@ def _compiled_stranger(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def stranger(_compiled_stranger: Path, tmp_path: Path) -> Path:
     """Give a fresh copy of the compiled project, with ``target/definitions.py``, not yet parsed."""
     return Path(shutil.copytree(_compiled_stranger, tmp_path / "jaffle"))
+
+
+@pytest.fixture
+def instance() -> Iterator[dg.DagsterInstance]:
+    """Give an instance that is gone after the test, its directory too."""
+    with dg.DagsterInstance.ephemeral() as ephemeral:
+        yield ephemeral

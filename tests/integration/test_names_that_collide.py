@@ -86,9 +86,9 @@ def test_a_version_is_built_alone_and_carries_what_its_contract_says(project: Pa
     assert "floe/tier" not in graph.get(dg.AssetKey(["kitchen", "dim_v1"])).tags
 
 
-def test_a_check_waits_for_the_other_asset_it_reads_and_runs_once_that_exists(project: Path) -> None:
-    instance = dg.DagsterInstance.ephemeral()
-
+def test_a_check_waits_for_the_other_asset_it_reads_and_runs_once_that_exists(
+    project: Path, instance: dg.DagsterInstance
+) -> None:
     _, first = materialize(project, keys("lonely"), instance)
     materialize(project, keys("jaffle"), instance)
     result, second = materialize(project, keys("lonely"), instance)

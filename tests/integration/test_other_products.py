@@ -70,7 +70,9 @@ def test_loader_refuses_artifacts_of_another_product(stranger: Path) -> None:
     )
 
 
-def test_transforms_materialize_one_by_one(stranger: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_transforms_materialize_one_by_one(
+    stranger: Path, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from floe_core.plugins.orchestrator import TransformConfig
 
     monkeypatch.setenv("FLOE_DBT_PROJECT_DIR", str(stranger))
@@ -81,7 +83,6 @@ def test_transforms_materialize_one_by_one(stranger: Path, monkeypatch: pytest.M
             TransformConfig(name="typo", depends_on=["orders"]),
         ]
     )
-    instance = dg.DagsterInstance.ephemeral()
 
     results = [dg.materialize([asset], instance=instance) for asset in assets[:2]]
 

@@ -81,11 +81,6 @@ def project(stranger: Path) -> Path:
     return stranger
 
 
-@pytest.fixture
-def instance(tmp_path: Path) -> dg.DagsterInstance:
-    return dg.DagsterInstance.ephemeral(tempdir=str(tmp_path))
-
-
 def artifacts(project: Path) -> Path:
     return project / "target" / "compiled_artifacts.json"
 

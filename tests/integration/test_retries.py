@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 
 
 @pytest.mark.parametrize(("retries", "tries"), [(None, 1), ({"max_retries": 2, "delay_seconds": 0.1}, 3)])
-def test_failing_step_is_tried_as_often_as_configured(tmp_path: Path, retries: Json | None, tries: int) -> None:
+def test_failing_step_is_tried_as_often_as_configured(
+    tmp_path: Path, instance: dg.DagsterInstance, retries: Json | None, tries: int
+) -> None:
     write_json(tmp_path / "dbt_project.yml", {"name": "shop_orders", "profile": "shop_orders", "version": "1.0"})
     (tmp_path / "models").mkdir()
     (tmp_path / "models" / "broken.sql").write_text("select * from nowhere", encoding="utf-8")
@@ -24,9 +26,8 @@ def test_failing_step_is_tried_as_often_as_configured(tmp_path: Path, retries: J
     path = write_json(tmp_path / "compiled_artifacts.json", artifacts)
     floe_dagster("prepare", str(path))
 
-    with dg.DagsterInstance.ephemeral() as instance:
-        job = definitions_from_file(path).get_repository_def().get_job("shop_orders")
-        result = job.execute_in_process(instance=instance, raise_on_error=False)
+    job = definitions_from_file(path).get_repository_def().get_job("shop_orders")
+    result = job.execute_in_process(instance=instance, raise_on_error=False)
 
     assert not result.success
     again = [event for event in result.all_events if event.event_type is dg.DagsterEventType.STEP_UP_FOR_RETRY]
