@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from floe_orchestrator_dagster.assets.selection import NodeSelection
-    from floe_orchestrator_dagster.config import PartitionsConfig
+    from floe_orchestrator_dagster.config.partitions import PartitionsConfig
     from floe_orchestrator_dagster.product import Product
 
 _DAY = "%Y-%m-%d"

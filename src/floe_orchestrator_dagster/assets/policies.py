@@ -9,7 +9,8 @@ import dagster as dg
 from floe_orchestrator_dagster.deploy.resources import resource_requirements
 
 if TYPE_CHECKING:
-    from floe_orchestrator_dagster.config import DagsterConfig, RunResources
+    from floe_orchestrator_dagster.config import DagsterConfig
+    from floe_orchestrator_dagster.config.steps import RunResources
 
 MAX_RUNTIME_TAG = "dagster/max_runtime"
 K8S_CONFIG_TAG = "dagster-k8s/config"

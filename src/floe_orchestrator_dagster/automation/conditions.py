@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from floe_orchestrator_dagster.assets.selection import NodeSelection
-    from floe_orchestrator_dagster.config import AutomationConfig, DagsterConfig
+    from floe_orchestrator_dagster.config import DagsterConfig
+    from floe_orchestrator_dagster.config.automation import AutomationConfig
     from floe_orchestrator_dagster.product import Product
 
     _Condition = dg.AutomationCondition[Any]

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import dagster as dg
 
 from floe_orchestrator_dagster.automation.partitions import partition_requests, requested_partitions
-from floe_orchestrator_dagster.config import RunStatusSensorConfig, config_path
+from floe_orchestrator_dagster.config import config_path
+from floe_orchestrator_dagster.config.automation import RunStatusSensorConfig
 from floe_orchestrator_dagster.errors import ConfigError, Problem
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
     from floe_orchestrator_dagster.automation.targets import Targets
-    from floe_orchestrator_dagster.config import AssetSensorConfig
+    from floe_orchestrator_dagster.config.automation import AssetSensorConfig
     from floe_orchestrator_dagster.product import Product
 
 _STATUSES = {

@@ -14,13 +14,14 @@ from floe_orchestrator_dagster.automation.cron import check_cron, check_timezone
 from floe_orchestrator_dagster.automation.jobs import job_names
 from floe_orchestrator_dagster.automation.partitions import partitions_by_job
 from floe_orchestrator_dagster.automation.schedules import own_schedule_name
-from floe_orchestrator_dagster.config import RunStatusSensorConfig, config_path
+from floe_orchestrator_dagster.config import config_path
+from floe_orchestrator_dagster.config.automation import RunStatusSensorConfig
 from floe_orchestrator_dagster.errors import ConfigError, Problem, ScheduleError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from floe_orchestrator_dagster.config import AutomationConfig, JobConfig, ScheduleConfig, SensorConfig
+    from floe_orchestrator_dagster.config.automation import AutomationConfig, JobConfig, ScheduleConfig, SensorConfig
     from floe_orchestrator_dagster.product import Product
 
 _FIX = "Correct it in manifest.yaml."

@@ -1,0 +1,168 @@
+"""The orchestrator's configuration: ``plugins.orchestrator.config`` of the artifacts, typed.
+
+What depends on the product (a job's name, a dbt selection, a cron) is checked where it is used.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import BaseModel, Field, ValidationError
+
+from floe_orchestrator_dagster.config.automation import (
+    AssetSensorConfig,
+    AutomationConfig,
+    JobConfig,
+    Rules,
+    RunStatusSensorConfig,
+    ScheduleConfig,
+    SensorConfig,
+)
+from floe_orchestrator_dagster.config.partitions import PartitionsConfig, PartitionVars
+from floe_orchestrator_dagster.config.section import KeyPart, Section, Text
+from floe_orchestrator_dagster.config.steps import ConcurrencyConfig, RetriesConfig, RunResources
+from floe_orchestrator_dagster.errors import ConfigError, Problem
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from pydantic_core import ErrorDetails
+
+CONFIG_PATH = "plugins.orchestrator.config"
+_SCHEMA_DIALECT = "https://json-schema.org/draft/2020-12/schema"
+_FIX = "Correct it in manifest.yaml."
+
+
+class DagsterConfig(Section):
+    """What a platform team can set for Dagster in floe's manifest.yaml."""
+
+    default_schedule: Text | None = Field(default=None, examples=["0 6 * * *"])
+    """Cron of the product's schedule when floe.yaml declares none."""
+    timezone: str = Field(default="UTC", examples=["Europe/Berlin"])
+    """IANA timezone of ``default_schedule``, and of everything below that names none."""
+    schedules: list[ScheduleConfig] = Field(default_factory=list)
+    """Schedules besides the product's own."""
+    jobs: list[JobConfig] = Field(default_factory=list)
+    """Jobs besides the product's own."""
+    automation: Rules = Field(default_factory=list)
+    """Assets that Dagster materializes by itself; one rule, or a list in which the first that fits counts."""
+    sensors: list[SensorConfig] = Field(default_factory=list)
+    """What else launches jobs."""
+    key_prefix: list[KeyPart] = Field(default_factory=list, examples=[["retail"]])
+    """Prefix of every asset key, for code locations that share model names."""
+    group_by: Literal["dbt_group", "product", "tier", "folder"] = "dbt_group"
+    """What an asset's group is: the dbt group (the product where there is none), the product, the quality tier, or the
+    folder in the dbt project."""
+    retries: RetriesConfig | None = None
+    """How often a failed step is tried again."""
+    timeout_seconds: int | None = Field(default=None, ge=1)
+    """How long a run may take."""
+    concurrency: ConcurrencyConfig | None = None
+    """The pool of the product's dbt steps."""
+    executor: Literal["in_process", "multiprocess", "k8s"] | None = None
+    """How the steps of a run are executed."""
+    partitions: list[PartitionsConfig] = Field(default_factory=list)
+    """Partitions of some assets."""
+    computes: dict[Text, dict[str, Any]] = Field(default_factory=dict)
+    """Connection of a compute that the compiled profile has no output for, by the compute's name."""
+    run_resources: RunResources | None = None
+    """What a run's pod asks for on Kubernetes."""
+    source_freshness: Literal["on_demand", "in_product_job"] = "on_demand"
+    """Whether ``dbt source freshness`` runs on demand only, or in the product's job too."""
+    docs_url: Text | None = Field(default=None, examples=["https://docs.example.com/retail"])
+    """Where the product's dbt docs are served; assets link to it."""
+    webserver_url: str | None = Field(default=None, examples=["http://dagster-webserver:3000"])
+    """Where the Dagster webserver answers, for the connection check."""
+
+
+def read_config(values: Mapping[str, object] | None, origin: str) -> DagsterConfig:
+    """Validate the configuration found in the artifacts; ``None`` means all defaults.
+
+    Raises:
+        ConfigError: Unknown keys, wrong types, settings that contradict each other: all of them at once.
+    """
+    try:
+        config = DagsterConfig.model_validate(dict(values or {}))
+    except ValidationError as error:
+        problems = [_problem(details) for details in error.errors(include_url=False)]
+        raise ConfigError(origin, problems) from None
+    problems = list(_overlaps(config))
+    if problems:
+        raise ConfigError(origin, problems)
+    return config
+
+
+def config_schema() -> dict[str, Any]:
+    """Make the JSON schema of the configuration, with a description of every key."""
+    return {"$schema": _SCHEMA_DIALECT, **DagsterConfig.model_json_schema()}
+
+
+def manifest_schema() -> dict[str, Any]:
+    """Make the JSON schema of a manifest.yaml in which only this configuration is described."""
+    section = config_schema()
+    definitions = section.pop("$defs")
+    dialect = section.pop("$schema")
+    for key in reversed(CONFIG_PATH.split(".")):
+        section = {"type": "object", "properties": {key: section}}
+    return {"$schema": dialect, "title": "Manifest", "$defs": definitions, **section}
+
+
+def config_path(*location: int | str) -> str:
+    """Name a place in the configuration, such as ``plugins.orchestrator.config.jobs[0].name``."""
+    path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location)
+    return f"{CONFIG_PATH}{path}"
+
+
+def _overlaps(config: DagsterConfig) -> Iterator[Problem]:
+    yield from _repeated("jobs", (job.name for job in config.jobs))
+    yield from _repeated("schedules", (schedule.name for schedule in config.schedules))
+    yield from _repeated("sensors", (sensor.name for sensor in config.sensors))
+    for row, schedule in enumerate(config.schedules):
+        if schedule.job is not None and (schedule.select or schedule.exclude):
+            what = f"schedule {schedule.name!r} names a job and a selection"
+            fix = "Keep one: `job` runs a job whole, `select`/`exclude` run a part of the product's own job."
+            yield Problem(config_path("schedules", row), what, fix)
+
+
+def _repeated(section: str, names: Iterable[str]) -> Iterator[Problem]:
+    listed = list(names)
+    for name, count in Counter(listed).items():
+        if count > 1:
+            rows = ", ".join(str(row) for row, other in enumerate(listed) if other == name)
+            what = f"the name {name!r} is used {count} times (entries {rows})"
+            yield Problem(config_path(section), what, f"Give each a name of its own. {_FIX}")
+
+
+_SECTIONS: Mapping[str, type[BaseModel]] = {
+    "": DagsterConfig,
+    "jobs": JobConfig,
+    "schedules": ScheduleConfig,
+    "automation": AutomationConfig,
+    "sensors.run_status": RunStatusSensorConfig,
+    "sensors.asset": AssetSensorConfig,
+    "retries": RetriesConfig,
+    "concurrency": ConcurrencyConfig,
+    "partitions": PartitionsConfig,
+    "partitions.vars": PartitionVars,
+    "run_resources": RunResources,
+}
+
+
+def _problem(details: ErrorDetails) -> Problem:
+    # A sensor's location names its type too, which is no place in the file.
+    tagged = details["loc"]
+    where = config_path(*(tagged[:2] + tagged[3:] if tagged[0] == "sensors" else tagged))
+    if details["type"] == "missing":
+        return Problem(where, "is missing", _FIX)
+    if details["type"] == "value_error":
+        return Problem(where, details["msg"].removeprefix("Value error, "), _FIX)
+    if details["type"] != "extra_forbidden":
+        found = f", not {type(details['input']).__name__}" if details["type"].endswith("_type") else ""
+        return Problem(where, f"{details['msg']}{found}", _FIX)
+    section = ".".join(part for part in tagged[:-1] if isinstance(part, str))
+    known = sorted(_SECTIONS[section].model_fields)
+    close = get_close_matches(str(tagged[-1]), known, n=1)
+    hint = f"did you mean {close[0]!r}? " if close else ""
+    return Problem(where, "unknown key", f"{hint}Known keys: {', '.join(known)}. {_FIX}")
