@@ -20,6 +20,7 @@ from floe_orchestrator_dagster.config.automation import (
     ScheduleConfig,
     SensorConfig,
 )
+from floe_orchestrator_dagster.config.dbt import DbtConfig
 from floe_orchestrator_dagster.config.partitions import PartitionsConfig, PartitionVars
 from floe_orchestrator_dagster.config.section import KeyPart, Section, Text
 from floe_orchestrator_dagster.config.steps import ConcurrencyConfig, RetriesConfig, RunResources
@@ -69,6 +70,8 @@ class DagsterConfig(Section):
     """Connection of a compute that the compiled profile has no output for, by the compute's name."""
     run_resources: RunResources | None = None
     """What a run's pod asks for on Kubernetes."""
+    dbt: DbtConfig = DbtConfig()
+    """How dbt is run."""
     source_freshness: Literal["on_demand", "in_product_job"] = "on_demand"
     """Whether ``dbt source freshness`` runs on demand only, or in the product's job too."""
     docs_url: Text | None = Field(default=None, examples=["https://docs.example.com/retail"])
@@ -144,6 +147,7 @@ _SECTIONS: Mapping[str, type[BaseModel]] = {
     "sensors.asset": AssetSensorConfig,
     "retries": RetriesConfig,
     "concurrency": ConcurrencyConfig,
+    "dbt": DbtConfig,
     "partitions": PartitionsConfig,
     "partitions.vars": PartitionVars,
     "run_resources": RunResources,

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from floe_orchestrator_dagster.config import config_path
 from floe_orchestrator_dagster.errors import Problem, ProfileError
-from floe_orchestrator_dagster.product.profiles import required_variables, settle_paths
+from floe_orchestrator_dagster.product.profiles import settle_paths
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -48,11 +48,11 @@ def compute_profiles(
         target = _target_for(compute, profile)
         connection = config.computes.get(compute)
         if target is not None:
-            found[compute] = _on_target(profile, target)
+            found[compute] = profile.on_target(target)
         elif connection is not None:
             output = settle_paths(_built_output(compute, connection, artifacts, origin), project)
             outputs = {**profile.outputs, compute: output}
-            found[compute] = _on_target(replace(profile, outputs=outputs), compute)
+            found[compute] = replace(profile, outputs=outputs).on_target(compute)
         else:
             problems.extend(_without_output(artifacts, compute, profile))
     if problems:
@@ -65,10 +65,6 @@ def _target_for(compute: str, profile: Profile) -> str | None:
         return compute
     of_type = [name for name, output in profile.outputs.items() if output["type"] == compute]
     return of_type[0] if len(of_type) == 1 else None
-
-
-def _on_target(profile: Profile, target: str) -> Profile:
-    return replace(profile, target=target, variables=required_variables(profile.outputs[target]))
 
 
 def _built_output(

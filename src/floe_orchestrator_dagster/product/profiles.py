@@ -12,7 +12,7 @@ import re
 import shutil
 import tempfile
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -35,6 +35,8 @@ logger = logging.getLogger(__name__)
 ENVIRONMENT_VARIABLE = "FLOE_ENV"
 _DIRECTORY_PREFIX = "floe-profiles-"
 _ABANDONED_AFTER_SECONDS = 24 * 3600  # dbt has read its profile long before
+_SECRET_KEY = re.compile(r"pass|secret|token|credential|key(?!word)|keyfile", re.IGNORECASE)
+_SHORTEST_SECRET = 4
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
 _RECOMPILE = "Compile the product again with a compute plugin in manifest.yaml (floe platform compile)."
 
@@ -74,6 +76,26 @@ class Profile:
     def adapter(self) -> str | None:
         """The dbt adapter of the output in use, such as ``duckdb``."""
         return str(self.outputs[self.target]["type"]) if self.target else None
+
+    @property
+    def duckdb_files(self) -> tuple[Path, ...]:
+        """The DuckDB files that the output in use opens for writing, attached ones included, each once."""
+        if self.adapter != "duckdb" or self.target is None:
+            return ()
+        output = self.outputs[self.target]
+        attached = output.get("attach")
+        databases = [output, *(attached if isinstance(attached, list) else [])]
+        paths = (database.get("path") for database in databases if _is_written_duckdb(database))
+        return tuple(dict.fromkeys(Path(path) for path in paths if isinstance(path, str) and _is_file(path)))
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """What must not be printed: values of keys such as ``password``, and of the variables they read."""
+        return tuple(dict.fromkeys(_secrets(self.outputs)))
+
+    def on_target(self, target: str) -> Profile:
+        """Return the profile with another of its outputs in use."""
+        return replace(self, target=target, variables=required_variables(self.outputs[target]))
 
     @property
     def missing_variables(self) -> tuple[Variable, ...]:
@@ -225,6 +247,26 @@ def settle_paths(output: Mapping[str, object], project: ProjectDirectory) -> dic
 def _is_file(path: str) -> bool:
     """Whether a DuckDB path is a local file: not in memory, not MotherDuck, DuckLake or a URL, not rendered by dbt."""
     return bool(path) and not (path.startswith(":memory:") or _SCHEME.match(path) or "{{" in path)
+
+
+def _is_written_duckdb(database: object) -> bool:
+    if not isinstance(database, dict) or database.get("read_only"):
+        return False
+    return database.get("type") in (None, "duckdb")
+
+
+def _secrets(content: object, *, is_secret: bool = False) -> Iterator[str]:
+    if isinstance(content, dict):
+        for key, value in content.items():
+            yield from _secrets(value, is_secret=bool(_SECRET_KEY.search(str(key))))
+    elif isinstance(content, list):
+        for value in content:
+            yield from _secrets(value, is_secret=is_secret)
+    elif is_secret and isinstance(content, str):
+        values = (
+            (os.environ.get(variable.name, "") for variable in _env_vars(content)) if "{{" in content else [content]
+        )
+        yield from (value for value in values if len(value) >= _SHORTEST_SECRET)
 
 
 def required_variables(content: object) -> tuple[Variable, ...]:

@@ -539,3 +539,58 @@ def test_profiles_left_by_killed_processes_are_swept_after_a_day(
         assert not old.exists()
 
     assert recent.exists()
+
+
+def test_secrets_are_the_values_of_telling_keys_and_of_the_variables_they_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SHOP_PASSWORD", "from-the-environment")
+    monkeypatch.setenv("SHORT", "abc")
+    outputs: dict[str, Json] = {
+        "dev": {"type": "postgres", "user": "floe", "password": "{{ env_var('SHOP_PASSWORD') }}", "pass": "as-it-is"},
+        "lake": {
+            "type": "duckdb",
+            "secrets": [{"type": "s3", "secret": "in-a-list", "region": "eu-north-1"}],
+            "settings": {"s3_secret_access_key": "nested", "threads": 4},
+            "token": "{{ env_var('SHORT') }}",
+            "api_key": "{{ env_var('NOT_SET') }}",
+        },
+    }
+    profile = Profile(name="shop", target="dev", outputs=outputs, default_target="dev", variables=())
+
+    assert {"from-the-environment", "as-it-is", "in-a-list", "nested"} <= set(profile.secrets)
+    assert not {"floe", "abc", "", "eu-north-1"} & set(profile.secrets)
+
+
+@pytest.mark.parametrize(
+    ("output", "files"),
+    [
+        ({"path": "/w/a.duckdb"}, ("/w/a.duckdb",)),
+        ({"path": ":memory:"}, ()),
+        ({"path": "md:shop"}, ()),
+        ({"path": "/w/a.duckdb", "read_only": True}, ()),
+        (
+            {
+                "path": "/w/a.duckdb",
+                "attach": [
+                    {"path": "/w/b.duckdb"},
+                    {"path": "/w/b.duckdb", "alias": "again"},
+                    {"path": "/w/c.sqlite", "type": "sqlite"},
+                    {"path": "/w/d.duckdb", "read_only": True},
+                    {"path": "s3://bucket/e.duckdb"},
+                ],
+            },
+            ("/w/a.duckdb", "/w/b.duckdb"),
+        ),
+    ],
+)
+def test_duckdb_files_are_those_that_are_written(output: dict[str, object], files: tuple[str, ...]) -> None:
+    profile = Profile(
+        name="shop", target="dev", outputs={"dev": {"type": "duckdb", **output}}, default_target="dev", variables=()
+    )
+
+    assert profile.duckdb_files == tuple(map(Path, files))
+
+
+def test_other_warehouses_have_no_duckdb_files() -> None:
+    profile = Profile("shop", "dev", {"dev": {"type": "postgres", "path": "/w/a.duckdb"}}, "dev", ())
+
+    assert profile.duckdb_files == ()
