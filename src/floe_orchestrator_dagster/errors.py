@@ -10,6 +10,7 @@
     ├── ScheduleError     a cron, a timezone or a job name (also a ValueError)
     ├── EntryPointError   a definitions.py that cannot be written (also a ValueError)
     └── DbtBuildError     a dbt build that did not do what the asset asked for
+        └── DbtNodesError    nodes of it failed
 
 Each message says what was wrong, where, and what to do about it.
 """
@@ -107,3 +108,30 @@ class EntryPointError(FloeDagsterError, ValueError):
 
 class DbtBuildError(FloeDagsterError):
     """dbt ran but did not build what the asset asked for."""
+
+
+class DbtNodesError(DbtBuildError):
+    """Nodes of a dbt invocation failed.
+
+    Attributes:
+        skipped: The nodes that were left out therefore, each with what failed upstream of it.
+    """
+
+    def __init__(
+        self, origin: str, summary: str, problems: Sequence[Problem], skipped: Sequence[tuple[str, str]]
+    ) -> None:
+        self.origin = origin
+        self.summary = summary
+        self.problems = tuple(problems)
+        self.skipped = tuple(skipped)
+        fixes = dict.fromkeys(problem.fix for problem in self.problems)
+        lines = [
+            f"{origin}: {summary}",
+            *(f"  {problem.where}: {problem.what}" for problem in self.problems),
+            *(f"    fix: {fix}" for fix in fixes),
+        ]
+        super().__init__("\n".join(lines))
+
+    def __reduce__(self) -> tuple[type[DbtNodesError], tuple[object, ...]]:
+        """Pickle by its parts, for errors that cross a process boundary."""
+        return type(self), (self.origin, self.summary, self.problems, self.skipped)

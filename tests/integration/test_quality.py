@@ -187,7 +187,7 @@ def test_source_freshness_is_what_dbt_finds(project: Path, instance: dg.DagsterI
     (project / "models" / "typo.sql").write_text("select {{ oops(", encoding="utf-8")
     job = dg.define_asset_job("checks", selection=dg.AssetSelection.checks(*keys))
     with_job = dg.Definitions(assets=definitions.assets, asset_checks=definitions.asset_checks, jobs=[job])
-    with pytest.raises(DbtBuildError, match="dbt source freshness ended without a result"):
+    with pytest.raises(DbtBuildError, match="dbt could not do its work: Compilation Error in model typo"):
         with_job.resolve_job_def("checks").execute_in_process(instance=instance)
 
 

@@ -24,13 +24,15 @@ from floe_orchestrator_dagster.assets.partitions import (
 from floe_orchestrator_dagster.assets.policies import op_tags, pool, retry_policy
 from floe_orchestrator_dagster.assets.quality import declared_severities
 from floe_orchestrator_dagster.assets.score import scored_checks
-from floe_orchestrator_dagster.assets.selection import NodeSelection
+from floe_orchestrator_dagster.assets.selection import EVERYTHING, NodeSelection
 from floe_orchestrator_dagster.assets.stages import DbtTest, Lane, Stage, StagedGraph, staged_graph
 from floe_orchestrator_dagster.assets.translator import UNIT_TEST_PREFIX, FloeDbtTranslator
 from floe_orchestrator_dagster.config.partitions import PartitionsConfig
 from floe_orchestrator_dagster.errors import ManifestError, Problem
 from floe_orchestrator_dagster.execution.build import DbtStep, build_selection, test_selection
-from floe_orchestrator_dagster.execution.partitions import partition_arguments
+from floe_orchestrator_dagster.execution.failure import with_failures_shown
+from floe_orchestrator_dagster.execution.options import DbtOptions
+from floe_orchestrator_dagster.execution.partitions import partition_window
 from floe_orchestrator_dagster.execution.score import ScoredChecks, recorded_score, scored_when_failing
 from floe_orchestrator_dagster.execution.selection import dbt_nodes
 from floe_orchestrator_dagster.product import DbtProject, Product
@@ -57,6 +59,7 @@ class _Project:
         partitions: Definitions of the configured partitions, in the configuration's order.
         scored: What the product's quality score is made of, once all definitions are there.
         tests: Unique ids of the tests of all stages, and of those after them.
+        selection: dbt selections on the project.
     """
 
     product: Product
@@ -66,6 +69,14 @@ class _Project:
     partitions: Sequence[dg.PartitionsDefinition[str]]
     scored: Callable[[], ScoredChecks | None]
     tests: frozenset[str]
+    selection: NodeSelection
+
+    def excluded(self, options: DbtOptions) -> frozenset[str]:
+        """Find the nodes that a run leaves out."""
+        if options.exclude is None:
+            return frozenset()
+        everything = {node["unique_id"] for node in self.dbt.manifest.asset_nodes}
+        return frozenset(everything) - self.selection.unique_ids(EVERYTHING, options.exclude, "run configuration")
 
 
 def dbt_project_assets(
@@ -88,7 +99,7 @@ def dbt_project_assets(
     graph = staged_graph(dbt.manifest, _lanes(product, dbt.manifest, selection), translator.quality.disabled_tests)
     placed = [*(stage.tests for stage in graph.stages), *graph.late_tests.values()]
     everything = frozenset(test for group in placed for test in group)
-    project = _Project(product, dbt, key_of, conditions, partitions_definitions(product), scored, everything)
+    project = _Project(product, dbt, key_of, conditions, partitions_definitions(product), scored, everything, selection)
     for stage, name in zip(graph.stages, _names(product, graph), strict=True):
         definitions.append(_stage_assets(project, stage, name))
     taken: list[str] = []
@@ -135,8 +146,8 @@ def _word(compute: str) -> str:
 
 def _stage_assets(project: _Project, stage: Stage, name: str) -> dg.AssetsDefinition:
     compute, row = stage.lane
-    config, dbt = project.product.config, project.dbt
-    rule = config.partitions[row] if row is not None else None
+    settings, dbt = project.product.config, project.dbt
+    rule = settings.partitions[row] if row is not None else None
     translator = FloeDbtTranslator(project.product, stage.tests, project.conditions)
     whole = stage.tests.keys() >= project.tests and len(stage.nodes) == len(dbt.manifest.asset_nodes)
     manifest = _as_dagster_dbt_reads_it(dbt.manifest, stage, name)
@@ -148,19 +159,19 @@ def _stage_assets(project: _Project, stage: Stage, name: str) -> dg.AssetsDefini
         partitions_def=project.partitions[row] if row is not None else None,
         backfill_policy=backfill_policy(rule) if rule else None,
         dagster_dbt_translator=translator,
-        op_tags=op_tags(config),
-        retry_policy=retry_policy(config),
-        pool=pool(config),
+        op_tags=op_tags(settings),
+        retry_policy=retry_policy(settings),
+        pool=pool(settings),
     )
-    def build(context: dg.AssetExecutionContext) -> Iterator[Any]:
-        events = build_selection(context, step, translator, partition_arguments(context, rule))
+    def build(context: dg.AssetExecutionContext, config: DbtOptions) -> Iterator[Any]:
+        events = build_selection(context, step, config, partition_window(context, rule), project.excluded(config))
         scored = project.scored()
-        yield from scored_when_failing(events, context.instance, scored) if scored else events
+        yield from with_failures_shown(scored_when_failing(events, context.instance, scored) if scored else events)
 
     found = dbt_nodes(build.specs, build.check_specs, dbt.manifest, project.key_of)
     severities = declared_severities(build.check_specs)
     nodes = replace(found, whole=whole, disabled=translator.quality.disabled_tests, severities=severities)
-    step = DbtStep(dbt.on(compute), nodes, manifest)
+    step = DbtStep(dbt.on(compute), nodes, manifest, settings.dbt)
     return build.map_asset_specs(partial(_with_partition_metadata, rule)) if rule else build
 
 
@@ -221,7 +232,7 @@ def _late_checks(project: _Project, compute: str, tests: Mapping[str, DbtTest], 
         pool=pool(product.config),
     )
     def test(context: dg.AssetCheckExecutionContext) -> Iterator[Any]:
-        yield from test_selection(context, step)
+        yield from with_failures_shown(test_selection(context, step))
         scored = project.scored()
         if scored is not None:
             # The score's own step may have gone before.
@@ -229,7 +240,7 @@ def _late_checks(project: _Project, compute: str, tests: Mapping[str, DbtTest], 
 
     found = dbt_nodes([], test.check_specs, dbt.manifest, project.key_of)
     nodes = replace(found, severities=declared_severities(test.check_specs))
-    step = DbtStep(dbt.on(compute), nodes, dbt.manifest)
+    step = DbtStep(dbt.on(compute), nodes, dbt.manifest, product.config.dbt)
     return test
 
 

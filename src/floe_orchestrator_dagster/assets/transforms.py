@@ -29,6 +29,7 @@ from floe_orchestrator_dagster.assets.translator import FloeDbtTranslator
 from floe_orchestrator_dagster.config import DagsterConfig
 from floe_orchestrator_dagster.errors import ArtifactsError, Problem
 from floe_orchestrator_dagster.execution.build import build_model
+from floe_orchestrator_dagster.execution.failure import with_failures_shown
 from floe_orchestrator_dagster.execution.quality import build_checked_model
 from floe_orchestrator_dagster.execution.score import ScoredChecks, scored_when_failing
 from floe_orchestrator_dagster.product import DbtConnection, Product, connection_for_model, connection_for_product
@@ -129,9 +130,10 @@ def _checked_asset(
         pool=pool(product.config),
     )
     def materialize(context: dg.AssetExecutionContext) -> Iterator[Any]:
-        events = build_checked_model(context, connection_for_product(product, model.compute), model, checks)
+        dbt = connection_for_product(product, model.compute)
+        events = build_checked_model(context, dbt, model, checks, product.config.dbt)
         score = scored()
-        yield from scored_when_failing(events, context.instance, score) if score else events
+        yield from with_failures_shown(scored_when_failing(events, context.instance, score) if score else events)
 
     return materialize
 
@@ -172,7 +174,7 @@ def _model_asset(
     )
     def materialize(context: dg.AssetExecutionContext) -> dg.MaterializeResult:  # type: ignore[type-arg]
         # Bare, because Dagster 1.10 takes no parametrized result for an output's type.
-        return build_model(context, connect(), name)
+        return build_model(context, connect(), name, config.dbt)
 
     return materialize
 

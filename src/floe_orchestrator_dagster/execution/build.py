@@ -1,54 +1,41 @@
-"""dbt build, streamed into Dagster's events.
-
-dbt runs through dagster-dbt's ``DbtCliResource``; the compiled profile exists on disk only while dbt does.
-"""
+"""dbt build, streamed into Dagster's events."""
 
 from __future__ import annotations
 
 import re
-import shutil
-import signal
-import subprocess
-import sys
-import uuid
-from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import cached_property, partial
-from importlib.metadata import version
+import time
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
-from dagster_dbt import DbtCliResource
-from packaging.version import Version
 
 from floe_orchestrator_dagster.errors import DbtBuildError
-from floe_orchestrator_dagster.execution.events import is_test_event, recorded, test_result
+from floe_orchestrator_dagster.execution.dbt_process import NODE_COUNT, NOTHING_MATCHED
+from floe_orchestrator_dagster.execution.events import materialization, recorded, test_result
+from floe_orchestrator_dagster.execution.failure import nodes_error
+from floe_orchestrator_dagster.execution.invocation import running_dbt
+from floe_orchestrator_dagster.execution.options import DbtOptions, variables
+from floe_orchestrator_dagster.execution.partitions import Window
+from floe_orchestrator_dagster.execution.remainder import built_before, done_before, read_by_other_steps
+from floe_orchestrator_dagster.execution.results import Results
 from floe_orchestrator_dagster.execution.selection import select_nodes, selection_arguments
-from floe_orchestrator_dagster.product.manifest import find_partial_parse
-from floe_orchestrator_dagster.product.profiles import (
-    make_database_directory,
-    require_adapter,
-    require_variables,
-    written_profile,
-)
-from floe_orchestrator_dagster.product.project import dbt_executable
+from floe_orchestrator_dagster.execution.target import archive, leave_target, new_target
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Set as AbstractSet
 
-    from dagster_dbt import DagsterDbtTranslator, DbtCliInvocation
-    from dagster_dbt.core.dbt_cli_event import DbtCliEventMessage
-    from dagster_dbt.core.dbt_event_iterator import DbtDagsterEventType
-
+    from floe_orchestrator_dagster.config.dbt import DbtConfig
+    from floe_orchestrator_dagster.execution.invocation import Event
+    from floe_orchestrator_dagster.execution.results import NodeResult
     from floe_orchestrator_dagster.execution.selection import DbtNodes, Selection
+    from floe_orchestrator_dagster.execution.target import Target
     from floe_orchestrator_dagster.product import DbtConnection
     from floe_orchestrator_dagster.product.manifest import Manifest
 
-_NODE_RESULTS = ("LogModelResult", "LogSeedResult", "LogSnapshotResult")
-_NOTHING_MATCHED = "NoNodesForSelectionCriteria"
-_INTERRUPT_SECONDS = 5
-_GLOBAL_FLAGS = ["--no-use-colors", "--no-version-check"]
+_LOG_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -59,41 +46,57 @@ class DbtStep:
         connection: The project, and the profile with the target of the step's compute.
         nodes: The nodes that can be selected.
         manifest: The manifest that the assets were made from.
+        config: How dbt is run.
     """
 
     connection: DbtConnection
     nodes: DbtNodes
     manifest: Manifest
+    config: DbtConfig
 
 
 def build_selection(
-    context: dg.AssetExecutionContext, step: DbtStep, translator: DagsterDbtTranslator, partition: Sequence[str] = ()
-) -> Iterator[DbtDagsterEventType]:
+    context: dg.AssetExecutionContext,
+    step: DbtStep,
+    options: DbtOptions,
+    window: Window,
+    excluded: AbstractSet[str],
+) -> Iterator[Any]:
     """Run one ``dbt build`` for the assets and checks that the step selected; yields Dagster's events.
+
+    What an earlier try of the step has built is not built again.
 
     Args:
         context: The step's context.
         step: What the step runs.
-        translator: What the assets were made with.
-        partition: dbt's arguments for the run's partition.
+        options: What the run asks of dbt.
+        window: The run's partition.
+        excluded: Unique ids of what the run leaves out.
 
     Raises:
         ProfileError: A variable that the profile reads is not set, or the adapter is not installed.
+        DbtBuildError: dbt could not do its work, or nodes failed.
     """
-    checks, check_of = context.selected_asset_check_keys, step.nodes.check_of
-    is_materialized = partial(_is_materialized, context.instance)
-    selection = select_nodes(step.nodes, context.selected_asset_keys, checks, is_materialized)
+    op_context = context.op_execution_context
+    done = done_before(op_context)
+    left_out = {key for key, unique_id in step.nodes.assets.items() if unique_id in excluded}
+    assets = context.selected_asset_keys - left_out
+    checks = {check for check in context.selected_asset_check_keys if check.asset_key not in left_out}
+    if done.by_other_runs:
+        yield from built_before(done, read_by_other_steps(op_context), assets, checks)
+    if done.assets:
+        context.log.info("%d assets are there from an earlier try and not built again", len(done.assets))
+    selection = select_nodes(
+        step.nodes, assets - done.assets.keys(), checks - done.checks, partial(_is_materialized, context.instance)
+    )
     _log_waiting(context.log, selection)
-    target_path = invocation_target(step.connection, context.op_execution_context)
-    arguments = ["build", *selection_arguments(selection, target_path / "selection"), *partition]
-    for event in _dbt_events(step.connection, arguments, target_path):
-        result = test_result(event.raw_event, check_of, step.nodes.severities)
-        if result is not None:
+    if selection.unique_ids is not None and not selection.unique_ids:
+        return
+    for result in _build(op_context, step, selection, options, window):
+        if isinstance(result, dg.AssetCheckResult):
             yield recorded(result, checks)
-        elif not is_test_event(event.raw_event):
-            yield from event.to_default_asset_events(
-                step.manifest.content, translator, context=context, target_path=target_path
-            )
+        else:
+            yield result
 
 
 def test_selection(context: dg.AssetCheckExecutionContext, step: DbtStep) -> Iterator[dg.AssetCheckResult]:
@@ -101,22 +104,20 @@ def test_selection(context: dg.AssetCheckExecutionContext, step: DbtStep) -> Ite
 
     Raises:
         ProfileError: A variable that the profile reads is not set, or the adapter is not installed.
+        DbtBuildError: dbt could not do its work, or tests failed.
     """
-    checks, check_of = context.selected_asset_check_keys, step.nodes.check_of
+    checks = context.selected_asset_check_keys
     selection = select_nodes(step.nodes, frozenset(), checks, partial(_is_materialized, context.instance))
     _log_waiting(context.log, selection)
     if not selection.unique_ids:
         return
-    target_path = invocation_target(step.connection, context.op_execution_context)
-    arguments = ["build", *selection_arguments(selection, target_path / "selection")]
-    for event in _dbt_events(step.connection, arguments, target_path):
-        result = test_result(event.raw_event, check_of, step.nodes.severities)
-        if result is not None:
+    for result in _build(context.op_execution_context, step, selection, DbtOptions(), Window()):
+        if isinstance(result, dg.AssetCheckResult):
             yield result
 
 
 def build_model(
-    context: dg.AssetExecutionContext, dbt: DbtConnection, name: str, target_path: Path | None = None
+    context: dg.AssetExecutionContext, dbt: DbtConnection, name: str, config: DbtConfig, target: Target | None = None
 ) -> dg.MaterializeResult[Any]:
     """Run ``dbt build`` for one model, seed or snapshot and the tests that read it and its upstream only.
 
@@ -124,33 +125,134 @@ def build_model(
         context: The step's.
         dbt: Where dbt runs.
         name: The model's name.
-        target_path: Directory for dbt's artifacts; a new one when left out.
+        config: How dbt is run.
+        target: Directory for dbt's artifacts; a new one when left out.
 
     Raises:
         ProfileError: A variable that the profile reads is not set.
-        DbtBuildError: dbt has nothing of that name.
+        DbtBuildError: dbt has nothing of that name, could not do its work, or nodes failed.
     """
     # The name alone would be a selector: of a directory or the whole project when one is called the same.
     if not re.fullmatch(r"[\w.-]+", name):
         raise _unknown_model(dbt, name)
     exactly = [f"fqn:{name},file:{name}", f"fqn:{name},resource_type:snapshot"]
-    target_path = target_path or invocation_target(dbt, context)
     arguments = ["build", "--select", " ".join(exactly), "--indirect-selection", "buildable"]
-    events = [event.raw_event for event in _dbt_events(dbt, arguments, target_path)]
-    unmatched = {event["data"].get("spec_raw") for event in events if event["info"]["name"] == _NOTHING_MATCHED}
-    if unmatched.issuperset(exactly):
+    run = _Run(context.op_execution_context, dbt, config, target or new_target(dbt, context.op_execution_context))
+    built = [result for result in run.results_of(arguments) if result.was_built]
+    if run.unmatched.issuperset(exactly):
         raise _unknown_model(dbt, name)
-    built = next((event["data"] for event in events if event["info"]["name"] in _NODE_RESULTS), None)
-    if built is None:
+    if not built:
         context.log.info("dbt has nothing to build for %s, an ephemeral model", name)
         return dg.MaterializeResult()
-    return dg.MaterializeResult(
-        metadata={
-            "unique_id": built["node_info"]["unique_id"],
-            "dagster/table_name": built["node_info"]["node_relation"]["relation_name"].replace('"', ""),
-            "Execution Duration": dg.FloatMetadataValue(float(built["execution_time"])),
-        }
-    )
+    output = materialization(built[0], context.asset_key, {}, None)
+    table = built[0].relation.replace('"', "")
+    return dg.MaterializeResult(metadata={**(output.metadata or {}), "dagster/table_name": table})
+
+
+@dataclass
+class _Run:
+    """One invocation for a step."""
+
+    context: dg.OpExecutionContext
+    dbt: DbtConnection
+    config: DbtConfig
+    target: Target
+    nodes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    parents: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    unmatched: set[str] = field(default_factory=set)
+
+    def results_of(self, arguments: Sequence[str]) -> Iterator[NodeResult]:
+        """Run dbt; yields the result of each node as it ends, and raises when dbt or one of them failed."""
+        results = Results(self.parents)
+        told = _Told(self.context.log)
+        succeeded = False
+        try:
+            with running_dbt(self.dbt, arguments, self.target.path, self.config, self.context.log) as invocation:
+                for event in invocation.events():
+                    self._note(event, results)
+                    result = results.add(event)
+                    if result is not None:
+                        told.tell(results, result)
+                        yield result
+                told.flush()
+                running = [unique_id.split(".")[2] for unique_id in results.running]
+                invocation.require_end(running)
+                succeeded = invocation.is_successful
+            if not succeeded:
+                raise nodes_error(results, self.nodes, str(self.dbt.directory.path))
+        finally:
+            leave_target(self.target, self.config, has_succeeded=succeeded)
+            self._attach()
+
+    def _note(self, event: Event, results: Results) -> None:
+        name = event["info"]["name"]
+        if name == NODE_COUNT:
+            results.expected = int(event["data"]["node_count"])
+        elif name == NOTHING_MATCHED:
+            self.unmatched.add(str(event["data"].get("spec_raw")))
+        elif event["info"]["level"] == "warn":
+            self.context.log.warning("dbt: %s", str(event["info"]["msg"]).strip())
+
+    def _attach(self) -> None:
+        if self.config.attach_artifacts:
+            directory = self.context.instance.storage_directory()
+            path = archive(self.target, Path(directory, self.context.run.run_id))
+            self.context.log.info("dbt's artifacts are in %s", path)
+
+
+def _build(
+    context: dg.OpExecutionContext, step: DbtStep, selection: Selection, options: DbtOptions, window: Window
+) -> Iterator[dg.Output[None] | dg.AssetCheckResult]:
+    nodes, content = step.nodes, step.manifest.content
+    dbt = options.connection(step.connection)
+    target = new_target(dbt, context)
+    arguments = [
+        "build",
+        *selection_arguments(selection, target.path / "selection"),
+        *variables(options.vars, window.variables),
+        *window.arguments,
+        *options.arguments(),
+    ]
+    described = {**content["nodes"], **content["unit_tests"]}
+    run = _Run(context, dbt, step.config, target, described, content["parent_map"])
+    key_of = {unique_id: key for key, unique_id in nodes.assets.items()}
+    check_of = nodes.check_of
+    for result in run.results_of(arguments):
+        node = described.get(result.unique_id, {})
+        if result.was_built and result.unique_id in key_of:
+            compiled = target.lasting_compiled_path(node) if result.resource_type != "seed" else None
+            yield materialization(result, key_of[result.unique_id], node, compiled)
+        elif result.is_test and result.unique_id in check_of:
+            compiled = target.compiled_path(node) if result.resource_type == "test" else None
+            check = test_result(result, check_of[result.unique_id], nodes.severities, compiled)
+            if check is not None:
+                yield check
+
+
+class _Told:
+    """The run's log of nodes: failures at once, the rest in one entry a second, for an entry costs more than a node."""
+
+    def __init__(self, log: dg.DagsterLogManager) -> None:
+        self._log = log
+        self._lines: list[str] = []
+        self._since = time.monotonic()
+
+    def tell(self, results: Results, result: NodeResult) -> None:
+        line = results.line(result)
+        if result.has_failed or result.was_skipped:
+            self.flush()
+            log = self._log.error if result.has_failed else self._log.warning
+            log("%s%s", line, f"\n{result.message}" if result.message else "")
+            return
+        self._lines.append(line)
+        if time.monotonic() - self._since >= _LOG_SECONDS:
+            self.flush()
+
+    def flush(self) -> None:
+        if self._lines:
+            self._log.info("%s", "\n".join(self._lines))
+        self._lines = []
+        self._since = time.monotonic()
 
 
 def _unknown_model(dbt: DbtConnection, name: str) -> DbtBuildError:
@@ -168,69 +270,3 @@ def _log_waiting(log: dg.DagsterLogManager, selection: Selection) -> None:
     for check, unbuilt in selection.left_out.items():
         name, unbuilt_names = check.to_user_string(), ", ".join(unbuilt)
         log.warning("check %s waits: it reads %s, which is not materialized yet", name, unbuilt_names)
-
-
-def _dbt_events(dbt: DbtConnection, arguments: Sequence[str], target_path: Path) -> Iterator[DbtCliEventMessage]:
-    """Run dbt with its compiled profile; yields its events as they come, and raises when it failed."""
-    with dbt_resource(dbt) as resource:
-        # Without a context: dagster-dbt would add a selection of its own to the one in the arguments.
-        invocation = resource.cli(arguments, target_path=target_path)
-        with interrupted_at_exit(invocation):
-            yield from invocation.stream_raw_events()
-
-
-class _InstalledDbt(DbtCliResource):
-    """The dbt of this Python environment; its version is known without asking ``dbt --version``.
-
-    That is a process of seconds, which also asks a package index, before every invocation of newer dagster-dbts.
-    """
-
-    @cached_property
-    def _cli_version(self) -> Version:
-        if Path(self.dbt_executable).parent != Path(sys.executable).parent:
-            return super()._cli_version
-        return Version(version("dbt-core"))
-
-
-@contextmanager
-def dbt_resource(dbt: DbtConnection) -> Iterator[DbtCliResource]:
-    """Give dbt as dagster-dbt runs it, with the profile written for as long as it is used."""
-    require_adapter(dbt.profile)
-    require_variables(dbt.profile)
-    make_database_directory(dbt.profile)
-    with written_profile(dbt.profile) as profiles_dir:
-        yield _InstalledDbt(
-            project_dir=str(dbt.directory.path),
-            profiles_dir=str(profiles_dir),
-            profile=dbt.profile.name,
-            target=dbt.profile.target,
-            global_config_flags=_GLOBAL_FLAGS,
-            dbt_executable=dbt_executable(),
-        )
-
-
-@contextmanager
-def interrupted_at_exit(invocation: DbtCliInvocation) -> Iterator[None]:
-    """Interrupt dbt, if it still runs, when Dagster lets go of the step's events: nothing builds unseen."""
-    try:
-        yield
-    finally:
-        if invocation.process.poll() is None:
-            invocation.process.send_signal(signal.SIGINT)
-            try:
-                invocation.process.wait(timeout=_INTERRUPT_SECONDS)
-            except subprocess.TimeoutExpired:
-                invocation.process.kill()
-                invocation.process.wait()
-
-
-def invocation_target(dbt: DbtConnection, context: dg.AssetExecutionContext | dg.OpExecutionContext) -> Path:
-    """Give every dbt invocation a target directory of its own, with the parse that is already known."""
-    op = context.op if isinstance(context, dg.OpExecutionContext) else context.op_execution_context.op
-    name = f"{op.name}-{context.run.run_id[:8]}-{uuid.uuid4().hex[:8]}"
-    target = dbt.directory.written_target / name
-    target.mkdir(parents=True, exist_ok=True)
-    parsed = find_partial_parse(dbt.directory)
-    if parsed:
-        shutil.copyfile(parsed, target / parsed.name)
-    return target

@@ -1,6 +1,7 @@
-"""dbt's log events → Dagster's: what became of a test.
+"""How a dbt node ended → Dagster's events.
 
-Event shapes: https://docs.getdbt.com/reference/events-logging#structured-logging
+Metadata of the same name as dagster-dbt's means the same: ``unique_id``, ``invocation_id``, ``Execution Duration``
+(seconds), ``status``, ``dagster_dbt/failed_row_count``, ``dagster/column_schema``.
 """
 
 from __future__ import annotations
@@ -12,52 +13,56 @@ import dagster as dg
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from collections.abc import Set as AbstractSet
+    from pathlib import Path
 
-_TEST_EVENT = "LogTestResult"
-_NOT_RUN = ("skipped",)
+    from floe_orchestrator_dagster.execution.results import NodeResult
+
+_QUERY_LIMIT = 20_000  # characters; a longer one is better read in its file
 
 
-def is_test_event(event: Mapping[str, Any]) -> bool:
-    """Whether dbt reports the end of a data test or unit test."""
-    return bool(event["info"]["name"] == _TEST_EVENT)
+def materialization(
+    result: NodeResult, key: dg.AssetKey, node: Mapping[str, Any], compiled: Path | None
+) -> dg.Output[None]:
+    """Turn a table that was built into its asset's output.
+
+    Args:
+        result: How it ended.
+        key: The asset's key.
+        node: The node in dbt's manifest.
+        compiled: Where its compiled SQL stays; None when there is none.
+    """
+    metadata = {
+        **_common(result),
+        **({"rows_affected": result.rows_affected} if result.rows_affected is not None else {}),
+        **({"dagster/column_schema": _schema(result, node)} if result.columns else {}),
+        **({"compiled_sql": dg.MetadataValue.path(compiled)} if compiled else {}),
+    }
+    return dg.Output(None, output_name=key.to_python_identifier(), metadata=metadata)
 
 
 def test_result(
-    event: Mapping[str, Any],
-    check_of: Mapping[str, dg.AssetCheckKey],
+    result: NodeResult,
+    key: dg.AssetCheckKey,
     severities: Mapping[dg.AssetCheckKey, dg.AssetCheckSeverity],
+    compiled: Path | None,
 ) -> dg.AssetCheckResult | None:
-    """Turn the end of a test into its check's result; None for other events, and for tests that are no check.
+    """Turn the end of a test into its check's result; None when dbt did not run it.
 
-    The severity is the declared one (``severities``), else as dbt's: WARN when the test only warns.
-    Metadata as dagster-dbt's: ``unique_id``, ``invocation_id``, ``status``, ``dagster_dbt/failed_row_count`` and
-    ``Execution Duration`` (seconds).
+    The severity is the declared one (``severities``), else as dbt's: WARN when the test only warns. A test that found
+    rows brings the query that shows them.
     """
-    if not is_test_event(event):
+    if result.was_skipped:
         return None
-    data = event["data"]
-    unique_id = data["node_info"]["unique_id"]
-    key, status = check_of.get(unique_id), str(data["status"]).lower()
-    if key is None or status in _NOT_RUN:
-        return None
-    failed_rows = data.get("num_failures")
+    passed = result.status == "pass"
+    failed_rows = {} if result.failed_rows is None else {"dagster_dbt/failed_row_count": result.failed_rows}
     return dg.AssetCheckResult(
         asset_key=key.asset_key,
         check_name=key.name,
-        passed=status == "pass",
-        severity=severities.get(key) or _severity(status),
-        metadata={
-            "unique_id": unique_id,
-            "invocation_id": event["info"]["invocation_id"],
-            "status": status,
-            "Execution Duration": dg.FloatMetadataValue(float(data.get("execution_time") or 0)),
-            **({} if failed_rows is None else {"dagster_dbt/failed_row_count": int(failed_rows)}),
-        },
+        passed=passed,
+        severity=severities.get(key) or _severity(result),
+        description=None if passed else result.message or None,
+        metadata={**_common(result), **failed_rows, **({} if passed else _failed_rows_query(result, compiled))},
     )
-
-
-def _severity(status: str) -> dg.AssetCheckSeverity:
-    return dg.AssetCheckSeverity.WARN if status == "warn" else dg.AssetCheckSeverity.ERROR
 
 
 def recorded(
@@ -76,3 +81,42 @@ def recorded(
         severity=result.severity,
         description=result.description,
     )
+
+
+def _common(result: NodeResult) -> dict[str, Any]:
+    return {
+        "unique_id": result.unique_id,
+        "invocation_id": result.invocation_id,
+        "Execution Duration": dg.FloatMetadataValue(result.seconds),
+        "status": result.status,
+    }
+
+
+def _severity(result: NodeResult) -> dg.AssetCheckSeverity:
+    return dg.AssetCheckSeverity.WARN if result.status == "warn" else dg.AssetCheckSeverity.ERROR
+
+
+def _schema(result: NodeResult, node: Mapping[str, Any]) -> dg.TableSchema:
+    """The columns as the database has them, described as the project does."""
+    declared = {name.lower(): column for name, column in (node.get("columns") or {}).items()}
+    return dg.TableSchema(
+        [
+            dg.TableColumn(name, data_type, description=(declared.get(name.lower()) or {}).get("description") or None)
+            for name, data_type in result.columns or ()
+        ]
+    )
+
+
+def _failed_rows_query(result: NodeResult, compiled: Path | None) -> dict[str, Any]:
+    if result.relation and result.failed_rows is not None:
+        shown = f"select * from {result.relation}"  # noqa: S608 - a text for people, of dbt's own relation name
+        return {"failed_rows_query": dg.MetadataValue.md(_sql(shown))}
+    if compiled is not None and compiled.is_file():
+        query = compiled.read_text(encoding="utf-8").strip()
+        if len(query) <= _QUERY_LIMIT:
+            return {"failed_rows_query": dg.MetadataValue.md(_sql(query))}
+    return {}
+
+
+def _sql(query: str) -> str:
+    return f"```sql\n{query}\n```"

@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from floe_orchestrator_dagster.errors import DbtBuildError
-from floe_orchestrator_dagster.execution.build import dbt_resource, interrupted_at_exit, invocation_target
+from floe_orchestrator_dagster.execution.invocation import running_dbt
 from floe_orchestrator_dagster.execution.selection import Selection, selection_arguments
+from floe_orchestrator_dagster.execution.target import leave_target, new_target
 from floe_orchestrator_dagster.product.files import read_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
+    from floe_orchestrator_dagster.config.dbt import DbtConfig
     from floe_orchestrator_dagster.product import DbtProject
 
 _RESULTS_FILE = "sources.json"
@@ -21,7 +23,7 @@ _WARNING = "warn"
 
 
 def check_freshness(
-    context: dg.OpExecutionContext, dbt: DbtProject, sources: Mapping[dg.AssetCheckKey, str]
+    context: dg.OpExecutionContext, dbt: DbtProject, sources: Mapping[dg.AssetCheckKey, str], config: DbtConfig
 ) -> Iterator[dg.AssetCheckResult]:
     """Run one ``dbt source freshness`` for the sources of the selected checks.
 
@@ -29,22 +31,30 @@ def check_freshness(
         context: The step's.
         dbt: The dbt project.
         sources: dbt unique id of the source behind each selected check.
+        config: How dbt is run.
 
     Raises:
         ProfileError: A variable that the profile reads is not set.
         DbtBuildError: dbt ended without a result.
     """
-    target_path = invocation_target(dbt, context)
-    selection = selection_arguments(Selection(frozenset(sources.values())), target_path / "selection")
-    with dbt_resource(dbt) as resource:
-        invocation = resource.cli(["source", "freshness", *selection], target_path=target_path, raise_on_error=False)
-        with interrupted_at_exit(invocation):
-            errors = dict(_errors(event.raw_event for event in invocation.stream_raw_events()))
-    path = target_path / _RESULTS_FILE
-    if not path.is_file():
-        fix = f"See {target_path / 'dbt.log'}, or what dbt printed in the step's compute logs."
-        raise DbtBuildError(f"{dbt.directory.path}: dbt source freshness ended without a result. {fix}")
-    content: Any = read_json(path, lambda origin, problems: DbtBuildError(f"{origin}: {problems[0]}"), "Run it again.")
+    target = new_target(dbt, context)
+    selection = selection_arguments(Selection(frozenset(sources.values())), target.path / "selection")
+    arguments = ["source", "freshness", *selection]
+    path, has_ended = target.path / _RESULTS_FILE, False
+    try:
+        with running_dbt(dbt, arguments, target.path, config, context.log) as invocation:
+            errors = dict(_errors(invocation.events()))
+            if not path.is_file():
+                invocation.require_end([])
+        if not path.is_file():
+            fix = "The step's captured output holds what dbt said."
+            raise DbtBuildError(f"{dbt.directory.path}: dbt source freshness ended without a result. {fix}")
+        has_ended = True
+        content: Any = read_json(
+            path, lambda origin, problems: DbtBuildError(f"{origin}: {problems[0]}"), "Run it again."
+        )
+    finally:
+        leave_target(target, config, has_succeeded=has_ended)
     results = {result["unique_id"]: result for result in content["results"]}
     for key, unique_id in sources.items():
         yield _check_result(key, results.get(unique_id), errors.get(unique_id))

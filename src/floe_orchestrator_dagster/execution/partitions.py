@@ -6,9 +6,9 @@ Microbatch models get their event-time window, all others dbt variables
 
 from __future__ import annotations
 
-import json
+from dataclasses import dataclass, field
 from datetime import timezone
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from floe_orchestrator_dagster.errors import DbtBuildError
 
@@ -24,8 +24,21 @@ _VARIABLE_FORMATS = {"hourly": _EVENT_TIME}
 _DATE = "%Y-%m-%d"
 
 
-def partition_arguments(context: dg.AssetExecutionContext, rule: PartitionsConfig | None) -> list[str]:
-    """Return dbt's arguments for the run's partition, or range of them; none where nothing partitioned is built.
+@dataclass(frozen=True)
+class Window:
+    """A run's partition, or range of them, as dbt is told of it.
+
+    Attributes:
+        variables: dbt variables.
+        arguments: Further arguments of dbt.
+    """
+
+    variables: dict[str, Any] = field(default_factory=dict)
+    arguments: tuple[str, ...] = ()
+
+
+def partition_window(context: dg.AssetExecutionContext, rule: PartitionsConfig | None) -> Window:
+    """Tell dbt of the run's partition, or range of them; nothing where nothing partitioned is built.
 
     Variables are in the partitions' timezone; dbt reads event time in UTC.
 
@@ -33,7 +46,7 @@ def partition_arguments(context: dg.AssetExecutionContext, rule: PartitionsConfi
         DbtBuildError: Partitioned assets are to be built and the run has no partition.
     """
     if rule is None or not context.selected_asset_keys:
-        return []
+        return Window()
     if not (context.has_partition_key or context.has_partition_key_range):
         names = ", ".join(sorted(key.to_user_string() for key in context.selected_asset_keys))
         raise DbtBuildError(
@@ -41,15 +54,11 @@ def partition_arguments(context: dg.AssetExecutionContext, rule: PartitionsConfi
             "Launch it for a partition (`--partition`), or as a backfill."
         )
     if rule.type == "static":
-        return _variables({rule.vars.key: context.partition_key})
+        return Window({rule.vars.key: context.partition_key})
     window = context.partition_time_window
     form = _VARIABLE_FORMATS.get(rule.type, _DATE)
     variables = {rule.vars.start: window.start.strftime(form), rule.vars.end: window.end.strftime(form)}
-    return [*_variables(variables), "--event-time-start", _utc(window.start), "--event-time-end", _utc(window.end)]
-
-
-def _variables(values: dict[str, str]) -> list[str]:
-    return ["--vars", json.dumps(values)]
+    return Window(variables, ("--event-time-start", _utc(window.start), "--event-time-end", _utc(window.end)))
 
 
 def _utc(instant: datetime) -> str:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
-from dagster_dbt.errors import DagsterDbtCliRuntimeError
 
-from floe_orchestrator_dagster.errors import DbtBuildError
-from floe_orchestrator_dagster.execution.build import build_model, invocation_target
+from floe_orchestrator_dagster.errors import DbtBuildError, DbtNodesError
+from floe_orchestrator_dagster.execution.build import build_model
+from floe_orchestrator_dagster.execution.target import new_target
 from floe_orchestrator_dagster.product.files import read_json
 from floe_orchestrator_dagster.product.manifest import MANIFEST_FILE, read_manifest
 from floe_orchestrator_dagster.product.quality import UNIMPLEMENTED, match_quality_checks
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from floe_core.schemas.compiled_artifacts import ResolvedModel
     from floe_core.schemas.quality_score import QualityCheck
 
+    from floe_orchestrator_dagster.config.dbt import DbtConfig
     from floe_orchestrator_dagster.product import DbtConnection
 
 _RESULTS_FILE = "run_results.json"
@@ -31,6 +32,7 @@ def build_checked_model(
     dbt: DbtConnection,
     model: ResolvedModel,
     checks: Mapping[dg.AssetCheckKey, QualityCheck],
+    config: DbtConfig,
 ) -> Iterator[dg.MaterializeResult[Any] | dg.AssetCheckResult]:
     """Build a model as :func:`build_model` does, and tell what its dbt tests say about the declared checks.
 
@@ -38,10 +40,11 @@ def build_checked_model(
         ProfileError: A variable that the profile reads is not set.
         DbtBuildError: dbt has nothing of that name.
     """
-    target_path = invocation_target(dbt, context)
+    target = new_target(dbt, context.op_execution_context)
+    target_path = target.path
     try:
-        built = build_model(context, dbt, model.name, target_path)
-    except DagsterDbtCliRuntimeError:
+        built = build_model(context, dbt, model.name, config, target)
+    except DbtNodesError:
         if (target_path / _RESULTS_FILE).is_file():
             yield from _check_results(target_path, model, checks)
         raise

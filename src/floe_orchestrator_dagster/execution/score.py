@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 import dagster as dg
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
-from dagster_dbt.errors import DagsterDbtCliRuntimeError
 
+from floe_orchestrator_dagster.errors import DbtBuildError
 from floe_orchestrator_dagster.product.score import ScoredResult, is_below_minimum, is_below_warning, product_score
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def scored_when_failing(
         for event in events:
             failed = failed or _is_error(event)
             yield event
-    except DagsterDbtCliRuntimeError:
+    except DbtBuildError:
         yield recorded_score(instance, scored)
         raise
     if failed:

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 import pytest
-from dagster_dbt.errors import DagsterDbtCliRuntimeError
 from floe_core.schemas.quality_config import QualityConfig
 from floe_core.schemas.quality_score import QualityCheck
 
+from floe_orchestrator_dagster.errors import DbtBuildError
 from floe_orchestrator_dagster.execution.score import ScoredChecks, evaluate_score, scored_when_failing
 
 if TYPE_CHECKING:
@@ -134,7 +134,7 @@ def test_thresholds_decide_between_warning_and_error(
 def events(*found: dg.AssetCheckResult, fail: bool = False) -> Iterator[dg.AssetCheckResult]:
     yield from found
     if fail:
-        raise DagsterDbtCliRuntimeError("dbt failed")
+        raise DbtBuildError("dbt failed")
 
 
 def outcome(*, passed: bool, severity: dg.AssetCheckSeverity) -> dg.AssetCheckResult:
@@ -162,5 +162,5 @@ def test_score_is_recorded_before_a_step_fails(instance: dg.DagsterInstance) -> 
     passed_on = scored_when_failing(events(fail=True), instance, scored({}))
 
     assert next(passed_on).check_name == "quality_score"
-    with pytest.raises(DagsterDbtCliRuntimeError, match="dbt failed"):
+    with pytest.raises(DbtBuildError, match="dbt failed"):
         next(passed_on)

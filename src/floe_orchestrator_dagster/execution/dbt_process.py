@@ -1,0 +1,229 @@
+"""The process that runs dbt for a step, started with ``python -m``: it never outlives the step, and says what it does.
+
+Standard output carries dbt's events: those that matter to Dagster as one line of JSON (``{"info": …, "data": …}``, as
+``dbt --log-format json`` prints it), all others as text; the last one is the end (:data:`END`). Arguments: the settings
+as JSON, then dbt's own. The variables ``DBT_ENV_SECRET_…`` hold what dbt masks in everything it prints.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from types import FrameType
+
+    from dbt.adapters.base.column import Column
+    from dbt.adapters.base.impl import BaseAdapter
+    from dbt.cli.main import dbtRunnerResult
+    from dbt_common.events.base_types import EventMsg
+    from filelock import FileLock
+
+END = "FloeDbtEnd"
+"""Name of the last event; its data: ``success``, and ``error`` and ``error_type`` of the exception that ended dbt."""
+WAITING = "FloeDbtWaiting"
+"""Another process uses a database that lets one in at a time; data: its ``path``."""
+STARTED = "FloeDbtStarted"
+"""dbt itself starts."""
+NODE_STARTED = "NodeStart"
+NODE_FINISHED = "NodeFinished"
+NODE_COUNT = "ConcurrencyLine"
+NOTHING_MATCHED = "NoNodesForSelectionCriteria"
+
+_REPORTED = {NODE_STARTED, NODE_FINISHED, NODE_COUNT, NOTHING_MATCHED}
+_REPORTED_LEVELS = {"warn", "error"}
+_UNTOLD = {"CacheAction", "CacheDumpGraph", "SendingEvent"}
+_WITH_COLUMNS = {"model", "seed", "snapshot"}
+_PARENT_CHECK_SECONDS = 0.25
+_LOCK_CHECK_SECONDS = 0.2
+_EXIT_FAILED = 1
+_EXIT_UNUSABLE = 2
+_EXIT_INTERRUPTED = 130
+
+
+_kept: list[FileLock] = []  # a lock that nobody refers to is released
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the process needs to know besides dbt's arguments.
+
+    Attributes:
+        parent: Process id of the step; dbt ends when that is gone.
+        grace_seconds: How long dbt may take to cancel its queries once it is interrupted.
+        adapter: The adapter to ask for the columns of what was built; None asks for nothing.
+        databases: Files that one process at a time may open: it is waited for them, and they are kept until the end.
+    """
+
+    parent: int
+    grace_seconds: float
+    adapter: str | None
+    databases: Sequence[str] = ()
+
+    def as_argument(self) -> str:
+        """Write the settings as the process reads them."""
+        return json.dumps(asdict(self))
+
+
+class _Interruption:
+    """Handles the signals that ask for an end: dbt is interrupted once, and killed when it does not end by itself."""
+
+    def __init__(self, grace_seconds: float) -> None:
+        self._grace_seconds = grace_seconds
+        self.happened = False
+
+    def __call__(self, _number: int, _frame: FrameType | None) -> None:
+        if not self.happened:
+            self.happened = True
+            threading.Thread(target=self._end_after_grace, daemon=True).start()
+            raise KeyboardInterrupt
+
+    def _end_after_grace(self) -> None:
+        time.sleep(self._grace_seconds)
+        _end_now()
+
+
+def _end_now() -> None:
+    """End this process and those that dbt started, at once."""
+    os.killpg(os.getpgrp(), signal.SIGKILL)
+
+
+def _end_with_parent(settings: Settings) -> None:
+    while os.getppid() == settings.parent:
+        time.sleep(_PARENT_CHECK_SECONDS)
+    os.kill(os.getpid(), signal.SIGINT)
+    # Python handles signals between two instructions of the main thread only; that one may be inside a query.
+    time.sleep(settings.grace_seconds)
+    _end_now()
+
+
+class _Reporter:
+    """Prints dbt's events, from whichever thread they come."""
+
+    def __init__(self, adapter: str | None) -> None:
+        self._adapter = adapter
+        self._lock = threading.Lock()
+
+    def __call__(self, event: EventMsg) -> None:
+        """Take an event as dbt's event manager hands it over."""
+        info = cast("Any", event.info)  # a protobuf message, whose protocol in dbt lacks half of its fields
+        if info.name in _REPORTED or info.level in _REPORTED_LEVELS:
+            self.print(json.dumps(self._described(event), default=str))
+        elif info.name not in _UNTOLD and info.msg.strip():
+            self.print(f"{info.ts.ToJsonString()[11:23]}  {info.msg.rstrip()}")
+
+    def end(self, result: dbtRunnerResult) -> None:
+        """Print how dbt ended."""
+        error = result.exception
+        self.tell(END, success=result.success, error=str(error or ""), error_type=type(error).__name__)
+
+    def tell(self, name: str, **data: object) -> None:
+        """Print an event of this process's own."""
+        self.print(json.dumps({"info": {"name": name, "level": "info", "msg": ""}, "data": data}))
+
+    def print(self, line: str) -> None:
+        """Print a line without the secrets in it."""
+        from dbt_common.events.functions import env_scrubber
+
+        text = env_scrubber(line)
+        with self._lock, suppress(BrokenPipeError):  # nobody reads on when the step is gone: dbt is about to end
+            sys.stdout.write(f"{text}\n")
+            sys.stdout.flush()
+
+    def _described(self, event: EventMsg) -> dict[str, Any]:
+        from dbt_common.events.functions import msg_to_dict
+
+        described: dict[str, Any] = msg_to_dict(event)
+        if event.info.name == NODE_FINISHED and self._adapter is not None:
+            described["data"]["columns"] = self._columns(self._adapter, described["data"])
+        return described
+
+    def _columns(self, adapter_name: str, data: dict[str, Any]) -> list[tuple[str, str]] | None:
+        """Ask the database for the names and types of what a node has just built, in the thread that built it."""
+        from dbt.adapters.factory import FACTORY
+        from dbt_common.exceptions import DbtBaseException
+
+        node = data["node_info"]
+        relation = node.get("node_relation") or {}
+        if (
+            data["run_result"].get("status") != "success"
+            or node["resource_type"] not in _WITH_COLUMNS
+            or not relation.get("relation_name")
+        ):
+            return None
+        adapter = cast("BaseAdapter", FACTORY.adapters[adapter_name])
+        try:
+            with adapter.connection_named(f"columns of {node['unique_id']}"):
+                described = adapter.Relation.create(
+                    database=relation["database"], schema=relation["schema"], identifier=relation["alias"]
+                )
+                return [(column.name, _type(column)) for column in adapter.get_columns_in_relation(described)]
+        except DbtBaseException as error:
+            self.print(f"The columns of {node['unique_id']} are not known: {error}")
+            return None
+
+
+def _type(column: Column) -> str:
+    """The type as the database has it: dbt gives a length to strings that have none."""
+    has_length = not column.is_string() or column.char_size is not None
+    return str(column.data_type if has_length else column.dtype)
+
+
+def _wait_for(databases: Sequence[str], reporter: _Reporter) -> None:
+    """Lock files beside the databases; the operating system frees them with the end of this process, however it ends.
+
+    DuckDB itself lets one process in, and refuses the next one instead of queueing it.
+    """
+    from filelock import FileLock, Timeout
+
+    for path in sorted(databases):
+        lock = FileLock(Path(path).with_name(f".{Path(path).name}.lock"))
+        _kept.append(lock)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            reporter.tell(WAITING, path=path)
+            lock.acquire(poll_interval=_LOCK_CHECK_SECONDS)
+
+
+def main(arguments: list[str]) -> int:
+    """Run dbt.
+
+    Returns:
+        The exit status: 0, 1 when nodes failed, 2 when dbt could not do its work, 130 when it was interrupted.
+    """
+    settings = Settings(**json.loads(arguments[0]))
+    os.setpgid(0, 0)
+    os.chdir(os.environ["DBT_PROJECT_DIR"])  # relative paths in models and profiles start there
+    interruption = _Interruption(settings.grace_seconds)
+    signal.signal(signal.SIGINT, interruption)
+    signal.signal(signal.SIGTERM, interruption)
+    threading.Thread(target=_end_with_parent, args=(settings,), daemon=True).start()
+    reporter = _Reporter(settings.adapter)
+    try:
+        _wait_for(settings.databases, reporter)
+        reporter.tell(STARTED)
+        from dbt.cli.main import dbtRunner
+
+        result = dbtRunner(callbacks=[reporter]).invoke(arguments[1:])
+        if not interruption.happened:
+            reporter.end(result)
+            return 0 if result.success else _EXIT_UNUSABLE if result.exception else _EXIT_FAILED
+    except KeyboardInterrupt:
+        pass
+    return _EXIT_INTERRUPTED
+
+
+if __name__ == "__main__":
+    status = main(sys.argv[1:])
+    # Threads of dbt may be inside a query still; nothing is left to wait for.
+    os._exit(status)

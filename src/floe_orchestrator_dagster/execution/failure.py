@@ -1,0 +1,60 @@
+"""The end of a step whose dbt nodes failed: what failed and why, what was skipped, what is there."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, TypeVar
+
+import dagster as dg
+
+from floe_orchestrator_dagster.errors import DbtNodesError, Problem
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from typing import Any
+
+    from floe_orchestrator_dagster.execution.results import NodeResult, Results
+
+_Event = TypeVar("_Event")
+_FIX = "Correct it, then re-execute from failure: what succeeded is not built again."
+_SHOWN = 200
+
+
+def nodes_error(results: Results, nodes: Mapping[str, Mapping[str, Any]], origin: str) -> DbtNodesError:
+    """Put the failures of an invocation into an error.
+
+    Args:
+        results: How its nodes ended.
+        nodes: The manifest's nodes and unit tests, by unique id.
+        origin: The project's directory.
+    """
+    failed = [_problem(result, nodes.get(result.unique_id, {})) for result in results.failed]
+    skipped = [
+        (f"{result.resource_type} {result.name}", ", ".join(results.causes(result))) for result in results.skipped
+    ]
+    return DbtNodesError(origin, results.summary(), failed, skipped)
+
+
+def _problem(result: NodeResult, node: Mapping[str, Any]) -> Problem:
+    kind = result.resource_type.replace("_", " ")
+    # dbt's own first line says again what failed where.
+    message = re.sub(r"^([\w ]+ Error) in .* \(.*\)\n\s*", r"\1: ", result.message) or result.status
+    return Problem(str(node.get("original_file_path") or result.unique_id), f"{kind} {result.name}: {message}", _FIX)
+
+
+def with_failures_shown(events: Iterator[_Event]) -> Iterator[_Event]:
+    """Pass a step's events on; failed nodes become Dagster's failure, with a table of them on its page.
+
+    Raises:
+        Failure: Nodes failed. The step may be retried.
+    """
+    try:
+        yield from events
+    except DbtNodesError as error:
+        failed = [dg.TableRecord({"file": problem.where, "failed": problem.what}) for problem in error.problems]
+        skipped = [dg.TableRecord({"skipped": name, "because of": cause}) for name, cause in error.skipped]
+        metadata = {
+            "failed": dg.MetadataValue.table(failed[:_SHOWN]),
+            **({"skipped": dg.MetadataValue.table(skipped[:_SHOWN])} if skipped else {}),
+        }
+        raise dg.Failure(description=str(error), metadata=metadata) from error

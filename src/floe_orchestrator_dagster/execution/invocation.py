@@ -1,0 +1,223 @@
+"""One dbt invocation: a process that is started, read, and ended in time.
+
+dbt runs in a process of its own (``dbt_process``), so that it can be ended whatever it does; the compiled profile
+exists on disk only while it runs.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from floe_orchestrator_dagster.errors import DbtBuildError
+from floe_orchestrator_dagster.execution import dbt_process
+from floe_orchestrator_dagster.execution.diagnosis import advice
+from floe_orchestrator_dagster.product.profiles import (
+    make_database_directory,
+    require_adapter,
+    require_variables,
+    written_profile,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    import dagster as dg
+
+    from floe_orchestrator_dagster.config.dbt import DbtConfig
+    from floe_orchestrator_dagster.product import DbtConnection
+
+Event = dict[str, Any]
+
+_GRACE_SECONDS = 2.0
+_KILL_SECONDS = _GRACE_SECONDS + 1
+_GLOBAL_FLAGS = ("--log-level", "none", "--log-level-file", "none", "--no-use-colors")
+_EXIT_INTERRUPTED = 130
+
+
+@dataclass
+class Invocation:
+    """A dbt process.
+
+    Attributes:
+        process: The process.
+        origin: The project's directory, for messages.
+        log: The run's log.
+        limit: How long dbt may take, in seconds, from when it has its databases.
+        timed_out: Whether it was ended because it took too long.
+        end: The data of dbt's last event, once it came.
+    """
+
+    process: subprocess.Popen[bytes]
+    origin: str
+    log: dg.DagsterLogManager
+    limit: int | None
+    timed_out: bool = False
+    end: Mapping[str, Any] = field(default_factory=dict)
+    timer: threading.Timer | None = None
+
+    def events(self) -> Iterator[Event]:
+        """Yield dbt's events as they come, and pass on what it prints besides."""
+        for line in self.process.stdout or ():
+            event = _parsed(line)
+            if event is None:
+                sys.stdout.write(line.decode(errors="replace"))
+                continue
+            message = str(event["info"]["msg"])
+            if message:
+                sys.stdout.write(f"{message}\n")
+            if not self._take(event):
+                yield event
+        sys.stdout.flush()
+        self.process.wait()
+
+    def _take(self, event: Event) -> bool:
+        """Take what the process says of itself; tells whether it was that."""
+        name, data = event["info"]["name"], event["data"]
+        if name == dbt_process.WAITING:
+            self.log.info("waiting for %s: another run of dbt uses it", data["path"])
+        elif name == dbt_process.STARTED and self.limit is not None:
+            self.timer = threading.Timer(self.limit, self.time_out)
+            self.timer.start()
+        elif name == dbt_process.END:
+            self.end = data
+        return name in (dbt_process.WAITING, dbt_process.STARTED, dbt_process.END)
+
+    @property
+    def is_successful(self) -> bool:
+        """Whether dbt did everything without a failure."""
+        return self.process.returncode == 0 and bool(self.end.get("success"))
+
+    def require_end(self, running: Sequence[str]) -> None:
+        """Raise when dbt did not come to an end of its own, which a run with failed nodes is.
+
+        Args:
+            running: Names of the nodes that were running last.
+
+        Raises:
+            DbtBuildError: It took too long, was killed, or could not do its work.
+        """
+        at = f" Running then: {', '.join(running)}." if running else ""
+        if self.timed_out:
+            fix = "Look at what these wait for, or raise plugins.orchestrator.config.dbt.timeout_seconds."
+            raise DbtBuildError(f"{self.origin}: dbt was ended after {self.limit} s, its limit.{at} {fix}")
+        if not self.end:
+            code = self.process.returncode
+            how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit status {code}"
+            fix = "The step's captured output holds its last words; SIGKILL mostly means that memory ran out."
+            raise DbtBuildError(f"{self.origin}: dbt was {how} before it was done.{at} {fix}")
+        if self.end["error"]:
+            raise DbtBuildError(f"{self.origin}: {advice(self.end['error_type'], self.end['error'])}")
+
+    def stop(self) -> None:
+        """End dbt, if it still runs: interrupted first, for it to cancel its queries, then killed with its children."""
+        if self.timer is not None:
+            self.timer.cancel()
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGINT)
+            try:
+                self.process.wait(timeout=_KILL_SECONDS)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+        # What dbt itself had started is in its process group.
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+
+    def time_out(self) -> None:
+        """End dbt because its time is over."""
+        self.timed_out = True
+        self.stop()
+
+
+@contextmanager
+def running_dbt(
+    dbt: DbtConnection, arguments: Sequence[str], target: Path, config: DbtConfig, log: dg.DagsterLogManager
+) -> Iterator[Invocation]:
+    """Start dbt with the compiled profile; it does not run any more when the context is left.
+
+    Args:
+        dbt: The project, and the profile with its target.
+        arguments: dbt's arguments.
+        target: Directory for dbt's artifacts.
+        config: How dbt is run.
+        log: Says what is run.
+
+    Raises:
+        ProfileError: A variable that the profile reads is not set, or the adapter is not installed.
+    """
+    require_adapter(dbt.profile)
+    require_variables(dbt.profile)
+    make_database_directory(dbt.profile)
+    with written_profile(dbt.profile) as profiles_directory:
+        settings = dbt_process.Settings(
+            parent=os.getpid(),
+            grace_seconds=_GRACE_SECONDS,
+            adapter=dbt.profile.adapter if config.columns else None,
+            databases=[str(path) for path in dbt.profile.duckdb_files],
+        )
+        arguments = [*arguments, *_profile_arguments(dbt)]
+        log.info("running dbt %s", " ".join(arguments))
+        process = subprocess.Popen(
+            [
+                *(sys.executable, "-m", dbt_process.__name__, settings.as_argument()),
+                *_GLOBAL_FLAGS,
+                *arguments,
+            ],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            # Python looks for modules where it was started: not in the project, whose files may be called anything.
+            cwd=target,
+            env=_environment(dbt, target, profiles_directory),
+        )
+        invocation = Invocation(process, str(dbt.directory.path), log, config.timeout_seconds)
+        try:
+            yield invocation
+        finally:
+            invocation.stop()
+            if process.stdout is not None:
+                process.stdout.close()
+
+
+def _profile_arguments(dbt: DbtConnection) -> list[str]:
+    target = ["--target", dbt.profile.target] if dbt.profile.target else []
+    return ["--profile", dbt.profile.name, *target]
+
+
+def _environment(dbt: DbtConnection, target: Path, profiles_directory: Path) -> dict[str, str]:
+    masked = {f"DBT_ENV_SECRET_FLOE_{row}": secret for row, secret in enumerate(_forms(dbt.profile.secrets))}
+    return {
+        **os.environ,
+        **masked,
+        "DAGSTER_DBT_CLI": "true",
+        "PYTHONUNBUFFERED": "1",
+        "DBT_SEND_ANONYMOUS_USAGE_STATS": "false",
+        "DBT_TARGET_PATH": str(target),
+        "DBT_LOG_PATH": str(target),
+        "DBT_PROFILES_DIR": str(profiles_directory),
+        "DBT_PROJECT_DIR": str(dbt.directory.path),
+    }
+
+
+def _forms(secrets: Sequence[str]) -> list[str]:
+    """List each secret as it is, and as JSON writes it."""
+    return list(dict.fromkeys(form for secret in secrets for form in (secret, orjson.dumps(secret).decode()[1:-1])))
+
+
+def _parsed(line: bytes) -> Event | None:
+    if not line.startswith(b'{"info": '):
+        return None
+    try:
+        event: Event = orjson.loads(line)
+    except orjson.JSONDecodeError:
+        return None
+    return event

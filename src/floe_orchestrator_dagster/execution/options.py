@@ -1,0 +1,114 @@
+"""What a run may ask of dbt, in the launchpad or as run configuration.
+
+Annotations are evaluated in this module: Dagster reads the fields of its configuration classes.
+"""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import dagster as dg
+from pydantic import Field
+
+from floe_orchestrator_dagster.errors import DbtBuildError
+from floe_orchestrator_dagster.product import DbtConnection
+
+_FLAGS = (
+    "--debug",
+    "--empty",
+    "--no-empty",
+    "--no-partial-parse",
+    "--no-populate-cache",
+    "--no-store-failures",
+    "--no-version-check",
+    "--no-warn-error",
+    "--show-all-deprecations",
+    "--store-failures",
+    "--use-fast-test-edges",
+    "--warn-error",
+)
+_INSTEAD = {
+    "--select": "launch the run for the assets that you want",
+    "-s": "launch the run for the assets that you want",
+    "--models": "launch the run for the assets that you want",
+    "-m": "launch the run for the assets that you want",
+    "--selector": "launch the run for the assets that you want",
+    "--exclude": "set `exclude`",
+    "--vars": "set `vars`",
+    "--threads": "set `threads`",
+    "--target": "set `target`",
+    "-t": "set `target`",
+    "--full-refresh": "set `full_refresh`",
+    "-f": "set `full_refresh`",
+    "--fail-fast": "set `fail_fast`",
+    "-x": "set `fail_fast`",
+    "--profile": "choose another `target`: the profile is the compiled one",
+    "--profiles-dir": "choose another `target`: the profile is the compiled one",
+    "--project-dir": "set the environment variable FLOE_DBT_PROJECT_DIR of the code location",
+    "--target-path": "set the environment variable FLOE_STATE_DIR of the code location",
+    "--log-path": "see the step's captured output",
+    "--log-format": "see the step's captured output",
+    "--log-level": "see the step's captured output, which has all of dbt's log",
+    "--event-time-start": "launch the run for a partition",
+    "--event-time-end": "launch the run for a partition",
+}
+
+
+class DbtOptions(dg.Config):
+    """dbt's options for one run."""
+
+    full_refresh: bool = Field(default=False, description="Rebuild incremental models and seeds from scratch.")
+    vars: dict[str, Any] = Field(default_factory=dict, description="dbt variables, on top of the project's.")
+    threads: int | None = Field(default=None, ge=1, description="Threads; the profile's when left out.")
+    target: str | None = Field(default=None, description="Output of the compiled profile to run on.")
+    exclude: str | None = Field(default=None, description="dbt selection of what is left out, such as tag:slow.")
+    fail_fast: bool = Field(default=False, description="Stop at the first failure.")
+    flags: list[str] = Field(default_factory=list, description=f"Further flags of dbt build: {', '.join(_FLAGS)}.")
+
+    def arguments(self) -> list[str]:
+        """Return dbt's arguments, without selection and variables.
+
+        Raises:
+            DbtBuildError: A flag that cannot be passed on, with what does the same.
+        """
+        refused = [_refusal(flag) for flag in self.flags if flag not in _FLAGS]
+        if refused:
+            raise DbtBuildError(f"run configuration, flags: {'; '.join(refused)}")
+        return [
+            *(["--full-refresh"] if self.full_refresh else []),
+            *(["--threads", str(self.threads)] if self.threads else []),
+            *(["--fail-fast"] if self.fail_fast else []),
+            *self.flags,
+        ]
+
+    def connection(self, dbt: DbtConnection) -> DbtConnection:
+        """Return the connection on the target that the run asks for.
+
+        Raises:
+            DbtBuildError: The profile has no such output.
+        """
+        if self.target is None:
+            return dbt
+        outputs = dbt.profile.outputs
+        if self.target not in outputs:
+            raise DbtBuildError(
+                f"run configuration, target: {self.target!r} is no output of the dbt profile {dbt.profile.name!r}. "
+                f"Choose one of {', '.join(map(repr, outputs))}."
+            )
+        return DbtConnection(dbt.directory, dbt.profile.on_target(self.target))
+
+
+def variables(*several: dict[str, Any]) -> list[str]:
+    """Return dbt's argument for variables, the later ones on top; none when there are none."""
+    merged = {name: value for values in several for name, value in values.items()}
+    return ["--vars", json.dumps(merged)] if merged else []
+
+
+def _refusal(flag: str) -> str:
+    name = flag.split("=", maxsplit=1)[0].split(" ", maxsplit=1)[0]
+    instead = _INSTEAD.get(name)
+    return f"{flag!r} is not passed on to dbt: {instead or f'known flags are {_listed(_FLAGS)}'}"
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names)

@@ -1,0 +1,194 @@
+"""What became of each node of a dbt invocation.
+
+Event shapes: https://docs.getdbt.com/reference/events-logging#structured-logging
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from floe_orchestrator_dagster.execution.dbt_process import NODE_FINISHED, NODE_STARTED
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+_TESTS = ("test", "unit_test")
+_FAILED = {"error", "fail", "partial success", "runtime error"}
+_SKIPPED = {"skipped"}
+_RELATIONS = ("model", "seed", "snapshot")
+
+
+@dataclass(frozen=True)
+class NodeResult:
+    """How one node ended.
+
+    Attributes:
+        unique_id: dbt's unique id.
+        name: The node's name.
+        resource_type: ``model``, ``seed``, ``snapshot``, ``test``, ``unit_test``, …
+        materialized: ``table``, ``view``, ``ephemeral``, …
+        status: dbt's status in lower case, such as ``success``, ``error``, ``skipped``, ``pass``, ``fail``, ``warn``.
+        message: dbt's message without colours; empty when it says no more than the status.
+        seconds: How long it took.
+        failed_rows: Of a test, the rows that it found; None where dbt does not count.
+        rows_affected: Rows that were written, where the adapter says.
+        columns: Names and types of the table's columns; None when they were not asked for.
+        relation: The table as SQL writes it: what was built, or where a test stored the rows it found. May be empty.
+        invocation_id: dbt's id of the invocation.
+    """
+
+    unique_id: str
+    name: str
+    resource_type: str
+    materialized: str
+    status: str
+    message: str
+    seconds: float
+    failed_rows: int | None
+    rows_affected: int | None
+    columns: Sequence[Sequence[str]] | None
+    relation: str
+    invocation_id: str
+
+    @property
+    def is_test(self) -> bool:
+        """Whether it is a data test or unit test."""
+        return self.resource_type in _TESTS
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether dbt calls it an error; a test that only warns has not failed."""
+        return self.status in _FAILED
+
+    @property
+    def was_skipped(self) -> bool:
+        """Whether dbt left it out because something upstream of it failed."""
+        return self.status in _SKIPPED
+
+    @property
+    def was_built(self) -> bool:
+        """Whether it is a table, view, seed or snapshot that is there now."""
+        is_relation = self.resource_type in _RELATIONS and self.materialized != "ephemeral"
+        return is_relation and not self.has_failed and not self.was_skipped
+
+
+def node_result(event: Mapping[str, Any]) -> NodeResult | None:
+    """Read the end of a node from dbt's event; None for other events."""
+    if event["info"]["name"] != NODE_FINISHED:
+        return None
+    data = event["data"]
+    node, result = data["node_info"], data["run_result"]
+    resource_type, status = node["resource_type"], str(result["status"]).lower()
+    counts = resource_type in _TESTS and status in ("pass", "fail", "warn")
+    return NodeResult(
+        unique_id=node["unique_id"],
+        name=node["node_name"],
+        resource_type=resource_type,
+        materialized=node["materialized"],
+        status=status,
+        message=click.unstyle(str(result.get("message") or "")).strip(),
+        seconds=float(result.get("execution_time") or 0),
+        failed_rows=int(result.get("num_failures") or 0) if counts else None,
+        rows_affected=_rows_affected(result.get("adapter_response") or {}),
+        columns=data.get("columns"),
+        relation=(node.get("node_relation") or {}).get("relation_name") or "",
+        invocation_id=event["info"]["invocation_id"],
+    )
+
+
+def _rows_affected(response: Mapping[str, Any]) -> int | None:
+    """Adapters that cannot count leave it out, or say -1."""
+    try:
+        rows = int(float(response["rows_affected"]))
+    except (KeyError, TypeError, ValueError):
+        return None
+    return rows if rows >= 0 else None
+
+
+@dataclass
+class Results:
+    """The results of an invocation so far.
+
+    Attributes:
+        parents: Unique ids of what each node reads directly.
+        expected: How many nodes the invocation has, once it says so.
+        finished: Results by unique id, in the order of their end.
+        running: Nodes that have started and not ended, by unique id; of a microbatch model it counts the batches too.
+    """
+
+    parents: Mapping[str, Sequence[str]]
+    expected: int | None = None
+    finished: dict[str, NodeResult] = field(default_factory=dict)
+    running: dict[str, int] = field(default_factory=dict)
+
+    def add(self, event: Mapping[str, Any]) -> NodeResult | None:
+        """Take an event; returns the result when it is the end of a node."""
+        if event["info"]["name"] == NODE_STARTED:
+            unique_id = event["data"]["node_info"]["unique_id"]
+            self.running[unique_id] = self.running.get(unique_id, 0) + 1
+        result = node_result(event)
+        if result is None:
+            return None
+        # The batches of a microbatch model start and end under its own id, between its own start and end.
+        others = self.running.pop(result.unique_id, 1) - 1
+        if others > 0:
+            self.running[result.unique_id] = others
+            return None
+        self.finished[result.unique_id] = result
+        return result
+
+    @property
+    def failed(self) -> list[NodeResult]:
+        """The nodes that failed."""
+        return [result for result in self.finished.values() if result.has_failed]
+
+    @property
+    def skipped(self) -> list[NodeResult]:
+        """The nodes that dbt skipped."""
+        return [result for result in self.finished.values() if result.was_skipped]
+
+    def causes(self, result: NodeResult) -> list[str]:
+        """Name the failed nodes upstream that made dbt skip this one."""
+        found: dict[str, None] = {}
+        seen: set[str] = set()
+        waiting = [result.unique_id]
+        while waiting:
+            for parent in self._blocking(waiting.pop()):
+                if parent not in seen:
+                    seen.add(parent)
+                    ended = self.finished.get(parent)
+                    if ended is not None and ended.has_failed:
+                        found[ended.name] = None
+                    else:
+                        waiting.append(parent)
+        return list(found)
+
+    def _blocking(self, unique_id: str) -> list[str]:
+        """What a node waits for: what it reads, and the tests on that."""
+        parents = list(self.parents.get(unique_id, ()))
+        tests = [
+            other for other in self.failed if other.is_test and set(self.parents.get(other.unique_id, ())) & {*parents}
+        ]
+        return [*parents, *(test.unique_id for test in tests if test.unique_id != unique_id)]
+
+    def line(self, result: NodeResult) -> str:
+        """Tell a node's end in one line, such as ``17/48 success model orders, 0.31 s``."""
+        count = f"{len(self.finished)}/{self.expected}" if self.expected else str(len(self.finished))
+        told = f"{count} {result.status} {result.resource_type.replace('_', ' ')} {result.name}"
+        if result.was_skipped:
+            causes = self.causes(result)
+            return f"{told}, because of {', '.join(causes)}" if causes else told
+        rows = f", {result.rows_affected} rows" if result.rows_affected is not None else ""
+        return f"{told}{rows}, {result.seconds:.2f} s"
+
+    def summary(self) -> str:
+        """Count the ends: ``3 failed, 5 skipped because of them, 41 succeeded``."""
+        failed, skipped = len(self.failed), len(self.skipped)
+        parts = [f"{failed} failed"]
+        if skipped:
+            parts.append(f"{skipped} skipped because of {'it' if failed == 1 else 'them'}")
+        parts.append(f"{len(self.finished) - failed - skipped} succeeded")
+        return ", ".join(parts)

@@ -1,0 +1,206 @@
+"""Runs that are ended in the middle: dbt goes with its step, whatever ends that, and the database stays usable."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import dagster as dg
+import duckdb
+import psutil
+import pytest
+
+from files import write_files
+from floe_orchestrator_dagster.product import load_product, manifest_made_anew
+from processes import clean_environment
+from unit.samples import contract, model, write_json
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+JOB = ("-m", "dagster", "job", "execute", "-m", "floe_orchestrator_dagster.definitions", "-j", "shop_orders")
+# A query that takes minutes unless it is told to be short.
+ENDLESS = "select count(*) as n from range({{ env_var('ROWS', '1000000000000') }}) as a"
+FILES = {
+    "dbt_project.yml": '{name: shop, version: "1.0", profile: shop_orders}',
+    "models/first.sql": "{{ config(materialized='table') }} select 1 as id",
+    "models/endless.sql": f"{{{{ config(materialized='table') }}}} {ENDLESS} join {{{{ ref('first') }}}} on true",
+    "models/last.sql": "select * from {{ ref('endless') }}",
+}
+KILLS = int(os.environ.get("INTERRUPTIONS", "2"))
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Path:
+    """Give a project whose second model does not end."""
+    project = write_files(tmp_path / "shop", FILES)
+    models = [model("first"), model("endless", "first"), model("last", "endless")]
+    path = write_json(project / "compiled_artifacts.json", contract(*models, config={"executor": "in_process"}))
+    load_product(path, manifest_source=manifest_made_anew)
+    return project
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / "dagster.yaml").write_text("telemetry: {enabled: false}\n", encoding="utf-8")
+    return home
+
+
+class Run:
+    """A run of the product's job in a process of its own, and the processes below it."""
+
+    def __init__(self, project: Path, home: Path, **environment: str) -> None:
+        artifacts = str(project / "compiled_artifacts.json")
+        self.output = home / f"{time.monotonic_ns()}.log"
+        with self.output.open("wb") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, *JOB],
+                cwd=home,
+                env=clean_environment(FLOE_ARTIFACTS_PATH=artifacts, DAGSTER_HOME=str(home), **environment),
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
+        self.children: dict[int, psutil.Process] = {}
+
+    def wait_for(self, happened: Callable[[], bool], seconds: float = 120) -> None:
+        """Wait, and remember the processes that come up meanwhile."""
+        until = time.monotonic() + seconds
+        while not happened():
+            assert self.process.poll() is None, self.output.read_text(encoding="utf-8")
+            assert time.monotonic() < until, self.output.read_text(encoding="utf-8")
+            self.look()
+            time.sleep(0.05)
+        self.look()
+
+    def look(self) -> None:
+        with suppress(psutil.NoSuchProcess):
+            for child in psutil.Process(self.process.pid).children(recursive=True):
+                self.children.setdefault(child.pid, child)
+
+    def says(self, text: str) -> Callable[[], bool]:
+        return lambda: text in self.output.read_text(encoding="utf-8", errors="replace")
+
+    @property
+    def alive(self) -> list[psutil.Process]:
+        return [child for child in self.children.values() if child.is_running() and child.status() != "zombie"]
+
+    def ended_within(self, seconds: float) -> bool:
+        """Tell whether all processes below the run are gone in time."""
+        until = time.monotonic() + seconds
+        while self.alive and time.monotonic() < until:
+            time.sleep(0.05)
+        return not self.alive
+
+    def end(self) -> None:
+        """Leave nothing behind."""
+        for child in self.alive:
+            with suppress(psutil.NoSuchProcess):
+                child.kill()
+        self.process.kill()
+        self.process.wait()
+
+
+@pytest.fixture
+def endless(shop: Path, home: Path) -> Iterator[Run]:
+    """Give a run that is in the middle of a query."""
+    run = Run(shop, home)
+    try:
+        run.wait_for(run.says("Began running node model.shop.endless"))
+        time.sleep(0.5)
+        yield run
+    finally:
+        run.end()
+
+
+def newest_run(home: Path) -> dg.DagsterRun:
+    with dg.DagsterInstance.from_config(str(home)) as instance:
+        return instance.get_runs(limit=1)[0]
+
+
+def tables(project: Path) -> set[str]:
+    with duckdb.connect(str(project / "shop.duckdb")) as connection:
+        return {name for (name,) in connection.sql("select table_name from information_schema.tables").fetchall()}
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_run_that_is_cancelled_takes_dbt_along(endless: Run, shop: Path, home: Path, number: signal.Signals) -> None:
+    # What Dagster's own termination does: it notes the wish, then signals the process.
+    with dg.DagsterInstance.from_config(str(home)) as instance:
+        instance.report_run_canceling(instance.get_runs(limit=1)[0])
+    endless.process.send_signal(number)
+
+    assert endless.ended_within(5), endless.output.read_text(encoding="utf-8")
+    endless.process.wait(timeout=30)
+    assert newest_run(home).status is dg.DagsterRunStatus.CANCELED
+    assert "first" in tables(shop)
+    assert not list(Path(shop / "target").glob("*/partial_parse.msgpack"))
+
+
+def test_a_step_that_is_killed_takes_dbt_along_and_the_next_run_is_green(endless: Run, shop: Path, home: Path) -> None:
+    endless.process.kill()
+
+    assert endless.ended_within(5)
+    again = Run(shop, home, ROWS="10")
+    try:
+        assert again.process.wait(timeout=120) == 0, again.output.read_text(encoding="utf-8")
+    finally:
+        again.end()
+    assert {"first", "endless", "last"} <= tables(shop)
+
+
+def test_a_second_run_waits_for_the_database_instead_of_failing(endless: Run, shop: Path, home: Path) -> None:
+    second = Run(shop, home, ROWS="10")
+    try:
+        second.wait_for(second.says(f"waiting for {shop / 'shop.duckdb'}: another run of dbt uses it"))
+        assert second.process.poll() is None
+        endless.process.send_signal(signal.SIGTERM)
+        assert second.process.wait(timeout=120) == 0, second.output.read_text(encoding="utf-8")
+    finally:
+        second.end()
+    assert {"first", "endless", "last"} <= tables(shop)
+
+
+def test_an_invocation_that_takes_too_long_is_ended(shop: Path, home: Path) -> None:
+    config = {"executor": "in_process", "dbt": {"timeout_seconds": 1}}
+    models = [model("first"), model("endless", "first"), model("last", "endless")]
+    write_json(shop / "compiled_artifacts.json", contract(*models, config=config))
+    run = Run(shop, home)
+    try:
+        run.process.wait(timeout=120)
+        assert not run.alive
+    finally:
+        run.end()
+
+    assert f"{shop}: dbt was ended after 1 s, its limit." in run.output.read_text(encoding="utf-8")
+    assert newest_run(home).status is dg.DagsterRunStatus.FAILURE
+
+
+@pytest.mark.parametrize("seed", range(KILLS))
+def test_a_run_ended_at_any_moment_leaves_no_process_and_a_usable_database(shop: Path, home: Path, seed: int) -> None:
+    chance = random.Random(seed)  # noqa: S311 - moments, not secrets
+    number = chance.choice([signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+    run = Run(shop, home)
+    try:
+        until = time.monotonic() + chance.uniform(2, 15)
+        run.wait_for(lambda: time.monotonic() > until)
+        run.process.send_signal(number)
+        run.process.wait(timeout=30)
+        assert run.ended_within(5)
+    finally:
+        run.end()
+
+    again = Run(shop, home, ROWS="10")
+    try:
+        assert again.process.wait(timeout=120) == 0, again.output.read_text(encoding="utf-8")
+    finally:
+        again.end()
+    assert {"first", "endless", "last"} <= tables(shop)

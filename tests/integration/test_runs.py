@@ -1,0 +1,305 @@
+"""A run on real dbt: what became of every node, what a retry runs, what is left on disk."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+import duckdb
+import pytest
+
+from files import write_files
+from floe_orchestrator_dagster.code_location import definitions_from_file
+from floe_orchestrator_dagster.product import load_product, manifest_made_anew
+from unit.samples import contract, model, profiles, write_json
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+SECRET = "correct-horse-battery"  # noqa: S105 - nobody's
+FILES = {
+    "dbt_project.yml": """
+        name: shop
+        version: "1.0"
+        profile: shop_orders
+        on-run-end: "{{ 'copy (select 1 as id) to ''flag.csv''' if var('mend', false) }}"
+        """,
+    "seeds/regions.csv": """
+        id,name
+        1,north
+        2,south
+        """,
+    "models/first.sql": "{{ config(materialized='table') }} select 1 as id, 'a' as name",
+    "models/island.sql": f"select {{{{ var('island', 1) }}}} as id -- {SECRET}",
+    "models/flaky.sql": "select * from read_csv('flag.csv')",
+    "models/child.sql": "select first.id from {{ ref('flaky') }} join {{ ref('first') }} as first using (id)",
+    "models/checked.sql": "select * from read_csv('checked.csv')",
+    "models/after_checked.sql": "select * from {{ ref('checked') }}",
+    "models/schema.yml": """
+        models:
+          - name: first
+            columns:
+              - {name: ID, description: The key., data_tests: [unique]}
+          - name: island
+            columns:
+              - name: id
+                data_tests:
+                  - accepted_values: {arguments: {values: [3]}, config: {severity: warn, store_failures: true}}
+          - name: child
+            columns: [{name: id, data_tests: [not_null]}]
+          - name: checked
+            columns: [{name: id, data_tests: [{accepted_values: {arguments: {values: [1]}}}]}]
+        """,
+    "checked.csv": "id\n2\n",
+}
+NAMES = ("first", "island", "flaky", "child", "checked", "after_checked")
+
+
+@pytest.fixture(scope="session")
+def _parsed_shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    project = write_files(tmp_path_factory.mktemp("runs") / "shop", FILES)
+    output = profiles(threads=1)
+    output["shop-orders"]["outputs"]["prod"] = {"type": "postgres", "password": "{{ env_var('SHOP_PASSWORD') }}"}
+    config = {"executor": "in_process", "dbt": {"keep_targets": 1, "keep_failed_targets": 2}}
+    models = [model(name) for name in NAMES]
+    path = write_json(project / "compiled_artifacts.json", contract(*models, config=config, dbt_profiles=output))
+    load_product(path, manifest_source=manifest_made_anew)
+    return project
+
+
+@pytest.fixture
+def shop(_parsed_shop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Give a project in which `flaky` fails, and a test of `checked`."""
+    import shutil
+
+    project = Path(shutil.copytree(_parsed_shop, tmp_path / "shop"))
+    monkeypatch.setenv("SHOP_PASSWORD", SECRET)
+    monkeypatch.setenv("FLOE_ARTIFACTS_PATH", str(project / "compiled_artifacts.json"))
+    return project
+
+
+@pytest.fixture
+def lasting(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
+    """Give an instance whose runs can be re-executed."""
+    with dg.DagsterInstance.local_temp(str(tmp_path)) as instance:
+        yield instance
+
+
+@dg.asset(deps=["first", "child"])
+def report() -> None:
+    """Read two models, outside dbt."""
+
+
+def shop_job() -> dg.JobDefinition:
+    """Define a job over the product and a plain asset downstream of it."""
+    product = definitions_from_file(Path(os.environ["FLOE_ARTIFACTS_PATH"]))
+    everything = dg.define_asset_job("everything", selection="*")
+    return dg.Definitions.merge(product, dg.Definitions(assets=[report], jobs=[everything])).resolve_job_def(
+        "everything"
+    )
+
+
+def ran(project: Path) -> list[set[str]]:
+    """Tell what each invocation that is still there ran, the oldest first."""
+    files = sorted((project / "target").glob("*/run_results.json"), key=lambda path: path.stat().st_mtime)
+    return [{result["unique_id"].split(".")[2] for result in json.loads(path.read_text())["results"]} for path in files]
+
+
+def built(result: dg.ExecuteJobResult | dg.ExecuteInProcessResult) -> dict[str, dict[str, Any]]:
+    """Tell what was materialized, with its metadata."""
+    events = [event for event in result.all_events if event.event_type is dg.DagsterEventType.ASSET_MATERIALIZATION]
+    found = [event.step_materialization_data.materialization for event in events]
+    return {one.asset_key.path[-1]: {name: value.value for name, value in one.metadata.items()} for one in found}
+
+
+def logged(instance: dg.DagsterInstance, run_id: str, level: str) -> str:
+    levels = {"INFO": 20, "WARNING": 30, "ERROR": 40}
+    entries = instance.all_logs(run_id)
+    return "\n".join(
+        entry.user_message for entry in entries if entry.level == levels[level] and not entry.is_dagster_event
+    )
+
+
+def test_failed_and_skipped_nodes_are_told_and_a_re_execution_runs_only_what_is_left(
+    shop: Path, lasting: dg.DagsterInstance, capfd: pytest.CaptureFixture[str]
+) -> None:
+    first = dg.execute_job(dg.reconstructable(shop_job), instance=lasting)
+
+    assert not first.success
+    assert set(built(first)) == {"regions", "first", "island", "checked"}
+    [failure] = first.filter_events(lambda event: event.is_step_failure)
+    data = failure.step_failure_data
+    assert data.user_failure_data is not None
+    assert data.user_failure_data.description is not None
+    headline, *lines = data.user_failure_data.description.splitlines()
+    assert headline == f"{shop}: 2 failed, 3 skipped because of them, 6 succeeded"
+    assert lines[0].startswith("  models/flaky.sql: model flaky: Runtime Error: IO Error: No files found")
+    assert "  models/schema.yml: test accepted_values_checked_id__1: Got 1 result, configured to fail if != 0" in lines
+    assert lines[-1] == "    fix: Correct it, then re-execute from failure: what succeeded is not built again."
+    skipped = data.user_failure_data.metadata["skipped"]
+    assert isinstance(skipped, dg.TableMetadataValue)
+    assert {(row.data["skipped"], row.data["because of"]) for row in skipped.records} == {
+        ("model child", "flaky"),
+        ("test not_null_child_id", "flaky"),
+        ("model after_checked", "accepted_values_checked_id__1"),
+    }
+    assert re.search(
+        r"^\d+/11 error model flaky, [\d.]+ s\nRuntime Error", logged(lasting, first.run_id, "ERROR"), re.MULTILINE
+    )
+    assert re.search(
+        r"^\d+/11 skipped model child, because of flaky$", logged(lasting, first.run_id, "WARNING"), re.MULTILINE
+    )
+    assert re.search(
+        r"^\d+/11 success seed regions, 2 rows, [\d.]+ s$", logged(lasting, first.run_id, "INFO"), re.MULTILINE
+    )
+    captured = capfd.readouterr().out
+    assert "create or replace" in captured or "create  table" in captured
+    assert SECRET not in captured
+
+    (shop / "flag.csv").write_text("id\n1\n", encoding="utf-8")
+    (shop / "checked.csv").write_text("id\n1\n", encoding="utf-8")
+    again = dg.execute_job(
+        dg.reconstructable(shop_job),
+        instance=lasting,
+        reexecution_options=dg.ReexecutionOptions.from_failure(first.run_id, lasting),
+        tags={"dagster/is_resume_retry": "true"},  # as the webserver and the daemon mark such a run
+    )
+
+    assert again.success
+    assert ran(shop)[-1] - {"shop-on-run-end-0"} == {
+        *("flaky", "child", "not_null_child_id"),
+        *("checked", "accepted_values_checked_id__1", "after_checked"),
+    }
+    rebuilt = built(again)
+    assert set(rebuilt) == {"flaky", "child", "checked", "after_checked", "report", "first"}
+    assert rebuilt["first"] == {"status": "reused", "floe/built_in_run": first.run_id}
+    assert rebuilt["child"]["status"] == "success"
+
+
+def test_results_carry_columns_rows_and_the_query_that_shows_them(shop: Path, instance: dg.DagsterInstance) -> None:
+    job = definitions_from_file(shop / "compiled_artifacts.json").resolve_job_def("shop_orders")
+    chosen = [dg.AssetKey(name) for name in ("regions", "first", "island")]
+
+    result = job.execute_in_process(instance=instance, asset_selection=chosen)
+
+    tables = built(result)
+    assert tables["regions"]["rows_affected"] == 2
+    assert tables["first"]["dagster/column_schema"] == dg.TableSchema(
+        [dg.TableColumn("id", "INTEGER", description="The key."), dg.TableColumn("name", "VARCHAR")]
+    )
+    assert Path(tables["first"]["compiled_sql"]).read_text().strip() == "select 1 as id, 'a' as name"
+    checks = {found.check_name: found for found in result.get_asset_check_evaluations()}
+    warned = checks["accepted_values_island_id__3"]
+    assert (warned.passed, warned.severity) == (False, dg.AssetCheckSeverity.WARN)
+    assert warned.description == "Got 1 result, configured to warn if != 0"
+    assert warned.metadata["dagster_dbt/failed_row_count"].value == 1
+    query = str(warned.metadata["failed_rows_query"].value)
+    assert query == '```sql\nselect * from "shop"."main_dbt_test__audit"."accepted_values_island_id__3"\n```'
+    with duckdb.connect(str(shop / "shop.duckdb"), read_only=True) as connection:
+        assert connection.sql(query.removeprefix("```sql\n").removesuffix("\n```")).fetchall() == [(1, 1)]
+    assert checks["unique_first_ID"].passed
+
+
+def test_a_retry_of_the_step_runs_only_what_is_left(shop: Path, instance: dg.DagsterInstance) -> None:
+    path = shop / "compiled_artifacts.json"
+    artifacts = json.loads(path.read_text())
+    artifacts["plugins"]["orchestrator"]["config"]["retries"] = {"max_retries": 1}
+    write_json(path, artifacts)
+    job = definitions_from_file(path).resolve_job_def("shop_orders")
+    chosen = [dg.AssetKey(name) for name in ("regions", "first", "flaky", "child")]
+    config = {"ops": {"shop_orders_dbt_build": {"config": {"vars": {"mend": True}}}}}
+
+    result = job.execute_in_process(instance=instance, asset_selection=chosen, run_config=config)
+
+    assert result.success
+    first, second = ran(shop)
+    assert {"regions", "first", "flaky", "child"} <= first
+    assert {name for name in second if not name.startswith("shop-on-run-end")} == {
+        "flaky",
+        "child",
+        "not_null_child_id",
+    }
+    assert all(metadata["status"] == "success" for metadata in built(result).values())
+
+
+def test_options_of_the_run_reach_dbt_and_others_are_refused(shop: Path, instance: dg.DagsterInstance) -> None:
+    job = definitions_from_file(shop / "compiled_artifacts.json").resolve_job_def("shop_orders")
+    chosen = [dg.AssetKey(name) for name in ("first", "island")]
+
+    def launch(**options: object) -> dg.ExecuteInProcessResult:
+        config = {"ops": {"shop_orders_dbt_build": {"config": options}}}
+        return job.execute_in_process(
+            instance=instance, asset_selection=chosen, run_config=config, raise_on_error=False
+        )
+
+    result = launch(vars={"island": 3}, exclude="first", fail_fast=True, threads=2, flags=["--store-failures"])
+
+    assert result.success
+    assert set(built(result)) == {"island"}
+    [check] = result.get_asset_check_evaluations()
+    assert check.passed
+    command = next(line for line in logged(instance, result.run_id, "INFO").splitlines() if "running dbt" in line)
+    assert command.endswith(
+        '--vars {"island": 3} --threads 2 --fail-fast --store-failures --profile shop_orders --target dev'
+    )
+    refused = launch(flags=["--select", "--vars={}", "--nonsense"])
+    [failure] = refused.filter_events(lambda event: event.is_step_failure)
+    assert failure.step_failure_data.error is not None
+    assert failure.step_failure_data.error.cause is not None
+    text = failure.step_failure_data.error.cause.message
+    assert "'--select' is not passed on to dbt: launch the run for the assets that you want" in text
+    assert "'--vars={}' is not passed on to dbt: set `vars`" in text
+    assert "'--nonsense' is not passed on to dbt: known flags are --debug" in text
+    elsewhere = launch(target="test")
+    [failure] = elsewhere.filter_events(lambda event: event.is_step_failure)
+    assert "target: 'test' is no output of the dbt profile 'shop_orders'. Choose one of 'dev', 'prod'." in str(
+        failure.step_failure_data.error
+    )
+
+
+def test_target_directories_of_old_runs_go_and_those_of_failures_stay(shop: Path, instance: dg.DagsterInstance) -> None:
+    job = definitions_from_file(shop / "compiled_artifacts.json").resolve_job_def("shop_orders")
+
+    def directories() -> set[Path]:
+        return {path.parent for path in (shop / "target").glob("*/.floe-started")}
+
+    def build(name: str) -> Path:
+        before = directories()
+        job.execute_in_process(instance=instance, asset_selection=[dg.AssetKey(name)], raise_on_error=False)
+        [new] = directories() - before
+        return new
+
+    failed = build("flaky")
+    succeeded = build("first")
+    newest = build("first")
+
+    assert directories() == {failed, newest}
+    assert not succeeded.exists()
+    assert (failed / "compiled" / "shop" / "models" / "flaky.sql").is_file()
+    assert not list(newest.glob("partial_parse.msgpack"))
+    assert (shop / "target" / "compiled" / "shop" / "models" / "first.sql").is_file()
+
+
+def test_a_database_that_another_process_holds_is_named_with_what_to_do(
+    shop: Path, instance: dg.DagsterInstance
+) -> None:
+    import subprocess
+    import sys
+
+    job = definitions_from_file(shop / "compiled_artifacts.json").resolve_job_def("shop_orders")
+    code = f"import duckdb; c = duckdb.connect({str(shop / 'shop.duckdb')!r}); print('open', flush=True); input()"
+    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None
+        assert holder.stdin is not None
+        holder.stdout.readline()
+        result = job.execute_in_process(instance=instance, asset_selection=[dg.AssetKey("first")], raise_on_error=False)
+        holder.stdin.close()
+
+    [failure] = result.filter_events(lambda event: event.is_step_failure)
+    text = str(failure.step_failure_data.error)
+    assert "Could not set lock on file" in text
+    assert "fix: Another process has the DuckDB file open: close it" in text

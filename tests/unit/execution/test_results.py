@@ -1,0 +1,123 @@
+"""dbt's events become results: status, message, counts, causes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from floe_orchestrator_dagster.execution.results import Results, node_result
+
+
+def started(name: str, resource_type: str = "model") -> dict[str, Any]:
+    return event("NodeStart", name, resource_type)
+
+
+def finished(name: str, status: str = "success", resource_type: str = "model", **result: object) -> dict[str, Any]:
+    shown = {
+        "status": status,
+        "message": "",
+        "execution_time": 0.5,
+        "adapter_response": {},
+        "num_failures": 0,
+        **result,
+    }
+    return event("NodeFinished", name, resource_type, run_result=shown)
+
+
+def event(kind: str, name: str, resource_type: str, **data: object) -> dict[str, Any]:
+    node = {
+        "unique_id": f"{resource_type}.shop.{name}",
+        "node_name": name,
+        "resource_type": resource_type,
+        "materialized": "view" if resource_type == "model" else resource_type,
+        "node_relation": {"relation_name": f'"shop"."main"."{name}"'},
+    }
+    return {"info": {"name": kind, "invocation_id": "i-1", "level": "debug"}, "data": {"node_info": node, **data}}
+
+
+def test_a_result_has_dbts_words_without_colours() -> None:
+    coloured = finished("orders", "ERROR", message="\x1b[31mBinder Error\x1b[0m: no column \n")
+
+    result = node_result(coloured)
+
+    assert result is not None
+    assert (result.status, result.message, result.seconds) == ("error", "Binder Error: no column", 0.5)
+    assert result.has_failed
+    assert not result.was_built
+
+
+@pytest.mark.parametrize(
+    ("response", "rows"),
+    [({}, None), ({"rows_affected": "12"}, 12), ({"rows_affected": -1}, None), ({"rows_affected": "many"}, None)],
+)
+def test_rows_are_known_where_the_adapter_counts(response: dict[str, object], rows: int | None) -> None:
+    result = node_result(finished("orders", adapter_response=response))
+
+    assert result is not None
+    assert result.rows_affected == rows
+
+
+@pytest.mark.parametrize(
+    ("status", "rows"), [("pass", 0), ("fail", 3), ("warn", 3), ("error", None), ("skipped", None)]
+)
+def test_failed_rows_are_those_of_tests_that_ran(status: str, rows: int | None) -> None:
+    result = node_result(finished("unique", status, "test", num_failures=rows or 0))
+
+    assert result is not None
+    assert result.failed_rows == rows
+
+
+def test_an_ephemeral_model_is_not_built() -> None:
+    ephemeral = finished("through")
+    ephemeral["data"]["node_info"]["materialized"] = "ephemeral"
+
+    result = node_result(ephemeral)
+
+    assert result is not None
+    assert not result.was_built
+
+
+def test_batches_of_a_microbatch_model_are_one_result_at_its_own_end() -> None:
+    results = Results({})
+    told = [
+        results.add(one)
+        for one in (
+            started("batched"),
+            started("batched"),
+            finished("batched"),
+            started("batched"),
+            finished("batched", "error"),
+            finished("batched", "partial success"),
+        )
+    ]
+
+    assert [result.status if result else None for result in told] == [None] * 5 + ["partial success"]
+    assert results.running == {}
+
+
+def test_skipped_nodes_name_the_failure_behind_them_through_others_and_through_tests() -> None:
+    parents = {
+        "model.shop.b": ["model.shop.a"],
+        "model.shop.c": ["model.shop.b"],
+        "test.shop.t": ["model.shop.x"],
+        "model.shop.y": ["model.shop.x"],
+    }
+    results = Results(parents, expected=6)
+    for one in (
+        *(finished("a", "error"), finished("b", "skipped"), finished("c", "skipped")),
+        *(finished("x"), finished("t", "fail", "test"), finished("y", "skipped")),
+    ):
+        results.add(one)
+
+    assert {result.name: results.causes(result) for result in results.skipped} == {"b": ["a"], "c": ["a"], "y": ["t"]}
+    assert results.summary() == "2 failed, 3 skipped because of them, 1 succeeded"
+    assert results.line(results.finished["model.shop.c"]) == "6/6 skipped model c, because of a"
+    assert results.line(results.finished["model.shop.x"]) == "6/6 success model x, 0.50 s"
+
+
+def test_the_summary_of_one_failure_without_skips() -> None:
+    results = Results({})
+    results.add(finished("a", "error"))
+
+    assert results.summary() == "1 failed, 0 succeeded"
