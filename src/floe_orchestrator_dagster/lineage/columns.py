@@ -16,7 +16,7 @@ from sqlglot.optimizer.qualify import qualify
 from sqlglot.optimizer.scope import Scope, build_scope
 from sqlglot.schema import MappingSchema
 
-from floe_orchestrator_dagster.lineage.resolution import Resolver, merged
+from floe_orchestrator_dagster.lineage.resolution import Resolver, merged, names_of, projections
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -59,11 +59,13 @@ class Relation:
         unique_id: dbt's.
         relation_name: As dbt writes it in SQL, such as ``"shop"."main"."orders"`` or ``'data/orders.csv'``.
         columns: The names of its columns, in their order; empty when unknown.
+        is_complete: Whether ``columns`` are all of them; what somebody documented need not be.
     """
 
     unique_id: str
     relation_name: str
     columns: Sequence[str] = ()
+    is_complete: bool = True
 
 
 @dataclass(frozen=True)
@@ -161,16 +163,29 @@ def _column_lineage(
     scope = _scope(statements[0], tables, dialect)
     if scope is None:
         return None
-    resolver = Resolver({name: frozenset(_folded(relation)) for name, relation in tables.items()})
-    written = [projection.alias_or_name for projection in scope.expression.selects if not projection.is_star]
-    has_star = len(written) != len(scope.expression.selects)
+    columns = {name: frozenset(_folded(relation)) for name, relation in tables.items()}
+    resolver = Resolver(columns, frozenset(name for name, relation in tables.items() if _is_complete(relation)))
     actual = {name.lower(): name for name in output}
-    names = list(actual) if has_star and actual else written
-    fields = {actual.get(name, name): _inputs(resolver.column(scope, name), tables) for name in names if name}
+    fields = {
+        actual.get(name, name): _inputs(resolver.column(scope, name), tables)
+        for name in _output_names(scope, resolver, tables, list(actual))
+    }
     return ColumnLineage(
         fields=MappingProxyType({name: inputs for name, inputs in fields.items() if inputs}),
         dataset=_inputs(merged(resolver.rows(scope)), tables),
     )
+
+
+def _output_names(
+    scope: Scope, resolver: Resolver, tables: Mapping[str, Relation], actual: Sequence[str]
+) -> Sequence[str]:
+    """Name the output's columns: as written, and behind a ``*`` as they are or else as they are documented."""
+    written = names_of(scope)
+    if len(written) == len(projections(scope)) or actual:
+        return written if len(written) == len(projections(scope)) else actual
+    documented = ((table, name) for table, relation in tables.items() for name in _folded(relation))
+    through = (name for table, name in documented if (table, name) in resolver.column(scope, name))
+    return list(dict.fromkeys([*written, *through]))
 
 
 def _name_tables(query: exp.Expr, relations: Sequence[Relation], dialect: str) -> dict[str, Relation]:
@@ -202,7 +217,8 @@ def _relations_by_key(relations: Iterable[Relation], dialect: str) -> dict[tuple
     by_key: dict[tuple[str, ...], Relation] = {}
     for relation in relations:
         # In a query: a relation may be a path in quotes or a function over files.
-        query = sqlglot.parse_one(f"select * from {relation.relation_name}", dialect=dialect or None)
+        sql = f"select * from {relation.relation_name}"  # noqa: S608  # parsed, never run
+        query = sqlglot.parse_one(sql, dialect=dialect or None)
         table = query.find(exp.Table)
         if table is not None:
             by_key[_key(table)] = relation
@@ -217,7 +233,9 @@ def _key(table: exp.Table) -> tuple[str, ...]:
 
 def _scope(query: exp.Query, tables: Mapping[str, Relation], dialect: str) -> Scope | None:
     """Qualify every column with its table, expand stars where columns are known, and fold names to lower case."""
-    known = {name: dict.fromkeys(_folded(relation), "text") for name, relation in tables.items() if relation.columns}
+    known: dict[str, object] = {
+        name: dict.fromkeys(_folded(relation), "text") for name, relation in tables.items() if _is_complete(relation)
+    }
     folding = f"{dialect or 'postgres'}, normalization_strategy=case_insensitive"
     qualified = qualify(
         query,
@@ -235,6 +253,10 @@ def _inputs(origins: Origins, tables: Mapping[str, Relation]) -> tuple[InputColu
         for (table, column), transformations in origins.items()
     )
     return tuple(sorted(columns, key=lambda column: (column.unique_id, column.column)))
+
+
+def _is_complete(relation: Relation) -> bool:
+    return bool(relation.columns) and relation.is_complete
 
 
 def _folded(relation: Relation) -> list[str]:

@@ -34,9 +34,13 @@ class Resolver:
     Table and column names are those of the query, which has been qualified and normalized to lower case.
     """
 
-    def __init__(self, columns: Mapping[str, frozenset[str]]) -> None:
-        """Take the known columns of each table; a table that is not in ``columns`` is no origin."""
+    def __init__(self, columns: Mapping[str, frozenset[str]], complete: frozenset[str]) -> None:
+        """Take the known columns of each table; a table that is not in ``columns`` is no origin.
+
+        The tables in ``complete`` have no other columns.
+        """
         self._columns = columns
+        self._complete = complete
         self._found: dict[tuple[int, str], Origins] = {}
         self._visited: set[int] = set()
 
@@ -59,7 +63,7 @@ class Resolver:
                     yield _through(Transformation(subtype).after(how), self._decider(scope, part))
         elif isinstance(scope.expression, exp.Except):
             right = scope.set_operation_scopes[1]
-            for name in _names(right):
+            for name in names_of(right):
                 yield _through(Transformation("FILTER"), self.column(right, name))
         sources = (source for source in _selected_sources(scope) if isinstance(source, Scope))
         for inner in (*scope.set_operation_scopes, *scope.subquery_scopes, *sources):
@@ -92,16 +96,20 @@ class Resolver:
     def _among(self, candidates: list[exp.Expr | Scope], name: str) -> Iterator[Origins]:
         """Find a column that only ``*`` mentions: in the source that has it, else in the only one it can be of."""
         having = [source for source in candidates if name in self._known(source)]
-        unknown = [source for source in candidates if not self._known(source)]
-        chosen = having[:1] or (unknown if len(unknown) == 1 else [])
+        open_ended = [source for source in candidates if not self._knows_all(source)]
+        chosen = having[:1] or (open_ended if len(open_ended) == 1 else [])
         for source in chosen:
             yield self._of_source(source, name)
 
     def _known(self, source: exp.Expr | Scope) -> frozenset[str]:
         if isinstance(source, Scope):
-            has_star = any(projection.is_star for projection in getattr(source.expression, "selects", ()))
-            return frozenset() if has_star else frozenset(_names(source))
+            return frozenset(names_of(source))
         return self._columns.get(source.name, frozenset())
+
+    def _knows_all(self, source: exp.Expr | Scope) -> bool:
+        if isinstance(source, Scope):
+            return not any(projection.is_star for projection in projections(source))
+        return source.name in self._complete
 
     def _part(self, scope: Scope, part: exp.Expr, how: Transformation) -> Origins:
         if isinstance(part, exp.Column):
@@ -109,10 +117,10 @@ class Resolver:
         inner = next((sub for sub in scope.subquery_scopes if sub.expression is part.unnest()), None)
         if inner is None:
             return {}
-        return _through(how, merged(self.column(inner, name) for name in _names(inner)))
+        return _through(how, merged(self.column(inner, name) for name in names_of(inner)))
 
     def _decider(self, scope: Scope, part: exp.Expr) -> Origins:
-        is_alias = isinstance(part, exp.Column) and not part.table and part.name in _names(scope)
+        is_alias = isinstance(part, exp.Column) and not part.table and part.name in names_of(scope)
         return self.column(scope, part.name) if is_alias else self._part(scope, part, IDENTITY)
 
     def _reference(self, scope: Scope, column: exp.Column) -> Origins:
@@ -138,6 +146,16 @@ def merged(origins: Iterable[Origins]) -> Origins:
         for origin, transformations in each.items():
             together[origin] |= transformations
     return {origin: frozenset(transformations) for origin, transformations in together.items()}
+
+
+def projections(scope: Scope) -> list[exp.Expr]:
+    """List what a scope selects; of a set operation, what its first branch does."""
+    return list(getattr(scope.expression, "selects", ()))
+
+
+def names_of(scope: Scope) -> list[str]:
+    """Name a scope's output columns, without those behind a ``*``."""
+    return [projection.alias_or_name for projection in projections(scope) if not projection.is_star]
 
 
 def _through(how: Transformation, origins: Origins) -> Origins:
@@ -173,13 +191,8 @@ def _left_out(star: exp.Expr) -> set[str]:
     return {part.alias_or_name for part in parts if isinstance(part, exp.Expr)}
 
 
-def _names(scope: Scope) -> list[str]:
-    selects = getattr(scope.expression, "selects", [])
-    return [projection.alias_or_name for projection in selects if not projection.is_star]
-
-
 def _name_in(branch: Scope, name: str, first: Scope, *, by_name: bool) -> str:
     """Name a set operation's column in another branch: the one at the same place, where places are known."""
-    own, others = _names(first), _names(branch)
-    all_known = len(own) == len(others) == len(getattr(branch.expression, "selects", ()))
+    own, others = names_of(first), names_of(branch)
+    all_known = len(own) == len(others) == len(projections(branch))
     return others[own.index(name)] if not by_name and all_known and name in own else name
