@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import sqlglot
 from sqlglot import exp
+from sqlglot.errors import OptimizeError
 from sqlglot.optimizer.qualify import qualify
 from sqlglot.optimizer.scope import Scope, build_scope
 from sqlglot.schema import MappingSchema
@@ -48,6 +49,7 @@ _DIALECTS = {
     "redshift_data": "redshift",
     "starburst": "trino",
 }
+_UNKNOWN = "unknown"
 _LONGEST_SQL = 500_000  # characters: parsing more would hold up the run for seconds
 
 
@@ -160,11 +162,12 @@ def _column_lineage(
     if len(statements) != 1 or not isinstance(statements[0], exp.Query):
         return None
     tables = _name_tables(statements[0], relations, dialect)
-    scope = _scope(statements[0], tables, dialect)
+    scope = _resolved_scope(statements[0], tables, dialect)
     if scope is None:
         return None
     columns = {name: frozenset(_folded(relation)) for name, relation in tables.items()}
-    resolver = Resolver(columns, frozenset(name for name, relation in tables.items() if _is_complete(relation)))
+    complete = frozenset(name for name, relation in tables.items() if _is_complete(relation))
+    resolver = Resolver(scope, columns, complete)
     actual = {name.lower(): name for name in output}
     fields = {
         actual.get(name, name): _inputs(resolver.column(scope, name), tables)
@@ -201,7 +204,7 @@ def _name_tables(query: exp.Expr, relations: Sequence[Relation], dialect: str) -
         found = known.get(key)
         if found is None and (not isinstance(table.this, exp.Identifier) or (len(key) == 1 and key[0] in common)):
             continue  # a function or a CTE
-        name = "unknown" if found is None else f"relation_{relations.index(found)}"
+        name = _UNKNOWN if found is None else f"relation_{relations.index(found)}"
         if found is not None:
             tables[name] = found
         alias = table.alias or table.name or name
@@ -231,11 +234,18 @@ def _key(table: exp.Table) -> tuple[str, ...]:
     return tuple(part.name.lower() for part in table.parts)
 
 
-def _scope(query: exp.Query, tables: Mapping[str, Relation], dialect: str) -> Scope | None:
+def _resolved_scope(query: exp.Query, tables: Mapping[str, Relation], dialect: str) -> Scope | None:
+    complete = {name: _folded(relation) for name, relation in tables.items() if _is_complete(relation)}
+    try:
+        return _scope(query.copy(), complete, dialect)
+    except OptimizeError:
+        # A name is both an output's and, perhaps, a column of a table whose columns are not all known.
+        return _scope(query, complete | _likely_columns(query, tables), dialect)
+
+
+def _scope(query: exp.Query, columns: Mapping[str, list[str]], dialect: str) -> Scope | None:
     """Qualify every column with its table, expand stars where columns are known, and fold names to lower case."""
-    known: dict[str, object] = {
-        name: dict.fromkeys(_folded(relation), "text") for name, relation in tables.items() if _is_complete(relation)
-    }
+    known: dict[str, object] = {name: dict.fromkeys(names, "text") for name, names in columns.items()}
     folding = f"{dialect or 'postgres'}, normalization_strategy=case_insensitive"
     qualified = qualify(
         query,
@@ -245,6 +255,19 @@ def _scope(query: exp.Query, tables: Mapping[str, Relation], dialect: str) -> Sc
         validate_qualify_columns=False,
     )
     return build_scope(qualified)
+
+
+def _likely_columns(query: exp.Query, tables: Mapping[str, Relation]) -> dict[str, list[str]]:
+    """Add to the documented columns of tables that have others the names that no expression makes."""
+    made = {
+        alias.alias.lower()
+        for alias in query.find_all(exp.Alias)
+        if all(column.name.lower() != alias.alias.lower() for column in alias.find_all(exp.Column))
+    }
+    used = (column.name.lower() for column in query.find_all(exp.Column))
+    likely = [name for name in dict.fromkeys(used) if name and name not in made]
+    partial = {name: _folded(relation) for name, relation in tables.items() if not _is_complete(relation)}
+    return {name: list(dict.fromkeys([*columns, *likely])) for name, columns in (partial | {_UNKNOWN: []}).items()}
 
 
 def _inputs(origins: Origins, tables: Mapping[str, Relation]) -> tuple[InputColumn, ...]:

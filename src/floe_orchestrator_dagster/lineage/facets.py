@@ -75,7 +75,7 @@ def node_job_facets(
 def product_job_facets(product: Product) -> dict[str, JobFacet]:
     """Describe the product's job."""
     spec = product.spec
-    tags = [("floe_version", product.artifacts.metadata.product_version, "FLOE")]
+    tags = [("product_version", product.artifacts.metadata.product_version, "FLOE")]
     tags += [(key, value, "FLOE") for key, value in spec.labels.items()]
     facets = job_facets("DAGSTER", "JOB", spec.description or "", [spec.owner] if spec.owner else [], tags)
     location = _code_location(product, "")

@@ -34,11 +34,12 @@ class Resolver:
     Table and column names are those of the query, which has been qualified and normalized to lower case.
     """
 
-    def __init__(self, columns: Mapping[str, frozenset[str]], complete: frozenset[str]) -> None:
-        """Take the known columns of each table; a table that is not in ``columns`` is no origin.
+    def __init__(self, root: Scope, columns: Mapping[str, frozenset[str]], complete: frozenset[str]) -> None:
+        """Take a query and the known columns of each table; a table that is not in ``columns`` is no origin.
 
         The tables in ``complete`` have no other columns.
         """
+        self._scopes = {id(scope.expression): scope for scope in root.traverse()}
         self._columns = columns
         self._complete = complete
         self._found: dict[tuple[int, str], Origins] = {}
@@ -97,9 +98,9 @@ class Resolver:
         """Find a column that only ``*`` mentions: in the source that has it, else in the only one it can be of."""
         having = [source for source in candidates if name in self._known(source)]
         open_ended = [source for source in candidates if not self._knows_all(source)]
-        chosen = having[:1] or (open_ended if len(open_ended) == 1 else [])
-        for source in chosen:
-            yield self._of_source(source, name)
+        chosen = having or open_ended
+        if len(chosen) == 1:  # of several, nobody can say which
+            yield self._of_source(chosen[0], name)
 
     def _known(self, source: exp.Expr | Scope) -> frozenset[str]:
         if isinstance(source, Scope):
@@ -133,7 +134,8 @@ class Resolver:
 
     def _of_source(self, source: exp.Expr | Scope, name: str) -> Origins:
         if isinstance(source, Scope):
-            return self.column(source, name)
+            # A recursive CTE refers to a copy of its first branch that has no sources.
+            return self.column(self._scopes.get(id(source.expression), source), name)
         if source.name not in self._columns or not name or name == "*":
             return {}
         return {(source.name, name): frozenset({IDENTITY})}
