@@ -64,10 +64,11 @@ class Attachment:
         return self.pattern.format(database=self.database, schema=schema, table=table)
 
 
-def read_attachments(settings: Settings) -> dict[str, Attachment]:
+def read_attachments(settings: Settings, directory: PurePosixPath) -> dict[str, Attachment]:
     """Read the databases that a DuckDB output attaches, by alias in lower case.
 
-    One of a kind that is not known here is left out: its tables are named like DuckDB's own.
+    Relative paths start from ``directory``. A database of a kind that is not known here is left out: its tables are
+    named like DuckDB's own.
     """
     attachments: dict[str, Attachment] = {}
     for entry in settings.sequence("attach"):
@@ -77,7 +78,7 @@ def read_attachments(settings: Settings) -> dict[str, Attachment]:
         alias = one.text("alias") or database_name(path)
         attached = _KINDS.get(kind)
         if attached is not None:
-            attachments[alias.lower()] = attached(path, alias, one)
+            attachments[alias.lower()] = attached(_absolute(kind, path, directory), alias, one)
     return attachments
 
 
@@ -159,6 +160,16 @@ _KINDS: dict[str, Callable[[str, str, Settings], Attachment]] = {
     "ducklake": _ducklake,
     "iceberg": _iceberg,
 }
+
+
+def _absolute(kind: str, path: str, directory: PurePosixPath) -> str:
+    """Complete the path of a local file; of a DuckLake, of the file that holds its metadata."""
+    if kind == "ducklake":
+        scheme, metadata = _scheme_and_path(path)
+        held_in = _absolute(scheme or "duckdb", metadata, directory)
+        return f"{scheme}:{held_in}" if scheme else held_in
+    is_file = kind in {"duckdb", "sqlite"} and "://" not in path and path not in {"", ":memory:"}
+    return str(directory / path) if is_file else path
 
 
 def _scheme_and_path(path: str) -> tuple[str, str]:

@@ -146,7 +146,7 @@ def read_warehouse(
         namespace=warehouse_namespace(adapter, settings),
         alternative=alternative_namespace(adapter, settings),
         database=database_name(settings.text("path")) if is_duckdb else settings.text(*_DATABASES.get(adapter, ())),
-        attached=MappingProxyType(read_attachments(settings) if is_duckdb else {}),
+        attached=MappingProxyType(read_attachments(settings, directory) if is_duckdb else {}),
         directory=directory,
         overrides=overrides,
     )

@@ -28,9 +28,9 @@ from floe_orchestrator_dagster.lineage.assertions import TestEnd
 from floe_orchestrator_dagster.lineage.assets import PythonAsset, asset_dataset, asset_event, product_event
 from floe_orchestrator_dagster.lineage.envelope import engine_facet, error_facet, run_event
 from floe_orchestrator_dagster.lineage.nodes import Nodes
-from floe_orchestrator_dagster.lineage.outcome import NodeOutcome, outcome_of
+from floe_orchestrator_dagster.lineage.outcome import NodeOutcome, freshness_outcome, outcome_of
 from floe_orchestrator_dagster.lineage.run import LineageRun, RunReference, event_time, read_parent_id
-from floe_orchestrator_dagster.lineage.signals import NodeSignal, State, read_signal, state_of
+from floe_orchestrator_dagster.lineage.signals import NodeSignal, State, freshness_times, read_signal, state_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -103,7 +103,11 @@ class DbtEvents:
         return self._nodes.identity(unique_id)
 
     def boundary(self, unique_ids: Iterable[str]) -> tuple[list[InputDataset], list[OutputDataset]]:
-        """Make the datasets of a product event: what these nodes read that none of them makes, and what they make."""
+        """Make the datasets of a product event: what these nodes read that none of them makes, and what they make.
+
+        A consumer that draws tables as connected by jobs then draws every one of these inputs as connected with every
+        output, besides the real connections that the nodes' events make.
+        """
         nodes = self._nodes
         made = [relation for unique_id in unique_ids for relation in nodes.makes(unique_id)]
         read = dict.fromkeys(parent for unique_id in made for parent in nodes.reads(unique_id))
@@ -127,20 +131,14 @@ class DbtEvents:
         """
         events: list[RunEvent] = []
         for result in results:
-            if result.get("unique_id") in self._ended:
+            unique_id = str(result.get("unique_id") or "")
+            if not unique_id or unique_id in self._ended:
                 continue
+            start, end = freshness_times(result)
             status = str(result.get("status") or "").lower()
-            timing: Mapping[str, Any] = next(
-                (entry for entry in result.get("timing") or () if entry.get("name") == "execute"), {}
-            )
-            times = [timing.get("started_at"), timing.get("completed_at")]
-            start, end = (str(time or result.get("snapshotted_at") or "") for time in times)
-            signal = NodeSignal(str(result["unique_id"]), "START", "started", start, "")
-            age, error = result.get("max_loaded_at_time_ago_in_s"), result.get("error")
-            outcome = NodeOutcome(failures=age, message=str(error) if error else None)
-            events += self._take(signal, None)
-            ended = replace(signal, state=state_of(status, is_error=True), status=status, time=end or start)
-            events += self._take(ended, outcome)
+            began = NodeSignal(unique_id, "START", "started", start, "")
+            ended = replace(began, state=state_of(status, is_error=True), status=status, time=end)
+            events += [*self._take(began, None), *self._take(ended, freshness_outcome(result))]
         return events
 
     def abort(self, why: str, at: datetime, unique_ids: Sequence[str] | None = None) -> list[RunEvent]:

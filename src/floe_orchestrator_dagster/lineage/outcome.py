@@ -49,11 +49,22 @@ class NodeOutcome:
 def outcome_of(result: Mapping[str, Any], columns: Mapping[str, str] = MappingProxyType({})) -> NodeOutcome:
     """Read an entry of ``run_results.json``, or the ``run_result`` of dbt's ``NodeFinished`` event."""
     response = result.get("adapter_response")
-    failures = result.get("failures", result.get("num_failures"))
     return NodeOutcome(
         compiled_code=result.get("compiled_code") or None,
         columns=columns,
         adapter_response=response if isinstance(response, dict) else {},
         message=str(result["message"]) if result.get("message") else None,
-        failures=failures if isinstance(failures, (int, float)) else None,
+        failures=_number(result.get("failures", result.get("num_failures"))),
     )
+
+
+def freshness_outcome(result: Mapping[str, Any]) -> NodeOutcome:
+    """Read an entry of ``sources.json``."""
+    error = result.get("error")
+    return NodeOutcome(
+        failures=_number(result.get("max_loaded_at_time_ago_in_s")), message=str(error) if error else None
+    )
+
+
+def _number(value: object) -> float | None:
+    return value if isinstance(value, (int, float)) and not isinstance(value, bool) else None

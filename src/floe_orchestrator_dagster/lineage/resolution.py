@@ -84,12 +84,13 @@ class Resolver:
                 yield self._part(scope, part, how)
 
     def _projected(self, scope: Scope, select: exp.Select, name: str) -> Iterator[Origins]:
-        named = [projection for projection in select.selects if projection.alias_or_name == name]
+        stars = [projection for projection in select.selects if projection.is_star]
+        written = [*select.selects, *(part for star in stars for part in _star_parts(star, "replace"))]
+        named = [projection for projection in written if projection.alias_or_name == name]
         if named:
             for part, how in uses(named[0]):
                 yield self._part(scope, part, how)
             return
-        stars = [projection for projection in select.selects if projection.is_star]
         if not any(name in _left_out(star) for star in stars):
             candidates = [source for star in stars for source in _behind_star(scope, star)]
             yield from self._among(candidates, name)
@@ -188,9 +189,12 @@ def _behind_star(scope: Scope, star: exp.Expr) -> list[exp.Expr | Scope]:
 
 
 def _left_out(star: exp.Expr) -> set[str]:
+    return {part.name for part in [*_star_parts(star, "except_"), *_star_parts(star, "except")]}
+
+
+def _star_parts(star: exp.Expr, name: str) -> list[exp.Expr]:
     node = star.this if isinstance(star, exp.Column) else star
-    parts = [*(node.args.get("except_") or node.args.get("except") or ()), *(node.args.get("replace") or ())]
-    return {part.alias_or_name for part in parts if isinstance(part, exp.Expr)}
+    return [part for part in node.args.get(name) or () if isinstance(part, exp.Expr)]
 
 
 def _name_in(branch: Scope, name: str, first: Scope, *, by_name: bool) -> str:

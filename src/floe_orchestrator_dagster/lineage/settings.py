@@ -39,11 +39,6 @@ class Settings:
         """Render the port; ``default`` is the one that the adapter connects to."""
         return self.text("port") or str(default)
 
-    def mapping(self, name: str) -> Mapping[str, Any]:
-        """Give a setting that is a mapping; empty when it is not there or none."""
-        value = self.content.get(name)
-        return value if isinstance(value, dict) else {}
-
     def sequence(self, name: str) -> Sequence[Mapping[str, Any]]:
         """Give the mappings in a setting that is a list; empty when it is not there or none."""
         value = self.content.get(name)

@@ -105,6 +105,15 @@ def read_signal(event: Mapping[str, Any], manifest: Manifest) -> NodeSignal | No
     )
 
 
+def freshness_times(result: Mapping[str, Any]) -> tuple[str, str]:
+    """Tell when an entry of ``sources.json`` started and ended; empty when it does not say."""
+    timings = result.get("timing") if isinstance(result.get("timing"), list) else ()
+    steps = [timing for timing in timings or () if isinstance(timing, dict)]
+    executed = next((step for step in steps if step.get("name") == "execute"), {})
+    start = _first_time(executed.get("started_at"), result.get("snapshotted_at"))
+    return start, _first_time(executed.get("completed_at"), result.get("snapshotted_at"))
+
+
 def state_of(status: str, *, is_error: bool = False) -> State:
     """Say how a node with this dbt status ended; a status that is not known here counts by the level of its event."""
     return _STATES.get(status.lower(), "FAIL" if is_error else "COMPLETE")

@@ -75,6 +75,8 @@ def _children(node: exp.Expr) -> Iterator[tuple[exp.Expr, Subtype]]:
         for child in value if isinstance(value, list) else [value]:
             if isinstance(child, exp.If) and isinstance(node, exp.Case):
                 yield from _children(child)
+            elif isinstance(child, exp.Order) and isinstance(node, exp.WithinGroup):
+                yield from ((ordered, "AGGREGATION") for ordered in child.expressions)
             elif isinstance(child, exp.Expr):
                 yield child, special.get(name, default)
 
@@ -92,7 +94,8 @@ _INPUTS: dict[type[exp.Expr], dict[str, Subtype]] = {
     exp.If: {"this": "CONDITIONAL"},
     exp.Filter: {"this": "IDENTITY", "expression": "FILTER"},
     exp.Window: {"this": "IDENTITY", "partition_by": "WINDOW", "order": "WINDOW"},
-    exp.WithinGroup: {"this": "IDENTITY", "expression": "AGGREGATION"},
+    exp.WithinGroup: {"this": "IDENTITY"},
+    exp.Order: {"this": "IDENTITY", "expressions": "SORT"},
 }
 
 

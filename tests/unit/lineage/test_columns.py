@@ -188,6 +188,46 @@ CASES = {
         'select u.v from "db"."s"."a" a, unnest(a.x) as u(v)',
         {"v": "a.x TRANSFORMATION"},
     ),
+    "lateral": (
+        ('select l.v from "db"."s"."a" a, lateral (select a.x + b.z as v from "db"."s"."b" b where b.id = a.id) l'),
+        {"v": "a.x TRANSFORMATION, b.z TRANSFORMATION", "*": "a.Id FILTER, b.id FILTER"},
+    ),
+    "exists": (
+        'select x from "db"."s"."a" a where exists (select 1 from "db"."s"."b" where z = a.y)',
+        {"x": "a.x IDENTITY", "*": "a.y FILTER, b.z FILTER"},
+    ),
+    "distinct on": (
+        'select distinct on (id) x from "db"."s"."a" order by y',
+        {"x": "a.x IDENTITY", "*": "a.Id GROUP_BY, a.y SORT"},
+    ),
+    "a named window": (
+        'select sum(y) over w as s from "db"."s"."a" window w as (partition by id)',
+        {"s": "a.y AGGREGATION", "*": "a.Id WINDOW"},
+    ),
+    "ordered aggregates": (
+        'select array_agg(x order by y) as l, quantile_cont(0.5) within group (order by x) as m from "db"."s"."a"',
+        {"l": "a.x AGGREGATION, a.y SORT", "m": "a.x AGGREGATION"},
+    ),
+    "a field of a struct": (
+        'select i.s.f as f from (select x as s from "db"."s"."a") i',
+        {"f": "a.x TRANSFORMATION"},
+    ),
+    "star of one table of several, with a replacement": (
+        'select a.* replace (y + 1 as y), b.z from "db"."s"."a" a cross join "db"."s"."b" b',
+        {"id": "a.Id IDENTITY", "x": "a.x IDENTITY", "y": "a.y TRANSFORMATION", "z": "b.z IDENTITY"},
+    ),
+    "columns that could be of either table": (
+        'select a, u.b from "db"."s"."u" u join "db"."s"."d" d on u.k = d.k',
+        {"b": "u.b IDENTITY", "*": "d.k JOIN, u.k JOIN"},
+    ),
+    "a query in parentheses": (
+        '(select x from "db"."s"."a") union (select z from "db"."s"."b")',
+        {"x": "a.x IDENTITY, b.z IDENTITY"},
+    ),
+    "a CTE that is read twice": (
+        'with c as (select * from "db"."s"."a" where y > 1) select l.x from c l join c r on l.id = r.x',
+        {"x": "a.x IDENTITY", "*": "a.Id JOIN, a.x JOIN, a.y FILTER"},
+    ),
     "a hash": (
         'select md5(x) as h from "db"."s"."a"',
         {"h": "a.x TRANSFORMATION!"},
@@ -235,6 +275,29 @@ def test_a_star_over_unknown_columns_is_named_by_the_columns_that_were_made() ->
 
     assert lineage is not None
     assert written(lineage) == {"Id": "u.id IDENTITY", "Größe in m²": "u.größe in m² IDENTITY"}
+
+
+def test_a_star_of_one_table_is_followed_there_only() -> None:
+    sql = 'select t.*, o.x from "db"."s"."u" t join "db"."s"."a" o on o.id = t.k'
+
+    lineage = column_lineage(sql, "duckdb", RELATIONS, ["k", "v", "x"])
+
+    assert lineage is not None
+    assert written(lineage) == {
+        "k": "u.k IDENTITY",
+        "v": "u.v IDENTITY",
+        "x": "a.x IDENTITY",
+        "*": "a.Id JOIN, u.k JOIN",
+    }
+
+
+def test_what_a_star_leaves_out_is_not_followed_and_what_it_replaces_is() -> None:
+    sql = 'select * exclude (secret) replace (lower(q) as q) from "db"."s"."u"'
+
+    lineage = column_lineage(sql, "duckdb", RELATIONS, ["id", "q", "secret"])
+
+    assert lineage is not None
+    assert written(lineage) == {"id": "u.id IDENTITY", "q": "u.q TRANSFORMATION"}
 
 
 def test_a_star_over_documented_columns_has_those() -> None:

@@ -259,6 +259,26 @@ def test_an_attached_file_is_called_by_its_name_when_it_has_no_alias() -> None:
     assert identity.dataset == DatasetName("duckdb:///data/db.v1.duckdb", "db.sales.orders_v2")
 
 
+@pytest.mark.parametrize(
+    ("path", "namespace"),
+    [
+        ("erp.db", "duckdb:///project/erp.db"),
+        ("sqlite:erp.sqlite", "sqlite:///project/erp.sqlite"),
+        ("ducklake:lake.ducklake", "ducklake:///project/lake.ducklake"),
+        ("ducklake:sqlite:meta.sqlite", "ducklake:///project/meta.sqlite"),
+        ("ducklake:postgres:host=pg dbname=lake", "ducklake://pg:5432/lake"),
+        ("s3://bucket/erp.db", "duckdb://s3://bucket/erp.db"),
+        (":memory:", "duckdb://:memory:"),
+    ],
+)
+def test_relative_paths_start_where_dbt_works(path: str, namespace: str) -> None:
+    output = {"type": "duckdb", "path": "x.duckdb", "attach": [{"path": path, "alias": "db"}]}
+
+    identity = read_warehouse(output, {}, PurePosixPath("/project")).identify(ORDERS)
+
+    assert identity.dataset.namespace == namespace
+
+
 def test_two_computes_name_the_same_postgres_table_alike() -> None:
     path = "host=pg dbname=db user=postgres"
     duckdb = {"type": "duckdb", "path": "x.duckdb", "attach": [{"path": path, "alias": "shop", "type": "postgres"}]}

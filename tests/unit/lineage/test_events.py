@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from floe_orchestrator_dagster.lineage.events import DbtEvents, NodeOutcome
 from floe_orchestrator_dagster.product.manifest import Manifest
@@ -451,6 +453,37 @@ NO_RUNS: list[Json] = [
     log_event("NodeStart", "model.retail_orders.new", node={"materialized": "ephemeral"}),
     log_event("SQLQuery"),
 ]
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=5,
+)
+NODE_INFO = st.dictionaries(
+    st.sampled_from(
+        ["unique_id", "node_status", "node_started_at", "node_finished_at", "node_relation", "materialized"]
+    ),
+    JSON,
+)
+DATA = st.dictionaries(st.sampled_from(["status", "num_failures", "run_result", "schema", "relation"]), JSON)
+INFO = st.dictionaries(st.sampled_from(["ts", "invocation_id", "level", "msg"]), JSON)
+NAMES = st.sampled_from(["LogStartLine", "LogModelResult", "LogTestResult", "NodeFinished", "LogSkipBecauseError"])
+IDS = st.sampled_from([FCT_ORDERS, UNIQUE_TEST, UNIT_TEST, "source.retail_orders.shop.orders", "model.a.b", "seed."])
+
+
+@settings(max_examples=60, deadline=None)
+@given(name=NAMES, unique_id=IDS, info=INFO, data=DATA, node_info=NODE_INFO)
+def test_no_log_event_is_an_error(name: str, unique_id: str, info: Json, data: Json, node_info: Json) -> None:
+    event = {"info": {**info, "name": name}, "data": {**data, "node_info": {**node_info, "unique_id": unique_id}}}
+
+    assert_valid(new_events().observe(event))
+
+
+@given(results=st.lists(st.dictionaries(st.sampled_from(list(FRESHNESS[0])), JSON, max_size=5), max_size=2))
+@settings(max_examples=30, deadline=None)
+def test_no_freshness_result_is_an_error(results: list[Json]) -> None:
+    assert_valid(new_events().freshness(results))
 
 
 @pytest.mark.parametrize("event", NO_RUNS)

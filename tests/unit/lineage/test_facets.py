@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from floe_orchestrator_dagster.lineage.datasets import DatasetName, read_warehouse
-from floe_orchestrator_dagster.lineage.events import DbtEvents
+from floe_orchestrator_dagster.lineage.events import DbtEvents, product_event
 from floe_orchestrator_dagster.lineage.outcome import NodeOutcome, outcome_of
 from floe_orchestrator_dagster.product.manifest import Manifest
 from openlineage_schemas import as_json, assert_valid
@@ -101,9 +101,13 @@ def test_code_is_located_where_the_contract_names_a_repository(repository: str, 
     identity = run.product.artifacts.identity.model_copy(update={"repository": repository})
     artifacts = run.product.artifacts.model_copy(update={"identity": identity})
 
-    end = end_of(node("orders"), run=replace(run, product=replace(run.product, artifacts=artifacts)))
+    changed = replace(run, product=replace(run.product, artifacts=artifacts))
+
+    end = end_of(node("orders"), run=changed)
 
     facet = end["job"]["facets"].get("sourceCodeLocation")
+    product = as_json(product_event(changed, "START", changed.created_at))["job"]["facets"]
+    assert product.get("sourceCodeLocation", {}).get("url") == url
     assert (facet and (facet["url"], facet["path"])) == (url and (url, "models/orders.sql"))
 
 

@@ -18,6 +18,7 @@ from floe_orchestrator_dagster.lineage.events import (
     read_parent_id,
 )
 from openlineage_schemas import as_json, assert_valid
+from processes import run_python
 from unit.lineage.sample_run import CREATED_AT, FCT_ORDERS, PRODUCER, lineage_run, log_event, new_events
 
 INCOMING = "0197a1b2-3c4d-7e5f-8a6b-7c8d9e0f1a2b"
@@ -148,3 +149,12 @@ def test_times_are_utc() -> None:
     assert event_time(datetime(2026, 7, 1, 8, tzinfo=there)) == "2026-07-01T06:00:00Z"
     assert event_time(datetime(2026, 7, 1, 8, 0, 0, 500, tzinfo=timezone.utc)) == "2026-07-01T08:00:00.000500Z"
     assert event_time(datetime(2026, 7, 1, 8)) == "2026-07-01T08:00:00Z"  # noqa: DTZ001  # as dbt writes times
+
+
+def test_names_and_columns_need_neither_dagster_nor_openlineage() -> None:
+    modules = ("columns", "datasets")
+    imports = "; ".join(f"import floe_orchestrator_dagster.lineage.{module}" for module in modules)
+
+    loaded = run_python("-c", f"{imports}; import sys; print(*sys.modules)").stdout.split()
+
+    assert {"dagster", "dbt", "openlineage.client"}.isdisjoint(loaded)
