@@ -47,7 +47,10 @@ _JOBS = ("model", "seed", "snapshot", "test", "unit_test", "source")
 _TIME = re.compile(r"(?P<time>\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?)(?P<zone>Z|[+-]\d\d:\d\d)?")
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
 _USER_IN_URL = re.compile(r"://[^/\s:@]+:[^\s]+?@(?=[^@\s]*(?:\s|$))")
-_SECRET = re.compile(r"(?i)\b(password|passwd|pwd|pass|token|secret|api_?key|access_?key)\b(\s*[=:]\s*)\S+")
+# Not PASS=54, which ends dbt's summaries.
+_SECRET = re.compile(
+    r"\b((?i:password|passwd|pwd|token|secret|api_?key|access_?key)|pass)\b([\"']?\s*[=:]\s*)(\"[^\"]*\"|'[^']*'|\S+)"
+)
 
 
 @dataclass(frozen=True)

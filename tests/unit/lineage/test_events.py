@@ -272,15 +272,26 @@ def test_a_status_says_how_a_node_ended(status: str, level: str, state: str) -> 
     assert_valid(by_node)
 
 
-def test_a_failure_has_dbts_message_without_credentials() -> None:
-    message = "\x1b[31mcould not connect\x1b[0m to postgres://dbt:s3cret@pg/shop, password=s3cret, token: s3cret"
+@pytest.mark.parametrize(
+    ("message", "told"),
+    [
+        ("\x1b[31mno such table\x1b[0m\n", "no such table"),
+        ("cannot reach postgres://dbt:s3cret@pg/shop", "cannot reach postgres://***@pg/shop"),
+        ("https://u:s3/cr@et@host/x, again", "https://***@host/x, again"),
+        ("host=pg password=s3cret dbname=x", "host=pg password=*** dbname=x"),
+        ("{\"token\": \"s3 cret\", 'api_key': 's3cret'}", "{\"token\": ***, 'api_key': ***}"),
+        ("PASSWORD: s3cret", "PASSWORD: ***"),
+        ('password authentication failed for user "dbt"', 'password authentication failed for user "dbt"'),
+        ("Done. PASS=54 ERROR=1", "Done. PASS=54 ERROR=1"),
+    ],
+)
+def test_a_failure_has_dbts_message_without_credentials(message: str, told: str) -> None:
+    event = log_event("LogModelResult", node_status="error", level="error")
 
-    *_, end = new_events().observe(
-        log_event("LogModelResult", node_status="error", level="error"), NodeOutcome(message=message)
-    )
+    *_, end = new_events().observe(event, NodeOutcome(message=message))
 
     error = as_json(end)["run"]["facets"]["errorMessage"]
-    assert error["message"] == "could not connect to postgres://***@pg/shop, password=*** token: ***"
+    assert error["message"] == told
     assert error["programmingLanguage"] == "SQL"
 
 
