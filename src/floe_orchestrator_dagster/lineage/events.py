@@ -10,6 +10,11 @@ Who runs dbt makes one :class:`DbtEvents` per dbt invocation and hands it every 
         emitter.emit(events.observe(log_event, outcome_of_the_node_if_it_ended))
     emitter.emit(events.abort("dbt was interrupted", now))  # ends what is still open; nothing when all has ended
 
+An outcome is what the log does not say: the compiled SQL (``{target path}/compiled/{package}/{original_file_path}``),
+the columns after the run, and of dbt's result the adapter's response and message (:func:`outcome_of` reads them from
+``run_results.json`` or from ``NodeFinished``). Each part may be missing. Source freshness comes from ``sources.json``
+(:meth:`DbtEvents.freshness`), what is no dbt node from :func:`product_event` and :func:`asset_event`.
+
 A node that starts is one START; its end is one COMPLETE, FAIL or ABORT with the same run id, inputs and outputs,
 enriched by what is known then. Log events that dbt repeats (``NodeStart`` and ``LogStartLine``, ``LogModelResult`` and
 ``NodeFinished``) count once, the first time. Run ids depend on the run, the step, its retry and the node only, so that
@@ -161,7 +166,7 @@ class DbtEvents:
 
     def _take(self, signal: NodeSignal, outcome: NodeOutcome | None) -> list[RunEvent]:
         unique_id, ended = signal.unique_id, self._ended.get(signal.unique_id)
-        if ended is not None and ended[0] != signal.invocation_id and signal.state == "START":
+        if ended is not None and signal.invocation_id not in {"", ended[0]}:
             del self._ended[unique_id]
             self._occurrences[unique_id] = self._occurrences.get(unique_id, 0) + 1
         elif ended is not None or (signal.state == "START" and unique_id in self._open):

@@ -379,6 +379,15 @@ def test_a_node_that_another_invocation_runs_again_is_a_run_of_its_own() -> None
     assert again[0].run.runId == again[1].run.runId != first[0].run.runId
 
 
+def test_a_node_that_another_invocation_skips_is_told_too() -> None:
+    events = new_events()
+    events.observe(log_event("LogModelResult", node_status="success"))
+
+    skipped = events.observe(log_event("SkippingDetails", node_status="skipped", invocation="another"))
+
+    assert states(skipped) == [(FCT_ORDERS, "START"), (FCT_ORDERS, "ABORT")]
+
+
 def test_what_is_open_is_ended() -> None:
     events = new_events()
     events.observe(log_event("LogStartLine"))
@@ -483,7 +492,7 @@ NAMES = st.sampled_from(["LogStartLine", "LogModelResult", "LogTestResult", "Nod
 IDS = st.sampled_from([FCT_ORDERS, UNIQUE_TEST, UNIT_TEST, "source.retail_orders.shop.orders", "model.a.b", "seed."])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(name=NAMES, unique_id=IDS, info=INFO, data=DATA, node_info=NODE_INFO)
 def test_no_log_event_is_an_error(name: str, unique_id: str, info: Json, data: Json, node_info: Json) -> None:
     event = {"info": {**info, "name": name}, "data": {**data, "node_info": {**node_info, "unique_id": unique_id}}}
@@ -492,7 +501,7 @@ def test_no_log_event_is_an_error(name: str, unique_id: str, info: Json, data: J
 
 
 @given(results=st.lists(st.dictionaries(st.sampled_from(list(FRESHNESS[0])), JSON, max_size=5), max_size=2))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=15, deadline=None)
 def test_no_freshness_result_is_an_error(results: list[Json]) -> None:
     assert_valid(new_events().freshness(results))
 
