@@ -1,0 +1,168 @@
+"""The names of datasets: which table a dbt node is, as the rest of the world calls it.
+
+dbt's database, schema and table make the name, the connection makes the namespace; a table in a database that DuckDB
+attaches has the attached system's identity. Names are not escaped: no other producer does it by default.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field, replace
+from pathlib import PurePosixPath
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from floe_orchestrator_dagster.lineage.attachments import Attachment, Catalog, database_name, read_attachments
+from floe_orchestrator_dagster.lineage.namespaces import alternative_namespace, warehouse_namespace
+from floe_orchestrator_dagster.lineage.settings import Settings, without_credentials
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
+_QUOTED = re.compile(r"'((?:[^']|'')+)'")
+# What dbt calls the database is no part of the name, which has the two parts of OpenLineage's naming page.
+_TWO_PARTS = ("mysql", "mysql5", "mariadb", "synapse", "hive", "teradata")
+# Where an output says which database is meant when a node names none.
+_DATABASES = {"oracle": ("service", "database"), "bigquery": ("project", "database")}
+_ROOT = PurePosixPath("/")
+_GLUE_PREFIX = "arn:aws:glue:"
+
+
+@dataclass(frozen=True)
+class DatasetName:
+    """The identity of a dataset in OpenLineage."""
+
+    namespace: str
+    name: str
+
+
+@dataclass(frozen=True)
+class DatasetIdentity:
+    """What a dataset is called.
+
+    Attributes:
+        dataset: Its name.
+        others: What other producers may call it.
+        catalog: The catalog it is registered in, if any.
+        location: The file or files that it is a view of; None for a table of its own.
+    """
+
+    dataset: DatasetName
+    others: tuple[DatasetName, ...] = ()
+    catalog: Catalog | None = None
+    location: DatasetName | None = None
+
+
+@dataclass(frozen=True)
+class Warehouse:
+    """Where the nodes of one dbt target are.
+
+    Attributes:
+        adapter: dbt's name of the adapter, such as ``duckdb``.
+        namespace: That of its datasets.
+        alternative: Another namespace that producers use for the same datasets.
+        database: The database where dbt names none.
+        attached: Databases that DuckDB attaches, by alias in lower case.
+        directory: What relative paths of files start from: dbt's working directory, the project.
+        overrides: Namespaces by the namespaces that they replace.
+    """
+
+    adapter: str
+    namespace: str
+    alternative: str | None = None
+    database: str = ""
+    attached: Mapping[str, Attachment] = field(default_factory=lambda: MappingProxyType({}))
+    directory: PurePosixPath = _ROOT
+    overrides: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+
+    def identify(self, node: Mapping[str, Any], relation: Mapping[str, Any] = _NOTHING) -> DatasetIdentity:
+        """Name the dataset of a model, seed, snapshot or source.
+
+        Args:
+            node: The node in dbt's manifest.
+            relation: dbt's ``node_relation`` of a running node: where it really goes, on whatever target.
+        """
+        database, schema, table = (_part(node, relation, name) for name in ("database", "schema", "alias"))
+        if node.get("resource_type") == "source":
+            table = str(node.get("identifier") or node.get("name") or table)
+        attachment = self.attached.get(database.lower())
+        location = self._location(node)
+        if attachment is not None:
+            dataset = DatasetName(self.settled(attachment.namespace), attachment.name(schema, table))
+            return DatasetIdentity(dataset, catalog=attachment.catalog, location=location)
+        parts = [schema, table] if self.adapter in _TWO_PARTS and schema else [database or self.database, schema, table]
+        name = ".".join(part for part in parts if part)
+        others = self._others(schema, table, name)
+        return DatasetIdentity(DatasetName(self.settled(self.namespace), name), others, location=location)
+
+    def _others(self, schema: str, table: str, name: str) -> tuple[DatasetName, ...]:
+        is_unity = (self.alternative or "").startswith("unitycatalog:")
+        if self.alternative is None or (is_unity and name.startswith((f"{schema}.", "hive_metastore."))):
+            return ()
+        other = f"table/{schema}/{table}" if self.alternative.startswith(_GLUE_PREFIX) else name
+        return (DatasetName(self.settled(self.alternative), other),)
+
+    def settled(self, namespace: str) -> str:
+        """Replace a namespace by the one that is configured for it, if any."""
+        return self.overrides.get(namespace, namespace)
+
+    def _location(self, node: Mapping[str, Any]) -> DatasetName | None:
+        """Find the file behind a source with an ``external_location``, or an external materialization's own."""
+        if self.adapter != "duckdb":
+            return None
+        if node.get("resource_type") == "source":
+            quoted = _QUOTED.search(str(node.get("relation_name") or ""))
+            path = quoted[1].replace("''", "'") if quoted else ""
+        else:
+            config = node.get("config") or {}
+            path = str(config.get("location") or "") if config.get("materialized") == "external" else ""
+        if not path or "{{" in path:
+            return None
+        named = file_name(path, self.directory)
+        return replace(named, namespace=self.settled(named.namespace))
+
+
+def read_warehouse(
+    output: Mapping[str, Any],
+    environment: Mapping[str, str],
+    directory: PurePosixPath = _ROOT,
+    overrides: Mapping[str, str] = MappingProxyType({}),
+) -> Warehouse:
+    """Read where a dbt output's datasets are; of its settings only those that make names are looked at.
+
+    Args:
+        output: An output of ``profiles.yml``; values may be ``env_var()`` templates.
+        environment: The environment variables.
+        directory: dbt's working directory.
+        overrides: Namespaces by the namespaces that they replace.
+    """
+    adapter = str(output.get("type") or "unknown").lower()
+    settings = Settings(output, environment)
+    is_duckdb = adapter == "duckdb"
+    return Warehouse(
+        adapter=adapter,
+        namespace=warehouse_namespace(adapter, settings),
+        alternative=alternative_namespace(adapter, settings),
+        database=database_name(settings.text("path")) if is_duckdb else settings.text(*_DATABASES.get(adapter, ())),
+        attached=MappingProxyType(read_attachments(settings, directory) if is_duckdb else {}),
+        directory=directory,
+        overrides=overrides,
+    )
+
+
+def file_name(location: str, directory: PurePosixPath) -> DatasetName:
+    """Name a file or a pattern of files: ``file`` and its path, or the bucket and the key."""
+    # The container of an Azure URL stands where others have credentials.
+    is_azure = location.startswith(("abfss://", "abfs://", "wasbs://", "wasb://"))
+    url = urlsplit(location if is_azure else without_credentials(location))
+    if not url.netloc:
+        return DatasetName("file", str(directory / location.removeprefix("file:")))
+    scheme = {"gcs": "gs", "s3a": "s3", "s3n": "s3"}.get(url.scheme, url.scheme)
+    return DatasetName(f"{scheme}://{url.netloc}", url.path.lstrip("/"))
+
+
+def _part(node: Mapping[str, Any], relation: Mapping[str, Any], name: str) -> str:
+    value = relation.get(name) or node.get(name)
+    return str(value or (node.get("name") if name == "alias" else None) or "")

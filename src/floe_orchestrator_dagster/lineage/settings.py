@@ -1,0 +1,71 @@
+"""The settings of a dbt output, read one by one: what nobody asks for, such as a password, is never rendered."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Settings of an output or an attached database.
+
+    Attributes:
+        content: As written in ``profiles.yml``; values may be templates.
+        environment: The environment variables that ``env_var()`` reads.
+    """
+
+    content: Mapping[str, Any]
+    environment: Mapping[str, str]
+
+    def text(self, *names: str) -> str:
+        """Render the first of these settings that is there; empty when none is, or when it cannot be rendered."""
+        value = next((self.content[name] for name in names if self.content.get(name) not in {None, ""}), "")
+        text = str(value).strip()
+        return _render(text, self.environment) if "{{" in text else text
+
+    def host(self, *names: str) -> str:
+        """Render a host name, without the scheme, user and path that people write around it.
+
+        A directory of Unix sockets is this machine.
+        """
+        text = without_credentials(self.text(*names))
+        return (text.partition("://")[2] or text).split("/", maxsplit=1)[0] or ("localhost" if text else "")
+
+    def port(self, default: int) -> str:
+        """Render the port; ``default`` is the one that the adapter connects to."""
+        return self.text("port") or str(default)
+
+    def sequence(self, name: str) -> Sequence[Mapping[str, Any]]:
+        """Give the mappings in a setting that is a list; empty when it is not there or none."""
+        value = self.content.get(name)
+        return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
+
+
+def without_credentials(url: str) -> str:
+    """Leave out of a URL or path what may be secret: user and password, and the query."""
+    scheme, mark, rest = url.partition("://")
+    if not mark:
+        scheme, rest = "", url
+    return f"{scheme}{mark}{rest.rpartition('@')[2].partition('?')[0]}"
+
+
+def _render(template: str, environment: Mapping[str, str]) -> str:
+    from jinja2 import StrictUndefined, TemplateError
+    from jinja2.sandbox import SandboxedEnvironment
+
+    def env_var(name: str, default: object = None) -> object:
+        value = environment.get(name, default)
+        if value is None:
+            raise TemplateError(name)
+        return value
+
+    jinja = SandboxedEnvironment(undefined=StrictUndefined)
+    jinja.filters |= dict.fromkeys(("as_bool", "as_number", "as_native", "as_text"), lambda value: value)
+    try:
+        return jinja.from_string(template).render(env_var=env_var)
+    except (TemplateError, TypeError, ValueError):
+        return ""

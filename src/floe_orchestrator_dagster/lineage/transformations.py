@@ -1,0 +1,104 @@
+"""How an output column depends on an input column, in the words of OpenLineage's column lineage facet.
+
+Types and subtypes: https://openlineage.io/docs/spec/facets/dataset-facets/column_lineage_facet
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from sqlglot import exp
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+Subtype = Literal[
+    "IDENTITY", "TRANSFORMATION", "AGGREGATION", "JOIN", "GROUP_BY", "FILTER", "SORT", "WINDOW", "CONDITIONAL"
+]
+# From the weakest: an aggregate of a transformed value is an aggregation.
+_DIRECT: tuple[Subtype, ...] = ("IDENTITY", "TRANSFORMATION", "AGGREGATION")
+_SAME_VALUE = (exp.Alias, exp.Paren)
+_COUNTS = (exp.Count, exp.CountIf, exp.ApproxDistinct)
+_HASHES = (exp.MD5, exp.MD5Digest, exp.SHA, exp.SHA2)
+_HASH_FUNCTIONS = frozenset({"hash", "xxhash64", "farm_fingerprint", "murmur_hash", "sha1_hex", "sha2_hex", "sha256"})
+
+
+@dataclass(frozen=True, order=True)
+class Transformation:
+    """One way in which an output column, or all of them, depend on an input column.
+
+    Attributes:
+        subtype: IDENTITY, TRANSFORMATION or AGGREGATION of the value itself (direct); else what the value decides:
+            the rows that are joined, filtered, grouped or sorted, a window, or the branch of a condition (indirect).
+        masking: Whether the input's value can no longer be seen in the output: a hash, a count.
+    """
+
+    subtype: Subtype
+    masking: bool = False
+
+    @property
+    def type(self) -> Literal["DIRECT", "INDIRECT"]:
+        """Whether the value itself arrives in the output."""
+        return "DIRECT" if self.subtype in _DIRECT else "INDIRECT"
+
+    def after(self, inner: Transformation) -> Transformation:
+        """Combine with what happened to the value before, closer to the input."""
+        masking = self.masking or inner.masking
+        if self.type == "INDIRECT":
+            return Transformation(self.subtype, masking)
+        if inner.type == "INDIRECT":
+            return Transformation(inner.subtype, masking)
+        return Transformation(max(self.subtype, inner.subtype, key=_DIRECT.index), masking)
+
+
+IDENTITY = Transformation("IDENTITY")
+
+
+def uses(expression: exp.Expr, how: Transformation = IDENTITY) -> Iterator[tuple[exp.Expr, Transformation]]:
+    """Find the columns and subqueries in an expression, and how each makes its value; subqueries are not entered."""
+    if isinstance(expression, (exp.Column, exp.Query)):
+        yield expression, how
+        return
+    for child, subtype in _children(expression):
+        yield from uses(child, how.after(Transformation(subtype, _masks(expression))))
+
+
+def _children(node: exp.Expr) -> Iterator[tuple[exp.Expr, Subtype]]:
+    special = next((inputs for kind, inputs in _INPUTS.items() if isinstance(node, kind)), {})
+    default: Subtype = "TRANSFORMATION"
+    if isinstance(node, _SAME_VALUE) or _is_shared_key(node):
+        default = "IDENTITY"
+    elif isinstance(node, exp.AggFunc):
+        default = "AGGREGATION"
+    for name, value in node.args.items():
+        for child in value if isinstance(value, list) else [value]:
+            if isinstance(child, exp.If) and isinstance(node, exp.Case):
+                yield from _children(child)
+            elif isinstance(child, exp.Order) and isinstance(node, exp.WithinGroup):
+                yield from ((ordered, "AGGREGATION") for ordered in child.expressions)
+            elif isinstance(child, exp.Expr):
+                yield child, special.get(name, default)
+
+
+def _is_shared_key(node: exp.Expr) -> bool:
+    """Whether this is the column of ``join … using (column)``, which sqlglot writes as a coalesce of both sides."""
+    columns = [node.this, *node.expressions] if isinstance(node, exp.Coalesce) else []
+    names = {column.name if isinstance(column, exp.Column) else None for column in columns}
+    return len(names) == 1 and None not in names
+
+
+# Inputs of an expression that do not reach its value as they are, or not as its other inputs do.
+_INPUTS: dict[type[exp.Expr], dict[str, Subtype]] = {
+    exp.Case: {"this": "CONDITIONAL"},
+    exp.If: {"this": "CONDITIONAL"},
+    exp.Filter: {"this": "IDENTITY", "expression": "FILTER"},
+    exp.Window: {"this": "IDENTITY", "partition_by": "WINDOW", "order": "WINDOW"},
+    exp.WithinGroup: {"this": "IDENTITY"},
+    exp.Order: {"this": "IDENTITY", "expressions": "SORT"},
+}
+
+
+def _masks(node: exp.Expr) -> bool:
+    is_hash = isinstance(node, _HASHES) or (isinstance(node, exp.Anonymous) and node.name.lower() in _HASH_FUNCTIONS)
+    return is_hash or isinstance(node, _COUNTS)
