@@ -20,6 +20,7 @@ from floe_orchestrator_dagster.config.automation import (
     ScheduleConfig,
     SensorConfig,
 )
+from floe_orchestrator_dagster.config.lineage import LineageConfig
 from floe_orchestrator_dagster.config.partitions import PartitionsConfig, PartitionVars
 from floe_orchestrator_dagster.config.section import KeyPart, Section, Text
 from floe_orchestrator_dagster.config.steps import ConcurrencyConfig, RetriesConfig, RunResources
@@ -71,6 +72,8 @@ class DagsterConfig(Section):
     """What a run's pod asks for on Kubernetes."""
     source_freshness: Literal["on_demand", "in_product_job"] = "on_demand"
     """Whether ``dbt source freshness`` runs on demand only, or in the product's job too."""
+    lineage: LineageConfig = LineageConfig()
+    """Delivery of lineage events."""
     docs_url: Text | None = Field(default=None, examples=["https://docs.example.com/retail"])
     """Where the product's dbt docs are served; assets link to it."""
     webserver_url: str | None = Field(default=None, examples=["http://dagster-webserver:3000"])
@@ -147,6 +150,7 @@ _SECTIONS: Mapping[str, type[BaseModel]] = {
     "partitions": PartitionsConfig,
     "partitions.vars": PartitionVars,
     "run_resources": RunResources,
+    "lineage": LineageConfig,
 }
 
 
