@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from openlineage.client.transport.kafka import KafkaTransport
 
-_NO_RETRY = {"total": 0, "read": 0, "connect": 0}
+_NO_RETRY = {"total": 0, "read": 0, "connect": 0, "status_forcelist": ()}
 _SECRET_NAMES = ("key", "token", "secret", "password", "auth", "credential")
 _SHORTEST_SECRET = 4
 

@@ -281,15 +281,16 @@ class LineageEmitter:
     def _report(self, deliveries: Deliveries) -> None:
         """Say what did not arrive: as an error with ``strict``, else as a warning."""
         what = f"{deliveries.emitted - deliveries.sent} of {deliveries.emitted} events did not reach {self.address}"
-        parts = [
-            f"{deliveries.spooled} wait in {self.directory}" if deliveries.spooled else "",
-            f"{deliveries.pending - deliveries.spooled} are in memory only" * (deliveries.pending > deliveries.spooled),
-            f"{deliveries.refused} were refused and are kept there" if deliveries.refused else "",
-            f"{deliveries.dropped} are lost" if deliveries.dropped else "",
-        ]
+        counts = {
+            f"waiting in {self.directory}": deliveries.spooled,
+            "in memory only": deliveries.pending - deliveries.spooled,
+            "refused and kept there": deliveries.refused,
+            "lost": deliveries.dropped,
+        }
         reasons = [self._delivery.reason if self._delivery else "", self._trouble]
         reason = "; ".join(text for text in reasons if text)
-        problem = f"{what}: {', '.join(part for part in parts if part)}" + (f" ({reason})" if reason else "")
+        where = ", ".join(f"{count} {place}" for place, count in counts.items() if count)
+        problem = f"{what}: {where}" + (f" ({reason})" if reason else "")
         fix = "The code location's lineage sensor sends what waits; `floe-dagster lineage replay` does it at once."
         problems = [Problem("", problem, fix), *(self._unusable.problems if self._unusable else ())]
         if self._config.strict:

@@ -110,7 +110,11 @@ class HttpSender:
             connection = http.client.HTTPConnection(host, port or 80, timeout=seconds)
             if proxy is not None:
                 self._headers |= _proxy_authorization(proxy)
-        connection.connect()
+        try:
+            connection.connect()
+        except BaseException:
+            connection.close()
+            raise
         # What a connection asks of its socket afterwards is just this much.
         connection.sock = _BoundedSocket(connection.sock, self._deadline)
         self._connection = connection

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from floe_orchestrator_dagster.lineage.sender import Sender
     from floe_orchestrator_dagster.lineage.transport import Backend
 
 # A cursor without its file is what a process leaves that is killed between removing the two.
@@ -101,7 +102,7 @@ def replay(directory: Path, backend: Backend, *, request_seconds: float, seconds
         LineageError: The backend cannot be used.
         OSError: The spool cannot be read or written.
     """
-    work = _Replay(directory, Delivery(backend.open(request_seconds)), time.monotonic() + seconds)
+    work = _Replay(directory, backend.open(request_seconds), time.monotonic() + seconds)
     # Name resolution knows no timeout: only a thread that can be left behind bounds it.
     thread = threading.Thread(target=work.run, name="lineage-replay", daemon=True)
     thread.start()
@@ -174,10 +175,11 @@ def spool_status(directory: Path) -> SpoolStatus:
 class _Replay:
     """A replay under way, in a thread that can be left behind."""
 
-    def __init__(self, directory: Path, delivery: Delivery, deadline: float) -> None:
-        self.delivery = delivery
+    def __init__(self, directory: Path, sender: Sender, deadline: float) -> None:
+        self.delivery = Delivery(sender)
         self.sent = self.refused = 0
         self.error: OSError | None = None
+        self._sender = sender
         self._directory = directory
         self._deadline = deadline
         self._stopped = threading.Event()
@@ -204,6 +206,8 @@ class _Replay:
             self._remove_lone_cursors()
         except OSError as error:
             self.error = error
+        finally:
+            self._sender.close()
 
     def _deliver(self, segment: Segment) -> None:
         while not self._over():
