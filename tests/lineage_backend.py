@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 RUN_ID = "01941f29-7c00-7000-8000-000000000001"
 
 
-class Backend(ThreadingHTTPServer):
+class LineageServer(ThreadingHTTPServer):
     """Takes events on any path.
 
     Attributes:
@@ -66,9 +66,9 @@ class Backend(ThreadingHTTPServer):
 
 
 class _Handler(BaseHTTPRequestHandler):
-    server: Backend
+    server: LineageServer
     protocol_version: ClassVar[str] = "HTTP/1.1"  # type: ignore[misc]
-    disable_nagle_algorithm: ClassVar[bool] = True  # type: ignore[misc]
+    disable_nagle_algorithm: ClassVar[bool] = True
 
     def do_POST(self) -> None:
         event = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
@@ -103,9 +103,9 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def serving(port: int = 0) -> Iterator[Backend]:
+def serving(port: int = 0) -> Iterator[LineageServer]:
     """Serve until the block ends; connections are cut then."""
-    backend = Backend(port)
+    backend = LineageServer(port)
     thread = threading.Thread(target=backend.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
     thread.start()
     try:

@@ -12,12 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import orjson
-
 from floe_orchestrator_dagster.config import config_path
 from floe_orchestrator_dagster.errors import LineageError, Problem
 from floe_orchestrator_dagster.lineage.delivery import Delivery, Outcome
 from floe_orchestrator_dagster.lineage.event_queue import EventQueue
+from floe_orchestrator_dagster.lineage.json_line import as_json_line
 from floe_orchestrator_dagster.lineage.spool import Spool
 from floe_orchestrator_dagster.lineage.transport import find_backend
 from floe_orchestrator_dagster.product.project import state_directory
@@ -165,7 +164,7 @@ class LineageEmitter:
         with self._changed:
             self._emitted += 1
             try:
-                warnings += self._queue.append(_as_line(event))
+                warnings += self._queue.append(as_json_line(event))
             except Exception as error:  # noqa: BLE001  # whatever is wrong with an event, the run goes on
                 self._dropped += 1
                 self._trouble = f"an event was not stored ({type(error).__name__}: {error})"
@@ -297,11 +296,3 @@ class LineageEmitter:
             origin = f"OpenLineage ({config_path('lineage', 'strict')} is true)"
             raise LineageError(origin, problems)
         self._log.warning("Lineage: %s", "\n  ".join(str(found) for found in problems))
-
-
-def _as_line(event: RunEvent | bytes) -> bytes:
-    if isinstance(event, bytes):
-        return orjson.dumps(orjson.loads(event))
-    from openlineage.client.serde import Serde
-
-    return Serde.to_json(event).encode()

@@ -6,6 +6,7 @@ import logging
 import os
 import time
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
@@ -19,8 +20,11 @@ from floe_orchestrator_dagster.lineage.transport import Backend
 from lineage_backend import event, free_port, serving
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
     from typing import Any
+
+    from lineage_backend import LineageServer
 
 _SECRET = "key-do-not-show"  # noqa: S105  # the value that nothing may show
 # Requests and budgets are short, so that the tests are.
@@ -105,33 +109,33 @@ def test_emitter_without_events_makes_neither_files_nor_requests(tmp_path: Path)
 # --- a backend that does not ----------------------------------------------------------------------------------------
 
 
-def _answers_500(backend: Any) -> None:  # noqa: ANN401
+def _answers_500(backend: LineageServer) -> None:
     backend.answer = lambda _event: 500
 
 
-def _redirects(backend: Any) -> None:  # noqa: ANN401
+def _redirects(backend: LineageServer) -> None:
     backend.answer = lambda _event: (302, {"Location": "/login"})
 
 
-def _denies(backend: Any) -> None:  # noqa: ANN401
+def _denies(backend: LineageServer) -> None:
     backend.answer = lambda _event: 401
 
 
-def _hangs(backend: Any) -> None:  # noqa: ANN401
+def _hangs(backend: LineageServer) -> None:
     backend.delay = 60
 
 
-def _drips(backend: Any) -> None:  # noqa: ANN401
+def _drips(backend: LineageServer) -> None:
     backend.drip = 0.05
 
 
-def _wants_to_be_left_alone(backend: Any) -> None:  # noqa: ANN401
+def _wants_to_be_left_alone(backend: LineageServer) -> None:
     backend.answer = lambda _event: (429, {"Retry-After": "3600"})
 
 
 @pytest.mark.parametrize("fault", [_answers_500, _redirects, _denies, _hangs, _drips, _wants_to_be_left_alone])
 def test_backend_at_fault_costs_no_more_than_the_budget_and_gets_every_event_later(
-    tmp_path: Path, fault: Any, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, fault: Callable[[LineageServer], None], caplog: pytest.LogCaptureFixture
 ) -> None:
     with serving() as backend:
         fault(backend)
@@ -427,7 +431,7 @@ def test_files_are_rotated_and_delivered_ones_removed_while_the_run_goes_on(tmp_
     with serving() as backend, emitter(backend.url, tmp_path, spool_max_mb=4) as lineage:
         for number in range(60):
             lineage.emit(event(f"job_{number}", documentation={"description": big}))
-            _until(lambda: len(backend.events) > number - 5)
+            _until(partial(lambda least: len(backend.events) >= least, number - 4))
         lineage.flush()
         size = sum(path.stat().st_size for path in tmp_path.iterdir())
 
@@ -441,7 +445,7 @@ def test_no_credential_is_stored_or_shown(tmp_path: Path, caplog: pytest.LogCapt
         backend.answer = lambda sent: 400 if sent["job"]["name"] == "a" else 500
         url = backend.url.replace("http://", f"http://user:{_SECRET}@") + f"?token={_SECRET}"
         target = replace(to(url, auth={"type": "api_key", "apiKey": _SECRET}), shown="shown")
-        with LineageEmitter(target, tmp_path, LineageConfig(**_FAST)) as lineage:
+        with LineageEmitter(target, tmp_path, LineageConfig(timeout_seconds=0.3, flush_seconds=1.5)) as lineage:
             emit(lineage, "a", "b")
             lineage.flush()
             stored = b"".join(path.read_bytes() for path in tmp_path.iterdir())
@@ -518,7 +522,7 @@ def test_replay_ends_in_time_at_a_backend_that_hangs(tmp_path: Path) -> None:
     assert (done.sent, done.waiting, done.reason) == (0, 20, "no answer within 0.3 s")
 
 
-def _until(condition: Any, seconds: float = 5) -> None:  # noqa: ANN401
+def _until(condition: Callable[[], bool], seconds: float = 5) -> None:
     deadline = time.monotonic() + seconds
     while not condition() and time.monotonic() < deadline:
         time.sleep(0.01)

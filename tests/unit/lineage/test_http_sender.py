@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import ipaddress
 import json
 import socket
@@ -18,7 +18,7 @@ import pytest
 
 from floe_orchestrator_dagster.lineage.http_sender import HttpSender, shown_url
 from floe_orchestrator_dagster.lineage.sender import BackendUnavailableError, EventRefusedError
-from lineage_backend import Backend, free_port, serving
+from lineage_backend import LineageServer, free_port, serving
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -80,7 +80,7 @@ def test_wait_is_read_as_seconds(value: str) -> None:
 
 @pytest.mark.parametrize(("ahead", "least", "most"), [(60, 50, 60), (-60, 0, 0)])
 def test_wait_is_read_as_a_date(ahead: float, least: float, most: float) -> None:
-    date = datetime.datetime.now(tz=datetime.timezone.utc) + datetime.timedelta(seconds=ahead)
+    date = dt.datetime.now(tz=dt.timezone.utc) + dt.timedelta(seconds=ahead)
     with serving() as backend:
         backend.answer = lambda _event: (503, {"Retry-After": format_datetime(date, usegmt=True)})
         with pytest.raises(BackendUnavailableError) as raised:
@@ -187,9 +187,9 @@ def test_answer_that_is_no_http_is_another_time(answer: bytes, reason: str) -> N
 
 
 def test_refused_connection_and_unknown_name_say_so() -> None:
-    with pytest.raises(BackendUnavailableError, match="^connection refused$"):
+    with pytest.raises(BackendUnavailableError, match=r"^connection refused$"):
         post(f"http://127.0.0.1:{free_port()}")
-    with pytest.raises(BackendUnavailableError, match="^its name is not resolved$"):
+    with pytest.raises(BackendUnavailableError, match=r"^its name is not resolved$"):
         post("http://no-such-host.invalid/", timeout=5)
 
 
@@ -275,15 +275,15 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "127.0.0.1")])
-    now = datetime.datetime.now(tz=datetime.timezone.utc)
+    now = dt.datetime.now(tz=dt.timezone.utc)
     made = (
         x509.CertificateBuilder()
         .subject_name(name)
         .issuer_name(name)
         .public_key(key.public_key())
         .serial_number(1)
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
+        .not_valid_before(now - dt.timedelta(days=1))
+        .not_valid_after(now + dt.timedelta(days=1))
         .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
         .sign(key, hashes.SHA256())
     )
@@ -296,7 +296,7 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @contextmanager
-def _tls_backend(certificate: Path) -> Iterator[Backend]:
+def _tls_backend(certificate: Path) -> Iterator[LineageServer]:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate)
     with serving() as backend:
