@@ -11,6 +11,9 @@ if TYPE_CHECKING:
 
     from floe_orchestrator_dagster.lineage.sender import Sender
 
+# Attempts go back and forth between the oldest event and the one after it.
+_LINES_REMEMBERED = 8
+
 
 class CompositeSender:
     """Counts an event as delivered once every part has it, or one where the first is enough.
@@ -22,8 +25,7 @@ class CompositeSender:
         """Send to ``parts``, in their order."""
         self._parts = parts
         self._first_is_enough = first_is_enough
-        self._line = b""
-        self._had: set[int] = set()
+        self._had: dict[bytes, set[int]] = {}
 
     def send(self, line: bytes) -> None:
         """Send one event; a part that had it when another failed does not get it again with the next attempt.
@@ -32,29 +34,33 @@ class CompositeSender:
             EventRefusedError: All that did not take it refuse it.
             BackendUnavailableError: At least one did not take it this time.
         """
-        if line != self._line:
-            self._line, self._had = line, set()
-        refused: list[EventRefusedError] = []
-        unavailable: list[BackendUnavailableError] = []
+        had = self._had.setdefault(line, set())
+        failures: list[EventRefusedError | BackendUnavailableError] = []
         for number, part in enumerate(self._parts):
-            if number in self._had:
+            if number in had:
                 continue
             try:
                 part.send(line)
-            except EventRefusedError as error:
-                refused.append(error)
-            except BackendUnavailableError as error:
-                unavailable.append(error)
+            except (EventRefusedError, BackendUnavailableError) as error:
+                failures.append(error)
             else:
-                self._had.add(number)
+                had.add(number)
                 if self._first_is_enough:
-                    return
+                    failures.clear()
+                    break
+        unavailable = [error for error in failures if isinstance(error, BackendUnavailableError)]
         if unavailable:
+            self._forget_oldest()
             raise unavailable[0]
-        if refused:
-            raise refused[0]
+        del self._had[line]
+        if failures:
+            raise failures[0]
 
     def close(self) -> None:
         """Close all parts."""
         for part in self._parts:
             part.close()
+
+    def _forget_oldest(self) -> None:
+        while len(self._had) > _LINES_REMEMBERED:
+            del self._had[next(iter(self._had))]

@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable
-
     from openlineage.client.event_v2 import RunEvent
 
 # openlineage leaves these out; orjson does so where they are fields of its classes, but not inside plain dictionaries.
@@ -42,7 +40,7 @@ def _as_the_client_does(event: RunEvent) -> bytes:
 
 def _fields(value: Any) -> dict[str, object]:  # noqa: ANN401  # whatever orjson meets
     """Give the fields of an attrs object that are set; orjson asks for whatever it does not know."""
-    kind: Hashable = type(value)
+    kind: Any = type(value)
     fields = ((name, getattr(value, name)) for name in _names(kind))
     return {name: field for name, field in fields if field is not None}
 

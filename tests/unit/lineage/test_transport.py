@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING
 import pytest
 import yaml
 
+from floe_orchestrator_dagster.config.lineage import LineageConfig
 from floe_orchestrator_dagster.errors import LineageError
 from floe_orchestrator_dagster.lineage.client_sender import message_key
+from floe_orchestrator_dagster.lineage.emitter import LineageEmitter
 from floe_orchestrator_dagster.lineage.sender import BackendUnavailableError, EventRefusedError
 from floe_orchestrator_dagster.lineage.transport import Backend, find_backend, is_configured
 from lineage_backend import event, free_port, serving
@@ -359,6 +361,21 @@ def test_composite_is_delivered_once_every_part_has_it() -> None:
         sender.close()
 
     assert (good.names, bad.names) == (["a"], ["a"])
+
+
+def test_part_of_a_composite_that_works_gets_nothing_twice_while_another_is_at_fault(tmp_path: Path) -> None:
+    with serving() as good, serving() as bad:
+        bad.answer = lambda _event: 500
+        parts = [{"type": "http", "url": server.url, "endpoint": ""} for server in (good, bad)]
+        backend = Backend("test", "x", {"type": "composite", "transports": parts})
+        with LineageEmitter(backend, tmp_path, LineageConfig(flush_seconds=5)) as lineage:
+            for job in ("a", "b", "c"):
+                lineage.emit(event(job))
+            lineage.flush()
+            bad.answer = lambda _event: 201
+            deliveries = lineage.flush()
+
+    assert (good.names, bad.names, deliveries.sent) == (["a", "b", "c"], ["a", "b", "c"], 3)
 
 
 def test_composite_that_stops_after_the_first_success_takes_the_next_one_when_the_first_is_down() -> None:
