@@ -99,7 +99,7 @@ class Delivery:
             self.retry_at = float("-inf")
 
     def _pass_by(self, waiting: Waiting, entry: Entry, error: BackendUnavailableError) -> Outcome:
-        """Set an event aside that the backend answers with a 5xx again and again while it takes the next one."""
+        """Set an event aside at which the backend fails again and again while it takes the next one."""
         following = waiting.peek_after(entry) if error.server_error and self.down else None
         if following is None:
             return Outcome.FAILED

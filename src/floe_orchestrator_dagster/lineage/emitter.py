@@ -164,6 +164,8 @@ class LineageEmitter:
         with self._changed:
             self._emitted += 1
             try:
+                if self._closing:
+                    raise ValueError("the emitter is closed")  # noqa: TRY301  # told like every other fault
                 warnings += self._queue.append(as_json_line(event))
             except Exception as error:  # noqa: BLE001  # whatever is wrong with an event, the run goes on
                 self._dropped += 1
@@ -247,9 +249,9 @@ class LineageEmitter:
     def _attempt(self, delivery: Delivery) -> None:
         try:
             outcome, own = self._queue.attempt(delivery)
-        except OSError as error:
+        except Exception as error:  # noqa: BLE001  # the thread has to go on, or nothing is sent any more
             outcome, own = Outcome.FAILED, False
-            delivery.postpone(f"the spool cannot be read or written ({error.strerror})")
+            delivery.postpone(f"the spool cannot be read or written ({type(error).__name__}: {error})")
         with self._changed:
             if own:
                 self._sent += outcome in {Outcome.SENT, Outcome.REFUSED_AND_SENT}

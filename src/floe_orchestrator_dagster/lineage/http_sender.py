@@ -42,10 +42,13 @@ class HttpSender:
             timeout: Seconds that one event may take, connecting included.
 
         Raises:
-            ValueError: No HTTP URL; the message does not repeat it.
+            ValueError: No HTTP URL, or a key that cannot be sent; the message repeats neither.
         """
         self._url = http_url(url)
         self._timeout = timeout
+        api_key = (api_key or "").strip()  # a secret read from a file ends with a line break
+        if not (api_key.isascii() and api_key.isprintable()):
+            raise ValueError("the api key has letters that a header must not have")
         self._secrets = [secret for secret in (api_key, self._url.password) if secret]
         self._headers = {"Content-Type": "application/json", **_authorization(self._url, api_key), **(headers or {})}
         self._connection: http.client.HTTPConnection | None = None
@@ -62,15 +65,11 @@ class HttpSender:
         kept = self._connection is not None
         try:
             response = self._post(line)
-        except _SERVER_HAD_LEFT as error:
+        except BackendUnavailableError as error:
             # A kept connection may have been closed meanwhile, which says nothing about the server.
-            self.close()
-            if not kept:
-                raise BackendUnavailableError(_reason(error, self._timeout)) from None
-            response = self._post_again(line)
-        except (OSError, http.client.HTTPException, UnicodeError) as error:
-            self.close()
-            raise BackendUnavailableError(_reason(error, self._timeout)) from None
+            if not (kept and error.server_error):
+                raise
+            response = self._post(line)
         check_answer(response.status, response.getheader("Retry-After"), self._detail(response))
 
     def close(self) -> None:
@@ -79,21 +78,21 @@ class HttpSender:
             self._connection.close()
             self._connection = None
 
-    def _post_again(self, line: bytes) -> http.client.HTTPResponse:
-        try:
-            return self._post(line)
-        except (OSError, http.client.HTTPException, UnicodeError) as error:
-            self.close()
-            raise BackendUnavailableError(_reason(error, self._timeout)) from None
-
     def _post(self, line: bytes) -> http.client.HTTPResponse:
-        connection = self._connection or self._connect()
-        target = self._url.path or "/"
-        query = f"?{self._url.query}" if self._url.query else ""
-        absolute = self._proxied_without_tunnel
-        place = f"{self._url.scheme}://{self._url.netloc.rpartition('@')[2]}" if absolute else ""
-        connection.request("POST", f"{place}{target}{query}", line, self._headers)
-        return connection.getresponse()
+        try:
+            connection = self._connection or self._connect()
+            connection.request("POST", self._target(), line, self._headers)
+            return connection.getresponse()
+        # The text of a ValueError may repeat a header.
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            self.close()
+            had_left = isinstance(error, _SERVER_HAD_LEFT)
+            raise BackendUnavailableError(_reason(error, self._timeout), server_error=had_left) from None
+
+    def _target(self) -> str:
+        target = f"{self._url.path or '/'}{f'?{self._url.query}' if self._url.query else ''}"
+        host = self._url.netloc.rpartition("@")[2]
+        return f"{self._url.scheme}://{host}{target}" if self._proxied_without_tunnel else target
 
     def _connect(self) -> http.client.HTTPConnection:
         proxy = _proxy_for(self._url)

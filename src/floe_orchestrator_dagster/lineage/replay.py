@@ -109,9 +109,9 @@ def replay(directory: Path, backend: Backend, *, request_seconds: float, seconds
     thread.join(seconds)
     work.stop()
     thread.join(min(request_seconds, seconds))
-    work.leave()
     if work.error is not None:
         raise work.error
+    work.leave()
     waiting = spool_status(directory).waiting
     return Replayed(work.sent, work.refused, waiting, work.delivery.reason if waiting or work.refused else "")
 
@@ -178,7 +178,7 @@ class _Replay:
     def __init__(self, directory: Path, sender: Sender, deadline: float) -> None:
         self.delivery = Delivery(sender)
         self.sent = self.refused = 0
-        self.error: OSError | None = None
+        self.error: Exception | None = None
         self._sender = sender
         self._directory = directory
         self._deadline = deadline
@@ -204,7 +204,7 @@ class _Replay:
                 if self._over():
                     return
             self._remove_lone_cursors()
-        except OSError as error:
+        except Exception as error:  # noqa: BLE001  # raised where it was started
             self.error = error
         finally:
             self._sender.close()

@@ -38,7 +38,7 @@ class BackendUnavailableError(Exception):
 
     Attributes:
         retry_after: Seconds that the backend asked to wait; None when it did not say.
-        server_error: Whether it answered with a 5xx, which one odd event alone may cause.
+        server_error: Whether it was reached and failed (5xx, or a connection that it cut), as one odd event may cause.
     """
 
     def __init__(self, reason: str, retry_after: float | None = None, *, server_error: bool = False) -> None:

@@ -269,6 +269,21 @@ def test_event_that_alone_is_answered_with_500_is_set_aside(tmp_path: Path) -> N
     assert backend.names == [job for job in JOBS if job != "job_03"]
 
 
+def test_event_at_which_the_backend_cuts_the_connection_is_set_aside(tmp_path: Path) -> None:
+    def answer(sent: dict[str, Any]) -> int:
+        if sent["job"]["name"] == "job_03":
+            raise ConnectionError
+        return 201
+
+    with serving() as backend, emitter(backend.url, tmp_path, flush_seconds=5) as lineage:
+        backend.answer = answer
+        emit(lineage, *JOBS)
+        deliveries = lineage.flush()
+
+    assert deliveries == Deliveries(emitted=20, sent=19, refused=1)
+    assert backend.names == [job for job in JOBS if job != "job_03"]
+
+
 def test_refused_events_can_be_sent_again(tmp_path: Path) -> None:
     with serving() as backend:
         backend.answer = lambda _event: 400
@@ -406,6 +421,33 @@ def _limit_file_size(size: int | None) -> None:
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
     resource.setrlimit(resource.RLIMIT_FSIZE, (hard if size is None else size, hard))
+
+
+def test_disk_that_fills_up_is_warned_of_once_and_events_go_on_in_their_order(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with serving() as backend, emitter(backend.url, tmp_path, flush_seconds=5) as lineage:
+        backend.delay = 0.01
+        _limit_file_size(3000)
+        try:
+            emit(lineage, *JOBS)
+            deliveries = lineage.flush()
+        finally:
+            _limit_file_size(None)
+
+    assert backend.names == JOBS
+    assert deliveries == Deliveries(emitted=20, sent=20)
+    [warning] = caplog.records
+    assert warning.getMessage().startswith(f"Lineage: {tmp_path} cannot be written (File too large). Events are sent ")
+
+
+def test_event_after_the_end_is_dropped(tmp_path: Path) -> None:
+    lineage = emitter(f"http://127.0.0.1:{free_port()}", tmp_path)
+    lineage.close()
+    lineage.close()
+    emit(lineage, "a")
+
+    assert lineage.deliveries() == Deliveries(emitted=1, dropped=1)
 
 
 def test_size_is_bounded_with_a_warning_before_anything_is_dropped(

@@ -141,6 +141,28 @@ def test_user_of_the_url_is_sent_as_basic_authentication() -> None:
     assert backend.asked == [("/api/v1/lineage", "Basic dXNlcjpwQHNz")]
 
 
+def test_line_break_at_the_end_of_a_key_is_not_sent() -> None:
+    with serving() as backend:
+        post(backend.url, api_key=f"{_SECRET}\n")
+
+    assert backend.asked == [("/api/v1/lineage", f"Bearer {_SECRET}")]
+
+
+@pytest.mark.parametrize("key", [f"{_SECRET}\nX: y", f"{_SECRET}ü"])
+def test_key_that_no_header_can_carry_is_refused_without_its_value(key: str) -> None:
+    with pytest.raises(ValueError, match="api key") as raised:
+        HttpSender("http://h/", api_key=key)
+
+    assert _SECRET not in str(raised.value)
+
+
+def test_header_that_cannot_be_sent_is_told_without_its_value() -> None:
+    with serving() as backend, pytest.raises(BackendUnavailableError) as raised:
+        post(backend.url, headers={"X-Key": f"{_SECRET}\n"})
+
+    assert str(raised.value) == "no usable answer (ValueError)"
+
+
 def test_query_of_the_url_is_kept_and_headers_are_added() -> None:
     with serving() as backend:
         post(f"{backend.url}?tenant=1", headers={"Authorization": "Token x"})

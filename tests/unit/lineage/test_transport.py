@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import sys
 from typing import TYPE_CHECKING
 
@@ -452,7 +451,3 @@ def _line(job: str) -> bytes:
     from openlineage.client.serde import Serde
 
     return Serde.to_json(event(job)).encode()
-
-
-def test_environment_is_left_as_it_was() -> None:
-    assert not [name for name in os.environ if name.startswith("OPENLINEAGE")]
