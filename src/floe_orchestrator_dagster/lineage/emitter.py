@@ -8,12 +8,12 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from floe_orchestrator_dagster.config import config_path
 from floe_orchestrator_dagster.errors import LineageError, Problem
+from floe_orchestrator_dagster.lineage.deliveries import Deliveries
 from floe_orchestrator_dagster.lineage.delivery import Delivery, Outcome
 from floe_orchestrator_dagster.lineage.event_queue import EventQueue
 from floe_orchestrator_dagster.lineage.json_line import as_json_line
@@ -36,32 +36,6 @@ _MEGABYTE = 1024 * 1024
 _RESERVE_SECONDS = 0.5
 # How long the request that is under way may still take when the emitter closes.
 _LAST_REQUEST_SECONDS = 0.2
-
-
-@dataclass(frozen=True)
-class Deliveries:
-    """What became of the events of one emitter.
-
-    Attributes:
-        emitted: Events handed to it.
-        sent: Acknowledged by the backend.
-        refused: Refused by the backend for good, and kept beside the spool for people to look at.
-        pending: Neither.
-        spooled: Those of the pending ones that are on disk, from where a replay delivers them.
-        dropped: Lost: neither delivered nor stored.
-    """
-
-    emitted: int = 0
-    sent: int = 0
-    refused: int = 0
-    pending: int = 0
-    spooled: int = 0
-    dropped: int = 0
-
-    @property
-    def complete(self) -> bool:
-        """Whether the backend has every event."""
-        return self.sent == self.emitted
 
 
 def emitter_for(
@@ -282,15 +256,9 @@ class LineageEmitter:
     def _report(self, deliveries: Deliveries) -> None:
         """Say what did not arrive: as an error with ``strict``, else as a warning."""
         what = f"{deliveries.emitted - deliveries.sent} of {deliveries.emitted} events did not reach {self.address}"
-        counts = {
-            f"waiting in {self.directory}": deliveries.spooled,
-            "in memory only": deliveries.pending - deliveries.spooled,
-            "refused and kept there": deliveries.refused,
-            "lost": deliveries.dropped,
-        }
         reasons = [self._delivery.reason if self._delivery else "", self._trouble]
         reason = "; ".join(text for text in reasons if text)
-        where = ", ".join(f"{count} {place}" for place, count in counts.items() if count)
+        where = deliveries.whereabouts(self.directory)
         problem = f"{what}: {where}" + (f" ({reason})" if reason else "")
         fix = "The code location's lineage sensor sends what waits; `floe-dagster lineage replay` does it at once."
         problems = [Problem("", problem, fix), *(self._unusable.problems if self._unusable else ())]

@@ -13,7 +13,8 @@ import pytest
 
 from floe_orchestrator_dagster.config.lineage import LineageConfig
 from floe_orchestrator_dagster.errors import LineageError, Problem
-from floe_orchestrator_dagster.lineage.emitter import Deliveries, LineageEmitter
+from floe_orchestrator_dagster.lineage.deliveries import Deliveries
+from floe_orchestrator_dagster.lineage.emitter import LineageEmitter
 from floe_orchestrator_dagster.lineage.replay import replay, retry_refused, spool_status
 from floe_orchestrator_dagster.lineage.segment import Segment, waiting_files
 from floe_orchestrator_dagster.lineage.transport import Backend
