@@ -7,11 +7,8 @@ import atexit
 import logging
 import os
 import uuid
-from datetime import timezone
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 import orjson
 from floe_core.lineage import LineageDataset, LineageEmitter, LineageEvent, LineageJob, LineageRun, RunState
@@ -20,6 +17,7 @@ from floe_core.lineage.events import EventBuilder
 from floe_orchestrator_dagster.config.lineage import LineageConfig
 from floe_orchestrator_dagster.errors import FloeDagsterError, LineageError
 from floe_orchestrator_dagster.lineage import emitter as delivery
+from floe_orchestrator_dagster.lineage.floe_events import PRODUCER, open_lineage_event
 from floe_orchestrator_dagster.lineage.transport import find_backend
 from floe_orchestrator_dagster.product import ARTIFACTS_PATH_VARIABLE, orchestrator_config
 from floe_orchestrator_dagster.product.artifacts import json_object, read_artifacts_file, validate_artifacts
@@ -31,14 +29,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-PRODUCER = f"urn:floe-orchestrator-dagster:{version('floe-orchestrator-dagster')}"
 _DEFAULT_NAMESPACE = "floe"
 # Names the spool files of these events: whatever an earlier process left is sent before the next one.
 _RUN = "plugin"
-_SPECIFICATION = "https://openlineage.io/spec/2-0-2/OpenLineage.json#/$defs"
-# Facets that belong to the use of a dataset in a run, not to the dataset; floe-core knows one place for both.
-_INPUT_FACETS = frozenset({"dataQualityAssertions", "dataQualityMetrics", "icebergScanReport", "inputStatistics"})
-_OUTPUT_FACETS = frozenset({"icebergCommitReport", "outputStatistics"})
 
 
 class PluginLineage:
@@ -172,46 +165,6 @@ class _EventBuilder(EventBuilder):
         return super().start_run(
             job_name, job_namespace, run_id or self._lineage.new_run_id(), inputs, outputs, run_facets, job_facets
         )
-
-
-def open_lineage_event(event: LineageEvent) -> dict[str, Any]:
-    """Write floe-core's event as OpenLineage's JSON.
-
-    A producer that is no URI, such as floe-core's ``floe``, is replaced by this package's; facets get the ``_producer``
-    and ``_schemaURL`` that they lack, and stand where the specification wants them.
-    """
-    producer = event.producer if urlsplit(event.producer).scheme else PRODUCER
-    instant = event.event_time if event.event_time.tzinfo else event.event_time.replace(tzinfo=timezone.utc)
-    return {
-        "eventType": event.event_type.value,
-        "eventTime": instant.isoformat(),
-        "producer": producer,
-        "schemaURL": f"{_SPECIFICATION}/RunEvent",
-        "run": {"runId": str(event.run.run_id), "facets": _facets(event.run.facets, "RunFacet", producer)},
-        "job": {
-            "namespace": event.job.namespace,
-            "name": event.job.name,
-            "facets": _facets(event.job.facets, "JobFacet", producer),
-        },
-        "inputs": [_dataset(dataset, "input", _INPUT_FACETS, producer) for dataset in event.inputs],
-        "outputs": [_dataset(dataset, "output", _OUTPUT_FACETS, producer) for dataset in event.outputs],
-    }
-
-
-def _dataset(dataset: LineageDataset, use: str, facets_of_use: frozenset[str], producer: str) -> dict[str, Any]:
-    own = {name: facet for name, facet in dataset.facets.items() if name not in facets_of_use}
-    used = {name: facet for name, facet in dataset.facets.items() if name in facets_of_use}
-    return {
-        "namespace": dataset.namespace,
-        "name": dataset.name,
-        "facets": _facets(own, "DatasetFacet", producer),
-        f"{use}Facets": _facets(used, f"{use.capitalize()}DatasetFacet", producer),
-    }
-
-
-def _facets(facets: Mapping[str, Any], kind: str, producer: str) -> dict[str, Any]:
-    lacking = {"_producer": producer, "_schemaURL": f"{_SPECIFICATION}/{kind}"}
-    return {name: {**lacking, **facet} if isinstance(facet, dict) else facet for name, facet in facets.items()}
 
 
 def _product(content: Mapping[str, Any] | None) -> tuple[CompiledArtifacts | None, LineageConfig]:

@@ -9,9 +9,19 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from floe_core.lineage import LineageDataset, LineageEmitter, RunState
+from openlineage.client import facet_v2
+from openlineage.client.facet_v2 import (
+    data_quality_metrics_input_dataset,
+    documentation_job,
+    error_message_run,
+    nominal_time_run,
+    output_statistics_output_dataset,
+    schema_dataset,
+)
 
 from floe_orchestrator_dagster import DagsterOrchestratorPlugin
 from floe_orchestrator_dagster.errors import LineageError
+from floe_orchestrator_dagster.lineage.floe_events import _client_schema
 from lineage_backend import free_port, serving
 from processes import run_python
 from unit.samples import Json, contract, model
@@ -20,6 +30,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+# base_subset_dataset is what input and output subsets have in common, no facet.
+_FACETS = [name for name in dir(facet_v2) if name.endswith(("_dataset", "_job", "_run")) and "base_" not in name]
 INPUTS = [
     LineageDataset(
         namespace="duckdb://shop",
@@ -71,20 +83,26 @@ def test_event_is_sent_with_the_callers_datasets_and_facets(plugin: DagsterOrche
 
     [event] = backend.events
     told = "https://example.com/loader"
-    specification = "https://openlineage.io/spec/2-0-2/OpenLineage.json#/$defs"
+    classes: dict[str, Any] = {
+        "nominalTime": nominal_time_run.NominalTimeRunFacet,
+        "documentation": documentation_job.DocumentationJobFacet,
+        "schema": schema_dataset.SchemaDatasetFacet,
+        "dataQualityMetrics": data_quality_metrics_input_dataset.DataQualityMetricsInputDatasetFacet,
+        "outputStatistics": output_statistics_output_dataset.OutputStatisticsOutputDatasetFacet,
+    }
+    facets = {name: {"_producer": told, "_schemaURL": schema._get_schema()} for name, schema in classes.items()}
     assert returned == run_id
     assert event.pop("eventTime").endswith("+00:00")
     assert event == {
         "eventType": "COMPLETE",
         "producer": told,
-        "schemaURL": f"{specification}/RunEvent",
+        "schemaURL": "https://openlineage.io/spec/2-0-2/OpenLineage.json#/$defs/RunEvent",
         "run": {
             "runId": str(run_id),
             "facets": {
                 "nominalTime": {
                     "nominalStartTime": "2026-03-01T00:00:00Z",
-                    "_producer": told,
-                    "_schemaURL": f"{specification}/RunFacet",
+                    **facets["nominalTime"],
                 }
             },
         },
@@ -94,8 +112,7 @@ def test_event_is_sent_with_the_callers_datasets_and_facets(plugin: DagsterOrche
             "facets": {
                 "documentation": {
                     "description": "Loads orders.",
-                    "_producer": told,
-                    "_schemaURL": f"{specification}/JobFacet",
+                    **facets["documentation"],
                 }
             },
         },
@@ -106,16 +123,14 @@ def test_event_is_sent_with_the_callers_datasets_and_facets(plugin: DagsterOrche
                 "facets": {
                     "schema": {
                         "fields": [{"name": "id", "type": "INTEGER"}],
-                        "_producer": told,
-                        "_schemaURL": f"{specification}/DatasetFacet",
+                        **facets["schema"],
                     }
                 },
                 "inputFacets": {
                     "dataQualityMetrics": {
                         "rowCount": 5,
                         "columnMetrics": {},
-                        "_producer": told,
-                        "_schemaURL": f"{specification}/InputDatasetFacet",
+                        **facets["dataQualityMetrics"],
                     }
                 },
             }
@@ -128,13 +143,40 @@ def test_event_is_sent_with_the_callers_datasets_and_facets(plugin: DagsterOrche
                 "outputFacets": {
                     "outputStatistics": {
                         "rowCount": 5,
-                        "_producer": told,
-                        "_schemaURL": f"{specification}/OutputDatasetFacet",
+                        **facets["outputStatistics"],
                     }
                 },
             }
         ],
     }
+
+
+def test_facet_of_the_callers_own_keeps_its_schema_and_one_without_gets_the_general_one(
+    plugin: DagsterOrchestratorPlugin,
+) -> None:
+    own = {"_producer": "https://example.com/me", "_schemaURL": "https://example.com/facet.json", "a": 1}
+    with serving() as backend:
+        plugin.create_definitions(artifacts(backend.url))
+        emit(plugin, run_facets={"acme_own": own, "acme_bare": {"b": 2}, "acme_text": "odd"}, producer="https://h/p")
+        plugin.shutdown()
+
+    base = "https://openlineage.io/spec/2-0-2/OpenLineage.json#/$defs/RunFacet"
+    assert backend.events[0]["run"]["facets"] == {
+        "acme_own": own,
+        "acme_bare": {"b": 2, "_producer": "https://h/p", "_schemaURL": base},
+        "acme_text": "odd",
+    }
+
+
+@pytest.mark.parametrize("module", _FACETS)
+def test_schema_of_every_facet_of_the_client_is_found(module: str) -> None:
+    kind = next(kind for kind in ("input_dataset", "output_dataset", "dataset", "job", "run") if module.endswith(kind))
+    words = module.removesuffix(f"_{kind}").split("_")
+    name = {"datasource": "dataSource", "dataset_version": "version", "processing_engine": "processing_engine"}.get(
+        "_".join(words), words[0] + "".join(word.capitalize() for word in words[1:])
+    )
+
+    assert _client_schema(name, kind) is not None
 
 
 def test_event_with_nothing_but_a_job_is_complete(plugin: DagsterOrchestratorPlugin) -> None:
@@ -259,4 +301,6 @@ def test_floe_cores_emitter_delivers_to_the_same_backend(plugin: DagsterOrchestr
     assert {event["run"]["runId"] for event in backend.events} == {str(run_id)}
     assert {event["job"]["namespace"] for event in backend.events} == {"sales"}
     assert {event["producer"].partition(":")[0] for event in backend.events} == {"urn"}
-    assert backend.events[1]["run"]["facets"]["errorMessage"]["message"] == "broken"
+    failure = backend.events[1]["run"]["facets"]["errorMessage"]
+    assert failure["message"] == "broken"
+    assert failure["_schemaURL"] == error_message_run.ErrorMessageRunFacet._get_schema()
