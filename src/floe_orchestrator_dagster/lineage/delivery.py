@@ -64,6 +64,12 @@ class Delivery:
         self.reason = ""
         self.retry_at = float("-inf")
         self.told_to_wait = False
+        self._reached = False
+
+    @property
+    def suspicious(self) -> bool:
+        """Whether one odd event alone may be why the backend counts as down."""
+        return self.down and self._reached
 
     @property
     def down(self) -> bool:
@@ -88,7 +94,7 @@ class Delivery:
             return Outcome.REFUSED
         except BackendUnavailableError as error:
             self._backend_fails(error)
-            return self._pass_by(waiting, entry, error)
+            return self._pass_by(waiting, entry)
         waiting.advance(entry)
         self._backend_answers()
         return Outcome.SENT
@@ -98,9 +104,14 @@ class Delivery:
         if not self.told_to_wait:
             self.retry_at = float("-inf")
 
-    def _pass_by(self, waiting: Waiting, entry: Entry, error: BackendUnavailableError) -> Outcome:
+    def start_anew(self) -> None:
+        """Forget earlier failures, for events that had no part in them."""
+        self.failures = 0
+        self.try_now()
+
+    def _pass_by(self, waiting: Waiting, entry: Entry) -> Outcome:
         """Set an event aside at which the backend fails again and again while it takes the next one."""
-        following = waiting.peek_after(entry) if error.server_error and self.down else None
+        following = waiting.peek_after(entry) if self.suspicious else None
         if following is None:
             return Outcome.FAILED
         try:
@@ -127,6 +138,7 @@ class Delivery:
         self.attempts += 1
         self.failures += 1
         self.reason = str(error)
+        self._reached = error.server_error
         self.told_to_wait = error.retry_after is not None
         pause = min(_LONGEST_PAUSE_SECONDS, _FIRST_PAUSE_SECONDS * 2.0 ** (self.failures - 1))
         self.retry_at = time.monotonic() + (pause if error.retry_after is None else error.retry_after)

@@ -183,31 +183,55 @@ class _Replay:
         self._directory = directory
         self._deadline = deadline
         self._stopped = threading.Event()
-        self._segment: Segment | None = None
+        self._segments: list[Segment] = []
+        self._held: Segment | None = None
+        self._held_because = ""
 
     def stop(self) -> None:
         """Ask it to end after the request that is under way."""
         self._stopped.set()
 
     def leave(self) -> None:
-        """Let go of the file at hand, whatever its request still does."""
-        if self._segment is not None:
-            self._segment.close()
+        """Let go of the files at hand, whatever a request still does."""
+        for segment in self._segments:
+            segment.close()
 
     def run(self) -> None:
         try:
             for path in waiting_files(self._directory):
-                self._segment = Segment.take(path)
-                if self._segment is not None:
-                    self._deliver(self._segment)
-                    self._segment.close()
+                segment = Segment.take(path)
+                if segment is not None:
+                    self._deliver_file(segment)
                 if self._over():
                     return
             self._remove_lone_cursors()
         except Exception as error:  # noqa: BLE001  # raised where it was started
             self.error = error
         finally:
+            self.leave()
             self._sender.close()
+
+    def _deliver_file(self, segment: Segment) -> None:
+        """Deliver a file; one that ends with an odd event is held until the next one shows whether the backend is up."""
+        sent = self.sent
+        self._segments.append(segment)
+        self._deliver(segment)
+        if self._held is not None and self.sent > sent:
+            self._set_aside(self._held)
+            self._held = None
+        if self.delivery.suspicious and self._held is None:
+            self._held, self._held_because = segment, self.delivery.reason
+            self.delivery.start_anew()
+        else:
+            segment.close()
+
+    def _set_aside(self, held: Segment) -> None:
+        entry = held.peek()
+        if entry is not None:
+            held.set_aside(entry, self._held_because)
+            self.refused += 1
+            self._deliver(held)
+        held.close()
 
     def _deliver(self, segment: Segment) -> None:
         while not self._over():

@@ -285,6 +285,43 @@ def test_event_at_which_the_backend_cuts_the_connection_is_set_aside(tmp_path: P
     assert backend.names == [job for job in JOBS if job != "job_03"]
 
 
+def leave(spool: Path, run: str, *jobs: str) -> None:
+    """Let a run end whose events did not arrive."""
+    with emitter(f"http://127.0.0.1:{free_port()}", spool, run=run) as lineage:
+        emit(lineage, *jobs)
+
+
+def test_odd_event_at_the_end_of_a_file_does_not_block_the_files_after_it(tmp_path: Path) -> None:
+    leave(tmp_path, "first", "a", "odd")
+    leave(tmp_path, "second", "b")
+    leave(tmp_path, "third", "c")
+    with serving() as backend:
+        backend.answer = lambda sent: 500 if sent["job"]["name"] == "odd" else 201
+        assert replayed(tmp_path, backend.url) == (3, 1, 0)
+
+    assert backend.names == ["a", "b", "c"]
+    assert [refusal.reason for refusal in spool_status(tmp_path).refused] == ["HTTP 500: answer 500, you sent None"]
+
+
+def test_nothing_is_set_aside_when_the_backend_fails_at_everything(tmp_path: Path) -> None:
+    for run in ("first", "second", "third"):
+        leave(tmp_path, run, run)
+    with serving() as backend:
+        backend.answer = lambda _sent: 500
+        assert replayed(tmp_path, backend.url) == (0, 0, 3)
+
+
+def test_odd_event_that_an_earlier_step_left_does_not_block_the_run(tmp_path: Path) -> None:
+    leave(tmp_path, "run", "odd")
+    with serving() as backend, emitter(backend.url, tmp_path, run="run", flush_seconds=5) as lineage:
+        backend.answer = lambda sent: 500 if sent["job"]["name"] == "odd" else 201
+        emit(lineage, "a", "b")
+        deliveries = lineage.flush()
+
+    assert (backend.names, deliveries) == (["a", "b"], Deliveries(emitted=2, sent=2))
+    assert spool_status(tmp_path).waiting == 1
+
+
 def test_refused_events_can_be_sent_again(tmp_path: Path) -> None:
     with serving() as backend:
         backend.answer = lambda _event: 400
