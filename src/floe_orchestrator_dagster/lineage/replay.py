@@ -212,7 +212,7 @@ class _Replay:
             self._sender.close()
 
     def _deliver_file(self, segment: Segment) -> None:
-        """Deliver a file; one that ends with an odd event is held until the next one shows whether the backend is up."""
+        """Deliver a file; one that ends with an odd event is held until another shows whether the backend is up."""
         sent = self.sent
         self._segments.append(segment)
         self._deliver(segment)
