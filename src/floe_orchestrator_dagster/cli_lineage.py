@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
@@ -121,7 +121,9 @@ def _read(named: Path | None) -> _LineageOfProduct:
 def _backend(product: _LineageOfProduct) -> Backend:
     from floe_orchestrator_dagster.lineage.transport import find_backend
 
-    backend = find_backend(product.artifacts) if product.config.enabled else None
+    # floe-core logs to standard output when it loads a plugin, where the answer belongs alone.
+    with redirect_stdout(sys.stderr):
+        backend = find_backend(product.artifacts) if product.config.enabled else None
     if backend is None:
         fix = "Set plugins.lineage_backend in manifest.yaml, or OPENLINEAGE_URL where this command runs."
         name = product.artifacts.metadata.product_name

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import sys
 from typing import TYPE_CHECKING
 
@@ -17,8 +18,8 @@ from floe_orchestrator_dagster.lineage.emitter import LineageEmitter
 from floe_orchestrator_dagster.lineage.sender import BackendUnavailableError, EventRefusedError
 from floe_orchestrator_dagster.lineage.transport import Backend, find_backend, is_configured
 from lineage_backend import event, free_port, serving
-from processes import run_python
-from unit.samples import validated
+from processes import floe_dagster, run_python
+from unit.samples import contract, validated
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -61,8 +62,6 @@ class Plugin(LineageBackendPlugin):
 
 
 def artifacts(*, plugin: object = None, lineage: bool = True, **observability: object) -> CompiledArtifacts:
-    from unit.samples import contract
-
     content = contract()
     content["observability"] |= {"lineage": lineage, **observability}
     content["plugins"]["lineage_backend"] = plugin
@@ -266,6 +265,19 @@ def test_api_key_of_a_plugin_comes_from_the_environment(
 
     assert server.asked == [("/api/v1/lineage", authorization)]
     assert _SECRET not in repr(backend)
+
+
+def test_answer_of_the_command_line_is_alone_on_standard_output(plugin: str, tmp_path: Path) -> None:
+    content = contract()
+    content["plugins"]["lineage_backend"] = reference(plugin, {"url": _ENDPOINT})
+    content["observability"]["lineage"] = True
+    path = tmp_path / "compiled_artifacts.json"
+    path.write_text(json.dumps(content), encoding="utf-8")
+    python_path = os.pathsep.join([str(tmp_path / "site"), os.environ.get("PYTHONPATH", "")])
+
+    result = floe_dagster("lineage", "replay", str(path), "--json", PYTHONPATH=python_path)
+
+    assert json.loads(result.stdout)["backend"] == _ENDPOINT
 
 
 def test_plugin_that_is_not_installed_is_an_error_that_says_what_to_install() -> None:
