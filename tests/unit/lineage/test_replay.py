@@ -13,7 +13,9 @@ from click.testing import CliRunner
 from floe_orchestrator_dagster.automation.lineage import lineage_replay_sensor
 from floe_orchestrator_dagster.cli import main
 from floe_orchestrator_dagster.config.lineage import LineageConfig
+from floe_orchestrator_dagster.errors import LineageError
 from floe_orchestrator_dagster.lineage.emitter import emitter_for, spool_directory
+from floe_orchestrator_dagster.lineage.replay import spool_status
 from floe_orchestrator_dagster.lineage.segment import REFUSED_SUFFIX
 from floe_orchestrator_dagster.product import load_product
 from lineage_backend import event, free_port, serving
@@ -263,3 +265,28 @@ def test_spool_can_be_in_the_home_directory(tmp_path: Path, monkeypatch: pytest.
 
     assert spool_directory("shop", LineageConfig(spool_dir="~/spool")) == tmp_path / "spool" / "shop"
     assert spool_directory("shop", LineageConfig()) == tmp_path / ".local/state/floe/shop/lineage"
+
+
+@pytest.mark.parametrize(
+    "settings", [{"plugin": {"type": "none-such", "version": "1.0.0"}}, {"lineage_endpoint": "ftp://marquez"}]
+)
+def test_backend_that_cannot_be_used_keeps_events_or_fails_a_strict_step(
+    tmp_path: Path, settings: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    path = write(tmp_path, **{key: value for key, value in settings.items() if key != "plugin"})
+    content = json.loads(path.read_text(encoding="utf-8"))
+    content["plugins"]["lineage_backend"] = settings.get("plugin")
+    path.write_text(json.dumps(content), encoding="utf-8")
+    product = load_product(path)
+
+    with pytest.raises(LineageError):
+        emitter_for(product.artifacts, product.config.lineage.model_copy(update={"strict": True}))
+    lineage = emitter_for(product.artifacts, product.config.lineage)
+    assert lineage is not None
+    with lineage:
+        lineage.emit(event("a"))
+        deliveries = lineage.flush()
+
+    assert (deliveries.sent, deliveries.spooled) == (0, 1)
+    assert "fix: " in caplog.text
+    assert spool_status(spool(path)).waiting == 1
