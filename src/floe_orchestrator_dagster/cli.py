@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import shlex
 import sys
-from contextlib import contextmanager, redirect_stdout
+from contextlib import redirect_stdout
 from dataclasses import asdict
-from datetime import datetime
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,18 +14,23 @@ from typing import TYPE_CHECKING
 import click
 
 from floe_orchestrator_dagster import __version__
+from floe_orchestrator_dagster.cli_lineage import lineage
+from floe_orchestrator_dagster.cli_options import (
+    artifacts_argument,
+    artifacts_path,
+    echo_json,
+    errors_reported,
+    json_option,
+)
 from floe_orchestrator_dagster.errors import FloeDagsterError, Problem
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from floe_orchestrator_dagster.validation import Findings, LoadedProduct
 
 # Import name of what serves and runs the sample, by the name of its package.
 _DEMO_NEEDS = {"dagster-webserver": "dagster_webserver", "dbt-duckdb": "dbt.adapters.duckdb"}
-
-_artifacts = click.argument("artifacts", required=False, type=click.Path(path_type=Path))
-_as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
 @click.group(
@@ -42,7 +45,7 @@ def main() -> None:
 
 
 @main.command()
-@_artifacts
+@artifacts_argument
 def prepare(artifacts: Path | None) -> None:
     """Install dbt packages and parse the dbt project with the compiled profile.
 
@@ -58,8 +61,8 @@ def prepare(artifacts: Path | None) -> None:
     from floe_orchestrator_dagster.automation.cron import declared_schedule
     from floe_orchestrator_dagster.product import load_product, manifest_made_anew
 
-    with _errors_reported():
-        path = _artifacts_path(artifacts)
+    with errors_reported():
+        path = artifacts_path(artifacts)
         product = load_product(path, manifest_source=manifest_made_anew)
         declared_schedule(product)
     if not product.models:
@@ -73,8 +76,8 @@ def prepare(artifacts: Path | None) -> None:
 
 
 @main.command()
-@_artifacts
-@_as_json
+@artifacts_argument
+@json_option
 def validate(artifacts: Path | None, *, as_json: bool) -> None:
     """Report everything that is wrong with a product, at once.
 
@@ -90,7 +93,7 @@ def validate(artifacts: Path | None, *, as_json: bool) -> None:
     """  # noqa: D301  # click reads the \b
     findings = _examine(artifacts)
     if as_json:
-        _echo_json(_findings_as_json(findings))
+        echo_json(_findings_as_json(findings))
     else:
         _echo_findings(findings)
     if findings.loaded is None:
@@ -100,8 +103,8 @@ def validate(artifacts: Path | None, *, as_json: bool) -> None:
 
 
 @main.command()
-@_artifacts
-@_as_json
+@artifacts_argument
+@json_option
 def plan(artifacts: Path | None, *, as_json: bool) -> None:
     """Show what a product will be in Dagster.
 
@@ -124,7 +127,7 @@ def plan(artifacts: Path | None, *, as_json: bool) -> None:
 
     product_plan = plan_product(findings.loaded.product, findings.loaded.definitions)
     if as_json:
-        _echo_json({**asdict(product_plan), "warnings": _warnings_as_json(findings)})
+        echo_json({**asdict(product_plan), "warnings": _warnings_as_json(findings)})
     else:
         print_plan(product_plan, [str(remark) for remark in findings.warnings])
 
@@ -147,7 +150,7 @@ def config_schema(*, for_manifest: bool) -> None:
     from floe_orchestrator_dagster.config import config_schema as schema
     from floe_orchestrator_dagster.config import manifest_schema
 
-    _echo_json(manifest_schema() if for_manifest else schema())
+    echo_json(manifest_schema() if for_manifest else schema())
 
 
 @main.command()
@@ -167,7 +170,7 @@ def demo(directory: Path) -> None:
     from floe_orchestrator_dagster.demo import write_demo
     from floe_orchestrator_dagster.product import ARTIFACTS_PATH_VARIABLE
 
-    with _errors_reported():
+    with errors_reported():
         artifacts = write_demo(directory)
     click.echo(f"The sample product retail-orders is in {artifacts.parent}. To see it in Dagster:\n")
     lacking = [package for package, module in _DEMO_NEEDS.items() if find_spec(module) is None]
@@ -177,27 +180,11 @@ def demo(directory: Path) -> None:
     click.echo("  dagster dev -m floe_orchestrator_dagster.definitions")
 
 
-@contextmanager
-def _errors_reported() -> Iterator[None]:
-    """Turn an error that was raised on purpose into a message and exit code 1."""
-    try:
-        yield
-    except FloeDagsterError as error:
-        click.echo(f"error: {error}", err=True)
-        sys.exit(1)
-
-
-def _artifacts_path(named: Path | None) -> Path:
-    from floe_orchestrator_dagster.product import artifacts_path_from_environment
-
-    return named.absolute() if named else artifacts_path_from_environment()
-
-
 def _examine(artifacts: Path | None) -> Findings:
     from floe_orchestrator_dagster.validation import Findings, examine_product
 
     try:
-        path = _artifacts_path(artifacts)
+        path = artifacts_path(artifacts)
     except FloeDagsterError as error:
         return Findings(errors=(error,))
     # dbt's node selection writes to standard output, where the answer belongs alone.
@@ -249,5 +236,4 @@ def _counted(count: int, noun: str) -> str:
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
-def _echo_json(content: object) -> None:
-    click.echo(json.dumps(content, indent=2, default=datetime.isoformat))
+main.add_command(lineage)

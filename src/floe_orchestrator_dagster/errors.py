@@ -9,6 +9,7 @@
     ├── ProfileError      the compiled dbt profile and its variables
     ├── ScheduleError     a cron, a timezone or a job name (also a ValueError)
     ├── EntryPointError   a definitions.py that cannot be written (also a ValueError)
+    ├── LineageError      lineage events that did not reach their backend
     └── DbtBuildError     a dbt build that did not do what the asset asked for
         └── DbtNodesError    nodes of it failed
 
@@ -96,6 +97,10 @@ class ManifestError(_FileError):
 
 class ProfileError(_FileError):
     """The compiled dbt profile cannot be used, or an environment variable it needs is not set."""
+
+
+class LineageError(_FileError):
+    """Lineage events did not reach their backend, or the backend cannot be used."""
 
 
 class ScheduleError(FloeDagsterError, ValueError):

@@ -5,22 +5,22 @@ Nothing heavy is imported here: floe-core loads this module to list its plugins.
 
 from __future__ import annotations
 
-import logging
-import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from floe_core.lineage import LineageJob
 from floe_core.plugins.orchestrator import OrchestratorPlugin
 
 if TYPE_CHECKING:
+    import uuid
+
     import dagster as dg
-    from floe_core.lineage import LineageDataset, RunState
+    from floe_core.lineage import LineageDataset, LineageEmitter, RunState
     from floe_core.plugins.orchestrator import ResourceSpec, TransformConfig, ValidationResult
     from pydantic import BaseModel
 
     from floe_orchestrator_dagster.automation.cron import JobSchedule
-
-logger = logging.getLogger(__name__)
+    from floe_orchestrator_dagster.lineage.plugin_lineage import PluginLineage
 
 
 class DagsterOrchestratorPlugin(OrchestratorPlugin):
@@ -30,6 +30,8 @@ class DagsterOrchestratorPlugin(OrchestratorPlugin):
         """Start unconfigured, without schedules."""
         super().__init__()
         self._schedules: list[JobSchedule] = []
+        self._artifacts: dict[str, Any] | None = None
+        self._lineage: PluginLineage | None = None
 
     @property
     def name(self) -> str:
@@ -72,7 +74,10 @@ class DagsterOrchestratorPlugin(OrchestratorPlugin):
         """
         from floe_orchestrator_dagster.code_location import definitions_from_artifacts
 
-        return definitions_from_artifacts(artifacts, self._schedules)
+        definitions = definitions_from_artifacts(artifacts, self._schedules)
+        self.shutdown()
+        self._artifacts = artifacts
+        return definitions
 
     def create_assets_from_transforms(self, transforms: list[TransformConfig]) -> list[dg.AssetsDefinition]:
         """Make one asset per transform, each materializable on its own.
@@ -118,10 +123,40 @@ class DagsterOrchestratorPlugin(OrchestratorPlugin):
         job_facets: dict[str, Any] | None = None,
         producer: str | None = None,
     ) -> uuid.UUID:
-        """Return the run's id; this version delivers no lineage, which a debug line says."""
-        del job_namespace, inputs, outputs, run_facets, job_facets, producer
-        logger.debug("this version delivers no lineage: %s of %s is not sent", event_type, job_name)
-        return run_id or uuid.uuid4()
+        """Send an event to the product's lineage backend, in the background, and return its run's id.
+
+        The product is the one of the last :meth:`create_definitions`, else that of ``FLOE_ARTIFACTS_PATH``. Without a
+        backend nothing is sent. What a backend does not take is kept and sent later.
+
+        Raises:
+            LineageError: With ``lineage.strict``, when the backend does not accept the event.
+        """
+        lineage = self._open_lineage()
+        return lineage.emit(
+            event_type,
+            run_id,
+            LineageJob(namespace=job_namespace or lineage.namespace, name=job_name, facets=job_facets or {}),
+            inputs=inputs,
+            outputs=outputs,
+            run_facets=run_facets,
+            producer=producer,
+        )
+
+    def get_lineage_emitter(self) -> LineageEmitter | None:
+        """Return floe-core's emitter over the same delivery; None when no lineage backend is configured."""
+        return self._open_lineage().floe_emitter()
+
+    def shutdown(self) -> None:
+        """Send what lineage is left, within ``lineage.flush_seconds``."""
+        lineage, self._lineage = self._lineage, None
+        if lineage is not None:
+            lineage.close()
+
+    def _open_lineage(self) -> PluginLineage:
+        from floe_orchestrator_dagster.lineage.plugin_lineage import PluginLineage
+
+        self._lineage = self._lineage or PluginLineage(self._artifacts)
+        return self._lineage
 
     def schedule_job(self, job_name: str, cron: str, timezone: str) -> None:
         """Register a schedule for the next :meth:`create_definitions`; the same one twice is one.

@@ -39,6 +39,7 @@ def test_help_lists_the_commands(option: str) -> None:
     assert re.findall(r"^  ([a-z-]+)  ", said.partition("Commands:")[2], re.MULTILINE) == [
         "config-schema",
         "demo",
+        "lineage",
         "plan",
         "prepare",
         "validate",

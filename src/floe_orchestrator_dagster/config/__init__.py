@@ -21,6 +21,7 @@ from floe_orchestrator_dagster.config.automation import (
     SensorConfig,
 )
 from floe_orchestrator_dagster.config.dbt import DbtConfig
+from floe_orchestrator_dagster.config.lineage import LineageConfig
 from floe_orchestrator_dagster.config.partitions import PartitionsConfig, PartitionVars
 from floe_orchestrator_dagster.config.section import KeyPart, Section, Text
 from floe_orchestrator_dagster.config.steps import ConcurrencyConfig, RetriesConfig, RunResources
@@ -74,6 +75,8 @@ class DagsterConfig(Section):
     """How dbt is run."""
     source_freshness: Literal["on_demand", "in_product_job"] = "on_demand"
     """Whether ``dbt source freshness`` runs on demand only, or in the product's job too."""
+    lineage: LineageConfig = LineageConfig()
+    """Delivery of lineage events."""
     docs_url: Text | None = Field(default=None, examples=["https://docs.example.com/retail"])
     """Where the product's dbt docs are served; assets link to it."""
     webserver_url: str | None = Field(default=None, examples=["http://dagster-webserver:3000"])
@@ -151,6 +154,7 @@ _SECTIONS: Mapping[str, type[BaseModel]] = {
     "partitions": PartitionsConfig,
     "partitions.vars": PartitionVars,
     "run_resources": RunResources,
+    "lineage": LineageConfig,
 }
 
 

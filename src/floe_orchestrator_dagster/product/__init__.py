@@ -51,6 +51,7 @@ __all__ = [
     "manifest_as_prepared",
     "manifest_kept_fresh",
     "manifest_made_anew",
+    "orchestrator_config",
     "product_from_artifacts",
 ]
 
@@ -215,14 +216,19 @@ def _read_product(
     manifest_source: ManifestSource,
 ) -> Product:
     project_path = find_project_path(path)
-    config = _read_orchestrator_config(artifacts, origin)
+    config = orchestrator_config(artifacts, origin)
     spec = read_spec(project_path or (path.parent if path else None), artifacts.metadata.product_name)
     dbt = _read_dbt(artifacts, config, path, manifest_source, origin) if artifacts.transforms else None
     check_dependencies_exist(artifacts, dbt.manifest.names if dbt else frozenset(), origin)
     return Product(path=path, origin=origin, artifacts=artifacts, config=config, spec=spec, dbt=dbt)
 
 
-def _read_orchestrator_config(artifacts: CompiledArtifacts, origin: str) -> DagsterConfig:
+def orchestrator_config(artifacts: CompiledArtifacts, origin: str) -> DagsterConfig:
+    """Read this package's part of the contract, ``plugins.orchestrator.config``.
+
+    Raises:
+        ConfigError: As :func:`~floe_orchestrator_dagster.config.read_config`.
+    """
     orchestrator = artifacts.plugins.orchestrator if artifacts.plugins else None
     return read_config(orchestrator.config if orchestrator else None, origin)
 
@@ -270,7 +276,7 @@ def connection_for_model(model_path: str, compute: str | None = None) -> DbtConn
     above_model = find_project_path(Path(model_path)) if Path(model_path).is_file() else find_project_path(None)
     path = _artifacts_path_near(above_model)
     artifacts = validate_artifacts(read_artifacts_file(path), str(path))
-    config = _read_orchestrator_config(artifacts, str(path))
+    config = orchestrator_config(artifacts, str(path))
     return _connect(artifacts, config, above_model or find_project_path(path), compute, str(path))
 
 

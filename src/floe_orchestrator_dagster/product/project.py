@@ -107,6 +107,15 @@ def read_project_directory(path: Path, product_name: str) -> ProjectDirectory:
     )
 
 
+def state_directory(product_name: str) -> Path:
+    """Name the directory of a product's own files: below ``FLOE_STATE_DIR``, else below the user's state directory."""
+    named = os.environ.get(STATE_DIR_VARIABLE)
+    if named:
+        return Path(named).expanduser().absolute() / product_name
+    base = os.environ.get("XDG_STATE_HOME") or Path("~/.local/state").expanduser()
+    return Path(base, "floe", product_name)
+
+
 def dbt_executable() -> str:
     """Find the ``dbt`` of this Python environment, activated or not, before any other on the PATH."""
     beside_python = str(Path(sys.executable).parent)
@@ -155,10 +164,6 @@ def _source_paths(path: Path, settings: Mapping[str, object]) -> Iterator[Path]:
 
 
 def _state_path(path: Path, product_name: str) -> Path:
-    named = os.environ.get(STATE_DIR_VARIABLE)
-    if named:
-        return Path(named).expanduser().absolute() / product_name
-    if os.access(path, os.W_OK):
+    if not os.environ.get(STATE_DIR_VARIABLE) and os.access(path, os.W_OK):
         return path
-    base = os.environ.get("XDG_STATE_HOME") or Path("~/.local/state").expanduser()
-    return Path(base, "floe", product_name)
+    return state_directory(product_name)

@@ -1,0 +1,158 @@
+"""``floe-dagster lineage``: what waits for the lineage backend, and sending it."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import contextmanager, redirect_stdout
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+import click
+
+from floe_orchestrator_dagster.cli_options import (
+    artifacts_argument,
+    artifacts_path,
+    echo_json,
+    errors_reported,
+    json_option,
+)
+from floe_orchestrator_dagster.errors import LineageError, Problem
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from floe_core.schemas.compiled_artifacts import CompiledArtifacts
+
+    from floe_orchestrator_dagster.config.lineage import LineageConfig
+    from floe_orchestrator_dagster.lineage.replay import SpoolStatus
+    from floe_orchestrator_dagster.lineage.transport import Backend
+
+_DEFAULT_SECONDS = 60.0
+_REFUSALS_SHOWN = 5
+
+
+@click.group()
+def lineage() -> None:
+    """Look after lineage events that did not reach their backend yet."""
+
+
+@lineage.command()
+@artifacts_argument
+@click.option("--seconds", default=_DEFAULT_SECONDS, show_default=True, type=click.FloatRange(min=0.1), help="At most.")
+@click.option("--refused", is_flag=True, help="Send those too that the backend has refused before.")
+@json_option
+def replay(artifacts: Path | None, *, seconds: float, refused: bool, as_json: bool) -> None:
+    """Send the lineage events that earlier runs could not deliver.
+
+    Oldest first, until none waits or the backend is down. Events of running processes are left to them. ARTIFACTS is
+    the product's compiled_artifacts.json; FLOE_ARTIFACTS_PATH when left out.
+
+    \b
+    Example:
+      floe-dagster lineage replay dbt_project/compiled_artifacts.json
+
+    Exits with 0 when nothing waits any more, 1 when events still wait or are refused, 2 on wrong usage.
+    """  # noqa: D301  # click reads the \b
+    from floe_orchestrator_dagster.lineage.replay import replay as replay_spool
+    from floe_orchestrator_dagster.lineage.replay import retry_refused
+
+    with errors_reported():
+        product = _read(artifacts)
+        backend = _backend(product)
+        with _spool_errors(product.spool):
+            if refused:
+                retry_refused(product.spool)
+            done = replay_spool(product.spool, backend, request_seconds=product.config.timeout_seconds, seconds=seconds)
+    if as_json:
+        echo_json({"backend": backend.shown, "directory": str(product.spool), **asdict(done)})
+    else:
+        click.echo(f"{done.sent} sent to {backend.shown}, {done.refused} refused, {done.waiting} waiting")
+        if done.reason:
+            click.echo(f"warning: {backend.shown}: {done.reason}", err=True)
+    sys.exit(1 if done.waiting or done.refused else 0)
+
+
+@lineage.command()
+@artifacts_argument
+@json_option
+def status(artifacts: Path | None, *, as_json: bool) -> None:
+    """Show how many lineage events wait for the backend, and which it refused.
+
+    Sends nothing. ARTIFACTS is the product's compiled_artifacts.json; FLOE_ARTIFACTS_PATH when left out.
+
+    \b
+    Example:
+      floe-dagster lineage status dbt_project/compiled_artifacts.json
+
+    Exits with 0 when nothing waits, 1 when events of ended processes wait or events were refused, 2 on wrong usage.
+    """  # noqa: D301  # click reads the \b
+    from floe_orchestrator_dagster.lineage.replay import spool_status
+
+    with errors_reported():
+        product = _read(artifacts)
+        with _spool_errors(product.spool):
+            found = spool_status(product.spool)
+    if as_json:
+        echo_json(asdict(found))
+    else:
+        _echo_status(found, product.config.spool_max_mb)
+    sys.exit(1 if found.waiting or found.refused else 0)
+
+
+@dataclass(frozen=True)
+class _LineageOfProduct:
+    artifacts: CompiledArtifacts
+    config: LineageConfig
+    spool: Path
+
+
+def _read(named: Path | None) -> _LineageOfProduct:
+    from floe_orchestrator_dagster.lineage.emitter import spool_directory
+    from floe_orchestrator_dagster.product import orchestrator_config
+    from floe_orchestrator_dagster.product.artifacts import read_artifacts_file, validate_artifacts
+
+    path = artifacts_path(named)
+    artifacts = validate_artifacts(read_artifacts_file(path), str(path))
+    config = orchestrator_config(artifacts, str(path)).lineage
+    return _LineageOfProduct(artifacts, config, spool_directory(artifacts.metadata.product_name, config))
+
+
+def _backend(product: _LineageOfProduct) -> Backend:
+    from floe_orchestrator_dagster.lineage.transport import find_backend
+
+    # floe-core logs to standard output when it loads a plugin, where the answer belongs alone.
+    with redirect_stdout(sys.stderr):
+        backend = find_backend(product.artifacts) if product.config.enabled else None
+    if backend is None:
+        fix = "Set plugins.lineage_backend in manifest.yaml, or OPENLINEAGE_URL where this command runs."
+        name = product.artifacts.metadata.product_name
+        raise LineageError(name, [Problem("", "no lineage backend is configured, or lineage is switched off", fix)])
+    return backend
+
+
+@contextmanager
+def _spool_errors(directory: Path) -> Iterator[None]:
+    """Tell an unreadable spool as an error with its fix."""
+    try:
+        yield
+    except OSError as error:
+        what = f"the spool cannot be read or written ({error.strerror or error})"
+        fix = "Run this as the user that runs Dagster, or mend the directory."
+        raise LineageError(str(directory), [Problem("", what, fix)]) from None
+
+
+def _echo_status(found: SpoolStatus, most: int) -> None:
+    since = f" since {found.oldest}" if found.oldest else ""
+    click.echo(f"{found.directory}: {found.size_bytes / 1e6:.1f} of {most} MB")
+    click.echo(f"  waiting      {found.waiting}{since}")
+    click.echo(f"  in progress  {found.in_progress}")
+    click.echo(f"  refused      {len(found.refused)}")
+    for refusal in found.refused[-_REFUSALS_SHOWN:]:
+        click.echo(f"    {refusal.refused_at}  {refusal.reason}\n      in {refusal.file}")
+    if found.waiting:
+        click.echo("Send them with `floe-dagster lineage replay`.")
+    if found.refused:
+        click.echo(
+            "Refused events are sent again by `floe-dagster lineage replay --refused`; delete the file to forget."
+        )

@@ -1,0 +1,137 @@
+"""Events through openlineage's own transports: console, file, Kafka and whatever else an operator configures."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+import orjson
+from openlineage.client import event_v2
+from openlineage.client.transport import get_default_factory
+from requests import HTTPError, Session
+
+from floe_orchestrator_dagster.lineage.sender import BackendUnavailableError, check_answer
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from openlineage.client.transport.kafka import KafkaTransport
+
+_NO_RETRY = {"total": 0, "read": 0, "connect": 0, "status_forcelist": ()}
+_SECRET_NAMES = ("key", "token", "secret", "password", "auth", "credential")
+_SHORTEST_SECRET = 4
+
+
+class ClientSender:
+    """Hands events to a transport of openlineage's client."""
+
+    def __init__(self, settings: Mapping[str, Any], timeout: float) -> None:
+        """Make the transport.
+
+        Args:
+            settings: openlineage's transport configuration.
+            timeout: Seconds that one event may take, where the transport lets itself be told.
+        """
+        self._timeout = timeout
+        self._secrets = sorted(_secrets(settings), key=len, reverse=True)
+        self._kind = str(settings["type"])
+        self._transport: Any = get_default_factory().create(_without_retries(settings, timeout))
+        if self._kind == "console":
+            _show_info(logging.getLogger("openlineage.client.transport.console"))
+        session = getattr(self._transport, "session", None)
+        if isinstance(session, Session):
+            # A redirected POST becomes a GET, and its 200 would count as an acknowledgement.
+            session.max_redirects = 0
+
+    def __repr__(self) -> str:
+        """Show the kind of transport, never its settings."""
+        return f"{type(self).__name__}({self._kind!r})"
+
+    def send(self, line: bytes) -> None:
+        """Hand over one event; see :class:`~floe_orchestrator_dagster.lineage.sender.Sender`."""
+        try:
+            if self._kind == "kafka":
+                _produce(self._transport, line, self._timeout)
+            else:
+                self._transport.emit(as_run_event(orjson.loads(line)))
+        except BackendUnavailableError:
+            raise
+        except HTTPError as error:
+            if error.response is None:
+                raise BackendUnavailableError("HTTP error without an answer") from None
+            answer = error.response
+            check_answer(answer.status_code, answer.headers.get("Retry-After"), self._without_secrets(answer.text))
+        except Exception as error:  # noqa: BLE001  # transports are anybody's code
+            raise BackendUnavailableError(self._without_secrets(f"{type(error).__name__}: {error}")) from None
+
+    def close(self) -> None:
+        """Close the transport; it has nothing left to do."""
+        self._transport.close(self._timeout)
+
+    def _without_secrets(self, text: str) -> str:
+        for secret in self._secrets:
+            text = text.replace(secret, "***")
+        return text
+
+
+def as_run_event(content: dict[str, Any]) -> event_v2.RunEvent:
+    """Make the client's event object of a stored event; its facets stay as they are."""
+    job = content["job"]
+    return event_v2.RunEvent(
+        eventTime=content["eventTime"],
+        eventType=event_v2.RunState(content["eventType"]) if content.get("eventType") else None,
+        producer=content["producer"],
+        run=event_v2.Run(content["run"]["runId"], content["run"].get("facets") or {}),
+        job=event_v2.Job(job["namespace"], job["name"], job.get("facets") or {}),
+        inputs=[event_v2.InputDataset(**dataset) for dataset in content.get("inputs") or []],
+        outputs=[event_v2.OutputDataset(**dataset) for dataset in content.get("outputs") or []],
+    )
+
+
+def message_key(content: dict[str, Any]) -> str:
+    """Name what keeps a run's events in one Kafka partition, as openlineage does: the root's, parent's or own job."""
+    parent = (content["run"].get("facets") or {}).get("parent") or {}
+    job = (parent.get("root") or {}).get("job") or parent.get("job") or content["job"]
+    return f"run:{job['namespace']}/{job['name']}"
+
+
+def _produce(transport: KafkaTransport, line: bytes, timeout: float) -> None:
+    """Send to Kafka and wait for the broker's acknowledgement, which openlineage's own ``emit`` only logs."""
+    producer: Any = transport.producer
+    errors: list[object] = []
+
+    def delivered(error: object, _message: object) -> None:
+        errors.append(error)
+
+    key = transport.message_key or message_key(orjson.loads(line))
+    producer.produce(topic=transport.topic, key=key, value=line, on_delivery=delivered)
+    if producer.flush(timeout=timeout):
+        producer.purge()
+        producer.flush(timeout=0)
+        raise BackendUnavailableError(f"no acknowledgement within {timeout:g} s")
+    if errors[0] is not None:
+        raise BackendUnavailableError(str(errors[0]))
+
+
+def _without_retries(settings: Mapping[str, Any], timeout: float) -> dict[str, Any]:
+    """Take retries, patience and background threads out of a transport's settings: delivery has its own."""
+    if settings["type"] in {"http", "async_http"}:
+        return {**settings, "type": "http", "retry": dict(_NO_RETRY), "timeout": timeout}
+    return dict(settings)
+
+
+def _secrets(settings: object, name: str = "") -> set[str]:
+    if isinstance(settings, dict):
+        return {secret for key, value in settings.items() for secret in _secrets(value, f"{name}.{key}".lower())}
+    if isinstance(settings, list):
+        return {secret for value in settings for secret in _secrets(value, name)}
+    is_secret = isinstance(settings, str) and len(settings) >= _SHORTEST_SECRET
+    return {str(settings)} if is_secret and any(part in name for part in _SECRET_NAMES) else set()
+
+
+def _show_info(console: logging.Logger) -> None:
+    """Let the console transport, which logs events as information, be seen where nothing configures logging."""
+    if not console.isEnabledFor(logging.INFO):
+        console.setLevel(logging.INFO)
+    if not console.hasHandlers():
+        console.addHandler(logging.StreamHandler())

@@ -1,0 +1,292 @@
+"""What looks after events that wait: the command line and the sensor."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+import pytest
+from click.testing import CliRunner
+
+from floe_orchestrator_dagster.automation.lineage import lineage_replay_sensor
+from floe_orchestrator_dagster.cli import main
+from floe_orchestrator_dagster.config.lineage import LineageConfig
+from floe_orchestrator_dagster.errors import LineageError
+from floe_orchestrator_dagster.lineage.emitter import emitter_for, spool_directory
+from floe_orchestrator_dagster.lineage.replay import spool_status
+from floe_orchestrator_dagster.lineage.segment import REFUSED_SUFFIX
+from floe_orchestrator_dagster.product import load_product
+from lineage_backend import event, free_port, serving
+from unit.samples import contract, model
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from click.testing import Result
+
+JOBS = ["a", "b", "c"]
+
+
+@pytest.fixture
+def artifacts(tmp_path: Path) -> Path:
+    """Write a product whose endpoint is a free port; its spool is below ``spool``."""
+    return write(tmp_path, lineage_endpoint=f"http://127.0.0.1:{free_port()}/api/v1/lineage")
+
+
+@pytest.fixture
+def instance() -> Iterator[dg.DagsterInstance]:
+    with dg.DagsterInstance.ephemeral() as ephemeral:
+        yield ephemeral
+
+
+def write(directory: Path, **observability: Any) -> Path:  # noqa: ANN401  # any field of the contract
+    path = directory / "compiled_artifacts.json"
+    config = {"lineage": {"spool_dir": str(directory / "spool"), "timeout_seconds": 1}}
+    content = contract(model("a"), config=config)
+    content["observability"] |= {"lineage": True, **observability}
+    path.write_text(json.dumps(content), encoding="utf-8")
+    return path
+
+
+def leave(artifacts: Path, *jobs: str) -> None:
+    """Let a run end whose events did not arrive."""
+    product = load_product(artifacts)
+    lineage = emitter_for(product.artifacts, product.config.lineage)
+    assert lineage is not None
+    with lineage:
+        for job in jobs:
+            lineage.emit(event(job))
+
+
+def address(artifacts: Path) -> str:
+    return str(json.loads(artifacts.read_text(encoding="utf-8"))["observability"]["lineage_endpoint"])
+
+
+def port(artifacts: Path) -> int:
+    return int(address(artifacts).split(":")[2].split("/")[0])
+
+
+def spool(artifacts: Path) -> Path:
+    return artifacts.parent / "spool" / "shop-orders"
+
+
+def lineage(*arguments: object) -> Result:
+    return CliRunner().invoke(main, ["lineage", *map(str, arguments)])
+
+
+def tick(artifacts: Path, instance: dg.DagsterInstance) -> str | None:
+    """Evaluate the sensor as the daemon does; returns what the tick shows."""
+    sensor = lineage_replay_sensor(load_product(artifacts))
+    assert sensor is not None
+    with dg.build_sensor_context(instance=instance) as context:
+        ticked = sensor.evaluate_tick(context)
+    assert ticked.run_requests == []
+    return ticked.skip_message
+
+
+# --- the command line -----------------------------------------------------------------------------------------------
+
+
+def test_replay_of_an_empty_spool_has_nothing_to_do(artifacts: Path) -> None:
+    result = lineage("replay", artifacts)
+
+    assert (result.exit_code, result.output) == (0, f"0 sent to {address(artifacts)}, 0 refused, 0 waiting\n")
+
+
+def test_replay_says_what_still_waits_and_why(artifacts: Path) -> None:
+    leave(artifacts, *JOBS)
+
+    result = lineage("replay", artifacts, "--seconds", 5)
+
+    assert result.exit_code == 1
+    assert result.output == (
+        f"0 sent to {address(artifacts)}, 0 refused, 3 waiting\nwarning: {address(artifacts)}: connection refused\n"
+    )
+
+
+def test_replay_as_json(artifacts: Path) -> None:
+    leave(artifacts, *JOBS)
+    with serving(port(artifacts)) as backend:
+        backend.answer = lambda sent: 400 if sent["job"]["name"] == "b" else 201
+        result = lineage("replay", artifacts, "--json")
+
+    assert result.exit_code == 1
+    assert json.loads(result.stdout) == {
+        "backend": address(artifacts),
+        "directory": str(spool(artifacts)),
+        "sent": 2,
+        "refused": 1,
+        "waiting": 0,
+        "reason": "HTTP 400: answer 400, you sent None",
+    }
+
+
+def test_refused_events_are_shown_and_sent_again_when_asked(artifacts: Path) -> None:
+    leave(artifacts, *JOBS)
+    with serving(port(artifacts)) as backend:
+        backend.answer = lambda sent: 400 if sent["job"]["name"] == "b" else 201
+        lineage("replay", artifacts)
+        status = lineage("status", artifacts)
+        untouched = lineage("replay", artifacts)
+        backend.answer = lambda _sent: 201
+        again = lineage("replay", "--refused", artifacts)
+
+    assert status.exit_code == 1
+    assert "  refused      1\n" in status.stdout
+    assert "  HTTP 400: answer 400, you sent None\n      in " in status.stdout
+    assert untouched.stdout == f"0 sent to {address(artifacts)}, 0 refused, 0 waiting\n"
+    assert (again.exit_code, again.stdout) == (0, f"1 sent to {address(artifacts)}, 0 refused, 0 waiting\n")
+    assert backend.names == ["a", "c", "b"]
+    assert list(spool(artifacts).iterdir()) == []
+
+
+def test_event_that_is_cut_off_stays_when_refused_ones_are_sent_again(artifacts: Path) -> None:
+    spool(artifacts).mkdir(parents=True)
+    cut_off = {"refused_at": "2026-03-01T06:00:00+00:00", "reason": "cut off", "event": '{"job'}
+    whole = {**cut_off, "event": {"job": {"name": "whole"}, "run": {}}}
+    path = spool(artifacts) / f"1-none-x{REFUSED_SUFFIX}"
+    path.write_text(f"{json.dumps(cut_off)}\n{json.dumps(whole)}\n", encoding="utf-8")
+
+    with serving(port(artifacts)) as backend:
+        lineage("replay", "--refused", artifacts)
+
+    assert backend.names == ["whole"]
+    assert json.loads(path.read_text(encoding="utf-8")) == cut_off
+
+
+def test_status_counts_what_waits(artifacts: Path) -> None:
+    leave(artifacts, *JOBS)
+
+    shown = lineage("status", artifacts)
+    as_json = json.loads(lineage("status", artifacts, "--json").stdout)
+
+    assert shown.exit_code == 1
+    assert f"  waiting      3 since {as_json['oldest']}\n" in shown.stdout
+    assert shown.stdout.endswith("Send them with `floe-dagster lineage replay`.\n")
+    assert (as_json["waiting"], as_json["in_progress"], as_json["refused"]) == (3, 0, [])
+    assert as_json["directory"] == str(spool(artifacts))
+    assert as_json["size_bytes"] == sum(path.stat().st_size for path in spool(artifacts).iterdir())
+
+
+def test_replay_without_a_backend_says_how_to_configure_one(tmp_path: Path) -> None:
+    result = lineage("replay", write(tmp_path))
+
+    assert result.exit_code == 1
+    assert result.output == (
+        "error: shop-orders: 1 problem\n"
+        "  no lineage backend is configured, or lineage is switched off\n"
+        "    fix: Set plugins.lineage_backend in manifest.yaml, or OPENLINEAGE_URL where this command runs.\n"
+    )
+
+
+def test_spool_that_cannot_be_read_is_told_with_its_fix(artifacts: Path) -> None:
+    leave(artifacts, "a")
+    [file] = spool(artifacts).glob("*.jsonl")
+    file.unlink()
+    file.mkdir()
+
+    result = lineage("status", artifacts)
+
+    assert result.exit_code == 1
+    assert "the spool cannot be read or written (Is a directory)" in result.output
+
+
+# --- the sensor -----------------------------------------------------------------------------------------------------
+
+
+def test_sensor_sends_what_waits(artifacts: Path, instance: dg.DagsterInstance) -> None:
+    assert tick(artifacts, instance) == "No lineage events wait."
+    leave(artifacts, *JOBS)
+
+    started = time.monotonic()
+    down = tick(artifacts, instance)
+    elapsed = time.monotonic() - started
+    with serving(port(artifacts)) as backend:
+        sent = tick(artifacts, instance)
+
+    assert down == f"Lineage: 0 events sent to {address(artifacts)}, 0 refused, 3 waiting. connection refused"
+    assert elapsed < 12
+    assert sent == f"Lineage: 3 events sent to {address(artifacts)}, 0 refused, 0 waiting."
+    assert backend.names == JOBS
+
+
+def test_sensor_says_that_no_backend_is_there_any_more(
+    artifacts: Path, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leave(artifacts, *JOBS)
+    sensor = lineage_replay_sensor(load_product(artifacts))
+    assert sensor is not None
+    monkeypatch.setenv("OPENLINEAGE_DISABLED", "true")
+
+    with dg.build_sensor_context(instance=instance) as context:
+        message = sensor.evaluate_tick(context).skip_message
+
+    assert message == "Lineage events wait, but no backend is configured where this code server runs."
+
+
+def test_sensor_is_running_and_launches_nothing(artifacts: Path) -> None:
+    sensor = lineage_replay_sensor(load_product(artifacts))
+
+    assert sensor is not None
+    assert (sensor.name, sensor.default_status) == ("shop_orders_lineage_replay", dg.DefaultSensorStatus.RUNNING)
+    assert not sensor.has_jobs
+
+
+@pytest.mark.parametrize("changes", [{}, {"lineage": False, "lineage_endpoint": "http://marquez:5000"}])
+def test_product_without_a_lineage_backend_has_no_sensor(tmp_path: Path, changes: dict[str, Any]) -> None:
+    assert lineage_replay_sensor(load_product(write(tmp_path, **changes))) is None
+
+
+# --- where and whether ----------------------------------------------------------------------------------------------
+
+
+def test_lineage_that_is_switched_off_has_no_emitter_and_no_sensor(tmp_path: Path) -> None:
+    path = write(tmp_path, lineage_endpoint="http://marquez:5000")
+    content = json.loads(path.read_text(encoding="utf-8"))
+    content["plugins"]["orchestrator"]["config"] = {"lineage": {"enabled": False}}
+    path.write_text(json.dumps(content), encoding="utf-8")
+    product = load_product(path)
+
+    assert emitter_for(product.artifacts, product.config.lineage) is None
+    assert lineage_replay_sensor(product) is None
+
+
+def test_spool_is_below_the_state_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FLOE_STATE_DIR", str(tmp_path))
+
+    assert spool_directory("shop", LineageConfig()) == tmp_path / "shop" / "lineage"
+
+
+def test_spool_can_be_in_the_home_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+
+    assert spool_directory("shop", LineageConfig(spool_dir="~/spool")) == tmp_path / "spool" / "shop"
+    assert spool_directory("shop", LineageConfig()) == tmp_path / ".local/state/floe/shop/lineage"
+
+
+@pytest.mark.parametrize(
+    "settings", [{"plugin": {"type": "none-such", "version": "1.0.0"}}, {"lineage_endpoint": "ftp://marquez"}]
+)
+def test_backend_that_cannot_be_used_keeps_events_or_fails_a_strict_step(
+    tmp_path: Path, settings: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    path = write(tmp_path, **{key: value for key, value in settings.items() if key != "plugin"})
+    content = json.loads(path.read_text(encoding="utf-8"))
+    content["plugins"]["lineage_backend"] = settings.get("plugin")
+    path.write_text(json.dumps(content), encoding="utf-8")
+    product = load_product(path)
+
+    with pytest.raises(LineageError):
+        emitter_for(product.artifacts, product.config.lineage.model_copy(update={"strict": True}))
+    lineage = emitter_for(product.artifacts, product.config.lineage)
+    assert lineage is not None
+    with lineage:
+        lineage.emit(event("a"))
+        deliveries = lineage.flush()
+
+    assert (deliveries.sent, deliveries.spooled) == (0, 1)
+    assert "fix: " in caplog.text
+    assert spool_status(spool(path)).waiting == 1
