@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import shlex
 import sys
-from contextlib import contextmanager, redirect_stdout
+from contextlib import redirect_stdout
 from dataclasses import asdict
-from datetime import datetime
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,10 +14,12 @@ from typing import TYPE_CHECKING
 import click
 
 from floe_orchestrator_dagster import __version__
+from floe_orchestrator_dagster.commands.answers import as_json, echo_json, errors_reported, progress
+from floe_orchestrator_dagster.commands.check import check
 from floe_orchestrator_dagster.errors import FloeDagsterError, Problem
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from floe_orchestrator_dagster.validation import Findings, LoadedProduct
 
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 _DEMO_NEEDS = {"dagster-webserver": "dagster_webserver", "dbt-duckdb": "dbt.adapters.duckdb"}
 
 _artifacts = click.argument("artifacts", required=False, type=click.Path(path_type=Path))
-_as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
 @click.group(
@@ -39,6 +38,9 @@ _as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def main() -> None:
     """Run floe data products in Dagster."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
+
+
+main.add_command(check)
 
 
 @main.command()
@@ -58,7 +60,7 @@ def prepare(artifacts: Path | None) -> None:
     from floe_orchestrator_dagster.automation.cron import declared_schedule
     from floe_orchestrator_dagster.product import load_product, manifest_made_anew
 
-    with _errors_reported():
+    with errors_reported(), progress("Parsing the dbt project"):
         path = _artifacts_path(artifacts)
         product = load_product(path, manifest_source=manifest_made_anew)
         declared_schedule(product)
@@ -74,7 +76,7 @@ def prepare(artifacts: Path | None) -> None:
 
 @main.command()
 @_artifacts
-@_as_json
+@as_json
 def validate(artifacts: Path | None, *, as_json: bool) -> None:
     """Report everything that is wrong with a product, at once.
 
@@ -90,7 +92,7 @@ def validate(artifacts: Path | None, *, as_json: bool) -> None:
     """  # noqa: D301  # click reads the \b
     findings = _examine(artifacts)
     if as_json:
-        _echo_json(_findings_as_json(findings))
+        echo_json(_findings_as_json(findings))
     else:
         _echo_findings(findings)
     if findings.loaded is None:
@@ -101,7 +103,7 @@ def validate(artifacts: Path | None, *, as_json: bool) -> None:
 
 @main.command()
 @_artifacts
-@_as_json
+@as_json
 def plan(artifacts: Path | None, *, as_json: bool) -> None:
     """Show what a product will be in Dagster.
 
@@ -124,7 +126,7 @@ def plan(artifacts: Path | None, *, as_json: bool) -> None:
 
     product_plan = plan_product(findings.loaded.product, findings.loaded.definitions)
     if as_json:
-        _echo_json({**asdict(product_plan), "warnings": _warnings_as_json(findings)})
+        echo_json({**asdict(product_plan), "warnings": _warnings_as_json(findings)})
     else:
         print_plan(product_plan, [str(remark) for remark in findings.warnings])
 
@@ -147,7 +149,7 @@ def config_schema(*, for_manifest: bool) -> None:
     from floe_orchestrator_dagster.config import config_schema as schema
     from floe_orchestrator_dagster.config import manifest_schema
 
-    _echo_json(manifest_schema() if for_manifest else schema())
+    echo_json(manifest_schema() if for_manifest else schema())
 
 
 @main.command()
@@ -167,7 +169,7 @@ def demo(directory: Path) -> None:
     from floe_orchestrator_dagster.demo import write_demo
     from floe_orchestrator_dagster.product import ARTIFACTS_PATH_VARIABLE
 
-    with _errors_reported():
+    with errors_reported():
         artifacts = write_demo(directory)
     click.echo(f"The sample product retail-orders is in {artifacts.parent}. To see it in Dagster:\n")
     lacking = [package for package, module in _DEMO_NEEDS.items() if find_spec(module) is None]
@@ -175,16 +177,6 @@ def demo(directory: Path) -> None:
         click.echo(f"  pip install {' '.join(lacking)}")
     click.echo(f"  export {ARTIFACTS_PATH_VARIABLE}={shlex.quote(str(artifacts))}")
     click.echo("  dagster dev -m floe_orchestrator_dagster.definitions")
-
-
-@contextmanager
-def _errors_reported() -> Iterator[None]:
-    """Turn an error that was raised on purpose into a message and exit code 1."""
-    try:
-        yield
-    except FloeDagsterError as error:
-        click.echo(f"error: {error}", err=True)
-        sys.exit(1)
 
 
 def _artifacts_path(named: Path | None) -> Path:
@@ -201,7 +193,7 @@ def _examine(artifacts: Path | None) -> Findings:
     except FloeDagsterError as error:
         return Findings(errors=(error,))
     # dbt's node selection writes to standard output, where the answer belongs alone.
-    with redirect_stdout(sys.stderr):
+    with progress("Loading the product"), redirect_stdout(sys.stderr):
         return examine_product(path)
 
 
@@ -247,7 +239,3 @@ def _summary(loaded: LoadedProduct) -> str:
 
 def _counted(count: int, noun: str) -> str:
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
-
-
-def _echo_json(content: object) -> None:
-    click.echo(json.dumps(content, indent=2, default=datetime.isoformat))

@@ -12,13 +12,17 @@ from typing import TYPE_CHECKING, Any
 
 from floe_core.plugins.orchestrator import OrchestratorPlugin
 
+from floe_orchestrator_dagster.telemetry import TRACER_NAME, traced
+
 if TYPE_CHECKING:
     import dagster as dg
     from floe_core.lineage import LineageDataset, RunState
+    from floe_core.plugin_metadata import HealthStatus
     from floe_core.plugins.orchestrator import ResourceSpec, TransformConfig, ValidationResult
     from pydantic import BaseModel
 
     from floe_orchestrator_dagster.automation.cron import JobSchedule
+    from floe_orchestrator_dagster.config import DagsterConfig
 
 logger = logging.getLogger(__name__)
 
@@ -56,7 +60,7 @@ class DagsterOrchestratorPlugin(OrchestratorPlugin):
     @property
     def tracer_name(self) -> str:
         """Name of the OpenTelemetry tracer."""
-        return "floe.orchestrator.dagster"
+        return TRACER_NAME
 
     def get_config_schema(self) -> type[BaseModel]:
         """The model of ``plugins.orchestrator.config``."""
@@ -74,6 +78,7 @@ class DagsterOrchestratorPlugin(OrchestratorPlugin):
 
         return definitions_from_artifacts(artifacts, self._schedules)
 
+    @traced("translate")
     def create_assets_from_transforms(self, transforms: list[TransformConfig]) -> list[dg.AssetsDefinition]:
         """Make one asset per transform, each materializable on its own.
 
@@ -84,18 +89,43 @@ class DagsterOrchestratorPlugin(OrchestratorPlugin):
 
         return transform_assets(transforms)
 
+    @traced("helm_values")
     def get_helm_values(self) -> dict[str, Any]:
         """Return Helm values for Dagster's services."""
         from floe_orchestrator_dagster.deploy.helm import helm_values
 
         return helm_values()
 
-    def validate_connection(self) -> ValidationResult:
-        """Ask the configured webserver for its version, within 10 s."""
-        from floe_orchestrator_dagster.connection import DEFAULT_URL, validate_connection
+    def validate_connection(self, dagster_url: str | None = None, timeout: float = 10.0) -> ValidationResult:
+        """Ask a webserver how it is, within ``timeout`` seconds of wall clock.
 
-        return validate_connection(getattr(self._config, "webserver_url", None) or DEFAULT_URL)
+        The address is the argument, the configured ``webserver_url``, ``DAGSTER_URL`` or http://localhost:3000.
 
+        Raises:
+            ValueError: A timeout that is no number of seconds above 0.
+        """
+        from floe_orchestrator_dagster.connection import validate_connection
+
+        return validate_connection(dagster_url, timeout, self._dagster_config)
+
+    @traced("health_check")
+    def health_check(self, timeout: float | None = None) -> HealthStatus:
+        """Say how product, dbt and webserver are, within ``timeout`` seconds (just below 5 when left out).
+
+        Raises:
+            ValueError: A timeout that is no number of seconds above 0.
+        """
+        from floe_orchestrator_dagster.health import DEFAULT_TIMEOUT_SECONDS, check_health
+
+        return check_health(DEFAULT_TIMEOUT_SECONDS if timeout is None else timeout, self._dagster_config)
+
+    def shutdown(self) -> None:
+        """Send what was recorded and not yet sent."""
+        from floe_orchestrator_dagster.telemetry.builds import flush
+
+        flush()
+
+    @traced("resource_requirements")
     def get_resource_requirements(self, workload_size: str) -> ResourceSpec:
         """Return the preset for ``small``, ``medium`` or ``large``.
 
@@ -106,6 +136,7 @@ class DagsterOrchestratorPlugin(OrchestratorPlugin):
 
         return resource_requirements(workload_size)
 
+    @traced("emit_lineage_event")
     def emit_lineage_event(  # noqa: PLR0913, PLR0917  # the ABC's signature
         self,
         event_type: RunState,
@@ -123,6 +154,7 @@ class DagsterOrchestratorPlugin(OrchestratorPlugin):
         logger.debug("this version delivers no lineage: %s of %s is not sent", event_type, job_name)
         return run_id or uuid.uuid4()
 
+    @traced("schedule_job")
     def schedule_job(self, job_name: str, cron: str, timezone: str) -> None:
         """Register a schedule for the next :meth:`create_definitions`; the same one twice is one.
 
@@ -136,6 +168,7 @@ class DagsterOrchestratorPlugin(OrchestratorPlugin):
         if schedule not in self._schedules:
             self._schedules.append(schedule)
 
+    @traced("generate_entry_point_code")
     def generate_entry_point_code(
         self,
         product_name: str,
@@ -155,3 +188,10 @@ class DagsterOrchestratorPlugin(OrchestratorPlugin):
         from floe_orchestrator_dagster.deploy.entrypoint import write_entry_point
 
         return str(write_entry_point(product_name, Path(output_dir)))
+
+    @property
+    def _dagster_config(self) -> DagsterConfig | None:
+        """The configuration, when floe-core has given one."""
+        from floe_orchestrator_dagster.config import DagsterConfig
+
+        return self._config if isinstance(self._config, DagsterConfig) else None
