@@ -37,7 +37,10 @@ _artifacts = click.argument("artifacts", required=False, type=click.Path(path_ty
 @click.version_option(__version__, prog_name="floe-dagster")
 def main() -> None:
     """Run floe data products in Dagster."""
+    from floe_orchestrator_dagster.telemetry.export import export_as_configured
+
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
+    export_as_configured(None)
 
 
 main.add_command(check)
@@ -142,7 +145,8 @@ def config_schema(*, for_manifest: bool) -> None:
     \b
     Example:
       floe-dagster config-schema --manifest > manifest.schema.json
-      and in manifest.yaml, first line: # yaml-language-server: $schema=manifest.schema.json
+      and as the first line of manifest.yaml:
+      # yaml-language-server: $schema=manifest.schema.json
 
     Exits with 0, or with 2 on wrong usage.
     """  # noqa: D301  # click reads the \b

@@ -46,8 +46,11 @@ def check(url: str | None, artifacts: Path | None, timeout: float, *, as_json: b
 
     with errors_reported():
         config = _config(artifacts)
-    with progress("Asking the webserver"):
-        found = check_connection(url, timeout, config)
+    try:
+        with progress("Asking the webserver"):
+            found = check_connection(url, timeout, config)
+    except ValueError as error:  # click lets NaN through any range
+        raise click.BadParameter(str(error), param_hint="--timeout") from None
     if as_json:
         echo_json(_as_json(found))
     else:
