@@ -56,10 +56,12 @@ def build_definitions(product: Product, schedules: Sequence[JobSchedule] = ()) -
         definitions = _definitions(product, schedules)
         counts = _counts(definitions)
         traced.describe({f"floe.dagster.{kind}": count for kind, count in counts.items()})
-    shown = ", ".join(f"{count} {kind}" for kind, count in counts.items())
+    shown = ", ".join(f"{count} {kind.removesuffix('s') if count == 1 else kind}" for kind, count in counts.items())
     seconds = time.monotonic() - began
-    # The one line at this level; what it is made of is told at debug.
-    logger.info("%s %s: %s, built in %.1f s", product.name, product.artifacts.metadata.product_version, shown, seconds)
+    # The one line at this level, with its parts for whoever collects them; how it came about is told at debug.
+    parts = {**attributes, **counts, "seconds": seconds}
+    version = product.artifacts.metadata.product_version
+    logger.info("%s %s: %s, built in %.1f s", product.name, version, shown, seconds, extra={"floe": parts})
     return definitions
 
 

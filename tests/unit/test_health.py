@@ -12,7 +12,7 @@ from floe_core.plugin_metadata import HealthState, HealthStatus
 from floe_orchestrator_dagster import DagsterOrchestratorPlugin
 from floe_orchestrator_dagster.config import DagsterConfig
 from hostile import serving
-from unit.samples import contract, manifest, model, node, profiles, write_json, write_project
+from unit.samples import Json, contract, manifest, model, node, profiles, write_json, write_project
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,9 +25,9 @@ _SECRET = "hunter2-do-not-print"  # noqa: S105  # the value that no message may 
 def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
     """Give what writes a product with a dbt project and names it in the environment."""
 
-    def write(*, prepared: bool = True, **changes: object) -> Path:
+    def write(*, prepared: bool = True, **changes: Json) -> Path:
         write_project(tmp_path)
-        path = write_json(tmp_path / "compiled_artifacts.json", contract(model("a"), **changes))
+        path = write_json(tmp_path / "compiled_artifacts.json", contract(model("a")) | changes)
         if prepared:
             write_json(tmp_path / "target" / "manifest.json", manifest(node("a")))
         monkeypatch.setenv("FLOE_ARTIFACTS_PATH", str(path))
@@ -92,12 +92,12 @@ def test_adapter_that_is_not_installed_is_unhealthy(served: Callable[..., Path])
 
 
 def test_variable_that_runs_will_miss_is_degraded(served: Callable[..., Path]) -> None:
-    served(dbt_profiles=profiles(password="{{ env_var('SHOP_PASSWORD') }}"))
+    served(dbt_profiles=profiles(user="{{ env_var('SHOP_USER') }}"))
 
     health = _health()
 
     assert health.state is HealthState.DEGRADED
-    assert health.message.endswith("reads variables that are not set here: SHOP_PASSWORD")
+    assert health.message.endswith("reads variables that are not set here: SHOP_USER")
 
 
 def test_product_without_a_dbt_project_is_degraded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -142,7 +142,7 @@ def test_part_that_takes_too_long_is_degraded_in_time() -> None:
         elapsed = time.monotonic() - started
 
     assert health.state is HealthState.DEGRADED
-    assert "no answer within" in health.message
+    assert health.message.startswith("webserver: ")
     assert elapsed < 1.5
 
 

@@ -43,7 +43,7 @@ def ask_webserver(address: Address, timeout: float) -> Webserver:
     try:
         # Leaving the client closes its connections, which ends an answer that is still dripping in.
         with _client(address, timeout) as client:
-            return answer_within(timeout, lambda: _ask(client, address, deadline))
+            return answer_within(max(0.0, deadline - time.monotonic()), lambda: _ask(client, address, deadline))
     except (TimeoutError, httpx.TimeoutException):
         what = f"no answer within {timeout:g} s"
         raise NoDagsterError(what, "Check the address, and that the webserver is up and not overloaded.") from None
