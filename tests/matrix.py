@@ -35,18 +35,18 @@ PINS: Mapping[str, Sequence[str]] = {
         "dagster==1.10.21",
         "dagster-webserver==1.10.21",
         "dagster-dbt==0.26.21",
-        "dagster-k8s==0.26.21",
         "dbt-core==1.9.*",
     ),
     "1.12": (
         "dagster==1.12.11",
         "dagster-webserver==1.12.11",
         "dagster-dbt==0.28.11",
-        "dagster-k8s==0.28.11",
         "dbt-core==1.11.*",
     ),
     NEWEST: (),
 }
+# dagster-k8s up to 0.28 wants kubernetes below 35, floe-core 35: the tests of the executor `k8s` are skipped there.
+_LEFT_OUT = "dagster-k8s; sys_platform == 'nowhere'\n"
 SHOWN = ("dagster", "dagster-dbt", "dbt-core")
 SUITES: Mapping[str, Sequence[str]] = {
     "unit": ("tests/unit",),
@@ -151,6 +151,10 @@ def _install(cell: Cell, python: str) -> str:
     environment = str(cell.directory)
     pins = [*PINS[cell.packages]]
     install = ["pip", "install", "--python", environment, "--editable", str(REPOSITORY), "--group", "dev", *pins]
+    if cell.packages != NEWEST:
+        override = WORK / "left_out.txt"
+        override.write_text(_LEFT_OUT, encoding="utf-8")
+        install += ["--override", str(override)]
     steps = (["venv", "--clear", "--python", python, environment], [*install, "--upgrade"])
     for step in steps:
         done = subprocess.run(

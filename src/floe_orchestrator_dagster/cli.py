@@ -37,9 +37,11 @@ _artifacts = click.argument("artifacts", required=False, type=click.Path(path_ty
 @click.version_option(__version__, prog_name="floe-dagster")
 def main() -> None:
     """Run floe data products in Dagster."""
+    from floe_orchestrator_dagster.logs import log_as_configured
     from floe_orchestrator_dagster.telemetry.export import export_as_configured
 
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
+    log_as_configured()
     export_as_configured(None)
 
 

@@ -24,6 +24,7 @@ from floe_orchestrator_dagster.automation.schedules import check_registered, pro
 from floe_orchestrator_dagster.automation.sensors import product_sensors
 from floe_orchestrator_dagster.automation.targets import Targets
 from floe_orchestrator_dagster.automation.validation import check_automation
+from floe_orchestrator_dagster.logs import log_as_configured
 from floe_orchestrator_dagster.product import (
     load_product,
     manifest_as_prepared,
@@ -117,6 +118,7 @@ def definitions_from_file(path: Path, expected_name: str | None = None) -> dg.De
     Raises:
         FloeDagsterError: Anything about the product that cannot be used.
     """
+    log_as_configured()
     logger.debug("%s: loading the product", path)
     with telemetry.load(export_as_configured) as is_of:
         product = load_product(path, expected_name=expected_name, manifest_source=_manifest_source())

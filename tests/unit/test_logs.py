@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,6 +12,7 @@ from floe_orchestrator_dagster.code_location import definitions_from_file
 from unit.samples import contract, manifest, model, node, write_json, write_project
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 
@@ -68,3 +70,29 @@ def test_debug_tells_the_story(artifacts: Path, caplog: pytest.LogCaptureFixture
         f"{artifacts}: 2 dbt assets in {project}/target/manifest.json",
         f"{artifacts}: shop-orders of contract version 0.16.0, configured: default_schedule, timezone",
     ]
+
+
+@pytest.mark.parametrize(("level", "lines"), [("DEBUG", 5), ("info", 1), ("WARNING", 0), ("loud", 0), ("", 0)])
+def test_level_of_the_environment_is_written_to_standard_error(
+    artifacts: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], level: str, lines: int
+) -> None:
+    monkeypatch.setenv("FLOE_LOG_LEVEL", level)
+    with _logging_as_before():
+        definitions_from_file(artifacts)
+        definitions_from_file(artifacts)
+
+    said = capfd.readouterr()
+    assert said.out == ""
+    assert len(said.err.splitlines()) == 2 * lines
+
+
+@contextmanager
+def _logging_as_before() -> Iterator[None]:
+    package = logging.getLogger("floe_orchestrator_dagster")
+    level, propagate, handlers = package.level, package.propagate, [*package.handlers]
+    package.handlers = []
+    try:
+        yield
+    finally:
+        package.handlers, package.propagate = handlers, propagate
+        package.setLevel(level)
