@@ -50,7 +50,8 @@ main.add_command(check)
 
 @main.command()
 @_artifacts
-def prepare(artifacts: Path | None) -> None:
+@as_json
+def prepare(artifacts: Path | None, *, as_json: bool) -> None:
     """Install dbt packages and parse the dbt project with the compiled profile.
 
     For image builds and CI: afterwards the code location loads without running dbt. ARTIFACTS is the product's
@@ -70,13 +71,19 @@ def prepare(artifacts: Path | None) -> None:
         product = load_product(path, manifest_source=manifest_made_anew)
         declared_schedule(product)
     if not product.models:
-        click.echo(f"{product.name}: declares no transforms, nothing to prepare")
+        if as_json:
+            echo_json({"product": product.name, "manifest": None, "assets": 0})
+        else:
+            click.echo(f"{product.name}: declares no transforms, nothing to prepare")
         return
     if product.dbt is None:
         click.echo(f"error: {path}: no dbt project to prepare. Set FLOE_DBT_PROJECT_DIR to it.", err=True)
         sys.exit(1)
     manifest = product.dbt.manifest
-    click.echo(f"{product.name}: {len(manifest.asset_nodes)} dbt assets in {manifest.path}")
+    if as_json:
+        echo_json({"product": product.name, "manifest": str(manifest.path), "assets": len(manifest.asset_nodes)})
+    else:
+        click.echo(f"{product.name}: {len(manifest.asset_nodes)} dbt assets in {manifest.path}")
 
 
 @main.command()

@@ -111,6 +111,14 @@ def test_prepare_takes_the_artifacts_of_the_environment(tmp_path: Path) -> None:
     assert (result.stdout, result.stderr) == ("shop-orders: declares no transforms, nothing to prepare\n", "")
 
 
+def test_prepare_as_json_of_a_product_without_transforms(tmp_path: Path) -> None:
+    path = write_json(tmp_path / "compiled_artifacts.json", contract())
+
+    result = CliRunner().invoke(main, ["prepare", "--json", str(path)])
+
+    assert json.loads(result.stdout) == {"product": "shop-orders", "manifest": None, "assets": 0}
+
+
 def test_prepare_without_a_dbt_project_says_where_to_name_it(tmp_path: Path) -> None:
     path = write_json(tmp_path / "compiled_artifacts.json", contract(model("stg_orders")))
 

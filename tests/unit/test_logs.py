@@ -66,9 +66,9 @@ def test_debug_tells_the_story(artifacts: Path, caplog: pytest.LogCaptureFixture
     told = [record.getMessage() for record in caplog.records if record.levelno == logging.DEBUG]
     assert told == [
         f"{artifacts}: loading the product",
-        f"{artifacts}: dbt project {project}, profile shop_orders, target dev",
+        f"{artifacts}: dbt project {project}, target dev",
         f"{artifacts}: 2 dbt assets in {project}/target/manifest.json",
-        f"{artifacts}: shop-orders of contract version 0.16.0, configured: default_schedule, timezone",
+        f"{artifacts}: contract version 0.16.0, configured: ['default_schedule', 'timezone']",
     ]
 
 

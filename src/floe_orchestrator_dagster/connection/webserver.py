@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from packaging.version import InvalidVersion, Version
 
+from floe_orchestrator_dagster.telemetry.secrets import redact
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -107,10 +109,8 @@ def _location(entry: dict[str, Any]) -> CodeLocation:
 
 
 def _first_line(message: object) -> str:
-    from floe_core.telemetry.sanitization import sanitize_error_message
-
     lines = str(message or "").strip().splitlines()
-    return sanitize_error_message(lines[0].strip()) if lines else ""
+    return redact(lines[0].strip()) if lines else ""
 
 
 def _daemons(data: dict[str, Any]) -> tuple[Daemon, ...] | None:

@@ -219,8 +219,7 @@ def _read_product(
     spec = read_spec(project_path or (path.parent if path else None), artifacts.metadata.product_name)
     dbt = _read_dbt(artifacts, config, path, manifest_source, origin) if artifacts.transforms else None
     check_dependencies_exist(artifacts, dbt.manifest.names if dbt else frozenset(), origin)
-    named, keys = artifacts.metadata.product_name, ", ".join(sorted(config.model_fields_set)) or "nothing"
-    logger.debug("%s: %s of contract version %s, configured: %s", origin, named, artifacts.version, keys)
+    logger.debug("%s: contract version %s, configured: %s", origin, artifacts.version, sorted(config.model_fields_set))
     return Product(path=path, origin=origin, artifacts=artifacts, config=config, spec=spec, dbt=dbt)
 
 
@@ -238,8 +237,7 @@ def _read_dbt(
         return None
     directory = read_project_directory(project_path, artifacts.metadata.product_name)
     connection = DbtConnection(directory, select_profile(artifacts, directory, origin))
-    profile = connection.profile
-    logger.debug("%s: dbt project %s, profile %s, target %s", origin, directory.path, profile.name, profile.target)
+    logger.debug("%s: dbt project %s, target %s", origin, directory.path, connection.profile.target)
     profiles = compute_profiles(artifacts, connection.profile, config, directory, origin)
     missing = {variable.name for profile in profiles.values() for variable in profile.missing_variables}
     for name in sorted(missing):

@@ -13,6 +13,8 @@ from contextlib import ExitStack, contextmanager
 from functools import wraps
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
+from floe_orchestrator_dagster.telemetry.secrets import redact
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
@@ -51,12 +53,11 @@ class Operation:
         """Say that it did not succeed, in floe's way: status, type and message, without secrets or stack."""
         if self._span is None or not self._span.is_recording():
             return
-        from floe_core.telemetry.sanitization import sanitize_error_message
         from opentelemetry.trace import Status, StatusCode
 
-        sanitized = sanitize_error_message(message)
-        self._span.set_status(Status(StatusCode.ERROR, sanitized))
-        self._span.set_attribute("exception.message", sanitized)
+        shown = redact(message)
+        self._span.set_status(Status(StatusCode.ERROR, shown))
+        self._span.set_attribute("exception.message", shown)
         if error:
             self._span.set_attribute("exception.type", error)
 

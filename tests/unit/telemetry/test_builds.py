@@ -6,7 +6,7 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from opentelemetry.trace import StatusCode
 
@@ -177,6 +177,7 @@ _JSON = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(
     ts=_JSON, status=_JSON, seconds=_JSON, node=st.fixed_dictionaries({"unique_id": st.just("a.b"), "node_name": _JSON})
 )

@@ -122,11 +122,20 @@ def test_product_that_cannot_be_translated_fails_both_spans(recorded: Recording,
     }
 
 
-def test_secrets_in_an_error_are_not_recorded(recorded: Recording) -> None:
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [
+        (f"postgresql://floe:{_SECRET}@db and", "postgresql://<REDACTED>@db and"),
+        (f"password={_SECRET} refused", "password=<REDACTED> refused"),
+        (f"sent Bearer {_SECRET} to it", "sent Bearer <REDACTED> to it"),
+        (f"header 'authorization: Basic {_SECRET}'", "header 'authorization: <REDACTED> <REDACTED>'"),
+    ],
+)
+def test_secrets_in_an_error_are_not_recorded(recorded: Recording, said: str, shown: str) -> None:
     with pytest.raises(RuntimeError), telemetry.operation("load"):
-        raise RuntimeError(f"postgresql://floe:{_SECRET}@db and password={_SECRET}")
+        raise RuntimeError(said)
 
-    assert recorded.span("load").status.description == "postgresql://<REDACTED>@db and password=<REDACTED>"
+    assert recorded.span("load").status.description == shown
     assert _SECRET not in recorded.span("load").to_json()
 
 
