@@ -419,5 +419,5 @@ def test_every_key_has_a_description() -> None:
     ]
 
     assert undescribed == []
-    assert len(sections) == 11
+    assert len(sections) == 12
     assert all(section["description"] for section in sections.values())

@@ -397,7 +397,7 @@ def test_body_of_a_gigabyte_is_not_read_to_its_end() -> None:
         elapsed = time.monotonic() - started
 
     assert result == _failure(server.url, f"answers with too much data for Dagster's GraphQL API. {_WHERE}.")
-    assert elapsed < 5
+    assert elapsed < 8
     assert server.sent < 100_000_000
 
 
@@ -472,7 +472,8 @@ def _answered_late(url: str, timeout: float = 0.4) -> None:
     shown = url if url.endswith("/") else f"{url}/"
     said = f"no answer within {timeout:g} s. Check the address, and that the webserver is up and not overloaded."
     assert result.errors == [f"{shown}: {said}"]
-    assert timeout * 0.9 <= elapsed < timeout + 1
+    # Much less than the server would take, much more than a busy machine needs.
+    assert timeout * 0.9 <= elapsed < timeout + 4
 
 
 def test_server_that_drips_its_answer_is_left_in_time_and_cut_off() -> None:
@@ -480,7 +481,7 @@ def test_server_that_drips_its_answer_is_left_in_time_and_cut_off() -> None:
         _answered_late(server.url)
         server.stopped.wait(5)
 
-        assert server.sent < 40
+        assert server.sent < len(_said()) / 2
 
 
 def test_server_that_drips_its_headers_is_left_in_time() -> None:
@@ -510,7 +511,7 @@ def test_address_that_nothing_is_routed_to_is_left_in_time() -> None:
     result = validate_connection("http://192.0.2.1:3000", timeout=0.5)
 
     assert not result.success
-    assert time.monotonic() - started < 1.5
+    assert time.monotonic() - started < 4.5
 
 
 @pytest.mark.parametrize("timeout", [0, -1, float("nan"), float("inf")])
