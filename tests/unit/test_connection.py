@@ -268,6 +268,15 @@ def test_proxy_that_cannot_be_used_is_named(monkeypatch: pytest.MonkeyPatch, pro
     assert "HTTP_PROXY" in result.errors[0]
 
 
+def test_proxy_that_refuses_is_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    with serving_bytes(b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n") as proxy:
+        monkeypatch.setenv("HTTPS_PROXY", proxy.url)
+        result = validate_connection("https://dagster.example.com", timeout=5)
+
+    problem = "the proxy of the environment refuses. Correct HTTP_PROXY, HTTPS_PROXY or NO_PROXY."
+    assert result == _failure("https://dagster.example.com", problem)
+
+
 # --- something else -------------------------------------------------------------------------------------------------
 
 

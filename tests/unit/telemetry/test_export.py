@@ -22,18 +22,19 @@ if TYPE_CHECKING:
 _ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
 # A process as Dagster's: it loads a product, builds something, and ends without saying goodbye.
 _BUILD = """
-import os
 with telemetry.dbt_build({}, "a-run") as build:
     node = {"unique_id": "model.shop.a", "node_name": "a", "resource_type": "model"}
     data = {"node_info": node, "status": "OK", "execution_time": 1}
     build.dbt_event({"info": {"name": "LogModelResult"}, "data": data})
-os._exit(0)
 """
 _RUN = f"""
 import sys
 from floe_orchestrator_dagster import load_product_definitions, telemetry
 load_product_definitions("shop-orders", sys.argv[1])
-{_BUILD}"""
+{_BUILD}
+import os
+os._exit(0)
+"""
 # The same without Dagster, which takes seconds to import.
 _LIGHT_RUN = f"""
 import sys
