@@ -9,10 +9,10 @@ SAMPLE := $(CURDIR)/dbt_project
 ARTIFACTS := $(SAMPLE)/compiled_artifacts.json
 
 .DEFAULT_GOAL := help
-.PHONY: help setup dev test lint types rules tests format compile lock bench clean
+.PHONY: help setup dev test test-matrix lint types rules tests format compile lock bench clean
 
 help: ## Show the commands
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 setup: .venv/.installed ## Install everything into .venv
 
@@ -46,6 +46,9 @@ rules: setup ## Who may import whom
 tests: setup ## Tests with coverage
 	$(BIN)/python -m pytest --numprocesses auto --dist worksteal --cov --cov-report=term
 
+test-matrix: setup ## The tests on every supported Python with every supported Dagster and dbt (CELL=3.13-newest for one)
+	$(BIN)/python tests/matrix.py $(addprefix --cell ,$(CELL))
+
 format: setup ## Format and mend what ruff can
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
@@ -63,6 +66,6 @@ bench: setup ## Measure loading, of the sample product and of generated ones, an
 	$(BIN)/python benchmarks/schedules.py
 
 clean: ## Remove everything that was made here
-	rm -rf .venv .dagster .tmp_dagster_home_* .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf .venv .matrix .dagster .tmp_dagster_home_* .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 	rm -rf dbt_project/target dbt_project/logs dbt_project/warehouse dbt_project/dbt_packages
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

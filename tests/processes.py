@@ -63,8 +63,8 @@ def run_dbt(project: Path, scratch: Path, *arguments: str) -> str:
     return result.stdout
 
 
-def floe_compile(project: Path, *arguments: str) -> None:
-    """Compile ``floe.yaml`` and ``manifest.yaml`` in ``project`` with floe's own command line."""
+def floe_compile(project: Path, *arguments: str) -> str:
+    """Compile ``floe.yaml`` and ``manifest.yaml`` in ``project`` with floe's own command line; returns its output."""
     command = [str(Path(sys.executable).parent / "floe"), "platform", "compile", "--no-lineage-emission"]
     result = subprocess.run(
         [*command, "--spec", "floe.yaml", "--manifest", "manifest.yaml", *arguments],
@@ -77,3 +77,4 @@ def floe_compile(project: Path, *arguments: str) -> None:
     )
     if result.returncode:
         pytest.fail(result.stdout + result.stderr)
+    return result.stdout + result.stderr

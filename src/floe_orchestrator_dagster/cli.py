@@ -14,14 +14,16 @@ from typing import TYPE_CHECKING
 import click
 
 from floe_orchestrator_dagster import __version__
-from floe_orchestrator_dagster.cli_lineage import lineage
-from floe_orchestrator_dagster.cli_options import (
+from floe_orchestrator_dagster.commands.answers import (
     artifacts_argument,
     artifacts_path,
+    as_json,
     echo_json,
     errors_reported,
-    json_option,
+    progress,
 )
+from floe_orchestrator_dagster.commands.check import check
+from floe_orchestrator_dagster.commands.lineage import lineage
 from floe_orchestrator_dagster.errors import FloeDagsterError, Problem
 
 if TYPE_CHECKING:
@@ -41,12 +43,22 @@ _DEMO_NEEDS = {"dagster-webserver": "dagster_webserver", "dbt-duckdb": "dbt.adap
 @click.version_option(__version__, prog_name="floe-dagster")
 def main() -> None:
     """Run floe data products in Dagster."""
+    from floe_orchestrator_dagster.logs import log_as_configured
+    from floe_orchestrator_dagster.telemetry.export import export_as_configured
+
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
+    log_as_configured()
+    export_as_configured(None)
+
+
+main.add_command(check)
+main.add_command(lineage)
 
 
 @main.command()
 @artifacts_argument
-def prepare(artifacts: Path | None) -> None:
+@as_json
+def prepare(artifacts: Path | None, *, as_json: bool) -> None:
     """Install dbt packages and parse the dbt project with the compiled profile.
 
     For image builds and CI: afterwards the code location loads without running dbt. ARTIFACTS is the product's
@@ -61,23 +73,29 @@ def prepare(artifacts: Path | None) -> None:
     from floe_orchestrator_dagster.automation.cron import declared_schedule
     from floe_orchestrator_dagster.product import load_product, manifest_made_anew
 
-    with errors_reported():
+    with errors_reported(), progress("Parsing the dbt project"):
         path = artifacts_path(artifacts)
         product = load_product(path, manifest_source=manifest_made_anew)
         declared_schedule(product)
     if not product.models:
-        click.echo(f"{product.name}: declares no transforms, nothing to prepare")
+        if as_json:
+            echo_json({"product": product.name, "manifest": None, "assets": 0})
+        else:
+            click.echo(f"{product.name}: declares no transforms, nothing to prepare")
         return
     if product.dbt is None:
         click.echo(f"error: {path}: no dbt project to prepare. Set FLOE_DBT_PROJECT_DIR to it.", err=True)
         sys.exit(1)
     manifest = product.dbt.manifest
-    click.echo(f"{product.name}: {len(manifest.asset_nodes)} dbt assets in {manifest.path}")
+    if as_json:
+        echo_json({"product": product.name, "manifest": str(manifest.path), "assets": len(manifest.asset_nodes)})
+    else:
+        click.echo(f"{product.name}: {len(manifest.asset_nodes)} dbt assets in {manifest.path}")
 
 
 @main.command()
 @artifacts_argument
-@json_option
+@as_json
 def validate(artifacts: Path | None, *, as_json: bool) -> None:
     """Report everything that is wrong with a product, at once.
 
@@ -104,7 +122,7 @@ def validate(artifacts: Path | None, *, as_json: bool) -> None:
 
 @main.command()
 @artifacts_argument
-@json_option
+@as_json
 def plan(artifacts: Path | None, *, as_json: bool) -> None:
     """Show what a product will be in Dagster.
 
@@ -143,7 +161,8 @@ def config_schema(*, for_manifest: bool) -> None:
     \b
     Example:
       floe-dagster config-schema --manifest > manifest.schema.json
-      and in manifest.yaml, first line: # yaml-language-server: $schema=manifest.schema.json
+      and as the first line of manifest.yaml:
+      # yaml-language-server: $schema=manifest.schema.json
 
     Exits with 0, or with 2 on wrong usage.
     """  # noqa: D301  # click reads the \b
@@ -188,7 +207,7 @@ def _examine(artifacts: Path | None) -> Findings:
     except FloeDagsterError as error:
         return Findings(errors=(error,))
     # dbt's node selection writes to standard output, where the answer belongs alone.
-    with redirect_stdout(sys.stderr):
+    with progress("Loading the product"), redirect_stdout(sys.stderr):
         return examine_product(path)
 
 
@@ -234,6 +253,3 @@ def _summary(loaded: LoadedProduct) -> str:
 
 def _counted(count: int, noun: str) -> str:
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
-
-
-main.add_command(lineage)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
+import time
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 from dagster._core.definitions.definitions_load_context import DefinitionsLoadContext, DefinitionsLoadType
 from dagster_dbt.dbt_project import using_dagster_dev
 
+from floe_orchestrator_dagster import telemetry
 from floe_orchestrator_dagster.assets.checks import product_checks
 from floe_orchestrator_dagster.assets.dbt import dbt_project_assets
 from floe_orchestrator_dagster.assets.ingestion import ingestion_assets
@@ -21,12 +24,14 @@ from floe_orchestrator_dagster.automation.schedules import check_registered, pro
 from floe_orchestrator_dagster.automation.sensors import product_sensors
 from floe_orchestrator_dagster.automation.targets import Targets
 from floe_orchestrator_dagster.automation.validation import check_automation
+from floe_orchestrator_dagster.logs import log_as_configured
 from floe_orchestrator_dagster.product import (
     load_product,
     manifest_as_prepared,
     manifest_kept_fresh,
     product_from_artifacts,
 )
+from floe_orchestrator_dagster.telemetry.export import export_as_configured
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -37,6 +42,8 @@ if TYPE_CHECKING:
     from floe_orchestrator_dagster.automation.cron import JobSchedule
     from floe_orchestrator_dagster.product import ManifestSource, Product
 
+logger = logging.getLogger(__name__)
+
 
 def build_definitions(product: Product, schedules: Sequence[JobSchedule] = ()) -> dg.Definitions:
     """Put assets, checks, jobs, schedules and sensors together; empty for a product without transforms.
@@ -44,6 +51,22 @@ def build_definitions(product: Product, schedules: Sequence[JobSchedule] = ()) -
     Raises:
         FloeDagsterError: A configuration or a schedule that cannot work.
     """
+    began = time.monotonic()
+    attributes = telemetry.product_attributes(product.artifacts.observability.telemetry)
+    with telemetry.operation("translate", attributes) as traced:
+        definitions = _definitions(product, schedules)
+        counts = _counts(definitions)
+        traced.describe({f"floe.dagster.{kind}": count for kind, count in counts.items()})
+    shown = ", ".join(f"{count} {kind.removesuffix('s') if count == 1 else kind}" for kind, count in counts.items())
+    seconds = time.monotonic() - began
+    # The one line at this level, with its parts for whoever collects them; how it came about is told at debug.
+    parts = {**attributes, **counts, "seconds": seconds}
+    version = product.artifacts.metadata.product_version
+    logger.info("%s %s: %s, built in %.1f s", product.name, version, shown, seconds, extra={"floe": parts})
+    return definitions
+
+
+def _definitions(product: Product, schedules: Sequence[JobSchedule]) -> dg.Definitions:
     if not product.models:
         check_registered(product, schedules)
         return dg.Definitions()
@@ -67,6 +90,19 @@ def build_definitions(product: Product, schedules: Sequence[JobSchedule] = ()) -
     )
 
 
+def _counts(definitions: dg.Definitions) -> dict[str, int]:
+    """Count what Dagster is given, without resolving it."""
+    built = [assets for assets in definitions.assets or () if isinstance(assets, dg.AssetsDefinition)]
+    checks = {key for part in (*built, *(definitions.asset_checks or ())) for key in part.check_keys}
+    return {
+        "assets": sum(len(assets.keys) for assets in built),
+        "checks": len(checks),
+        "jobs": len([*(definitions.jobs or ())]),
+        "schedules": len([*(definitions.schedules or ())]),
+        "sensors": len([*(definitions.sensors or ())]),
+    }
+
+
 def _dbt_assets(
     product: Product, selection: NodeSelection, conditions: Mapping[str, dg.AutomationCondition[Any]]
 ) -> Sequence[dg.AssetsDefinition | dg.AssetSpec]:
@@ -82,7 +118,12 @@ def definitions_from_file(path: Path, expected_name: str | None = None) -> dg.De
     Raises:
         FloeDagsterError: Anything about the product that cannot be used.
     """
-    return build_definitions(load_product(path, expected_name=expected_name, manifest_source=_manifest_source()))
+    log_as_configured()
+    logger.debug("%s: loading the product", path)
+    with telemetry.load(export_as_configured) as is_of:
+        product = load_product(path, expected_name=expected_name, manifest_source=_manifest_source())
+        is_of(product.artifacts.observability.telemetry)
+        return build_definitions(product)
 
 
 def definitions_from_artifacts(content: Mapping[str, Any], schedules: Sequence[JobSchedule] = ()) -> dg.Definitions:
@@ -91,7 +132,11 @@ def definitions_from_artifacts(content: Mapping[str, Any], schedules: Sequence[J
     Raises:
         FloeDagsterError: Anything about the product that cannot be used.
     """
-    return build_definitions(product_from_artifacts(content, manifest_source=_manifest_source()), schedules)
+    # Where spans go is up to whoever uses the plugin: this is their process.
+    with telemetry.load() as is_of:
+        product = product_from_artifacts(content, manifest_source=_manifest_source())
+        is_of(product.artifacts.observability.telemetry)
+        return build_definitions(product, schedules)
 
 
 def _manifest_source() -> ManifestSource:

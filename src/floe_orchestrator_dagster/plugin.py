@@ -11,15 +11,19 @@ from typing import TYPE_CHECKING, Any
 from floe_core.lineage import LineageJob
 from floe_core.plugins.orchestrator import OrchestratorPlugin
 
+from floe_orchestrator_dagster.telemetry import TRACER_NAME, traced
+
 if TYPE_CHECKING:
     import uuid
 
     import dagster as dg
     from floe_core.lineage import LineageDataset, LineageEmitter, RunState
+    from floe_core.plugin_metadata import HealthStatus
     from floe_core.plugins.orchestrator import ResourceSpec, TransformConfig, ValidationResult
     from pydantic import BaseModel
 
     from floe_orchestrator_dagster.automation.cron import JobSchedule
+    from floe_orchestrator_dagster.config import DagsterConfig
     from floe_orchestrator_dagster.lineage.plugin_lineage import PluginLineage
 
 
@@ -58,7 +62,7 @@ class DagsterOrchestratorPlugin(OrchestratorPlugin):
     @property
     def tracer_name(self) -> str:
         """Name of the OpenTelemetry tracer."""
-        return "floe.orchestrator.dagster"
+        return TRACER_NAME
 
     def get_config_schema(self) -> type[BaseModel]:
         """The model of ``plugins.orchestrator.config``."""
@@ -75,10 +79,11 @@ class DagsterOrchestratorPlugin(OrchestratorPlugin):
         from floe_orchestrator_dagster.code_location import definitions_from_artifacts
 
         definitions = definitions_from_artifacts(artifacts, self._schedules)
-        self.shutdown()
+        self._close_lineage()
         self._artifacts = artifacts
         return definitions
 
+    @traced("translate")
     def create_assets_from_transforms(self, transforms: list[TransformConfig]) -> list[dg.AssetsDefinition]:
         """Make one asset per transform, each materializable on its own.
 
@@ -89,17 +94,35 @@ class DagsterOrchestratorPlugin(OrchestratorPlugin):
 
         return transform_assets(transforms)
 
+    @traced("helm_values")
     def get_helm_values(self) -> dict[str, Any]:
         """Return Helm values for Dagster's services."""
         from floe_orchestrator_dagster.deploy.helm import helm_values
 
         return helm_values()
 
-    def validate_connection(self) -> ValidationResult:
-        """Ask the configured webserver for its version, within 10 s."""
-        from floe_orchestrator_dagster.connection import DEFAULT_URL, validate_connection
+    def validate_connection(self, dagster_url: str | None = None, timeout: float = 10.0) -> ValidationResult:
+        """Ask a webserver how it is, within ``timeout`` seconds of wall clock.
 
-        return validate_connection(getattr(self._config, "webserver_url", None) or DEFAULT_URL)
+        The address is the argument, the configured ``webserver_url``, ``DAGSTER_URL`` or http://localhost:3000.
+
+        Raises:
+            ValueError: A timeout that is no number of seconds above 0.
+        """
+        from floe_orchestrator_dagster.connection import validate_connection
+
+        return validate_connection(dagster_url, timeout, self._dagster_config)
+
+    @traced("health_check")
+    def health_check(self, timeout: float | None = None) -> HealthStatus:
+        """Say how product, dbt and webserver are, within ``timeout`` seconds (just below 5 when left out).
+
+        Raises:
+            ValueError: A timeout that is no number of seconds above 0.
+        """
+        from floe_orchestrator_dagster.health import DEFAULT_TIMEOUT_SECONDS, check_health
+
+        return check_health(DEFAULT_TIMEOUT_SECONDS if timeout is None else timeout, self._dagster_config)
 
     def get_resource_requirements(self, workload_size: str) -> ResourceSpec:
         """Return the preset for ``small``, ``medium`` or ``large``.
@@ -111,6 +134,7 @@ class DagsterOrchestratorPlugin(OrchestratorPlugin):
 
         return resource_requirements(workload_size)
 
+    @traced("emit_lineage_event")
     def emit_lineage_event(  # noqa: PLR0913, PLR0917  # the ABC's signature
         self,
         event_type: RunState,
@@ -147,7 +171,13 @@ class DagsterOrchestratorPlugin(OrchestratorPlugin):
         return self._open_lineage().floe_emitter()
 
     def shutdown(self) -> None:
-        """Send what lineage is left, within ``lineage.flush_seconds``."""
+        """Send what was recorded and not yet sent; lineage within ``lineage.flush_seconds``."""
+        from floe_orchestrator_dagster.telemetry.builds import flush
+
+        self._close_lineage()
+        flush()
+
+    def _close_lineage(self) -> None:
         lineage, self._lineage = self._lineage, None
         if lineage is not None:
             lineage.close()
@@ -158,6 +188,7 @@ class DagsterOrchestratorPlugin(OrchestratorPlugin):
         self._lineage = self._lineage or PluginLineage(self._artifacts)
         return self._lineage
 
+    @traced("schedule_job")
     def schedule_job(self, job_name: str, cron: str, timezone: str) -> None:
         """Register a schedule for the next :meth:`create_definitions`; the same one twice is one.
 
@@ -171,6 +202,7 @@ class DagsterOrchestratorPlugin(OrchestratorPlugin):
         if schedule not in self._schedules:
             self._schedules.append(schedule)
 
+    @traced("generate_entry_point_code")
     def generate_entry_point_code(
         self,
         product_name: str,
@@ -190,3 +222,10 @@ class DagsterOrchestratorPlugin(OrchestratorPlugin):
         from floe_orchestrator_dagster.deploy.entrypoint import write_entry_point
 
         return str(write_entry_point(product_name, Path(output_dir)))
+
+    @property
+    def _dagster_config(self) -> DagsterConfig | None:
+        """The configuration, when floe-core has given one."""
+        from floe_orchestrator_dagster.config import DagsterConfig
+
+        return self._config if isinstance(self._config, DagsterConfig) else None

@@ -78,11 +78,13 @@ def free_port() -> int:
 
 
 @contextmanager
-def server(*arguments: str, log: Path, **environment: str) -> Iterator[subprocess.Popen[bytes]]:
-    """Run ``python -m dagster`` with ``arguments`` in a process group of its own; its output goes to ``log``."""
+def server(
+    *arguments: str, log: Path, module: str = "dagster", **environment: str
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Run ``python -m <module>`` with ``arguments`` in a process group of its own; its output goes to ``log``."""
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", "dagster", *arguments],
+            [sys.executable, "-m", module, *arguments],
             env=clean_environment(**environment),
             cwd=log.parent,
             stdin=subprocess.DEVNULL,

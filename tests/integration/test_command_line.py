@@ -204,6 +204,7 @@ def test_demo_of_an_installed_wheel_can_be_prepared(wheel: Path, tmp_path: Path)
     directory = tmp_path / "retail-orders"
 
     floe_dagster("demo", str(directory), PYTHONPATH=str(wheel))
-    said = floe_dagster("prepare", str(directory / "compiled_artifacts.json"), PYTHONPATH=str(wheel)).stdout
+    said = floe_dagster("prepare", "--json", str(directory / "compiled_artifacts.json"), PYTHONPATH=str(wheel)).stdout
 
-    assert said == f"retail-orders: 18 dbt assets in {directory}/target/manifest.json\n"
+    manifest = str(directory / "target" / "manifest.json")
+    assert json.loads(said) == {"product": "retail-orders", "manifest": manifest, "assets": 18}

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
 import re
+import subprocess
+import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,7 +17,8 @@ from click.testing import CliRunner
 from floe_orchestrator_dagster import __version__
 from floe_orchestrator_dagster.cli import main
 from floe_orchestrator_dagster.config import config_schema, manifest_schema
-from processes import floe_dagster
+from hostile import free_port, serving
+from processes import clean_environment, floe_dagster
 from unit.samples import Json, contract, manifest, model, node, write_json, write_project
 
 if TYPE_CHECKING:
@@ -37,6 +43,7 @@ def test_help_lists_the_commands(option: str) -> None:
 
     assert said.startswith("Usage: floe-dagster [OPTIONS] COMMAND [ARGS]...\n\n  Run floe data products in Dagster.\n")
     assert re.findall(r"^  ([a-z-]+)  ", said.partition("Commands:")[2], re.MULTILINE) == [
+        "check",
         "config-schema",
         "demo",
         "lineage",
@@ -50,6 +57,7 @@ def test_help_lists_the_commands(option: str) -> None:
 @pytest.mark.parametrize(
     ("command", "usage", "example"),
     [
+        ("check", "[OPTIONS] [URL]", "floe-dagster check https://dagster.example.com --timeout 5"),
         ("config-schema", "[OPTIONS]", "floe-dagster config-schema --manifest > manifest.schema.json"),
         ("demo", "[OPTIONS] DIRECTORY", "floe-dagster demo retail-orders"),
         ("plan", "[OPTIONS] [ARTIFACTS]", "floe-dagster plan dbt_project/compiled_artifacts.json"),
@@ -63,6 +71,16 @@ def test_help_of_each_command_shows_an_example_and_its_exit_codes(command: str, 
     assert said.startswith(f"Usage: floe-dagster {command} {usage}\n")
     assert f"\n  Example:\n    {example}\n" in said
     assert "\n  Exits with " in said
+
+
+@pytest.mark.parametrize(
+    "command", [[], *([name] for name in main.commands)], ids=lambda words: " ".join(words) or "all"
+)
+def test_help_fits_one_screen(command: list[str]) -> None:
+    said = CliRunner().invoke(main, [*command, "--help"], prog_name="floe-dagster", terminal_width=80).output
+
+    assert len(said.splitlines()) <= 24
+    assert max(map(len, said.splitlines())) <= 80
 
 
 def test_completion_knows_the_commands() -> None:
@@ -92,6 +110,14 @@ def test_prepare_takes_the_artifacts_of_the_environment(tmp_path: Path) -> None:
     result = floe_dagster("prepare", FLOE_ARTIFACTS_PATH=str(path))
 
     assert (result.stdout, result.stderr) == ("shop-orders: declares no transforms, nothing to prepare\n", "")
+
+
+def test_prepare_as_json_of_a_product_without_transforms(tmp_path: Path) -> None:
+    path = write_json(tmp_path / "compiled_artifacts.json", contract())
+
+    result = CliRunner().invoke(main, ["prepare", "--json", str(path)])
+
+    assert json.loads(result.stdout) == {"product": "shop-orders", "manifest": None, "assets": 0}
 
 
 def test_prepare_without_a_dbt_project_says_where_to_name_it(tmp_path: Path) -> None:
@@ -343,6 +369,126 @@ def test_config_schema_is_printed_as_json() -> None:
     assert json.loads(result.output) == config_schema()
     assert json.loads(whole.output) == manifest_schema()
     assert (result.exit_code, whole.exit_code) == (0, 0)
+
+
+# --- check ----------------------------------------------------------------------------------------------------------
+
+
+def _healthy(version: str = "1.13.27") -> bytes:
+    workspace = {"locationEntries": [{"name": "floe", "loadStatus": "LOADED", "locationOrLoadError": None}]}
+    daemons = [{"daemonType": "SENSOR", "required": True, "healthy": True}]
+    data = {"workspaceOrError": workspace, "instance": {"daemonHealth": {"allDaemonStatuses": daemons}}}
+    return json.dumps({"data": {"version": version, **data}}).encode()
+
+
+def test_check_says_what_answers() -> None:
+    with serving(_healthy()) as server:
+        result = CliRunner().invoke(main, ["check", server.url])
+
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert result.stdout == f"Dagster 1.13.27 with 1 code location answers at {server.url}/\n"
+
+
+def test_check_warns_and_is_fine() -> None:
+    with serving(_healthy("1.9.0")) as server:
+        result = CliRunner().invoke(main, ["check", server.url])
+
+    assert result.exit_code == 0
+    assert result.stdout.startswith("Dagster 1.9.0 ")
+    assert result.stderr.startswith("warning: Dagster 1.9.0 is older than 1.10.21")
+
+
+def test_check_of_nothing_exits_with_one_and_says_what_to_do() -> None:
+    url = f"http://127.0.0.1:{free_port()}"
+
+    result = CliRunner().invoke(main, ["check", url])
+
+    said = (
+        f"error: {url}/: nothing listens there. Start it (dagster dev), or correct the address (from the argument).\n"
+    )
+    assert (result.exit_code, result.stdout, result.stderr) == (1, "", said)
+
+
+def test_check_as_json_has_every_part() -> None:
+    with serving(_healthy()) as server:
+        result = CliRunner().invoke(main, ["check", "--json", server.url])
+
+    assert json.loads(result.stdout) == {
+        "success": True,
+        "url": f"{server.url}/",
+        "version": "1.13.27",
+        "locations": [{"name": "floe", "state": "loaded", "error": ""}],
+        "daemons": [{"type": "SENSOR", "healthy": True}],
+        "error": None,
+        "warnings": [],
+    }
+
+
+def test_check_as_json_of_nothing_has_the_error() -> None:
+    result = CliRunner().invoke(main, ["check", "--json", "ftp://dagster"])
+
+    answer = json.loads(result.stdout)
+    assert (result.exit_code, result.stderr, answer["success"], answer["version"]) == (1, "", False, None)
+    assert answer["error"].startswith("ftp://dagster/: is no http:// or https:// address. ")
+
+
+def test_check_takes_address_and_headers_from_the_product(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SHOP_LOGIN", "Bearer hunter2")
+    with serving(_healthy()) as server:
+        headers = [{"name": "Authorization", "variable": "SHOP_LOGIN"}]
+        config = {"webserver_url": server.url, "webserver_headers": headers}
+        path = write_json(tmp_path / "compiled_artifacts.json", contract(model("a"), config=config))
+        named = CliRunner().invoke(main, ["check", "--artifacts", str(path)])
+        monkeypatch.setenv("FLOE_ARTIFACTS_PATH", str(path))
+        found = CliRunner().invoke(main, ["check"])
+
+    assert (named.exit_code, found.exit_code) == (0, 0)
+    assert [asked.headers["Authorization"] for asked in server.asked] == ["Bearer hunter2"] * 2
+
+
+def test_check_of_a_product_that_cannot_be_read_exits_with_one(tmp_path: Path) -> None:
+    result = CliRunner().invoke(main, ["check", "--artifacts", str(tmp_path / "missing.json")])
+
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr.startswith(f"error: {tmp_path}/missing.json: 1 problem\n")
+
+
+@pytest.mark.parametrize("timeout", ["0", "-1", "soon", "nan"])
+def test_check_with_a_timeout_that_is_none_is_wrong_usage(timeout: str) -> None:
+    result = CliRunner().invoke(main, ["check", "--timeout", timeout])
+
+    assert result.exit_code == 2
+    assert "--timeout" in result.stderr
+
+
+# --- progress -------------------------------------------------------------------------------------------------------
+
+
+def test_progress_is_shown_on_a_terminal_only(tmp_path: Path) -> None:
+    path = write_json(tmp_path / "compiled_artifacts.json", contract(model("a")))
+    command = [sys.executable, "-m", "floe_orchestrator_dagster", "validate", str(path)]
+    terminal, screen = pty.openpty()
+    with subprocess.Popen(
+        command, env=clean_environment(TERM="xterm"), stdout=subprocess.PIPE, stderr=screen, cwd=tmp_path
+    ) as process:
+        os.close(screen)
+        # The terminal first: a bar that nobody reads would soon hold the process.
+        shown = _read_to_end(terminal)
+        answer = process.communicate(timeout=60)[0]
+
+    assert answer == b"shop-orders: valid (1 asset, 0 checks, 0 schedules)\n"
+    assert b"Loading the product" in shown
+    assert b"warning: " in shown
+    assert "Loading" not in floe_dagster("validate", str(path)).stderr
+
+
+def _read_to_end(terminal: int) -> bytes:
+    shown = b""
+    with suppress(OSError):  # Linux says so when the other side is closed
+        while piece := os.read(terminal, 4096):
+            shown += piece
+    os.close(terminal)
+    return shown
 
 
 # --- demo -----------------------------------------------------------------------------------------------------------

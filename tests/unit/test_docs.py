@@ -16,6 +16,8 @@ from pydantic import BaseModel
 from conftest import REPOSITORY
 from floe_orchestrator_dagster.cli import main
 from floe_orchestrator_dagster.config import DagsterConfig, read_config
+from floe_orchestrator_dagster.connection import Connection
+from floe_orchestrator_dagster.connection.webserver import CodeLocation, Daemon, Webserver
 from floe_orchestrator_dagster.plan import AssetPlan, AutomationPlan, JobPlan, Plan, PoolPlan, SchedulePlan, SensorPlan
 
 if TYPE_CHECKING:
@@ -145,7 +147,15 @@ def test_every_key_of_the_plan_is_named(part: type) -> None:
     assert {field.name for field in fields(part)} - _code(section) == set()
 
 
-@pytest.mark.parametrize("page", ["from-floe-to-dagster.md", "configuration.md", "command-line.md"])
+@pytest.mark.parametrize("part", [Connection, Webserver, CodeLocation, Daemon])
+def test_every_key_of_the_connection_is_named(part: type) -> None:
+    section = _page("command-line.md").partition("## The connection as JSON")[2].partition("\n## ")[0]
+
+    # The webserver's own keys are printed in its place.
+    assert {field.name for field in fields(part)} - _code(section) - {"webserver"} == set()
+
+
+@pytest.mark.parametrize("page", ["from-floe-to-dagster.md", "configuration.md", "command-line.md", "operate.md"])
 def test_links_between_pages_lead_somewhere(page: str) -> None:
     targets = re.findall(r"\]\((?!https?:)([^)#]+)", _page(page))
 

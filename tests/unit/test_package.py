@@ -11,7 +11,20 @@ import pytest
 import floe_orchestrator_dagster
 from processes import run_python
 
-_HEAVY = ("dagster", "dagster_dbt", "dbt", "httpx", "openlineage", "jinja2", "croniter", "pytz", "yaml", "orjson")
+_HEAVY = (
+    "dagster",
+    "dagster_dbt",
+    "dbt",
+    "httpx",
+    "openlineage",
+    "opentelemetry",
+    "jinja2",
+    "croniter",
+    "pytz",
+    "yaml",
+    "orjson",
+    "rich",
+)
 _PLUGIN_ALONE = f"""
 import sys
 import floe_core.plugins.orchestrator

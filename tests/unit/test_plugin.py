@@ -53,9 +53,9 @@ def test_every_method_takes_what_the_contract_says(name: str) -> None:
     expected = inspect.signature(getattr(OrchestratorPlugin, name)).parameters
     found = inspect.signature(getattr(DagsterOrchestratorPlugin, name)).parameters
 
-    assert [(p.name, p.kind, p.default) for p in found.values()] == [
-        (p.name, p.kind, p.default) for p in expected.values()
-    ]
+    described = [(p.name, p.kind, p.default) for p in found.values()]
+    assert described[: len(expected)] == [(p.name, p.kind, p.default) for p in expected.values()]
+    assert all(default is not inspect.Parameter.empty for _, _, default in described[len(expected) :])
 
 
 def test_plugin_is_an_orchestrator_plugin(plugin: DagsterOrchestratorPlugin) -> None:
@@ -319,4 +319,10 @@ def test_connection_is_checked_at_the_configured_url(plugin: DagsterOrchestrator
     result = plugin.validate_connection()
 
     assert not result.success
-    assert result.message == "No Dagster webserver at http://127.0.0.1:1/"
+    assert result.message == "No Dagster at http://127.0.0.1:1/"
+
+
+def test_connection_is_checked_at_the_address_that_is_given(plugin: DagsterOrchestratorPlugin) -> None:
+    plugin.configure(DagsterConfig(webserver_url="http://127.0.0.1:1"))
+
+    assert plugin.validate_connection("http://127.0.0.1:2", timeout=5).message == "No Dagster at http://127.0.0.1:2/"

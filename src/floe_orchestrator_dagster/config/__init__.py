@@ -20,6 +20,7 @@ from floe_orchestrator_dagster.config.automation import (
     ScheduleConfig,
     SensorConfig,
 )
+from floe_orchestrator_dagster.config.connection import HeaderConfig
 from floe_orchestrator_dagster.config.dbt import DbtConfig
 from floe_orchestrator_dagster.config.lineage import LineageConfig
 from floe_orchestrator_dagster.config.partitions import PartitionsConfig, PartitionVars
@@ -81,6 +82,8 @@ class DagsterConfig(Section):
     """Where the product's dbt docs are served; assets link to it."""
     webserver_url: str | None = Field(default=None, examples=["http://dagster-webserver:3000"])
     """Where the Dagster webserver answers, for the connection check."""
+    webserver_headers: list[HeaderConfig] = Field(default_factory=list)
+    """What the connection check sends along, for a webserver behind a login."""
 
 
 def read_config(values: Mapping[str, object] | None, origin: str) -> DagsterConfig:
@@ -155,6 +158,7 @@ _SECTIONS: Mapping[str, type[BaseModel]] = {
     "partitions.vars": PartitionVars,
     "run_resources": RunResources,
     "lineage": LineageConfig,
+    "webserver_headers": HeaderConfig,
 }
 
 

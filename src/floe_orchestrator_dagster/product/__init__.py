@@ -220,6 +220,7 @@ def _read_product(
     spec = read_spec(project_path or (path.parent if path else None), artifacts.metadata.product_name)
     dbt = _read_dbt(artifacts, config, path, manifest_source, origin) if artifacts.transforms else None
     check_dependencies_exist(artifacts, dbt.manifest.names if dbt else frozenset(), origin)
+    logger.debug("%s: contract version %s, configured: %s", origin, artifacts.version, sorted(config.model_fields_set))
     return Product(path=path, origin=origin, artifacts=artifacts, config=config, spec=spec, dbt=dbt)
 
 
@@ -238,16 +239,18 @@ def _read_dbt(
 ) -> DbtProject | None:
     project_path = find_project_path(path)
     if project_path is None:
-        logger.info("%s: no dbt project; set %s to run its models", origin, PROJECT_DIR_VARIABLE)
+        logger.debug("%s: no dbt project; set %s to run its models", origin, PROJECT_DIR_VARIABLE)
         return None
     directory = read_project_directory(project_path, artifacts.metadata.product_name)
     connection = DbtConnection(directory, select_profile(artifacts, directory, origin))
+    logger.debug("%s: dbt project %s, target %s", origin, directory.path, connection.profile.target)
     profiles = compute_profiles(artifacts, connection.profile, config, directory, origin)
     missing = {variable.name for profile in profiles.values() for variable in profile.missing_variables}
     for name in sorted(missing):
         logger.warning("%s: the dbt profile reads %s, which is not set; runs will fail", origin, name)
     manifest = manifest_source(connection, path)
     check_models_exist(artifacts, manifest, origin)
+    logger.debug("%s: %d dbt assets in %s", origin, len(manifest.asset_nodes), manifest.path)
     return DbtProject(directory, connection.profile, manifest, profiles)
 
 

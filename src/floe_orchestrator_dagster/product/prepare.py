@@ -71,7 +71,7 @@ def fresh_manifest(project: ProjectDirectory, profile: Profile, artifacts_path: 
         except ManifestError as error:
             logger.warning("%s: parsing the dbt project again", error)
     else:
-        logger.info("%s: parsing the dbt project, its manifest is %s", project.path, "outdated" if path else "missing")
+        logger.debug("%s: parsing the dbt project, its manifest is %s", project.path, "outdated" if path else "missing")
     if project.declares_packages and not project.packages_path.is_dir():
         return prepare_manifest(project, profile)
     return _parse(project, profile)

@@ -100,11 +100,11 @@ def test_product_without_transforms_needs_no_manifest(tmp_path: Path) -> None:
 
 
 def test_product_without_a_dbt_project_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO)
+    caplog.set_level(logging.DEBUG)
     path = _compiled(tmp_path, model("stg_orders"))
 
     assert load_product(path).dbt is None
-    assert caplog.messages == [f"{path}: no dbt project; set FLOE_DBT_PROJECT_DIR to run its models"]
+    assert f"{path}: no dbt project; set FLOE_DBT_PROJECT_DIR to run its models" in caplog.messages
 
 
 def test_other_product_than_expected_is_refused(tmp_path: Path) -> None:

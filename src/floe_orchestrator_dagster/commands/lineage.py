@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from floe_orchestrator_dagster.cli_options import (
+from floe_orchestrator_dagster.commands.answers import (
     artifacts_argument,
     artifacts_path,
+    as_json,
     echo_json,
     errors_reported,
-    json_option,
 )
 from floe_orchestrator_dagster.errors import LineageError, Problem
 
@@ -41,7 +41,7 @@ def lineage() -> None:
 @artifacts_argument
 @click.option("--seconds", default=_DEFAULT_SECONDS, show_default=True, type=click.FloatRange(min=0.1), help="At most.")
 @click.option("--refused", is_flag=True, help="Send those too that the backend has refused before.")
-@json_option
+@as_json
 def replay(artifacts: Path | None, *, seconds: float, refused: bool, as_json: bool) -> None:
     """Send the lineage events that earlier runs could not deliver.
 
@@ -75,7 +75,7 @@ def replay(artifacts: Path | None, *, seconds: float, refused: bool, as_json: bo
 
 @lineage.command()
 @artifacts_argument
-@json_option
+@as_json
 def status(artifacts: Path | None, *, as_json: bool) -> None:
     """Show how many lineage events wait for the backend, and which it refused.
 

@@ -1,0 +1,1 @@
+"""Commands of ``floe-dagster`` that have a module of their own, and how all of them answer."""

@@ -1,0 +1,93 @@
+"""``floe-dagster check``: is the webserver there, and is it well?"""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from floe_orchestrator_dagster.commands.answers import as_json, echo_json, errors_reported, progress
+
+if TYPE_CHECKING:
+    from floe_orchestrator_dagster.config import DagsterConfig
+    from floe_orchestrator_dagster.connection import Connection
+
+
+@click.command()
+@click.argument("url", required=False)
+@click.option(
+    "--artifacts", type=click.Path(path_type=Path), help="Product whose settings count.  [FLOE_ARTIFACTS_PATH]"
+)
+@click.option(
+    "--timeout",
+    type=click.FloatRange(min=0, min_open=True, max=3600),
+    default=10.0,
+    show_default=True,
+    help="Seconds, whatever the server does.",
+)
+@as_json
+def check(url: str | None, artifacts: Path | None, timeout: float, *, as_json: bool) -> None:
+    """Check that a Dagster webserver answers, and how it is.
+
+    URL is its address; when left out webserver_url of the product, DAGSTER_URL or http://localhost:3000. Stopped
+    daemons and code locations that do not load are warnings.
+
+    \b
+    Example:
+      floe-dagster check https://dagster.example.com --timeout 5
+
+    Exits with 0 when Dagster answers, 1 when it does not, 2 on wrong usage. Warnings change nothing.
+    """  # noqa: D301  # click reads the \b
+    from floe_orchestrator_dagster.connection import check as check_connection
+
+    with errors_reported():
+        config = _config(artifacts)
+    try:
+        with progress("Asking the webserver"):
+            found = check_connection(url, timeout, config)
+    except ValueError as error:  # click lets NaN through any range
+        raise click.BadParameter(str(error), param_hint="--timeout") from None
+    if as_json:
+        echo_json(_as_json(found))
+    else:
+        _echo(found)
+    if found.webserver is None:
+        sys.exit(1)
+
+
+def _config(artifacts: Path | None) -> DagsterConfig | None:
+    """Read the settings of the product that is named, if one is."""
+    from floe_orchestrator_dagster.config import read_config
+    from floe_orchestrator_dagster.product import ARTIFACTS_PATH_VARIABLE, artifacts_path_from_environment
+    from floe_orchestrator_dagster.product.artifacts import read_artifacts_file, validate_artifacts
+
+    if artifacts is None and not os.environ.get(ARTIFACTS_PATH_VARIABLE):
+        return None
+    path = artifacts.absolute() if artifacts else artifacts_path_from_environment()
+    contract = validate_artifacts(read_artifacts_file(path), str(path))
+    orchestrator = contract.plugins.orchestrator if contract.plugins else None
+    return read_config(orchestrator.config if orchestrator else None, str(path))
+
+
+def _echo(found: Connection) -> None:
+    for warning in found.warnings:
+        click.echo(f"warning: {warning}", err=True)
+    if found.webserver is None:
+        click.echo(f"error: {found.error}", err=True)
+    else:
+        click.echo(found.message)
+
+
+def _as_json(found: Connection) -> dict[str, object]:
+    webserver = asdict(found.webserver) if found.webserver else {"version": None, "locations": None, "daemons": None}
+    return {
+        "success": found.webserver is not None,
+        "url": found.url,
+        **webserver,
+        "error": found.error or None,
+        "warnings": list(found.warnings),
+    }

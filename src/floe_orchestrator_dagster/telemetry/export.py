@@ -1,0 +1,168 @@
+"""Where spans and metrics go: what the operator's ``OTEL_*`` variables say, else what the product's artifacts say.
+
+Only a process that is ours (a code location, a run, the command line) is set up here. In somebody else's process their
+own set-up is used.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from floe_orchestrator_dagster.telemetry.spans import product_attributes
+
+if TYPE_CHECKING:
+    from floe_core.schemas.telemetry import TelemetryConfig
+    from opentelemetry.sdk.metrics.export import MetricExporter
+    from opentelemetry.sdk.resources import Resource
+    from opentelemetry.sdk.trace.export import SpanExporter
+
+logger = logging.getLogger(__name__)
+
+# What floe's compiler writes when nobody has configured an endpoint.
+_NOT_CONFIGURED = "http://localhost:4317"
+_TIMEOUT_SECONDS = 3
+_BATCH_VARIABLES = {
+    "OTEL_BSP_MAX_QUEUE_SIZE": "max_queue_size",
+    "OTEL_BSP_MAX_EXPORT_BATCH_SIZE": "max_export_batch_size",
+    "OTEL_BSP_SCHEDULE_DELAY": "schedule_delay_millis",
+    "OTEL_BSP_EXPORT_TIMEOUT": "export_timeout_millis",
+}
+
+
+@dataclass(frozen=True)
+class Destination:
+    """Where one kind of signal goes.
+
+    Attributes:
+        signal: ``traces`` or ``metrics``.
+        protocol: ``grpc`` or ``http/protobuf``.
+        endpoint: The collector's address; None when ``OTEL_*`` variables say it.
+    """
+
+    signal: str
+    protocol: str
+    endpoint: str | None
+
+
+def find_destination(signal: str, config: TelemetryConfig | None) -> Destination | None:
+    """Find where ``traces`` or ``metrics`` go; None when nobody configured it, or somebody switched it off."""
+    exporter = os.environ.get(f"OTEL_{signal.upper()}_EXPORTER", "").lower()
+    disabled = os.environ.get("OTEL_SDK_DISABLED", "").lower() == "true"
+    if disabled or exporter not in ("", "otlp") or (config is not None and not config.enabled):
+        return None
+    named = _variable("ENDPOINT", signal) or (exporter == "otlp")
+    declared = config.otlp_endpoint if config and config.otlp_endpoint != _NOT_CONFIGURED else None
+    if not named and declared is None:
+        return None
+    protocol = _variable("PROTOCOL", signal) or (config.otlp_protocol if config else "grpc")
+    return Destination(signal, "grpc" if protocol == "grpc" else "http/protobuf", None if named else declared)
+
+
+def export_as_configured(config: TelemetryConfig | None) -> None:
+    """Send spans and metrics where they are configured to go; whoever has set that up before keeps it.
+
+    Args:
+        config: The product's settings; None when there is no product.
+    """
+    traces, metrics = find_destination("traces", config), find_destination("metrics", config)
+    if traces is None and metrics is None:
+        return
+    resource = _resource(config)
+    if traces is not None and not _is_set_up("opentelemetry.trace", "get_tracer_provider"):
+        _send_traces(traces, resource, config)
+    if metrics is not None and not _is_set_up("opentelemetry.metrics", "get_meter_provider"):
+        _send_metrics(metrics, resource)
+
+
+def _is_set_up(module: str, getter: str) -> bool:
+    """Whether this process has a provider of an SDK; the API's own ones cannot be flushed."""
+    from importlib import import_module
+
+    return hasattr(getattr(import_module(module), getter)(), "force_flush")
+
+
+def _variable(name: str, signal: str) -> str:
+    own, common = f"OTEL_EXPORTER_OTLP_{signal.upper()}_{name}", f"OTEL_EXPORTER_OTLP_{name}"
+    return os.environ.get(own, "").strip() or os.environ.get(common, "").strip()
+
+
+def _resource(config: TelemetryConfig | None) -> Resource:
+    """Describe this process: as the product's artifacts do, unless ``OTEL_*`` variables say otherwise."""
+    from opentelemetry.sdk.resources import OTELResourceDetector, Resource
+
+    declared = {**config.resource_attributes.to_otel_dict(), **product_attributes(config)} if config else {}
+    return Resource.create({"service.name": "floe-dagster", **declared}).merge(OTELResourceDetector().detect())
+
+
+def _send_traces(destination: Destination, resource: Resource, config: TelemetryConfig | None) -> None:
+    from opentelemetry import trace
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import BatchSpanProcessor
+    from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
+
+    batch: dict[str, Any] = {}
+    sampler = None  # the SDK reads OTEL_TRACES_SAMPLER
+    if config is not None:
+        batch = {
+            field: getattr(config.batch_processor, field)
+            for variable, field in _BATCH_VARIABLES.items()
+            if variable not in os.environ
+        }
+        if "OTEL_TRACES_SAMPLER" not in os.environ:
+            mode = product_attributes(config)["floe.mode"]
+            sampler = ParentBased(TraceIdRatioBased(config.get_sampling_ratio(mode)))
+    provider = TracerProvider(resource=resource, sampler=sampler)
+    provider.add_span_processor(BatchSpanProcessor(_span_exporter(destination), **batch))
+    trace.set_tracer_provider(provider)
+    logger.debug("spans go to %s by %s", _shown(destination), destination.protocol)
+
+
+def _send_metrics(destination: Destination, resource: Resource) -> None:
+    from opentelemetry import metrics
+    from opentelemetry.sdk.metrics import MeterProvider
+    from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
+
+    reader = PeriodicExportingMetricReader(_metric_exporter(destination))
+    metrics.set_meter_provider(MeterProvider(resource=resource, metric_readers=[reader]))
+    logger.debug("metrics go to %s by %s", _shown(destination), destination.protocol)
+
+
+def _shown(destination: Destination) -> str:
+    return "where OTEL_EXPORTER_OTLP_* says" if destination.endpoint is None else "the product's otlp_endpoint"
+
+
+def _span_exporter(destination: Destination) -> SpanExporter:
+    if destination.protocol == "grpc":
+        from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter as Grpc
+
+        return Grpc(**_settings(destination))
+    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter as Http
+
+    return Http(**_settings(destination))
+
+
+def _metric_exporter(destination: Destination) -> MetricExporter:
+    if destination.protocol == "grpc":
+        from opentelemetry.exporter.otlp.proto.grpc.metric_exporter import OTLPMetricExporter as Grpc
+
+        return Grpc(**_settings(destination))
+    from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter as Http
+
+    return Http(**_settings(destination))
+
+
+def _settings(destination: Destination) -> dict[str, Any]:
+    """Say only what no variable says. A dead collector must not hold a run for the SDK's ten seconds."""
+    settings: dict[str, Any] = {}
+    if not _variable("TIMEOUT", destination.signal):
+        settings["timeout"] = _TIMEOUT_SECONDS
+    if destination.endpoint is not None:
+        path = f"/v1/{destination.signal}"
+        is_http = destination.protocol != "grpc"
+        settings["endpoint"] = (
+            f"{destination.endpoint.rstrip('/').removesuffix(path)}{path}" if is_http else destination.endpoint
+        )
+    return settings

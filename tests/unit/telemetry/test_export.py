@@ -1,0 +1,190 @@
+"""Spans and metrics go where the operator says, else where the product says; and nowhere when nobody says."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from collector import collecting_over_grpc, collecting_over_http
+from floe_orchestrator_dagster.telemetry.export import Destination, find_destination
+from hostile import free_port, serving
+from processes import floe_dagster, run_python
+from unit.samples import contract, model, validated, write_json
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from floe_core.schemas.telemetry import TelemetryConfig
+
+_ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
+# A process as Dagster's: it loads a product, builds something, and ends without saying goodbye.
+_BUILD = """
+with telemetry.dbt_build({}, "a-run") as build:
+    node = {"unique_id": "model.shop.a", "node_name": "a", "resource_type": "model"}
+    data = {"node_info": node, "status": "OK", "execution_time": 1}
+    build.dbt_event({"info": {"name": "LogModelResult"}, "data": data})
+"""
+_RUN = f"""
+import sys
+from floe_orchestrator_dagster import load_product_definitions, telemetry
+load_product_definitions("shop-orders", sys.argv[1])
+{_BUILD}
+import os
+os._exit(0)
+"""
+# The same without Dagster, which takes seconds to import.
+_LIGHT_RUN = f"""
+import sys
+from pathlib import Path
+from floe_orchestrator_dagster import telemetry
+from floe_orchestrator_dagster.product import load_product
+from floe_orchestrator_dagster.telemetry.export import export_as_configured
+with telemetry.load(export_as_configured) as is_of:
+    is_of(load_product(Path(sys.argv[1]) / "compiled_artifacts.json").artifacts.observability.telemetry)
+{_BUILD}"""
+_OURS = {f"floe.orchestrator.dagster.{name}" for name in ("load", "build", "node")}
+
+
+def _telemetry(endpoint: str, **changes: object) -> dict[str, Any]:
+    observability: dict[str, Any] = contract()["observability"]
+    return {**observability, "telemetry": {**observability["telemetry"], "otlp_endpoint": endpoint, **changes}}
+
+
+def _config(endpoint: str = "http://localhost:4317", **changes: object) -> TelemetryConfig:
+    return validated(model("a"), observability=_telemetry(endpoint, **changes)).observability.telemetry
+
+
+def _run(program: str, directory: Path, endpoint: str = "http://localhost:4317", **environment: str) -> str:
+    """Run a program on a product that names a collector; returns what it printed."""
+    content = contract(model("a"), observability=_telemetry(endpoint, otlp_protocol="http"))
+    write_json(directory / "compiled_artifacts.json", content)
+    result = run_python("-c", program, str(directory), check=True, **environment)
+    return result.stdout + result.stderr
+
+
+# --- where ----------------------------------------------------------------------------------------------------------
+
+
+def test_nobody_says_where_so_nothing_is_sent() -> None:
+    assert find_destination("traces", None) is None
+    assert find_destination("metrics", _config()) is None
+
+
+def test_endpoint_of_the_product_is_used_with_its_protocol() -> None:
+    assert find_destination("traces", _config("http://otel:4317")) == Destination("traces", "grpc", "http://otel:4317")
+    assert find_destination("metrics", _config("http://otel:4318", otlp_protocol="http")) == Destination(
+        "metrics", "http/protobuf", "http://otel:4318"
+    )
+
+
+@pytest.mark.parametrize("variable", [_ENDPOINT, "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"])
+def test_endpoint_of_the_operator_wins(monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
+    monkeypatch.setenv(variable, "http://theirs:4317")
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf")
+
+    assert find_destination("traces", _config("http://otel:4317")) == Destination("traces", "http/protobuf", None)
+    assert find_destination("traces", None) == Destination("traces", "http/protobuf", None)
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [{"OTEL_SDK_DISABLED": "true"}, {"OTEL_TRACES_EXPORTER": "none"}, {"OTEL_TRACES_EXPORTER": "console"}],
+)
+def test_operator_can_switch_it_off(monkeypatch: pytest.MonkeyPatch, environment: dict[str, str]) -> None:
+    for name, value in {_ENDPOINT: "http://theirs:4317", **environment}.items():
+        monkeypatch.setenv(name, value)
+
+    assert find_destination("traces", _config("http://otel:4317")) is None
+
+
+def test_product_can_switch_it_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(_ENDPOINT, "http://theirs:4317")
+
+    assert find_destination("traces", _config("http://otel:4317", enabled=False)) is None
+
+
+def test_exporter_that_is_named_without_an_endpoint_uses_the_sdks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_METRICS_EXPORTER", "otlp")
+
+    assert find_destination("metrics", None) == Destination("metrics", "grpc", None)
+    assert find_destination("traces", None) is None
+
+
+# --- what arrives ---------------------------------------------------------------------------------------------------
+
+
+def test_collector_of_the_operator_gets_spans_and_metrics_of_a_run(tmp_path: Path) -> None:
+    with collecting_over_http() as collector:
+        said = _run(
+            _RUN,
+            tmp_path,
+            "http://127.0.0.1:1",
+            OTEL_EXPORTER_OTLP_ENDPOINT=collector.url,
+            OTEL_EXPORTER_OTLP_PROTOCOL="http/protobuf",
+            OTEL_EXPORTER_OTLP_HEADERS="x-api-key=hunter2",
+            OTEL_SERVICE_NAME="theirs",
+            OTEL_RESOURCE_ATTRIBUTES="team=shop,floe.mode=prod",
+        )
+
+    assert said == ""
+    assert set(collector.spans) == _OURS | {"floe.orchestrator.dagster.translate"}
+    assert collector.metrics == {"floe.orchestrator.dagster.nodes", "floe.orchestrator.dagster.node.duration"}
+    assert {headers["x-api-key"] for headers in collector.headers} == {"hunter2"}
+    service = collector.services[0]
+    assert (service["service.name"], service["team"], service["floe.mode"]) == ("theirs", "shop", "prod")
+    assert service["floe.product.name"] == "shop-orders"
+
+
+def test_collector_of_the_product_gets_them_when_the_operator_names_none(tmp_path: Path) -> None:
+    with collecting_over_http() as collector:
+        said = _run(_LIGHT_RUN, tmp_path, collector.url, FLOE_ENV="dev")
+
+    assert said == ""
+    assert set(collector.spans) == _OURS
+    assert collector.services[0]["service.name"] == "shop-orders"
+    assert collector.spans["floe.orchestrator.dagster.load"]["floe.namespace"] == "sales"
+
+
+def test_collector_over_grpc_gets_them_too() -> None:
+    with collecting_over_grpc() as collector, serving(b'{"data": {"version": "1.13.27"}}') as server:
+        floe_dagster("check", server.url, OTEL_EXPORTER_OTLP_ENDPOINT=collector.url)
+
+    assert set(collector.spans) == {"floe.orchestrator.dagster.connection.check"}
+    assert collector.services[0]["service.name"] == "floe-dagster"
+
+
+def test_collector_that_is_down_holds_nothing_up_for_long(tmp_path: Path) -> None:
+    started = time.monotonic()
+    _run(_LIGHT_RUN, tmp_path)
+    undisturbed = time.monotonic() - started
+
+    started = time.monotonic()
+    said = _run(_LIGHT_RUN, tmp_path, OTEL_EXPORTER_OTLP_ENDPOINT=f"http://127.0.0.1:{free_port()}")
+    held_up = time.monotonic() - started - undisturbed
+
+    assert "Traceback" not in said
+    assert held_up < 12
+
+
+def test_set_up_of_somebody_else_is_kept() -> None:
+    theirs = """
+import json, os
+from opentelemetry import metrics, trace
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.trace import TracerProvider
+provider, meters = TracerProvider(), MeterProvider()
+trace.set_tracer_provider(provider)
+metrics.set_meter_provider(meters)
+before = dict(os.environ)
+from floe_orchestrator_dagster.telemetry.export import export_as_configured
+export_as_configured(None)
+same = trace.get_tracer_provider() is provider and metrics.get_meter_provider() is meters
+print(json.dumps([same, dict(os.environ) == before]))
+"""
+    result = run_python("-c", theirs, OTEL_EXPORTER_OTLP_ENDPOINT="http://127.0.0.1:1")
+
+    assert json.loads(result.stdout) == [True, True]
+    assert result.stderr == ""
