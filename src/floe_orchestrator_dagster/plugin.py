@@ -85,10 +85,15 @@ class DagsterOrchestratorPlugin(OrchestratorPlugin):
         return transform_assets(transforms)
 
     def get_helm_values(self) -> dict[str, Any]:
-        """Return Helm values for Dagster's services."""
+        """Return Helm values that deploy Dagster and one code location: floe's keys and the Dagster chart's own.
+
+        Raises:
+            DeployError: The configuration cannot be deployed.
+        """
+        from floe_orchestrator_dagster.config import DagsterConfig
         from floe_orchestrator_dagster.deploy.helm import helm_values
 
-        return helm_values()
+        return helm_values(self._config if isinstance(self._config, DagsterConfig) else None)
 
     def validate_connection(self) -> ValidationResult:
         """Ask the configured webserver for its version, within 10 s."""

@@ -20,9 +20,10 @@ from floe_orchestrator_dagster.config.automation import (
     ScheduleConfig,
     SensorConfig,
 )
+from floe_orchestrator_dagster.config.deploy import DeployConfig
 from floe_orchestrator_dagster.config.partitions import PartitionsConfig, PartitionVars
 from floe_orchestrator_dagster.config.section import KeyPart, Section, Text
-from floe_orchestrator_dagster.config.steps import ConcurrencyConfig, RetriesConfig, RunResources
+from floe_orchestrator_dagster.config.steps import ConcurrencyConfig, PodResources, RetriesConfig
 from floe_orchestrator_dagster.errors import ConfigError, Problem
 
 if TYPE_CHECKING:
@@ -67,8 +68,10 @@ class DagsterConfig(Section):
     """Partitions of some assets."""
     computes: dict[Text, dict[str, Any]] = Field(default_factory=dict)
     """Connection of a compute that the compiled profile has no output for, by the compute's name."""
-    run_resources: RunResources | None = None
+    run_resources: PodResources | None = None
     """What a run's pod asks for on Kubernetes."""
+    deploy: DeployConfig = Field(default_factory=DeployConfig)
+    """How Dagster is deployed on Kubernetes."""
     source_freshness: Literal["on_demand", "in_product_job"] = "on_demand"
     """Whether ``dbt source freshness`` runs on demand only, or in the product's job too."""
     docs_url: Text | None = Field(default=None, examples=["https://docs.example.com/retail"])
@@ -146,7 +149,11 @@ _SECTIONS: Mapping[str, type[BaseModel]] = {
     "concurrency": ConcurrencyConfig,
     "partitions": PartitionsConfig,
     "partitions.vars": PartitionVars,
-    "run_resources": RunResources,
+    "run_resources": PodResources,
+    "deploy": DeployConfig,
+    "deploy.webserver": PodResources,
+    "deploy.daemon": PodResources,
+    "deploy.user_code": PodResources,
 }
 
 
