@@ -6,7 +6,7 @@ import json
 import logging
 import shlex
 import sys
-from contextlib import contextmanager, redirect_stdout
+from contextlib import redirect_stdout
 from dataclasses import asdict
 from datetime import datetime
 from importlib.util import find_spec
@@ -16,10 +16,12 @@ from typing import TYPE_CHECKING
 import click
 
 from floe_orchestrator_dagster import __version__
+from floe_orchestrator_dagster.console import artifacts_path, errors_reported
+from floe_orchestrator_dagster.deploy_commands import helm, workspace
 from floe_orchestrator_dagster.errors import FloeDagsterError, Problem
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from floe_orchestrator_dagster.validation import Findings, LoadedProduct
 
@@ -41,6 +43,10 @@ def main() -> None:
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
 
 
+main.add_command(helm)
+main.add_command(workspace)
+
+
 @main.command()
 @_artifacts
 def prepare(artifacts: Path | None) -> None:
@@ -58,8 +64,8 @@ def prepare(artifacts: Path | None) -> None:
     from floe_orchestrator_dagster.automation.cron import declared_schedule
     from floe_orchestrator_dagster.product import load_product, manifest_made_anew
 
-    with _errors_reported():
-        path = _artifacts_path(artifacts)
+    with errors_reported():
+        path = artifacts_path(artifacts)
         product = load_product(path, manifest_source=manifest_made_anew)
         declared_schedule(product)
     if not product.models:
@@ -167,7 +173,7 @@ def demo(directory: Path) -> None:
     from floe_orchestrator_dagster.demo import write_demo
     from floe_orchestrator_dagster.product import ARTIFACTS_PATH_VARIABLE
 
-    with _errors_reported():
+    with errors_reported():
         artifacts = write_demo(directory)
     click.echo(f"The sample product retail-orders is in {artifacts.parent}. To see it in Dagster:\n")
     lacking = [package for package, module in _DEMO_NEEDS.items() if find_spec(module) is None]
@@ -177,27 +183,11 @@ def demo(directory: Path) -> None:
     click.echo("  dagster dev -m floe_orchestrator_dagster.definitions")
 
 
-@contextmanager
-def _errors_reported() -> Iterator[None]:
-    """Turn an error that was raised on purpose into a message and exit code 1."""
-    try:
-        yield
-    except FloeDagsterError as error:
-        click.echo(f"error: {error}", err=True)
-        sys.exit(1)
-
-
-def _artifacts_path(named: Path | None) -> Path:
-    from floe_orchestrator_dagster.product import artifacts_path_from_environment
-
-    return named.absolute() if named else artifacts_path_from_environment()
-
-
 def _examine(artifacts: Path | None) -> Findings:
     from floe_orchestrator_dagster.validation import Findings, examine_product
 
     try:
-        path = _artifacts_path(artifacts)
+        path = artifacts_path(artifacts)
     except FloeDagsterError as error:
         return Findings(errors=(error,))
     # dbt's node selection writes to standard output, where the answer belongs alone.

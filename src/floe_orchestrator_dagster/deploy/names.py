@@ -32,11 +32,12 @@ def service_name(product_name: str) -> str:
     return f"{label[: LONGEST_NAME - _DIGEST - 1].rstrip('-')}-{digest}"
 
 
-def check_names_differ(products: Sequence[tuple[str, Path]]) -> None:
-    """Refuse products that would share a service.
+def check_names_differ(products: Sequence[tuple[str, Path]], option: str = "--artifacts") -> None:
+    """Refuse products that would share a service or a code location.
 
     Args:
         products: Name and artifacts of each.
+        option: Where they were named.
 
     Raises:
         DeployError: Names every product that shares its service's name with another.
@@ -47,9 +48,9 @@ def check_names_differ(products: Sequence[tuple[str, Path]]) -> None:
             sharing = [
                 f"{product} ({path})" for (product, path), own in zip(products, names, strict=True) if own == name
             ]
-            what = f"{count} products are called {name!r} in Kubernetes: {', '.join(sharing)}"
+            what = f"{count} products get the name {name!r}: {', '.join(sharing)}"
             fix = "Name each product once, and give products names that differ in more than case, '-' and '_'."
-            raise DeployError("--artifacts", [Problem("", what, fix)])
+            raise DeployError(option, [Problem("", what, fix)])
 
 
 def check_object_name(name: str, option: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from floe_orchestrator_dagster.config import DagsterConfig, config_path, read_config
 from floe_orchestrator_dagster.deploy.images import ImageReference, parse_image
@@ -54,13 +54,16 @@ class DeployedProduct:
         return None if self.content is None else hashlib.sha256(self.content).hexdigest()
 
 
-def read_products(paths: Sequence[Path], images: Sequence[str]) -> list[DeployedProduct]:
+def read_products(
+    paths: Sequence[Path], images: Sequence[str], fallback: ImageReference | None = None
+) -> list[DeployedProduct]:
     """Read the artifacts of every product.
 
     Args:
         paths: Their ``compiled_artifacts.json``.
         images: One image for all of them, or ``PRODUCT=IMAGE`` for one; what is not named here is taken from
             ``plugins.orchestrator.config.deploy.image``.
+        fallback: Image of a product that has neither; None to refuse it.
 
     Raises:
         FloeDagsterError: Artifacts that cannot be used, a product without an image, products of one name.
@@ -69,7 +72,7 @@ def read_products(paths: Sequence[Path], images: Sequence[str]) -> list[Deployed
     check_names_differ([(artifacts.metadata.product_name, path) for path, artifacts in read])
     names = [artifacts.metadata.product_name for _, artifacts in read]
     given = by_product(images, names, "--image")
-    return [_read_product(path, artifacts, given) for path, artifacts in read]
+    return [_read_product(path, artifacts, given, fallback) for path, artifacts in read]
 
 
 def by_product(given: Sequence[str], products: Sequence[str], option: str) -> dict[str, list[str]]:
@@ -90,7 +93,9 @@ def by_product(given: Sequence[str], products: Sequence[str], option: str) -> di
     return values
 
 
-def _read_product(path: Path, artifacts: CompiledArtifacts, images: Mapping[str, Sequence[str]]) -> DeployedProduct:
+def _read_product(
+    path: Path, artifacts: CompiledArtifacts, images: Mapping[str, Sequence[str]], fallback: ImageReference | None
+) -> DeployedProduct:
     name = artifacts.metadata.product_name
     orchestrator = artifacts.plugins.orchestrator if artifacts.plugins else None
     config = read_config(orchestrator.config if orchestrator else None, str(path))
@@ -100,14 +105,14 @@ def _read_product(path: Path, artifacts: CompiledArtifacts, images: Mapping[str,
         origin=str(path),
         content=path.read_bytes(),
         config=config,
-        image=_image(name, config, images[name], str(path)),
+        image=_image(name, config, images[name], str(path)) or fallback or _no_image(name, str(path)),
         assets=_count_assets(path, artifacts),
         on_duckdb=is_on_duckdb(artifacts),
         variables=tuple(dict.fromkeys(variable.name for variable in required_variables(artifacts.dbt_profiles))),
     )
 
 
-def _image(name: str, config: DagsterConfig, given: Sequence[str], origin: str) -> ImageReference:
+def _image(name: str, config: DagsterConfig, given: Sequence[str], origin: str) -> ImageReference | None:
     distinct = list(dict.fromkeys(given))
     if len(distinct) > 1:
         what = f"product {name!r} is given {len(distinct)} images: {', '.join(distinct)}"
@@ -116,6 +121,10 @@ def _image(name: str, config: DagsterConfig, given: Sequence[str], origin: str) 
         return parse_image(distinct[0], "--image")
     if config.deploy.image:
         return parse_image(config.deploy.image, f"{origin}: {config_path('deploy', 'image')}")
+    return None
+
+
+def _no_image(name: str, origin: str) -> NoReturn:
     fix = f"Give --image, or set {config_path('deploy', 'image')} in manifest.yaml."
     raise DeployError(origin, [Problem("", f"product {name!r} has no image", fix)])
 
