@@ -139,6 +139,13 @@ _SECTIONS: dict[str, dict[str, object]] = {
         "memory_request": "1Gi",
         "memory_limit": "2.5Gi",
     },
+    "deploy": {
+        "size": "large",
+        "image": "shop:1",
+        "webserver": {"cpu_limit": "2"},
+        "daemon": {"size": "small"},
+        "user_code": {"memory_limit": "4Gi"},
+    },
 }
 _ASSET_SENSOR: dict[str, object] = {"type": "asset", "name": "a", "asset": "b/c", "job": "d", "enabled": False}
 
@@ -419,5 +426,5 @@ def test_every_key_has_a_description() -> None:
     ]
 
     assert undescribed == []
-    assert len(sections) == 11
+    assert len(sections) == 12
     assert all(section["description"] for section in sections.values())
