@@ -52,13 +52,12 @@ LABEL org.opencontainers.image.title="${PRODUCT_NAME}" \
       org.opencontainers.image.licenses="Apache-2.0"
 COPY --from=product /opt/floe /opt/floe
 # By number: Kubernetes cannot tell whether a user known by name is root.
-RUN install -d -o 10001 -g 10001 /opt/dagster/dagster_home /var/lib/floe/state /var/lib/floe/lineage
+RUN install -d -o 10001 -g 10001 /opt/dagster/dagster_home /var/lib/floe/state
 ENV PATH=/opt/floe/venv/bin:${PATH} \
     HOME=/tmp \
     DAGSTER_HOME=/opt/dagster/dagster_home \
     FLOE_ARTIFACTS_PATH=/opt/floe/product/compiled_artifacts.json \
     FLOE_STATE_DIR=/var/lib/floe/state \
-    FLOE_LINEAGE_SPOOL_DIR=/var/lib/floe/lineage \
     DAGSTER_DISABLE_TELEMETRY=true \
     DBT_SEND_ANONYMOUS_USAGE_STATS=false \
     PYTHONDONTWRITEBYTECODE=1 \

@@ -75,8 +75,10 @@ _INSTALLS = {
 )
 @click.option("--otlp-endpoint", metavar="URL", help="Where Dagster and the products send their traces.")
 @click.option("--compute-logs", metavar="URL", help="s3://, gs:// or az:// place for the output of steps.")
-@click.option("--state-claim", metavar="CLAIM", help="Volume for DuckDB files; they are gone with the pod otherwise.")
-@click.option("--lineage-claim", metavar="CLAIM", help="Volume for undelivered lineage; gone with the pod otherwise.")
+@click.option(
+    "--state-claim", metavar="CLAIM", help="Volume for DuckDB files and the like; gone with the pod otherwise."
+)
+@click.option("--lineage-claim", metavar="CLAIM", help="Volume for undelivered lineage; kept with the state otherwise.")
 @click.option("--artifacts-path", metavar="PATH", help="Where images have the artifacts, if elsewhere.")
 @click.option("--from-configmap", is_flag=True, help="Mount the artifacts from the ConfigMap of --configmap.")
 @click.option("--configmap", is_flag=True, help="Print the ConfigMaps of the artifacts instead of values.")
@@ -162,7 +164,7 @@ def _warnings(settings: DeploySettings) -> Iterator[str]:
             yield f"{product.name}: its DuckDB file is gone with the pod; keep it on a volume (--state-claim)"
     if settings.is_production and settings.log_store is None:
         yield "the output of steps is kept nowhere; name a place (--compute-logs)"
-    if settings.is_production and settings.lineage_claim is None:
+    if settings.is_production and not (settings.lineage_claim or settings.state_claim):
         yield "lineage that cannot be delivered is gone with the pod; keep it on a volume (--lineage-claim)"
 
 

@@ -101,8 +101,8 @@ def test_what_will_be_missed_is_said_beside_the_values(tmp_path: Path) -> None:
     lost = _helm("--artifacts", artifacts(tmp_path), "--image", IMAGE)
     secrets = _helm("--artifacts", artifacts(tmp_path, "bank", dbt_profiles=SNOWFLAKE), "--image", IMAGE)
     production = _helm(
-        *("--artifacts", artifacts(tmp_path), "--image", IMAGE),
-        *("--state-claim", "state", "--production", "--postgres-host", "pg"),
+        *("--artifacts", artifacts(tmp_path, "a", dbt_profiles={}), "--image", IMAGE),
+        *("--production", "--postgres-host", "pg"),
     )
 
     assert lost.stderr == (

@@ -84,6 +84,7 @@ class VolumeMount(ChartPart):
 
     name: str
     mount_path: str
+    sub_path: str | None = None
     read_only: bool | None = None
 
 

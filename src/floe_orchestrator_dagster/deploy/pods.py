@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from floe_orchestrator_dagster.deploy.parts import (
@@ -18,7 +19,7 @@ from floe_orchestrator_dagster.deploy.parts import (
 from floe_orchestrator_dagster.deploy.resources import quantity
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from floe_orchestrator_dagster.deploy.parts import Resources
 
@@ -27,7 +28,6 @@ USER_ID = 10001
 ARTIFACTS_FILE = "compiled_artifacts.json"
 PRODUCT_PATH = "/opt/floe/product"
 STATE_PATH = "/var/lib/floe/state"
-LINEAGE_PATH = "/var/lib/floe/lineage"
 CODE_SERVER_PORT = 3030
 # The chart's 80 is for root alone on some container runtimes.
 WEBSERVER_PORT = 3000
@@ -42,6 +42,8 @@ _SHORTEST_STARTUP = 600
 _SHORTEST_CALL = 60
 _SHORTEST_REPOSITORY_CALL = 180
 
+GONE_WITH_THE_POD: Mapping[str, object] = MappingProxyType({"empty_dir": EmptyDirectory()})
+
 
 @dataclass(frozen=True)
 class Directory:
@@ -51,11 +53,20 @@ class Directory:
     mount: VolumeMount
 
 
-def directory(name: str, path: str, **source: object) -> Directory:
-    """Make a directory of a pod; ``source`` is the volume's, a directory that is gone with the pod when left out."""
-    volume = Volume.model_validate({"name": name, **(source or {"empty_dir": EmptyDirectory()})})
-    mount = VolumeMount(name=name, mount_path=path, read_only=True if "config_map" in source else None)
-    return Directory(volume, mount)
+def directory(
+    name: str, path: str, source: Mapping[str, object] = GONE_WITH_THE_POD, sub_path: str | None = None
+) -> Directory:
+    """Make a directory of a pod.
+
+    Args:
+        name: Name of the volume.
+        path: Where containers have it.
+        source: Where the volume comes from.
+        sub_path: The part of the volume that they have; all of it when left out.
+    """
+    volume = Volume.model_validate({"name": name, **source})
+    read_only = True if "config_map" in source else None
+    return Directory(volume, VolumeMount(name=name, mount_path=path, sub_path=sub_path, read_only=read_only))
 
 
 def writable_directories() -> list[Directory]:
@@ -63,7 +74,7 @@ def writable_directories() -> list[Directory]:
     return [
         directory("floe-home", _DAGSTER_HOME),
         directory("floe-tmp", "/tmp"),  # noqa: S108  # a volume of the pod's own
-        directory("floe-shm", "/dev/shm", empty_dir=EmptyDirectory(medium="Memory", size_limit="64Mi")),  # noqa: S108
+        directory("floe-shm", "/dev/shm", {"empty_dir": EmptyDirectory(medium="Memory", size_limit="64Mi")}),  # noqa: S108
     ]
 
 

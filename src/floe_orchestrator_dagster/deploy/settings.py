@@ -72,7 +72,7 @@ class DeploySettings:
         pull_secrets: Names of the Secrets that images are pulled with.
         service_account: An account that is there; None for accounts of the chart's own.
         state_claim: Claim for what runs leave behind; None for a directory that is gone with the pod.
-        lineage_claim: Claim for lineage events that could not be delivered; None as above.
+        lineage_claim: Claim for lineage that could not be delivered; None to keep it with the state.
         log_store: Where the output of steps is kept; None for nowhere.
     """
 

@@ -25,7 +25,7 @@ from floe_orchestrator_dagster.deploy.parts import EnvironmentVariable, Image, N
 from floe_orchestrator_dagster.deploy.pods import (
     ARTIFACTS_FILE,
     CODE_SERVER_PORT,
-    LINEAGE_PATH,
+    GONE_WITH_THE_POD,
     STATE_PATH,
     WEBSERVER_PORT,
     container_security,
@@ -190,18 +190,22 @@ def _run_launcher(settings: DeploySettings) -> RunLauncher:
 
 def _directories(product: DeployedProduct, settings: DeploySettings) -> list[Directory]:
     """List the directories of a code server, and so of its runs: the chart hands them on."""
-    claims = {
-        "floe-state": (STATE_PATH, settings.state_claim),
-        "floe-lineage": (LINEAGE_PATH, settings.lineage_claim),
-    }
     directories = writable_directories() if settings.is_production else []
-    for name, (path, claim) in claims.items():
-        source = {"persistent_volume_claim": {"claim_name": claim}} if claim else {}
-        directories.append(directory(name, path, **source))
+    directories.append(
+        directory("floe-state", STATE_PATH, _claim(settings.state_claim) if settings.state_claim else GONE_WITH_THE_POD)
+    )
+    if settings.lineage_claim:
+        # Where undelivered lineage is kept by default: in the state directory.
+        spool = f"{STATE_PATH}/{product.name}/lineage"
+        directories.append(directory("floe-lineage", spool, _claim(settings.lineage_claim), product.service))
     if settings.from_configmap and product.content is not None:
         source = {"config_map": {"name": configmap_name(product)}}
-        directories.append(directory("floe-artifacts", _MOUNTED_ARTIFACTS, **source))
+        directories.append(directory("floe-artifacts", _MOUNTED_ARTIFACTS, source))
     return directories
+
+
+def _claim(name: str) -> dict[str, object]:
+    return {"persistent_volume_claim": {"claim_name": name}}
 
 
 def _environment(settings: DeploySettings) -> dict[str, str]:
@@ -211,7 +215,6 @@ def _environment(settings: DeploySettings) -> dict[str, str]:
         "FLOE_ARTIFACTS_PATH": mounted if settings.from_configmap else in_image,
         **({"FLOE_DBT_PROJECT_DIR": in_image.rpartition("/")[0]} if settings.from_configmap else {}),
         "FLOE_STATE_DIR": STATE_PATH,
-        "FLOE_LINEAGE_SPOOL_DIR": LINEAGE_PATH,
         **({"FLOE_ENV": settings.environment} if settings.environment else {}),
         **_telemetry(settings),
     }

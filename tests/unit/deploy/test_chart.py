@@ -109,7 +109,6 @@ def test_code_server_serves_its_product(helm: Path, tmp_path: Path) -> None:
     assert {key: value for key, value in _environment(container).items() if key.startswith("FLOE_")} == {
         "FLOE_ARTIFACTS_PATH": "/opt/floe/product/compiled_artifacts.json",
         "FLOE_STATE_DIR": "/var/lib/floe/state",
-        "FLOE_LINEAGE_SPOOL_DIR": "/var/lib/floe/lineage",
         "FLOE_ENV": "production",
     }
     assert [entry["secretRef"]["name"] for entry in container["envFrom"] if "secretRef" in entry] == [

@@ -130,7 +130,6 @@ def test_run_has_the_code_servers_image_and_environment(run_pod: Json) -> None:
     assert container["image"] == IMAGE
     assert environment["FLOE_ARTIFACTS_PATH"] == "/opt/floe/product/compiled_artifacts.json"
     assert environment["FLOE_STATE_DIR"] == "/var/lib/floe/state"
-    assert environment["FLOE_LINEAGE_SPOOL_DIR"] == "/var/lib/floe/lineage"
     assert environment["FLOE_ENV"] == "production"
     assert {"secretRef": {"name": "warehouse"}} in container["envFrom"]
 
@@ -145,7 +144,7 @@ def test_run_is_locked_down_and_can_write_where_it_has_to(run_pod: Json) -> None
     assert container["securityContext"]["readOnlyRootFilesystem"] is True
     assert container["securityContext"]["allowPrivilegeEscalation"] is False
     assert mounts["/var/lib/floe/state"]["emptyDir"] == {}
-    assert mounts["/var/lib/floe/lineage"]["persistentVolumeClaim"] == {"claimName": "lineage"}
+    assert mounts["/var/lib/floe/state/shop-0/lineage"]["persistentVolumeClaim"] == {"claimName": "lineage"}
     assert mounts["/dev/shm"]["emptyDir"] == {"medium": "Memory", "sizeLimit": "64Mi"}  # noqa: S108
 
 
