@@ -13,11 +13,11 @@ ARG EXTRA_PACKAGES=""
 ENV VIRTUAL_ENV=/opt/floe/venv
 RUN python3 -m venv /opt/floe/venv && /opt/floe/venv/bin/python -m pip install --no-cache-dir "uv==${UV_VERSION}"
 COPY requirements-image.lock /build/
-RUN /opt/floe/venv/bin/uv pip install --no-cache --require-hashes --no-deps --requirements /build/requirements-image.lock
+RUN /opt/floe/venv/bin/uv pip install --no-cache --compile-bytecode --require-hashes --no-deps --requirements /build/requirements-image.lock
 # hadolint ignore=SC2086
 RUN if [ -n "${EXTRA_PACKAGES}" ]; then \
       sed '/^ *--hash/d; s/ *\\$//' /build/requirements-image.lock > /build/constraints.txt \
-      && /opt/floe/venv/bin/uv pip install --no-cache --constraints /build/constraints.txt ${EXTRA_PACKAGES}; \
+      && /opt/floe/venv/bin/uv pip install --no-cache --compile-bytecode --constraints /build/constraints.txt ${EXTRA_PACKAGES}; \
     fi
 
 # --- This package, then the product, parsed where it will lie --------------------------------------------------------
@@ -25,7 +25,7 @@ FROM dependencies AS product
 COPY pyproject.toml README.md LICENSE /build/
 COPY src /build/src
 COPY dbt_project /build/dbt_project
-RUN /opt/floe/venv/bin/uv pip install --no-cache --no-deps /build && /opt/floe/venv/bin/uv pip uninstall uv pip
+RUN /opt/floe/venv/bin/uv pip install --no-cache --compile-bytecode --no-deps /build && /opt/floe/venv/bin/uv pip uninstall uv pip
 ARG PRODUCT_DIR=dbt_project
 COPY ${PRODUCT_DIR} /opt/floe/product
 ENV PATH=/opt/floe/venv/bin:${PATH} \

@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import dagster as dg
-from click.testing import CliRunner
 from dagster._core.workspace.context import WorkspaceProcessContext
 from dagster._core.workspace.load_target import WorkspaceFileTarget
 
-from floe_orchestrator_dagster.cli import main
+from command import invoke
 from unit.samples import contract, manifest, model, node, source, write_json, write_project
 
 if TYPE_CHECKING:
@@ -34,9 +33,9 @@ def test_both_products_load_and_one_reads_the_other(tmp_path: Path) -> None:
     write_json(orders / "compiled_artifacts.json", content)
     workspace = tmp_path / "workspace.yaml"
 
-    result = CliRunner().invoke(main, ["workspace", str(orders), str(returns), "--output", str(workspace)])
+    result = invoke("workspace", orders, returns, "--output", workspace)
 
-    assert "returns reads orders/fct_orders of orders\n" in result.output
+    assert "returns reads orders/fct_orders of orders\n" in result.stdout
     target = WorkspaceFileTarget([str(workspace)])
     with dg.instance_for_test() as instance, WorkspaceProcessContext(instance, target) as process:
         context = process.create_request_context()

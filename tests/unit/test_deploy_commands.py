@@ -7,19 +7,18 @@ from typing import TYPE_CHECKING
 
 import pytest
 import yaml
-from click.testing import CliRunner
 
-from floe_orchestrator_dagster.cli import main
+from command import invoke
 from unit.deploy.deployed import IMAGE, SNOWFLAKE, artifacts
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from click.testing import Result
+    from command import Answer
 
 
-def _helm(*arguments: str | Path) -> Result:
-    return CliRunner().invoke(main, ["helm", *map(str, arguments)])
+def _helm(*arguments: str | Path) -> Answer:
+    return invoke("helm", *arguments)
 
 
 def test_values_of_a_product_are_printed_with_the_command_that_installs_them(tmp_path: Path) -> None:

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import pytest
 import yaml
-from click.testing import CliRunner
 from floe_core.schemas.compiled_artifacts import CompiledArtifacts
 from floe_core.schemas.floe_spec import ScheduleSpec
 from floe_core.schemas.quality_score import QualityCheck
 from pydantic import BaseModel
 
+from command import invoke
 from conftest import REPOSITORY
 from floe_orchestrator_dagster.cli import main
 from floe_orchestrator_dagster.config import DagsterConfig, read_config
@@ -171,6 +171,6 @@ def test_commands_that_print_values_work(tmp_path: Path, monkeypatch: pytest.Mon
         content = samples.contract(samples.model("a"), name=name)
         samples.write_json(tmp_path / directory / "compiled_artifacts.json", content)
 
-    results = [CliRunner().invoke(main, command) for command in _helm_commands()]
+    results = [invoke(*command) for command in _helm_commands()]
 
     assert [result.exit_code for result in results] == [0] * 5

@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 import yaml
-from click.testing import CliRunner
 
-from floe_orchestrator_dagster.cli import main
+from command import invoke
 from floe_orchestrator_dagster.errors import ArtifactsError, DeployError, EntryPointError
 from floe_orchestrator_dagster.workspace import Edge, write_workspace
 from unit.deploy.deployed import artifacts
@@ -127,10 +126,10 @@ def test_project_of_the_environment_would_be_everybodys(tmp_path: Path, monkeypa
 def test_command_says_what_it_wrote_and_how_to_see_it(tmp_path: Path) -> None:
     directory, output = _product(tmp_path, "orders"), tmp_path / "workspace.yaml"
 
-    result = CliRunner().invoke(main, ["workspace", str(directory), "--output", str(output)])
+    result = invoke("workspace", directory, "--output", output)
 
     assert result.exit_code == 0
-    assert result.output == (
+    assert result.stdout == (
         f"orders: {directory}/definitions.py (2 assets)\n"
         f"\nTo see them in Dagster:\n\n  dagster dev --workspace {output}\n"
     )
@@ -139,7 +138,7 @@ def test_command_says_what_it_wrote_and_how_to_see_it(tmp_path: Path) -> None:
 def test_command_reports_what_cannot_be_used(tmp_path: Path) -> None:
     output = tmp_path / "missing" / "workspace.yaml"
 
-    result = CliRunner().invoke(main, ["workspace", str(_product(tmp_path, "orders")), "--output", str(output)])
+    result = invoke("workspace", _product(tmp_path, "orders"), "--output", output)
 
     assert result.exit_code == 1
     assert f"error: {output}: 1 problem\n  cannot be written (No such file or directory)" in result.stderr
