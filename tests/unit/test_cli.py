@@ -39,9 +39,11 @@ def test_help_lists_the_commands(option: str) -> None:
     assert re.findall(r"^  ([a-z-]+)  ", said.partition("Commands:")[2], re.MULTILINE) == [
         "config-schema",
         "demo",
+        "helm",
         "plan",
         "prepare",
         "validate",
+        "workspace",
     ]
     assert "_FLOE_DAGSTER_COMPLETE=bash_source floe-dagster" in " ".join(said.split())
 
