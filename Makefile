@@ -8,8 +8,12 @@ BIN := .venv/bin
 SAMPLE := $(CURDIR)/dbt_project
 ARTIFACTS := $(SAMPLE)/compiled_artifacts.json
 
+VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
+PRODUCT_DIR ?= dbt_project
+IMAGE ?= floe-user-code:$(VERSION)
+
 .DEFAULT_GOAL := help
-.PHONY: help setup dev test test-matrix lint types rules tests format compile lock bench clean
+.PHONY: help setup dev test test-matrix lint types rules tests format compile lock bench image image-test clean
 
 help: ## Show the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -57,13 +61,24 @@ compile: setup ## Compile the sample product again (floe platform compile)
 	cd $(SAMPLE) && ../$(BIN)/floe platform compile --spec floe.yaml --manifest manifest.yaml \
 		--output compiled_artifacts.json --no-lineage-emission
 
-lock: .venv/.installed ## Resolve requirements.lock anew
+lock: .venv/.installed ## Resolve requirements.lock and, with the same versions, requirements-image.lock anew
 	$(BIN)/uv pip compile pyproject.toml --group dev --universal --python-version 3.10 --generate-hashes \
 		--no-emit-index-url --quiet --output-file requirements.lock --custom-compile-command "make lock"
+	$(BIN)/uv pip compile pyproject.toml --extra duckdb --extra k8s --constraints requirements.lock --universal \
+		--python-version 3.10 --generate-hashes --no-emit-index-url --quiet --output-file requirements-image.lock \
+		--custom-compile-command "make lock"
 
 bench: setup ## Measure loading, of the sample product and of generated ones, and what schedules add
 	$(BIN)/python benchmarks/load.py
 	$(BIN)/python benchmarks/schedules.py
+
+image: ## Build the image of a product with Docker (PRODUCT_DIR=dbt_project IMAGE=floe-user-code:VERSION)
+	docker build --build-arg PRODUCT_DIR=$(PRODUCT_DIR) --build-arg VERSION=$(VERSION) \
+		--build-arg REVISION=$$(git rev-parse HEAD) --tag $(IMAGE) .
+
+image-test: setup ## Lint the Dockerfile, build it without Docker (buildah), run the image read-only; needs root
+	$(BIN)/hadolint Dockerfile
+	.ci/image-test
 
 clean: ## Remove everything that was made here
 	rm -rf .venv .matrix .dagster .tmp_dagster_home_* .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

@@ -23,6 +23,7 @@ from floe_orchestrator_dagster.commands.answers import (
     progress,
 )
 from floe_orchestrator_dagster.commands.check import check
+from floe_orchestrator_dagster.commands.deploy import helm, workspace
 from floe_orchestrator_dagster.commands.lineage import lineage
 from floe_orchestrator_dagster.errors import FloeDagsterError, Problem
 
@@ -53,6 +54,10 @@ def main() -> None:
 
 main.add_command(check)
 main.add_command(lineage)
+
+
+main.add_command(helm)
+main.add_command(workspace)
 
 
 @main.command()

@@ -8,6 +8,7 @@
     ├── ManifestError     the dbt manifest, or the parse that makes it
     ├── ProfileError      the compiled dbt profile and its variables
     ├── ScheduleError     a cron, a timezone or a job name (also a ValueError)
+    ├── DeployError       what is asked for cannot be deployed (also a ValueError)
     ├── EntryPointError   a definitions.py that cannot be written (also a ValueError)
     ├── LineageError      lineage events that did not reach their backend
     └── DbtBuildError     a dbt build that did not do what the asset asked for
@@ -105,6 +106,10 @@ class LineageError(_FileError):
 
 class ScheduleError(FloeDagsterError, ValueError):
     """A schedule that can never work: a bad cron, timezone or job name."""
+
+
+class DeployError(_FileError, ValueError):
+    """What is asked for cannot be deployed: a name, an image, a size, products that do not go together."""
 
 
 class EntryPointError(FloeDagsterError, ValueError):

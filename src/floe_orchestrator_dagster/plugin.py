@@ -96,10 +96,15 @@ class DagsterOrchestratorPlugin(OrchestratorPlugin):
 
     @traced("helm_values")
     def get_helm_values(self) -> dict[str, Any]:
-        """Return Helm values for Dagster's services."""
+        """Return Helm values that deploy Dagster and one code location: floe's keys and the Dagster chart's own.
+
+        Raises:
+            DeployError: The configuration cannot be deployed.
+        """
+        from floe_orchestrator_dagster.config import DagsterConfig
         from floe_orchestrator_dagster.deploy.helm import helm_values
 
-        return helm_values()
+        return helm_values(self._config if isinstance(self._config, DagsterConfig) else None)
 
     def validate_connection(self, dagster_url: str | None = None, timeout: float = 10.0) -> ValidationResult:
         """Ask a webserver how it is, within ``timeout`` seconds of wall clock.

@@ -46,10 +46,12 @@ def test_help_lists_the_commands(option: str) -> None:
         "check",
         "config-schema",
         "demo",
+        "helm",
         "lineage",
         "plan",
         "prepare",
         "validate",
+        "workspace",
     ]
     assert "_FLOE_DAGSTER_COMPLETE=bash_source floe-dagster" in " ".join(said.split())
 

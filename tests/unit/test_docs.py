@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -13,15 +14,18 @@ from floe_core.schemas.floe_spec import ScheduleSpec
 from floe_core.schemas.quality_score import QualityCheck
 from pydantic import BaseModel
 
+from command import invoke
 from conftest import REPOSITORY
 from floe_orchestrator_dagster.cli import main
 from floe_orchestrator_dagster.config import DagsterConfig, read_config
 from floe_orchestrator_dagster.connection import Connection
 from floe_orchestrator_dagster.connection.webserver import CodeLocation, Daemon, Webserver
 from floe_orchestrator_dagster.plan import AssetPlan, AutomationPlan, JobPlan, Plan, PoolPlan, SchedulePlan, SensorPlan
+from unit import samples
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 _DOCS = REPOSITORY / "docs"
 
@@ -155,8 +159,28 @@ def test_every_key_of_the_connection_is_named(part: type) -> None:
     assert {field.name for field in fields(part)} - _code(section) - {"webserver"} == set()
 
 
-@pytest.mark.parametrize("page", ["from-floe-to-dagster.md", "configuration.md", "command-line.md", "operate.md"])
+@pytest.mark.parametrize(
+    "page", ["from-floe-to-dagster.md", "configuration.md", "command-line.md", "operate.md", "deploy.md", "scale.md"]
+)
 def test_links_between_pages_lead_somewhere(page: str) -> None:
     targets = re.findall(r"\]\((?!https?:)([^)#]+)", _page(page))
 
     assert [target for target in targets if not (_DOCS / target).is_file()] == []
+
+
+def _helm_commands() -> list[list[str]]:
+    """Find the commands of the page on Kubernetes that print values or ConfigMaps."""
+    blocks = re.findall(r"^```console\n(.*?)^```", _page("deploy.md"), re.MULTILINE | re.DOTALL)
+    lines = [line.partition(" | ")[0] for block in blocks for line in block.replace("\\\n", " ").splitlines()]
+    return [shlex.split(line)[1:] for line in lines if line.startswith("floe-dagster helm")]
+
+
+def test_commands_that_print_values_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for directory, name in (("dbt_project", "retail-orders"), ("orders", "orders"), ("returns", "returns")):
+        content = samples.contract(samples.model("a"), name=name)
+        samples.write_json(tmp_path / directory / "compiled_artifacts.json", content)
+
+    results = [invoke(*command) for command in _helm_commands()]
+
+    assert [result.exit_code for result in results] == [0] * 5

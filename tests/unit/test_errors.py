@@ -12,6 +12,7 @@ from floe_orchestrator_dagster.errors import (
     ArtifactsError,
     ConfigError,
     DbtBuildError,
+    DeployError,
     EntryPointError,
     FloeDagsterError,
     ManifestError,
@@ -22,8 +23,8 @@ from floe_orchestrator_dagster.errors import (
     SpecError,
 )
 
-_FILE_ERRORS = (ArtifactsError, SpecError, ConfigError, ProjectError, ManifestError, ProfileError)
-_VALUE_ERRORS = (ArtifactsError, SpecError, ConfigError, ScheduleError, EntryPointError)
+_FILE_ERRORS = (ArtifactsError, SpecError, ConfigError, ProjectError, ManifestError, ProfileError, DeployError)
+_VALUE_ERRORS = (ArtifactsError, SpecError, ConfigError, ScheduleError, DeployError, EntryPointError)
 
 
 def _public_errors() -> dict[str, type[Exception]]:

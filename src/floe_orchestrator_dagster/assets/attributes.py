@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from floe_orchestrator_dagster.product.contracts import match_table_contracts, read_table_contracts
 from floe_orchestrator_dagster.product.ingestion import match_ingestion_outputs
+from floe_orchestrator_dagster.product.tags import PRODUCT_TAG, tag_value
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -19,13 +20,9 @@ if TYPE_CHECKING:
     from floe_orchestrator_dagster.product.contracts import ContractMatches, TableContract
     from floe_orchestrator_dagster.product.ingestion import IngestionMatches
 
-PRODUCT_TAG = "floe/product"
-
-_INVALID_IN_TAG_VALUE = re.compile(r"[^A-Za-z0-9_.-]+")
 _VALID_TAG_KEY = re.compile(r"([A-Za-z0-9_.-]{1,63}/)?[A-Za-z0-9_.-]{1,63}")
 # The part of addresses that Dagster takes for one; any other owner is a team.
 _EMAIL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._%+-]*@[A-Za-z0-9.-]+\.[A-Za-z]{2,7}")
-_LONGEST_TAG_VALUE = 63
 
 
 @dataclass(frozen=True)
@@ -136,8 +133,3 @@ def dagster_owners(owner: str | None) -> list[str]:
 def declared_tags(tags: Iterable[str]) -> dict[str, str]:
     """Turn dbt-style tags into Dagster's; what Dagster does not allow as a key is left out, as dagster-dbt does."""
     return {tag: "" for tag in tags if _VALID_TAG_KEY.fullmatch(tag)}
-
-
-def tag_value(text: str) -> str:
-    """Make a text fit for a Dagster tag value: 63 characters of ``A-Z a-z 0-9 _ . -``."""
-    return _INVALID_IN_TAG_VALUE.sub("_", text)[:_LONGEST_TAG_VALUE]

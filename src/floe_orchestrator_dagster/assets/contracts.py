@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from floe_orchestrator_dagster.assets.attributes import dagster_owners, declared_tags, tag_value
+from floe_orchestrator_dagster.assets.attributes import dagster_owners, declared_tags
+from floe_orchestrator_dagster.product.tags import tag_value
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

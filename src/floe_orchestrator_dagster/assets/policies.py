@@ -6,11 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from floe_orchestrator_dagster.deploy.resources import resource_requirements
+from floe_orchestrator_dagster.deploy.resources import asked_resources
 
 if TYPE_CHECKING:
     from floe_orchestrator_dagster.config import DagsterConfig
-    from floe_orchestrator_dagster.config.steps import RunResources
 
 MAX_RUNTIME_TAG = "dagster/max_runtime"
 K8S_CONFIG_TAG = "dagster-k8s/config"
@@ -36,7 +35,7 @@ def pool(config: DagsterConfig) -> str | None:
 
 def op_tags(config: DagsterConfig) -> dict[str, Any]:
     """Return the tags of the product's steps: what their pods ask for, where each step has one."""
-    resources = _resources(config.run_resources) if config.run_resources else {}
+    resources = asked_resources(config.run_resources) if config.run_resources else {}
     return {K8S_CONFIG_TAG: {"container_config": {"resources": resources}}} if resources else {}
 
 
@@ -44,20 +43,3 @@ def run_tags(config: DagsterConfig) -> dict[str, Any]:
     """Return the tags that every run carries: its time limit (s) and what its pod asks for."""
     limit = {MAX_RUNTIME_TAG: str(config.timeout_seconds)} if config.timeout_seconds else {}
     return {**limit, **op_tags(config)}
-
-
-def _resources(asked: RunResources) -> dict[str, dict[str, str]]:
-    """Kubernetes' requests and limits: the size's, with the single values on top."""
-    preset = resource_requirements(asked.size) if asked.size else None
-    values = {
-        "requests": {
-            "cpu": asked.cpu_request or (preset.cpu_request if preset else None),
-            "memory": asked.memory_request or (preset.memory_request if preset else None),
-        },
-        "limits": {
-            "cpu": asked.cpu_limit or (preset.cpu_limit if preset else None),
-            "memory": asked.memory_limit or (preset.memory_limit if preset else None),
-        },
-    }
-    named = {kind: {name: value for name, value in amounts.items() if value} for kind, amounts in values.items()}
-    return {kind: amounts for kind, amounts in named.items() if amounts}

@@ -15,7 +15,7 @@ from floe_core.plugins.orchestrator import TransformConfig
 from floe_core.schemas.compiled_artifacts import ResolvedModel
 from floe_core.schemas.quality_score import QualityCheck
 
-from floe_orchestrator_dagster.assets.attributes import AssetAttributes, dagster_owners, declared_tags, tag_value
+from floe_orchestrator_dagster.assets.attributes import AssetAttributes, dagster_owners, declared_tags
 from floe_orchestrator_dagster.assets.contracts import (
     contract_metadata,
     contract_owners,
@@ -35,6 +35,7 @@ from floe_orchestrator_dagster.execution.score import ScoredChecks, scored_when_
 from floe_orchestrator_dagster.product import DbtConnection, Product, connection_for_model, connection_for_product
 from floe_orchestrator_dagster.product.artifacts import dependency_problems
 from floe_orchestrator_dagster.product.contracts import contract_of
+from floe_orchestrator_dagster.product.tags import tag_value
 
 
 def transform_assets(transforms: Sequence[TransformConfig]) -> list[dg.AssetsDefinition]:

@@ -119,9 +119,10 @@ class FloeDbtTranslator(DagsterDbtTranslator):
         )
 
     def get_asset_key(self, dbt_resource_props: Mapping[str, Any]) -> dg.AssetKey:
-        """Key as dagster-dbt's, under the configured prefix."""
+        """Key as dagster-dbt's, under the configured prefix; the key that a source declares is another product's."""
         key = super().get_asset_key(dbt_resource_props)
-        return key.with_prefix(self._key_prefix) if self._key_prefix else key
+        names_another = dbt_resource_props["resource_type"] == "source" and _declares_key(dbt_resource_props)
+        return key.with_prefix(self._key_prefix) if self._key_prefix and not names_another else key
 
     def get_description(self, dbt_resource_props: Mapping[str, Any]) -> str:
         """The node's description, without its SQL; the data contract's where dbt has none."""
@@ -194,3 +195,9 @@ def _folder(node: Mapping[str, Any]) -> str | None:
     if node.get("version") is not None or node["resource_type"] == "source" or in_sql:
         folders = folders[:-1]
     return re.sub(r"\W", "_", folders[0], flags=re.ASCII) if folders else None
+
+
+def _declares_key(dbt_resource_props: Mapping[str, Any]) -> bool:
+    """Whether a node says its key itself, in ``meta.dagster.asset_key``, where dagster-dbt looks for it."""
+    meta = dbt_resource_props.get("config", {}).get("meta") or dbt_resource_props.get("meta") or {}
+    return bool(meta.get("dagster", {}).get("asset_key"))

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from floe_orchestrator_dagster.assets.attributes import PRODUCT_TAG, tag_value
 from floe_orchestrator_dagster.assets.translator import FloeDbtTranslator
 from floe_orchestrator_dagster.automation.cron import check_cron, check_timezone
 from floe_orchestrator_dagster.automation.jobs import job_tags
 from floe_orchestrator_dagster.config import config_path
 from floe_orchestrator_dagster.errors import ConfigError, Problem
+from floe_orchestrator_dagster.product.tags import PRODUCT_TAG, tag_value
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

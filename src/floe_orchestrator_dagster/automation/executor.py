@@ -8,10 +8,9 @@ import dagster as dg
 
 from floe_orchestrator_dagster.config import config_path
 from floe_orchestrator_dagster.errors import ConfigError, Problem
+from floe_orchestrator_dagster.product.profiles import is_on_duckdb
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from floe_orchestrator_dagster.product import Product
 
 
@@ -26,24 +25,13 @@ def product_executor(product: Product) -> dg.ExecutorDefinition | None:
     configured = product.config.executor
     if configured == "in_process":
         return dg.in_process_executor
-    limit = {"max_concurrent": 1} if _is_on_duckdb(product) else {}
+    limit = {"max_concurrent": 1} if is_on_duckdb(product.artifacts) else {}
     if configured == "k8s":
         executor = _k8s_executor(product)
         return executor.configured(limit) if limit else executor
     if limit:
         return dg.multiprocess_executor.configured(limit)
     return dg.multiprocess_executor if configured == "multiprocess" else None
-
-
-def _is_on_duckdb(product: Product) -> bool:
-    profiles = (product.artifacts.dbt_profiles or {}).values()
-    outputs = [output for profile in profiles if isinstance(profile, dict) for output in _outputs(profile)]
-    return any(isinstance(output, dict) and output.get("type") == "duckdb" for output in outputs)
-
-
-def _outputs(profile: Mapping[str, object]) -> list[object]:
-    outputs = profile.get("outputs")
-    return [*outputs.values()] if isinstance(outputs, dict) else []
 
 
 def _k8s_executor(product: Product) -> dg.ExecutorDefinition:

@@ -22,10 +22,11 @@ from floe_orchestrator_dagster.config.automation import (
 )
 from floe_orchestrator_dagster.config.connection import HeaderConfig
 from floe_orchestrator_dagster.config.dbt import DbtConfig
+from floe_orchestrator_dagster.config.deploy import DeployConfig
 from floe_orchestrator_dagster.config.lineage import LineageConfig
 from floe_orchestrator_dagster.config.partitions import PartitionsConfig, PartitionVars
 from floe_orchestrator_dagster.config.section import KeyPart, Section, Text
-from floe_orchestrator_dagster.config.steps import ConcurrencyConfig, RetriesConfig, RunResources
+from floe_orchestrator_dagster.config.steps import ConcurrencyConfig, PodResources, RetriesConfig
 from floe_orchestrator_dagster.errors import ConfigError, Problem
 
 if TYPE_CHECKING:
@@ -70,10 +71,12 @@ class DagsterConfig(Section):
     """Partitions of some assets."""
     computes: dict[Text, dict[str, Any]] = Field(default_factory=dict)
     """Connection of a compute that the compiled profile has no output for, by the compute's name."""
-    run_resources: RunResources | None = None
+    run_resources: PodResources | None = None
     """What a run's pod asks for on Kubernetes."""
     dbt: DbtConfig = DbtConfig()
     """How dbt is run."""
+    deploy: DeployConfig = Field(default_factory=DeployConfig)
+    """How Dagster is deployed on Kubernetes."""
     source_freshness: Literal["on_demand", "in_product_job"] = "on_demand"
     """Whether ``dbt source freshness`` runs on demand only, or in the product's job too."""
     lineage: LineageConfig = LineageConfig()
@@ -156,9 +159,13 @@ _SECTIONS: Mapping[str, type[BaseModel]] = {
     "dbt": DbtConfig,
     "partitions": PartitionsConfig,
     "partitions.vars": PartitionVars,
-    "run_resources": RunResources,
     "lineage": LineageConfig,
     "webserver_headers": HeaderConfig,
+    "run_resources": PodResources,
+    "deploy": DeployConfig,
+    "deploy.webserver": PodResources,
+    "deploy.daemon": PodResources,
+    "deploy.user_code": PodResources,
 }
 
 

@@ -31,8 +31,8 @@ class ConcurrencyConfig(Section):
     """Slots it should have. Pools live in the Dagster instance: ``floe-dagster plan`` prints the command."""
 
 
-class RunResources(Section):
-    """What a run's pod asks for on Kubernetes; single values win over the size's."""
+class PodResources(Section):
+    """What a pod asks for on Kubernetes; single values win over the size's."""
 
     size: Literal["small", "medium", "large"] | None = None
     """Preset of CPU and memory."""

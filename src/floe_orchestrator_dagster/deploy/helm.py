@@ -1,25 +1,101 @@
-"""Helm values of Dagster's services: the keys of the floe contract (FR-010)."""
+"""Helm values in the forms they are asked for (FR-010): the floe contract, the Dagster chart, floe's own chart."""
 
 from __future__ import annotations
 
-from typing import Any
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any, Literal
 
-from floe_orchestrator_dagster.deploy.resources import resource_requirements
+from floe_orchestrator_dagster.config import DagsterConfig
+from floe_orchestrator_dagster.deploy.images import ImageReference, parse_image
+from floe_orchestrator_dagster.deploy.products import DeployedProduct
+from floe_orchestrator_dagster.deploy.resources import quantity
+from floe_orchestrator_dagster.deploy.settings import DeploySettings
+from floe_orchestrator_dagster.deploy.values import chart_values
+from floe_orchestrator_dagster.errors import DeployError, Problem
 
-_SERVICES = {"dagster-webserver": "medium", "dagster-daemon": "small", "dagster-user-code": "medium"}
+if TYPE_CHECKING:
+    from floe_orchestrator_dagster.deploy.chart import Values
+    from floe_orchestrator_dagster.deploy.parts import Resources
+
+Target = Literal["community", "floe-platform", "contract"]
+
+_CODE_LOCATION = "floe-user-code"
+_SUBCHART = "dagster"
 
 
-def helm_values() -> dict[str, Any]:
-    """Return a fresh document with each service switched on, one replica, and resources by preset."""
-    services = {
-        name: {"enabled": True, "replicaCount": 1, "resources": _resources(size)} for name, size in _SERVICES.items()
-    }
-    return {**services, "postgresql": {"enabled": True}}
+def helm_values(config: DagsterConfig | None = None) -> dict[str, Any]:
+    """Return a fresh document that deploys one code location: floe's keys, and those that the Dagster chart reads.
+
+    Args:
+        config: Sizes, resources and image; the image that ``make image`` builds when it names none.
+
+    Raises:
+        DeployError: A configuration that cannot be deployed.
+    """
+    config = config or DagsterConfig()
+    image = config.deploy.image
+    values = chart_values(
+        DeploySettings(
+            products=[
+                DeployedProduct(
+                    name=_CODE_LOCATION,
+                    service=_CODE_LOCATION,
+                    origin="manifest.yaml",
+                    content=None,
+                    config=config,
+                    image=parse_image(image, "deploy.image") if image else default_image(),
+                    assets=0,
+                    on_duckdb=False,
+                    variables=(),
+                )
+            ]
+        )
+    )
+    return {**_contract(values), **values.document()}
 
 
-def _resources(size: str) -> dict[str, dict[str, str]]:
-    preset = resource_requirements(size)
+def default_image() -> ImageReference:
+    """Return the image that ``make image`` builds."""
+    return ImageReference(_CODE_LOCATION, version("floe-orchestrator-dagster"), None)
+
+
+def values_for(target: Target, settings: DeploySettings) -> dict[str, Any]:
+    """Make the values for ``target``: the Dagster chart, floe's chart (which has it as a part), or floe's contract.
+
+    Raises:
+        DeployError: Settings that cannot be deployed.
+    """
+    if target == "floe-platform":
+        _check_platform(settings)
+    values = chart_values(settings)
+    if target == "contract":
+        return _contract(values)
+    return {_SUBCHART: values.document()} if target == "floe-platform" else values.document()
+
+
+def _check_platform(settings: DeploySettings) -> None:
+    """Hold settings against floe's chart, which brings PostgreSQL and a collector of its own."""
+    if settings.postgres is None:
+        what = "floe's chart has a PostgreSQL of its own, so the Dagster chart in it needs its address"
+        raise DeployError("--target floe-platform", [Problem("", what, "Give --postgres-host.")])
+    if settings.otlp_endpoint is None:
+        what = "in floe's chart webserver and daemon send their traces to its collector"
+        raise DeployError("--target floe-platform", [Problem("", what, "Give --otlp-endpoint.")])
+
+
+def _contract(values: Values) -> dict[str, Any]:
+    """Name the services as the floe contract does, with the same settings as the chart's own keys."""
+    webserver, daemon = values.dagster_webserver, values.dagster_daemon
+    asked = [deployment.resources for deployment in values.user_deployments.deployments]
+    largest = max(asked, key=lambda resources: quantity(resources["limits"]["memory"]))
     return {
-        "requests": {"cpu": preset.cpu_request, "memory": preset.memory_request},
-        "limits": {"cpu": preset.cpu_limit, "memory": preset.memory_limit},
+        "dagster-webserver": _service(webserver.replica_count, webserver.resources),
+        "dagster-daemon": _service(1, daemon.resources),
+        "dagster-user-code": _service(1, largest),
+        "postgresql": values.postgresql.document(),
     }
+
+
+def _service(replicas: int, resources: Resources) -> dict[str, Any]:
+    copied = {kind: dict(amounts) for kind, amounts in resources.items()}
+    return {"enabled": True, "replicaCount": replicas, "resources": copied}

@@ -128,6 +128,14 @@ def select_profile(artifacts: CompiledArtifacts, project: ProjectDirectory, orig
     )
 
 
+def is_on_duckdb(artifacts: CompiledArtifacts) -> bool:
+    """Whether any compiled output is a DuckDB database, which one process at a time can write."""
+    profiles = (artifacts.dbt_profiles or {}).values()
+    listed = [profile.get("outputs") for profile in profiles if isinstance(profile, dict)]
+    outputs = [output for group in listed if isinstance(group, dict) for output in group.values()]
+    return any(isinstance(output, dict) and output.get("type") == "duckdb" for output in outputs)
+
+
 def require_adapter(profile: Profile) -> None:
     """Refuse to start dbt without the adapter of the output in use.
 

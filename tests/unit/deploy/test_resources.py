@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import cast
 
 import pytest
 from floe_core.plugins.orchestrator import ResourceSpec
 
-from floe_orchestrator_dagster.deploy.resources import resource_requirements
+from floe_orchestrator_dagster.config.steps import PodResources
+from floe_orchestrator_dagster.deploy.resources import quantity, resource_requirements, service_resources
+from floe_orchestrator_dagster.errors import DeployError
 
 
 @pytest.mark.parametrize(
@@ -34,3 +37,39 @@ def test_preset_changed_by_a_caller_does_not_change_the_next_one() -> None:
     resource_requirements("small").cpu_limit = "64"
 
     assert resource_requirements("small").cpu_limit == "500m"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("500m", "0.5"),
+        ("2", "2"),
+        ("1.5", "1.5"),
+        ("1k", "1000"),
+        ("1Ki", "1024"),
+        ("1.5Gi", "1610612736"),
+        ("2T", "2e12"),
+    ],
+)
+def test_quantity_is_read_as_kubernetes_does(text: str, expected: str) -> None:
+    assert quantity(text) == Decimal(expected)
+
+
+def test_single_values_win_over_the_size_and_its_own_over_the_one_given() -> None:
+    asked = PodResources(size="small", memory_limit="4Gi")
+
+    assert service_resources("large", asked, "x", "y") == {
+        "requests": {"cpu": "100m", "memory": "256Mi"},
+        "limits": {"cpu": "500m", "memory": "4Gi"},
+    }
+
+
+def test_request_above_the_limit_is_refused_where_it_stands() -> None:
+    with pytest.raises(DeployError) as raised:
+        service_resources("small", PodResources(memory_request="1Gi"), "deploy.daemon", "manifest.yaml")
+
+    assert str(raised.value) == (
+        "manifest.yaml: 1 problem\n"
+        "  deploy.daemon: memory_request 1Gi is more than memory_limit 512Mi\n"
+        "    fix: Raise the limit, or ask for less."
+    )

@@ -1,0 +1,70 @@
+# The user-code image of one data product: its code server and the pods of its runs.
+#
+#   docker build --build-arg PRODUCT_DIR=dbt_project --tag retail-orders:1.4.0 .
+#
+# Without an ENTRYPOINT: Dagster's chart and run launcher pass the whole command. hadolint checks it in `make image-test`.
+ARG BASE_IMAGE=python:3.12-slim-bookworm
+
+# --- Dependencies, locked: this layer is built again only when they change -------------------------------------------
+FROM ${BASE_IMAGE} AS dependencies
+ARG UV_VERSION=0.13.9
+# Adapters of other warehouses, log stores: such as "dbt-snowflake dagster-aws".
+ARG EXTRA_PACKAGES=""
+ENV VIRTUAL_ENV=/opt/floe/venv
+RUN python3 -m venv /opt/floe/venv && /opt/floe/venv/bin/python -m pip install --no-cache-dir "uv==${UV_VERSION}"
+COPY requirements-image.lock /build/
+RUN /opt/floe/venv/bin/uv pip install --no-cache --compile-bytecode --require-hashes --no-deps --requirements /build/requirements-image.lock
+# hadolint ignore=SC2086
+RUN if [ -n "${EXTRA_PACKAGES}" ]; then \
+      sed '/^ *--hash/d; s/ *\\$//' /build/requirements-image.lock > /build/constraints.txt \
+      && /opt/floe/venv/bin/uv pip install --no-cache --compile-bytecode --constraints /build/constraints.txt ${EXTRA_PACKAGES}; \
+    fi
+
+# --- This package, then the product, parsed where it will lie --------------------------------------------------------
+FROM dependencies AS product
+COPY pyproject.toml README.md LICENSE /build/
+COPY src /build/src
+COPY dbt_project /build/dbt_project
+RUN /opt/floe/venv/bin/uv pip install --no-cache --compile-bytecode --no-deps /build && /opt/floe/venv/bin/uv pip uninstall uv pip
+ARG PRODUCT_DIR=dbt_project
+COPY ${PRODUCT_DIR} /opt/floe/product
+ENV PATH=/opt/floe/venv/bin:${PATH} \
+    FLOE_ARTIFACTS_PATH=/opt/floe/product/compiled_artifacts.json \
+    DAGSTER_DISABLE_TELEMETRY=true \
+    DBT_SEND_ANONYMOUS_USAGE_STATS=false \
+    PYTHONDONTWRITEBYTECODE=1
+WORKDIR /opt/floe/product
+# Variables that the dbt profile reads need no values: parsing connects to nothing.
+RUN floe-dagster prepare \
+    && DAGSTER_HOME="$(mktemp -d)" dagster definitions validate -m floe_orchestrator_dagster.definitions \
+    && find target -mindepth 1 -maxdepth 1 ! -name manifest.json ! -name partial_parse.msgpack -exec rm -rf {} + \
+    && rm -rf logs
+
+# --- What runs -------------------------------------------------------------------------------------------------------
+FROM ${BASE_IMAGE}
+ARG VERSION=0.1.0
+ARG REVISION=unknown
+ARG PRODUCT_NAME=retail-orders
+LABEL org.opencontainers.image.title="${PRODUCT_NAME}" \
+      org.opencontainers.image.description="Dagster code location of the floe data product ${PRODUCT_NAME}" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}" \
+      org.opencontainers.image.licenses="Apache-2.0"
+COPY --from=product /opt/floe /opt/floe
+# By number: Kubernetes cannot tell whether a user known by name is root.
+RUN install -d -o 10001 -g 10001 /opt/dagster/dagster_home /var/lib/floe/state
+ENV PATH=/opt/floe/venv/bin:${PATH} \
+    HOME=/tmp \
+    DAGSTER_HOME=/opt/dagster/dagster_home \
+    FLOE_ARTIFACTS_PATH=/opt/floe/product/compiled_artifacts.json \
+    FLOE_STATE_DIR=/var/lib/floe/state \
+    DAGSTER_DISABLE_TELEMETRY=true \
+    DBT_SEND_ANONYMOUS_USAGE_STATS=false \
+    PYTHONDONTWRITEBYTECODE=1 \
+    PYTHONUNBUFFERED=1
+WORKDIR /opt/floe/product
+USER 10001:10001
+EXPOSE 3030
+HEALTHCHECK --interval=30s --timeout=15s --start-period=120s --retries=3 \
+    CMD ["dagster", "api", "grpc-health-check", "--port", "3030"]
+CMD ["dagster", "api", "grpc", "--host", "0.0.0.0", "--port", "3030", "--module-name", "floe_orchestrator_dagster.definitions"]

@@ -1,0 +1,223 @@
+"""The commands ``floe-dagster helm`` and ``floe-dagster workspace``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from floe_orchestrator_dagster.commands.answers import artifacts_path, errors_reported
+from floe_orchestrator_dagster.errors import DeployError, Problem
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from floe_orchestrator_dagster.deploy.helm import Target
+    from floe_orchestrator_dagster.deploy.products import DeployedProduct
+    from floe_orchestrator_dagster.deploy.settings import DeploySettings
+
+_CHART = "dagster/dagster"
+_INSTALLS = {
+    "community": f"helm upgrade --install dagster {_CHART} --values {{file}}",
+    "floe-platform": "helm upgrade --install floe-platform floe/floe-platform --values {file}",
+}
+
+
+@click.command()
+@click.option(
+    "--artifacts",
+    "artifacts",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="A product's compiled_artifacts.json; repeat it for several. FLOE_ARTIFACTS_PATH when left out.",
+)
+@click.option(
+    "--image",
+    "images",
+    multiple=True,
+    metavar="[PRODUCT=]IMAGE",
+    help="Image with a tag or @sha256 digest, of all products or of one; deploy.image of the product when left out.",
+)
+@click.option(
+    "--size", type=click.Choice(["small", "medium", "large"]), help="Size of all services; deploy.size otherwise."
+)
+@click.option("--production", is_flag=True, help="Lock pods down, queue runs, survive crashes. Needs --postgres-host.")
+@click.option(
+    "--target",
+    type=click.Choice(["community", "floe-platform", "contract"]),
+    default="community",
+    show_default=True,
+    help="Values of Dagster's chart, of floe's chart around it, or the services as the floe contract names them.",
+)
+@click.option("--postgres-host", metavar="HOST", help="PostgreSQL outside the chart.")
+@click.option("--postgres-port", type=click.IntRange(1, 65535), default=5432, show_default=True)
+@click.option("--postgres-user", metavar="NAME", default="dagster", show_default=True)
+@click.option("--postgres-database", metavar="NAME", default="dagster", show_default=True)
+@click.option(
+    "--postgres-secret",
+    metavar="SECRET",
+    default="dagster-postgresql-secret",
+    show_default=True,
+    help="Secret that has the password under postgresql-password.",
+)
+@click.option(
+    "--env-secret",
+    "env_secrets",
+    multiple=True,
+    metavar="[PRODUCT=]SECRET",
+    help="Secret whose keys become environment variables of code server and runs.",
+)
+@click.option("--image-pull-secret", "pull_secrets", multiple=True, metavar="SECRET", help="Secret for pulling images.")
+@click.option("--service-account", metavar="NAME", help="An account that is there; the chart makes accounts otherwise.")
+@click.option(
+    "--environment", metavar="NAME", help="FLOE_ENV, the profile output in use; production with --production."
+)
+@click.option("--otlp-endpoint", metavar="URL", help="Where Dagster and the products send their traces.")
+@click.option("--compute-logs", metavar="URL", help="s3://, gs:// or az:// place for the output of steps.")
+@click.option(
+    "--state-claim", metavar="CLAIM", help="Volume for DuckDB files and the like; gone with the pod otherwise."
+)
+@click.option("--lineage-claim", metavar="CLAIM", help="Volume for undelivered lineage; kept with the state otherwise.")
+@click.option("--artifacts-path", metavar="PATH", help="Where images have the artifacts, if elsewhere.")
+@click.option("--from-configmap", is_flag=True, help="Mount the artifacts from the ConfigMap of --configmap.")
+@click.option("--configmap", is_flag=True, help="Print the ConfigMaps of the artifacts instead of values.")
+@click.option("--output", type=click.Path(path_type=Path, dir_okay=False), help="File to write; prints otherwise.")
+def helm(
+    artifacts: tuple[Path, ...],
+    images: tuple[str, ...],
+    target: Target,
+    output: Path | None,
+    **options: Any,  # noqa: ANN401
+) -> None:
+    """Print values that deploy products with Dagster's Helm chart.
+
+    One code location per product: its code server, and the pods of its runs. Secrets are named, never printed.
+
+    \b
+    Examples:
+      floe-dagster helm --artifacts compiled_artifacts.json --image registry.example.com/retail:1.4.0 > values.yaml
+      helm upgrade --install dagster dagster/dagster --values values.yaml
+      floe-dagster helm --artifacts a.json --artifacts b.json --image orders=r/orders:7 --image returns=r/returns:3 \\
+        --production --postgres-host pg.internal --env-secret warehouse --output values.yaml
+      floe-dagster helm --artifacts compiled_artifacts.json --configmap | kubectl apply -f -
+
+    Exits with 0, with 1 when something cannot be deployed, 2 on wrong usage.
+    """  # noqa: D301  # click reads the \b
+    from floe_orchestrator_dagster.deploy.configmap import artifacts_configmap
+    from floe_orchestrator_dagster.deploy.helm import default_image, values_for
+    from floe_orchestrator_dagster.deploy.products import read_products
+
+    with errors_reported():
+        paths = [path.absolute() for path in artifacts] or [artifacts_path(None)]
+        fallback = default_image() if options["configmap"] else None
+        products = read_products(paths, images, fallback)
+        if options["configmap"]:
+            documents = [artifacts_configmap(product) for product in products]
+            _write(documents, output, "")
+            return
+        settings = _settings(products, options)
+        values = values_for(target, settings)
+        _write([values], output, _header(products, target, output))
+    for warning in _warnings(settings):
+        click.echo(f"warning: {warning}", err=True)
+
+
+def _settings(products: Sequence[DeployedProduct], options: Mapping[str, Any]) -> DeploySettings:
+    from floe_orchestrator_dagster.deploy.products import by_product
+    from floe_orchestrator_dagster.deploy.settings import DeploySettings, PostgresAddress, parse_log_store
+
+    postgres = PostgresAddress(
+        host=options["postgres_host"] or "",
+        port=options["postgres_port"],
+        user=options["postgres_user"],
+        database=options["postgres_database"],
+        secret=options["postgres_secret"],
+    )
+    production = options["production"]
+    in_image = {"artifacts_path": options["artifacts_path"]} if options["artifacts_path"] else {}
+    return DeploySettings(
+        products=products,
+        size=options["size"],
+        is_production=production,
+        postgres=postgres if postgres.host else None,
+        secrets=by_product(options["env_secrets"], [product.name for product in products], "--env-secret"),
+        from_configmap=options["from_configmap"],
+        environment=options["environment"] or ("production" if production else None),
+        otlp_endpoint=options["otlp_endpoint"],
+        pull_secrets=options["pull_secrets"],
+        service_account=options["service_account"],
+        state_claim=options["state_claim"],
+        lineage_claim=options["lineage_claim"],
+        log_store=parse_log_store(options["compute_logs"]) if options["compute_logs"] else None,
+        **in_image,
+    )
+
+
+def _warnings(settings: DeploySettings) -> Iterator[str]:
+    """Say what will be missed later, and what the Secrets have to hold."""
+    for product in settings.products:
+        if product.variables and not settings.secrets.get(product.name):
+            names = ", ".join(product.variables)
+            yield f"{product.name}: its dbt profile reads {names}; name a Secret that has them (--env-secret)"
+        if product.on_duckdb and not settings.state_claim:
+            yield f"{product.name}: its DuckDB file is gone with the pod; keep it on a volume (--state-claim)"
+    if settings.is_production and settings.log_store is None:
+        yield "the output of steps is kept nowhere; name a place (--compute-logs)"
+    if settings.is_production and not (settings.lineage_claim or settings.state_claim):
+        yield "lineage that cannot be delivered is gone with the pod; keep it on a volume (--lineage-claim)"
+
+
+def _header(products: Sequence[DeployedProduct], target: str, output: Path | None) -> str:
+    install = _INSTALLS.get(target, "").format(file=output or "values.yaml")
+    names = ", ".join(product.name for product in products)
+    return f"# Made by floe-dagster helm for {names}.\n" + (f"# {install}\n" if install else "")
+
+
+def _write(documents: Sequence[Mapping[str, Any]], output: Path | None, header: str) -> None:
+    import yaml
+
+    text = header + yaml.safe_dump_all(documents, sort_keys=False, allow_unicode=True)
+    if output is None:
+        click.echo(text, nl=False)
+        return
+    try:
+        output.write_text(text, encoding="utf-8")
+    except OSError as error:
+        problem = Problem("", f"cannot be written ({error.strerror})", "Name a file that you can write.")
+        raise DeployError(str(output), [problem]) from None
+    click.echo(f"wrote {output}", err=True)
+
+
+@click.command()
+@click.argument("products", nargs=-1, required=True, metavar="PRODUCT_DIR...", type=click.Path(path_type=Path))
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path, dir_okay=False),
+    default=Path("workspace.yaml"),
+    show_default=True,
+    help="File to write.",
+)
+def workspace(products: tuple[Path, ...], output: Path) -> None:
+    """Serve several products in one `dagster dev`: a code location for each.
+
+    Writes workspace.yaml, and into each PRODUCT_DIR the definitions.py that loads the compiled_artifacts.json there.
+    Asset keys that two products build are refused; a dbt source whose meta.dagster.asset_key is another product's
+    asset is an edge between them. Parses dbt projects whose manifest is missing or outdated.
+
+    \b
+    Example:
+      floe-dagster workspace orders returns
+      dagster dev --workspace workspace.yaml
+
+    Exits with 0, with 1 when a product cannot be used or keys collide (nothing is written), 2 on wrong usage.
+    """  # noqa: D301  # click reads the \b
+    from floe_orchestrator_dagster.workspace import write_workspace
+
+    with errors_reported():
+        written = write_workspace(products, output)
+    for location in written.locations:
+        click.echo(f"{location.name}: {location.file} ({location.assets} assets)")
+    for edge in written.edges:
+        click.echo(f"{edge.product} reads {edge.key} of {edge.owner}")
+    click.echo(f"\nTo see them in Dagster:\n\n  dagster dev --workspace {output}")

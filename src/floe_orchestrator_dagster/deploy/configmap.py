@@ -1,0 +1,46 @@
+"""A product's artifacts as a Kubernetes ConfigMap."""
+
+from __future__ import annotations
+
+import base64
+from typing import TYPE_CHECKING, Any
+
+from floe_orchestrator_dagster.deploy.pods import ARTIFACTS_FILE
+from floe_orchestrator_dagster.errors import DeployError, Problem
+
+if TYPE_CHECKING:
+    from floe_orchestrator_dagster.deploy.products import DeployedProduct
+
+_LARGEST = 2**20  # bytes, of all values together (https://kubernetes.io/docs/concepts/configuration/configmap/)
+_DIGITS = 10
+
+
+def configmap_name(product: DeployedProduct) -> str:
+    """Name the ConfigMap after product and content: new content is a new object, and so a new pod."""
+    return f"{product.service}-artifacts-{(product.content_hash or '')[:_DIGITS]}"
+
+
+def artifacts_configmap(product: DeployedProduct) -> dict[str, Any]:
+    """Make the ConfigMap of a product's artifacts.
+
+    The content is binary to Kubernetes and Helm, so that ``{{ env_var() }}`` in it stays as it is.
+
+    Raises:
+        DeployError: The artifacts are larger than a ConfigMap may be.
+    """
+    content = product.content or b""
+    if len(content) > _LARGEST:
+        what = f"{len(content):,} bytes are more than the {_LARGEST:,} that a ConfigMap holds"
+        fix = "Leave the artifacts in the image (no --configmap, no --from-configmap)."
+        raise DeployError(product.origin, [Problem("", what, fix)])
+    return {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {
+            "name": configmap_name(product),
+            "labels": {"floe.dev/product": product.service},
+            "annotations": {"floe.dev/product": product.name, "floe.dev/content-hash": product.content_hash},
+        },
+        "immutable": True,
+        "binaryData": {ARTIFACTS_FILE: base64.b64encode(content).decode("ascii")},
+    }

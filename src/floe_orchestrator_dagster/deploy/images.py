@@ -1,0 +1,51 @@
+"""References to container images (https://github.com/distribution/reference)."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from floe_orchestrator_dagster.errors import DeployError, Problem
+
+_PART = r"[a-z0-9]+(?:(?:\.|_{1,2}|-+)[a-z0-9]+)*"
+_HOST = r"(?:[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?(?::\d{1,5})?|\[[0-9a-fA-F:]+\](?::\d{1,5})?)"
+_REFERENCE = re.compile(
+    rf"(?P<repository>(?:{_HOST}/)?{_PART}(?:/{_PART})*)(?::(?P<tag>\w[\w.-]{{0,127}}))?(?:@(?P<digest>sha256:[0-9a-f]{{64}}))?",
+    re.ASCII,
+)
+_MOVING_TAG = "latest"
+
+
+@dataclass(frozen=True)
+class ImageReference:
+    """An image.
+
+    Attributes:
+        repository: Registry and path.
+        tag: Its tag; None when only the digest is named.
+        digest: Its digest, which wins over the tag; None when only the tag is named.
+    """
+
+    repository: str
+    tag: str | None
+    digest: str | None
+
+    @property
+    def is_fixed(self) -> bool:
+        """Whether it names one image for good: by digest, or by a tag that is not ``latest``."""
+        return self.digest is not None or self.tag != _MOVING_TAG
+
+
+def parse_image(text: str, origin: str) -> ImageReference:
+    """Read ``repository:tag`` or ``repository@sha256:digest``.
+
+    Raises:
+        DeployError: Anything else. Without a tag the chart would take its own version for one.
+    """
+    found = _REFERENCE.fullmatch(text)
+    fix = "Name it as registry.example.com/retail-orders:1.4.0, or with @sha256: and its digest."
+    if found is None:
+        raise DeployError(origin, [Problem("", f"{text!r} is not a reference to an image", fix)])
+    if found["tag"] is None and found["digest"] is None:
+        raise DeployError(origin, [Problem("", f"the image {text!r} has neither a tag nor a digest", fix)])
+    return ImageReference(found["repository"], found["tag"], found["digest"])

@@ -1,0 +1,103 @@
+"""How runs are queued, watched and started again in production."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from floe_orchestrator_dagster.deploy.chart import (
+    ComputeLogManager,
+    Concurrency,
+    ConcurrentRuns,
+    Pools,
+    QueuedRuns,
+    RunCoordinator,
+    RunCoordinatorConfig,
+    RunMonitoring,
+    RunRetries,
+    TagConcurrencyLimit,
+    Threads,
+)
+from floe_orchestrator_dagster.product.tags import PRODUCT_TAG, tag_value
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from floe_orchestrator_dagster.deploy.products import DeployedProduct
+    from floe_orchestrator_dagster.deploy.settings import LogStore
+
+_CONCURRENT_RUNS = {"small": 5, "medium": 10, "large": 25}
+_PRODUCTS_PER_THREAD = 5
+_FEWEST_THREADS, _MOST_THREADS = 4, 16
+_LOCAL_LOGS = "/tmp"  # noqa: S108  # a volume of the pod's own
+
+
+def run_coordinator(products: int) -> RunCoordinator:
+    """Queue runs; how many are taken at once grows with the number of products."""
+    return RunCoordinator(
+        config=RunCoordinatorConfig(queued_run_coordinator=QueuedRuns(dequeue_num_workers=_many(products)))
+    )
+
+
+def threads(products: int) -> Threads:
+    """Evaluate sensors or schedules side by side: one code location that hangs does not hold up the others."""
+    return Threads(num_workers=_many(products))
+
+
+def _many(products: int) -> int:
+    return min(max(math.ceil(products / _PRODUCTS_PER_THREAD), _FEWEST_THREADS), _MOST_THREADS)
+
+
+def run_monitoring(products: Sequence[DeployedProduct]) -> RunMonitoring:
+    """Find runs whose pod hangs or is gone; with a pod per step they are resumed."""
+    resumable = any(product.config.executor == "k8s" for product in products)
+    return RunMonitoring(
+        start_timeout_seconds=600,
+        cancel_timeout_seconds=300,
+        poll_interval_seconds=60,
+        max_resume_run_attempts=3 if resumable else 0,
+        free_slots_after_run_end_seconds=300,
+    )
+
+
+def run_retries() -> RunRetries:
+    """Start a run again whose pod crashed; what failed in dbt is left to ``retries`` of the configuration."""
+    return RunRetries(max_retries=2, retry_on_asset_or_op_failure=False)
+
+
+def concurrency(products: Sequence[DeployedProduct], size: str) -> Concurrency:
+    """Limit runs by size, products on a DuckDB file to one run, pools to the smallest limit that a product declares."""
+    limits = [product.config.concurrency.limit for product in products if product.config.concurrency]
+    declared = [limit for limit in limits if limit is not None]
+    alone = [product.name for product in products if product.on_duckdb]
+    return Concurrency(
+        pools=Pools(default_limit=min(declared, default=None)),
+        runs=ConcurrentRuns(
+            max_concurrent_runs=_CONCURRENT_RUNS[size],
+            tag_concurrency_limits=[
+                TagConcurrencyLimit(key=PRODUCT_TAG, value=tag_value(name), limit=1) for name in alone
+            ],
+        ),
+    )
+
+
+def compute_logs(store: LogStore | None) -> ComputeLogManager | None:
+    """Keep the output of steps in a store that the pod's identity opens; None leaves it to ``kubectl logs``."""
+    if store is None:
+        return None
+    prefix = {"prefix": store.path} if store.path else {}
+    if store.scheme == "s3":
+        config = {"bucket": store.bucket, "localDir": _LOCAL_LOGS, "skipEmptyFiles": True, **prefix}
+        return ComputeLogManager(type="S3ComputeLogManager", config={"s3ComputeLogManager": config})
+    if store.scheme == "gs":
+        config = {"bucket": store.bucket, "localDir": _LOCAL_LOGS, **prefix}
+        return ComputeLogManager(type="GCSComputeLogManager", config={"gcsComputeLogManager": config})
+    container, _, path = store.path.partition("/")
+    config = {
+        "storageAccount": store.bucket,
+        "container": container,
+        "defaultAzureCredential": {"exclude_environment_credential": False},
+        "localDir": _LOCAL_LOGS,
+        **({"prefix": path} if path else {}),
+    }
+    return ComputeLogManager(type="AzureBlobComputeLogManager", config={"azureBlobComputeLogManager": config})

@@ -1,0 +1,141 @@
+"""The products to deploy: what of each of them its deployment depends on."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NoReturn
+
+from floe_orchestrator_dagster.config import DagsterConfig, config_path, read_config
+from floe_orchestrator_dagster.deploy.images import ImageReference, parse_image
+from floe_orchestrator_dagster.deploy.names import check_names_differ, service_name
+from floe_orchestrator_dagster.errors import DeployError, ManifestError, Problem, ProjectError
+from floe_orchestrator_dagster.product.artifacts import read_artifacts_file, validate_artifacts
+from floe_orchestrator_dagster.product.manifest import prepared_manifest
+from floe_orchestrator_dagster.product.profiles import is_on_duckdb, required_variables
+from floe_orchestrator_dagster.product.project import find_project_path, read_project_directory
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from floe_core.schemas.compiled_artifacts import CompiledArtifacts
+
+
+@dataclass(frozen=True)
+class DeployedProduct:
+    """A product to deploy.
+
+    Attributes:
+        name: The product's name.
+        service: Its name in Kubernetes: of the service, the deployment and the code location.
+        origin: Path of its artifacts, for messages.
+        content: The artifacts' bytes; None for a code location of no certain product.
+        config: The orchestrator's configuration.
+        image: Its image.
+        assets: How many assets it has, counted in the prepared dbt manifest where there is one.
+        on_duckdb: Whether its data is a DuckDB file.
+        variables: Environment variables that its dbt profile reads and that have no default.
+    """
+
+    name: str
+    service: str
+    origin: str
+    content: bytes | None
+    config: DagsterConfig
+    image: ImageReference
+    assets: int
+    on_duckdb: bool
+    variables: tuple[str, ...]
+
+    @property
+    def content_hash(self) -> str | None:
+        """SHA-256 of the artifacts."""
+        return None if self.content is None else hashlib.sha256(self.content).hexdigest()
+
+
+def read_products(
+    paths: Sequence[Path], images: Sequence[str], fallback: ImageReference | None = None
+) -> list[DeployedProduct]:
+    """Read the artifacts of every product.
+
+    Args:
+        paths: Their ``compiled_artifacts.json``.
+        images: One image for all of them, or ``PRODUCT=IMAGE`` for one; what is not named here is taken from
+            ``plugins.orchestrator.config.deploy.image``.
+        fallback: Image of a product that has neither; None to refuse it.
+
+    Raises:
+        FloeDagsterError: Artifacts that cannot be used, a product without an image, products of one name.
+    """
+    read = [(path, validate_artifacts(read_artifacts_file(path), str(path))) for path in paths]
+    check_names_differ([(artifacts.metadata.product_name, path) for path, artifacts in read])
+    names = [artifacts.metadata.product_name for _, artifacts in read]
+    given = by_product(images, names, "--image")
+    return [_read_product(path, artifacts, given, fallback) for path, artifacts in read]
+
+
+def by_product(given: Sequence[str], products: Sequence[str], option: str) -> dict[str, list[str]]:
+    """Sort ``VALUE`` (for all products) and ``PRODUCT=VALUE`` by product, in order.
+
+    Raises:
+        DeployError: A product that is not deployed.
+    """
+    values: dict[str, list[str]] = {product: [] for product in products}
+    for entry in given:
+        product, separator, value = entry.rpartition("=")
+        if separator and product not in values:
+            known = ", ".join(products)
+            problem = Problem("", f"{entry!r} names a product that is not among the artifacts", f"Products: {known}.")
+            raise DeployError(option, [problem])
+        for name in [product] if separator else products:
+            values[name].append(value)
+    return values
+
+
+def _read_product(
+    path: Path, artifacts: CompiledArtifacts, images: Mapping[str, Sequence[str]], fallback: ImageReference | None
+) -> DeployedProduct:
+    name = artifacts.metadata.product_name
+    orchestrator = artifacts.plugins.orchestrator if artifacts.plugins else None
+    config = read_config(orchestrator.config if orchestrator else None, str(path))
+    return DeployedProduct(
+        name=name,
+        service=service_name(name),
+        origin=str(path),
+        content=path.read_bytes(),
+        config=config,
+        image=_image(name, config, images[name], str(path)) or fallback or _no_image(name, str(path)),
+        assets=_count_assets(path, artifacts),
+        on_duckdb=is_on_duckdb(artifacts),
+        variables=tuple(dict.fromkeys(variable.name for variable in required_variables(artifacts.dbt_profiles))),
+    )
+
+
+def _image(name: str, config: DagsterConfig, given: Sequence[str], origin: str) -> ImageReference | None:
+    distinct = list(dict.fromkeys(given))
+    if len(distinct) > 1:
+        what = f"product {name!r} is given {len(distinct)} images: {', '.join(distinct)}"
+        raise DeployError("--image", [Problem("", what, "Name one for each product, as PRODUCT=IMAGE.")])
+    if distinct:
+        return parse_image(distinct[0], "--image")
+    if config.deploy.image:
+        return parse_image(config.deploy.image, f"{origin}: {config_path('deploy', 'image')}")
+    return None
+
+
+def _no_image(name: str, origin: str) -> NoReturn:
+    fix = f"Give --image, or set {config_path('deploy', 'image')} in manifest.yaml."
+    raise DeployError(origin, [Problem("", f"product {name!r} has no image", fix)])
+
+
+def _count_assets(path: Path, artifacts: CompiledArtifacts) -> int:
+    declared = len(artifacts.transforms.models) if artifacts.transforms else 0
+    try:
+        project_path = find_project_path(path)
+        if project_path is None:
+            return declared
+        directory = read_project_directory(project_path, artifacts.metadata.product_name)
+        return max(declared, len(prepared_manifest(directory, path).asset_nodes))
+    except (ManifestError, ProjectError):  # a values file can be made where the project is not prepared
+        return declared

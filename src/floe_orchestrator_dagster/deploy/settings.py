@@ -1,0 +1,163 @@
+"""What a person asks for when products are deployed, checked."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from floe_orchestrator_dagster.deploy.names import check_object_name
+from floe_orchestrator_dagster.deploy.pods import ARTIFACTS_FILE, PRODUCT_PATH
+from floe_orchestrator_dagster.errors import DeployError, Problem
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from floe_orchestrator_dagster.deploy.products import DeployedProduct
+
+_HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?|[0-9a-fA-F:]+")
+_WORD = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.$-]*")
+_LOG_STORES = ("s3", "gs", "az")
+
+
+@dataclass(frozen=True)
+class PostgresAddress:
+    """A PostgreSQL server for Dagster's storage; the password is in the Secret, under ``postgresql-password``.
+
+    Attributes:
+        host: Name or address.
+        port: TCP port.
+        user: The user.
+        database: The database.
+        secret: Name of the Secret.
+    """
+
+    host: str
+    port: int = 5432
+    user: str = "dagster"
+    database: str = "dagster"
+    secret: str = "dagster-postgresql-secret"  # noqa: S105  # a name: the chart's own default
+
+
+@dataclass(frozen=True)
+class LogStore:
+    """Where the output of steps is kept.
+
+    Attributes:
+        scheme: ``s3``, ``gs`` or ``az``.
+        bucket: The bucket; of Azure the storage account.
+        path: The prefix in it; of Azure the container and the prefix.
+    """
+
+    scheme: str
+    bucket: str
+    path: str
+
+
+@dataclass(frozen=True)
+class DeploySettings:
+    """What to deploy and how.
+
+    Attributes:
+        products: The products.
+        size: Size that wins over the products' own.
+        is_production: Whether pods are locked down, runs queued and crashes survived.
+        postgres: PostgreSQL outside the chart; None for the chart's own.
+        secrets: Names of the Secrets whose keys are a product's environment variables, by product.
+        artifacts_path: Where images have the artifacts.
+        from_configmap: Whether the artifacts come from the ConfigMap of ``floe-dagster helm --configmap`` instead.
+        environment: ``FLOE_ENV`` of the code locations; None to leave it to the images.
+        otlp_endpoint: Where traces go; None to leave it to the products.
+        pull_secrets: Names of the Secrets that images are pulled with.
+        service_account: An account that is there; None for accounts of the chart's own.
+        state_claim: Claim for what runs leave behind; None for a directory that is gone with the pod.
+        lineage_claim: Claim for lineage that could not be delivered; None to keep it with the state.
+        log_store: Where the output of steps is kept; None for nowhere.
+    """
+
+    products: Sequence[DeployedProduct]
+    size: str | None = None
+    is_production: bool = False
+    postgres: PostgresAddress | None = None
+    secrets: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    artifacts_path: str = f"{PRODUCT_PATH}/{ARTIFACTS_FILE}"
+    from_configmap: bool = False
+    environment: str | None = None
+    otlp_endpoint: str | None = None
+    pull_secrets: Sequence[str] = ()
+    service_account: str | None = None
+    state_claim: str | None = None
+    lineage_claim: str | None = None
+    log_store: LogStore | None = None
+
+
+def check_settings(settings: DeploySettings) -> None:
+    """Refuse settings that no cluster takes, and what production must not have.
+
+    Raises:
+        DeployError: The first thing that is wrong, and the option it comes from.
+    """
+    for names in settings.secrets.values():
+        _check_object_names(names, "--env-secret")
+    _check_object_names(settings.pull_secrets, "--image-pull-secret")
+    _check_object_names([settings.service_account], "--service-account")
+    _check_object_names([settings.state_claim], "--state-claim")
+    _check_object_names([settings.lineage_claim], "--lineage-claim")
+    if not settings.artifacts_path.startswith("/"):
+        problem = Problem("", f"{settings.artifacts_path!r} is not absolute", "Name the path that it has in the image.")
+        raise DeployError("--artifacts-path", [problem])
+    if settings.otlp_endpoint is not None:
+        _check_endpoint(settings.otlp_endpoint)
+    if settings.postgres is not None:
+        _check_postgres(settings.postgres)
+    if settings.is_production:
+        _check_production(settings)
+
+
+def parse_log_store(text: str) -> LogStore:
+    """Read ``s3://bucket/prefix``, ``gs://bucket/prefix`` or ``az://account/container/prefix``.
+
+    Raises:
+        DeployError: Anything else.
+    """
+    parts = urlsplit(text)
+    path = parts.path.strip("/")
+    if parts.scheme in _LOG_STORES and _HOST.fullmatch(parts.netloc) and (path or parts.scheme != "az"):
+        return LogStore(parts.scheme, parts.netloc, path)
+    fix = "Name it as s3://bucket/prefix, gs://bucket/prefix or az://account/container/prefix, without credentials."
+    raise DeployError("--compute-logs", [Problem("", "is not a place where logs can be kept", fix)])
+
+
+def _check_object_names(names: Sequence[str | None], option: str) -> None:
+    for name in names:
+        if name is not None:
+            check_object_name(name, option)
+
+
+def _check_endpoint(endpoint: str) -> None:
+    parts = urlsplit(endpoint)
+    # The value is not shown: somebody may have put a token into it.
+    if parts.scheme not in {"http", "https"} or not parts.hostname or "@" in parts.netloc or parts.query:
+        fix = "Name it as http://otel-collector:4317; headers with tokens belong into a Secret (--env-secret)."
+        raise DeployError("--otlp-endpoint", [Problem("", "is not an http(s) URL without credentials", fix)])
+
+
+def _check_postgres(postgres: PostgresAddress) -> None:
+    check_object_name(postgres.secret, "--postgres-secret")
+    if not _HOST.fullmatch(postgres.host):
+        fix = "Name the host alone; user, database and port have options, the password is in the Secret."
+        raise DeployError("--postgres-host", [Problem("", "is not the name or address of a host", fix)])
+    for option, name in (("--postgres-user", postgres.user), ("--postgres-database", postgres.database)):
+        if not _WORD.fullmatch(name):
+            raise DeployError(option, [Problem("", f"{name!r} is not a name", "Name it without quotes and spaces.")])
+
+
+def _check_production(settings: DeploySettings) -> None:
+    if settings.postgres is None:
+        what = "production needs a PostgreSQL of its own: the chart's has a well-known password and no backup"
+        raise DeployError("--production", [Problem("", what, "Give --postgres-host.")])
+    moving = [product.name for product in settings.products if not product.image.is_fixed]
+    if moving:
+        what = f"the image of {', '.join(moving)} is `latest`, so pods of one release may run different code"
+        raise DeployError("--image", [Problem("", what, "Give it a tag that is never moved, or a digest.")])

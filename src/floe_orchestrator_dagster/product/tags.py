@@ -1,0 +1,15 @@
+"""The tag that runs and assets of a product carry, in the characters that Dagster takes."""
+
+from __future__ import annotations
+
+import re
+
+PRODUCT_TAG = "floe/product"
+
+_INVALID_IN_TAG_VALUE = re.compile(r"[^A-Za-z0-9_.-]+")
+_LONGEST_TAG_VALUE = 63
+
+
+def tag_value(text: str) -> str:
+    """Make a text fit for a Dagster tag value: 63 characters of ``A-Z a-z 0-9 _ . -``."""
+    return _INVALID_IN_TAG_VALUE.sub("_", text)[:_LONGEST_TAG_VALUE]

@@ -1,0 +1,30 @@
+"""The command line in this process, for tests of what it says; `processes.floe_dagster` starts one as a user does."""
+
+from __future__ import annotations
+
+import io
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+
+from floe_orchestrator_dagster.cli import main
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a command said."""
+
+    exit_code: int
+    stdout: str
+    stderr: str
+
+
+def invoke(*arguments: object) -> Answer:
+    """Run ``floe-dagster`` with ``arguments``; click's own runner keeps standard error apart in some versions only."""
+    out, err = io.StringIO(), io.StringIO()
+    code: object = 0
+    with redirect_stdout(out), redirect_stderr(err):
+        try:
+            main([str(argument) for argument in arguments], prog_name="floe-dagster")
+        except SystemExit as end:
+            code = end.code
+    return Answer(code if isinstance(code, int) else 1, out.getvalue(), err.getvalue())

