@@ -426,5 +426,5 @@ def test_every_key_has_a_description() -> None:
     ]
 
     assert undescribed == []
-    assert len(sections) == 12
+    assert len(sections) == 15
     assert all(section["description"] for section in sections.values())

@@ -31,10 +31,12 @@ class Window:
     Attributes:
         variables: dbt variables.
         arguments: Further arguments of dbt.
+        period: Start and end of a partition in time.
     """
 
     variables: dict[str, Any] = field(default_factory=dict)
     arguments: tuple[str, ...] = ()
+    period: tuple[datetime, datetime] | None = None
 
 
 def partition_window(context: dg.AssetExecutionContext, rule: PartitionsConfig | None) -> Window:
@@ -58,7 +60,8 @@ def partition_window(context: dg.AssetExecutionContext, rule: PartitionsConfig |
     window = context.partition_time_window
     form = _VARIABLE_FORMATS.get(rule.type, _DATE)
     variables = {rule.vars.start: window.start.strftime(form), rule.vars.end: window.end.strftime(form)}
-    return Window(variables, ("--event-time-start", _utc(window.start), "--event-time-end", _utc(window.end)))
+    event_time = ("--event-time-start", _utc(window.start), "--event-time-end", _utc(window.end))
+    return Window(variables, event_time, (window.start, window.end))
 
 
 def _utc(instant: datetime) -> str:

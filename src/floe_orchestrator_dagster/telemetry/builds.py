@@ -41,6 +41,7 @@ _NODE_ENDS = (
     "LogFreshnessResult",
 )
 _NODE_SKIPPED = "SkippingDetails"
+_NODE_FINISHED = "NodeFinished"
 _FAILED = ("error", "fail", "runtime error", "partial success")
 _FLUSH_MILLISECONDS = 3000
 
@@ -169,8 +170,12 @@ def read_node_end(event: Mapping[str, Any]) -> NodeEnd | None:
     info, data = _mapping(event.get("info")), _mapping(event.get("data"))
     is_skip = info.get("name") == _NODE_SKIPPED
     node = _mapping(data.get("node_info"))
-    if not (is_skip or info.get("name") in _NODE_ENDS) or not node.get("unique_id"):
+    if not (is_skip or info.get("name") in (*_NODE_ENDS, _NODE_FINISHED)) or not node.get("unique_id"):
         return None
+    message = str(info.get("msg") or "")
+    if info.get("name") == _NODE_FINISHED:
+        data = _mapping(data.get("run_result"))
+        message = str(data.get("message") or "")
     status = "skipped" if is_skip else str(data.get("status") or "unknown").lower()
     # A table's status is what the database said, such as "CREATE TABLE (12 rows)"; the node's is dbt's own.
     settled = str(node.get("node_status") or status).lower()
@@ -182,7 +187,7 @@ def read_node_end(event: Mapping[str, Any]) -> NodeEnd | None:
         status=_outcome(status, settled),
         seconds=0.0 if is_skip else _number(data.get("execution_time")),
         ended=_nanoseconds(info.get("ts")),
-        message=str(info.get("msg") or "") if status in _FAILED else "",
+        message=message if status in _FAILED else "",
     )
 
 
