@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -13,7 +15,6 @@ from floe_orchestrator_dagster.assets.dbt import dbt_project_assets
 from floe_orchestrator_dagster.assets.ingestion import ingestion_assets
 from floe_orchestrator_dagster.assets.partitions import require_dbt_project
 from floe_orchestrator_dagster.assets.selection import NodeSelection
-from floe_orchestrator_dagster.assets.transforms import contract_assets
 from floe_orchestrator_dagster.automation.conditions import automation_conditions, automation_sensor
 from floe_orchestrator_dagster.automation.executor import product_executor
 from floe_orchestrator_dagster.automation.jobs import product_jobs
@@ -29,7 +30,7 @@ from floe_orchestrator_dagster.product import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from pydantic import BaseModel
@@ -72,6 +73,9 @@ def _dbt_assets(
 ) -> Sequence[dg.AssetsDefinition | dg.AssetSpec]:
     if product.dbt is not None:
         return dbt_project_assets(product, product.dbt, selection, conditions)
+    # Only here: it imports floe-core's plugins, of which a product with a dbt project needs none.
+    from floe_orchestrator_dagster.assets.transforms import contract_assets
+
     require_dbt_project(product)
     return contract_assets(product, conditions)
 
@@ -82,7 +86,8 @@ def definitions_from_file(path: Path, expected_name: str | None = None) -> dg.De
     Raises:
         FloeDagsterError: Anything about the product that cannot be used.
     """
-    return build_definitions(load_product(path, expected_name=expected_name, manifest_source=_manifest_source()))
+    with _garbage_left_alone():
+        return build_definitions(load_product(path, expected_name=expected_name, manifest_source=_manifest_source()))
 
 
 def definitions_from_artifacts(content: Mapping[str, Any], schedules: Sequence[JobSchedule] = ()) -> dg.Definitions:
@@ -91,7 +96,34 @@ def definitions_from_artifacts(content: Mapping[str, Any], schedules: Sequence[J
     Raises:
         FloeDagsterError: Anything about the product that cannot be used.
     """
-    return build_definitions(product_from_artifacts(content, manifest_source=_manifest_source()), schedules)
+    with _garbage_left_alone():
+        return build_definitions(product_from_artifacts(content, manifest_source=_manifest_source()), schedules)
+
+
+def definitions_to_serve(path: Path, expected_name: str | None = None) -> dg.Definitions:
+    """As :func:`definitions_from_file`, for a process that serves these Definitions for as long as it lives.
+
+    Python's garbage collector is told not to look for garbage among them again: they are a million objects or more.
+
+    Raises:
+        FloeDagsterError: Anything about the product that cannot be used.
+    """
+    definitions = definitions_from_file(path, expected_name)
+    gc.freeze()
+    return definitions
+
+
+@contextmanager
+def _garbage_left_alone() -> Iterator[None]:
+    """Collect no garbage while a product is loaded: almost everything that is made is kept."""
+    if not gc.isenabled():
+        yield
+        return
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 def _manifest_source() -> ManifestSource:
