@@ -9,10 +9,10 @@ SAMPLE := $(CURDIR)/dbt_project
 ARTIFACTS := $(SAMPLE)/compiled_artifacts.json
 
 .DEFAULT_GOAL := help
-.PHONY: help setup dev test lint types rules tests format compile lock bench clean
+.PHONY: help setup dev test lint types rules tests format compile lock bench bench-full clean
 
 help: ## Show the commands
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 setup: .venv/.installed ## Install everything into .venv
 
@@ -58,8 +58,12 @@ lock: .venv/.installed ## Resolve requirements.lock anew
 	$(BIN)/uv pip compile pyproject.toml --group dev --universal --python-version 3.10 --generate-hashes \
 		--no-emit-index-url --quiet --output-file requirements.lock --custom-compile-command "make lock"
 
-bench: setup ## Measure loading, of the sample product and of generated ones, and what schedules add
-	$(BIN)/python benchmarks/load.py
+bench: setup ## Measure this package beside plain dagster-dbt, small: some minutes
+	$(BIN)/python benchmarks/compare.py --output benchmark-results
+
+bench-full: setup ## The same at all sizes, and what schedules add: an hour or more
+	$(BIN)/python benchmarks/compare.py --sizes 0 250 500 1000 2000 5000 --event-sizes 250 500 1000 --rounds 5 \
+		--output benchmark-results
 	$(BIN)/python benchmarks/schedules.py
 
 clean: ## Remove everything that was made here
