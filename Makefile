@@ -13,7 +13,7 @@ PRODUCT_DIR ?= dbt_project
 IMAGE ?= floe-user-code:$(VERSION)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup dev test test-matrix lint types rules tests format compile lock bench image image-test clean
+.PHONY: help setup dev test test-matrix lint types rules tests format compile lock bench bench-full image image-test clean
 
 help: ## Show the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -68,8 +68,12 @@ lock: .venv/.installed ## Resolve requirements.lock and, with the same versions,
 		--python-version 3.10 --generate-hashes --no-emit-index-url --quiet --output-file requirements-image.lock \
 		--custom-compile-command "make lock"
 
-bench: setup ## Measure loading, of the sample product and of generated ones, and what schedules add
-	$(BIN)/python benchmarks/load.py
+bench: setup ## Measure this package beside plain dagster-dbt, small: some minutes
+	$(BIN)/python benchmarks/compare.py --output benchmark-results
+
+bench-full: setup ## The same at all sizes, and what schedules add: an hour or more
+	$(BIN)/python benchmarks/compare.py --sizes 0 250 500 1000 2000 5000 --event-sizes 250 500 1000 --rounds 5 \
+		--output benchmark-results
 	$(BIN)/python benchmarks/schedules.py
 
 image: ## Build the image of a product with Docker (PRODUCT_DIR=dbt_project IMAGE=floe-user-code:VERSION)

@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from load import generate_product
+from products import generate_product
 
 if TYPE_CHECKING:
     import dagster as dg

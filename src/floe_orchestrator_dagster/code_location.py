@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import time
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -16,10 +18,10 @@ from floe_orchestrator_dagster.assets.dbt import dbt_project_assets
 from floe_orchestrator_dagster.assets.ingestion import ingestion_assets
 from floe_orchestrator_dagster.assets.partitions import require_dbt_project
 from floe_orchestrator_dagster.assets.selection import NodeSelection
-from floe_orchestrator_dagster.assets.transforms import contract_assets
 from floe_orchestrator_dagster.automation.conditions import automation_conditions, automation_sensor
 from floe_orchestrator_dagster.automation.executor import product_executor
 from floe_orchestrator_dagster.automation.jobs import product_jobs
+from floe_orchestrator_dagster.automation.lineage import lineage_replay_sensor
 from floe_orchestrator_dagster.automation.schedules import check_registered, product_schedules
 from floe_orchestrator_dagster.automation.sensors import product_sensors
 from floe_orchestrator_dagster.automation.targets import Targets
@@ -34,7 +36,7 @@ from floe_orchestrator_dagster.product import (
 from floe_orchestrator_dagster.telemetry.export import export_as_configured
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from pydantic import BaseModel
@@ -78,13 +80,13 @@ def _definitions(product: Product, schedules: Sequence[JobSchedule]) -> dg.Defin
     assets = [*assets, *ingestion_assets(product), *checks.assets]
     targets = Targets(assets, selection)
     jobs = product_jobs(product, targets, checks.on_demand)
-    sensor = automation_sensor(product)
+    own = (automation_sensor(product), lineage_replay_sensor(product))
     return dg.Definitions(
         assets=assets,
         asset_checks=checks.definitions,
         jobs=[*jobs.values()],
         schedules=product_schedules(product, targets, schedules),
-        sensors=[*([sensor] if sensor else []), *product_sensors(product, targets, jobs)],
+        sensors=[*(sensor for sensor in own if sensor), *product_sensors(product, targets, jobs)],
         executor=product_executor(product),
         metadata=_metadata(product),
     )
@@ -108,6 +110,9 @@ def _dbt_assets(
 ) -> Sequence[dg.AssetsDefinition | dg.AssetSpec]:
     if product.dbt is not None:
         return dbt_project_assets(product, product.dbt, selection, conditions)
+    # Only here: it imports floe-core's plugins, of which a product with a dbt project needs none.
+    from floe_orchestrator_dagster.assets.transforms import contract_assets
+
     require_dbt_project(product)
     return contract_assets(product, conditions)
 
@@ -120,7 +125,7 @@ def definitions_from_file(path: Path, expected_name: str | None = None) -> dg.De
     """
     log_as_configured()
     logger.debug("%s: loading the product", path)
-    with telemetry.load(export_as_configured) as is_of:
+    with _garbage_left_alone(), telemetry.load(export_as_configured) as is_of:
         product = load_product(path, expected_name=expected_name, manifest_source=_manifest_source())
         is_of(product.artifacts.observability.telemetry)
         return build_definitions(product)
@@ -133,10 +138,36 @@ def definitions_from_artifacts(content: Mapping[str, Any], schedules: Sequence[J
         FloeDagsterError: Anything about the product that cannot be used.
     """
     # Where spans go is up to whoever uses the plugin: this is their process.
-    with telemetry.load() as is_of:
+    with _garbage_left_alone(), telemetry.load() as is_of:
         product = product_from_artifacts(content, manifest_source=_manifest_source())
         is_of(product.artifacts.observability.telemetry)
         return build_definitions(product, schedules)
+
+
+def definitions_to_serve(path: Path, expected_name: str | None = None) -> dg.Definitions:
+    """As :func:`definitions_from_file`, for a process that serves these Definitions for as long as it lives.
+
+    Python's garbage collector is told not to look for garbage among them again: they are a million objects or more.
+
+    Raises:
+        FloeDagsterError: Anything about the product that cannot be used.
+    """
+    definitions = definitions_from_file(path, expected_name)
+    gc.freeze()
+    return definitions
+
+
+@contextmanager
+def _garbage_left_alone() -> Iterator[None]:
+    """Collect no garbage while a product is loaded: almost everything that is made is kept."""
+    if not gc.isenabled():
+        yield
+        return
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 def _manifest_source() -> ManifestSource:

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import dagster as dg
 
-from floe_orchestrator_dagster.code_location import definitions_from_file
+from floe_orchestrator_dagster.code_location import definitions_to_serve
 from floe_orchestrator_dagster.product import artifacts_path_from_environment
 
 
 @dg.definitions
 def defs() -> dg.Definitions:
     """Serve the product that ``FLOE_ARTIFACTS_PATH`` names."""
-    return definitions_from_file(artifacts_path_from_environment())
+    return definitions_to_serve(artifacts_path_from_environment())

@@ -21,6 +21,6 @@ def load_product_definitions(product_name: str, project_dir: str | Path) -> dg.D
     Raises:
         FloeDagsterError: The artifacts are of another product, or cannot be used.
     """
-    from floe_orchestrator_dagster.code_location import definitions_from_file
+    from floe_orchestrator_dagster.code_location import definitions_to_serve
 
-    return definitions_from_file(Path(project_dir).absolute() / ARTIFACTS_FILE, expected_name=product_name)
+    return definitions_to_serve(Path(project_dir).absolute() / ARTIFACTS_FILE, expected_name=product_name)

@@ -20,6 +20,13 @@ if TYPE_CHECKING:
     from floe_orchestrator_dagster.product.contracts import ContractMatches, TableContract
     from floe_orchestrator_dagster.product.ingestion import IngestionMatches
 
+MANY_ASSETS = 200
+"""Beyond so many models, seeds and snapshots, assets say in their definition only what nothing else says.
+
+Columns come with an asset's first run, and what the code location's metadata or the asset's own tags say is not
+repeated in its metadata: of a large product the webserver has that much less to fetch, and every process to make.
+"""
+
 _VALID_TAG_KEY = re.compile(r"([A-Za-z0-9_.-]{1,63}/)?[A-Za-z0-9_.-]{1,63}")
 # The part of addresses that Dagster takes for one; any other owner is a team.
 _EMAIL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._%+-]*@[A-Za-z0-9.-]+\.[A-Za-z]{2,7}")
@@ -66,6 +73,11 @@ class AssetAttributes:
         return match_ingestion_outputs(self.product.artifacts.ingestion_outputs, self._manifest)
 
     @cached_property
+    def are_many(self) -> bool:
+        """Whether the product has more assets than :data:`MANY_ASSETS`."""
+        return self.product.dbt is not None and len(self.product.dbt.manifest.asset_nodes) > MANY_ASSETS
+
+    @cached_property
     def product_metadata(self) -> dict[str, str]:
         """Metadata that all assets of the product carry: product, version, source hash and domain."""
         metadata = self.product.artifacts.metadata
@@ -92,7 +104,9 @@ class AssetAttributes:
         return {tier} if tier else set()
 
     def metadata(self, names: Sequence[str]) -> dict[str, str]:
-        """Metadata of the node with these names: the product's, its compute and tier."""
+        """Metadata of the node with these names: the product's, its compute and tier; of many assets none."""
+        if self.are_many:
+            return {}
         tier, compute = self.tier(names), self.compute(names)
         return {
             **self.product_metadata,

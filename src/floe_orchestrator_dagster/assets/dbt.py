@@ -3,18 +3,21 @@
 Annotations are evaluated in this module: Dagster wants the context's type itself, not its name.
 """
 
+import logging
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import count
+from itertools import chain, count
 from types import MappingProxyType
 from typing import Any, TypeAlias
 
 import dagster as dg
 from dagster_dbt import dbt_assets
+from dagster_dbt.asset_utils import DAGSTER_DBT_UNIQUE_ID_METADATA_KEY
 
 from floe_orchestrator_dagster.assets.attributes import AssetAttributes
+from floe_orchestrator_dagster.assets.definition import RememberingAssetsDefinition, remember_output_keys
 from floe_orchestrator_dagster.assets.partitions import (
     backfill_policy,
     partition_metadata,
@@ -22,7 +25,8 @@ from floe_orchestrator_dagster.assets.partitions import (
     partitions_definitions,
 )
 from floe_orchestrator_dagster.assets.policies import op_tags, pool, retry_policy
-from floe_orchestrator_dagster.assets.quality import declared_severities
+from floe_orchestrator_dagster.assets.preselection import preselected
+from floe_orchestrator_dagster.assets.quality import declared_severities, product_quality
 from floe_orchestrator_dagster.assets.score import scored_checks
 from floe_orchestrator_dagster.assets.selection import EVERYTHING, NodeSelection
 from floe_orchestrator_dagster.assets.stages import DbtTest, Lane, Stage, StagedGraph, staged_graph
@@ -37,6 +41,8 @@ from floe_orchestrator_dagster.execution.score import ScoredChecks, recorded_sco
 from floe_orchestrator_dagster.execution.selection import dbt_nodes
 from floe_orchestrator_dagster.product import DbtProject, Product
 from floe_orchestrator_dagster.product.manifest import Manifest, declared_names
+
+logger = logging.getLogger(__name__)
 
 Conditions: TypeAlias = Mapping[str, dg.AutomationCondition[Any]]
 
@@ -54,22 +60,24 @@ class _Project:
     Attributes:
         product: The product.
         dbt: Its dbt project.
+        translator: What translates its nodes, each once for all stages.
         key_of: Key of every model, seed, snapshot and source, by unique id.
-        conditions: The configured automation conditions, by unique id.
         partitions: Definitions of the configured partitions, in the configuration's order.
         scored: What the product's quality score is made of, once all definitions are there.
         tests: Unique ids of the tests of all stages, and of those after them.
         selection: dbt selections on the project.
+        steps: Names of the steps that run dbt, in their order.
     """
 
     product: Product
     dbt: DbtProject
+    translator: FloeDbtTranslator
     key_of: Mapping[str, dg.AssetKey]
-    conditions: Conditions
     partitions: Sequence[dg.PartitionsDefinition[str]]
     scored: Callable[[], ScoredChecks | None]
     tests: frozenset[str]
     selection: NodeSelection
+    steps: tuple[str, ...]
 
     def excluded(self, options: DbtOptions) -> frozenset[str]:
         """Find the nodes that a run leaves out."""
@@ -91,21 +99,24 @@ def dbt_project_assets(
     Raises:
         FloeDagsterError: Partitions that cannot be, or a test that asks for a compute which the product does not have.
     """
-    translator = FloeDbtTranslator(product)
+    disabled = product_quality(product).disabled_tests
+    graph = staged_graph(dbt.manifest, _lanes(product, dbt.manifest, selection), disabled)
+    placed = [*(stage.tests for stage in graph.stages), *graph.late_tests.values()]
+    everything = {test: place for group in placed for test, place in group.items()}
+    first = [_in_order(stage, dbt.manifest)[0] for stage in graph.stages]
+    translator = FloeDbtTranslator(product, everything, conditions, first)
     relations = [*dbt.manifest.asset_nodes, *dbt.manifest.content["sources"].values()]
     key_of = {node["unique_id"]: translator.get_asset_key(node) for node in relations}
     definitions: list[dg.AssetsDefinition] = []
     scored = partial(scored_checks, product, translator, definitions)
-    graph = staged_graph(dbt.manifest, _lanes(product, dbt.manifest, selection), translator.quality.disabled_tests)
-    placed = [*(stage.tests for stage in graph.stages), *graph.late_tests.values()]
-    everything = frozenset(test for group in placed for test in group)
-    project = _Project(product, dbt, key_of, conditions, partitions_definitions(product), scored, everything, selection)
-    for stage, name in zip(graph.stages, _names(product, graph), strict=True):
+    partitions = partitions_definitions(product)
+    stages, late = _names(product, graph), _late_names(product, graph)
+    steps = (*stages, *late)
+    project = _Project(product, dbt, translator, key_of, partitions, scored, frozenset(everything), selection, steps)
+    for stage, name in zip(graph.stages, stages, strict=True):
         definitions.append(_stage_assets(project, stage, name))
-    taken: list[str] = []
-    for compute, tests in graph.late_tests.items():
-        taken.append(_free(f"{product.identifier}_dbt_test_{_word(compute)}", taken))
-        definitions.append(_late_checks(project, compute, tests, taken[-1]))
+    for (compute, tests), name in zip(graph.late_tests.items(), late, strict=True):
+        definitions.append(_late_checks(project, compute, tests, name))
     return [*definitions, *_source_specs(translator, dbt)]
 
 
@@ -135,6 +146,13 @@ def _names(product: Product, graph: StagedGraph) -> list[str]:
     return names
 
 
+def _late_names(product: Product, graph: StagedGraph) -> list[str]:
+    names: list[str] = []
+    for compute in graph.late_tests:
+        names.append(_free(f"{product.identifier}_dbt_test_{_word(compute)}", names))
+    return names
+
+
 def _free(name: str, taken: Collection[str]) -> str:
     numbered = (name if number == 1 else f"{name}_{number}" for number in count(1))
     return next(free for free in numbered if free not in taken)
@@ -146,14 +164,19 @@ def _word(compute: str) -> str:
 
 def _stage_assets(project: _Project, stage: Stage, name: str) -> dg.AssetsDefinition:
     compute, row = stage.lane
-    settings, dbt = project.product.config, project.dbt
+    settings, dbt, translator = project.product.config, project.dbt, project.translator
     rule = settings.partitions[row] if row is not None else None
-    translator = FloeDbtTranslator(project.product, stage.tests, project.conditions)
     whole = stage.tests.keys() >= project.tests and len(stage.nodes) == len(dbt.manifest.asset_nodes)
-    manifest = _as_dagster_dbt_reads_it(dbt.manifest, stage, name)
+    manifest = _as_dagster_dbt_reads_it(dbt.manifest, stage)
 
-    @dbt_assets(
-        manifest=manifest.content,
+    def build(context: dg.AssetExecutionContext, config: DbtOptions) -> Iterator[Any]:
+        remember_output_keys(context)
+        events = build_selection(context, step, config, partition_window(context, rule), project.excluded(config))
+        scored = project.scored()
+        yield from with_failures_shown(scored_when_failing(events, context.instance, scored) if scored else events)
+
+    decorate = partial(
+        dbt_assets,
         select="fqn:*" if whole else f"config.{_STAGE_CONFIG}:{name}",
         name=name,
         partitions_def=project.partitions[row] if row is not None else None,
@@ -163,28 +186,64 @@ def _stage_assets(project: _Project, stage: Stage, name: str) -> dg.AssetsDefini
         retry_policy=retry_policy(settings),
         pool=pool(settings),
     )
-    def build(context: dg.AssetExecutionContext, config: DbtOptions) -> Iterator[Any]:
-        events = build_selection(context, step, config, partition_window(context, rule), project.excluded(config))
-        scored = project.scored()
-        yield from with_failures_shown(scored_when_failing(events, context.instance, scored) if scored else events)
-
-    found = dbt_nodes(build.specs, build.check_specs, dbt.manifest, project.key_of)
-    severities = declared_severities(build.check_specs)
+    assets = _decorated(build, decorate, translator, manifest, stage)
+    found = dbt_nodes(assets.specs, assets.check_specs, dbt.manifest, project.key_of)
+    severities = declared_severities(assets.check_specs)
     nodes = replace(found, whole=whole, disabled=translator.quality.disabled_tests, severities=severities)
-    step = DbtStep(dbt.on(compute), nodes, manifest, settings.dbt)
-    return build.map_asset_specs(partial(_with_partition_metadata, rule)) if rule else build
+    step = DbtStep(dbt.on(compute), nodes, dbt.manifest, project.product, project.steps)
+    assets = assets.map_asset_specs(partial(_with_partition_metadata, rule)) if rule else assets
+    return RememberingAssetsDefinition.of(assets)
+
+
+def _decorated(
+    build: Callable[..., Any],
+    decorate: partial[Callable[[Callable[..., Any]], dg.AssetsDefinition]],
+    translator: FloeDbtTranslator,
+    manifest: Manifest,
+    stage: Stage,
+) -> dg.AssetsDefinition:
+    """Make the ``@dbt_assets`` of a stage; dbt selects its nodes only where dagster-dbt does not take what we know."""
+    known = dict.fromkeys(_in_order(stage, manifest))
+    children = chain.from_iterable(manifest.content["child_map"].values())
+    tests = dict.fromkeys(child for child in children if child.startswith("test"))
+    with preselected(manifest.content, (known | tests).keys()) as answered:
+        assets = decorate(manifest=manifest.content)(build) if answered else None
+    if assets is None or not _is_of(stage, assets):
+        name = str(decorate.keywords["name"])
+        logger.info("%s: dbt selects the assets, which takes longer", name)
+        assets = decorate(manifest=_marked(manifest.content, stage, name))(build)
+        assets = assets.map_asset_specs(translator.with_objects)
+    return assets
+
+
+def _in_order(stage: Stage, manifest: Manifest) -> list[str]:
+    """Put a stage's nodes in the manifest's order."""
+    return [unique_id for unique_id in manifest.content["nodes"] if unique_id in stage.nodes]
+
+
+def _is_of(stage: Stage, assets: dg.AssetsDefinition) -> bool:
+    """Whether dagster-dbt made what the stage says, no more and no less."""
+    nodes = {spec.metadata[DAGSTER_DBT_UNIQUE_ID_METADATA_KEY] for spec in assets.specs}
+    tests = {(spec.metadata or {})[DAGSTER_DBT_UNIQUE_ID_METADATA_KEY] for spec in assets.check_specs}
+    return nodes == stage.nodes and tests == stage.tests.keys()
+
+
+def _marked(content: Mapping[str, Any], stage: Stage, name: str) -> dict[str, Any]:
+    """Mark the nodes of a stage, for dbt to select them by."""
+    nodes = dict(content["nodes"])
+    for unique_id in stage.nodes:
+        nodes[unique_id] = {**nodes[unique_id], "config": {**nodes[unique_id]["config"], _STAGE_CONFIG: name}}
+    return {**content, "nodes": nodes}
 
 
 def _with_partition_metadata(rule: PartitionsConfig, spec: dg.AssetSpec) -> dg.AssetSpec:
     return spec.merge_attributes(metadata=partition_metadata(rule))
 
 
-def _as_dagster_dbt_reads_it(manifest: Manifest, stage: Stage, name: str) -> Manifest:
-    """Show a stage to ``@dbt_assets``: its nodes marked, each of its tests below one of them, unit tests as tests."""
+def _as_dagster_dbt_reads_it(manifest: Manifest, stage: Stage) -> Manifest:
+    """Show a stage to ``@dbt_assets``: each of its tests below one of its nodes, unit tests as tests."""
     content = manifest.content
     nodes = dict(content["nodes"])
-    for unique_id in stage.nodes:
-        nodes[unique_id] = {**nodes[unique_id], "config": {**nodes[unique_id]["config"], _STAGE_CONFIG: name}}
     children = {
         key: [child for child in values if not child.startswith(_TESTS)]
         for key, values in content["child_map"].items()
@@ -218,8 +277,7 @@ def _late_checks(project: _Project, compute: str, tests: Mapping[str, DbtTest], 
         what = f"dbt test {names} asks for compute {compute!r} (meta.floe.compute), which no model of the product has"
         fix = f"Name one of {', '.join(map(repr, dbt.profiles))}."
         raise ManifestError(str(dbt.manifest.path), [Problem("nodes", what, fix)])
-    translator = FloeDbtTranslator(product, tests)
-    content = dbt.manifest.content
+    translator, content = project.translator, dbt.manifest.content
     owners = {test: translator.get_asset_spec(content, placed.checks, None) for test, placed in tests.items()}
     specs = [translator.get_asset_check_spec(owner, content, test, None) for test, owner in owners.items()]
 
@@ -240,7 +298,7 @@ def _late_checks(project: _Project, compute: str, tests: Mapping[str, DbtTest], 
 
     found = dbt_nodes([], test.check_specs, dbt.manifest, project.key_of)
     nodes = replace(found, severities=declared_severities(test.check_specs))
-    step = DbtStep(dbt.on(compute), nodes, dbt.manifest, product.config.dbt)
+    step = DbtStep(dbt.on(compute), nodes, dbt.manifest, product, project.steps)
     return test
 
 

@@ -29,8 +29,8 @@ _SEVERITY = "floe/severity"
 
 
 def product_quality(product: Product) -> QualityMatches:
-    """Bring the product's declared checks and its dbt tests together; nothing when it has no dbt project."""
-    if product.dbt is None:
+    """Bring the product's declared checks and its dbt tests together; nothing without a dbt project or a check."""
+    if product.dbt is None or not any(model.quality_checks for model in product.models):
         return QualityMatches((), {}, frozenset())
     return match_quality_checks(product.models, product.dbt.manifest.content)
 

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import re
+from functools import cached_property
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 from dagster_dbt import DagsterDbtTranslator, DagsterDbtTranslatorSettings
-from dagster_dbt.asset_utils import DAGSTER_DBT_UNIQUE_ID_METADATA_KEY
+from dagster_dbt.asset_utils import (
+    DAGSTER_DBT_MANIFEST_METADATA_KEY,
+    DAGSTER_DBT_TRANSLATOR_METADATA_KEY,
+    DAGSTER_DBT_UNIQUE_ID_METADATA_KEY,
+)
+from dagster_dbt.dagster_dbt_translator import DbtManifestWrapper
 
 from floe_orchestrator_dagster.assets.attributes import AssetAttributes
 from floe_orchestrator_dagster.assets.contracts import (
@@ -21,11 +27,12 @@ from floe_orchestrator_dagster.assets.contracts import (
 )
 from floe_orchestrator_dagster.assets.links import AssetLinks
 from floe_orchestrator_dagster.assets.quality import declared_check_spec, product_quality
-from floe_orchestrator_dagster.product.manifest import CODE_VERSION, declared_names
+from floe_orchestrator_dagster.product.manifest import declared_names
 from floe_orchestrator_dagster.product.quality import is_error
+from floe_orchestrator_dagster.product.trimming import CODE_VERSION
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from dagster_dbt import DbtProject as DagsterDbtProject
     from floe_core.schemas.compiled_artifacts import IngestionOutputTable
@@ -33,9 +40,11 @@ if TYPE_CHECKING:
     from floe_orchestrator_dagster.assets.stages import DbtTest
     from floe_orchestrator_dagster.product import Product
     from floe_orchestrator_dagster.product.contracts import TableContract
+    from floe_orchestrator_dagster.product.quality import QualityMatches
 
 # dagster-dbt takes for a check what is called a test: unit tests are shown to it under this prefix.
 UNIT_TEST_PREFIX = "test:"
+_OBJECTS = {DAGSTER_DBT_MANIFEST_METADATA_KEY, DAGSTER_DBT_TRANSLATOR_METADATA_KEY}
 
 
 class FloeDbtTranslator(DagsterDbtTranslator):
@@ -46,6 +55,7 @@ class FloeDbtTranslator(DagsterDbtTranslator):
         product: Product,
         tests: Mapping[str, DbtTest] = MappingProxyType({}),
         conditions: Mapping[str, dg.AutomationCondition[Any]] = MappingProxyType({}),
+        first: Collection[str] = (),
     ) -> None:
         """Translate the nodes of one product.
 
@@ -53,35 +63,58 @@ class FloeDbtTranslator(DagsterDbtTranslator):
             product: The product.
             tests: The dbt tests that are checks, by unique id.
             conditions: The configured automation conditions, by unique id.
+            first: The first node of each definition, by unique id. Of many assets only these carry the objects that
+                dagster-dbt attaches for itself (manifest, translator): there it looks for them.
         """
         super().__init__(DagsterDbtTranslatorSettings(enable_source_tests_as_checks=True))
         self._attributes = AssetAttributes(product)
-        self.quality = product_quality(product)
+        self._product = product
+        self._first = frozenset(first)
         self._links = AssetLinks(product)
         self._group = product.identifier
         self._group_by = product.config.group_by
         self._conditions = conditions
         self._key_prefix = product.config.key_prefix
         self._tests = tests
-        self._specs: dict[tuple[int, str], dg.AssetSpec] = {}
+        self._specs: dict[str, dg.AssetSpec] = {}
+
+    @cached_property
+    def quality(self) -> QualityMatches:
+        """The declared quality checks and the dbt tests that implement them."""
+        return product_quality(self._product)
 
     def get_asset_spec(
         self, manifest: Mapping[str, Any], unique_id: str, project: DagsterDbtProject | None
     ) -> dg.AssetSpec:
-        """Add tier and freshness to dagster-dbt's spec; each node is translated once."""
-        key = (id(manifest), unique_id)
-        spec = self._specs.get(key)
+        """Add tier and freshness to dagster-dbt's spec; each node is translated once, whatever stage asks for it."""
+        spec = self._specs.get(unique_id)
         if spec is None:
-            base = super().get_asset_spec(manifest, unique_id, project)
+            # A stage's manifest says nothing else about the node.
+            base = super().get_asset_spec(self._whole or manifest, unique_id, project)
             contract = self._attributes.contracts.by_node.get(unique_id)
             output = self._attributes.ingestion.by_source.get(unique_id)
             node = manifest["nodes"].get(unique_id) or manifest["sources"][unique_id]
             kinds = {output.quality_tier} if output else self._attributes.kinds(declared_names(node))
-            spec = base.replace_attributes(
-                kinds=base.kinds | kinds, **(freshness_attributes(contract) if contract else {})
-            )
-            self._specs[key] = spec
+            bare = self._attributes.are_many and unique_id not in self._first
+            changes: dict[str, Any] = {"metadata": _without_objects(base.metadata)} if bare else {}
+            changes |= freshness_attributes(contract) if contract else {}
+            spec = self._specs[unique_id] = base.replace_attributes(kinds=base.kinds | kinds, **changes)
         return spec
+
+    def with_objects(self, spec: dg.AssetSpec) -> dg.AssetSpec:
+        """Attach the objects that dagster-dbt attaches for itself, where they were left out."""
+        objects = (DbtManifestWrapper(self._whole or {}), self)
+        keys = (DAGSTER_DBT_MANIFEST_METADATA_KEY, DAGSTER_DBT_TRANSLATOR_METADATA_KEY)
+        return spec.merge_attributes(metadata=dict(zip(keys, objects, strict=True)))
+
+    @cached_property
+    def _whole(self) -> Mapping[str, Any] | None:
+        """The manifest that dagster-dbt translates from; of many assets none says which project it is of."""
+        if self._product.dbt is None or not self._attributes.are_many:
+            return self._product.dbt.manifest.content if self._product.dbt else None
+        content = self._product.dbt.manifest.content
+        metadata = {key: value for key, value in content["metadata"].items() if key != "project_id"}
+        return {**content, "metadata": metadata}
 
     def get_asset_check_spec(
         self, asset_spec: dg.AssetSpec, manifest: Mapping[str, Any], unique_id: str, project: DagsterDbtProject | None
@@ -98,14 +131,19 @@ class FloeDbtTranslator(DagsterDbtTranslator):
             return None
         node = manifest["nodes"][unique_id]
         asset_spec = self.get_asset_spec(manifest, placed.checks, project)
+        if manifest["parent_map"].get(test) == [placed.checks] and test not in self.quality.by_test:
+            return _plain_check_spec(asset_spec.key, node, placed)
         stock = super().get_asset_check_spec(asset_spec, manifest, unique_id, project) if test == unique_id else None
         spec = stock or self._own_check_spec(asset_spec, manifest, unique_id, placed)
         description = spec.description or (node.get("description") or "").strip()
         # As dagster-dbt does, but for its first versions, which block on nothing.
-        spec = spec._replace(name=placed.name, description=description or None, blocking=is_error(node))
+        blocking = is_error(node) and not placed.is_later
+        spec = spec._replace(name=placed.name, description=description or None, blocking=blocking)
         declared = self.quality.by_test.get(test)
-        spec = declared_check_spec(spec, declared.check, self._attributes.product) if declared else spec
-        return spec._replace(blocking=spec.blocking and not placed.is_later)
+        if declared is None:
+            return spec
+        spec = declared_check_spec(spec, declared.check, self._product)
+        return spec._replace(blocking=False) if placed.is_later else spec
 
     def _own_check_spec(
         self, asset_spec: dg.AssetSpec, manifest: Mapping[str, Any], unique_id: str, test: DbtTest
@@ -132,13 +170,17 @@ class FloeDbtTranslator(DagsterDbtTranslator):
         return (dbt_resource_props.get("description") or declared or named).strip()
 
     def get_metadata(self, dbt_resource_props: Mapping[str, Any]) -> Mapping[str, Any]:
-        """dagster-dbt's metadata (table, columns, materialization), the product's and contracts', and links."""
+        """dagster-dbt's metadata (table, columns, materialization), the product's and contracts', and links.
+
+        Of many assets the columns are those of data contracts only; runs attach the others.
+        """
         schema = dbt_resource_props.get("schema")
         contract, output = self._contract(dbt_resource_props), self._output(dbt_resource_props)
+        shown = dbt_resource_props if not self._attributes.are_many else {**dbt_resource_props, "columns": {}}
         return {
-            **super().get_metadata(dbt_resource_props),
+            **super().get_metadata(shown),
             **self._attributes.metadata(declared_names(dbt_resource_props)),
-            **({"floe/schema": schema} if schema else {}),
+            **({"floe/schema": schema} if schema and not self._attributes.are_many else {}),
             **(contract_metadata(contract, dbt_resource_props.get("columns") or {}) if contract else {}),
             **(ingestion_metadata(output) if output else {}),
             **self._links.metadata(dbt_resource_props),
@@ -185,6 +227,23 @@ class FloeDbtTranslator(DagsterDbtTranslator):
 
     def _output(self, node: Mapping[str, Any]) -> IngestionOutputTable | None:
         return self._attributes.ingestion.by_source.get(node["unique_id"])
+
+
+def _without_objects(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """Leave out the objects that dagster-dbt attaches for itself."""
+    return {key: value for key, value in metadata.items() if key not in _OBJECTS}
+
+
+def _plain_check_spec(key: dg.AssetKey, node: Mapping[str, Any], placed: DbtTest) -> dg.AssetCheckSpec:
+    """Describe a test that reads one asset, as most do, as dagster-dbt and we would in several steps."""
+    description = (node.get("meta") or {}).get("description") or (node.get("description") or "").strip()
+    return dg.AssetCheckSpec(
+        name=placed.name,
+        asset=key,
+        description=description or None,
+        metadata={DAGSTER_DBT_UNIQUE_ID_METADATA_KEY: node["unique_id"].removeprefix(UNIT_TEST_PREFIX)},
+        blocking=is_error(node) and not placed.is_later,
+    )
 
 
 def _folder(node: Mapping[str, Any]) -> str | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -11,11 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
+from floe_orchestrator_dagster import telemetry
 from floe_orchestrator_dagster.errors import DbtBuildError
-from floe_orchestrator_dagster.execution.dbt_process import NODE_COUNT, NOTHING_MATCHED
+from floe_orchestrator_dagster.execution.dbt_process import NODE_COUNT, NODE_STARTED, NOTHING_MATCHED
 from floe_orchestrator_dagster.execution.events import materialization, recorded, test_result
 from floe_orchestrator_dagster.execution.failure import nodes_error
 from floe_orchestrator_dagster.execution.invocation import running_dbt
+from floe_orchestrator_dagster.execution.lineage import step_lineage
 from floe_orchestrator_dagster.execution.options import DbtOptions, variables
 from floe_orchestrator_dagster.execution.partitions import Window
 from floe_orchestrator_dagster.execution.remainder import built_before, done_before, read_by_other_steps
@@ -26,14 +29,17 @@ from floe_orchestrator_dagster.execution.target import archive, leave_target, ne
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from collections.abc import Set as AbstractSet
+    from contextlib import AbstractContextManager
 
     from floe_orchestrator_dagster.config.dbt import DbtConfig
     from floe_orchestrator_dagster.execution.invocation import Event
+    from floe_orchestrator_dagster.execution.lineage import StepLineage
     from floe_orchestrator_dagster.execution.results import NodeResult
     from floe_orchestrator_dagster.execution.selection import DbtNodes, Selection
     from floe_orchestrator_dagster.execution.target import Target
-    from floe_orchestrator_dagster.product import DbtConnection
+    from floe_orchestrator_dagster.product import DbtConnection, Product
     from floe_orchestrator_dagster.product.manifest import Manifest
+    from floe_orchestrator_dagster.telemetry import BuildTrace
 
 _LOG_SECONDS = 1.0
 
@@ -46,13 +52,15 @@ class DbtStep:
         connection: The project, and the profile with the target of the step's compute.
         nodes: The nodes that can be selected.
         manifest: The manifest that the assets were made from.
-        config: How dbt is run.
+        product: The product.
+        steps: Names of all steps of the product that run dbt, in their order.
     """
 
     connection: DbtConnection
     nodes: DbtNodes
     manifest: Manifest
-    config: DbtConfig
+    product: Product
+    steps: tuple[str, ...]
 
 
 def build_selection(
@@ -160,6 +168,8 @@ class _Run:
     nodes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     parents: Mapping[str, Sequence[str]] = field(default_factory=dict)
     unmatched: set[str] = field(default_factory=set)
+    step: DbtStep | None = None
+    window: Window = field(default_factory=Window)
 
     def results_of(self, arguments: Sequence[str]) -> Iterator[NodeResult]:
         """Run dbt; yields the result of each node as it ends, and raises when dbt or one of them failed."""
@@ -167,22 +177,37 @@ class _Run:
         told = _Told(self.context.log)
         succeeded = False
         try:
-            with running_dbt(self.dbt, arguments, self.target.path, self.config, self.context.log) as invocation:
-                for event in invocation.events():
-                    self._note(event, results)
-                    result = results.add(event)
-                    if result is not None:
-                        told.tell(results, result)
-                        yield result
-                told.flush()
-                running = [unique_id.split(".")[2] for unique_id in results.running]
-                invocation.require_end(running)
-                succeeded = invocation.is_successful
-            if not succeeded:
-                raise nodes_error(results, self.nodes, str(self.dbt.directory.path))
+            with self._traced() as trace, self._lineage() as lineage:
+                environment, log = trace.environment, self.context.log
+                with running_dbt(self.dbt, arguments, self.target.path, self.config, log, environment) as invocation:
+                    for event in invocation.events():
+                        self._note(event, results)
+                        result = results.add(event)
+                        if lineage is not None and (result is not None or event["info"]["name"] == NODE_STARTED):
+                            lineage.node(event)
+                        if result is not None:
+                            trace.dbt_event(event)
+                            told.tell(results, result)
+                            yield result
+                    told.flush()
+                    invocation.require_end([unique_id.split(".")[2] for unique_id in results.running])
+                    succeeded = invocation.is_successful
+                if not succeeded:
+                    raise nodes_error(results, self.nodes, str(self.dbt.directory.path))
         finally:
             leave_target(self.target, self.config, has_succeeded=succeeded)
             self._attach()
+
+    def _traced(self) -> AbstractContextManager[BuildTrace]:
+        config = self.step.product.artifacts.observability.telemetry if self.step else None
+        target = {"dbt.target": self.dbt.profile.target or self.dbt.profile.default_target}
+        return telemetry.dbt_build(telemetry.product_attributes(config), self.context.run_id, target)
+
+    def _lineage(self) -> AbstractContextManager[StepLineage | None]:
+        if self.step is None:
+            return nullcontext()
+        step, period = self.step, self.window.period
+        return step_lineage(self.context, step.product, self.dbt, self.target, period, step.steps)
 
     def _note(self, event: Event, results: Results) -> None:
         name = event["info"]["name"]
@@ -214,7 +239,8 @@ def _build(
         *options.arguments(),
     ]
     described = {**content["nodes"], **content["unit_tests"]}
-    run = _Run(context, dbt, step.config, target, described, content["parent_map"])
+    config, parents = step.product.config.dbt, content["parent_map"]
+    run = _Run(context, dbt, config, target, described, parents, step=step, window=window)
     key_of = {unique_id: key for key, unique_id in nodes.assets.items()}
     check_of = nodes.check_of
     for result in run.results_of(arguments):

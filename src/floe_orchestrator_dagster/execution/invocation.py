@@ -13,6 +13,7 @@ import sys
 import threading
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -140,8 +141,13 @@ class Invocation:
 
 
 @contextmanager
-def running_dbt(
-    dbt: DbtConnection, arguments: Sequence[str], target: Path, config: DbtConfig, log: dg.DagsterLogManager
+def running_dbt(  # noqa: PLR0913, PLR0917  # an invocation has these parts
+    dbt: DbtConnection,
+    arguments: Sequence[str],
+    target: Path,
+    config: DbtConfig,
+    log: dg.DagsterLogManager,
+    environment: Mapping[str, str] = MappingProxyType({}),
 ) -> Iterator[Invocation]:
     """Start dbt with the compiled profile; it does not run any more when the context is left.
 
@@ -151,6 +157,7 @@ def running_dbt(
         target: Directory for dbt's artifacts.
         config: How dbt is run.
         log: Says what is run.
+        environment: Further variables for dbt.
 
     Raises:
         ProfileError: A variable that the profile reads is not set, or the adapter is not installed.
@@ -177,7 +184,7 @@ def running_dbt(
             stderr=subprocess.STDOUT,
             # Python looks for modules where it was started: not in the project, whose files may be called anything.
             cwd=target,
-            env=_environment(dbt, target, profiles_directory),
+            env={**_environment(dbt, target, profiles_directory), **environment},
         )
         invocation = Invocation(process, str(dbt.directory.path), log, config.timeout_seconds)
         try:

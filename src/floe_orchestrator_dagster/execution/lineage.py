@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
+from floe_orchestrator_dagster import telemetry
 from floe_orchestrator_dagster.errors import DbtBuildError, LineageError
 from floe_orchestrator_dagster.execution.dbt_process import NODE_FINISHED
 from floe_orchestrator_dagster.lineage.emitter import emitter_for
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from floe_orchestrator_dagster.lineage.emitter import LineageEmitter
     from floe_orchestrator_dagster.lineage.events import DbtEvents, LineageRun
     from floe_orchestrator_dagster.product import DbtConnection, DbtProject, Product
+    from floe_orchestrator_dagster.product.manifest import Manifest
 
 RUN_TAG = "floe/lineage"
 
@@ -77,7 +79,7 @@ class StepLineage:
             self._events = DbtEvents(self._run, self._manifest(project), warehouse)
         return self._events
 
-    def _manifest(self, project: DbtProject | None) -> Any:
+    def _manifest(self, project: DbtProject | None) -> Manifest:
         """Another target than the product's own may have other databases and schemas: dbt has just written them."""
         own = self._target.path / MANIFEST_FILE
         if project is not None and (self._dbt.profile.target == project.profile.target or not own.is_file()):
@@ -130,10 +132,8 @@ def step_lineage(  # noqa: PLR0913, PLR0917  # a step has these parts
             why = str(error) if has_failed else "the step was interrupted"
             lineage.abort(why)
             emitter.emit(product_event(run, "FAIL" if has_failed else "ABORT", _now(), why))
-            try:
+            with suppress(LineageError):  # said in the run's log; the step has failed already, for a better reason
                 _flush(emitter, context)
-            except LineageError as refused:
-                context.log.error("%s", refused)
             raise
         lineage.abort("dbt ended before it")
         if _is_last(context, steps):
@@ -142,12 +142,13 @@ def step_lineage(  # noqa: PLR0913, PLR0917  # a step has these parts
 
 
 def _flush(emitter: LineageEmitter, context: dg.OpExecutionContext) -> None:
-    try:
-        emitter.flush()
-    finally:
-        told = _told(emitter.deliveries())
-        context.log.info("lineage: %s", told)
-        context.instance.add_run_tags(context.run_id, {RUN_TAG: told})
+    with telemetry.operation("lineage.flush"):
+        try:
+            emitter.flush()
+        finally:
+            told = _told(emitter.deliveries())
+            context.log.info("lineage: %s", told)
+            context.instance.add_run_tags(context.run_id, {RUN_TAG: told})
 
 
 def _told(deliveries: Deliveries) -> str:

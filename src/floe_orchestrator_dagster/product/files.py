@@ -49,10 +49,25 @@ def read_json(path: Path, error: FileError, fix: str) -> object:
     Raises:
         FloeDagsterError: As made by ``error``: unreadable, cut off, or no JSON.
     """
+    return parse_json(read_file(path, error), path, error, fix)
+
+
+def read_file(path: Path, error: FileError) -> bytes:
+    """Read a file.
+
+    Raises:
+        FloeDagsterError: As made by ``error``: unreadable.
+    """
     try:
-        content: object = orjson.loads(path.read_bytes())
+        return path.read_bytes()
     except OSError as cause:
         raise error(str(path), [Problem("", f"cannot be read ({cause.strerror})", f"{_LET_READ}.")]) from None
+
+
+def parse_json(source: bytes, path: Path, error: FileError, fix: str) -> object:
+    """Parse the JSON that was read from a file; the rest as :func:`read_json`."""
+    try:
+        content: object = orjson.loads(source)
     except orjson.JSONDecodeError as cause:
         what = f"is not JSON, or is cut off: {cause.msg} (line {cause.lineno}, column {cause.colno})"
         raise error(str(path), [Problem("", what, fix)]) from None

@@ -5,14 +5,14 @@ Format: https://docs.getdbt.com/reference/artifacts/manifest-json
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from floe_orchestrator_dagster.errors import ManifestError, Problem
-from floe_orchestrator_dagster.product.files import read_json
+from floe_orchestrator_dagster.product.files import parse_json, read_file
+from floe_orchestrator_dagster.product.trimming import read_trimmed, trim, write_trimmed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -24,61 +24,9 @@ if TYPE_CHECKING:
 
 MANIFEST_FILE = "manifest.json"
 PARTIAL_PARSE_FILE = "partial_parse.msgpack"
-CODE_VERSION = "code_version"
 PREPARE_COMMAND = "floe-dagster prepare"
 
 _ASSET_TYPES = ("model", "seed", "snapshot")
-# Whole collections that dagster-dbt and dbt's own selection read.
-_KEPT_COLLECTIONS = (
-    "metadata",
-    "parent_map",
-    "child_map",
-    "groups",
-    "exposures",
-    "metrics",
-    "semantic_models",
-    "saved_queries",
-    "unit_tests",
-    "functions",
-    "selectors",
-)
-# Of a node or source, what dagster-dbt's translator, its check mapping and dbt's selection read. Left out are the
-# bulk of a manifest: raw and compiled code, refs, docs, contracts, build paths, and all macros and docs blocks.
-_KEPT_FIELDS = (
-    "unique_id",
-    "resource_type",
-    "name",
-    "package_name",
-    "fqn",
-    "path",
-    "original_file_path",
-    "patch_path",
-    "database",
-    "schema",
-    "alias",
-    "identifier",
-    "relation_name",
-    "source_name",
-    "version",
-    "latest_version",
-    "config",
-    "unrendered_config",
-    "meta",
-    "tags",
-    "group",
-    "access",
-    "description",
-    "columns",
-    "depends_on",
-    "attached_node",
-    "column_name",
-    "test_metadata",
-    "checksum",
-    "freshness",
-    "loaded_at_field",
-    "loaded_at_query",
-    "language",
-)
 
 
 @dataclass(frozen=True)
@@ -183,7 +131,7 @@ def prepared_manifest(project: ProjectDirectory, artifacts_path: Path | None) ->
         command = f"{PREPARE_COMMAND} {artifacts_path}" if artifacts_path else PREPARE_COMMAND
         problem = Problem("", f"no {MANIFEST_FILE} in {looked}", f"Run `{command}` (dbt deps and dbt parse).")
         raise ManifestError(str(project.path), [problem])
-    return read_manifest(path)
+    return read_product_manifest(path)
 
 
 def read_manifest(path: Path) -> Manifest:
@@ -194,6 +142,16 @@ def read_manifest(path: Path) -> Manifest:
     """
     status = path.stat()
     return _read_manifest(path, status.st_mtime_ns, status.st_size)
+
+
+def read_product_manifest(path: Path) -> Manifest:
+    """Read a manifest that other processes will read too: from the trimmed copy beside it, which the first one writes.
+
+    Raises:
+        ManifestError: As :func:`read_manifest`.
+    """
+    status = path.stat()
+    return _read_product_manifest(path, status.st_mtime_ns, status.st_size)
 
 
 def check_models_exist(artifacts: CompiledArtifacts, manifest: Manifest, origin: str) -> None:
@@ -219,7 +177,21 @@ def check_models_exist(artifacts: CompiledArtifacts, manifest: Manifest, origin:
 
 @lru_cache(maxsize=4)
 def _read_manifest(path: Path, _modified: int, _size: int) -> Manifest:
-    content = read_json(path, ManifestError, f"Run `{PREPARE_COMMAND}` to write it anew.")
+    return Manifest(path, _trimmed(path, read_file(path, ManifestError)))
+
+
+@lru_cache(maxsize=4)
+def _read_product_manifest(path: Path, _modified: int, _size: int) -> Manifest:
+    content = read_trimmed(path)
+    if content is None:
+        source = read_file(path, ManifestError)
+        content = _trimmed(path, source)
+        write_trimmed(path, source, content)
+    return Manifest(path, content)
+
+
+def _trimmed(path: Path, source: bytes) -> dict[str, Any]:
+    content = parse_json(source, path, ManifestError, f"Run `{PREPARE_COMMAND}` to write it anew.")
     expected = ("metadata", "nodes", "sources", "parent_map", "child_map")
     content = content if isinstance(content, dict) else {}
     missing = [key for key in expected if not isinstance(content.get(key), dict)]
@@ -227,33 +199,11 @@ def _read_manifest(path: Path, _modified: int, _size: int) -> Manifest:
     if missing or not all(_is_node(node) for node in nodes):
         lack = f"no {', '.join(missing)}" if missing else "a node in it has no name, type or config"
         raise ManifestError(str(path), [Problem("", f"is no dbt manifest: {lack}", f"Run `{PREPARE_COMMAND}`.")])
-    return Manifest(path, trim(content))
+    return trim(content)
 
 
 def _is_node(node: object) -> bool:
     return isinstance(node, dict) and {"name", "resource_type", "config"} <= node.keys()
-
-
-def trim(content: Mapping[str, Any]) -> dict[str, Any]:
-    """Keep of a manifest what Dagster needs; about a third of its size."""
-    kept = {key: content.get(key) or {} for key in _KEPT_COLLECTIONS}
-    kept["nodes"] = {unique_id: _trim_node(node) for unique_id, node in content["nodes"].items()}
-    kept["sources"] = {unique_id: _trim_node(source) for unique_id, source in content["sources"].items()}
-    disabled = content.get("disabled")
-    kept["disabled"] = dict.fromkeys(disabled) if isinstance(disabled, dict) else {}
-    return kept
-
-
-def _trim_node(node: Mapping[str, Any]) -> dict[str, Any]:
-    kept = {field: node[field] for field in _KEPT_FIELDS if field in node}
-    code = node.get("raw_code")
-    # As dagster-dbt's default: code versions stay the same for who comes from plain dagster-dbt.
-    kept[CODE_VERSION] = (
-        hashlib.sha1(code.encode(), usedforsecurity=False).hexdigest()
-        if code
-        else (node.get("checksum") or {}).get("checksum")
-    )
-    return kept
 
 
 def _reason(name: str, known: frozenset[str], manifest: Manifest) -> str:

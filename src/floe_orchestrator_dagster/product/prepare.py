@@ -25,7 +25,7 @@ from floe_orchestrator_dagster.product.manifest import (
     Manifest,
     find_manifest,
     find_partial_parse,
-    read_manifest,
+    read_product_manifest,
 )
 from floe_orchestrator_dagster.product.profiles import require_adapter, written_profile
 from floe_orchestrator_dagster.product.project import dbt_executable, newest_change
@@ -67,7 +67,7 @@ def fresh_manifest(project: ProjectDirectory, profile: Profile, artifacts_path: 
     path = find_manifest(project)
     if path is not None and not _is_outdated(path, project, profile, artifacts_path):
         try:
-            return read_manifest(path)
+            return read_product_manifest(path)
         except ManifestError as error:
             logger.warning("%s: parsing the dbt project again", error)
     else:
@@ -111,7 +111,7 @@ def _parse(project: ProjectDirectory, profile: Profile) -> Manifest:
         for file in (PARTIAL_PARSE_FILE, _TARGET_FILE, MANIFEST_FILE):
             if (scratch / file).is_file():
                 (scratch / file).replace(target / file)
-    return read_manifest(target / MANIFEST_FILE)
+    return read_product_manifest(target / MANIFEST_FILE)
 
 
 def _run_dbt(command: Sequence[str], project: ProjectDirectory, profile: Profile, target: Path) -> None:

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from floe_orchestrator_dagster.assets.stages import StagedGraph, staged_graph
-from floe_orchestrator_dagster.product.manifest import Manifest, trim
+from floe_orchestrator_dagster.product.manifest import Manifest
+from floe_orchestrator_dagster.product.trimming import trim
 from unit.samples import Json, manifest, node
 
 if TYPE_CHECKING:

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from floe_orchestrator_dagster.lineage.datasets import read_warehouse
 from floe_orchestrator_dagster.lineage.events import DbtEvents, LineageRun, NodeOutcome, outcome_of
-from floe_orchestrator_dagster.product.manifest import Manifest, trim
+from floe_orchestrator_dagster.product.manifest import Manifest
 from floe_orchestrator_dagster.product.spec import ProductSpec
+from floe_orchestrator_dagster.product.trimming import trim
 from unit.samples import model, product
 
 if TYPE_CHECKING:

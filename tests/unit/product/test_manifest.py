@@ -16,8 +16,8 @@ from floe_orchestrator_dagster.product.manifest import (
     find_manifest,
     prepared_manifest,
     read_manifest,
-    trim,
 )
+from floe_orchestrator_dagster.product.trimming import trim
 from unit.samples import Json, manifest, model, node, project, validated, write_json
 
 if TYPE_CHECKING:

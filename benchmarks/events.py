@@ -1,0 +1,152 @@
+"""Consume the events of a dbt that does nothing, once, and print the CPU seconds as JSON: one measurement.
+
+In the place of dbt stands a script that prints, at once, the events of a whole build: what is measured is Dagster's
+and dagster-dbt's own work per event, in this process. ``stock`` is plain dagster-dbt. For ``floe`` the script lies
+beside the Python that runs, which is where this package looks for dbt.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import sysconfig
+import tempfile
+import time
+from collections.abc import Iterator
+from graphlib import TopologicalSorter
+from pathlib import Path
+from typing import Any
+
+_FAKE_DBT = """#!{python}
+import sys
+if "--version" in sys.argv:
+    print("Core:\\n  - installed: 1.11.2")
+else:
+    sys.stdout.write(open({events!r}).read())
+"""
+_RESULTS = {"model": "LogModelResult", "test": "LogTestResult"}
+
+
+def main() -> None:
+    """Measure who (``stock`` or ``floe``) consumes the events of the product's manifest."""
+    who, artifacts = sys.argv[1], Path(sys.argv[2])
+    if len(sys.argv) == 3:  # noqa: PLR2004  # the outer process: makes the fake dbt, and runs the inner one beside it
+        with tempfile.TemporaryDirectory(prefix="floe-bench-") as name:
+            print(run_beside_fake_dbt(who, artifacts, Path(name)))
+        return
+    consume = consume_stock if who == "stock" else consume_floe
+    print(json.dumps(consume(artifacts, Path(sys.argv[3]))))
+
+
+def run_beside_fake_dbt(who: str, artifacts: Path, directory: Path) -> str:
+    """Run this script with a Python that has the fake dbt beside it."""
+    events = directory / "events.jsonl"
+    manifest = json.loads((artifacts.parent / "target" / "manifest.json").read_text(encoding="utf-8"))
+    events.write_text("".join(json.dumps(event) + "\n" for event in build_events(manifest)), encoding="utf-8")
+    dbt = directory / "dbt"
+    dbt.write_text(_FAKE_DBT.format(python=sys.executable, events=str(events)), encoding="utf-8")
+    dbt.chmod(0o700)
+    (directory / "python").symlink_to(sys.executable)
+    paths = [os.environ.get("PYTHONPATH", ""), sysconfig.get_path("purelib")]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
+    command = [str(directory / "python"), __file__, who, str(artifacts), str(dbt)]
+    finished = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment)
+    return finished.stdout.splitlines()[-1]
+
+
+def build_events(manifest: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Write what dbt logs of a build in which everything succeeds: each model, then its tests."""
+    nodes = manifest["nodes"]
+    for unique_id in TopologicalSorter(manifest["parent_map"]).static_order():
+        if unique_id in nodes and nodes[unique_id]["resource_type"] == "model":
+            yield _event(unique_id, nodes[unique_id])
+            for child in manifest["child_map"][unique_id]:
+                if child.startswith("test."):
+                    yield _event(child, nodes[child])
+
+
+def _event(unique_id: str, node: dict[str, Any]) -> dict[str, Any]:
+    kind, at = node["resource_type"], "2026-01-01T00:00:00.000000Z"
+    status = "pass" if kind == "test" else "success"
+    relation = {key: node.get(key) for key in ("database", "schema", "alias", "relation_name")}
+    return {
+        "info": {
+            "name": _RESULTS[kind],
+            "code": "Q012",
+            "category": "",
+            "extra": {},
+            "invocation_id": "00000000-0000-0000-0000-000000000000",
+            "level": "info",
+            "msg": f"OK {node['name']}",
+            "pid": 1,
+            "thread": "Thread-1",
+            "ts": at,
+        },
+        "data": {
+            "node_info": {
+                "unique_id": unique_id,
+                "resource_type": kind,
+                "node_name": node["name"],
+                "node_path": node["path"],
+                "node_status": status,
+                "node_started_at": at,
+                "node_finished_at": at,
+                "materialized": node["config"]["materialized"],
+                "meta": {},
+                "node_relation": relation,
+            },
+            "name": node["name"],
+            "status": status,
+            "execution_time": 0.01,
+            "num_failures": 0,
+            "index": 1,
+            "total": 1,
+            "num_models": 1,
+        },
+    }
+
+
+def consume_stock(artifacts: Path, dbt: Path) -> dict[str, float]:
+    """Run plain dagster-dbt's job."""
+    import dagster as dg
+    from dagster_dbt import DbtCliResource, dbt_assets
+
+    project = artifacts.parent
+    profile = {"generated": {"target": "dev", "outputs": {"dev": {"type": "duckdb", "path": ":memory:"}}}}
+    (dbt.parent / "profiles.yml").write_text(json.dumps(profile), encoding="utf-8")
+
+    @dbt_assets(manifest=project / "target" / "manifest.json")
+    def everything(context: dg.AssetExecutionContext, dbt: DbtCliResource) -> Iterator[Any]:
+        yield from dbt.cli(["build"], context=context).stream()
+
+    resource = DbtCliResource(project_dir=str(project), profiles_dir=str(dbt.parent), dbt_executable=str(dbt))
+    definitions = dg.Definitions(
+        assets=[everything], jobs=[dg.define_asset_job("build_everything")], resources={"dbt": resource}
+    )
+    return consumed(definitions, "build_everything")
+
+
+def consume_floe(artifacts: Path, _dbt: Path) -> dict[str, float]:
+    """Run the product's job."""
+    from floe_orchestrator_dagster.code_location import definitions_from_file
+
+    return consumed(definitions_from_file(artifacts), "retail_orders")
+
+
+def consumed(definitions: Any, job_name: str) -> dict[str, float]:  # noqa: ANN401  # dg.Definitions
+    """CPU seconds of this process from the start of the run to its end, and the events it recorded."""
+    import dagster as dg
+
+    job = definitions.get_repository_def().get_job(job_name)
+    with dg.DagsterInstance.ephemeral() as instance:
+        started = time.process_time()
+        result = job.execute_in_process(instance=instance)
+        cpu = time.process_time() - started
+    recorded = sum(event.is_step_materialization for event in result.all_events)
+    checked = len(result.get_asset_check_evaluations())
+    return {"cpu": cpu, "materializations": recorded, "checks": checked}
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("DAGSTER_DISABLE_TELEMETRY", "true")
+    main()

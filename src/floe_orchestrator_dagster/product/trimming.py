@@ -1,0 +1,267 @@
+"""dbt's manifest trimmed to what Dagster needs, and a copy of that beside it, so that it is parsed whole once.
+
+The copy is used for exactly the bytes that it was made of, and never trusted: another manifest, another version of
+this package or a damaged copy make a new one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import shutil
+import tempfile
+import time
+from contextlib import suppress
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+logger = logging.getLogger(__name__)
+
+CODE_VERSION = "code_version"
+TRIMMED_FILE = "floe_manifest.json"
+
+# Whole collections that dagster-dbt and dbt's own selection read.
+_KEPT_COLLECTIONS = (
+    "metadata",
+    "parent_map",
+    "child_map",
+    "groups",
+    "exposures",
+    "metrics",
+    "semantic_models",
+    "saved_queries",
+    "unit_tests",
+    "functions",
+    "selectors",
+)
+_COLLECTIONS_OF_NODES = ("nodes", "sources")
+# Of a node or source, what dagster-dbt's translator, its check mapping and dbt's selection read. Left out are the
+# bulk of a manifest: raw and compiled code, refs, docs, contracts, build paths, and all macros and docs blocks.
+_KEPT_FIELDS = (
+    "unique_id",
+    "resource_type",
+    "name",
+    "package_name",
+    "fqn",
+    "path",
+    "original_file_path",
+    "patch_path",
+    "database",
+    "schema",
+    "alias",
+    "identifier",
+    "relation_name",
+    "source_name",
+    "version",
+    "latest_version",
+    "config",
+    "unrendered_config",
+    "meta",
+    "tags",
+    "group",
+    "access",
+    "description",
+    "columns",
+    "depends_on",
+    "attached_node",
+    "column_name",
+    "test_metadata",
+    "checksum",
+    "freshness",
+    "loaded_at_field",
+    "loaded_at_query",
+    "language",
+)
+# Of a test, those that the same readers want of it: most nodes of a manifest are tests.
+_LEFT_OUT_OF_TESTS = {
+    "patch_path",
+    "database",
+    "schema",
+    "alias",
+    "relation_name",
+    "version",
+    "latest_version",
+    "columns",
+    "checksum",
+    "language",
+}
+_KEPT_TEST_FIELDS = tuple(field for field in _KEPT_FIELDS if field not in _LEFT_OUT_OF_TESTS)
+# Of a column, what is said about it; dbt writes as many empty fields again.
+_KEPT_COLUMN_FIELDS = ("name", "data_type", "description", "tags", "meta", "constraints")
+# Fields of which many nodes have the same: in the copy, and in memory, each value is there once.
+_SHARED_FIELDS = (
+    "access",
+    "attached_node",
+    "column_name",
+    "config",
+    "database",
+    "depends_on",
+    "description",
+    "language",
+    "meta",
+    "original_file_path",
+    "package_name",
+    "patch_path",
+    "resource_type",
+    "schema",
+    "source_name",
+    "tags",
+    "unrendered_config",
+)
+# A copy that another version of this trimming made is of no use.
+_MADE_BY = repr(
+    (
+        version("floe-orchestrator-dagster"),
+        _KEPT_COLLECTIONS,
+        _KEPT_FIELDS,
+        sorted(_LEFT_OUT_OF_TESTS),
+        _KEPT_COLUMN_FIELDS,
+        _SHARED_FIELDS,
+    )
+).encode()
+_SCRATCH_PREFIX = ".floe_manifest-"
+_ABANDONED_AFTER_SECONDS = 3600
+_CHUNK_BYTES = 1 << 20
+
+
+def trim(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Keep of a manifest what Dagster needs; about a quarter of its size.
+
+    All but tests carry ``code_version``: the SHA-1 of the raw code, as dagster-dbt computes it.
+    """
+    kept = {key: content.get(key) or {} for key in _KEPT_COLLECTIONS}
+    for collection in _COLLECTIONS_OF_NODES:
+        kept[collection] = {unique_id: _trim_node(node) for unique_id, node in content[collection].items()}
+    disabled = content.get("disabled")
+    kept["disabled"] = dict.fromkeys(disabled) if isinstance(disabled, dict) else {}
+    return kept
+
+
+def read_trimmed(manifest: Path) -> dict[str, Any] | None:
+    """Read the copy of a manifest; None when there is none, or none of this manifest that can be used."""
+    path = manifest.with_name(TRIMMED_FILE)
+    try:
+        # A file of our own, written whole: in no case is it larger than the manifest.
+        kept = memoryview(path.read_bytes())
+        source = _digest_of_file(manifest)
+    except OSError:
+        return None
+    seal = _seal(source, kept[_SEAL_LENGTH:])
+    if kept[:_SEAL_LENGTH] != seal:
+        logger.debug("%s is not of %s, or damaged", path, manifest)
+        return None
+    content: dict[str, Any] = orjson.loads(kept[_SEAL_LENGTH:])
+    return _joined(content)
+
+
+def write_trimmed(manifest: Path, source: bytes, content: Mapping[str, Any]) -> None:
+    """Write the copy of a manifest, in one step; where it cannot be written, the next load parses the manifest again.
+
+    Args:
+        manifest: The manifest's path.
+        source: Its bytes.
+        content: What :func:`trim` made of them.
+    """
+    body = orjson.dumps(_parted(content))
+    try:
+        _remove_abandoned(manifest.parent)
+        with tempfile.NamedTemporaryFile(dir=manifest.parent, prefix=_SCRATCH_PREFIX, delete=False) as file:
+            file.write(_seal(_digest(source), body))
+            file.write(body)
+        # Who may read the manifest may read the copy.
+        shutil.copymode(manifest, file.name)
+        Path(file.name).replace(manifest.with_name(TRIMMED_FILE))
+    except OSError as error:
+        logger.debug("%s: no trimmed copy beside it: %s", manifest, error)
+
+
+def _trim_node(node: Mapping[str, Any]) -> dict[str, Any]:
+    if node.get("resource_type") == "test":
+        return _trim_test(node)
+    kept = {field: node[field] for field in _KEPT_FIELDS if field in node}
+    columns = kept.get("columns")
+    if columns:
+        kept["columns"] = {name: _trim_column(column) for name, column in columns.items()}
+    code = node.get("raw_code")
+    # As dagster-dbt's default: code versions stay the same for who comes from plain dagster-dbt.
+    kept[CODE_VERSION] = (
+        hashlib.sha1(code.encode(), usedforsecurity=False).hexdigest()
+        if code
+        else (node.get("checksum") or {}).get("checksum")
+    )
+    return kept
+
+
+def _trim_test(test: Mapping[str, Any]) -> dict[str, Any]:
+    kept = {field: test[field] for field in _KEPT_TEST_FIELDS if field in test}
+    if "depends_on" in kept:
+        # Its macros are of no use without the macros themselves; so the tests of a model have this in common.
+        kept["depends_on"] = {**kept["depends_on"], "macros": []}
+    return kept
+
+
+def _trim_column(column: Mapping[str, Any]) -> dict[str, Any]:
+    return {field: column[field] for field in _KEPT_COLUMN_FIELDS if column.get(field)}
+
+
+def _parted(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Put the shared values of the nodes beside them, and their rows in that list into the nodes."""
+    values: list[Any] = []
+    rows: dict[bytes, int] = {}
+    parted = dict(content)
+    for collection in _COLLECTIONS_OF_NODES:
+        parted[collection] = {key: dict(node) for key, node in content[collection].items()}
+        for node in parted[collection].values():
+            for field in _SHARED_FIELDS:
+                if field in node:
+                    row = rows.setdefault(orjson.dumps(node[field]), len(values))
+                    values.extend([node[field]] if row == len(values) else [])
+                    node[field] = row
+    return {"shared": values, "content": parted}
+
+
+def _joined(parted: Mapping[str, Any]) -> dict[str, Any]:
+    """Put the shared values back: the nodes have the same objects, as a manifest is never changed."""
+    values, content = parted["shared"], parted["content"]
+    for collection in _COLLECTIONS_OF_NODES:
+        for node in content[collection].values():
+            for field in _SHARED_FIELDS:
+                if field in node:
+                    node[field] = values[node[field]]
+    return dict(content)
+
+
+def _seal(source: bytes, body: bytes | memoryview) -> bytes:
+    """Bind a copy to the manifest it was made of, to what made it, and to its own bytes."""
+    return hashlib.sha256(source + _digest(_MADE_BY) + _digest(body)).hexdigest().encode() + b"\n"
+
+
+_SEAL_LENGTH = hashlib.sha256().digest_size * 2 + 1
+
+
+def _digest(content: bytes | memoryview) -> bytes:
+    return hashlib.sha256(content).digest()
+
+
+def _digest_of_file(path: Path) -> bytes:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK_BYTES):
+            digest.update(chunk)
+    return digest.digest()
+
+
+def _remove_abandoned(directory: Path) -> None:
+    """Remove what writers left behind when they were killed."""
+    for path in directory.glob(f"{_SCRATCH_PREFIX}*"):
+        with suppress(FileNotFoundError):  # another process may be removing it too
+            status = path.stat()
+            if status.st_uid == os.geteuid() and status.st_mtime < time.time() - _ABANDONED_AFTER_SECONDS:
+                path.unlink()

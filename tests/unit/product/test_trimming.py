@@ -1,0 +1,133 @@
+"""The trimmed copy of a manifest: used for exactly the manifest it was made of, and never trusted."""
+
+from __future__ import annotations
+
+import os
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+import pytest
+
+from floe_orchestrator_dagster.product.manifest import read_product_manifest
+from floe_orchestrator_dagster.product.trimming import TRIMMED_FILE, read_trimmed, trim, write_trimmed
+from unit.samples import Json, manifest, node, source, write_json
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def _write(directory: Path, *names: str) -> Path:
+    nodes = [node(name, description=f"Table {name}", columns={"id": {"name": "id"}}) for name in names]
+    return write_json(directory / "manifest.json", manifest(*nodes, sources=(source("erp", "orders"),)))
+
+
+def _names(content: Json | None) -> set[str]:
+    return {entry["name"] for entry in content["nodes"].values()} if content else set()
+
+
+def test_copy_says_what_the_trimmed_manifest_says(tmp_path: Path) -> None:
+    path = _write(tmp_path, "orders", "customers")
+    first = read_product_manifest(path).content
+
+    assert read_trimmed(path) == first
+
+
+def test_nodes_share_in_memory_what_they_have_in_common(tmp_path: Path) -> None:
+    path = _write(tmp_path, "orders", "customers")
+    read_product_manifest(path)
+
+    content = read_trimmed(path)
+
+    assert content is not None
+    orders, customers = content["nodes"].values()
+    assert orders["config"] is customers["config"]
+    assert orders["description"] != customers["description"]
+
+
+def test_copy_of_another_manifest_is_not_used(tmp_path: Path) -> None:
+    path = _write(tmp_path, "orders")
+    read_product_manifest(path)
+    _write(tmp_path, "shipments")
+
+    assert read_trimmed(path) is None
+    assert _names(read_product_manifest(path).content) == {"shipments"}
+    assert _names(read_trimmed(path)) == {"shipments"}
+
+
+@pytest.mark.parametrize("damage", ["cut", "emptied", "changed", "removed", "of an older version"])
+def test_damaged_copy_is_made_anew(tmp_path: Path, damage: str) -> None:
+    path = _write(tmp_path, "orders")
+    copy = tmp_path / TRIMMED_FILE
+    read_product_manifest(path)
+    written = copy.read_bytes()
+    if damage == "removed":
+        copy.unlink()
+    else:
+        broken = {
+            "cut": written[:-10],
+            "emptied": b"",
+            "changed": written.replace(b"Table orders", b"Table 0rders"),
+            "of an older version": b"0" * 64 + written[64:],
+        }
+        copy.write_bytes(broken[damage])
+    os.utime(path, ns=(1, time.time_ns()))  # within a process each version of a manifest is read once
+
+    assert read_trimmed(path) is None
+    assert _names(read_product_manifest(path).content) == {"orders"}
+    assert copy.read_bytes() == written
+
+
+def test_concurrent_writers_leave_one_whole_copy_and_nothing_else(tmp_path: Path) -> None:
+    path = _write(tmp_path, *(f"model_{number}" for number in range(50)))
+    text = path.read_bytes()
+    content = read_product_manifest(path).content
+
+    with ThreadPoolExecutor(8) as pool:
+        writers = [pool.submit(write_trimmed, path, text, content) for _ in range(40)]
+        readers = [pool.submit(read_trimmed, path) for _ in range(40)]
+
+    assert [writer.result() for writer in writers] == [None] * 40
+    assert all(reader.result() == content for reader in readers)
+    assert sorted(file.name for file in tmp_path.iterdir()) == sorted(["manifest.json", TRIMMED_FILE])
+
+
+def test_what_a_killed_writer_left_behind_is_removed_after_a_while(tmp_path: Path) -> None:
+    path = _write(tmp_path, "orders")
+    old, new = tmp_path / ".floe_manifest-old", tmp_path / ".floe_manifest-new"
+    for file in (old, new):
+        file.write_bytes(b"half a")
+    os.utime(old, (0, 0))
+
+    read_product_manifest(path)
+
+    assert (old.exists(), new.exists()) == (False, True)
+
+
+def test_copy_may_be_read_by_whom_the_manifest_may_be(tmp_path: Path) -> None:
+    path = _write(tmp_path, "orders")
+    path.chmod(0o640)
+
+    read_product_manifest(path)
+
+    assert (tmp_path / TRIMMED_FILE).stat().st_mode & 0o777 == 0o640
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_directory_that_cannot_be_written_is_no_problem(tmp_path: Path) -> None:
+    path = _write(tmp_path, "orders")
+    tmp_path.chmod(0o500)
+
+    assert _names(read_product_manifest(path).content) == {"orders"}
+    assert not (tmp_path / TRIMMED_FILE).exists()
+
+
+def test_tests_keep_no_relation_and_no_code_version() -> None:
+    test = node(
+        "unique_orders", "test", schema="audit", alias="a", columns={"id": {}}, attached_node="model.shop.orders"
+    )
+
+    kept = trim(manifest(test))["nodes"]["test.shop.unique_orders"]
+
+    assert kept["attached_node"] == "model.shop.orders"
+    assert not {"schema", "alias", "columns", "code_version"} & kept.keys()
