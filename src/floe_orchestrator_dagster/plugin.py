@@ -129,6 +129,7 @@ class DagsterOrchestratorPlugin(OrchestratorPlugin):
 
         return check_health(DEFAULT_TIMEOUT_SECONDS if timeout is None else timeout, self._dagster_config)
 
+    @traced("resource_requirements")
     def get_resource_requirements(self, workload_size: str) -> ResourceSpec:
         """Return the preset for ``small``, ``medium`` or ``large``.
 

@@ -146,15 +146,6 @@ def test_part_that_takes_too_long_is_degraded_in_time() -> None:
     assert elapsed < 4.5
 
 
-def test_product_that_takes_too_long_is_not_called_healthy(served: Callable[..., Path]) -> None:
-    served()
-
-    health = _health(timeout=1e-9)
-
-    assert health.state is HealthState.DEGRADED
-    assert "not known after 1e-09 s" in health.message
-
-
 @pytest.mark.parametrize("timeout", [0, -1, float("nan"), float("inf")])
 def test_timeout_that_is_none_is_refused(timeout: float) -> None:
     with pytest.raises(ValueError, match="is no number of seconds above 0"):

@@ -11,14 +11,7 @@ from floe_orchestrator_dagster.execution.options import DbtOptions, variables
 def test_options_become_dbts_arguments() -> None:
     options = DbtOptions(full_refresh=True, threads=8, fail_fast=True, flags=["--empty", "--warn-error"])
 
-    assert options.arguments() == [
-        "--full-refresh",
-        "--threads",
-        "8",
-        "--fail-fast",
-        "--store-failures",
-        "--warn-error",
-    ]
+    assert options.arguments() == ["--full-refresh", "--threads", "8", "--fail-fast", "--empty", "--warn-error"]
     assert DbtOptions().arguments() == []
 
 
