@@ -178,6 +178,9 @@ def test_failed_and_skipped_nodes_are_told_and_a_re_execution_runs_only_what_is_
     assert set(rebuilt) == {"flaky", "child", "checked", "after_checked", "report", "first"}
     assert rebuilt["first"] == {"status": "reused", "floe/built_in_run": first.run_id}
     assert rebuilt["child"]["status"] == "success"
+    assert rebuilt["after_checked"]["dagster/column_lineage"] == dg.TableColumnLineage(
+        {"id": [dg.TableColumnDep(dg.AssetKey("checked"), "id")]}
+    )
 
 
 def test_results_carry_columns_rows_and_the_query_that_shows_them(shop: Path, instance: dg.DagsterInstance) -> None:

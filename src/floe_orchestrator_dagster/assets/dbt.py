@@ -190,7 +190,7 @@ def _stage_assets(project: _Project, stage: Stage, name: str) -> dg.AssetsDefini
     found = dbt_nodes(assets.specs, assets.check_specs, dbt.manifest, project.key_of)
     severities = declared_severities(assets.check_specs)
     nodes = replace(found, whole=whole, disabled=translator.quality.disabled_tests, severities=severities)
-    step = DbtStep(dbt.on(compute), nodes, dbt.manifest, project.product, project.steps)
+    step = DbtStep(dbt.on(compute), nodes, dbt.manifest, project.product, project.steps, project.key_of)
     assets = assets.map_asset_specs(partial(_with_partition_metadata, rule)) if rule else assets
     return RememberingAssetsDefinition.of(assets)
 
@@ -298,7 +298,7 @@ def _late_checks(project: _Project, compute: str, tests: Mapping[str, DbtTest], 
 
     found = dbt_nodes([], test.check_specs, dbt.manifest, project.key_of)
     nodes = replace(found, severities=declared_severities(test.check_specs))
-    step = DbtStep(dbt.on(compute), nodes, dbt.manifest, product, project.steps)
+    step = DbtStep(dbt.on(compute), nodes, dbt.manifest, product, project.steps, project.key_of)
     return test
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import time
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import partial
@@ -14,11 +13,13 @@ import dagster as dg
 
 from floe_orchestrator_dagster import telemetry
 from floe_orchestrator_dagster.errors import DbtBuildError
+from floe_orchestrator_dagster.execution.columns import table_column_lineage
 from floe_orchestrator_dagster.execution.dbt_process import NODE_COUNT, NODE_STARTED, NOTHING_MATCHED
 from floe_orchestrator_dagster.execution.events import materialization, recorded, test_result
 from floe_orchestrator_dagster.execution.failure import nodes_error
 from floe_orchestrator_dagster.execution.invocation import running_dbt
 from floe_orchestrator_dagster.execution.lineage import step_lineage
+from floe_orchestrator_dagster.execution.node_log import NodeLog
 from floe_orchestrator_dagster.execution.options import DbtOptions, variables
 from floe_orchestrator_dagster.execution.partitions import Window
 from floe_orchestrator_dagster.execution.remainder import built_before, done_before, read_by_other_steps
@@ -41,8 +42,6 @@ if TYPE_CHECKING:
     from floe_orchestrator_dagster.product.manifest import Manifest
     from floe_orchestrator_dagster.telemetry import BuildTrace
 
-_LOG_SECONDS = 1.0
-
 
 @dataclass(frozen=True)
 class DbtStep:
@@ -54,6 +53,7 @@ class DbtStep:
         manifest: The manifest that the assets were made from.
         product: The product.
         steps: Names of all steps of the product that run dbt, in their order.
+        key_of: Key of every model, seed, snapshot and source of the product, by unique id.
     """
 
     connection: DbtConnection
@@ -61,6 +61,7 @@ class DbtStep:
     manifest: Manifest
     product: Product
     steps: tuple[str, ...]
+    key_of: Mapping[str, dg.AssetKey]
 
 
 def build_selection(
@@ -170,11 +171,12 @@ class _Run:
     unmatched: set[str] = field(default_factory=set)
     step: DbtStep | None = None
     window: Window = field(default_factory=Window)
+    results: Results = field(init=False)
 
     def results_of(self, arguments: Sequence[str]) -> Iterator[NodeResult]:
         """Run dbt; yields the result of each node as it ends, and raises when dbt or one of them failed."""
-        results = Results(self.parents)
-        told = _Told(self.context.log)
+        results = self.results = Results(self.parents)
+        told = NodeLog(self.context.log)
         succeeded = False
         try:
             with self._traced() as trace, self._lineage() as lineage:
@@ -187,7 +189,7 @@ class _Run:
                             lineage.node(event)
                         if result is not None:
                             trace.dbt_event(event)
-                            told.tell(results, result)
+                            told.write(results, result)
                             yield result
                     told.flush()
                     invocation.require_end([unique_id.split(".")[2] for unique_id in results.running])
@@ -197,6 +199,15 @@ class _Run:
         finally:
             leave_target(self.target, self.config, has_succeeded=succeeded)
             self._attach()
+
+    def column_lineage(
+        self, result: NodeResult, node: Mapping[str, Any], step: DbtStep
+    ) -> dg.TableColumnLineage | None:
+        """Find where the columns of a table that has just been built come from."""
+        if result.resource_type == "seed":
+            return None
+        compiled, adapter = self.target.compiled_path(node), self.dbt.profile.adapter or ""
+        return table_column_lineage(result.unique_id, compiled, adapter, step.manifest, self.results, step.key_of)
 
     def _traced(self) -> AbstractContextManager[BuildTrace]:
         config = self.step.product.artifacts.observability.telemetry if self.step else None
@@ -246,39 +257,14 @@ def _build(
     for result in run.results_of(arguments):
         node = described.get(result.unique_id, {})
         if result.was_built and result.unique_id in key_of:
-            compiled = target.lasting_compiled_path(node) if result.resource_type != "seed" else None
-            yield materialization(result, key_of[result.unique_id], node, compiled)
+            lasting = target.lasting_compiled_path(node) if result.resource_type != "seed" else None
+            lineage = run.column_lineage(result, node, step) if config.columns else None
+            yield materialization(result, key_of[result.unique_id], node, lasting, lineage)
         elif result.is_test and result.unique_id in check_of:
             compiled = target.compiled_path(node) if result.resource_type == "test" else None
             check = test_result(result, check_of[result.unique_id], nodes.severities, compiled)
             if check is not None:
                 yield check
-
-
-class _Told:
-    """The run's log of nodes: failures at once, the rest in one entry a second, for an entry costs more than a node."""
-
-    def __init__(self, log: dg.DagsterLogManager) -> None:
-        self._log = log
-        self._lines: list[str] = []
-        self._since = time.monotonic()
-
-    def tell(self, results: Results, result: NodeResult) -> None:
-        line = results.line(result)
-        if result.has_failed or result.was_skipped:
-            self.flush()
-            log = self._log.error if result.has_failed else self._log.warning
-            log("%s%s", line, f"\n{result.message}" if result.message else "")
-            return
-        self._lines.append(line)
-        if time.monotonic() - self._since >= _LOG_SECONDS:
-            self.flush()
-
-    def flush(self) -> None:
-        if self._lines:
-            self._log.info("%s", "\n".join(self._lines))
-        self._lines = []
-        self._since = time.monotonic()
 
 
 def _unknown_model(dbt: DbtConnection, name: str) -> DbtBuildError:

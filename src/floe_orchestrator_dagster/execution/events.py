@@ -21,7 +21,11 @@ _QUERY_LIMIT = 20_000  # characters; a longer one is better read in its file
 
 
 def materialization(
-    result: NodeResult, key: dg.AssetKey, node: Mapping[str, Any], compiled: Path | None
+    result: NodeResult,
+    key: dg.AssetKey,
+    node: Mapping[str, Any],
+    compiled: Path | None,
+    lineage: dg.TableColumnLineage | None = None,
 ) -> dg.Output[None]:
     """Turn a table that was built into its asset's output.
 
@@ -30,11 +34,13 @@ def materialization(
         key: The asset's key.
         node: The node in dbt's manifest.
         compiled: Where its compiled SQL stays; None when there is none.
+        lineage: Where its columns come from; None when that is not known.
     """
     metadata = {
         **_common(result),
         **({"rows_affected": result.rows_affected} if result.rows_affected is not None else {}),
         **({"dagster/column_schema": _schema(result, node)} if result.columns else {}),
+        **({"dagster/column_lineage": lineage} if lineage else {}),
         **({"compiled_sql": dg.MetadataValue.path(compiled)} if compiled else {}),
     }
     return dg.Output(None, output_name=key.to_python_identifier(), metadata=metadata)

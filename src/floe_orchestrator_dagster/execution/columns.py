@@ -1,0 +1,69 @@
+"""Where the columns of a table that was built come from, as Dagster shows it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import dagster as dg
+
+from floe_orchestrator_dagster.lineage.columns import Relation, column_lineage
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from floe_orchestrator_dagster.execution.results import Results
+    from floe_orchestrator_dagster.product.manifest import Manifest
+
+_ADDED_BY_SNAPSHOTS = "dbt_"
+
+
+def table_column_lineage(  # noqa: PLR0913, PLR0917  # the lineage of a table depends on all of these
+    unique_id: str,
+    compiled: Path,
+    adapter: str,
+    manifest: Manifest,
+    results: Results,
+    key_of: Mapping[str, dg.AssetKey],
+) -> dg.TableColumnLineage | None:
+    """Find the columns that each column of a table takes its values from.
+
+    Args:
+        unique_id: dbt's id of the table.
+        compiled: Its compiled SQL.
+        adapter: The dbt adapter, for the SQL's dialect.
+        manifest: dbt's manifest.
+        results: What the invocation has built so far: their columns are known.
+        key_of: Key of every model, seed, snapshot and source, by unique id.
+
+    Returns:
+        None for SQL that is not there (a Python model, a seed) or cannot be understood.
+    """
+    if not compiled.is_file() or compiled.suffix != ".sql":
+        return None
+    built = results.finished[unique_id]
+    columns = [name for name, _ in built.columns or () if not _is_of_snapshot(built.resource_type, name)]
+    relations = [_relation(parent, manifest, results) for parent in sorted(manifest.relations_read_by(unique_id))]
+    found = column_lineage(compiled.read_text(encoding="utf-8"), adapter, relations, columns)
+    if found is None:
+        return None
+    deps = {
+        column: [dg.TableColumnDep(key_of[parent], name) for parent, name in inputs if parent in key_of]
+        for column, inputs in found.direct.items()
+    }
+    known = {column: inputs for column, inputs in deps.items() if inputs}
+    return dg.TableColumnLineage(known) if known else None
+
+
+def _is_of_snapshot(resource_type: str, column: str) -> bool:
+    return resource_type == "snapshot" and column.lower().startswith(_ADDED_BY_SNAPSHOTS)
+
+
+def _relation(unique_id: str, manifest: Manifest, results: Results) -> Relation:
+    """A table that is read: with the columns that it has just been built with, else those that are documented."""
+    node = manifest.content["nodes"].get(unique_id) or manifest.content["sources"].get(unique_id) or {}
+    built = results.finished.get(unique_id)
+    if built is not None and built.columns:
+        return Relation(unique_id, node.get("relation_name") or "", [name for name, _ in built.columns])
+    documented = list(node.get("columns") or {})
+    return Relation(unique_id, node.get("relation_name") or "", documented, is_complete=False)
