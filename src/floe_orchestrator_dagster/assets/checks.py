@@ -132,6 +132,6 @@ def _freshness_definition(
     def freshness(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
         selected = context.op_execution_context.selected_asset_check_keys
         chosen = {key: unique_id for key, unique_id in sources.items() if key in selected}
-        yield from check_freshness(context.op_execution_context, dbt, chosen, product.config.dbt)
+        yield from check_freshness(context.op_execution_context, product, dbt, chosen)
 
     return freshness

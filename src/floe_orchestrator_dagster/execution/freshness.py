@@ -8,56 +8,62 @@ import dagster as dg
 
 from floe_orchestrator_dagster.errors import DbtBuildError
 from floe_orchestrator_dagster.execution.invocation import running_dbt
+from floe_orchestrator_dagster.execution.lineage import step_lineage
 from floe_orchestrator_dagster.execution.selection import Selection, selection_arguments
 from floe_orchestrator_dagster.execution.target import leave_target, new_target
 from floe_orchestrator_dagster.product.files import read_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
+    from pathlib import Path
 
-    from floe_orchestrator_dagster.config.dbt import DbtConfig
-    from floe_orchestrator_dagster.product import DbtProject
+    from floe_orchestrator_dagster.product import DbtProject, Product
 
 _RESULTS_FILE = "sources.json"
 _WARNING = "warn"
 
 
 def check_freshness(
-    context: dg.OpExecutionContext, dbt: DbtProject, sources: Mapping[dg.AssetCheckKey, str], config: DbtConfig
+    context: dg.OpExecutionContext, product: Product, dbt: DbtProject, sources: Mapping[dg.AssetCheckKey, str]
 ) -> Iterator[dg.AssetCheckResult]:
     """Run one ``dbt source freshness`` for the sources of the selected checks.
 
     Args:
         context: The step's.
-        dbt: The dbt project.
+        product: The product.
+        dbt: Its dbt project.
         sources: dbt unique id of the source behind each selected check.
-        config: How dbt is run.
 
     Raises:
         ProfileError: A variable that the profile reads is not set.
         DbtBuildError: dbt ended without a result.
     """
-    target = new_target(dbt, context)
+    target, config = new_target(dbt, context), product.config.dbt
     selection = selection_arguments(Selection(frozenset(sources.values())), target.path / "selection")
     arguments = ["source", "freshness", *selection]
     path, has_ended = target.path / _RESULTS_FILE, False
     try:
-        with running_dbt(dbt, arguments, target.path, config, context.log) as invocation:
-            errors = dict(_errors(invocation.events()))
-            if not path.is_file():
-                invocation.require_end([])
-        if not path.is_file():
-            fix = "The step's captured output holds what dbt said."
-            raise DbtBuildError(f"{dbt.directory.path}: dbt source freshness ended without a result. {fix}")
-        has_ended = True
-        content: Any = read_json(
-            path, lambda origin, problems: DbtBuildError(f"{origin}: {problems[0]}"), "Run it again."
-        )
+        with step_lineage(context, product, dbt, target) as lineage:
+            with running_dbt(dbt, arguments, target.path, config, context.log) as invocation:
+                errors = dict(_errors(invocation.events()))
+                if not path.is_file():
+                    invocation.require_end([])
+            content = _content(path, dbt)
+            has_ended = True
+            if lineage is not None:
+                lineage.freshness(content["results"])
     finally:
         leave_target(target, config, has_succeeded=has_ended)
     results = {result["unique_id"]: result for result in content["results"]}
     for key, unique_id in sources.items():
         yield _check_result(key, results.get(unique_id), errors.get(unique_id))
+
+
+def _content(path: Path, dbt: DbtProject) -> Any:  # noqa: ANN401  # JSON
+    if not path.is_file():
+        fix = "The step's captured output holds what dbt said."
+        raise DbtBuildError(f"{dbt.directory.path}: dbt source freshness ended without a result. {fix}")
+    return read_json(path, lambda origin, problems: DbtBuildError(f"{origin}: {problems[0]}"), "Run it again.")
 
 
 def _errors(events: Iterable[Mapping[str, Any]]) -> Iterator[tuple[str, str]]:

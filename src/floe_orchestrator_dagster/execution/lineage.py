@@ -99,8 +99,8 @@ def step_lineage(  # noqa: PLR0913, PLR0917  # a step has these parts
     product: Product,
     dbt: DbtConnection,
     target: Target,
-    period: tuple[datetime, datetime] | None,
-    steps: Sequence[str],
+    period: tuple[datetime, datetime] | None = None,
+    steps: Sequence[str] | None = None,
 ) -> Iterator[StepLineage | None]:
     """Tell of a dbt invocation and of the product's run; waits at the end until events are delivered, within limits.
 
@@ -110,7 +110,8 @@ def step_lineage(  # noqa: PLR0913, PLR0917  # a step has these parts
         dbt: Where dbt runs.
         target: The invocation's target directory.
         period: Start and end of the run's partition in time.
-        steps: Names of the product's dbt steps, in their order: the last one of a run ends the product's run.
+        steps: Names of the product's dbt steps, in their order: the last one of a run ends the product's run. None for
+            a step that is no part of it.
 
     Raises:
         LineageError: With ``lineage.strict``, when not all events were accepted.
@@ -124,19 +125,21 @@ def step_lineage(  # noqa: PLR0913, PLR0917  # a step has these parts
     run = _lineage_run(context, product, dbt, period)
     lineage = StepLineage(emitter, run, product, dbt, target)
     with emitter:
-        emitter.emit(product_event(run, "START", _now()))
+        if steps is not None:
+            emitter.emit(product_event(run, "START", _now()))
         try:
             yield lineage
         except BaseException as error:
             has_failed = isinstance(error, DbtBuildError)
             why = str(error) if has_failed else "the step was interrupted"
             lineage.abort(why)
-            emitter.emit(product_event(run, "FAIL" if has_failed else "ABORT", _now(), why))
+            if steps is not None:
+                emitter.emit(product_event(run, "FAIL" if has_failed else "ABORT", _now(), why))
             with suppress(LineageError):  # said in the run's log; the step has failed already, for a better reason
                 _flush(emitter, context)
             raise
         lineage.abort("dbt ended before it")
-        if _is_last(context, steps):
+        if steps is not None and _is_last(context, steps):
             emitter.emit(product_event(run, "COMPLETE", _now()))
         _flush(emitter, context)
 
