@@ -13,7 +13,7 @@ PRODUCT_DIR ?= dbt_project
 IMAGE ?= floe-user-code:$(VERSION)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup dev test test-matrix lint types rules tests format compile lock bench bench-full image image-test clean
+.PHONY: help setup dev test chaos test-matrix lint types rules tests format compile lock bench bench-full image image-test clean
 
 help: ## Show the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -49,6 +49,9 @@ rules: setup ## Who may import whom
 
 tests: setup ## Tests with coverage
 	$(BIN)/python -m pytest --numprocesses auto --dist worksteal --cov --cov-report=term
+
+chaos: setup ## End runs at 30 random moments, by random signals, and look at what is left (20 minutes)
+	INTERRUPTIONS=30 $(BIN)/python -m pytest -k test_a_run_ended_at_any_moment tests/integration/test_interruptions.py
 
 test-matrix: setup ## The tests on every supported Python with every supported Dagster and dbt (CELL=3.13-newest for one)
 	$(BIN)/python tests/matrix.py $(addprefix --cell ,$(CELL))

@@ -34,7 +34,7 @@ FILES = {
     "models/endless.sql": f"{{{{ config(materialized='table') }}}} {ENDLESS} join {{{{ ref('first') }}}} on true",
     "models/last.sql": "select * from {{ ref('endless') }}",
 }
-KILLS = int(os.environ.get("INTERRUPTIONS", "2"))
+KILLS = int(os.environ.get("INTERRUPTIONS", "1"))
 
 
 @pytest.fixture
@@ -131,12 +131,11 @@ def tables(project: Path) -> set[str]:
         return {name for (name,) in connection.sql("select table_name from information_schema.tables").fetchall()}
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_run_that_is_cancelled_takes_dbt_along(endless: Run, shop: Path, home: Path, number: signal.Signals) -> None:
+def test_a_run_that_is_cancelled_takes_dbt_along(endless: Run, shop: Path, home: Path) -> None:
     # What Dagster's own termination does: it notes the wish, then signals the process.
     with dg.DagsterInstance.from_config(str(home)) as instance:
         instance.report_run_canceling(instance.get_runs(limit=1)[0])
-    endless.process.send_signal(number)
+    endless.process.send_signal(signal.SIGTERM)
 
     assert endless.ended_within(5), endless.output.read_text(encoding="utf-8")
     endless.process.wait(timeout=30)
