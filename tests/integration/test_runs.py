@@ -15,6 +15,8 @@ import pytest
 from files import write_files
 from floe_orchestrator_dagster.code_location import definitions_from_file
 from floe_orchestrator_dagster.product import load_product, manifest_made_anew
+from lineage_backend import serving
+from openlineage_schemas import assert_valid_json
 from unit.samples import contract, model, profiles, write_json
 
 if TYPE_CHECKING:
@@ -66,7 +68,9 @@ def _parsed_shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
     output["shop-orders"]["outputs"]["prod"] = {"type": "postgres", "password": "{{ env_var('SHOP_PASSWORD') }}"}
     config = {"executor": "in_process", "dbt": {"keep_targets": 1, "keep_failed_targets": 2}}
     models = [model(name) for name in NAMES]
-    path = write_json(project / "compiled_artifacts.json", contract(*models, config=config, dbt_profiles=output))
+    artifacts = contract(*models, config=config, dbt_profiles=output)
+    artifacts["observability"]["lineage"] = True
+    path = write_json(project / "compiled_artifacts.json", artifacts)
     load_product(path, manifest_source=manifest_made_anew)
     return project
 
@@ -181,6 +185,37 @@ def test_failed_and_skipped_nodes_are_told_and_a_re_execution_runs_only_what_is_
     assert rebuilt["after_checked"]["dagster/column_lineage"] == dg.TableColumnLineage(
         {"id": [dg.TableColumnDep(dg.AssetKey("checked"), "id")]}
     )
+
+
+def test_lineage_tells_what_became_of_each_node_while_the_run_goes_on(
+    shop: Path, instance: dg.DagsterInstance, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    job = definitions_from_file(shop / "compiled_artifacts.json").resolve_job_def("shop_orders")
+    chosen = [dg.AssetKey(name) for name in ("first", "flaky", "child")]
+    with serving() as backend:
+        monkeypatch.setenv("OPENLINEAGE_URL", backend.url.removesuffix("/api/v1/lineage"))
+        result = job.execute_in_process(instance=instance, asset_selection=chosen, raise_on_error=False)
+
+    assert_valid_json(backend.events)
+    ends = {
+        event["job"]["name"].removeprefix("model.shop."): event["eventType"]
+        for event in backend.events
+        if event["eventType"] != "START" and "test." not in event["job"]["name"]
+    }
+    assert ends == {"first": "COMPLETE", "flaky": "FAIL", "child": "ABORT", "shop-orders": "FAIL"}
+    assert backend.names[0] == "shop-orders"
+    assert backend.names[-1] == "shop-orders"
+    [first] = [event for event in backend.events if event["job"]["name"] == "model.shop.first"][1:]
+    [table] = first["outputs"]
+    assert (table["namespace"], table["name"]) == (f"duckdb://{shop / 'shop.duckdb'}", "shop.main.first")
+    fields = table["facets"]["schema"]["fields"]
+    assert [(field["name"], field["type"]) for field in fields] == [("id", "INTEGER"), ("name", "VARCHAR")]
+    [flaky] = [event for event in backend.events if event["job"]["name"] == "model.shop.flaky"][1:]
+    assert "No files found" in flaky["run"]["facets"]["errorMessage"]["message"]
+    run = instance.get_run_by_id(result.run_id)
+    assert run is not None
+    assert run.tags["floe/lineage"] == f"{len(backend.events)} sent"
 
 
 def test_results_carry_columns_rows_and_the_query_that_shows_them(shop: Path, instance: dg.DagsterInstance) -> None:
