@@ -49,9 +49,8 @@ def test_product_job_runs_everything_in_one_dbt_build_without_warnings(prepared_
     result = run_python(*JOB, FLOE_ARTIFACTS_PATH=str(artifacts))
 
     output = result.stdout + result.stderr
-    commands = [line for line in output.splitlines() if "running dbt" in line]
+    commands = [line for line in output.splitlines() if "running dbt build" in line]
     assert len(commands) == 1
-    assert "running dbt build " in commands[0]
     assert "--select fqn:*" in commands[0]
     assert "--profile retail_orders --target dev" in commands[0]
     assert " WARNING " not in output

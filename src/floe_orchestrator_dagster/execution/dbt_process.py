@@ -214,6 +214,7 @@ def main(arguments: list[str]) -> int:
         reporter.tell(STARTED)
         from dbt.cli.main import dbtRunner
 
+        sys.argv = ["dbt", *arguments[1:]]  # what dbt calls its command, in its log and its artifacts
         result = dbtRunner(callbacks=[reporter]).invoke(arguments[1:])
         if not interruption.happened:
             reporter.end(result)
