@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -78,8 +81,6 @@ def _parsed_shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def shop(_parsed_shop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Give a project in which `flaky` fails, and a test of `checked`."""
-    import shutil
-
     project = Path(shutil.copytree(_parsed_shop, tmp_path / "shop"))
     monkeypatch.setenv("SHOP_PASSWORD", SECRET)
     monkeypatch.setenv("FLOE_ARTIFACTS_PATH", str(project / "compiled_artifacts.json"))
@@ -291,7 +292,7 @@ def test_options_of_the_run_reach_dbt_and_others_are_refused(shop: Path, instanc
     text = failure.step_failure_data.error.cause.message
     assert "'--select' is not passed on to dbt: launch the run for the assets that you want" in text
     assert "'--vars={}' is not passed on to dbt: set `vars`" in text
-    assert "'--nonsense' is not passed on to dbt: known flags are --debug" in text
+    assert "'--nonsense' is not passed on to dbt: known flags are --empty" in text
     elsewhere = launch(target="test")
     [failure] = elsewhere.filter_events(lambda event: event.is_step_failure)
     assert "target: 'test' is no output of the dbt profile 'shop_orders'. Choose one of 'dev', 'prod'." in str(
@@ -303,7 +304,7 @@ def test_target_directories_of_old_runs_go_and_those_of_failures_stay(shop: Path
     job = definitions_from_file(shop / "compiled_artifacts.json").resolve_job_def("shop_orders")
 
     def directories() -> set[Path]:
-        return {path.parent for path in (shop / "target").glob("*/.floe-started")}
+        return {path.parent for path in (shop / "target").glob("*/.floe-*")}
 
     def build(name: str) -> Path:
         before = directories()
@@ -325,9 +326,6 @@ def test_target_directories_of_old_runs_go_and_those_of_failures_stay(shop: Path
 def test_a_database_that_another_process_holds_is_named_with_what_to_do(
     shop: Path, instance: dg.DagsterInstance
 ) -> None:
-    import subprocess
-    import sys
-
     job = definitions_from_file(shop / "compiled_artifacts.json").resolve_job_def("shop_orders")
     code = f"import duckdb; c = duckdb.connect({str(shop / 'shop.duckdb')!r}); print('open', flush=True); input()"
     with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:

@@ -95,11 +95,14 @@ def build_selection(
         yield from built_before(done, read_by_other_steps(op_context), assets, checks)
     if done.assets:
         context.log.info("%d assets are there from an earlier try and not built again", len(done.assets))
-    selection = select_nodes(
-        step.nodes, assets - done.assets.keys(), checks - done.checks, partial(_is_materialized, context.instance)
-    )
+    left = assets - done.assets.keys()
+    # A test over several tables counts again when one of them is built anew.
+    passed = {check for check in done.checks if not step.nodes.reads.get(check, frozenset()) & left}
+    selection = select_nodes(step.nodes, left, checks - passed, partial(_is_materialized, context.instance))
     _log_waiting(context.log, selection)
     if selection.unique_ids is not None and not selection.unique_ids:
+        if done.assets:
+            context.log.warning("everything is built; on-run hooks of dbt run again only with all that they belong to")
         return
     for result in _build(op_context, step, selection, options, window):
         if isinstance(result, dg.AssetCheckResult):
@@ -191,14 +194,14 @@ class _Run:
                             trace.dbt_event(event)
                             told.write(results, result)
                             yield result
-                    told.flush()
                     invocation.require_end([unique_id.split(".")[2] for unique_id in results.running])
                     succeeded = invocation.is_successful
                 if not succeeded:
                     raise nodes_error(results, self.nodes, str(self.dbt.directory.path))
         finally:
-            leave_target(self.target, self.config, has_succeeded=succeeded)
+            told.flush()
             self._attach()
+            leave_target(self.target, self.config, has_succeeded=succeeded)
 
     def column_lineage(
         self, result: NodeResult, node: Mapping[str, Any], step: DbtStep

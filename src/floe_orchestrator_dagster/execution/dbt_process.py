@@ -15,6 +15,7 @@ import threading
 import time
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -117,7 +118,7 @@ class _Reporter:
         """Take an event as dbt's event manager hands it over."""
         info = cast("Any", event.info)  # a protobuf message, whose protocol in dbt lacks half of its fields
         if info.name in _REPORTED or info.level in _REPORTED_LEVELS:
-            self.print(json.dumps(self._described(event), default=str))
+            self.print(json.dumps(_masked(self._described(event)), default=str), is_masked=True)
         elif info.name not in _UNTOLD and info.msg.strip():
             self.print(f"{info.ts.ToJsonString()[11:23]}  {info.msg.rstrip()}")
 
@@ -130,11 +131,11 @@ class _Reporter:
         """Print an event of this process's own."""
         self.print(json.dumps({"info": {"name": name, "level": "info", "msg": ""}, "data": data}))
 
-    def print(self, line: str) -> None:
+    def print(self, line: str, *, is_masked: bool = False) -> None:
         """Print a line without the secrets in it."""
         from dbt_common.events.functions import env_scrubber
 
-        text = env_scrubber(line)
+        text = line if is_masked else env_scrubber(line)
         with self._lock, suppress(BrokenPipeError):  # nobody reads on when the step is gone: dbt is about to end
             sys.stdout.write(f"{text}\n")
             sys.stdout.flush()
@@ -150,7 +151,6 @@ class _Reporter:
     def _columns(self, adapter_name: str, data: dict[str, Any]) -> list[tuple[str, str]] | None:
         """Ask the database for the names and types of what a node has just built, in the thread that built it."""
         from dbt.adapters.factory import FACTORY
-        from dbt_common.exceptions import DbtBaseException
 
         node = data["node_info"]
         relation = node.get("node_relation") or {}
@@ -167,9 +167,22 @@ class _Reporter:
                     database=relation["database"], schema=relation["schema"], identifier=relation["alias"]
                 )
                 return [(column.name, _type(column)) for column in adapter.get_columns_in_relation(described)]
-        except DbtBaseException as error:
+        except Exception as error:  # noqa: BLE001 - adapters raise what they like, and the table is built
             self.print(f"The columns of {node['unique_id']} are not known: {error}")
             return None
+
+
+def _masked(value: Any, key: str = "") -> Any:  # noqa: ANN401 - JSON
+    """Mask secrets in an event's texts; names of nodes and fields stay, whatever the secrets are."""
+    from dbt_common.events.functions import env_scrubber
+
+    if key == "node_info":
+        return value
+    if isinstance(value, dict):
+        return {name: _masked(inner, name) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [_masked(inner) for inner in value]
+    return env_scrubber(value) if isinstance(value, str) else value
 
 
 def _type(column: Column) -> str:
@@ -202,6 +215,8 @@ def main(arguments: list[str]) -> int:
         The exit status: 0, 1 when nodes failed, 2 when dbt could not do its work, 130 when it was interrupted.
     """
     settings = Settings(**json.loads(arguments[0]))
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")
     os.setpgid(0, 0)
     os.chdir(os.environ["DBT_PROJECT_DIR"])  # relative paths in models and profiles start there
     interruption = _Interruption(settings.grace_seconds)
@@ -225,6 +240,9 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
+    parent = os.getppid()
     status = main(sys.argv[1:])
+    if os.getppid() != parent:
+        _end_now()
     # Threads of dbt may be inside a query still; nothing is left to wait for.
     os._exit(status)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import dagster as dg
 
-from floe_orchestrator_dagster.errors import DbtNodesError, Problem
+from floe_orchestrator_dagster.errors import DbtBuildError, DbtNodesError, Problem
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -20,14 +20,19 @@ _FIX = "Correct it, then re-execute from failure: what succeeded is not built ag
 _SHOWN = 200
 
 
-def nodes_error(results: Results, nodes: Mapping[str, Mapping[str, Any]], origin: str) -> DbtNodesError:
-    """Put the failures of an invocation into an error.
+def nodes_error(results: Results, nodes: Mapping[str, Mapping[str, Any]], origin: str) -> DbtBuildError:
+    """Put the failures of an invocation into an error; dbt does not report its on-run hooks as nodes.
 
     Args:
         results: How its nodes ended.
         nodes: The manifest's nodes and unit tests, by unique id.
         origin: The project's directory.
     """
+    if not results.failed:
+        fix = "See the end of the step's captured output, mend the hook, and run all of it again."
+        return DbtBuildError(
+            f"{origin}: dbt failed outside of its nodes, in an on-run hook: {results.summary()}. {fix}"
+        )
     failed = [_problem(result, nodes.get(result.unique_id, {})) for result in results.failed]
     skipped = [
         (f"{result.resource_type} {result.name}", ", ".join(results.causes(result))) for result in results.skipped

@@ -40,9 +40,9 @@ if TYPE_CHECKING:
 Event = dict[str, Any]
 
 _GRACE_SECONDS = 2.0
+_MASK = "*****"
 _KILL_SECONDS = _GRACE_SECONDS + 1
 _GLOBAL_FLAGS = ("--log-level", "none", "--log-level-file", "none", "--no-use-colors")
-_EXIT_INTERRUPTED = 130
 
 
 @dataclass
@@ -54,14 +54,17 @@ class Invocation:
         origin: The project's directory, for messages.
         log: The run's log.
         limit: How long dbt may take, in seconds, from when it has its databases.
+        secrets: What must not be printed.
         timed_out: Whether it was ended because it took too long.
         end: The data of dbt's last event, once it came.
+        timer: Ends dbt when its time is over.
     """
 
     process: subprocess.Popen[bytes]
     origin: str
     log: dg.DagsterLogManager
     limit: int | None
+    secrets: Sequence[str] = ()
     timed_out: bool = False
     end: Mapping[str, Any] = field(default_factory=dict)
     timer: threading.Timer | None = None
@@ -71,15 +74,23 @@ class Invocation:
         for line in self.process.stdout or ():
             event = _parsed(line)
             if event is None:
-                sys.stdout.write(line.decode(errors="replace"))
+                sys.stdout.write(self._masked(line.decode(errors="replace")))
                 continue
             message = str(event["info"]["msg"])
             if message:
                 sys.stdout.write(f"{message}\n")
             if not self._take(event):
                 yield event
+            if self.end:
+                break
         sys.stdout.flush()
         self.process.wait()
+
+    def _masked(self, line: str) -> str:
+        """Mask what dbt's own printing has not: tracebacks, warnings of drivers, prints of Python models."""
+        for secret in self.secrets:
+            line = line.replace(secret, _MASK)
+        return line
 
     def _take(self, event: Event) -> bool:
         """Take what the process says of itself; tells whether it was that."""
@@ -88,6 +99,7 @@ class Invocation:
             self.log.info("waiting for %s: another run of dbt uses it", data["path"])
         elif name == dbt_process.STARTED and self.limit is not None:
             self.timer = threading.Timer(self.limit, self.time_out)
+            self.timer.daemon = True
             self.timer.start()
         elif name == dbt_process.END:
             self.end = data
@@ -108,7 +120,7 @@ class Invocation:
             DbtBuildError: It took too long, was killed, or could not do its work.
         """
         at = f" Running then: {', '.join(running)}." if running else ""
-        if self.timed_out:
+        if self.timed_out and not self.end:
             fix = "Look at what these wait for, or raise plugins.orchestrator.config.dbt.timeout_seconds."
             raise DbtBuildError(f"{self.origin}: dbt was ended after {self.limit} s, its limit.{at} {fix}")
         if not self.end:
@@ -136,8 +148,9 @@ class Invocation:
 
     def time_out(self) -> None:
         """End dbt because its time is over."""
-        self.timed_out = True
-        self.stop()
+        if self.process.poll() is None:
+            self.timed_out = True
+            self.stop()
 
 
 @contextmanager
@@ -186,13 +199,13 @@ def running_dbt(  # noqa: PLR0913, PLR0917  # an invocation has these parts
             cwd=target,
             env={**_environment(dbt, target, profiles_directory), **environment},
         )
-        invocation = Invocation(process, str(dbt.directory.path), log, config.timeout_seconds)
+        invocation = Invocation(process, str(dbt.directory.path), log, config.timeout_seconds, dbt.profile.secrets)
         try:
             yield invocation
         finally:
-            invocation.stop()
             if process.stdout is not None:
-                process.stdout.close()
+                process.stdout.close()  # nobody reads on: dbt must not wait for that while it ends
+            invocation.stop()
 
 
 def _profile_arguments(dbt: DbtConnection) -> list[str]:
@@ -201,10 +214,11 @@ def _profile_arguments(dbt: DbtConnection) -> list[str]:
 
 
 def _environment(dbt: DbtConnection, target: Path, profiles_directory: Path) -> dict[str, str]:
-    masked = {f"DBT_ENV_SECRET_FLOE_{row}": secret for row, secret in enumerate(_forms(dbt.profile.secrets))}
+    masked = {f"DBT_ENV_SECRET_FLOE_{row}": secret for row, secret in enumerate(dbt.profile.secrets)}
     return {
         **os.environ,
         **masked,
+        **_absolute_python_path(),
         "DAGSTER_DBT_CLI": "true",
         "PYTHONUNBUFFERED": "1",
         "DBT_SEND_ANONYMOUS_USAGE_STATS": "false",
@@ -215,9 +229,10 @@ def _environment(dbt: DbtConnection, target: Path, profiles_directory: Path) -> 
     }
 
 
-def _forms(secrets: Sequence[str]) -> list[str]:
-    """List each secret as it is, and as JSON writes it."""
-    return list(dict.fromkeys(form for secret in secrets for form in (secret, orjson.dumps(secret).decode()[1:-1])))
+def _absolute_python_path() -> dict[str, str]:
+    """Python is started elsewhere, where relative entries would mean something else."""
+    entries = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    return {"PYTHONPATH": os.pathsep.join(os.path.abspath(entry) for entry in entries)} if any(entries) else {}  # noqa: PTH100
 
 
 def _parsed(line: bytes) -> Event | None:

@@ -6,18 +6,19 @@ import os
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import datetime, timezone
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from floe_orchestrator_dagster import telemetry
-from floe_orchestrator_dagster.errors import DbtBuildError, LineageError
+from floe_orchestrator_dagster.errors import LineageError, Problem
 from floe_orchestrator_dagster.execution.dbt_process import NODE_FINISHED
 from floe_orchestrator_dagster.lineage.emitter import emitter_for
 from floe_orchestrator_dagster.product.manifest import MANIFEST_FILE, read_manifest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     import dagster as dg
 
@@ -32,17 +33,26 @@ RUN_TAG = "floe/lineage"
 
 
 class StepLineage:
-    """What one dbt invocation of a step tells; says nothing where no lineage is sent."""
+    """What one dbt invocation of a step tells."""
 
     def __init__(
-        self, emitter: LineageEmitter, run: LineageRun, product: Product, dbt: DbtConnection, target: Target
+        self, emitter: LineageEmitter, run: LineageRun, dbt: DbtConnection, target: Target, log: dg.DagsterLogManager
     ) -> None:
         """Begin; the manifest is read with the first event, when dbt has written it."""
-        self._emitter, self._run, self._product, self._dbt, self._target = emitter, run, product, dbt, target
+        self._emitter, self._run, self._dbt, self._target, self._log = emitter, run, dbt, target, log
+        self._product = run.product
         self._events: DbtEvents | None = None
+        self._is_told = True
 
     def node(self, event: Mapping[str, Any]) -> None:
-        """Take the start or the end of a node, as dbt tells it."""
+        """Take the start or the end of a node, as dbt tells it.
+
+        Raises:
+            LineageError: With ``lineage.strict``, when no event can be made of it; a warning otherwise.
+        """
+        self._guarded(partial(self._node, event))
+
+    def _node(self, event: Mapping[str, Any]) -> None:
         from floe_orchestrator_dagster.lineage.events import outcome_of
 
         outcome = None
@@ -54,13 +64,37 @@ class StepLineage:
         self._emit(self._dbt_events.observe(event, outcome))
 
     def freshness(self, results: Sequence[Mapping[str, Any]]) -> None:
-        """Take the results of source freshness."""
-        self._emit(self._dbt_events.freshness(results))
+        """Take the results of source freshness.
+
+        Raises:
+            LineageError: As :meth:`node`.
+        """
+        self._guarded(lambda: self._emit(self._dbt_events.freshness(results)))
 
     def abort(self, why: str) -> None:
-        """End what is still open."""
-        if self._events is not None:
-            self._emit(self._events.abort(why, _now()))
+        """End what is still open.
+
+        Raises:
+            LineageError: As :meth:`node`.
+        """
+        events = self._events
+        if events is not None:
+            self._guarded(lambda: self._emit(events.abort(why, _now())))
+
+    def _guarded(self, tell: Callable[[], None]) -> None:
+        """Whatever is wrong with what lineage says, the run goes on."""
+        if not self._is_told:
+            return
+        try:
+            tell()
+        except Exception as error:
+            self._is_told = False
+            what = f"no event could be made ({type(error).__name__}: {error})"
+            problem = Problem("lineage", what, "Please report it; `lineage.enabled: false` switches lineage off.")
+            refused = LineageError(self._product.origin, [problem])
+            if self._product.config.lineage.strict:
+                raise refused from error
+            self._log.warning("%s", refused)
 
     def _emit(self, events: Iterable[Any]) -> None:
         for event in events:
@@ -123,16 +157,17 @@ def step_lineage(  # noqa: PLR0913, PLR0917  # a step has these parts
     from floe_orchestrator_dagster.lineage.events import product_event
 
     run = _lineage_run(context, product, dbt, period)
-    lineage = StepLineage(emitter, run, product, dbt, target)
+    lineage = StepLineage(emitter, run, dbt, target, context.log)
     with emitter:
         if steps is not None:
             emitter.emit(product_event(run, "START", _now()))
         try:
             yield lineage
         except BaseException as error:
-            has_failed = isinstance(error, DbtBuildError)
+            has_failed = isinstance(error, Exception)  # Dagster's interrupt and a dropped generator are none
             why = str(error) if has_failed else "the step was interrupted"
-            lineage.abort(why)
+            with suppress(LineageError):
+                lineage.abort(why)
             if steps is not None:
                 emitter.emit(product_event(run, "FAIL" if has_failed else "ABORT", _now(), why))
             with suppress(LineageError):  # said in the run's log; the step has failed already, for a better reason

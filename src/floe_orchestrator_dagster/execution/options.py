@@ -4,7 +4,6 @@ Annotations are evaluated in this module: Dagster reads the fields of its config
 """
 
 import json
-from collections.abc import Sequence
 from typing import Any
 
 import dagster as dg
@@ -14,7 +13,6 @@ from floe_orchestrator_dagster.errors import DbtBuildError
 from floe_orchestrator_dagster.product import DbtConnection
 
 _FLAGS = (
-    "--debug",
     "--empty",
     "--no-empty",
     "--no-partial-parse",
@@ -27,6 +25,7 @@ _FLAGS = (
     "--use-fast-test-edges",
     "--warn-error",
 )
+_KNOWN_FLAGS = f"known flags are {', '.join(_FLAGS)}"
 _INSTEAD = {
     "--select": "launch the run for the assets that you want",
     "-s": "launch the run for the assets that you want",
@@ -107,8 +106,4 @@ def variables(*several: dict[str, Any]) -> list[str]:
 def _refusal(flag: str) -> str:
     name = flag.split("=", maxsplit=1)[0].split(" ", maxsplit=1)[0]
     instead = _INSTEAD.get(name)
-    return f"{flag!r} is not passed on to dbt: {instead or f'known flags are {_listed(_FLAGS)}'}"
-
-
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(names)
+    return f"{flag!r} is not passed on to dbt: {instead or _KNOWN_FLAGS}"

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from collections.abc import Set as AbstractSet
 
+_REUSED = "reused"
 RESUME_TAG = "dagster/is_resume_retry"
 _EVENTS = {dg.DagsterEventType.ASSET_MATERIALIZATION, dg.DagsterEventType.ASSET_CHECK_EVALUATION}
 
@@ -26,12 +27,12 @@ class Done:
 
     Attributes:
         assets: Id of the run that built it, by key of the asset; none of its checks failed.
-        checks: Checks of these assets that passed, or only warned.
+        checks: The last evaluations of these assets' checks, which passed or only warned.
         by_other_runs: Whether other runs than this one are among the earlier tries.
     """
 
     assets: Mapping[dg.AssetKey, str] = field(default_factory=dict)
-    checks: frozenset[dg.AssetCheckKey] = frozenset()
+    checks: Mapping[dg.AssetCheckKey, dg.AssetCheckEvaluation] = field(default_factory=dict)
     by_other_runs: bool = False
 
 
@@ -43,25 +44,32 @@ def done_before(context: dg.OpExecutionContext) -> Done:
         return Done()
     step_key = context.get_step_execution_context().step.key
     built: dict[dg.AssetKey, str] = {}
-    checks: dict[dg.AssetKey, dict[dg.AssetCheckKey, bool]] = {}
+    checks: dict[dg.AssetKey, dict[dg.AssetCheckKey, dg.AssetCheckEvaluation]] = {}
     for run_id in tries:
         for record in context.instance.all_logs(run_id, of_type=_EVENTS):
             event = record.dagster_event
             if event is None or event.step_key != step_key:
                 continue
             if event.event_type is dg.DagsterEventType.ASSET_MATERIALIZATION and event.asset_key is not None:
-                built[event.asset_key] = run_id
-                checks[event.asset_key] = {}
+                if not _was_reused(event.step_materialization_data.materialization.metadata):
+                    built[event.asset_key] = run_id
             elif event.event_type is dg.DagsterEventType.ASSET_CHECK_EVALUATION:
                 found = event.asset_check_evaluation_data
-                is_fine = found.passed or found.severity is dg.AssetCheckSeverity.WARN
-                checks.setdefault(found.asset_key, {})[found.asset_check_key] = is_fine
-    fine = {key: run_id for key, run_id in built.items() if all(checks[key].values())}
-    return Done(
-        assets=fine,
-        checks=frozenset(check for key in fine for check in checks[key]),
-        by_other_runs=bool(runs),
-    )
+                checks.setdefault(found.asset_key, {})[found.asset_check_key] = found
+    fine = {key: run_id for key, run_id in built.items() if all(map(_is_fine, checks.get(key, {}).values()))}
+    evaluations = {check: found for key in fine for check, found in checks.get(key, {}).items()}
+    return Done(assets=fine, checks=evaluations, by_other_runs=bool(runs))
+
+
+def _was_reused(metadata: Mapping[str, dg.MetadataValue[Any]]) -> bool:
+    status = metadata.get("status")
+    return status is not None and status.value == _REUSED
+
+
+def _is_fine(found: dg.AssetCheckEvaluation) -> bool:
+    """Whether dbt went on after it: that is dbt's own severity, not the one that the contract declares."""
+    status = found.metadata.get("status")
+    return found.passed or (status is not None and status.value == "warn")
 
 
 def read_by_other_steps(context: dg.OpExecutionContext) -> frozenset[str]:
@@ -91,14 +99,21 @@ def built_before(
         name = key.to_python_identifier()
         if name in outputs:
             yield dg.Output(None, output_name=name, metadata=_reused(done.assets[key]))
-    for check in sorted(done.checks & checks, key=str):
+    for check in sorted(done.checks.keys() & checks, key=str):
         if f"{check.asset_key.to_python_identifier()}_{check.name}" in outputs:
             metadata = _reused(done.assets[check.asset_key])
-            yield dg.AssetCheckResult(passed=True, asset_key=check.asset_key, check_name=check.name, metadata=metadata)
+            found = done.checks[check]
+            yield dg.AssetCheckResult(
+                passed=found.passed,
+                asset_key=check.asset_key,
+                check_name=check.name,
+                severity=found.severity,
+                metadata=metadata,
+            )
 
 
 def _reused(run_id: str) -> dict[str, Any]:
-    return {"status": "reused", "floe/built_in_run": dg.MetadataValue.dagster_run(run_id)}
+    return {"status": _REUSED, "floe/built_in_run": dg.MetadataValue.dagster_run(run_id)}
 
 
 def _earlier_runs(context: dg.OpExecutionContext) -> Iterator[str]:

@@ -117,12 +117,14 @@ class Results:
         expected: How many nodes the invocation has, once it says so.
         finished: Results by unique id, in the order of their end.
         running: Nodes that have started and not ended, by unique id; of a microbatch model it counts the batches too.
+        failed_tests: Unique ids of the tests that failed, by what they read.
     """
 
     parents: Mapping[str, Sequence[str]]
     expected: int | None = None
     finished: dict[str, NodeResult] = field(default_factory=dict)
     running: dict[str, int] = field(default_factory=dict)
+    failed_tests: dict[str, list[str]] = field(default_factory=dict)
 
     def add(self, event: Mapping[str, Any]) -> NodeResult | None:
         """Take an event; returns the result when it is the end of a node."""
@@ -138,6 +140,9 @@ class Results:
             self.running[result.unique_id] = others
             return None
         self.finished[result.unique_id] = result
+        if result.is_test and result.has_failed:
+            for parent in self.parents.get(result.unique_id, ()):
+                self.failed_tests.setdefault(parent, []).append(result.unique_id)
         return result
 
     @property
@@ -162,17 +167,17 @@ class Results:
                     ended = self.finished.get(parent)
                     if ended is not None and ended.has_failed:
                         found[ended.name] = None
-                    else:
+                    elif ended is None or ended.was_skipped:
                         waiting.append(parent)
         return list(found)
 
     def _blocking(self, unique_id: str) -> list[str]:
         """What a node waits for: what it reads, and the tests on that."""
         parents = list(self.parents.get(unique_id, ()))
-        tests = [
-            other for other in self.failed if other.is_test and set(self.parents.get(other.unique_id, ())) & {*parents}
+        return [
+            *parents,
+            *(test for parent in parents for test in self.failed_tests.get(parent, ()) if test != unique_id),
         ]
-        return [*parents, *(test.unique_id for test in tests if test.unique_id != unique_id)]
 
     def line(self, result: NodeResult) -> str:
         """Tell a node's end in one line, such as ``17/48 success model orders, 0.31 s``."""

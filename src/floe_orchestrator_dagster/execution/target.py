@@ -23,8 +23,9 @@ if TYPE_CHECKING:
     from floe_orchestrator_dagster.product import DbtConnection
 
 _SUCCEEDED = ".floe-succeeded"
+_FAILED = ".floe-failed"
 _STARTED = ".floe-started"
-# An invocation that was killed leaves a directory that nobody marked; it counts as failed once nothing can run in it.
+# An invocation that was killed leaves a directory without an end; by then nothing can run in it any more.
 _LONGEST_INVOCATION_SECONDS = 3 * 24 * 3600
 _ARCHIVE = "dbt_artifacts.tar.gz"
 _ARTIFACTS = ("run_results.json", "manifest.json", "sources.json", "compiled", "run")
@@ -65,8 +66,8 @@ def new_target(dbt: DbtConnection, context: dg.OpExecutionContext) -> Target:
 
 def leave_target(target: Target, config: DbtConfig, *, has_succeeded: bool) -> None:
     """Keep what is still of use of an invocation that has ended, and remove what older ones left."""
-    if has_succeeded:
-        (target.path / _SUCCEEDED).touch()
+    (target.path / (_SUCCEEDED if has_succeeded else _FAILED)).touch()
+    (target.path / _STARTED).unlink(missing_ok=True)
     (target.path / PARTIAL_PARSE_FILE).unlink(missing_ok=True)
     compiled = target.path / "compiled"
     if compiled.is_dir():
@@ -92,22 +93,23 @@ def _compiled_name(node: Mapping[str, Any]) -> Path:
 
 
 def _remove_old(target: Target, config: DbtConfig) -> None:
-    succeeded: list[Path] = []
-    failed: list[Path] = []
-    for directory in _ended(target.path):
-        (succeeded if (directory / _SUCCEEDED).exists() else failed).append(directory)
-    for directory in [*succeeded[config.keep_targets :], *failed[config.keep_failed_targets :]]:
-        with suppress(FileNotFoundError):  # another step may be removing it too
-            shutil.rmtree(directory)
+    directories = target.path.parent
+    kept = ((_SUCCEEDED, config.keep_targets), (_FAILED, config.keep_failed_targets))
+    old = [directory for marker, count in kept for directory in _marked(directories, marker)[count:]]
+    abandoned = time.time() - _LONGEST_INVOCATION_SECONDS
+    old += [directory for since, directory in _since(directories, _STARTED) if since < abandoned]
+    for directory in dict.fromkeys(old):
+        if directory != target.path:
+            with suppress(FileNotFoundError):  # another step may be removing it too
+                shutil.rmtree(directory)
 
 
-def _ended(own: Path) -> Iterator[Path]:
-    """List the directories of invocations that have ended, the newest first."""
-    started = []
-    for marker in own.parent.glob(f"*/{_STARTED}"):
+def _marked(directories: Path, marker: str) -> list[Path]:
+    """List the directories with a marker, the newest first."""
+    return [directory for _, directory in sorted(_since(directories, marker), reverse=True)]
+
+
+def _since(directories: Path, marker: str) -> Iterator[tuple[float, Path]]:
+    for path in directories.glob(f"*/{marker}"):
         with suppress(FileNotFoundError):
-            started.append((marker.stat().st_mtime, marker.parent))
-    for since, directory in sorted(started, reverse=True):
-        has_ended = directory == own or (directory / "run_results.json").exists()
-        if has_ended or since < time.time() - _LONGEST_INVOCATION_SECONDS:
-            yield directory
+            yield path.stat().st_mtime, path.parent

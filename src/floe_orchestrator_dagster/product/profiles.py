@@ -91,7 +91,8 @@ class Profile:
     @property
     def secrets(self) -> tuple[str, ...]:
         """What must not be printed: values of keys such as ``password``, and of the variables they read."""
-        return tuple(dict.fromkeys(_secrets(self.outputs)))
+        # The longest first: one that another begins with would leave the rest of that one to be seen.
+        return tuple(sorted(dict.fromkeys(_secrets(self.outputs)), key=len, reverse=True))
 
     def on_target(self, target: str) -> Profile:
         """Return the profile with another of its outputs in use."""
@@ -270,10 +271,10 @@ def _secrets(content: object, *, is_secret: bool = False) -> Iterator[str]:
     elif isinstance(content, list):
         for value in content:
             yield from _secrets(value, is_secret=is_secret)
+    elif is_secret and isinstance(content, int) and not isinstance(content, bool):
+        yield str(content)
     elif is_secret and isinstance(content, str):
-        values = (
-            (os.environ.get(variable.name, "") for variable in _env_vars(content)) if "{{" in content else [content]
-        )
+        values = _read_from_environment(content) if "{{" in content else [content]
         yield from (value for value in values if len(value) >= _SHORTEST_SECRET)
 
 
@@ -301,16 +302,30 @@ def _templates(content: object) -> Iterator[str]:
             yield from _templates(value)
 
 
+def _read_from_environment(template: str) -> Iterator[str]:
+    """Give what a template reads from the environment: the variables' values, else their defaults."""
+    for _, (name, *default) in _env_var_calls(template):
+        yield os.environ.get(name, default[0] if default else "")
+
+
 def _env_vars(template: str) -> Iterator[Variable]:
     """Find ``env_var('NAME')`` calls without a default; `as_bool` decides the placeholder, all else takes a number."""
+    for is_bool, arguments in _env_var_calls(template):
+        if len(arguments) == 1:
+            yield Variable(arguments[0], "true" if is_bool else "1")
+
+
+def _env_var_calls(template: str) -> Iterator[tuple[bool, list[str]]]:
+    """Find calls of ``env_var`` with literal arguments, and whether the template makes a boolean of anything."""
     from jinja2 import Environment, TemplateSyntaxError, nodes
 
     try:
         tree = Environment(autoescape=True).parse(template)
     except TemplateSyntaxError:
         return  # dbt renders the profile and reports it with its place
-    placeholder = "true" if any(node.name == "as_bool" for node in tree.find_all(nodes.Filter)) else "1"
+    is_bool = any(node.name == "as_bool" for node in tree.find_all(nodes.Filter))
     for call in tree.find_all(nodes.Call):
+        arguments = [str(argument.value) for argument in call.args if isinstance(argument, nodes.Const)]
         is_env_var = isinstance(call.node, nodes.Name) and call.node.name == "env_var"
-        if is_env_var and len(call.args) == 1 and isinstance(call.args[0], nodes.Const) and not call.kwargs:
-            yield Variable(str(call.args[0].value), placeholder)
+        if is_env_var and arguments and len(arguments) == len(call.args) and not call.kwargs:
+            yield is_bool, arguments

@@ -26,9 +26,9 @@ def test_options_become_dbts_arguments() -> None:
         ("--target", "set `target`"),
         ("--profiles-dir", "choose another `target`: the profile is the compiled one"),
         ("--event-time-start", "launch the run for a partition"),
-        ("--no-such", "known flags are --debug, "),
-        ("; rm -rf /", "known flags are --debug, "),
-        ("", "known flags are --debug, "),
+        ("--no-such", "known flags are --empty, "),
+        ("; rm -rf /", "known flags are --empty, "),
+        ("", "known flags are --empty, "),
     ],
 )
 def test_a_flag_that_is_not_passed_on_is_named_with_what_does_it(flag: str, instead: str) -> None:

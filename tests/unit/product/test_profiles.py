@@ -552,11 +552,13 @@ def test_secrets_are_the_values_of_telling_keys_and_of_the_variables_they_read(m
             "settings": {"s3_secret_access_key": "nested", "threads": 4},
             "token": "{{ env_var('SHORT') }}",
             "api_key": "{{ env_var('NOT_SET') }}",
+            "private_key_passphrase": "{{ env_var('NOT_SET', 'by-default') }}",
+            "sslpassword": 123456,
         },
     }
     profile = Profile(name="shop", target="dev", outputs=outputs, default_target="dev", variables=())
 
-    assert {"from-the-environment", "as-it-is", "in-a-list", "nested"} <= set(profile.secrets)
+    assert {"from-the-environment", "as-it-is", "in-a-list", "nested", "by-default", "123456"} <= set(profile.secrets)
     assert not {"floe", "abc", "", "eu-north-1"} & set(profile.secrets)
 
 
