@@ -6,6 +6,8 @@ import io
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 
+import pytest
+
 from floe_orchestrator_dagster.cli import main
 
 
@@ -18,11 +20,13 @@ class Answer:
     stderr: str
 
 
-def invoke(*arguments: object) -> Answer:
+def invoke(*arguments: object, **environment: str) -> Answer:
     """Run ``floe-dagster`` with ``arguments``; click's own runner keeps standard error apart in some versions only."""
     out, err = io.StringIO(), io.StringIO()
     code: object = 0
-    with redirect_stdout(out), redirect_stderr(err):
+    with redirect_stdout(out), redirect_stderr(err), pytest.MonkeyPatch.context() as patch:
+        for name, value in environment.items():
+            patch.setenv(name, value)
         try:
             main([str(argument) for argument in arguments], prog_name="floe-dagster")
         except SystemExit as end:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 from click.testing import CliRunner
 
+from command import invoke
 from floe_orchestrator_dagster import __version__
 from floe_orchestrator_dagster.cli import main
 from floe_orchestrator_dagster.config import config_schema, manifest_schema
@@ -39,7 +40,7 @@ def test_version_is_printed() -> None:
 
 @pytest.mark.parametrize("option", ["--help", "-h"])
 def test_help_lists_the_commands(option: str) -> None:
-    said = floe_dagster(option).stdout
+    said = invoke(option).stdout
 
     assert said.startswith("Usage: floe-dagster [OPTIONS] COMMAND [ARGS]...\n\n  Run floe data products in Dagster.\n")
     assert re.findall(r"^  ([a-z-]+)  ", said.partition("Commands:")[2], re.MULTILINE) == [
@@ -95,24 +96,24 @@ def test_completion_knows_the_commands() -> None:
 
 
 def test_prepare_without_artifacts_says_what_to_set() -> None:
-    result = floe_dagster("prepare", check=False)
+    result = invoke("prepare")
 
-    assert (result.returncode, result.stdout, result.stderr) == (1, "", _NO_ARTIFACTS)
+    assert (result.exit_code, result.stdout, result.stderr) == (1, "", _NO_ARTIFACTS)
 
 
 def test_prepare_of_a_missing_file_says_how_to_get_one(tmp_path: Path) -> None:
     path = tmp_path / "compiled_artifacts.json"
 
-    result = floe_dagster("prepare", str(path), check=False)
+    result = invoke("prepare", str(path))
 
-    assert (result.returncode, result.stdout) == (1, "")
+    assert (result.exit_code, result.stdout) == (1, "")
     assert result.stderr.startswith(f"error: {path}: 1 problem\n  the file does not exist\n    fix: ")
 
 
 def test_prepare_takes_the_artifacts_of_the_environment(tmp_path: Path) -> None:
     path = write_json(tmp_path / "compiled_artifacts.json", contract())
 
-    result = floe_dagster("prepare", FLOE_ARTIFACTS_PATH=str(path))
+    result = invoke("prepare", FLOE_ARTIFACTS_PATH=str(path))
 
     assert (result.stdout, result.stderr) == ("shop-orders: declares no transforms, nothing to prepare\n", "")
 
@@ -128,9 +129,9 @@ def test_prepare_as_json_of_a_product_without_transforms(tmp_path: Path) -> None
 def test_prepare_without_a_dbt_project_says_where_to_name_it(tmp_path: Path) -> None:
     path = write_json(tmp_path / "compiled_artifacts.json", contract(model("stg_orders")))
 
-    result = floe_dagster("prepare", str(path), check=False)
+    result = invoke("prepare", str(path))
 
-    assert (result.returncode, result.stdout) == (1, "")
+    assert (result.exit_code, result.stdout) == (1, "")
     assert result.stderr == f"error: {path}: no dbt project to prepare. Set FLOE_DBT_PROJECT_DIR to it.\n"
 
 
@@ -147,9 +148,9 @@ def test_prepare_without_a_dbt_project_says_where_to_name_it(tmp_path: Path) -> 
     ],
 )
 def test_wrong_usage_exits_with_2(arguments: list[str]) -> None:
-    result = floe_dagster(*arguments, check=False)
+    result = invoke(*arguments)
 
-    assert (result.returncode, result.stdout) == (2, "")
+    assert (result.exit_code, result.stdout) == (2, "")
     assert result.stderr.startswith("Usage: floe-dagster ")
 
 
@@ -168,9 +169,9 @@ def _faulty(directory: Path) -> Path:
 def test_validate_reports_problems_of_several_places_at_once(tmp_path: Path) -> None:
     path = _faulty(tmp_path)
 
-    result = floe_dagster("validate", str(path), check=False)
+    result = invoke("validate", str(path))
 
-    assert (result.returncode, result.stdout) == (1, "")
+    assert (result.exit_code, result.stdout) == (1, "")
     assert result.stderr == (
         f"error: {path}: 1 problem\n"
         "  transforms.models[0].depends_on: 'a' depends on itself\n"
@@ -197,10 +198,10 @@ def test_validate_reports_problems_of_several_places_at_once(tmp_path: Path) -> 
 def test_validate_gives_the_same_problems_as_json(tmp_path: Path) -> None:
     path = _faulty(tmp_path)
 
-    result = floe_dagster("validate", "--json", str(path), check=False)
+    result = invoke("validate", "--json", str(path))
 
     answer = json.loads(result.stdout)
-    assert (result.returncode, result.stderr) == (1, "")
+    assert (result.exit_code, result.stderr) == (1, "")
     assert list(answer) == ["valid", "problems", "warnings"]
     assert (answer["valid"], answer["warnings"]) == (False, [])
     assert [list(problem) for problem in answer["problems"]] == [["file", "where", "what", "fix"]] * 5
@@ -223,7 +224,7 @@ def test_problem_that_is_one_sentence_is_all_what_in_json(tmp_path: Path) -> Non
     }
     write_json(tmp_path / "floe.yaml", spec)
 
-    (problem,) = json.loads(floe_dagster("validate", str(path), "--json", check=False).stdout)["problems"]
+    (problem,) = json.loads(invoke("validate", str(path), "--json").stdout)["problems"]
 
     assert problem.pop("what").startswith("floe.yaml of 'shop-orders', schedule: cron '0 25 * * *' cannot fire: ")
     assert problem == {"file": "", "where": "", "fix": ""}
@@ -233,9 +234,9 @@ def test_validate_names_prepare_when_the_manifest_is_missing(tmp_path: Path) -> 
     path = write_json(tmp_path / "compiled_artifacts.json", contract(model("a")))
     write_project(tmp_path)
 
-    result = floe_dagster("validate", str(path), check=False)
+    result = invoke("validate", str(path))
 
-    assert (result.returncode, result.stdout) == (1, "")
+    assert (result.exit_code, result.stdout) == (1, "")
     assert result.stderr == (
         f"error: {tmp_path}: 1 problem\n"
         f"  no manifest.json in {tmp_path}/target\n"
@@ -248,31 +249,31 @@ def test_validate_of_a_truncated_file_says_where_it_ends(tmp_path: Path) -> None
     path = tmp_path / "compiled_artifacts.json"
     path.write_text(json.dumps(contract())[:100], encoding="utf-8")
 
-    result = floe_dagster("validate", str(path), check=False)
+    result = invoke("validate", str(path))
 
-    assert (result.returncode, result.stdout) == (1, "")
+    assert (result.exit_code, result.stdout) == (1, "")
     assert "  is not JSON, or is cut off: unexpected end of data (line 1, column 101)\n" in result.stderr
 
 
 @pytest.mark.parametrize("command", ["validate", "plan"])
 def test_without_artifacts_the_answer_says_what_to_set(command: str) -> None:
-    result = floe_dagster(command, check=False)
+    result = invoke(command)
 
-    assert (result.returncode, result.stdout, result.stderr) == (1, "", f"{_NO_ARTIFACTS}1 problem\n")
+    assert (result.exit_code, result.stdout, result.stderr) == (1, "", f"{_NO_ARTIFACTS}1 problem\n")
 
 
 def test_without_artifacts_the_answer_is_json_when_asked_for() -> None:
-    result = floe_dagster("validate", "--json", check=False)
+    result = invoke("validate", "--json")
 
     (problem,) = json.loads(result.stdout)["problems"]
-    assert (result.returncode, result.stderr) == (1, "")
+    assert (result.exit_code, result.stderr) == (1, "")
     assert (problem["file"], problem["what"]) == ("FLOE_ARTIFACTS_PATH", "the environment variable is not set")
 
 
 def test_validate_of_a_product_without_dbt_project_warns_and_is_fine(tmp_path: Path) -> None:
     path = write_json(tmp_path / "compiled_artifacts.json", contract(model("a"), model("b", "a")))
 
-    result = floe_dagster("validate", FLOE_ARTIFACTS_PATH=str(path))
+    result = invoke("validate", FLOE_ARTIFACTS_PATH=str(path))
 
     assert result.stdout == "shop-orders: valid (2 assets, 0 checks, 0 schedules)\n"
     assert result.stderr == (
@@ -299,9 +300,9 @@ def test_what_dbt_prints_does_not_end_up_in_the_json(tmp_path: Path) -> None:
 def test_plan_of_a_product_with_problems_reports_them_as_validate_does(tmp_path: Path) -> None:
     path = _faulty(tmp_path)
 
-    planned, validated = (floe_dagster(command, str(path), check=False) for command in ("plan", "validate"))
+    planned, validated = (invoke(command, str(path)) for command in ("plan", "validate"))
 
-    assert (planned.returncode, planned.stdout) == (1, "")
+    assert (planned.exit_code, planned.stdout) == (1, "")
     assert planned.stderr == validated.stderr
 
 
@@ -309,7 +310,7 @@ def test_plan_as_json_has_every_part_and_the_warnings(tmp_path: Path) -> None:
     content = contract(model("a"), config={"default_schedule": "0 6 * * *", "timezone": "Europe/Berlin"})
     path = write_json(tmp_path / "compiled_artifacts.json", content)
 
-    result = floe_dagster("plan", "--json", str(path))
+    result = invoke("plan", "--json", str(path))
 
     answer: Json = json.loads(result.stdout)
     ticks = answer["schedules"][0].pop("next_ticks")
@@ -484,7 +485,7 @@ def test_progress_is_shown_on_a_terminal_only(tmp_path: Path) -> None:
     assert answer == b"shop-orders: valid (1 asset, 0 checks, 0 schedules)\n"
     assert b"Loading the product" in shown
     assert b"warning: " in shown
-    assert "Loading" not in floe_dagster("validate", str(path)).stderr
+    assert "Loading" not in invoke("validate", str(path)).stderr
 
 
 def _read_to_end(terminal: int) -> bytes:
@@ -516,9 +517,9 @@ def test_demo_says_how_to_run_what_it_wrote(tmp_path: Path) -> None:
 def test_demo_leaves_a_directory_alone_that_is_not_empty(tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("mine", encoding="utf-8")
 
-    result = floe_dagster("demo", str(tmp_path), check=False)
+    result = invoke("demo", str(tmp_path))
 
-    assert (result.returncode, result.stdout) == (1, "")
+    assert (result.exit_code, result.stdout) == (1, "")
     assert result.stderr == (
         f"error: {tmp_path}: 1 problem\n  is not empty\n    fix: Name a new or empty directory; nothing was written.\n"
     )
