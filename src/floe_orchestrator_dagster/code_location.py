@@ -16,7 +16,6 @@ from floe_orchestrator_dagster import telemetry
 from floe_orchestrator_dagster.assets.checks import product_checks
 from floe_orchestrator_dagster.assets.dbt import dbt_project_assets
 from floe_orchestrator_dagster.assets.ingestion import ingestion_assets
-from floe_orchestrator_dagster.assets.partitions import require_dbt_project
 from floe_orchestrator_dagster.assets.selection import NodeSelection
 from floe_orchestrator_dagster.automation.conditions import automation_conditions, automation_sensor
 from floe_orchestrator_dagster.automation.executor import product_executor
@@ -72,8 +71,8 @@ def _definitions(product: Product, schedules: Sequence[JobSchedule]) -> dg.Defin
     if not product.models:
         check_registered(product, schedules)
         return dg.Definitions()
-    check_automation(product)
     selection = NodeSelection(product)
+    check_automation(product, selection)
     conditions = automation_conditions(product, selection)
     assets = _dbt_assets(product, selection, conditions)
     checks = product_checks(product, assets)
@@ -113,7 +112,6 @@ def _dbt_assets(
     # Only here: it imports floe-core's plugins, of which a product with a dbt project needs none.
     from floe_orchestrator_dagster.assets.transforms import contract_assets
 
-    require_dbt_project(product)
     return contract_assets(product, conditions)
 
 
