@@ -8,9 +8,11 @@ import dagster as dg
 import duckdb
 import pytest
 
-from floe_orchestrator_dagster.code_location import definitions_from_file
+from floe_orchestrator_dagster.code_location import build_definitions
+from floe_orchestrator_dagster.plan import plan_product
+from floe_orchestrator_dagster.product import load_product
 from integration.two_computes import install_duckdb_extension, write_product
-from processes import floe_dagster
+from processes import dbt_commands, floe_dagster
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -47,7 +49,11 @@ def test_computes_take_turns_and_tests_over_both_run_in_one_green_run(
     monkeypatch.setenv("HOME", str(home))
     floe_dagster("prepare", str(artifacts), FLOE_DBT_PROJECT_DIR=str(project))
 
-    result = definitions_from_file(artifacts).resolve_job_def("shop").execute_in_process()
+    product = load_product(artifacts)
+    definitions = build_definitions(product)
+    with dg.DagsterInstance.ephemeral() as instance:
+        result = definitions.resolve_job_def("shop").execute_in_process(instance=instance)
+        started = dbt_commands(instance, result.run_id)
 
     assert _steps(result) == [
         "shop_dbt_build_duckdb",
@@ -56,6 +62,9 @@ def test_computes_take_turns_and_tests_over_both_run_in_one_green_run(
         "shop_dbt_build_postgres_2",
         "shop_dbt_test_duckdb",
     ]
+    [planned] = plan_product(product, definitions).jobs
+    assert started == ["build"] * 5
+    assert (planned.steps, planned.dbt_invocations) == (5, 5)
     assert {(check.asset_key.to_user_string(), check.check_name, check.passed) for check in _evaluations(result)} == {
         ("pg_orders", "unique_pg_orders_order_id", True),
         ("pg_orders", "relationships_pg_orders_order_id__order_id__ref_stg_orders_", True),
