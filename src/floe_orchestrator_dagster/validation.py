@@ -89,15 +89,14 @@ class Findings:
 def examine_product(path: Path) -> Findings:
     """Look at every stage of the product compiled into ``path``, then load it as Dagster does."""
     stages = _Stages()
-    with _recorded_warnings() as logged:
+    with _recorded_warnings(path) as logged:
         _examine_stages(path, stages)
         # What the stages above do not see, loading does: a product is valid when it loads, and only then.
         product = None if stages.errors else stages.attempt(load_product, path)
         definitions = stages.attempt(_definitions, product) if product else None
-    sentences = [Remark("", Problem("", message, "")) for message in dict.fromkeys(logged)]
     disagreements = [Remark(str(path), problem) for problem in _disagreements(product)] if product else []
     loaded = LoadedProduct(product, definitions) if product and definitions else None
-    return Findings(tuple(stages.errors), (*sentences, *disagreements), loaded)
+    return Findings(tuple(stages.errors), (*dict.fromkeys(logged), *disagreements), loaded)
 
 
 class _Stages:
@@ -233,25 +232,30 @@ def _definitions(product: Product) -> dg.Definitions:
 
 
 @contextmanager
-def _recorded_warnings() -> Iterator[list[str]]:
+def _recorded_warnings(path: Path) -> Iterator[list[Remark]]:
     """Collect the warnings that this package logs, instead of showing them."""
-    recorder = _Recorder(logging.WARNING)
+    recorder = _Recorder(path)
     package = logging.getLogger(_PACKAGE)
     propagated = package.propagate
     package.addHandler(recorder)
     package.propagate = False
     try:
-        yield recorder.messages
+        yield recorder.remarks
     finally:
         package.propagate = propagated
         package.removeHandler(recorder)
 
 
 class _Recorder(logging.Handler):
-    def __init__(self, level: int) -> None:
-        super().__init__(level)
-        self.messages: list[str] = []
+    def __init__(self, path: Path) -> None:
+        super().__init__(logging.WARNING)
+        self.remarks: list[Remark] = []
+        self._path = path
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Keep the record's text."""
-        self.messages.append(record.getMessage())
+        """Keep the problems that the record came with, else its text."""
+        problems = getattr(record, "problems", None)
+        if problems:
+            self.remarks.extend(Remark(str(self._path), problem) for problem in problems)
+        else:
+            self.remarks.append(Remark("", Problem("", record.getMessage(), "")))
