@@ -40,26 +40,31 @@ _BOUNDS: Mapping[str, tuple[str, str]] = {
     "string_too_long": ("max_length", "is longer than {} characters"),
     "string_pattern_mismatch": ("pattern", "has to be of the form {}"),
 }
+_TOO_SHORT = ("string_too_short", "too_short")
+_SAID = {"missing": "is missing", "extra_forbidden": "is unknown here"}
 _OPENING = re.compile(r"^(Input|Value|String|List|Dictionary|Data|Object) should ")
 
 
 def refusal(details: ErrorDetails) -> str:
     """Say what is wrong with a value, without the value: such as ``has to be a whole number``."""
     kind = details["type"]
-    if kind == "missing":
-        return "is missing"
-    if kind == "value_error":
-        return details["msg"].removeprefix("Value error, ")
+    if kind in _SAID:
+        return _SAID[kind]
     if kind in _WANTED:
         return f"has to be {_WANTED[kind]}"
-    if kind == "string_too_short":
+    if kind in _TOO_SHORT and details["ctx"]["min_length"] == 1:
         return "must not be empty"
     if kind in _BOUNDS:
         name, words = _BOUNDS[kind]
         bound = details["ctx"][name]
         return words.format(f"{bound:g}" if isinstance(bound, float) else bound)
     # Of the many other kinds, those that floe's own models can refuse say it well enough.
-    return _OPENING.sub("has to ", details["msg"])
+    return _OPENING.sub("has to ", details["msg"].removeprefix("Value error, "))
+
+
+def is_empty(details: ErrorDetails) -> bool:
+    """Tell whether the refused value is an empty one, of which there is nothing to show."""
+    return details["type"] in _TOO_SHORT
 
 
 def is_of_wrong_type(details: ErrorDetails) -> bool:

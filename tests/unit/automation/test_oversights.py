@@ -64,7 +64,7 @@ def test_settings_that_work_are_not_told(tmp_path: Path, config: Json) -> None:
     [
         (
             {**DAILY, "select": "raw stg windowed batch"},
-            f"{ALL_OF} 'stg', 'raw': the code is neither microbatch nor reads the dbt variable 'start_date' or 'end_date'",
+            f"{ALL_OF} 'stg', 'raw': the code is neither microbatch nor reads the dbt variable 'start_date' or 'end_date'",  # noqa: E501
         ),
         (
             {**DAILY, "vars": {"start": "from_day", "end": "to_day"}},
