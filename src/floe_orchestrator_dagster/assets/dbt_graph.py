@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from argparse import Namespace
 from collections import defaultdict
 from contextlib import contextmanager
@@ -9,8 +10,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-    from collections.abc import Set as AbstractSet
+    from collections.abc import Iterator, Mapping, Sequence
 
     from dbt.graph.graph import UniqueId
     from dbt.graph.selector import NodeSelector
@@ -29,7 +29,7 @@ _COLLECTIONS = (
     "unit_tests",
     "functions",
 )
-_WILDCARDS = frozenset("*?[]")
+_WILDCARD = re.compile(r"[*?\[\]]")
 
 
 class DbtGraph:
@@ -97,7 +97,8 @@ def _node_selector(content: Mapping[str, Any]) -> NodeSelector:
     manifest.metadata.project_name = content["metadata"].get("project_name")
     selector = _selector_class()(Graph(graph), manifest)
     # dbt looks at the enabled nodes through a filtered view, several times slower to walk than a graph.
-    selector.graph = Graph(selector.graph.graph.copy())
+    is_whole = len(selector.graph.nodes()) == len(graph)
+    selector.graph = Graph(graph if is_whole else selector.graph.graph.copy())
     return selector
 
 
@@ -111,8 +112,9 @@ def _selector_class() -> type[NodeSelector]:
             included_nodes: set[UniqueId],  # noqa: ARG002  # always the view of the graph's nodes
             spec: SelectionCriteria,
         ) -> set[UniqueId]:
-            candidates = _candidates(spec, self._by_part) if spec.method == "fqn" else None
-            members = self._members if candidates is None else self._members & candidates
+            members = self._members
+            if spec.method == "fqn":
+                members = members & self._names.candidates(str(spec.value))
             return super().select_included(members, spec)
 
         @cached_property
@@ -121,35 +123,44 @@ def _selector_class() -> type[NodeSelector]:
             return set(self.graph.nodes())
 
         @cached_property
-        def _by_part(self) -> Mapping[str, set[str]]:
-            return _nodes_by_part(self.manifest)
+        def _names(self) -> _Names:
+            return _Names(self.manifest)
 
     return Selector
 
 
-def _candidates(spec: SelectionCriteria, by_part: Mapping[str, set[str]]) -> AbstractSet[str] | None:
-    """Find the nodes that a name can match, some more perhaps; None when any node can.
+class _Names:
+    """The nodes by their names, to find those that dbt has to look at for a name: all that can match, some more."""
 
-    dbt compares the name with the whole of a node's FQN, its beginning (with or without the package) or its end.
-    """
-    name = str(spec.value)
-    if _WILDCARDS & set(name):
-        return None
-    return by_part.get(name, set()) | by_part.get(name.partition(".")[0], set()) | by_part.get("", set())
+    def __init__(self, manifest: Any) -> None:  # noqa: ANN401  # dbt's, with our collections
+        self._by_part: defaultdict[str, set[str]] = defaultdict(set)
+        self._names: list[tuple[str, str, str, str]] = []
+        self._versioned: set[str] = set()
+        for collection in _COLLECTIONS:
+            for unique_id, node in (getattr(manifest, collection, None) or {}).items():
+                self._add(unique_id, node.fqn)
+                if getattr(node, "version", None) is not None:  # other rules hold for them
+                    self._versioned.add(unique_id)
 
+    def _add(self, unique_id: str, fqn: Sequence[str]) -> None:
+        for segment in fqn:
+            for part in (segment, *segment.split(".")):
+                self._by_part[part].add(unique_id)
+        # dbt compares a name with the whole FQN, with and without the package, or with its end.
+        self._names.append((unique_id, ".".join(fqn), ".".join(fqn[1:]), fqn[-1]))
 
-def _nodes_by_part(manifest: Any) -> Mapping[str, set[str]]:  # noqa: ANN401  # dbt's, with our collections
-    """List the nodes by each part of their FQN; versioned models, which have other rules, by the empty name."""
-    by_part: defaultdict[str, set[str]] = defaultdict(set)
-    for collection in _COLLECTIONS:
-        for unique_id, node in (getattr(manifest, collection, None) or {}).items():
-            segments = node.fqn
-            parts = {*segments, *(part for segment in segments if "." in segment for part in segment.split("."))}
-            if getattr(node, "version", None) is not None:
-                parts.add("")
-            for part in parts:
-                by_part[part].add(unique_id)
-    return by_part
+    def candidates(self, name: str) -> set[str]:
+        """Find the nodes that a name can match, one with wildcards too."""
+        wildcard = _WILDCARD.search(name)
+        if wildcard is None:
+            return self._by_part[name] | self._by_part[name.partition(".")[0]] | self._versioned
+        begin = name[: wildcard.start()]
+        found = {
+            unique_id
+            for unique_id, full, inner, leaf in self._names
+            if full.startswith(begin) or inner.startswith(begin) or leaf.startswith(begin)
+        }
+        return found | self._versioned
 
 
 class _Config(dict[str, Any]):

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Mapping
 from difflib import get_close_matches
 from graphlib import CycleError, TopologicalSorter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from floe_core.schemas.compiled_artifacts import CompiledArtifacts
 from floe_core.schemas.versions import COMPILED_ARTIFACTS_VERSION
@@ -168,7 +168,7 @@ def _name_of(location: tuple[int | str, ...], content: Mapping[str, Any]) -> str
     found: Any = content
     name = ""
     for part in location[:-1]:
-        found = found[part] if isinstance(found, (dict, list)) else None
+        found = cast("Any", found)[part] if isinstance(found, (dict, list)) else None
         if isinstance(part, int) and isinstance(found, dict) and isinstance(found.get("name"), str) and not name:
             name = f" (in {found['name']!r})"
     return name
