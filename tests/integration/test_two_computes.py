@@ -58,7 +58,7 @@ def test_computes_take_turns_and_tests_over_both_run_in_one_green_run(
         result = definitions.resolve_job_def("shop").execute_in_process(instance=instance)
         started = dbt_commands(instance, result.run_id)
 
-    assert [step for step in _steps(result) if step != "shop__quality_score"] == [
+    assert [step for step in _steps(result) if step != "shop_quality_score"] == [
         "shop_dbt_build_duckdb",
         "shop_dbt_build_postgres",
         "shop_dbt_build_duckdb_2",
