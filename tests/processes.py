@@ -7,9 +7,13 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import yaml
+
+if TYPE_CHECKING:
+    import dagster as dg
 
 FOREIGN_PREFIXES = ("FLOE_", "DBT_", "DAGSTER_", "OPENLINEAGE_", "OTEL_")
 
@@ -78,3 +82,9 @@ def floe_compile(project: Path, *arguments: str) -> str:
     if result.returncode:
         pytest.fail(result.stdout + result.stderr)
     return result.stdout + result.stderr
+
+
+def dbt_commands(instance: dg.DagsterInstance, run_id: str) -> list[str]:
+    """Name the commands of the dbt processes that a run has started, such as ``build``, from its log."""
+    said = (entry.user_message for entry in instance.all_logs(run_id))
+    return [text.partition("running dbt ")[2].split()[0] for text in said if text.startswith("running dbt ")]

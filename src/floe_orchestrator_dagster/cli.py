@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import logging
-import shlex
 import sys
 from contextlib import redirect_stdout
 from dataclasses import asdict
-from importlib.util import find_spec
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -23,17 +20,16 @@ from floe_orchestrator_dagster.commands.answers import (
     progress,
 )
 from floe_orchestrator_dagster.commands.check import check
+from floe_orchestrator_dagster.commands.demo import demo
 from floe_orchestrator_dagster.commands.deploy import helm, workspace
 from floe_orchestrator_dagster.commands.lineage import lineage
 from floe_orchestrator_dagster.errors import FloeDagsterError, Problem
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from floe_orchestrator_dagster.validation import Findings, LoadedProduct
-
-# Import name of what serves and runs the sample, by the name of its package.
-_DEMO_NEEDS = {"dagster-webserver": "dagster_webserver", "dbt-duckdb": "dbt.adapters.duckdb"}
 
 
 @click.group(
@@ -53,9 +49,8 @@ def main() -> None:
 
 
 main.add_command(check)
+main.add_command(demo)
 main.add_command(lineage)
-
-
 main.add_command(helm)
 main.add_command(workspace)
 
@@ -175,33 +170,6 @@ def config_schema(*, for_manifest: bool) -> None:
     from floe_orchestrator_dagster.config import manifest_schema
 
     echo_json(manifest_schema() if for_manifest else schema())
-
-
-@main.command()
-@click.argument("directory", type=click.Path(path_type=Path))
-def demo(directory: Path) -> None:
-    """Write a sample data product into DIRECTORY and say how to run it.
-
-    The orders of a small shop chain: dbt project, floe.yaml, manifest.yaml and compiled artifacts, on DuckDB. DIRECTORY
-    is made; when it is there, it has to be empty.
-
-    \b
-    Example:
-      floe-dagster demo retail-orders
-
-    Exits with 0, with 1 when DIRECTORY is not empty or cannot be written, 2 on wrong usage.
-    """  # noqa: D301  # click reads the \b
-    from floe_orchestrator_dagster.demo import write_demo
-    from floe_orchestrator_dagster.product import ARTIFACTS_PATH_VARIABLE
-
-    with errors_reported():
-        artifacts = write_demo(directory)
-    click.echo(f"The sample product retail-orders is in {artifacts.parent}. To see it in Dagster:\n")
-    lacking = [package for package, module in _DEMO_NEEDS.items() if find_spec(module) is None]
-    if lacking:
-        click.echo(f"  pip install {' '.join(lacking)}")
-    click.echo(f"  export {ARTIFACTS_PATH_VARIABLE}={shlex.quote(str(artifacts))}")
-    click.echo("  dagster dev -m floe_orchestrator_dagster.definitions")
 
 
 def _examine(artifacts: Path | None) -> Findings:

@@ -16,12 +16,12 @@ from floe_orchestrator_dagster import telemetry
 from floe_orchestrator_dagster.assets.checks import product_checks
 from floe_orchestrator_dagster.assets.dbt import dbt_project_assets
 from floe_orchestrator_dagster.assets.ingestion import ingestion_assets
-from floe_orchestrator_dagster.assets.partitions import require_dbt_project
 from floe_orchestrator_dagster.assets.selection import NodeSelection
 from floe_orchestrator_dagster.automation.conditions import automation_conditions, automation_sensor
 from floe_orchestrator_dagster.automation.executor import product_executor
 from floe_orchestrator_dagster.automation.jobs import product_jobs
 from floe_orchestrator_dagster.automation.lineage import lineage_replay_sensor
+from floe_orchestrator_dagster.automation.oversights import oversights
 from floe_orchestrator_dagster.automation.schedules import check_registered, product_schedules
 from floe_orchestrator_dagster.automation.sensors import product_sensors
 from floe_orchestrator_dagster.automation.targets import Targets
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
     from floe_orchestrator_dagster.automation.cron import JobSchedule
+    from floe_orchestrator_dagster.errors import Problem
     from floe_orchestrator_dagster.product import ManifestSource, Product
 
 logger = logging.getLogger(__name__)
@@ -72,14 +73,15 @@ def _definitions(product: Product, schedules: Sequence[JobSchedule]) -> dg.Defin
     if not product.models:
         check_registered(product, schedules)
         return dg.Definitions()
-    check_automation(product)
     selection = NodeSelection(product)
+    check_automation(product, selection)
     conditions = automation_conditions(product, selection)
     assets = _dbt_assets(product, selection, conditions)
     checks = product_checks(product, assets)
     assets = [*assets, *ingestion_assets(product), *checks.assets]
     targets = Targets(assets, selection)
     jobs = product_jobs(product, targets, checks.on_demand)
+    _tell(product, oversights(product, selection, targets))
     own = (automation_sensor(product), lineage_replay_sensor(product))
     return dg.Definitions(
         assets=assets,
@@ -90,6 +92,13 @@ def _definitions(product: Product, schedules: Sequence[JobSchedule]) -> dg.Defin
         executor=product_executor(product),
         metadata=_metadata(product),
     )
+
+
+def _tell(product: Product, found: Sequence[Problem]) -> None:
+    """Log what will not do what it says: one line, where definitions are made, not in each process of a run."""
+    if found and DefinitionsLoadContext.get().load_type is DefinitionsLoadType.INITIALIZATION:
+        told = "; ".join(f"{problem.where}: {problem.what}" for problem in found)
+        logger.warning("%s: %s", product.origin, told, extra={"problems": tuple(found)})
 
 
 def _counts(definitions: dg.Definitions) -> dict[str, int]:
@@ -113,7 +122,6 @@ def _dbt_assets(
     # Only here: it imports floe-core's plugins, of which a product with a dbt project needs none.
     from floe_orchestrator_dagster.assets.transforms import contract_assets
 
-    require_dbt_project(product)
     return contract_assets(product, conditions)
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from rich.console import RenderableType
 
-    from floe_orchestrator_dagster.plan import AssetPlan, Plan, PoolPlan, SchedulePlan
+    from floe_orchestrator_dagster.plan import AssetPlan, Plan, PoolPlan, RunPlan, SchedulePlan, SensorPlan
 
 _WIDEST = 120
 _INDENT = (0, 0, 0, 2)
@@ -49,9 +49,11 @@ def _parts(plan: Plan, warnings: Sequence[str]) -> Iterator[RenderableType]:
         yield Text("\nNothing to build: the product declares no transforms.")
     yield from _partitions(plan)
     if plan.jobs:
-        yield _heading("Jobs", "a dbt build is one start of dbt")
+        yield _heading("Jobs", "what a run of all of it does")
         rows = [(job.name, job.assets, job.checks, job.steps, job.dbt_invocations) for job in plan.jobs]
-        yield _indented(_table(["job"], ["assets", "checks", "steps", "dbt builds"], rows))
+        yield _indented(_table(["job"], ["assets", "checks", "steps", "starts dbt"], rows))
+        yield _heading("Runs", "what holds for each of them")
+        yield _named(_runs(plan.runs))
     if plan.schedules:
         yield _heading("Schedules", "their state once loaded, and their next ticks")
         yield from (_indented(_schedule(schedule)) for schedule in plan.schedules)
@@ -82,7 +84,7 @@ def _triggers(plan: Plan) -> Iterator[RenderableType]:
     if plan.sensors:
         yield _heading("Sensors", "their state once loaded")
         sensors = [
-            (sensor.name, sensor.type, ", ".join(sensor.jobs), _state(running=sensor.running))
+            (sensor.name, _watched(sensor), ", ".join(sensor.jobs), _state(running=sensor.running))
             for sensor in plan.sensors
         ]
         yield _indented(_table(["sensor", "watches", "launches", "state"], [], sensors))
@@ -90,6 +92,21 @@ def _triggers(plan: Plan) -> Iterator[RenderableType]:
         yield _heading("Automation", "assets that Dagster materializes by itself")
         rules = [(rule.condition, _listed(rule.assets)) for rule in plan.automation]
         yield _indented(_table(["condition", "assets"], [], rules))
+
+
+def _watched(sensor: SensorPlan) -> str:
+    watched = f" {', '.join(sensor.watches)}" if sensor.watches else ""
+    return f"{sensor.type}{watched}{f': {sensor.status}' if sensor.status else ''}"
+
+
+def _runs(runs: RunPlan) -> list[tuple[str, str | None]]:
+    steps = f", {runs.max_concurrent} step{'s' if runs.max_concurrent != 1 else ''} at a time"
+    delay = f", each after {runs.delay_seconds:g} s" if runs.delay_seconds else ""
+    return [
+        ("executor", f"{runs.executor or 'the default'}{steps if runs.max_concurrent else ''}"),
+        ("retries", f"{runs.max_retries} of a failed step{delay}" if runs.max_retries else "none"),
+        ("time limit", f"{runs.timeout_seconds} s" if runs.timeout_seconds else "none"),
+    ]
 
 
 def _pool(pool: PoolPlan) -> RenderableType:
@@ -170,6 +187,9 @@ def _schedule(schedule: SchedulePlan) -> Table:
     grid.add_column(overflow="fold")
     grid.add_row(schedule.name, _state(running=schedule.running))
     grid.add_row("  job", schedule.job)
+    if schedule.select or schedule.exclude:
+        without = f" without {schedule.exclude}" if schedule.exclude else ""
+        grid.add_row("  of it", f"{schedule.select or 'everything'}{without}")
     grid.add_row("  cron", f"{schedule.cron} in {schedule.timezone}")
     ticks = [f"{tick:%a %Y-%m-%d %H:%M %Z}" for tick in schedule.next_ticks]
     grid.add_row("  next", "\n".join(ticks))

@@ -7,30 +7,28 @@ from __future__ import annotations
 
 import logging
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from floe_core.schemas.compiled_artifacts import CompiledArtifacts
 from pydantic import ValidationError
 
 from floe_orchestrator_dagster.automation.cron import declared_schedule
-from floe_orchestrator_dagster.config import DagsterConfig, read_config
-from floe_orchestrator_dagster.errors import ArtifactsError, FloeDagsterError, Problem, ProjectError
-from floe_orchestrator_dagster.product import Product, load_product
+from floe_orchestrator_dagster.config import config_path, examine_config
+from floe_orchestrator_dagster.errors import ArtifactsError, ConfigError, FloeDagsterError, Problem, ProjectError
+from floe_orchestrator_dagster.product import DbtProject, Product, load_product
 from floe_orchestrator_dagster.product.artifacts import (
     check_dependencies_exist,
     read_artifacts_file,
     validate_artifacts,
 )
 from floe_orchestrator_dagster.product.computes import compute_profiles
-from floe_orchestrator_dagster.product.contracts import (
-    read_table_contracts,
-)
+from floe_orchestrator_dagster.product.contracts import read_table_contracts
 from floe_orchestrator_dagster.product.disagreements import product_disagreements
 from floe_orchestrator_dagster.product.manifest import check_models_exist, prepared_manifest
-from floe_orchestrator_dagster.product.profiles import select_profile
+from floe_orchestrator_dagster.product.profiles import Profile, select_profile
 from floe_orchestrator_dagster.product.project import PROJECT_DIR_VARIABLE, find_project_path, read_project_directory
-from floe_orchestrator_dagster.product.spec import read_spec
+from floe_orchestrator_dagster.product.spec import ProductSpec, read_spec
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -39,7 +37,8 @@ if TYPE_CHECKING:
 
     import dagster as dg
 
-    from floe_orchestrator_dagster.product.manifest import Manifest
+    from floe_orchestrator_dagster.config import DagsterConfig
+    from floe_orchestrator_dagster.config.reading import Reading
 
     P = ParamSpec("P")
     T = TypeVar("T")
@@ -90,15 +89,14 @@ class Findings:
 def examine_product(path: Path) -> Findings:
     """Look at every stage of the product compiled into ``path``, then load it as Dagster does."""
     stages = _Stages()
-    with _recorded_warnings() as logged:
+    with _recorded_warnings(path) as logged:
         _examine_stages(path, stages)
         # What the stages above do not see, loading does: a product is valid when it loads, and only then.
         product = None if stages.errors else stages.attempt(load_product, path)
         definitions = stages.attempt(_definitions, product) if product else None
-    sentences = [Remark("", Problem("", message, "")) for message in dict.fromkeys(logged)]
     disagreements = [Remark(str(path), problem) for problem in _disagreements(product)] if product else []
     loaded = LoadedProduct(product, definitions) if product and definitions else None
-    return Findings(tuple(stages.errors), (*sentences, *disagreements), loaded)
+    return Findings(tuple(stages.errors), (*dict.fromkeys(logged), *disagreements), loaded)
 
 
 class _Stages:
@@ -125,48 +123,73 @@ def _examine_stages(path: Path, stages: _Stages) -> None:
     if content is None:
         return
     artifacts = stages.attempt(validate_artifacts, content, origin) or _well_formed(content)
-    config = stages.attempt(read_config, _orchestrator_config(content), origin)
+    configured = _Configured(examine_config(_orchestrator_config(content)), origin, stages)
     known = len(stages.errors)
     project_path = stages.attempt(find_project_path, path)
     is_located = len(stages.errors) == known
-    if artifacts is None:
-        return
-    stages.attempt(read_table_contracts, artifacts.data_contracts, origin)
-    name = artifacts.metadata.product_name
-    spec = stages.attempt(read_spec, project_path or path.parent, name)
-    if spec is not None:
-        unbuilt = Product(path, origin, artifacts, config or DagsterConfig(), spec, dbt=None)
-        _examine_automation(unbuilt, stages)
-    if artifacts.transforms is None or not is_located:
-        return
-    manifest = _examine_dbt(artifacts, config, project_path, path, stages) if project_path else None
-    if manifest or project_path is None:
-        stages.attempt(check_dependencies_exist, artifacts, manifest.names if manifest else frozenset(), origin)
+    if artifacts is not None:
+        stages.attempt(read_table_contracts, artifacts.data_contracts, origin)
+        name = artifacts.metadata.product_name
+        spec = stages.attempt(read_spec, project_path or path.parent, name) or ProductSpec()
+        unbuilt = Product(path, origin, artifacts, configured.reading.config, spec, dbt=None)
+        if spec.schedule is not None and spec.schedule.cron:  # the configured one is checked with the configuration
+            stages.attempt(declared_schedule, unbuilt)
+        if project_path is not None and is_located and artifacts.transforms is not None:
+            unbuilt = replace(unbuilt, dbt=_examine_dbt(unbuilt, project_path, configured, stages))
+        can_select = is_located and (project_path is None or unbuilt.dbt is not None)
+        if can_select and artifacts.transforms is not None:
+            names = unbuilt.dbt.manifest.names if unbuilt.dbt else frozenset()
+            stages.attempt(check_dependencies_exist, artifacts, names, origin)
+        configured.hold_against(unbuilt, can_select=can_select)
+    configured.report()
 
 
-def _examine_automation(unbuilt: Product, stages: _Stages) -> None:
-    from floe_orchestrator_dagster.automation.validation import check_automation
+class _Configured:
+    """The configuration, and what is wrong with it: one error, where the stages came to it."""
 
-    stages.attempt(check_automation, unbuilt)
-    declared = unbuilt.spec.schedule
-    if declared is not None and declared.cron:  # the configured one is checked above
-        stages.attempt(declared_schedule, unbuilt)
+    def __init__(self, reading: Reading[DagsterConfig], origin: str, stages: _Stages) -> None:
+        self.reading = reading
+        self._origin = origin
+        self._stages = stages
+        self._place = len(stages.errors)
+        self._problems = list(reading.problems)
+
+    def is_whole(self, section: str) -> bool:
+        """Tell whether nothing is wrong in a section, so that what depends on it can be judged."""
+        place = config_path(section)
+        return not any(problem.where.startswith(place) for problem in self.reading.problems)
+
+    def hold_against(self, unbuilt: Product, *, can_select: bool) -> None:
+        """Look for names, jobs and selections that the product does not have."""
+        from floe_orchestrator_dagster.assets.selection import NodeSelection
+        from floe_orchestrator_dagster.automation.validation import automation_problems
+
+        lost = self.reading.lost | (frozenset() if self.is_whole("partitions") else {"partitions"})
+        selection = NodeSelection(unbuilt) if can_select else None
+        found = automation_problems(unbuilt, selection, lost)
+        self._problems.extend(self.reading.in_the_file(problem) for problem in found)
+
+    def report(self) -> None:
+        """Add the error, if anything is wrong."""
+        if self._problems:
+            self._stages.errors.insert(self._place, ConfigError(self._origin, self._problems))
 
 
-def _examine_dbt(
-    artifacts: CompiledArtifacts, config: DagsterConfig | None, project_path: Path, path: Path, stages: _Stages
-) -> Manifest | None:
-    origin = str(path)
+def _examine_dbt(unbuilt: Product, project_path: Path, configured: _Configured, stages: _Stages) -> DbtProject | None:
+    artifacts, origin = unbuilt.artifacts, unbuilt.origin
     directory = stages.attempt(read_project_directory, project_path, artifacts.metadata.product_name)
     if directory is None:
         return None
     profile = stages.attempt(select_profile, artifacts, directory, origin)
-    if profile is not None and config is not None:
-        stages.attempt(compute_profiles, artifacts, profile, config, directory, origin)
-    manifest = stages.attempt(prepared_manifest, directory, path)
-    if manifest is not None:
-        stages.attempt(check_models_exist, artifacts, manifest, origin)
-    return manifest
+    if profile is not None and configured.is_whole("computes"):
+        stages.attempt(compute_profiles, artifacts, profile, unbuilt.config, directory, origin)
+    manifest = stages.attempt(prepared_manifest, directory, unbuilt.path)
+    if manifest is None:
+        return None
+    stages.attempt(check_models_exist, artifacts, manifest, origin)
+    # What can be selected does not depend on the profile.
+    unknown = Profile(name=directory.profile_name or "", target=None, outputs={}, default_target="", variables=())
+    return DbtProject(directory, profile or unknown, manifest, profiles={})
 
 
 def _disagreements(product: Product) -> list[Problem]:
@@ -209,25 +232,30 @@ def _definitions(product: Product) -> dg.Definitions:
 
 
 @contextmanager
-def _recorded_warnings() -> Iterator[list[str]]:
+def _recorded_warnings(path: Path) -> Iterator[list[Remark]]:
     """Collect the warnings that this package logs, instead of showing them."""
-    recorder = _Recorder(logging.WARNING)
+    recorder = _Recorder(path)
     package = logging.getLogger(_PACKAGE)
     propagated = package.propagate
     package.addHandler(recorder)
     package.propagate = False
     try:
-        yield recorder.messages
+        yield recorder.remarks
     finally:
         package.propagate = propagated
         package.removeHandler(recorder)
 
 
 class _Recorder(logging.Handler):
-    def __init__(self, level: int) -> None:
-        super().__init__(level)
-        self.messages: list[str] = []
+    def __init__(self, path: Path) -> None:
+        super().__init__(logging.WARNING)
+        self.remarks: list[Remark] = []
+        self._path = path
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Keep the record's text."""
-        self.messages.append(record.getMessage())
+        """Keep the problems that the record came with, else its text."""
+        problems = getattr(record, "problems", None)
+        if problems:
+            self.remarks.extend(Remark(str(self._path), problem) for problem in problems)
+        else:
+            self.remarks.append(Remark("", Problem("", record.getMessage(), "")))

@@ -11,7 +11,9 @@ import pytest
 
 from floe_orchestrator_dagster.code_location import definitions_from_file
 from floe_orchestrator_dagster.errors import DbtBuildError
+from floe_orchestrator_dagster.plan import plan_product
 from floe_orchestrator_dagster.product import load_product, manifest_made_anew
+from processes import dbt_commands
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -160,7 +162,7 @@ def test_declared_checks_rule_what_dbt_tests_mean_for_the_product(project: Path,
 
 
 def test_source_freshness_is_what_dbt_finds(project: Path, instance: dg.DagsterInstance) -> None:
-    load_product(artifacts(project), manifest_source=manifest_made_anew)
+    product = load_product(artifacts(project), manifest_source=manifest_made_anew)
     definitions = definitions_from_file(artifacts(project))
     keys = [key for key in definitions.resolve_asset_graph().asset_check_keys if key.name == "freshness"]
     selection = dg.AssetSelection.assets(dg.AssetKey(["kitchen", "raw_orders"])) | dg.AssetSelection.checks(*keys)
@@ -177,6 +179,10 @@ def test_source_freshness_is_what_dbt_finds(project: Path, instance: dg.DagsterI
         "stale": (False, ERROR),
         "broken": (False, ERROR),
     }
+    [planned] = [job for job in plan_product(product, with_job).jobs if job.name == "on_demand"]
+    started = dbt_commands(instance, result.run_id)
+    assert sorted(started) == ["build", "source"]
+    assert (planned.steps, planned.dbt_invocations) == (2, len(started))
     stale: Json = {name: value.value for name, value in found["stale"].metadata.items()}
     assert stale["status"] == "error"
     assert 72 * 3600 <= stale["age_seconds"] < 73 * 3600

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 import dagster as dg
 import duckdb
 import pytest
 
-from floe_orchestrator_dagster.code_location import definitions_from_file
+from floe_orchestrator_dagster.code_location import build_definitions
+from floe_orchestrator_dagster.plan import plan_product
+from floe_orchestrator_dagster.product import load_product
 from integration.two_computes import install_duckdb_extension, write_product
-from processes import floe_dagster
+from processes import dbt_commands, floe_dagster
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -42,33 +45,44 @@ def test_computes_take_turns_and_tests_over_both_run_in_one_green_run(
     project, home = tmp_path / "shop", tmp_path / "home"
     install_duckdb_extension(home)
     artifacts = write_product(project, postgres)
+    compiled = json.loads(artifacts.read_text(encoding="utf-8"))
+    artifacts.write_text(json.dumps({**compiled, "quality_config": {"provider": "dbt_expectations"}}), encoding="utf-8")
     monkeypatch.setenv("FLOE_DBT_PROJECT_DIR", str(project))
     monkeypatch.setenv("SHOP_PG_HOST", str(postgres.pgdata))
     monkeypatch.setenv("HOME", str(home))
     floe_dagster("prepare", str(artifacts), FLOE_DBT_PROJECT_DIR=str(project))
 
-    result = definitions_from_file(artifacts).resolve_job_def("shop").execute_in_process()
+    product = load_product(artifacts)
+    definitions = build_definitions(product)
+    with dg.DagsterInstance.ephemeral() as instance:
+        result = definitions.resolve_job_def("shop").execute_in_process(instance=instance)
+        started = dbt_commands(instance, result.run_id)
 
-    assert _steps(result) == [
+    assert [step for step in _steps(result) if step != "shop_quality_score"] == [
         "shop_dbt_build_duckdb",
         "shop_dbt_build_postgres",
         "shop_dbt_build_duckdb_2",
         "shop_dbt_build_postgres_2",
         "shop_dbt_test_duckdb",
     ]
-    assert {(check.asset_key.to_user_string(), check.check_name, check.passed) for check in _evaluations(result)} == {
+    [planned] = plan_product(product, definitions).jobs
+    assert started == ["build"] * 5
+    assert (planned.steps, planned.dbt_invocations) == (6, 5)
+    evaluations = list(result.get_asset_check_evaluations())
+    tests = [check for check in evaluations if check.check_name != "quality_score"]
+    assert {(check.asset_key.to_user_string(), check.check_name, check.passed) for check in tests} == {
         ("pg_orders", "unique_pg_orders_order_id", True),
         ("pg_orders", "relationships_pg_orders_order_id__order_id__ref_stg_orders_", True),
         ("pg_report", "not_null_pg_report_largest", True),
         ("pg_report", "report_covers_every_order", True),
     }
+    # Whichever of the last two steps came first: the score that stays knows of the late test.
+    latest = [check for check in evaluations if check.check_name == "quality_score"][-1]
+    counts = {name: latest.metadata[f"floe/{name}"].value for name in ("other_dbt_tests_passed", "never_evaluated")}
+    assert counts == {"other_dbt_tests_passed": 4, "never_evaluated": 0}
     with duckdb.connect(config={"extension_directory": str(home / ".duckdb" / "extensions")}) as connection:
         connection.execute(f"attach 'host={postgres.pgdata} dbname=shop user=postgres' as shop (type postgres)")
         orders = connection.sql("select bool_and(by_postgres), count(*) from shop.main.pg_orders").fetchall()
         report = connection.sql("select largest, written_by like 'PostgreSQL%' from shop.main.pg_report").fetchall()
     assert orders == [(True, 3)]
     assert report == [(0.5, True)]
-
-
-def _evaluations(result: dg.ExecuteInProcessResult) -> list[dg.AssetCheckEvaluation]:
-    return list(result.get_asset_check_evaluations())

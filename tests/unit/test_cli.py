@@ -17,6 +17,7 @@ from click.testing import CliRunner
 from command import invoke
 from floe_orchestrator_dagster import __version__
 from floe_orchestrator_dagster.cli import main
+from floe_orchestrator_dagster.commands import demo as demo_command
 from floe_orchestrator_dagster.config import config_schema, manifest_schema
 from hostile import free_port, serving
 from processes import clean_environment, floe_dagster
@@ -28,9 +29,10 @@ if TYPE_CHECKING:
 _NO_ARTIFACTS = """\
 error: FLOE_ARTIFACTS_PATH: 1 problem
   the environment variable is not set
-    fix: Name the compiled product and start again:
+    fix: Name the file that `floe platform compile` has written, and start again:
         export FLOE_ARTIFACTS_PATH=path/to/compiled_artifacts.json
         dagster dev -m floe_orchestrator_dagster.definitions
+    No product yet? `floe-dagster demo retail-orders` writes one and says how to run it.
 """
 
 
@@ -177,9 +179,9 @@ def test_validate_reports_problems_of_several_places_at_once(tmp_path: Path) -> 
         "  transforms.models[0].depends_on: 'a' depends on itself\n"
         "    fix: Correct floe.yaml and compile the product again (floe platform compile).\n"
         f"error: {path}: 2 problems\n"
-        "  plugins.orchestrator.config.timezone: Input should be a valid string, not int\n"
+        "  plugins.orchestrator.config.timezone: has to be a text, not a number\n"
         "    fix: Correct it in manifest.yaml.\n"
-        "  plugins.orchestrator.config.group_by: Input should be 'dbt_group', 'product', 'tier' or 'folder'\n"
+        "  plugins.orchestrator.config.group_by: has to be 'dbt_group', 'product', 'tier' or 'folder'\n"
         "    fix: Correct it in manifest.yaml.\n"
         f"error: {tmp_path}/floe.yaml: 1 problem\n"
         "  is not YAML: while parsing a flow node\n"
@@ -208,7 +210,7 @@ def test_validate_gives_the_same_problems_as_json(tmp_path: Path) -> None:
     assert answer["problems"][1] == {
         "file": str(path),
         "where": "plugins.orchestrator.config.timezone",
-        "what": "Input should be a valid string, not int",
+        "what": "has to be a text, not a number",
         "fix": "Correct it in manifest.yaml.",
     }
 
@@ -349,11 +351,20 @@ def test_plan_as_json_has_every_part_and_the_warnings(tmp_path: Path) -> None:
                 "cron": "0 6 * * *",
                 "timezone": "Europe/Berlin",
                 "running": True,
+                "select": None,
+                "exclude": None,
             }
         ],
         "sensors": [],
         "automation": [],
         "pools": [],
+        "runs": {
+            "executor": "multiprocess",
+            "max_concurrent": 1,
+            "max_retries": 0,
+            "delay_seconds": 0,
+            "timeout_seconds": None,
+        },
         "warnings": [
             {
                 "file": str(path),
@@ -512,6 +523,35 @@ def test_demo_says_how_to_run_what_it_wrote(tmp_path: Path) -> None:
         f"  export FLOE_ARTIFACTS_PATH='{directory}/compiled_artifacts.json'\n"
         "  dagster dev -m floe_orchestrator_dagster.definitions\n"
     )
+
+
+def test_demo_says_the_same_as_json(tmp_path: Path) -> None:
+    directory = tmp_path / "my shop"
+
+    result = CliRunner().invoke(main, ["demo", "--json", str(directory)])
+
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert json.loads(result.stdout) == {
+        "product": "retail-orders",
+        "directory": str(directory),
+        "artifacts": f"{directory}/compiled_artifacts.json",
+        "commands": [
+            f"export FLOE_ARTIFACTS_PATH='{directory}/compiled_artifacts.json'",
+            "dagster dev -m floe_orchestrator_dagster.definitions",
+        ],
+        "missing_packages": [],
+    }
+
+
+def test_demo_names_packages_that_it_needs_beside_its_two_lines(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(demo_command, "_NEEDS", {"dagster-webserver": "no_such_module_anywhere"})
+
+    result = CliRunner().invoke(main, ["demo", str(tmp_path / "shop")])
+
+    assert result.stderr == ("warning: it needs packages that are not installed: pip install dagster-webserver\n")
+    assert len(re.findall(r"^  ", result.stdout, re.MULTILINE)) == 2
 
 
 def test_demo_leaves_a_directory_alone_that_is_not_empty(tmp_path: Path) -> None:

@@ -9,7 +9,13 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
 
 from conftest import SAMPLE
-from floe_orchestrator_dagster.config import DagsterConfig, config_schema, manifest_schema, read_config
+from floe_orchestrator_dagster.config import (
+    DagsterConfig,
+    config_schema,
+    examine_config,
+    manifest_schema,
+    read_config,
+)
 from floe_orchestrator_dagster.errors import ConfigError
 
 _KNOWN = f"Known keys: {', '.join(sorted(DagsterConfig.model_fields))}. Correct it in manifest.yaml."
@@ -62,11 +68,11 @@ def test_unknown_key_is_refused_without_its_value() -> None:
 @pytest.mark.parametrize(
     ("key", "value", "problem"),
     [
-        ("default_schedule", 5, "default_schedule: Input should be a valid string, not int"),
-        ("timezone", None, "timezone: Input should be a valid string, not NoneType"),
-        ("key_prefix", "retail", "key_prefix: Input should be a valid list, not str"),
-        ("key_prefix", ["a", 1], "key_prefix[1]: Input should be a valid string, not int"),
-        ("webserver_url", {}, "webserver_url: Input should be a valid string, not dict"),
+        ("default_schedule", 5, "default_schedule: has to be a text, not a number"),
+        ("timezone", None, "timezone: has to be a text, not null"),
+        ("key_prefix", "retail", "key_prefix: has to be a list, not a text"),
+        ("key_prefix", ["a", 1], "key_prefix[1]: has to be a text, not a number"),
+        ("webserver_url", {}, "webserver_url: has to be a text, not a mapping"),
     ],
 )
 def test_wrong_type_is_refused_with_the_type_found(key: str, value: object, problem: str) -> None:
@@ -79,7 +85,7 @@ def test_wrong_type_is_refused_with_the_type_found(key: str, value: object, prob
 
 
 def test_empty_default_schedule_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"plugins\.orchestrator\.config\.default_schedule: String should have at"):
+    with pytest.raises(ConfigError, match=r"plugins\.orchestrator\.config\.default_schedule: must not be empty"):
         read_config({"default_schedule": ""}, "contract")
 
 
@@ -147,6 +153,8 @@ _SECTIONS: dict[str, dict[str, object]] = {
         "user_code": {"memory_limit": "4Gi"},
     },
 }
+# Entries that have names are called by them.
+_NOUNS = {"jobs[0]": "job", "schedules[0]": "schedule", "sensors[0]": "sensor"}
 _ASSET_SENSOR: dict[str, object] = {"type": "asset", "name": "a", "asset": "b/c", "job": "d", "enabled": False}
 
 
@@ -177,8 +185,9 @@ def test_unknown_key_of_a_section_is_refused_with_the_known_ones(place: str, sec
     [problem] = _problems(_values(place, {**section, "colour": "red"}))
 
     known = sorted({*section, *({"values"} if place == "partitions[0]" else ())})
+    entry = f" ({_NOUNS[place]} 'a')" if place in _NOUNS else ""
     assert problem == (
-        f"{place}.colour: unknown key\n    fix: Known keys: {', '.join(known)}. Correct it in manifest.yaml."
+        f"{place}.colour: unknown key{entry}\n    fix: Known keys: {', '.join(known)}. Correct it in manifest.yaml."
     )
 
 
@@ -209,50 +218,59 @@ def test_unknown_key_of_partition_variables_is_refused_with_the_known_ones() -> 
 def test_missing_key_of_a_section_is_refused(place: str, key: str) -> None:
     section = {name: value for name, value in _SECTIONS[place].items() if name != key}
 
-    assert f"{place}.{key}: is missing\n    fix: Correct it in manifest.yaml." in _problems(_values(place, section))
+    entry = f" ({_NOUNS[place]} 'a')" if place in _NOUNS and key != "name" else ""
+    assert _problems(_values(place, section)) == [
+        f"{place}.{key}: is missing{entry}\n    fix: Correct it in manifest.yaml."
+    ]
 
 
 @pytest.mark.parametrize(
     ("place", "key", "value", "problem"),
     [
-        ("jobs[0]", "name", 1, "Input should be a valid string, not int"),
-        ("jobs[0]", "name", "a-b", "String should match pattern '^[A-Za-z0-9_]+$'"),
-        ("jobs[0]", "name", "", "String should match pattern '^[A-Za-z0-9_]+$'"),
-        ("jobs[0]", "name", "x" * 129, "String should have at most 128 characters"),
-        ("jobs[0]", "select", "", "String should have at least 1 character"),
-        ("jobs[0]", "select", ["a"], "Input should be a valid string, not list"),
-        ("jobs[0]", "tags", [], "Input should be a valid dictionary, not list"),
-        ("schedules[0]", "cron", "", "String should have at least 1 character"),
-        ("schedules[0]", "cron", 5, "Input should be a valid string, not int"),
-        ("schedules[0]", "enabled", "yes", "Input should be a valid boolean, not str"),
-        ("automation[0]", "condition", "daily", "Input should be 'eager', 'on_cron' or 'on_missing'"),
-        ("sensors[0]", "status", "failed", "Input should be 'success', 'failure' or 'canceled'"),
-        ("sensors[0]", "jobs", "b", "Input should be a valid list, not str"),
-        ("retries", "max_retries", -1, "Input should be greater than or equal to 0"),
-        ("retries", "max_retries", 101, "Input should be less than or equal to 100"),
-        ("retries", "max_retries", "3", "Input should be a valid integer, not str"),
-        ("retries", "delay_seconds", -0.5, "Input should be greater than or equal to 0"),
-        ("retries", "backoff", "none", "Input should be 'linear' or 'exponential'"),
-        ("retries", "jitter", True, "Input should be 'full' or 'plus_minus'"),
-        ("concurrency", "pool", "", "String should have at least 1 character"),
-        ("concurrency", "limit", 0, "Input should be greater than or equal to 1"),
-        ("run_resources", "size", "xl", "Input should be 'small', 'medium' or 'large'"),
-        ("run_resources", "cpu_limit", 2, "Input should be a valid string, not int"),
-        ("partitions[0]", "type", "yearly", "Input should be 'hourly', 'daily', 'weekly', 'monthly' or 'static'"),
-        ("partitions[0]", "end_offset", 0.5, "Input should be a valid integer, not float"),
+        ("jobs[0]", "name", 1, "has to be a text, not a number"),
+        ("jobs[0]", "name", "a-b", "may have letters, digits and _ only"),
+        ("jobs[0]", "name", "", "may have letters, digits and _ only"),
+        ("jobs[0]", "name", "x" * 129, "is longer than 128 characters"),
+        ("jobs[0]", "select", "", "must not be empty"),
+        ("jobs[0]", "select", ["a"], "has to be a text, not a list"),
+        ("jobs[0]", "tags", [], "has to be a mapping, not a list"),
+        ("schedules[0]", "cron", "", "must not be empty"),
+        ("schedules[0]", "cron", 5, "has to be a text, not a number"),
+        ("schedules[0]", "enabled", "yes", "has to be true or false, not a text"),
+        ("automation[0]", "condition", "daily", "has to be 'eager', 'on_cron' or 'on_missing'"),
+        ("sensors[0]", "status", "failed", "has to be 'success', 'failure' or 'canceled'"),
+        ("sensors[0]", "jobs", "b", "has to be a list, not a text"),
+        ("retries", "max_retries", -1, "has to be 0 or more"),
+        ("retries", "max_retries", 101, "has to be 100 or less"),
+        ("retries", "max_retries", "3", "has to be a whole number, not a text"),
+        ("retries", "delay_seconds", -0.5, "has to be 0 or more"),
+        ("retries", "backoff", "none", "has to be 'linear' or 'exponential'"),
+        ("retries", "jitter", True, "has to be 'full' or 'plus_minus'"),
+        ("concurrency", "pool", "", "must not be empty"),
+        ("concurrency", "limit", 0, "has to be 1 or more"),
+        ("run_resources", "size", "xl", "has to be 'small', 'medium' or 'large'"),
+        ("run_resources", "cpu_limit", 2, "has to be a text, not a number"),
+        ("partitions[0]", "type", "yearly", "has to be 'hourly', 'daily', 'weekly', 'monthly' or 'static'"),
+        ("partitions[0]", "end_offset", 0.5, "has to be a whole number, not a number with a fraction"),
     ],
 )
 def test_wrong_value_in_a_section_is_refused_with_its_place(place: str, key: str, value: object, problem: str) -> None:
     section = {**_SECTIONS[place], key: value}
 
-    assert _problems(_values(place, section)) == [f"{place}.{key}: {problem}\n    fix: Correct it in manifest.yaml."]
+    entry = f" ({_NOUNS[place]} 'a')" if place in _NOUNS and key != "name" else ""
+    [found] = _problems(_values(place, section))
+    assert found.startswith(f"{place}.{key}: {problem}{entry}\n    fix: ")
+    assert found.endswith("Correct it in manifest.yaml.")
 
 
 def test_tag_that_is_no_text_is_refused_with_its_place() -> None:
     section = {**_SECTIONS["schedules[0]"], "tags": {"retries": 1}}
 
     assert _problems({"schedules": [section]}) == [
-        "schedules[0].tags.retries: Input should be a valid string, not int\n    fix: Correct it in manifest.yaml."
+        (
+            "schedules[0].tags.retries: has to be a text, not a number (schedule 'a')\n"
+            "    fix: Correct it in manifest.yaml."
+        )
     ]
 
 
@@ -260,7 +278,9 @@ def test_tag_that_is_no_text_is_refused_with_its_place() -> None:
 def test_quantity_that_kubernetes_does_not_know_is_refused(quantity: str) -> None:
     [problem] = _problems({"run_resources": {"memory_limit": quantity}})
 
-    assert problem.startswith("run_resources.memory_limit: String should match pattern")
+    assert problem.startswith(
+        "run_resources.memory_limit: is no quantity of Kubernetes\n    fix: Write it like `500m`, `2` or `512Mi`. "
+    )
 
 
 @pytest.mark.parametrize("quantity", ["1", "0.5", "250m", "512Mi", "1.5Gi", "2G", "64k", "1Ti"])
@@ -275,14 +295,16 @@ def test_quantity_of_kubernetes_is_taken(quantity: str) -> None:
 def test_sensor_without_a_known_type_is_refused_with_its_place(sensor: object) -> None:
     [problem] = _problems({"sensors": [sensor]})
 
-    assert problem.startswith("sensors[0]: ")
+    assert problem.startswith(
+        ("sensors[0].type: is missing", "sensors[0].type: has to be 'run_status' or", "sensors[0]: has to be")
+    )
 
 
 def test_key_of_the_other_kind_of_sensor_is_unknown() -> None:
     [problem] = _problems({"sensors": [{**_ASSET_SENSOR, "status": "success"}]})
 
     known = "asset, enabled, job, name, type"
-    assert problem.startswith("sensors[0].status: unknown key\n")
+    assert problem.startswith("sensors[0].status: unknown key (sensor 'a')\n")
     assert problem.endswith(f"Known keys: {known}. Correct it in manifest.yaml.")
 
 
@@ -292,33 +314,73 @@ def test_one_rule_stands_for_a_list_of_one() -> None:
     assert read_config({"automation": rule}, "contract") == read_config({"automation": [rule]}, "contract")
 
 
-@pytest.mark.parametrize("rule", [{"condition": "on_cron"}, {"condition": "eager", "cron": "@daily"}])
-def test_cron_goes_with_on_cron_only(rule: dict[str, object]) -> None:
+@pytest.mark.parametrize(
+    ("rule", "problem"),
+    [
+        (
+            {"condition": "on_cron"},
+            (
+                "is missing: the condition on_cron waits for the tick of a cron\n"
+                '    fix: Say when, such as `cron: "0 6 * * *"`, or use the condition eager or on_missing.'
+            ),
+        ),
+        (
+            {"condition": "eager", "cron": "@daily"},
+            (
+                "goes with the condition on_cron only, and the condition is eager\n"
+                "    fix: Remove it, or write `condition: on_cron`."
+            ),
+        ),
+    ],
+)
+def test_cron_goes_with_on_cron_only(rule: dict[str, object], problem: str) -> None:
     assert _problems({"automation": [{"condition": "on_missing"}, rule]}) == [
-        "automation[1]: `cron` goes with condition on_cron, and only with it\n    fix: Correct it in manifest.yaml."
+        f"automation[1].cron: {problem} Correct it in manifest.yaml."
     ]
 
 
 @pytest.mark.parametrize(
-    ("changes", "problem"),
+    ("changes", "problems"),
     [
-        ({"type": "static"}, "static partitions need `values`, each once"),
-        ({"type": "static", "values": ["a", "a"]}, "static partitions need `values`, each once"),
+        ({"type": "static"}, ["values: is missing: static partitions are the keys in it"]),
+        ({"type": "static", "values": ["a", "b", "a"]}, ["values: 'a' is there 2 times"]),
         (
-            {"type": "static", "values": ["a"], "start": "2026-01-01"},
-            "static partitions have no start, end, timezone or end_offset",
+            {"type": "static", "values": ["a"], "start": "2026-01-01", "end_offset": 1},
+            [
+                "start: goes with partitions of time only, and the type is static",
+                "end_offset: goes with partitions of time only, and the type is static",
+            ],
         ),
-        ({"type": "daily"}, "time partitions need a `start` and have no `values`"),
+        ({"type": "daily"}, ["start: is missing: daily partitions begin there"]),
         (
             {"type": "daily", "start": "2026-01-01", "values": ["a"]},
-            "time partitions need a `start` and have no `values`",
+            ["values: goes with static partitions only, and the type is daily"],
+        ),
+        ({"type": "daily", "start": "01.01.2026"}, ["start: '01.01.2026' is no start of daily partitions"]),
+        (
+            {"type": "hourly", "start": "2026-01-01", "end": "2026"},
+            [
+                "start: '2026-01-01' is no start of hourly partitions",
+                "end: '2026' is no end of hourly partitions",
+            ],
+        ),
+        (
+            {"type": "monthly", "start": "2026-01-01", "end": "2026-01-01"},
+            ["end: '2026-01-01' does not come after the start '2026-01-01', so there would be no partition"],
         ),
     ],
 )
-def test_partitions_that_contradict_themselves_are_refused(changes: dict[str, object], problem: str) -> None:
-    assert _problems({"partitions": [{"select": "x", **changes}]}) == [
-        f"partitions[0]: {problem}\n    fix: Correct it in manifest.yaml."
-    ]
+def test_partitions_that_contradict_themselves_are_refused(changes: dict[str, object], problems: list[str]) -> None:
+    found = _problems({"partitions": [{"select": "x", **changes}]})
+
+    assert [problem.splitlines()[0] for problem in found] == [f"partitions[0].{problem}" for problem in problems]
+    assert all(problem.endswith("Correct it in manifest.yaml.") for problem in found)
+
+
+def test_date_is_shown_as_it_has_to_be_written() -> None:
+    [problem] = _problems({"partitions": [{"select": "x", "type": "hourly", "start": "2026-01-01"}]})
+
+    assert problem.endswith("fix: Write it as '2026-01-31-00:00'. Correct it in manifest.yaml.")
 
 
 @pytest.mark.parametrize(
@@ -333,7 +395,7 @@ def test_name_used_twice_is_refused_with_both_entries(section: str, entry: dict[
     [problem] = _problems({section: [entry, {**entry, "name": "once"}, entry]})
 
     assert problem == (
-        f"{section}: the name 'twice' is used 2 times (entries 0, 2)\n"
+        f"{section}: the name 'twice' is used 2 times ({section}[0] and {section}[2])\n"
         "    fix: Give each a name of its own. Correct it in manifest.yaml."
     )
 
@@ -361,6 +423,72 @@ def test_any_mapping_is_a_config_or_a_config_error(values: dict[str, object]) ->
         assert set(values) <= set(DagsterConfig.model_fields)
         assert config.model_dump(include=set(values)) == values
     assert all(problem.where.startswith("plugins.orchestrator.config.") for problem in problems)
+
+
+# --- all at once ----------------------------------------------------------------------------------------------------
+
+
+def test_what_is_refused_does_not_hide_what_is_wrong_beside_it() -> None:
+    config: dict[str, object] = {
+        "timezone": "Mars/Base",
+        "colour": "red",
+        "jobs": [{"name": 5}, {"name": "twice", "selekt": "a"}, {"name": "twice", "tags": {"a": 1, "b": 2}}],
+        "schedules": [{"name": "lunch", "cron": "noon", "enabled": "yes", "job": "a", "select": "b"}],
+        "automation": {"condition": "on_cron", "timezone": "nowhere"},
+        "partitions": [{"select": "a", "type": "daily", "start": "soon", "vars": {"begin": "x"}}],
+    }
+
+    assert [problem.splitlines()[0] for problem in _problems(config)] == [
+        "timezone: timezone 'Mars/Base' is not an IANA timezone such as 'UTC', 'Europe/Berlin', 'America/New_York'.",
+        (
+            "schedules[0].cron: cron 'noon' needs five fields (minute hour day month weekday), such as '0 6 * * *' "
+            "(daily at 6:00), '0 8 * * MON-FRI' (weekdays at 8:00), '*/15 * * * *', '@hourly' (schedule 'lunch')"
+        ),
+        "schedules[0].enabled: has to be true or false, not a text (schedule 'lunch')",
+        "jobs[0].name: has to be a text, not a number",
+        "jobs[1].selekt: unknown key (job 'twice')",
+        "jobs[2].tags.a: has to be a text, not a number (job 'twice')",
+        "jobs[2].tags.b: has to be a text, not a number (job 'twice')",
+        (
+            "automation[0].timezone: timezone 'nowhere' is not an IANA timezone such as 'UTC', 'Europe/Berlin', "
+            "'America/New_York'."
+        ),
+        "partitions[0].vars.begin: unknown key",
+        "colour: unknown key",
+        "jobs: the name 'twice' is used 2 times (jobs[1] and jobs[2])",
+        "schedules[0]: schedule 'lunch' names a job and a selection",
+        "automation[0].cron: is missing: the condition on_cron waits for the tick of a cron",
+        "partitions[0].start: 'soon' is no start of daily partitions",
+    ]
+
+
+def test_rows_are_those_of_the_file_although_entries_before_cannot_be_read() -> None:
+    job = {"name": "twice"}
+
+    assert [
+        problem.splitlines()[0] for problem in _problems({"jobs": ["x", job, {"name": "a", "select": 1}, job]})
+    ] == [
+        "jobs[0]: has to be a mapping, not a text",
+        "jobs[2].select: has to be a text, not a number (job 'a')",
+        "jobs: the name 'twice' is used 2 times (jobs[1] and jobs[3])",
+    ]
+
+
+def test_what_could_be_read_can_be_used() -> None:
+    found = examine_config({"jobs": [{"name": "a", "tags": 5}, 5], "retries": {"max_retries": "x"}, "timezone": "UTC"})
+
+    assert [job.name for job in found.config.jobs] == ["a"]
+    assert found.config.retries is None
+    assert (found.lost, found.rows) == (frozenset({"jobs"}), {"jobs": [0]})
+
+
+def test_misspelt_choice_is_refused_with_the_closest_one() -> None:
+    [problem] = _problems({"automation": {"condition": "on_misssing"}})
+
+    assert problem == (
+        "automation[0].condition: has to be 'eager', 'on_cron' or 'on_missing'\n"
+        "    fix: did you mean 'on_missing'? Correct it in manifest.yaml."
+    )
 
 
 # --- the schema -----------------------------------------------------------------------------------------------------

@@ -20,7 +20,16 @@ from floe_orchestrator_dagster.cli import main
 from floe_orchestrator_dagster.config import DagsterConfig, read_config
 from floe_orchestrator_dagster.connection import Connection
 from floe_orchestrator_dagster.connection.webserver import CodeLocation, Daemon, Webserver
-from floe_orchestrator_dagster.plan import AssetPlan, AutomationPlan, JobPlan, Plan, PoolPlan, SchedulePlan, SensorPlan
+from floe_orchestrator_dagster.plan import (
+    AssetPlan,
+    AutomationPlan,
+    JobPlan,
+    Plan,
+    PoolPlan,
+    RunPlan,
+    SchedulePlan,
+    SensorPlan,
+)
 from unit import samples
 
 if TYPE_CHECKING:
@@ -144,7 +153,9 @@ def test_every_command_is_named() -> None:
     assert [name for name in main.commands if f"`floe-dagster {name}" not in page] == []
 
 
-@pytest.mark.parametrize("part", [Plan, AssetPlan, JobPlan, SchedulePlan, SensorPlan, AutomationPlan, PoolPlan])
+@pytest.mark.parametrize(
+    "part", [Plan, AssetPlan, JobPlan, SchedulePlan, SensorPlan, AutomationPlan, PoolPlan, RunPlan]
+)
 def test_every_key_of_the_plan_is_named(part: type) -> None:
     section = _page("command-line.md").partition("## The plan as JSON")[2].partition("\n## ")[0]
 

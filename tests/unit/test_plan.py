@@ -2,17 +2,33 @@
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import replace
 from datetime import datetime, timezone
+from typing import TYPE_CHECKING
 
 import dagster as dg
 import pytest
 
 from floe_orchestrator_dagster.code_location import build_definitions
-from floe_orchestrator_dagster.plan import AssetPlan, AutomationPlan, JobPlan, Plan, PoolPlan, SensorPlan, plan_product
+from floe_orchestrator_dagster.plan import (
+    AssetPlan,
+    AutomationPlan,
+    JobPlan,
+    Plan,
+    PoolPlan,
+    RunPlan,
+    SensorPlan,
+    plan_product,
+)
+from floe_orchestrator_dagster.product import load_product
 from floe_orchestrator_dagster.report import print_plan
-from unit.samples import Json, model, product
+from unit.dbt_shop import dbt_shop, write_dbt_shop
+from unit.samples import Json, model, product, profiles, write_json
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 _SUNDAY = datetime(2026, 3, 22, 12, 0, tzinfo=timezone.utc)
 
@@ -186,6 +202,111 @@ def test_sensors_automation_and_partitions_are_named() -> None:
     assert [asset.partitions for asset in plan.assets if asset.partitions] == ["Daily, starting 2026-01-01 UTC."]
 
 
+def test_checks_that_start_dbt_in_steps_of_their_own_are_counted() -> None:
+    built = dg.AssetSpec("orders", kinds={"dbt"}, skippable=True)
+    build = dg.multi_asset(name="build", specs=[built], can_subset=True)(_not_run)
+    late = dg.AssetCheckSpec("late", asset="orders")
+    tests = dg.multi_asset_check(name="late", specs=[late], compute_kind="dbt", can_subset=True)(_not_run)
+    noted = dg.AssetCheckSpec("noted", asset="orders")
+    notes = dg.multi_asset_check(name="notes", specs=[noted], can_subset=True)(_not_run)
+    definitions = dg.Definitions(
+        assets=[build], asset_checks=[tests, notes], jobs=[dg.define_asset_job("all", selection="*")]
+    )
+
+    (job,) = plan_product(product(model("a")), definitions, _SUNDAY).jobs
+
+    assert job == JobPlan("all", assets=1, checks=2, steps=3, dbt_invocations=2)
+
+
+@pytest.mark.parametrize(("setting", "starts"), [("on_demand", 1), ("in_product_job", 2)])
+def test_source_freshness_in_the_products_job_starts_dbt_once_more(tmp_path: Path, setting: str, starts: int) -> None:
+    path = write_dbt_shop(tmp_path, {"source_freshness": setting})
+    manifest_path = tmp_path / "target" / "manifest.json"
+    content = json.loads(manifest_path.read_text(encoding="utf-8"))
+    content["sources"]["source.shop.erp.orders"]["freshness"] = {"warn_after": {"count": 1, "period": "day"}}
+    write_json(manifest_path, content)
+    planned = load_product(path)
+
+    (job,) = plan_product(planned, build_definitions(planned), _SUNDAY).jobs
+
+    assert (job.steps, job.dbt_invocations) == (starts, starts)
+
+
+def test_schedule_shows_what_it_runs_of_its_job(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    schedules = [
+        {"name": "whole", "cron": "@daily"},
+        {"name": "part", "cron": "@daily", "select": "tag:daily", "exclude": "stg"},
+        {"name": "rest", "cron": "@daily", "exclude": "mart"},
+    ]
+    planned = dbt_shop(tmp_path, {"schedules": schedules})
+
+    plan = plan_product(planned, build_definitions(planned), _SUNDAY)
+    print_plan(plan, [])
+
+    assert {schedule.name: (schedule.select, schedule.exclude) for schedule in plan.schedules} == {
+        "whole": (None, None),
+        "part": ("tag:daily", "stg"),
+        "rest": (None, "mart"),
+    }
+    printed = capsys.readouterr().out
+    assert re.findall(r"^    of it +(.*)$", printed, re.MULTILINE) == [
+        "tag:daily without stg",
+        "everything without mart",
+    ]
+
+
+def test_sensor_shows_what_it_waits_for(capsys: pytest.CaptureFixture[str]) -> None:
+    sensors = [
+        {"type": "run_status", "name": "own", "status": "success", "job": "nightly"},
+        {"type": "run_status", "name": "named", "status": "failure", "job": "shop_orders", "jobs": ["nightly"]},
+        {"type": "asset", "name": "follow", "asset": "erp/orders"},
+    ]
+
+    plan = _plan(model("a"), config={"jobs": [{"name": "nightly"}], "sensors": sensors})
+    print_plan(plan, [])
+
+    assert plan.sensors == (
+        SensorPlan("follow", "asset", ("shop_orders",), running=True, watches=("erp/orders",)),
+        SensorPlan("named", "run_status", ("shop_orders",), running=True, watches=("nightly",), status="failure"),
+        SensorPlan("own", "run_status", ("nightly",), running=True, watches=("shop_orders",), status="success"),
+    )
+    printed = capsys.readouterr().out
+    assert "  named   run_status nightly: failure" in printed
+    assert "  follow  asset erp/orders " in printed
+
+
+@pytest.mark.parametrize(
+    ("config", "output", "runs", "said"),
+    [
+        ({}, {}, RunPlan("multiprocess", 1), ["multiprocess, 1 step at a time", "none", "none"]),
+        ({}, {"type": "postgres"}, RunPlan(), ["the default", "none", "none"]),
+        (
+            {"retries": {"max_retries": 2, "delay_seconds": 1.5}, "timeout_seconds": 60, "executor": "in_process"},
+            {"type": "postgres"},
+            RunPlan("in_process", 1, 2, 1.5, 60),
+            ["in_process, 1 step at a time", "2 of a failed step, each after 1.5 s", "60 s"],
+        ),
+        (
+            {"retries": {"max_retries": 1}, "executor": "multiprocess"},
+            {"type": "postgres"},
+            RunPlan("multiprocess", None, 1),
+            ["multiprocess", "1 of a failed step", "none"],
+        ),
+    ],
+)
+def test_what_holds_for_each_run_is_shown(
+    capsys: pytest.CaptureFixture[str], config: Json, output: Json, runs: RunPlan, said: list[str]
+) -> None:
+    planned = product(model("a"), config=config, dbt_profiles=profiles(**output))
+
+    plan = plan_product(planned, build_definitions(planned), _SUNDAY)
+    print_plan(plan, [])
+
+    assert plan.runs == runs
+    printed = capsys.readouterr().out
+    assert re.findall(r"^  (?:executor|retries|time limit) +(.*)$", printed, re.MULTILINE) == said
+
+
 def test_pools_of_steps_and_configuration_come_with_the_command_that_sets_their_limit() -> None:
     assert _full_plan().pools == (PoolPlan("warehouse", None, None),)
     assert _full_plan({"concurrency": {"pool": "ware house", "limit": 2}}).pools == (
@@ -228,11 +349,16 @@ Partitions
   ───────────────────────────────────────
   Daily, starting 2026-01-01 UTC.  report
 
-Jobs: a dbt build is one start of dbt
-  job   assets  checks  steps  dbt builds
+Jobs: what a run of all of it does
+  job   assets  checks  steps  starts dbt
   ───────────────────────────────────────
   all        2       3      2           1
   part       1       0      1           1
+
+Runs: what holds for each of them
+  executor    the default, 1 step at a time
+  retries     none
+  time limit  none
 
 Schedules: their state once loaded, and their next ticks
   twice   stopped

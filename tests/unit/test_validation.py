@@ -19,7 +19,7 @@ from floe_orchestrator_dagster.errors import (
     SpecError,
 )
 from floe_orchestrator_dagster.product import load_product
-from floe_orchestrator_dagster.validation import Remark, examine_product
+from floe_orchestrator_dagster.validation import Findings, Remark, examine_product
 from unit.samples import Json, contract, ingestion_output, manifest, model, node, write_json, write_project
 
 if TYPE_CHECKING:
@@ -117,6 +117,86 @@ def test_configuration_is_read_although_the_contract_has_fields_that_floe_does_n
     findings = examine_product(path)
 
     assert [error.problems[0].where for error in findings.errors] == ["colour", "plugins.orchestrator.config.timezne"]
+
+
+def _wrong(findings: Findings) -> list[str]:
+    """Say where the configuration is wrong: it is the only error."""
+    (error,) = findings.errors
+    assert isinstance(error, ConfigError)
+    return [problem.where.removeprefix("plugins.orchestrator.config.") for problem in error.problems]
+
+
+def test_one_error_has_all_that_is_wrong_in_the_configuration(tmp_path: Path) -> None:
+    config = {
+        "colour": "red",
+        "timezone": "Mars/Base",
+        "jobs": [{"name": "shop_orders"}, {"name": "x", "select": "tag:nobody", "tags": {"retries": 1}}],
+        "schedules": [
+            "daily",
+            {"name": "twice", "cron": "noon", "job": "weekly", "selekt": "a"},
+            {"name": "twice", "cron": "@daily", "select": "tag:nobody"},
+        ],
+        "sensors": [{"type": "http"}, {"type": "asset", "name": "follow", "asset": "/"}],
+        "automation": [{"condition": "eager", "select": "typo"}, {"condition": "eager", "cron": "@daily"}],
+        "partitions": [{"select": "nothing", "type": "daily", "start": "soon"}],
+    }
+    path = _compiled(tmp_path, model("a"), config=config)
+    _parsed(tmp_path, "a")
+
+    assert sorted(_wrong(examine_product(path))) == sorted(
+        [
+            "colour",
+            "timezone",
+            "jobs[0].name",
+            "jobs[1].tags.retries",
+            "jobs[1].select",
+            "schedules",
+            "schedules[0]",
+            "schedules[1].cron",
+            "schedules[1].selekt",
+            "schedules[2].select",
+            "sensors[0].type",
+            "sensors[1].asset",
+            "automation[0].select",
+            "automation[1].cron",
+            "partitions[0].select",
+            "partitions[0].start",
+        ]
+    )
+
+
+def test_what_cannot_be_judged_is_not_reported(tmp_path: Path) -> None:
+    config = {
+        "jobs": [{"name": 5}],
+        "schedules": [{"name": "a", "cron": "@daily", "job": "nightly"}],
+        "computes": {"spark": 5},
+    }
+    path = _compiled(tmp_path, model("a", compute="spark"), config=config)
+    _parsed(tmp_path, "a")
+
+    assert _wrong(examine_product(path)) == ["jobs[0].name", "computes.spark"]
+
+
+def test_unknown_jobs_and_wrong_selections_are_found_although_the_profile_cannot_be_used(tmp_path: Path) -> None:
+    config = {
+        "jobs": [{"name": "part", "select": "tag:nobody"}],
+        "schedules": [{"name": "a", "cron": "@daily", "job": "nightly"}],
+    }
+    path = _compiled(tmp_path, model("a"), config=config, dbt_profiles={})
+    _parsed(tmp_path, "a")
+
+    findings = examine_product(path)
+
+    assert _kinds(findings.errors) == [ConfigError, ProfileError]
+    assert _wrong(Findings(findings.errors[:1])) == ["schedules[0].job", "jobs[0].select"]
+
+
+def test_assets_that_sensors_would_launch_themselves_by_are_reported_at_once(tmp_path: Path) -> None:
+    sensors = [{"type": "asset", "name": name, "asset": "a"} for name in ("x", "y")]
+    path = _compiled(tmp_path, model("a"), config={"sensors": sensors})
+    _parsed(tmp_path, "a")
+
+    assert _wrong(examine_product(path)) == ["sensors[0].asset", "sensors[1].asset"]
 
 
 @pytest.mark.parametrize("plugins", [None, [], {}, {"orchestrator": 5}, {"orchestrator": {"config": []}}])

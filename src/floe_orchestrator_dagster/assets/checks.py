@@ -125,6 +125,7 @@ def _freshness_definition(
         name=f"{product.identifier}_source_freshness",
         specs=specs,
         can_subset=True,
+        compute_kind="dbt",
         op_tags=op_tags(product.config),
         retry_policy=retry_policy(product.config),
         pool=pool(product.config),

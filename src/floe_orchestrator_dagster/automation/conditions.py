@@ -35,20 +35,38 @@ def automation_conditions(product: Product, selection: NodeSelection) -> dict[st
     """Return the condition of each asset that a rule selects, by dbt's unique id; the first rule that fits counts.
 
     Raises:
-        ConfigError: A selection that cannot be used, or a rule whose assets earlier rules have taken.
+        ConfigError: As :func:`assets_by_rule`.
     """
     conditions: dict[str, _Condition] = {}
+    for rule, unique_ids in zip(product.config.automation, assets_by_rule(product, selection), strict=True):
+        for upstream, alike in _by_upstream(product, unique_ids).items():
+            conditions |= dict.fromkeys(alike, _condition(rule, product.config, upstream))
+    return conditions
+
+
+def assets_by_rule(product: Product, selection: NodeSelection) -> list[frozenset[str]]:
+    """Find the assets that each rule is for, by dbt's unique id; the first rule that fits counts.
+
+    Raises:
+        ConfigError: Selections that cannot be used, rules whose assets earlier rules have taken; all of them.
+    """
+    by_rule: list[frozenset[str]] = []
+    problems: list[Problem] = []
     for row, rule in enumerate(product.config.automation):
         where = config_path("automation", row)
-        selected = selection.unique_ids(rule.select, rule.exclude, where)
-        left = selected - conditions.keys()
-        if not left:
+        try:
+            selected = selection.unique_ids(rule.select, rule.exclude, where)
+        except ConfigError as error:
+            problems.extend(error.problems)
+            continue
+        by_rule.append(selected.difference(*by_rule))
+        if not by_rule[-1]:
             what = f"all {len(selected)} assets that it selects belong to rules before it, and the first rule counts"
             fix = "Put the narrower rule first, or remove this one. Correct it in manifest.yaml."
-            raise ConfigError(product.origin, [Problem(where, what, fix)])
-        for upstream, unique_ids in _by_upstream(product, left).items():
-            conditions |= dict.fromkeys(unique_ids, _condition(rule, product.config, upstream))
-    return conditions
+            problems.append(Problem(where, what, fix))
+    if problems:
+        raise ConfigError(product.origin, problems)
+    return by_rule
 
 
 def automation_sensor(product: Product) -> dg.AutomationConditionSensorDefinition | None:

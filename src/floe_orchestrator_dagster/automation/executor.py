@@ -25,13 +25,19 @@ def product_executor(product: Product) -> dg.ExecutorDefinition | None:
     configured = product.config.executor
     if configured == "in_process":
         return dg.in_process_executor
-    limit = {"max_concurrent": 1} if is_on_duckdb(product.artifacts) else {}
+    at_once = steps_at_once(product)
+    limit = {"max_concurrent": at_once} if at_once else {}
     if configured == "k8s":
         executor = _k8s_executor(product)
         return executor.configured(limit) if limit else executor
     if limit:
         return dg.multiprocess_executor.configured(limit)
     return dg.multiprocess_executor if configured == "multiprocess" else None
+
+
+def steps_at_once(product: Product) -> int | None:
+    """Tell how many steps of a run may run at once; None when that is the executor's to decide."""
+    return 1 if product.config.executor == "in_process" or is_on_duckdb(product.artifacts) else None
 
 
 def _k8s_executor(product: Product) -> dg.ExecutorDefinition:

@@ -10,7 +10,7 @@ from floe_orchestrator_dagster.assets.attributes import AssetAttributes
 from floe_orchestrator_dagster.assets.policies import run_tags
 from floe_orchestrator_dagster.automation.partitions import partitions_by_job
 from floe_orchestrator_dagster.config import config_path
-from floe_orchestrator_dagster.errors import ArtifactsError, ConfigError, Problem
+from floe_orchestrator_dagster.errors import ArtifactsError, Problem
 from floe_orchestrator_dagster.product.tags import PRODUCT_TAG, tag_value
 
 if TYPE_CHECKING:
@@ -34,13 +34,12 @@ def product_jobs(
     """Define the product's own job, those of its other partitions, then the configured ones, by name.
 
     Args:
-        product: The product.
+        product: The product, its configuration checked by ``check_automation``.
         targets: Its assets.
         on_demand: Checks that the product's own job leaves out.
 
     Raises:
         ArtifactsError: The product's name is a reserved word.
-        ConfigError: A selection that cannot be used.
     """
     jobs = {product.identifier: _product_job(product, targets, on_demand)}
     tags = job_tags(product)
@@ -53,10 +52,6 @@ def product_jobs(
         )
     for row, job in enumerate(product.config.jobs):
         keys = targets.keys(job.select, job.exclude, config_path("jobs", row))
-        if len(targets.partitions_of(keys)) > 1:
-            what = f"{job.select!r} selects assets of different partitions, and a job has one kind"
-            problem = Problem(config_path("jobs", row, "select"), what, "Make one job of each kind.")
-            raise ConfigError(product.origin, [problem])
         jobs[job.name] = dg.define_asset_job(
             job.name,
             selection=dg.AssetSelection.assets(*keys),

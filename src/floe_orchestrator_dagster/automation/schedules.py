@@ -41,7 +41,7 @@ def product_schedules(
 
     Raises:
         ScheduleError: A cron or timezone that cannot work, or a registered job that the product does not have.
-        ConfigError: A selection that cannot be used, or a name that a registered schedule has.
+        ConfigError: A name that a registered schedule has.
     """
     check_registered(product, registered)
     own = declared_schedule(product)
@@ -97,12 +97,6 @@ def _configured_schedules(product: Product, targets: Targets, taken: set[str]) -
         schedule = checked_schedule(entry.job or product.identifier, entry.cron, timezone, enabled=entry.enabled)
         selects = entry.select or entry.exclude
         keys = targets.keys(entry.select or EVERYTHING, entry.exclude, where) if selects else None
-        foreign = sorted(set(keys or ()) - set(targets.job_keys(product, schedule.job_name)))
-        if foreign:
-            names = ", ".join(key.to_user_string() for key in foreign)
-            what = f"{entry.select or EVERYTHING!r} selects {names}, partitions that another job builds"
-            fix = f"Name the job (`job`) that builds them: {', '.join(map(repr, partitions_by_job(product)))}."
-            raise ConfigError(product.origin, [Problem(f"{where}.select", what, fix)])
         request = _Request(keys, entry.tags, _partitions(product, targets, schedule, keys))
         definitions.append(_schedule_definition(schedule, entry.name, request))
     return definitions

@@ -40,23 +40,25 @@ def product_sensors(
         jobs: Its jobs by name.
 
     Raises:
-        ConfigError: An asset that the launched job builds itself.
+        ConfigError: Assets that the launched job builds itself; all of them.
     """
     sensors: list[dg.SensorDefinition] = []
+    problems: list[Problem] = []
     for row, entry in enumerate(product.config.sensors):
         if isinstance(entry, RunStatusSensorConfig):
             watched = [jobs[name] for name in entry.jobs or [product.identifier]]
             partitions = _partitions(product, targets, entry.job)
             sensors.append(_run_status_sensor(entry, watched, jobs[entry.job], partitions))
+            continue
+        key, job = dg.AssetKey(entry.asset.split("/")), entry.job or product.identifier
+        if key in targets.job_keys(product, job):
+            what = f"{entry.asset!r} is an asset that the job {job!r} builds: it would launch itself again and again"
+            fix = "Watch an asset that the job does not build, or launch another job. Correct it in manifest.yaml."
+            problems.append(Problem(config_path("sensors", row, "asset"), what, fix))
         else:
-            key, job = dg.AssetKey(entry.asset.split("/")), entry.job or product.identifier
-            if key in targets.job_keys(product, job):
-                what = (
-                    f"{entry.asset!r} is an asset that the job {job!r} builds: it would launch itself again and again"
-                )
-                fix = "Watch an asset that the job does not build, or launch another job. Correct it in manifest.yaml."
-                raise ConfigError(product.origin, [Problem(config_path("sensors", row, "asset"), what, fix)])
             sensors.append(_asset_sensor(entry, key, jobs[job], _partitions(product, targets, job)))
+    if problems:
+        raise ConfigError(product.origin, problems)
     return sensors
 
 

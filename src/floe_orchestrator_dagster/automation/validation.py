@@ -1,7 +1,4 @@
-"""What the configuration says of jobs, schedules, sensors and rules, held against the product: all problems at once.
-
-Selections are checked where they are resolved.
-"""
+"""What the configuration says of jobs, schedules, sensors and rules, held against the product: all problems at once."""
 
 from __future__ import annotations
 
@@ -9,20 +6,30 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from floe_orchestrator_dagster.automation.conditions import automation_sensor_name
-from floe_orchestrator_dagster.automation.cron import check_cron, check_timezone
+from floe_orchestrator_dagster.assets.partitions import (
+    partitioned_nodes,
+    partitions_definitions,
+    require_dbt_project,
+)
+from floe_orchestrator_dagster.assets.selection import EVERYTHING
+from floe_orchestrator_dagster.automation.conditions import assets_by_rule, automation_sensor_name
 from floe_orchestrator_dagster.automation.jobs import job_names
 from floe_orchestrator_dagster.automation.partitions import partitions_by_job
 from floe_orchestrator_dagster.automation.schedules import own_schedule_name
 from floe_orchestrator_dagster.config import config_path
 from floe_orchestrator_dagster.config.automation import RunStatusSensorConfig
-from floe_orchestrator_dagster.errors import ConfigError, Problem, ScheduleError
+from floe_orchestrator_dagster.errors import ConfigError, Problem
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Set as AbstractSet
+    from typing import ParamSpec
 
-    from floe_orchestrator_dagster.config.automation import AutomationConfig, JobConfig, ScheduleConfig, SensorConfig
+    from floe_orchestrator_dagster.assets.selection import NodeSelection
+    from floe_orchestrator_dagster.config.automation import JobConfig, ScheduleConfig, SensorConfig
     from floe_orchestrator_dagster.product import Product
+
+    P = ParamSpec("P")
 
 _FIX = "Correct it in manifest.yaml."
 _RENAME = f"Give it another name. {_FIX}"
@@ -30,24 +37,99 @@ _RENAME = f"Give it another name. {_FIX}"
 _IMPLICIT_JOB = "__ASSET_JOB"
 
 
-def check_automation(product: Product) -> None:
-    """Refuse a configuration whose names, job references, crons or timezones cannot work.
+def check_automation(product: Product, selection: NodeSelection) -> None:
+    """Refuse a configuration whose names, job references or selections cannot work.
 
     Raises:
         ConfigError: All problems, each with its place and the fix.
     """
-    problems = [*_names(product), *_job_references(product), *_sensors(product), *_ticks(product)]
+    problems = automation_problems(product, selection)
     if problems:
         raise ConfigError(product.origin, problems)
 
 
-def _names(product: Product) -> Iterator[Problem]:
+def automation_problems(
+    product: Product, selection: NodeSelection | None, lost: AbstractSet[str] = frozenset()
+) -> list[Problem]:
+    """Find names, job references and selections that cannot work.
+
+    Args:
+        product: The product.
+        selection: Its selections; None while it is not known what can be selected.
+        lost: Sections of the configuration that could not be read whole: what depends on them is not judged.
+    """
+    if not product.models:
+        return []
+    problems = [*_selections(product, selection)] if selection else []
+    by_job: Mapping[str, dg.PartitionsDefinition[str]] = {}
+    is_known = "partitions" not in lost
+    try:
+        by_job = partitions_by_job(product) if is_known else {}
+    except ConfigError as error:
+        problems.extend(error.problems)
+        is_known = False
+    if is_known and by_job and selection and not problems:
+        problems.extend(_kinds(product, selection, by_job))
+    names = [*_names(product, by_job)]
+    references = [] if lost & {"jobs", "partitions"} or not is_known else [*_job_references(product)]
+    return [*names, *references, *_sensors(product), *problems]
+
+
+def _selections(product: Product, selection: NodeSelection) -> Iterator[Problem]:
+    """Find selections that cannot be used; of the sections whose order or overlap counts, that too."""
+    config = product.config
+    for row, job in enumerate(config.jobs):
+        yield from _refused(selection.unique_ids, job.select, job.exclude, config_path("jobs", row))
+    for row, schedule in enumerate(config.schedules):
+        if schedule.select or schedule.exclude:
+            where = config_path("schedules", row)
+            yield from _refused(selection.unique_ids, schedule.select or EVERYTHING, schedule.exclude, where)
+    yield from _refused(assets_by_rule, product, selection)
+    if product.dbt is not None:
+        yield from _refused(partitioned_nodes, product, selection)
+    else:
+        yield from _refused(require_dbt_project, product)
+
+
+def _refused(ask: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> Sequence[Problem]:
+    try:
+        ask(*args, **kwargs)
+    except ConfigError as error:
+        return error.problems
+    return ()
+
+
+def _kinds(
+    product: Product, selection: NodeSelection, by_job: Mapping[str, dg.PartitionsDefinition[str]]
+) -> Iterator[Problem]:
+    """Find jobs and schedules over partitions that one job cannot build."""
+    definitions = partitions_definitions(product)
+    kind_of = {node: definitions[row] for node, row in partitioned_nodes(product, selection).items()}
+    for row, job in enumerate(product.config.jobs):
+        selected = selection.unique_ids(job.select, job.exclude, config_path("jobs", row))
+        kinds = [kind_of[node] for node in selected & kind_of.keys()]
+        if any(kind != kinds[0] for kind in kinds):
+            what = f"{job.select!r} selects assets of different partitions, and a job has one kind"
+            yield Problem(config_path("jobs", row, "select"), what, f"Make one job of each kind. {_FIX}")
+    own = by_job.get(product.identifier)
+    for row, schedule in enumerate(product.config.schedules):
+        if schedule.job is None and (schedule.select or schedule.exclude):
+            select, where = schedule.select or EVERYTHING, config_path("schedules", row)
+            selected = selection.unique_ids(select, schedule.exclude, where)
+            foreign = sorted(node.split(".", 2)[-1] for node in selected & kind_of.keys() if kind_of[node] != own)
+            if foreign:
+                what = f"{select!r} selects {', '.join(foreign)}, partitions that another job builds"
+                fix = f"Name the job (`job`) that builds them: {', '.join(map(repr, by_job))}. {_FIX}"
+                yield Problem(f"{where}.select", what, fix)
+
+
+def _names(product: Product, by_job: Mapping[str, dg.PartitionsDefinition[str]]) -> Iterator[Problem]:
     """Find names that Dagster refuses; its schedules and sensors share one namespace, jobs have another."""
     config = product.config
     ours = {
         automation_sensor_name(product): "is the name of the sensor that evaluates the automation rules",
     }
-    partition_jobs = dict.fromkeys(partitions_by_job(product), "is the name of the job of other partitions")
+    partition_jobs = dict.fromkeys(by_job, "is the name of the job of other partitions")
     ours.update({f"{name}_schedule": "is the name of the schedule of other partitions" for name in partition_jobs})
     ours[own_schedule_name(product)] = "is the name of the product's own schedule"
     schedules = {schedule.name: "is the name of a schedule too" for schedule in config.schedules}
@@ -101,25 +183,3 @@ def _sensors(product: Product) -> Iterator[Problem]:
         elif sensor.job in (sensor.jobs or [product.identifier]):
             what = f"{sensor.job!r} is a job that the sensor watches: it would launch itself again and again"
             yield Problem(config_path("sensors", row, "job"), what, f"Launch or watch another job. {_FIX}")
-
-
-def _ticks(product: Product) -> Iterator[Problem]:
-    config = product.config
-    yield from _checked(check_cron, config.default_schedule, "default_schedule")
-    yield from _checked(check_timezone, config.timezone, "timezone")
-    sections: list[tuple[str, Sequence[ScheduleConfig | AutomationConfig]]] = [
-        ("schedules", config.schedules),
-        ("automation", config.automation),
-    ]
-    for section, entries in sections:
-        for row, entry in enumerate(entries):
-            yield from _checked(check_cron, entry.cron, section, row, "cron")
-            yield from _checked(check_timezone, entry.timezone, section, row, "timezone")
-
-
-def _checked(check: Callable[[str], str], value: str | None, *location: int | str) -> Iterator[Problem]:
-    try:
-        if value is not None:
-            check(value)
-    except ScheduleError as error:
-        yield Problem(config_path(*location), str(error), _FIX)

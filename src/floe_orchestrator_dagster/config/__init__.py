@@ -1,15 +1,13 @@
 """The orchestrator's configuration: ``plugins.orchestrator.config`` of the artifacts, typed.
 
-What depends on the product (a job's name, a dbt selection, a cron) is checked where it is used.
+What depends on the product (a job's name, a dbt selection) is checked where it is used.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field
 
 from floe_orchestrator_dagster.config.automation import (
     AssetSensorConfig,
@@ -25,26 +23,34 @@ from floe_orchestrator_dagster.config.dbt import DbtConfig
 from floe_orchestrator_dagster.config.deploy import DeployConfig
 from floe_orchestrator_dagster.config.lineage import LineageConfig
 from floe_orchestrator_dagster.config.partitions import PartitionsConfig, PartitionVars
-from floe_orchestrator_dagster.config.section import KeyPart, Section, Text
+from floe_orchestrator_dagster.config.reading import Reading, read_settings
+from floe_orchestrator_dagster.config.section import CONFIG_PATH, KeyPart, Section, Text, config_path
 from floe_orchestrator_dagster.config.steps import ConcurrencyConfig, PodResources, RetriesConfig
-from floe_orchestrator_dagster.errors import ConfigError, Problem
+from floe_orchestrator_dagster.config.ticks import Cron, Timezone  # noqa: TC001  # pydantic reads the annotations
+from floe_orchestrator_dagster.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Mapping
 
-    from pydantic_core import ErrorDetails
+__all__ = [
+    "CONFIG_PATH",
+    "DagsterConfig",
+    "config_path",
+    "config_schema",
+    "examine_config",
+    "manifest_schema",
+    "read_config",
+]
 
-CONFIG_PATH = "plugins.orchestrator.config"
 _SCHEMA_DIALECT = "https://json-schema.org/draft/2020-12/schema"
-_FIX = "Correct it in manifest.yaml."
 
 
 class DagsterConfig(Section):
     """What a platform team can set for Dagster in floe's manifest.yaml."""
 
-    default_schedule: Text | None = Field(default=None, examples=["0 6 * * *"])
+    default_schedule: Cron | None = Field(default=None, examples=["0 6 * * *"])
     """Cron of the product's schedule when floe.yaml declares none."""
-    timezone: str = Field(default="UTC", examples=["Europe/Berlin"])
+    timezone: Timezone = Field(default="UTC", examples=["Europe/Berlin"])
     """IANA timezone of ``default_schedule``, and of everything below that names none."""
     schedules: list[ScheduleConfig] = Field(default_factory=list)
     """Schedules besides the product's own."""
@@ -93,17 +99,17 @@ def read_config(values: Mapping[str, object] | None, origin: str) -> DagsterConf
     """Validate the configuration found in the artifacts; ``None`` means all defaults.
 
     Raises:
-        ConfigError: Unknown keys, wrong types, settings that contradict each other: all of them at once.
+        ConfigError: Unknown keys, wrong types, crons that cannot fire, settings that contradict each other; all of it.
     """
-    try:
-        config = DagsterConfig.model_validate(dict(values or {}))
-    except ValidationError as error:
-        problems = [_problem(details) for details in error.errors(include_url=False)]
-        raise ConfigError(origin, problems) from None
-    problems = list(_overlaps(config))
-    if problems:
-        raise ConfigError(origin, problems)
-    return config
+    reading = examine_config(values)
+    if reading.problems:
+        raise ConfigError(origin, reading.problems)
+    return reading.config
+
+
+def examine_config(values: Mapping[str, object] | None) -> Reading[DagsterConfig]:
+    """Read what can be read of the configuration, with everything that is wrong in it."""
+    return read_settings(DagsterConfig, _SECTIONS, dict(values or {}))
 
 
 def config_schema() -> dict[str, Any]:
@@ -119,32 +125,6 @@ def manifest_schema() -> dict[str, Any]:
     for key in reversed(CONFIG_PATH.split(".")):
         section = {"type": "object", "properties": {key: section}}
     return {"$schema": dialect, "title": "Manifest", "$defs": definitions, **section}
-
-
-def config_path(*location: int | str) -> str:
-    """Name a place in the configuration, such as ``plugins.orchestrator.config.jobs[0].name``."""
-    path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location)
-    return f"{CONFIG_PATH}{path}"
-
-
-def _overlaps(config: DagsterConfig) -> Iterator[Problem]:
-    yield from _repeated("jobs", (job.name for job in config.jobs))
-    yield from _repeated("schedules", (schedule.name for schedule in config.schedules))
-    yield from _repeated("sensors", (sensor.name for sensor in config.sensors))
-    for row, schedule in enumerate(config.schedules):
-        if schedule.job is not None and (schedule.select or schedule.exclude):
-            what = f"schedule {schedule.name!r} names a job and a selection"
-            fix = "Keep one: `job` runs a job whole, `select`/`exclude` run a part of the product's own job."
-            yield Problem(config_path("schedules", row), what, fix)
-
-
-def _repeated(section: str, names: Iterable[str]) -> Iterator[Problem]:
-    listed = list(names)
-    for name, count in Counter(listed).items():
-        if count > 1:
-            rows = ", ".join(str(row) for row, other in enumerate(listed) if other == name)
-            what = f"the name {name!r} is used {count} times (entries {rows})"
-            yield Problem(config_path(section), what, f"Give each a name of its own. {_FIX}")
 
 
 _SECTIONS: Mapping[str, type[BaseModel]] = {
@@ -167,21 +147,3 @@ _SECTIONS: Mapping[str, type[BaseModel]] = {
     "deploy.daemon": PodResources,
     "deploy.user_code": PodResources,
 }
-
-
-def _problem(details: ErrorDetails) -> Problem:
-    # A sensor's location names its type too, which is no place in the file.
-    tagged = details["loc"]
-    where = config_path(*(tagged[:2] + tagged[3:] if tagged[0] == "sensors" else tagged))
-    if details["type"] == "missing":
-        return Problem(where, "is missing", _FIX)
-    if details["type"] == "value_error":
-        return Problem(where, details["msg"].removeprefix("Value error, "), _FIX)
-    if details["type"] != "extra_forbidden":
-        found = f", not {type(details['input']).__name__}" if details["type"].endswith("_type") else ""
-        return Problem(where, f"{details['msg']}{found}", _FIX)
-    section = ".".join(part for part in tagged[:-1] if isinstance(part, str))
-    known = sorted(_SECTIONS[section].model_fields)
-    close = get_close_matches(str(tagged[-1]), known, n=1)
-    hint = f"did you mean {close[0]!r}? " if close else ""
-    return Problem(where, "unknown key", f"{hint}Known keys: {', '.join(known)}. {_FIX}")

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field
 
 from floe_orchestrator_dagster.config.section import Name, Section, Text
+from floe_orchestrator_dagster.config.ticks import Cron, Timezone  # noqa: TC001  # pydantic reads the annotations
 
 
 class JobConfig(Section):
@@ -29,9 +30,9 @@ class ScheduleConfig(Section):
 
     name: Name
     """Name of the schedule."""
-    cron: Text
+    cron: Cron
     """Five fields or a macro such as ``@daily``."""
-    timezone: Text | None = None
+    timezone: Timezone | None = None
     """IANA name; the configuration's ``timezone`` when left out."""
     job: Name | None = None
     """Job to run; the product's own when left out."""
@@ -54,16 +55,10 @@ class AutomationConfig(Section):
     """dbt selection of the assets."""
     exclude: Text | None = None
     """dbt selection of what is left out."""
-    cron: Text | None = None
+    cron: Cron | None = None
     """The tick of ``on_cron``."""
-    timezone: Text | None = None
+    timezone: Timezone | None = None
     """IANA name; the configuration's ``timezone`` when left out."""
-
-    @model_validator(mode="after")
-    def _cron_belongs_to_on_cron(self) -> AutomationConfig:
-        if (self.condition == "on_cron") != (self.cron is not None):
-            raise ValueError("`cron` goes with condition on_cron, and only with it")
-        return self
 
 
 class RunStatusSensorConfig(Section):

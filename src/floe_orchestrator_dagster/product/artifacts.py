@@ -6,12 +6,13 @@ dependencies, a failed strict enforcement) is checked here, before anything is b
 
 from __future__ import annotations
 
+import json
 import re
 from collections import Counter
 from collections.abc import Mapping
 from difflib import get_close_matches
 from graphlib import CycleError, TopologicalSorter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from floe_core.schemas.compiled_artifacts import CompiledArtifacts
 from floe_core.schemas.versions import COMPILED_ARTIFACTS_VERSION
@@ -19,6 +20,7 @@ from pydantic import ValidationError
 
 from floe_orchestrator_dagster.errors import ArtifactsError, Problem
 from floe_orchestrator_dagster.product.files import read_json
+from floe_orchestrator_dagster.wording import is_empty, refusal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -83,7 +85,7 @@ def validate_artifacts(content: Mapping[str, Any], origin: str) -> CompiledArtif
     try:
         artifacts = CompiledArtifacts.model_validate(content)
     except ValidationError as error:
-        problems = [_field_problem(details) for details in error.errors(include_url=False)]
+        problems = [_field_problem(details, content) for details in error.errors(include_url=False)]
         raise ArtifactsError(origin, problems) from None
     models = artifacts.transforms.models if artifacts.transforms else []
     problems = [*_enforcement_problems(artifacts), *dependency_problems(models)]
@@ -147,16 +149,29 @@ def _check_version(content: Mapping[str, Any], origin: str) -> None:
     raise ArtifactsError(origin, [Problem("version", what, fix)])
 
 
-def _field_problem(details: ErrorDetails) -> Problem:
-    where = _json_path(details["loc"])
+def _field_problem(details: ErrorDetails, content: Mapping[str, Any]) -> Problem:
+    where, name = _json_path(details["loc"]), _name_of(details["loc"], content)
     if details["type"] == "extra_forbidden":
         fix = "Remove it, or upgrade floe-core if a newer floe wrote it."
-        return Problem(where, "is a field that this contract does not have", fix)
+        return Problem(where, f"is a field that this contract does not have{name}", fix)
+    said = refusal(details)
     if details["type"] == "missing":
-        return Problem(where, "is missing", "Compile the product again (floe platform compile).")
+        return Problem(where, f"{said}{name}", "Compile the product again (floe platform compile).")
     if details["type"] == "value_error":
-        return Problem(where, details["msg"].removeprefix("Value error, "), _RECOMPILE)
-    return Problem(where, f"{details['msg']}{_value(where, details['input'])}", _RECOMPILE)
+        return Problem(where, f"{said}{name}", _RECOMPILE)
+    value = "" if is_empty(details) else _value(where, details["input"])
+    return Problem(where, f"{said}{value}{name}", _RECOMPILE)
+
+
+def _name_of(location: tuple[int | str, ...], content: Mapping[str, Any]) -> str:
+    """Name the model (or whatever has a name) that a place is in: nobody counts to the 40th entry of a list."""
+    found: Any = content
+    name = ""
+    for part in location[:-1]:
+        found = cast("Any", found)[part] if isinstance(found, (dict, list)) else None
+        if isinstance(part, int) and isinstance(found, dict) and isinstance(found.get("name"), str) and not name:
+            name = f" (in {found['name']!r})"
+    return name
 
 
 def _json_path(location: tuple[int | str, ...]) -> str:
@@ -173,7 +188,7 @@ def _shown(value: object) -> str:
     """Show a scalar, shortened; of anything else, which may hold anything, the type only."""
     if value is not None and not isinstance(value, (str, int, float, bool)):
         return _article(value)
-    text = repr(value)
+    text = repr(value) if isinstance(value, str) else json.dumps(value)
     return text if len(text) <= _LONGEST_VALUE else f"{text[: _LONGEST_VALUE - 1]}…"
 
 

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from floe_orchestrator_dagster.config import config_path
 from floe_orchestrator_dagster.errors import Problem, ProfileError
 from floe_orchestrator_dagster.product.profiles import settle_paths
+from floe_orchestrator_dagster.wording import refusal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -99,8 +100,8 @@ def _built_output(
 def _without_values(error: Exception) -> str:
     """Say what a plugin said, but not the value that pydantic repeats: it may be a password."""
     if isinstance(error, ValidationError):
-        details = error.errors(include_url=False, include_input=False, include_context=False)
-        return "; ".join(f"{'.'.join(map(str, detail['loc']))}: {detail['msg']}" for detail in details)
+        details = error.errors(include_url=False, include_input=False)
+        return "; ".join(f"{'.'.join(map(str, detail['loc']))}: {refusal(detail)}" for detail in details)
     return f"{type(error).__name__}: {error}"
 
 

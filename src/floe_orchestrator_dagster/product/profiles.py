@@ -22,6 +22,12 @@ import yaml
 
 from floe_orchestrator_dagster.errors import Problem, ProfileError
 from floe_orchestrator_dagster.product.files import remove_abandoned
+from floe_orchestrator_dagster.product.templates import (
+    Variable,
+    read_from_environment,
+    rendered,
+    required_variables,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -39,19 +45,6 @@ _SECRET_KEY = re.compile(r"pass|secret|token|credential|key(?!word)|keyfile", re
 _SHORTEST_SECRET = 4
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
 _RECOMPILE = "Compile the product again with a compute plugin in manifest.yaml (floe platform compile)."
-
-
-@dataclass(frozen=True)
-class Variable:
-    """An environment variable that a profile reads without a default.
-
-    Attributes:
-        name: The variable's name.
-        placeholder: A value that lets dbt parse (not connect) while the variable is not set.
-    """
-
-    name: str
-    placeholder: str
 
 
 @dataclass(frozen=True)
@@ -227,22 +220,11 @@ def _resolve_target(outputs: Mapping[str, object], default: str, where: str, ori
         logger.warning(
             "%s=%s has no output in the dbt profile: target %s is used", ENVIRONMENT_VARIABLE, environment, default
         )
-    named = _render(default)
+    named = rendered(default)
     if named is None or named in outputs:
         return named
     what = f"{named!r} names no output (outputs: {', '.join(map(repr, outputs))})"
     raise ProfileError(origin, [Problem(f"{where}.target", what, _RECOMPILE)])
-
-
-def _render(template: str) -> str | None:
-    """Render a target that may be an ``env_var()``, as dbt does; None while a variable in it is not set."""
-    if "{{" not in template:
-        return template
-    if any(variable.name not in os.environ for variable in _env_vars(template)):
-        return None
-    from jinja2 import Environment
-
-    return Environment(autoescape=True).from_string(template).render(env_var=os.environ.get)
 
 
 def settle_paths(output: Mapping[str, object], project: ProjectDirectory) -> dict[str, object]:
@@ -274,14 +256,8 @@ def _secrets(content: object, *, is_secret: bool = False) -> Iterator[str]:
     elif is_secret and isinstance(content, int) and not isinstance(content, bool):
         yield str(content)
     elif is_secret and isinstance(content, str):
-        values = _read_from_environment(content) if "{{" in content else [content]
+        values = read_from_environment(content) if "{{" in content else [content]
         yield from (value for value in values if len(value) >= _SHORTEST_SECRET)
-
-
-def required_variables(content: object) -> tuple[Variable, ...]:
-    """List the environment variables that an output reads without a default, each once."""
-    variables = (variable for text in _templates(content) for variable in _env_vars(text))
-    return tuple({variable.name: variable for variable in variables}.values())
 
 
 def _any_targets_variables(template: str, outputs: Mapping[str, object]) -> tuple[Variable, ...]:
@@ -289,43 +265,3 @@ def _any_targets_variables(template: str, outputs: Mapping[str, object]) -> tupl
     first = next(iter(outputs))
     choosing = (Variable(variable.name, first) for variable in required_variables(template))
     return (*choosing, *required_variables(outputs[first]))
-
-
-def _templates(content: object) -> Iterator[str]:
-    if isinstance(content, str) and "{{" in content:
-        yield content
-    elif isinstance(content, dict):
-        for value in content.values():
-            yield from _templates(value)
-    elif isinstance(content, list):
-        for value in content:
-            yield from _templates(value)
-
-
-def _read_from_environment(template: str) -> Iterator[str]:
-    """Give what a template reads from the environment: the variables' values, else their defaults."""
-    for _, (name, *default) in _env_var_calls(template):
-        yield os.environ.get(name, default[0] if default else "")
-
-
-def _env_vars(template: str) -> Iterator[Variable]:
-    """Find ``env_var('NAME')`` calls without a default; `as_bool` decides the placeholder, all else takes a number."""
-    for is_bool, arguments in _env_var_calls(template):
-        if len(arguments) == 1:
-            yield Variable(arguments[0], "true" if is_bool else "1")
-
-
-def _env_var_calls(template: str) -> Iterator[tuple[bool, list[str]]]:
-    """Find calls of ``env_var`` with literal arguments, and whether the template makes a boolean of anything."""
-    from jinja2 import Environment, TemplateSyntaxError, nodes
-
-    try:
-        tree = Environment(autoescape=True).parse(template)
-    except TemplateSyntaxError:
-        return  # dbt renders the profile and reports it with its place
-    is_bool = any(node.name == "as_bool" for node in tree.find_all(nodes.Filter))
-    for call in tree.find_all(nodes.Call):
-        arguments = [str(argument.value) for argument in call.args if isinstance(argument, nodes.Const)]
-        is_env_var = isinstance(call.node, nodes.Name) and call.node.name == "env_var"
-        if is_env_var and arguments and len(arguments) == len(call.args) and not call.kwargs:
-            yield is_bool, arguments

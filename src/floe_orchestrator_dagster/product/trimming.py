@@ -19,12 +19,15 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from floe_orchestrator_dagster.product.variables import variables_read
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 logger = logging.getLogger(__name__)
 
 CODE_VERSION = "code_version"
+VARIABLES = "floe_variables"
 TRIMMED_FILE = "floe_manifest.json"
 
 # Whole collections that dagster-dbt and dbt's own selection read.
@@ -124,6 +127,7 @@ _MADE_BY = repr(
         sorted(_LEFT_OUT_OF_TESTS),
         _KEPT_COLUMN_FIELDS,
         _SHARED_FIELDS,
+        VARIABLES,
     )
 ).encode()
 _SCRATCH_PREFIX = ".floe_manifest-"
@@ -134,11 +138,14 @@ _CHUNK_BYTES = 1 << 20
 def trim(content: Mapping[str, Any]) -> dict[str, Any]:
     """Keep of a manifest what Dagster needs; about a quarter of its size.
 
-    All but tests carry ``code_version``: the SHA-1 of the raw code, as dagster-dbt computes it.
+    All but tests carry ``code_version``: the SHA-1 of the raw code, as dagster-dbt computes it. Models and snapshots
+    that read dbt variables carry their names, ``floe_variables``.
     """
     kept = {key: content.get(key) or {} for key in _KEPT_COLLECTIONS}
     for collection in _COLLECTIONS_OF_NODES:
         kept[collection] = {unique_id: _trim_node(node) for unique_id, node in content[collection].items()}
+    for unique_id, names in variables_read(content).items():
+        kept["nodes"][unique_id][VARIABLES] = names
     disabled = content.get("disabled")
     kept["disabled"] = dict.fromkeys(disabled) if isinstance(disabled, dict) else {}
     return kept

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 import dagster as dg
@@ -143,6 +144,23 @@ def test_source_with_criteria_has_a_freshness_check(tmp_path: Path) -> None:
     assert {key.asset_key.to_user_string() for key in graph.asset_check_keys if key.name == "freshness"} == {
         "raw/orders"
     }
+
+
+def test_freshness_step_is_tried_again_and_takes_a_slot_as_all_steps_of_dbt_do(tmp_path: Path) -> None:
+    settings = {
+        "source_freshness": "in_product_job",
+        "retries": {"max_retries": 3, "delay_seconds": 5, "backoff": "exponential"},
+        "concurrency": {"pool": "warehouse"},
+        "run_resources": {"cpu_limit": "1"},
+    }
+
+    job = definitions(tmp_path, settings).resolve_job_def("shop_orders")
+
+    step = job.graph.node_named("shop_orders_source_freshness").definition
+    assert isinstance(step, dg.OpDefinition)
+    assert step.retry_policy == dg.RetryPolicy(max_retries=3, delay=5, backoff=dg.Backoff.EXPONENTIAL)
+    assert step.pool == "warehouse"
+    assert json.loads(step.tags["dagster-k8s/config"]) == {"container_config": {"resources": {"limits": {"cpu": "1"}}}}
 
 
 @pytest.mark.parametrize(("setting", "in_job"), [("on_demand", False), ("in_product_job", True)])

@@ -108,6 +108,48 @@ def test_selection_that_selects_nothing_is_refused(  # noqa: PLR0913, PLR0917  #
     assert problem.fix.endswith("Correct it in manifest.yaml.")
 
 
+@pytest.mark.parametrize(
+    ("select", "meant"),
+    [
+        ("strg", "stg"),
+        ("2+martt+", "2+mart+"),
+        ("@stgg", "@stg"),
+        ("stagign", "staging"),
+        ("tag:dayly", "tag:daily"),
+        ("+tag:golde", "+tag:gold"),
+        ("source:crm", None),
+        ("source:erp.order", "source:erp.orders"),
+        ("path:modles", "path:models"),
+        ("file:stg.sq", "file:stg.sql"),
+        ("resource_type:seeds,tag:daily", None),
+        ("package:shp", "package:shop"),
+        ("stg,martt", "stg,mart"),
+        ("tag:something_else", None),
+        ("config.materialized:vieww", None),
+        ("stg,mart", None),
+    ],
+)
+def test_selection_that_matches_nothing_names_what_is_close(
+    selection: NodeSelection, select: str, meant: str | None
+) -> None:
+    with pytest.raises(ConfigError) as raised:
+        selection.unique_ids(select, None, HERE)
+
+    [problem] = raised.value.problems
+    assert problem.fix.startswith(f"Did you mean {meant!r}? `dbt ls") is (meant is not None)
+
+
+def test_what_a_run_leaves_out_is_corrected_in_the_run_not_in_the_manifest(selection: NodeSelection) -> None:
+    with pytest.raises(ConfigError) as raised:
+        selection.unique_ids("fqn:*", "fqn:*", "run configuration")
+
+    assert str(raised.value) == (
+        "run configuration: 1 problem\n"
+        "  exclude: 'fqn:*' leaves nothing of what 'fqn:*' selects\n"
+        "    fix: `dbt ls --select 'fqn:*'` shows what it matches."
+    )
+
+
 def test_no_match_is_not_printed(selection: NodeSelection, capfd: pytest.CaptureFixture[str]) -> None:
     selection.unique_ids("fqn:*", "tag:nobody_has_it", HERE)
     with pytest.raises(ConfigError):
@@ -153,8 +195,9 @@ def test_any_text_selects_assets_or_is_refused(selection: NodeSelection, select:
     try:
         selected = selection.unique_ids(select, None, HERE)
     except ConfigError as error:
-        [problem] = error.problems
-        assert problem.where.startswith(HERE)  # either outcome is right
+        places = {problem.where for problem in error.problems}
     else:
+        places = set()
         assert selected
         assert names(selected) <= {"raw", "stg", "mart", "wide"}
+    assert places <= {f"{HERE}.select"}

@@ -13,7 +13,7 @@ from floe_orchestrator_dagster.assets.transforms import contract_assets
 from floe_orchestrator_dagster.automation import schedules as automation
 from floe_orchestrator_dagster.automation.cron import JobSchedule
 from floe_orchestrator_dagster.automation.targets import Targets
-from floe_orchestrator_dagster.errors import ScheduleError
+from floe_orchestrator_dagster.errors import ConfigError, ScheduleError
 from floe_orchestrator_dagster.product import Product, load_product
 from unit.samples import Json, contract, model, product, write_json
 
@@ -121,11 +121,11 @@ def test_schedule_of_floe_yaml_that_cannot_work_is_refused_with_its_place(
 
 
 def test_configured_default_that_cannot_work_is_refused_with_its_place() -> None:
-    with pytest.raises(ScheduleError) as raised:
-        product_schedules(product(model("stg_orders"), config={"default_schedule": "* * *"}))
+    with pytest.raises(ConfigError) as raised:
+        product(model("stg_orders"), config={"default_schedule": "* * *"})
 
     assert str(raised.value).startswith(
-        "CompiledArtifacts, plugins.orchestrator.config.default_schedule: cron '* * *' needs five fields"
+        "CompiledArtifacts: 1 problem\n  plugins.orchestrator.config.default_schedule: cron '* * *' needs five fields"
     )
 
 

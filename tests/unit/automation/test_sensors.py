@@ -51,9 +51,16 @@ def ended_run(instance: dg.DagsterInstance, status: str, job: str = "shop_orders
     return run.run_id
 
 
-def tick(sensor: dg.SensorDefinition, instance: dg.DagsterInstance, cursor: str | None = None) -> Any:  # noqa: ANN401
-    """Evaluate a sensor as the daemon does."""
-    with dg.build_sensor_context(instance=instance, cursor=cursor, sensor_name=sensor.name) as context:
+def tick(
+    sensor: dg.SensorDefinition,
+    instance: dg.DagsterInstance,
+    cursor: str | None = None,
+    shop: dg.RepositoryDefinition | None = None,
+) -> Any:  # noqa: ANN401
+    """Evaluate a sensor as the daemon does; with partitions it needs the code location."""
+    with dg.build_sensor_context(
+        instance=instance, cursor=cursor, sensor_name=sensor.name, repository_def=shop
+    ) as context:
         return sensor.evaluate_tick(context)
 
 
@@ -151,3 +158,50 @@ def test_asset_that_the_job_does_not_build_is_fine(tmp_path: Path) -> None:
     shop = dbt_shop(tmp_path, {"jobs": [{"name": "daily", "select": "tag:daily"}], "sensors": [entry]})
 
     build_definitions(shop).get_repository_def().load_all_definitions()
+
+
+# --- partitions -----------------------------------------------------------------------------------------------------
+
+_PARTITIONS = [
+    {"select": "stg", "type": "daily", "start": "2026-01-01", "end": "2026-02-01"},
+    {"select": "mart", "type": "static", "values": ["north", "south"]},
+]
+
+
+def test_run_that_ended_launches_a_run_for_each_static_partition(instance: dg.DagsterInstance, tmp_path: Path) -> None:
+    sensors = [watch("success", job="shop_orders_static")]
+    shop = build_definitions(dbt_shop(tmp_path, {"sensors": sensors, "partitions": _PARTITIONS})).get_repository_def()
+    sensor = shop.get_sensor_def("watch")
+    cursor = tick(sensor, instance).cursor
+    run = ended_run(instance, "success")
+
+    requests = tick(sensor, instance, cursor, shop).run_requests
+
+    assert [(request.run_key, request.partition_key) for request in requests] == [
+        (f"{run}/north", "north"),
+        (f"{run}/south", "south"),
+    ]
+
+
+def test_materialized_asset_launches_the_newest_partition(instance: dg.DagsterInstance, tmp_path: Path) -> None:
+    shop = build_definitions(dbt_shop(tmp_path, {"sensors": [FOLLOW], "partitions": _PARTITIONS})).get_repository_def()
+    sensor = shop.get_sensor_def("follow")
+    instance.report_runless_asset_event(dg.AssetMaterialization(["erp", "orders"]))
+
+    [request] = tick(sensor, instance, shop=shop).run_requests
+
+    assert (sensor.job.name, request.partition_key) == ("shop_orders", "2026-01-31")
+
+
+def test_job_without_partitions_is_launched_without_one(instance: dg.DagsterInstance, tmp_path: Path) -> None:
+    config = {
+        "jobs": [{"name": "rest", "select": "raw"}],
+        "sensors": [{**FOLLOW, "job": "rest"}],
+        "partitions": _PARTITIONS,
+    }
+    sensor = build_definitions(dbt_shop(tmp_path, config)).get_repository_def().get_sensor_def("follow")
+    instance.report_runless_asset_event(dg.AssetMaterialization(["erp", "orders"]))
+
+    [request] = tick(sensor, instance).run_requests
+
+    assert request.partition_key is None

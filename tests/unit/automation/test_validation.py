@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 
 from floe_orchestrator_dagster.code_location import build_definitions
 from floe_orchestrator_dagster.errors import ConfigError
+from unit.dbt_shop import dbt_shop
 from unit.samples import Json, model, product
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 MANIFEST = "Correct it in manifest.yaml."
 RENAME = f"Give it another name. {MANIFEST}"
@@ -114,12 +120,22 @@ def problems(config: Json) -> list[tuple[str, str, str]]:
         # crons and timezones
         ({"default_schedule": "* * *"}, "default_schedule", f"cron '* * *' {NO_FIELDS}", MANIFEST),
         ({"timezone": "Mars/Base"}, "timezone", f"timezone 'Mars/Base' {NO_TIMEZONE}", MANIFEST),
-        ({"schedules": [{**DAILY, "cron": "@reboot"}]}, "schedules[0].cron", f"cron '@reboot' {NO_FIELDS}", MANIFEST),
-        ({"schedules": [{**DAILY, "cron": "0 0 31 2 *"}]}, "schedules[0].cron", f"cron '0 0 31 2 *' {NEVER}", MANIFEST),
+        (
+            {"schedules": [{**DAILY, "cron": "@reboot"}]},
+            "schedules[0].cron",
+            f"cron '@reboot' {NO_FIELDS[:-1]} (schedule 'daily')",
+            MANIFEST,
+        ),
+        (
+            {"schedules": [{**DAILY, "cron": "0 0 31 2 *"}]},
+            "schedules[0].cron",
+            f"cron '0 0 31 2 *' {NEVER[:-1]} (schedule 'daily')",
+            MANIFEST,
+        ),
         (
             {"schedules": [DAILY, {**DAILY, "name": "b", "timezone": "../etc"}]},
             "schedules[1].timezone",
-            f"timezone '../etc' {NO_TIMEZONE}",
+            f"timezone '../etc' {NO_TIMEZONE[:-1]} (schedule 'b')",
             MANIFEST,
         ),
         (
@@ -142,22 +158,76 @@ def test_mistake_is_refused_with_its_place_and_the_fix(config: Json, where: str,
 
 def test_all_mistakes_are_reported_at_once() -> None:
     config = {
-        "timezone": "Mars/Base",
-        "jobs": [{"name": "shop_orders"}],
-        "schedules": [{"name": "a", "cron": "x", "timezone": "y"}],
+        "jobs": [{"name": "shop_orders"}, {"name": "part", "select": "tag:daily"}],
+        "schedules": [{**DAILY, "job": "nightly"}, {**DAILY, "name": "b", "exclude": "tag:x"}],
         "sensors": [{**FOLLOW, "asset": "/", "job": "weekly"}],
-        "automation": {"condition": "on_cron", "cron": "z"},
+        "automation": [{"condition": "eager", "select": "tag:x"}, {"condition": "eager"}, {"condition": "on_missing"}],
+        "partitions": [{"select": "a", "type": "static", "values": ["x...y"]}],
     }
 
-    assert {where for where, _, _ in problems(config)} == {
-        "timezone",
+    assert [where for where, _, _ in problems(config)] == [
         "jobs[0].name",
-        "schedules[0].cron",
-        "schedules[0].timezone",
         "sensors[0].asset",
-        "sensors[0].job",
-        "automation[0].cron",
+        "jobs[1].select",
+        "schedules[1].exclude",
+        "automation[0].select",
+        "automation[2]",
+        "partitions",
+        "partitions[0].values",
+    ]
+
+
+# --- partitions -----------------------------------------------------------------------------------------------------
+
+_STG = {"select": "stg", "type": "daily", "start": "2026-01-01"}
+_MART = {"select": "mart", "type": "static", "values": ["north"]}
+
+
+def _wrong(directory: Path, config: Json) -> list[str]:
+    with pytest.raises(ConfigError) as raised:
+        build_definitions(dbt_shop(directory, config))
+    return [str(problem).removeprefix("plugins.orchestrator.config.") for problem in raised.value.problems]
+
+
+def test_job_over_partitions_of_several_kinds_is_refused(tmp_path: Path) -> None:
+    jobs = [{"name": "both", "select": "stg mart raw"}, {"name": "one", "select": "stg raw"}]
+
+    assert _wrong(tmp_path, {"jobs": jobs, "partitions": [_STG, _MART]}) == [
+        (
+            "jobs[0].select: 'stg mart raw' selects assets of different partitions, and a job has one kind\n"
+            f"    fix: Make one job of each kind. {MANIFEST}"
+        )
+    ]
+
+
+def test_part_of_the_products_job_has_no_partitions_of_other_jobs(tmp_path: Path) -> None:
+    schedules = [{**DAILY, "select": "stg+"}, {**DAILY, "name": "b", "select": "stg raw"}]
+
+    assert _wrong(tmp_path, {"schedules": schedules, "partitions": [_STG, _MART]}) == [
+        (
+            "schedules[0].select: 'stg+' selects mart, partitions that another job builds\n"
+            f"    fix: Name the job (`job`) that builds them: 'shop_orders', 'shop_orders_static'. {MANIFEST}"
+        )
+    ]
+
+
+def test_selections_that_are_wrong_are_reported_at_once(tmp_path: Path) -> None:
+    config = {
+        "jobs": [{"name": "a", "select": "tag:dayly tag:gold nowhere", "exclude": "labels:x"}],
+        "schedules": [{**DAILY, "select": "strg+"}],
+        "automation": [{"condition": "eager", "select": "mart"}, {"condition": "eager", "select": "mart"}],
+        "partitions": [_STG, {**_STG, "select": "+stg"}, {**_MART, "select": "mat"}],
     }
+
+    assert [wrong.splitlines()[0] for wrong in _wrong(tmp_path, config)] == [
+        "jobs[0].select: 'tag:dayly' matches nothing (in 'tag:dayly tag:gold nowhere')",
+        "jobs[0].select: 'nowhere' matches nothing (in 'tag:dayly tag:gold nowhere')",
+        "jobs[0].exclude: 'labels:x' is no dbt selection: 'labels' is not a valid method name",
+        "schedules[0].select: 'strg+' matches nothing",
+        "automation[1]: all 1 assets that it selects belong to rules before it, and the first rule counts",
+        "partitions[1].select: '+stg' selects stg, which partitions[0] selects already",
+        "partitions[2].select: 'mat' matches nothing",
+    ]
 
 
 def test_a_job_and_a_schedule_may_share_a_name() -> None:

@@ -195,8 +195,9 @@ def test_version_left_out_means_the_newest_known() -> None:
 
 @pytest.mark.parametrize("version", ["", "0.16", "v0.16.0", "0.16.0\n", "0.16.0-rc1", "latest", None, 0.16, 16])
 def test_malformed_version_is_refused(version: object) -> None:
+    shown = "null" if version is None else repr(version)
     assert _refusal(contract(version=version)) == (
-        f"contract: 1 problem\n  version: {version!r} is not a version (such as '0.16.0')\n    fix: {_COMPILE_AGAIN}"
+        f"contract: 1 problem\n  version: {shown} is not a version (such as '0.16.0')\n    fix: {_COMPILE_AGAIN}"
     )
 
 
@@ -209,29 +210,37 @@ def test_absurd_version_is_refused_in_a_short_message(version: object) -> None:
     assert _SECRET not in message
 
 
+def _of(place: str) -> str:
+    """Name what a place in a list is in."""
+    return " (in 'stg_orders')" if place.startswith("transforms.models[0].") else ""
+
+
 # --- fields ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("place", "value", "message"),
     [
-        ("mode", "solo", "Input should be 'simple', 'centralized' or 'mesh', not 'solo'"),
-        ("metadata", [], "Input should be a valid dictionary or instance of CompilationMetadata, not a list"),
-        ("metadata.product_version", 7, "Input should be a valid string, not 7"),
-        ("metadata.product_version", None, "Input should be a valid string, not None"),
-        ("identity.domain", "", "String should have at least 1 character, not ''"),
-        ("observability.lineage", "ja", "Input should be a valid boolean, unable to interpret input, not 'ja'"),
-        ("transforms.models", {}, "Input should be a valid list, not an object"),
-        ("transforms.models", [], "List should have at least 1 item after validation, not 0, not a list"),
-        ("transforms.models[0].compute", None, "Input should be a valid string, not None"),
-        ("transforms.models[0].depends_on", "a", "Input should be a valid list, not 'a'"),
-        ("transforms.models[0].depends_on[0]", 1.5, "Input should be a valid string, not 1.5"),
-        ("transforms.models[0].quality_tier", "tin", "Input should be 'bronze', 'silver' or 'gold', not 'tin'"),
-        ("dbt_profiles", True, "Input should be a valid dictionary, not True"),
+        ("mode", "solo", "has to be 'simple', 'centralized' or 'mesh', not 'solo'"),
+        ("metadata", [], "has to be a mapping, not a list"),
+        ("metadata.product_version", 7, "has to be a text, not 7"),
+        ("metadata.product_version", None, "has to be a text, not null"),
+        ("identity.domain", "", "must not be empty"),
+        ("observability.lineage", "ja", "has to be true or false, not 'ja'"),
+        ("transforms.models", {}, "has to be a list, not an object"),
+        ("transforms.models", [], "must not be empty"),
+        ("transforms.models[0].compute", None, "has to be a text, not null"),
+        ("transforms.models[0].depends_on", "a", "has to be a list, not 'a'"),
+        ("transforms.models[0].depends_on[0]", 1.5, "has to be a text, not 1.5"),
+        ("transforms.models[0].quality_tier", "tin", "has to be 'bronze', 'silver' or 'gold', not 'tin'"),
+        ("dbt_profiles", True, "has to be a mapping, not true"),
     ],
 )
 def test_wrong_value_is_reported_with_its_place(place: str, value: object, message: str) -> None:
-    assert _refusal(_changed(place, value)) == f"contract: 1 problem\n  {place}: {message}\n    fix: {RECOMPILE}"
+    assert (
+        _refusal(_changed(place, value))
+        == f"contract: 1 problem\n  {place}: {message}{_of(place)}\n    fix: {RECOMPILE}"
+    )
 
 
 def test_long_value_is_cut() -> None:
@@ -253,7 +262,7 @@ def test_missing_field_asks_for_a_new_compile() -> None:
 def test_unknown_field_is_named_and_its_value_is_never_shown(place: str) -> None:
     assert _refusal(_changed(place, _SECRET)) == (
         "contract: 1 problem\n"
-        f"  {place}: is a field that this contract does not have\n"
+        f"  {place}: is a field that this contract does not have{_of(place)}\n"
         "    fix: Remove it, or upgrade floe-core if a newer floe wrote it."
     )
 
@@ -262,9 +271,7 @@ def test_wrong_value_of_a_field_that_may_hold_a_secret_is_not_shown() -> None:
     content = _changed("observability.telemetry.authentication", {"auth_type": "api_key", "api_key": [_SECRET]})
 
     assert _refusal(content) == (
-        "contract: 1 problem\n"
-        "  observability.telemetry.authentication.api_key: Input should be a valid string\n"
-        f"    fix: {RECOMPILE}"
+        f"contract: 1 problem\n  observability.telemetry.authentication.api_key: has to be a text\n    fix: {RECOMPILE}"
     )
 
 

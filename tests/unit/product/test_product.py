@@ -65,9 +65,10 @@ def test_path_that_is_not_set_shows_the_lines_that_help(monkeypatch: pytest.Monk
     assert str(raised.value) == (
         "FLOE_ARTIFACTS_PATH: 1 problem\n"
         "  the environment variable is not set\n"
-        "    fix: Name the compiled product and start again:\n"
+        "    fix: Name the file that `floe platform compile` has written, and start again:\n"
         "        export FLOE_ARTIFACTS_PATH=path/to/compiled_artifacts.json\n"
-        "        dagster dev -m floe_orchestrator_dagster.definitions"
+        "        dagster dev -m floe_orchestrator_dagster.definitions\n"
+        "    No product yet? `floe-dagster demo retail-orders` writes one and says how to run it."
     )
 
 

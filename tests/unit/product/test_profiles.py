@@ -17,12 +17,12 @@ import yaml
 from floe_orchestrator_dagster.errors import ProfileError
 from floe_orchestrator_dagster.product.profiles import (
     Profile,
-    Variable,
     make_database_directory,
     require_variables,
     select_profile,
     written_profile,
 )
+from floe_orchestrator_dagster.product.templates import Variable
 from unit.samples import Json, model, profiles, project, validated
 
 if TYPE_CHECKING:

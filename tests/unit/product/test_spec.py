@@ -113,9 +113,7 @@ def test_yaml_that_is_no_mapping_is_refused(tmp_path: Path, content: str) -> Non
         read_spec(tmp_path, "shop-orders")
 
     assert str(raised.value) == (
-        f"{path}: 1 problem\n"
-        "  Input should be a valid dictionary or instance of FloeSpec\n"
-        "    fix: Correct it; `floe platform compile` reports the same."
+        f"{path}: 1 problem\n  has to be a mapping\n    fix: Correct it; `floe platform compile` reports the same."
     )
 
 
@@ -128,11 +126,11 @@ def test_every_invalid_field_is_reported_with_its_place(tmp_path: Path) -> None:
 
     assert str(raised.value) == (
         f"{path}: 3 problems\n"
-        "  kind: Input should be 'FloeSpec'\n"
+        "  kind: has to be 'FloeSpec'\n"
         "    fix: Correct it; `floe platform compile` reports the same.\n"
-        "  metadata.version: Input should be a valid string\n"
+        "  metadata.version: has to be a text\n"
         "    fix: Correct it; `floe platform compile` reports the same.\n"
-        "  colour: Extra inputs are not permitted\n"
+        "  colour: is unknown here\n"
         "    fix: Correct it; `floe platform compile` reports the same."
     )
 

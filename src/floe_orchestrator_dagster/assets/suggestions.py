@@ -1,0 +1,66 @@
+"""What somebody may have meant by a selection that matches nothing."""
+
+from __future__ import annotations
+
+import re
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+# dbt's form of one criterion: graph operators around a method and its value.
+_CRITERION = re.compile(r"^(?P<before>@|\d*\+)?((?P<method>[\w.]+):)?(?P<value>.*?)(?P<after>\+\d*)?$")
+
+
+def suggestion(selection: str, manifest: Mapping[str, Any]) -> str:
+    """Suggest what is there instead, such as ``Did you mean 'tag:daily+'? ``; empty when nothing is close.
+
+    Args:
+        selection: A selection without blanks; of several criteria, the first that has a close one is taken.
+        manifest: The content of a dbt manifest.
+    """
+    criteria = selection.split(",")
+    for place, criterion in enumerate(criteria):
+        close = _close(criterion, manifest)
+        if close is not None:
+            meant = ",".join([*criteria[:place], close, *criteria[place + 1 :]])
+            return f"Did you mean {meant!r}? "
+    return ""
+
+
+def _close(criterion: str, manifest: Mapping[str, Any]) -> str | None:
+    found = _CRITERION.match(criterion)
+    if found is None:
+        return None
+    known = set(_values(found["method"] or "fqn", manifest))
+    close = [] if found["value"] in known else get_close_matches(found["value"], sorted(known), n=1)
+    method = f"{found['method']}:" if found["method"] else ""
+    return f"{found['before'] or ''}{method}{close[0]}{found['after'] or ''}" if close else None
+
+
+def _values(method: str, manifest: Mapping[str, Any]) -> Iterator[str]:
+    """List the values of a method that match something."""
+    nodes = list(manifest["nodes"].values())
+    sources = list(manifest["sources"].values())
+    if method == "fqn":
+        built = [node for node in nodes if node["resource_type"] != "test"]
+        yield from (name for node in built for name in (node["name"], *node["fqn"]))
+    elif method == "tag":
+        yield from (tag for node in [*nodes, *sources] for tag in node.get("tags") or ())
+    elif method == "source":
+        yield from (f"{source['source_name']}.{source['name']}" for source in sources)
+        yield from (source["source_name"] for source in sources)
+    elif method == "group":
+        yield from (str(node["group"]) for node in nodes if node.get("group"))
+    elif method in {"path", "file"}:
+        paths = [str(node["original_file_path"]) for node in nodes]
+        parts = [path.split("/") for path in paths]
+        if method == "file":
+            yield from (names[-1] for names in parts)
+        else:
+            yield from ("/".join(names[: place + 1]) for names in parts for place in range(len(names)))
+    elif method == "resource_type":
+        yield from {str(node["resource_type"]) for node in nodes}
+    elif method == "package":
+        yield from {str(node["package_name"]) for node in nodes}

@@ -1,0 +1,51 @@
+"""``floe-dagster demo``: a product to try things on."""
+
+from __future__ import annotations
+
+import shlex
+from importlib.util import find_spec
+from pathlib import Path
+
+import click
+
+from floe_orchestrator_dagster.commands.answers import as_json, echo_json, errors_reported
+
+# Import name of what serves and runs the sample, by the name of its package.
+_NEEDS = {"dagster-webserver": "dagster_webserver", "dbt-duckdb": "dbt.adapters.duckdb"}
+
+
+@click.command()
+@click.argument("directory", type=click.Path(path_type=Path))
+@as_json
+def demo(directory: Path, *, as_json: bool) -> None:
+    """Write a sample data product into DIRECTORY and say how to run it.
+
+    The orders of a small shop chain: dbt project, floe.yaml, manifest.yaml and compiled artifacts, on DuckDB. DIRECTORY
+    is made; when it is there, it has to be empty.
+
+    \b
+    Example:
+      floe-dagster demo retail-orders
+
+    Exits with 0, with 1 when DIRECTORY is not empty or cannot be written, 2 on wrong usage.
+    """  # noqa: D301  # click reads the \b
+    from floe_orchestrator_dagster.demo import write_demo
+    from floe_orchestrator_dagster.product import ARTIFACTS_PATH_VARIABLE
+
+    with errors_reported():
+        artifacts = write_demo(directory)
+    lines = [
+        f"export {ARTIFACTS_PATH_VARIABLE}={shlex.quote(str(artifacts))}",
+        "dagster dev -m floe_orchestrator_dagster.definitions",
+    ]
+    lacking = [package for package, module in _NEEDS.items() if find_spec(module) is None]
+    if as_json:
+        written = {"product": "retail-orders", "directory": str(artifacts.parent), "artifacts": str(artifacts)}
+        echo_json({**written, "commands": lines, "missing_packages": lacking})
+        return
+    if lacking:
+        what = f"warning: it needs packages that are not installed: pip install {' '.join(lacking)}"
+        click.echo(what, err=True)
+    click.echo(f"The sample product retail-orders is in {artifacts.parent}. To see it in Dagster:\n")
+    for line in lines:
+        click.echo(f"  {line}")

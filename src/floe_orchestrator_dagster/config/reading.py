@@ -1,0 +1,204 @@
+"""Reading the configuration: all that is wrong with it at once, and what can be used of it nevertheless.
+
+A value that is refused does not keep the others from being looked at: it is taken out, or something that is right
+stands in for it, and the rest is read again.
+"""
+
+from __future__ import annotations
+
+import re
+from copy import deepcopy
+from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from pydantic import ValidationError
+
+from floe_orchestrator_dagster.config.contradictions import contradictions
+from floe_orchestrator_dagster.config.section import config_path
+from floe_orchestrator_dagster.errors import Problem
+from floe_orchestrator_dagster.wording import is_of_wrong_type, refusal, type_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from pydantic import BaseModel
+    from pydantic_core import ErrorDetails
+
+    from floe_orchestrator_dagster.config import DagsterConfig
+
+C = TypeVar("C", bound="DagsterConfig")
+
+_FIX = "Correct it in manifest.yaml."
+_ENTRY = re.compile(r"\b(?P<section>\w+)\[(?P<row>\d+)\]")
+# What is said of a value that does not have the form that is wanted, by that form.
+_FORMS: Mapping[str, tuple[str, str]] = {
+    r"^[A-Za-z0-9_]+$": ("may have letters, digits and _ only", "Write it like `after_lunch`."),
+    r"^[A-Za-z0-9_.-]+$": ("may have letters, digits and _ . - only", "Write it like `retail`."),
+    r"^\d+(\.\d+)?(m|Ki|Mi|Gi|Ti|k|M|G|T)?$": ("is no quantity of Kubernetes", "Write it like `500m`, `2` or `512Mi`."),
+    r"^(/|~/)": ("is no absolute directory", "Begin it with `/` or `~/`."),
+    r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+$": ("is no name of a header", "Write it like `Authorization`."),
+    r"^[A-Za-z_][A-Za-z0-9_]*$": ("is no name of a variable", "Write it like `DAGSTER_AUTHORIZATION`."),
+}
+# Keys of list entries without which the entry still says what it is about.
+_INDIFFERENT = frozenset({"tags", "description", "enabled", "timezone", "vars", "time_column"})
+_NAMED = {"jobs": "job", "schedules": "schedule", "sensors": "sensor"}
+_UNKNOWN = "extra_forbidden"
+_UNION = "union_tag"
+_STAND_INS: Mapping[str, str] = {"cron": "@daily", "status": "success"}
+
+
+@dataclass(frozen=True)
+class Reading(Generic[C]):
+    """A configuration, as far as it could be read.
+
+    Attributes:
+        config: What could be read; defaults where something was refused.
+        problems: Everything that is wrong in it, each with its place.
+        lost: Sections that have entries which could not be read, or whose name could not.
+        rows: Where the entries that are left are in the file, by section.
+    """
+
+    config: C
+    problems: tuple[Problem, ...] = ()
+    lost: frozenset[str] = frozenset()
+    rows: Mapping[str, list[int]] = field(default_factory=dict)
+
+    def in_the_file(self, problem: Problem) -> Problem:
+        """Place a problem of ``config`` in the file, where entries that could not be read count too."""
+
+        def placed(found: re.Match[str]) -> str:
+            rows, row = self.rows.get(found["section"], []), int(found["row"])
+            return f"{found['section']}[{rows[row]}]" if row < len(rows) else found[0]
+
+        return replace(problem, where=_ENTRY.sub(placed, problem.where), what=_ENTRY.sub(placed, problem.what))
+
+
+def read_settings(model: type[C], sections: Mapping[str, type[BaseModel]], values: dict[str, object]) -> Reading[C]:
+    """Read the configuration, with everything that is wrong in it.
+
+    Args:
+        model: What it is read into.
+        sections: The model of each section, by the names that lead to it.
+        values: What was found in the artifacts.
+    """
+    draft = _Draft(values, sections)
+    config = _read(model, draft)
+    while config is None:
+        config = _read(model, draft)
+    reading = Reading(config, tuple(draft.problems), frozenset(draft.lost), draft.rows)
+    together = [reading.in_the_file(problem) for problem in contradictions(config)]
+    return replace(reading, problems=(*reading.problems, *together))
+
+
+def _read(model: type[C], draft: _Draft) -> C | None:
+    """Read a draft; None when something had to be taken out of it."""
+    try:
+        return model.model_validate(draft.values)
+    except ValidationError as error:
+        draft.take_out(error.errors(include_url=False))
+    return None
+
+
+class _Draft:
+    """Values of which everything that is refused is taken out, round by round."""
+
+    def __init__(self, values: Mapping[str, object], sections: Mapping[str, type[BaseModel]]) -> None:
+        found = deepcopy(dict(values))
+        if isinstance(found.get("automation"), dict):  # one rule stands for a list of one
+            found["automation"] = [found["automation"]]
+        self.values: dict[str, Any] = found
+        self.rows = {name: list(range(len(entries))) for name, entries in found.items() if isinstance(entries, list)}
+        self.problems: list[Problem] = []
+        self.lost: set[str] = set()
+        self._as_found: dict[str, Any] = deepcopy(found)
+        self._sections = sections
+        self._unusable: set[tuple[str, int]] = set()
+
+    def take_out(self, errors: Sequence[ErrorDetails]) -> None:
+        """Note what is wrong, and change the values so that none of it is found again."""
+        for details in errors:
+            # A sensor's location names its type too, which is no place in the file.
+            tagged = details["loc"]
+            location = tagged[:2] + tagged[3:] if tagged[0] == "sensors" else tagged
+            section, *inside = location
+            if not inside or not isinstance(self._as_found[str(section)], list):
+                self.problems.append(self._problem(details, location))
+                self._remove(details, location)
+            else:
+                in_the_file = (section, self.rows[str(section)][int(inside[0])], *inside[1:])
+                self.problems.append(self._problem(details, in_the_file))
+                self._mend_entry(details, location)
+        for section, row in sorted(self._unusable, reverse=True):
+            del self.values[section][row], self.rows[section][row]
+            self.lost.add(section)
+        self._unusable.clear()
+
+    def _remove(self, details: ErrorDetails, location: Sequence[int | str]) -> None:
+        """Remove an unknown key; of a section with a refused value, all. It may be gone with what it was in."""
+        *path, last = location if details["type"] == _UNKNOWN else location[:1]
+        place: Any = self.values
+        for part in path:
+            place = place[part] if isinstance(part, int) else place.get(part, {})
+        place.pop(last, None)
+
+    def _mend_entry(self, details: ErrorDetails, location: Sequence[int | str]) -> None:
+        """Keep an entry of a list, where what is left of it still says what it is about."""
+        section, row, *keys = location
+        entry, key = self.values[str(section)][row], keys[0] if keys else None
+        if details["type"] == _UNKNOWN:
+            self._remove(details, location)
+        elif key == "name":
+            entry["name"] = f"unnamed_{len(self.problems)}"
+            self.lost.add(str(section))
+        elif key in _STAND_INS:
+            entry[key] = _STAND_INS[str(key)]
+        elif key in _INDIFFERENT:
+            entry.pop(key, None)  # several values in it may be wrong
+        else:
+            self._unusable.add((str(section), int(row)))
+
+    def _problem(self, details: ErrorDetails, location: Sequence[int | str]) -> Problem:
+        where = config_path(*location)
+        if details["type"] == _UNKNOWN:
+            tagged = details["loc"]
+            section = ".".join(part for part in tagged[:-1] if isinstance(part, str))
+            known = sorted(self._sections[section].model_fields)
+            fix = f"{_close(str(location[-1]), known)}Known keys: {', '.join(known)}. {_FIX}"
+            return Problem(where, f"unknown key{self._name_of(location)}", fix)
+        what, fix = _said(details)
+        if details["type"].startswith(_UNION):
+            where = f"{where}.type"
+        name = self._name_of(location)
+        return Problem(where, f"{what.removesuffix('.')}{name}" if name else what, f"{fix}{_FIX}")
+
+    def _name_of(self, location: Sequence[int | str]) -> str:
+        """Name the entry that a place is in, where its row alone would have to be counted out."""
+        section, *inside = location
+        if section not in _NAMED or not inside:
+            return ""
+        entry = self._as_found[str(section)][inside[0]]
+        name = entry.get("name") if isinstance(entry, dict) and inside[1:2] != ["name"] else None
+        return f" ({_NAMED[str(section)]} {name!r})" if isinstance(name, str) else ""
+
+
+def _said(details: ErrorDetails) -> tuple[str, str]:
+    """Say what is wrong with a value, and what would be right."""
+    kind, context = details["type"], details.get("ctx") or {}
+    if kind.startswith(_UNION):
+        missing = kind == f"{_UNION}_not_found"
+        return "is missing" if missing else "has to be 'run_status' or 'asset'", "Say what the sensor watches. "
+    if kind == "string_pattern_mismatch" and context["pattern"] in _FORMS:
+        what, fix = _FORMS[context["pattern"]]
+        return what, f"{fix} "
+    what = refusal(details)
+    if is_of_wrong_type(details):
+        return f"{what}, not {type_of(details['input'])}", ""
+    if kind == "literal_error":
+        return what, _close(str(details["input"]), re.findall(r"'([^']+)'", context["expected"]))
+    return what, ""
+
+
+def _close(text: str, known: Sequence[str]) -> str:
+    close = get_close_matches(text, known, n=1)
+    return f"did you mean {close[0]!r}? " if close else ""

@@ -1,0 +1,43 @@
+"""Which product the environment names, and what the product's artifacts say to this package."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from floe_orchestrator_dagster.config import DagsterConfig, read_config
+from floe_orchestrator_dagster.errors import ArtifactsError, Problem
+
+if TYPE_CHECKING:
+    from floe_core.schemas.compiled_artifacts import CompiledArtifacts
+
+ARTIFACTS_PATH_VARIABLE = "FLOE_ARTIFACTS_PATH"
+
+
+def artifacts_path_from_environment() -> Path:
+    """Read ``FLOE_ARTIFACTS_PATH``.
+
+    Raises:
+        ArtifactsError: It is not set; the message shows the two lines that help, and where a product is to be had.
+    """
+    named = os.environ.get(ARTIFACTS_PATH_VARIABLE)
+    if named:
+        return Path(named).expanduser().absolute()
+    fix = (
+        "Name the file that `floe platform compile` has written, and start again:\n"
+        f"        export {ARTIFACTS_PATH_VARIABLE}=path/to/compiled_artifacts.json\n"
+        "        dagster dev -m floe_orchestrator_dagster.definitions\n"
+        "    No product yet? `floe-dagster demo retail-orders` writes one and says how to run it."
+    )
+    raise ArtifactsError(ARTIFACTS_PATH_VARIABLE, [Problem("", "the environment variable is not set", fix)])
+
+
+def orchestrator_config(artifacts: CompiledArtifacts, origin: str) -> DagsterConfig:
+    """Read this package's part of the contract, ``plugins.orchestrator.config``.
+
+    Raises:
+        ConfigError: As :func:`~floe_orchestrator_dagster.config.read_config`.
+    """
+    orchestrator = artifacts.plugins.orchestrator if artifacts.plugins else None
+    return read_config(orchestrator.config if orchestrator else None, origin)

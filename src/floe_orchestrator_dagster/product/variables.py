@@ -1,0 +1,57 @@
+"""Which dbt variables a model reads, as far as its code says: in itself, its configuration and the macros it calls."""
+
+from __future__ import annotations
+
+import json
+import re
+from functools import lru_cache, partial
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+# `var('name')` in SQL and YAML; a Python model asks its configuration, which may have read a variable.
+_READ = re.compile(r"""\b(?:var|config\.get)\(\s*\\?["'](\w+)\\?["']""")
+
+
+def variables_read(manifest: Mapping[str, Any]) -> dict[str, list[str]]:
+    """List the variables of each model and snapshot that reads some, by unique id.
+
+    Args:
+        manifest: The content of a dbt manifest, with code and macros.
+    """
+    macros = manifest.get("macros") or {}
+    of_macros = lru_cache(partial(_of_macros, macros, lru_cache(partial(_of_macro, macros))))
+    found = {}
+    for unique_id, node in manifest["nodes"].items():
+        if node.get("raw_code") and node["resource_type"] in {"model", "snapshot"}:
+            names = _named(node["raw_code"]) | _named(json.dumps(node.get("unrendered_config") or {}))
+            names |= of_macros(_called(node))
+            if names:
+                found[unique_id] = sorted(names)
+    return found
+
+
+def _of_macros(
+    macros: Mapping[str, Any], of_macro: Callable[[str], frozenset[str]], called: frozenset[str]
+) -> frozenset[str]:
+    """Collect what macros read, and those that they call; macros may call each other."""
+    reached: set[str] = set()
+    waiting = set(called)
+    while waiting:
+        macro = waiting.pop()
+        reached.add(macro)
+        waiting |= _called(macros.get(macro, {})) - reached
+    return frozenset[str]().union(*map(of_macro, reached))
+
+
+def _of_macro(macros: Mapping[str, Any], unique_id: str) -> frozenset[str]:
+    return _named(macros.get(unique_id, {}).get("macro_sql") or "")
+
+
+def _called(caller: Mapping[str, Any]) -> frozenset[str]:
+    return frozenset((caller.get("depends_on") or {}).get("macros") or ())
+
+
+def _named(code: str) -> frozenset[str]:
+    return frozenset(_READ.findall(code))
