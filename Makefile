@@ -13,7 +13,7 @@ PRODUCT_DIR ?= dbt_project
 IMAGE ?= floe-user-code:$(VERSION)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup dev test chaos test-matrix lint types rules tests format compile lock bench bench-full image image-test clean
+.PHONY: help setup dev test chaos test-lowest test-matrix lint types rules tests format compile lock bench bench-full image image-test clean
 
 help: ## Show the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -55,6 +55,10 @@ chaos: setup ## End runs at 30 random moments, by random signals, and look at wh
 
 test-matrix: setup ## The tests on every supported Python with every supported Dagster and dbt (CELL=3.13-newest for one)
 	$(BIN)/python tests/matrix.py $(addprefix --cell ,$(CELL))
+
+test-lowest: setup ## The sample product, built on the lowest supported versions, with this Python
+	$(BIN)/python tests/matrix.py --cell $$($(BIN)/python -c 'import sys; print("%d.%d" % sys.version_info[:2])')-lowest \
+		--tests tests/integration/test_sample_product.py::test_product_job_runs_everything_in_one_dbt_build_without_warnings
 
 format: setup ## Format and mend what ruff can
 	$(BIN)/ruff format .

@@ -9,6 +9,7 @@ import subprocess
 import tarfile
 import zipfile
 from collections import Counter
+from functools import cache
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, files
 from importlib.util import find_spec
@@ -19,7 +20,7 @@ import pytest
 import yaml
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
 CHART = Path(__file__).parent / "data" / "chart"
 RELEASE = "dagster"
@@ -85,13 +86,22 @@ def _run(helm: Path, *arguments: str) -> str:
 
 def validate(manifest: Mapping[str, Any]) -> None:
     """Hold a manifest against Kubernetes' schemas, unknown fields included, and what they leave out."""
-    if find_spec("kubernetes_validate") is None:
-        missing("kubernetes-validate is not installed; make setup, or: pip install kubernetes-validate")
-    import_module("kubernetes_validate").validate(manifest, KUBERNETES, strict=True)
+    _schema_validation()(manifest, KUBERNETES, strict=True)
     name = manifest["metadata"]["name"]
     template = manifest.get("spec", {}).get("template")
     faults = [*pod_faults(template["spec"])] if template else []
     assert faults == [], name
+
+
+@cache
+def _schema_validation() -> Callable[..., object]:
+    """Give kubernetes-validate's check, which by itself reads its megabytes of schemas anew for each manifest."""
+    if find_spec("kubernetes_validate") is None:
+        missing("kubernetes-validate is not installed; make setup, or: pip install kubernetes-validate")
+    library: Any = import_module("kubernetes_validate.utils")
+    library.schema_contents = cache(library.schema_contents)
+    check: Callable[..., object] = library.validate
+    return check
 
 
 def pod_faults(pod: Mapping[str, Any]) -> Iterator[str]:

@@ -1,7 +1,7 @@
 """Run the tests on every supported Python with every supported set of Dagster, dagster-dbt and dbt.
 
 ``make test-matrix`` runs all cells; ``python tests/matrix.py --cell 3.13-lowest`` one. Each cell has an environment of
-its own below ``.matrix/``. Results are kept in ``.matrix/results.json``, and make the table of docs/compatibility.md.
+its own below ``.matrix/``. Results are kept in ``tests/data/matrix.json``, and make the table of docs/compatibility.md.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 REPOSITORY = Path(__file__).parent.parent
 WORK = REPOSITORY / ".matrix"
-RESULTS = WORK / "results.json"
+RESULTS = REPOSITORY / "tests" / "data" / "matrix.json"
 PAGE = REPOSITORY / "docs" / "compatibility.md"
 BEGIN, END = "<!-- made by make test-matrix -->", "<!-- end -->"
 
@@ -76,6 +76,9 @@ class Cell:
         return WORK / self.name
 
 
+CELLS = tuple(Cell(python, packages) for python in PYTHONS for packages in PINS)
+
+
 @dataclass(frozen=True)
 class Result:
     """What a cell's run gave.
@@ -99,23 +102,23 @@ class Result:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
-    cells = [Cell(python, packages) for python in PYTHONS for packages in PINS]
-    names = [cell.name for cell in cells]
+    names = [cell.name for cell in CELLS]
     parser.add_argument("--cell", action="append", choices=names, metavar="CELL", help=f"one of {', '.join(names)}")
     parser.add_argument("--tests", nargs="+", help="run these instead of the suites; nothing is written to the docs")
     parser.add_argument("--table", action="store_true", help="only write the table again, from the kept results")
     chosen = parser.parse_args(arguments)
-    results = _kept()
+    WORK.mkdir(exist_ok=True)
+    results = kept_results()
     if not chosen.table:
         suites = {"chosen": chosen.tests} if chosen.tests else SUITES
-        for cell in [cell for cell in cells if not chosen.cell or cell.name in chosen.cell]:
+        for cell in [cell for cell in CELLS if not chosen.cell or cell.name in chosen.cell]:
             result = run_cell(cell, suites)
             print(f"{cell.name}: {result.problem or ', '.join(result.outcomes.values())}", flush=True)
             results[cell.name] = result
             if not chosen.tests:
                 _keep(results)
     if not chosen.tests:
-        write_table(PAGE, cells, results)
+        write_table(PAGE, results)
     wanted = chosen.cell or list(results)
     return 0 if all(results[name].is_good for name in wanted if name in results) else 1
 
@@ -182,10 +185,18 @@ def _run_suite(cell: Cell, name: str, paths: Iterable[str]) -> str:
     report = WORK / f"{cell.name}-{name}.xml"
     report.unlink(missing_ok=True)
     ignored = [] if cell.packages == NEWEST else [f"-Wdefault::{warning}" for warning in _TOLERATED]
-    options = ["-q", "-p", "no:cacheprovider", "-p", "no:xdist", f"--junitxml={report}", *ignored]
+    options = ["-q", "-p", "no:cacheprovider", "-p", "no:xdist", "--continue-on-collection-errors"]
     with (WORK / f"{cell.name}-{name}.log").open("wb") as log:
         done = subprocess.run(
-            [str(cell.directory / "bin" / "python"), "-m", "pytest", *options, *paths],
+            [
+                str(cell.directory / "bin" / "python"),
+                "-m",
+                "pytest",
+                *options,
+                f"--junitxml={report}",
+                *ignored,
+                *paths,
+            ],
             cwd=REPOSITORY,
             env={key: value for key, value in os.environ.items() if key != "PYTHONPATH"},
             check=False,
@@ -207,8 +218,8 @@ def _counts(report: Path, exit_code: int) -> str:
     return ", ".join(f"{count} {outcome}" for outcome, count in counts.items() if count)
 
 
-def _kept() -> dict[str, Result]:
-    WORK.mkdir(exist_ok=True)
+def kept_results() -> dict[str, Result]:
+    """Read what earlier runs gave, by the cell's name."""
     content = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.is_file() else {}
     return {name: Result(**values) for name, values in content.items()}
 
@@ -218,21 +229,21 @@ def _keep(results: Mapping[str, Result]) -> None:
     RESULTS.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
-def write_table(page: Path, cells: Sequence[Cell], results: Mapping[str, Result]) -> None:
+def write_table(page: Path, results: Mapping[str, Result]) -> None:
     """Replace the table between the two marks of the page."""
     text = page.read_text(encoding="utf-8")
     before, _, rest = text.partition(BEGIN)
     _, _, after = rest.partition(END)
-    page.write_text(f"{before}{BEGIN}\n\n{table(cells, results)}\n\n{END}{after}", encoding="utf-8")
+    page.write_text(f"{before}{BEGIN}\n\n{table(results)}\n\n{END}{after}", encoding="utf-8")
 
 
-def table(cells: Sequence[Cell], results: Mapping[str, Result]) -> str:
+def table(results: Mapping[str, Result]) -> str:
     """Make the table: one row for each cell, run or not."""
     rows = [
         f"| Python | packages | {' | '.join(SHOWN)} | {' | '.join(SUITES)} | run on |",
         "|---" * (3 + len(SHOWN) + len(SUITES)) + "|",
     ]
-    for cell in cells:
+    for cell in CELLS:
         result = results.get(cell.name, Result(problem="not run yet"))
         versions = [result.versions.get(name, "") for name in SHOWN]
         outcomes = [result.problem or result.outcomes.get(name, "") for name in SUITES]

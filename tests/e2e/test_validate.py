@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING
 
 import pytest
@@ -29,6 +30,9 @@ def test_prepared_sample_is_valid(prepared_sample: Path, home: str) -> None:
 
     assert "Validation successful for code location floe_orchestrator_dagster.definitions." in result.stdout
     assert "WARNING" not in result.stdout
+    # Neither this package nor floe-core, which logs to standard output, has anything to say.
+    assert [line for line in result.stdout.splitlines() if " - dagster - " not in re.sub(r"\x1b\[\d*m", "", line)] == []
+    assert "floe" not in result.stderr
 
 
 def test_missing_artifacts_path_is_reported_with_the_two_lines_that_help(home: str) -> None:

@@ -58,7 +58,7 @@ _SOURCE: Json = {
 def _nodes() -> list[Json]:
     version: Json = {"version": 1, "latest_version": 1, "fqn": ["shop", "marts", "wide", "v1"], "alias": "wide_v1"}
     return [
-        node("raw", "seed", original_file_path="seeds/raw.csv"),
+        node("raw", "seed", description="", original_file_path="seeds/raw.csv"),
         node(
             "stg",
             depends_on=depends_on("seed.shop.raw", "source.shop.erp.orders"),

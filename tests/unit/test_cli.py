@@ -60,28 +60,25 @@ def test_help_lists_the_commands(option: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("command", "usage", "example"),
+    ("command", "usage"),
     [
-        ("check", "[OPTIONS] [URL]", "floe-dagster check https://dagster.example.com --timeout 5"),
-        ("config-schema", "[OPTIONS]", "floe-dagster config-schema --manifest > manifest.schema.json"),
-        ("demo", "[OPTIONS] DIRECTORY", "floe-dagster demo retail-orders"),
-        ("plan", "[OPTIONS] [ARTIFACTS]", "floe-dagster plan dbt_project/compiled_artifacts.json"),
-        ("prepare", "[OPTIONS] [ARTIFACTS]", "floe-dagster prepare dbt_project/compiled_artifacts.json"),
-        ("validate", "[OPTIONS] [ARTIFACTS]", "floe-dagster validate dbt_project/compiled_artifacts.json"),
+        ("check", "[OPTIONS] [URL]"),
+        ("config-schema", "[OPTIONS]"),
+        ("demo", "[OPTIONS] DIRECTORY"),
+        ("plan", "[OPTIONS] [ARTIFACTS]"),
+        ("prepare", "[OPTIONS] [ARTIFACTS]"),
+        ("validate", "[OPTIONS] [ARTIFACTS]"),
+        ("workspace", "[OPTIONS] PRODUCT_DIR..."),
     ],
 )
-def test_help_of_each_command_shows_an_example_and_its_exit_codes(command: str, usage: str, example: str) -> None:
-    said = CliRunner().invoke(main, [command, "--help"], prog_name="floe-dagster").output
-
-    assert said.startswith(f"Usage: floe-dagster {command} {usage}\n")
-    assert f"\n  Example:\n    {example}\n" in said
-    assert "\n  Exits with " in said
+def test_help_of_each_command_begins_with_its_usage(command: str, usage: str) -> None:
+    assert invoke(command, "--help").stdout.startswith(f"Usage: floe-dagster {command} {usage}\n")
 
 
 # The settings of a deployment are too many for one.
 @pytest.mark.parametrize(
     "command",
-    [[], *([name] for name in main.commands if name != "helm")],
+    [[], ["lineage", "status"], ["lineage", "replay"], *([name] for name in main.commands if name != "helm")],
     ids=lambda words: " ".join(words) or "all",
 )
 def test_help_fits_one_screen(command: list[str]) -> None:
@@ -400,7 +397,7 @@ def _healthy(version: str = "1.13.27") -> bytes:
 
 def test_check_says_what_answers() -> None:
     with serving(_healthy()) as server:
-        result = CliRunner().invoke(main, ["check", server.url])
+        result = invoke("check", server.url)
 
     assert (result.exit_code, result.stderr) == (0, "")
     assert result.stdout == f"Dagster 1.13.27 with 1 code location answers at {server.url}/\n"
@@ -408,7 +405,7 @@ def test_check_says_what_answers() -> None:
 
 def test_check_warns_and_is_fine() -> None:
     with serving(_healthy("1.9.0")) as server:
-        result = CliRunner().invoke(main, ["check", server.url])
+        result = invoke("check", server.url)
 
     assert result.exit_code == 0
     assert result.stdout.startswith("Dagster 1.9.0 ")
@@ -418,7 +415,7 @@ def test_check_warns_and_is_fine() -> None:
 def test_check_of_nothing_exits_with_one_and_says_what_to_do() -> None:
     url = f"http://127.0.0.1:{free_port()}"
 
-    result = CliRunner().invoke(main, ["check", url])
+    result = invoke("check", url)
 
     said = (
         f"error: {url}/: nothing listens there. Start it (dagster dev), or correct the address (from the argument).\n"
@@ -428,7 +425,7 @@ def test_check_of_nothing_exits_with_one_and_says_what_to_do() -> None:
 
 def test_check_as_json_has_every_part() -> None:
     with serving(_healthy()) as server:
-        result = CliRunner().invoke(main, ["check", "--json", server.url])
+        result = invoke("check", "--json", server.url)
 
     assert json.loads(result.stdout) == {
         "success": True,
@@ -442,7 +439,7 @@ def test_check_as_json_has_every_part() -> None:
 
 
 def test_check_as_json_of_nothing_has_the_error() -> None:
-    result = CliRunner().invoke(main, ["check", "--json", "ftp://dagster"])
+    result = invoke("check", "--json", "ftp://dagster")
 
     answer = json.loads(result.stdout)
     assert (result.exit_code, result.stderr, answer["success"], answer["version"]) == (1, "", False, None)
@@ -455,16 +452,16 @@ def test_check_takes_address_and_headers_from_the_product(tmp_path: Path, monkey
         headers = [{"name": "Authorization", "variable": "SHOP_LOGIN"}]
         config = {"webserver_url": server.url, "webserver_headers": headers}
         path = write_json(tmp_path / "compiled_artifacts.json", contract(model("a"), config=config))
-        named = CliRunner().invoke(main, ["check", "--artifacts", str(path)])
+        named = invoke("check", "--artifacts", str(path))
         monkeypatch.setenv("FLOE_ARTIFACTS_PATH", str(path))
-        found = CliRunner().invoke(main, ["check"])
+        found = invoke("check")
 
     assert (named.exit_code, found.exit_code) == (0, 0)
     assert [asked.headers["Authorization"] for asked in server.asked] == ["Bearer hunter2"] * 2
 
 
 def test_check_of_a_product_that_cannot_be_read_exits_with_one(tmp_path: Path) -> None:
-    result = CliRunner().invoke(main, ["check", "--artifacts", str(tmp_path / "missing.json")])
+    result = invoke("check", "--artifacts", str(tmp_path / "missing.json"))
 
     assert (result.exit_code, result.stdout) == (1, "")
     assert result.stderr.startswith(f"error: {tmp_path}/missing.json: 1 problem\n")
@@ -472,7 +469,7 @@ def test_check_of_a_product_that_cannot_be_read_exits_with_one(tmp_path: Path) -
 
 @pytest.mark.parametrize("timeout", ["0", "-1", "soon", "nan"])
 def test_check_with_a_timeout_that_is_none_is_wrong_usage(timeout: str) -> None:
-    result = CliRunner().invoke(main, ["check", "--timeout", timeout])
+    result = invoke("check", "--timeout", timeout)
 
     assert result.exit_code == 2
     assert "--timeout" in result.stderr

@@ -14,6 +14,7 @@ from floe_core.schemas.floe_spec import ScheduleSpec
 from floe_core.schemas.quality_score import QualityCheck
 from pydantic import BaseModel
 
+import matrix
 from command import invoke
 from conftest import REPOSITORY
 from floe_orchestrator_dagster.cli import main
@@ -195,3 +196,10 @@ def test_commands_that_print_values_work(tmp_path: Path, monkeypatch: pytest.Mon
     results = [invoke(*command) for command in _helm_commands()]
 
     assert [result.exit_code for result in results] == [0] * 5
+
+
+def test_table_of_versions_is_made_from_runs() -> None:
+    """``make test-matrix`` writes both; neither is edited by hand."""
+    made = _page("compatibility.md").partition(matrix.BEGIN)[2].partition(matrix.END)[0]
+
+    assert made.strip() == matrix.table(matrix.kept_results())

@@ -15,6 +15,8 @@ from floe_core.plugin_metadata import PluginMetadata
 from floe_core.plugin_registry import PluginRegistry
 from floe_core.plugin_types import PluginType
 from floe_core.plugins.orchestrator import OrchestratorPlugin, ResourceSpec, TransformConfig
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from floe_orchestrator_dagster import DagsterOrchestratorPlugin
 from floe_orchestrator_dagster.config import DagsterConfig
@@ -169,8 +171,10 @@ def test_no_transforms_are_no_assets(plugin: DagsterOrchestratorPlugin) -> None:
         ([("a", []), ("a", [])], "'a' is declared 2 times (entries 0, 1)"),
         ([("a", ["a"])], "'a' depends on itself"),
         ([("a", ["b"]), ("b", ["a"])], "circular dependency: "),
+        ([("", [])], "transforms[0].name: is empty\n    fix: Name the dbt model."),
+        ([("a", []), ("b", ["a", ""])], "transforms[1].depends_on[1]: is empty\n    fix: Name the dbt model."),
     ],
-    ids=["duplicate", "self", "cycle"],
+    ids=["duplicate", "self", "cycle", "unnamed", "unnamed dependency"],
 )
 def test_transforms_that_are_no_graph_are_refused(
     plugin: DagsterOrchestratorPlugin, transforms: list[tuple[str, list[str]]], problem: str
@@ -182,6 +186,33 @@ def test_transforms_that_are_no_graph_are_refused(
 
     assert str(raised.value).startswith("transforms: 1 problem\n")
     assert problem in str(raised.value)
+
+
+@settings(max_examples=25, deadline=None)
+@given(names=st.lists(st.text(min_size=1), min_size=2, max_size=4, unique=True))
+def test_transforms_of_any_names_are_assets_that_dagster_loads(names: list[str]) -> None:
+    upstream, *rest = names
+    transforms = [TransformConfig(name=upstream), *(TransformConfig(name=name, depends_on=[upstream]) for name in rest)]
+
+    assets = DagsterOrchestratorPlugin().create_assets_from_transforms(transforms)
+
+    graph = dg.Definitions(assets=assets).resolve_asset_graph()
+    assert {key: graph.get(key).parent_keys for key in graph.get_all_asset_keys()} == {
+        dg.AssetKey([upstream]): set(),
+        **{dg.AssetKey([name]): {dg.AssetKey([upstream])} for name in rest},
+    }
+
+
+def test_asset_that_reads_one_of_an_odd_name_can_be_materialized() -> None:
+    """Loaded or not, only a run shows that Dagster asks for no value of the upstream asset."""
+    assets = DagsterOrchestratorPlugin().create_assets_from_transforms(
+        [TransformConfig(name="orders.v2"), TransformConfig(name="refunds", depends_on=["orders.v2"])]
+    )
+
+    result = dg.materialize(assets, selection=["refunds"], raise_on_error=False)
+
+    (failure,) = result.filter_events(lambda event: event.is_step_failure)
+    assert "ArtifactsError: FLOE_ARTIFACTS_PATH" in str(failure.step_failure_data.error)
 
 
 # --- schedules ------------------------------------------------------------------------------------------------------

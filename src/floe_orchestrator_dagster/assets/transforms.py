@@ -46,7 +46,7 @@ def transform_assets(transforms: Sequence[TransformConfig]) -> list[dg.AssetsDef
     Raises:
         ArtifactsError: Empty or duplicate names, a self-dependency or a cycle.
     """
-    unnamed = [f"transforms[{row}].name" for row, transform in enumerate(transforms) if not transform.name]
+    unnamed = [place for row, transform in enumerate(transforms) for place in _unnamed(transform, f"transforms[{row}]")]
     if unnamed:
         raise ArtifactsError("transforms", [Problem(place, "is empty", "Name the dbt model.") for place in unnamed])
     models = [
@@ -65,6 +65,12 @@ def transform_assets(transforms: Sequence[TransformConfig]) -> list[dg.AssetsDef
         )
         for transform in transforms
     ]
+
+
+def _unnamed(transform: TransformConfig, place: str) -> Iterator[str]:
+    if not transform.name:
+        yield f"{place}.name"
+    yield from (f"{place}.depends_on[{row}]" for row, name in enumerate(transform.depends_on) if not name)
 
 
 def contract_assets(
@@ -124,7 +130,7 @@ def _checked_asset(
     @dg.multi_asset(
         name=_op_name(spec.key),
         outs=_outs(spec),
-        deps=spec.deps,
+        ins=_ins(spec),
         check_specs=specs,
         op_tags=op_tags(product.config),
         retry_policy=retry_policy(product.config),
@@ -168,7 +174,7 @@ def _model_asset(
     @dg.multi_asset(
         name=_op_name(spec.key),
         outs=_outs(spec),
-        deps=spec.deps,
+        ins=_ins(spec),
         op_tags=op_tags(config),
         retry_policy=retry_policy(config),
         pool=pool(config),
@@ -178,6 +184,11 @@ def _model_asset(
         return build_model(context, connect(), name, config.dbt)
 
     return materialize
+
+
+def _ins(spec: dg.AssetSpec) -> dict[str, dg.AssetIn]:
+    # Inputs of their own names: those derived from the keys would refuse models called `orders.v2` or `ä`.
+    return {_op_name(dep.asset_key): dg.AssetIn(key=dep.asset_key, dagster_type=dg.Nothing) for dep in spec.deps}
 
 
 def _outs(spec: dg.AssetSpec) -> dict[str, dg.AssetOut]:

@@ -88,7 +88,7 @@ def helm(
     images: tuple[str, ...],
     target: Target,
     output: Path | None,
-    **options: Any,  # noqa: ANN401
+    **options: Any,  # noqa: ANN401  # each of its own type; only what this function reads itself is an argument
 ) -> None:
     """Print values that deploy products with Dagster's Helm chart.
 
@@ -156,6 +156,8 @@ def _settings(products: Sequence[DeployedProduct], options: Mapping[str, Any]) -
 
 def _warnings(settings: DeploySettings) -> Iterator[str]:
     """Say what will be missed later, and what the Secrets have to hold."""
+    from floe_orchestrator_dagster.deploy.volumes import keeps_lineage_with_state
+
     for product in settings.products:
         if product.variables and not settings.secrets.get(product.name):
             names = ", ".join(product.variables)
@@ -164,7 +166,8 @@ def _warnings(settings: DeploySettings) -> Iterator[str]:
             yield f"{product.name}: its DuckDB file is gone with the pod; keep it on a volume (--state-claim)"
     if settings.is_production and settings.log_store is None:
         yield "the output of steps is kept nowhere; name a place (--compute-logs)"
-    if settings.is_production and not (settings.lineage_claim or settings.state_claim):
+    kept = settings.lineage_claim or (settings.state_claim and all(map(keeps_lineage_with_state, settings.products)))
+    if settings.is_production and not kept:
         yield "lineage that cannot be delivered is gone with the pod; keep it on a volume (--lineage-claim)"
 
 

@@ -20,16 +20,13 @@ from floe_orchestrator_dagster.deploy.chart import (
     Values,
     Webserver,
 )
-from floe_orchestrator_dagster.deploy.configmap import configmap_name
 from floe_orchestrator_dagster.deploy.parts import EnvironmentVariable, Image, Named, Service
 from floe_orchestrator_dagster.deploy.pods import (
     ARTIFACTS_FILE,
     CODE_SERVER_PORT,
-    GONE_WITH_THE_POD,
     STATE_PATH,
     WEBSERVER_PORT,
     container_security,
-    directory,
     grpc_timeouts,
     liveness_probe,
     load_seconds,
@@ -51,19 +48,18 @@ from floe_orchestrator_dagster.deploy.production import (
 )
 from floe_orchestrator_dagster.deploy.resources import service_resources
 from floe_orchestrator_dagster.deploy.settings import check_settings
+from floe_orchestrator_dagster.deploy.volumes import MOUNTED_ARTIFACTS, product_directories
 from floe_orchestrator_dagster.errors import DeployError, Problem
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from floe_orchestrator_dagster.deploy.parts import Resources
-    from floe_orchestrator_dagster.deploy.pods import Directory
     from floe_orchestrator_dagster.deploy.products import DeployedProduct
     from floe_orchestrator_dagster.deploy.settings import DeploySettings
 
 _MODULE = "floe_orchestrator_dagster.definitions"
 _ANNOTATION = "floe.dev"
-_MOUNTED_ARTIFACTS = "/opt/floe/artifacts"
 _SMALLER = {"small": "small", "medium": "small", "large": "medium"}
 
 
@@ -144,7 +140,7 @@ def _daemon(settings: DeploySettings) -> Daemon:
 
 
 def _user_deployment(product: DeployedProduct, settings: DeploySettings) -> UserDeployment:
-    directories = _directories(product, settings)
+    directories = product_directories(product, settings)
     resources = _user_code_resources(product, settings)
     production = settings.is_production
     described = {"product": product.name, "content-hash": product.content_hash}
@@ -188,29 +184,9 @@ def _run_launcher(settings: DeploySettings) -> RunLauncher:
     return RunLauncher(config=RunLauncherConfig(k8s_run_launcher=launcher))
 
 
-def _directories(product: DeployedProduct, settings: DeploySettings) -> list[Directory]:
-    """List the directories of a code server, and so of its runs: the chart hands them on."""
-    directories = writable_directories() if settings.is_production else []
-    directories.append(
-        directory("floe-state", STATE_PATH, _claim(settings.state_claim) if settings.state_claim else GONE_WITH_THE_POD)
-    )
-    if settings.lineage_claim:
-        # Where undelivered lineage is kept by default: in the state directory.
-        spool = f"{STATE_PATH}/{product.name}/lineage"
-        directories.append(directory("floe-lineage", spool, _claim(settings.lineage_claim), product.service))
-    if settings.from_configmap and product.content is not None:
-        source = {"config_map": {"name": configmap_name(product)}}
-        directories.append(directory("floe-artifacts", _MOUNTED_ARTIFACTS, source))
-    return directories
-
-
-def _claim(name: str) -> dict[str, object]:
-    return {"persistent_volume_claim": {"claim_name": name}}
-
-
 def _environment(settings: DeploySettings) -> dict[str, str]:
     in_image = settings.artifacts_path
-    mounted = f"{_MOUNTED_ARTIFACTS}/{ARTIFACTS_FILE}"
+    mounted = f"{MOUNTED_ARTIFACTS}/{ARTIFACTS_FILE}"
     return {
         "FLOE_ARTIFACTS_PATH": mounted if settings.from_configmap else in_image,
         **({"FLOE_DBT_PROJECT_DIR": in_image.rpartition("/")[0]} if settings.from_configmap else {}),

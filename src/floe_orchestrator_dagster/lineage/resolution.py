@@ -63,17 +63,17 @@ class Resolver:
                 for part, how in uses(clause):
                     yield _through(Transformation(subtype).after(how), self._decider(scope, part))
         elif isinstance(scope.expression, exp.Except):
-            right = scope.set_operation_scopes[1]
+            right = _operands(scope)[1]
             for name in names_of(right):
                 yield _through(Transformation("FILTER"), self.column(right, name))
         sources = (source for source in _selected_sources(scope) if isinstance(source, Scope))
-        for inner in (*scope.set_operation_scopes, *scope.subquery_scopes, *sources):
+        for inner in (*_operands(scope), *scope.subquery_scopes, *sources):
             yield from self.rows(inner)
 
     def _column(self, scope: Scope, name: str) -> Iterator[Origins]:
         expression = scope.expression
         if isinstance(expression, exp.SetOperation):
-            left, right = scope.set_operation_scopes
+            left, right = _operands(scope)
             yield self.column(left, name)
             if not isinstance(expression, exp.Except):
                 yield self.column(right, _name_in(right, name, left, by_name=bool(expression.args.get("by_name"))))
@@ -151,6 +151,14 @@ def merged(origins: Iterable[Origins]) -> Origins:
     return {origin: frozenset(transformations) for origin, transformations in together.items()}
 
 
+def _operands(scope: Scope) -> list[Scope]:
+    """Give the scopes that a set operation combines; none of any other query."""
+    # sqlglot 28, which dagster-dbt 0.28 is held to, has them under another name.
+    name = "set_operation_scopes" if hasattr(scope, "set_operation_scopes") else "union_scopes"
+    found: list[Scope] = getattr(scope, name)
+    return found
+
+
 def projections(scope: Scope) -> list[exp.Expr]:
     """List what a scope selects; of a set operation, what its first branch does."""
     return list(getattr(scope.expression, "selects", ()))
@@ -169,11 +177,11 @@ def _row_clauses(select: exp.Select) -> Iterator[tuple[exp.Expr, Subtype]]:
     for name, subtype in _CLAUSES.items():
         value = select.args.get(name)
         for clause in value if isinstance(value, list) else [value]:
-            if isinstance(clause, exp.Expr):
+            if isinstance(clause, exp.Expression):
                 yield clause, subtype
     for join in select.args.get("joins") or ():
         for condition in (join.args.get("on"), *(join.args.get("using") or ())):
-            if isinstance(condition, exp.Expr):
+            if isinstance(condition, exp.Expression):
                 yield condition, "JOIN"
 
 
@@ -194,7 +202,7 @@ def _left_out(star: exp.Expr) -> set[str]:
 
 def _star_parts(star: exp.Expr, name: str) -> list[exp.Expr]:
     node = star.this if isinstance(star, exp.Column) else star
-    return [part for part in node.args.get(name) or () if isinstance(part, exp.Expr)]
+    return [part for part in node.args.get(name) or () if isinstance(part, exp.Expression)]
 
 
 def _name_in(branch: Scope, name: str, first: Scope, *, by_name: bool) -> str:

@@ -77,7 +77,7 @@ def _children(node: exp.Expr) -> Iterator[tuple[exp.Expr, Subtype]]:
                 yield from _children(child)
             elif isinstance(child, exp.Order) and isinstance(node, exp.WithinGroup):
                 yield from ((ordered, "AGGREGATION") for ordered in child.expressions)
-            elif isinstance(child, exp.Expr):
+            elif isinstance(child, exp.Expression):
                 yield child, special.get(name, default)
 
 

@@ -14,10 +14,12 @@ import itertools
 from datetime import datetime, timedelta, timezone
 from itertools import takewhile
 
+import dagster as dg
 import pytest
 import pytz
 from croniter import croniter
 from dagster._utils.schedules import schedule_execution_time_iterator
+from packaging.version import Version
 
 from floe_orchestrator_dagster.assets.selection import NodeSelection
 from floe_orchestrator_dagster.automation.schedules import product_schedules
@@ -65,6 +67,8 @@ DAILY = [
     "@daily",
 ]
 SEVERAL_A_DAY = ["0 */2 * * *", "0 1-3 * * *", "15,45 1,2 * * *", "0,30 2 * * *", "10 2,14 * * *"]
+# Where minutes of an hourly cron are not those of the wall. Before Dagster 1.13 they were counted in UTC.
+BY_UTC = {LORD_HOWE} if Version(dg.__version__) >= Version("1.13") else {LORD_HOWE, KATHMANDU}
 HOURLY = ["0 * * * *", "@hourly", "30 * * * *", "*/30 * * * *", "*/7 * * * *", "10-12 * * * *", "* * * * *"]
 
 
@@ -122,7 +126,7 @@ def test_time_of_day_ticks_once(timezone_name: str, start: datetime, cron: str) 
 
 
 @pytest.mark.parametrize("cron", HOURLY)
-@pytest.mark.parametrize(("timezone_name", "start"), [change for change in CHANGES if change[0] != LORD_HOWE])
+@pytest.mark.parametrize(("timezone_name", "start"), [change for change in CHANGES if change[0] not in BY_UTC])
 def test_hourly_cron_ticks_at_every_time_that_matches(timezone_name: str, start: datetime, cron: str) -> None:
     assert ticks(cron, timezone_name, start) == every_matching_minute(cron, timezone_name, start)
 

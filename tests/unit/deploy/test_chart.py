@@ -44,9 +44,9 @@ def _environment(container: Json) -> dict[str, str]:
 @pytest.mark.parametrize(
     ("kind", "count", "size"),
     [
-        *(("plain", 1, size) for size in ("small", "medium", "large")),
-        *(("production", 3, size) for size in ("small", "medium", "large")),
-        ("production", 40, "large"),
+        (kind, count, size)
+        for kind, count in (("plain", 1), ("production", 3), ("production", 40))
+        for size in ("small", "medium", "large")
     ],
 )
 def test_values_are_accepted_and_rendered(helm: Path, tmp_path: Path, count: int, size: str, kind: str) -> None:

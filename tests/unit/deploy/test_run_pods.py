@@ -12,10 +12,9 @@ import dagster as dg
 import pytest
 import yaml
 from dagster._core.code_pointer import ModuleCodePointer
-from dagster._core.launcher import LaunchRunContext
+from dagster._core.launcher import LaunchRunContext, RunLauncher
 from dagster._core.origin import JobPythonOrigin, RepositoryPythonOrigin
 from dagster._serdes import ConfigurableClassData
-from dagster_k8s import K8sRunLauncher
 
 from floe_orchestrator_dagster.assets.policies import run_tags
 from floe_orchestrator_dagster.deploy.helm import values_for
@@ -73,6 +72,7 @@ def _kubeconfig(address: str, path: Path) -> Path:
 
 def _launched(helm: Path, settings: DeploySettings, tmp_path: Path, tags: dict[str, Any]) -> Json:
     """Launch a run of the first product with the launcher of the rendered instance; returns the job."""
+    dagster_k8s = pytest.importorskip("dagster_k8s")
     values = tmp_path / "values.yaml"
     values.write_text(yaml.safe_dump(values_for("community", settings)), encoding="utf-8")
     manifests = {(entry["kind"], entry["metadata"]["name"]): entry for entry in render(helm, values)}
@@ -84,7 +84,7 @@ def _launched(helm: Path, settings: DeploySettings, tmp_path: Path, tags: dict[s
         config = {**instance["run_launcher"]["config"], "load_incluster_config": False}
         config["kubeconfig_file"] = str(_kubeconfig(address, tmp_path / "kubeconfig"))
         launcher = ConfigurableClassData("dagster_k8s", "K8sRunLauncher", yaml.safe_dump(config)).rehydrate(
-            K8sRunLauncher
+            dagster_k8s.K8sRunLauncher
         )
         assert launcher is not None
         _launch(launcher, environment["DAGSTER_CURRENT_IMAGE"], context, tags)
@@ -92,7 +92,7 @@ def _launched(helm: Path, settings: DeploySettings, tmp_path: Path, tags: dict[s
     return job
 
 
-def _launch(launcher: K8sRunLauncher, image: str | None, context: Json, tags: dict[str, Any]) -> None:
+def _launch(launcher: RunLauncher[dg.DagsterInstance], image: str | None, context: Json, tags: dict[str, Any]) -> None:
     pointer = ModuleCodePointer("floe_orchestrator_dagster.definitions", "defs", None)
     origin = JobPythonOrigin(
         job_name="shop_0",

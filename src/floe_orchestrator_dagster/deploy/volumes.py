@@ -1,0 +1,57 @@
+"""What the code server of a product and its runs have on volumes: state, undelivered lineage, artifacts."""
+
+from __future__ import annotations
+
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING
+
+from floe_orchestrator_dagster.config import config_path
+from floe_orchestrator_dagster.deploy.configmap import configmap_name
+from floe_orchestrator_dagster.deploy.pods import GONE_WITH_THE_POD, STATE_PATH, directory, writable_directories
+from floe_orchestrator_dagster.errors import DeployError, Problem
+
+if TYPE_CHECKING:
+    from floe_orchestrator_dagster.deploy.pods import Directory
+    from floe_orchestrator_dagster.deploy.products import DeployedProduct
+    from floe_orchestrator_dagster.deploy.settings import DeploySettings
+
+MOUNTED_ARTIFACTS = "/opt/floe/artifacts"
+
+
+def product_directories(product: DeployedProduct, settings: DeploySettings) -> list[Directory]:
+    """List the directories of a code server, and so of its runs: the chart hands them on.
+
+    Raises:
+        DeployError: A spool of lineage at a place that is not known here.
+    """
+    directories = writable_directories() if settings.is_production else []
+    directories.append(directory("floe-state", STATE_PATH, _claim(settings.state_claim)))
+    if settings.lineage_claim or not keeps_lineage_with_state(product):
+        # Products share a claim: each has a part of it.
+        part = product.service if settings.lineage_claim else None
+        directories.append(directory("floe-lineage", _spool(product), _claim(settings.lineage_claim), part))
+    if settings.from_configmap and product.content is not None:
+        source = {"config_map": {"name": configmap_name(product)}}
+        directories.append(directory("floe-artifacts", MOUNTED_ARTIFACTS, source))
+    return directories
+
+
+def keeps_lineage_with_state(product: DeployedProduct) -> bool:
+    """Whether lineage that could not be delivered lies in the state directory, as it does by default."""
+    return PurePosixPath(STATE_PATH) in PurePosixPath(_spool(product)).parents
+
+
+def _spool(product: DeployedProduct) -> str:
+    """Find where a pod of the product keeps lineage that could not be delivered."""
+    configured = product.config.lineage.spool_dir
+    if configured is None:
+        return f"{STATE_PATH}/{product.name}/lineage"
+    if configured.startswith("~"):
+        what = f"{configured!r} is below the home of a user that the image alone knows"
+        fix = f"Name an absolute directory in manifest.yaml, or leave it out for {STATE_PATH}/PRODUCT/lineage."
+        raise DeployError(product.origin, [Problem(config_path("lineage", "spool_dir"), what, fix)])
+    return str(PurePosixPath(configured) / product.name)
+
+
+def _claim(name: str | None) -> dict[str, object]:
+    return {"persistent_volume_claim": {"claim_name": name}} if name else dict(GONE_WITH_THE_POD)

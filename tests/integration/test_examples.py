@@ -1,0 +1,182 @@
+"""Every example that a help text, the README or a page of the docs shows of ``floe-dagster`` is run here."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+import pytest
+import yaml
+from click.testing import CliRunner
+
+import lineage_backend
+from command import invoke
+from conftest import REPOSITORY
+from floe_orchestrator_dagster.cli import main
+from hostile import certificate, serving, serving_bytes
+from unit.samples import contract, model, write_json
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_PAGES = (REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md")))
+_FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+_SHELL = {"console", "bash", "sh", "shell"}
+_OPERATOR = re.compile(r" (>|\||&&) ")
+_PLACEHOLDER = re.compile(r"…|\.\.\.|\[|\b[A-Z_]{3,}\b")
+# Commands of others, and where they are run: `make` and `dagster dev` by the gate and its end-to-end tests, `floe` by
+# the tests of the compiler, `docker` by `make image-test`. `kubectl`, and `helm` with the chart of the network, need
+# what a test has not: charts are rendered by tests/unit/deploy.
+_RUN_ELSEWHERE = {"make", "pip", "export", "floe", "dagster", "docker", "git", "kubectl", "helm"}
+_DAGSTER = {"data": {"version": "1.13.27"}}
+
+
+def _commands(group: click.Group = main, *path: str) -> Iterator[tuple[str, ...]]:
+    """Walk all commands, those of groups too; each by its words."""
+    for name, command in group.commands.items():
+        if isinstance(command, click.Group):
+            yield from _commands(command, *path, name)
+        else:
+            yield (*path, name)
+
+
+def _help_examples(command: tuple[str, ...]) -> list[str]:
+    said = invoke(*command, "--help").stdout
+    shown = re.search(r"^  Examples?:\n(.*?)^\s*$", said, re.MULTILINE | re.DOTALL)
+    return _lines(shown[1]) if shown else []
+
+
+def _lines(block: str) -> list[str]:
+    """Take the commands out of a block: continued lines joined, prompts and comments left out."""
+    lines = re.sub(r"\\\n\s*", "", block).splitlines()
+    return [stripped for line in lines if (stripped := line.strip().removeprefix("$ ").partition("  # ")[0].strip())]
+
+
+def _shell_lines(page: Path) -> list[str]:
+    blocks = _FENCE.findall(page.read_text(encoding="utf-8"))
+    written = [block for language, block in blocks if language in _SHELL]
+    # A block with prompts is a session: what has none is an answer.
+    return [line for block in written for line in _lines(_without_answers(block))]
+
+
+def _without_answers(block: str) -> str:
+    asked = re.findall(r"^\$ .*\n", block, re.MULTILINE)
+    return "".join(asked) or block
+
+
+def _inline_examples(page: Path) -> list[str]:
+    """Find commands in the text; one without arguments is the name of a command, one with a placeholder its form."""
+    text = _FENCE.sub("", page.read_text(encoding="utf-8"))
+    spans = [" ".join(span.split()) for span in re.findall(r"`(floe-dagster [^`]+)`", text)]
+    names = {" ".join(("floe-dagster", *command)) for command in _commands()}
+    groups = {name.rpartition(" ")[0] for name in names}
+    return [span for span in spans if span not in names | groups and not _PLACEHOLDER.search(span)]
+
+
+def _examples() -> list[str]:
+    """Collect all examples, each once."""
+    from_help = [line for command in _commands() for line in _help_examples(command)]
+    from_pages = [line for page in _PAGES for line in (*_shell_lines(page), *_inline_examples(page))]
+    return [line for line in dict.fromkeys([*from_help, *from_pages]) if line.startswith("floe-dagster ")]
+
+
+def _same(line: str) -> str:
+    """Bring examples that do the same to one form: `dbt_project/` is the product that they share."""
+    # dbt takes seconds to parse: one `prepare` stands for all of them.
+    return re.sub(r"(?<=^floe-dagster prepare).*", "", line.replace(" dbt_project/", " "))
+
+
+def _run(line: str, place: Path) -> str:
+    """Run a line in this process as a shell would, in the directory that it is meant for; returns what is wrong."""
+    os.chdir(place / "dbt_project" if " compiled_artifacts.json" in line else place)
+    ours, operator, rest = _OPERATOR.split(line, maxsplit=1) if _OPERATOR.search(line) else (line, "", "")
+    answer = invoke(*shlex.split(ours)[1:])
+    if answer.exit_code != 0:
+        return f"exit code {answer.exit_code}: {answer.stderr or answer.stdout}"
+    if "--json" in ours:
+        json.loads(answer.stdout)
+    if operator == ">":
+        Path(rest).write_text(answer.stdout, encoding="utf-8")
+    elif operator and rest.split()[0] not in _RUN_ELSEWHERE:
+        return f"nobody runs `{rest}`"
+    if operator == "|" and not all(yaml.safe_load_all(answer.stdout)):
+        return "nothing is passed on"
+    return ""
+
+
+@pytest.fixture
+def place(prepared_sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Make everything that examples name: products, a webserver and a lineage backend, all of them on this machine."""
+    for file, name in (("a.json", "orders"), ("b.json", "returns")):
+        content = contract(model("a"), name=name, config={"key_prefix": [name]})
+        write_json(tmp_path / file, content)
+        write_json(tmp_path / name / "compiled_artifacts.json", content)
+    artifacts = prepared_sample / "compiled_artifacts.json"
+    content = json.loads(artifacts.read_text(encoding="utf-8"))
+    content["observability"]["lineage"] = True
+    write_json(artifacts, content)
+    monkeypatch.chdir(tmp_path)  # and back to where it was, afterwards
+    authority = certificate(tmp_path, "dagster.example.com")
+    with ExitStack() as servers:
+        answering = servers.enter_context(serving(json.dumps(_DAGSTER).encode()))
+        distant = servers.enter_context(serving(json.dumps(_DAGSTER).encode(), tls=authority))
+        connected = b"HTTP/1.1 200 Connected\r\n\r\n"
+        way = servers.enter_context(serving_bytes(connected, tunnel_to=distant.address))
+        settings = {
+            "FLOE_ARTIFACTS_PATH": str(prepared_sample / "compiled_artifacts.json"),
+            "FLOE_STATE_DIR": str(tmp_path / "state"),
+            "DAGSTER_URL": answering.url,
+            "HTTPS_PROXY": way.url,
+            "SSL_CERT_FILE": str(authority),
+            "OPENLINEAGE_URL": servers.enter_context(lineage_backend.serving()).url,
+        }
+        for name, value in settings.items():
+            monkeypatch.setenv(name, value)
+        yield tmp_path
+
+
+def test_every_example_works(place: Path) -> None:
+    examples = _examples()
+    assert len(examples) > 20
+
+    wrong = {
+        line: problem for line in {_same(line): line for line in examples}.values() if (problem := _run(line, place))
+    }
+
+    assert wrong == {}
+    assert yaml.safe_load((place / "values.yaml").read_text(encoding="utf-8"))["dagsterWebserver"]
+    assert json.loads((place / "manifest.schema.json").read_text(encoding="utf-8"))["$schema"]
+
+
+def test_every_shell_line_is_run_here_or_elsewhere() -> None:
+    lines = [line for page in _PAGES for line in _shell_lines(page)]
+    commands = [line for line in lines if not re.match(r"[A-Z_]+=", line)]
+
+    assert [line for line in commands if line.split()[0] not in {"floe-dagster", *_RUN_ELSEWHERE}] == []
+
+
+@pytest.mark.parametrize("command", [*_commands()], ids=" ".join)
+def test_help_of_every_command_shows_how_it_is_used_and_how_it_ends(command: tuple[str, ...]) -> None:
+    examples = _help_examples(command)
+
+    assert [line for line in examples if line.startswith(" ".join(("floe-dagster", *command)))]
+    assert "\n  Exits with " in invoke(*command, "--help").stdout
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_of_every_shell_on_the_page_is_printed(shell: str) -> None:
+    page = (REPOSITORY / "docs" / "command-line.md").read_text(encoding="utf-8")
+    assert f"_FLOE_DAGSTER_COMPLETE={shell}_source floe-dagster" in page
+    # click writes this answer as bytes.
+    script = (
+        CliRunner().invoke(main, prog_name="floe-dagster", env={"_FLOE_DAGSTER_COMPLETE": f"{shell}_source"}).output
+    )
+
+    assert f"_FLOE_DAGSTER_COMPLETE={shell}_complete" in script
+    assert "floe-dagster" in script
