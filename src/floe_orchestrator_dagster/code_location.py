@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 from dagster._core.definitions.definitions_load_context import DefinitionsLoadContext, DefinitionsLoadType
-from dagster_dbt.dbt_project import using_dagster_dev
 
 from floe_orchestrator_dagster import telemetry
 from floe_orchestrator_dagster.assets.checks import product_checks
@@ -26,6 +25,7 @@ from floe_orchestrator_dagster.automation.schedules import check_registered, pro
 from floe_orchestrator_dagster.automation.sensors import product_sensors
 from floe_orchestrator_dagster.automation.targets import Targets
 from floe_orchestrator_dagster.automation.validation import check_automation
+from floe_orchestrator_dagster.execution.dagster_dbt import using_dagster_dev
 from floe_orchestrator_dagster.logs import log_as_configured
 from floe_orchestrator_dagster.product import (
     load_product,
