@@ -12,6 +12,7 @@ import os
 import shutil
 import tempfile
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
@@ -20,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator
 
 logger = logging.getLogger(__name__)
 
@@ -95,6 +96,8 @@ _LEFT_OUT_OF_TESTS = {
 _KEPT_TEST_FIELDS = tuple(field for field in _KEPT_FIELDS if field not in _LEFT_OUT_OF_TESTS)
 # Of a column, what is said about it; dbt writes as many empty fields again.
 _KEPT_COLUMN_FIELDS = ("name", "data_type", "description", "tags", "meta", "constraints")
+# Of a test's arguments, what tells nothing: the template by which it finds its model.
+_LEFT_OUT_ARGUMENT = "model"
 # Fields of which many nodes have the same: in the copy, and in memory, each value is there once.
 _SHARED_FIELDS = (
     "access",
@@ -113,8 +116,11 @@ _SHARED_FIELDS = (
     "schema",
     "source_name",
     "tags",
+    "test_metadata",
     "unrendered_config",
 )
+# Names that are there several times: in memory, each is there once.
+_NAMES = ("name", "alias", "path", "identifier")
 # A copy that another version of this trimming made is of no use.
 _MADE_BY = repr(
     (
@@ -123,7 +129,9 @@ _MADE_BY = repr(
         _KEPT_FIELDS,
         sorted(_LEFT_OUT_OF_TESTS),
         _KEPT_COLUMN_FIELDS,
+        _LEFT_OUT_ARGUMENT,
         _SHARED_FIELDS,
+        "columns as text",
     )
 ).encode()
 _SCRATCH_PREFIX = ".floe_manifest-"
@@ -204,6 +212,10 @@ def _trim_test(test: Mapping[str, Any]) -> dict[str, Any]:
     if "depends_on" in kept:
         # Its macros are of no use without the macros themselves; so the tests of a model have this in common.
         kept["depends_on"] = {**kept["depends_on"], "macros": []}
+    generic = kept.get("test_metadata")
+    if generic and generic.get("kwargs"):
+        arguments = {name: value for name, value in generic["kwargs"].items() if name != _LEFT_OUT_ARGUMENT}
+        kept["test_metadata"] = {**generic, "kwargs": arguments}
     return kept
 
 
@@ -211,8 +223,30 @@ def _trim_column(column: Mapping[str, Any]) -> dict[str, Any]:
     return {field: column[field] for field in _KEPT_COLUMN_FIELDS if column.get(field)}
 
 
+class _Columns(Mapping[str, Any]):
+    """The columns of a node, text until somebody looks at them: of many nodes most processes look at a few."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._read: dict[str, Any] | None = None
+
+    def _all(self) -> dict[str, Any]:
+        if self._read is None:
+            self._read = orjson.loads(self._text)
+        return self._read
+
+    def __getitem__(self, name: str) -> Any:  # noqa: ANN401  # JSON
+        return self._all()[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._all())
+
+    def __len__(self) -> int:
+        return len(self._all())
+
+
 def _parted(content: Mapping[str, Any]) -> dict[str, Any]:
-    """Put the shared values of the nodes beside them, and their rows in that list into the nodes."""
+    """Put the shared values of the nodes beside them, and their rows in that list into the nodes; columns as text."""
     values: list[Any] = []
     rows: dict[bytes, int] = {}
     parted = dict(content)
@@ -224,6 +258,8 @@ def _parted(content: Mapping[str, Any]) -> dict[str, Any]:
                     row = rows.setdefault(orjson.dumps(node[field]), len(values))
                     values.extend([node[field]] if row == len(values) else [])
                     node[field] = row
+            if node.get("columns"):
+                node["columns"] = orjson.dumps(node["columns"], default=dict).decode()
     return {"shared": values, "content": parted}
 
 
@@ -231,11 +267,32 @@ def _joined(parted: Mapping[str, Any]) -> dict[str, Any]:
     """Put the shared values back: the nodes have the same objects, as a manifest is never changed."""
     values, content = parted["shared"], parted["content"]
     for collection in _COLLECTIONS_OF_NODES:
-        for node in content[collection].values():
+        for unique_id, node in content[collection].items():
             for field in _SHARED_FIELDS:
                 if field in node:
                     node[field] = values[node[field]]
+            if node.get("columns"):
+                node["columns"] = _Columns(node["columns"])
+            node["unique_id"] = unique_id
+    _share_names(content)
     return dict(content)
+
+
+def _share_names(content: dict[str, Any]) -> None:
+    """Keep each name and unique id once, wherever it is; a parser makes a new text of each."""
+    known: dict[str, str] = {}
+    once = known.setdefault
+    for collection in _COLLECTIONS_OF_NODES:
+        for unique_id, node in content[collection].items():
+            once(unique_id, unique_id)
+            for field in _NAMES:
+                name = node.get(field)
+                if name is not None:
+                    node[field] = once(name, name)
+            node["fqn"] = [once(name, name) for name in node.get("fqn") or ()]
+    for relatives in (content["parent_map"], content["child_map"]):
+        for unique_id, found in relatives.items():
+            relatives[unique_id] = [once(relative, relative) for relative in found]
 
 
 def _seal(source: bytes, body: bytes | memoryview) -> bytes:

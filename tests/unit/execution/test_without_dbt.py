@@ -44,9 +44,10 @@ import json, logging, sys
 logging.basicConfig(level="INFO", stream=sys.stderr)
 from floe_orchestrator_dagster.execution.without_dbt import import_dagster_dbt
 import_dagster_dbt()
-import dagster_dbt.compat
+import dagster_dbt
+from dagster_dbt.compat import DBT_PYTHON_VERSION
 hidden = any("Hiding" in type(finder).__name__ for finder in sys.meta_path)
-print(json.dumps([dagster_dbt.FOUND, str(dagster_dbt.compat.DBT_PYTHON_VERSION), hidden]))
+print(json.dumps([dagster_dbt.FOUND, str(DBT_PYTHON_VERSION), hidden]))
 """
 _ASK = "from dbt.version import __version__ as DBT_PYTHON_VERSION"
 _needs_dagster_dbt_without_dbt = pytest.mark.skipif(
