@@ -46,6 +46,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+_OBJECTS_BETWEEN_COLLECTIONS = 20_000
+
 
 def build_definitions(product: Product, schedules: Sequence[JobSchedule] = ()) -> dg.Definitions:
     """Put assets, checks, jobs, schedules and sensors together; empty for a product without transforms.
@@ -147,13 +149,15 @@ def definitions_from_artifacts(content: Mapping[str, Any], schedules: Sequence[J
 def definitions_to_serve(path: Path, expected_name: str | None = None) -> dg.Definitions:
     """As :func:`definitions_from_file`, for a process that serves these Definitions for as long as it lives.
 
-    Python's garbage collector is told not to look for garbage among them again: they are a million objects or more.
+    Python's garbage collector is told not to look for garbage among them again, and to look more rarely: they are a
+    million objects or more, and what Dagster makes of them at once is as many again.
 
     Raises:
         FloeDagsterError: Anything about the product that cannot be used.
     """
     definitions = definitions_from_file(path, expected_name)
     gc.freeze()
+    gc.set_threshold(_OBJECTS_BETWEEN_COLLECTIONS, *gc.get_threshold()[1:])
     return definitions
 
 
