@@ -12,7 +12,6 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Mapping
 from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
@@ -20,8 +19,10 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from floe_orchestrator_dagster.product.sharing import COLLECTIONS_OF_NODES, FORM, joined, parted
+
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Mapping
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +43,6 @@ _KEPT_COLLECTIONS = (
     "functions",
     "selectors",
 )
-_COLLECTIONS_OF_NODES = ("nodes", "sources")
 # Of a node or source, what dagster-dbt's translator, its check mapping and dbt's selection read. Left out are the
 # bulk of a manifest: raw and compiled code, refs, docs, contracts, build paths, and all macros and docs blocks.
 _KEPT_FIELDS = (
@@ -98,29 +98,6 @@ _KEPT_TEST_FIELDS = tuple(field for field in _KEPT_FIELDS if field not in _LEFT_
 _KEPT_COLUMN_FIELDS = ("name", "data_type", "description", "tags", "meta", "constraints")
 # Of a test's arguments, what tells nothing: the template by which it finds its model.
 _LEFT_OUT_ARGUMENT = "model"
-# Fields of which many nodes have the same: in the copy, and in memory, each value is there once.
-_SHARED_FIELDS = (
-    "access",
-    "attached_node",
-    "column_name",
-    "config",
-    "database",
-    "depends_on",
-    "description",
-    "language",
-    "meta",
-    "original_file_path",
-    "package_name",
-    "patch_path",
-    "resource_type",
-    "schema",
-    "source_name",
-    "tags",
-    "test_metadata",
-    "unrendered_config",
-)
-# Names that are there several times: in memory, each is there once.
-_NAMES = ("name", "alias", "path", "identifier")
 # A copy that another version of this trimming made is of no use.
 _MADE_BY = repr(
     (
@@ -130,8 +107,7 @@ _MADE_BY = repr(
         sorted(_LEFT_OUT_OF_TESTS),
         _KEPT_COLUMN_FIELDS,
         _LEFT_OUT_ARGUMENT,
-        _SHARED_FIELDS,
-        "columns as text",
+        FORM,
     )
 ).encode()
 _SCRATCH_PREFIX = ".floe_manifest-"
@@ -145,7 +121,7 @@ def trim(content: Mapping[str, Any]) -> dict[str, Any]:
     All but tests carry ``code_version``: the SHA-1 of the raw code, as dagster-dbt computes it.
     """
     kept = {key: content.get(key) or {} for key in _KEPT_COLLECTIONS}
-    for collection in _COLLECTIONS_OF_NODES:
+    for collection in COLLECTIONS_OF_NODES:
         kept[collection] = {unique_id: _trim_node(node) for unique_id, node in content[collection].items()}
     disabled = content.get("disabled")
     kept["disabled"] = dict.fromkeys(disabled) if isinstance(disabled, dict) else {}
@@ -166,7 +142,7 @@ def read_trimmed(manifest: Path) -> dict[str, Any] | None:
         logger.debug("%s is not of %s, or damaged", path, manifest)
         return None
     content: dict[str, Any] = orjson.loads(kept[_SEAL_LENGTH:])
-    return _joined(content)
+    return joined(content)
 
 
 def write_trimmed(manifest: Path, source: bytes, content: Mapping[str, Any]) -> None:
@@ -177,7 +153,7 @@ def write_trimmed(manifest: Path, source: bytes, content: Mapping[str, Any]) -> 
         source: Its bytes.
         content: What :func:`trim` made of them.
     """
-    body = orjson.dumps(_parted(content))
+    body = orjson.dumps(parted(content))
     try:
         _remove_abandoned(manifest.parent)
         with tempfile.NamedTemporaryFile(dir=manifest.parent, prefix=_SCRATCH_PREFIX, delete=False) as file:
@@ -221,78 +197,6 @@ def _trim_test(test: Mapping[str, Any]) -> dict[str, Any]:
 
 def _trim_column(column: Mapping[str, Any]) -> dict[str, Any]:
     return {field: column[field] for field in _KEPT_COLUMN_FIELDS if column.get(field)}
-
-
-class _Columns(Mapping[str, Any]):
-    """The columns of a node, text until somebody looks at them: of many nodes most processes look at a few."""
-
-    def __init__(self, text: str) -> None:
-        self._text = text
-        self._read: dict[str, Any] | None = None
-
-    def _all(self) -> dict[str, Any]:
-        if self._read is None:
-            self._read = orjson.loads(self._text)
-        return self._read
-
-    def __getitem__(self, name: str) -> Any:  # noqa: ANN401  # JSON
-        return self._all()[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._all())
-
-    def __len__(self) -> int:
-        return len(self._all())
-
-
-def _parted(content: Mapping[str, Any]) -> dict[str, Any]:
-    """Put the shared values of the nodes beside them, and their rows in that list into the nodes; columns as text."""
-    values: list[Any] = []
-    rows: dict[bytes, int] = {}
-    parted = dict(content)
-    for collection in _COLLECTIONS_OF_NODES:
-        parted[collection] = {key: dict(node) for key, node in content[collection].items()}
-        for node in parted[collection].values():
-            for field in _SHARED_FIELDS:
-                if field in node:
-                    row = rows.setdefault(orjson.dumps(node[field]), len(values))
-                    values.extend([node[field]] if row == len(values) else [])
-                    node[field] = row
-            if node.get("columns"):
-                node["columns"] = orjson.dumps(node["columns"], default=dict).decode()
-    return {"shared": values, "content": parted}
-
-
-def _joined(parted: Mapping[str, Any]) -> dict[str, Any]:
-    """Put the shared values back: the nodes have the same objects, as a manifest is never changed."""
-    values, content = parted["shared"], parted["content"]
-    for collection in _COLLECTIONS_OF_NODES:
-        for unique_id, node in content[collection].items():
-            for field in _SHARED_FIELDS:
-                if field in node:
-                    node[field] = values[node[field]]
-            if node.get("columns"):
-                node["columns"] = _Columns(node["columns"])
-            node["unique_id"] = unique_id
-    _share_names(content)
-    return dict(content)
-
-
-def _share_names(content: dict[str, Any]) -> None:
-    """Keep each name and unique id once, wherever it is; a parser makes a new text of each."""
-    known: dict[str, str] = {}
-    once = known.setdefault
-    for collection in _COLLECTIONS_OF_NODES:
-        for unique_id, node in content[collection].items():
-            once(unique_id, unique_id)
-            for field in _NAMES:
-                name = node.get(field)
-                if name is not None:
-                    node[field] = once(name, name)
-            node["fqn"] = [once(name, name) for name in node.get("fqn") or ()]
-    for relatives in (content["parent_map"], content["child_map"]):
-        for unique_id, found in relatives.items():
-            relatives[unique_id] = [once(relative, relative) for relative in found]
 
 
 def _seal(source: bytes, body: bytes | memoryview) -> bytes:

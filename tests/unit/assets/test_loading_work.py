@@ -166,7 +166,11 @@ def test_columns_of_many_assets_stay_text(tmp_path: Path) -> None:
     calls = _calls(partial(_load, artifacts))
 
     assert calls["trimming.py", "read_trimmed"] == 1
-    assert ("trimming.py", "_all") not in calls
+    assert ("sharing.py", "_all") not in calls
+    dbt = load_product(artifacts).dbt
+    assert dbt is not None
+    columns = dbt.manifest.content["nodes"]["model.shop.model_000"]["columns"]
+    assert ("sharing.py", "_all") in _calls(partial(dict, columns))
 
 
 def test_twice_the_models_are_twice_the_work(tmp_path: Path) -> None:
