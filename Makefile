@@ -75,12 +75,12 @@ lock: .venv/.installed ## Resolve requirements.lock and, with the same versions,
 		--python-version 3.10 --generate-hashes --no-emit-index-url --quiet --output-file requirements-image.lock \
 		--custom-compile-command "make lock"
 
-bench: setup ## Measure this package beside plain dagster-dbt, small: some minutes
+bench: setup ## Measure this package beside plain dagster-dbt, small: five minutes
 	$(BIN)/python benchmarks/compare.py --output benchmark-results
 
-bench-full: setup ## The same at all sizes, and what schedules add: an hour or more
-	$(BIN)/python benchmarks/compare.py --sizes 0 250 500 1000 2000 5000 --event-sizes 250 500 1000 --rounds 5 \
-		--output benchmark-results
+bench-full: setup ## The same at all sizes, and what schedules add: some hours
+	$(BIN)/python benchmarks/compare.py --sizes 0 250 500 1000 2000 5000 --event-sizes 250 500 1000 2000 --rounds 5 \
+		--build-sizes 400 1000 --one-of 2000 --build-rounds 3 --output benchmark-results
 	$(BIN)/python benchmarks/schedules.py
 
 image: ## Build the image of a product with Docker (PRODUCT_DIR=dbt_project IMAGE=floe-user-code:VERSION)

@@ -36,11 +36,13 @@ class Measure:
         script: The script, and what it is asked for.
         key: The number's name in what it prints.
         title: What it is, with its unit.
+        beside: What it is held against: plain dagster-dbt (``stock``) or dbt alone (``plain``).
     """
 
     script: tuple[str, ...]
     key: str
     title: str
+    beside: str = "stock"
 
 
 @dataclass(frozen=True)
@@ -50,74 +52,110 @@ class Row:
     Attributes:
         title: What was measured.
         size: Models of the product.
-        stock: Plain dagster-dbt's median.
+        stock: Plain dagster-dbt's median, or dbt's; None where only ours was measured.
         floe: Ours.
         rounds: How often each was measured.
     """
 
     title: str
     size: int
-    stock: float
+    stock: float | None
     floe: float
     rounds: int
 
     @property
-    def ratio(self) -> float:
-        """Ours over plain dagster-dbt's: less is better."""
-        return self.floe / self.stock
+    def ratio(self) -> float | None:
+        """Ours over the other: less is better."""
+        return None if self.stock is None else self.floe / self.stock
 
 
 _LOAD: tuple[str, ...] = ("load.py", "load")
 _RELOAD: tuple[str, ...] = ("load.py", "reload")
+_PLUGIN: tuple[str, ...] = ("load.py", "plugin")
 _EVENTS: tuple[str, ...] = ("events.py",)
+_BUILD: tuple[str, ...] = ("build.py", "all")
+_ONE: tuple[str, ...] = ("build.py", "one")
+_CPU_OF_LOAD = "load, CPU after imports (s)"
+_CPU_OF_EVENTS = "events of a whole build, own CPU (s)"
+# Beyond this many models plain dagster-dbt takes a quarter of an hour and more for the events of one build.
+_STOCK_EVENTS = 1000
 MEASURES = (
-    Measure(_LOAD, "cpu", "load, CPU after imports (s)"),
+    Measure(_LOAD, "cpu", _CPU_OF_LOAD),
     Measure(_LOAD, "process_cpu", "load, CPU of the whole process (s)"),
     Measure(_LOAD, "peak_mb", "load, peak memory (MB)"),
     Measure(_LOAD, "snapshot_mb", "load, what the webserver fetches (MB)"),
     Measure(_RELOAD, "cpu", "reload in a run worker, CPU after imports (s)"),
-    Measure(_EVENTS, "cpu", "events of a whole build, own CPU (s)"),
+    Measure(_PLUGIN, "import", "import of floe-core's interface, and of the plugin on top (s)"),
+    Measure(_EVENTS, "cpu", _CPU_OF_EVENTS),
+    Measure(_BUILD, "first_node", "step's start to dbt's first node, wall (s)"),
+    Measure(_BUILD, "wall", "whole build, wall (s)"),
+    Measure(_BUILD, "wall", "whole build, wall, beside `dbt build` alone (s)", "plain"),
+    Measure(_ONE, "process", "one model: launch to end, wall (s)"),
 )
+GROWTH = (_CPU_OF_LOAD, _CPU_OF_EVENTS)
+"""What is told of the smallest and the largest size."""
 
 
 def main() -> None:
     """Measure what the arguments ask for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--sizes", type=int, nargs="*", default=[SAMPLE, 250, 1000], help="models; 0 is the sample")
+    parser.add_argument("--sizes", type=int, nargs="*", default=[SAMPLE, 500], help="models to load; 0 is the sample")
     parser.add_argument("--event-sizes", type=int, nargs="*", default=[250], help="sizes to consume events of")
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--build-sizes", type=int, nargs="*", default=[50], help="sizes to build for real")
+    parser.add_argument("--one-of", type=int, nargs="*", default=[50], help="sizes to build one model of")
+    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--build-rounds", type=int, default=1)
     parser.add_argument("--output", type=Path, default=Path("benchmark-results"))
     arguments = parser.parse_args()
+    sizes_of = {
+        _PLUGIN: {min(arguments.sizes, default=SAMPLE)},
+        _LOAD: {*arguments.sizes},
+        _RELOAD: {*arguments.sizes},
+        _EVENTS: {*arguments.event_sizes},
+        _BUILD: {*arguments.build_sizes},
+        _ONE: {*arguments.one_of},
+    }
     rows: list[Row] = []
     with tempfile.TemporaryDirectory(prefix="floe-bench-") as name:
-        for size in sorted({*arguments.sizes, *arguments.event_sizes}):
+        for size in sorted(set().union(*sizes_of.values())):
             artifacts = generate_product(Path(name), size) if size else copy_sample(Path(name))
             prepare(artifacts)
-            scripts = [_LOAD, _RELOAD] if size in arguments.sizes else []
-            scripts += [_EVENTS] if size in arguments.event_sizes else []
-            for script in scripts:
-                rows += measured(script, size, artifacts, arguments.rounds)
-                write(rows, arguments.output)
+            for script, sizes in sizes_of.items():
+                if size in sizes:
+                    rounds = arguments.build_rounds if script[0] == _BUILD[0] else arguments.rounds
+                    rows += measured(script, size, artifacts, rounds)
+                    write(rows, arguments.output)
 
 
 def measured(script: tuple[str, ...], size: int, artifacts: Path, rounds: int) -> list[Row]:
-    """Run a script for both, in turns."""
-    runs: dict[str, list[dict[str, float]]] = {"stock": [], "floe": []}
+    """Run a script for all that are compared, in turns."""
+    measures = [measure for measure in MEASURES if measure.script == script]
+    beside = dict.fromkeys(measure.beside for measure in measures if script != _EVENTS or size <= _STOCK_EVENTS)
+    runs: dict[str, list[dict[str, float]]] = {who: [] for who in (*beside, "floe")}
     for _ in range(rounds):
         for who, found in runs.items():
-            command = [sys.executable, str(HERE / script[0]), who, *script[1:], str(artifacts)]
-            # dagster and dbt log to stderr; it is shown when something fails.
-            finished = subprocess.run(command, check=False, capture_output=True, text=True)
-            if finished.returncode:
-                raise SystemExit(f"{' '.join(command)} failed:\n{finished.stderr[-4000:]}")
-            found.append(json.loads(finished.stdout.splitlines()[-1]))
+            found.append(measurement(script, who, artifacts))
     rows = []
-    for measure in MEASURES:
-        if measure.script == script:
-            stock, floe = (statistics.median(run[measure.key] for run in runs[who]) for who in ("stock", "floe"))
-            rows.append(Row(measure.title, size, stock, floe, rounds))
-            print(line(rows[-1]), flush=True)
+    for measure in measures:
+        medians = {
+            who: statistics.median(run[measure.key] for run in found)
+            for who, found in runs.items()
+            if who in (measure.beside, "floe")
+        }
+        rows.append(Row(measure.title, size, medians.get(measure.beside), medians["floe"], rounds))
+        print(line(rows[-1]), flush=True)
     return rows
+
+
+def measurement(script: tuple[str, ...], who: str, artifacts: Path) -> dict[str, float]:
+    """Run a script once."""
+    command = [sys.executable, str(HERE / script[0]), who, *script[1:], str(artifacts)]
+    # dagster and dbt log to stderr; it is shown when something fails.
+    finished = subprocess.run(command, check=False, capture_output=True, text=True)
+    if finished.returncode:
+        raise SystemExit(f"{' '.join(command)} failed:\n{finished.stderr[-4000:]}")
+    printed: dict[str, float] = json.loads(finished.stdout.splitlines()[-1])
+    return printed
 
 
 def write(rows: list[Row], directory: Path) -> None:
@@ -126,11 +164,12 @@ def write(rows: list[Row], directory: Path) -> None:
     content = {"machine": machine(), "rows": [{**asdict(row), "ratio": row.ratio} for row in rows]}
     (directory / "results.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     table = "\n".join(["| | models | plain dagster-dbt | floe | ratio |", "|---|---|---|---|---|", *map(line, rows)])
+    table += "\n\n" + "\n".join(filter(None, (growth(rows, title) for title in GROWTH)))
     said = "\n".join(f"- {name}: {value}" for name, value in machine().items())
     (directory / "results.md").write_text(f"{table}\n\n{said}\n", encoding="utf-8")
     curves: dict[str, list[tuple[int, float]]] = {}
     for row in rows:
-        if row.size:
+        if row.size and row.ratio is not None:
             curves.setdefault(row.title, []).append((row.size, row.ratio))
     (directory / "ratios.svg").write_text(draw_ratios(curves), encoding="utf-8")
 
@@ -138,7 +177,17 @@ def write(rows: list[Row], directory: Path) -> None:
 def line(row: Row) -> str:
     """One line of the table."""
     size = row.size or "sample"
+    if row.stock is None or row.ratio is None:
+        return f"| {row.title} | {size} | not measured | {row.floe:.2f} | |"
     return f"| {row.title} | {size} | {row.stock:.2f} | {row.floe:.2f} | **{row.ratio:.2f}** |"
+
+
+def growth(rows: list[Row], title: str) -> str | None:
+    """How much more the largest product takes than one of 500 models."""
+    floe = {row.size: row.floe for row in rows if row.title == title}
+    if 500 not in floe or max(floe) == 500:  # noqa: PLR2004  # the size that is told of
+        return None
+    return f"- {title}: {max(floe)} models take {floe[max(floe)] / floe[500]:.1f} times what 500 take."
 
 
 def machine() -> dict[str, str]:

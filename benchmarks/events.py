@@ -16,12 +16,15 @@ from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Any
 
+# This package's dbt process gets its settings as JSON; they may name a pipe for events.
 _FAKE_DBT = """#!{python}
-import sys
+import json, os, sys
 if "--version" in sys.argv:
     print("Core:\\n  - installed: 1.11.2")
 else:
-    sys.stdout.write(open({events!r}).read())
+    settings = next((json.loads(argument) for argument in sys.argv if argument.startswith("{{")), {{}})
+    with os.fdopen(settings.get("events", 1), "wb") as events, open({events!r}, "rb") as file:
+        events.write(file.read())
 """
 _RESULTS = {"model": "LogModelResult", "test": "LogTestResult"}
 

@@ -18,8 +18,11 @@ if TYPE_CHECKING:
 
 
 def main() -> None:
-    """Measure ``load`` (as a code server does) or ``reload`` (as a run worker does)."""
+    """Measure ``load`` (as a code server does), ``reload`` (as a run worker does) or ``plugin`` (its import)."""
     who, what, artifacts = sys.argv[1:]
+    if what == "plugin":
+        print(json.dumps({"import": plugin_import(who)}))
+        return
     os.environ["FLOE_ARTIFACTS_PATH"] = artifacts
     make = floe_definitions() if who == "floe" else stock_definitions(Path(artifacts))
     imported = time.process_time()
@@ -28,6 +31,20 @@ def main() -> None:
     measured["process_cpu"] = time.process_time()
     measured["peak_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(json.dumps(measured))
+
+
+def plugin_import(who: str) -> float:
+    """CPU seconds to import floe-core's interface (``stock``), and the plugin on top of it (``floe``)."""
+    began = time.process_time()
+    from floe_core.plugins.orchestrator import OrchestratorPlugin  # noqa: TC002  # the import is what is measured
+
+    imported = time.process_time()
+    if who == "stock":
+        return imported - began
+    from floe_orchestrator_dagster import DagsterOrchestratorPlugin
+
+    plugin: OrchestratorPlugin = DagsterOrchestratorPlugin()
+    return time.process_time() - imported if plugin.name else 0.0
 
 
 def loaded(definitions: "dg.Definitions") -> dict[str, float]:

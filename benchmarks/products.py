@@ -12,7 +12,14 @@ TESTS_PER_MODEL = 3
 COLUMNS_PER_MODEL = 15
 LAYER = 50
 SAMPLE = Path(__file__).parent.parent / "dbt_project"
-_TYPES = ("integer", "varchar", "decimal(18, 2)", "date", "timestamp")
+_TYPES = {
+    "integer": "1",
+    "varchar": "'text'",
+    "decimal(18, 2)": "1.5",
+    "date": "'2026-01-01'",
+    "timestamp": "'2026-01-01 12:00:00'",
+}
+"""A value of each type that columns have."""
 
 
 def copy_sample(directory: Path) -> Path:
@@ -30,7 +37,8 @@ def generate_product(directory: Path, size: int) -> Path:
     project = directory / f"generated_{size}"
     models = project / "models"
     models.mkdir(parents=True)
-    (project / "dbt_project.yml").write_text("name: generated\nversion: '1.0'\nprofile: generated\n", encoding="utf-8")
+    settings = {"name": "generated", "version": "1.0", "profile": "generated", "models": {"+materialized": "table"}}
+    (project / "dbt_project.yml").write_text(json.dumps(settings), encoding="utf-8")
     for number in range(size):
         (models / f"model_{number:05}.sql").write_text(_sql(number), encoding="utf-8")
     properties = [_properties(number) for number in range(size)]
@@ -38,6 +46,8 @@ def generate_product(directory: Path, size: int) -> Path:
     artifacts = json.loads((SAMPLE / "compiled_artifacts.json").read_text(encoding="utf-8"))
     declared = [{"name": entry["name"], "compute": "duckdb", "quality_tier": "gold"} for entry in properties]
     artifacts["transforms"] = {"models": declared, "default_compute": "duckdb"}
+    # Where it goes, a measurement says; without, nothing is sent.
+    artifacts["observability"]["lineage"] = True
     path = project / "compiled_artifacts.json"
     path.write_text(json.dumps(artifacts), encoding="utf-8")
     return path
@@ -52,7 +62,8 @@ def prepare(artifacts: Path) -> None:
 def _sql(number: int) -> str:
     parents = [number - LAYER, number - LAYER + 1] if number >= LAYER else []
     reads = [f"    select * from {{{{ ref('model_{parent:05}') }}}}" for parent in parents]  # noqa: S608  # own names
-    rows = "\n    union all\n".join(reads) or f"    select {_first_row()}"
+    # All have the one row, so that a table of the last layer is as small as one of the first.
+    rows = "\n    union\n".join(reads) or f"    select {_first_row()}"
     named = ",\n".join(
         f"        -- column {column} as the source has it, without surrounding blanks\n"
         f"        cast(nullif(trim(cast(source.column_{column} as varchar)), '') as {_type(column)}) as column_{column}"
@@ -78,11 +89,12 @@ from named
 
 
 def _first_row() -> str:
-    return ", ".join(f"cast(null as {_type(column)}) as column_{column}" for column in range(COLUMNS_PER_MODEL))
+    types = map(_type, range(COLUMNS_PER_MODEL))
+    return ", ".join(f"cast({_TYPES[name]} as {name}) as column_{column}" for column, name in enumerate(types))
 
 
 def _type(column: int) -> str:
-    return _TYPES[column % len(_TYPES)]
+    return [*_TYPES][column % len(_TYPES)]
 
 
 def _properties(number: int) -> dict[str, object]:

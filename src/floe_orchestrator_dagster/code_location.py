@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 from dagster._core.definitions.definitions_load_context import DefinitionsLoadContext, DefinitionsLoadType
-from dagster_dbt.dbt_project import using_dagster_dev
 
 from floe_orchestrator_dagster import telemetry
 from floe_orchestrator_dagster.assets.checks import product_checks
@@ -26,6 +25,7 @@ from floe_orchestrator_dagster.automation.schedules import check_registered, pro
 from floe_orchestrator_dagster.automation.sensors import product_sensors
 from floe_orchestrator_dagster.automation.targets import Targets
 from floe_orchestrator_dagster.automation.validation import check_automation
+from floe_orchestrator_dagster.execution.dagster_dbt import using_dagster_dev
 from floe_orchestrator_dagster.logs import log_as_configured
 from floe_orchestrator_dagster.product import (
     load_product,
@@ -46,6 +46,8 @@ if TYPE_CHECKING:
     from floe_orchestrator_dagster.product import ManifestSource, Product
 
 logger = logging.getLogger(__name__)
+
+_OBJECTS_BETWEEN_COLLECTIONS = 20_000
 
 
 def build_definitions(product: Product, schedules: Sequence[JobSchedule] = ()) -> dg.Definitions:
@@ -155,13 +157,15 @@ def definitions_from_artifacts(content: Mapping[str, Any], schedules: Sequence[J
 def definitions_to_serve(path: Path, expected_name: str | None = None) -> dg.Definitions:
     """As :func:`definitions_from_file`, for a process that serves these Definitions for as long as it lives.
 
-    Python's garbage collector is told not to look for garbage among them again: they are a million objects or more.
+    Python's garbage collector is told not to look for garbage among them again, and to look more rarely: they are a
+    million objects or more, and what Dagster makes of them at once is as many again.
 
     Raises:
         FloeDagsterError: Anything about the product that cannot be used.
     """
     definitions = definitions_from_file(path, expected_name)
     gc.freeze()
+    gc.set_threshold(_OBJECTS_BETWEEN_COLLECTIONS, *gc.get_threshold()[1:])
     return definitions
 
 

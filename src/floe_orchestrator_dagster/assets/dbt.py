@@ -13,8 +13,6 @@ from types import MappingProxyType
 from typing import Any, TypeAlias
 
 import dagster as dg
-from dagster_dbt import dbt_assets
-from dagster_dbt.asset_utils import DAGSTER_DBT_UNIQUE_ID_METADATA_KEY
 
 from floe_orchestrator_dagster.assets.attributes import AssetAttributes
 from floe_orchestrator_dagster.assets.definition import RememberingAssetsDefinition, remember_output_keys
@@ -34,6 +32,7 @@ from floe_orchestrator_dagster.assets.translator import UNIT_TEST_PREFIX, FloeDb
 from floe_orchestrator_dagster.config.partitions import PartitionsConfig
 from floe_orchestrator_dagster.errors import ManifestError, Problem
 from floe_orchestrator_dagster.execution.build import DbtStep, build_selection, test_selection
+from floe_orchestrator_dagster.execution.dagster_dbt import DAGSTER_DBT_UNIQUE_ID_METADATA_KEY, dbt_assets
 from floe_orchestrator_dagster.execution.failure import with_failures_shown
 from floe_orchestrator_dagster.execution.options import DbtOptions
 from floe_orchestrator_dagster.execution.partitions import partition_window

@@ -15,7 +15,7 @@ from contextvars import ContextVar
 from functools import cache, wraps
 from typing import TYPE_CHECKING, Any
 
-from dagster_dbt import asset_utils
+from floe_orchestrator_dagster.execution.dagster_dbt import asset_utils
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

@@ -6,12 +6,12 @@ Annotations are evaluated in this module: Dagster wants the context's type itsel
 from collections.abc import Sequence
 
 import dagster as dg
-from dagster_dbt.asset_utils import DAGSTER_DBT_UNIQUE_ID_METADATA_KEY
 from floe_core.schemas.quality_score import QualityCheck
 
 from floe_orchestrator_dagster.assets.attributes import AssetAttributes
 from floe_orchestrator_dagster.assets.quality import contract_checks, unimplemented_checks
 from floe_orchestrator_dagster.assets.translator import FloeDbtTranslator
+from floe_orchestrator_dagster.execution.dagster_dbt import DAGSTER_DBT_UNIQUE_ID_METADATA_KEY
 from floe_orchestrator_dagster.execution.score import ScoredChecks, evaluate_score
 from floe_orchestrator_dagster.product import Product
 

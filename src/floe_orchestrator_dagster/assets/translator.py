@@ -8,13 +8,6 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
-from dagster_dbt import DagsterDbtTranslator, DagsterDbtTranslatorSettings
-from dagster_dbt.asset_utils import (
-    DAGSTER_DBT_MANIFEST_METADATA_KEY,
-    DAGSTER_DBT_TRANSLATOR_METADATA_KEY,
-    DAGSTER_DBT_UNIQUE_ID_METADATA_KEY,
-)
-from dagster_dbt.dagster_dbt_translator import DbtManifestWrapper
 
 from floe_orchestrator_dagster.assets.attributes import AssetAttributes
 from floe_orchestrator_dagster.assets.contracts import (
@@ -27,6 +20,14 @@ from floe_orchestrator_dagster.assets.contracts import (
 )
 from floe_orchestrator_dagster.assets.links import AssetLinks
 from floe_orchestrator_dagster.assets.quality import declared_check_spec, product_quality
+from floe_orchestrator_dagster.execution.dagster_dbt import (
+    DAGSTER_DBT_MANIFEST_METADATA_KEY,
+    DAGSTER_DBT_TRANSLATOR_METADATA_KEY,
+    DAGSTER_DBT_UNIQUE_ID_METADATA_KEY,
+    DagsterDbtTranslator,
+    DagsterDbtTranslatorSettings,
+    DbtManifestWrapper,
+)
 from floe_orchestrator_dagster.product.manifest import declared_names
 from floe_orchestrator_dagster.product.quality import is_error
 from floe_orchestrator_dagster.product.trimming import CODE_VERSION

@@ -7,10 +7,10 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 import dagster as dg
-from dagster_dbt.asset_utils import DAGSTER_DBT_UNIQUE_ID_METADATA_KEY
 
 from floe_orchestrator_dagster.automation.partitions import partitions_by_job
 from floe_orchestrator_dagster.config import config_path
+from floe_orchestrator_dagster.execution.dagster_dbt import DAGSTER_DBT_UNIQUE_ID_METADATA_KEY
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

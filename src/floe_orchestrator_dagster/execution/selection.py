@@ -11,7 +11,7 @@ import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from dagster_dbt.asset_utils import DAGSTER_DBT_UNIQUE_ID_METADATA_KEY
+from floe_orchestrator_dagster.execution.dagster_dbt import DAGSTER_DBT_UNIQUE_ID_METADATA_KEY
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from floe_orchestrator_dagster.product.sharing import COLLECTIONS_OF_NODES, FORM, joined, parted
 from floe_orchestrator_dagster.product.variables import variables_read
 
 if TYPE_CHECKING:
@@ -44,7 +45,6 @@ _KEPT_COLLECTIONS = (
     "functions",
     "selectors",
 )
-_COLLECTIONS_OF_NODES = ("nodes", "sources")
 # Of a node or source, what dagster-dbt's translator, its check mapping and dbt's selection read. Left out are the
 # bulk of a manifest: raw and compiled code, refs, docs, contracts, build paths, and all macros and docs blocks.
 _KEPT_FIELDS = (
@@ -98,26 +98,8 @@ _LEFT_OUT_OF_TESTS = {
 _KEPT_TEST_FIELDS = tuple(field for field in _KEPT_FIELDS if field not in _LEFT_OUT_OF_TESTS)
 # Of a column, what is said about it; dbt writes as many empty fields again.
 _KEPT_COLUMN_FIELDS = ("name", "data_type", "description", "tags", "meta", "constraints")
-# Fields of which many nodes have the same: in the copy, and in memory, each value is there once.
-_SHARED_FIELDS = (
-    "access",
-    "attached_node",
-    "column_name",
-    "config",
-    "database",
-    "depends_on",
-    "description",
-    "language",
-    "meta",
-    "original_file_path",
-    "package_name",
-    "patch_path",
-    "resource_type",
-    "schema",
-    "source_name",
-    "tags",
-    "unrendered_config",
-)
+# Of a test's arguments, what tells nothing: the template by which it finds its model.
+_LEFT_OUT_ARGUMENT = "model"
 # A copy that another version of this trimming made is of no use.
 _MADE_BY = repr(
     (
@@ -126,8 +108,9 @@ _MADE_BY = repr(
         _KEPT_FIELDS,
         sorted(_LEFT_OUT_OF_TESTS),
         _KEPT_COLUMN_FIELDS,
-        _SHARED_FIELDS,
+        _LEFT_OUT_ARGUMENT,
         VARIABLES,
+        FORM,
     )
 ).encode()
 _SCRATCH_PREFIX = ".floe_manifest-"
@@ -142,7 +125,7 @@ def trim(content: Mapping[str, Any]) -> dict[str, Any]:
     that read dbt variables carry their names, ``floe_variables``.
     """
     kept = {key: content.get(key) or {} for key in _KEPT_COLLECTIONS}
-    for collection in _COLLECTIONS_OF_NODES:
+    for collection in COLLECTIONS_OF_NODES:
         kept[collection] = {unique_id: _trim_node(node) for unique_id, node in content[collection].items()}
     for unique_id, names in variables_read(content).items():
         kept["nodes"][unique_id][VARIABLES] = names
@@ -165,7 +148,7 @@ def read_trimmed(manifest: Path) -> dict[str, Any] | None:
         logger.debug("%s is not of %s, or damaged", path, manifest)
         return None
     content: dict[str, Any] = orjson.loads(kept[_SEAL_LENGTH:])
-    return _joined(content)
+    return joined(content)
 
 
 def write_trimmed(manifest: Path, source: bytes, content: Mapping[str, Any]) -> None:
@@ -176,7 +159,7 @@ def write_trimmed(manifest: Path, source: bytes, content: Mapping[str, Any]) -> 
         source: Its bytes.
         content: What :func:`trim` made of them.
     """
-    body = orjson.dumps(_parted(content))
+    body = orjson.dumps(parted(content))
     try:
         _remove_abandoned(manifest.parent)
         with tempfile.NamedTemporaryFile(dir=manifest.parent, prefix=_SCRATCH_PREFIX, delete=False) as file:
@@ -211,38 +194,15 @@ def _trim_test(test: Mapping[str, Any]) -> dict[str, Any]:
     if "depends_on" in kept:
         # Its macros are of no use without the macros themselves; so the tests of a model have this in common.
         kept["depends_on"] = {**kept["depends_on"], "macros": []}
+    generic = kept.get("test_metadata")
+    if generic and generic.get("kwargs"):
+        arguments = {name: value for name, value in generic["kwargs"].items() if name != _LEFT_OUT_ARGUMENT}
+        kept["test_metadata"] = {**generic, "kwargs": arguments}
     return kept
 
 
 def _trim_column(column: Mapping[str, Any]) -> dict[str, Any]:
     return {field: column[field] for field in _KEPT_COLUMN_FIELDS if column.get(field)}
-
-
-def _parted(content: Mapping[str, Any]) -> dict[str, Any]:
-    """Put the shared values of the nodes beside them, and their rows in that list into the nodes."""
-    values: list[Any] = []
-    rows: dict[bytes, int] = {}
-    parted = dict(content)
-    for collection in _COLLECTIONS_OF_NODES:
-        parted[collection] = {key: dict(node) for key, node in content[collection].items()}
-        for node in parted[collection].values():
-            for field in _SHARED_FIELDS:
-                if field in node:
-                    row = rows.setdefault(orjson.dumps(node[field]), len(values))
-                    values.extend([node[field]] if row == len(values) else [])
-                    node[field] = row
-    return {"shared": values, "content": parted}
-
-
-def _joined(parted: Mapping[str, Any]) -> dict[str, Any]:
-    """Put the shared values back: the nodes have the same objects, as a manifest is never changed."""
-    values, content = parted["shared"], parted["content"]
-    for collection in _COLLECTIONS_OF_NODES:
-        for node in content[collection].values():
-            for field in _SHARED_FIELDS:
-                if field in node:
-                    node[field] = values[node[field]]
-    return dict(content)
 
 
 def _seal(source: bytes, body: bytes | memoryview) -> bytes:

@@ -158,6 +158,21 @@ def test_manifest_is_trimmed_once_for_all_processes_and_read_once_in_each(tmp_pa
     assert (second.get(("trimming.py", "trim"), 0), second["trimming.py", "read_trimmed"]) == (0, 1)
 
 
+def test_columns_of_many_assets_stay_text(tmp_path: Path) -> None:
+    artifacts = _write(tmp_path, MANY_ASSETS + 1)
+    load_product(artifacts)
+    _read_product_manifest.cache_clear()  # as another process begins
+
+    calls = _calls(partial(_load, artifacts))
+
+    assert calls["trimming.py", "read_trimmed"] == 1
+    assert ("sharing.py", "_all") not in calls
+    dbt = load_product(artifacts).dbt
+    assert dbt is not None
+    columns = dbt.manifest.content["nodes"]["model.shop.model_000"]["columns"]
+    assert ("sharing.py", "_all") in _calls(partial(dict, columns))
+
+
 def test_twice_the_models_are_twice_the_work(tmp_path: Path) -> None:
     sizes = (MANY_ASSETS + 1, 2 * (MANY_ASSETS + 1))
     artifacts = [_write(tmp_path / str(size), size) for size in sizes]

@@ -45,6 +45,32 @@ def test_nodes_share_in_memory_what_they_have_in_common(tmp_path: Path) -> None:
     assert orders["description"] != customers["description"]
 
 
+def test_names_and_unique_ids_are_in_memory_once(tmp_path: Path) -> None:
+    stg = node("stg")
+    mart = node("mart", depends_on={"nodes": [stg["unique_id"]], "macros": []})
+    path = write_json(tmp_path / "manifest.json", manifest(stg, mart))
+    read_product_manifest(path)
+
+    content = read_trimmed(path)
+
+    assert content is not None
+    first, second = content["nodes"].values()
+    assert content["parent_map"][second["unique_id"]][0] is first["unique_id"]
+    assert first["fqn"][-1] is first["name"]
+
+
+def test_columns_are_those_of_the_manifest(tmp_path: Path) -> None:
+    path = _write(tmp_path, "orders")
+    read_product_manifest(path)
+
+    content = read_trimmed(path)
+
+    assert content is not None
+    columns = content["nodes"]["model.shop.orders"]["columns"]
+    assert (len(columns), list(columns), columns["id"], columns.get("amount")) == (1, ["id"], {"name": "id"}, None)
+    assert columns == {"id": {"name": "id"}}
+
+
 def test_copy_of_another_manifest_is_not_used(tmp_path: Path) -> None:
     path = _write(tmp_path, "orders")
     read_product_manifest(path)
@@ -120,6 +146,15 @@ def test_directory_that_cannot_be_written_is_no_problem(tmp_path: Path) -> None:
 
     assert _names(read_product_manifest(path).content) == {"orders"}
     assert not (tmp_path / TRIMMED_FILE).exists()
+
+
+def test_tests_keep_their_arguments_but_not_the_template_of_their_model() -> None:
+    arguments = {"column_name": "id", "model": "{{ get_where_subquery(ref('orders')) }}", "values": [1]}
+    test = node("accepted_orders", "test", test_metadata={"name": "accepted_values", "kwargs": arguments})
+
+    kept = trim(manifest(test))["nodes"]["test.shop.accepted_orders"]["test_metadata"]
+
+    assert kept == {"name": "accepted_values", "kwargs": {"column_name": "id", "values": [1]}}
 
 
 def test_tests_keep_no_relation_and_no_code_version() -> None:

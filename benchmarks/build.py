@@ -1,0 +1,133 @@
+"""Build a generated product with real dbt and DuckDB, once, and print what it took as JSON: one measurement.
+
+``plain`` is ``dbt build`` alone, ``stock`` plain dagster-dbt, ``floe`` this package with lineage on, sent to a server
+that answers. ``all`` builds everything, ``one`` a single model. Each has its own database, new each time, and a partial
+parse that is warm. ``wall`` is the run's; ``process`` that of its whole process: imports, load and run, which is what
+lies between the launch of a run and its end; ``first_node`` the time from the step's start to its first node's.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from lineage import Server, free_port
+
+_MODEL = "model_00000"
+_PROFILES = ".profiles"
+_DATABASE = "plain.duckdb"
+
+
+def main() -> None:
+    """Measure who (``plain``, ``stock`` or ``floe``) builds what (``all`` or ``one``) of the artifacts' project."""
+    who, what, artifacts = sys.argv[1], sys.argv[2], Path(sys.argv[3])
+    if len(sys.argv) == 4:  # noqa: PLR2004  # the outer process: prepares, and looks at the clock around the inner one
+        print(json.dumps(measured(who, what, artifacts)))
+        return
+    build = {"plain": build_plain, "stock": build_stock, "floe": build_floe}[who]
+    print(json.dumps(build(what, artifacts)))
+
+
+def measured(who: str, what: str, artifacts: Path) -> dict[str, float]:
+    """Run this script in a process of its own, where nothing is left of an earlier build."""
+    project = artifacts.parent
+    if who == "floe":
+        shutil.rmtree(project / "warehouse", ignore_errors=True)
+    else:
+        project = plain_project(project)
+        (project / _DATABASE).unlink(missing_ok=True)
+    with Server("answers", free_port()) as server:
+        command = [sys.executable, __file__, who, what, str(project / artifacts.name), "inner"]
+        environment = {**os.environ, "OPENLINEAGE_URL": server.url.partition("/api")[0]}
+        started = time.time()
+        finished = subprocess.run(command, check=False, capture_output=True, text=True, env=environment)
+        process = time.time() - started
+        if finished.returncode:
+            raise SystemExit(f"{' '.join(command)} failed:\n{finished.stderr[-4000:]}")
+        found: dict[str, float] = json.loads(finished.stdout.splitlines()[-1])
+        return {**found, "process": process, "lineage_events": len(server.held())}
+
+
+def plain_project(project: Path) -> Path:
+    """Copy the project for dbt without floe, with a profile and a partial parse of its own, once."""
+    copy = project.with_name(f"{project.name}_plain")
+    if not copy.exists():
+        shutil.copytree(project, copy, ignore=shutil.ignore_patterns("target", "warehouse", "logs"))
+        database = {"type": "duckdb", "path": str(copy / _DATABASE), "threads": 4}
+        (copy / _PROFILES).mkdir()
+        profile = json.dumps({"generated": {"target": "dev", "outputs": {"dev": database}}})
+        (copy / _PROFILES / "profiles.yml").write_text(profile, encoding="utf-8")
+        subprocess.run(dbt_command(copy, "parse"), check=True, cwd=copy, stdout=subprocess.DEVNULL)
+    return copy
+
+
+def dbt_command(project: Path, *arguments: str) -> list[str]:
+    """dbt's own command line."""
+    dbt = str(Path(sys.executable).with_name("dbt"))
+    return [dbt, *arguments, "--project-dir", str(project), "--profiles-dir", str(project / _PROFILES)]
+
+
+def build_plain(what: str, artifacts: Path) -> dict[str, float]:
+    """Run ``dbt build``."""
+    selection = [] if what == "all" else ["--select", _MODEL]
+    started = time.time()
+    command = dbt_command(artifacts.parent, "build", *selection)
+    subprocess.run(command, check=True, cwd=artifacts.parent, stdout=subprocess.DEVNULL)
+    return {"wall": time.time() - started}
+
+
+def build_stock(what: str, artifacts: Path) -> dict[str, float]:
+    """Run plain dagster-dbt's job."""
+    import dagster as dg
+    from dagster_dbt import DbtCliResource, dbt_assets
+
+    project = artifacts.parent
+
+    @dbt_assets(manifest=project / "target" / "manifest.json")
+    def everything(context: dg.AssetExecutionContext, dbt: DbtCliResource) -> Iterator[Any]:
+        yield from dbt.cli(["build"], context=context).stream()
+
+    dbt = str(Path(sys.executable).with_name("dbt"))
+    resource = DbtCliResource(project_dir=str(project), profiles_dir=str(project / _PROFILES), dbt_executable=dbt)
+    jobs = [dg.define_asset_job("build_everything")]
+    return built(
+        dg.Definitions([everything], jobs=jobs, resources={"dbt": resource}), "build_everything", what, project
+    )
+
+
+def build_floe(what: str, artifacts: Path) -> dict[str, float]:
+    """Run the product's job."""
+    from floe_orchestrator_dagster.code_location import definitions_to_serve
+
+    return built(definitions_to_serve(artifacts), "retail_orders", what, artifacts.parent)
+
+
+def built(definitions: Any, job_name: str, what: str, project: Path) -> dict[str, float]:  # noqa: ANN401  # dg.Definitions
+    """Seconds of the run, and from its first step's start to that step's first node's."""
+    import dagster as dg
+
+    job = definitions.get_repository_def().get_job(job_name)
+    selected = None if what == "all" else [dg.AssetKey(_MODEL)]
+    before = set(project.glob("target/**/run_results.json"))
+    started = time.time()
+    with dg.DagsterInstance.ephemeral() as instance:
+        result = job.execute_in_process(instance=instance, asset_selection=selected)
+        wall = time.time() - started
+        entries = instance.all_logs(result.run_id, of_type=dg.DagsterEventType.STEP_START)
+    step = min(entry.timestamp for entry in entries)
+    results = set(project.glob("target/**/run_results.json")) - before
+    nodes = [node for path in results for node in json.loads(path.read_text(encoding="utf-8"))["results"]]
+    times = [datetime.fromisoformat(timing["started_at"]) for node in nodes for timing in node["timing"]]
+    count = sum(event.is_step_materialization for event in result.all_events)
+    return {"wall": wall, "first_node": min(times).timestamp() - step, "materializations": count}
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("DAGSTER_DISABLE_TELEMETRY", "true")
+    main()

@@ -1,0 +1,101 @@
+"""dagster-dbt imported without dbt, which it only names until a dbt of its own runs.
+
+dbt's modules are two to three seconds of CPU and eighty megabytes in each process that loads a product: code servers,
+run workers and steps. None of them runs dbt in itself: a step starts a process for it. From 0.29 on dagster-dbt works
+without dbt-core being installed, with values of its own for dbt's; it is imported as if that were so, and told at once
+which dbt there is, so that a ``DbtCliResource`` of a user's own works in the same process. A dagster-dbt that cannot do
+so is imported as it is.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import importlib.util
+import logging
+import sys
+import threading
+from contextlib import contextmanager
+from importlib.abc import MetaPathFinder
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from packaging.version import Version
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from types import ModuleType
+
+logger = logging.getLogger(__name__)
+
+_PACKAGE = "dagster_dbt"
+# The first that is known to work without dbt-core.
+_WORKS_WITHOUT_DBT = Version("0.29")
+# Where dagster-dbt learns which dbt-core there is, and what it says when there is none.
+_COMPAT_FILE = "compat.py"
+_DBT_VERSION = "DBT_PYTHON_VERSION"
+_NONE_SAID = f"{_DBT_VERSION} = None"
+_PROBED = "dbt.version"
+_NO_DBT_CORE = "dbt-fusion"
+
+
+def import_dagster_dbt() -> None:
+    """Import dagster-dbt, without dbt where it can do without.
+
+    Nothing is done where one of the two has been imported already.
+    """
+    if _PACKAGE in sys.modules or _PROBED in sys.modules or not _works_without_dbt():
+        return
+    try:
+        with _dbt_hidden():
+            importlib.import_module(_PACKAGE)
+    except ImportError as error:
+        logger.info("dagster-dbt is imported with dbt, which takes longer: %s", error)
+        # Python forgets the modules that could not be imported, and keeps the others.
+        importlib.import_module(_PACKAGE)
+    _tell_version(Version(importlib.metadata.version("dbt-core")))
+
+
+def _works_without_dbt() -> bool:
+    found = importlib.util.find_spec(_PACKAGE)
+    if found is None or found.origin is None or Version(importlib.metadata.version("dagster-dbt")) < _WORKS_WITHOUT_DBT:
+        return False
+    compat = Path(found.origin).with_name(_COMPAT_FILE)
+    if compat.is_file() and _NONE_SAID in compat.read_text(encoding="utf-8"):
+        return True
+    logger.info("dagster-dbt looks for dbt otherwise than expected: it is imported with dbt, which takes longer")
+    return False
+
+
+class _HidingDbt(MetaPathFinder):
+    """Finds that there is no dbt-core, in the thread that made it."""
+
+    def __init__(self) -> None:
+        self._thread = threading.get_ident()
+
+    def find_spec(self, name: str, _path: Sequence[str] | None, _target: ModuleType | None = None) -> None:
+        if name == _PROBED and threading.get_ident() == self._thread:
+            message = f"{name} is left out while dagster-dbt is imported"
+            raise ModuleNotFoundError(message, name=name)
+
+
+@contextmanager
+def _dbt_hidden() -> Iterator[None]:
+    finder = _HidingDbt()
+    sys.meta_path.insert(0, finder)
+    try:
+        yield
+    finally:
+        sys.meta_path.remove(finder)
+
+
+def _tell_version(version: Version) -> None:
+    """Say which dbt-core is installed, in each module of dagster-dbt that has found none, and on Dagster's pages."""
+    from dagster_shared.libraries import DagsterLibraryRegistry
+
+    for name, module in [*sys.modules.items()]:
+        if name.startswith(_PACKAGE) and vars(module).get(_DBT_VERSION, version) is None:
+            vars(module)[_DBT_VERSION] = version
+    libraries: Any = getattr(DagsterLibraryRegistry, "_libraries", {})
+    libraries.pop(_NO_DBT_CORE, None)
+    DagsterLibraryRegistry.register("dbt-core", version.base_version, is_dagster_package=False)
