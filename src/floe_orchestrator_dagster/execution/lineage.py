@@ -41,7 +41,7 @@ class StepLineage:
         emitter: LineageEmitter,
         run: LineageRun,
         dbt: DbtConnection,
-        target: Target | None,
+        target: Target,
         log: dg.DagsterLogManager,
     ) -> None:
         """Begin; the manifest is read with the first event, when dbt has written it."""
@@ -114,20 +114,18 @@ class StepLineage:
     @property
     def _dbt_events(self) -> DbtEvents:
         if self._events is None:
-            from floe_orchestrator_dagster.lineage.datasets import read_warehouse
+            from floe_orchestrator_dagster.lineage.computes import read_computes
             from floe_orchestrator_dagster.lineage.events import DbtEvents
 
-            profile, project = self._dbt.profile, self._product.dbt
-            output = profile.outputs[profile.target or profile.default_target]
             directory = PurePosixPath(self._dbt.directory.path)
-            warehouse = read_warehouse(output, os.environ, directory, self._product.config.lineage.namespaces)
-            self._events = DbtEvents(self._run, self._manifest(project), warehouse)
+            computes = read_computes(self._product, self._dbt.profile, os.environ, directory)
+            self._events = DbtEvents(self._run, self._manifest(self._product.dbt), computes)
         return self._events
 
     def _manifest(self, project: DbtProject | None) -> Manifest:
         """Another target than the product's own may have other databases and schemas: dbt has just written them."""
-        own = self._target.path / MANIFEST_FILE if self._target else None
-        if project is not None and (self._dbt.profile.target == project.profile.target or not own or not own.is_file()):
+        own = self._target.path / MANIFEST_FILE
+        if project is not None and (self._dbt.profile.target == project.profile.target or not own.is_file()):
             return project.manifest
         return read_manifest(own)
 
@@ -170,7 +168,7 @@ def step_lineage(  # noqa: PLR0913, PLR0917  # a step has these parts
         yield None
         return
     run = _step_run(context, product, dbt, period, traceparent)
-    lineage = StepLineage(emitter, run, dbt, target, context.log)
+    lineage = StepLineage(emitter, run, dbt, target, context.log) if target else None
     told = ProductRun(context, steps, run, emitter)
     with emitter:
         told.begin()
@@ -180,14 +178,19 @@ def step_lineage(  # noqa: PLR0913, PLR0917  # a step has these parts
             # Dagster's interrupt and a dropped generator are no exceptions of this kind.
             why = str(error) if isinstance(error, Exception) else "the step was interrupted"
             with suppress(LineageError):
-                lineage.end(why)
+                _end(lineage, why)
             told.end(error)
             with suppress(LineageError):  # said in the run's log; the step has failed already, for a better reason
                 _flush(emitter, context)
             raise
-        lineage.end("dbt ended before it")
+        _end(lineage, "dbt ended before it")
         told.end()
         _flush(emitter, context)
+
+
+def _end(lineage: StepLineage | None, why: str) -> None:
+    if lineage is not None:
+        lineage.end(why)
 
 
 def _flush(emitter: LineageEmitter, context: dg.OpExecutionContext) -> None:
