@@ -37,6 +37,8 @@ _STATES: dict[dg.DagsterRunStatus, State] = {
     dg.DagsterRunStatus.CANCELED: "ABORT",
 }
 _ENDS = ("COMPLETE", "FAIL", "ABORT")
+# What has been told of a run that is over; it is told once.
+_TOLD_TAG = "floe/lineage_after_run"
 _UNSAID = "the run ended without a word of this step"
 
 
@@ -54,6 +56,8 @@ def tell_ended_run(
         LineageError: With ``lineage.strict``, when not all events were accepted.
     """
     run = context.dagster_run
+    if _TOLD_TAG in run.tags:
+        return None
     emitter = emitter_for(product.artifacts, product.config.lineage, run=run.run_id, log=context.log)
     if emitter is None:
         return None
@@ -66,8 +70,11 @@ def tell_ended_run(
             emitter.emit(told)
         if not emitter.deliveries().emitted:
             return None
-        context.instance.add_run_tags(run.run_id, {PRODUCT_RUN_TAG: ended.product_state})
-        return emitter.flush()
+        try:
+            return emitter.flush()
+        finally:
+            tags = {PRODUCT_RUN_TAG: ended.product_state, _TOLD_TAG: emitter.deliveries().counts}
+            context.instance.add_run_tags(run.run_id, tags)
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     import dagster as dg
 
     from floe_orchestrator_dagster.execution.target import Target
-    from floe_orchestrator_dagster.lineage.deliveries import Deliveries
     from floe_orchestrator_dagster.lineage.emitter import LineageEmitter
     from floe_orchestrator_dagster.lineage.events import DbtEvents, LineageRun
     from floe_orchestrator_dagster.product import DbtConnection, DbtProject, Product
@@ -200,19 +199,9 @@ def _flush(emitter: LineageEmitter, context: dg.OpExecutionContext) -> None:
         try:
             emitter.flush()
         finally:
-            told = _told(emitter.deliveries())
+            told = emitter.deliveries().counts
             context.log.info("lineage: %s", told)
             context.instance.add_run_tags(context.run_id, {RUN_TAG: told})
-
-
-def _told(deliveries: Deliveries) -> str:
-    counts = {
-        "sent": deliveries.sent,
-        "spooled": deliveries.spooled,
-        "refused": deliveries.refused,
-        "dropped": deliveries.dropped,
-    }
-    return ", ".join(f"{count} {what}" for what, count in counts.items() if count or what == "sent")
 
 
 def _step_run(
