@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import json
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 import duckdb
@@ -10,6 +11,8 @@ import pytest
 
 from floe_orchestrator_dagster.code_location import definitions_from_file
 from integration.two_computes import install_duckdb_extension, write_product
+from lineage_backend import serving
+from openlineage_schemas import assert_valid_json
 from processes import floe_dagster
 
 if TYPE_CHECKING:
@@ -47,7 +50,13 @@ def test_computes_take_turns_and_tests_over_both_run_in_one_green_run(
     monkeypatch.setenv("HOME", str(home))
     floe_dagster("prepare", str(artifacts), FLOE_DBT_PROJECT_DIR=str(project))
 
-    result = definitions_from_file(artifacts).resolve_job_def("shop").execute_in_process()
+    content = json.loads(artifacts.read_text(encoding="utf-8"))
+    content["observability"]["lineage"] = True
+    artifacts.write_text(json.dumps(content), encoding="utf-8")
+
+    with serving() as backend:
+        monkeypatch.setenv("OPENLINEAGE_URL", backend.url.removesuffix("/api/v1/lineage"))
+        result = definitions_from_file(artifacts).resolve_job_def("shop").execute_in_process()
 
     assert _steps(result) == [
         "shop_dbt_build_duckdb",
@@ -68,7 +77,25 @@ def test_computes_take_turns_and_tests_over_both_run_in_one_green_run(
         report = connection.sql("select largest, written_by like 'PostgreSQL%' from shop.main.pg_report").fetchall()
     assert orders == [(True, 3)]
     assert report == [(0.5, True)]
+    _assert_one_graph(backend.events, project)
 
 
 def _evaluations(result: dg.ExecuteInProcessResult) -> list[dg.AssetCheckEvaluation]:
     return list(result.get_asset_check_evaluations())
+
+
+def _assert_one_graph(events: list[dict[str, Any]], project: Path) -> None:
+    """Every table has one name, whichever compute reads it; the product's run goes from the first step to the last."""
+    assert_valid_json(events)
+    product = [(number, event["eventType"]) for number, event in enumerate(events) if event["job"]["name"] == "shop"]
+    assert product == [(0, "START"), (len(events) - 1, "COMPLETE")]
+    in_postgres = ("stg_orders", "pg_orders", "duck_share", "pg_report")
+    assert {
+        (table["namespace"], table["name"]) for event in events for table in (*event["inputs"], *event["outputs"])
+    } == {
+        *(("postgres://localhost:5432", f"shop.main.{name}") for name in in_postgres),
+        *(
+            (f"duckdb://{project / 'warehouse.duckdb'}", f"warehouse.main.{name}")
+            for name in ("raw_orders", "duck_local")
+        ),
+    }

@@ -86,9 +86,11 @@ class StepLineage:
             LineageError: As :meth:`node`.
         """
         events = self._events
-        if events is not None:
-            self._guarded(lambda: self._emit(events.abort(why, _now())))
-        self._open_runs.close()
+        try:
+            if events is not None:
+                self._guarded(lambda: self._emit(events.abort(why, _now())))
+        finally:
+            self._open_runs.close()
 
     def _guarded(self, tell: Callable[[], None]) -> None:
         """Whatever is wrong with what lineage says, the run goes on."""
@@ -131,8 +133,19 @@ class StepLineage:
     def _compiled(self, unique_id: str) -> str | None:
         content = self._product.dbt.manifest.content if self._product.dbt else {"nodes": {}}
         node = content["nodes"].get(unique_id)
+        if node is not None and node["resource_type"] == "snapshot":
+            return self._snapshot_query(unique_id, node)
         path = self._target.compiled_path(node) if node else None
         return path.read_text(encoding="utf-8") if path is not None and path.is_file() else None
+
+    def _snapshot_query(self, unique_id: str, node: Mapping[str, Any]) -> str | None:
+        """Write what a snapshot copies: dbt writes no file of it. One that is declared in YAML copies one relation."""
+        content = self._manifest(self._product.dbt).content
+        parents = content["parent_map"].get(unique_id, ())
+        if not str(node["original_file_path"]).endswith((".yml", ".yaml")) or len(parents) != 1:
+            return None
+        relation = {**content["nodes"], **content["sources"]}.get(parents[0], {}).get("relation_name")
+        return f"select * from {relation}" if relation else None  # noqa: S608  # only read for its columns
 
 
 @contextmanager
