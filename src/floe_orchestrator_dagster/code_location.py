@@ -12,14 +12,14 @@ import dagster as dg
 from dagster._core.definitions.definitions_load_context import DefinitionsLoadContext, DefinitionsLoadType
 
 from floe_orchestrator_dagster import telemetry
-from floe_orchestrator_dagster.assets.checks import product_checks
+from floe_orchestrator_dagster.assets.checks import dbt_steps, product_checks
 from floe_orchestrator_dagster.assets.dbt import dbt_project_assets
 from floe_orchestrator_dagster.assets.ingestion import ingestion_assets
 from floe_orchestrator_dagster.assets.selection import NodeSelection
 from floe_orchestrator_dagster.automation.conditions import automation_conditions, automation_sensor
 from floe_orchestrator_dagster.automation.executor import product_executor
 from floe_orchestrator_dagster.automation.jobs import product_jobs
-from floe_orchestrator_dagster.automation.lineage import lineage_replay_sensor
+from floe_orchestrator_dagster.automation.lineage import lineage_sensors
 from floe_orchestrator_dagster.automation.oversights import oversights
 from floe_orchestrator_dagster.automation.schedules import check_registered, product_schedules
 from floe_orchestrator_dagster.automation.sensors import product_sensors
@@ -79,18 +79,18 @@ def _definitions(product: Product, schedules: Sequence[JobSchedule]) -> dg.Defin
     check_automation(product, selection)
     conditions = automation_conditions(product, selection)
     assets = _dbt_assets(product, selection, conditions)
-    checks = product_checks(product, assets)
+    checks, steps = product_checks(product, assets), dbt_steps(product, assets)
     assets = [*assets, *ingestion_assets(product), *checks.assets]
     targets = Targets(assets, selection)
     jobs = product_jobs(product, targets, checks.on_demand)
     _tell(product, oversights(product, selection, targets))
-    own = (automation_sensor(product), lineage_replay_sensor(product))
+    own = [sensor for sensor in (automation_sensor(product),) if sensor] + lineage_sensors(product, steps)
     return dg.Definitions(
         assets=assets,
         asset_checks=checks.definitions,
         jobs=[*jobs.values()],
         schedules=product_schedules(product, targets, schedules),
-        sensors=[*(sensor for sensor in own if sensor), *product_sensors(product, targets, jobs)],
+        sensors=[*own, *product_sensors(product, targets, jobs)],
         executor=product_executor(product),
         metadata=_metadata(product),
     )

@@ -18,12 +18,17 @@ import psutil
 import pytest
 
 from files import write_files
+from floe_orchestrator_dagster.code_location import definitions_from_file
 from floe_orchestrator_dagster.product import load_product, manifest_made_anew
+from lineage_backend import serving
+from openlineage_schemas import assert_valid_json
 from processes import clean_environment
 from unit.samples import contract, model, write_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from lineage_backend import LineageServer
 
 JOB = ("-m", "dagster", "job", "execute", "-m", "floe_orchestrator_dagster.definitions", "-j", "shop_orders")
 # A query that takes minutes unless it is told to be short.
@@ -42,9 +47,18 @@ def shop(tmp_path: Path) -> Path:
     """Give a project whose second model does not end."""
     project = write_files(tmp_path / "shop", FILES)
     models = [model("first"), model("endless", "first"), model("last", "endless")]
-    path = write_json(project / "compiled_artifacts.json", contract(*models, config={"executor": "in_process"}))
+    config = {"executor": "in_process", "lineage": {"spool_dir": str(tmp_path / "spool")}}
+    content = contract(*models, config=config)
+    content["observability"]["lineage"] = True
+    path = write_json(project / "compiled_artifacts.json", content)
     load_product(path, manifest_source=manifest_made_anew)
     return project
+
+
+@pytest.fixture
+def backend() -> Iterator[LineageServer]:
+    with serving() as served:
+        yield served
 
 
 @pytest.fixture
@@ -110,9 +124,9 @@ class Run:
 
 
 @pytest.fixture
-def endless(shop: Path, home: Path) -> Iterator[Run]:
-    """Give a run that is in the middle of a query."""
-    run = Run(shop, home)
+def endless(shop: Path, home: Path, backend: LineageServer) -> Iterator[Run]:
+    """Give a run that is in the middle of a query, and tells its lineage."""
+    run = Run(shop, home, OPENLINEAGE_URL=backend.url.removesuffix("/api/v1/lineage"))
     try:
         run.wait_for(run.says("Began running node model.shop.endless"))
         time.sleep(0.5)
@@ -126,12 +140,30 @@ def newest_run(home: Path) -> dg.DagsterRun:
         return instance.get_runs(limit=1)[0]
 
 
+def evaluate_sensor(project: Path, home: Path, backend: LineageServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Evaluate the sensor of the newest run's status, as the daemon does."""
+    monkeypatch.setenv("OPENLINEAGE_URL", backend.url.removesuffix("/api/v1/lineage"))
+    repository = definitions_from_file(project / "compiled_artifacts.json").get_repository_def()
+    with dg.DagsterInstance.from_config(str(home)) as instance:
+        run = instance.get_runs(limit=1)[0]
+        kinds = {dg.DagsterEventType.RUN_CANCELED, dg.DagsterEventType.RUN_FAILURE}
+        [record] = instance.all_logs(run.run_id, of_type=kinds)
+        name = f"shop_orders_lineage_{run.status.value.lower()}"
+        repository.get_sensor_def(name)(dg.RunStatusSensorContext(name, run, record.dagster_event, instance))
+
+
+def told(backend: LineageServer) -> list[tuple[str, str]]:
+    return [(event["job"]["name"].rpartition(".")[2], event["eventType"]) for event in backend.events]
+
+
 def tables(project: Path) -> set[str]:
     with duckdb.connect(str(project / "shop.duckdb")) as connection:
         return {name for (name,) in connection.sql("select table_name from information_schema.tables").fetchall()}
 
 
-def test_a_run_that_is_cancelled_takes_dbt_along(endless: Run, shop: Path, home: Path) -> None:
+def test_a_run_that_is_cancelled_takes_dbt_along(
+    endless: Run, shop: Path, home: Path, backend: LineageServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # What Dagster's own termination does: it notes the wish, then signals the process.
     with dg.DagsterInstance.from_config(str(home)) as instance:
         instance.report_run_canceling(instance.get_runs(limit=1)[0])
@@ -142,12 +174,32 @@ def test_a_run_that_is_cancelled_takes_dbt_along(endless: Run, shop: Path, home:
     assert newest_run(home).status is dg.DagsterRunStatus.CANCELED
     assert "first" in tables(shop)
     assert not list(Path(shop / "target").glob("*/partial_parse.msgpack"))
+    assert_valid_json(backend.events)
+    assert told(backend)[-3:] == [("endless", "START"), ("endless", "ABORT"), ("shop-orders", "ABORT")]
+    events = len(backend.events)
+    evaluate_sensor(shop, home, backend, monkeypatch)
+    assert len(backend.events) == events  # the run has told everything itself
 
 
-def test_a_step_that_is_killed_takes_dbt_along_and_the_next_run_is_green(endless: Run, shop: Path, home: Path) -> None:
+def test_a_step_that_is_killed_takes_dbt_along_and_the_next_run_is_green(
+    endless: Run, shop: Path, home: Path, backend: LineageServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     endless.process.kill()
 
     assert endless.ended_within(5)
+    endless.process.wait()
+    assert told(backend)[-1] == ("endless", "START")
+    with dg.DagsterInstance.from_config(str(home)) as instance:  # as Dagster's run monitoring does
+        instance.report_run_failed(instance.get_runs(limit=1)[0], "the machine is gone")
+    for _ in range(2):
+        evaluate_sensor(shop, home, backend, monkeypatch)
+    assert_valid_json(backend.events)
+    start, end, product = backend.events[-3:]
+    assert told(backend)[-3:] == [("endless", "START"), ("endless", "ABORT"), ("shop-orders", "FAIL")]
+    assert end["run"]["runId"] == start["run"]["runId"]
+    assert (end["inputs"], end["outputs"]) == (start["inputs"], start["outputs"])
+    assert end["run"]["facets"]["errorMessage"]["message"].endswith("the machine is gone")
+    assert product["run"]["runId"] == backend.events[0]["run"]["runId"]
     again = Run(shop, home, ROWS="10")
     try:
         assert again.process.wait(timeout=120) == 0, again.output.read_text(encoding="utf-8")

@@ -13,6 +13,8 @@ import pytest
 from files import write_files
 from floe_orchestrator_dagster.code_location import definitions_from_file
 from floe_orchestrator_dagster.errors import DbtBuildError
+from lineage_backend import serving
+from openlineage_schemas import assert_valid_json
 from processes import floe_compile, floe_dagster
 
 if TYPE_CHECKING:
@@ -89,6 +91,10 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Compile and prepare the product once, and build what is not partitioned."""
     project = write_files(tmp_path_factory.mktemp("partitions") / "shop", FILES)
     floe_compile(project, "--output", "compiled_artifacts.json")
+    artifacts = json.loads((project / "compiled_artifacts.json").read_text(encoding="utf-8"))
+    artifacts["observability"]["lineage"] = True
+    artifacts["plugins"]["orchestrator"]["config"]["lineage"] = {"spool_dir": str(project / "spool")}
+    (project / "compiled_artifacts.json").write_text(json.dumps(artifacts), encoding="utf-8")
     floe_dagster("prepare", str(project / "compiled_artifacts.json"))
     return project
 
@@ -111,9 +117,19 @@ def _rows(shop: Path, query: str) -> list[tuple[object, ...]]:
         return connection.sql(query).fetchall()
 
 
-def test_time_partitions_reach_dbt_as_event_time_and_variables(shop: Path, instance: dg.DagsterInstance) -> None:
-    assert _materialize(shop, instance, "batched", "windowed", partition_key="2026-01-02").success
+def test_time_partitions_reach_dbt_as_event_time_and_variables(
+    shop: Path, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with serving() as backend:
+        monkeypatch.setenv("OPENLINEAGE_URL", backend.url.removesuffix("/api/v1/lineage"))
+        assert _materialize(shop, instance, "batched", "windowed", partition_key="2026-01-02").success
 
+    assert_valid_json(backend.events)
+    assert {"shop", "model.shop.batched", "model.shop.windowed"} <= set(backend.names)
+    times = [event["run"]["facets"]["nominalTime"] for event in backend.events]
+    assert {(time["nominalStartTime"], time["nominalEndTime"]) for time in times} == {
+        ("2026-01-02T00:00:00Z", "2026-01-03T00:00:00Z")
+    }
     assert _rows(shop, "select id from batched where id <= 2") == [(2,)]
     assert _rows(shop, "select id, first, after_last from windowed where id <= 2") == [(2, "2026-01-02", "2026-01-03")]
 

@@ -20,10 +20,13 @@ from floe_orchestrator_dagster.code_location import definitions_from_file
 from floe_orchestrator_dagster.product import load_product, manifest_made_anew
 from lineage_backend import serving
 from openlineage_schemas import assert_valid_json
+from recording import recording
 from unit.samples import contract, model, profiles, write_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from lineage_backend import LineageServer
 
 SECRET = "correct-horse-battery"  # noqa: S105 - nobody's
 FILES = {
@@ -88,6 +91,15 @@ def shop(_parsed_shop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 
 @pytest.fixture
+def backend(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LineageServer]:
+    """Serve a lineage backend that the test's runs tell of themselves."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    with serving() as served:
+        monkeypatch.setenv("OPENLINEAGE_URL", served.url.removesuffix("/api/v1/lineage"))
+        yield served
+
+
+@pytest.fixture
 def lasting(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
     """Give an instance whose runs can be re-executed."""
     with dg.DagsterInstance.local_temp(str(tmp_path)) as instance:
@@ -121,6 +133,11 @@ def built(result: dg.ExecuteJobResult | dg.ExecuteInProcessResult) -> dict[str, 
     return {one.asset_key.path[-1]: {name: value.value for name, value in one.metadata.items()} for one in found}
 
 
+def states(backend: LineageServer, job: str) -> list[str]:
+    """List the events of a job."""
+    return [event["eventType"] for event in backend.events if event["job"]["name"] == job]
+
+
 def logged(instance: dg.DagsterInstance, run_id: str, level: str) -> str:
     levels = {"INFO": 20, "WARNING": 30, "ERROR": 40}
     entries = instance.all_logs(run_id)
@@ -130,7 +147,7 @@ def logged(instance: dg.DagsterInstance, run_id: str, level: str) -> str:
 
 
 def test_failed_and_skipped_nodes_are_told_and_a_re_execution_runs_only_what_is_left(
-    shop: Path, lasting: dg.DagsterInstance, capfd: pytest.CaptureFixture[str]
+    shop: Path, lasting: dg.DagsterInstance, capfd: pytest.CaptureFixture[str], backend: LineageServer
 ) -> None:
     first = dg.execute_job(dg.reconstructable(shop_job), instance=lasting)
 
@@ -186,19 +203,26 @@ def test_failed_and_skipped_nodes_are_told_and_a_re_execution_runs_only_what_is_
     assert rebuilt["after_checked"]["dagster/column_lineage"] == dg.TableColumnLineage(
         {"id": [dg.TableColumnDep(dg.AssetKey("checked"), "id")]}
     )
+    assert_valid_json(backend.events)
+    assert states(backend, "shop-orders") == ["START", "FAIL", "START", "COMPLETE"]
 
 
 def test_lineage_tells_what_became_of_each_node_while_the_run_goes_on(
-    shop: Path, instance: dg.DagsterInstance, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    shop: Path, instance: dg.DagsterInstance, backend: LineageServer
 ) -> None:
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     job = definitions_from_file(shop / "compiled_artifacts.json").resolve_job_def("shop_orders")
     chosen = [dg.AssetKey(name) for name in ("first", "flaky", "child")]
-    with serving() as backend:
-        monkeypatch.setenv("OPENLINEAGE_URL", backend.url.removesuffix("/api/v1/lineage"))
+
+    with recording() as recorded:
         result = job.execute_in_process(instance=instance, asset_selection=chosen, raise_on_error=False)
 
     assert_valid_json(backend.events)
+    build = recorded.span("build").get_span_context()
+    assert build is not None
+    trace = f"{build.trace_id:032x}"
+    tags = [tag for event in backend.events for tag in event["run"]["facets"]["tags"]["tags"]]
+    traces = [tag["value"].split("-")[1] for tag in tags if tag["key"] == "traceparent"]
+    assert traces == [trace] * len(backend.events)
     ends = {
         event["job"]["name"].removeprefix("model.shop."): event["eventType"]
         for event in backend.events
@@ -243,7 +267,9 @@ def test_results_carry_columns_rows_and_the_query_that_shows_them(shop: Path, in
     assert checks["unique_first_ID"].passed
 
 
-def test_a_retry_of_the_step_runs_only_what_is_left(shop: Path, instance: dg.DagsterInstance) -> None:
+def test_a_retry_of_the_step_runs_only_what_is_left(
+    shop: Path, instance: dg.DagsterInstance, backend: LineageServer
+) -> None:
     path = shop / "compiled_artifacts.json"
     artifacts = json.loads(path.read_text())
     artifacts["plugins"]["orchestrator"]["config"]["retries"] = {"max_retries": 1}
@@ -263,6 +289,11 @@ def test_a_retry_of_the_step_runs_only_what_is_left(shop: Path, instance: dg.Dag
         "not_null_child_id",
     }
     assert all(metadata["status"] == "success" for metadata in built(result).values())
+    assert_valid_json(backend.events)
+    assert states(backend, "shop-orders") == ["START", "COMPLETE"]  # no FAIL of a step that is tried again
+    assert states(backend, "model.shop.flaky") == ["START", "FAIL", "START", "COMPLETE"]
+    first_try, _, second_try, _ = (e for e in backend.events if e["job"]["name"] == "model.shop.flaky")
+    assert first_try["run"]["runId"] != second_try["run"]["runId"]
 
 
 def test_options_of_the_run_reach_dbt_and_others_are_refused(shop: Path, instance: dg.DagsterInstance) -> None:

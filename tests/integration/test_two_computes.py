@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 import duckdb
@@ -13,6 +13,8 @@ from floe_orchestrator_dagster.code_location import build_definitions
 from floe_orchestrator_dagster.plan import plan_product
 from floe_orchestrator_dagster.product import load_product
 from integration.two_computes import install_duckdb_extension, write_product
+from lineage_backend import serving
+from openlineage_schemas import assert_valid_json
 from processes import dbt_commands, floe_dagster
 
 if TYPE_CHECKING:
@@ -52,9 +54,14 @@ def test_computes_take_turns_and_tests_over_both_run_in_one_green_run(
     monkeypatch.setenv("HOME", str(home))
     floe_dagster("prepare", str(artifacts), FLOE_DBT_PROJECT_DIR=str(project))
 
+    content = json.loads(artifacts.read_text(encoding="utf-8"))
+    content["observability"]["lineage"] = True
+    artifacts.write_text(json.dumps(content), encoding="utf-8")
+
     product = load_product(artifacts)
     definitions = build_definitions(product)
-    with dg.DagsterInstance.ephemeral() as instance:
+    with dg.DagsterInstance.ephemeral() as instance, serving() as backend:
+        monkeypatch.setenv("OPENLINEAGE_URL", backend.url.removesuffix("/api/v1/lineage"))
         result = definitions.resolve_job_def("shop").execute_in_process(instance=instance)
         started = dbt_commands(instance, result.run_id)
 
@@ -86,3 +93,21 @@ def test_computes_take_turns_and_tests_over_both_run_in_one_green_run(
         report = connection.sql("select largest, written_by like 'PostgreSQL%' from shop.main.pg_report").fetchall()
     assert orders == [(True, 3)]
     assert report == [(0.5, True)]
+    _assert_one_graph(backend.events, project)
+
+
+def _assert_one_graph(events: list[dict[str, Any]], project: Path) -> None:
+    """Every table has one name, whichever compute reads it; the product's run goes from the first step to the last."""
+    assert_valid_json(events)
+    product = [(number, event["eventType"]) for number, event in enumerate(events) if event["job"]["name"] == "shop"]
+    assert product == [(0, "START"), (len(events) - 1, "COMPLETE")]
+    in_postgres = ("stg_orders", "pg_orders", "duck_share", "pg_report")
+    assert {
+        (table["namespace"], table["name"]) for event in events for table in (*event["inputs"], *event["outputs"])
+    } == {
+        *(("postgres://localhost:5432", f"shop.main.{name}") for name in in_postgres),
+        *(
+            (f"duckdb://{project / 'warehouse.duckdb'}", f"warehouse.main.{name}")
+            for name in ("raw_orders", "duck_local")
+        ),
+    }

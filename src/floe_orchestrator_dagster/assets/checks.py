@@ -12,7 +12,7 @@ from floe_orchestrator_dagster.assets.policies import op_tags, pool, retry_polic
 from floe_orchestrator_dagster.assets.quality import declared_metadata, unimplemented_checks
 from floe_orchestrator_dagster.assets.score import leaf_keys, score_definitions, scored_checks
 from floe_orchestrator_dagster.assets.translator import FloeDbtTranslator
-from floe_orchestrator_dagster.execution.freshness import check_freshness
+from floe_orchestrator_dagster.execution.freshness import check_freshness, freshness_step
 from floe_orchestrator_dagster.product import DbtProject, Product
 from floe_orchestrator_dagster.product.manifest import freshness_criteria
 from floe_orchestrator_dagster.product.quality import UNIMPLEMENTED, DeclaredCheck
@@ -51,9 +51,23 @@ def product_checks(product: Product, assets: Sequence[dg.AssetsDefinition | dg.A
             found.definitions.append(_unimplemented_definition(product, unimplemented))
         sources = _freshness_sources(translator, product.dbt, definitions)
         if sources:
-            found.definitions.append(_freshness_definition(product, product.dbt, sources, leaf_keys(definitions)))
+            leaves, steps = leaf_keys(definitions), dbt_steps(product, definitions)
+            found.definitions.append(_freshness_definition(product, product.dbt, sources, leaves, steps))
             found.on_demand.extend([] if _is_in_product_job(product) else sources)
     return found
+
+
+def dbt_steps(product: Product, assets: Sequence[dg.AssetsDefinition | dg.AssetSpec]) -> tuple[str, ...]:
+    """Name the steps of a product that run dbt, source freshness included; none without a dbt project.
+
+    Args:
+        product: The product.
+        assets: What ``dbt_project_assets`` made of it.
+    """
+    if product.dbt is None:
+        return ()
+    names = (str(part.op.name) for part in assets if isinstance(part, dg.AssetsDefinition))
+    return (*names, freshness_step(product))
 
 
 def _unimplemented_definition(
@@ -107,7 +121,11 @@ def _freshness_sources(
 
 
 def _freshness_definition(
-    product: Product, dbt: DbtProject, sources: Mapping[dg.AssetCheckKey, str], leaves: Sequence[dg.AssetKey]
+    product: Product,
+    dbt: DbtProject,
+    sources: Mapping[dg.AssetCheckKey, str],
+    leaves: Sequence[dg.AssetKey],
+    steps: Sequence[str],
 ) -> dg.AssetChecksDefinition:
     specs = [
         dg.AssetCheckSpec(
@@ -122,7 +140,7 @@ def _freshness_definition(
     ]
 
     @dg.multi_asset_check(
-        name=f"{product.identifier}_source_freshness",
+        name=freshness_step(product),
         specs=specs,
         can_subset=True,
         compute_kind="dbt",
@@ -133,6 +151,6 @@ def _freshness_definition(
     def freshness(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
         selected = context.op_execution_context.selected_asset_check_keys
         chosen = {key: unique_id for key, unique_id in sources.items() if key in selected}
-        yield from check_freshness(context.op_execution_context, product, dbt, chosen)
+        yield from check_freshness(context.op_execution_context, product, dbt, chosen, steps)
 
     return freshness

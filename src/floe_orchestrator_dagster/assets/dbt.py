@@ -34,6 +34,7 @@ from floe_orchestrator_dagster.errors import ManifestError, Problem
 from floe_orchestrator_dagster.execution.build import DbtStep, build_selection, test_selection
 from floe_orchestrator_dagster.execution.dagster_dbt import DAGSTER_DBT_UNIQUE_ID_METADATA_KEY, dbt_assets
 from floe_orchestrator_dagster.execution.failure import with_failures_shown
+from floe_orchestrator_dagster.execution.freshness import freshness_step
 from floe_orchestrator_dagster.execution.options import DbtOptions
 from floe_orchestrator_dagster.execution.partitions import partition_window
 from floe_orchestrator_dagster.execution.score import ScoredChecks, recorded_score, scored_when_failing
@@ -65,7 +66,7 @@ class _Project:
         scored: What the product's quality score is made of, once all definitions are there.
         tests: Unique ids of the tests of all stages, and of those after them.
         selection: dbt selections on the project.
-        steps: Names of the steps that run dbt, in their order.
+        steps: Names of the steps that run dbt, source freshness included.
     """
 
     product: Product
@@ -110,7 +111,7 @@ def dbt_project_assets(
     scored = partial(scored_checks, product, translator, definitions)
     partitions = partitions_definitions(product)
     stages, late = _names(product, graph), _late_names(product, graph)
-    steps = (*stages, *late)
+    steps = (*stages, *late, freshness_step(product))
     project = _Project(product, dbt, translator, key_of, partitions, scored, frozenset(everything), selection, steps)
     for stage, name in zip(graph.stages, stages, strict=True):
         definitions.append(_stage_assets(project, stage, name))

@@ -52,7 +52,7 @@ class DbtStep:
         nodes: The nodes that can be selected.
         manifest: The manifest that the assets were made from.
         product: The product.
-        steps: Names of all steps of the product that run dbt, in their order.
+        steps: Names of all steps of the product that run dbt.
         key_of: Key of every model, seed, snapshot and source of the product, by unique id.
     """
 
@@ -103,6 +103,7 @@ def build_selection(
     if selection.unique_ids is not None and not selection.unique_ids:
         if done.assets:
             context.log.warning("everything is built; on-run hooks of dbt run again only with all that they belong to")
+        _tell_nothing_to_do(op_context, step, window)
         return
     for result in _build(op_context, step, selection, options, window):
         if isinstance(result, dg.AssetCheckResult):
@@ -122,6 +123,7 @@ def test_selection(context: dg.AssetCheckExecutionContext, step: DbtStep) -> Ite
     selection = select_nodes(step.nodes, frozenset(), checks, partial(_is_materialized, context.instance))
     _log_waiting(context.log, selection)
     if not selection.unique_ids:
+        _tell_nothing_to_do(context.op_execution_context, step, Window())
         return
     for result in _build(context.op_execution_context, step, selection, DbtOptions(), Window()):
         if isinstance(result, dg.AssetCheckResult):
@@ -182,7 +184,7 @@ class _Run:
         told = NodeLog(self.context.log)
         succeeded = False
         try:
-            with self._traced() as trace, self._lineage() as lineage:
+            with self._traced() as trace, self._lineage(trace.traceparent) as lineage:
                 environment, log = trace.environment, self.context.log
                 with running_dbt(self.dbt, arguments, self.target.path, self.config, log, environment) as invocation:
                     for event in invocation.events():
@@ -217,11 +219,11 @@ class _Run:
         target = {"dbt.target": self.dbt.profile.target or self.dbt.profile.default_target}
         return telemetry.dbt_build(telemetry.product_attributes(config), self.context.run_id, target)
 
-    def _lineage(self) -> AbstractContextManager[StepLineage | None]:
+    def _lineage(self, traceparent: str | None) -> AbstractContextManager[StepLineage | None]:
         if self.step is None:
             return nullcontext()
         step, period = self.step, self.window.period
-        return step_lineage(self.context, step.product, self.dbt, self.target, period, step.steps)
+        return step_lineage(self.context, step.product, self.dbt, self.target, step.steps, period, traceparent)
 
     def _note(self, event: Event, results: Results) -> None:
         name = event["info"]["name"]
@@ -268,6 +270,12 @@ def _build(
             check = test_result(result, check_of[result.unique_id], nodes.severities, compiled)
             if check is not None:
                 yield check
+
+
+def _tell_nothing_to_do(context: dg.OpExecutionContext, step: DbtStep, window: Window) -> None:
+    """Tell lineage of a step that dbt has nothing to do in: it may be the run's first, or its last."""
+    with step_lineage(context, step.product, step.connection, None, step.steps, window.period):
+        pass
 
 
 def _unknown_model(dbt: DbtConnection, name: str) -> DbtBuildError:

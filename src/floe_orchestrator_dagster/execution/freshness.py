@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
+from floe_orchestrator_dagster import telemetry
 from floe_orchestrator_dagster.errors import DbtBuildError
 from floe_orchestrator_dagster.execution.invocation import running_dbt
 from floe_orchestrator_dagster.execution.lineage import step_lineage
@@ -14,7 +15,7 @@ from floe_orchestrator_dagster.execution.target import leave_target, new_target
 from floe_orchestrator_dagster.product.files import read_json
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from floe_orchestrator_dagster.product import DbtProject, Product
@@ -23,8 +24,17 @@ _RESULTS_FILE = "sources.json"
 _WARNING = "warn"
 
 
+def freshness_step(product: Product) -> str:
+    """Name the step that checks the freshness of a product's sources."""
+    return f"{product.identifier}_source_freshness"
+
+
 def check_freshness(
-    context: dg.OpExecutionContext, product: Product, dbt: DbtProject, sources: Mapping[dg.AssetCheckKey, str]
+    context: dg.OpExecutionContext,
+    product: Product,
+    dbt: DbtProject,
+    sources: Mapping[dg.AssetCheckKey, str],
+    steps: Sequence[str],
 ) -> Iterator[dg.AssetCheckResult]:
     """Run one ``dbt source freshness`` for the sources of the selected checks.
 
@@ -33,6 +43,7 @@ def check_freshness(
         product: The product.
         dbt: Its dbt project.
         sources: dbt unique id of the source behind each selected check.
+        steps: Names of all steps of the product that run dbt.
 
     Raises:
         ProfileError: A variable that the profile reads is not set.
@@ -43,7 +54,8 @@ def check_freshness(
     arguments = ["source", "freshness", *selection]
     path, has_ended = target.path / _RESULTS_FILE, False
     try:
-        with step_lineage(context, product, dbt, target) as lineage:
+        traceparent = telemetry.trace_environment().get("TRACEPARENT")
+        with step_lineage(context, product, dbt, target, steps, traceparent=traceparent) as lineage:
             with running_dbt(dbt, arguments, target.path, config, context.log) as invocation:
                 errors = dict(_errors(invocation.events()))
                 if not path.is_file():

@@ -7,13 +7,14 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import datetime, timezone
 from functools import partial
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from floe_orchestrator_dagster import telemetry
 from floe_orchestrator_dagster.errors import LineageError, Problem
 from floe_orchestrator_dagster.execution.dbt_process import NODE_FINISHED
+from floe_orchestrator_dagster.execution.product_lineage import ProductRun, installed_version, lineage_run
 from floe_orchestrator_dagster.lineage.emitter import emitter_for
 from floe_orchestrator_dagster.product.manifest import MANIFEST_FILE, read_manifest
 
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     import dagster as dg
 
     from floe_orchestrator_dagster.execution.target import Target
-    from floe_orchestrator_dagster.lineage.deliveries import Deliveries
     from floe_orchestrator_dagster.lineage.emitter import LineageEmitter
     from floe_orchestrator_dagster.lineage.events import DbtEvents, LineageRun
     from floe_orchestrator_dagster.product import DbtConnection, DbtProject, Product
@@ -36,11 +36,19 @@ class StepLineage:
     """What one dbt invocation of a step tells."""
 
     def __init__(
-        self, emitter: LineageEmitter, run: LineageRun, dbt: DbtConnection, target: Target, log: dg.DagsterLogManager
+        self,
+        emitter: LineageEmitter,
+        run: LineageRun,
+        dbt: DbtConnection,
+        target: Target,
+        log: dg.DagsterLogManager,
     ) -> None:
         """Begin; the manifest is read with the first event, when dbt has written it."""
+        from floe_orchestrator_dagster.lineage.open_runs import OpenRuns
+
         self._emitter, self._run, self._dbt, self._target, self._log = emitter, run, dbt, target, log
         self._product = run.product
+        self._open_runs = OpenRuns(emitter.directory, run.dagster_run_id)
         self._events: DbtEvents | None = None
         self._is_told = True
 
@@ -71,15 +79,18 @@ class StepLineage:
         """
         self._guarded(lambda: self._emit(self._dbt_events.freshness(results)))
 
-    def abort(self, why: str) -> None:
-        """End what is still open.
+    def end(self, why: str) -> None:
+        """End what is still open; there is nothing left for others to end.
 
         Raises:
             LineageError: As :meth:`node`.
         """
         events = self._events
-        if events is not None:
-            self._guarded(lambda: self._emit(events.abort(why, _now())))
+        try:
+            if events is not None:
+                self._guarded(lambda: self._emit(events.abort(why, _now())))
+        finally:
+            self._open_runs.close()
 
     def _guarded(self, tell: Callable[[], None]) -> None:
         """Whatever is wrong with what lineage says, the run goes on."""
@@ -98,19 +109,18 @@ class StepLineage:
 
     def _emit(self, events: Iterable[Any]) -> None:
         for event in events:
+            self._open_runs.note(event)
             self._emitter.emit(event)
 
     @property
     def _dbt_events(self) -> DbtEvents:
         if self._events is None:
-            from floe_orchestrator_dagster.lineage.datasets import read_warehouse
+            from floe_orchestrator_dagster.lineage.computes import read_computes
             from floe_orchestrator_dagster.lineage.events import DbtEvents
 
-            profile, project = self._dbt.profile, self._product.dbt
-            output = profile.outputs[profile.target or profile.default_target]
             directory = PurePosixPath(self._dbt.directory.path)
-            warehouse = read_warehouse(output, os.environ, directory, self._product.config.lineage.namespaces)
-            self._events = DbtEvents(self._run, self._manifest(project), warehouse)
+            computes = read_computes(self._product, self._dbt.profile, os.environ, directory)
+            self._events = DbtEvents(self._run, self._manifest(self._product.dbt), computes)
         return self._events
 
     def _manifest(self, project: DbtProject | None) -> Manifest:
@@ -123,8 +133,19 @@ class StepLineage:
     def _compiled(self, unique_id: str) -> str | None:
         content = self._product.dbt.manifest.content if self._product.dbt else {"nodes": {}}
         node = content["nodes"].get(unique_id)
+        if node is not None and node["resource_type"] == "snapshot":
+            return self._snapshot_query(unique_id, node)
         path = self._target.compiled_path(node) if node else None
         return path.read_text(encoding="utf-8") if path is not None and path.is_file() else None
+
+    def _snapshot_query(self, unique_id: str, node: Mapping[str, Any]) -> str | None:
+        """Write what a snapshot copies: dbt writes no file of it. One that is declared in YAML copies one relation."""
+        content = self._manifest(self._product.dbt).content
+        parents = content["parent_map"].get(unique_id, ())
+        if not str(node["original_file_path"]).endswith((".yml", ".yaml")) or len(parents) != 1:
+            return None
+        relation = {**content["nodes"], **content["sources"]}.get(parents[0], {}).get("relation_name")
+        return f"select * from {relation}" if relation else None  # noqa: S608  # only read for its columns
 
 
 @contextmanager
@@ -132,20 +153,24 @@ def step_lineage(  # noqa: PLR0913, PLR0917  # a step has these parts
     context: dg.OpExecutionContext,
     product: Product,
     dbt: DbtConnection,
-    target: Target,
+    target: Target | None,
+    steps: Sequence[str],
     period: tuple[datetime, datetime] | None = None,
-    steps: Sequence[str] | None = None,
+    traceparent: str | None = None,
 ) -> Iterator[StepLineage | None]:
     """Tell of a dbt invocation and of the product's run; waits at the end until events are delivered, within limits.
+
+    The product's run begins with its first step in the Dagster run and ends with its last one; what no step could tell,
+    killed ones for instance, is told when the Dagster run is over, by the sensors of ``automation.lineage``.
 
     Args:
         context: The step's.
         product: What is run.
         dbt: Where dbt runs.
-        target: The invocation's target directory.
+        target: The invocation's target directory; None where there is nothing to do for dbt.
+        steps: Names of all steps of the product that run dbt.
         period: Start and end of the run's partition in time.
-        steps: Names of the product's dbt steps, in their order: the last one of a run ends the product's run. None for
-            a step that is no part of it.
+        traceparent: The trace that the step belongs to, in W3C's form.
 
     Raises:
         LineageError: With ``lineage.strict``, when not all events were accepted.
@@ -154,87 +179,61 @@ def step_lineage(  # noqa: PLR0913, PLR0917  # a step has these parts
     if emitter is None:
         yield None
         return
-    from floe_orchestrator_dagster.lineage.events import product_event
-
-    run = _lineage_run(context, product, dbt, period)
-    lineage = StepLineage(emitter, run, dbt, target, context.log)
+    run = _step_run(context, product, dbt, period, traceparent)
+    lineage = StepLineage(emitter, run, dbt, target, context.log) if target else None
+    told = ProductRun(context, steps, run, emitter)
     with emitter:
-        if steps is not None:
-            emitter.emit(product_event(run, "START", _now()))
+        told.begin()
         try:
             yield lineage
         except BaseException as error:
-            has_failed = isinstance(error, Exception)  # Dagster's interrupt and a dropped generator are none
-            why = str(error) if has_failed else "the step was interrupted"
+            # Dagster's interrupt and a dropped generator are no exceptions of this kind.
+            why = str(error) if isinstance(error, Exception) else "the step was interrupted"
             with suppress(LineageError):
-                lineage.abort(why)
-            if steps is not None:
-                emitter.emit(product_event(run, "FAIL" if has_failed else "ABORT", _now(), why))
+                _end(lineage, why)
+            told.end(error)
             with suppress(LineageError):  # said in the run's log; the step has failed already, for a better reason
                 _flush(emitter, context)
             raise
-        lineage.abort("dbt ended before it")
-        if steps is not None and _is_last(context, steps):
-            emitter.emit(product_event(run, "COMPLETE", _now()))
+        _end(lineage, "dbt ended before it")
+        told.end()
         _flush(emitter, context)
 
 
+def _end(lineage: StepLineage | None, why: str) -> None:
+    if lineage is not None:
+        lineage.end(why)
+
+
 def _flush(emitter: LineageEmitter, context: dg.OpExecutionContext) -> None:
+    if not emitter.deliveries().emitted:
+        return
     with telemetry.operation("lineage.flush"):
         try:
             emitter.flush()
         finally:
-            told = _told(emitter.deliveries())
+            told = emitter.deliveries().counts
             context.log.info("lineage: %s", told)
             context.instance.add_run_tags(context.run_id, {RUN_TAG: told})
 
 
-def _told(deliveries: Deliveries) -> str:
-    counts = {
-        "sent": deliveries.sent,
-        "spooled": deliveries.spooled,
-        "refused": deliveries.refused,
-        "dropped": deliveries.dropped,
-    }
-    return ", ".join(f"{count} {what}" for what, count in counts.items() if count or what == "sent")
-
-
-def _is_last(context: dg.OpExecutionContext, steps: Sequence[str]) -> bool:
-    present = {node.name for node in context.job_def.nodes}
-    return context.op_handle.name == next((name for name in reversed(steps) if name in present), None)
-
-
-def _lineage_run(
-    context: dg.OpExecutionContext, product: Product, dbt: DbtConnection, period: tuple[datetime, datetime] | None
+def _step_run(
+    context: dg.OpExecutionContext,
+    product: Product,
+    dbt: DbtConnection,
+    period: tuple[datetime, datetime] | None,
+    traceparent: str | None,
 ) -> LineageRun:
-    from floe_orchestrator_dagster.lineage.events import LineageRun, read_parent_id
-    from floe_orchestrator_dagster.lineage.floe_events import PRODUCER
-
-    record = context.instance.get_run_record_by_id(context.run_id)
     adapter = dbt.profile.adapter or ""
-    return LineageRun(
-        product=product,
-        dagster_run_id=context.run_id,
-        job_name=context.job_name,
-        created_at=record.create_timestamp if record else _now(),
-        producer=PRODUCER,
+    return replace(
+        lineage_run(product, context.instance, context.run),
         step_key=context.get_step_execution_context().step.key,
         retry_number=context.retry_number,
         window=period,
-        parent=read_parent_id(os.environ.get("OPENLINEAGE_PARENT_ID", "")),
-        root=read_parent_id(os.environ.get("OPENLINEAGE_ROOT_PARENT_ID", "")),
-        dagster_version=version("dagster"),
         dbt_version=version("dbt-core"),
-        adapter=f"{adapter} {_installed(f'dbt-{adapter}')}".strip(),
-        adapter_version=version("floe-orchestrator-dagster"),
+        adapter=f"{adapter} {installed_version(f'dbt-{adapter}')}".strip(),
+        traceparent=traceparent or "",
     )
-
-
-def _installed(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return ""
 
 
 def _now() -> datetime:

@@ -34,6 +34,12 @@ class Deliveries:
         """Whether the backend has every event."""
         return self.sent == self.emitted
 
+    @property
+    def counts(self) -> str:
+        """Say how many events there are of each kind, such as ``40 sent, 2 spooled``."""
+        counts = {"sent": self.sent, "spooled": self.spooled, "refused": self.refused, "dropped": self.dropped}
+        return ", ".join(f"{count} {what}" for what, count in counts.items() if count or what == "sent")
+
     def whereabouts(self, spool: Path) -> str:
         """Say where the events are that the backend does not have."""
         counts = {

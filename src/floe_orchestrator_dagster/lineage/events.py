@@ -4,8 +4,8 @@ Everything here is pure: artifacts and log events come in as values, events go o
 Who runs dbt makes one :class:`DbtEvents` per dbt invocation and hands it every structured log event in turn::
 
     run = LineageRun(product, context.run_id, context.job_name, created_at, producer, step_key=…, retry_number=…)
-    warehouse = read_warehouse(output, os.environ, PurePosixPath(project_directory), overrides)
-    events = DbtEvents(run, manifest, warehouse)
+    computes = read_computes(product, profile, os.environ, PurePosixPath(project_directory))
+    events = DbtEvents(run, manifest, computes)
     for log_event in dbt:
         emitter.emit(events.observe(log_event, outcome_of_the_node_if_it_ended))
     emitter.emit(events.abort("dbt was interrupted", now))  # ends what is still open; nothing when all has ended
@@ -31,6 +31,7 @@ from openlineage.client.facet_v2 import data_quality_assertions_dataset, externa
 
 from floe_orchestrator_dagster.lineage.assertions import TestEnd
 from floe_orchestrator_dagster.lineage.assets import PythonAsset, asset_dataset, asset_event, product_event
+from floe_orchestrator_dagster.lineage.computes import Computes, Place
 from floe_orchestrator_dagster.lineage.envelope import engine_facet, error_facet, run_event
 from floe_orchestrator_dagster.lineage.nodes import Nodes
 from floe_orchestrator_dagster.lineage.outcome import NodeOutcome, freshness_outcome, outcome_of
@@ -73,7 +74,7 @@ class DbtEvents:
         self,
         run: LineageRun,
         manifest: Manifest,
-        warehouse: Warehouse,
+        place: Computes | Warehouse,
         columns: Mapping[str, Mapping[str, str]] = MappingProxyType({}),
     ) -> None:
         """Begin with nothing open.
@@ -82,13 +83,14 @@ class DbtEvents:
             run: Who runs dbt.
             manifest: The product's, or on another target than its own the invocation's, trimmed
                 (``product.manifest.trim``).
-            warehouse: Where the nodes of the invocation's target are.
+            place: Where the nodes are: on the invocation's target, on those of other computes.
             columns: The columns (name → type) of relations that are known before dbt runs, by unique id: all of a
                 relation's or none.
         """
         self._run = run
         self._manifest = manifest
-        self._nodes = Nodes(run.product, manifest, warehouse, columns)
+        computes = place if isinstance(place, Computes) else Computes(Place(place))
+        self._nodes = Nodes(run.product, manifest, computes, columns)
         self._open: dict[str, NodeSignal] = {}
         self._ended: dict[str, tuple[str, State]] = {}
         self._occurrences: dict[str, int] = {}

@@ -9,13 +9,14 @@ import orjson
 
 if TYPE_CHECKING:
     from openlineage.client.event_v2 import RunEvent
+    from openlineage.client.facet_v2 import BaseFacet
 
 # openlineage leaves these out; orjson does so where they are fields of its classes, but not inside plain dictionaries.
 _LEFT_OUT_ELSEWHERE = (b":null", b"null,", b"null]", b"[{}", b",{}")
 
 
-def as_json_line(event: RunEvent | bytes) -> bytes:
-    """Write an event as JSON, without a line break in it.
+def as_json_line(event: RunEvent | BaseFacet | bytes) -> bytes:
+    """Write an event, or a part of one, as JSON, without a line break in it.
 
     Args:
         event: openlineage's object, or JSON already.
@@ -32,7 +33,7 @@ def as_json_line(event: RunEvent | bytes) -> bytes:
     return _as_the_client_does(event) if any(part in line for part in _LEFT_OUT_ELSEWHERE) else line
 
 
-def _as_the_client_does(event: RunEvent) -> bytes:
+def _as_the_client_does(event: RunEvent | BaseFacet) -> bytes:
     from openlineage.client.serde import Serde
 
     return Serde.to_json(event).encode()

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from openlineage.client.facet_v2 import DatasetFacet, JobFacet, OutputDatasetFacet
 
     from floe_orchestrator_dagster.lineage.columns import ColumnLineage
-    from floe_orchestrator_dagster.lineage.datasets import DatasetIdentity, Warehouse
+    from floe_orchestrator_dagster.lineage.computes import Computes
+    from floe_orchestrator_dagster.lineage.datasets import DatasetIdentity
     from floe_orchestrator_dagster.lineage.outcome import NodeOutcome
     from floe_orchestrator_dagster.product import Product
     from floe_orchestrator_dagster.product.manifest import Manifest
@@ -32,13 +33,14 @@ class Nodes:
     """
 
     def __init__(
-        self, product: Product, manifest: Manifest, warehouse: Warehouse, columns: Mapping[str, Mapping[str, str]]
+        self, product: Product, manifest: Manifest, computes: Computes, columns: Mapping[str, Mapping[str, str]]
     ) -> None:
         """Take the columns (name → type) that are known beforehand, all of a relation's, by unique id."""
         self._product = product
         self._content = manifest.content
         self._manifest = manifest
-        self._warehouse = warehouse
+        self._computes = computes
+        self._warehouse = computes.own.warehouse
         self._columns = {unique_id: dict(known) for unique_id, known in columns.items()}
         self._relations: dict[str, Mapping[str, Any]] = {}
 
@@ -60,7 +62,7 @@ class Nodes:
 
     def identity(self, unique_id: str) -> DatasetIdentity:
         """Name the dataset of a model, seed, snapshot or source."""
-        return self._warehouse.identify(self.node(unique_id), self._relations.get(unique_id, {}))
+        return self._computes.identify(self.node(unique_id), self._relations.get(unique_id, {}))
 
     def reads(self, unique_id: str) -> list[str]:
         """List what a node reads: models, seeds, snapshots and sources, ephemeral models read through.

@@ -47,6 +47,7 @@ class LineageRun:
         dbt_version: dbt-core's version; empty when no dbt runs.
         adapter: The dbt adapter and its version, such as ``duckdb 1.9.1``.
         adapter_version: This package's version.
+        traceparent: The trace that the step belongs to, in W3C's form; empty without one.
     """
 
     product: Product
@@ -63,6 +64,7 @@ class LineageRun:
     dbt_version: str = ""
     adapter: str = ""
     adapter_version: str = ""
+    traceparent: str = ""
 
     @property
     def namespace(self) -> str:
@@ -131,6 +133,8 @@ class LineageRun:
             for name, value in values.items()
             if value
         ]
+        if self.traceparent:
+            tags.append(tags_run.TagsRunFacetFields("traceparent", self.traceparent, "OPENTELEMETRY"))
         return tags_run.TagsRunFacet(tags=tags)
 
     def _id(self, *parts: str) -> str:

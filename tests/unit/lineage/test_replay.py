@@ -10,7 +10,7 @@ import dagster as dg
 import pytest
 from click.testing import CliRunner
 
-from floe_orchestrator_dagster.automation.lineage import lineage_replay_sensor
+from floe_orchestrator_dagster.automation.lineage import lineage_sensors
 from floe_orchestrator_dagster.cli import main
 from floe_orchestrator_dagster.config.lineage import LineageConfig
 from floe_orchestrator_dagster.errors import LineageError
@@ -79,8 +79,7 @@ def lineage(*arguments: object) -> Result:
 
 def tick(artifacts: Path, instance: dg.DagsterInstance) -> str | None:
     """Evaluate the sensor as the daemon does; returns what the tick shows."""
-    sensor = lineage_replay_sensor(load_product(artifacts))
-    assert sensor is not None
+    [sensor, *_] = lineage_sensors(load_product(artifacts), [])
     with dg.build_sensor_context(instance=instance) as context:
         ticked = sensor.evaluate_tick(context)
     assert ticked.run_requests == []
@@ -217,8 +216,7 @@ def test_sensor_says_that_no_backend_is_there_any_more(
     artifacts: Path, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     leave(artifacts, *JOBS)
-    sensor = lineage_replay_sensor(load_product(artifacts))
-    assert sensor is not None
+    [sensor, *_] = lineage_sensors(load_product(artifacts), [])
     monkeypatch.setenv("OPENLINEAGE_DISABLED", "true")
 
     with dg.build_sensor_context(instance=instance) as context:
@@ -227,17 +225,22 @@ def test_sensor_says_that_no_backend_is_there_any_more(
     assert message == "Lineage events wait, but no backend is configured where this code server runs."
 
 
-def test_sensor_is_running_and_launches_nothing(artifacts: Path) -> None:
-    sensor = lineage_replay_sensor(load_product(artifacts))
+def test_sensors_are_running_and_launch_nothing(artifacts: Path) -> None:
+    sensors = lineage_sensors(load_product(artifacts), [])
 
-    assert sensor is not None
-    assert (sensor.name, sensor.default_status) == ("shop_orders_lineage_replay", dg.DefaultSensorStatus.RUNNING)
-    assert not sensor.has_jobs
+    assert [sensor.name for sensor in sensors] == [
+        "shop_orders_lineage_replay",
+        "shop_orders_lineage_success",
+        "shop_orders_lineage_failure",
+        "shop_orders_lineage_canceled",
+    ]
+    assert {sensor.default_status for sensor in sensors} == {dg.DefaultSensorStatus.RUNNING}
+    assert not any(sensor.has_jobs for sensor in sensors)
 
 
 @pytest.mark.parametrize("changes", [{}, {"lineage": False, "lineage_endpoint": "http://marquez:5000"}])
 def test_product_without_a_lineage_backend_has_no_sensor(tmp_path: Path, changes: dict[str, Any]) -> None:
-    assert lineage_replay_sensor(load_product(write(tmp_path, **changes))) is None
+    assert lineage_sensors(load_product(write(tmp_path, **changes)), []) == []
 
 
 # --- where and whether ----------------------------------------------------------------------------------------------
@@ -251,7 +254,7 @@ def test_lineage_that_is_switched_off_has_no_emitter_and_no_sensor(tmp_path: Pat
     product = load_product(path)
 
     assert emitter_for(product.artifacts, product.config.lineage) is None
-    assert lineage_replay_sensor(product) is None
+    assert lineage_sensors(product, []) == []
 
 
 def test_spool_is_below_the_state_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -74,6 +74,15 @@ def test_a_partition_is_the_nominal_time() -> None:
     assert nominal["nominalEndTime"] == "2026-11-22T05:00:00Z"
 
 
+def test_the_trace_of_a_build_is_a_tag_of_its_runs() -> None:
+    traceparent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    event = new_events(traceparent=traceparent).observe(log_event("LogStartLine"))[0]
+
+    tags = as_json(event)["run"]["facets"]["tags"]["tags"]
+    assert {"key": "traceparent", "value": traceparent, "source": "OPENTELEMETRY"} in tags
+    assert_valid([event])
+
+
 def test_the_product_event_says_what_the_product_is() -> None:
     event = product_event(lineage_run(), "FAIL", CREATED_AT, "step retail_orders_dbt failed")
 

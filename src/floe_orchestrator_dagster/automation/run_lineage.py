@@ -1,0 +1,164 @@
+"""The lineage of a Dagster run that is over, as far as its steps have not told it themselves.
+
+Three things are left for then: the ends of what a dead process had begun, Python assets, and the product's run where no
+step could tell its end.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from datetime import datetime, timezone
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import dagster as dg
+
+from floe_orchestrator_dagster.automation.asset_lineage import AssetDescriptions
+from floe_orchestrator_dagster.automation.step_log import read_step_logs
+from floe_orchestrator_dagster.execution.product_lineage import PRODUCT_RUN_TAG, lineage_run
+from floe_orchestrator_dagster.lineage.emitter import emitter_for
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+    from openlineage.client.event_v2 import RunEvent
+
+    from floe_orchestrator_dagster.automation.step_log import StepLog, StepTry
+    from floe_orchestrator_dagster.lineage.deliveries import Deliveries
+    from floe_orchestrator_dagster.lineage.run import LineageRun
+    from floe_orchestrator_dagster.lineage.signals import State
+    from floe_orchestrator_dagster.product import Product
+
+_STATES: dict[dg.DagsterRunStatus, State] = {
+    dg.DagsterRunStatus.SUCCESS: "COMPLETE",
+    dg.DagsterRunStatus.FAILURE: "FAIL",
+    dg.DagsterRunStatus.CANCELED: "ABORT",
+}
+_ENDS = ("COMPLETE", "FAIL", "ABORT")
+# What has been told of a run that is over; it is told once.
+_TOLD_TAG = "floe/lineage_after_run"
+_UNSAID = "the run ended without a word of this step"
+
+
+def tell_ended_run(
+    context: dg.RunStatusSensorContext, product: Product, dbt_steps: frozenset[str]
+) -> Deliveries | None:
+    """Tell what is left to tell of a run; None when nothing is to be told.
+
+    Args:
+        context: The run, which is over.
+        product: The product.
+        dbt_steps: Names of the steps that tell their lineage themselves.
+
+    Raises:
+        LineageError: With ``lineage.strict``, when not all events were accepted.
+    """
+    run = context.dagster_run
+    if _TOLD_TAG in run.tags:
+        return None
+    emitter = emitter_for(product.artifacts, product.config.lineage, run=run.run_id, log=context.log)
+    if emitter is None:
+        return None
+    ended = _EndedRun(context, product, dbt_steps)
+    with emitter:
+        with suppress(OSError):
+            for event in ended.left_open(emitter.directory):
+                emitter.emit(event)
+        for told in ended.events():
+            emitter.emit(told)
+        if not emitter.deliveries().emitted:
+            return None
+        try:
+            return emitter.flush()
+        finally:
+            tags = {PRODUCT_RUN_TAG: ended.product_state, _TOLD_TAG: emitter.deliveries().counts}
+            context.instance.add_run_tags(run.run_id, tags)
+
+
+@dataclass(frozen=True)
+class _EndedRun:
+    context: dg.RunStatusSensorContext
+    product: Product
+    dbt_steps: frozenset[str]
+
+    @cached_property
+    def steps(self) -> Mapping[str, StepLog]:
+        return read_step_logs(self.context.instance, self.context.dagster_run.run_id)
+
+    @cached_property
+    def run(self) -> LineageRun:
+        return lineage_run(self.product, self.context.instance, self.context.dagster_run)
+
+    @property
+    def told(self) -> str:
+        """The last event of the product's run that its steps have told."""
+        return self.context.dagster_run.tags.get(PRODUCT_RUN_TAG, "")
+
+    @property
+    def product_state(self) -> str:
+        return self.told if self.told in _ENDS else _STATES[self.context.dagster_run.status]
+
+    @property
+    def why(self) -> str:
+        """Why it did not succeed; empty when it did."""
+        status, message = self.context.dagster_run.status, self.context.dagster_event.message
+        return "" if status is dg.DagsterRunStatus.SUCCESS else message or f"the run ended as {status.value}"
+
+    def left_open(self, directory: Path) -> Iterator[bytes]:
+        """End what dead processes have begun."""
+        from floe_orchestrator_dagster.lineage.open_runs import end_open_runs
+
+        why = f"{_UNSAID}: {self.why}" if self.why else _UNSAID
+        yield from end_open_runs(directory, self.context.dagster_run.run_id, why, self._now())
+
+    def events(self) -> Iterator[RunEvent]:
+        """Tell Python assets, within the product's run."""
+        from floe_orchestrator_dagster.lineage.events import product_event
+
+        assets = [*self._asset_events()]
+        if not assets and not self.dbt_steps & self.steps.keys():
+            return
+        if not self.told:
+            yield product_event(self.run, "START", self._started())
+        yield from assets
+        if self.told not in _ENDS:
+            state = _STATES[self.context.dagster_run.status]
+            yield product_event(self.run, state, self._now(), self.why)
+
+    def _asset_events(self) -> Iterator[RunEvent]:
+        described = AssetDescriptions(self.product, self.context.repository_def)
+        for key, step in self.steps.items():
+            if key in self.dbt_steps:
+                continue
+            for number, step_try in enumerate(step.tries):
+                run = replace(self.run, step_key=key, retry_number=number)
+                for asset in dict.fromkeys([*step.planned, *step_try.made]):
+                    yield from self._events_of(run, described, asset, step, step_try)
+
+    def _events_of(
+        self, run: LineageRun, described: AssetDescriptions, key: dg.AssetKey, step: StepLog, step_try: StepTry
+    ) -> Iterator[RunEvent]:
+        from floe_orchestrator_dagster.lineage.events import asset_event
+
+        at, made = step_try.made.get(key, (None, None))
+        if made is None and step_try.ended is not None and step_try.error is None:
+            return  # the step did not make it, which it was free to do
+        state, why = self._end_of(made, step_try)
+        partition = (made.partition if made else None) or step.planned.get(key)
+        run = replace(run, window=described.window(key, partition))
+        asset, names, rows = described.asset(key, made), described.names(key), described.rows(made)
+        yield asset_event(run, asset, "START", step_try.started, known=names)
+        yield asset_event(run, asset, state, at or step_try.ended or self._now(), why, known=names, rows=rows)
+
+    def _end_of(self, made: dg.AssetMaterialization | None, step_try: StepTry) -> tuple[State, str]:
+        if made is not None:
+            return "COMPLETE", ""
+        return ("FAIL", step_try.error) if step_try.error is not None else ("ABORT", f"{_UNSAID}: {self.why}")
+
+    def _started(self) -> datetime:
+        return min((step.tries[0].started for step in self.steps.values() if step.tries), default=self.run.created_at)
+
+    def _now(self) -> datetime:
+        return datetime.now(tz=timezone.utc)

@@ -1,0 +1,97 @@
+"""The product's run in lineage: which run it is, and which of a Dagster run's steps tells its start and its end."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING
+
+from floe_orchestrator_dagster.execution.run_steps import is_tried_again, run_steps
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import dagster as dg
+
+    from floe_orchestrator_dagster.lineage.emitter import LineageEmitter
+    from floe_orchestrator_dagster.lineage.events import LineageRun
+    from floe_orchestrator_dagster.lineage.signals import State
+    from floe_orchestrator_dagster.product import Product
+
+# The last event of the product's run that was told: what no step could tell is told when the Dagster run is over.
+PRODUCT_RUN_TAG = "floe/lineage_product"
+
+
+@dataclass(frozen=True)
+class ProductRun:
+    """The product's run, as one of its steps tells of it.
+
+    Attributes:
+        context: The step's.
+        steps: Names of the product's steps that run dbt.
+        run: The step, in lineage.
+        emitter: Where events go.
+    """
+
+    context: dg.OpExecutionContext
+    steps: Sequence[str]
+    run: LineageRun
+    emitter: LineageEmitter
+
+    def begin(self) -> None:
+        """Tell the start, in the first try of the first step."""
+        if self.context.retry_number == 0 and run_steps(self.context, self.steps).is_first(self.run.step_key):
+            self._tell("START")
+
+    def end(self, error: BaseException | None = None) -> None:
+        """Tell the end, if it comes with the end of this step: not before a step that is tried again or still to come.
+
+        Args:
+            error: Why the step ends; None when it did its work. An interrupt is no ``Exception``.
+        """
+        if error is None:
+            self._end("COMPLETE")
+        elif not isinstance(error, Exception):
+            self._end("ABORT", "the step was interrupted")
+        elif not is_tried_again(self.context, error):
+            self._end("FAIL", str(error))
+
+    def _end(self, state: State, why: str = "") -> None:
+        told = run_steps(self.context, self.steps).end_with(self.run.step_key, state)
+        if told is not None:
+            self._tell(told, why or ("a step failed before" if told == "FAIL" else ""))
+
+    def _tell(self, state: State, why: str = "") -> None:
+        from floe_orchestrator_dagster.lineage.events import product_event
+
+        self.emitter.emit(product_event(self.run, state, datetime.now(tz=timezone.utc), why))
+        self.context.instance.add_run_tags(self.context.run_id, {PRODUCT_RUN_TAG: state})
+
+
+def lineage_run(product: Product, instance: dg.DagsterInstance, dagster_run: dg.DagsterRun) -> LineageRun:
+    """Describe a Dagster run in lineage, without a step; the same in any process."""
+    from floe_orchestrator_dagster.lineage.events import LineageRun, read_parent_id
+    from floe_orchestrator_dagster.lineage.floe_events import PRODUCER
+
+    record = instance.get_run_record_by_id(dagster_run.run_id)
+    return LineageRun(
+        product=product,
+        dagster_run_id=dagster_run.run_id,
+        job_name=dagster_run.job_name,
+        created_at=record.create_timestamp if record else datetime.now(tz=timezone.utc),
+        producer=PRODUCER,
+        parent=read_parent_id(os.environ.get("OPENLINEAGE_PARENT_ID", "")),
+        root=read_parent_id(os.environ.get("OPENLINEAGE_ROOT_PARENT_ID", "")),
+        dagster_version=version("dagster"),
+        adapter_version=version("floe-orchestrator-dagster"),
+    )
+
+
+def installed_version(package: str) -> str:
+    """Tell a package's version; empty when it is not installed."""
+    with suppress(PackageNotFoundError):
+        return version(package)
+    return ""

@@ -1,0 +1,90 @@
+"""What a process has begun, for whoever has to end it."""
+
+from __future__ import annotations
+
+import json
+import stat
+import subprocess
+import sys
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from floe_orchestrator_dagster.lineage.open_runs import OpenRuns, end_open_runs
+from openlineage_schemas import as_json, assert_valid_json
+from processes import clean_environment
+from unit.lineage.sample_run import FCT_ORDERS, RUN_ID, sample_events
+
+NOW = datetime(2026, 11, 22, 6, 0, tzinfo=timezone.utc)
+WHY = "postgres://u:secret@host: the machine is gone"
+# Begins the run's first node, ends it, begins the others, and dies.
+_DIE = """
+import os, signal, sys
+from pathlib import Path
+from floe_orchestrator_dagster.lineage.open_runs import OpenRuns
+from unit.lineage.sample_run import FCT_ORDERS, RUN_ID, sample_events
+runs = OpenRuns(Path(sys.argv[1]), RUN_ID)
+for event in sample_events():
+    if event.job.name != FCT_ORDERS or event.eventType.value == "START":
+        runs.note(event)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def die(directory: Path) -> None:
+    tests = str(Path(__file__).parents[2])
+    python_path = {"PYTHONPATH": ":".join([tests, *sys.path])}
+    subprocess.run([sys.executable, "-c", _DIE, str(directory)], env=clean_environment(**python_path), check=False)
+
+
+def ends(directory: Path, run: str = RUN_ID) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in end_open_runs(directory, run, WHY, NOW)]
+
+
+def test_what_a_killed_process_has_begun_is_ended_once_as_it_began(tmp_path: Path) -> None:
+    die(tmp_path / "spool")
+    [file] = (tmp_path / "spool").iterdir()
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+
+    assert ends(tmp_path / "spool", "another-run") == []
+    [end] = ends(tmp_path / "spool")
+
+    assert_valid_json([end])
+    start = next(as_json(event) for event in sample_events() if event.job.name == FCT_ORDERS)
+    assert (end["eventType"], end["eventTime"], end["run"]["runId"]) == (
+        "ABORT",
+        "2026-11-22T06:00:00Z",
+        start["run"]["runId"],
+    )
+    assert (end["inputs"], end["outputs"], end["job"]) == (start["inputs"], start["outputs"], start["job"])
+    assert end["run"]["facets"]["errorMessage"]["message"] == "postgres://***@host: the machine is gone"
+    assert ends(tmp_path / "spool") == []
+    assert list((tmp_path / "spool").iterdir()) == []
+
+
+def test_a_process_that_lives_ends_its_runs_itself(tmp_path: Path) -> None:
+    runs = OpenRuns(tmp_path, RUN_ID)
+    runs.note(sample_events()[0])
+
+    assert ends(tmp_path) == []
+    assert len(list(tmp_path.iterdir())) == 1
+    runs.close()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_line_that_a_crash_cut_off_counts_for_nothing(tmp_path: Path) -> None:
+    start = json.dumps(as_json(sample_events()[0]))
+    (tmp_path / f"{RUN_ID}-1.open").write_text(f"{start}\n{start[:100]}", encoding="utf-8")
+
+    assert len(ends(tmp_path)) == 1
+
+
+def test_a_directory_that_cannot_be_written_is_no_error(tmp_path: Path) -> None:
+    (tmp_path / "spool").write_text("a file", encoding="utf-8")
+    runs = OpenRuns(tmp_path / "spool", RUN_ID)
+
+    for event in sample_events():
+        runs.note(event)
+    runs.close()
+
+    assert (tmp_path / "spool").read_text(encoding="utf-8") == "a file"
