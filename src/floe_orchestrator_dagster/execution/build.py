@@ -194,12 +194,14 @@ class _Run:
                             trace.dbt_event(event)
                             told.write(results, result)
                             yield result
-                    invocation.require_end([unique_id.split(".")[2] for unique_id in results.running])
+                    invocation.require_end(results.running_names)
                     succeeded = invocation.is_successful
                 if not succeeded:
                     raise nodes_error(results, self.nodes, str(self.dbt.directory.path))
         finally:
             told.flush()
+            if results.running:  # Dagster interrupts a step that is terminated, or whose run takes too long
+                self.context.log.warning("dbt was ended while it ran %s", ", ".join(results.running_names))
             self._attach()
             leave_target(self.target, self.config, has_succeeded=succeeded)
 
