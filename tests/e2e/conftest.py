@@ -59,9 +59,11 @@ def shop_dev(tmp_path_factory: pytest.TempPathFactory) -> Iterator[shop.ShopDev]
     arguments = ["-m", shop.LOCATION, "--host", "127.0.0.1", "--port", str(port)]
     with server("dev", *arguments, log=log, FLOE_ARTIFACTS_PATH=str(artifacts), DAGSTER_HOME=str(home)) as process:
         wait_until(lambda: answers(dev), 300, process, log)
-        stuck = shop.launch(dev, "stuck", max_runtime="20", max_retries="0")
-        wait_until(lambda: bool(shop.dbt_processes(dev)), 180, process, log)
+        stuck = shop.launch(dev, "stuck", max_retries="0")
+        wait_until(lambda: "Began running node" in shop.captured(dev, stuck), 180, process, log)
         broken = shop.launch(dev, "fragile")
+        wait_until(lambda: "waiting for" in shop.messages(dev, broken), 180, process, log)
+        shop.limit(dev, stuck, seconds=1)
         wait_until(lambda: bool(shop.runs(dev, "shop_orders")), 180, process, log)
         shop.stop_schedule(dev)
         yield shop.ShopDev(dev, stuck, broken)

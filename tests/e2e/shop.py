@@ -8,6 +8,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import dagster as dg
 import psutil
 import pytest
 
@@ -120,6 +121,12 @@ def launch(dev: DagsterDev, job: str, **tags: str) -> str:
     return str(answer["run"]["runId"])
 
 
+def limit(dev: DagsterDev, run_id: str, seconds: int) -> None:
+    """Give a run another time limit than the product's: what it runs has begun by now, however slow the machine is."""
+    with dg.DagsterInstance.from_config(str(dev.project.parent / "home")) as instance:
+        instance.add_run_tags(run_id, {"dagster/max_runtime": str(seconds)})
+
+
 def stop_schedule(dev: DagsterDev) -> None:
     """Stop the only schedule: runs that start every minute would slow each other down."""
     [repository] = dev.graphql(SCHEDULES)["repositoriesOrError"]["nodes"]
@@ -149,7 +156,7 @@ def messages(dev: DagsterDev, run_id: str) -> str:
     return "\n".join(event["message"] for event in events)
 
 
-def eventually(dev: DagsterDev, happened: Callable[[], bool], seconds: float = 180) -> None:
+def eventually(dev: DagsterDev, happened: Callable[[], bool], seconds: float = 300) -> None:
     """Wait until it happened; fail with the server's log when it does not."""
     until = time.monotonic() + seconds
     while not happened():

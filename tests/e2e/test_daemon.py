@@ -48,7 +48,7 @@ def test_run_that_takes_too_long_is_ended_and_its_log_names_what_was_running(sho
     assert ended(shop_dev.dev, shop_dev.stuck) == "FAILURE"
 
     log = messages(shop_dev.dev, shop_dev.stuck)
-    assert "Exceeded maximum runtime of 20 seconds" in log
+    assert "Exceeded maximum runtime of 1 seconds" in log
     assert "dbt was ended while it ran waiting" in log
     assert not dbt_processes(shop_dev.dev, shop_dev.stuck)
 

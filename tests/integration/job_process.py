@@ -38,7 +38,7 @@ class JobProcess:
             )
         self.children: dict[int, psutil.Process] = {}
 
-    def wait_for(self, happened: Callable[[], bool], seconds: float = 120) -> None:
+    def wait_for(self, happened: Callable[[], bool], seconds: float = 300) -> None:
         """Wait, and remember the processes that come up meanwhile."""
         until = time.monotonic() + seconds
         while not happened():
@@ -104,6 +104,14 @@ def _command(process: psutil.Process) -> str:
         return ""
 
 
+def _opens(database: Path) -> bool:
+    try:
+        duckdb.connect(str(database)).close()
+    except duckdb.IOException:
+        return False
+    return True
+
+
 def product_job(artifacts: str) -> dg.JobDefinition:
     """Define the product's job; Dagster finds this function by its name."""
     return definitions_from_file(Path(artifacts)).resolve_job_def("shop_orders")
@@ -123,14 +131,8 @@ def newest_run(home: Path) -> dg.DagsterRun:
 
 def opened(database: Path, seconds: float = 5) -> duckdb.DuckDBPyConnection:
     """Open a DuckDB file; a process that was killed holds it until the last of its threads is gone."""
-    until = time.monotonic() + seconds
-    while True:
-        try:
-            return duckdb.connect(str(database))
-        except duckdb.IOException:
-            if time.monotonic() > until:
-                raise
-            time.sleep(0.05)
+    assert _is_so_within(seconds, lambda: _opens(database))
+    return duckdb.connect(str(database))
 
 
 def tables(project: Path) -> set[str]:
