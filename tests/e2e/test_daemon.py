@@ -38,10 +38,11 @@ def test_scheduled_run_carries_the_schedules_tags_and_the_products(dev: DagsterD
 
 def test_sensor_launches_the_job_that_follows(dev: DagsterDev) -> None:
     eventually(dev, lambda: bool(runs(dev, "afterwards")))
-    first, follower = runs(dev, "shop_orders")[0], runs(dev, "afterwards")[0]
+    carried = tags(runs(dev, "afterwards")[0])
 
-    assert tags(follower)["dagster/sensor_name"] == "follow"
-    assert tags(follower)["dagster/run_key"] == first["runId"]
+    assert carried["dagster/sensor_name"] == "follow"
+    # On a slow machine there is more than one that waited for the database.
+    assert carried["dagster/run_key"] in {run["runId"] for run in runs(dev, "shop_orders")}
 
 
 def test_run_that_takes_too_long_is_ended_and_its_log_names_what_was_running(shop_dev: ShopDev) -> None:
