@@ -9,13 +9,25 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from e2e import shop
 from e2e.servers import DagsterDev, answers, dagster_home, free_port, server, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from playwright.sync_api import Browser
+
 REPOSITORY = Path(__file__).parents[2]
 _GENERATED = shutil.ignore_patterns("target", "logs", "warehouse", "dbt_packages", ".user.yml")
+_ARGUMENTS = [
+    "--no-sandbox",
+    "--headless",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+]
 _CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
 
 
@@ -31,6 +43,41 @@ def dagster_dev(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DagsterDev
     with server("dev", *arguments, log=log, **environment) as process:
         wait_until(lambda: answers(dev), 120, process, log)
         yield dev
+
+
+@pytest.fixture(scope="session")
+def shop_dev(tmp_path_factory: pytest.TempPathFactory) -> Iterator[shop.ShopDev]:
+    """Serve a small product whose first runs are stuck and broken, and that a schedule has built once.
+
+    All that takes a minute: the runs go on while others are waited for.
+    """
+    directory = tmp_path_factory.mktemp("shop_dev")
+    project = directory / "shop"
+    home, log, port = dagster_home(directory / "home", shop.INSTANCE), directory / "dagster_dev.log", free_port()
+    artifacts = shop.write_shop(project)
+    dev = DagsterDev(f"http://127.0.0.1:{port}", project, log)
+    arguments = ["-m", shop.LOCATION, "--host", "127.0.0.1", "--port", str(port)]
+    with server("dev", *arguments, log=log, FLOE_ARTIFACTS_PATH=str(artifacts), DAGSTER_HOME=str(home)) as process:
+        wait_until(lambda: answers(dev), 300, process, log)
+        stuck = shop.launch(dev, "stuck", max_retries="0")
+        wait_until(lambda: "Began running node" in shop.captured(dev, stuck), 180, process, log)
+        broken = shop.launch(dev, "fragile")
+        wait_until(lambda: "waiting for" in shop.messages(dev, broken), 180, process, log)
+        shop.limit(dev, stuck, seconds=1)
+        wait_until(lambda: bool(shop.runs(dev, "shop_orders")), 180, process, log)
+        shop.stop_schedule(dev)
+        yield shop.ShopDev(dev, stuck, broken)
+
+
+@pytest.fixture(scope="module")
+def browser(chromium: str) -> Iterator[Browser]:
+    """Run a browser; not for the whole session, because Playwright keeps an event loop running."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=_ARGUMENTS)
+        yield browser
+        browser.close()
 
 
 @pytest.fixture(scope="session")

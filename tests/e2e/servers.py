@@ -62,10 +62,10 @@ def answers(dev: DagsterDev) -> bool:
         return False
 
 
-def dagster_home(directory: Path) -> Path:
-    """Make a Dagster instance that reports nothing and greets nobody."""
+def dagster_home(directory: Path, settings: str = "") -> Path:
+    """Make a Dagster instance that reports nothing and greets nobody, with further settings."""
     directory.mkdir()
-    (directory / "dagster.yaml").write_text(_INSTANCE, encoding="utf-8")
+    (directory / "dagster.yaml").write_text(_INSTANCE + settings, encoding="utf-8")
     return directory
 
 

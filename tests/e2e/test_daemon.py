@@ -1,86 +1,27 @@
-"""A real daemon ticks: a schedule launches a part of the product, a sensor the job that follows."""
+"""A real daemon ticks: it launches what a schedule, a sensor and a failed run ask for, and ends what takes too long."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
-from e2e.servers import DagsterDev, answers, dagster_home, free_port, server, wait_until
-from processes import floe_dagster
-from unit.samples import contract, model, write_json
+from e2e.shop import dbt_processes, ended, eventually, messages, ran, run_of, runs, tags
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-CONFIG = {
-    "schedules": [{"name": "every_minute", "cron": "* * * * *", "select": "tag:minutely", "tags": {"team": "finance"}}],
-    "executor": "in_process",
-    "jobs": [{"name": "afterwards", "select": "rarely"}],
-    "sensors": [{"type": "run_status", "name": "follow", "status": "success", "job": "afterwards"}],
-}
-RUNS = """{
-  runsOrError { ... on Runs { results {
-    runId jobName status
-    tags { key value }
-    assetSelection { path }
-    assets { key { path } }
-    assetChecks { name }
-  } } }
-}"""
-SCHEDULES = (
-    """{ repositoriesOrError { ... on RepositoryConnection { nodes { schedules { scheduleState { id } } } } } }"""
-)
-STOP = "mutation ($id: String!) { stopRunningSchedule(id: $id) { __typename } }"
+    from e2e.servers import DagsterDev
+    from e2e.shop import ShopDev
 
 
-@pytest.fixture(scope="module")
-def dev(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DagsterDev]:
-    """Serve a product of two models, one of them built every minute."""
-    directory = tmp_path_factory.mktemp("daemon")
-    project = directory / "project"
-    home, log, port = dagster_home(directory / "home"), directory / "dagster_dev.log", free_port()
-    models = project / "models"
-    write_json(project / "dbt_project.yml", {"name": "shop_orders", "profile": "shop_orders", "version": "1.0"})
-    tests = [{"name": "often", "columns": [{"name": "id", "data_tests": ["unique"]}]}]
-    write_json(models / "schema.yml", {"models": tests})
-    (models / "often.sql").write_text("{{ config(tags=['minutely']) }} select 1 as id", encoding="utf-8")
-    (models / "rarely.sql").write_text("select id from {{ ref('often') }}", encoding="utf-8")
-    artifacts = contract(model("often"), model("rarely", "often"), config=CONFIG)
-    path = write_json(project / "compiled_artifacts.json", artifacts)
-    floe_dagster("prepare", str(path))
-    served = DagsterDev(f"http://127.0.0.1:{port}", project, log)
-    arguments = ["-m", "floe_orchestrator_dagster.definitions", "--host", "127.0.0.1", "--port", str(port)]
-    with server("dev", *arguments, log=log, FLOE_ARTIFACTS_PATH=str(path), DAGSTER_HOME=str(home)) as process:
-        wait_until(lambda: answers(served), 120, process, log)
-        wait_until(lambda: bool(runs(served, "shop_orders")), 180, process, log)
-        stop_schedule(served)
-        wait_until(lambda: bool(runs(served, "afterwards")), 300, process, log)
-        yield served
-
-
-def stop_schedule(dev: DagsterDev) -> None:
-    """Stop the only schedule: runs that start every minute would slow each other down."""
-    [repository] = dev.graphql(SCHEDULES)["repositoriesOrError"]["nodes"]
-    [schedule] = repository["schedules"]
-    answer = dev.graphql(STOP, id=schedule["scheduleState"]["id"])
-    assert answer["stopRunningSchedule"]["__typename"] == "ScheduleStateResult"
-
-
-def runs(dev: DagsterDev, job: str) -> list[dict[str, Any]]:
-    """Return the runs of a job, the first one first."""
-    results = dev.graphql(RUNS)["runsOrError"]["results"]
-    return [run for run in reversed(results) if run["jobName"] == job]
-
-
-def tags(run: dict[str, Any]) -> dict[str, str]:
-    return {tag["key"]: tag["value"] for tag in run["tags"]}
+@pytest.fixture
+def dev(shop_dev: ShopDev) -> DagsterDev:
+    return shop_dev.dev
 
 
 def test_schedule_builds_its_selection_every_minute(dev: DagsterDev) -> None:
     run = runs(dev, "shop_orders")[0]
 
-    assert run["status"] == "SUCCESS"
+    assert ended(dev, run["runId"]) == "SUCCESS"
     assert run["assetSelection"] == [{"path": ["often"]}]
     assert run["assets"] == [{"key": {"path": ["often"]}}]
     assert run["assetChecks"] == [{"name": "unique_often_id"}]
@@ -92,10 +33,45 @@ def test_scheduled_run_carries_the_schedules_tags_and_the_products(dev: DagsterD
     assert carried["dagster/schedule_name"] == "every_minute"
     assert carried["team"] == "finance"
     assert carried["floe/product"] == "shop-orders"
+    assert carried["dagster/max_runtime"] == "600"
 
 
 def test_sensor_launches_the_job_that_follows(dev: DagsterDev) -> None:
-    first, follower = runs(dev, "shop_orders")[0], runs(dev, "afterwards")[0]
+    eventually(dev, lambda: bool(runs(dev, "afterwards")))
+    carried = tags(runs(dev, "afterwards")[0])
 
-    assert tags(follower)["dagster/sensor_name"] == "follow"
-    assert tags(follower)["dagster/run_key"] == first["runId"]
+    assert carried["dagster/sensor_name"] == "follow"
+    # On a slow machine there is more than one that waited for the database.
+    assert carried["dagster/run_key"] in {run["runId"] for run in runs(dev, "shop_orders")}
+
+
+def test_run_that_takes_too_long_is_ended_and_its_log_names_what_was_running(shop_dev: ShopDev) -> None:
+    assert ended(shop_dev.dev, shop_dev.stuck) == "FAILURE"
+
+    log = messages(shop_dev.dev, shop_dev.stuck)
+    assert "Exceeded maximum runtime of 1 seconds" in log
+    assert "dbt was ended while it ran waiting" in log
+    assert not dbt_processes(shop_dev.dev, shop_dev.stuck)
+
+
+def test_run_says_that_it_waits_for_the_database_of_another(shop_dev: ShopDev) -> None:
+    ended(shop_dev.dev, shop_dev.broken)
+
+    database = shop_dev.dev.project / "shop.duckdb"
+    assert f"waiting for {database}: another run of dbt uses it" in messages(shop_dev.dev, shop_dev.broken)
+
+
+def test_daemon_retries_a_failed_run_with_what_was_left(shop_dev: ShopDev) -> None:
+    dev = shop_dev.dev
+    assert ended(dev, shop_dev.broken) == "FAILURE"
+    assert ran(dev, shop_dev.broken) == {"steady": "success", "broken": "error", "after_broken": "skipped"}
+
+    eventually(dev, lambda: len(runs(dev, "fragile")) > 1)
+    retry = runs(dev, "fragile")[1]
+    assert ended(dev, retry["runId"]) == "FAILURE"
+
+    carried = tags(run_of(dev, retry["runId"]))
+    assert carried["dagster/parent_run_id"] == shop_dev.broken
+    assert carried["dagster/retry_number"] == "1"
+    assert carried["dagster/is_resume_retry"] == "true"
+    assert ran(dev, retry["runId"]) == {"broken": "error", "after_broken": "skipped"}

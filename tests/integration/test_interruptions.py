@@ -3,55 +3,67 @@
 from __future__ import annotations
 
 import os
-import random
+import shutil
 import signal
-import subprocess
-import sys
 import time
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import dagster as dg
-import duckdb
-import psutil
 import pytest
 
 from files import write_files
 from floe_orchestrator_dagster.code_location import definitions_from_file
 from floe_orchestrator_dagster.product import load_product, manifest_made_anew
+from integration.job_process import JobProcess, dagster_home, newest_run, tables
 from lineage_backend import serving
 from openlineage_schemas import assert_valid_json
-from processes import clean_environment
 from unit.samples import contract, model, write_json
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from lineage_backend import LineageServer
 
-JOB = ("-m", "dagster", "job", "execute", "-m", "floe_orchestrator_dagster.definitions", "-j", "shop_orders")
-# A query that takes minutes unless it is told to be short.
-ENDLESS = "select count(*) as n from range({{ env_var('ROWS', '1000000000000') }}) as a"
 FILES = {
     "dbt_project.yml": '{name: shop, version: "1.0", profile: shop_orders}',
     "models/first.sql": "{{ config(materialized='table') }} select 1 as id",
-    "models/endless.sql": f"{{{{ config(materialized='table') }}}} {ENDLESS} join {{{{ ref('first') }}}} on true",
-    "models/last.sql": "select * from {{ ref('endless') }}",
+    # A query that takes minutes unless it is told to be short.
+    "models/endless.sql": """
+        {{ config(materialized='table') }}
+        select count(*) as n from range({{ env_var('ROWS', '1000000000000') if execute else 10 }}) as a
+        join {{ ref('first') }} on true
+        """,
+    # Nobody writes into this pipe: the query waits, and takes no processor meanwhile.
+    "models/hanging.sql": """
+        {{ config(materialized='table') }}
+        select n from {{ ref('endless') }}
+        {{ "join read_csv('pipe', columns={'id': 'int'}) on true" if execute and env_var('HANG', '') }}
+        """,
 }
-KILLS = int(os.environ.get("INTERRUPTIONS", "1"))
+
+
+def write_contract(project: Path, **dbt: object) -> Path:
+    models = [model("first"), model("endless", "first"), model("hanging", "endless")]
+    config = {"executor": "in_process", "dbt": dbt, "lineage": {"spool_dir": str(project.parent / "spool")}}
+    content = contract(*models, config=config)
+    content["observability"]["lineage"] = True
+    return write_json(project / "compiled_artifacts.json", content)
+
+
+@pytest.fixture(scope="session")
+def _parsed_endless(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    project = write_files(tmp_path_factory.mktemp("endless") / "shop", FILES)
+    load_product(write_contract(project), manifest_source=manifest_made_anew)
+    return project
 
 
 @pytest.fixture
-def shop(tmp_path: Path) -> Path:
+def shop(_parsed_endless: Path, tmp_path: Path) -> Path:
     """Give a project whose second model does not end."""
-    project = write_files(tmp_path / "shop", FILES)
-    models = [model("first"), model("endless", "first"), model("last", "endless")]
-    config = {"executor": "in_process", "lineage": {"spool_dir": str(tmp_path / "spool")}}
-    content = contract(*models, config=config)
-    content["observability"]["lineage"] = True
-    path = write_json(project / "compiled_artifacts.json", content)
-    load_product(path, manifest_source=manifest_made_anew)
+    project = Path(shutil.copytree(_parsed_endless, tmp_path / "shop"))
+    os.mkfifo(project / "pipe")
+    write_contract(project)
     return project
 
 
@@ -63,81 +75,19 @@ def backend() -> Iterator[LineageServer]:
 
 @pytest.fixture
 def home(tmp_path: Path) -> Path:
-    home = tmp_path / "home"
-    home.mkdir()
-    (home / "dagster.yaml").write_text("telemetry: {enabled: false}\n", encoding="utf-8")
-    return home
-
-
-class Run:
-    """A run of the product's job in a process of its own, and the processes below it."""
-
-    def __init__(self, project: Path, home: Path, **environment: str) -> None:
-        artifacts = str(project / "compiled_artifacts.json")
-        self.output = home / f"{time.monotonic_ns()}.log"
-        with self.output.open("wb") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, *JOB],
-                cwd=home,
-                env=clean_environment(FLOE_ARTIFACTS_PATH=artifacts, DAGSTER_HOME=str(home), **environment),
-                stdout=log,
-                stderr=subprocess.STDOUT,
-            )
-        self.children: dict[int, psutil.Process] = {}
-
-    def wait_for(self, happened: Callable[[], bool], seconds: float = 120) -> None:
-        """Wait, and remember the processes that come up meanwhile."""
-        until = time.monotonic() + seconds
-        while not happened():
-            assert self.process.poll() is None, self.output.read_text(encoding="utf-8")
-            assert time.monotonic() < until, self.output.read_text(encoding="utf-8")
-            self.look()
-            time.sleep(0.05)
-        self.look()
-
-    def look(self) -> None:
-        with suppress(psutil.NoSuchProcess):
-            for child in psutil.Process(self.process.pid).children(recursive=True):
-                self.children.setdefault(child.pid, child)
-
-    def says(self, text: str) -> Callable[[], bool]:
-        return lambda: text in self.output.read_text(encoding="utf-8", errors="replace")
-
-    @property
-    def alive(self) -> list[psutil.Process]:
-        return [child for child in self.children.values() if child.is_running() and child.status() != "zombie"]
-
-    def ended_within(self, seconds: float) -> bool:
-        """Tell whether all processes below the run are gone in time."""
-        until = time.monotonic() + seconds
-        while self.alive and time.monotonic() < until:
-            time.sleep(0.05)
-        return not self.alive
-
-    def end(self) -> None:
-        """Leave nothing behind."""
-        for child in self.alive:
-            with suppress(psutil.NoSuchProcess):
-                child.kill()
-        self.process.kill()
-        self.process.wait()
+    return dagster_home(tmp_path / "home")
 
 
 @pytest.fixture
-def endless(shop: Path, home: Path, backend: LineageServer) -> Iterator[Run]:
+def endless(shop: Path, home: Path, backend: LineageServer) -> Iterator[JobProcess]:
     """Give a run that is in the middle of a query, and tells its lineage."""
-    run = Run(shop, home, OPENLINEAGE_URL=backend.url.removesuffix("/api/v1/lineage"))
+    run = JobProcess(shop, home, OPENLINEAGE_URL=backend.url.removesuffix("/api/v1/lineage"))
     try:
         run.wait_for(run.says("Began running node model.shop.endless"))
         time.sleep(0.5)
         yield run
     finally:
         run.end()
-
-
-def newest_run(home: Path) -> dg.DagsterRun:
-    with dg.DagsterInstance.from_config(str(home)) as instance:
-        return instance.get_runs(limit=1)[0]
 
 
 def evaluate_sensor(project: Path, home: Path, backend: LineageServer, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -156,20 +106,15 @@ def told(backend: LineageServer) -> list[tuple[str, str]]:
     return [(event["job"]["name"].rpartition(".")[2], event["eventType"]) for event in backend.events]
 
 
-def tables(project: Path) -> set[str]:
-    with duckdb.connect(str(project / "shop.duckdb")) as connection:
-        return {name for (name,) in connection.sql("select table_name from information_schema.tables").fetchall()}
-
-
 def test_a_run_that_is_cancelled_takes_dbt_along(
-    endless: Run, shop: Path, home: Path, backend: LineageServer, monkeypatch: pytest.MonkeyPatch
+    endless: JobProcess, shop: Path, home: Path, backend: LineageServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # What Dagster's own termination does: it notes the wish, then signals the process.
     with dg.DagsterInstance.from_config(str(home)) as instance:
         instance.report_run_canceling(instance.get_runs(limit=1)[0])
     endless.process.send_signal(signal.SIGTERM)
 
-    assert endless.ended_within(5), endless.output.read_text(encoding="utf-8")
+    assert endless.ended_within(5), endless.text
     endless.process.wait(timeout=30)
     assert newest_run(home).status is dg.DagsterRunStatus.CANCELED
     assert "first" in tables(shop)
@@ -181,12 +126,12 @@ def test_a_run_that_is_cancelled_takes_dbt_along(
     assert len(backend.events) == events  # the run has told everything itself
 
 
-def test_a_step_that_is_killed_takes_dbt_along_and_the_next_run_is_green(
-    endless: Run, shop: Path, home: Path, backend: LineageServer, monkeypatch: pytest.MonkeyPatch
+def test_the_lineage_of_a_run_that_was_killed_is_ended_once(
+    endless: JobProcess, shop: Path, home: Path, backend: LineageServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     endless.process.kill()
 
-    assert endless.ended_within(5)
+    assert endless.ended_within(5), endless.text
     endless.process.wait()
     assert told(backend)[-1] == ("endless", "START")
     with dg.DagsterInstance.from_config(str(home)) as instance:  # as Dagster's run monitoring does
@@ -200,61 +145,32 @@ def test_a_step_that_is_killed_takes_dbt_along_and_the_next_run_is_green(
     assert (end["inputs"], end["outputs"]) == (start["inputs"], start["outputs"])
     assert end["run"]["facets"]["errorMessage"]["message"].endswith("the machine is gone")
     assert product["run"]["runId"] == backend.events[0]["run"]["runId"]
-    again = Run(shop, home, ROWS="10")
-    try:
-        assert again.process.wait(timeout=120) == 0, again.output.read_text(encoding="utf-8")
-    finally:
-        again.end()
-    assert {"first", "endless", "last"} <= tables(shop)
 
 
-def test_a_second_run_waits_for_the_database_instead_of_failing(endless: Run, shop: Path, home: Path) -> None:
-    second = Run(shop, home, ROWS="10")
+def test_an_invocation_that_takes_too_long_is_ended_and_lets_the_run_in_that_waits(shop: Path, home: Path) -> None:
+    write_contract(shop, timeout_seconds=20)
+    run = JobProcess(shop, home, ROWS="10", HANG="yes")
+    second = None
     try:
+        run.wait_for(run.says("running dbt"))
+        write_contract(shop)
+        second = JobProcess(shop, home, ROWS="10")
         second.wait_for(second.says(f"waiting for {shop / 'shop.duckdb'}: another run of dbt uses it"))
-        assert second.process.poll() is None
-        endless.process.send_signal(signal.SIGTERM)
-        assert second.process.wait(timeout=120) == 0, second.output.read_text(encoding="utf-8")
-    finally:
-        second.end()
-    assert {"first", "endless", "last"} <= tables(shop)
-
-
-def test_an_invocation_that_takes_too_long_is_ended(shop: Path, home: Path) -> None:
-    config = {"executor": "in_process", "dbt": {"timeout_seconds": 1}}
-    models = [model("first"), model("endless", "first"), model("last", "endless")]
-    write_json(shop / "compiled_artifacts.json", contract(*models, config=config))
-    run = Run(shop, home)
-    try:
+        assert run.process.poll() is None
         while run.process.poll() is None:
             run.look()
             time.sleep(0.05)
-        assert run.children
-        assert not run.alive
+        assert run.dbt_ended_within(0)
+        assert second.process.wait(timeout=120) == 0, second.text
     finally:
-        run.end()
+        for process in filter(None, (run, second)):
+            process.end()
 
-    assert f"{shop}: dbt was ended after 1 s, its limit." in run.output.read_text(encoding="utf-8")
-    assert newest_run(home).status is dg.DagsterRunStatus.FAILURE
-
-
-@pytest.mark.parametrize("seed", range(KILLS))
-def test_a_run_ended_at_any_moment_leaves_no_process_and_a_usable_database(shop: Path, home: Path, seed: int) -> None:
-    chance = random.Random(seed)  # noqa: S311 - moments, not secrets
-    number = chance.choice([signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
-    run = Run(shop, home)
-    try:
-        until = time.monotonic() + chance.uniform(2, 15)
-        run.wait_for(lambda: time.monotonic() > until)
-        run.process.send_signal(number)
-        run.process.wait(timeout=30)
-        assert run.ended_within(5)
-    finally:
-        run.end()
-
-    again = Run(shop, home, ROWS="10")
-    try:
-        assert again.process.wait(timeout=120) == 0, again.output.read_text(encoding="utf-8")
-    finally:
-        again.end()
-    assert {"first", "endless", "last"} <= tables(shop)
+    assert (
+        f"{shop}: dbt was ended after 20 s, its limit. Running then: hanging. Look at what these wait for" in run.text
+    )
+    assert "dbt was ended while it ran hanging" in run.text
+    assert {"first", "endless", "hanging"} <= tables(shop)
+    with dg.DagsterInstance.from_config(str(home)) as instance:
+        statuses = [run.status for run in instance.get_runs()]
+    assert statuses == [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
 import shutil
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -72,7 +74,7 @@ def _parsed_shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
     project = write_files(tmp_path_factory.mktemp("runs") / "shop", FILES)
     output = profiles(threads=1)
     output["shop-orders"]["outputs"]["prod"] = {"type": "postgres", "password": "{{ env_var('SHOP_PASSWORD') }}"}
-    config = {"executor": "in_process", "dbt": {"keep_targets": 1, "keep_failed_targets": 2}}
+    config = {"executor": "in_process", "dbt": {"keep_targets": 1, "keep_failed_targets": 2, "attach_artifacts": True}}
     models = [model(name) for name in NAMES]
     artifacts = contract(*models, config=config, dbt_profiles=output)
     artifacts["observability"]["lineage"] = True
@@ -178,6 +180,19 @@ def test_failed_and_skipped_nodes_are_told_and_a_re_execution_runs_only_what_is_
     assert re.search(
         r"^\d+/11 success seed regions, 2 rows, [\d.]+ s$", logged(lasting, first.run_id, "INFO"), re.MULTILINE
     )
+    [attached] = Path(lasting.storage_directory(), first.run_id).glob("*-dbt_artifacts.tar.gz")
+    assert f"dbt's artifacts are in {attached}" in logged(lasting, first.run_id, "INFO")
+    with tarfile.open(attached) as archive:
+        results = json.load(archive.extractfile("run_results.json") or io.BytesIO())
+        assert {result["status"] for result in results["results"]} == {
+            "success",
+            "pass",
+            "warn",
+            "error",
+            "fail",
+            "skipped",
+        }
+        assert {"manifest.json", "compiled/shop/models/flaky.sql"} <= set(archive.getnames())
     captured = capfd.readouterr().out
     assert "create or replace" in captured or "create  table" in captured
     assert SECRET not in captured

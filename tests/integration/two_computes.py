@@ -33,7 +33,11 @@ FILES = {
         3,30
         """,
     "models/stg_orders.sql": "select order_id, amount from {{ ref('raw_orders') }}",
-    "models/pg_orders.sql": "select order_id, amount, pg_backend_pid() > 0 as by_postgres from {{ ref('stg_orders') }}",
+    # Nobody has made the table of approvals when the product is built for the first time.
+    "models/pg_orders.sql": """
+        select order_id, amount, pg_backend_pid() > 0 as by_postgres from {{ ref('stg_orders') }}
+        where exists (select 1 from main.approvals)
+        """,
     "models/duck_share.sql": "select order_id, amount / sum(amount) over () as share from {{ ref('pg_orders') }}",
     "models/duck_local.sql": (
         "{{ config(database=none if target.type == 'postgres' else 'warehouse') }} "
@@ -84,6 +88,7 @@ FILES = {
           orchestrator:
             type: dagster
             config:
+              executor: in_process
               computes:
                 postgres:
                   type: postgres

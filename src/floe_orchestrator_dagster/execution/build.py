@@ -24,6 +24,7 @@ from floe_orchestrator_dagster.execution.options import DbtOptions, variables
 from floe_orchestrator_dagster.execution.partitions import Window
 from floe_orchestrator_dagster.execution.remainder import built_before, done_before, read_by_other_steps
 from floe_orchestrator_dagster.execution.results import Results
+from floe_orchestrator_dagster.execution.run_process import end_with_run
 from floe_orchestrator_dagster.execution.selection import select_nodes, selection_arguments
 from floe_orchestrator_dagster.execution.target import archive, leave_target, new_target
 
@@ -180,6 +181,7 @@ class _Run:
 
     def results_of(self, arguments: Sequence[str]) -> Iterator[NodeResult]:
         """Run dbt; yields the result of each node as it ends, and raises when dbt or one of them failed."""
+        end_with_run(self.context)
         results = self.results = Results(self.parents)
         told = NodeLog(self.context.log)
         succeeded = False
@@ -196,12 +198,14 @@ class _Run:
                             trace.dbt_event(event)
                             told.write(results, result)
                             yield result
-                    invocation.require_end([unique_id.split(".")[2] for unique_id in results.running])
+                    invocation.require_end(results.running_names)
                     succeeded = invocation.is_successful
                 if not succeeded:
                     raise nodes_error(results, self.nodes, str(self.dbt.directory.path))
         finally:
             told.flush()
+            if results.running:  # Dagster interrupts a step that is terminated, or whose run takes too long
+                self.context.log.warning("dbt was ended while it ran %s", ", ".join(results.running_names))
             self._attach()
             leave_target(self.target, self.config, has_succeeded=succeeded)
 

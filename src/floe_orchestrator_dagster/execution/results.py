@@ -146,6 +146,11 @@ class Results:
         return result
 
     @property
+    def running_names(self) -> list[str]:
+        """Names of the nodes that have started and not ended."""
+        return [unique_id.split(".")[2] for unique_id in self.running]
+
+    @property
     def failed(self) -> list[NodeResult]:
         """The nodes that failed."""
         return [result for result in self.finished.values() if result.has_failed]

@@ -1,0 +1,247 @@
+"""Runs that are ended at random moments: what is left of them, and what their re-execution from failure builds."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import signal
+import time
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import dagster as dg
+import pytest
+
+from files import write_files
+from floe_orchestrator_dagster.product import load_product, manifest_made_anew
+from integration.job_process import JobProcess, dagster_home, opened, tables
+from unit.samples import contract, model, write_json
+
+if TYPE_CHECKING:
+    from dagster._core.definitions.reconstruct import ReconstructableJob
+
+MODELS: dict[str, list[str]] = {"a": [], "b": ["a"], "c": ["b"], "d": ["c"], "e": ["d"], "f": ["e"], "g": ["f"]}
+# Where there are two steps, these are the second: on another target of the same file.
+SECOND_STEP = "efg"
+FIRST_STEP_ENDS = "shop_orders_dbt_build_duckdb - STEP_SUCCESS"
+TESTS = {"unique_b_id": "b", "unique_d_id": "d", "unique_f_id": "f"}
+FILES = {
+    "dbt_project.yml": """
+        name: shop
+        version: "1.0"
+        profile: shop_orders
+        on-run-start: create table if not exists builds (name varchar, invocation_id varchar)
+        models:
+          shop:
+            +materialized: table
+            +post-hook: insert into builds values ('{{ this.name }}', '{{ invocation_id }}')
+        """,
+    # One model may not end; which one is no part of what dbt parses.
+    "macros/count_rows.sql": """
+        {% macro count_rows() %}
+        {%- set rows = 1000000000000 if execute and env_var('ENDLESS', '') == this.name else 10 -%}
+        (select count(*) from range({{ rows }}))
+        {%- endmacro %}
+        """,
+    "models/a.sql": "select {{ count_rows() }} as id",
+    "models/b.sql": "select {{ count_rows() }} as id from {{ ref('a') }}",
+    "models/c.sql": "select {{ count_rows() }} as id from {{ ref('b') }}",
+    "models/d.sql": "select {{ count_rows() }} as id from {{ ref('c') }}",
+    "models/e.sql": "select {{ count_rows() }} as id from {{ ref('d') }}",
+    "models/f.sql": "select {{ count_rows() }} as id from {{ ref('e') }}",
+    "models/g.sql": "select {{ count_rows() }} as id from {{ ref('f') }}",
+    "models/schema.yml": """
+        models:
+          - {name: b, columns: [{name: id, data_tests: [unique]}]}
+          - {name: d, columns: [{name: id, data_tests: [unique]}]}
+          - {name: f, columns: [{name: id, data_tests: [unique]}]}
+        """,
+}
+# By default two that kill the run's process in the middle of a model; the second one's step has a process of its own.
+MOMENTS = range(int(os.environ["INTERRUPTIONS"])) if "INTERRUPTIONS" in os.environ else (8, 21)
+
+
+@dataclass(frozen=True)
+class Interruption:
+    """When a run is ended, and how.
+
+    Attributes:
+        executor: Whether its steps run in its own process or in others.
+        endless: The model that does not end by itself.
+        after: What its log says before; empty for the start of the process.
+        seconds: How long after that.
+        signal: What it gets.
+        of_step: Whether a process below it gets the signal, where there is one, in place of the run's own.
+    """
+
+    executor: str
+    endless: str
+    after: str
+    seconds: float
+    signal: signal.Signals
+    of_step: bool
+
+    @classmethod
+    def from_seed(cls, seed: int) -> Interruption:
+        chance = random.Random(seed)  # noqa: S311 - moments, not secrets
+        endless = chance.choice(list(MODELS))
+        begun = f"Began running node model.shop.{chance.choice([name for name in MODELS if name <= endless])}"
+        after = chance.choice(["", "running dbt", begun, begun, FIRST_STEP_ENDS])
+        if after == FIRST_STEP_ENDS:
+            endless = chance.choice(SECOND_STEP)
+        return cls(
+            executor=chance.choice(["in_process", "in_process", "multiprocess"]),
+            endless=endless,
+            after=after,
+            seconds=chance.uniform(0, 8 if not after else 3),
+            signal=chance.choice([signal.SIGKILL, signal.SIGTERM, signal.SIGINT]),
+            of_step=chance.random() < 0.5,
+        )
+
+    @property
+    def is_between_steps(self) -> bool:
+        return self.after == FIRST_STEP_ENDS
+
+    def happen(self, run: JobProcess) -> None:
+        run.wait_for(run.says(self.after))
+        until = time.monotonic() + self.seconds
+        run.wait_for(lambda: time.monotonic() > until)
+        if self.of_step and run.steps:
+            run.steps[0].send_signal(self.signal)
+        else:
+            run.process.send_signal(self.signal)
+
+
+@pytest.fixture(scope="session")
+def _parsed_chain(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    project = write_files(tmp_path_factory.mktemp("chain") / "shop", FILES)
+    load_product(write_contract(project, "in_process"), manifest_source=manifest_made_anew)
+    return project
+
+
+@pytest.fixture
+def chain(_parsed_chain: Path, tmp_path: Path) -> Path:
+    """Give a product of seven models in a row, that notes each build of each of them in its database."""
+    return Path(shutil.copytree(_parsed_chain, tmp_path / "shop"))
+
+
+def write_contract(project: Path, executor: str, second_step: str = "") -> Path:
+    models = [
+        model(name, *parents, compute="second" if name in second_step else "duckdb") for name, parents in MODELS.items()
+    ]
+    output = {"type": "duckdb", "path": "shop.duckdb", "threads": 1}
+    outputs = {"shop-orders": {"target": "dev", "outputs": {"dev": output, "second": output}}}
+    artifacts = contract(*models, config={"executor": executor}, dbt_profiles=outputs)
+    return write_json(project / "compiled_artifacts.json", artifacts)
+
+
+def chain_job(project: Path) -> ReconstructableJob:
+    """Name the product's job of this project: Dagster makes a job once, and that of another test is not this one."""
+    path = str(project / "compiled_artifacts.json")
+    return dg.build_reconstructable_job("integration.job_process", "product_job", reconstructable_args=(path,))
+
+
+def interrupted(project: Path, home: Path, moment: Interruption) -> float:
+    """Run the product and end it; returns how long (s) dbt lived on."""
+    run = JobProcess(project, home, ENDLESS=moment.endless)
+    try:
+        moment.happen(run)
+        since = time.monotonic()
+        # It takes two seconds, in which a query may end; on a busy machine they are longer.
+        assert run.dbt_ended_within(20), (run.dbt, moment, run.text)
+        seconds = time.monotonic() - since
+        run.process.wait(timeout=120)
+        assert run.ended_within(30), (moment, run.alive, run.text)
+        return seconds
+    finally:
+        run.end()
+
+
+def ended_run(instance: dg.DagsterInstance) -> dg.DagsterRun | None:
+    """Find the run that was interrupted; None when that was before there was one."""
+    runs = instance.get_runs(limit=1)
+    if runs and not runs[0].is_finished:
+        # What the daemon does that monitors runs, once their process is gone.
+        instance.report_run_failed(runs[0])
+        return instance.get_run_by_id(runs[0].run_id)
+    return runs[0] if runs else None
+
+
+def succeeded(instance: dg.DagsterInstance, run_id: str) -> tuple[set[str], set[str]]:
+    """Tell which models a run materialized, and which tests passed, as its events have it."""
+    events = [record.dagster_event for record in instance.all_logs(run_id)]
+    built = {
+        event.asset_key.path[-1]
+        for event in events
+        if event and event.event_type is dg.DagsterEventType.ASSET_MATERIALIZATION and event.asset_key
+    }
+    checks = {
+        event.asset_check_evaluation_data.check_name
+        for event in events
+        if event and event.event_type is dg.DagsterEventType.ASSET_CHECK_EVALUATION
+    }
+    return built, checks
+
+
+def ran(project: Path, run_id: str) -> set[str]:
+    """Tell which models and tests dbt itself says that it ran for a run."""
+    files = (project / "target").glob(f"*-{run_id[:8]}-*/run_results.json")
+    ids = [result["unique_id"].split(".") for path in files for result in json.loads(path.read_text())["results"]]
+    return {unique_id[2] for unique_id in ids if unique_id[0] in {"model", "test"}}
+
+
+def builds(project: Path) -> Counter[str]:
+    """Count how often each model was built; a row is committed together with the table that it tells of."""
+    if "builds" not in tables(project):
+        return Counter()
+    with opened(project / "shop.duckdb") as connection:
+        return Counter(name for (name,) in connection.sql("select name from builds").fetchall())
+
+
+@pytest.mark.parametrize("seed", MOMENTS)
+def test_a_run_ended_at_any_moment_is_resumed_with_what_was_left(chain: Path, tmp_path: Path, seed: int) -> None:
+    moment = Interruption.from_seed(seed)
+    second_step = SECOND_STEP if moment.is_between_steps else ""
+    write_contract(chain, moment.executor, second_step)
+
+    seconds = interrupted(chain, home := dagster_home(tmp_path / "home"), moment)
+
+    before = builds(chain)
+    write_contract(chain, "in_process", second_step)
+    with dg.DagsterInstance.from_config(str(home)) as instance:
+        first = ended_run(instance)
+        built, checked = succeeded(instance, first.run_id) if first else (set[str](), set[str]())
+        if first is not None:
+            again = resumed(chain, instance, first)
+            left = MODELS.keys() - built
+            assert ran(chain, again.run_id) == left | {
+                test for test, name in TESTS.items() if name in left or test not in checked
+            }
+        after = builds(chain)
+        result = dg.execute_job(chain_job(chain), instance=instance)
+
+    twice = {name for name, count in after.items() if count > 1}
+    status = first.status.value if first else "no run yet"
+    print(f"{seed}: {moment} → {status}, gone after {seconds:.1f} s, built {sorted(built)}, twice {sorted(twice)}")  # noqa: T201
+    # dbt may have committed a table that nobody was left to hear of; nothing that Dagster knows of is built again.
+    assert built <= before.keys()
+    assert not twice & built
+    assert len(twice) <= 2
+    assert result.success
+    assert builds(chain) == after + Counter(MODELS.keys())
+
+
+def resumed(project: Path, instance: dg.DagsterInstance, run: dg.DagsterRun) -> dg.ExecuteJobResult:
+    """Re-execute a run from its failure, as the webserver and the daemon do."""
+    again = dg.execute_job(
+        chain_job(project),
+        instance=instance,
+        reexecution_options=dg.ReexecutionOptions.from_failure(run.run_id, instance),
+        tags={"dagster/is_resume_retry": "true"},
+    )
+    assert again.success
+    return again
