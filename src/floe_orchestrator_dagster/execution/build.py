@@ -185,7 +185,7 @@ class _Run:
             with self._traced() as trace, self._lineage() as lineage:
                 environment, log = trace.environment, self.context.log
                 with running_dbt(self.dbt, arguments, self.target.path, self.config, log, environment) as invocation:
-                    for event in invocation.events():
+                    for event in invocation.events(told.flush_when_due):
                         self._note(event, results)
                         result = results.add(event)
                         if lineage is not None and (result is not None or event["info"]["name"] == NODE_STARTED):
