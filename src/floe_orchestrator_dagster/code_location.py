@@ -76,7 +76,7 @@ def _definitions(product: Product, schedules: Sequence[JobSchedule]) -> dg.Defin
     selection = NodeSelection(product)
     conditions = automation_conditions(product, selection)
     assets = _dbt_assets(product, selection, conditions)
-    checks = product_checks(product, assets)
+    checks = product_checks(product, assets, selection)
     assets = [*assets, *ingestion_assets(product), *checks.assets]
     targets = Targets(assets, selection)
     jobs = product_jobs(product, targets, checks.on_demand)

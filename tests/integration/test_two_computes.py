@@ -37,7 +37,7 @@ def _steps(result: dg.ExecuteInProcessResult) -> list[str | None]:
 
 
 def test_computes_take_turns_and_tests_over_both_run_in_one_green_run(
-    postgres: PostgresServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    postgres: PostgresServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, instance: dg.DagsterInstance
 ) -> None:
     project, home = tmp_path / "shop", tmp_path / "home"
     install_duckdb_extension(home)
@@ -47,7 +47,12 @@ def test_computes_take_turns_and_tests_over_both_run_in_one_green_run(
     monkeypatch.setenv("HOME", str(home))
     floe_dagster("prepare", str(artifacts), FLOE_DBT_PROJECT_DIR=str(project))
 
-    result = definitions_from_file(artifacts).resolve_job_def("shop").execute_in_process()
+    late = {"vars": {"currency": "EUR"}, "threads": 2}
+    result = (
+        definitions_from_file(artifacts)
+        .resolve_job_def("shop")
+        .execute_in_process(instance=instance, run_config={"ops": {"shop_dbt_test_duckdb": {"config": late}}})
+    )
 
     assert _steps(result) == [
         "shop_dbt_build_duckdb",
@@ -56,6 +61,9 @@ def test_computes_take_turns_and_tests_over_both_run_in_one_green_run(
         "shop_dbt_build_postgres_2",
         "shop_dbt_test_duckdb",
     ]
+    messages = [entry.user_message for entry in instance.all_logs(result.run_id)]
+    commands = [message for message in messages if message.startswith("running dbt build")]
+    assert ['--vars {"currency": "EUR"} --threads 2 ' in command for command in commands] == [False] * 4 + [True]
     assert {(check.asset_key.to_user_string(), check.check_name, check.passed) for check in _evaluations(result)} == {
         ("pg_orders", "unique_pg_orders_order_id", True),
         ("pg_orders", "relationships_pg_orders_order_id__order_id__ref_stg_orders_", True),

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from floe_orchestrator_dagster.errors import ConfigError, Problem
+from floe_orchestrator_dagster.errors import ConfigError, DbtSetupError, Problem
 from floe_orchestrator_dagster.product.project import PROJECT_DIR_VARIABLE
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from floe_orchestrator_dagster.product import DbtProject, Product
 
 EVERYTHING = "fqn:*"
+_TESTS = ("test.", "unit_test.")
 
 # Collections of a manifest that are nodes of dbt's graph. dbt 1.9 has no functions.
 _COLLECTIONS = (
@@ -73,6 +74,22 @@ class NodeSelection:
             what = f"{exclude!r} leaves nothing of what {select!r} selects"
             raise self._error(f"{where}.exclude", what, _look(exclude or ""))
         return kept
+
+    def excluded(self, selection: str) -> frozenset[str]:
+        """Find what a run leaves out: what a selection matches and, as with dbt's ``--exclude``, the tests on it.
+
+        Raises:
+            DbtSetupError: A selection that dbt cannot read.
+        """
+        try:
+            matched = self._excluded(selection, "exclude")
+        except ConfigError as error:
+            [problem] = error.problems
+            fix = "See https://docs.getdbt.com/reference/node-selection/syntax."
+            raise DbtSetupError(f"run configuration, exclude: {problem.what}. {fix}") from None
+        children = self._product.dbt.manifest.content["child_map"] if self._product.dbt else {}
+        on_them = (child for unique_id in matched for child in children.get(unique_id, ()))
+        return frozenset(matched) | {child for child in on_them if child.startswith(_TESTS)}
 
     @cached_property
     def _assets(self) -> frozenset[str]:

@@ -13,8 +13,8 @@ from floe_orchestrator_dagster.errors import DeployError, ManifestError, Problem
 from floe_orchestrator_dagster.product.artifacts import read_artifacts_file, validate_artifacts
 from floe_orchestrator_dagster.product.manifest import prepared_manifest
 from floe_orchestrator_dagster.product.profiles import is_on_duckdb
-from floe_orchestrator_dagster.product.templates import required_variables
 from floe_orchestrator_dagster.product.project import find_project_path, read_project_directory
+from floe_orchestrator_dagster.product.templates import required_variables
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -1,7 +1,7 @@
 """The process that runs dbt for a step, started with ``python -m``: it never outlives the step, and says what it does.
 
 A pipe of their own carries the events that matter to Dagster, one line of JSON each (``{"info": …, "data": …}``, as
-``dbt --log-format json`` prints it); the last one is the end (:data:`END`). Standard output is dbt's whole debug log, as
+``dbt --log-format json`` prints it); the last one is the end (:data:`END`). Standard output is dbt's whole debug log as
 text, between whatever models, adapters and libraries print. Arguments: the settings as JSON, then dbt's own. The
 variables ``DBT_ENV_SECRET_…`` hold what dbt masks in everything it prints.
 """
@@ -40,9 +40,14 @@ STARTED = "FloeDbtStarted"
 NODE_STARTED = "NodeStart"
 NODE_FINISHED = "NodeFinished"
 NODE_COUNT = "ConcurrencyLine"
+NODE_RAISED = "GenericExceptionOnRun"
+BATCH_ENDED = "LogBatchResult"
+ERROR_PLACE = "RunResultFailure"
+ERROR_TEXT = "RunResultError"
 NOTHING_MATCHED = "NoNodesForSelectionCriteria"
 
-_REPORTED = {NODE_STARTED, NODE_FINISHED, NODE_COUNT, NOTHING_MATCHED}
+# Besides all warnings and errors.
+_REPORTED = {NODE_STARTED, NODE_FINISHED, NODE_COUNT, BATCH_ENDED, NOTHING_MATCHED}
 _REPORTED_LEVELS = {"warn", "error"}
 _UNTOLD = {"CacheAction", "CacheDumpGraph", "SendingEvent"}
 _WITH_COLUMNS = {"model", "seed", "snapshot"}
@@ -225,7 +230,7 @@ def _opened(events: int) -> BinaryIO:
     """Open the pipe for events, for this process alone: what it starts or forks cannot write there."""
     os.set_inheritable(events, False)  # noqa: FBT003 - the standard library's
     os.register_at_fork(after_in_child=lambda: os.close(events))
-    return open(events, "wb")  # noqa: SIM115 - until the end of the process
+    return open(events, "wb")
 
 
 def main(arguments: list[str]) -> int:

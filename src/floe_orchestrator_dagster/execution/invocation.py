@@ -21,7 +21,7 @@ import orjson
 
 from floe_orchestrator_dagster.errors import DbtBuildError
 from floe_orchestrator_dagster.execution import dbt_process
-from floe_orchestrator_dagster.execution.diagnosis import advice
+from floe_orchestrator_dagster.execution.diagnosis import diagnosed
 from floe_orchestrator_dagster.execution.output import ProcessOutput
 from floe_orchestrator_dagster.product.profile_file import written_profile
 from floe_orchestrator_dagster.product.profiles import make_database_directory, require_adapter, require_variables
@@ -123,7 +123,7 @@ class Invocation:
             fix = "The step's captured output holds its last words; SIGKILL mostly means that memory ran out."
             raise DbtBuildError(f"{self.origin}: dbt was {how} before it was done.{at} {fix}")
         if self.end["error"]:
-            raise DbtBuildError(f"{self.origin}: {advice(self.end['error_type'], self.end['error'])}")
+            raise diagnosed(self.origin, self.end["error_type"], self.end["error"])
 
     def stop(self) -> None:
         """End dbt, if it still runs: interrupted first, for it to cancel its queries, then killed with its children."""

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-import subprocess
 from selectors import EVENT_READ, DefaultSelector
 from typing import TYPE_CHECKING, BinaryIO
 
 if TYPE_CHECKING:
+    import subprocess
     from collections.abc import Callable, Iterator
 
 _CHUNK = 65_536  # bytes

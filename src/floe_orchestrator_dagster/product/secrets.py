@@ -13,7 +13,9 @@ if TYPE_CHECKING:
 
 _SECRET_KEY = re.compile(r"pass|secret|token|credential|key(?!word)|keyfile", re.IGNORECASE)
 # Keys of connection strings, where most keys are told in full and those that end in "key" often are no secrets.
-_SECRET_PARAMETER = re.compile(r"pass|pwd|secret|token|credential|api_?key|account_?key|access_?key|^sig", re.IGNORECASE)
+_SECRET_PARAMETER = re.compile(
+    r"pass|pwd|secret|token|credential|api_?key|account_?key|access_?key|^sig", re.IGNORECASE
+)
 # user:password@ of a URL. A password may hold what should have been encoded: it goes up to the last @ of the authority.
 _LOGIN = re.compile(r"\b[A-Za-z][\w+.-]*://[^\s:@/]*:(?P<secret>[^\s/]+)@")
 # key=value of a DSN, an ODBC or JDBC string, or the query of a URL; the value may be quoted, or braced (ODBC).
@@ -25,7 +27,7 @@ def secrets_of(outputs: object) -> tuple[str, ...]:
     """Find what must not be printed of a profile's outputs, as it stands there and as it stands in a URL.
 
     That is what keys such as ``password`` hold, what the environment gives to them, and logins and such keys inside of
-    connection strings. The longest come first: one that another begins with would leave the rest of that one to be seen.
+    connection strings. The longest come first: one that another begins with would leave the rest of that to be seen.
     """
     found = {form for secret in _secrets(outputs) for form in _forms(secret) if len(form) >= _SHORTEST_SECRET}
     return tuple(sorted(found, key=lambda secret: (-len(secret), secret)))

@@ -576,7 +576,10 @@ def test_secrets_are_the_values_of_telling_keys_and_of_the_variables_they_read(m
         ("Driver={ODBC 18};Server=db;UID=shop;PWD={a;b;c};Encrypt=yes", {"a;b;c"}),
         ("md:shop?motherduck_token=eyJhbGciOi.J9", {"eyJhbGciOi.J9"}),
         ("https://acc.blob.core.windows.net/c?sv=2024&sig=abc%2Bdef%3D", {"abc%2Bdef%3D", "abc+def="}),
-        ("postgresql://shop:{{ env_var('PG_PASSWORD') }}@{{ env_var('PG_HOST', 'db') }}/shop", {"from env", "from%20env"}),
+        (
+            "postgresql://shop:{{ env_var('PG_PASSWORD') }}@{{ env_var('PG_HOST', 'db') }}/shop",
+            {"from env", "from%20env"},
+        ),
         ("dbname=shop sort_key=order_id", set()),
         ("https://db.internal:5432/shop", set()),
         ("s3://bucket/path", set()),
