@@ -58,9 +58,9 @@ FILES = {
         """,
     "models/flaky.sql": "select * from read_csv('flag.csv')",
     "models/batched.sql": """
-        {{ config(materialized='incremental', incremental_strategy='microbatch', event_time='at', batch_size='year',
+        {{ config(materialized='incremental', incremental_strategy='microbatch', event_time='day', batch_size='year',
                   begin='2024-01-01') }}
-        select 1 as id, cast('2025-06-01' as timestamp) as at
+        select 1 as id, cast('2025-06-01' as timestamp) as day
         {% if model.batch and model.batch.id.startswith('2025') %} from read_csv('flag.csv') {% endif %}
         """,
     "models/child.sql": "select first.id from {{ ref('flaky') }} join {{ ref('first') }} as first using (id)",
