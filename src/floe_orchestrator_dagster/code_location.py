@@ -79,7 +79,7 @@ def _definitions(product: Product, schedules: Sequence[JobSchedule]) -> dg.Defin
     check_automation(product, selection)
     conditions = automation_conditions(product, selection)
     assets = _dbt_assets(product, selection, conditions)
-    checks, steps = product_checks(product, assets), dbt_steps(product, assets)
+    checks, steps = product_checks(product, assets, selection), dbt_steps(product, assets)
     assets = [*assets, *ingestion_assets(product), *checks.assets]
     targets = Targets(assets, selection)
     jobs = product_jobs(product, targets, checks.on_demand)

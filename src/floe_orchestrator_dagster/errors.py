@@ -12,7 +12,8 @@
     ├── EntryPointError   a definitions.py that cannot be written (also a ValueError)
     ├── LineageError      lineage events that did not reach their backend
     └── DbtBuildError     a dbt build that did not do what the asset asked for
-        └── DbtNodesError    nodes of it failed
+        ├── DbtNodesError    nodes of it failed
+        └── DbtSetupError    dbt cannot run like this, now or later
 
 Each message says what was wrong, where, and what to do about it.
 """
@@ -20,6 +21,7 @@ Each message says what was wrong, where, and what to do about it.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -52,10 +54,12 @@ class FloeDagsterError(Exception):
     Attributes:
         origin: The file's path, or the name of the argument that carried its content; empty when there is none.
         problems: All problems found, in the file's order; none when the message says everything.
+        may_pass: Whether it may be gone at the next try, without anybody's help.
     """
 
     origin: str = ""
     problems: tuple[Problem, ...] = ()
+    may_pass: bool = False
 
 
 class _FileError(FloeDagsterError):
@@ -103,6 +107,8 @@ class ProfileError(_FileError):
 class LineageError(_FileError):
     """Lineage events did not reach their backend, or the backend cannot be used."""
 
+    may_pass = True
+
 
 class ScheduleError(FloeDagsterError, ValueError):
     """A schedule that can never work: a bad cron, timezone or job name."""
@@ -119,6 +125,8 @@ class EntryPointError(FloeDagsterError, ValueError):
 class DbtBuildError(FloeDagsterError):
     """dbt ran but did not build what the asset asked for."""
 
+    may_pass = True
+
 
 class DbtNodesError(DbtBuildError):
     """Nodes of a dbt invocation failed.
@@ -128,8 +136,15 @@ class DbtNodesError(DbtBuildError):
     """
 
     def __init__(
-        self, origin: str, summary: str, problems: Sequence[Problem], skipped: Sequence[tuple[str, str]]
+        self,
+        origin: str,
+        summary: str,
+        problems: Sequence[Problem],
+        skipped: Sequence[tuple[str, str]],
+        *,
+        may_pass: bool = True,
     ) -> None:
+        self.may_pass = may_pass
         self.origin = origin
         self.summary = summary
         self.problems = tuple(problems)
@@ -142,6 +157,13 @@ class DbtNodesError(DbtBuildError):
         ]
         super().__init__("\n".join(lines))
 
-    def __reduce__(self) -> tuple[type[DbtNodesError], tuple[object, ...]]:
+    def __reduce__(self) -> tuple[object, tuple[object, ...]]:
         """Pickle by its parts, for errors that cross a process boundary."""
-        return type(self), (self.origin, self.summary, self.problems, self.skipped)
+        rebuild = partial(type(self), may_pass=self.may_pass)
+        return rebuild, (self.origin, self.summary, self.problems, self.skipped)
+
+
+class DbtSetupError(DbtBuildError):
+    """dbt cannot run like this: an option, the project, its profile or the environment has to be corrected first."""
+
+    may_pass = False

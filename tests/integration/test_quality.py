@@ -10,7 +10,6 @@ import dagster as dg
 import pytest
 
 from floe_orchestrator_dagster.code_location import definitions_from_file
-from floe_orchestrator_dagster.errors import DbtBuildError
 from floe_orchestrator_dagster.plan import plan_product
 from floe_orchestrator_dagster.product import load_product, manifest_made_anew
 from processes import dbt_commands
@@ -169,10 +168,18 @@ def test_source_freshness_is_what_dbt_finds(project: Path, instance: dg.DagsterI
     job = dg.define_asset_job("on_demand", selection=selection)
 
     with_job = dg.Definitions(assets=definitions.assets, asset_checks=definitions.asset_checks, jobs=[job])
-    result = with_job.resolve_job_def("on_demand").execute_in_process(instance=instance, raise_on_error=False)
+    options = {"threads": 2, "vars": {"currency": "EUR"}, "exclude": "source:pantry.unwatched"}
+    result = with_job.resolve_job_def("on_demand").execute_in_process(
+        instance=instance,
+        raise_on_error=False,
+        run_config={"ops": {"jaffle_shop_source_freshness": {"config": options}}},
+    )
 
     found = {evaluation.asset_key.path[-1]: evaluation for evaluation in result.get_asset_check_evaluations()}
     assert result.success
+    messages = [entry.user_message for entry in instance.all_logs(result.run_id)]
+    [command] = [message for message in messages if message.startswith("running dbt source freshness")]
+    assert '--vars {"currency": "EUR"} --threads 2 ' in command
     assert {name: (evaluation.passed, evaluation.severity) for name, evaluation in found.items()} == {
         "fresh": (True, ERROR),
         "warm": (False, WARN),
@@ -193,7 +200,7 @@ def test_source_freshness_is_what_dbt_finds(project: Path, instance: dg.DagsterI
     (project / "models" / "typo.sql").write_text("select {{ oops(", encoding="utf-8")
     job = dg.define_asset_job("checks", selection=dg.AssetSelection.checks(*keys))
     with_job = dg.Definitions(assets=definitions.assets, asset_checks=definitions.asset_checks, jobs=[job])
-    with pytest.raises(DbtBuildError, match="dbt could not do its work: Compilation Error in model typo"):
+    with pytest.raises(dg.Failure, match="dbt could not do its work: Compilation Error in model typo"):
         with_job.resolve_job_def("checks").execute_in_process(instance=instance)
 
 

@@ -91,8 +91,12 @@ def test_computes_take_turns_and_a_run_that_failed_on_one_of_them_is_resumed_the
             instance=instance,
             reexecution_options=dg.ReexecutionOptions.from_failure(failed.run_id, instance),
             tags={"dagster/is_resume_retry": "true"},
+            run_config={"ops": {"shop_dbt_test_duckdb": {"config": {"vars": {"currency": "EUR"}, "threads": 2}}}},
         )
 
+        messages = [entry.user_message for entry in instance.all_logs(result.run_id)]
+        commands = [message for message in messages if message.startswith("running dbt build")]
+        assert ['--vars {"currency": "EUR"} --threads 2 ' in command for command in commands] == [False] * 3 + [True]
         assert dbt_commands(instance, failed.run_id) == ["build"] * 2
         assert dbt_commands(instance, result.run_id) == ["build"] * 4
         assert [step for step in steps(result) if step != "shop_quality_score"] == [

@@ -12,6 +12,7 @@ from floe_orchestrator_dagster.errors import (
     ArtifactsError,
     ConfigError,
     DbtBuildError,
+    DbtNodesError,
     DeployError,
     EntryPointError,
     FloeDagsterError,
@@ -75,6 +76,14 @@ def test_one_problem_is_counted_in_the_singular() -> None:
 @pytest.mark.parametrize("error", [ScheduleError, EntryPointError, DbtBuildError])
 def test_plain_errors_say_what_they_are_given(error: type[FloeDagsterError]) -> None:
     assert str(error("no such job")) == "no such job"
+
+
+def test_failed_nodes_survive_a_process_boundary() -> None:
+    error = DbtNodesError("/shop", "1 failed", [Problem("a.sql", "is wrong", "Mend it.")], [], may_pass=False)
+
+    copied = pickle.loads(pickle.dumps(error))  # noqa: S301  # our own bytes
+
+    assert (type(copied), str(copied), copied.may_pass) == (DbtNodesError, str(error), False)
 
 
 def test_error_survives_a_process_boundary() -> None:

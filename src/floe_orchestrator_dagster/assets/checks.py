@@ -11,8 +11,11 @@ import dagster as dg
 from floe_orchestrator_dagster.assets.policies import op_tags, pool, retry_policy
 from floe_orchestrator_dagster.assets.quality import declared_metadata, unimplemented_checks
 from floe_orchestrator_dagster.assets.score import leaf_keys, score_definitions, scored_checks
+from floe_orchestrator_dagster.assets.selection import NodeSelection
 from floe_orchestrator_dagster.assets.translator import FloeDbtTranslator
+from floe_orchestrator_dagster.execution.failure import with_failures_shown
 from floe_orchestrator_dagster.execution.freshness import check_freshness, freshness_step
+from floe_orchestrator_dagster.execution.options import SourceOptions
 from floe_orchestrator_dagster.product import DbtProject, Product
 from floe_orchestrator_dagster.product.manifest import freshness_criteria
 from floe_orchestrator_dagster.product.quality import UNIMPLEMENTED, DeclaredCheck
@@ -35,7 +38,9 @@ class ProductChecks:
     on_demand: list[dg.AssetCheckKey] = field(default_factory=list)
 
 
-def product_checks(product: Product, assets: Sequence[dg.AssetsDefinition | dg.AssetSpec]) -> ProductChecks:
+def product_checks(
+    product: Product, assets: Sequence[dg.AssetsDefinition | dg.AssetSpec], selection: NodeSelection
+) -> ProductChecks:
     """Define the checks of the product whose assets are ``assets``; without a dbt project, its score only."""
     found = ProductChecks()
     definitions = [asset for asset in assets if isinstance(asset, dg.AssetsDefinition)]
@@ -51,8 +56,7 @@ def product_checks(product: Product, assets: Sequence[dg.AssetsDefinition | dg.A
             found.definitions.append(_unimplemented_definition(product, unimplemented))
         sources = _freshness_sources(translator, product.dbt, definitions)
         if sources:
-            leaves, steps = leaf_keys(definitions), dbt_steps(product, definitions)
-            found.definitions.append(_freshness_definition(product, product.dbt, sources, leaves, steps))
+            found.definitions.append(_freshness_definition(product, product.dbt, sources, definitions, selection))
             found.on_demand.extend([] if _is_in_product_job(product) else sources)
     return found
 
@@ -124,9 +128,10 @@ def _freshness_definition(
     product: Product,
     dbt: DbtProject,
     sources: Mapping[dg.AssetCheckKey, str],
-    leaves: Sequence[dg.AssetKey],
-    steps: Sequence[str],
+    definitions: Sequence[dg.AssetsDefinition],
+    selection: NodeSelection,
 ) -> dg.AssetChecksDefinition:
+    leaves, steps = leaf_keys(definitions), dbt_steps(product, definitions)
     specs = [
         dg.AssetCheckSpec(
             key.name,
@@ -148,9 +153,13 @@ def _freshness_definition(
         retry_policy=retry_policy(product.config),
         pool=pool(product.config),
     )
-    def freshness(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
+    def freshness(context: dg.AssetCheckExecutionContext, config: SourceOptions) -> Iterator[dg.AssetCheckResult]:
+        yield from with_failures_shown(results(context, config))
+
+    def results(context: dg.AssetCheckExecutionContext, options: SourceOptions) -> Iterator[dg.AssetCheckResult]:
         selected = context.op_execution_context.selected_asset_check_keys
         chosen = {key: unique_id for key, unique_id in sources.items() if key in selected}
-        yield from check_freshness(context.op_execution_context, product, dbt, chosen, steps)
+        excluded = selection.excluded(options.exclude) if options.exclude else frozenset[str]()
+        yield from check_freshness(context.op_execution_context, product, dbt, chosen, options, steps, excluded)
 
     return freshness

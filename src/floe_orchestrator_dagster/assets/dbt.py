@@ -26,7 +26,7 @@ from floe_orchestrator_dagster.assets.policies import op_tags, pool, retry_polic
 from floe_orchestrator_dagster.assets.preselection import preselected
 from floe_orchestrator_dagster.assets.quality import declared_severities, product_quality
 from floe_orchestrator_dagster.assets.score import scored_checks
-from floe_orchestrator_dagster.assets.selection import EVERYTHING, NodeSelection
+from floe_orchestrator_dagster.assets.selection import NodeSelection
 from floe_orchestrator_dagster.assets.stages import DbtTest, Lane, Stage, StagedGraph, staged_graph
 from floe_orchestrator_dagster.assets.translator import UNIT_TEST_PREFIX, FloeDbtTranslator
 from floe_orchestrator_dagster.config.partitions import PartitionsConfig
@@ -79,12 +79,9 @@ class _Project:
     selection: NodeSelection
     steps: tuple[str, ...]
 
-    def excluded(self, options: DbtOptions) -> frozenset[str]:
-        """Find the nodes that a run leaves out."""
-        if options.exclude is None:
-            return frozenset()
-        everything = {node["unique_id"] for node in self.dbt.manifest.asset_nodes}
-        return frozenset(everything) - self.selection.unique_ids(EVERYTHING, options.exclude, "run configuration")
+    def excluded(self, selection: str | None) -> frozenset[str]:
+        """Find the nodes that a run leaves out, the tests on them included."""
+        return self.selection.excluded(selection) if selection else frozenset()
 
 
 def dbt_project_assets(
@@ -169,11 +166,14 @@ def _stage_assets(project: _Project, stage: Stage, name: str) -> dg.AssetsDefini
     whole = stage.tests.keys() >= project.tests and len(stage.nodes) == len(dbt.manifest.asset_nodes)
     manifest = _as_dagster_dbt_reads_it(dbt.manifest, stage)
 
+    def events(context: dg.AssetExecutionContext, options: DbtOptions) -> Iterator[Any]:
+        scored = project.scored()
+        built = build_selection(context, step, options, partition_window(context, rule))
+        yield from scored_when_failing(built, context.instance, scored) if scored else built
+
     def build(context: dg.AssetExecutionContext, config: DbtOptions) -> Iterator[Any]:
         remember_output_keys(context)
-        events = build_selection(context, step, config, partition_window(context, rule), project.excluded(config))
-        scored = project.scored()
-        yield from with_failures_shown(scored_when_failing(events, context.instance, scored) if scored else events)
+        yield from with_failures_shown(events(context, config))
 
     decorate = partial(
         dbt_assets,
@@ -190,7 +190,9 @@ def _stage_assets(project: _Project, stage: Stage, name: str) -> dg.AssetsDefini
     found = dbt_nodes(assets.specs, assets.check_specs, dbt.manifest, project.key_of)
     severities = declared_severities(assets.check_specs)
     nodes = replace(found, whole=whole, disabled=translator.quality.disabled_tests, severities=severities)
-    step = DbtStep(dbt.on(compute), nodes, dbt.manifest, project.product, project.steps, project.key_of)
+    step = DbtStep(
+        dbt.on(compute), nodes, dbt.manifest, project.product, project.steps, project.key_of, project.excluded
+    )
     assets = assets.map_asset_specs(partial(_with_partition_metadata, rule)) if rule else assets
     return RememberingAssetsDefinition.of(assets)
 
@@ -290,8 +292,8 @@ def _late_checks(project: _Project, compute: str, tests: Mapping[str, DbtTest], 
         retry_policy=retry_policy(product.config),
         pool=pool(product.config),
     )
-    def test(context: dg.AssetCheckExecutionContext) -> Iterator[Any]:
-        yield from with_failures_shown(test_selection(context, step))
+    def test(context: dg.AssetCheckExecutionContext, config: DbtOptions) -> Iterator[Any]:
+        yield from with_failures_shown(test_selection(context, step, config))
         scored = project.scored()
         if scored is not None:
             # The score's own step may have gone before.
@@ -299,7 +301,7 @@ def _late_checks(project: _Project, compute: str, tests: Mapping[str, DbtTest], 
 
     found = dbt_nodes([], test.check_specs, dbt.manifest, project.key_of)
     nodes = replace(found, severities=declared_severities(test.check_specs))
-    step = DbtStep(dbt.on(compute), nodes, dbt.manifest, product, project.steps, project.key_of)
+    step = DbtStep(dbt.on(compute), nodes, dbt.manifest, product, project.steps, project.key_of, project.excluded)
     return test
 
 

@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING
 from floe_orchestrator_dagster.assets.dbt_graph import DbtGraph
 from floe_orchestrator_dagster.assets.suggestions import suggestion
 from floe_orchestrator_dagster.config.section import CONFIG_PATH
-from floe_orchestrator_dagster.errors import ConfigError, Problem
+from floe_orchestrator_dagster.errors import ConfigError, DbtSetupError, Problem
 from floe_orchestrator_dagster.product.project import PROJECT_DIR_VARIABLE
 
 if TYPE_CHECKING:
     from floe_orchestrator_dagster.product import Product
 
 EVERYTHING = "fqn:*"
+_TESTS = ("test.", "unit_test.")
 
 _FIX = "Correct it in manifest.yaml."
 _SYNTAX = "See https://docs.getdbt.com/reference/node-selection/syntax."
@@ -69,6 +70,20 @@ class NodeSelection:
             what = f"{exclude!r} leaves nothing of what {select!r} selects"
             problems.append(Problem("exclude", what, _look(exclude or "")))
         return selected - left_out
+
+    def excluded(self, selection: str) -> frozenset[str]:
+        """Find what a run leaves out: what a selection matches and, as with dbt's ``--exclude``, the tests on it.
+
+        Raises:
+            DbtSetupError: A selection that dbt cannot read.
+        """
+        problems: list[Problem] = []
+        matched = self._excluded(selection, problems)
+        if problems:
+            raise DbtSetupError(f"run configuration, exclude: {problems[0].what}. {problems[0].fix}")
+        children = self._product.dbt.manifest.content["child_map"] if self._product.dbt else {}
+        on_them = (child for unique_id in matched for child in children.get(unique_id, ()))
+        return frozenset(matched) | {child for child in on_them if child.startswith(_TESTS)}
 
     @cached_property
     def _assets(self) -> frozenset[str]:

@@ -3,45 +3,32 @@
 from __future__ import annotations
 
 import re
-from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from floe_orchestrator_dagster import telemetry
-from floe_orchestrator_dagster.errors import DbtBuildError
+from floe_orchestrator_dagster.errors import DbtSetupError
 from floe_orchestrator_dagster.execution.columns import table_column_lineage
-from floe_orchestrator_dagster.execution.dbt_process import NODE_COUNT, NODE_STARTED, NOTHING_MATCHED
 from floe_orchestrator_dagster.execution.events import materialization, recorded, test_result
-from floe_orchestrator_dagster.execution.failure import nodes_error
-from floe_orchestrator_dagster.execution.invocation import running_dbt
 from floe_orchestrator_dagster.execution.lineage import step_lineage
-from floe_orchestrator_dagster.execution.node_log import NodeLog
 from floe_orchestrator_dagster.execution.options import DbtOptions, variables
 from floe_orchestrator_dagster.execution.partitions import Window
-from floe_orchestrator_dagster.execution.remainder import built_before, done_before, read_by_other_steps
-from floe_orchestrator_dagster.execution.results import Results
-from floe_orchestrator_dagster.execution.run_process import end_with_run
+from floe_orchestrator_dagster.execution.remainder import done_before, handed_over
 from floe_orchestrator_dagster.execution.selection import select_nodes, selection_arguments
-from floe_orchestrator_dagster.execution.target import archive, leave_target, new_target
+from floe_orchestrator_dagster.execution.step_invocation import StepInvocation
+from floe_orchestrator_dagster.execution.target import new_target
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
-    from collections.abc import Set as AbstractSet
-    from contextlib import AbstractContextManager
+    from collections.abc import Callable, Iterator, Mapping
 
     from floe_orchestrator_dagster.config.dbt import DbtConfig
-    from floe_orchestrator_dagster.execution.invocation import Event
-    from floe_orchestrator_dagster.execution.lineage import StepLineage
     from floe_orchestrator_dagster.execution.results import NodeResult
     from floe_orchestrator_dagster.execution.selection import DbtNodes, Selection
     from floe_orchestrator_dagster.execution.target import Target
     from floe_orchestrator_dagster.product import DbtConnection, Product
     from floe_orchestrator_dagster.product.manifest import Manifest
-    from floe_orchestrator_dagster.telemetry import BuildTrace
 
 
 @dataclass(frozen=True)
@@ -55,6 +42,7 @@ class DbtStep:
         product: The product.
         steps: Names of all steps of the product that run dbt.
         key_of: Key of every model, seed, snapshot and source of the product, by unique id.
+        excluded: Finds the unique ids that an `exclude` of a run leaves out, the tests on them included.
     """
 
     connection: DbtConnection
@@ -63,47 +51,53 @@ class DbtStep:
     product: Product
     steps: tuple[str, ...]
     key_of: Mapping[str, dg.AssetKey]
+    excluded: Callable[[str | None], frozenset[str]]
+
+    @property
+    def has_hooks(self) -> bool:
+        """Whether the project has on-run hooks, which dbt runs with its nodes and never alone."""
+        return any(node["resource_type"] == "operation" for node in self.manifest.content["nodes"].values())
 
 
 def build_selection(
-    context: dg.AssetExecutionContext,
-    step: DbtStep,
-    options: DbtOptions,
-    window: Window,
-    excluded: AbstractSet[str],
+    context: dg.AssetExecutionContext, step: DbtStep, options: DbtOptions, window: Window
 ) -> Iterator[Any]:
     """Run one ``dbt build`` for the assets and checks that the step selected; yields Dagster's events.
 
-    What an earlier try of the step has built is not built again.
+    What an earlier try of the step has built or tested is not done again.
 
     Args:
         context: The step's context.
         step: What the step runs.
         options: What the run asks of dbt.
         window: The run's partition.
-        excluded: Unique ids of what the run leaves out.
 
     Raises:
-        ProfileError: A variable that the profile reads is not set, or the adapter is not installed.
-        DbtBuildError: dbt could not do its work, or nodes failed.
+        FloeDagsterError: dbt could not do its work, or nodes failed, or the run asks for what cannot be.
     """
-    op_context = context.op_execution_context
-    done = done_before(op_context)
-    left_out = {key for key, unique_id in step.nodes.assets.items() if unique_id in excluded}
-    assets = context.selected_asset_keys - left_out
-    checks = {check for check in context.selected_asset_check_keys if check.asset_key not in left_out}
-    if done.by_other_runs:
-        yield from built_before(done, read_by_other_steps(op_context), assets, checks)
-    if done.assets:
-        context.log.info("%d assets are there from an earlier try and not built again", len(done.assets))
+    op_context, nodes = context.op_execution_context, step.nodes
+    excluded = step.excluded(options.exclude)
+    assets = {key for key in context.selected_asset_keys if nodes.assets[key] not in excluded}
+    checks = {key for key in context.selected_asset_check_keys if nodes.checks[key] not in excluded}
+    done = done_before(op_context, nodes.reads)
+    select = partial(select_nodes, nodes, is_materialized=partial(_is_materialized, context.instance))
     left = assets - done.assets.keys()
     # A test over several tables counts again when one of them is built anew.
-    passed = {check for check in done.checks if not step.nodes.reads.get(check, frozenset()) & left}
-    selection = select_nodes(step.nodes, left, checks - passed, partial(_is_materialized, context.instance))
+    passed = {check for check in done.checks if not nodes.reads.get(check, frozenset()) & left}
+    selection = select(left, checks - passed, excluded=excluded, passed=passed)
+    if selection.is_empty and assets and step.has_hooks:
+        context.log.warning("everything is built, and runs again with dbt's on-run hooks, which may be what failed")
+        left, passed = assets, set()
+        selection = select(left, checks, excluded=excluded)
+    yield from handed_over(
+        op_context,
+        {key: run_id for key, run_id in done.assets.items() if key in assets - left},
+        {key: evaluation for key, evaluation in done.checks.items() if key in checks & passed},
+    )
+    if assets - left:
+        context.log.info("%d assets are there from an earlier try and not built again", len(assets - left))
     _log_waiting(context.log, selection)
-    if selection.unique_ids is not None and not selection.unique_ids:
-        if done.assets:
-            context.log.warning("everything is built; on-run hooks of dbt run again only with all that they belong to")
+    if selection.is_empty:
         _tell_nothing_to_do(op_context, step, window)
         return
     for result in _build(op_context, step, selection, options, window):
@@ -113,20 +107,30 @@ def build_selection(
             yield result
 
 
-def test_selection(context: dg.AssetCheckExecutionContext, step: DbtStep) -> Iterator[dg.AssetCheckResult]:
+def test_selection(
+    context: dg.AssetCheckExecutionContext, step: DbtStep, options: DbtOptions
+) -> Iterator[dg.AssetCheckResult]:
     """Run the dbt tests behind the checks that the step selected, in one ``dbt build``.
 
+    Tests that passed in an earlier try are not run again.
+
     Raises:
-        ProfileError: A variable that the profile reads is not set, or the adapter is not installed.
-        DbtBuildError: dbt could not do its work, or tests failed.
+        FloeDagsterError: As :func:`build_selection`.
     """
-    checks = context.selected_asset_check_keys
-    selection = select_nodes(step.nodes, frozenset(), checks, partial(_is_materialized, context.instance))
+    op_context, nodes = context.op_execution_context, step.nodes
+    excluded = step.excluded(options.exclude)
+    checks = {key for key in context.selected_asset_check_keys if nodes.checks[key] not in excluded}
+    passed = done_before(op_context, nodes.reads).checks
+    is_materialized = partial(_is_materialized, context.instance)
+    selection = select_nodes(nodes, frozenset(), checks - passed.keys(), is_materialized)
+    for result in handed_over(op_context, {}, {key: found for key, found in passed.items() if key in checks}):
+        if isinstance(result, dg.AssetCheckResult):
+            yield result
     _log_waiting(context.log, selection)
-    if not selection.unique_ids:
-        _tell_nothing_to_do(context.op_execution_context, step, Window())
+    if selection.is_empty:
+        _tell_nothing_to_do(op_context, step, Window())
         return
-    for result in _build(context.op_execution_context, step, selection, DbtOptions(), Window()):
+    for result in _build(op_context, step, selection, options, Window()):
         if isinstance(result, dg.AssetCheckResult):
             yield result
 
@@ -152,9 +156,10 @@ def build_model(
         raise _unknown_model(dbt, name)
     exactly = [f"fqn:{name},file:{name}", f"fqn:{name},resource_type:snapshot"]
     arguments = ["build", "--select", " ".join(exactly), "--indirect-selection", "buildable"]
-    run = _Run(context.op_execution_context, dbt, config, target or new_target(dbt, context.op_execution_context))
-    built = [result for result in run.results_of(arguments) if result.was_built]
-    if run.unmatched.issuperset(exactly):
+    target = target or new_target(dbt, context.op_execution_context)
+    invocation = StepInvocation(context.op_execution_context, dbt, config, target)
+    built = [result for result in invocation.run(arguments) if result.was_built]
+    if invocation.unmatched.issuperset(exactly):
         raise _unknown_model(dbt, name)
     if not built:
         context.log.info("dbt has nothing to build for %s, an ephemeral model", name)
@@ -162,87 +167,6 @@ def build_model(
     output = materialization(built[0], context.asset_key, {}, None)
     table = built[0].relation.replace('"', "")
     return dg.MaterializeResult(metadata={**(output.metadata or {}), "dagster/table_name": table})
-
-
-@dataclass
-class _Run:
-    """One invocation for a step."""
-
-    context: dg.OpExecutionContext
-    dbt: DbtConnection
-    config: DbtConfig
-    target: Target
-    nodes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    parents: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    unmatched: set[str] = field(default_factory=set)
-    step: DbtStep | None = None
-    window: Window = field(default_factory=Window)
-    results: Results = field(init=False)
-
-    def results_of(self, arguments: Sequence[str]) -> Iterator[NodeResult]:
-        """Run dbt; yields the result of each node as it ends, and raises when dbt or one of them failed."""
-        end_with_run(self.context)
-        results = self.results = Results(self.parents)
-        told = NodeLog(self.context.log)
-        succeeded = False
-        try:
-            with self._traced() as trace, self._lineage(trace.traceparent) as lineage:
-                environment, log = trace.environment, self.context.log
-                with running_dbt(self.dbt, arguments, self.target.path, self.config, log, environment) as invocation:
-                    for event in invocation.events():
-                        self._note(event, results)
-                        result = results.add(event)
-                        if lineage is not None and (result is not None or event["info"]["name"] == NODE_STARTED):
-                            lineage.node(event)
-                        if result is not None:
-                            trace.dbt_event(event)
-                            told.write(results, result)
-                            yield result
-                    invocation.require_end(results.running_names)
-                    succeeded = invocation.is_successful
-                if not succeeded:
-                    raise nodes_error(results, self.nodes, str(self.dbt.directory.path))
-        finally:
-            told.flush()
-            if results.running:  # Dagster interrupts a step that is terminated, or whose run takes too long
-                self.context.log.warning("dbt was ended while it ran %s", ", ".join(results.running_names))
-            self._attach()
-            leave_target(self.target, self.config, has_succeeded=succeeded)
-
-    def column_lineage(
-        self, result: NodeResult, node: Mapping[str, Any], step: DbtStep
-    ) -> dg.TableColumnLineage | None:
-        """Find where the columns of a table that has just been built come from."""
-        if result.resource_type == "seed":
-            return None
-        compiled, adapter = self.target.compiled_path(node), self.dbt.profile.adapter or ""
-        return table_column_lineage(result.unique_id, compiled, adapter, step.manifest, self.results, step.key_of)
-
-    def _traced(self) -> AbstractContextManager[BuildTrace]:
-        config = self.step.product.artifacts.observability.telemetry if self.step else None
-        target = {"dbt.target": self.dbt.profile.target or self.dbt.profile.default_target}
-        return telemetry.dbt_build(telemetry.product_attributes(config), self.context.run_id, target)
-
-    def _lineage(self, traceparent: str | None) -> AbstractContextManager[StepLineage | None]:
-        if self.step is None:
-            return nullcontext()
-        step, period = self.step, self.window.period
-        return step_lineage(self.context, step.product, self.dbt, self.target, step.steps, period, traceparent)
-
-    def _note(self, event: Event, results: Results) -> None:
-        name = event["info"]["name"]
-        if name == NODE_COUNT:
-            results.expected = int(event["data"]["node_count"])
-        elif name == NOTHING_MATCHED:
-            self.unmatched.add(str(event["data"].get("spec_raw")))
-        elif event["info"]["level"] == "warn":
-            self.context.log.warning("dbt: %s", str(event["info"]["msg"]).strip())
-
-    def _attach(self) -> None:
-        if self.config.attach_artifacts:
-            directory = self.context.instance.storage_directory()
-            path = archive(self.target, Path(directory, self.context.run.run_id))
-            self.context.log.info("dbt's artifacts are in %s", path)
 
 
 def _build(
@@ -259,15 +183,23 @@ def _build(
         *options.arguments(),
     ]
     described = {**content["nodes"], **content["unit_tests"]}
-    config, parents = step.product.config.dbt, content["parent_map"]
-    run = _Run(context, dbt, config, target, described, parents, step=step, window=window)
+    product, check_of = step.product, nodes.check_of
+    invocation = StepInvocation(
+        context,
+        dbt,
+        product.config.dbt,
+        target,
+        described,
+        content["parent_map"],
+        lineage=partial(step_lineage, context, product, dbt, target, step.steps, window.period),
+        telemetry=product.artifacts.observability.telemetry,
+    )
     key_of = {unique_id: key for key, unique_id in nodes.assets.items()}
-    check_of = nodes.check_of
-    for result in run.results_of(arguments):
+    for result in invocation.run(arguments):
         node = described.get(result.unique_id, {})
         if result.was_built and result.unique_id in key_of:
             lasting = target.lasting_compiled_path(node) if result.resource_type != "seed" else None
-            lineage = run.column_lineage(result, node, step) if config.columns else None
+            lineage = _column_lineage(result, node, step, invocation) if product.config.dbt.columns else None
             yield materialization(result, key_of[result.unique_id], node, lasting, lineage)
         elif result.is_test and result.unique_id in check_of:
             compiled = target.compiled_path(node) if result.resource_type == "test" else None
@@ -282,8 +214,18 @@ def _tell_nothing_to_do(context: dg.OpExecutionContext, step: DbtStep, window: W
         pass
 
 
-def _unknown_model(dbt: DbtConnection, name: str) -> DbtBuildError:
-    return DbtBuildError(
+def _column_lineage(
+    result: NodeResult, node: Mapping[str, Any], step: DbtStep, invocation: StepInvocation
+) -> dg.TableColumnLineage | None:
+    """Find where the columns of a table that has just been built come from."""
+    if result.resource_type == "seed":
+        return None
+    compiled, adapter = invocation.target.compiled_path(node), invocation.dbt.profile.adapter or ""
+    return table_column_lineage(result.unique_id, compiled, adapter, step.manifest, invocation.results, step.key_of)
+
+
+def _unknown_model(dbt: DbtConnection, name: str) -> DbtSetupError:
+    return DbtSetupError(
         f"{dbt.directory.path}: dbt has no enabled model, seed or snapshot called {name!r}, so nothing was built. "
         "Correct the name, or set FLOE_DBT_PROJECT_DIR to the project that has it."
     )

@@ -1,14 +1,16 @@
 """The process that runs dbt for a step, started with ``python -m``: it never outlives the step, and says what it does.
 
-Standard output carries dbt's events: those that matter to Dagster as one line of JSON (``{"info": …, "data": …}``, as
-``dbt --log-format json`` prints it), all others as text; the last one is the end (:data:`END`). Arguments: the settings
-as JSON, then dbt's own. The variables ``DBT_ENV_SECRET_…`` hold what dbt masks in everything it prints.
+A pipe of their own carries the events that matter to Dagster, one line of JSON each (``{"info": …, "data": …}``, as
+``dbt --log-format json`` prints it); the last one is the end (:data:`END`). Standard output is dbt's whole debug log as
+text, between whatever models, adapters and libraries print. Arguments: the settings as JSON, then dbt's own. The
+variables ``DBT_ENV_SECRET_…`` hold what dbt masks in everything it prints.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import sys
 import threading
@@ -17,7 +19,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from io import TextIOWrapper
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -38,9 +40,14 @@ STARTED = "FloeDbtStarted"
 NODE_STARTED = "NodeStart"
 NODE_FINISHED = "NodeFinished"
 NODE_COUNT = "ConcurrencyLine"
+NODE_RAISED = "GenericExceptionOnRun"
+BATCH_ENDED = "LogBatchResult"
+ERROR_PLACE = "RunResultFailure"
+ERROR_TEXT = "RunResultError"
 NOTHING_MATCHED = "NoNodesForSelectionCriteria"
 
-_REPORTED = {NODE_STARTED, NODE_FINISHED, NODE_COUNT, NOTHING_MATCHED}
+# Besides all warnings and errors.
+_REPORTED = {NODE_STARTED, NODE_FINISHED, NODE_COUNT, BATCH_ENDED, NOTHING_MATCHED}
 _REPORTED_LEVELS = {"warn", "error"}
 _UNTOLD = {"CacheAction", "CacheDumpGraph", "SendingEvent"}
 _WITH_COLUMNS = {"model", "seed", "snapshot"}
@@ -60,12 +67,16 @@ class Settings:
 
     Attributes:
         parent: Process id of the step; dbt ends when that is gone.
+        events: File descriptor of the pipe for events.
+        profiles: The directory of ``profiles.yml``, which goes with the step.
         grace_seconds: How long dbt may take to cancel its queries once it is interrupted.
         adapter: The adapter to ask for the columns of what was built; None asks for nothing.
         databases: Files that one process at a time may open: it is waited for them, and they are kept until the end.
     """
 
     parent: int
+    events: int
+    profiles: str
     grace_seconds: float
     adapter: str | None
     databases: Sequence[str] = ()
@@ -101,6 +112,7 @@ def _end_now() -> None:
 def _end_with_parent(settings: Settings) -> None:
     while os.getppid() == settings.parent:
         time.sleep(_PARENT_CHECK_SECONDS)
+    shutil.rmtree(settings.profiles, ignore_errors=True)  # the step cannot do it any more
     os.kill(os.getpid(), signal.SIGINT)
     # Python handles signals between two instructions of the main thread only; that one may be inside a query.
     time.sleep(settings.grace_seconds)
@@ -108,37 +120,43 @@ def _end_with_parent(settings: Settings) -> None:
 
 
 class _Reporter:
-    """Prints dbt's events, from whichever thread they come."""
+    """Sends and prints dbt's events, from whichever thread they come."""
 
-    def __init__(self, adapter: str | None) -> None:
+    def __init__(self, adapter: str | None, events: BinaryIO) -> None:
         self._adapter = adapter
+        self._events = events
         self._lock = threading.Lock()
 
     def __call__(self, event: EventMsg) -> None:
         """Take an event as dbt's event manager hands it over."""
         info = cast("Any", event.info)  # a protobuf message, whose protocol in dbt lacks half of its fields
-        if info.name in _REPORTED or info.level in _REPORTED_LEVELS:
-            self.print(json.dumps(_masked(self._described(event)), default=str), is_masked=True)
-        elif info.name not in _UNTOLD and info.msg.strip():
+        if info.name not in _UNTOLD and info.msg.strip():
             self.print(f"{info.ts.ToJsonString()[11:23]}  {info.msg.rstrip()}")
+        if info.name in _REPORTED or info.level in _REPORTED_LEVELS:
+            self._send(self._described(event))
 
     def end(self, result: dbtRunnerResult) -> None:
-        """Print how dbt ended."""
+        """Tell how dbt ended."""
         error = result.exception
         self.tell(END, success=result.success, error=str(error or ""), error_type=type(error).__name__)
 
     def tell(self, name: str, **data: object) -> None:
-        """Print an event of this process's own."""
-        self.print(json.dumps({"info": {"name": name, "level": "info", "msg": ""}, "data": data}))
+        """Tell an event of this process's own."""
+        self._send({"info": {"name": name, "level": "info", "msg": ""}, "data": data})
 
-    def print(self, line: str, *, is_masked: bool = False) -> None:
+    def print(self, text: str) -> None:
         """Print a line without the secrets in it."""
         from dbt_common.events.functions import env_scrubber
 
-        text = line if is_masked else env_scrubber(line)
         with self._lock, suppress(BrokenPipeError):  # nobody reads on when the step is gone: dbt is about to end
-            sys.stdout.write(f"{text}\n")
+            sys.stdout.write(f"{env_scrubber(text)}\n")
             sys.stdout.flush()
+
+    def _send(self, event: dict[str, Any]) -> None:
+        line = json.dumps(_masked(event), default=str).encode()
+        with self._lock, suppress(BrokenPipeError):
+            self._events.write(line + b"\n")
+            self._events.flush()
 
     def _described(self, event: EventMsg) -> dict[str, Any]:
         from dbt_common.events.functions import msg_to_dict
@@ -208,6 +226,13 @@ def _wait_for(databases: Sequence[str], reporter: _Reporter) -> None:
             lock.acquire(poll_interval=_LOCK_CHECK_SECONDS)
 
 
+def _opened(events: int) -> BinaryIO:
+    """Open the pipe for events, for this process alone: what it starts or forks cannot write there."""
+    os.set_inheritable(events, False)  # noqa: FBT003 - the standard library's
+    os.register_at_fork(after_in_child=lambda: os.close(events))
+    return open(events, "wb")
+
+
 def main(arguments: list[str]) -> int:
     """Run dbt.
 
@@ -223,7 +248,7 @@ def main(arguments: list[str]) -> int:
     signal.signal(signal.SIGINT, interruption)
     signal.signal(signal.SIGTERM, interruption)
     threading.Thread(target=_end_with_parent, args=(settings,), daemon=True).start()
-    reporter = _Reporter(settings.adapter)
+    reporter = _Reporter(settings.adapter, _opened(settings.events))
     try:
         _wait_for(settings.databases, reporter)
         reporter.tell(STARTED)

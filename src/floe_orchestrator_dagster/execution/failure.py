@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import dagster as dg
 
-from floe_orchestrator_dagster.errors import DbtBuildError, DbtNodesError, Problem
+from floe_orchestrator_dagster.errors import DbtBuildError, DbtNodesError, FloeDagsterError, Problem
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -18,26 +18,33 @@ if TYPE_CHECKING:
 _Event = TypeVar("_Event")
 _FIX = "Correct it, then re-execute from failure: what succeeded is not built again."
 _SHOWN = 200
+_HOOK_FIX = (
+    "Correct the hook, then re-execute from failure: dbt runs hooks with its nodes, all of them if none is left."
+)
+# dbt could not make SQL of these: they fail again until somebody corrects them.
+_LASTING = re.compile(r"(Compilation|Parsing) Error")
 
 
 def nodes_error(results: Results, nodes: Mapping[str, Mapping[str, Any]], origin: str) -> DbtBuildError:
-    """Put the failures of an invocation into an error; dbt does not report its on-run hooks as nodes.
+    """Put the failures of an invocation into an error.
 
     Args:
-        results: How its nodes ended.
+        results: How its nodes and on-run hooks ended.
         nodes: The manifest's nodes and unit tests, by unique id.
         origin: The project's directory.
     """
-    if not results.failed:
-        fix = "See the end of the step's captured output, mend the hook, and run all of it again."
-        return DbtBuildError(
-            f"{origin}: dbt failed outside of its nodes, in an on-run hook: {results.summary()}. {fix}"
-        )
-    failed = [_problem(result, nodes.get(result.unique_id, {})) for result in results.failed]
+    if not results.failed and not results.failed_hooks:
+        fix = "See the end of the step's captured output."
+        return DbtBuildError(f"{origin}: dbt failed outside of its nodes: {results.summary()}. {fix}")
+    failed = [
+        *(_problem(result, nodes.get(result.unique_id, {})) for result in results.failed),
+        *(Problem(hook.file, f"hook {hook.name}: {hook.message}", _HOOK_FIX) for hook in results.failed_hooks),
+    ]
     skipped = [
         (f"{result.resource_type} {result.name}", ", ".join(results.causes(result))) for result in results.skipped
     ]
-    return DbtNodesError(origin, results.summary(), failed, skipped)
+    may_pass = bool(results.failed_hooks) or not all(_LASTING.match(result.message) for result in results.failed)
+    return DbtNodesError(origin, results.summary(), failed, skipped, may_pass=may_pass)
 
 
 def _problem(result: NodeResult, node: Mapping[str, Any]) -> Problem:
@@ -51,7 +58,7 @@ def with_failures_shown(events: Iterator[_Event]) -> Iterator[_Event]:
     """Pass a step's events on; failed nodes become Dagster's failure, with a table of them on its page.
 
     Raises:
-        Failure: Nodes failed. The step may be retried.
+        Failure: Nodes failed, or dbt cannot run like this. The step is tried again where that may help.
     """
     try:
         yield from events
@@ -62,4 +69,8 @@ def with_failures_shown(events: Iterator[_Event]) -> Iterator[_Event]:
             "failed": dg.MetadataValue.table(failed[:_SHOWN]),
             **({"skipped": dg.MetadataValue.table(skipped[:_SHOWN])} if skipped else {}),
         }
-        raise dg.Failure(description=str(error), metadata=metadata) from error
+        raise dg.Failure(description=str(error), metadata=metadata, allow_retries=error.may_pass) from error
+    except FloeDagsterError as error:
+        if error.may_pass:
+            raise
+        raise dg.Failure(description=str(error), allow_retries=False) from error

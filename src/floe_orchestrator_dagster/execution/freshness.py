@@ -10,15 +10,19 @@ from floe_orchestrator_dagster import telemetry
 from floe_orchestrator_dagster.errors import DbtBuildError
 from floe_orchestrator_dagster.execution.invocation import running_dbt
 from floe_orchestrator_dagster.execution.lineage import step_lineage
+from floe_orchestrator_dagster.execution.options import variables
+from floe_orchestrator_dagster.execution.remainder import done_before, handed_over
 from floe_orchestrator_dagster.execution.selection import Selection, selection_arguments
 from floe_orchestrator_dagster.execution.target import leave_target, new_target
 from floe_orchestrator_dagster.product.files import read_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Set as AbstractSet
     from pathlib import Path
 
-    from floe_orchestrator_dagster.product import DbtProject, Product
+    from floe_orchestrator_dagster.execution.options import SourceOptions
+    from floe_orchestrator_dagster.product import DbtConnection, Product
 
 _RESULTS_FILE = "sources.json"
 _WARNING = "warn"
@@ -29,29 +33,54 @@ def freshness_step(product: Product) -> str:
     return f"{product.identifier}_source_freshness"
 
 
-def check_freshness(
+def check_freshness(  # noqa: PLR0913, PLR0917  # a step has these parts
     context: dg.OpExecutionContext,
     product: Product,
-    dbt: DbtProject,
+    connection: DbtConnection,
     sources: Mapping[dg.AssetCheckKey, str],
+    options: SourceOptions,
     steps: Sequence[str],
+    excluded: AbstractSet[str] = frozenset(),
 ) -> Iterator[dg.AssetCheckResult]:
     """Run one ``dbt source freshness`` for the sources of the selected checks.
+
+    Sources that were fresh enough in an earlier try are not looked at again.
 
     Args:
         context: The step's.
         product: The product.
-        dbt: Its dbt project.
+        connection: Its dbt project, and the profile.
         sources: dbt unique id of the source behind each selected check.
+        options: What the run asks of dbt.
         steps: Names of all steps of the product that run dbt.
+        excluded: Unique ids of what the run leaves out.
 
     Raises:
         ProfileError: A variable that the profile reads is not set.
         DbtBuildError: dbt ended without a result.
     """
+    done = {key: found for key, found in done_before(context, {}).checks.items() if key in sources}
+    for result in handed_over(context, {}, done):
+        if isinstance(result, dg.AssetCheckResult):
+            yield result
+    left = {key: source for key, source in sources.items() if key not in done and source not in excluded}
+    if not left:
+        with step_lineage(context, product, connection, None, steps):  # it may be the run's first step, or its last
+            return
+    yield from _looked_at(context, product, options.connection(connection), left, options, steps)
+
+
+def _looked_at(  # noqa: PLR0913, PLR0917  # as above
+    context: dg.OpExecutionContext,
+    product: Product,
+    dbt: DbtConnection,
+    sources: Mapping[dg.AssetCheckKey, str],
+    options: SourceOptions,
+    steps: Sequence[str],
+) -> Iterator[dg.AssetCheckResult]:
     target, config = new_target(dbt, context), product.config.dbt
     selection = selection_arguments(Selection(frozenset(sources.values())), target.path / "selection")
-    arguments = ["source", "freshness", *selection]
+    arguments = ["source", "freshness", *selection, *variables(options.vars), *options.arguments()]
     path, has_ended = target.path / _RESULTS_FILE, False
     try:
         traceparent = telemetry.trace_environment().get("TRACEPARENT")
@@ -71,7 +100,7 @@ def check_freshness(
         yield _check_result(key, results.get(unique_id), errors.get(unique_id))
 
 
-def _content(path: Path, dbt: DbtProject) -> Any:  # noqa: ANN401  # JSON
+def _content(path: Path, dbt: DbtConnection) -> Any:  # noqa: ANN401  # JSON
     if not path.is_file():
         fix = "The step's captured output holds what dbt said."
         raise DbtBuildError(f"{dbt.directory.path}: dbt source freshness ended without a result. {fix}")

@@ -13,6 +13,7 @@ import sys
 import threading
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -20,16 +21,13 @@ import orjson
 
 from floe_orchestrator_dagster.errors import DbtBuildError
 from floe_orchestrator_dagster.execution import dbt_process
-from floe_orchestrator_dagster.execution.diagnosis import advice
-from floe_orchestrator_dagster.product.profiles import (
-    make_database_directory,
-    require_adapter,
-    require_variables,
-    written_profile,
-)
+from floe_orchestrator_dagster.execution.diagnosis import diagnosed
+from floe_orchestrator_dagster.execution.output import ProcessOutput
+from floe_orchestrator_dagster.product.profile_file import written_profile
+from floe_orchestrator_dagster.product.profiles import make_database_directory, require_adapter, require_variables
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     import dagster as dg
@@ -38,6 +36,11 @@ if TYPE_CHECKING:
     from floe_orchestrator_dagster.product import DbtConnection
 
 Event = dict[str, Any]
+
+
+def _nothing() -> None:
+    """Do nothing meanwhile."""
+
 
 _GRACE_SECONDS = 2.0
 _MASK = "*****"
@@ -51,46 +54,37 @@ class Invocation:
 
     Attributes:
         process: The process.
+        output: What it says.
         origin: The project's directory, for messages.
         log: The run's log.
         limit: How long dbt may take, in seconds, from when it has its databases.
-        secrets: What must not be printed.
         timed_out: Whether it was ended because it took too long.
         end: The data of dbt's last event, once it came.
         timer: Ends dbt when its time is over.
     """
 
     process: subprocess.Popen[bytes]
+    output: ProcessOutput
     origin: str
     log: dg.DagsterLogManager
     limit: int | None
-    secrets: Sequence[str] = ()
     timed_out: bool = False
     end: Mapping[str, Any] = field(default_factory=dict)
     timer: threading.Timer | None = None
 
-    def events(self) -> Iterator[Event]:
-        """Yield dbt's events as they come, and pass on what it prints besides."""
-        for line in self.process.stdout or ():
+    def events(self, meanwhile: Callable[[], None] = _nothing) -> Iterator[Event]:
+        """Yield dbt's events as they come, and pass on what is printed.
+
+        Args:
+            meanwhile: Is called every half second at least, whether events come or not.
+        """
+        for line in self.output.event_lines(meanwhile):
             event = _parsed(line)
-            if event is None:
-                sys.stdout.write(self._masked(line.decode(errors="replace")))
-                continue
-            message = str(event["info"]["msg"])
-            if message:
-                sys.stdout.write(f"{message}\n")
-            if not self._take(event):
+            if event is not None and not self._take(event):
                 yield event
             if self.end:
                 break
-        sys.stdout.flush()
-        self.process.wait()
-
-    def _masked(self, line: str) -> str:
-        """Mask what dbt's own printing has not: tracebacks, warnings of drivers, prints of Python models."""
-        for secret in self.secrets:
-            line = line.replace(secret, _MASK)
-        return line
+        self.output.finish()
 
     def _take(self, event: Event) -> bool:
         """Take what the process says of itself; tells whether it was that."""
@@ -129,7 +123,7 @@ class Invocation:
             fix = "The step's captured output holds its last words; SIGKILL mostly means that memory ran out."
             raise DbtBuildError(f"{self.origin}: dbt was {how} before it was done.{at} {fix}")
         if self.end["error"]:
-            raise DbtBuildError(f"{self.origin}: {advice(self.end['error_type'], self.end['error'])}")
+            raise diagnosed(self.origin, self.end["error_type"], self.end["error"])
 
     def stop(self) -> None:
         """End dbt, if it still runs: interrupted first, for it to cancel its queries, then killed with its children."""
@@ -179,33 +173,56 @@ def running_dbt(  # noqa: PLR0913, PLR0917  # an invocation has these parts
     require_variables(dbt.profile)
     make_database_directory(dbt.profile)
     with written_profile(dbt.profile) as profiles_directory:
+        events, events_of_dbt = os.pipe()
         settings = dbt_process.Settings(
             parent=os.getpid(),
+            events=events_of_dbt,
+            profiles=str(profiles_directory),
             grace_seconds=_GRACE_SECONDS,
             adapter=dbt.profile.adapter if config.columns else None,
-            databases=[str(path) for path in dbt.profile.duckdb_files],
+            databases=[str((dbt.directory.path / path).resolve()) for path in dbt.profile.duckdb_files],
         )
         arguments = [*arguments, *_profile_arguments(dbt)]
-        log.info("running dbt %s", " ".join(arguments))
-        process = subprocess.Popen(
-            [
-                *(sys.executable, "-m", dbt_process.__name__, settings.as_argument()),
-                *_GLOBAL_FLAGS,
-                *arguments,
-            ],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            # Python looks for modules where it was started: not in the project, whose files may be called anything.
-            cwd=target,
-            env={**_environment(dbt, target, profiles_directory), **environment},
+        shown = partial(_masked, secrets=dbt.profile.secrets)
+        log.info("running dbt %s", shown(" ".join(arguments)))
+        try:
+            process = subprocess.Popen(
+                [
+                    *(sys.executable, "-m", dbt_process.__name__, settings.as_argument()),
+                    *_GLOBAL_FLAGS,
+                    *arguments,
+                ],
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                bufsize=0,
+                pass_fds=[events_of_dbt],
+                # Python looks for modules where it was started: not in the project, whose files may be called anything.
+                cwd=target,
+                env={**_environment(dbt, target, profiles_directory), **environment},
+            )
+        finally:
+            os.close(events_of_dbt)
+        output = ProcessOutput(
+            process, os.fdopen(events, "rb", buffering=0), lambda line: _show(shown(line.decode(errors="replace")))
         )
-        invocation = Invocation(process, str(dbt.directory.path), log, config.timeout_seconds, dbt.profile.secrets)
+        invocation = Invocation(process, output, str(dbt.directory.path), log, config.timeout_seconds)
         try:
             yield invocation
         finally:
-            if process.stdout is not None:
-                process.stdout.close()  # nobody reads on: dbt must not wait for that while it ends
+            output.close()  # nobody reads on: dbt must not wait for that while it ends
+            sys.stdout.flush()
             invocation.stop()
+
+
+def _masked(text: str, secrets: Sequence[str]) -> str:
+    """Mask what dbt's own printing has not: tracebacks, warnings of drivers, prints of Python models."""
+    for secret in secrets:
+        text = text.replace(secret, _MASK)
+    return text
+
+
+def _show(text: str) -> None:
+    sys.stdout.write(text)
 
 
 def _profile_arguments(dbt: DbtConnection) -> list[str]:
@@ -236,10 +253,8 @@ def _absolute_python_path() -> dict[str, str]:
 
 
 def _parsed(line: bytes) -> Event | None:
-    if not line.startswith(b'{"info": '):
-        return None
     try:
         event: Event = orjson.loads(line)
     except orjson.JSONDecodeError:
-        return None
+        return None  # dbt was killed while it wrote
     return event

@@ -31,6 +31,10 @@ class NodeLog:
             log("%s%s", line, f"\n{result.message}" if result.message else "")
             return
         self._lines.append(line)
+        self.flush_when_due()
+
+    def flush_when_due(self) -> None:
+        """Write what has waited long enough."""
         if time.monotonic() - self._since >= _LOG_SECONDS:
             self.flush()
 

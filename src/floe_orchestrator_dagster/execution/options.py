@@ -9,7 +9,7 @@ from typing import Any
 import dagster as dg
 from pydantic import Field
 
-from floe_orchestrator_dagster.errors import DbtBuildError
+from floe_orchestrator_dagster.errors import DbtSetupError
 from floe_orchestrator_dagster.product import DbtConnection
 
 _FLAGS = (
@@ -53,48 +53,57 @@ _INSTEAD = {
 }
 
 
-class DbtOptions(dg.Config):
-    """dbt's options for one run."""
+class SourceOptions(dg.Config):
+    """dbt's options for one run of source freshness."""
 
-    full_refresh: bool = Field(default=False, description="Rebuild incremental models and seeds from scratch.")
     vars: dict[str, Any] = Field(default_factory=dict, description="dbt variables, on top of the project's.")
     threads: int | None = Field(default=None, ge=1, description="Threads; the profile's when left out.")
     target: str | None = Field(default=None, description="Output of the compiled profile to run on.")
     exclude: str | None = Field(default=None, description="dbt selection of what is left out, such as tag:slow.")
-    fail_fast: bool = Field(default=False, description="Stop at the first failure.")
-    flags: list[str] = Field(default_factory=list, description=f"Further flags of dbt build: {', '.join(_FLAGS)}.")
 
     def arguments(self) -> list[str]:
         """Return dbt's arguments, without selection and variables.
 
         Raises:
-            DbtBuildError: A flag that cannot be passed on, with what does the same.
+            DbtSetupError: A flag that cannot be passed on, with what does the same.
         """
-        refused = [_refusal(flag) for flag in self.flags if flag not in _FLAGS]
-        if refused:
-            raise DbtBuildError(f"run configuration, flags: {'; '.join(refused)}")
-        return [
-            *(["--full-refresh"] if self.full_refresh else []),
-            *(["--threads", str(self.threads)] if self.threads else []),
-            *(["--fail-fast"] if self.fail_fast else []),
-            *self.flags,
-        ]
+        return ["--threads", str(self.threads)] if self.threads else []
 
     def connection(self, dbt: DbtConnection) -> DbtConnection:
         """Return the connection on the target that the run asks for.
 
         Raises:
-            DbtBuildError: The profile has no such output.
+            DbtSetupError: The profile has no such output.
         """
         if self.target is None:
             return dbt
         outputs = dbt.profile.outputs
         if self.target not in outputs:
-            raise DbtBuildError(
+            raise DbtSetupError(
                 f"run configuration, target: {self.target!r} is no output of the dbt profile {dbt.profile.name!r}. "
                 f"Choose one of {', '.join(map(repr, outputs))}."
             )
         return DbtConnection(dbt.directory, dbt.profile.on_target(self.target))
+
+
+class DbtOptions(SourceOptions):
+    """dbt's options for one run of ``dbt build``."""
+
+    full_refresh: bool = Field(default=False, description="Rebuild incremental models and seeds from scratch.")
+    fail_fast: bool = Field(default=False, description="Stop at the first failure.")
+    flags: list[str] = Field(default_factory=list, description=f"Further flags of dbt build: {', '.join(_FLAGS)}.")
+
+    def arguments(self) -> list[str]:
+        """Return dbt's arguments, as :meth:`SourceOptions.arguments` does."""
+        refused = [_refusal(flag) for flag in self.flags if flag not in _FLAGS]
+        if refused:
+            raise DbtSetupError(f"run configuration, flags: {'; '.join(refused)}")
+        return [
+            *(["--full-refresh"] if self.full_refresh else []),
+            *super().arguments(),
+            *(["--fail-fast"] if self.fail_fast else []),
+            *self.flags,
+        ]
 
 
 def variables(*several: dict[str, Any]) -> list[str]:

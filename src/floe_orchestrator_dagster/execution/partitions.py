@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import timezone
 from typing import TYPE_CHECKING, Any
 
-from floe_orchestrator_dagster.errors import DbtBuildError
+from floe_orchestrator_dagster.errors import DbtSetupError
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -45,13 +45,13 @@ def partition_window(context: dg.AssetExecutionContext, rule: PartitionsConfig |
     Variables are in the partitions' timezone; dbt reads event time in UTC.
 
     Raises:
-        DbtBuildError: Partitioned assets are to be built and the run has no partition.
+        DbtSetupError: Partitioned assets are to be built and the run has no partition.
     """
     if rule is None or not context.selected_asset_keys:
         return Window()
     if not (context.has_partition_key or context.has_partition_key_range):
         names = ", ".join(sorted(key.to_user_string() for key in context.selected_asset_keys))
-        raise DbtBuildError(
+        raise DbtSetupError(
             f"{names}: follow {rule.type} partitions, and this run has none, so dbt would build a window of its own. "
             "Launch it for a partition (`--partition`), or as a backfill."
         )

@@ -2,7 +2,8 @@
 
 Earlier tries are those of the same run (a step's retry policy), and the runs that were re-executed from failure, by
 hand or by Dagster's run retries (https://docs.dagster.io/guides/build/jobs/job-execution#re-executing-from-failure).
-Their events say what they did, wherever they ran.
+Their events say what they did, wherever they ran. A re-execution of failed assets (``FROM_ASSET_FAILURE``) has no
+earlier tries: Dagster selects what is left.
 """
 
 from __future__ import annotations
@@ -13,12 +14,39 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
     from collections.abc import Set as AbstractSet
 
-_REUSED = "reused"
+    from dagster import DagsterEvent
+
 RESUME_TAG = "dagster/is_resume_retry"
-_EVENTS = {dg.DagsterEventType.ASSET_MATERIALIZATION, dg.DagsterEventType.ASSET_CHECK_EVALUATION}
+_REUSED = "reused"
+_EVENTS = {
+    dg.DagsterEventType.ASSET_MATERIALIZATION,
+    dg.DagsterEventType.ASSET_CHECK_EVALUATION,
+    dg.DagsterEventType.STEP_RESTARTED,
+}
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What a check found.
+
+    Attributes:
+        run_id: The run that evaluated it.
+        found: Its evaluation.
+        number: Of the try that evaluated it.
+    """
+
+    run_id: str
+    found: dg.AssetCheckEvaluation
+    number: int
+
+    @property
+    def is_fine(self) -> bool:
+        """Whether dbt went on after it: that is dbt's own severity, not the one that the contract declares."""
+        status = self.found.metadata.get("status")
+        return self.found.passed or (status is not None and status.value == "warn")
 
 
 @dataclass(frozen=True)
@@ -27,49 +55,77 @@ class Done:
 
     Attributes:
         assets: Id of the run that built it, by key of the asset; none of its checks failed.
-        checks: The last evaluations of these assets' checks, which passed or only warned.
-        by_other_runs: Whether other runs than this one are among the earlier tries.
+        checks: The last evaluations of checks that passed or only warned, and whose tables are still the same.
     """
 
     assets: Mapping[dg.AssetKey, str] = field(default_factory=dict)
-    checks: Mapping[dg.AssetCheckKey, dg.AssetCheckEvaluation] = field(default_factory=dict)
-    by_other_runs: bool = False
+    checks: Mapping[dg.AssetCheckKey, Evaluation] = field(default_factory=dict)
 
 
-def done_before(context: dg.OpExecutionContext) -> Done:
-    """Find what earlier tries of this step have built and checked; nothing in a first try."""
+def done_before(context: dg.OpExecutionContext, reads: Mapping[dg.AssetCheckKey, AbstractSet[dg.AssetKey]]) -> Done:
+    """Find what earlier tries of this step have built and checked; nothing in a first try.
+
+    Args:
+        context: The step's.
+        reads: The assets that each check reads; its own where it is not among them.
+    """
     runs = list(_earlier_runs(context))
-    tries = [*runs, context.run.run_id] if context.retry_number else runs
-    if not tries:
+    if not runs and not context.retry_number:
         return Done()
-    step_key = context.get_step_execution_context().step.key
-    built: dict[dg.AssetKey, str] = {}
-    checks: dict[dg.AssetKey, dict[dg.AssetCheckKey, dg.AssetCheckEvaluation]] = {}
-    for run_id in tries:
-        for record in context.instance.all_logs(run_id, of_type=_EVENTS):
-            event = record.dagster_event
-            if event is None or event.step_key != step_key:
-                continue
+    history = _History(context.get_step_execution_context().step.key, reads)
+    for run_id in (*runs, context.run.run_id):
+        records = context.instance.all_logs(run_id, of_type=_EVENTS)
+        history.add_run(run_id, (record.dagster_event for record in records if record.dagster_event))
+    return history.done()
+
+
+class _History:
+    """The events of a step's tries, the oldest first."""
+
+    def __init__(self, step_key: str, reads: Mapping[dg.AssetCheckKey, AbstractSet[dg.AssetKey]]) -> None:
+        self._step_key, self._reads = step_key, reads
+        self._number = 0
+        self._built: dict[dg.AssetKey, str] = {}
+        self._evaluations: dict[dg.AssetCheckKey, Evaluation] = {}
+
+    def add_run(self, run_id: str, events: Iterable[DagsterEvent]) -> None:
+        """Take the events of a run."""
+        self._number += 1
+        for event in events:
+            is_own = event.step_key == self._step_key
             if event.event_type is dg.DagsterEventType.ASSET_MATERIALIZATION and event.asset_key is not None:
                 if not _was_reused(event.step_materialization_data.materialization.metadata):
-                    built[event.asset_key] = run_id
-            elif event.event_type is dg.DagsterEventType.ASSET_CHECK_EVALUATION:
+                    self._add_table(event.asset_key, run_id if is_own else None)
+            elif is_own and event.event_type is dg.DagsterEventType.STEP_RESTARTED:
+                self._number += 1
+            elif is_own and event.event_type is dg.DagsterEventType.ASSET_CHECK_EVALUATION:
                 found = event.asset_check_evaluation_data
-                checks.setdefault(found.asset_key, {})[found.asset_check_key] = found
-    fine = {key: run_id for key, run_id in built.items() if all(map(_is_fine, checks.get(key, {}).values()))}
-    evaluations = {check: found for key in fine for check, found in checks.get(key, {}).items()}
-    return Done(assets=fine, checks=evaluations, by_other_runs=bool(runs))
+                if not _was_reused(found.metadata):
+                    self._evaluations[found.asset_check_key] = Evaluation(run_id, found, self._number)
+
+    def _add_table(self, key: dg.AssetKey, run_id: str | None) -> None:
+        """Take a table that was built; what its checks found in an earlier try counts no more.
+
+        Within a try it does: dbt evaluates tests after the tables that they read, and unit tests before.
+        """
+        if run_id is not None:
+            self._built[key] = run_id
+        self._evaluations = {
+            check: evaluation
+            for check, evaluation in self._evaluations.items()
+            if evaluation.number == self._number or key not in self._reads.get(check, {check.asset_key})
+        }
+
+    def done(self) -> Done:
+        """Tell what is there and in order."""
+        fine = {check: evaluation for check, evaluation in self._evaluations.items() if evaluation.is_fine}
+        failed = {check.asset_key for check in self._evaluations.keys() - fine.keys()}
+        return Done({key: run_id for key, run_id in self._built.items() if key not in failed}, fine)
 
 
 def _was_reused(metadata: Mapping[str, dg.MetadataValue[Any]]) -> bool:
     status = metadata.get("status")
     return status is not None and status.value == _REUSED
-
-
-def _is_fine(found: dg.AssetCheckEvaluation) -> bool:
-    """Whether dbt went on after it: that is dbt's own severity, not the one that the contract declares."""
-    status = found.metadata.get("status")
-    return found.passed or (status is not None and status.value == "warn")
 
 
 def read_by_other_steps(context: dg.OpExecutionContext) -> frozenset[str]:
@@ -84,31 +140,31 @@ def read_by_other_steps(context: dg.OpExecutionContext) -> frozenset[str]:
     )
 
 
-def built_before(
-    done: Done, outputs: AbstractSet[str], assets: AbstractSet[dg.AssetKey], checks: AbstractSet[dg.AssetCheckKey]
+def handed_over(
+    context: dg.OpExecutionContext, assets: Mapping[dg.AssetKey, str], checks: Mapping[dg.AssetCheckKey, Evaluation]
 ) -> Iterator[dg.Output[None] | dg.AssetCheckResult]:
-    """Hand over what an earlier run built to the steps that read it: Dagster would skip them without an output.
+    """Hand over what earlier runs did: Dagster would skip the steps that read it, and show checks as skipped.
 
     Args:
-        done: What was built.
-        outputs: Names of the outputs that other steps wait for.
-        assets: The step's assets.
-        checks: The step's checks.
+        context: The step's.
+        assets: Id of the run that built each asset.
+        checks: What the checks found that are not evaluated again.
     """
-    for key in sorted(done.assets.keys() & assets):
+    outputs = read_by_other_steps(context)
+    for key, run_id in sorted(assets.items()):
         name = key.to_python_identifier()
-        if name in outputs:
-            yield dg.Output(None, output_name=name, metadata=_reused(done.assets[key]))
-    for check in sorted(done.checks.keys() & checks, key=str):
-        if f"{check.asset_key.to_python_identifier()}_{check.name}" in outputs:
-            metadata = _reused(done.assets[check.asset_key])
-            found = done.checks[check]
+        if run_id != context.run_id and name in outputs:
+            yield dg.Output(None, output_name=name, metadata=_reused(run_id))
+    for check, evaluation in sorted(checks.items(), key=lambda item: str(item[0])):
+        if evaluation.run_id != context.run_id:
+            found = evaluation.found
             yield dg.AssetCheckResult(
                 passed=found.passed,
                 asset_key=check.asset_key,
                 check_name=check.name,
                 severity=found.severity,
-                metadata=metadata,
+                description=found.description,
+                metadata={**found.metadata, **_reused(evaluation.run_id)},
             )
 
 

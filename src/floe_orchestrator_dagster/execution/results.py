@@ -5,12 +5,14 @@ Event shapes: https://docs.getdbt.com/reference/events-logging#structured-loggin
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import re
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from floe_orchestrator_dagster.execution.dbt_process import NODE_FINISHED, NODE_STARTED
+from floe_orchestrator_dagster.execution.batches import Batches
+from floe_orchestrator_dagster.execution.dbt_process import ERROR_PLACE, ERROR_TEXT, NODE_FINISHED, NODE_STARTED
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
 _TESTS = ("test", "unit_test")
 _FAILED = {"error", "fail", "partial success", "runtime error"}
 _SKIPPED = {"skipped"}
+_FAILED_HOOK = re.compile(r"([\w.-]+) failed, error:\s*")
 _RELATIONS = ("model", "seed", "snapshot")
 
 
@@ -108,6 +111,21 @@ def _rows_affected(response: Mapping[str, Any]) -> int | None:
     return rows if rows >= 0 else None
 
 
+@dataclass(frozen=True)
+class FailedHook:
+    """An on-run hook that failed; dbt does not report hooks as it reports nodes.
+
+    Attributes:
+        name: dbt's name of it: package, kind, and row from 0, such as ``shop.on-run-end.0``.
+        file: The file that declares it.
+        message: dbt's message without colours.
+    """
+
+    name: str
+    file: str
+    message: str
+
+
 @dataclass
 class Results:
     """The results of an invocation so far.
@@ -118,6 +136,8 @@ class Results:
         finished: Results by unique id, in the order of their end.
         running: Nodes that have started and not ended, by unique id; of a microbatch model it counts the batches too.
         failed_tests: Unique ids of the tests that failed, by what they read.
+        failed_hooks: The on-run hooks that failed; dbt names them when all else is done.
+        batches: What became of the batches of microbatch models.
     """
 
     parents: Mapping[str, Sequence[str]]
@@ -125,12 +145,17 @@ class Results:
     finished: dict[str, NodeResult] = field(default_factory=dict)
     running: dict[str, int] = field(default_factory=dict)
     failed_tests: dict[str, list[str]] = field(default_factory=dict)
+    failed_hooks: list[FailedHook] = field(default_factory=list)
+    batches: Batches = field(default_factory=Batches)
+    _hook_files: dict[str, str] = field(default_factory=dict)
 
     def add(self, event: Mapping[str, Any]) -> NodeResult | None:
         """Take an event; returns the result when it is the end of a node."""
         if event["info"]["name"] == NODE_STARTED:
             unique_id = event["data"]["node_info"]["unique_id"]
             self.running[unique_id] = self.running.get(unique_id, 0) + 1
+        self._add_hook(event)
+        self.batches.add(event)
         result = node_result(event)
         if result is None:
             return None
@@ -138,12 +163,29 @@ class Results:
         others = self.running.pop(result.unique_id, 1) - 1
         if others > 0:
             self.running[result.unique_id] = others
+            self.batches.end(event, result.message)
             return None
+        if result.has_failed:
+            result = replace(result, message=self.batches.told(result.unique_id, result.message))
         self.finished[result.unique_id] = result
         if result.is_test and result.has_failed:
             for parent in self.parents.get(result.unique_id, ()):
                 self.failed_tests.setdefault(parent, []).append(result.unique_id)
         return result
+
+    def _add_hook(self, event: Mapping[str, Any]) -> None:
+        name, data = event["info"]["name"], event["data"]
+        node = data.get("node_info") or {}
+        if node.get("resource_type") != "operation":
+            return
+        if name == ERROR_PLACE:
+            self._hook_files[node["unique_id"]] = str(data["path"]).removeprefix("./")
+        elif name == ERROR_TEXT:
+            hook, message = node["node_name"], click.unstyle(str(data["msg"])).strip()
+            named = _FAILED_HOOK.match(message)
+            if named:
+                hook, message = named[1], message[named.end() :]
+            self.failed_hooks.append(FailedHook(hook, self._hook_files.get(node["unique_id"], ""), message))
 
     @property
     def running_names(self) -> list[str]:
@@ -196,8 +238,10 @@ class Results:
 
     def summary(self) -> str:
         """Count the ends: ``3 failed, 5 skipped because of them, 41 succeeded``."""
-        failed, skipped = len(self.failed), len(self.skipped)
-        parts = [f"{failed} failed"]
+        failed, skipped, hooks = len(self.failed), len(self.skipped), len(self.failed_hooks)
+        parts = [f"{hooks} on-run hook{'s' if hooks > 1 else ''} failed"] if hooks else []
+        if failed or not hooks:
+            parts.append(f"{failed} failed")
         if skipped:
             parts.append(f"{skipped} skipped because of {'it' if failed == 1 else 'them'}")
         parts.append(f"{len(self.finished) - failed - skipped} succeeded")

@@ -69,6 +69,11 @@ class Selection:
     left_out: Mapping[dg.AssetCheckKey, list[str]] = field(default_factory=dict)
     excluded: frozenset[str] = frozenset()
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing to run."""
+        return self.unique_ids is not None and not self.unique_ids
+
 
 def dbt_nodes(
     specs: Iterable[dg.AssetSpec],
@@ -98,33 +103,47 @@ def dbt_nodes(
     )
 
 
-def select_nodes(
+def select_nodes(  # noqa: PLR0913, PLR0917  # a selection depends on all of these
     nodes: DbtNodes,
     asset_keys: AbstractSet[dg.AssetKey],
     check_keys: AbstractSet[dg.AssetCheckKey],
     is_materialized: Callable[[dg.AssetKey], bool],
+    excluded: AbstractSet[str] = frozenset(),
+    passed: AbstractSet[dg.AssetCheckKey] = frozenset(),
 ) -> Selection:
     """Choose the nodes for the assets and checks of a step.
 
     With the assets come the tests on the sources they read, as with dagster-dbt. A check that came with its asset
     waits while it reads another asset that is neither selected, upstream nor materialized: dbt could only fail on it.
     A check selected by itself always runs.
+
+    Args:
+        nodes: The step's nodes.
+        asset_keys: The assets to build.
+        check_keys: The checks to evaluate.
+        is_materialized: Whether an asset has ever been built.
+        excluded: dbt's unique ids of what the run leaves out; the assets to build are none of them.
+        passed: Checks that need no second evaluation.
     """
-    on_assets = {key for key in nodes.checks if key.asset_key in nodes.assets}
-    if nodes.whole and asset_keys >= nodes.assets.keys() and check_keys >= on_assets:
-        return Selection(unique_ids=None, excluded=nodes.disabled)
+    on_assets = {key for key, test in nodes.checks.items() if key.asset_key in nodes.assets and test not in excluded}
+    if nodes.whole and not passed and asset_keys >= nodes.assets.keys() and check_keys >= on_assets:
+        return Selection(unique_ids=None, excluded=nodes.disabled | excluded)
     present = asset_keys | _upstream(asset_keys, nodes)
+    sources = {key for asset in asset_keys for key in nodes.upstream[asset]} & nodes.sources
+    wanted = {
+        check
+        for check, test in nodes.checks.items()
+        if (check in check_keys or check.asset_key in sources) and check not in passed and test not in excluded
+    }
     left_out = {}
-    for check in check_keys:
+    for check in wanted:
         built_elsewhere = check.asset_key not in nodes.assets and check.asset_key not in nodes.sources
         if check.asset_key in asset_keys or built_elsewhere:
             read = sorted(nodes.reads[check] - present)
             unbuilt = [key.to_user_string() for key in read if not is_materialized(key)]
             if unbuilt:
                 left_out[check] = unbuilt
-    sources = {key for asset in asset_keys for key in nodes.upstream[asset]} & nodes.sources
-    wanted = (check for check in nodes.checks if check in check_keys or check.asset_key in sources)
-    tests = {nodes.checks[check] for check in wanted if check not in left_out}
+    tests = {nodes.checks[check] for check in wanted - left_out.keys()}
     return Selection(frozenset({*(nodes.assets[key] for key in asset_keys), *tests}), left_out)
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from floe_orchestrator_dagster.product.templates import rendered
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -25,7 +27,7 @@ class Settings:
         """Render the first of these settings that is there; empty when none is, or when it cannot be rendered."""
         value = next((self.content[name] for name in names if self.content.get(name) not in {None, ""}), "")
         text = str(value).strip()
-        return _render(text, self.environment) if "{{" in text else text
+        return rendered(text, self.environment) or ""
 
     def host(self, *names: str) -> str:
         """Render a host name, without the scheme, user and path that people write around it.
@@ -51,21 +53,3 @@ def without_credentials(url: str) -> str:
     if not mark:
         scheme, rest = "", url
     return f"{scheme}{mark}{rest.rpartition('@')[2].partition('?')[0]}"
-
-
-def _render(template: str, environment: Mapping[str, str]) -> str:
-    from jinja2 import StrictUndefined, TemplateError
-    from jinja2.sandbox import SandboxedEnvironment
-
-    def env_var(name: str, default: object = None) -> object:
-        value = environment.get(name, default)
-        if value is None:
-            raise TemplateError(name)
-        return value
-
-    jinja = SandboxedEnvironment(undefined=StrictUndefined)
-    jinja.filters |= dict.fromkeys(("as_bool", "as_number", "as_native", "as_text"), lambda value: value)
-    try:
-        return jinja.from_string(template).render(env_var=env_var)
-    except (TemplateError, TypeError, ValueError):
-        return ""

@@ -27,7 +27,8 @@ from floe_orchestrator_dagster.product.manifest import (
     find_partial_parse,
     read_product_manifest,
 )
-from floe_orchestrator_dagster.product.profiles import require_adapter, written_profile
+from floe_orchestrator_dagster.product.profile_file import written_profile
+from floe_orchestrator_dagster.product.profiles import require_adapter
 from floe_orchestrator_dagster.product.project import dbt_executable, newest_change
 
 if TYPE_CHECKING:

@@ -1,36 +1,21 @@
-"""The compiled dbt profile: chosen for the environment, written to a private directory for as long as dbt needs it.
-
-`profiles.yml` format: https://docs.getdbt.com/docs/core/connect-data-platform/profiles.yml
-"""
+"""The compiled dbt profile, chosen for the environment."""
 
 from __future__ import annotations
 
-import atexit
 import logging
 import os
 import re
-import shutil
-import tempfile
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import yaml
-
 from floe_orchestrator_dagster.errors import Problem, ProfileError
-from floe_orchestrator_dagster.product.files import remove_abandoned
-from floe_orchestrator_dagster.product.templates import (
-    Variable,
-    read_from_environment,
-    rendered,
-    required_variables,
-)
+from floe_orchestrator_dagster.product.secrets import secrets_of
+from floe_orchestrator_dagster.product.templates import Variable, rendered, required_variables
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
 
     from floe_core.schemas.compiled_artifacts import CompiledArtifacts
 
@@ -39,10 +24,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 ENVIRONMENT_VARIABLE = "FLOE_ENV"
-_DIRECTORY_PREFIX = "floe-profiles-"
-_ABANDONED_AFTER_SECONDS = 24 * 3600  # dbt has read its profile long before
-_SECRET_KEY = re.compile(r"pass|secret|token|credential|key(?!word)|keyfile", re.IGNORECASE)
-_SHORTEST_SECRET = 4
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
 _RECOMPILE = "Compile the product again with a compute plugin in manifest.yaml (floe platform compile)."
 
@@ -72,20 +53,23 @@ class Profile:
 
     @property
     def duckdb_files(self) -> tuple[Path, ...]:
-        """The DuckDB files that the output in use opens for writing, attached ones included, each once."""
+        """The DuckDB files that the output in use opens for writing, attached ones included, each once.
+
+        Relative ones lie below the project. A path that needs more than the environment is not among them.
+        """
         if self.adapter != "duckdb" or self.target is None:
             return ()
         output = self.outputs[self.target]
         attached = output.get("attach")
         databases = [output, *(attached if isinstance(attached, list) else [])]
-        paths = (database.get("path") for database in databases if _is_written_duckdb(database))
-        return tuple(dict.fromkeys(Path(path) for path in paths if isinstance(path, str) and _is_file(path)))
+        templates = (database.get("path") for database in databases if _is_written_duckdb(database))
+        paths = (rendered(template) for template in templates if isinstance(template, str))
+        return tuple(dict.fromkeys(Path(path).expanduser() for path in paths if path and _is_file(path)))
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """What must not be printed: values of keys such as ``password``, and of the variables they read."""
-        # The longest first: one that another begins with would leave the rest of that one to be seen.
-        return tuple(sorted(dict.fromkeys(_secrets(self.outputs)), key=len, reverse=True))
+        """What must not be printed, the longest first."""
+        return secrets_of(self.outputs)
 
     def on_target(self, target: str) -> Profile:
         """Return the profile with another of its outputs in use."""
@@ -158,26 +142,6 @@ def require_variables(profile: Profile) -> None:
         raise ProfileError(f"dbt profile {profile.name!r}, target {profile.target!r}", problems)
 
 
-@contextmanager
-def written_profile(profile: Profile) -> Iterator[Path]:
-    """Write ``profiles.yml`` (0600) into a new private directory (0700), removed at the end; yields the directory."""
-    outputs = {name: dict(output) for name, output in profile.outputs.items()}
-    content = {profile.name: {"target": profile.default_target, "outputs": outputs}}
-    remove_abandoned(Path(tempfile.gettempdir()), _DIRECTORY_PREFIX, _ABANDONED_AFTER_SECONDS)
-    directory = Path(tempfile.mkdtemp(prefix=_DIRECTORY_PREFIX))
-    # Dagster may drop a step's generator with the exception that ended it: garbage then, and nobody's `with` to leave.
-    remove = partial(shutil.rmtree, directory, ignore_errors=True)
-    atexit.register(remove)
-    try:
-        path = directory / "profiles.yml"
-        path.touch(mode=0o600)
-        path.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
-        yield directory
-    finally:
-        remove()
-        atexit.unregister(remove)
-
-
 def make_database_directory(profile: Profile) -> None:
     """Make the directory of the DuckDB file in use; a templated path is left to dbt."""
     path = profile.outputs[profile.target].get("path") if profile.target else None
@@ -244,20 +208,6 @@ def _is_written_duckdb(database: object) -> bool:
     if not isinstance(database, dict) or database.get("read_only"):
         return False
     return database.get("type") in (None, "duckdb")
-
-
-def _secrets(content: object, *, is_secret: bool = False) -> Iterator[str]:
-    if isinstance(content, dict):
-        for key, value in content.items():
-            yield from _secrets(value, is_secret=bool(_SECRET_KEY.search(str(key))))
-    elif isinstance(content, list):
-        for value in content:
-            yield from _secrets(value, is_secret=is_secret)
-    elif is_secret and isinstance(content, int) and not isinstance(content, bool):
-        yield str(content)
-    elif is_secret and isinstance(content, str):
-        values = read_from_environment(content) if "{{" in content else [content]
-        yield from (value for value in values if len(value) >= _SHORTEST_SECRET)
 
 
 def _any_targets_variables(template: str, outputs: Mapping[str, object]) -> tuple[Variable, ...]:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from floe_orchestrator_dagster.assets.selection import NodeSelection
 from floe_orchestrator_dagster.config import config_path
-from floe_orchestrator_dagster.errors import ConfigError
+from floe_orchestrator_dagster.errors import ConfigError, DbtSetupError
 from unit.dbt_shop import dbt_shop
 from unit.samples import model, product
 
@@ -201,3 +201,28 @@ def test_any_text_selects_assets_or_is_refused(selection: NodeSelection, select:
         assert selected
         assert names(selected) <= {"raw", "stg", "mart", "wide"}
     assert places <= {f"{HERE}.select"}
+
+
+@pytest.mark.parametrize(
+    ("exclude", "expected"),
+    [
+        ("stg", {"stg", "unique_stg"}),
+        ("unique_stg", {"unique_stg"}),
+        ("tag:quality", {"unique_stg"}),
+        ("test_type:generic", {"unique_stg", "unique_mart"}),
+        ("stg unique_mart", {"stg", "unique_stg", "unique_mart"}),
+        ("resource_type:seed", {"raw"}),
+        ("nobody", set()),
+    ],
+)
+def test_a_run_leaves_out_what_dbts_own_exclude_does(
+    selection: NodeSelection, exclude: str, expected: set[str]
+) -> None:
+    assert names(selection.excluded(exclude)) == expected
+
+
+def test_an_exclude_of_a_run_that_dbt_cannot_read_is_final(selection: NodeSelection) -> None:
+    with pytest.raises(DbtSetupError) as caught:
+        selection.excluded("nonsense:x")
+
+    assert str(caught.value).startswith("run configuration, exclude: 'nonsense:x' is no dbt selection: ")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from floe_orchestrator_dagster.errors import DbtBuildError
+from floe_orchestrator_dagster.errors import DbtSetupError
 from floe_orchestrator_dagster.execution.options import DbtOptions, variables
 
 
@@ -32,7 +32,7 @@ def test_options_become_dbts_arguments() -> None:
     ],
 )
 def test_a_flag_that_is_not_passed_on_is_named_with_what_does_it(flag: str, instead: str) -> None:
-    with pytest.raises(DbtBuildError) as caught:
+    with pytest.raises(DbtSetupError) as caught:
         DbtOptions(flags=[flag]).arguments()
 
     assert str(caught.value).startswith(f"run configuration, flags: {flag!r} is not passed on to dbt: {instead}")

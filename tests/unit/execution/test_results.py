@@ -96,6 +96,41 @@ def test_batches_of_a_microbatch_model_are_one_result_at_its_own_end() -> None:
     assert results.running == {}
 
 
+def in_thread(thread: str, one: dict[str, Any]) -> dict[str, Any]:
+    one["info"]["thread"] = thread
+    return one
+
+
+def batch(day: int, status: str) -> dict[str, Any]:
+    described = f"batch 2026-01-0{day} of main.batched"
+    return event("LogBatchResult", "batched", "model", description=described, status=status)
+
+
+def test_a_microbatch_model_tells_which_batches_failed_and_why() -> None:
+    def raised(exc: str) -> dict[str, Any]:
+        return event("GenericExceptionOnRun", "batched", "model", exc=f"Exception on worker thread. {exc}")
+
+    results = Results({})
+    for thread, one in (
+        *(("main", started("batched")), ("t1", started("batched")), ("t2", started("batched"))),
+        ("t1", raised("Runtime Error\n  no such day")),
+        *(("t2", batch(2, "OK")), ("t2", finished("batched"))),
+        *(("t1", batch(1, "error")), ("t1", finished("batched", "error", message="ERROR"))),
+        *(("t2", started("batched")), ("t2", batch(3, "error"))),
+        ("t2", finished("batched", "error", message="Compilation Error in model batched\n  no macro")),
+        *(("main", started("batched")), ("main", batch(4, "skipped")), ("main", finished("batched", "skipped"))),
+        ("main", finished("batched", "partial success", message="PARTIAL SUCCESS (1/4)")),
+    ):
+        results.add(in_thread(thread, one))
+
+    assert results.finished["model.shop.batched"].message == (
+        "PARTIAL SUCCESS (1/4)\n"
+        "batch 2026-01-01 of main.batched: Runtime Error\n  no such day\n"
+        "batch 2026-01-03 of main.batched: Compilation Error in model batched\n  no macro\n"
+        "1 batches skipped because of that"
+    )
+
+
 def test_skipped_nodes_name_the_failure_behind_them_through_others_and_through_tests() -> None:
     parents = {
         "model.shop.b": ["model.shop.a"],

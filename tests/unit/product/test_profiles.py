@@ -15,12 +15,12 @@ import pytest
 import yaml
 
 from floe_orchestrator_dagster.errors import ProfileError
+from floe_orchestrator_dagster.product.profile_file import written_profile
 from floe_orchestrator_dagster.product.profiles import (
     Profile,
     make_database_directory,
     require_variables,
     select_profile,
-    written_profile,
 )
 from floe_orchestrator_dagster.product.templates import Variable
 from unit.samples import Json, model, profiles, project, validated
@@ -525,20 +525,23 @@ def test_written_profile_goes_where_the_machine_wants_its_temporary_files(
         assert directory.parent == tmp_path
 
 
-def test_profiles_left_by_killed_processes_are_swept_after_a_day(
+def test_profiles_of_processes_that_are_gone_are_swept_and_those_in_use_stay(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    old, recent = tmp_path / "floe-profiles-old", tmp_path / "floe-profiles-recent"
-    old.mkdir()
-    recent.mkdir()
-    two_days_ago = time.time() - 2 * 24 * 3600
-    os.utime(old, (two_days_ago, two_days_ago))
+    abandoned, just_made = tmp_path / "floe-dbt-profile-abandoned", tmp_path / "floe-dbt-profile-just-made"
+    abandoned.mkdir()
+    just_made.mkdir()
+    a_while_ago = time.time() - 100
+    os.utime(abandoned, (a_while_ago, a_while_ago))
+    profile = _select(project(tmp_path / "shop"), profiles())
 
-    with written_profile(_select(project(tmp_path / "shop"), profiles())):
-        assert not old.exists()
-
-    assert recent.exists()
+    with written_profile(profile) as in_use:
+        os.utime(in_use, (a_while_ago, a_while_ago))
+        with written_profile(profile):
+            assert not abandoned.exists()
+            assert just_made.exists()
+            assert in_use.exists()
 
 
 def test_secrets_are_the_values_of_telling_keys_and_of_the_variables_they_read(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -563,6 +566,40 @@ def test_secrets_are_the_values_of_telling_keys_and_of_the_variables_they_read(m
 
 
 @pytest.mark.parametrize(
+    ("text", "secrets"),
+    [
+        ("postgresql://shop:s3cret!@db.internal:5432/shop?sslmode=require", {"s3cret!"}),
+        ("postgresql://shop:p%40ss%2Fword@db/shop", {"p%40ss%2Fword", "p@ss/word"}),
+        ("postgresql+psycopg2://shop:p@ss:word@db/shop", {"p@ss:word", "p%40ss%3Aword"}),
+        ("host=db dbname=shop user=shop password=hunter22 sslmode=require", {"hunter22"}),
+        ("host=db password = 'it\\'s here' user=shop", {"it's here", "it%27s+here"}),
+        ("Driver={ODBC 18};Server=db;UID=shop;PWD={a;b;c};Encrypt=yes", {"a;b;c"}),
+        ("md:shop?motherduck_token=eyJhbGciOi.J9", {"eyJhbGciOi.J9"}),
+        ("https://acc.blob.core.windows.net/c?sv=2024&sig=abc%2Bdef%3D", {"abc%2Bdef%3D", "abc+def="}),
+        (
+            "postgresql://shop:{{ env_var('PG_PASSWORD') }}@{{ env_var('PG_HOST', 'db') }}/shop",
+            {"from env", "from%20env"},
+        ),
+        ("dbname=shop sort_key=order_id", set()),
+        ("https://db.internal:5432/shop", set()),
+        ("s3://bucket/path", set()),
+    ],
+)
+def test_secrets_inside_of_connection_strings_are_found_as_they_stand_and_as_in_a_url(
+    text: str, secrets: set[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PG_PASSWORD", "from env")
+    output = {"type": "duckdb", "attach": [{"path": text}]}
+    profile = Profile(name="shop", target="dev", outputs={"dev": output}, default_target="dev", variables=())
+
+    found = set(profile.secrets)
+
+    assert secrets <= found
+    assert bool(found) == bool(secrets)
+    assert not {"shop", "db.internal", "require", "order_id"} & found
+
+
+@pytest.mark.parametrize(
     ("output", "files"),
     [
         ({"path": "/w/a.duckdb"}, ("/w/a.duckdb",)),
@@ -582,9 +619,19 @@ def test_secrets_are_the_values_of_telling_keys_and_of_the_variables_they_read(m
             },
             ("/w/a.duckdb", "/w/b.duckdb"),
         ),
+        ({"path": "{{ env_var('SHOP_DB') }}"}, ("/data/shop.duckdb",)),
+        ({"path": "{{ env_var('NOT_SET', 'warehouse') | as_text }}/a.duckdb"}, ("warehouse/a.duckdb",)),
+        ({"path": "{{ env_var('NOT_SET') }}"}, ()),
+        ({"path": "{{ var('database') }}"}, ()),
+        ({"path": "{{ env_var('SHOP_DB' }}"}, ()),
+        ({"path": "{{ env_var('MOTHERDUCK') }}"}, ()),
     ],
 )
-def test_duckdb_files_are_those_that_are_written(output: dict[str, object], files: tuple[str, ...]) -> None:
+def test_duckdb_files_are_those_that_are_written(
+    output: dict[str, object], files: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SHOP_DB", "/data/shop.duckdb")
+    monkeypatch.setenv("MOTHERDUCK", "md:shop")
     profile = Profile(
         name="shop", target="dev", outputs={"dev": {"type": "duckdb", **output}}, default_target="dev", variables=()
     )

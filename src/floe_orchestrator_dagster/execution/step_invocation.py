@@ -1,0 +1,122 @@
+"""One dbt invocation of a step: its nodes' results as they come, in the run's log, in traces and in lineage."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from floe_orchestrator_dagster import telemetry
+from floe_orchestrator_dagster.execution.dbt_process import NODE_COUNT, NODE_STARTED, NOTHING_MATCHED
+from floe_orchestrator_dagster.execution.failure import nodes_error
+from floe_orchestrator_dagster.execution.invocation import running_dbt
+from floe_orchestrator_dagster.execution.node_log import NodeLog
+from floe_orchestrator_dagster.execution.results import Results
+from floe_orchestrator_dagster.execution.run_process import end_with_run
+from floe_orchestrator_dagster.execution.target import archive, leave_target
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    import dagster as dg
+    from floe_core.schemas.telemetry import TelemetryConfig
+
+    from floe_orchestrator_dagster.config.dbt import DbtConfig
+    from floe_orchestrator_dagster.execution.invocation import Event
+    from floe_orchestrator_dagster.execution.lineage import StepLineage
+    from floe_orchestrator_dagster.execution.results import NodeResult
+    from floe_orchestrator_dagster.execution.target import Target
+    from floe_orchestrator_dagster.product import DbtConnection
+
+
+def _nothing_told(_traceparent: str | None) -> AbstractContextManager[None]:
+    return nullcontext()
+
+
+@dataclass
+class StepInvocation:
+    """One invocation for a step.
+
+    Attributes:
+        context: The step's.
+        dbt: Where dbt runs.
+        config: How it is run.
+        target: Directory for its artifacts.
+        nodes: The manifest's nodes and unit tests by unique id, as far as they are known.
+        parents: What each node reads, by unique id, as far as that is known.
+        lineage: Begins to tell of the nodes, given the trace they are part of.
+        telemetry: The product's settings for traces.
+        unmatched: Selections that dbt found nothing for.
+        results: How the nodes ended.
+    """
+
+    context: dg.OpExecutionContext
+    dbt: DbtConnection
+    config: DbtConfig
+    target: Target
+    nodes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    parents: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    lineage: Callable[[str | None], AbstractContextManager[StepLineage | None]] = _nothing_told
+    telemetry: TelemetryConfig | None = None
+    unmatched: set[str] = field(default_factory=set)
+    results: Results = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Begin without results."""
+        self.results = Results(self.parents)
+
+    def run(self, arguments: Sequence[str]) -> Iterator[NodeResult]:
+        """Run dbt; yields the result of each node as it ends.
+
+        Raises:
+            ProfileError: A variable that the profile reads is not set, or the adapter is not installed.
+            DbtBuildError: dbt could not do its work, or nodes failed.
+        """
+        end_with_run(self.context)
+        results, log = self.results, self.context.log
+        told = NodeLog(log)
+        succeeded = False
+        attributes = telemetry.product_attributes(self.telemetry)
+        target = {"dbt.target": self.dbt.profile.target or self.dbt.profile.default_target}
+        try:
+            with (
+                telemetry.dbt_build(attributes, self.context.run_id, target) as trace,
+                self.lineage(trace.traceparent) as lineage,
+            ):
+                environment = trace.environment
+                with running_dbt(self.dbt, arguments, self.target.path, self.config, log, environment) as invocation:
+                    for event in invocation.events(told.flush_when_due):
+                        self._note(event)
+                        result = results.add(event)
+                        if lineage is not None and (result is not None or event["info"]["name"] == NODE_STARTED):
+                            lineage.node(event)
+                        if result is not None:
+                            trace.dbt_event(event)
+                            told.write(results, result)
+                            yield result
+                    invocation.require_end(results.running_names)
+                    succeeded = invocation.is_successful
+                if not succeeded:
+                    raise nodes_error(results, self.nodes, str(self.dbt.directory.path))
+        finally:
+            told.flush()
+            if results.running:  # Dagster interrupts a step that is terminated, or whose run takes too long
+                log.warning("dbt was ended while it ran %s", ", ".join(results.running_names))
+            self._attach()
+            leave_target(self.target, self.config, has_succeeded=succeeded)
+
+    def _note(self, event: Event) -> None:
+        name = event["info"]["name"]
+        if name == NODE_COUNT:
+            self.results.expected = int(event["data"]["node_count"])
+        elif name == NOTHING_MATCHED:
+            self.unmatched.add(str(event["data"].get("spec_raw")))
+        elif event["info"]["level"] == "warn":
+            self.context.log.warning("dbt: %s", str(event["info"]["msg"]).strip())
+
+    def _attach(self) -> None:
+        if self.config.attach_artifacts:
+            directory = self.context.instance.storage_directory()
+            path = archive(self.target, Path(directory, self.context.run.run_id))
+            self.context.log.info("dbt's artifacts are in %s", path)

@@ -1,0 +1,67 @@
+"""``profiles.yml`` on disk: private, and there only as long as a process needs it.
+
+Format: https://docs.getdbt.com/docs/core/connect-data-platform/profiles.yml
+"""
+
+from __future__ import annotations
+
+import atexit
+import fcntl
+import os
+import shutil
+import tempfile
+import time
+from contextlib import contextmanager, suppress
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import yaml
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from floe_orchestrator_dagster.product.profiles import Profile
+
+_PREFIX = "floe-dbt-profile-"
+_UNLOCKED_SECONDS = 60  # between a directory and its lock lies no time; this much is more than enough
+
+
+@contextmanager
+def written_profile(profile: Profile) -> Iterator[Path]:
+    """Write ``profiles.yml`` (0600) into a new private directory (0700), removed at the end; yields the directory.
+
+    What processes that were killed left behind is removed first.
+    """
+    outputs = {name: dict(output) for name, output in profile.outputs.items()}
+    content = {profile.name: {"target": profile.default_target, "outputs": outputs}}
+    _remove_abandoned(Path(tempfile.gettempdir()))
+    directory = Path(tempfile.mkdtemp(prefix=_PREFIX))
+    lock = os.open(directory, os.O_RDONLY)  # the operating system frees it with the end of this process
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    # Dagster may drop a step's generator with the exception that ended it: garbage then, and nobody's `with` to leave.
+    remove = partial(shutil.rmtree, directory, ignore_errors=True)
+    atexit.register(remove)
+    try:
+        path = directory / "profiles.yml"
+        path.touch(mode=0o600)
+        path.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
+        yield directory
+    finally:
+        remove()
+        os.close(lock)
+        atexit.unregister(remove)
+
+
+def _remove_abandoned(parent: Path) -> None:
+    """Remove this user's directories that no living process has locked."""
+    for path in parent.glob(f"{_PREFIX}*"):
+        with suppress(OSError):  # another process may be removing it too, or be in it
+            status = path.stat()
+            if status.st_uid == os.geteuid() and status.st_mtime < time.time() - _UNLOCKED_SECONDS:
+                lock = os.open(path, os.O_RDONLY)
+                try:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    shutil.rmtree(path)
+                finally:
+                    os.close(lock)
