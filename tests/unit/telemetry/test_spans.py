@@ -14,7 +14,7 @@ from opentelemetry.trace import StatusCode
 from floe_orchestrator_dagster import DagsterOrchestratorPlugin, telemetry
 from floe_orchestrator_dagster.code_location import definitions_from_file
 from floe_orchestrator_dagster.connection import check
-from floe_orchestrator_dagster.errors import ArtifactsError
+from floe_orchestrator_dagster.errors import ArtifactsError, ConfigError
 from hostile import free_port, serving
 from processes import run_python
 from recording import Recording, recording
@@ -110,10 +110,10 @@ def test_product_that_cannot_be_read_is_a_span_with_the_error(recorded: Recordin
 
 
 def test_product_that_cannot_be_translated_fails_both_spans(recorded: Recording, tmp_path: Path) -> None:
-    content = contract(model("a"), config={"default_schedule": "0 25 * * *"})
+    content = contract(model("a"), config={"jobs": [{"name": "nightly", "select": "tag:nightly"}]})
     path = write_json(tmp_path / "compiled_artifacts.json", content)
 
-    with pytest.raises(Exception, match="cannot fire"):
+    with pytest.raises(ConfigError, match="cannot be resolved"):
         definitions_from_file(path)
 
     assert {span.name.rpartition(".")[2]: span.status.status_code for span in recorded.spans} == {
