@@ -165,5 +165,5 @@ def test_prepare_refuses_a_schedule_that_cannot_work(stranger: Path) -> None:
 
     assert result.returncode == 1
     assert result.stderr.startswith(
-        f"error: {path}, plugins.orchestrator.config.default_schedule: cron '0 25 * * *' cannot fire: "
+        f"error: {path}: 1 problem\n  plugins.orchestrator.config.default_schedule: cron '0 25 * * *' cannot fire: "
     )

@@ -250,6 +250,7 @@ def test_failed_and_skipped_nodes_are_told_and_a_re_execution_runs_only_what_is_
             "error",
             "fail",
             "skipped",
+            "partial success",
         }
         assert {"manifest.json", "compiled/shop/models/flaky.sql"} <= set(archive.getnames())
     captured = capfd.readouterr().out
@@ -331,15 +332,15 @@ def test_results_carry_columns_rows_and_the_query_that_shows_them(
     artifacts["dbt_profiles"]["shop-orders"]["outputs"]["dev"]["path"] = "{{ env_var('SHOP_DB') }}"
     write_json(path, artifacts)
     monkeypatch.setenv("SHOP_DB", "shop.duckdb")
-    warehouse = tmp_path / "warehouse.duckdb"
-    (shop / "shop.duckdb").rename(warehouse)
+    (tmp_path / "warehouse").mkdir()
+    warehouse = (shop / "shop.duckdb").rename(tmp_path / "warehouse" / "shop.duckdb")
     (shop / "shop.duckdb").symlink_to(warehouse)
     job = definitions_from_file(shop / "compiled_artifacts.json").resolve_job_def("shop_orders")
     chosen = [dg.AssetKey(name) for name in ("regions", "first", "island")]
 
     result = job.execute_in_process(instance=instance, asset_selection=chosen)
 
-    assert (tmp_path / ".warehouse.duckdb.lock").exists()
+    assert (tmp_path / "warehouse" / ".shop.duckdb.lock").exists()
     assert not (shop / ".shop.duckdb.lock").exists()
     tables = built(result)
     assert tables["regions"]["rows_affected"] == 2

@@ -78,3 +78,5 @@ def _note(step_try: StepTry, event: dg.DagsterEvent, at: datetime) -> None:
         error = getattr(event.event_specific_data, "error", None)
         cause = (error.cause or error) if error else None
         step_try.error = cause.message.strip() if cause else event.message or "the step failed"
+        if cause and cause.cls_name == dg.Failure.__name__:  # a step's own words, after Dagster's name for them
+            step_try.error = step_try.error.partition(": ")[2]

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
+from floe_orchestrator_dagster.errors import FloeDagsterError
 from floe_orchestrator_dagster.lineage.steps import RunSteps
 
 if TYPE_CHECKING:
@@ -44,11 +45,12 @@ def run_steps(context: dg.OpExecutionContext, steps: Sequence[str]) -> RunSteps:
 
 
 def is_tried_again(context: dg.OpExecutionContext, error: BaseException) -> bool:
-    """Whether Dagster tries the step again after this error; not after an interrupt."""
+    """Whether Dagster tries the step again after this error; not after an interrupt, nor what no try can mend."""
     step = context.get_step_execution_context()
     policy = step.op_retry_policy
     may = policy is not None and not step.retry_mode.disabled and context.retry_number < policy.max_retries
-    return may and isinstance(error, Exception)
+    is_final = isinstance(error, FloeDagsterError) and not error.may_pass
+    return may and isinstance(error, Exception) and not is_final
 
 
 def _upstream(job: dg.JobDefinition) -> Mapping[str, set[str]]:
