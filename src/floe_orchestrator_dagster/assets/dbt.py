@@ -293,8 +293,8 @@ def _late_checks(project: _Project, compute: str, tests: Mapping[str, DbtTest], 
         pool=pool(product.config),
     )
     def test(context: dg.AssetCheckExecutionContext, config: DbtOptions) -> Iterator[Any]:
-        yield from with_failures_shown(test_selection(context, step, config))
-        scored = project.scored()
+        scored, results = project.scored(), test_selection(context, step, config)
+        yield from with_failures_shown(scored_when_failing(results, context.instance, scored) if scored else results)
         if scored is not None:
             # The score's own step may have gone before.
             yield recorded_score(context.instance, scored)

@@ -179,9 +179,11 @@ def _model_asset(
         retry_policy=retry_policy(config),
         pool=pool(config),
     )
-    def materialize(context: dg.AssetExecutionContext) -> dg.MaterializeResult:  # type: ignore[type-arg]
-        # Bare, because Dagster 1.10 takes no parametrized result for an output's type.
-        return build_model(context, connect(), name, config.dbt)
+    def materialize(context: dg.AssetExecutionContext) -> Iterator[Any]:
+        yield from with_failures_shown(built(context))
+
+    def built(context: dg.AssetExecutionContext) -> Iterator[Any]:
+        yield build_model(context, connect(), name, config.dbt)
 
     return materialize
 

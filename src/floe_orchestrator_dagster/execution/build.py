@@ -22,6 +22,7 @@ from floe_orchestrator_dagster.execution.target import new_target
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Set as AbstractSet
 
     from floe_orchestrator_dagster.config.dbt import DbtConfig
     from floe_orchestrator_dagster.execution.results import NodeResult
@@ -81,11 +82,13 @@ def build_selection(
     checks = {key for key in context.selected_asset_check_keys if nodes.checks[key] not in excluded}
     done = done_before(op_context, nodes.reads)
     select = partial(select_nodes, nodes, is_materialized=partial(_is_materialized, context.instance))
-    left = assets - done.assets.keys()
+    left = _with_downstream(assets - done.assets.keys(), assets, nodes)
     # A test over several tables counts again when one of them is built anew.
     passed = {check for check in done.checks if not nodes.reads.get(check, frozenset()) & left}
-    selection = select(left, checks - passed, excluded=excluded, passed=passed)
-    if selection.is_empty and assets and step.has_hooks:
+    # dbt runs tests of sources that the step did not select, too: one of them may be all that failed.
+    again = {key for key in done.failed if key in nodes.checks and nodes.checks[key] not in excluded}
+    selection = select(left, (checks - passed) | again, excluded=excluded, passed=passed)
+    if selection.is_empty and (assets or checks & passed) and step.has_hooks:
         context.log.warning("everything is built, and runs again with dbt's on-run hooks, which may be what failed")
         left, passed = assets, set()
         selection = select(left, checks, excluded=excluded)
@@ -123,6 +126,10 @@ def test_selection(
     passed = done_before(op_context, nodes.reads).checks
     is_materialized = partial(_is_materialized, context.instance)
     selection = select_nodes(nodes, frozenset(), checks - passed.keys(), is_materialized)
+    if selection.is_empty and checks & passed.keys() and step.has_hooks:
+        context.log.warning("all has passed, and runs again with dbt's on-run hooks, which may be what failed")
+        passed = {}
+        selection = select_nodes(nodes, frozenset(), checks, is_materialized)
     for result in handed_over(op_context, {}, {key: found for key, found in passed.items() if key in checks}):
         if isinstance(result, dg.AssetCheckResult):
             yield result
@@ -174,14 +181,10 @@ def _build(
 ) -> Iterator[dg.Output[None] | dg.AssetCheckResult]:
     nodes, content = step.nodes, step.manifest.content
     dbt = options.connection(step.connection)
+    # Options are refused before anything is made.
+    asked = [*variables(options.vars, window.variables), *window.arguments, *options.arguments()]
     target = new_target(dbt, context)
-    arguments = [
-        "build",
-        *selection_arguments(selection, target.path / "selection"),
-        *variables(options.vars, window.variables),
-        *window.arguments,
-        *options.arguments(),
-    ]
+    arguments = ["build", *selection_arguments(selection, target.path / "selection"), *asked]
     described = {**content["nodes"], **content["unit_tests"]}
     product, check_of = step.product, nodes.check_of
     invocation = StepInvocation(
@@ -229,6 +232,16 @@ def _unknown_model(dbt: DbtConnection, name: str) -> DbtSetupError:
         f"{dbt.directory.path}: dbt has no enabled model, seed or snapshot called {name!r}, so nothing was built. "
         "Correct the name, or set FLOE_DBT_PROJECT_DIR to the project that has it."
     )
+
+
+def _with_downstream(
+    left: AbstractSet[dg.AssetKey], assets: AbstractSet[dg.AssetKey], nodes: DbtNodes
+) -> AbstractSet[dg.AssetKey]:
+    """Add what reads a table that is built anew: a test over several tables that fails does not hold all of it up."""
+    found = set(left)
+    while more := {key for key in assets - found if nodes.upstream.get(key, frozenset()) & found}:
+        found |= more
+    return found
 
 
 def _is_materialized(instance: dg.DagsterInstance, key: dg.AssetKey) -> bool:

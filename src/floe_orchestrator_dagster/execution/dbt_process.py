@@ -229,7 +229,13 @@ def _wait_for(databases: Sequence[str], reporter: _Reporter) -> None:
 def _opened(events: int) -> BinaryIO:
     """Open the pipe for events, for this process alone: what it starts or forks cannot write there."""
     os.set_inheritable(events, False)  # noqa: FBT003 - the standard library's
-    os.register_at_fork(after_in_child=lambda: os.close(events))
+    still_open = [events]
+
+    def close_in_child() -> None:
+        if still_open:  # a child's own child may have another file under this number
+            os.close(still_open.pop())
+
+    os.register_at_fork(after_in_child=close_in_child)
     return open(events, "wb")
 
 

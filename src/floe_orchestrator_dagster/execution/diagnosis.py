@@ -44,7 +44,7 @@ _ADVICE: tuple[tuple[str, type[DbtBuildError], str], ...] = (
     ),
     (
         (
-            r"[Cc]onnection refused|could not translate host name|[Nn]ame or service not known|timed? ?out|"
+            r"[Cc]onnection refused|could not translate host name|[Nn]ame or service not known|\btimed? ?out\b|"
             r"[Nn]o route to host|Network is unreachable|could not connect|server closed the connection"
         ),
         DbtBuildError,
@@ -54,6 +54,11 @@ _ADVICE: tuple[tuple[str, type[DbtBuildError], str], ...] = (
         r"No space left on device|[Dd]isk (is )?full",
         DbtBuildError,
         "Free space where the database or the target directory lies.",
+    ),
+    (
+        r"[Pp]ermission denied for",
+        DbtSetupError,
+        "Grant this right in the warehouse to the user that the profile names.",
     ),
     (
         r"[Pp]ermission denied|[Rr]ead-only file system",
@@ -66,7 +71,7 @@ _ADVICE: tuple[tuple[str, type[DbtBuildError], str], ...] = (
         "Run `floe-dagster prepare`, which installs the project's packages.",
     ),
     (
-        r"fusion|Fusion",
+        r"\b[Ff]usion\b",
         DbtSetupError,
         "The project asks for the dbt Fusion engine; floe runs dbt Core: remove what only Fusion knows.",
     ),

@@ -12,6 +12,7 @@ from floe_orchestrator_dagster.execution.invocation import running_dbt
 from floe_orchestrator_dagster.execution.lineage import step_lineage
 from floe_orchestrator_dagster.execution.options import variables
 from floe_orchestrator_dagster.execution.remainder import done_before, handed_over
+from floe_orchestrator_dagster.execution.run_process import end_with_run
 from floe_orchestrator_dagster.execution.selection import Selection, selection_arguments
 from floe_orchestrator_dagster.execution.target import leave_target, new_target
 from floe_orchestrator_dagster.product.files import read_json
@@ -78,9 +79,11 @@ def _looked_at(  # noqa: PLR0913, PLR0917  # as above
     options: SourceOptions,
     steps: Sequence[str],
 ) -> Iterator[dg.AssetCheckResult]:
+    asked = [*variables(options.vars), *options.arguments()]
+    end_with_run(context)
     target, config = new_target(dbt, context), product.config.dbt
     selection = selection_arguments(Selection(frozenset(sources.values())), target.path / "selection")
-    arguments = ["source", "freshness", *selection, *variables(options.vars), *options.arguments()]
+    arguments = ["source", "freshness", *selection, *asked]
     path, has_ended = target.path / _RESULTS_FILE, False
     try:
         traceparent = telemetry.trace_environment().get("TRACEPARENT")

@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import orjson
 
@@ -173,38 +173,21 @@ def running_dbt(  # noqa: PLR0913, PLR0917  # an invocation has these parts
     require_variables(dbt.profile)
     make_database_directory(dbt.profile)
     with written_profile(dbt.profile) as profiles_directory:
-        events, events_of_dbt = os.pipe()
-        settings = dbt_process.Settings(
+        arguments = [*arguments, *_profile_arguments(dbt)]
+        shown = partial(_masked, secrets=dbt.profile.secrets)
+        log.info("running dbt %s", shown(" ".join(arguments)))
+        variables = {**_environment(dbt, target, profiles_directory), **environment}
+        settings = partial(
+            dbt_process.Settings,
             parent=os.getpid(),
-            events=events_of_dbt,
             profiles=str(profiles_directory),
             grace_seconds=_GRACE_SECONDS,
             adapter=dbt.profile.adapter if config.columns else None,
             databases=[str((dbt.directory.path / path).resolve()) for path in dbt.profile.duckdb_files],
         )
-        arguments = [*arguments, *_profile_arguments(dbt)]
-        shown = partial(_masked, secrets=dbt.profile.secrets)
-        log.info("running dbt %s", shown(" ".join(arguments)))
-        try:
-            process = subprocess.Popen(
-                [
-                    *(sys.executable, "-m", dbt_process.__name__, settings.as_argument()),
-                    *_GLOBAL_FLAGS,
-                    *arguments,
-                ],
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                bufsize=0,
-                pass_fds=[events_of_dbt],
-                # Python looks for modules where it was started: not in the project, whose files may be called anything.
-                cwd=target,
-                env={**_environment(dbt, target, profiles_directory), **environment},
-            )
-        finally:
-            os.close(events_of_dbt)
-        output = ProcessOutput(
-            process, os.fdopen(events, "rb", buffering=0), lambda line: _show(shown(line.decode(errors="replace")))
-        )
+        # Python looks for modules where it was started: not in the project, whose files may be called anything.
+        process, events = _started(settings, arguments, target, variables)
+        output = ProcessOutput(process, events, lambda line: _show(shown(line.decode(errors="replace"))))
         invocation = Invocation(process, output, str(dbt.directory.path), log, config.timeout_seconds)
         try:
             yield invocation
@@ -212,6 +195,36 @@ def running_dbt(  # noqa: PLR0913, PLR0917  # an invocation has these parts
             output.close()  # nobody reads on: dbt must not wait for that while it ends
             sys.stdout.flush()
             invocation.stop()
+
+
+def _started(
+    settings: Callable[..., dbt_process.Settings],
+    arguments: Sequence[str],
+    directory: Path,
+    environment: Mapping[str, str],
+) -> tuple[subprocess.Popen[bytes], BinaryIO]:
+    """Start the process in ``directory``; returns it and the end of a pipe that its events come from."""
+    events, events_of_dbt = os.pipe()
+    try:
+        process = subprocess.Popen(
+            [
+                *(sys.executable, "-m", dbt_process.__name__, settings(events=events_of_dbt).as_argument()),
+                *_GLOBAL_FLAGS,
+                *arguments,
+            ],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            bufsize=0,
+            pass_fds=[events_of_dbt],
+            cwd=directory,
+            env=environment,
+        )
+    except BaseException:
+        os.close(events)
+        raise
+    finally:
+        os.close(events_of_dbt)
+    return process, os.fdopen(events, "rb", buffering=0)
 
 
 def _masked(text: str, secrets: Sequence[str]) -> str:

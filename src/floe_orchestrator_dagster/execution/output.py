@@ -32,6 +32,7 @@ class ProcessOutput:
             if self._printed is not None:
                 selector.register(self._printed, EVENT_READ)
             while True:
+                has_ended = self._process.poll() is not None  # before the look: what it wrote until then is seen
                 ready = [key.fileobj for key, _ in selector.select(_TICK_SECONDS)]
                 meanwhile()
                 if self._printed in ready and not self._pass_on():
@@ -42,7 +43,7 @@ class ProcessOutput:
                         return
                     *lines, begun = (begun + chunk).split(b"\n")
                     yield from lines
-                elif not ready and self._process.poll() is not None:
+                elif not ready and has_ended:
                     return  # a process that dbt has left behind holds the pipes open
 
     def finish(self) -> None:

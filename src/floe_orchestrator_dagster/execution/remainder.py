@@ -56,10 +56,12 @@ class Done:
     Attributes:
         assets: Id of the run that built it, by key of the asset; none of its checks failed.
         checks: The last evaluations of checks that passed or only warned, and whose tables are still the same.
+        failed: Checks that failed last, those included that came along with what was selected.
     """
 
     assets: Mapping[dg.AssetKey, str] = field(default_factory=dict)
     checks: Mapping[dg.AssetCheckKey, Evaluation] = field(default_factory=dict)
+    failed: frozenset[dg.AssetCheckKey] = frozenset()
 
 
 def done_before(context: dg.OpExecutionContext, reads: Mapping[dg.AssetCheckKey, AbstractSet[dg.AssetKey]]) -> Done:
@@ -119,8 +121,9 @@ class _History:
     def done(self) -> Done:
         """Tell what is there and in order."""
         fine = {check: evaluation for check, evaluation in self._evaluations.items() if evaluation.is_fine}
-        failed = {check.asset_key for check in self._evaluations.keys() - fine.keys()}
-        return Done({key: run_id for key, run_id in self._built.items() if key not in failed}, fine)
+        failed = self._evaluations.keys() - fine.keys()
+        tables = {check.asset_key for check in failed}
+        return Done({key: run_id for key, run_id in self._built.items() if key not in tables}, fine, frozenset(failed))
 
 
 def _was_reused(metadata: Mapping[str, dg.MetadataValue[Any]]) -> bool:

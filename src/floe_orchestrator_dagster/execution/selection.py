@@ -113,9 +113,9 @@ def select_nodes(  # noqa: PLR0913, PLR0917  # a selection depends on all of the
 ) -> Selection:
     """Choose the nodes for the assets and checks of a step.
 
-    With the assets come the tests on the sources they read, as with dagster-dbt. A check that came with its asset
-    waits while it reads another asset that is neither selected, upstream nor materialized: dbt could only fail on it.
-    A check selected by itself always runs.
+    With the assets come the tests on the sources they read, as with dagster-dbt. A check that came with its asset or
+    source waits while it reads another asset that is neither selected, upstream nor materialized: dbt could only fail
+    on it. A check selected by itself always runs.
 
     Args:
         nodes: The step's nodes.
@@ -138,7 +138,7 @@ def select_nodes(  # noqa: PLR0913, PLR0917  # a selection depends on all of the
     left_out = {}
     for check in wanted:
         built_elsewhere = check.asset_key not in nodes.assets and check.asset_key not in nodes.sources
-        if check.asset_key in asset_keys or built_elsewhere:
+        if check.asset_key in asset_keys or built_elsewhere or check not in check_keys:
             read = sorted(nodes.reads[check] - present)
             unbuilt = [key.to_user_string() for key in read if not is_materialized(key)]
             if unbuilt:

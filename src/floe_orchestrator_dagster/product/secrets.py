@@ -34,7 +34,8 @@ def secrets_of(outputs: object) -> tuple[str, ...]:
 
 
 def _forms(secret: str) -> Iterator[str]:
-    """Write a secret as it may be met: plain, or encoded for a URL."""
+    """Write a secret as it may be met: plain, line by line as output is masked, or encoded for a URL."""
+    yield from secret.splitlines()
     yield secret
     yield quote(secret, safe="")
     yield quote(secret)
