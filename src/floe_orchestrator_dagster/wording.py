@@ -74,14 +74,13 @@ def is_of_wrong_type(details: ErrorDetails) -> bool:
 
 def type_of(value: object) -> str:
     """Name a JSON value's type, as people say it."""
-    if isinstance(value, float) and not value.is_integer():
-        return "a number with a fraction"
+    if isinstance(value, float):
+        return "a number with a fraction" if not value.is_integer() else "a number with a decimal point"
     names = {
         dict: "a mapping",
         list: "a list",
         str: "a text",
         int: "a number",
-        float: "a number",
         bool: "true or false",
     }
     return names.get(type(value), "null" if value is None else f"a {type(value).__name__}")

@@ -556,3 +556,11 @@ def test_every_key_has_a_description() -> None:
     assert undescribed == []
     assert len(sections) == 15
     assert all(section["description"] for section in sections.values())
+
+
+def test_section_that_is_no_list_may_hold_what_others_refer_to() -> None:
+    reading = examine_config(
+        {"jobs": {"name": "nightly"}, "schedules": [{"name": "a", "cron": "@daily", "job": "nightly"}]}
+    )
+
+    assert reading.lost == {"jobs"}

@@ -64,7 +64,10 @@ class AssetDescriptions:
         definition = self._graph.get(key).partitions_def if self._graph is not None and self._graph.has(key) else None
         if partition is None or not isinstance(definition, dg.TimeWindowPartitionsDefinition):
             return None
-        window = definition.time_window_for_partition_key(partition)
+        try:
+            window = definition.time_window_for_partition_key(partition)
+        except ValueError:  # a key of partitions as they were defined before
+            return None
         return window.start, window.end
 
     @cached_property

@@ -6,6 +6,7 @@ step could tell its end.
 
 from __future__ import annotations
 
+import re
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
@@ -16,7 +17,7 @@ import dagster as dg
 
 from floe_orchestrator_dagster.automation.asset_lineage import AssetDescriptions
 from floe_orchestrator_dagster.automation.step_log import read_step_logs
-from floe_orchestrator_dagster.execution.product_lineage import PRODUCT_RUN_TAG, lineage_run
+from floe_orchestrator_dagster.execution.product_lineage import ENDS, lineage_run, told_of, told_tag
 from floe_orchestrator_dagster.lineage.emitter import emitter_for
 
 if TYPE_CHECKING:
@@ -36,9 +37,10 @@ _STATES: dict[dg.DagsterRunStatus, State] = {
     dg.DagsterRunStatus.FAILURE: "FAIL",
     dg.DagsterRunStatus.CANCELED: "ABORT",
 }
-_ENDS = ("COMPLETE", "FAIL", "ABORT")
-# What has been told of a run that is over; it is told once.
+# What has been told of a run that is over, and of which: it is told once, and a re-execution has its parent's tags.
 _TOLD_TAG = "floe/lineage_after_run"
+# A sensor's tick ends after 60 s and may have 25 runs to tell of; what is not delivered by then lies in the spool.
+_RUN_SECONDS = 1.0
 _UNSAID = "the run ended without a word of this step"
 
 
@@ -56,25 +58,33 @@ def tell_ended_run(
         LineageError: With ``lineage.strict``, when not all events were accepted.
     """
     run = context.dagster_run
-    if _TOLD_TAG in run.tags:
+    if run.tags.get(_TOLD_TAG, "").endswith(run.run_id):
         return None
-    emitter = emitter_for(product.artifacts, product.config.lineage, run=run.run_id, log=context.log)
+    config = product.config.lineage
+    config = config.model_copy(update={"flush_seconds": min(config.flush_seconds, _RUN_SECONDS)})
+    emitter = emitter_for(product.artifacts, config, run=run.run_id, log=context.log)
     if emitter is None:
         return None
     ended = _EndedRun(context, product, dbt_steps)
+    events = [*ended.events()]
     with emitter:
         with suppress(OSError):
             for event in ended.left_open(emitter.directory):
                 emitter.emit(event)
-        for told in ended.events():
+        for told in events:
             emitter.emit(told)
         if not emitter.deliveries().emitted:
             return None
+
+        def note() -> None:
+            told = f"{emitter.deliveries().counts} of {run.run_id}"
+            context.instance.add_run_tags(run.run_id, {**told_tag(run.run_id, ended.product_state), _TOLD_TAG: told})
+
+        note()  # at once: a code server that ends meanwhile has told it all the same
         try:
             return emitter.flush()
         finally:
-            tags = {PRODUCT_RUN_TAG: ended.product_state, _TOLD_TAG: emitter.deliveries().counts}
-            context.instance.add_run_tags(run.run_id, tags)
+            note()
 
 
 @dataclass(frozen=True)
@@ -94,11 +104,11 @@ class _EndedRun:
     @property
     def told(self) -> str:
         """The last event of the product's run that its steps have told."""
-        return self.context.dagster_run.tags.get(PRODUCT_RUN_TAG, "")
+        return told_of(self.context.dagster_run)
 
     @property
     def product_state(self) -> str:
-        return self.told if self.told in _ENDS else _STATES[self.context.dagster_run.status]
+        return self.told if self.told in ENDS else _STATES[self.context.dagster_run.status]
 
     @property
     def why(self) -> str:
@@ -118,19 +128,23 @@ class _EndedRun:
         from floe_orchestrator_dagster.lineage.events import product_event
 
         assets = [*self._asset_events()]
-        if not assets and not self.dbt_steps & self.steps.keys():
+        if not assets and not any(map(self._runs_dbt, self.steps)):
             return
         if not self.told:
             yield product_event(self.run, "START", self._started())
         yield from assets
-        if self.told not in _ENDS:
+        if self.told not in ENDS:
             state = _STATES[self.context.dagster_run.status]
             yield product_event(self.run, state, self._now(), self.why)
+
+    def _runs_dbt(self, step: str) -> bool:
+        """Whether a step told its lineage itself; Dagster numbers the parts of one that it splits."""
+        return step in self.dbt_steps or re.sub(r"_\d+$", "", step) in self.dbt_steps
 
     def _asset_events(self) -> Iterator[RunEvent]:
         described = AssetDescriptions(self.product, self.context.repository_def)
         for key, step in self.steps.items():
-            if key in self.dbt_steps:
+            if self._runs_dbt(key):
                 continue
             for number, step_try in enumerate(step.tries):
                 run = replace(self.run, step_key=key, retry_number=number)

@@ -120,9 +120,13 @@ class _Draft:
         for details in errors:
             # A sensor's location names its type too, which is no place in the file.
             tagged = details["loc"]
-            location = tagged[:2] + tagged[3:] if tagged[0] == "sensors" else tagged
+            placed = tagged[:2] + tagged[3:] if tagged[0] == "sensors" else tagged
+            # pydantic's place of an empty key in a mapping: the key, and this.
+            location = placed[: placed.index("[key]") - 1] if "[key]" in placed else placed
             section, *inside = location
             if not inside or not isinstance(self._as_found[str(section)], list):
+                if details["type"] != _UNKNOWN and section in _NAMED:  # it would have been a list
+                    self.lost.add(str(section))
                 self.problems.append(self._problem(details, location))
                 self._remove(details, location)
             else:

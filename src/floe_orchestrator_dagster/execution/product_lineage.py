@@ -21,8 +21,10 @@ if TYPE_CHECKING:
     from floe_orchestrator_dagster.lineage.signals import State
     from floe_orchestrator_dagster.product import Product
 
-# The last event of the product's run that was told: what no step could tell is told when the Dagster run is over.
-PRODUCT_RUN_TAG = "floe/lineage_product"
+# The last event of the product's run that was told, and the Dagster run: what no step could tell is told when that is
+# over. A re-execution begins with its parent's tags.
+_PRODUCT_RUN_TAG = "floe/lineage_product"
+ENDS = ("COMPLETE", "FAIL", "ABORT")
 
 
 @dataclass(frozen=True)
@@ -42,8 +44,8 @@ class ProductRun:
     emitter: LineageEmitter
 
     def begin(self) -> None:
-        """Tell the start, in the first try of the first step."""
-        if self.context.retry_number == 0 and run_steps(self.context, self.steps).is_first(self.run.step_key):
+        """Tell the start, in the first step, unless an earlier try of it has done so."""
+        if not self._told() and run_steps(self.context, self.steps).is_first(self.run.step_key):
             self._tell("START")
 
     def end(self, error: BaseException | None = None) -> None:
@@ -60,15 +62,33 @@ class ProductRun:
             self._end("FAIL", str(error))
 
     def _end(self, state: State, why: str = "") -> None:
-        told = run_steps(self.context, self.steps).end_with(self.run.step_key, state)
-        if told is not None:
-            self._tell(told, why or ("a step failed before" if told == "FAIL" else ""))
+        told, before = run_steps(self.context, self.steps).end_with(self.run.step_key, state), self._told()
+        if told is None or before in ENDS:
+            return
+        if not before:  # the first step did not come as far as that
+            self._tell("START")
+        self._tell(told, why or ("a step failed before" if told == "FAIL" else ""))
+
+    def _told(self) -> str:
+        run = self.context.instance.get_run_by_id(self.context.run_id)
+        return told_of(run) if run else ""
 
     def _tell(self, state: State, why: str = "") -> None:
         from floe_orchestrator_dagster.lineage.events import product_event
 
         self.emitter.emit(product_event(self.run, state, datetime.now(tz=timezone.utc), why))
-        self.context.instance.add_run_tags(self.context.run_id, {PRODUCT_RUN_TAG: state})
+        self.context.instance.add_run_tags(self.context.run_id, told_tag(self.context.run_id, state))
+
+
+def told_tag(run_id: str, state: str) -> dict[str, str]:
+    """Note the last event of the product's run that was told, in a tag of the Dagster run."""
+    return {_PRODUCT_RUN_TAG: f"{state} {run_id}"}
+
+
+def told_of(run: dg.DagsterRun) -> str:
+    """Tell the last event of the product's run that was told; empty when there was none."""
+    state, _, run_id = run.tags.get(_PRODUCT_RUN_TAG, "").partition(" ")
+    return state if run_id == run.run_id else ""
 
 
 def lineage_run(product: Product, instance: dg.DagsterInstance, dagster_run: dg.DagsterRun) -> LineageRun:

@@ -139,7 +139,7 @@ def _retry(path: Path, directory: Path) -> int:
         return 0
     with os.fdopen(descriptor, "rb") as file:
         lines = file.read().splitlines()
-        events = [orjson.loads(line)["event"] for line in lines]
+        events = [_event_in(line) for line in lines]
         whole = [orjson.dumps(event) for event in events if isinstance(event, dict)]
         if whole:
             segment = Segment.create(directory, "")
@@ -152,6 +152,14 @@ def _retry(path: Path, directory: Path) -> int:
         if not lines or len(whole) == len(lines):
             path.unlink()
     return len(whole)
+
+
+def _event_in(line: bytes) -> object:
+    """Read the event of a refusal; None when the line was cut off by a full disk or a crash."""
+    try:
+        return orjson.loads(line)["event"]
+    except orjson.JSONDecodeError:
+        return None
 
 
 def spool_status(directory: Path) -> SpoolStatus:
@@ -263,6 +271,7 @@ def _refusals(path: Path) -> list[Refusal]:
     refusals = []
     with suppress(FileNotFoundError):
         for line in path.read_bytes().splitlines():
-            record = orjson.loads(line)
-            refusals.append(Refusal(str(path), record["refused_at"], record["reason"]))
+            with suppress(orjson.JSONDecodeError):  # cut off by a full disk or a crash
+                record = orjson.loads(line)
+                refusals.append(Refusal(str(path), record["refused_at"], record["reason"]))
     return refusals

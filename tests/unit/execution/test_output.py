@@ -71,3 +71,9 @@ def test_a_process_that_is_left_behind_with_the_pipes_open_is_not_waited_for() -
         os.kill(int(shown[0]), 9)
 
     assert time.monotonic() - began < 20
+
+
+def test_what_comes_while_something_else_is_done_is_read_although_the_process_has_ended() -> None:
+    script = """exec 9>"$1"; sleep 0.7; echo end >&9"""
+    with started(script, []) as output:
+        assert list(output.event_lines(lambda: time.sleep(0.4))) == [b"end"]

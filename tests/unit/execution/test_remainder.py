@@ -104,3 +104,11 @@ def test_a_retry_of_the_step_counts_its_tries(lasting: dg.DagsterInstance) -> No
     assert job_of(2).execute_in_process(instance=lasting).success
     assert [set(done.assets) for done in found] == [set(), {A, B}, {A, B}]
     assert [set(done.checks) for done in found] == [set(), {UNIQUE, BOTH}, {UNIQUE}]
+
+
+def test_a_check_that_failed_is_told_although_the_step_did_not_select_it(lasting: dg.DagsterInstance) -> None:
+    executed(lasting, [{"asset_key": SOURCE, "check_name": "on_source", "passed": False}, table(A), table(B)], [])
+
+    assert set(found[1].assets) == {A, B}
+    assert not found[1].checks
+    assert found[1].failed == {ON_SOURCE}

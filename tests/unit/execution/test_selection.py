@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import dagster as dg
 
 from floe_orchestrator_dagster.execution.selection import DbtNodes, select_nodes
@@ -48,3 +50,14 @@ def test_nothing_is_left_of_what_passed() -> None:
     selection = select_nodes(NODES, frozenset(), frozenset(), nothing, passed={ON_A, ON_SOURCE})
 
     assert selection.is_empty
+
+
+def test_a_test_of_a_source_that_comes_along_waits_for_the_other_table_that_it_reads() -> None:
+    compared = replace(NODES, reads={**NODES.reads, ON_SOURCE: frozenset({B})})
+
+    along = select_nodes(compared, {A}, {ON_A}, nothing)
+    asked_for = select_nodes(compared, {A}, {ON_A, ON_SOURCE}, nothing)
+
+    assert along.unique_ids == frozenset({"model.shop.a", "test.shop.unique"})
+    assert along.left_out == {ON_SOURCE: ["b"]}
+    assert asked_for.unique_ids == frozenset({"model.shop.a", "test.shop.unique", "test.shop.fresh"})

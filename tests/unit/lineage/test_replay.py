@@ -147,13 +147,16 @@ def test_event_that_is_cut_off_stays_when_refused_ones_are_sent_again(artifacts:
     cut_off = {"refused_at": "2026-03-01T06:00:00+00:00", "reason": "cut off", "event": '{"job'}
     whole = {**cut_off, "event": {"job": {"name": "whole"}, "run": {}}}
     path = spool(artifacts) / f"1-none-x{REFUSED_SUFFIX}"
-    path.write_text(f"{json.dumps(cut_off)}\n{json.dumps(whole)}\n", encoding="utf-8")
+    # The disk was full in the middle of the last line.
+    path.write_text(f"{json.dumps(cut_off)}\n{json.dumps(whole)}\n" + '{"refused_a', encoding="utf-8")
 
     with serving(port(artifacts)) as backend:
+        status = lineage("status", artifacts)
         lineage("replay", "--refused", artifacts)
 
+    assert "  refused      2\n" in status.stdout
     assert backend.names == ["whole"]
-    assert json.loads(path.read_text(encoding="utf-8")) == cut_off
+    assert path.read_text(encoding="utf-8") == f"{json.dumps(cut_off)}\n" + '{"refused_a\n'
 
 
 def test_status_counts_what_waits(artifacts: Path) -> None:

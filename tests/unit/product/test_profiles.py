@@ -557,11 +557,13 @@ def test_secrets_are_the_values_of_telling_keys_and_of_the_variables_they_read(m
             "api_key": "{{ env_var('NOT_SET') }}",
             "private_key_passphrase": "{{ env_var('NOT_SET', 'by-default') }}",
             "sslpassword": 123456,
+            "private_key": "-----BEGIN PRIVATE KEY-----\nMIIEvQIB\n-----END PRIVATE KEY-----\n",
         },
     }
     profile = Profile(name="shop", target="dev", outputs=outputs, default_target="dev", variables=())
 
     assert {"from-the-environment", "as-it-is", "in-a-list", "nested", "by-default", "123456"} <= set(profile.secrets)
+    assert "MIIEvQIB" in profile.secrets  # output is masked line by line
     assert not {"floe", "abc", "", "eu-north-1"} & set(profile.secrets)
 
 
