@@ -51,7 +51,7 @@ rules: setup ## Who may import whom
 tests: setup ## Tests with coverage
 	$(BIN)/python -m pytest --numprocesses auto --dist worksteal --cov --cov-report=term
 
-chaos: setup ## End runs at 30 random moments, by random signals, and look at what is left (20 minutes)
+chaos: setup ## End runs at 30 random moments, by random signals, and look at what is left (half an hour)
 	INTERRUPTIONS=30 $(BIN)/python -m pytest --capture=no tests/integration/test_random_interruptions.py
 
 test-matrix: setup ## The tests on every supported Python with every supported Dagster and dbt (CELL=3.13-newest for one)
