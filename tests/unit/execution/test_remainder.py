@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+# Dagster's own, where it stores what a check found (Python 3.12 and newer).
+pytestmark = pytest.mark.filterwarnings("ignore:datetime.datetime.utcfromtimestamp:DeprecationWarning")
+
 
 def table(key: dg.AssetKey) -> dg.Output[None]:
     return dg.Output(None, output_name=key.path[-1])
