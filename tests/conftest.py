@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,14 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         if name.startswith(FOREIGN_PREFIXES):
             monkeypatch.delenv(name)
     monkeypatch.setenv("DAGSTER_DISABLE_TELEMETRY", "true")
+
+
+@pytest.fixture(autouse=True)
+def _definitions_are_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let Dagster take definitions for new ones, although another test has executed a job by reference."""
+    module = sys.modules.get("dagster._core.definitions.definitions_load_context")
+    if module is not None:
+        monkeypatch.setattr(module.DefinitionsLoadContext, "_instance", None, raising=False)
 
 
 @pytest.fixture
