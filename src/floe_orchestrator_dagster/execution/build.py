@@ -11,7 +11,8 @@ import dagster as dg
 
 from floe_orchestrator_dagster.errors import DbtSetupError
 from floe_orchestrator_dagster.execution.columns import table_column_lineage
-from floe_orchestrator_dagster.execution.events import materialization, recorded, test_result
+from floe_orchestrator_dagster.execution.evaluations import Evaluations
+from floe_orchestrator_dagster.execution.events import materialization, test_result
 from floe_orchestrator_dagster.execution.lineage import step_lineage
 from floe_orchestrator_dagster.execution.options import DbtOptions, variables
 from floe_orchestrator_dagster.execution.partitions import Window
@@ -103,10 +104,12 @@ def build_selection(
     if selection.is_empty:
         _tell_nothing_to_do(op_context, step, window)
         return
+    evaluations = Evaluations(op_context)
     for result in _build(op_context, step, selection, options, window):
         if isinstance(result, dg.AssetCheckResult):
-            yield recorded(result, checks)
+            yield from evaluations.events(result)
         else:
+            evaluations.built(result)
             yield result
 
 

@@ -12,7 +12,6 @@ import dagster as dg
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from collections.abc import Set as AbstractSet
     from pathlib import Path
 
     from floe_orchestrator_dagster.execution.results import NodeResult
@@ -68,24 +67,6 @@ def test_result(
         severity=severities.get(key) or _severity(result),
         description=None if passed else result.message or None,
         metadata={**_common(result), **failed_rows, **({} if passed else _failed_rows_query(result, compiled))},
-    )
-
-
-def recorded(
-    result: dg.AssetCheckResult, selected: AbstractSet[dg.AssetCheckKey]
-) -> dg.AssetCheckResult | dg.AssetCheckEvaluation:
-    """Record what dbt ran on a source although the step had not selected it; Dagster warns about such a result."""
-    if result.asset_key is None or result.check_name is None:
-        return result
-    if dg.AssetCheckKey(result.asset_key, result.check_name) in selected:
-        return result
-    return dg.AssetCheckEvaluation(
-        asset_key=result.asset_key,
-        check_name=result.check_name,
-        passed=result.passed,
-        metadata=result.metadata,
-        severity=result.severity,
-        description=result.description,
     )
 
 

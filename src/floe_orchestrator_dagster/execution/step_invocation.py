@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from floe_orchestrator_dagster import telemetry
 from floe_orchestrator_dagster.execution.dbt_process import NODE_COUNT, NODE_STARTED, NOTHING_MATCHED
+from floe_orchestrator_dagster.execution.event_log import open_event_log
 from floe_orchestrator_dagster.execution.failure import nodes_error
 from floe_orchestrator_dagster.execution.invocation import running_dbt
 from floe_orchestrator_dagster.execution.node_log import NodeLog
@@ -81,6 +82,7 @@ class StepInvocation:
         target = {"dbt.target": self.dbt.profile.target or self.dbt.profile.default_target}
         try:
             with (
+                open_event_log(self.context.instance),
                 telemetry.dbt_build(attributes, self.context.run_id, target) as trace,
                 self.lineage(trace.traceparent) as lineage,
             ):
