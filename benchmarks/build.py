@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from lineage import Server, free_port
+from run import executed
 
 _MODEL = "model_00000"
 _PROFILES = ".profiles"
@@ -112,20 +113,13 @@ def built(definitions: Any, job_name: str, what: str, project: Path) -> dict[str
     """Seconds of the run, and from its first step's start to that step's first node's."""
     import dagster as dg
 
-    job = definitions.get_repository_def().get_job(job_name)
-    selected = None if what == "all" else [dg.AssetKey(_MODEL)]
     before = set(project.glob("target/**/run_results.json"))
-    started = time.time()
-    with dg.DagsterInstance.ephemeral() as instance:
-        result = job.execute_in_process(instance=instance, asset_selection=selected)
-        wall = time.time() - started
-        entries = instance.all_logs(result.run_id, of_type=dg.DagsterEventType.STEP_START)
-    step = min(entry.timestamp for entry in entries)
+    run = executed(definitions, job_name, None if what == "all" else [dg.AssetKey(_MODEL)])
     results = set(project.glob("target/**/run_results.json")) - before
     nodes = [node for path in results for node in json.loads(path.read_text(encoding="utf-8"))["results"]]
     times = [datetime.fromisoformat(timing["started_at"]) for node in nodes for timing in node["timing"]]
-    count = sum(event.is_step_materialization for event in result.all_events)
-    return {"wall": wall, "first_node": min(times).timestamp() - step, "materializations": count}
+    first_node = min(times).timestamp() - run.first_step
+    return {"wall": run.wall, "first_node": first_node, "materializations": run.materializations}
 
 
 if __name__ == "__main__":

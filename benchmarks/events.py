@@ -10,11 +10,12 @@ import os
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Any
+
+from run import executed
 
 # This package's dbt process gets its settings as JSON; they may name a pipe for events.
 _FAKE_DBT = """#!{python}
@@ -149,17 +150,13 @@ def consume_floe(artifacts: Path, dbt: Path) -> dict[str, float]:
 
 
 def consumed(definitions: Any, job_name: str) -> dict[str, float]:  # noqa: ANN401  # dg.Definitions
-    """CPU seconds of this process from the start of the run to its end, and the events it recorded."""
-    import dagster as dg
-
-    job = definitions.get_repository_def().get_job(job_name)
-    with dg.DagsterInstance.ephemeral() as instance:
-        started = time.process_time()
-        result = job.execute_in_process(instance=instance)
-        cpu = time.process_time() - started
-    recorded = sum(event.is_step_materialization for event in result.all_events)
-    checked = len(result.get_asset_check_evaluations())
-    return {"cpu": cpu, "materializations": recorded, "checks": checked}
+    """CPU seconds of this process from the run's start to its end, and the events it recorded."""
+    run = executed(definitions, job_name)
+    return {
+        "cpu": run.cpu,
+        "materializations": run.materializations,
+        "checks": len(run.result.get_asset_check_evaluations()),
+    }
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ import dagster as dg
 
 from floe_orchestrator_dagster.assets.attributes import AssetAttributes
 from floe_orchestrator_dagster.assets.definition import RememberingAssetsDefinition, remember_output_keys
+from floe_orchestrator_dagster.assets.output_types import take_types_as_they_are
 from floe_orchestrator_dagster.assets.partitions import (
     backfill_policy,
     partition_metadata,
@@ -208,6 +209,7 @@ def _decorated(
     known = dict.fromkeys(_in_order(stage, manifest))
     children = chain.from_iterable(manifest.content["child_map"].values())
     tests = dict.fromkeys(child for child in children if child.startswith("test"))
+    take_types_as_they_are()
     with preselected(manifest.content, (known | tests).keys()) as answered:
         assets = decorate(manifest=manifest.content)(build) if answered else None
     if assets is None or not _is_of(stage, assets):
