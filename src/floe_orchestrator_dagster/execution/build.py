@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from floe_orchestrator_dagster.errors import DbtSetupError
-from floe_orchestrator_dagster.execution.columns import table_column_lineage
+from floe_orchestrator_dagster.execution.columns import column_lineage_of, table_column_lineage
 from floe_orchestrator_dagster.execution.evaluations import Evaluations
 from floe_orchestrator_dagster.execution.events import materialization, test_result
 from floe_orchestrator_dagster.execution.lineage import step_lineage
@@ -226,8 +226,12 @@ def _column_lineage(
     """Find where the columns of a table that has just been built come from."""
     if result.resource_type == "seed":
         return None
-    compiled, adapter = invocation.target.compiled_path(node), invocation.dbt.profile.adapter or ""
-    return table_column_lineage(result.unique_id, compiled, adapter, step.manifest, invocation.results, step.key_of)
+    # OpenLineage has found out the same, where it is on.
+    found = invocation.told.column_lineage(result.unique_id) if invocation.told else None
+    if found is None:
+        compiled, adapter = invocation.target.compiled_path(node), invocation.dbt.profile.adapter or ""
+        found = column_lineage_of(result.unique_id, compiled, adapter, step.manifest, invocation.results)
+    return table_column_lineage(found, step.key_of) if found else None
 
 
 def _unknown_model(dbt: DbtConnection, name: str) -> DbtSetupError:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from floe_orchestrator_dagster.lineage.columns import Relation, column_lineage
+from floe_orchestrator_dagster.lineage.columns import ColumnLineage, Relation, column_lineage
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -18,15 +18,25 @@ if TYPE_CHECKING:
 _ADDED_BY_SNAPSHOTS = "dbt_"
 
 
-def table_column_lineage(  # noqa: PLR0913, PLR0917  # the lineage of a table depends on all of these
-    unique_id: str,
-    compiled: Path,
-    adapter: str,
-    manifest: Manifest,
-    results: Results,
-    key_of: Mapping[str, dg.AssetKey],
-) -> dg.TableColumnLineage | None:
-    """Find the columns that each column of a table takes its values from.
+def table_column_lineage(found: ColumnLineage, key_of: Mapping[str, dg.AssetKey]) -> dg.TableColumnLineage | None:
+    """Show the columns that each column of a table takes its values from; None where they come from no asset.
+
+    Args:
+        found: Where they come from.
+        key_of: Key of every model, seed, snapshot and source, by unique id.
+    """
+    deps = {
+        column: [dg.TableColumnDep(key_of[parent], name) for parent, name in inputs if parent in key_of]
+        for column, inputs in found.direct.items()
+    }
+    known = {column: inputs for column, inputs in deps.items() if inputs}
+    return dg.TableColumnLineage(known) if known else None
+
+
+def column_lineage_of(
+    unique_id: str, compiled: Path, adapter: str, manifest: Manifest, results: Results
+) -> ColumnLineage | None:
+    """Find where the columns of a table come from that has just been built.
 
     Args:
         unique_id: dbt's id of the table.
@@ -34,7 +44,6 @@ def table_column_lineage(  # noqa: PLR0913, PLR0917  # the lineage of a table de
         adapter: The dbt adapter, for the SQL's dialect.
         manifest: dbt's manifest.
         results: What the invocation has built so far: their columns are known.
-        key_of: Key of every model, seed, snapshot and source, by unique id.
 
     Returns:
         None for SQL that is not there (a Python model, a seed) or cannot be understood.
@@ -44,15 +53,7 @@ def table_column_lineage(  # noqa: PLR0913, PLR0917  # the lineage of a table de
     built = results.finished[unique_id]
     columns = [name for name, _ in built.columns or () if not _is_of_snapshot(built.resource_type, name)]
     relations = [_relation(parent, manifest, results) for parent in sorted(manifest.relations_read_by(unique_id))]
-    found = column_lineage(compiled.read_text(encoding="utf-8"), adapter, relations, columns)
-    if found is None:
-        return None
-    deps = {
-        column: [dg.TableColumnDep(key_of[parent], name) for parent, name in inputs if parent in key_of]
-        for column, inputs in found.direct.items()
-    }
-    known = {column: inputs for column, inputs in deps.items() if inputs}
-    return dg.TableColumnLineage(known) if known else None
+    return column_lineage(compiled.read_text(encoding="utf-8"), adapter, relations, columns)
 
 
 def _is_of_snapshot(resource_type: str, column: str) -> bool:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import dagster as dg
 
     from floe_orchestrator_dagster.execution.target import Target
+    from floe_orchestrator_dagster.lineage.columns import ColumnLineage
     from floe_orchestrator_dagster.lineage.emitter import LineageEmitter
     from floe_orchestrator_dagster.lineage.events import DbtEvents, LineageRun
     from floe_orchestrator_dagster.product import DbtConnection, DbtProject, Product
@@ -70,6 +71,10 @@ class StepLineage:
             compiled = self._compiled(data["node_info"]["unique_id"])
             outcome = replace(outcome, compiled_code=compiled)
         self._emit(self._dbt_events.observe(event, outcome))
+
+    def column_lineage(self, unique_id: str) -> ColumnLineage | None:
+        """Say where the columns of a table come from whose end was told; None where that is not known."""
+        return self._events.column_lineage(unique_id) if self._events is not None else None
 
     def freshness(self, results: Sequence[Mapping[str, Any]]) -> None:
         """Take the results of source freshness.

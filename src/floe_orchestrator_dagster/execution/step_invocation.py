@@ -50,6 +50,7 @@ class StepInvocation:
         telemetry: The product's settings for traces.
         unmatched: Selections that dbt found nothing for.
         results: How the nodes ended.
+        told: What lineage is told, where it is on.
     """
 
     context: dg.OpExecutionContext
@@ -62,6 +63,7 @@ class StepInvocation:
     telemetry: TelemetryConfig | None = None
     unmatched: set[str] = field(default_factory=set)
     results: Results = field(init=False)
+    told: StepLineage | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         """Begin without results."""
@@ -86,7 +88,7 @@ class StepInvocation:
                 telemetry.dbt_build(attributes, self.context.run_id, target) as trace,
                 self.lineage(trace.traceparent) as lineage,
             ):
-                environment = trace.environment
+                environment, self.told = trace.environment, lineage
                 with running_dbt(self.dbt, arguments, self.target.path, self.config, log, environment) as invocation:
                     for event in invocation.events(told.flush_when_due):
                         self._note(event)
