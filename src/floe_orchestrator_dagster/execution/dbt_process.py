@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from dbt.adapters.base.column import Column
     from dbt.adapters.base.impl import BaseAdapter
     from dbt.cli.main import dbtRunnerResult
+    from dbt.contracts.graph.manifest import Manifest
     from dbt_common.events.base_types import EventMsg
     from filelock import FileLock
 
@@ -44,6 +45,8 @@ NODE_RAISED = "GenericExceptionOnRun"
 BATCH_ENDED = "LogBatchResult"
 ERROR_PLACE = "RunResultFailure"
 ERROR_TEXT = "RunResultError"
+COMPILED = "compiled_code"
+"""In the data of a snapshot's end: its query."""
 NOTHING_MATCHED = "NoNodesForSelectionCriteria"
 
 # Besides all warnings and errors.
@@ -126,12 +129,15 @@ class _Reporter:
         self._adapter = adapter
         self._events = events
         self._lock = threading.Lock()
+        self._manifest: Manifest | None = None
 
     def __call__(self, event: EventMsg) -> None:
         """Take an event as dbt's event manager hands it over."""
         info = cast("Any", event.info)  # a protobuf message, whose protocol in dbt lacks half of its fields
         if info.name not in _UNTOLD and info.msg.strip():
             self.print(f"{info.ts.ToJsonString()[11:23]}  {info.msg.rstrip()}")
+        if info.name == NODE_COUNT:
+            self._manifest = _dbts_manifest()
         if info.name in _REPORTED or info.level in _REPORTED_LEVELS:
             self._send(self._described(event))
 
@@ -162,9 +168,18 @@ class _Reporter:
         from dbt_common.events.functions import msg_to_dict
 
         described: dict[str, Any] = msg_to_dict(event)
-        if event.info.name == NODE_FINISHED and self._adapter is not None:
-            described["data"]["columns"] = self._columns(self._adapter, described["data"])
+        if event.info.name == NODE_FINISHED:
+            data = described["data"]
+            if data["node_info"]["resource_type"] == "snapshot":
+                data[COMPILED] = self._compiled(data["node_info"]["unique_id"])
+            if self._adapter is not None:
+                data["columns"] = self._columns(self._adapter, data)
         return described
+
+    def _compiled(self, unique_id: str) -> str | None:
+        """Give the query of a node, which dbt compiles in its manifest; of a snapshot it writes no file."""
+        node = self._manifest.nodes.get(unique_id) if self._manifest is not None else None
+        return getattr(node, COMPILED, None)
 
     def _columns(self, adapter_name: str, data: dict[str, Any]) -> list[tuple[str, str]] | None:
         """Ask the database for the names and types of what a node has just built, in the thread that built it."""
@@ -188,6 +203,15 @@ class _Reporter:
         except Exception as error:  # noqa: BLE001 - adapters raise what they like, and the table is built
             self.print(f"The columns of {node['unique_id']} are not known: {error}")
             return None
+
+
+def _dbts_manifest() -> Manifest | None:
+    """Find the manifest that dbt works on; only in its main thread, once it has parsed the project."""
+    from click import get_current_context
+
+    context = get_current_context(silent=True)
+    found: Manifest | None = (context.obj or {}).get("manifest") if context is not None else None
+    return found
 
 
 def _masked(value: Any, key: str = "") -> Any:  # noqa: ANN401 - JSON
