@@ -18,7 +18,6 @@ import time
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from io import TextIOWrapper
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 if TYPE_CHECKING:
@@ -30,7 +29,6 @@ if TYPE_CHECKING:
     from dbt.cli.main import dbtRunnerResult
     from dbt.contracts.graph.manifest import Manifest
     from dbt_common.events.base_types import EventMsg
-    from filelock import FileLock
 
 END = "FloeDbtEnd"
 """Name of the last event; its data: ``success``, and ``error`` and ``error_type`` of the exception that ended dbt."""
@@ -55,13 +53,9 @@ _REPORTED_LEVELS = {"warn", "error"}
 _UNTOLD = {"CacheAction", "CacheDumpGraph", "SendingEvent"}
 _WITH_COLUMNS = {"model", "seed", "snapshot"}
 _PARENT_CHECK_SECONDS = 0.25
-_LOCK_CHECK_SECONDS = 0.2
 _EXIT_FAILED = 1
 _EXIT_UNUSABLE = 2
 _EXIT_INTERRUPTED = 130
-
-
-_kept: list[FileLock] = []  # a lock that nobody refers to is released
 
 
 @dataclass(frozen=True)
@@ -233,23 +227,6 @@ def _type(column: Column) -> str:
     return str(column.data_type if has_length else column.dtype)
 
 
-def _wait_for(databases: Sequence[str], reporter: _Reporter) -> None:
-    """Lock files beside the databases; the operating system frees them with the end of this process, however it ends.
-
-    DuckDB itself lets one process in, and refuses the next one instead of queueing it.
-    """
-    from filelock import FileLock, Timeout
-
-    for path in sorted(databases):
-        lock = FileLock(Path(path).with_name(f".{Path(path).name}.lock"))
-        _kept.append(lock)
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            reporter.tell(WAITING, path=path)
-            lock.acquire(poll_interval=_LOCK_CHECK_SECONDS)
-
-
 def _opened(events: int) -> BinaryIO:
     """Open the pipe for events, for this process alone: what it starts or forks cannot write there."""
     os.set_inheritable(events, False)  # noqa: FBT003 - the standard library's
@@ -280,7 +257,9 @@ def main(arguments: list[str]) -> int:
     threading.Thread(target=_end_with_parent, args=(settings,), daemon=True).start()
     reporter = _Reporter(settings.adapter, _opened(settings.events))
     try:
-        _wait_for(settings.databases, reporter)
+        from floe_orchestrator_dagster.execution.database_locks import lock_databases
+
+        lock_databases(settings.databases, lambda path: reporter.tell(WAITING, path=path))
         reporter.tell(STARTED)
         from dbt.cli.main import dbtRunner
 
