@@ -145,7 +145,8 @@ def _running_rentgen(python: Path, scratch: Path, database: str) -> Iterator[Ren
             stack.enter_context(_process(command, environment, scratch, scratch / f"{part}.log"))
         for port in ports.values():
             _wait(lambda port=port: _answers(port), f"an answer on port {port}")  # type: ignore[misc]
-        server = stack.enter_context(httpx.Client(base_url=f"http://127.0.0.1:{ports['server']}", trust_env=False))
+        address = f"http://127.0.0.1:{ports['server']}"
+        server = stack.enter_context(httpx.Client(base_url=address, trust_env=False, timeout=_SECONDS))
         login = server.post("/v1/auth/token", data={"username": "test", "password": "test"}).raise_for_status().json()
         server.headers["Authorization"] = f"Bearer {login['access_token']}"
         token = server.post("/v1/personal-tokens", json={"name": "test"}).raise_for_status().json()["content"]
