@@ -51,9 +51,10 @@ class OpenRuns:
                 self._write(orjson.dumps({"ended": event.run.runId}))
 
     def close(self) -> None:
-        """Remove the file: all that was begun is ended."""
+        """Remove the file: all that was begun is ended, which it says itself where it cannot be removed."""
         if self._descriptor is not None:
-            self._path.unlink(missing_ok=True)
+            with suppress(OSError):
+                self._path.unlink()
             os.close(self._descriptor)
             self._descriptor = None
 

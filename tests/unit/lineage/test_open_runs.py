@@ -92,6 +92,18 @@ def test_a_directory_that_cannot_be_written_is_no_error(tmp_path: Path) -> None:
     assert (tmp_path / "spool").read_text(encoding="utf-8") == "a file"
 
 
+def test_a_file_that_cannot_be_removed_is_no_error(tmp_path: Path) -> None:
+    runs = OpenRuns(tmp_path, RUN_ID)
+    runs.note(sample_events()[0])
+    [file] = tmp_path.iterdir()
+    file.unlink()
+    file.mkdir()
+
+    runs.close()
+
+    assert file.is_dir()
+
+
 def test_a_file_that_cannot_be_read_is_an_error_once_the_others_are_done(tmp_path: Path) -> None:
     (tmp_path / f"{RUN_ID}-0.open").symlink_to(tmp_path / f"{RUN_ID}-0.open")
     (tmp_path / f"{RUN_ID}-1.open").write_text(json.dumps(as_json(sample_events()[0])), encoding="utf-8")
