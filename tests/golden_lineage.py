@@ -56,7 +56,7 @@ def assert_golden(events: Sequence[Json], project: Path, golden: Path) -> None:
 
 def _named(events: Sequence[Json], project: Path) -> list[Json]:
     """Give what is of this run, version or machine a name."""
-    text = json.dumps(events, ensure_ascii=False)
+    text = json.dumps(events, ensure_ascii=False, sort_keys=True)
     for what, name in {**_ids(events), str(project.resolve()): "<project>", str(project): "<project>"}.items():
         text = text.replace(what, name)
     for pattern, name in _PATTERNS:
