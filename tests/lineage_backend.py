@@ -22,7 +22,7 @@ RUN_ID = "01941f29-7c00-7000-8000-000000000001"
 
 
 class LineageServer(ThreadingHTTPServer):
-    """Takes events on any path.
+    """Takes events on any path, and gives them back to whoever asks for one.
 
     Attributes:
         events: What it acknowledged, in order.
@@ -69,6 +69,11 @@ class _Handler(BaseHTTPRequestHandler):
     server: LineageServer
     protocol_version: ClassVar[str] = "HTTP/1.1"  # type: ignore[misc]
     disable_nagle_algorithm: ClassVar[bool] = True
+
+    def do_GET(self) -> None:
+        with self.server.lock:
+            body = json.dumps(self.server.events).encode()
+        self.wfile.write(f"HTTP/1.1 200 OK\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body)
 
     def do_POST(self) -> None:
         event = json.loads(self.rfile.read(int(self.headers["Content-Length"])))

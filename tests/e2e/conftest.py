@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,8 @@ import pytest
 
 from e2e import shop
 from e2e.servers import DagsterDev, answers, dagster_home, free_port, server, wait_until
+from lineage_backend import serving
+from workers import shared_by_workers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -47,26 +50,38 @@ def dagster_dev(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DagsterDev
 
 @pytest.fixture(scope="session")
 def shop_dev(tmp_path_factory: pytest.TempPathFactory) -> Iterator[shop.ShopDev]:
-    """Serve a small product whose first runs are stuck and broken, and that a schedule has built once.
+    """Serve a small product whose first runs are killed, stuck and broken, and that a schedule has built once.
 
-    All that takes a minute: the runs go on while others are waited for.
+    All that takes a minute: the runs go on while others are waited for. It is done once for all workers.
     """
-    directory = tmp_path_factory.mktemp("shop_dev")
+    with shared_by_workers(tmp_path_factory, "shop_dev", _shop_dev) as found:
+        dev = DagsterDev(found["url"], Path(found["project"]), Path(found["log"]))
+        yield shop.ShopDev(dev, found["killed"], found["stuck"], found["broken"], found["lineage"])
+
+
+@contextmanager
+def _shop_dev(directory: Path) -> Iterator[dict[str, str]]:
     project = directory / "shop"
     home, log, port = dagster_home(directory / "home", shop.INSTANCE), directory / "dagster_dev.log", free_port()
-    artifacts = shop.write_shop(project)
     dev = DagsterDev(f"http://127.0.0.1:{port}", project, log)
     arguments = ["-m", shop.LOCATION, "--host", "127.0.0.1", "--port", str(port)]
-    with server("dev", *arguments, log=log, FLOE_ARTIFACTS_PATH=str(artifacts), DAGSTER_HOME=str(home)) as process:
+    with ExitStack() as servers:
+        lineage = servers.enter_context(serving()).url
+        environment = {"FLOE_ARTIFACTS_PATH": str(shop.write_shop(project, lineage)), "DAGSTER_HOME": str(home)}
+        process = servers.enter_context(server("dev", *arguments, log=log, **environment))
         wait_until(lambda: answers(dev), 300, process, log)
-        stuck = shop.launch(dev, "stuck", max_retries="0")
-        wait_until(lambda: "Began running node" in shop.captured(dev, stuck), 180, process, log)
+        both = [shop.launch(dev, "stuck", max_retries="0") for _ in range(2)]
+        wait_until(lambda: any(shop.is_building(dev, run_id) for run_id in both), 180, process, log)
+        killed = shop.kill_one(dev, both)
+        [stuck] = set(both) - {killed}
+        wait_until(lambda: shop.is_building(dev, stuck), 180, process, log)
         broken = shop.launch(dev, "fragile")
         wait_until(lambda: "waiting for" in shop.messages(dev, broken), 180, process, log)
         shop.limit(dev, stuck, seconds=1)
         wait_until(lambda: bool(shop.runs(dev, "shop_orders")), 180, process, log)
         shop.stop_schedule(dev)
-        yield shop.ShopDev(dev, stuck, broken)
+        runs = {"killed": killed, "stuck": stuck, "broken": broken}
+        yield {"url": dev.url, "project": str(project), "log": str(log), "lineage": lineage, **runs}
 
 
 @pytest.fixture(scope="module")

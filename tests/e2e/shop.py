@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
+import httpx
 import psutil
 import pytest
 
@@ -17,7 +18,7 @@ from floe_orchestrator_dagster.product import load_product, manifest_made_anew
 from unit.samples import contract, model, write_json
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from e2e.servers import DagsterDev
@@ -92,20 +93,40 @@ class ShopDev:
 
     Attributes:
         dev: The server.
-        stuck: Id of a run that waits until its time is over; the server's first.
+        killed: Id of a run whose process was killed while dbt built a model.
+        stuck: Id of a run that waits until its time is over.
         broken: Id of a run that fails, and that the daemon retries.
+        lineage: Address of its lineage backend.
     """
 
     dev: DagsterDev
+    killed: str
     stuck: str
     broken: str
+    lineage: str
+
+    def told_of(self, run_id: str) -> list[tuple[str, str]]:
+        """List the lineage events of a run: job, and start or end."""
+        events = httpx.get(self.lineage, timeout=60, trust_env=False).raise_for_status().json()
+        return [
+            (event["job"]["name"], event["eventType"])
+            for event in events
+            if {"key": "dagster_run_id", "value": run_id, "source": "DAGSTER"} in event["run"]["facets"]["tags"]["tags"]
+        ]
 
 
-def write_shop(directory: Path) -> Path:
-    """Write and parse the product; returns its artifacts."""
+def write_shop(directory: Path, lineage: str) -> Path:
+    """Write and parse the product; returns its artifacts.
+
+    Args:
+        directory: Of the dbt project.
+        lineage: Address of the lineage backend.
+    """
     write_files(directory, FILES)
     os.mkfifo(directory / "pipe")
-    artifacts = write_json(directory / "compiled_artifacts.json", contract(*MODELS, config=CONFIG))
+    content = contract(*MODELS, config={**CONFIG, "lineage": {"spool_dir": str(directory.parent / "spool")}})
+    content["observability"] |= {"lineage": True, "lineage_endpoint": lineage}
+    artifacts = write_json(directory / "compiled_artifacts.json", content)
     load_product(artifacts, manifest_source=manifest_made_anew)
     return artifacts
 
@@ -119,6 +140,20 @@ def launch(dev: DagsterDev, job: str, **tags: str) -> str:
     answer = dev.graphql(LAUNCH, params=params)["launchRun"]
     assert answer["__typename"] == "LaunchRunSuccess", answer
     return str(answer["run"]["runId"])
+
+
+def kill_one(dev: DagsterDev, run_ids: Sequence[str]) -> str:
+    """Kill the process of the run that builds a model, while the others wait for the database; returns its id."""
+    [building] = [run_id for run_id in run_ids if is_building(dev, run_id)]
+    for process in dbt_processes(dev, building):
+        worker = process.parent()
+        assert worker is not None
+        worker.kill()
+    return building
+
+
+def is_building(dev: DagsterDev, run_id: str) -> bool:
+    return "Began running node" in captured(dev, run_id)
 
 
 def limit(dev: DagsterDev, run_id: str, seconds: int) -> None:

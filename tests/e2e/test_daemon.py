@@ -48,10 +48,21 @@ def test_sensor_launches_the_job_that_follows(dev: DagsterDev) -> None:
 def test_run_that_takes_too_long_is_ended_and_its_log_names_what_was_running(shop_dev: ShopDev) -> None:
     assert ended(shop_dev.dev, shop_dev.stuck) == "FAILURE"
 
-    log = messages(shop_dev.dev, shop_dev.stuck)
-    assert "Exceeded maximum runtime of 1 seconds" in log
-    assert "dbt was ended while it ran waiting" in log
-    assert not dbt_processes(shop_dev.dev, shop_dev.stuck)
+    # The daemon says so first, and the run's own process when it ends.
+    eventually(shop_dev.dev, lambda: "dbt was ended while it ran waiting" in messages(shop_dev.dev, shop_dev.stuck))
+    assert "Exceeded maximum runtime of 1 seconds" in messages(shop_dev.dev, shop_dev.stuck)
+    eventually(shop_dev.dev, lambda: not dbt_processes(shop_dev.dev, shop_dev.stuck), seconds=10)
+
+
+def test_sensor_ends_the_lineage_of_a_run_whose_process_was_killed_once(shop_dev: ShopDev) -> None:
+    dev, killed = shop_dev.dev, shop_dev.killed
+    assert ended(dev, killed) == "FAILURE"
+    eventually(dev, lambda: "floe/lineage_after_run.shop_orders" in tags(run_of(dev, killed)))
+
+    node, product = "model.shop_orders.waiting", "shop-orders"
+    told = shop_dev.told_of(killed)
+    assert sorted(told) == [(node, "ABORT"), (node, "START"), (product, "FAIL"), (product, "START")]
+    assert tags(run_of(dev, killed))["floe/lineage_after_run.shop_orders"] == f"2 sent of {killed}"
 
 
 def test_run_says_that_it_waits_for_the_database_of_another(shop_dev: ShopDev) -> None:

@@ -9,9 +9,12 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 import pytest
 
+from files import write_files
 from floe_orchestrator_dagster.code_location import definitions_from_file
 from floe_orchestrator_dagster.plan import plan_product
 from floe_orchestrator_dagster.product import load_product, manifest_made_anew
+from lineage_backend import serving
+from openlineage_schemas import assert_valid_json
 from processes import dbt_commands
 
 if TYPE_CHECKING:
@@ -160,11 +163,36 @@ def test_declared_checks_rule_what_dbt_tests_mean_for_the_product(project: Path,
     assert score(second)["score"] == 55.71
 
 
-def test_source_freshness_is_what_dbt_finds(project: Path, instance: dg.DagsterInstance) -> None:
+# dbt writes no compiled file of a snapshot.
+SNAPSHOT = """
+    {% snapshot order_history %}
+    {{ config(unique_key='number', strategy='check', check_cols=['spent'], target_schema='main') }}
+    select id as number, amount * 2 as spent from {{ ref('raw_orders') }}
+    {% endsnapshot %}
+    """
+
+
+def test_source_freshness_is_what_dbt_finds(
+    project: Path, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with serving() as backend:
+        monkeypatch.setenv("OPENLINEAGE_URL", backend.url.removesuffix("/api/v1/lineage"))
+        monkeypatch.setenv("FLOE_STATE_DIR", str(project.parent / "state"))
+        check_freshness(project, instance)
+
+    assert_freshness_is_told(backend.events)
+
+
+def check_freshness(project: Path, instance: dg.DagsterInstance) -> None:
+    write_files(project, {"snapshots/history.sql": SNAPSHOT})
+    compiled = json.loads(artifacts(project).read_text(encoding="utf-8"))
+    compiled["observability"]["lineage"] = True
+    artifacts(project).write_text(json.dumps(compiled), encoding="utf-8")
     product = load_product(artifacts(project), manifest_source=manifest_made_anew)
     definitions = definitions_from_file(artifacts(project))
     keys = [key for key in definitions.resolve_asset_graph().asset_check_keys if key.name == "freshness"]
-    selection = dg.AssetSelection.assets(dg.AssetKey(["kitchen", "raw_orders"])) | dg.AssetSelection.checks(*keys)
+    tables = [dg.AssetKey(["kitchen", name]) for name in ("raw_orders", "order_history")]
+    selection = dg.AssetSelection.assets(*tables) | dg.AssetSelection.checks(*keys)
     job = dg.define_asset_job("on_demand", selection=selection)
 
     with_job = dg.Definitions(assets=definitions.assets, asset_checks=definitions.asset_checks, jobs=[job])
@@ -202,6 +230,34 @@ def test_source_freshness_is_what_dbt_finds(project: Path, instance: dg.DagsterI
     with_job = dg.Definitions(assets=definitions.assets, asset_checks=definitions.asset_checks, jobs=[job])
     with pytest.raises(dg.Failure, match="dbt could not do its work: Compilation Error in model typo"):
         with_job.resolve_job_def("checks").execute_in_process(instance=instance)
+
+
+def assert_freshness_is_told(events: list[Json]) -> None:
+    """Each source that was looked at is a run; so is a snapshot, whose columns come from its query."""
+    assert_valid_json(events)
+    ends = {event["job"]["name"]: event for event in events if event["eventType"] != "START"}
+    why = {
+        name.rpartition(".")[2]: (event["eventType"], event["run"]["facets"].get("errorMessage", {}).get("message", ""))
+        for name, event in ends.items()
+        if name.startswith("source.")
+    }
+    assert {name: state for name, (state, _) in why.items()} == {
+        "fresh": "COMPLETE",
+        "warm": "COMPLETE",
+        "stale": "FAIL",
+        "broken": "FAIL",
+    }
+    assert why["stale"][1].endswith("more than 2 day before it was looked at")
+    assert "no_such_column" in why["broken"][1]  # dbt's results leave such a source out
+    [history] = ends["snapshot.jaffle.order_history"]["outputs"]
+    origins = history["facets"]["columnLineage"]["fields"]
+    assert {
+        name: [(origin["name"], origin["field"]) for origin in column["inputFields"]]
+        for name, column in origins.items()
+    } == {
+        "number": [("jaffle_shop.main.raw_orders", "id")],
+        "spent": [("jaffle_shop.main.raw_orders", "amount")],
+    }
 
 
 def test_declared_checks_hold_without_a_manifest_too(

@@ -14,6 +14,9 @@ import duckdb
 from dagster_dbt import dbt_assets
 
 from floe_orchestrator_dagster.code_location import definitions_from_file
+from golden_lineage import assert_golden
+from lineage_backend import serving
+from openlineage_schemas import assert_valid_json
 from processes import run_dbt, run_python
 
 if TYPE_CHECKING:
@@ -21,6 +24,7 @@ if TYPE_CHECKING:
 
     Node = dict[str, Any]
 
+GOLDEN = Path(__file__).parents[1] / "data" / "lineage" / "sample_run.json"
 MARTS = {
     "customer_lifetime_value": 520,
     "dim_customers": 600,
@@ -43,10 +47,16 @@ def relations(database: Path) -> set[str]:
         return {name for (name,) in connection.sql("select table_name from information_schema.tables").fetchall()}
 
 
-def test_product_job_runs_everything_in_one_dbt_build_without_warnings(prepared_sample: Path) -> None:
+def test_product_job_runs_everything_in_one_dbt_build_without_warnings(prepared_sample: Path, tmp_path: Path) -> None:
     artifacts = prepared_sample / "compiled_artifacts.json"
+    content = json.loads(artifacts.read_text(encoding="utf-8"))
+    content["observability"]["lineage"] = True
+    artifacts.write_text(json.dumps(content), encoding="utf-8")
+    state = str(tmp_path / "state")
 
-    result = run_python(*JOB, FLOE_ARTIFACTS_PATH=str(artifacts))
+    with serving() as backend:
+        url = backend.url.removesuffix("/api/v1/lineage")
+        result = run_python(*JOB, FLOE_ARTIFACTS_PATH=str(artifacts), XDG_STATE_HOME=state, OPENLINEAGE_URL=url)
 
     output = result.stdout + result.stderr
     commands = [line for line in output.splitlines() if "running dbt build" in line]
@@ -55,6 +65,8 @@ def test_product_job_runs_everything_in_one_dbt_build_without_warnings(prepared_
     assert "--profile retail_orders --target dev" in commands[0]
     assert " WARNING " not in output
     assert rows(prepared_sample / "warehouse" / "retail_orders.duckdb", *MARTS) == MARTS
+    assert_valid_json(backend.events)
+    assert_golden(backend.events, prepared_sample, GOLDEN)
 
 
 def test_a_subset_is_built_with_artifacts_target_and_warehouse_anywhere_on_disk(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import dagster as dg
 
 from floe_orchestrator_dagster.assets.translator import FloeDbtTranslator
+from floe_orchestrator_dagster.product.tags import PRODUCT_TAG, tag_value
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -32,6 +33,11 @@ class AssetDescriptions:
         """Take the product and what the code location defines; without that, assets are only names."""
         self._product = product
         self._graph = repository.asset_graph if repository is not None else None
+
+    def may_be_of_product(self, key: dg.AssetKey) -> bool:
+        """Whether an asset is this product's or nobody's: other products of the code location tell theirs."""
+        tags = self._graph.get(key).tags if self._graph is not None and self._graph.has(key) else {}
+        return tags.get(PRODUCT_TAG) in {None, tag_value(self._product.name)}
 
     def asset(self, key: dg.AssetKey, made: dg.AssetMaterialization | None) -> PythonAsset:
         """Describe an asset; its columns are those of the materialization, else the declared ones."""

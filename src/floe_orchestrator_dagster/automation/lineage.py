@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
+from floe_orchestrator_dagster.automation.left_open import end_what_stayed
 from floe_orchestrator_dagster.automation.run_lineage import tell_ended_run
 from floe_orchestrator_dagster.errors import LineageError
 from floe_orchestrator_dagster.lineage.emitter import spool_directory
@@ -51,8 +52,8 @@ def _replay_sensor(product: Product) -> dg.SensorDefinition:
         default_status=dg.DefaultSensorStatus.RUNNING,
         description=f"Sends lineage events of {product.name} that runs could not deliver.",
     )
-    def sensor(_context: dg.SensorEvaluationContext) -> dg.SkipReason:
-        return dg.SkipReason(_replay(product))
+    def sensor(context: dg.SensorEvaluationContext) -> dg.SkipReason:
+        return dg.SkipReason(_replay(context, product))
 
     return sensor
 
@@ -82,11 +83,12 @@ def _ended_run_sensor(product: Product, dbt_steps: frozenset[str], status: dg.Da
     return sensor
 
 
-def _replay(product: Product) -> str:
+def _replay(context: dg.SensorEvaluationContext, product: Product) -> str:
     """Send what waits, for a few seconds; returns what to show for the tick."""
     config = product.config.lineage
     directory = spool_directory(product.name, config)
     try:
+        end_what_stayed(context, product)
         if not spool_status(directory).waiting:
             return "No lineage events wait."
         backend = find_backend(product.artifacts)

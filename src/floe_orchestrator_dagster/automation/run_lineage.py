@@ -7,7 +7,6 @@ step could tell its end.
 from __future__ import annotations
 
 import re
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from functools import cached_property
@@ -16,13 +15,13 @@ from typing import TYPE_CHECKING
 import dagster as dg
 
 from floe_orchestrator_dagster.automation.asset_lineage import AssetDescriptions
+from floe_orchestrator_dagster.automation.left_open import UNSAID, end_left_open
 from floe_orchestrator_dagster.automation.step_log import read_step_logs
-from floe_orchestrator_dagster.execution.product_lineage import ENDS, lineage_run, told_of, told_tag
+from floe_orchestrator_dagster.execution.product_lineage import ENDS, lineage_run, product_tag, told_of, told_tag
 from floe_orchestrator_dagster.lineage.emitter import emitter_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
-    from pathlib import Path
 
     from openlineage.client.event_v2 import RunEvent
 
@@ -38,10 +37,9 @@ _STATES: dict[dg.DagsterRunStatus, State] = {
     dg.DagsterRunStatus.CANCELED: "ABORT",
 }
 # What has been told of a run that is over, and of which: it is told once, and a re-execution has its parent's tags.
-_TOLD_TAG = "floe/lineage_after_run"
+_TOLD = "lineage_after_run"
 # A sensor's tick ends after 60 s and may have 25 runs to tell of; what is not delivered by then lies in the spool.
 _RUN_SECONDS = 1.0
-_UNSAID = "the run ended without a word of this step"
 
 
 def tell_ended_run(
@@ -58,7 +56,7 @@ def tell_ended_run(
         LineageError: With ``lineage.strict``, when not all events were accepted.
     """
     run = context.dagster_run
-    if run.tags.get(_TOLD_TAG, "").endswith(run.run_id):
+    if run.tags.get(product_tag(_TOLD, product), "").endswith(run.run_id):
         return None
     config = product.config.lineage
     config = config.model_copy(update={"flush_seconds": min(config.flush_seconds, _RUN_SECONDS)})
@@ -68,17 +66,15 @@ def tell_ended_run(
     ended = _EndedRun(context, product, dbt_steps)
     events = [*ended.events()]
     with emitter:
-        with suppress(OSError):
-            for event in ended.left_open(emitter.directory):
-                emitter.emit(event)
+        end_left_open(emitter, run.run_id, ended.why, context.log)
         for told in events:
             emitter.emit(told)
         if not emitter.deliveries().emitted:
             return None
 
         def note() -> None:
-            told = f"{emitter.deliveries().counts} of {run.run_id}"
-            context.instance.add_run_tags(run.run_id, {**told_tag(run.run_id, ended.product_state), _TOLD_TAG: told})
+            told = {product_tag(_TOLD, product): f"{emitter.deliveries().counts} of {run.run_id}"}
+            context.instance.add_run_tags(run.run_id, {**told_tag(product, run.run_id, ended.product_state), **told})
 
         note()  # at once: a code server that ends meanwhile has told it all the same
         try:
@@ -104,7 +100,7 @@ class _EndedRun:
     @property
     def told(self) -> str:
         """The last event of the product's run that its steps have told."""
-        return told_of(self.context.dagster_run)
+        return told_of(self.product, self.context.dagster_run)
 
     @property
     def product_state(self) -> str:
@@ -115,13 +111,6 @@ class _EndedRun:
         """Why it did not succeed; empty when it did."""
         status, message = self.context.dagster_run.status, self.context.dagster_event.message
         return "" if status is dg.DagsterRunStatus.SUCCESS else message or f"the run ended as {status.value}"
-
-    def left_open(self, directory: Path) -> Iterator[bytes]:
-        """End what dead processes have begun."""
-        from floe_orchestrator_dagster.lineage.open_runs import end_open_runs
-
-        why = f"{_UNSAID}: {self.why}" if self.why else _UNSAID
-        yield from end_open_runs(directory, self.context.dagster_run.run_id, why, self._now())
 
     def events(self) -> Iterator[RunEvent]:
         """Tell Python assets, within the product's run."""
@@ -148,7 +137,8 @@ class _EndedRun:
                 continue
             for number, step_try in enumerate(step.tries):
                 run = replace(self.run, step_key=key, retry_number=number)
-                for asset in dict.fromkeys([*step.planned, *step_try.made]):
+                made = dict.fromkeys([*step.planned, *step_try.made])
+                for asset in filter(described.may_be_of_product, made):
                     yield from self._events_of(run, described, asset, step, step_try)
 
     def _events_of(
@@ -169,7 +159,7 @@ class _EndedRun:
     def _end_of(self, made: dg.AssetMaterialization | None, step_try: StepTry) -> tuple[State, str]:
         if made is not None:
             return "COMPLETE", ""
-        return ("FAIL", step_try.error) if step_try.error is not None else ("ABORT", f"{_UNSAID}: {self.why}")
+        return ("FAIL", step_try.error) if step_try.error is not None else ("ABORT", f"{UNSAID}: {self.why}")
 
     def _started(self) -> datetime:
         return min((step.tries[0].started for step in self.steps.values() if step.tries), default=self.run.created_at)

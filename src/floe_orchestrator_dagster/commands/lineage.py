@@ -16,6 +16,7 @@ from floe_orchestrator_dagster.commands.answers import (
     echo_json,
     errors_reported,
 )
+from floe_orchestrator_dagster.config import config_path
 from floe_orchestrator_dagster.errors import LineageError, Problem
 
 if TYPE_CHECKING:
@@ -125,10 +126,26 @@ def _backend(product: _LineageOfProduct) -> Backend:
     with redirect_stdout(sys.stderr):
         backend = find_backend(product.artifacts) if product.config.enabled else None
     if backend is None:
-        fix = "Set plugins.lineage_backend in manifest.yaml, or OPENLINEAGE_URL where this command runs."
-        name = product.artifacts.metadata.product_name
-        raise LineageError(name, [Problem("", "no lineage backend is configured, or lineage is switched off", fix)])
+        raise LineageError(product.artifacts.metadata.product_name, [_why_none(product)])
     return backend
+
+
+def _why_none(product: _LineageOfProduct) -> Problem:
+    """Say what switches lineage off, or that nothing names a backend."""
+    from floe_orchestrator_dagster.lineage.transport import is_disabled
+
+    compile_again = "and compile the product again (floe platform compile)."
+    if not product.config.enabled:
+        return Problem(
+            config_path("lineage", "enabled"), "false: no lineage is sent", f"Set it to true {compile_again}"
+        )
+    if not product.artifacts.observability.lineage:
+        fix = f"Set observability.lineage.enabled to true in manifest.yaml {compile_again}"
+        return Problem("observability.lineage", "false: the product sends no lineage, wherever to", fix)
+    if is_disabled():
+        return Problem("OPENLINEAGE_DISABLED", "true: no lineage is sent", "Unset it where this command runs.")
+    fix = "Set plugins.lineage_backend in manifest.yaml, or OPENLINEAGE_URL where this command runs."
+    return Problem("", "no lineage backend is configured", fix)
 
 
 @contextmanager

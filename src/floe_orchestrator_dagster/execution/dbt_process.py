@@ -18,7 +18,6 @@ import time
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from io import TextIOWrapper
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 if TYPE_CHECKING:
@@ -28,8 +27,8 @@ if TYPE_CHECKING:
     from dbt.adapters.base.column import Column
     from dbt.adapters.base.impl import BaseAdapter
     from dbt.cli.main import dbtRunnerResult
+    from dbt.contracts.graph.manifest import Manifest
     from dbt_common.events.base_types import EventMsg
-    from filelock import FileLock
 
 END = "FloeDbtEnd"
 """Name of the last event; its data: ``success``, and ``error`` and ``error_type`` of the exception that ended dbt."""
@@ -44,6 +43,8 @@ NODE_RAISED = "GenericExceptionOnRun"
 BATCH_ENDED = "LogBatchResult"
 ERROR_PLACE = "RunResultFailure"
 ERROR_TEXT = "RunResultError"
+COMPILED = "compiled_code"
+"""In the data of a snapshot's end: its query."""
 NOTHING_MATCHED = "NoNodesForSelectionCriteria"
 
 # Besides all warnings and errors.
@@ -52,13 +53,9 @@ _REPORTED_LEVELS = {"warn", "error"}
 _UNTOLD = {"CacheAction", "CacheDumpGraph", "SendingEvent"}
 _WITH_COLUMNS = {"model", "seed", "snapshot"}
 _PARENT_CHECK_SECONDS = 0.25
-_LOCK_CHECK_SECONDS = 0.2
 _EXIT_FAILED = 1
 _EXIT_UNUSABLE = 2
 _EXIT_INTERRUPTED = 130
-
-
-_kept: list[FileLock] = []  # a lock that nobody refers to is released
 
 
 @dataclass(frozen=True)
@@ -126,12 +123,15 @@ class _Reporter:
         self._adapter = adapter
         self._events = events
         self._lock = threading.Lock()
+        self._manifest: Manifest | None = None
 
     def __call__(self, event: EventMsg) -> None:
         """Take an event as dbt's event manager hands it over."""
         info = cast("Any", event.info)  # a protobuf message, whose protocol in dbt lacks half of its fields
         if info.name not in _UNTOLD and info.msg.strip():
             self.print(f"{info.ts.ToJsonString()[11:23]}  {info.msg.rstrip()}")
+        if info.name == NODE_COUNT:
+            self._manifest = _dbts_manifest()
         if info.name in _REPORTED or info.level in _REPORTED_LEVELS:
             self._send(self._described(event))
 
@@ -162,9 +162,18 @@ class _Reporter:
         from dbt_common.events.functions import msg_to_dict
 
         described: dict[str, Any] = msg_to_dict(event)
-        if event.info.name == NODE_FINISHED and self._adapter is not None:
-            described["data"]["columns"] = self._columns(self._adapter, described["data"])
+        if event.info.name == NODE_FINISHED:
+            data = described["data"]
+            if data["node_info"]["resource_type"] == "snapshot":
+                data[COMPILED] = self._compiled(data["node_info"]["unique_id"])
+            if self._adapter is not None:
+                data["columns"] = self._columns(self._adapter, data)
         return described
+
+    def _compiled(self, unique_id: str) -> str | None:
+        """Give the query of a node, which dbt compiles in its manifest; of a snapshot it writes no file."""
+        node = self._manifest.nodes.get(unique_id) if self._manifest is not None else None
+        return getattr(node, COMPILED, None)
 
     def _columns(self, adapter_name: str, data: dict[str, Any]) -> list[tuple[str, str]] | None:
         """Ask the database for the names and types of what a node has just built, in the thread that built it."""
@@ -190,6 +199,15 @@ class _Reporter:
             return None
 
 
+def _dbts_manifest() -> Manifest | None:
+    """Find the manifest that dbt works on; only in its main thread, once it has parsed the project."""
+    from click import get_current_context
+
+    context = get_current_context(silent=True)
+    found: Manifest | None = (context.obj or {}).get("manifest") if context is not None else None
+    return found
+
+
 def _masked(value: Any, key: str = "") -> Any:  # noqa: ANN401 - JSON
     """Mask secrets in an event's texts; names of nodes and fields stay, whatever the secrets are."""
     from dbt_common.events.functions import env_scrubber
@@ -207,23 +225,6 @@ def _type(column: Column) -> str:
     """The type as the database has it: dbt gives a length to strings that have none."""
     has_length = not column.is_string() or column.char_size is not None
     return str(column.data_type if has_length else column.dtype)
-
-
-def _wait_for(databases: Sequence[str], reporter: _Reporter) -> None:
-    """Lock files beside the databases; the operating system frees them with the end of this process, however it ends.
-
-    DuckDB itself lets one process in, and refuses the next one instead of queueing it.
-    """
-    from filelock import FileLock, Timeout
-
-    for path in sorted(databases):
-        lock = FileLock(Path(path).with_name(f".{Path(path).name}.lock"))
-        _kept.append(lock)
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            reporter.tell(WAITING, path=path)
-            lock.acquire(poll_interval=_LOCK_CHECK_SECONDS)
 
 
 def _opened(events: int) -> BinaryIO:
@@ -256,7 +257,9 @@ def main(arguments: list[str]) -> int:
     threading.Thread(target=_end_with_parent, args=(settings,), daemon=True).start()
     reporter = _Reporter(settings.adapter, _opened(settings.events))
     try:
-        _wait_for(settings.databases, reporter)
+        from floe_orchestrator_dagster.execution.database_locks import lock_databases
+
+        lock_databases(settings.databases, lambda path: reporter.tell(WAITING, path=path))
         reporter.tell(STARTED)
         from dbt.cli.main import dbtRunner
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
 _RESULTS_FILE = "sources.json"
 _WARNING = "warn"
+_UNKNOWN = "runtime error"
+_NO_RESULT = "dbt has no result for this source"
 
 
 def freshness_step(product: Product) -> str:
@@ -95,7 +98,7 @@ def _looked_at(  # noqa: PLR0913, PLR0917  # as above
             content = _content(path, dbt)
             has_ended = True
             if lineage is not None:
-                lineage.freshness(content["results"])
+                lineage.freshness([*content["results"], *_without_result(sources.values(), content["results"], errors)])
     finally:
         leave_target(target, config, has_succeeded=has_ended)
     results = {result["unique_id"]: result for result in content["results"]}
@@ -118,15 +121,27 @@ def _errors(events: Iterable[Mapping[str, Any]]) -> Iterator[tuple[str, str]]:
             yield node["unique_id"], str(event["info"]["msg"]).strip()
 
 
+def _without_result(
+    sources: Iterable[str], results: Sequence[Mapping[str, Any]], errors: Mapping[str, str]
+) -> list[Mapping[str, Any]]:
+    """Write an entry for each source that dbt's results leave out: it could not be looked at."""
+    now, found = datetime.now(tz=timezone.utc).isoformat(), {result["unique_id"] for result in results}
+    return [
+        {"unique_id": one, "status": _UNKNOWN, "error": errors.get(one, _NO_RESULT), "snapshotted_at": now}
+        for one in sources
+        if one not in found
+    ]
+
+
 def _check_result(key: dg.AssetCheckKey, result: Mapping[str, Any] | None, error: str | None) -> dg.AssetCheckResult:
-    status = result["status"] if result else "runtime error"
+    status = result["status"] if result else _UNKNOWN
     is_warning = status == _WARNING
     return dg.AssetCheckResult(
         asset_key=key.asset_key,
         check_name=key.name,
         passed=status == "pass",
         severity=dg.AssetCheckSeverity.WARN if is_warning else dg.AssetCheckSeverity.ERROR,
-        description=f"dbt's status: {status}" if result else error or "dbt has no result for this source",
+        description=f"dbt's status: {status}" if result else error or _NO_RESULT,
         metadata=_metadata(result) if result else {"status": status},
     )
 

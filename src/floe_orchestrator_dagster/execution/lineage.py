@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from floe_orchestrator_dagster import telemetry
 from floe_orchestrator_dagster.errors import LineageError, Problem
-from floe_orchestrator_dagster.execution.dbt_process import NODE_FINISHED
+from floe_orchestrator_dagster.execution.dbt_process import COMPILED, NODE_FINISHED
 from floe_orchestrator_dagster.execution.product_lineage import ProductRun, installed_version, lineage_run
 from floe_orchestrator_dagster.lineage.emitter import emitter_for
 from floe_orchestrator_dagster.product.manifest import MANIFEST_FILE, read_manifest
@@ -68,7 +68,7 @@ class StepLineage:
         if event["info"]["name"] == NODE_FINISHED:
             data = event["data"]
             outcome = outcome_of(data["run_result"], dict(data.get("columns") or ()))
-            compiled = self._compiled(data["node_info"]["unique_id"])
+            compiled = data.get(COMPILED) or self._compiled(data["node_info"]["unique_id"])
             outcome = replace(outcome, compiled_code=compiled)
         self._emit(self._dbt_events.observe(event, outcome))
 
@@ -138,19 +138,8 @@ class StepLineage:
     def _compiled(self, unique_id: str) -> str | None:
         content = self._product.dbt.manifest.content if self._product.dbt else {"nodes": {}}
         node = content["nodes"].get(unique_id)
-        if node is not None and node["resource_type"] == "snapshot":
-            return self._snapshot_query(unique_id, node)
         path = self._target.compiled_path(node) if node else None
         return path.read_text(encoding="utf-8") if path is not None and path.is_file() else None
-
-    def _snapshot_query(self, unique_id: str, node: Mapping[str, Any]) -> str | None:
-        """Write what a snapshot copies: dbt writes no file of it. One that is declared in YAML copies one relation."""
-        content = self._manifest(self._product.dbt).content
-        parents = content["parent_map"].get(unique_id, ())
-        if not str(node["original_file_path"]).endswith((".yml", ".yaml")) or len(parents) != 1:
-            return None
-        relation = {**content["nodes"], **content["sources"]}.get(parents[0], {}).get("relation_name")
-        return f"select * from {relation}" if relation else None  # noqa: S608  # only read for its columns
 
 
 @contextmanager

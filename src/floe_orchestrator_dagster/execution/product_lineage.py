@@ -9,7 +9,8 @@ from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
 
-from floe_orchestrator_dagster.execution.run_steps import is_tried_again, run_steps
+from floe_orchestrator_dagster.execution.run_steps import failed_checks, is_tried_again, run_steps
+from floe_orchestrator_dagster.product.tags import tag_value
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,10 +22,8 @@ if TYPE_CHECKING:
     from floe_orchestrator_dagster.lineage.signals import State
     from floe_orchestrator_dagster.product import Product
 
-# The last event of the product's run that was told, and the Dagster run: what no step could tell is told when that is
-# over. A re-execution begins with its parent's tags.
-_PRODUCT_RUN_TAG = "floe/lineage_product"
 ENDS = ("COMPLETE", "FAIL", "ABORT")
+_PRODUCT_RUN = "lineage_product"
 
 
 @dataclass(frozen=True)
@@ -51,11 +50,16 @@ class ProductRun:
     def end(self, error: BaseException | None = None) -> None:
         """Tell the end, if it comes with the end of this step: not before a step that is tried again or still to come.
 
+        A step that did its work fails all the same when a blocking check did, and is not tried again.
+
         Args:
             error: Why the step ends; None when it did its work. An interrupt is no ``Exception``.
         """
         if error is None:
-            self._end("COMPLETE")
+            failed = failed_checks(self.context)
+            self._end(
+                "FAIL" if failed else "COMPLETE", f"blocking checks failed: {', '.join(failed)}" if failed else ""
+            )
         elif not isinstance(error, Exception):
             self._end("ABORT", "the step was interrupted")
         elif not is_tried_again(self.context, error):
@@ -71,23 +75,31 @@ class ProductRun:
 
     def _told(self) -> str:
         run = self.context.instance.get_run_by_id(self.context.run_id)
-        return told_of(run) if run else ""
+        return told_of(self.run.product, run) if run else ""
 
     def _tell(self, state: State, why: str = "") -> None:
         from floe_orchestrator_dagster.lineage.events import product_event
 
         self.emitter.emit(product_event(self.run, state, datetime.now(tz=timezone.utc), why))
-        self.context.instance.add_run_tags(self.context.run_id, told_tag(self.context.run_id, state))
+        self.context.instance.add_run_tags(self.context.run_id, told_tag(self.run.product, self.context.run_id, state))
 
 
-def told_tag(run_id: str, state: str) -> dict[str, str]:
-    """Note the last event of the product's run that was told, in a tag of the Dagster run."""
-    return {_PRODUCT_RUN_TAG: f"{state} {run_id}"}
+def product_tag(name: str, product: Product) -> str:
+    """Name a tag of a Dagster run that says something of one product: a run can hold assets of several."""
+    return f"floe/{tag_value(f'{name}.{product.identifier}')}"
 
 
-def told_of(run: dg.DagsterRun) -> str:
+def told_tag(product: Product, run_id: str, state: str) -> dict[str, str]:
+    """Note the last event of the product's run that was told, in a tag of the Dagster run.
+
+    The run is named, because a re-execution begins with its parent's tags.
+    """
+    return {product_tag(_PRODUCT_RUN, product): f"{state} {run_id}"}
+
+
+def told_of(product: Product, run: dg.DagsterRun) -> str:
     """Tell the last event of the product's run that was told; empty when there was none."""
-    state, _, run_id = run.tags.get(_PRODUCT_RUN_TAG, "").partition(" ")
+    state, _, run_id = run.tags.get(product_tag(_PRODUCT_RUN, product), "").partition(" ")
     return state if run_id == run.run_id else ""
 
 

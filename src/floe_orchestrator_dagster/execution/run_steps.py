@@ -46,6 +46,28 @@ def run_steps(context: dg.OpExecutionContext, steps: Sequence[str]) -> RunSteps:
     return RunSteps({step: _all_above(step, reads) for step in planned}, list(started), ended)
 
 
+def failed_checks(context: dg.OpExecutionContext) -> list[str]:
+    """Name the checks that Dagster fails a step for, once that is over: blocking ones with an error.
+
+    Args:
+        context: The step's, whose checks have been handed to Dagster.
+    """
+    step = context.get_step_execution_context().step.key
+    failed: list[str] = []
+    kinds = {*_STARTS, dg.DagsterEventType.ASSET_CHECK_EVALUATION}
+    for record in context.instance.all_logs(context.run_id, of_type=kinds):
+        event = record.dagster_event
+        if event is None or event.step_key != step:
+            continue
+        if event.event_type in _STARTS:
+            failed.clear()
+            continue
+        found = event.asset_check_evaluation_data
+        if found.blocking and not found.passed and found.severity is dg.AssetCheckSeverity.ERROR:
+            failed.append(found.asset_check_key.to_user_string())
+    return failed
+
+
 def is_tried_again(context: dg.OpExecutionContext, error: BaseException) -> bool:
     """Whether Dagster tries the step again after this error; not after an interrupt, nor what no try can mend."""
     step = context.get_step_execution_context()

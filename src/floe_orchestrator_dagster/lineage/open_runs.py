@@ -51,9 +51,10 @@ class OpenRuns:
                 self._write(orjson.dumps({"ended": event.run.runId}))
 
     def close(self) -> None:
-        """Remove the file: all that was begun is ended."""
+        """Remove the file: all that was begun is ended, which it says itself where it cannot be removed."""
         if self._descriptor is not None:
-            self._path.unlink(missing_ok=True)
+            with suppress(OSError):
+                self._path.unlink()
             os.close(self._descriptor)
             self._descriptor = None
 
@@ -80,12 +81,18 @@ def end_open_runs(directory: Path, run: str, why: str, at: datetime) -> Iterator
         Events as JSON, with the run ids, inputs and outputs of their STARTs.
 
     Raises:
-        OSError: The directory cannot be read.
+        OSError: The directory or a file of it cannot be read, and stays as it is; the other files are done then.
     """
-    for path in sorted(directory.glob(f"{run_in_name(run)}-*{_SUFFIX}")):
+    unreadable: OSError | None = None
+    for path in _files(directory):
+        if _run_of(path) != run_in_name(run):
+            continue
         try:
             descriptor = open_locked(path, os.O_RDONLY)
         except FileNotFoundError:
+            continue
+        except OSError as error:
+            unreadable = error
             continue
         if descriptor is None:
             continue
@@ -93,6 +100,29 @@ def end_open_runs(directory: Path, run: str, why: str, at: datetime) -> Iterator
             for start in _still_open(file.read()):
                 yield _aborted(start, why, at)
             path.unlink(missing_ok=True)
+    if unreadable is not None:
+        raise unreadable
+
+
+def runs_left_open(directory: Path) -> list[str]:
+    """List the Dagster runs whose processes, living or dead, have something open.
+
+    Raises:
+        OSError: The directory cannot be read.
+    """
+    return list(dict.fromkeys(map(_run_of, _files(directory))))
+
+
+def _files(directory: Path) -> list[Path]:
+    """List the files; ``glob`` would find nothing in a directory that cannot be read."""
+    try:
+        return sorted(path for path in directory.iterdir() if path.suffix == _SUFFIX)
+    except FileNotFoundError:
+        return []
+
+
+def _run_of(path: Path) -> str:
+    return path.stem.rpartition("-")[0]
 
 
 def _still_open(content: bytes) -> list[dict[str, Any]]:

@@ -60,10 +60,19 @@ def outcome_of(result: Mapping[str, Any], columns: Mapping[str, str] = MappingPr
 
 def freshness_outcome(result: Mapping[str, Any]) -> NodeOutcome:
     """Read an entry of ``sources.json``."""
-    error = result.get("error")
+    error = result.get("error") or _staleness(result)
     return NodeOutcome(
         failures=_number(result.get("max_loaded_at_time_ago_in_s")), message=str(error) if error else None
     )
+
+
+def _staleness(result: Mapping[str, Any]) -> str | None:
+    """Say how old the newest row is, of a source that is older than it may be."""
+    limit = (result.get("criteria") or {}).get("error_after") or {}
+    if result.get("status") != "error" or not limit.get("count"):
+        return None
+    newest = result.get("max_loaded_at")
+    return f"the newest row is of {newest}, more than {limit['count']} {limit['period']} before it was looked at"
 
 
 def _number(value: object) -> float | None:

@@ -74,7 +74,7 @@ def find_backend(artifacts: CompiledArtifacts | None) -> Backend | None:
     Raises:
         LineageError: ``plugins.lineage_backend`` names a plugin that cannot be used, and there is no other backend.
     """
-    if _disabled():
+    if is_disabled():
         logger.debug("OPENLINEAGE_DISABLED is set: no lineage is sent")
         return None
     if artifacts is not None and not artifacts.observability.lineage:
@@ -89,13 +89,14 @@ def find_backend(artifacts: CompiledArtifacts | None) -> Backend | None:
 
 def is_configured(artifacts: CompiledArtifacts) -> bool:
     """Tell whether a backend is named, without loading any plugin."""
-    if _disabled() or not artifacts.observability.lineage:
+    if is_disabled() or not artifacts.observability.lineage:
         return False
     plugin = artifacts.plugins.lineage_backend if artifacts.plugins else None
     return plugin is not None or _operator_configured() or _contracts_backend(artifacts) is not None
 
 
-def _disabled() -> bool:
+def is_disabled() -> bool:
+    """Whether the operator has switched lineage off: ``OPENLINEAGE_DISABLED=true``."""
     return os.environ.get("OPENLINEAGE_DISABLED", "").strip().lower() == "true"
 
 

@@ -10,7 +10,9 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from floe_orchestrator_dagster.lineage.open_runs import OpenRuns, end_open_runs
+import pytest
+
+from floe_orchestrator_dagster.lineage.open_runs import OpenRuns, end_open_runs, runs_left_open
 from openlineage_schemas import as_json, assert_valid_json
 from processes import clean_environment
 from unit.lineage.sample_run import FCT_ORDERS, RUN_ID, sample_events
@@ -88,3 +90,36 @@ def test_a_directory_that_cannot_be_written_is_no_error(tmp_path: Path) -> None:
     runs.close()
 
     assert (tmp_path / "spool").read_text(encoding="utf-8") == "a file"
+
+
+def test_a_file_that_cannot_be_removed_is_no_error(tmp_path: Path) -> None:
+    runs = OpenRuns(tmp_path, RUN_ID)
+    runs.note(sample_events()[0])
+    [file] = tmp_path.iterdir()
+    file.unlink()
+    file.mkdir()
+
+    runs.close()
+
+    assert file.is_dir()
+
+
+def test_a_file_that_cannot_be_read_is_an_error_once_the_others_are_done(tmp_path: Path) -> None:
+    (tmp_path / f"{RUN_ID}-0.open").symlink_to(tmp_path / f"{RUN_ID}-0.open")
+    (tmp_path / f"{RUN_ID}-1.open").write_text(json.dumps(as_json(sample_events()[0])), encoding="utf-8")
+    found = end_open_runs(tmp_path, RUN_ID, WHY, NOW)
+
+    assert json.loads(next(found))["eventType"] == "ABORT"
+    with pytest.raises(OSError, match=f"{RUN_ID}-0.open"):
+        next(found)
+
+    assert runs_left_open(tmp_path) == [RUN_ID]
+
+
+def test_a_directory_that_cannot_be_read_is_an_error_and_one_that_is_not_there_is_empty(tmp_path: Path) -> None:
+    (tmp_path / "spool").write_text("a file", encoding="utf-8")
+
+    with pytest.raises(NotADirectoryError):
+        ends(tmp_path / "spool")
+
+    assert ends(tmp_path / "nowhere") == []

@@ -179,9 +179,40 @@ def test_replay_without_a_backend_says_how_to_configure_one(tmp_path: Path) -> N
     assert result.exit_code == 1
     assert result.output == (
         "error: shop-orders: 1 problem\n"
-        "  no lineage backend is configured, or lineage is switched off\n"
+        "  no lineage backend is configured\n"
         "    fix: Set plugins.lineage_backend in manifest.yaml, or OPENLINEAGE_URL where this command runs.\n"
     )
+
+
+@pytest.mark.parametrize(
+    ("switched_off", "said"),
+    [
+        (
+            {"observability": {"lineage": False}},
+            "false: the product sends no lineage, wherever to\n    fix: Set observability.lineage.enabled to true in",
+        ),
+        (
+            {"config": {"enabled": False}},
+            "plugins.orchestrator.config.lineage.enabled: false: no lineage is sent\n    fix: Set it to true and com",
+        ),
+        ({"environment": "true"}, "OPENLINEAGE_DISABLED: true: no lineage is sent\n    fix: Unset it"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_replay_says_what_switches_lineage_off(
+    artifacts: Path, monkeypatch: pytest.MonkeyPatch, switched_off: dict[str, Any], said: str
+) -> None:
+    content = json.loads(artifacts.read_text(encoding="utf-8"))
+    content["observability"] |= switched_off.get("observability", {})
+    content["plugins"]["orchestrator"]["config"]["lineage"] |= switched_off.get("config", {})
+    artifacts.write_text(json.dumps(content), encoding="utf-8")
+    monkeypatch.setenv("OPENLINEAGE_DISABLED", switched_off.get("environment", ""))
+    monkeypatch.setenv("OPENLINEAGE_URL", "http://127.0.0.1:1")
+
+    result = lineage("replay", artifacts)
+
+    assert result.exit_code == 1
+    assert said in result.output
 
 
 def test_spool_that_cannot_be_read_is_told_with_its_fix(artifacts: Path) -> None:

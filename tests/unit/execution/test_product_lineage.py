@@ -1,0 +1,127 @@
+"""How the product's run ends in lineage. Annotations are evaluated in this module: Dagster reads those of its steps."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+
+from floe_orchestrator_dagster.automation.lineage import lineage_sensors
+from floe_orchestrator_dagster.execution.lineage import step_lineage
+from floe_orchestrator_dagster.product import Product, load_product
+from floe_orchestrator_dagster.product.tags import PRODUCT_TAG
+from lineage_backend import LineageServer, serving
+from openlineage_schemas import assert_valid_json
+from unit.samples import contract, manifest, model, node, write_json, write_project
+
+
+@pytest.fixture
+def backend(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LineageServer]:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    with serving() as served:
+        monkeypatch.setenv("OPENLINEAGE_URL", served.url.removesuffix("/api/v1/lineage"))
+        yield served
+
+
+@pytest.fixture
+def instance() -> Iterator[dg.DagsterInstance]:
+    with dg.DagsterInstance.ephemeral() as ephemeral:
+        yield ephemeral
+
+
+def product_in(directory: Path, name: str) -> Product:
+    project = write_project(directory / name)
+    write_json(project / "target" / "manifest.json", manifest(node("orders", database="shop")))
+    content = contract(model("orders"), name=name)
+    content["observability"]["lineage"] = True
+    return load_product(write_json(project / "compiled_artifacts.json", content))
+
+
+def step_of(product: Product, *tries: Sequence[dg.AssetCheckResult | Exception]) -> dg.AssetsDefinition:
+    """Define a step that tells its lineage as one that runs dbt does; its tries yield and raise what is given."""
+    asset, name, left = dg.AssetKey([product.identifier, "orders"]), f"{product.identifier}_dbt_build", list(tries)
+
+    @dg.multi_asset(
+        name=name,
+        specs=[dg.AssetSpec(asset, tags={PRODUCT_TAG: product.name})],
+        check_specs=[dg.AssetCheckSpec("usual", asset=asset, blocking=True)],
+        retry_policy=dg.RetryPolicy(max_retries=len(left) - 1) if len(left) > 1 else None,
+    )
+    def step(context: dg.AssetExecutionContext) -> Iterator[Any]:
+        assert product.dbt is not None
+        with step_lineage(context.op_execution_context, product, product.dbt, None, [name]):
+            yield dg.Output(None, output_name=asset.to_python_identifier())
+            for outcome in left.pop(0):
+                if isinstance(outcome, Exception):
+                    raise outcome
+                yield outcome
+
+    return step
+
+
+def told(backend: LineageServer) -> list[tuple[str, str]]:
+    return [(event["job"]["name"], event["eventType"]) for event in backend.events]
+
+
+def run_of(instance: dg.DagsterInstance, *steps: dg.AssetsDefinition) -> tuple[dg.Definitions, str]:
+    jobs = [dg.define_asset_job("everything", "*")]
+    location = dg.Definitions(assets=steps, jobs=jobs, executor=dg.in_process_executor)
+    job = location.resolve_job_def("everything")
+    return location, job.execute_in_process(instance=instance, raise_on_error=False).run_id
+
+
+@pytest.mark.parametrize(
+    ("severity", "end"), [(dg.AssetCheckSeverity.ERROR, "FAIL"), (dg.AssetCheckSeverity.WARN, "COMPLETE")]
+)
+def test_a_blocking_check_that_fails_dagsters_step_fails_the_products_run(
+    tmp_path: Path,
+    instance: dg.DagsterInstance,
+    backend: LineageServer,
+    severity: dg.AssetCheckSeverity,
+    end: str,
+) -> None:
+    found = dg.AssetCheckResult(passed=False, severity=severity)
+
+    _, run_id = run_of(instance, step_of(product_in(tmp_path, "shop"), [found]))
+
+    run = instance.get_run_by_id(run_id)
+    assert run is not None
+    assert run.is_failure == (end == "FAIL")
+    assert_valid_json(backend.events)
+    assert told(backend) == [("shop", "START"), ("shop", end)]
+    why = backend.events[-1]["run"]["facets"].get("errorMessage", {}).get("message")
+    assert why == ("blocking checks failed: shop/orders:usual" if end == "FAIL" else None)
+
+
+def test_a_check_that_failed_in_an_earlier_try_does_not_count(
+    tmp_path: Path, instance: dg.DagsterInstance, backend: LineageServer
+) -> None:
+    first: list[dg.AssetCheckResult | Exception] = [dg.AssetCheckResult(passed=False), ValueError("dbt was killed")]
+
+    run_of(instance, step_of(product_in(tmp_path, "shop"), first, [dg.AssetCheckResult(passed=True)]))
+
+    assert told(backend) == [("shop", "START"), ("shop", "COMPLETE")]
+
+
+def test_each_of_two_products_of_one_run_begins_and_ends(
+    tmp_path: Path, instance: dg.DagsterInstance, backend: LineageServer
+) -> None:
+    shop, stock = (product_in(tmp_path, name) for name in ("shop", "stock"))
+    good, bad = dg.AssetCheckResult(passed=True), ValueError("no such table")
+
+    location, run_id = run_of(instance, step_of(shop, [good]), step_of(stock, [bad]))
+
+    ends = [("shop", "START"), ("shop", "COMPLETE"), ("stock", "START"), ("stock", "FAIL")]
+    assert sorted(told(backend)) == sorted(ends)
+
+    run = instance.get_run_by_id(run_id)
+    assert run is not None
+    [record] = instance.all_logs(run_id, of_type=dg.DagsterEventType.RUN_FAILURE)
+    repository = location.get_repository_def()
+    for product in (shop, stock):
+        [sensor] = [
+            one for one in lineage_sensors(product, [f"{product.identifier}_dbt_build"]) if "failure" in one.name
+        ]
+        sensor(dg.RunStatusSensorContext(sensor.name, run, record.dagster_event, instance, repository_def=repository))
+    assert len(backend.events) == len(ends)  # nothing is left, and the one tells nothing of the other
