@@ -20,9 +20,12 @@ from openlineage_schemas import assert_valid_json
 from processes import run_dbt, run_python
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from dagster._core.definitions.assets.graph.asset_graph import AssetGraph
 
     Node = dict[str, Any]
+    ColumnLineage = dict[str, set[tuple[str, str]]]
 
 GOLDEN = Path(__file__).parents[1] / "data" / "lineage" / "sample_run.json"
 MARTS = {
@@ -47,16 +50,52 @@ def relations(database: Path) -> set[str]:
         return {name for (name,) in connection.sql("select table_name from information_schema.tables").fetchall()}
 
 
+def told_column_lineage(events: Iterable[Node]) -> dict[str, ColumnLineage]:
+    """Of each table the columns behind its columns' values, as OpenLineage is told them."""
+    outputs = [output for event in events if event["eventType"] == "COMPLETE" for output in event.get("outputs", ())]
+    facets = {_table(output): output["facets"].get("columnLineage", {}).get("fields", {}) for output in outputs}
+    values = {
+        table: {column: _values(found["inputFields"]) for column, found in fields.items()}
+        for table, fields in facets.items()
+    }
+    # A column may be chosen by others and have its values from none of them.
+    return {table: {column: made for column, made in of.items() if made} for table, of in values.items() if of}
+
+
+def _values(inputs: Iterable[Node]) -> set[tuple[str, str]]:
+    direct = [field for field in inputs if any(part["type"] == "DIRECT" for part in field["transformations"])]
+    return {(_table(field), field["field"]) for field in direct}
+
+
+def _table(dataset: Node) -> str:
+    return str(dataset["name"]).rpartition(".")[2]
+
+
+def shown_column_lineage(instance: dg.DagsterInstance, name: str) -> ColumnLineage:
+    """The same as Dagster shows it on an asset's page."""
+    event = instance.get_latest_materialization_event(dg.AssetKey(name))
+    assert event is not None
+    assert event.asset_materialization is not None
+    shown = event.asset_materialization.metadata["dagster/column_lineage"].value
+    assert isinstance(shown, dg.TableColumnLineage)
+    return {
+        column: {(dep.asset_key.path[-1], dep.column_name) for dep in deps}
+        for column, deps in shown.deps_by_column.items()
+    }
+
+
 def test_product_job_runs_everything_in_one_dbt_build_without_warnings(prepared_sample: Path, tmp_path: Path) -> None:
     artifacts = prepared_sample / "compiled_artifacts.json"
     content = json.loads(artifacts.read_text(encoding="utf-8"))
     content["observability"]["lineage"] = True
     artifacts.write_text(json.dumps(content), encoding="utf-8")
-    state = str(tmp_path / "state")
+    (tmp_path / "home").mkdir()
+    home, state = str(tmp_path / "home"), str(tmp_path / "state")
 
     with serving() as backend:
         url = backend.url.removesuffix("/api/v1/lineage")
-        result = run_python(*JOB, FLOE_ARTIFACTS_PATH=str(artifacts), XDG_STATE_HOME=state, OPENLINEAGE_URL=url)
+        environment = {"FLOE_ARTIFACTS_PATH": str(artifacts), "XDG_STATE_HOME": state, "DAGSTER_HOME": home}
+        result = run_python(*JOB, check=True, OPENLINEAGE_URL=url, **environment)
 
     output = result.stdout + result.stderr
     commands = [line for line in output.splitlines() if "running dbt build" in line]
@@ -67,6 +106,10 @@ def test_product_job_runs_everything_in_one_dbt_build_without_warnings(prepared_
     assert rows(prepared_sample / "warehouse" / "retail_orders.duckdb", *MARTS) == MARTS
     assert_valid_json(backend.events)
     assert_golden(backend.events, prepared_sample, GOLDEN)
+    told = told_column_lineage(backend.events)
+    with dg.DagsterInstance.from_config(home) as instance:
+        assert {name: shown_column_lineage(instance, name) for name in told} == told
+    assert told["fct_orders"]["order_id"] == {("stg_orders", "order_id")}
 
 
 def test_a_subset_is_built_with_artifacts_target_and_warehouse_anywhere_on_disk(
