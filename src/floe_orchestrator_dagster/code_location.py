@@ -83,7 +83,7 @@ def _definitions(product: Product, schedules: Sequence[JobSchedule]) -> dg.Defin
     assets = [*assets, *ingestion_assets(product), *checks.assets]
     targets = Targets(assets, selection)
     jobs = product_jobs(product, targets, checks.on_demand)
-    _tell(product, oversights(product, selection, targets))
+    _tell(product, oversights(product, selection, targets, schedules))
     own = [sensor for sensor in (automation_sensor(product),) if sensor] + lineage_sensors(product, steps)
     return dg.Definitions(
         assets=assets,

@@ -10,15 +10,17 @@ import dagster as dg
 
 from floe_orchestrator_dagster.assets.partitions import partitioned_nodes
 from floe_orchestrator_dagster.automation.jobs import job_names
+from floe_orchestrator_dagster.automation.minutes import shifted_schedules
 from floe_orchestrator_dagster.config import config_path
 from floe_orchestrator_dagster.config.automation import AssetSensorConfig
 from floe_orchestrator_dagster.errors import Problem
 from floe_orchestrator_dagster.product.trimming import VARIABLES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from floe_orchestrator_dagster.assets.selection import NodeSelection
+    from floe_orchestrator_dagster.automation.cron import JobSchedule
     from floe_orchestrator_dagster.automation.targets import Targets
     from floe_orchestrator_dagster.config.partitions import PartitionsConfig
     from floe_orchestrator_dagster.product import Product
@@ -27,13 +29,21 @@ _FIX = "Correct it in manifest.yaml."
 _SHOWN = 5
 
 
-def oversights(product: Product, selection: NodeSelection, targets: Targets) -> list[Problem]:
+def oversights(
+    product: Product, selection: NodeSelection, targets: Targets, registered: Sequence[JobSchedule] = ()
+) -> list[Problem]:
     """List the settings that will not do what they say.
 
-    Partitions that a model ignores or that are cut by a column which it does not have; sensors on assets that the
-    product does not have, and sensors by which jobs launch each other without end.
+    Partitions that a model ignores or that are cut by a column which it does not have; schedules that an older Dagster
+    ticks at other minutes; sensors on assets that the product does not have, and sensors by which jobs launch each
+    other without end.
     """
-    return [*_partitions(product, selection), *_unknown_assets(product, targets), *_circle(product, targets)]
+    return [
+        *shifted_schedules(product, registered),
+        *_partitions(product, selection),
+        *_unknown_assets(product, targets),
+        *_circle(product, targets),
+    ]
 
 
 def _partitions(product: Product, selection: NodeSelection) -> Iterator[Problem]:
