@@ -511,10 +511,10 @@ def _read_to_end(terminal: int) -> bytes:
 def test_demo_says_how_to_run_what_it_wrote(tmp_path: Path) -> None:
     directory = tmp_path / "my shop"
 
-    result = CliRunner().invoke(main, ["demo", str(directory)])
+    result = invoke("demo", directory)
 
     assert result.exit_code == 0
-    assert result.output == (
+    assert result.stdout == (
         f"The sample product retail-orders is in {directory}. To see it in Dagster:\n"
         "\n"
         f"  export FLOE_ARTIFACTS_PATH='{directory}/compiled_artifacts.json'\n"
@@ -525,7 +525,7 @@ def test_demo_says_how_to_run_what_it_wrote(tmp_path: Path) -> None:
 def test_demo_says_the_same_as_json(tmp_path: Path) -> None:
     directory = tmp_path / "my shop"
 
-    result = CliRunner().invoke(main, ["demo", "--json", str(directory)])
+    result = invoke("demo", "--json", directory)
 
     assert (result.exit_code, result.stderr) == (0, "")
     assert json.loads(result.stdout) == {
@@ -545,7 +545,7 @@ def test_demo_names_packages_that_it_needs_beside_its_two_lines(
 ) -> None:
     monkeypatch.setattr(demo_command, "_NEEDS", {"dagster-webserver": "no_such_module_anywhere"})
 
-    result = CliRunner().invoke(main, ["demo", str(tmp_path / "shop")])
+    result = invoke("demo", tmp_path / "shop")
 
     assert result.stderr == ("warning: it needs packages that are not installed: pip install dagster-webserver\n")
     assert len(re.findall(r"^  ", result.stdout, re.MULTILINE)) == 2
