@@ -12,10 +12,11 @@ import dagster as dg
 from dagster._core.definitions.definitions_load_context import DefinitionsLoadContext, DefinitionsLoadType
 
 from floe_orchestrator_dagster import telemetry
-from floe_orchestrator_dagster.assets.checks import dbt_steps, product_checks
+from floe_orchestrator_dagster.assets.checks import product_checks
 from floe_orchestrator_dagster.assets.dbt import dbt_project_assets
 from floe_orchestrator_dagster.assets.ingestion import ingestion_assets
 from floe_orchestrator_dagster.assets.selection import NodeSelection
+from floe_orchestrator_dagster.assets.steps import ProductAssets
 from floe_orchestrator_dagster.automation.conditions import automation_conditions, automation_sensor
 from floe_orchestrator_dagster.automation.executor import product_executor
 from floe_orchestrator_dagster.automation.jobs import product_jobs
@@ -78,13 +79,13 @@ def _definitions(product: Product, schedules: Sequence[JobSchedule]) -> dg.Defin
     selection = NodeSelection(product)
     check_automation(product, selection)
     conditions = automation_conditions(product, selection)
-    assets = _dbt_assets(product, selection, conditions)
-    checks, steps = product_checks(product, assets, selection), dbt_steps(product, assets)
-    assets = [*assets, *ingestion_assets(product), *checks.assets]
+    built = _product_assets(product, selection, conditions)
+    checks = product_checks(product, built, selection)
+    assets = [*built.definitions, *ingestion_assets(product), *checks.assets]
     targets = Targets(assets, selection)
     jobs = product_jobs(product, targets, checks.on_demand)
     _tell(product, oversights(product, selection, targets, schedules))
-    own = [sensor for sensor in (automation_sensor(product),) if sensor] + lineage_sensors(product, steps)
+    own = [sensor for sensor in (automation_sensor(product),) if sensor] + lineage_sensors(product, built.steps)
     return dg.Definitions(
         assets=assets,
         asset_checks=checks.definitions,
@@ -116,15 +117,15 @@ def _counts(definitions: dg.Definitions) -> dict[str, int]:
     }
 
 
-def _dbt_assets(
+def _product_assets(
     product: Product, selection: NodeSelection, conditions: Mapping[str, dg.AutomationCondition[Any]]
-) -> Sequence[dg.AssetsDefinition | dg.AssetSpec]:
+) -> ProductAssets:
     if product.dbt is not None:
         return dbt_project_assets(product, product.dbt, selection, conditions)
     # Only here: it imports floe-core's plugins, of which a product with a dbt project needs none.
     from floe_orchestrator_dagster.assets.transforms import contract_assets
 
-    return contract_assets(product, conditions)
+    return ProductAssets(contract_assets(product, conditions))
 
 
 def definitions_from_file(path: Path, expected_name: str | None = None) -> dg.Definitions:
