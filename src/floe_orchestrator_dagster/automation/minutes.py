@@ -47,8 +47,9 @@ def shifted_minutes(where: str, cron: str, zone: str, dagster_version: str = dg.
     """
     if Version(dagster_version) >= Version(RIGHT_SINCE):
         return None
-    minutes, *others = croniter.expand(check_cron(cron))[0]
-    if minutes == _ANY or any(field != _ANY for field in others):
+    field, *others = croniter.expand(check_cron(cron))[0]
+    minutes = [minute for minute in field if isinstance(minute, int)]
+    if any(other != _ANY for other in others):
         return None
     offsets = _offsets(zone)
     told = next((found for found in (_shifted(minutes, offset) for offset in offsets) if found != minutes), None)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from difflib import get_close_matches
 from graphlib import CycleError, TopologicalSorter
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +14,7 @@ from floe_orchestrator_dagster.config import config_path
 from floe_orchestrator_dagster.config.automation import AssetSensorConfig
 from floe_orchestrator_dagster.errors import Problem
 from floe_orchestrator_dagster.product.trimming import VARIABLES
+from floe_orchestrator_dagster.wording import closest, did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -90,10 +90,8 @@ def _unknown_assets(product: Product, targets: Targets) -> Iterator[Problem]:
     known = {key.to_user_string() for group in keys for key in group}
     for row, entry in watched:
         if entry.asset not in known:
-            close = get_close_matches(entry.asset, sorted(known), n=1)
-            hint = f"Did you mean {close[0]!r}? " if close else ""
             what = f"{entry.asset!r} is no asset of this product: the sensor waits for another code location to make it"
-            fix = f"{hint}Leave it so if one does. {_FIX}"
+            fix = f"{did_you_mean(closest(entry.asset, known))}Leave it so if one does. {_FIX}"
             yield Problem(config_path("sensors", row, "asset"), what, fix)
 
 
