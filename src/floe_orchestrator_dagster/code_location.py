@@ -51,8 +51,20 @@ logger = logging.getLogger(__name__)
 _OBJECTS_BETWEEN_COLLECTIONS = 20_000
 
 
-def build_definitions(product: Product, schedules: Sequence[JobSchedule] = ()) -> dg.Definitions:
+def load_type() -> DefinitionsLoadType:
+    """Tell whether definitions are made in this process, or made again for a run, as Dagster says at the moment."""
+    return DefinitionsLoadContext.get().load_type
+
+
+def build_definitions(
+    product: Product, schedules: Sequence[JobSchedule] = (), loaded: DefinitionsLoadType | None = None
+) -> dg.Definitions:
     """Put assets, checks, jobs, schedules and sensors together; empty for a product without transforms.
+
+    Args:
+        product: The product.
+        schedules: Registered schedules.
+        loaded: What for; :func:`load_type` when left out.
 
     Raises:
         FloeDagsterError: A configuration or a schedule that cannot work.
@@ -60,7 +72,7 @@ def build_definitions(product: Product, schedules: Sequence[JobSchedule] = ()) -
     began = time.monotonic()
     attributes = telemetry.product_attributes(product.artifacts.observability.telemetry)
     with telemetry.operation("translate", attributes) as traced:
-        definitions = _definitions(product, schedules)
+        definitions = _definitions(product, schedules, loaded or load_type())
         counts = _counts(definitions)
         traced.describe({f"floe.dagster.{kind}": count for kind, count in counts.items()})
     shown = ", ".join(f"{count} {kind.removesuffix('s') if count == 1 else kind}" for kind, count in counts.items())
@@ -72,7 +84,7 @@ def build_definitions(product: Product, schedules: Sequence[JobSchedule] = ()) -
     return definitions
 
 
-def _definitions(product: Product, schedules: Sequence[JobSchedule]) -> dg.Definitions:
+def _definitions(product: Product, schedules: Sequence[JobSchedule], loaded: DefinitionsLoadType) -> dg.Definitions:
     if not product.models:
         check_registered(product, schedules)
         return dg.Definitions()
@@ -84,7 +96,8 @@ def _definitions(product: Product, schedules: Sequence[JobSchedule]) -> dg.Defin
     assets = [*built.definitions, *ingestion_assets(product), *checks.assets]
     targets = Targets(assets, selection)
     jobs = product_jobs(product, targets, checks.on_demand)
-    _tell(product, oversights(product, selection, targets, schedules))
+    if loaded is DefinitionsLoadType.INITIALIZATION:
+        _tell(product, oversights(product, selection, targets, schedules))
     own = [sensor for sensor in (automation_sensor(product),) if sensor] + lineage_sensors(product, built.steps)
     return dg.Definitions(
         assets=assets,
@@ -98,8 +111,8 @@ def _definitions(product: Product, schedules: Sequence[JobSchedule]) -> dg.Defin
 
 
 def _tell(product: Product, found: Sequence[Problem]) -> None:
-    """Log what will not do what it says: one line, where definitions are made, not in each process of a run."""
-    if found and DefinitionsLoadContext.get().load_type is DefinitionsLoadType.INITIALIZATION:
+    """Log what will not do what it says, in one line."""
+    if found:
         told = "; ".join(f"{problem.where}: {problem.what}" for problem in found)
         logger.warning("%s: %s", product.origin, told, extra={"problems": tuple(found)})
 
@@ -128,8 +141,15 @@ def _product_assets(
     return ProductAssets(contract_assets(product, conditions))
 
 
-def definitions_from_file(path: Path, expected_name: str | None = None) -> dg.Definitions:
+def definitions_from_file(
+    path: Path, expected_name: str | None = None, loaded: DefinitionsLoadType | None = None
+) -> dg.Definitions:
     """Load the product compiled into ``path`` and build its Definitions.
+
+    Args:
+        path: A CompiledArtifacts JSON.
+        expected_name: Name that the product has to have.
+        loaded: What for; :func:`load_type` when left out.
 
     Raises:
         FloeDagsterError: Anything about the product that cannot be used.
@@ -137,9 +157,10 @@ def definitions_from_file(path: Path, expected_name: str | None = None) -> dg.De
     log_as_configured()
     logger.debug("%s: loading the product", path)
     with _garbage_left_alone(), telemetry.load(export_as_configured) as is_of:
-        product = load_product(path, expected_name=expected_name, manifest_source=_manifest_source())
+        loaded = loaded or load_type()
+        product = load_product(path, expected_name=expected_name, manifest_source=_manifest_source(loaded))
         is_of(product.artifacts.observability.telemetry)
-        return build_definitions(product)
+        return build_definitions(product, loaded=loaded)
 
 
 def definitions_from_artifacts(content: Mapping[str, Any], schedules: Sequence[JobSchedule] = ()) -> dg.Definitions:
@@ -150,12 +171,14 @@ def definitions_from_artifacts(content: Mapping[str, Any], schedules: Sequence[J
     """
     # Where spans go is up to whoever uses the plugin: this is their process.
     with _garbage_left_alone(), telemetry.load() as is_of:
-        product = product_from_artifacts(content, manifest_source=_manifest_source())
+        product = product_from_artifacts(content, manifest_source=_manifest_source(load_type()))
         is_of(product.artifacts.observability.telemetry)
         return build_definitions(product, schedules)
 
 
-def definitions_to_serve(path: Path, expected_name: str | None = None) -> dg.Definitions:
+def definitions_to_serve(
+    path: Path, expected_name: str | None = None, loaded: DefinitionsLoadType | None = None
+) -> dg.Definitions:
     """As :func:`definitions_from_file`, for a process that serves these Definitions for as long as it lives.
 
     Python's garbage collector is told not to look for garbage among them again, and to look more rarely: they are a
@@ -164,7 +187,7 @@ def definitions_to_serve(path: Path, expected_name: str | None = None) -> dg.Def
     Raises:
         FloeDagsterError: Anything about the product that cannot be used.
     """
-    definitions = definitions_from_file(path, expected_name)
+    definitions = definitions_from_file(path, expected_name, loaded)
     gc.freeze()
     gc.set_threshold(_OBJECTS_BETWEEN_COLLECTIONS, *gc.get_threshold()[1:])
     return definitions
@@ -183,10 +206,10 @@ def _garbage_left_alone() -> Iterator[None]:
         gc.enable()
 
 
-def _manifest_source() -> ManifestSource:
+def _manifest_source(loaded: DefinitionsLoadType) -> ManifestSource:
     """Parse only in ``dagster dev``, and there only where definitions are made: not in run workers and steps."""
-    making = DefinitionsLoadContext.get().load_type is DefinitionsLoadType.INITIALIZATION
-    return manifest_kept_fresh if using_dagster_dev() and making else manifest_as_prepared
+    is_made = loaded is DefinitionsLoadType.INITIALIZATION
+    return manifest_kept_fresh if using_dagster_dev() and is_made else manifest_as_prepared
 
 
 def _metadata(product: Product) -> dict[str, Any]:
