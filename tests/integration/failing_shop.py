@@ -25,7 +25,8 @@ FILES = {
         version: "1.0"
         profile: shop_orders
         on-run-end:
-          - "{{ 'copy (select 1 as id) to ''flag.csv''' if var('mend', false) }}"
+          - "{{ log('traceparent ' ~ env_var('TRACEPARENT', 'none'), info=true) }}
+             {{ 'copy (select 1 as id) to ''flag.csv''' if var('mend', false) }}"
           - "{{ 'select * from nowhere' if var('break_hook', false) }}"
         """,
     "seeds/regions.csv": """

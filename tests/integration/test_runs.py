@@ -113,7 +113,7 @@ def test_failed_and_skipped_nodes_are_told_and_a_re_execution_runs_only_what_is_
 
 
 def test_lineage_tells_what_became_of_each_node_while_the_run_goes_on(
-    shop: Path, instance: dg.DagsterInstance, backend: LineageServer
+    shop: Path, instance: dg.DagsterInstance, capfd: pytest.CaptureFixture[str], backend: LineageServer
 ) -> None:
     job = definitions_from_file(shop / "compiled_artifacts.json").resolve_job_def("shop_orders")
     chosen = [dg.AssetKey(name) for name in ("first", "flaky", "child")]
@@ -128,6 +128,8 @@ def test_lineage_tells_what_became_of_each_node_while_the_run_goes_on(
     tags = [tag for event in backend.events for tag in event["run"]["facets"]["tags"]["tags"]]
     traces = [tag["value"].split("-")[1] for tag in tags if tag["key"] == "traceparent"]
     assert traces == [trace] * len(backend.events)
+    # What dbt has in its environment, as a hook says.
+    assert f"traceparent 00-{trace}-{build.span_id:016x}-" in capfd.readouterr().out
     ends = {
         event["job"]["name"].removeprefix("model.shop."): event["eventType"]
         for event in backend.events

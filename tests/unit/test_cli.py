@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 from click.testing import CliRunner
 
-from command import invoke
+from command import Screen, invoke
 from floe_orchestrator_dagster import __version__
 from floe_orchestrator_dagster.cli import main
 from floe_orchestrator_dagster.commands import demo as demo_command
@@ -494,6 +494,31 @@ def test_progress_is_shown_on_a_terminal_only(tmp_path: Path) -> None:
     assert b"Loading the product" in shown
     assert b"warning: " in shown
     assert "Loading" not in invoke("validate", str(path)).stderr
+
+
+@pytest.mark.parametrize(
+    ("command", "doing"),
+    [
+        (["demo", "shop"], "Writing the sample product"),
+        (["prepare", "compiled_artifacts.json"], "Parsing the dbt project"),
+        (["validate", "compiled_artifacts.json"], "Loading the product"),
+        (["plan", "compiled_artifacts.json"], "Loading the product"),
+        (["check", "http://127.0.0.1:1"], "Asking the webserver"),
+        (["helm", "--artifacts", "compiled_artifacts.json", "--image", "shop:1"], "Reading the products"),
+        (["lineage", "status", "compiled_artifacts.json"], "Counting lineage events"),
+        (["lineage", "replay", "compiled_artifacts.json"], "Sending lineage events"),
+    ],
+)
+def test_whatever_reads_a_product_or_asks_a_server_says_so_on_a_terminal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: list[str], doing: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_json(tmp_path / "compiled_artifacts.json", contract())
+
+    on_a_terminal = invoke(*command, screen=Screen(), TERM="xterm", FLOE_STATE_DIR=str(tmp_path / "state"))
+
+    assert doing in on_a_terminal.stderr
+    assert doing not in on_a_terminal.stdout
 
 
 def _read_to_end(terminal: int) -> bytes:
