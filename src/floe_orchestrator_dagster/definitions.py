@@ -10,7 +10,7 @@ import dagster as dg
 from floe_orchestrator_dagster.code_location import definitions_to_serve, load_type
 from floe_orchestrator_dagster.product import artifacts_path_from_environment
 
-# What the first definitions are for is what Dagster says at import: 1.10 says otherwise by the time it asks for them.
+# What the first definitions are for is what Dagster says at import: 1.10 and 1.11 say otherwise when they ask for them.
 _LOADED = iter([load_type()])
 
 
