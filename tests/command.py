@@ -20,9 +20,17 @@ class Answer:
     stderr: str
 
 
-def invoke(*arguments: object, **environment: str) -> Answer:
+class Screen(io.StringIO):
+    """Standard error on a terminal."""
+
+    def isatty(self) -> bool:
+        """Say that somebody looks at it."""
+        return True
+
+
+def invoke(*arguments: object, screen: Screen | None = None, **environment: str) -> Answer:
     """Run ``floe-dagster`` with ``arguments``; click's own runner keeps standard error apart in some versions only."""
-    out, err = io.StringIO(), io.StringIO()
+    out, err = io.StringIO(), screen or io.StringIO()
     code: object = 0
     with redirect_stdout(out), redirect_stderr(err), pytest.MonkeyPatch.context() as patch:
         for name, value in environment.items():

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 REPOSITORY = Path(__file__).parent.parent
 WORK = REPOSITORY / ".matrix"
@@ -47,6 +47,7 @@ PINS: Mapping[str, Sequence[str]] = {
 }
 # dagster-k8s up to 0.28 wants kubernetes below 35, floe-core 35: the tests of the executor `k8s` are skipped there.
 _LEFT_OUT = "dagster-k8s; sys_platform == 'nowhere'\n"
+_LINES_SHOWN = 100
 SHOWN = ("dagster", "dagster-dbt", "dbt-core")
 SUITES: Mapping[str, Sequence[str]] = {
     "unit": ("tests/unit",),
@@ -114,6 +115,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for cell in [cell for cell in CELLS if not chosen.cell or cell.name in chosen.cell]:
             result = run_cell(cell, suites)
             print(f"{cell.name}: {result.problem or ', '.join(result.outcomes.values())}", flush=True)
+            print(*_said_of_failures(cell, result), sep="\n", end="", flush=True)
             results[cell.name] = result
             if not chosen.tests:
                 _keep(results)
@@ -139,12 +141,16 @@ def run_cell(cell: Cell, suites: Mapping[str, Sequence[str]]) -> Result:
 
 
 def find_python(version: str) -> str | None:
-    """Find an interpreter: pyenv's newest of that version, or the one on the path; a path is one itself."""
+    """Find an interpreter: pyenv's newest of that version, the one on the path, or the one that runs this.
+
+    A path is an interpreter itself.
+    """
     if os.sep in version:
         return version
     root = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
     found = sorted(root.glob(f"{version}.*/bin/python"), key=lambda path: _numbers(path.parts[-3]))
-    return str(found[-1]) if found else shutil.which(f"python{version}")
+    own = sys.executable if version == "{}.{}".format(*sys.version_info) else None
+    return str(found[-1]) if found else shutil.which(f"python{version}") or own
 
 
 def _numbers(version: str) -> list[int]:
@@ -207,6 +213,16 @@ def _run_suite(cell: Cell, name: str, paths: Iterable[str]) -> str:
             stderr=subprocess.STDOUT,
         )
     return _counts(report, done.returncode)
+
+
+def _said_of_failures(cell: Cell, result: Result) -> Iterator[str]:
+    """Show how the logs of what failed end: where nobody can look into ``.matrix``, they are all there is."""
+    failed = [name for name, outcome in result.outcomes.items() if "failed" in outcome]
+    for log in [cell.name] if result.problem else [f"{cell.name}-{name}" for name in failed]:
+        path = WORK / f"{log}.log"
+        if path.is_file():
+            lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+            yield "\n".join([f"== {path}", *lines[-_LINES_SHOWN:], ""])
 
 
 def _counts(report: Path, exit_code: int) -> str:

@@ -70,10 +70,10 @@ def prepare(artifacts: Path | None, *, as_json: bool) -> None:
 
     Exits with 1 when the product or the dbt project has an error, 2 on wrong usage.
     """  # noqa: D301  # click reads the \b
-    from floe_orchestrator_dagster.automation.cron import declared_schedule
-    from floe_orchestrator_dagster.product import load_product, manifest_made_anew
-
     with errors_reported(), progress("Parsing the dbt project"):
+        from floe_orchestrator_dagster.automation.cron import declared_schedule
+        from floe_orchestrator_dagster.product import load_product, manifest_made_anew
+
         path = artifacts_path(artifacts)
         product = load_product(path, manifest_source=manifest_made_anew)
         declared_schedule(product)
@@ -173,14 +173,14 @@ def config_schema(*, for_manifest: bool) -> None:
 
 
 def _examine(artifacts: Path | None) -> Findings:
-    from floe_orchestrator_dagster.validation import Findings, examine_product
-
-    try:
-        path = artifacts_path(artifacts)
-    except FloeDagsterError as error:
-        return Findings(errors=(error,))
     # dbt's node selection writes to standard output, where the answer belongs alone.
     with progress("Loading the product"), redirect_stdout(sys.stderr):
+        from floe_orchestrator_dagster.validation import Findings, examine_product
+
+        try:
+            path = artifacts_path(artifacts)
+        except FloeDagsterError as error:
+            return Findings(errors=(error,))
         return examine_product(path)
 
 

@@ -12,10 +12,11 @@ import dagster as dg
 from dagster._core.definitions.definitions_load_context import DefinitionsLoadContext, DefinitionsLoadType
 
 from floe_orchestrator_dagster import telemetry
-from floe_orchestrator_dagster.assets.checks import dbt_steps, product_checks
+from floe_orchestrator_dagster.assets.checks import product_checks
 from floe_orchestrator_dagster.assets.dbt import dbt_project_assets
 from floe_orchestrator_dagster.assets.ingestion import ingestion_assets
 from floe_orchestrator_dagster.assets.selection import NodeSelection
+from floe_orchestrator_dagster.assets.steps import ProductAssets
 from floe_orchestrator_dagster.automation.conditions import automation_conditions, automation_sensor
 from floe_orchestrator_dagster.automation.executor import product_executor
 from floe_orchestrator_dagster.automation.jobs import product_jobs
@@ -50,8 +51,20 @@ logger = logging.getLogger(__name__)
 _OBJECTS_BETWEEN_COLLECTIONS = 20_000
 
 
-def build_definitions(product: Product, schedules: Sequence[JobSchedule] = ()) -> dg.Definitions:
+def load_type() -> DefinitionsLoadType:
+    """Tell whether definitions are made in this process, or made again for a run, as Dagster says at the moment."""
+    return DefinitionsLoadContext.get().load_type
+
+
+def build_definitions(
+    product: Product, schedules: Sequence[JobSchedule] = (), loaded: DefinitionsLoadType | None = None
+) -> dg.Definitions:
     """Put assets, checks, jobs, schedules and sensors together; empty for a product without transforms.
+
+    Args:
+        product: The product.
+        schedules: Registered schedules.
+        loaded: What for; :func:`load_type` when left out.
 
     Raises:
         FloeDagsterError: A configuration or a schedule that cannot work.
@@ -59,7 +72,7 @@ def build_definitions(product: Product, schedules: Sequence[JobSchedule] = ()) -
     began = time.monotonic()
     attributes = telemetry.product_attributes(product.artifacts.observability.telemetry)
     with telemetry.operation("translate", attributes) as traced:
-        definitions = _definitions(product, schedules)
+        definitions = _definitions(product, schedules, loaded or load_type())
         counts = _counts(definitions)
         traced.describe({f"floe.dagster.{kind}": count for kind, count in counts.items()})
     shown = ", ".join(f"{count} {kind.removesuffix('s') if count == 1 else kind}" for kind, count in counts.items())
@@ -71,20 +84,21 @@ def build_definitions(product: Product, schedules: Sequence[JobSchedule] = ()) -
     return definitions
 
 
-def _definitions(product: Product, schedules: Sequence[JobSchedule]) -> dg.Definitions:
+def _definitions(product: Product, schedules: Sequence[JobSchedule], loaded: DefinitionsLoadType) -> dg.Definitions:
     if not product.models:
         check_registered(product, schedules)
         return dg.Definitions()
     selection = NodeSelection(product)
     check_automation(product, selection)
     conditions = automation_conditions(product, selection)
-    assets = _dbt_assets(product, selection, conditions)
-    checks, steps = product_checks(product, assets, selection), dbt_steps(product, assets)
-    assets = [*assets, *ingestion_assets(product), *checks.assets]
+    built = _product_assets(product, selection, conditions)
+    checks = product_checks(product, built, selection)
+    assets = [*built.definitions, *ingestion_assets(product), *checks.assets]
     targets = Targets(assets, selection)
     jobs = product_jobs(product, targets, checks.on_demand)
-    _tell(product, oversights(product, selection, targets))
-    own = [sensor for sensor in (automation_sensor(product),) if sensor] + lineage_sensors(product, steps)
+    if loaded is DefinitionsLoadType.INITIALIZATION:
+        _tell(product, oversights(product, selection, targets, schedules))
+    own = [sensor for sensor in (automation_sensor(product),) if sensor] + lineage_sensors(product, built.steps)
     return dg.Definitions(
         assets=assets,
         asset_checks=checks.definitions,
@@ -97,8 +111,8 @@ def _definitions(product: Product, schedules: Sequence[JobSchedule]) -> dg.Defin
 
 
 def _tell(product: Product, found: Sequence[Problem]) -> None:
-    """Log what will not do what it says: one line, where definitions are made, not in each process of a run."""
-    if found and DefinitionsLoadContext.get().load_type is DefinitionsLoadType.INITIALIZATION:
+    """Log what will not do what it says, in one line."""
+    if found:
         told = "; ".join(f"{problem.where}: {problem.what}" for problem in found)
         logger.warning("%s: %s", product.origin, told, extra={"problems": tuple(found)})
 
@@ -116,19 +130,26 @@ def _counts(definitions: dg.Definitions) -> dict[str, int]:
     }
 
 
-def _dbt_assets(
+def _product_assets(
     product: Product, selection: NodeSelection, conditions: Mapping[str, dg.AutomationCondition[Any]]
-) -> Sequence[dg.AssetsDefinition | dg.AssetSpec]:
+) -> ProductAssets:
     if product.dbt is not None:
         return dbt_project_assets(product, product.dbt, selection, conditions)
     # Only here: it imports floe-core's plugins, of which a product with a dbt project needs none.
     from floe_orchestrator_dagster.assets.transforms import contract_assets
 
-    return contract_assets(product, conditions)
+    return ProductAssets(contract_assets(product, conditions))
 
 
-def definitions_from_file(path: Path, expected_name: str | None = None) -> dg.Definitions:
+def definitions_from_file(
+    path: Path, expected_name: str | None = None, loaded: DefinitionsLoadType | None = None
+) -> dg.Definitions:
     """Load the product compiled into ``path`` and build its Definitions.
+
+    Args:
+        path: A CompiledArtifacts JSON.
+        expected_name: Name that the product has to have.
+        loaded: What for; :func:`load_type` when left out.
 
     Raises:
         FloeDagsterError: Anything about the product that cannot be used.
@@ -136,9 +157,10 @@ def definitions_from_file(path: Path, expected_name: str | None = None) -> dg.De
     log_as_configured()
     logger.debug("%s: loading the product", path)
     with _garbage_left_alone(), telemetry.load(export_as_configured) as is_of:
-        product = load_product(path, expected_name=expected_name, manifest_source=_manifest_source())
+        loaded = loaded or load_type()
+        product = load_product(path, expected_name=expected_name, manifest_source=_manifest_source(loaded))
         is_of(product.artifacts.observability.telemetry)
-        return build_definitions(product)
+        return build_definitions(product, loaded=loaded)
 
 
 def definitions_from_artifacts(content: Mapping[str, Any], schedules: Sequence[JobSchedule] = ()) -> dg.Definitions:
@@ -149,12 +171,14 @@ def definitions_from_artifacts(content: Mapping[str, Any], schedules: Sequence[J
     """
     # Where spans go is up to whoever uses the plugin: this is their process.
     with _garbage_left_alone(), telemetry.load() as is_of:
-        product = product_from_artifacts(content, manifest_source=_manifest_source())
+        product = product_from_artifacts(content, manifest_source=_manifest_source(load_type()))
         is_of(product.artifacts.observability.telemetry)
         return build_definitions(product, schedules)
 
 
-def definitions_to_serve(path: Path, expected_name: str | None = None) -> dg.Definitions:
+def definitions_to_serve(
+    path: Path, expected_name: str | None = None, loaded: DefinitionsLoadType | None = None
+) -> dg.Definitions:
     """As :func:`definitions_from_file`, for a process that serves these Definitions for as long as it lives.
 
     Python's garbage collector is told not to look for garbage among them again, and to look more rarely: they are a
@@ -163,7 +187,7 @@ def definitions_to_serve(path: Path, expected_name: str | None = None) -> dg.Def
     Raises:
         FloeDagsterError: Anything about the product that cannot be used.
     """
-    definitions = definitions_from_file(path, expected_name)
+    definitions = definitions_from_file(path, expected_name, loaded)
     gc.freeze()
     gc.set_threshold(_OBJECTS_BETWEEN_COLLECTIONS, *gc.get_threshold()[1:])
     return definitions
@@ -182,10 +206,10 @@ def _garbage_left_alone() -> Iterator[None]:
         gc.enable()
 
 
-def _manifest_source() -> ManifestSource:
+def _manifest_source(loaded: DefinitionsLoadType) -> ManifestSource:
     """Parse only in ``dagster dev``, and there only where definitions are made: not in run workers and steps."""
-    making = DefinitionsLoadContext.get().load_type is DefinitionsLoadType.INITIALIZATION
-    return manifest_kept_fresh if using_dagster_dev() and making else manifest_as_prepared
+    is_made = loaded is DefinitionsLoadType.INITIALIZATION
+    return manifest_kept_fresh if using_dagster_dev() and is_made else manifest_as_prepared
 
 
 def _metadata(product: Product) -> dict[str, Any]:

@@ -1,12 +1,13 @@
-"""What pydantic refuses, in this package's words."""
+"""What pydantic refuses, and what may have been meant, in this package's words."""
 
 from __future__ import annotations
 
 import re
+from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from pydantic_core import ErrorDetails
 
@@ -84,3 +85,13 @@ def type_of(value: object) -> str:
         bool: "true or false",
     }
     return names.get(type(value), "null" if value is None else f"a {type(value).__name__}")
+
+
+def closest(name: str, known: Iterable[str]) -> str | None:
+    """Find the known name that may have been meant; None when nothing is close."""
+    return next(iter(get_close_matches(name, sorted(known), n=1)), None)
+
+
+def did_you_mean(meant: str | None) -> str:
+    """Ask whether something else was meant, ready to stand before a fix; empty when there is nothing to ask."""
+    return f"Did you mean {meant!r}? " if meant is not None else ""

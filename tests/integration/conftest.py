@@ -10,10 +10,14 @@ import dagster as dg
 import pytest
 
 from files import write_files
+from integration.failing_shop import SECRET, write_shop
+from lineage_backend import serving
 from processes import floe_compile
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from lineage_backend import LineageServer
 
 FILES = {
     "dbt_project.yml": """
@@ -74,3 +78,33 @@ def instance() -> Iterator[dg.DagsterInstance]:
     """Give an instance that is gone after the test, its directory too."""
     with dg.DagsterInstance.ephemeral() as ephemeral:
         yield ephemeral
+
+
+@pytest.fixture
+def lasting(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
+    """Give an instance whose runs can be re-executed."""
+    with dg.DagsterInstance.local_temp(str(tmp_path)) as instance:
+        yield instance
+
+
+@pytest.fixture(scope="session")
+def _parsed_shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_shop(tmp_path_factory.mktemp("runs") / "shop")
+
+
+@pytest.fixture
+def shop(_parsed_shop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Give a project in which `flaky` fails, and a test of `checked`."""
+    project = Path(shutil.copytree(_parsed_shop, tmp_path / "shop"))
+    monkeypatch.setenv("SHOP_PASSWORD", SECRET)
+    monkeypatch.setenv("FLOE_ARTIFACTS_PATH", str(project / "compiled_artifacts.json"))
+    return project
+
+
+@pytest.fixture
+def backend(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LineageServer]:
+    """Serve a lineage backend that the test's runs tell of themselves."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    with serving() as served:
+        monkeypatch.setenv("OPENLINEAGE_URL", served.url.removesuffix("/api/v1/lineage"))
+        yield served

@@ -12,8 +12,8 @@ import time
 from typing import TYPE_CHECKING
 
 import pytest
-from dagster._core.definitions.definitions_load_context import DefinitionsLoadContext, DefinitionsLoadType
 
+from code_locations import reconstruct, serve
 from floe_orchestrator_dagster.code_location import definitions_from_file
 from floe_orchestrator_dagster.errors import ManifestError
 from processes import clean_environment, floe_dagster
@@ -58,8 +58,11 @@ def test_prepare_says_what_it_made(stranger: Path) -> None:
 
 
 @pytest.mark.usefixtures("in_dagster_dev")
-def test_dagster_dev_parses_what_is_missing_or_outdated_and_only_then(stranger: Path) -> None:
-    definitions_from_file(artifacts(stranger))
+def test_dagster_dev_parses_what_is_missing_or_outdated_and_only_then(
+    stranger: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FLOE_ARTIFACTS_PATH", str(artifacts(stranger)))
+    assert serve().has_job("jaffle_shop")
     first = change_time(manifest(stranger))
 
     definitions_from_file(artifacts(stranger))
@@ -90,14 +93,11 @@ def test_dagster_dev_replaces_a_manifest_that_is_cut_off(stranger: Path, caplog:
 
 
 @pytest.mark.usefixtures("in_dagster_dev")
-def test_run_workers_of_dagster_dev_never_parse(stranger: Path) -> None:
-    context = DefinitionsLoadContext(DefinitionsLoadType.RECONSTRUCTION)
-    DefinitionsLoadContext.set(context)
-    try:
-        with pytest.raises(ManifestError, match=r"no manifest\.json"):
-            definitions_from_file(artifacts(stranger))
-    finally:
-        DefinitionsLoadContext.set(DefinitionsLoadContext(DefinitionsLoadType.INITIALIZATION))
+def test_run_workers_of_dagster_dev_never_parse(stranger: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FLOE_ARTIFACTS_PATH", str(artifacts(stranger)))
+
+    with pytest.raises(ManifestError, match=r"no manifest\.json"):
+        reconstruct()
 
 
 def test_dbts_own_words_explain_a_project_that_does_not_parse(stranger: Path) -> None:

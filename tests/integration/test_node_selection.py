@@ -103,7 +103,7 @@ def test_selections_are_those_of_dagster_dbt(
     shop: Product, selection: NodeSelection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert shop.dbt
-    assets: list[dg.AssetsDefinition] = [dbt_project_assets(shop, shop.dbt, selection)[0]]  # type: ignore[list-item]
+    assets: list[dg.AssetsDefinition] = [dbt_project_assets(shop, shop.dbt, selection).definitions[0]]  # type: ignore[list-item]
     # For dagster-dbt a path is relative to the working directory.
     monkeypatch.chdir(shop.dbt.directory.path)
 

@@ -44,6 +44,7 @@ _SOURCE: Json = {
     "source_name": "erp",
     "name": "orders",
     "identifier": "orders",
+    "description": "",
     "package_name": "shop",
     "fqn": ["shop", "staging", "erp", "orders"],
     "original_file_path": "models/staging/_sources.yml",

@@ -104,6 +104,7 @@ def node(name: str, resource_type: str = "model", **fields: object) -> Json:
         "unique_id": f"{resource_type}.shop.{name}",
         "resource_type": resource_type,
         "name": name,
+        "description": "",
         "package_name": "shop",
         "fqn": ["shop", name],
         "original_file_path": f"models/{name}.sql",

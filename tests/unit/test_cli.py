@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 from click.testing import CliRunner
 
-from command import invoke
+from command import Screen, invoke
 from floe_orchestrator_dagster import __version__
 from floe_orchestrator_dagster.cli import main
 from floe_orchestrator_dagster.commands import demo as demo_command
@@ -496,6 +496,31 @@ def test_progress_is_shown_on_a_terminal_only(tmp_path: Path) -> None:
     assert "Loading" not in invoke("validate", str(path)).stderr
 
 
+@pytest.mark.parametrize(
+    ("command", "doing"),
+    [
+        (["demo", "shop"], "Writing the sample product"),
+        (["prepare", "compiled_artifacts.json"], "Parsing the dbt project"),
+        (["validate", "compiled_artifacts.json"], "Loading the product"),
+        (["plan", "compiled_artifacts.json"], "Loading the product"),
+        (["check", "http://127.0.0.1:1"], "Asking the webserver"),
+        (["helm", "--artifacts", "compiled_artifacts.json", "--image", "shop:1"], "Reading the products"),
+        (["lineage", "status", "compiled_artifacts.json"], "Counting lineage events"),
+        (["lineage", "replay", "compiled_artifacts.json"], "Sending lineage events"),
+    ],
+)
+def test_whatever_reads_a_product_or_asks_a_server_says_so_on_a_terminal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: list[str], doing: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_json(tmp_path / "compiled_artifacts.json", contract())
+
+    on_a_terminal = invoke(*command, screen=Screen(), TERM="xterm", FLOE_STATE_DIR=str(tmp_path / "state"))
+
+    assert doing in on_a_terminal.stderr
+    assert doing not in on_a_terminal.stdout
+
+
 def _read_to_end(terminal: int) -> bytes:
     shown = b""
     with suppress(OSError):  # Linux says so when the other side is closed
@@ -511,10 +536,10 @@ def _read_to_end(terminal: int) -> bytes:
 def test_demo_says_how_to_run_what_it_wrote(tmp_path: Path) -> None:
     directory = tmp_path / "my shop"
 
-    result = CliRunner().invoke(main, ["demo", str(directory)])
+    result = invoke("demo", directory)
 
     assert result.exit_code == 0
-    assert result.output == (
+    assert result.stdout == (
         f"The sample product retail-orders is in {directory}. To see it in Dagster:\n"
         "\n"
         f"  export FLOE_ARTIFACTS_PATH='{directory}/compiled_artifacts.json'\n"
@@ -525,7 +550,7 @@ def test_demo_says_how_to_run_what_it_wrote(tmp_path: Path) -> None:
 def test_demo_says_the_same_as_json(tmp_path: Path) -> None:
     directory = tmp_path / "my shop"
 
-    result = CliRunner().invoke(main, ["demo", "--json", str(directory)])
+    result = invoke("demo", "--json", directory)
 
     assert (result.exit_code, result.stderr) == (0, "")
     assert json.loads(result.stdout) == {
@@ -545,7 +570,7 @@ def test_demo_names_packages_that_it_needs_beside_its_two_lines(
 ) -> None:
     monkeypatch.setattr(demo_command, "_NEEDS", {"dagster-webserver": "no_such_module_anywhere"})
 
-    result = CliRunner().invoke(main, ["demo", str(tmp_path / "shop")])
+    result = invoke("demo", tmp_path / "shop")
 
     assert result.stderr == ("warning: it needs packages that are not installed: pip install dagster-webserver\n")
     assert len(re.findall(r"^  ", result.stdout, re.MULTILINE)) == 2

@@ -52,7 +52,7 @@ def test_misspelt_key_is_refused_with_the_closest_one() -> None:
     assert str(raised.value) == (
         "contract: 1 problem\n"
         "  plugins.orchestrator.config.default_shedule: unknown key\n"
-        f"    fix: did you mean 'default_schedule'? {_KNOWN}"
+        f"    fix: Did you mean 'default_schedule'? {_KNOWN}"
     )
 
 
@@ -487,7 +487,7 @@ def test_misspelt_choice_is_refused_with_the_closest_one() -> None:
 
     assert problem == (
         "automation[0].condition: has to be 'eager', 'on_cron' or 'on_missing'\n"
-        "    fix: did you mean 'on_missing'? Correct it in manifest.yaml."
+        "    fix: Did you mean 'on_missing'? Correct it in manifest.yaml."
     )
 
 

@@ -178,6 +178,15 @@ def test_every_method_called_twice_is_the_method_called_once(calls: list[Call]) 
     assert sorted(Path.cwd().iterdir()) == directory
 
 
+def test_plugin_may_be_started_and_stopped_as_often_as_anybody_likes() -> None:
+    plugin = DagsterOrchestratorPlugin()
+
+    for start_or_stop in (plugin.shutdown, plugin.startup, plugin.startup, plugin.shutdown, plugin.shutdown):
+        start_or_stop()
+
+    assert plugin.health_check().state is HealthState.HEALTHY
+
+
 def test_every_method_of_the_contract_is_called_above() -> None:
     asked = Path(__file__).read_text(encoding="utf-8")
     public = [name for name in OrchestratorPlugin.__abstractmethods__ if not name.startswith("_")]

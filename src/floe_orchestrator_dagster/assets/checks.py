@@ -12,6 +12,7 @@ from floe_orchestrator_dagster.assets.policies import op_tags, pool, retry_polic
 from floe_orchestrator_dagster.assets.quality import declared_metadata, unimplemented_checks
 from floe_orchestrator_dagster.assets.score import leaf_keys, score_definitions, scored_checks
 from floe_orchestrator_dagster.assets.selection import NodeSelection
+from floe_orchestrator_dagster.assets.steps import ProductAssets
 from floe_orchestrator_dagster.assets.translator import FloeDbtTranslator
 from floe_orchestrator_dagster.execution.failure import with_failures_shown
 from floe_orchestrator_dagster.execution.freshness import check_freshness, freshness_step
@@ -38,12 +39,10 @@ class ProductChecks:
     on_demand: list[dg.AssetCheckKey] = field(default_factory=list)
 
 
-def product_checks(
-    product: Product, assets: Sequence[dg.AssetsDefinition | dg.AssetSpec], selection: NodeSelection
-) -> ProductChecks:
-    """Define the checks of the product whose assets are ``assets``; without a dbt project, its score only."""
+def product_checks(product: Product, built: ProductAssets, selection: NodeSelection) -> ProductChecks:
+    """Define the checks of the product that was built into assets; without a dbt project, its score only."""
     found = ProductChecks()
-    definitions = [asset for asset in assets if isinstance(asset, dg.AssetsDefinition)]
+    definitions = _built_by_dagster(built)
     translator = FloeDbtTranslator(product)
     scored = scored_checks(product, translator, definitions)
     if scored is not None:
@@ -56,22 +55,13 @@ def product_checks(
             found.definitions.append(_unimplemented_definition(product, unimplemented))
         sources = _freshness_sources(translator, product.dbt, definitions)
         if sources:
-            found.definitions.append(_freshness_definition(product, product.dbt, sources, definitions, selection))
+            found.definitions.append(_freshness_definition(product, product.dbt, sources, built, selection))
             found.on_demand.extend([] if _is_in_product_job(product) else sources)
     return found
 
 
-def dbt_steps(product: Product, assets: Sequence[dg.AssetsDefinition | dg.AssetSpec]) -> tuple[str, ...]:
-    """Name the steps of a product that run dbt, source freshness included; none without a dbt project.
-
-    Args:
-        product: The product.
-        assets: What ``dbt_project_assets`` made of it.
-    """
-    if product.dbt is None:
-        return ()
-    names = (str(part.op.name) for part in assets if isinstance(part, dg.AssetsDefinition))
-    return (*names, freshness_step(product))
+def _built_by_dagster(built: ProductAssets) -> list[dg.AssetsDefinition]:
+    return [asset for asset in built.definitions if isinstance(asset, dg.AssetsDefinition)]
 
 
 def _unimplemented_definition(
@@ -128,10 +118,10 @@ def _freshness_definition(
     product: Product,
     dbt: DbtProject,
     sources: Mapping[dg.AssetCheckKey, str],
-    definitions: Sequence[dg.AssetsDefinition],
+    built: ProductAssets,
     selection: NodeSelection,
 ) -> dg.AssetChecksDefinition:
-    leaves, steps = leaf_keys(definitions), dbt_steps(product, definitions)
+    leaves = leaf_keys(_built_by_dagster(built))
     specs = [
         dg.AssetCheckSpec(
             key.name,
@@ -160,6 +150,6 @@ def _freshness_definition(
         selected = context.op_execution_context.selected_asset_check_keys
         chosen = {key: unique_id for key, unique_id in sources.items() if key in selected}
         excluded = selection.excluded(options.exclude) if options.exclude else frozenset[str]()
-        yield from check_freshness(context.op_execution_context, product, dbt, chosen, options, steps, excluded)
+        yield from check_freshness(context.op_execution_context, product, dbt, chosen, options, built.steps, excluded)
 
     return freshness

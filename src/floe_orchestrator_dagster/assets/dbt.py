@@ -4,11 +4,10 @@ Annotations are evaluated in this module: Dagster wants the context's type itsel
 """
 
 import logging
-import re
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import chain, count
+from itertools import chain
 from types import MappingProxyType
 from typing import Any, TypeAlias
 
@@ -28,14 +27,14 @@ from floe_orchestrator_dagster.assets.preselection import preselected
 from floe_orchestrator_dagster.assets.quality import declared_severities, product_quality
 from floe_orchestrator_dagster.assets.score import scored_checks
 from floe_orchestrator_dagster.assets.selection import NodeSelection
-from floe_orchestrator_dagster.assets.stages import DbtTest, Lane, Stage, StagedGraph, staged_graph
+from floe_orchestrator_dagster.assets.stages import DbtTest, Lane, Stage, staged_graph
+from floe_orchestrator_dagster.assets.steps import ProductAssets, dbt_steps
 from floe_orchestrator_dagster.assets.translator import UNIT_TEST_PREFIX, FloeDbtTranslator
 from floe_orchestrator_dagster.config.partitions import PartitionsConfig
 from floe_orchestrator_dagster.errors import ManifestError, Problem
 from floe_orchestrator_dagster.execution.build import DbtStep, build_selection, test_selection
 from floe_orchestrator_dagster.execution.dagster_dbt import DAGSTER_DBT_UNIQUE_ID_METADATA_KEY, dbt_assets
 from floe_orchestrator_dagster.execution.failure import with_failures_shown
-from floe_orchestrator_dagster.execution.freshness import freshness_step
 from floe_orchestrator_dagster.execution.options import DbtOptions
 from floe_orchestrator_dagster.execution.partitions import partition_window
 from floe_orchestrator_dagster.execution.score import ScoredChecks, recorded_score, scored_when_failing
@@ -87,7 +86,7 @@ class _Project:
 
 def dbt_project_assets(
     product: Product, dbt: DbtProject, selection: NodeSelection, conditions: Conditions = MappingProxyType({})
-) -> list[dg.AssetsDefinition | dg.AssetSpec]:
+) -> ProductAssets:
     """One subsettable ``@dbt_assets`` per stage of the project (one in all on a single compute), one spec per source.
 
     Models, seeds and snapshots are assets, dbt tests their checks. Sources are declared once, here, and only referred
@@ -108,14 +107,13 @@ def dbt_project_assets(
     definitions: list[dg.AssetsDefinition] = []
     scored = partial(scored_checks, product, translator, definitions)
     partitions = partitions_definitions(product)
-    stages, late = _names(product, graph), _late_names(product, graph)
-    steps = (*stages, *late, freshness_step(product))
-    project = _Project(product, dbt, translator, key_of, partitions, scored, frozenset(everything), selection, steps)
-    for stage, name in zip(graph.stages, stages, strict=True):
+    steps, tests = dbt_steps(product, graph), frozenset(everything)
+    project = _Project(product, dbt, translator, key_of, partitions, scored, tests, selection, steps.names)
+    for stage, name in zip(graph.stages, steps.stages, strict=True):
         definitions.append(_stage_assets(project, stage, name))
-    for (compute, tests), name in zip(graph.late_tests.items(), late, strict=True):
-        definitions.append(_late_checks(project, compute, tests, name))
-    return [*definitions, *_source_specs(translator, dbt)]
+    for (compute, late), name in zip(graph.late_tests.items(), steps.late, strict=True):
+        definitions.append(_late_checks(project, compute, late, name))
+    return ProductAssets([*definitions, *_source_specs(translator, dbt)], steps.names)
 
 
 def _lanes(product: Product, manifest: Manifest, selection: NodeSelection) -> dict[str, Lane]:
@@ -125,39 +123,6 @@ def _lanes(product: Product, manifest: Manifest, selection: NodeSelection) -> di
         node["unique_id"]: (attributes.compute(declared_names(node)), rows.get(node["unique_id"]))
         for node in manifest.asset_nodes
     }
-
-
-def _names(product: Product, graph: StagedGraph) -> list[str]:
-    """Name each stage: after the product, its compute and partitions where there are several, and its number."""
-    if len(graph.stages) == 1:
-        return [f"{product.identifier}_dbt_build"]
-    several = len({compute for compute, _ in (stage.lane for stage in graph.stages)}) > 1
-    names: list[str] = []
-    for stage in graph.stages:
-        compute, row = stage.lane
-        parts = [
-            *([_word(compute)] if several else []),
-            *([product.config.partitions[row].type] if row is not None else []),
-        ]
-        name = "_".join([f"{product.identifier}_dbt_build", *parts])
-        names.append(_free(name, names))
-    return names
-
-
-def _late_names(product: Product, graph: StagedGraph) -> list[str]:
-    names: list[str] = []
-    for compute in graph.late_tests:
-        names.append(_free(f"{product.identifier}_dbt_test_{_word(compute)}", names))
-    return names
-
-
-def _free(name: str, taken: Collection[str]) -> str:
-    numbered = (name if number == 1 else f"{name}_{number}" for number in count(1))
-    return next(free for free in numbered if free not in taken)
-
-
-def _word(compute: str) -> str:
-    return re.sub(r"\W", "_", compute, flags=re.ASCII)
 
 
 def _stage_assets(project: _Project, stage: Stage, name: str) -> dg.AssetsDefinition:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
+
+from floe_orchestrator_dagster.wording import closest, did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -25,7 +26,7 @@ def suggestion(selection: str, manifest: Mapping[str, Any]) -> str:
         close = _close(criterion, manifest)
         if close is not None:
             meant = ",".join([*criteria[:place], close, *criteria[place + 1 :]])
-            return f"Did you mean {meant!r}? "
+            return did_you_mean(meant)
     return ""
 
 
@@ -34,9 +35,9 @@ def _close(criterion: str, manifest: Mapping[str, Any]) -> str | None:
     if found is None:
         return None
     known = set(_values(found["method"] or "fqn", manifest))
-    close = [] if found["value"] in known else get_close_matches(found["value"], sorted(known), n=1)
+    close = None if found["value"] in known else closest(found["value"], known)
     method = f"{found['method']}:" if found["method"] else ""
-    return f"{found['before'] or ''}{method}{close[0]}{found['after'] or ''}" if close else None
+    return f"{found['before'] or ''}{method}{close}{found['after'] or ''}" if close else None
 
 
 def _values(method: str, manifest: Mapping[str, Any]) -> Iterator[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from difflib import get_close_matches
 from graphlib import CycleError, TopologicalSorter
 from typing import TYPE_CHECKING, Any
 
@@ -10,15 +9,18 @@ import dagster as dg
 
 from floe_orchestrator_dagster.assets.partitions import partitioned_nodes
 from floe_orchestrator_dagster.automation.jobs import job_names
+from floe_orchestrator_dagster.automation.minutes import shifted_schedules
 from floe_orchestrator_dagster.config import config_path
 from floe_orchestrator_dagster.config.automation import AssetSensorConfig
 from floe_orchestrator_dagster.errors import Problem
 from floe_orchestrator_dagster.product.trimming import VARIABLES
+from floe_orchestrator_dagster.wording import closest, did_you_mean
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from floe_orchestrator_dagster.assets.selection import NodeSelection
+    from floe_orchestrator_dagster.automation.cron import JobSchedule
     from floe_orchestrator_dagster.automation.targets import Targets
     from floe_orchestrator_dagster.config.partitions import PartitionsConfig
     from floe_orchestrator_dagster.product import Product
@@ -27,13 +29,21 @@ _FIX = "Correct it in manifest.yaml."
 _SHOWN = 5
 
 
-def oversights(product: Product, selection: NodeSelection, targets: Targets) -> list[Problem]:
+def oversights(
+    product: Product, selection: NodeSelection, targets: Targets, registered: Sequence[JobSchedule] = ()
+) -> list[Problem]:
     """List the settings that will not do what they say.
 
-    Partitions that a model ignores or that are cut by a column which it does not have; sensors on assets that the
-    product does not have, and sensors by which jobs launch each other without end.
+    Partitions that a model ignores or that are cut by a column which it does not have; schedules that an older Dagster
+    ticks at other minutes; sensors on assets that the product does not have, and sensors by which jobs launch each
+    other without end.
     """
-    return [*_partitions(product, selection), *_unknown_assets(product, targets), *_circle(product, targets)]
+    return [
+        *shifted_schedules(product, registered),
+        *_partitions(product, selection),
+        *_unknown_assets(product, targets),
+        *_circle(product, targets),
+    ]
 
 
 def _partitions(product: Product, selection: NodeSelection) -> Iterator[Problem]:
@@ -80,10 +90,8 @@ def _unknown_assets(product: Product, targets: Targets) -> Iterator[Problem]:
     known = {key.to_user_string() for group in keys for key in group}
     for row, entry in watched:
         if entry.asset not in known:
-            close = get_close_matches(entry.asset, sorted(known), n=1)
-            hint = f"Did you mean {close[0]!r}? " if close else ""
             what = f"{entry.asset!r} is no asset of this product: the sensor waits for another code location to make it"
-            fix = f"{hint}Leave it so if one does. {_FIX}"
+            fix = f"{did_you_mean(closest(entry.asset, known))}Leave it so if one does. {_FIX}"
             yield Problem(config_path("sensors", row, "asset"), what, fix)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from floe_orchestrator_dagster.commands.answers import as_json, echo_json, errors_reported
+from floe_orchestrator_dagster.commands.answers import as_json, echo_json, errors_reported, progress
 
 # Import name of what serves and runs the sample, by the name of its package.
 _NEEDS = {"dagster-webserver": "dagster_webserver", "dbt-duckdb": "dbt.adapters.duckdb"}
@@ -29,10 +29,10 @@ def demo(directory: Path, *, as_json: bool) -> None:
 
     Exits with 0, with 1 when DIRECTORY is not empty or cannot be written, 2 on wrong usage.
     """  # noqa: D301  # click reads the \b
-    from floe_orchestrator_dagster.demo import write_demo
-    from floe_orchestrator_dagster.product import ARTIFACTS_PATH_VARIABLE
+    with errors_reported(), progress("Writing the sample product"):
+        from floe_orchestrator_dagster.demo import write_demo
+        from floe_orchestrator_dagster.product import ARTIFACTS_PATH_VARIABLE
 
-    with errors_reported():
         artifacts = write_demo(directory)
     lines = [
         f"export {ARTIFACTS_PATH_VARIABLE}={shlex.quote(str(artifacts))}",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from floe_orchestrator_dagster.commands.answers import artifacts_path, errors_reported
+from floe_orchestrator_dagster.commands.answers import artifacts_path, errors_reported, progress
 from floe_orchestrator_dagster.errors import DeployError, Problem
 
 if TYPE_CHECKING:
@@ -104,14 +104,15 @@ def helm(
 
     Exits with 0, with 1 when something cannot be deployed, 2 on wrong usage.
     """  # noqa: D301  # click reads the \b
-    from floe_orchestrator_dagster.deploy.configmap import artifacts_configmap
-    from floe_orchestrator_dagster.deploy.helm import default_image, values_for
-    from floe_orchestrator_dagster.deploy.products import read_products
-
     with errors_reported():
-        paths = [path.absolute() for path in artifacts] or [artifacts_path(None)]
-        fallback = default_image() if options["configmap"] else None
-        products = read_products(paths, images, fallback)
+        with progress("Reading the products"):
+            from floe_orchestrator_dagster.deploy.configmap import artifacts_configmap
+            from floe_orchestrator_dagster.deploy.helm import default_image, values_for
+            from floe_orchestrator_dagster.deploy.products import read_products
+
+            paths = [path.absolute() for path in artifacts] or [artifacts_path(None)]
+            fallback = default_image() if options["configmap"] else None
+            products = read_products(paths, images, fallback)
         if options["configmap"]:
             documents = [artifacts_configmap(product) for product in products]
             _write(documents, output, "")

@@ -15,6 +15,7 @@ from floe_orchestrator_dagster.commands.answers import (
     as_json,
     echo_json,
     errors_reported,
+    progress,
 )
 from floe_orchestrator_dagster.config import config_path
 from floe_orchestrator_dagster.errors import LineageError, Problem
@@ -55,10 +56,10 @@ def replay(artifacts: Path | None, *, seconds: float, refused: bool, as_json: bo
 
     Exits with 0 when nothing waits any more, 1 when events still wait or are refused, 2 on wrong usage.
     """  # noqa: D301  # click reads the \b
-    from floe_orchestrator_dagster.lineage.replay import replay as replay_spool
-    from floe_orchestrator_dagster.lineage.replay import retry_refused
+    with errors_reported(), progress("Sending lineage events"):
+        from floe_orchestrator_dagster.lineage.replay import replay as replay_spool
+        from floe_orchestrator_dagster.lineage.replay import retry_refused
 
-    with errors_reported():
         product = _read(artifacts)
         backend = _backend(product)
         with _spool_errors(product.spool):
@@ -88,9 +89,9 @@ def status(artifacts: Path | None, *, as_json: bool) -> None:
 
     Exits with 0 when nothing waits, 1 when events of ended processes wait or events were refused, 2 on wrong usage.
     """  # noqa: D301  # click reads the \b
-    from floe_orchestrator_dagster.lineage.replay import spool_status
+    with errors_reported(), progress("Counting lineage events"):
+        from floe_orchestrator_dagster.lineage.replay import spool_status
 
-    with errors_reported():
         product = _read(artifacts)
         with _spool_errors(product.spool):
             found = spool_status(product.spool)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
-from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from pydantic import ValidationError
@@ -17,7 +16,7 @@ from pydantic import ValidationError
 from floe_orchestrator_dagster.config.contradictions import contradictions
 from floe_orchestrator_dagster.config.section import config_path
 from floe_orchestrator_dagster.errors import Problem
-from floe_orchestrator_dagster.wording import is_of_wrong_type, refusal, type_of
+from floe_orchestrator_dagster.wording import closest, did_you_mean, is_of_wrong_type, refusal, type_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -168,7 +167,7 @@ class _Draft:
             tagged = details["loc"]
             section = ".".join(part for part in tagged[:-1] if isinstance(part, str))
             known = sorted(self._sections[section].model_fields)
-            fix = f"{_close(str(location[-1]), known)}Known keys: {', '.join(known)}. {_FIX}"
+            fix = f"{did_you_mean(closest(str(location[-1]), known))}Known keys: {', '.join(known)}. {_FIX}"
             return Problem(where, f"unknown key{self._name_of(location)}", fix)
         what, fix = _said(details)
         if details["type"].startswith(_UNION):
@@ -199,10 +198,6 @@ def _said(details: ErrorDetails) -> tuple[str, str]:
     if is_of_wrong_type(details):
         return f"{what}, not {type_of(details['input'])}", ""
     if kind == "literal_error":
-        return what, _close(str(details["input"]), re.findall(r"'([^']+)'", context["expected"]))
+        choices = re.findall(r"'([^']+)'", context["expected"])
+        return what, did_you_mean(closest(str(details["input"]), choices))
     return what, ""
-
-
-def _close(text: str, known: Sequence[str]) -> str:
-    close = get_close_matches(text, known, n=1)
-    return f"did you mean {close[0]!r}? " if close else ""

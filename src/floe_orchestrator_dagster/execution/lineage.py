@@ -187,11 +187,11 @@ def step_lineage(  # noqa: PLR0913, PLR0917  # a step has these parts
                 _end(lineage, why)
             told.end(error)
             with suppress(LineageError):  # said in the run's log; the step has failed already, for a better reason
-                _flush(emitter, context)
+                _flush(emitter, context, product)
             raise
         _end(lineage, "dbt ended before it")
         told.end()
-        _flush(emitter, context)
+        _flush(emitter, context, product)
 
 
 def _end(lineage: StepLineage | None, why: str) -> None:
@@ -199,10 +199,11 @@ def _end(lineage: StepLineage | None, why: str) -> None:
         lineage.end(why)
 
 
-def _flush(emitter: LineageEmitter, context: dg.OpExecutionContext) -> None:
+def _flush(emitter: LineageEmitter, context: dg.OpExecutionContext, product: Product) -> None:
     if not emitter.deliveries().emitted:
         return
-    with telemetry.operation("lineage.flush"):
+    attributes = telemetry.product_attributes(product.artifacts.observability.telemetry)
+    with telemetry.operation("lineage.flush", attributes):
         try:
             emitter.flush()
         finally:

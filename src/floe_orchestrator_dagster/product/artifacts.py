@@ -10,7 +10,6 @@ import json
 import re
 from collections import Counter
 from collections.abc import Mapping
-from difflib import get_close_matches
 from graphlib import CycleError, TopologicalSorter
 from typing import TYPE_CHECKING, Any, cast
 
@@ -20,7 +19,7 @@ from pydantic import ValidationError
 
 from floe_orchestrator_dagster.errors import ArtifactsError, Problem
 from floe_orchestrator_dagster.product.files import read_json
-from floe_orchestrator_dagster.wording import is_empty, refusal
+from floe_orchestrator_dagster.wording import closest, did_you_mean, is_empty, refusal, type_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -66,7 +65,7 @@ def json_object(content: object, origin: str) -> dict[str, Any]:
     """
     if isinstance(content, Mapping):
         return dict(content)
-    what = f"holds {_article(content)}, not a JSON object"
+    what = f"holds {type_of(content)}, not a JSON object"
     raise ArtifactsError(origin, [Problem("", what, "Compile the product again (floe platform compile).")])
 
 
@@ -119,7 +118,7 @@ def check_dependencies_exist(artifacts: CompiledArtifacts, dbt_names: frozenset[
         Problem(
             f"{_MODELS}[{row}].depends_on[{column}]",
             f"{model.name!r} depends on {name!r}, which does not exist",
-            f"{_suggestion(name, known)}{_RECOMPILE}",
+            f"{did_you_mean(closest(name, known))}{_RECOMPILE}",
         )
         for row, model in enumerate(models)
         for column, name in enumerate(model.depends_on or [])
@@ -187,14 +186,9 @@ def _value(where: str, value: object) -> str:
 def _shown(value: object) -> str:
     """Show a scalar, shortened; of anything else, which may hold anything, the type only."""
     if value is not None and not isinstance(value, (str, int, float, bool)):
-        return _article(value)
+        return type_of(value)
     text = repr(value) if isinstance(value, str) else json.dumps(value)
     return text if len(text) <= _LONGEST_VALUE else f"{text[: _LONGEST_VALUE - 1]}…"
-
-
-def _article(value: object) -> str:
-    names = {dict: "an object", list: "a list", str: "a string", int: "a number", float: "a number", bool: "a boolean"}
-    return names.get(type(value), "null" if value is None else f"a {type(value).__name__}")
 
 
 def _enforcement_problems(artifacts: CompiledArtifacts) -> Iterator[Problem]:
@@ -230,8 +224,3 @@ def _cycles(models: Sequence[ResolvedModel]) -> Iterator[Problem]:
         # The cycle comes as [a, b, …, a], each one a dependency of the next.
         path = " -> ".join(reversed(error.args[1]))
         yield Problem(_MODELS, f"circular dependency: {path} (each depends on the next)", _RECOMPILE)
-
-
-def _suggestion(name: str, known: set[str]) -> str:
-    close = get_close_matches(name, sorted(known), n=1)
-    return f"Did you mean {close[0]!r}? " if close else ""

@@ -6,13 +6,13 @@ Format: https://docs.getdbt.com/reference/artifacts/manifest-json
 from __future__ import annotations
 
 from dataclasses import dataclass
-from difflib import get_close_matches
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from floe_orchestrator_dagster.errors import ManifestError, Problem
 from floe_orchestrator_dagster.product.files import parse_json, read_file
 from floe_orchestrator_dagster.product.trimming import read_trimmed, trim, write_trimmed
+from floe_orchestrator_dagster.wording import closest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -209,5 +209,5 @@ def _is_node(node: object) -> bool:
 def _reason(name: str, known: frozenset[str], manifest: Manifest) -> str:
     if any(unique_id.split(".")[-1] == name for unique_id in manifest.content["disabled"]):
         return " (it is disabled there)"
-    close = get_close_matches(name, sorted(known), n=1)
-    return f" (did you mean {close[0]!r}?)" if close else ""
+    close = closest(name, known)
+    return f" (did you mean {close!r}?)" if close else ""

@@ -6,7 +6,6 @@ import logging
 from typing import TYPE_CHECKING
 
 import pytest
-from dagster._core.definitions.definitions_load_context import DefinitionsLoadContext, DefinitionsLoadType
 
 from floe_orchestrator_dagster.code_location import build_definitions
 from floe_orchestrator_dagster.validation import examine_product
@@ -131,15 +130,3 @@ def test_loading_tells_all_of_it_in_one_line_where_definitions_are_made(
     assert record.getMessage() == (
         f"{tmp_path / 'compiled_artifacts.json'}: {place}[0].asset: 'crm/a' {WAITS}; {place}[1].asset: 'crm/b' {WAITS}"
     )
-
-
-def test_processes_of_a_run_do_not_tell_it_again(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    shop = dbt_shop(tmp_path, {"sensors": [{"type": "asset", "name": "a", "asset": "crm/a"}]})
-    monkeypatch.setattr(DefinitionsLoadContext, "_instance", None, raising=False)
-    DefinitionsLoadContext.set(DefinitionsLoadContext(DefinitionsLoadType.RECONSTRUCTION))
-
-    build_definitions(shop)
-
-    assert [record for record in caplog.records if record.levelno == logging.WARNING] == []

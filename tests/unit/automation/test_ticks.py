@@ -22,6 +22,7 @@ from dagster._utils.schedules import schedule_execution_time_iterator
 from packaging.version import Version
 
 from floe_orchestrator_dagster.assets.selection import NodeSelection
+from floe_orchestrator_dagster.automation.minutes import RIGHT_SINCE
 from floe_orchestrator_dagster.automation.schedules import product_schedules
 from floe_orchestrator_dagster.automation.targets import Targets
 from unit.samples import model, product
@@ -67,8 +68,8 @@ DAILY = [
     "@daily",
 ]
 SEVERAL_A_DAY = ["0 */2 * * *", "0 1-3 * * *", "15,45 1,2 * * *", "0,30 2 * * *", "10 2,14 * * *"]
-# Where minutes of an hourly cron are not those of the wall. Before Dagster 1.13 they were counted in UTC.
-BY_UTC = {LORD_HOWE} if Version(dg.__version__) >= Version("1.13") else {LORD_HOWE, KATHMANDU}
+# Where minutes of an hourly cron are not those of the wall. Older Dagsters count them in UTC.
+BY_UTC = {LORD_HOWE} if Version(dg.__version__) >= Version(RIGHT_SINCE) else {LORD_HOWE, KATHMANDU}
 HOURLY = ["0 * * * *", "@hourly", "30 * * * *", "*/30 * * * *", "*/7 * * * *", "10-12 * * * *", "* * * * *"]
 
 

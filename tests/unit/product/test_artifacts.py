@@ -134,10 +134,10 @@ def test_file_that_is_not_json_is_refused_with_its_line(tmp_path: Path, content:
     ("content", "kind"),
     [
         ("[]", "a list"),
-        ('"x"', "a string"),
+        ('"x"', "a text"),
         ("7", "a number"),
-        ("0.5", "a number"),
-        ("true", "a boolean"),
+        ("0.5", "a number with a fraction"),
+        ("true", "true or false"),
         ("null", "null"),
     ],
 )
@@ -227,7 +227,7 @@ def _of(place: str) -> str:
         ("metadata.product_version", None, "has to be a text, not null"),
         ("identity.domain", "", "must not be empty"),
         ("observability.lineage", "ja", "has to be true or false, not 'ja'"),
-        ("transforms.models", {}, "has to be a list, not an object"),
+        ("transforms.models", {}, "has to be a list, not a mapping"),
         ("transforms.models", [], "must not be empty"),
         ("transforms.models[0].compute", None, "has to be a text, not null"),
         ("transforms.models[0].depends_on", "a", "has to be a list, not 'a'"),

@@ -1,0 +1,89 @@
+"""The steps of a product that run dbt, by name."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from itertools import count
+from typing import TYPE_CHECKING
+
+from floe_orchestrator_dagster.execution.freshness import freshness_step
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+
+    import dagster as dg
+
+    from floe_orchestrator_dagster.assets.stages import StagedGraph
+    from floe_orchestrator_dagster.product import Product
+
+
+@dataclass(frozen=True)
+class ProductAssets:
+    """What a product's models are in Dagster.
+
+    Attributes:
+        definitions: Assets with their checks, and specs of the sources.
+        steps: Names of the steps that run dbt, source freshness included; none without a dbt project.
+    """
+
+    definitions: Sequence[dg.AssetsDefinition | dg.AssetSpec]
+    steps: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class DbtSteps:
+    """Names of a product's steps that run dbt.
+
+    Attributes:
+        stages: Of each stage, in the graph's order.
+        late: Of the tests after all stages, in the graph's order of their computes.
+        freshness: Of source freshness.
+    """
+
+    stages: tuple[str, ...]
+    late: tuple[str, ...]
+    freshness: str
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All of them."""
+        return (*self.stages, *self.late, self.freshness)
+
+
+def dbt_steps(product: Product, graph: StagedGraph) -> DbtSteps:
+    """Name the steps of a product whose nodes were put into stages."""
+    return DbtSteps(_stage_names(product, graph), _late_names(product, graph), freshness_step(product))
+
+
+def _stage_names(product: Product, graph: StagedGraph) -> tuple[str, ...]:
+    """Name each stage: after the product, its compute and partitions where there are several, and its number."""
+    if len(graph.stages) == 1:
+        return (f"{product.identifier}_dbt_build",)
+    several = len({compute for compute, _ in (stage.lane for stage in graph.stages)}) > 1
+    names: list[str] = []
+    for stage in graph.stages:
+        compute, row = stage.lane
+        parts = [
+            *([_word(compute)] if several else []),
+            *([product.config.partitions[row].type] if row is not None else []),
+        ]
+        name = "_".join([f"{product.identifier}_dbt_build", *parts])
+        names.append(_free(name, names))
+    return tuple(names)
+
+
+def _late_names(product: Product, graph: StagedGraph) -> tuple[str, ...]:
+    names: list[str] = []
+    for compute in graph.late_tests:
+        names.append(_free(f"{product.identifier}_dbt_test_{_word(compute)}", names))
+    return tuple(names)
+
+
+def _free(name: str, taken: Collection[str]) -> str:
+    numbered = (name if number == 1 else f"{name}_{number}" for number in count(1))
+    return next(free for free in numbered if free not in taken)
+
+
+def _word(compute: str) -> str:
+    return re.sub(r"\W", "_", compute, flags=re.ASCII)

@@ -1,0 +1,45 @@
+"""What a run can be launched with."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import dagster as dg
+
+from floe_orchestrator_dagster.code_location import definitions_from_file
+from integration.failing_shop import built, failure_of, logged
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def test_options_of_the_run_reach_dbt_and_others_are_refused(shop: Path, instance: dg.DagsterInstance) -> None:
+    job = definitions_from_file(shop / "compiled_artifacts.json").resolve_job_def("shop_orders")
+    chosen = [dg.AssetKey(name) for name in ("first", "island")]
+
+    def launch(**options: object) -> dg.ExecuteInProcessResult:
+        config = {"ops": {"shop_orders_dbt_build": {"config": options}}}
+        return job.execute_in_process(
+            instance=instance, asset_selection=chosen, run_config=config, raise_on_error=False
+        )
+
+    result = launch(
+        vars={"island": 3}, exclude="first not_null_island_id", fail_fast=True, threads=2, flags=["--store-failures"]
+    )
+
+    assert result.success
+    assert set(built(result)) == {"island"}
+    [check] = result.get_asset_check_evaluations()
+    assert check.passed
+    command = next(line for line in logged(instance, result.run_id, "INFO").splitlines() if "running dbt" in line)
+    assert command.endswith(
+        '--vars {"island": 3} --threads 2 --fail-fast --store-failures --profile shop_orders --target dev'
+    )
+    refused = launch(flags=["--select", "--vars={}", "--nonsense"])
+    text = failure_of(refused)
+    assert "'--select' is not passed on to dbt: launch the run for the assets that you want" in text
+    assert "'--vars={}' is not passed on to dbt: set `vars`" in text
+    assert "'--nonsense' is not passed on to dbt: known flags are --empty" in text
+    unknown = "target: 'test' is no output of the dbt profile 'shop_orders'. Choose one of 'dev', 'prod'."
+    assert unknown in failure_of(launch(target="test"))
+    assert "run configuration, exclude: 'nonsense:x' is no dbt selection" in failure_of(launch(exclude="nonsense:x"))
