@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from floe_orchestrator_dagster.lineage.columns import ColumnLineage, Relation, column_lineage
+from floe_orchestrator_dagster.lineage.columns import ColumnLineage, Relation, column_lineage, queried_columns
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -14,8 +14,6 @@ if TYPE_CHECKING:
 
     from floe_orchestrator_dagster.execution.results import Results
     from floe_orchestrator_dagster.product.manifest import Manifest
-
-_ADDED_BY_SNAPSHOTS = "dbt_"
 
 
 def table_column_lineage(found: ColumnLineage, key_of: Mapping[str, dg.AssetKey]) -> dg.TableColumnLineage | None:
@@ -40,7 +38,7 @@ def column_lineage_of(
 
     Args:
         unique_id: dbt's id of the table.
-        compiled: Its compiled SQL.
+        compiled: The file of its compiled SQL; of what has none, dbt tells the query with the result.
         adapter: The dbt adapter, for the SQL's dialect.
         manifest: dbt's manifest.
         results: What the invocation has built so far: their columns are known.
@@ -48,16 +46,17 @@ def column_lineage_of(
     Returns:
         None for SQL that is not there (a Python model, a seed) or cannot be understood.
     """
-    if not compiled.is_file() or compiled.suffix != ".sql":
-        return None
     built = results.finished[unique_id]
-    columns = [name for name, _ in built.columns or () if not _is_of_snapshot(built.resource_type, name)]
+    sql = built.query or _sql_in(compiled)
+    if sql is None:
+        return None
+    columns = queried_columns(built.resource_type, [name for name, _ in built.columns or ()])
     relations = [_relation(parent, manifest, results) for parent in sorted(manifest.relations_read_by(unique_id))]
-    return column_lineage(compiled.read_text(encoding="utf-8"), adapter, relations, columns)
+    return column_lineage(sql, adapter, relations, columns)
 
 
-def _is_of_snapshot(resource_type: str, column: str) -> bool:
-    return resource_type == "snapshot" and column.lower().startswith(_ADDED_BY_SNAPSHOTS)
+def _sql_in(compiled: Path) -> str | None:
+    return compiled.read_text(encoding="utf-8") if compiled.suffix == ".sql" and compiled.is_file() else None
 
 
 def _relation(unique_id: str, manifest: Manifest, results: Results) -> Relation:

@@ -1,27 +1,43 @@
 """What dbt's tests found → what Dagster records of the checks.
 
 Of an ``AssetCheckResult`` Dagster makes an evaluation and an output. For each it looks through all checks of the step,
-which with thousands of them takes longer than all else, and reads four tables to learn which materialization the check
-was about. Of a table that this very step has built both are known or read at once; all other results are Dagster's.
+which with thousands of them takes longer than all else. Of a table that this very step has built both are made here;
+all other results are Dagster's, and all of them with a Dagster that is not as expected.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import importlib
+import logging
+from contextlib import suppress
+from functools import cache
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-try:
-    from dagster._core.definitions.asset_checks.asset_check_evaluation import (
-        AssetCheckEvaluationTargetMaterializationData as Target,
-    )
-except ImportError:  # before Dagster 1.11
-    from dagster._core.definitions.asset_check_evaluation import (  # type: ignore[import-not-found,no-redef]
-        AssetCheckEvaluationTargetMaterializationData as Target,
-    )
+logger = logging.getLogger(__name__)
+
+# Where Dagster has the class of what an evaluation points to: from 1.11, and before.
+_MODULES = (
+    "dagster._core.definitions.asset_checks.asset_check_evaluation",
+    "dagster._core.definitions.asset_check_evaluation",
+)
+_TARGET = "AssetCheckEvaluationTargetMaterializationData"
+_LOOK_UP = "maybe_fetch_and_get_input_asset_version_info"
+
+
+@cache
+def _target_class() -> Any:  # noqa: ANN401  # it is not public
+    for name in _MODULES:
+        with suppress(ImportError):
+            found = getattr(importlib.import_module(name), _TARGET, None)
+            if found is not None:
+                return found
+    logger.info("Dagster points to materializations otherwise than expected: it makes the evaluations of checks itself")
+    return None
 
 
 class Evaluations:
@@ -33,15 +49,16 @@ class Evaluations:
 
     def __init__(self, context: dg.OpExecutionContext) -> None:
         """Look up the selected checks once."""
-        self._instance = context.instance
+        self._step = context.get_step_execution_context()
         self._specs = {spec.key: (name, spec) for name, spec in context.assets_def.check_specs_by_output_name.items()}
         # Whether an evaluation belongs to a partition is Dagster's to say.
-        self._is_partitioned = context.has_partition_key or context.has_partition_key_range
-        self._built: dict[str, Target | None] = {}
+        is_partitioned = context.has_partition_key or context.has_partition_key_range
+        self._is_plain = not is_partitioned and _target_class() is not None and hasattr(self._step, _LOOK_UP)
+        self._built: set[str] = set()
 
     def built(self, output: dg.Output[None]) -> None:
         """Note that a table is built, and its output about to be handed to Dagster."""
-        self._built[output.output_name] = None
+        self._built.add(output.output_name)
 
     def events(
         self, result: dg.AssetCheckResult
@@ -56,23 +73,27 @@ class Evaluations:
         key = dg.AssetCheckKey(result.asset_key, result.check_name)
         if key not in self._specs:
             yield _evaluation(key, result)
-        elif self._is_partitioned or result.asset_key.to_python_identifier() not in self._built:
+        elif not self._is_plain or result.asset_key.to_python_identifier() not in self._built:
             yield result
         else:
             name, spec = self._specs[key]
             yield dg.Output(None, output_name=name)
             yield _evaluation(key, result, self._target(result.asset_key), is_blocking=spec.blocking)
 
-    def _target(self, asset: dg.AssetKey) -> Target | None:
-        name = asset.to_python_identifier()
-        if self._built[name] is None:
-            for found in self._instance.fetch_materializations(asset, limit=1).records:
-                self._built[name] = Target(storage_id=found.storage_id, run_id=found.run_id, timestamp=found.timestamp)
-        return self._built[name]
+    def _target(self, asset: dg.AssetKey) -> Any:  # noqa: ANN401  # its class is not public
+        """Point to the materialization as Dagster does, which keeps what it has read for the assets downstream."""
+        found = getattr(self._step, _LOOK_UP)(asset)
+        if found is None or found.event_type is not dg.DagsterEventType.ASSET_MATERIALIZATION:
+            return None
+        return _target_class()(storage_id=found.storage_id, run_id=found.run_id, timestamp=found.timestamp)
 
 
 def _evaluation(
-    key: dg.AssetCheckKey, result: dg.AssetCheckResult, target: Target | None = None, *, is_blocking: bool | None = None
+    key: dg.AssetCheckKey,
+    result: dg.AssetCheckResult,
+    target: Any = None,  # noqa: ANN401  # as above
+    *,
+    is_blocking: bool | None = None,
 ) -> dg.AssetCheckEvaluation:
     return dg.AssetCheckEvaluation(
         asset_key=key.asset_key,

@@ -1,22 +1,22 @@
-"""The SQLite database of Dagster's event log, kept open while dbt runs.
+"""The SQLite databases of Dagster's event log, kept open while dbt runs.
 
 For each statement Dagster's SQLite event log makes an engine, which compiles the statement anew, and opens the file. An
 event takes three to ten of them, so that most of the CPU of a run with many small nodes goes there. Here the engines
-stay, and each has one connection, until dbt has ended. What is written, in which transactions and when, stays as it is.
-Which tables there are is asked once.
+stay, and each has one connection, until dbt has ended. What is written, and in which transactions, stays as it is; who
+watches a run's database is told of each. Which tables and columns there are is asked once.
 """
 
 from __future__ import annotations
 
 import inspect
 import logging
-from contextlib import ExitStack, contextmanager
+import os
+from contextlib import contextmanager
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from contextlib import AbstractContextManager
 
     import dagster as dg
     from sqlalchemy.engine import Connection, Engine
@@ -24,27 +24,29 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _CONNECT = "_connect"
-_HAS_TABLE = "has_table"
+# What asks which tables and columns there are, by the version of Dagster.
+_HAS_TABLE, _HAS_COLUMN, _HAS_COLUMN_HERE = "has_table", "has_asset_key_col", "_has_asset_key_col_on_connection"
 # What Dagster's `_connect` works with; where one of them is missing it is another `_connect`, and left alone.
-_WORKS_WITH = ("_db_lock", "_initialized_dbs", "conn_string_for_shard")
+_WORKS_WITH = ("_db_lock", "_initialized_dbs", "conn_string_for_shard", "path_for_shard")
 
 
 @contextmanager
 def open_event_log(instance: dg.DagsterInstance) -> Iterator[None]:
     """Keep the connections of the instance's event log open; they are closed at the end.
 
-    Other event logs than SQLite's, and one that does not look as expected, are left as they are.
+    Other event logs than SQLite's, one that does not look as expected, and one that is kept open already are left as
+    they are.
     """
     storage: Any = instance.event_log_storage  # the classes of storages are not public
-    if not _is_known(storage) or _CONNECT in vars(storage):
+    if not _is_known(storage):
         yield
         return
-    with ExitStack() as stack:
-        kept = {_CONNECT: _kept_connections(storage, stack), _HAS_TABLE: cache(storage.has_table)}
-        for name, function in kept.items():
-            vars(storage)[name] = function
-            stack.callback(vars(storage).pop, name)
+    databases = _OpenDatabases(storage)
+    try:
+        databases.open()
         yield
+    finally:
+        databases.close()
 
 
 def _is_known(storage: object) -> bool:
@@ -62,27 +64,83 @@ def _is_known(storage: object) -> bool:
     return known
 
 
-def _kept_connections(storage: Any, stack: ExitStack) -> Callable[[str], AbstractContextManager[Connection]]:  # noqa: ANN401  # its class is not public
-    """Make a `_connect` that opens each shard once."""
-    stock = getattr(storage, _CONNECT)
-    engines: dict[str, Engine] = {}
+class _OpenDatabases:
+    """The databases of an event log, a run's and the index of all runs, each opened once."""
+
+    def __init__(self, storage: Any) -> None:  # noqa: ANN401  # its class is not public
+        self._storage = storage
+        self._lock = storage._db_lock  # noqa: SLF001
+        self._stock_connect = getattr(storage, _CONNECT)
+        self._engines: dict[str, Engine] = {}
+        self._standing_in: dict[str, Callable[..., Any]] = {}
+
+    def open(self) -> None:
+        """Stand in for what opens a database anew, unless somebody does so already."""
+        with self._lock:
+            if _CONNECT not in vars(self._storage):
+                self._standing_in = {_CONNECT: self._connect, **_answered_once(self._storage)}
+                vars(self._storage).update(self._standing_in)
+
+    def close(self) -> None:
+        """Leave the event log as it was; a thread that is about to write can still do so."""
+        with self._lock:
+            for name in self._standing_in:
+                del vars(self._storage)[name]
+            self._standing_in = {}
+            self._dispose()
 
     @contextmanager
-    def connect(shard: str) -> Iterator[Connection]:
-        if shard not in storage._initialized_dbs:  # noqa: SLF001
-            # Dagster makes the tables of a new shard.
-            with stock(shard) as connection:
+    def _connect(self, shard: str) -> Iterator[Connection]:
+        if shard not in self._storage._initialized_dbs:  # noqa: SLF001
+            # Dagster makes the tables of a new database.
+            with self._stock_connect(shard) as connection:
                 yield connection
             return
-        # As in Dagster's own, one statement at a time: threads take turns with the one connection.
-        with storage._db_lock:  # noqa: SLF001
-            if shard not in engines:
-                engines[shard] = _engine(storage.conn_string_for_shard(shard))
-                stack.callback(engines[shard].dispose)
-            with engines[shard].connect() as connection, connection.begin():
-                yield connection
+        # As in Dagster's own, one transaction at a time: threads take turns with the one connection.
+        with self._lock:
+            try:
+                with self._engine(shard).connect() as connection:
+                    database: Any = connection.connection
+                    before = database.total_changes
+                    with connection.begin():
+                        yield connection
+                    if database.total_changes > before:
+                        self._tell_watchers(shard)
+            finally:
+                if not self._standing_in:  # it was closed while this thread came here
+                    self._dispose()
 
-    return connect
+    def _tell_watchers(self, shard: str) -> None:
+        """Touch the file: the page of a run watches it, and SQLite writes to it only once it is closed."""
+        os.utime(self._storage.path_for_shard(shard))
+
+    def _engine(self, shard: str) -> Engine:
+        if shard not in self._engines:
+            self._engines[shard] = _engine(self._storage.conn_string_for_shard(shard))
+        return self._engines[shard]
+
+    def _dispose(self) -> None:
+        for engine in self._engines.values():
+            engine.dispose()
+        self._engines.clear()
+
+
+def _answered_once(storage: Any) -> dict[str, Callable[..., Any]]:  # noqa: ANN401  # as above
+    """Answer from memory what does not change while Dagster runs: which tables and columns there are."""
+    answers: dict[str, Callable[..., Any]] = {
+        name: cache(getattr(storage, name)) for name in (_HAS_TABLE, _HAS_COLUMN) if hasattr(storage, name)
+    }
+    ask = getattr(storage, _HAS_COLUMN_HERE, None)
+    if ask is None:
+        return answers
+    known: dict[str, bool] = {}
+
+    def has_column(connection: Connection, column: str) -> bool:
+        if column not in known:
+            known[column] = ask(connection, column)
+        return known[column]
+
+    return {**answers, _HAS_COLUMN_HERE: has_column}
 
 
 def _engine(address: str) -> Engine:
@@ -94,4 +152,5 @@ def _engine(address: str) -> Engine:
     timeout: int | None = getattr(sqlite, "SQLITE_BUSY_TIMEOUT_SECONDS", None)
     patience = {} if timeout is None else {"timeout": timeout}
     arguments = {"check_same_thread": False, **patience}
-    return create_engine(address, poolclass=QueuePool, pool_size=1, max_overflow=0, connect_args=arguments)
+    # One connection is kept. Should an interrupt leave it in use, the next is not kept waiting for it.
+    return create_engine(address, poolclass=QueuePool, pool_size=1, max_overflow=-1, connect_args=arguments)

@@ -12,7 +12,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from floe_orchestrator_dagster.execution.batches import Batches
-from floe_orchestrator_dagster.execution.dbt_process import ERROR_PLACE, ERROR_TEXT, NODE_FINISHED, NODE_STARTED
+from floe_orchestrator_dagster.execution.dbt_process import (
+    COMPILED,
+    ERROR_PLACE,
+    ERROR_TEXT,
+    NODE_FINISHED,
+    NODE_STARTED,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -41,6 +47,7 @@ class NodeResult:
         columns: Names and types of the table's columns; None when they were not asked for.
         relation: The table as SQL writes it: what was built, or where a test stored the rows it found. May be empty.
         invocation_id: dbt's id of the invocation.
+        query: The compiled query of what dbt keeps no file of, a snapshot.
     """
 
     unique_id: str
@@ -55,6 +62,7 @@ class NodeResult:
     columns: Sequence[Sequence[str]] | None
     relation: str
     invocation_id: str
+    query: str | None = None
 
     @property
     def is_test(self) -> bool:
@@ -99,6 +107,7 @@ def node_result(event: Mapping[str, Any]) -> NodeResult | None:
         columns=data.get("columns"),
         relation=(node.get("node_relation") or {}).get("relation_name") or "",
         invocation_id=event["info"]["invocation_id"],
+        query=data.get(COMPILED),
     )
 
 

@@ -50,6 +50,7 @@ _DIALECTS = {
     "starburst": "trino",
 }
 _UNKNOWN = "unknown"
+_ADDED_BY_SNAPSHOTS = "dbt_"
 _LONGEST_SQL = 500_000  # characters: parsing more would hold up the run for seconds
 
 
@@ -146,6 +147,11 @@ def column_lineage(
     except Exception as error:  # noqa: BLE001  # sqlglot fails in many ways on SQL it does not know; lineage is no reason to fail
         logger.debug("no column lineage: %s", type(error).__name__)  # its text would quote the SQL
         return None
+
+
+def queried_columns(resource_type: str, columns: Iterable[str]) -> list[str]:
+    """List the columns of a table that are its query's: a snapshot has more, which dbt adds."""
+    return [name for name in columns if resource_type != "snapshot" or not name.lower().startswith(_ADDED_BY_SNAPSHOTS)]
 
 
 def dialect_of(adapter: str) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from openlineage.client.event_v2 import InputDataset, OutputDataset
 from openlineage.client.facet_v2 import output_statistics_output_dataset
 
-from floe_orchestrator_dagster.lineage.columns import Relation, column_lineage
+from floe_orchestrator_dagster.lineage.columns import Relation, column_lineage, queried_columns
 from floe_orchestrator_dagster.lineage.facets import column_lineage_facet, node_dataset_facets, node_job_facets, owners
 
 if TYPE_CHECKING:
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from floe_orchestrator_dagster.product.manifest import Manifest
 
 _MAKES_TABLE = ("model", "seed", "snapshot")
-_ADDED_BY_SNAPSHOTS = "dbt_"
 
 
 class Nodes:
@@ -99,9 +98,7 @@ class Nodes:
         node = self.node(unique_id)
         if not outcome.compiled_code or node.get("language", "sql") != "sql" or not self.makes(unique_id):
             return None
-        columns = list(outcome.columns)
-        if node["resource_type"] == "snapshot":
-            columns = [name for name in columns if not name.lower().startswith(_ADDED_BY_SNAPSHOTS)]
+        columns = queried_columns(node["resource_type"], outcome.columns)
         relations = [relation for parent in self.reads(unique_id) if (relation := self._relation(parent))]
         return column_lineage(outcome.compiled_code, self._warehouse.adapter, relations, columns)
 

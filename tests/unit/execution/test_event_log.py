@@ -140,6 +140,51 @@ def test_threads_take_turns(instance: dg.DagsterInstance) -> None:
     assert counts == [5, 5, 5, 5]
 
 
+def test_threads_may_end_while_others_go_on(instance: dg.DagsterInstance) -> None:
+    """The first to open it closes it, whoever else is inside."""
+    opened, closed = threading.Event(), threading.Event()
+
+    def second() -> None:
+        with open_event_log(instance):
+            opened.set()
+            closed.wait(10)
+            instance.report_runless_asset_event(dg.AssetMaterialization("late"))
+
+    with open_event_log(instance):
+        thread = threading.Thread(target=second)
+        thread.start()
+        assert opened.wait(10)
+    closed.set()
+    thread.join()
+
+    assert instance.get_latest_materialization_event(dg.AssetKey("late")) is not None
+    assert not {"_connect", "has_table"} & vars(instance.event_log_storage).keys()
+
+
+def test_who_watches_a_run_sees_its_events_as_they_come(instance: dg.DagsterInstance, tmp_path: Path) -> None:
+    """As the run's page does, in another process with an instance of its own."""
+    run = dg.materialize([_assets(open_log=False)], instance=instance).dagster_run
+    seen, is_seen = list[str](), threading.Event()
+
+    def note(entry: dg.EventLogEntry, _cursor: str) -> None:
+        seen.append(entry.message)
+        is_seen.set()
+
+    with dg.DagsterInstance.from_config(str(tmp_path)) as page, open_event_log(instance):
+        instance.report_engine_event("the first opens the database", run)
+        last = instance.get_records_for_run(run.run_id).cursor
+        page.watch_event_logs(run.run_id, last, note)
+        try:
+            for number in range(3):
+                is_seen.clear()
+                instance.report_engine_event(f"event {number}", run)
+                assert is_seen.wait(20), seen
+        finally:
+            page.end_watch_event_logs(run.run_id, note)
+
+    assert seen == ["event 0", "event 1", "event 2"]
+
+
 def test_other_event_logs_are_left_as_they_are() -> None:
     with dg.DagsterInstance.ephemeral() as instance:
         before = dict(vars(instance.event_log_storage))
