@@ -58,7 +58,7 @@ def replay(artifacts: Path | None, *, seconds: float, refused: bool, as_json: bo
     """  # noqa: D301  # click reads the \b
     with errors_reported(), progress("Sending lineage events"):
         from floe_orchestrator_dagster.lineage.replay import replay as replay_spool
-        from floe_orchestrator_dagster.lineage.replay import retry_refused
+        from floe_orchestrator_dagster.lineage.replay import retry_refused, spool_status
 
         product = _read(artifacts)
         backend = _backend(product)
@@ -66,13 +66,17 @@ def replay(artifacts: Path | None, *, seconds: float, refused: bool, as_json: bo
             if refused:
                 retry_refused(product.spool)
             done = replay_spool(product.spool, backend, request_seconds=product.config.timeout_seconds, seconds=seconds)
+            left = spool_status(product.spool)
     if as_json:
         echo_json({"backend": backend.shown, "directory": str(product.spool), **asdict(done)})
     else:
         click.echo(f"{done.sent} sent to {backend.shown}, {done.refused} refused, {done.waiting} waiting")
         if done.reason:
             click.echo(f"warning: {backend.shown}: {done.reason}", err=True)
-    sys.exit(1 if done.waiting or done.refused else 0)
+        if left.refused and not refused:
+            hint = "`floe-dagster lineage status` shows why; `replay --refused` sends them again"
+            click.echo(f"warning: {left.refused} events are refused: {hint}", err=True)
+    sys.exit(1 if done.waiting or left.refused else 0)
 
 
 @lineage.command()

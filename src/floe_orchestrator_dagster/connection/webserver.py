@@ -10,7 +10,7 @@ from packaging.version import InvalidVersion, Version
 from floe_orchestrator_dagster.telemetry.secrets import redact
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
 MINIMUM_VERSION = "1.10.21"
 QUESTION = """{
@@ -21,7 +21,7 @@ QUESTION = """{
     ... on Workspace { locationEntries {
       name
       loadStatus
-      locationOrLoadError { __typename ... on PythonError { message } }
+      locationOrLoadError { __typename ... on PythonError { message causes { message } } }
     } }
   }
 }"""
@@ -104,8 +104,14 @@ def _location(entry: dict[str, Any]) -> CodeLocation:
     found = _mapping(entry.get("locationOrLoadError"))
     name = str(entry.get("name"))
     if found.get("__typename") == "PythonError":
-        return CodeLocation(name, "error", _first_line(found.get("message")))
+        return CodeLocation(name, "error", _reason(found))
     return CodeLocation(name, "loading" if entry.get("loadStatus") == "LOADING" else "loaded", "")
+
+
+def _reason(error: Mapping[str, Any]) -> str:
+    """Give the first line of what was behind an error: Dagster's own says only that there was one."""
+    causes = [cause for cause in error.get("causes") or () if isinstance(cause, dict) and cause.get("message")]
+    return _first_line((causes[-1] if causes else error).get("message"))
 
 
 def _first_line(message: object) -> str:

@@ -57,7 +57,7 @@ class SourceOptions(dg.Config):
     """dbt's options for one run of source freshness."""
 
     vars: dict[str, Any] = Field(default_factory=dict, description="dbt variables, on top of the project's.")
-    threads: int | None = Field(default=None, ge=1, description="Threads; the profile's when left out.")
+    threads: int | None = Field(default=None, description="Threads, 1 or more; the profile's when left out.")
     target: str | None = Field(default=None, description="Output of the compiled profile to run on.")
     exclude: str | None = Field(default=None, description="dbt selection of what is left out, such as tag:slow.")
 
@@ -65,9 +65,15 @@ class SourceOptions(dg.Config):
         """Return dbt's arguments, without selection and variables.
 
         Raises:
-            DbtSetupError: A flag that cannot be passed on, with what does the same.
+            DbtSetupError: A flag that cannot be passed on, with what does the same; no number of threads.
         """
-        return ["--threads", str(self.threads)] if self.threads else []
+        if self.threads is None:
+            return []
+        if self.threads < 1:
+            raise DbtSetupError(
+                f"run configuration, threads: {self.threads} is too few. Give 1 or more, or leave it out."
+            )
+        return ["--threads", str(self.threads)]
 
     def connection(self, dbt: DbtConnection) -> DbtConnection:
         """Return the connection on the target that the run asks for.

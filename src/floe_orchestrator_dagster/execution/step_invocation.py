@@ -15,10 +15,11 @@ from floe_orchestrator_dagster.execution.invocation import running_dbt
 from floe_orchestrator_dagster.execution.node_log import NodeLog
 from floe_orchestrator_dagster.execution.results import Results
 from floe_orchestrator_dagster.execution.run_process import end_with_run
+from floe_orchestrator_dagster.execution.step_end import close_with_step
 from floe_orchestrator_dagster.execution.target import archive, leave_target
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 
     import dagster as dg
     from floe_core.schemas.telemetry import TelemetryConfig
@@ -76,6 +77,11 @@ class StepInvocation:
             ProfileError: A variable that the profile reads is not set, or the adapter is not installed.
             DbtBuildError: dbt could not do its work, or nodes failed.
         """
+        results = self._run(arguments)
+        close_with_step(self.context, results)
+        return results
+
+    def _run(self, arguments: Sequence[str]) -> Generator[NodeResult, None, None]:
         end_with_run(self.context)
         results, log = self.results, self.context.log
         told = NodeLog(log)

@@ -31,9 +31,12 @@ class NodeOutcome:
     @property
     def rows(self) -> int | None:
         """Rows that were written; None when the adapter does not say."""
-        rows = self.adapter_response.get("rows_affected")
-        is_count = isinstance(rows, int) and not isinstance(rows, bool) and rows >= 0
-        return rows if is_count else None
+        try:
+            # dbt's events have all values as text.
+            rows = int(float(self.adapter_response["rows_affected"]))
+        except (KeyError, TypeError, ValueError):
+            return None
+        return rows if rows >= 0 else None
 
     @property
     def query_id(self) -> str | None:
