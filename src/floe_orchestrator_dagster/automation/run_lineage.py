@@ -97,10 +97,10 @@ class _EndedRun:
     def run(self) -> LineageRun:
         return lineage_run(self.product, self.context.instance, self.context.dagster_run)
 
-    @property
+    @cached_property
     def told(self) -> str:
         """The last event of the product's run that its steps have told."""
-        return told_of(self.product, self.context.dagster_run)
+        return told_of(self.product, self.context.instance, self.context.dagster_run.run_id)
 
     @property
     def product_state(self) -> str:

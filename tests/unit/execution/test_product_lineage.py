@@ -6,6 +6,8 @@ from typing import Any
 
 import dagster as dg
 import pytest
+from dagster._core.storage.runs import SqlRunStorage
+from dagster._core.storage.runs.schema import RunsTable
 
 from floe_orchestrator_dagster.automation.lineage import lineage_sensors
 from floe_orchestrator_dagster.execution.lineage import step_lineage
@@ -166,3 +168,22 @@ def test_an_asset_of_no_product_is_told_once_by_a_product_of_the_run(
     [end] = [event for event in backend.events if (event["job"]["name"], event["eventType"]) == ("export", "COMPLETE")]
     assert end["run"]["facets"]["parent"]["job"]["name"] == products[0]
     assert {name for name, _ in told(backend)} == {"export", *products}
+
+
+def test_an_end_whose_tag_another_process_overwrote_is_not_told_again(
+    tmp_path: Path, instance: dg.DagsterInstance, backend: LineageServer
+) -> None:
+    shop = product_in(tmp_path, "shop")
+    location, run_id = run_of(instance, step_of(shop, [dg.AssetCheckResult(passed=True)]))
+    run = instance.get_run_by_id(run_id)
+    assert run is not None
+    assert "floe/lineage_product.shop" in run.tags
+    # What a process leaves that read the run before the end was told, to add a tag of its own.
+    overwritten = run.with_tags({})
+    assert isinstance(instance.run_storage, SqlRunStorage)
+    with instance.run_storage.connect() as connection:
+        connection.execute(RunsTable.update().values(run_body=dg.serialize_value(overwritten)))
+
+    evaluate(location, instance, overwritten, shop)
+
+    assert told(backend) == [("shop", "START"), ("shop", "COMPLETE")]
