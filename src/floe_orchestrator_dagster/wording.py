@@ -74,7 +74,7 @@ def is_of_wrong_type(details: ErrorDetails) -> bool:
 
 
 def type_of(value: object) -> str:
-    """Name a JSON value's type, as people say it."""
+    """Name the type of a value in YAML, as people say it."""
     if isinstance(value, float):
         return "a number with a fraction" if not value.is_integer() else "a number with a decimal point"
     names = {
@@ -83,6 +83,19 @@ def type_of(value: object) -> str:
         str: "a text",
         int: "a number",
         bool: "true or false",
+    }
+    return names.get(type(value), "null" if value is None else f"a {type(value).__name__}")
+
+
+def json_type_of(value: object) -> str:
+    """Name the type of a value in a JSON document, in JSON's words."""
+    names = {
+        dict: "an object",
+        list: "an array",
+        str: "a string",
+        int: "a number",
+        float: "a number",
+        bool: "a boolean",
     }
     return names.get(type(value), "null" if value is None else f"a {type(value).__name__}")
 

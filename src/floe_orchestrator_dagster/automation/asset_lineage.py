@@ -13,7 +13,7 @@ from floe_orchestrator_dagster.assets.translator import FloeDbtTranslator
 from floe_orchestrator_dagster.product.tags import PRODUCT_TAG, tag_value
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
     from datetime import datetime
 
     from dagster._core.definitions.repository_definition import RepositoryDefinition
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from floe_orchestrator_dagster.lineage.datasets import DatasetName
     from floe_orchestrator_dagster.product import Product
 
+# On the sensors of lineage, which product they are of.
+TELLING_TAG = "floe/lineage_of"
 _COLUMNS = "dagster/column_schema"
 _ROWS = "dagster/row_count"
 
@@ -33,11 +35,22 @@ class AssetDescriptions:
         """Take the product and what the code location defines; without that, assets are only names."""
         self._product = product
         self._graph = repository.asset_graph if repository is not None else None
+        tags = [sensor.tags for sensor in repository.sensor_defs] if repository is not None else []
+        self._telling = {tag[TELLING_TAG] for tag in tags if TELLING_TAG in tag}
 
-    def may_be_of_product(self, key: dg.AssetKey) -> bool:
-        """Whether an asset is this product's or nobody's: other products of the code location tell theirs."""
+    def to_tell(self, assets: Collection[dg.AssetKey]) -> set[dg.AssetKey]:
+        """Choose the assets of a run that this product tells: its own, and those of no product if it is the one to.
+
+        That is the first by name of the products in the run, else of the code location.
+        """
+        mine, of = tag_value(self._product.name), {key: self._product_of(key) for key in assets}
+        telling = {mine, *self._telling}
+        first = min(telling.intersection(of.values()) or telling)
+        return {key for key, product in of.items() if (first if product is None else product) == mine}
+
+    def _product_of(self, key: dg.AssetKey) -> str | None:
         tags = self._graph.get(key).tags if self._graph is not None and self._graph.has(key) else {}
-        return tags.get(PRODUCT_TAG) in {None, tag_value(self._product.name)}
+        return tags.get(PRODUCT_TAG)
 
     def asset(self, key: dg.AssetKey, made: dg.AssetMaterialization | None) -> PythonAsset:
         """Describe an asset; its columns are those of the materialization, else the declared ones."""

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 UNSAID = "the run ended without a word of this step"
 # The sensor of the run's status comes first: it knows why the run ended.
 _OWN_SENSOR_SECONDS = 300
+# A tick ends after 60 s, and sends what waits after this.
+_FLUSH_SECONDS = 5.0
 
 
 def end_left_open(emitter: LineageEmitter, run_id: str, why: str, log: logging.Logger) -> None:
@@ -50,19 +52,22 @@ def end_what_stayed(context: dg.SensorEvaluationContext, product: Product) -> No
     """End what could not be ended when its run was over, now that it can be read.
 
     Raises:
-        LineageError: With ``lineage.strict``, a configured backend that cannot be used.
+        LineageError: With ``lineage.strict``, a configured backend that cannot be used or has not accepted all events.
         OSError: The directory cannot be read.
     """
     from floe_orchestrator_dagster.lineage.open_runs import runs_left_open
 
     directory = spool_directory(product.name, product.config.lineage)
     runs = [run_id for run_id in runs_left_open(directory) if _is_long_over(context.instance, run_id)]
-    emitter = emitter_for(product.artifacts, product.config.lineage, log=context.log) if runs else None
+    config = product.config.lineage
+    config = config.model_copy(update={"flush_seconds": min(config.flush_seconds, _FLUSH_SECONDS)})
+    emitter = emitter_for(product.artifacts, config, log=context.log) if runs else None
     if emitter is None:
         return
     with emitter:
         for run_id in runs:
             end_left_open(emitter, run_id, "", context.log)
+        emitter.flush()  # a request that is under way when it closes would be sent again by the replay
 
 
 def _is_long_over(instance: dg.DagsterInstance, run_id: str) -> bool:

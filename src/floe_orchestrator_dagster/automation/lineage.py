@@ -6,12 +6,14 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
+from floe_orchestrator_dagster.automation.asset_lineage import TELLING_TAG
 from floe_orchestrator_dagster.automation.left_open import end_what_stayed
 from floe_orchestrator_dagster.automation.run_lineage import tell_ended_run
 from floe_orchestrator_dagster.errors import LineageError
 from floe_orchestrator_dagster.lineage.emitter import spool_directory
 from floe_orchestrator_dagster.lineage.replay import replay, spool_status
 from floe_orchestrator_dagster.lineage.transport import find_backend, is_configured
+from floe_orchestrator_dagster.product.tags import tag_value
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -65,6 +67,7 @@ def _ended_run_sensor(product: Product, dbt_steps: frozenset[str], status: dg.Da
         run_status=status,
         name=f"{product.identifier}_lineage_{status.value.lower()}",
         default_status=dg.DefaultSensorStatus.RUNNING,
+        tags={TELLING_TAG: tag_value(product.name)},
         description=f"Tells what is left of the lineage of {product.name}'s runs that ended as {status.value}: Python "
         "assets, and the ends of what a process that died had begun.",
     )

@@ -97,10 +97,10 @@ class _EndedRun:
     def run(self) -> LineageRun:
         return lineage_run(self.product, self.context.instance, self.context.dagster_run)
 
-    @property
+    @cached_property
     def told(self) -> str:
         """The last event of the product's run that its steps have told."""
-        return told_of(self.product, self.context.dagster_run)
+        return told_of(self.product, self.context.instance, self.context.dagster_run.run_id)
 
     @property
     def product_state(self) -> str:
@@ -132,13 +132,14 @@ class _EndedRun:
 
     def _asset_events(self) -> Iterator[RunEvent]:
         described = AssetDescriptions(self.product, self.context.repository_def)
+        to_tell = described.to_tell({asset for step in self.steps.values() for asset in step.assets})
         for key, step in self.steps.items():
             if self._runs_dbt(key):
                 continue
             for number, step_try in enumerate(step.tries):
                 run = replace(self.run, step_key=key, retry_number=number)
                 made = dict.fromkeys([*step.planned, *step_try.made])
-                for asset in filter(described.may_be_of_product, made):
+                for asset in filter(to_tell.__contains__, made):
                     yield from self._events_of(run, described, asset, step, step_try)
 
     def _events_of(

@@ -48,6 +48,11 @@ class StepLog:
     planned: dict[dg.AssetKey, str | None] = field(default_factory=dict)
     tries: list[StepTry] = field(default_factory=list)
 
+    @property
+    def assets(self) -> set[dg.AssetKey]:
+        """The assets that it was to make, or made in any try."""
+        return {*self.planned, *(key for step_try in self.tries for key in step_try.made)}
+
 
 def read_step_logs(instance: dg.DagsterInstance, run_id: str) -> Mapping[str, StepLog]:
     """Read the steps of a run, by key: those that were to build or check assets, and all others that started."""

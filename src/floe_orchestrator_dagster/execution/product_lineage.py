@@ -9,13 +9,13 @@ from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
 
+import dagster as dg
+
 from floe_orchestrator_dagster.execution.run_steps import failed_checks, is_tried_again, run_steps
 from floe_orchestrator_dagster.product.tags import tag_value
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    import dagster as dg
 
     from floe_orchestrator_dagster.lineage.emitter import LineageEmitter
     from floe_orchestrator_dagster.lineage.events import LineageRun
@@ -74,8 +74,7 @@ class ProductRun:
         self._tell(told, why or ("a step failed before" if told == "FAIL" else ""))
 
     def _told(self) -> str:
-        run = self.context.instance.get_run_by_id(self.context.run_id)
-        return told_of(self.run.product, run) if run else ""
+        return told_of(self.run.product, self.context.instance, self.context.run_id)
 
     def _tell(self, state: State, why: str = "") -> None:
         from floe_orchestrator_dagster.lineage.events import product_event
@@ -97,10 +96,17 @@ def told_tag(product: Product, run_id: str, state: str) -> dict[str, str]:
     return {product_tag(_PRODUCT_RUN, product): f"{state} {run_id}"}
 
 
-def told_of(product: Product, run: dg.DagsterRun) -> str:
-    """Tell the last event of the product's run that was told; empty when there was none."""
-    state, _, run_id = run.tags.get(product_tag(_PRODUCT_RUN, product), "").partition(" ")
-    return state if run_id == run.run_id else ""
+def told_of(product: Product, instance: dg.DagsterInstance, run_id: str) -> str:
+    """Tell the last event of the product's run that was told; empty when there was none.
+
+    Asked of Dagster's table of tags: steps that write tags of a run at the same moment lose each other's from the run
+    itself, which each reads and writes as a whole, but none from the table.
+    """
+    tag = product_tag(_PRODUCT_RUN, product)
+    for state in (*ENDS, "START"):
+        if instance.get_runs_count(dg.RunsFilter(run_ids=[run_id], tags={tag: f"{state} {run_id}"})):
+            return state
+    return ""
 
 
 def lineage_run(product: Product, instance: dg.DagsterInstance, dagster_run: dg.DagsterRun) -> LineageRun:

@@ -67,7 +67,7 @@ class OpenRuns:
 
 
 def end_open_runs(directory: Path, run: str, why: str, at: datetime) -> Iterator[bytes]:
-    """Make the ABORT of everything that dead processes of a Dagster run have left open; each file goes once it is read.
+    """Make the ABORT of everything that dead processes of a Dagster run have left open; each file goes before that.
 
     Processes that live are left alone: they tell the end themselves.
 
@@ -81,27 +81,22 @@ def end_open_runs(directory: Path, run: str, why: str, at: datetime) -> Iterator
         Events as JSON, with the run ids, inputs and outputs of their STARTs.
 
     Raises:
-        OSError: The directory or a file of it cannot be read, and stays as it is; the other files are done then.
+        OSError: The directory cannot be read, or a file of it read or removed, which stays as it is, and nothing of it
+            is told; the other files are done then.
     """
-    unreadable: OSError | None = None
+    trouble: OSError | None = None
     for path in _files(directory):
         if _run_of(path) != run_in_name(run):
             continue
         try:
-            descriptor = open_locked(path, os.O_RDONLY)
-        except FileNotFoundError:
-            continue
+            starts = _take(path)
         except OSError as error:
-            unreadable = error
+            trouble = error
             continue
-        if descriptor is None:
-            continue
-        with os.fdopen(descriptor, "rb") as file:
-            for start in _still_open(file.read()):
-                yield _aborted(start, why, at)
-            path.unlink(missing_ok=True)
-    if unreadable is not None:
-        raise unreadable
+        for start in starts:
+            yield _aborted(start, why, at)
+    if trouble is not None:
+        raise trouble
 
 
 def runs_left_open(directory: Path) -> list[str]:
@@ -119,6 +114,24 @@ def _files(directory: Path) -> list[Path]:
         return sorted(path for path in directory.iterdir() if path.suffix == _SUFFIX)
     except FileNotFoundError:
         return []
+
+
+def _take(path: Path) -> list[dict[str, Any]]:
+    """Read what is open in a dead process's file, and remove it: what is told of a file that stays is told for ever."""
+    try:
+        descriptor = open_locked(path, os.O_RDONLY)
+    except FileNotFoundError:
+        return []
+    if descriptor is None:
+        return []
+    with os.fdopen(descriptor, "rb") as file:
+        starts = _still_open(file.read())
+        try:
+            path.unlink(missing_ok=True)
+        except OSError:
+            if starts:
+                raise
+    return starts
 
 
 def _run_of(path: Path) -> str:

@@ -19,7 +19,7 @@ from pydantic import ValidationError
 
 from floe_orchestrator_dagster.errors import ArtifactsError, Problem
 from floe_orchestrator_dagster.product.files import read_json
-from floe_orchestrator_dagster.wording import closest, did_you_mean, is_empty, refusal, type_of
+from floe_orchestrator_dagster.wording import closest, did_you_mean, is_empty, json_type_of, refusal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -65,7 +65,7 @@ def json_object(content: object, origin: str) -> dict[str, Any]:
     """
     if isinstance(content, Mapping):
         return dict(content)
-    what = f"holds {type_of(content)}, not a JSON object"
+    what = f"holds {json_type_of(content)}, not a JSON object"
     raise ArtifactsError(origin, [Problem("", what, "Compile the product again (floe platform compile).")])
 
 
@@ -186,7 +186,7 @@ def _value(where: str, value: object) -> str:
 def _shown(value: object) -> str:
     """Show a scalar, shortened; of anything else, which may hold anything, the type only."""
     if value is not None and not isinstance(value, (str, int, float, bool)):
-        return type_of(value)
+        return json_type_of(value)
     text = repr(value) if isinstance(value, str) else json.dumps(value)
     return text if len(text) <= _LONGEST_VALUE else f"{text[: _LONGEST_VALUE - 1]}…"
 

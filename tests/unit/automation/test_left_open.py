@@ -34,7 +34,8 @@ def test_it_is_warned_of_and_ended_by_the_sensor_that_replays(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     with serving() as backend, dg.DagsterInstance.ephemeral() as instance:
-        content = contract(model("a"), config={"lineage": {"spool_dir": str(tmp_path)}})
+        patient = {"flush_seconds": 60, "timeout_seconds": 30}
+        content = contract(model("a"), config={"lineage": {"spool_dir": str(tmp_path), **patient}})
         content["observability"] |= {"lineage": True, "lineage_endpoint": backend.url}
         product = load_product(write_json(tmp_path / "compiled_artifacts.json", content))
         sensors = {sensor.name: sensor for sensor in lineage_sensors(product, [])}
@@ -57,9 +58,11 @@ def test_it_is_warned_of_and_ended_by_the_sensor_that_replays(
         assert backend.events == []  # so soon after the run's end its own sensor is still to come
 
         monkeypatch.setattr(left_open, "_OWN_SENSOR_SECONDS", -1)
-        for _ in range(2):
-            replay(dg.build_sensor_context(instance))
+        backend.delay = 0.3  # longer than an emitter waits when it closes
+        told = [replay(dg.build_sensor_context(instance)) for _ in range(2)]
 
+    # What it ended had arrived before it looked for what waits: that would have been sent twice.
+    assert told == [dg.SkipReason("No lineage events wait.")] * 2
     assert_valid_json(backend.events)
     [end] = backend.events
     assert (end["eventType"], end["run"]["runId"]) == ("ABORT", sample_events()[0].run.runId)

@@ -6,6 +6,8 @@ from typing import Any
 
 import dagster as dg
 import pytest
+from dagster._core.storage.runs import SqlRunStorage
+from dagster._core.storage.runs.schema import RunsTable
 
 from floe_orchestrator_dagster.automation.lineage import lineage_sensors
 from floe_orchestrator_dagster.execution.lineage import step_lineage
@@ -64,11 +66,32 @@ def told(backend: LineageServer) -> list[tuple[str, str]]:
     return [(event["job"]["name"], event["eventType"]) for event in backend.events]
 
 
-def run_of(instance: dg.DagsterInstance, *steps: dg.AssetsDefinition) -> tuple[dg.Definitions, str]:
-    jobs = [dg.define_asset_job("everything", "*")]
-    location = dg.Definitions(assets=steps, jobs=jobs, executor=dg.in_process_executor)
+def run_of(
+    instance: dg.DagsterInstance,
+    *steps: dg.AssetsDefinition,
+    select: Sequence[str] = ("*",),
+    products: Sequence[Product] = (),
+) -> tuple[dg.Definitions, str]:
+    """Run what is selected of a code location with these steps, and with the sensors of these products."""
+    jobs = [dg.define_asset_job("everything", list(select))]
+    sensors = [sensor for product in products for sensor in sensors_of(product)]
+    location = dg.Definitions(assets=steps, jobs=jobs, sensors=sensors, executor=dg.in_process_executor)
     job = location.resolve_job_def("everything")
     return location, job.execute_in_process(instance=instance, raise_on_error=False).run_id
+
+
+def sensors_of(product: Product) -> list[dg.SensorDefinition]:
+    return lineage_sensors(product, [f"{product.identifier}_dbt_build"])
+
+
+def evaluate(location: dg.Definitions, instance: dg.DagsterInstance, run: dg.DagsterRun, product: Product) -> None:
+    """Evaluate the product's sensor of the run's status, as the daemon does."""
+    name = f"{product.identifier}_lineage_{run.status.value.lower()}"
+    [sensor] = [one for one in sensors_of(product) if one.name == name]
+    kinds = {dg.DagsterEventType.RUN_SUCCESS, dg.DagsterEventType.RUN_FAILURE}
+    [record] = instance.all_logs(run.run_id, of_type=kinds)
+    repository = location.get_repository_def()
+    sensor(dg.RunStatusSensorContext(name, run, record.dagster_event, instance, repository_def=repository))
 
 
 @pytest.mark.parametrize(
@@ -117,11 +140,50 @@ def test_each_of_two_products_of_one_run_begins_and_ends(
 
     run = instance.get_run_by_id(run_id)
     assert run is not None
-    [record] = instance.all_logs(run_id, of_type=dg.DagsterEventType.RUN_FAILURE)
-    repository = location.get_repository_def()
     for product in (shop, stock):
-        [sensor] = [
-            one for one in lineage_sensors(product, [f"{product.identifier}_dbt_build"]) if "failure" in one.name
-        ]
-        sensor(dg.RunStatusSensorContext(sensor.name, run, record.dagster_event, instance, repository_def=repository))
+        evaluate(location, instance, run, product)
     assert len(backend.events) == len(ends)  # nothing is left, and the one tells nothing of the other
+
+
+@pytest.mark.parametrize(
+    ("select", "products"),
+    [(["stock/orders", "export"], ["stock"]), (["export"], ["shop"]), (["*"], ["shop", "stock"])],
+)
+def test_an_asset_of_no_product_is_told_once_by_a_product_of_the_run(
+    tmp_path: Path, instance: dg.DagsterInstance, backend: LineageServer, select: list[str], products: list[str]
+) -> None:
+    @dg.asset
+    def export() -> None: ...
+
+    shop, stock = (product_in(tmp_path, name) for name in ("shop", "stock"))
+    steps = [step_of(product, [dg.AssetCheckResult(passed=True)]) for product in (shop, stock)]
+
+    location, run_id = run_of(instance, *steps, export, select=select, products=[shop, stock])
+    run = instance.get_run_by_id(run_id)
+    assert run is not None
+    for product in (stock, shop):
+        evaluate(location, instance, run, product)
+
+    assert told(backend).count(("export", "START")) == 1
+    [end] = [event for event in backend.events if (event["job"]["name"], event["eventType"]) == ("export", "COMPLETE")]
+    assert end["run"]["facets"]["parent"]["job"]["name"] == products[0]
+    assert {name for name, _ in told(backend)} == {"export", *products}
+
+
+def test_an_end_whose_tag_another_process_overwrote_is_not_told_again(
+    tmp_path: Path, instance: dg.DagsterInstance, backend: LineageServer
+) -> None:
+    shop = product_in(tmp_path, "shop")
+    location, run_id = run_of(instance, step_of(shop, [dg.AssetCheckResult(passed=True)]))
+    run = instance.get_run_by_id(run_id)
+    assert run is not None
+    assert "floe/lineage_product.shop" in run.tags
+    # What a process leaves that read the run before the end was told, to add a tag of its own.
+    overwritten = run.with_tags({})
+    assert isinstance(instance.run_storage, SqlRunStorage)
+    with instance.run_storage.connect() as connection:
+        connection.execute(RunsTable.update().values(run_body=dg.serialize_value(overwritten)))
+
+    evaluate(location, instance, overwritten, shop)
+
+    assert told(backend) == [("shop", "START"), ("shop", "COMPLETE")]

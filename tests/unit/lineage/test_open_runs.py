@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import stat
 import subprocess
@@ -114,6 +115,32 @@ def test_a_file_that_cannot_be_read_is_an_error_once_the_others_are_done(tmp_pat
         next(found)
 
     assert runs_left_open(tmp_path) == [RUN_ID]
+
+
+def test_what_is_in_a_file_that_cannot_be_removed_is_not_told_again_and_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = as_json(sample_events()[0])
+    stays, goes = tmp_path / f"{RUN_ID}-0.open", tmp_path / f"{RUN_ID}-1.open"
+    for path in (stays, goes):
+        path.write_text(json.dumps(start), encoding="utf-8")
+    remove = Path.unlink
+
+    def refuse(path: Path, *, missing_ok: bool = False) -> None:
+        if path == stays:
+            raise OSError(errno.EROFS, "Read-only file system", str(path))
+        remove(path, missing_ok=missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", refuse)
+    found = end_open_runs(tmp_path, RUN_ID, WHY, NOW)
+
+    assert json.loads(next(found))["eventType"] == "ABORT"  # of the other file
+    with pytest.raises(OSError, match=f"Read-only file system: .*{RUN_ID}-0.open"):
+        next(found)
+    assert list(tmp_path.iterdir()) == [stays]
+
+    stays.write_text(f'{json.dumps(start)}\n{{"ended": "{start["run"]["runId"]}"}}\n', encoding="utf-8")
+    assert ends(tmp_path) == []  # nothing in it is open: that it stays is no matter
 
 
 def test_a_directory_that_cannot_be_read_is_an_error_and_one_that_is_not_there_is_empty(tmp_path: Path) -> None:

@@ -133,11 +133,12 @@ def test_file_that_is_not_json_is_refused_with_its_line(tmp_path: Path, content:
 @pytest.mark.parametrize(
     ("content", "kind"),
     [
-        ("[]", "a list"),
-        ('"x"', "a text"),
+        ("[]", "an array"),
+        ('"x"', "a string"),
         ("7", "a number"),
-        ("0.5", "a number with a fraction"),
-        ("true", "true or false"),
+        ("0.5", "a number"),
+        ("7.0", "a number"),
+        ("true", "a boolean"),
         ("null", "null"),
     ],
 )
@@ -222,12 +223,12 @@ def _of(place: str) -> str:
     ("place", "value", "message"),
     [
         ("mode", "solo", "has to be 'simple', 'centralized' or 'mesh', not 'solo'"),
-        ("metadata", [], "has to be a mapping, not a list"),
+        ("metadata", [], "has to be a mapping, not an array"),
         ("metadata.product_version", 7, "has to be a text, not 7"),
         ("metadata.product_version", None, "has to be a text, not null"),
         ("identity.domain", "", "must not be empty"),
         ("observability.lineage", "ja", "has to be true or false, not 'ja'"),
-        ("transforms.models", {}, "has to be a list, not a mapping"),
+        ("transforms.models", {}, "has to be a list, not an object"),
         ("transforms.models", [], "must not be empty"),
         ("transforms.models[0].compute", None, "has to be a text, not null"),
         ("transforms.models[0].depends_on", "a", "has to be a list, not 'a'"),
