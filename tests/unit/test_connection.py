@@ -110,9 +110,13 @@ def test_stopped_daemons_are_one_warning_that_says_what_to_start() -> None:
     ]
 
 
-def test_code_location_in_error_is_a_warning_with_the_errors_first_line() -> None:
+@pytest.mark.parametrize("has_cause", [False, True])
+def test_code_location_in_error_is_a_warning_with_the_first_line_of_what_is_behind_it(*, has_cause: bool) -> None:
     message = f"ProfileError: cannot connect to postgresql://floe:{_SECRET}@db/shop\nStack Trace:\n  ..."
-    found = {"__typename": "PythonError", "message": message}
+    found: dict[str, Any] = {"__typename": "PythonError", "message": message}
+    if has_cause:
+        load = "DagsterUserCodeLoadError: Error occurred during the loading of Dagster definitions in\n"
+        found = {**found, "message": load, "causes": [{"message": "RuntimeError: while loading"}, {"message": message}]}
     with serving(_said(workspaceOrError=_location("retail", "LOADED", found))) as server:
         result = validate_connection(server.url)
 

@@ -75,7 +75,8 @@ def replay(artifacts: Path | None, *, seconds: float, refused: bool, as_json: bo
             click.echo(f"warning: {backend.shown}: {done.reason}", err=True)
         if left.refused and not refused:
             hint = "`floe-dagster lineage status` shows why; `replay --refused` sends them again"
-            click.echo(f"warning: {left.refused} events are refused: {hint}", err=True)
+            count = "1 event is" if len(left.refused) == 1 else f"{len(left.refused)} events are"
+            click.echo(f"warning: {count} refused: {hint}", err=True)
     sys.exit(1 if done.waiting or left.refused else 0)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import weakref
 from typing import TYPE_CHECKING, Any
 
@@ -32,9 +33,14 @@ def close_with_step(context: dg.OpExecutionContext, begun: Generator[Any, None, 
         generator, event = suspended(), entry.dagster_event
         if generator is None or event is None or event.step_key != step_key or event.event_type not in _FAILURES:
             return
-        try:
-            generator.close()
-        except FloeDagsterError as error:  # the step has failed already
-            context.log.warning("%s", error)
+        # Dagster drops what is logged while it writes an event. The process waits for the thread.
+        threading.Thread(target=_close, args=(generator, context.log), name=f"end of {step_key}").start()
 
     context.instance.add_event_listener(context.run_id, close)
+
+
+def _close(generator: Generator[Any, None, None], log: dg.DagsterLogManager) -> None:
+    try:
+        generator.close()
+    except FloeDagsterError as error:  # the step has failed already
+        log.warning("%s", error)

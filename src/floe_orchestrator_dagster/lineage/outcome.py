@@ -31,10 +31,11 @@ class NodeOutcome:
     @property
     def rows(self) -> int | None:
         """Rows that were written; None when the adapter does not say."""
+        found = self.adapter_response.get("rows_affected")
         try:
             # dbt's events have all values as text.
-            rows = int(float(self.adapter_response["rows_affected"]))
-        except (KeyError, TypeError, ValueError):
+            rows = -1 if found is None or isinstance(found, bool) else int(float(found))
+        except (TypeError, ValueError):
             return None
         return rows if rows >= 0 else None
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from floe_orchestrator_dagster.errors import DbtSetupError
-from floe_orchestrator_dagster.execution.options import DbtOptions, variables
+from floe_orchestrator_dagster.execution.options import DbtOptions, SourceOptions, variables
 
 
 def test_options_become_dbts_arguments() -> None:
@@ -41,3 +41,9 @@ def test_a_flag_that_is_not_passed_on_is_named_with_what_does_it(flag: str, inst
 def test_variables_of_the_partition_win_over_those_of_the_run() -> None:
     assert variables({"a": 1, "b": [2]}, {"a": "x"}) == ["--vars", '{"a": "x", "b": [2]}']
     assert variables({}, {}) == []
+
+
+@pytest.mark.parametrize("threads", [0, -1])
+def test_no_number_of_threads_is_refused(threads: int) -> None:
+    with pytest.raises(DbtSetupError, match=rf"threads: {threads} is too few\. Give 1 or more"):
+        SourceOptions(threads=threads).arguments()

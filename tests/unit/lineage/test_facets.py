@@ -162,7 +162,8 @@ def test_tags_of_columns_name_the_column() -> None:
         ({"rows_affected": 0}, 0),
         ({"rows_affected": -1}, None),
         ({"rows_affected": True}, None),
-        ({"rows_affected": "5"}, None),
+        ({"rows_affected": "5"}, 5),
+        ({"rows_affected": "many"}, None),
         ({}, None),
     ],
 )

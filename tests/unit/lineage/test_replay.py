@@ -136,7 +136,9 @@ def test_refused_events_are_shown_and_sent_again_when_asked(artifacts: Path) -> 
     assert status.exit_code == 1
     assert "  refused      1\n" in status.stdout
     assert "  HTTP 400: answer 400, you sent None\n      in " in status.stdout
-    assert untouched.stdout == f"0 sent to {address(artifacts)}, 0 refused, 0 waiting\n"
+    assert (untouched.exit_code, untouched.stdout) == (1, f"0 sent to {address(artifacts)}, 0 refused, 0 waiting\n")
+    hint = "`floe-dagster lineage status` shows why; `replay --refused` sends them again"
+    assert untouched.stderr == f"warning: 1 event is refused: {hint}\n"
     assert (again.exit_code, again.stdout) == (0, f"1 sent to {address(artifacts)}, 0 refused, 0 waiting\n")
     assert backend.names == ["a", "c", "b"]
     assert list(spool(artifacts).iterdir()) == []
