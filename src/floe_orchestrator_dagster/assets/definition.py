@@ -51,4 +51,4 @@ def remember_output_keys(context: dg.AssetExecutionContext) -> None:
         keys = frozenset(step.get_output_asset_keys())
         vars(step)["get_output_asset_keys"] = lambda: keys
     except (AttributeError, TypeError) as error:
-        logger.debug("the step computes the keys of its outputs again and again: %s", error)
+        logger.info("the step computes the keys of its outputs again and again: %s", error)
