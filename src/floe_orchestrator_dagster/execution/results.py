@@ -70,6 +70,11 @@ class NodeResult:
         return self.resource_type in _TESTS
 
     @property
+    def is_counted(self) -> bool:
+        """Whether dbt counts it among the nodes that it is going to run."""
+        return self.materialized != "ephemeral" and self.resource_type != "exposure"
+
+    @property
     def has_failed(self) -> bool:
         """Whether dbt calls it an error; a test that only warns has not failed."""
         return self.status in _FAILED
@@ -157,6 +162,7 @@ class Results:
     failed_hooks: list[FailedHook] = field(default_factory=list)
     batches: Batches = field(default_factory=Batches)
     _hook_files: dict[str, str] = field(default_factory=dict)
+    _counted: int = 0
 
     def add(self, event: Mapping[str, Any]) -> NodeResult | None:
         """Take an event; returns the result when it is the end of a node."""
@@ -177,6 +183,7 @@ class Results:
         if result.has_failed:
             result = replace(result, message=self.batches.told(result.unique_id, result.message))
         self.finished[result.unique_id] = result
+        self._counted += result.is_counted
         if result.is_test and result.has_failed:
             for parent in self.parents.get(result.unique_id, ()):
                 self.failed_tests.setdefault(parent, []).append(result.unique_id)
@@ -237,8 +244,9 @@ class Results:
 
     def line(self, result: NodeResult) -> str:
         """Tell a node's end in one line, such as ``17/48 success model orders, 0.31 s``."""
-        count = f"{len(self.finished)}/{self.expected}" if self.expected else str(len(self.finished))
-        told = f"{count} {result.status} {result.resource_type.replace('_', ' ')} {result.name}"
+        count = f"{self._counted}/{self.expected} " if self.expected else f"{self._counted} "
+        kind = result.resource_type.replace("_", " ")
+        told = f"{count if result.is_counted else ''}{result.status} {kind} {result.name}"
         if result.was_skipped:
             causes = self.causes(result)
             return f"{told}, because of {', '.join(causes)}" if causes else told

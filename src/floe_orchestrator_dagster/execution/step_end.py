@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import threading
 import weakref
 from typing import TYPE_CHECKING, Any
@@ -27,14 +28,15 @@ def close_with_step(context: dg.OpExecutionContext, begun: Generator[Any, None, 
         begun: What is to be closed; nothing happens where it has come to its end.
     """
     step_key = context.get_step_execution_context().step.key
-    suspended = weakref.ref(begun)
+    suspended, log = weakref.ref(begun), context.log
 
     def close(entry: dg.EventLogEntry) -> None:
         generator, event = suspended(), entry.dagster_event
-        if generator is None or event is None or event.step_key != step_key or event.event_type not in _FAILURES:
+        if generator is None or inspect.getgeneratorstate(generator) == inspect.GEN_CLOSED:
             return
-        # Dagster drops what is logged while it writes an event. The process waits for the thread.
-        threading.Thread(target=_close, args=(generator, context.log), name=f"end of {step_key}").start()
+        if event is not None and event.step_key == step_key and event.event_type in _FAILURES:
+            # Dagster drops what is logged while it writes an event. The process waits for the thread.
+            threading.Thread(target=_close, args=(generator, log), name=f"end of {step_key}").start()
 
     context.instance.add_event_listener(context.run_id, close)
 

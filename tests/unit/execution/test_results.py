@@ -156,3 +156,22 @@ def test_the_summary_of_one_failure_without_skips() -> None:
     results.add(finished("a", "error"))
 
     assert results.summary() == "1 failed, 0 succeeded"
+
+
+def test_what_dbt_does_not_count_has_no_number() -> None:
+    results = Results({}, expected=2)
+    ephemeral = finished("amounts")
+    ephemeral["data"]["node_info"]["materialized"] = "ephemeral"
+
+    lines = []
+    for one in (finished("orders"), ephemeral, finished("report", "no-op", "exposure"), finished("stores")):
+        result = results.add(one)
+        assert result is not None
+        lines.append(results.line(result))
+
+    assert lines == [
+        "1/2 success model orders, 0.50 s",
+        "success model amounts, 0.50 s",
+        "no-op exposure report, 0.50 s",
+        "2/2 success model stores, 0.50 s",
+    ]
