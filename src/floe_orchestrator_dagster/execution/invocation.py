@@ -246,7 +246,7 @@ def _profile_arguments(dbt: DbtConnection) -> list[str]:
 def _environment(dbt: DbtConnection, target: Path, profiles_directory: Path) -> dict[str, str]:
     masked = {f"DBT_ENV_SECRET_FLOE_{row}": secret for row, secret in enumerate(dbt.profile.secrets)}
     return {
-        # The same order of nodes and tests in less time, for dbt 1.10 and newer: a third of a start with 2,000 models.
+        # The same order of nodes and tests in a third of the time with 2,000 models; dbt 1.9 does not know it.
         "DBT_USE_FAST_TEST_EDGES": "true",
         **os.environ,
         **masked,
