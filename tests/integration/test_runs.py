@@ -205,3 +205,20 @@ def test_a_database_that_another_process_holds_is_named_with_what_to_do(
     text = str(failure.step_failure_data.error)
     assert "Could not set lock on file" in text
     assert "fix: Another process has the DuckDB file open: close it" in text
+
+
+def test_a_run_whose_dbt_cannot_start_is_told_too(
+    shop: Path, backend: LineageServer, instance: dg.DagsterInstance
+) -> None:
+    artifacts = json.loads((shop / "compiled_artifacts.json").read_text(encoding="utf-8"))
+    artifacts["dbt_profiles"]["shop-orders"]["outputs"]["dev"]["schema"] = "{{ env_var('SHOP_SCHEMA') }}"
+    job = definitions_from_file(write_json(shop / "compiled_artifacts.json", artifacts)).resolve_job_def("shop_orders")
+
+    result = job.execute_in_process(instance=instance, raise_on_error=False)
+
+    [failure] = result.get_step_failure_events()
+    assert "SHOP_SCHEMA" in str(failure.step_failure_data.user_failure_data)
+    assert [(event["job"]["name"], event["eventType"]) for event in backend.events] == [
+        ("shop-orders", "START"),
+        ("shop-orders", "FAIL"),
+    ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 import dagster as dg
@@ -33,3 +34,16 @@ def test_target_directories_of_old_runs_go_and_those_of_failures_stay(shop: Path
     assert (failed / "compiled" / "shop" / "models" / "flaky.sql").is_file()
     assert not list(newest.glob("partial_parse.msgpack"))
     assert (shop / "target" / "compiled" / "shop" / "models" / "first.sql").is_file()
+
+
+def test_an_invocation_leaves_dbts_artifacts_as_they_are_at_its_end(shop: Path, instance: dg.DagsterInstance) -> None:
+    job = definitions_from_file(shop / "compiled_artifacts.json").resolve_job_def("shop_orders")
+
+    job.execute_in_process(instance=instance, asset_selection=[dg.AssetKey("first")])
+
+    [target] = (path.parent for path in (shop / "target").glob("*/.floe-succeeded"))
+    manifest, results = (json.loads((target / f"{name}.json").read_text()) for name in ("manifest", "run_results"))
+    assert manifest["nodes"]["model.shop.first"]["compiled"]
+    assert "model.shop.first" in {result["unique_id"] for result in results["results"]}
+    # dbt writes this one before its first node, for itself.
+    assert not (target / "graph.gpickle").exists()

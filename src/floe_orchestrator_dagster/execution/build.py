@@ -13,7 +13,7 @@ from floe_orchestrator_dagster.errors import DbtSetupError
 from floe_orchestrator_dagster.execution.columns import column_lineage_of, table_column_lineage
 from floe_orchestrator_dagster.execution.evaluations import Evaluations
 from floe_orchestrator_dagster.execution.events import materialization, test_result
-from floe_orchestrator_dagster.execution.lineage import step_lineage
+from floe_orchestrator_dagster.execution.lineage import is_of_other_target, step_lineage
 from floe_orchestrator_dagster.execution.options import DbtOptions, variables
 from floe_orchestrator_dagster.execution.partitions import Window
 from floe_orchestrator_dagster.execution.remainder import done_before, handed_over
@@ -199,6 +199,7 @@ def _build(
         content["parent_map"],
         lineage=partial(step_lineage, context, product, dbt, target, step.steps, window.period),
         telemetry=product.artifacts.observability.telemetry,
+        needs_manifest=is_of_other_target(product, dbt),
     )
     key_of = {unique_id: key for key, unique_id in nodes.assets.items()}
     for result in invocation.run(arguments):

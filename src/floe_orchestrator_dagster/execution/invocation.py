@@ -155,6 +155,8 @@ def running_dbt(  # noqa: PLR0913, PLR0917  # an invocation has these parts
     config: DbtConfig,
     log: dg.DagsterLogManager,
     environment: Mapping[str, str] = MappingProxyType({}),
+    *,
+    needs_manifest: bool = False,
 ) -> Iterator[Invocation]:
     """Start dbt with the compiled profile; it does not run any more when the context is left.
 
@@ -165,6 +167,7 @@ def running_dbt(  # noqa: PLR0913, PLR0917  # an invocation has these parts
         config: How dbt is run.
         log: Says what is run.
         environment: Further variables for dbt.
+        needs_manifest: Whether ``manifest.json`` has to be there when dbt's first node starts, and not only at its end.
 
     Raises:
         ProfileError: A variable that the profile reads is not set, or the adapter is not installed.
@@ -183,6 +186,7 @@ def running_dbt(  # noqa: PLR0913, PLR0917  # an invocation has these parts
             profiles=str(profiles_directory),
             grace_seconds=_GRACE_SECONDS,
             adapter=dbt.profile.adapter if config.columns else None,
+            needs_manifest=needs_manifest,
             databases=[str((dbt.directory.path / path).resolve()) for path in dbt.profile.duckdb_files],
         )
         # Python looks for modules where it was started: not in the project, whose files may be called anything.

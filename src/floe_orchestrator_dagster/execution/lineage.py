@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from floe_orchestrator_dagster.lineage.columns import ColumnLineage
     from floe_orchestrator_dagster.lineage.emitter import LineageEmitter
     from floe_orchestrator_dagster.lineage.events import DbtEvents, LineageRun
-    from floe_orchestrator_dagster.product import DbtConnection, DbtProject, Product
+    from floe_orchestrator_dagster.product import DbtConnection, Product
     from floe_orchestrator_dagster.product.manifest import Manifest
 
 RUN_TAG = "floe/lineage"
@@ -125,13 +125,13 @@ class StepLineage:
 
             directory = PurePosixPath(self._dbt.directory.path)
             computes = read_computes(self._product, self._dbt.profile, os.environ, directory)
-            self._events = DbtEvents(self._run, self._manifest(self._product.dbt), computes)
+            self._events = DbtEvents(self._run, self._manifest(), computes)
         return self._events
 
-    def _manifest(self, project: DbtProject | None) -> Manifest:
+    def _manifest(self) -> Manifest:
         """Another target than the product's own may have other databases and schemas: dbt has just written them."""
-        own = self._target.path / MANIFEST_FILE
-        if project is not None and (self._dbt.profile.target == project.profile.target or not own.is_file()):
+        own, project = self._target.path / MANIFEST_FILE, self._product.dbt
+        if project is not None and (not is_of_other_target(self._product, self._dbt) or not own.is_file()):
             return project.manifest
         return read_manifest(own)
 
@@ -140,6 +140,11 @@ class StepLineage:
         node = content["nodes"].get(unique_id)
         path = self._target.compiled_path(node) if node else None
         return path.read_text(encoding="utf-8") if path is not None and path.is_file() else None
+
+
+def is_of_other_target(product: Product, dbt: DbtConnection) -> bool:
+    """Whether dbt builds into another target than the one that the product's manifest was made for."""
+    return product.dbt is None or dbt.profile.target != product.dbt.profile.target
 
 
 @contextmanager

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from floe_orchestrator_dagster import telemetry
+from floe_orchestrator_dagster.errors import FloeDagsterError
 from floe_orchestrator_dagster.execution.dbt_process import NODE_COUNT, NODE_STARTED, NOTHING_MATCHED
 from floe_orchestrator_dagster.execution.event_log import open_event_log
 from floe_orchestrator_dagster.execution.failure import nodes_error
@@ -25,11 +26,12 @@ if TYPE_CHECKING:
     from floe_core.schemas.telemetry import TelemetryConfig
 
     from floe_orchestrator_dagster.config.dbt import DbtConfig
-    from floe_orchestrator_dagster.execution.invocation import Event
+    from floe_orchestrator_dagster.execution.invocation import Event, Invocation
     from floe_orchestrator_dagster.execution.lineage import StepLineage
     from floe_orchestrator_dagster.execution.results import NodeResult
     from floe_orchestrator_dagster.execution.target import Target
     from floe_orchestrator_dagster.product import DbtConnection
+    from floe_orchestrator_dagster.telemetry.builds import BuildTrace
 
 
 def _nothing_told(_traceparent: str | None) -> AbstractContextManager[None]:
@@ -49,6 +51,7 @@ class StepInvocation:
         parents: What each node reads, by unique id, as far as that is known.
         lineage: Begins to tell of the nodes, given the trace they are part of.
         telemetry: The product's settings for traces.
+        needs_manifest: Whether dbt's manifest is read while dbt runs.
         unmatched: Selections that dbt found nothing for.
         results: How the nodes ended.
         told: What lineage is told, where it is on.
@@ -62,6 +65,7 @@ class StepInvocation:
     parents: Mapping[str, Sequence[str]] = field(default_factory=dict)
     lineage: Callable[[str | None], AbstractContextManager[StepLineage | None]] = _nothing_told
     telemetry: TelemetryConfig | None = None
+    needs_manifest: bool = False
     unmatched: set[str] = field(default_factory=set)
     results: Results = field(init=False)
     told: StepLineage | None = field(init=False, default=None)
@@ -92,21 +96,20 @@ class StepInvocation:
             with (
                 open_event_log(self.context.instance),
                 telemetry.dbt_build(attributes, self.context.run_id, target) as trace,
-                self.lineage(trace.traceparent) as lineage,
+                self._running(arguments, trace) as invocation,
             ):
-                environment, self.told = trace.environment, lineage
-                with running_dbt(self.dbt, arguments, self.target.path, self.config, log, environment) as invocation:
-                    for event in invocation.events(told.flush_when_due):
-                        self._note(event)
-                        result = results.add(event)
-                        if lineage is not None and (result is not None or event["info"]["name"] == NODE_STARTED):
-                            lineage.node(event)
-                        if result is not None:
-                            trace.dbt_event(event)
-                            told.write(results, result)
-                            yield result
-                    invocation.require_end(results.running_names)
-                    succeeded = invocation.is_successful
+                lineage = self.told
+                for event in invocation.events(told.flush_when_due):
+                    self._note(event)
+                    result = results.add(event)
+                    if lineage is not None and (result is not None or event["info"]["name"] == NODE_STARTED):
+                        lineage.node(event)
+                    if result is not None:
+                        trace.dbt_event(event)
+                        told.write(results, result)
+                        yield result
+                invocation.require_end(results.running_names)
+                succeeded = invocation.is_successful
                 if not succeeded:
                     raise nodes_error(results, self.nodes, str(self.dbt.directory.path))
         finally:
@@ -115,6 +118,29 @@ class StepInvocation:
                 log.warning("dbt was ended while it ran %s", ", ".join(results.running_names))
             self._attach()
             leave_target(self.target, self.config, has_succeeded=succeeded)
+
+    @contextmanager
+    def _running(self, arguments: Sequence[str], trace: BuildTrace) -> Iterator[Invocation]:
+        """Run dbt, and tell lineage from when dbt starts, which takes seconds, until after it has ended."""
+        is_started = False
+        with ExitStack() as lineage:
+            try:
+                with running_dbt(
+                    self.dbt,
+                    arguments,
+                    self.target.path,
+                    self.config,
+                    self.context.log,
+                    trace.environment,
+                    needs_manifest=self.needs_manifest,
+                ) as invocation:
+                    is_started = True
+                    self.told = lineage.enter_context(self.lineage(trace.traceparent))
+                    yield invocation
+            except FloeDagsterError:
+                if not is_started:
+                    lineage.enter_context(self.lineage(trace.traceparent))
+                raise
 
     def _note(self, event: Event) -> None:
         name = event["info"]["name"]
