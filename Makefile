@@ -87,8 +87,9 @@ bench: setup ## Measure this package beside plain dagster-dbt, small: five minut
 	$(BIN)/python benchmarks/compare.py --output benchmark-results
 
 bench-full: setup ## The same at all sizes, and what schedules add: some hours
-	$(BIN)/python benchmarks/compare.py --sizes 0 250 500 1000 2000 5000 --event-sizes 250 500 1000 2000 --rounds 5 \
-		--build-sizes 400 1000 --one-of 2000 --build-rounds 3 --output benchmark-results
+	$(BIN)/python benchmarks/compare.py --sizes 0 250 500 1000 2000 5000 --event-sizes 250 500 1000 2000 \
+		--build-sizes 400 1000 --one-of 400 2000 \
+		--rounds 5 --event-rounds 5 --build-rounds 5 --one-rounds 5 --output benchmark-results
 	$(BIN)/python benchmarks/schedules.py
 
 image: ## Build the image of a product with Docker (PRODUCT_DIR=dbt_project IMAGE=floe-user-code:VERSION)

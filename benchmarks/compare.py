@@ -1,6 +1,6 @@
 """This package beside plain dagster-dbt: the same product, the same machine, alternating processes, medians.
 
-Writes ``results.json``, ``results.md`` and ``ratios.svg`` into ``--output``. ``make bench`` is a small run of it,
+Writes ``results.json``, ``results.md`` and ``sizes.svg`` into ``--output``. ``make bench`` is a small run of it,
 ``make bench-full`` the whole; docs/benchmarks.md shows a full one.
 """
 
@@ -18,14 +18,22 @@ from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from importlib.metadata import version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from plot import draw_ratios
+from plot import draw_panels
 from products import copy_sample, generate_product, prepare
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Set as AbstractSet
 
 HERE = Path(__file__).parent
 PACKAGES = ("floe-orchestrator-dagster", "dagster", "dagster-dbt", "dbt-core")
 SAMPLE = 0
 """The size that stands for the sample product."""
+
+Script = tuple[str, ...]
+"""A script, and what it is asked for."""
 
 
 @dataclass(frozen=True)
@@ -39,59 +47,81 @@ class Measure:
         beside: What it is held against: plain dagster-dbt (``stock``) or dbt alone (``plain``).
     """
 
-    script: tuple[str, ...]
+    script: Script
     key: str
     title: str
     beside: str = "stock"
 
 
 @dataclass(frozen=True)
+class Asked:
+    """What a run measures with one script.
+
+    Attributes:
+        script: The script.
+        sizes: Models of the products.
+        rounds: How often.
+    """
+
+    script: Script
+    sizes: AbstractSet[int]
+    rounds: int
+
+
+@dataclass(frozen=True)
 class Row:
-    """Medians of a measure at one size.
+    """A measure at one size.
 
     Attributes:
         title: What was measured.
         size: Models of the product.
-        stock: Plain dagster-dbt's median, or dbt's; None where only ours was measured.
-        floe: Ours.
-        rounds: How often each was measured.
+        stock: What each round found for plain dagster-dbt, or for dbt; nothing where only ours was measured.
+        floe: The same for ours.
     """
 
     title: str
     size: int
-    stock: float | None
-    floe: float
-    rounds: int
+    stock: Sequence[float]
+    floe: Sequence[float]
 
     @property
     def ratio(self) -> float | None:
-        """Ours over the other: less is better."""
-        return None if self.stock is None else self.floe / self.stock
+        """Ours over the other, the median of the rounds: less is better.
+
+        Each round has a ratio of its own: a machine that others use too may be slower in one than in the next.
+        """
+        pairs = [ours / other for ours, other in zip(self.floe, self.stock, strict=False)]
+        return statistics.median(pairs) if pairs else None
 
 
-_LOAD: tuple[str, ...] = ("load.py", "load")
-_RELOAD: tuple[str, ...] = ("load.py", "reload")
-_PLUGIN: tuple[str, ...] = ("load.py", "plugin")
-_EVENTS: tuple[str, ...] = ("events.py",)
-_BUILD: tuple[str, ...] = ("build.py", "all")
-_ONE: tuple[str, ...] = ("build.py", "one")
+_LOAD: Script = ("load.py", "load")
+_RELOAD: Script = ("load.py", "reload")
+_PLUGIN: Script = ("load.py", "plugin")
+_EVENTS: Script = ("events.py",)
+_BUILD: Script = ("build.py", "all")
+_ONE: Script = ("build.py", "one")
 _CPU_OF_LOAD = "load, CPU after imports (s)"
 _CPU_OF_EVENTS = "events of a whole build, own CPU (s)"
+_MEMORY_OF_LOAD = "load, peak memory (MB)"
+_WALL_OF_BUILD = "whole build, wall (s)"
 # Beyond this many models plain dagster-dbt takes a quarter of an hour and more for the events of one build.
 _STOCK_EVENTS = 1000
 MEASURES = (
     Measure(_LOAD, "cpu", _CPU_OF_LOAD),
     Measure(_LOAD, "process_cpu", "load, CPU of the whole process (s)"),
-    Measure(_LOAD, "peak_mb", "load, peak memory (MB)"),
+    Measure(_LOAD, "peak_mb", _MEMORY_OF_LOAD),
     Measure(_LOAD, "snapshot_mb", "load, what the webserver fetches (MB)"),
     Measure(_RELOAD, "cpu", "reload in a run worker, CPU after imports (s)"),
     Measure(_PLUGIN, "import", "import of floe-core's interface, and of the plugin on top (s)"),
     Measure(_EVENTS, "cpu", _CPU_OF_EVENTS),
     Measure(_BUILD, "first_node", "step's start to dbt's first node, wall (s)"),
-    Measure(_BUILD, "wall", "whole build, wall (s)"),
+    Measure(_BUILD, "wall", _WALL_OF_BUILD),
     Measure(_BUILD, "wall", "whole build, wall, beside `dbt build` alone (s)", "plain"),
+    Measure(_ONE, "first_node", "one model: step's start to dbt's first node, wall (s)"),
     Measure(_ONE, "process", "one model: launch to end, wall (s)"),
 )
+PLOTTED = (_CPU_OF_LOAD, _MEMORY_OF_LOAD, _CPU_OF_EVENTS, _WALL_OF_BUILD)
+"""What is drawn by size."""
 GROWTH = (_CPU_OF_LOAD, _CPU_OF_EVENTS)
 """What is told of the smallest and the largest size."""
 
@@ -103,51 +133,70 @@ def main() -> None:
     parser.add_argument("--event-sizes", type=int, nargs="*", default=[250], help="sizes to consume events of")
     parser.add_argument("--build-sizes", type=int, nargs="*", default=[50], help="sizes to build for real")
     parser.add_argument("--one-of", type=int, nargs="*", default=[50], help="sizes to build one model of")
-    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=2, help="of loads")
+    parser.add_argument("--event-rounds", type=int, default=2)
     parser.add_argument("--build-rounds", type=int, default=1)
+    parser.add_argument("--one-rounds", type=int, default=1)
     parser.add_argument("--output", type=Path, default=Path("benchmark-results"))
     arguments = parser.parse_args()
-    sizes_of = {
-        _PLUGIN: {min(arguments.sizes, default=SAMPLE)},
-        _LOAD: {*arguments.sizes},
-        _RELOAD: {*arguments.sizes},
-        _EVENTS: {*arguments.event_sizes},
-        _BUILD: {*arguments.build_sizes},
-        _ONE: {*arguments.one_of},
-    }
-    rows: list[Row] = []
+    asked = [
+        Asked(_PLUGIN, {min(arguments.sizes, default=SAMPLE)}, arguments.rounds),
+        Asked(_LOAD, {*arguments.sizes}, arguments.rounds),
+        Asked(_RELOAD, {*arguments.sizes}, arguments.rounds),
+        Asked(_EVENTS, {*arguments.event_sizes}, arguments.event_rounds),
+        Asked(_ONE, {*arguments.one_of}, arguments.one_rounds),
+        Asked(_BUILD, {*arguments.build_sizes}, arguments.build_rounds),
+    ]
     with tempfile.TemporaryDirectory(prefix="floe-bench-") as name:
-        for size in sorted(set().union(*sizes_of.values())):
-            artifacts = generate_product(Path(name), size) if size else copy_sample(Path(name))
-            prepare(artifacts)
-            for script, sizes in sizes_of.items():
-                if size in sizes:
-                    rounds = arguments.build_rounds if script[0] == _BUILD[0] else arguments.rounds
-                    rows += measured(script, size, artifacts, rounds)
-                    write(rows, arguments.output)
+        products = {size: prepared(Path(name), size) for size in sorted(set().union(*(one.sizes for one in asked)))}
+        found: dict[tuple[Script, int, str], list[dict[str, float]]] = {}
+        for number in range(max(one.rounds for one in asked)):
+            for one in asked:
+                for size in sorted(one.sizes) if number < one.rounds else ():
+                    for who in compared(one.script, size):
+                        measured = measurement(one.script, who, products[size])
+                        found.setdefault((one.script, size, who), []).append(measured)
+                    print("\n".join(map(line, rows_of(found, one.script, size))), flush=True)
+                    write(
+                        [
+                            row
+                            for script, at in dict.fromkeys(key[:2] for key in found)
+                            for row in rows_of(found, script, at)
+                        ],
+                        arguments.output,
+                    )
 
 
-def measured(script: tuple[str, ...], size: int, artifacts: Path, rounds: int) -> list[Row]:
-    """Run a script for all that are compared, in turns."""
-    measures = [measure for measure in MEASURES if measure.script == script]
-    beside = dict.fromkeys(measure.beside for measure in measures if script != _EVENTS or size <= _STOCK_EVENTS)
-    runs: dict[str, list[dict[str, float]]] = {who: [] for who in (*beside, "floe")}
-    for _ in range(rounds):
-        for who, found in runs.items():
-            found.append(measurement(script, who, artifacts))
-    rows = []
-    for measure in measures:
-        medians = {
-            who: statistics.median(run[measure.key] for run in found)
-            for who, found in runs.items()
-            if who in (measure.beside, "floe")
-        }
-        rows.append(Row(measure.title, size, medians.get(measure.beside), medians["floe"], rounds))
-        print(line(rows[-1]), flush=True)
-    return rows
+def prepared(directory: Path, size: int) -> Path:
+    """Make a product, ready to be loaded and built."""
+    artifacts = generate_product(directory, size) if size else copy_sample(directory)
+    prepare(artifacts)
+    return artifacts
 
 
-def measurement(script: tuple[str, ...], who: str, artifacts: Path) -> dict[str, float]:
+def compared(script: Script, size: int) -> Iterable[str]:
+    """Name who is measured, in turns."""
+    beside = [measure.beside for measure in MEASURES if measure.script == script]
+    return (*dict.fromkeys(() if script == _EVENTS and size > _STOCK_EVENTS else beside), "floe")
+
+
+def rows_of(
+    found: Mapping[tuple[Script, int, str], Sequence[Mapping[str, float]]], script: Script, size: int
+) -> list[Row]:
+    """Make a row of each measure of a script at one size."""
+    return [
+        Row(
+            measure.title,
+            size,
+            [one[measure.key] for one in found.get((script, size, measure.beside), ())],
+            [one[measure.key] for one in found[script, size, "floe"]],
+        )
+        for measure in MEASURES
+        if measure.script == script
+    ]
+
+
+def measurement(script: Script, who: str, artifacts: Path) -> dict[str, float]:
     """Run a script once."""
     command = [sys.executable, str(HERE / script[0]), who, *script[1:], str(artifacts)]
     # dagster and dbt log to stderr; it is shown when something fails.
@@ -163,31 +212,38 @@ def write(rows: list[Row], directory: Path) -> None:
     directory.mkdir(parents=True, exist_ok=True)
     content = {"machine": machine(), "rows": [{**asdict(row), "ratio": row.ratio} for row in rows]}
     (directory / "results.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    table = "\n".join(["| | models | plain dagster-dbt | floe | ratio |", "|---|---|---|---|---|", *map(line, rows)])
+    head = ["| | models | plain dagster-dbt | floe | ratio | rounds |", "|---|---|---|---|---|---|"]
+    table = "\n".join([*head, *map(line, rows)])
     table += "\n\n" + "\n".join(filter(None, (growth(rows, title) for title in GROWTH)))
     said = "\n".join(f"- {name}: {value}" for name, value in machine().items())
     (directory / "results.md").write_text(f"{table}\n\n{said}\n", encoding="utf-8")
-    curves: dict[str, list[tuple[int, float]]] = {}
-    for row in rows:
-        if row.size and row.ratio is not None:
-            curves.setdefault(row.title, []).append((row.size, row.ratio))
-    (directory / "ratios.svg").write_text(draw_ratios(curves), encoding="utf-8")
+    curves: dict[str, list[tuple[int, float | None, float]]] = {}
+    for row in sorted(rows, key=lambda row: row.size):
+        if row.size:
+            stock = statistics.median(row.stock) if row.stock else None
+            curves.setdefault(row.title, []).append((row.size, stock, statistics.median(row.floe)))
+    (directory / "sizes.svg").write_text(
+        draw_panels({title: curves.get(title, []) for title in PLOTTED}), encoding="utf-8"
+    )
 
 
 def line(row: Row) -> str:
-    """One line of the table."""
-    size = row.size or "sample"
-    if row.stock is None or row.ratio is None:
-        return f"| {row.title} | {size} | not measured | {row.floe:.2f} | |"
-    return f"| {row.title} | {size} | {row.stock:.2f} | {row.floe:.2f} | **{row.ratio:.2f}** |"
+    """One line of the table: medians, and the median of the rounds' ratios."""
+    size, rounds, floe = row.size or "sample", len(row.floe), statistics.median(row.floe)
+    if row.ratio is None:
+        return f"| {row.title} | {size} | not measured | {floe:.2f} | | {rounds} |"
+    return (
+        f"| {row.title} | {size} | {statistics.median(row.stock):.2f} | {floe:.2f} | **{row.ratio:.2f}** | {rounds} |"
+    )
 
 
 def growth(rows: list[Row], title: str) -> str | None:
-    """How much more the largest product takes than one of 500 models."""
+    """How much more the largest product takes than one of 500 models, the median of the rounds."""
     floe = {row.size: row.floe for row in rows if row.title == title}
     if 500 not in floe or max(floe) == 500:  # noqa: PLR2004  # the size that is told of
         return None
-    return f"- {title}: {max(floe)} models take {floe[max(floe)] / floe[500]:.1f} times what 500 take."
+    times = statistics.median(large / small for large, small in zip(floe[max(floe)], floe[500], strict=False))
+    return f"- {title}: {max(floe)} models take {times:.1f} times what 500 take."
 
 
 def machine() -> dict[str, str]:

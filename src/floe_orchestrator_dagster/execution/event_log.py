@@ -3,7 +3,8 @@
 For each statement Dagster's SQLite event log makes an engine, which compiles the statement anew, and opens the file. An
 event takes three to ten of them, so that most of the CPU of a run with many small nodes goes there. Here the engines
 stay, and each has one connection, until dbt has ended. What is written, and in which transactions, stays as it is; who
-watches a run's database is told of each. Which tables and columns there are is asked once.
+watches a run's database is told of each. Which tables and columns there are is asked once, and which migrations were
+made.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ logger = logging.getLogger(__name__)
 _CONNECT = "_connect"
 # What asks which tables and columns there are, by the version of Dagster.
 _HAS_TABLE, _HAS_COLUMN, _HAS_COLUMN_HERE = "has_table", "has_asset_key_col", "_has_asset_key_col_on_connection"
+# What asks whether a migration has been made.
+_HAS_INDEX = "has_secondary_index"
 # What Dagster's `_connect` works with; where one of them is missing it is another `_connect`, and left alone.
 _WORKS_WITH = ("_db_lock", "_initialized_dbs", "conn_string_for_shard", "path_for_shard")
 
@@ -126,10 +129,12 @@ class _OpenDatabases:
 
 
 def _answered_once(storage: Any) -> dict[str, Callable[..., Any]]:  # noqa: ANN401  # as above
-    """Answer from memory what does not change while Dagster runs: which tables and columns there are."""
+    """Answer from memory what does not change while Dagster runs: which tables, columns and indexes there are."""
     answers: dict[str, Callable[..., Any]] = {
         name: cache(getattr(storage, name)) for name in (_HAS_TABLE, _HAS_COLUMN) if hasattr(storage, name)
     }
+    if hasattr(storage, _HAS_INDEX):
+        answers[_HAS_INDEX] = _remembered_once_true(getattr(storage, _HAS_INDEX))
     ask = getattr(storage, _HAS_COLUMN_HERE, None)
     if ask is None:
         return answers
@@ -141,6 +146,18 @@ def _answered_once(storage: Any) -> dict[str, Callable[..., Any]]:  # noqa: ANN4
         return known[column]
 
     return {**answers, _HAS_COLUMN_HERE: has_column}
+
+
+def _remembered_once_true(ask: Callable[[str], bool]) -> Callable[[str], bool]:
+    """Ask no more whether something has been made once it has: a migration may be made meanwhile, and none is undone."""
+    made: set[str] = set()
+
+    def is_made(name: str) -> bool:
+        if name not in made and ask(name):
+            made.add(name)
+        return name in made
+
+    return is_made
 
 
 def _engine(address: str) -> Engine:
