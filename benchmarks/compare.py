@@ -130,11 +130,12 @@ def main() -> None:
     """Measure what the arguments ask for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sizes", type=int, nargs="*", default=[SAMPLE, 500], help="models to load; 0 is the sample")
+    parser.add_argument("--reload-sizes", type=int, nargs="*", help="models to load as a run worker; as --sizes")
     parser.add_argument("--event-sizes", type=int, nargs="*", default=[250], help="sizes to consume events of")
     parser.add_argument("--build-sizes", type=int, nargs="*", default=[50], help="sizes to build for real")
-    parser.add_argument("--one-of", type=int, nargs="*", default=[50], help="sizes to build one model of")
+    parser.add_argument("--one-of", type=int, nargs="*", default=[], help="sizes to build one model of")
     parser.add_argument("--rounds", type=int, default=2, help="of loads")
-    parser.add_argument("--event-rounds", type=int, default=2)
+    parser.add_argument("--event-rounds", type=int, default=1)
     parser.add_argument("--build-rounds", type=int, default=1)
     parser.add_argument("--one-rounds", type=int, default=1)
     parser.add_argument("--output", type=Path, default=Path("benchmark-results"))
@@ -142,7 +143,7 @@ def main() -> None:
     asked = [
         Asked(_PLUGIN, {min(arguments.sizes, default=SAMPLE)}, arguments.rounds),
         Asked(_LOAD, {*arguments.sizes}, arguments.rounds),
-        Asked(_RELOAD, {*arguments.sizes}, arguments.rounds),
+        Asked(_RELOAD, {*(arguments.reload_sizes or arguments.sizes)}, arguments.rounds),
         Asked(_EVENTS, {*arguments.event_sizes}, arguments.event_rounds),
         Asked(_ONE, {*arguments.one_of}, arguments.one_rounds),
         Asked(_BUILD, {*arguments.build_sizes}, arguments.build_rounds),
