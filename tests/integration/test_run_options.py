@@ -35,6 +35,11 @@ def test_options_of_the_run_reach_dbt_and_others_are_refused(shop: Path, instanc
     assert command.endswith(
         '--vars {"island": 3} --threads 2 --fail-fast --store-failures --profile shop_orders --target dev'
     )
+    assert "exclude" not in logged(instance, result.run_id, "WARNING")
+    unmatched = launch(vars={"island": 3}, exclude="tag:nothing")
+    assert set(built(unmatched)) == {"first", "island"}
+    said = "run configuration, exclude: 'tag:nothing' matches nothing, so nothing is left out"
+    assert said in logged(instance, unmatched.run_id, "WARNING")
     refused = launch(flags=["--select", "--vars={}", "--nonsense"])
     text = failure_of(refused)
     assert "'--select' is not passed on to dbt: launch the run for the assets that you want" in text

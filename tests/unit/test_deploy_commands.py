@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 from typing import TYPE_CHECKING
 
 import pytest
@@ -10,6 +11,7 @@ import yaml
 
 from command import invoke
 from unit.deploy.deployed import IMAGE, SNOWFLAKE, artifacts
+from unit.samples import write_json
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -99,10 +101,13 @@ def test_values_mount_the_configmap_that_is_printed(tmp_path: Path) -> None:
 def test_what_will_be_missed_is_said_beside_the_values(tmp_path: Path) -> None:
     lost = _helm("--artifacts", artifacts(tmp_path), "--image", IMAGE)
     secrets = _helm("--artifacts", artifacts(tmp_path, "bank", dbt_profiles=SNOWFLAKE), "--image", IMAGE)
-    production = _helm(
-        *("--artifacts", artifacts(tmp_path, "a", dbt_profiles={}), "--image", IMAGE),
-        *("--production", "--postgres-host", "pg"),
-    )
+    in_production = ("--image", IMAGE, "--production", "--postgres-host", "pg")
+    silent = artifacts(tmp_path, "a", dbt_profiles={})
+    content = json.loads(silent.read_text(encoding="utf-8"))
+    content["observability"]["lineage"] = True
+    telling = write_json(tmp_path / "telling.json", content)
+    production = _helm("--artifacts", telling, *in_production)
+    without_lineage = _helm("--artifacts", silent, *in_production)
 
     assert lost.stderr == (
         "warning: shop-orders: its DuckDB file is gone with the pod; keep it on a volume (--state-claim)\n"
@@ -114,6 +119,7 @@ def test_what_will_be_missed_is_said_beside_the_values(tmp_path: Path) -> None:
         "warning: the output of steps is kept nowhere; name a place (--compute-logs)\n"
         "warning: lineage that cannot be delivered is gone with the pod; keep it on a volume (--lineage-claim)\n"
     )
+    assert without_lineage.stderr == "warning: the output of steps is kept nowhere; name a place (--compute-logs)\n"
 
 
 @pytest.mark.parametrize(

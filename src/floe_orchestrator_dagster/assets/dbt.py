@@ -79,10 +79,6 @@ class _Project:
     selection: NodeSelection
     steps: tuple[str, ...]
 
-    def excluded(self, selection: str | None) -> frozenset[str]:
-        """Find the nodes that a run leaves out, the tests on them included."""
-        return self.selection.excluded(selection) if selection else frozenset()
-
 
 def dbt_project_assets(
     product: Product, dbt: DbtProject, selection: NodeSelection, conditions: Conditions = MappingProxyType({})
@@ -157,7 +153,7 @@ def _stage_assets(project: _Project, stage: Stage, name: str) -> dg.AssetsDefini
     severities = declared_severities(assets.check_specs)
     nodes = replace(found, whole=whole, disabled=translator.quality.disabled_tests, severities=severities)
     step = DbtStep(
-        dbt.on(compute), nodes, dbt.manifest, project.product, project.steps, project.key_of, project.excluded
+        dbt.on(compute), nodes, dbt.manifest, project.product, project.steps, project.key_of, project.selection.excluded
     )
     assets = assets.map_asset_specs(partial(_with_partition_metadata, rule)) if rule else assets
     return RememberingAssetsDefinition.of(assets)
@@ -268,7 +264,9 @@ def _late_checks(project: _Project, compute: str, tests: Mapping[str, DbtTest], 
 
     found = dbt_nodes([], test.check_specs, dbt.manifest, project.key_of)
     nodes = replace(found, severities=declared_severities(test.check_specs))
-    step = DbtStep(dbt.on(compute), nodes, dbt.manifest, product, project.steps, project.key_of, project.excluded)
+    step = DbtStep(
+        dbt.on(compute), nodes, dbt.manifest, product, project.steps, project.key_of, project.selection.excluded
+    )
     return test
 
 

@@ -168,7 +168,7 @@ def _warnings(settings: DeploySettings) -> Iterator[str]:
     if settings.is_production and settings.log_store is None:
         yield "the output of steps is kept nowhere; name a place (--compute-logs)"
     kept = settings.lineage_claim or (settings.state_claim and all(map(keeps_lineage_with_state, settings.products)))
-    if settings.is_production and not kept:
+    if settings.is_production and not kept and any(product.may_send_lineage for product in settings.products):
         yield "lineage that cannot be delivered is gone with the pod; keep it on a volume (--lineage-claim)"
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _LONGEST_ANSWER = 4 * 1024 * 1024
 _PIECE = 64 * 1024
 _LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
-_WHERE = "Set webserver_url or DAGSTER_URL to the address of a Dagster webserver"
+_WHERE = "Name the address of a Dagster webserver (URL of `check`, webserver_url or DAGSTER_URL)"
 _LOGIN = f"Set webserver_headers, {BEARER_VARIABLE} or, for Dagster+, {DAGSTER_PLUS_VARIABLE} to what it asks for."
 
 

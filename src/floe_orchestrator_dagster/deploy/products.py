@@ -37,6 +37,7 @@ class DeployedProduct:
         assets: How many assets it has, counted in the prepared dbt manifest where there is one.
         on_duckdb: Whether its data is a DuckDB file.
         variables: Environment variables that its dbt profile reads and that have no default.
+        may_send_lineage: Whether it sends lineage where a pod knows a backend.
     """
 
     name: str
@@ -48,6 +49,7 @@ class DeployedProduct:
     assets: int
     on_duckdb: bool
     variables: tuple[str, ...]
+    may_send_lineage: bool = True
 
     @property
     def content_hash(self) -> str | None:
@@ -110,6 +112,7 @@ def _read_product(
         assets=_count_assets(path, artifacts),
         on_duckdb=is_on_duckdb(artifacts),
         variables=tuple(dict.fromkeys(variable.name for variable in required_variables(artifacts.dbt_profiles))),
+        may_send_lineage=config.lineage.enabled and artifacts.observability.lineage,
     )
 
 

@@ -149,7 +149,7 @@ def _answered_once(storage: Any) -> dict[str, Callable[..., Any]]:  # noqa: ANN4
 
 
 def _remembered_once_true(ask: Callable[[str], bool]) -> Callable[[str], bool]:
-    """Ask no more whether something has been made once it has: a migration may be made meanwhile, and none is undone."""
+    """Ask no more once it has been made: a migration may be made meanwhile, and none is undone."""
     made: set[str] = set()
 
     def is_made(name: str) -> bool:
