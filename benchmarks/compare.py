@@ -24,7 +24,7 @@ from plot import draw_panels
 from products import copy_sample, generate_product, prepare
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from collections.abc import Set as AbstractSet
 
 HERE = Path(__file__).parent
@@ -139,33 +139,35 @@ def main() -> None:
     parser.add_argument("--build-rounds", type=int, default=1)
     parser.add_argument("--one-rounds", type=int, default=1)
     parser.add_argument("--output", type=Path, default=Path("benchmark-results"))
+    parser.add_argument("--add", action="store_true", help="keep what an earlier run has measured besides")
     arguments = parser.parse_args()
     asked = [
-        Asked(_PLUGIN, {min(arguments.sizes, default=SAMPLE)}, arguments.rounds),
+        Asked(_PLUGIN, {*arguments.sizes[:1]}, arguments.rounds),
         Asked(_LOAD, {*arguments.sizes}, arguments.rounds),
         Asked(_RELOAD, {*(arguments.reload_sizes or arguments.sizes)}, arguments.rounds),
         Asked(_EVENTS, {*arguments.event_sizes}, arguments.event_rounds),
         Asked(_ONE, {*arguments.one_of}, arguments.one_rounds),
         Asked(_BUILD, {*arguments.build_sizes}, arguments.build_rounds),
     ]
+    known = {(row.title, row.size): row for row in read(arguments.output) if arguments.add}
     with tempfile.TemporaryDirectory(prefix="floe-bench-") as name:
-        products = {size: prepared(Path(name), size) for size in sorted(set().union(*(one.sizes for one in asked)))}
-        found: dict[tuple[Script, int, str], list[dict[str, float]]] = {}
-        for number in range(max(one.rounds for one in asked)):
-            for one in asked:
-                for size in sorted(one.sizes) if number < one.rounds else ():
-                    for who in compared(one.script, size):
-                        measured = measurement(one.script, who, products[size])
-                        found.setdefault((one.script, size, who), []).append(measured)
-                    print("\n".join(map(line, rows_of(found, one.script, size))), flush=True)
-                    write(
-                        [
-                            row
-                            for script, at in dict.fromkeys(key[:2] for key in found)
-                            for row in rows_of(found, script, at)
-                        ],
-                        arguments.output,
-                    )
+        for rows in measured(asked, Path(name)):
+            known |= {(row.title, row.size): row for row in rows}
+            print("\n".join(map(line, rows)), flush=True)
+            write(list(known.values()), arguments.output)
+
+
+def measured(asked: Sequence[Asked], directory: Path) -> Iterator[list[Row]]:
+    """Measure all that is asked for, round by round; yields the rows that each measurement adds to."""
+    sizes = sorted(set().union(*(one.sizes for one in asked)))
+    products = {size: prepared(directory, size) for size in sizes}
+    found: dict[tuple[Script, int, str], list[dict[str, float]]] = {}
+    for number in range(max(one.rounds for one in asked)):
+        for one in asked:
+            for size in sorted(one.sizes) if number < one.rounds else ():
+                for who in compared(one.script, size):
+                    found.setdefault((one.script, size, who), []).append(measurement(one.script, who, products[size]))
+                yield rows_of(found, one.script, size)
 
 
 def prepared(directory: Path, size: int) -> Path:
@@ -206,6 +208,13 @@ def measurement(script: Script, who: str, artifacts: Path) -> dict[str, float]:
         raise SystemExit(f"{' '.join(command)} failed:\n{finished.stderr[-4000:]}")
     printed: dict[str, float] = json.loads(finished.stdout.splitlines()[-1])
     return printed
+
+
+def read(directory: Path) -> list[Row]:
+    """Read what an earlier run has written there."""
+    path = directory / "results.json"
+    rows = json.loads(path.read_text(encoding="utf-8"))["rows"] if path.is_file() else []
+    return [Row(row["title"], row["size"], row["stock"], row["floe"]) for row in rows]
 
 
 def write(rows: list[Row], directory: Path) -> None:
