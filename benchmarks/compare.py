@@ -144,12 +144,16 @@ def main() -> None:
     asked = [
         Asked(_PLUGIN, {*arguments.sizes[:1]}, arguments.rounds),
         Asked(_LOAD, {*arguments.sizes}, arguments.rounds),
-        Asked(_RELOAD, {*(arguments.reload_sizes or arguments.sizes)}, arguments.rounds),
+        Asked(
+            _RELOAD,
+            {*(arguments.sizes if arguments.reload_sizes is None else arguments.reload_sizes)},
+            arguments.rounds,
+        ),
         Asked(_EVENTS, {*arguments.event_sizes}, arguments.event_rounds),
         Asked(_ONE, {*arguments.one_of}, arguments.one_rounds),
         Asked(_BUILD, {*arguments.build_sizes}, arguments.build_rounds),
     ]
-    known = {(row.title, row.size): row for row in read(arguments.output) if arguments.add}
+    known = {(row.title, row.size): row for row in (read(arguments.output) if arguments.add else [])}
     with tempfile.TemporaryDirectory(prefix="floe-bench-") as name:
         for rows in measured(asked, Path(name)):
             known |= {(row.title, row.size): row for row in rows}
@@ -214,6 +218,8 @@ def read(directory: Path) -> list[Row]:
     """Read what an earlier run has written there."""
     path = directory / "results.json"
     rows = json.loads(path.read_text(encoding="utf-8"))["rows"] if path.is_file() else []
+    if not all(isinstance(row["floe"], list) for row in rows):
+        raise SystemExit(f"{path} is of an older version, which kept no rounds: remove it, or leave --add out")
     return [Row(row["title"], row["size"], row["stock"], row["floe"]) for row in rows]
 
 

@@ -59,8 +59,8 @@ def _ticks(low: float, high: float) -> list[float]:
     """The values 1, 2 and 5 of each power of ten around what was measured."""
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     ticks = [step * 10.0**power for power in powers for step in (1, 2, 5)]
-    first = max(tick for tick in ticks if tick <= low)
-    return [tick for tick in ticks if first <= tick <= min(tick for tick in ticks if tick >= high)]
+    first, last = max(tick for tick in ticks if tick <= low), min(tick for tick in ticks if tick >= high)
+    return [tick for tick in ticks if first <= tick <= last]
 
 
 def _share(value: float, first: float, last: float) -> float:

@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 import dagster as dg
 
 from floe_orchestrator_dagster.code_location import definitions_from_file
 from integration.failing_shop import built, failure_of, logged
+from unit.samples import write_json
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from lineage_backend import LineageServer
 
-def test_options_of_the_run_reach_dbt_and_others_are_refused(shop: Path, instance: dg.DagsterInstance) -> None:
-    job = definitions_from_file(shop / "compiled_artifacts.json").resolve_job_def("shop_orders")
+
+def test_options_of_the_run_reach_dbt_and_others_are_refused(
+    shop: Path, backend: LineageServer, instance: dg.DagsterInstance
+) -> None:
+    artifacts = json.loads((shop / "compiled_artifacts.json").read_text(encoding="utf-8"))
+    outputs = artifacts["dbt_profiles"]["shop-orders"]["outputs"]
+    outputs["other"] = {**outputs["dev"], "path": str(shop / "other.duckdb"), "schema": "elsewhere"}
+    job = definitions_from_file(write_json(shop / "compiled_artifacts.json", artifacts)).resolve_job_def("shop_orders")
     chosen = [dg.AssetKey(name) for name in ("first", "island")]
 
     def launch(**options: object) -> dg.ExecuteInProcessResult:
@@ -36,15 +45,19 @@ def test_options_of_the_run_reach_dbt_and_others_are_refused(shop: Path, instanc
         '--vars {"island": 3} --threads 2 --fail-fast --store-failures --profile shop_orders --target dev'
     )
     assert "exclude" not in logged(instance, result.run_id, "WARNING")
-    unmatched = launch(vars={"island": 3}, exclude="tag:nothing")
-    assert set(built(unmatched)) == {"first", "island"}
-    said = "run configuration, exclude: 'tag:nothing' matches nothing, so nothing is left out"
-    assert said in logged(instance, unmatched.run_id, "WARNING")
+    backend.events.clear()
+    elsewhere = launch(vars={"island": 3}, exclude="tag:nothing first", target="other")
+    assert set(built(elsewhere)) == {"island"}
+    said = "run configuration, exclude: 'tag:nothing' matches nothing, so it leaves nothing out."
+    assert said in logged(instance, elsewhere.run_id, "WARNING")
+    # Lineage has the names of the target that was built, which only dbt's own manifest of it knows.
+    written = {output["name"] for event in backend.events for output in event["outputs"]}
+    assert written == {"other.elsewhere.island"}
     refused = launch(flags=["--select", "--vars={}", "--nonsense"])
     text = failure_of(refused)
     assert "'--select' is not passed on to dbt: launch the run for the assets that you want" in text
     assert "'--vars={}' is not passed on to dbt: set `vars`" in text
     assert "'--nonsense' is not passed on to dbt: known flags are --empty" in text
-    unknown = "target: 'test' is no output of the dbt profile 'shop_orders'. Choose one of 'dev', 'prod'."
+    unknown = "target: 'test' is no output of the dbt profile 'shop_orders'. Choose one of 'dev', 'prod', 'other'."
     assert unknown in failure_of(launch(target="test"))
     assert "run configuration, exclude: 'nonsense:x' is no dbt selection" in failure_of(launch(exclude="nonsense:x"))

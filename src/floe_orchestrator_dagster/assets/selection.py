@@ -16,11 +16,14 @@ from floe_orchestrator_dagster.errors import ConfigError, DbtSetupError, Problem
 from floe_orchestrator_dagster.product.project import PROJECT_DIR_VARIABLE
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from floe_orchestrator_dagster.product import Product
 
 EVERYTHING = "fqn:*"
 _TESTS = ("test.", "unit_test.")
 
+_RUN_EXCLUDE = "run configuration, exclude"
 _FIX = "Correct it in manifest.yaml."
 _SYNTAX = "See https://docs.getdbt.com/reference/node-selection/syntax."
 
@@ -71,19 +74,26 @@ class NodeSelection:
             problems.append(Problem("exclude", what, _look(exclude or "")))
         return selected - left_out
 
-    def excluded(self, selection: str) -> frozenset[str]:
+    def excluded(self, selection: str, warn: Callable[[str], None]) -> frozenset[str]:
         """Find what a run leaves out: what a selection matches and, as with dbt's ``--exclude``, the tests on it.
+
+        Args:
+            selection: The selection.
+            warn: Is told of each part that matches nothing.
 
         Raises:
             DbtSetupError: A selection that dbt cannot read.
         """
         problems: list[Problem] = []
-        matched = self._excluded(selection, problems)
+        parts = self._matches(selection, "exclude", problems)
         if problems:
-            raise DbtSetupError(f"run configuration, exclude: {problems[0].what}. {problems[0].fix}")
+            raise DbtSetupError(f"{_RUN_EXCLUDE}: {problems[0].what}. {problems[0].fix}")
+        for part in (part for part, found in parts if not found):
+            warn(f"{_RUN_EXCLUDE}: {part!r} matches nothing, so it leaves nothing out. {_look(part)}")
+        matched = frozenset(unique_id for _, found in parts for unique_id in found)
         children = self._product.dbt.manifest.content["child_map"] if self._product.dbt else {}
         on_them = (child for unique_id in matched for child in children.get(unique_id, ()))
-        return frozenset(matched) | {child for child in on_them if child.startswith(_TESTS)}
+        return matched | {child for child in on_them if child.startswith(_TESTS)}
 
     @cached_property
     def _assets(self) -> frozenset[str]:

@@ -47,6 +47,7 @@ def helm_values(config: DagsterConfig | None = None) -> dict[str, Any]:
                     assets=0,
                     on_duckdb=False,
                     variables=(),
+                    may_send_lineage=True,
                 )
             ]
         )

@@ -49,7 +49,7 @@ class DeployedProduct:
     assets: int
     on_duckdb: bool
     variables: tuple[str, ...]
-    may_send_lineage: bool = True
+    may_send_lineage: bool
 
     @property
     def content_hash(self) -> str | None:

@@ -56,6 +56,7 @@ _WITH_COLUMNS = {"model", "seed", "snapshot"}
 _PARENT_CHECK_SECONDS = 0.25
 # dbt makes a million objects at its start and keeps them: Python's own threshold, 700, is a third of that time.
 _OBJECTS_BETWEEN_COLLECTIONS = 100_000
+_USUAL_COLLECTIONS = gc.get_threshold()
 _EXIT_FAILED = 1
 _EXIT_UNUSABLE = 2
 _EXIT_INTERRUPTED = 130
@@ -137,7 +138,9 @@ class _Reporter:
             self.print(f"{info.ts.ToJsonString()[11:23]}  {info.msg.rstrip()}")
         if info.name == NODE_COUNT:
             self._manifest = _dbts_manifest()
-            gc.freeze()  # what dbt knows of the project by now, it needs to its end
+            # What dbt knows of the project by now, it needs to its end; what nodes leave behind is collected as usual.
+            gc.freeze()
+            gc.set_threshold(*_USUAL_COLLECTIONS)
         if info.name in _REPORTED or info.level in _REPORTED_LEVELS:
             self._send(self._described(event))
 
@@ -253,7 +256,7 @@ def main(arguments: list[str]) -> int:
         The exit status: 0, 1 when nodes failed, 2 when dbt could not do its work, 130 when it was interrupted.
     """
     settings = Settings(**json.loads(arguments[0]))
-    gc.set_threshold(_OBJECTS_BETWEEN_COLLECTIONS, *gc.get_threshold()[1:])
+    gc.set_threshold(_OBJECTS_BETWEEN_COLLECTIONS, *_USUAL_COLLECTIONS[1:])
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")
     os.setpgid(0, 0)
@@ -272,9 +275,9 @@ def main(arguments: list[str]) -> int:
 
         from floe_orchestrator_dagster.execution.unwritten_files import leave_out_files
 
-        not_left_out = leave_out_files(but_manifest=settings.needs_manifest)
-        if not_left_out is not None:
-            reporter.print(f"dbt starts slower than it could with this version of dbt-core: {not_left_out}")
+        unknown = leave_out_files(needs_manifest=settings.needs_manifest)
+        if unknown is not None:
+            reporter.print(f"dbt starts slower than it could with this version of dbt-core: {unknown}")
         sys.argv = ["dbt", *arguments[1:]]  # what dbt calls its command, in its log and its artifacts
         result = dbtRunner(callbacks=[reporter]).invoke(arguments[1:])
         if not interruption.happened:

@@ -10,7 +10,7 @@ import dagster as dg
 from floe_orchestrator_dagster import telemetry
 from floe_orchestrator_dagster.errors import DbtBuildError
 from floe_orchestrator_dagster.execution.invocation import running_dbt
-from floe_orchestrator_dagster.execution.lineage import step_lineage
+from floe_orchestrator_dagster.execution.lineage import is_of_other_target, step_lineage
 from floe_orchestrator_dagster.execution.options import variables
 from floe_orchestrator_dagster.execution.remainder import done_before, handed_over
 from floe_orchestrator_dagster.execution.run_process import end_with_run
@@ -91,7 +91,10 @@ def _looked_at(  # noqa: PLR0913, PLR0917  # as above
     try:
         traceparent = telemetry.trace_environment().get("TRACEPARENT")
         with step_lineage(context, product, dbt, target, steps, traceparent=traceparent) as lineage:
-            with running_dbt(dbt, arguments, target.path, config, context.log) as invocation:
+            needs_manifest = is_of_other_target(product, dbt)
+            with running_dbt(
+                dbt, arguments, target.path, config, context.log, needs_manifest=needs_manifest
+            ) as invocation:
                 errors = dict(_errors(invocation.events()))
                 if not path.is_file():
                     invocation.require_end([])

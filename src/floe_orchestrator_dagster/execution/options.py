@@ -4,7 +4,6 @@ Annotations are evaluated in this module: Dagster reads the fields of its config
 """
 
 import json
-from collections.abc import Callable
 from typing import Any
 
 import dagster as dg
@@ -75,18 +74,6 @@ class SourceOptions(dg.Config):
                 f"run configuration, threads: {self.threads} is too few. Give 1 or more, or leave it out."
             )
         return ["--threads", str(self.threads)]
-
-    def excluded(self, find: Callable[[str], frozenset[str]], log: dg.DagsterLogManager) -> frozenset[str]:
-        """Find the unique ids of what the run leaves out.
-
-        Args:
-            find: Finds what a dbt selection matches.
-            log: Says so when it matches nothing.
-        """
-        found = find(self.exclude) if self.exclude else frozenset[str]()
-        if self.exclude and not found:
-            log.warning("run configuration, exclude: %r matches nothing, so nothing is left out", self.exclude)
-        return found
 
     def connection(self, dbt: DbtConnection) -> DbtConnection:
         """Return the connection on the target that the run asks for.

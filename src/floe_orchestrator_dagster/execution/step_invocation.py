@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from floe_orchestrator_dagster import telemetry
-from floe_orchestrator_dagster.errors import FloeDagsterError
 from floe_orchestrator_dagster.execution.dbt_process import NODE_COUNT, NODE_STARTED, NOTHING_MATCHED
 from floe_orchestrator_dagster.execution.event_log import open_event_log
 from floe_orchestrator_dagster.execution.failure import nodes_error
@@ -123,7 +122,7 @@ class StepInvocation:
     def _running(self, arguments: Sequence[str], trace: BuildTrace) -> Iterator[Invocation]:
         """Run dbt, and tell lineage from when dbt starts, which takes seconds, until after it has ended."""
         is_started = False
-        with ExitStack() as lineage:
+        with ExitStack() as told:
             try:
                 with running_dbt(
                     self.dbt,
@@ -135,11 +134,11 @@ class StepInvocation:
                     needs_manifest=self.needs_manifest,
                 ) as invocation:
                     is_started = True
-                    self.told = lineage.enter_context(self.lineage(trace.traceparent))
+                    self.told = told.enter_context(self.lineage(trace.traceparent))
                     yield invocation
-            except FloeDagsterError:
+            except BaseException:
                 if not is_started:
-                    lineage.enter_context(self.lineage(trace.traceparent))
+                    told.enter_context(self.lineage(trace.traceparent))
                 raise
 
     def _note(self, event: Event) -> None:

@@ -212,17 +212,28 @@ def test_any_text_selects_assets_or_is_refused(selection: NodeSelection, select:
         ("test_type:generic", {"unique_stg", "unique_mart"}),
         ("stg unique_mart", {"stg", "unique_stg", "unique_mart"}),
         ("resource_type:seed", {"raw"}),
-        ("nobody", set()),
     ],
 )
 def test_a_run_leaves_out_what_dbts_own_exclude_does(
     selection: NodeSelection, exclude: str, expected: set[str]
 ) -> None:
-    assert names(selection.excluded(exclude)) == expected
+    assert names(selection.excluded(exclude, pytest.fail)) == expected
+
+
+def test_each_part_of_an_exclude_that_matches_nothing_is_told(selection: NodeSelection) -> None:
+    told: list[str] = []
+
+    assert names(selection.excluded("nobody stg tag:slip", told.append)) == {"stg", "unique_stg"}
+    assert told == [
+        "run configuration, exclude: 'nobody' matches nothing, so it leaves nothing out. "
+        "`dbt ls --select 'nobody'` shows what it matches.",
+        "run configuration, exclude: 'tag:slip' matches nothing, so it leaves nothing out. "
+        "`dbt ls --select 'tag:slip'` shows what it matches.",
+    ]
 
 
 def test_an_exclude_of_a_run_that_dbt_cannot_read_is_final(selection: NodeSelection) -> None:
     with pytest.raises(DbtSetupError) as caught:
-        selection.excluded("nonsense:x")
+        selection.excluded("nonsense:x", pytest.fail)
 
     assert str(caught.value).startswith("run configuration, exclude: 'nonsense:x' is no dbt selection: ")

@@ -15,6 +15,9 @@ from typing import Any
 
 import dagster as dg
 import pytest
+from dagster._core.storage.event_log import SqliteEventLogStorage
+from dagster._core.storage.event_log.schema import SecondaryIndexMigrationTable
+from sqlalchemy import delete
 from sqlalchemy.engine import Engine
 from sqlalchemy.event import listen, remove
 
@@ -109,6 +112,23 @@ def test_databases_are_opened_once_while_it_lasts(tmp_path: Path) -> None:
 
     # The rest is what Dagster writes before and after the step.
     assert kept < stock - 25
+
+
+def test_a_migration_is_asked_for_until_it_is_made(instance: dg.DagsterInstance) -> None:
+    storage = instance.event_log_storage
+    assert isinstance(storage, SqliteEventLogStorage)
+    asked = []
+
+    with open_event_log(instance):
+        asked.append(storage.has_secondary_index("some_migration"))
+        storage.enable_secondary_index("some_migration")
+        asked.append(storage.has_secondary_index("some_migration"))
+        with storage.index_connection() as connection:
+            connection.execute(delete(SecondaryIndexMigrationTable))
+        asked.append(storage.has_secondary_index("some_migration"))
+
+    assert asked == [False, True, True]
+    assert not storage.has_secondary_index("some_migration")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc lists a process' open files on Linux only")
