@@ -24,9 +24,9 @@ def test_options_of_the_run_reach_dbt_and_others_are_refused(
     outputs = artifacts["dbt_profiles"]["shop-orders"]["outputs"]
     outputs["other"] = {**outputs["dev"], "path": str(shop / "other.duckdb"), "schema": "elsewhere"}
     job = definitions_from_file(write_json(shop / "compiled_artifacts.json", artifacts)).resolve_job_def("shop_orders")
-    chosen = [dg.AssetKey(name) for name in ("first", "island")]
 
-    def launch(**options: object) -> dg.ExecuteInProcessResult:
+    def launch(*assets: str, **options: object) -> dg.ExecuteInProcessResult:
+        chosen = [dg.AssetKey(name) for name in assets or ("first", "island")]
         config = {"ops": {"shop_orders_dbt_build": {"config": options}}}
         return job.execute_in_process(
             instance=instance, asset_selection=chosen, run_config=config, raise_on_error=False
@@ -46,13 +46,13 @@ def test_options_of_the_run_reach_dbt_and_others_are_refused(
     )
     assert "exclude" not in logged(instance, result.run_id, "WARNING")
     backend.events.clear()
-    elsewhere = launch(vars={"island": 3}, exclude="tag:nothing first", target="other")
+    elsewhere = launch("first", "island", "after_checked", exclude="tag:nothing first", target="other")
     assert set(built(elsewhere)) == {"island"}
     said = "run configuration, exclude: 'tag:nothing' matches nothing, so it leaves nothing out."
     assert said in logged(instance, elsewhere.run_id, "WARNING")
-    # Lineage has the names of the target that was built, which only dbt's own manifest of it knows.
-    written = {output["name"] for event in backend.events for output in event["outputs"]}
-    assert written == {"other.elsewhere.island"}
+    # Lineage has the names of the target that was built, also of what is not there: only dbt's manifest of it has them.
+    tables = {table["name"] for event in backend.events for side in ("inputs", "outputs") for table in event[side]}
+    assert tables == {f"other.elsewhere.{name}" for name in ("island", "checked", "after_checked")}
     refused = launch(flags=["--select", "--vars={}", "--nonsense"])
     text = failure_of(refused)
     assert "'--select' is not passed on to dbt: launch the run for the assets that you want" in text

@@ -224,12 +224,8 @@ def test_each_part_of_an_exclude_that_matches_nothing_is_told(selection: NodeSel
     told: list[str] = []
 
     assert names(selection.excluded("nobody stg tag:slip", told.append)) == {"stg", "unique_stg"}
-    assert told == [
-        "run configuration, exclude: 'nobody' matches nothing, so it leaves nothing out. "
-        "`dbt ls --select 'nobody'` shows what it matches.",
-        "run configuration, exclude: 'tag:slip' matches nothing, so it leaves nothing out. "
-        "`dbt ls --select 'tag:slip'` shows what it matches.",
-    ]
+    said = "run configuration, exclude: {0!r} matches nothing, so it leaves nothing out. `dbt ls --select {0!r}` shows"
+    assert told == [f"{said.format(part)} what it matches." for part in ("nobody", "tag:slip")]
 
 
 def test_an_exclude_of_a_run_that_dbt_cannot_read_is_final(selection: NodeSelection) -> None:
