@@ -32,7 +32,7 @@ SELECTIONS = (
     "@model_00050",
     "model_0001* model_0002*",
     "file:model_0003*.sql",
-    "path:models,config.materialized:view",
+    "path:models,config.materialized:table",
     "model_00200+,model_00201+",
     "1+test_name:not_null,model_0004*",
     "package:generated",
