@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,6 +13,7 @@ from floe_orchestrator_dagster.deploy.settings import DeploySettings
 from floe_orchestrator_dagster.errors import DeployError
 from floe_orchestrator_dagster.lineage.emitter import spool_directory
 from unit.deploy.deployed import IMAGE, artifacts, production, products
+from unit.samples import write_json
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -59,10 +61,15 @@ def test_spool_in_the_state_directory_stays_on_its_volume(tmp_path: Path, spool:
 
 @pytest.mark.parametrize(("spool", "is_lost"), [("/data/lineage", True), ("/var/lib/floe/state/events", False)])
 def test_volume_of_the_state_keeps_only_what_lies_in_it(tmp_path: Path, spool: str, is_lost: bool) -> None:  # noqa: FBT001  # a table's column
-    path = artifacts(tmp_path, config={"lineage": {"spool_dir": spool}})
+    content = json.loads(artifacts(tmp_path, config={"lineage": {"spool_dir": spool}}).read_text(encoding="utf-8"))
+    content["observability"]["lineage"] = True
+    telling = write_json(tmp_path / "telling.json", content)
+    # Of a product that sends no lineage nothing can be lost.
+    silent = artifacts(tmp_path, "silent", config={"lineage": {"spool_dir": "/data/lineage"}})
 
     said = invoke(
-        *("helm", "--artifacts", path, "--image", IMAGE, "--production", "--postgres-host", "pg"),
+        *("helm", "--artifacts", telling, "--artifacts", silent, "--image", IMAGE),
+        *("--production", "--postgres-host", "pg"),
         *("--state-claim", "state"),
     ).stderr
 
