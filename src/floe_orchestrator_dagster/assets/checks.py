@@ -149,7 +149,7 @@ def _freshness_definition(
     def results(context: dg.AssetCheckExecutionContext, options: SourceOptions) -> Iterator[dg.AssetCheckResult]:
         selected = context.op_execution_context.selected_asset_check_keys
         chosen = {key: unique_id for key, unique_id in sources.items() if key in selected}
-        excluded = selection.excluded(options.exclude, context.log.warning) if options.exclude else frozenset[str]()
+        excluded = selection.excluded(options.exclude, context.log.warning)
         yield from check_freshness(context.op_execution_context, product, dbt, chosen, options, built.steps, excluded)
 
     return freshness

@@ -74,18 +74,18 @@ class NodeSelection:
             problems.append(Problem("exclude", what, _look(exclude or "")))
         return selected - left_out
 
-    def excluded(self, selection: str, warn: Callable[[str], None]) -> frozenset[str]:
+    def excluded(self, selection: str | None, warn: Callable[[str], None]) -> frozenset[str]:
         """Find what a run leaves out: what a selection matches and, as with dbt's ``--exclude``, the tests on it.
 
         Args:
-            selection: The selection.
+            selection: The selection; None leaves nothing out.
             warn: Is told of each part that matches nothing.
 
         Raises:
             DbtSetupError: A selection that dbt cannot read.
         """
         problems: list[Problem] = []
-        parts = self._matches(selection, "exclude", problems)
+        parts = self._matches(selection, "exclude", problems) if selection else []
         if problems:
             raise DbtSetupError(f"{_RUN_EXCLUDE}: {problems[0].what}. {problems[0].fix}")
         for part in (part for part, found in parts if not found):

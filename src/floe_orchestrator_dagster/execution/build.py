@@ -53,7 +53,7 @@ class DbtStep:
     product: Product
     steps: tuple[str, ...]
     key_of: Mapping[str, dg.AssetKey]
-    excluded: Callable[[str, Callable[[str], None]], frozenset[str]]
+    excluded: Callable[[str | None, Callable[[str], None]], frozenset[str]]
 
     @property
     def has_hooks(self) -> bool:
@@ -78,7 +78,7 @@ def build_selection(
         FloeDagsterError: dbt could not do its work, or nodes failed, or the run asks for what cannot be.
     """
     op_context, nodes = context.op_execution_context, step.nodes
-    excluded = step.excluded(options.exclude, context.log.warning) if options.exclude else frozenset[str]()
+    excluded = step.excluded(options.exclude, context.log.warning)
     assets = {key for key in context.selected_asset_keys if nodes.assets[key] not in excluded}
     checks = {key for key in context.selected_asset_check_keys if nodes.checks[key] not in excluded}
     done = done_before(op_context, nodes.reads)
@@ -124,7 +124,7 @@ def test_selection(
         FloeDagsterError: As :func:`build_selection`.
     """
     op_context, nodes = context.op_execution_context, step.nodes
-    excluded = step.excluded(options.exclude, context.log.warning) if options.exclude else frozenset[str]()
+    excluded = step.excluded(options.exclude, context.log.warning)
     checks = {key for key in context.selected_asset_check_keys if nodes.checks[key] not in excluded}
     passed = done_before(op_context, nodes.reads).checks
     is_materialized = partial(_is_materialized, context.instance)

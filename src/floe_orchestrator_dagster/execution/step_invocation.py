@@ -122,7 +122,7 @@ class StepInvocation:
     def _running(self, arguments: Sequence[str], trace: BuildTrace) -> Iterator[Invocation]:
         """Run dbt, and tell lineage from when dbt starts, which takes seconds, until after it has ended."""
         is_started = False
-        with ExitStack() as told:
+        with ExitStack() as after_dbt:
             try:
                 with running_dbt(
                     self.dbt,
@@ -134,11 +134,11 @@ class StepInvocation:
                     needs_manifest=self.needs_manifest,
                 ) as invocation:
                     is_started = True
-                    self.told = told.enter_context(self.lineage(trace.traceparent))
+                    self.told = after_dbt.enter_context(self.lineage(trace.traceparent))
                     yield invocation
             except BaseException:
                 if not is_started:
-                    told.enter_context(self.lineage(trace.traceparent))
+                    after_dbt.enter_context(self.lineage(trace.traceparent))
                 raise
 
     def _note(self, event: Event) -> None:
