@@ -11,10 +11,9 @@ import pytz
 from croniter import CroniterError, croniter
 from pydantic import AfterValidator, Field
 
+from floe_orchestrator_dagster.config.cron_fields import FIELD_COUNT, unambiguous
 from floe_orchestrator_dagster.errors import ScheduleError
 
-_RANGES = ((0, 59), (0, 23), (1, 31), (1, 12), (0, 7))  # minute, hour, day, month, weekday
-_CRON_FIELDS = len(_RANGES)
 _MACROS = ("@hourly", "@daily", "@midnight", "@weekly", "@monthly", "@yearly", "@annually")
 _CRON_EXAMPLES = "'0 6 * * *' (daily at 6:00), '0 8 * * MON-FRI' (weekdays at 8:00), '*/15 * * * *', '@hourly'"
 _TIMEZONE_EXAMPLES = "'UTC', 'Europe/Berlin', 'America/New_York'"
@@ -26,8 +25,9 @@ _RANDOM = re.compile(r"(^|,)[RH]([(/,]|$)", re.IGNORECASE)
 def check_cron(cron: str) -> str:
     """Return ``cron``, its fields one blank apart, when it is a schedule that can fire and that Dagster ticks.
 
-    A step beyond its field (``*/60`` minutes) is written as what it means, the field's first value: Dagster warns of
-    such steps.
+    Parts that croniter's versions or Dagster read differently are written as what they mean: an equal range (``6-6``)
+    as its value, a range over the end of its field (``22-2``) as two ranges, a step beyond its field (``*/60``
+    minutes) as the first value.
 
     Raises:
         ScheduleError: Not five fields or a macro, a value out of range, or a date that never comes.
@@ -36,21 +36,17 @@ def check_cron(cron: str) -> str:
     text = " ".join(fields)
     if text.lower() in _MACROS:
         return text.lower()
-    if not text.isprintable() or len(fields) != _CRON_FIELDS:
+    if not text.isprintable() or len(fields) != FIELD_COUNT:
         raise ScheduleError(
             f"cron {_shown(cron)} needs five fields (minute hour day month weekday), such as {_CRON_EXAMPLES}."
         )
+    meant = unambiguous(fields)
     # Of a day and a weekday, cron takes either; Dagster's ticks need a day that comes by itself.
     foreign = "Dagster has no R, H or W" if _has_foreign_letters(fields) else ""
-    reason = foreign or _never(text) or _never(" ".join([*fields[:4], "*"]))
+    reason = foreign or _never(" ".join(meant)) or _never(" ".join([*meant[:4], "*"]))
     if reason:
         raise ScheduleError(f"cron {_shown(cron)} cannot fire: {reason}. Use one such as {_CRON_EXAMPLES}.")
-    return " ".join(_within_range(field, *limits) for field, limits in zip(fields, _RANGES, strict=True))
-
-
-def _within_range(field: str, first: int, last: int) -> str:
-    steps = {part: int(part[2:]) for part in field.split(",") if part.startswith("*/") and part[2:].isdecimal()}
-    return ",".join(str(first) if steps.get(part, 0) > last else part for part in field.split(","))
+    return " ".join(meant)
 
 
 def _has_foreign_letters(fields: list[str]) -> bool:

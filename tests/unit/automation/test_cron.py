@@ -13,7 +13,7 @@ from croniter import croniter
 from dagster._check import CheckError
 from dagster._utils.schedules import is_valid_cron_schedule, schedule_execution_time_iterator
 from dagster._vendored.croniter.croniter import CroniterError as DagsterCroniterError
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from floe_orchestrator_dagster.automation.cron import JobSchedule, check_cron, check_timezone, checked_schedule
@@ -37,12 +37,6 @@ _ACCEPTED = [
     "*/59 * * * *",
     "0 0 */31 * *",
     "0 0 * */12 *",
-    # ranges over the end
-    "5-1 * * * *",
-    "0 22-3 * * *",
-    "0 0 * NOV-FEB *",
-    "0 0 * * 5-1",
-    "0 0 * * FRI-MON",
     # names
     "0 8 * * MON-FRI",
     "0 8 * * mon,Wed,FRI",
@@ -64,6 +58,7 @@ _ACCEPTED = [
     "0 0 * * MON#1",
     "0 0 * * 1#5",
     "0 0 * * sat#2,sat#4",
+    "0 0 * * mon-fri#2",
     # rare dates that come
     "0 0 29 2 *",
     "0 0 29 2 MON",
@@ -106,6 +101,14 @@ _CANNOT_FIRE = [
     "*/0 * * * *",
     "1/0 * * * *",
     "1-5/0 * * * *",
+    "5-1/0 * * * *",
+    "5-5/0 * * * *",
+    "60-60 * * * *",
+    "61-2 * * * *",
+    "0 0 * * 8-8",
+    "0 0 L-2 * *",
+    "0 0 L-L * *",
+    "0 0 * * 5-1#2",
     "1.5 * * * *",
     "0x1 * * * *",
     "** * * * *",
@@ -245,6 +248,47 @@ def test_a_step_beyond_its_field_is_written_as_what_dagster_ticks(cron: str, mea
     assert as_written == as_meant
 
 
+@pytest.mark.parametrize(
+    ("cron", "meant"),
+    [
+        # equal ranges
+        ("6-6 * * * *", "6 * * * *"),
+        ("0 06-6 * * *", "0 06 * * *"),
+        ("0 6-6/2 * * *", "0 6 * * *"),
+        ("0 6 1-1,31-L * *", "0 6 1,31 * *"),
+        ("0 6 * JAN-1 *", "0 6 * JAN *"),
+        ("0 6 * * MON-MON", "0 6 * * MON"),
+        ("0 6 * * 7-7", "0 6 * * 7"),
+        ("0 6 * * 7-SUN", "0 6 * * 7"),
+        ("0 6 * * fri-fri#2", "0 6 * * 5#2"),
+        ("5-5,10-20/5 6-6,8 * * *", "5,10-20/5 6,8 * * *"),
+        # ranges over the end
+        ("5-1 * * * *", "5-59,0-1 * * * *"),
+        ("0 22-3 * * *", "0 22-23,0-3 * * *"),
+        ("0 22-2/2 * * *", "0 22,0-2/2 * * *"),
+        ("0 23-4/3 * * *", "0 23,2 * * *"),
+        ("0 20-2/9 * * *", "0 20 * * *"),
+        ("0 1,22-0 * * *", "0 1,22-23,0 * * *"),
+        ("0 6 28-3 * *", "0 6 28-31,1-3 * *"),
+        ("0 6 * NOV-FEB *", "0 6 * 11-12,1-2 *"),
+        ("0 6 * 10-3/3 *", "0 6 * 10,1 *"),
+        ("0 6 * * 5-1", "0 6 * * 5-6,0-1"),
+        ("0 6 * * FRI-MON", "0 6 * * 5-6,0-1"),
+        ("0 6 * * fri-mon#2", "0 6 * * 5#2,6#2,0#2,1#2"),
+        ("0 6 * * 7-2", "0 6 * * 0-2"),
+        ("0 6 * * 7-3/2", "0 6 * * 0-3/2"),
+        # steps beyond the range or the field
+        ("0-1/2 * * * *", "0 * * * *"),
+        ("59/15 * * * *", "59 * * * *"),
+        ("0 6 * DEC/3 *", "0 6 * DEC *"),
+    ],
+)
+def test_what_croniters_read_differently_is_written_as_what_it_means(cron: str, meant: str) -> None:
+    assert check_cron(cron) == meant
+    assert check_cron(meant) == meant
+    assert _dagster_takes(meant)
+
+
 @pytest.mark.parametrize("cron", ["@daily ", "\t@daily"])
 def test_blanks_around_a_macro_are_removed(cron: str) -> None:
     assert check_cron(cron) == "@daily"
@@ -282,6 +326,14 @@ def test_cron_that_cannot_fire_is_refused_with_guidance(cron: str) -> None:
     assert str(raised.value).endswith(f". Use one such as {_CRON_EXAMPLES}.")
 
 
+@pytest.mark.parametrize("cron", ["0 0 0-0 * *", "0 0 5-0 * *", "0 0 * 3-0 *", "0 0 * 0-0 *"])
+def test_range_to_a_value_that_does_not_exist_is_refused_although_dagster_takes_it(cron: str) -> None:
+    with pytest.raises(ScheduleError, match="out of range"):
+        check_cron(cron)
+
+    assert _dagster_takes(cron)
+
+
 def test_reason_is_said_in_one_sentence() -> None:
     with pytest.raises(ScheduleError) as raised:
         check_cron("0 0 31 2 *")
@@ -310,6 +362,7 @@ _MONTHS = ["*", "1", "2", "FEB", "JAN-MAR", "NOV-FEB", "4,6", "2,2", "2/12", "13
 _WEEKDAYS = ["*", "0", "7", "MON-FRI", "FRI-MON", "L5", "L", "1#5", "MON#2", "?", "8", "1,L2", "5-5"]
 
 
+@settings(deadline=None)
 @given(st.tuples(*(st.sampled_from(values) for values in (_MINUTES, _HOURS, _DAYS, _MONTHS, _WEEKDAYS))).map(" ".join))
 @example("0 0 1W * *")
 @example("0 0 31 2 1")

@@ -5,7 +5,8 @@
 - A cron that ticks every hour or more often counts real time. Where clocks change by half an hour (Lord Howe), its
   minutes therefore move on the day of the change.
 
-The expected instants come from croniter on a clock without timezone, and from pytz.
+The expected instants come from croniter on a clock without timezone, and from pytz. For ranges, which croniter's
+versions read differently, they come from going through all minutes.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ import pytest
 import pytz
 from croniter import croniter
 from dagster._utils.schedules import schedule_execution_time_iterator
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from packaging.version import Version
 
 from floe_orchestrator_dagster.assets.selection import NodeSelection
@@ -30,6 +33,7 @@ from unit.samples import model, product
 NEW_YORK, LONDON, LORD_HOWE = "America/New_York", "Europe/London", "Australia/Lord_Howe"
 KATHMANDU = "Asia/Kathmandu"
 MINUTE = timedelta(minutes=1)
+WEEKDAY = 4
 TWO_DAYS = timedelta(days=2)
 
 
@@ -70,6 +74,38 @@ DAILY = [
 SEVERAL_A_DAY = ["0 */2 * * *", "0 1-3 * * *", "15,45 1,2 * * *", "0,30 2 * * *", "10 2,14 * * *"]
 # Where minutes of an hourly cron are not those of the wall. Older Dagsters count them in UTC.
 BY_UTC = {LORD_HOWE} if Version(dg.__version__) >= Version(RIGHT_SINCE) else {LORD_HOWE, KATHMANDU}
+MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
+WEEKDAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
+# Lowest value, how many there are, names: minute, hour, day, month, weekday.
+FIELDS: list[tuple[int, int, tuple[str, ...]]] = [
+    (0, 60, ()),
+    (0, 24, ()),
+    (1, 31, ()),
+    (1, 12, MONTHS),
+    (0, 7, WEEKDAYS),
+]
+RANGES = [
+    "0 6-6 * * *",
+    "30-30 2-2 * * *",
+    "0 6 * * MON-MON",
+    "0 1 * * 7-7",
+    "30 2 * * SUN-SUN",
+    "15 2 * * 6-7",
+    "0 22-2 * * *",
+    "30 22-2/2 * * *",
+    "15 23-3/2,12 * * *",
+    "50-10/10 1-2 * * *",
+    "0,30 20-2/3 * * *",
+    "0 2 * * SAT-MON",
+    "0 1 * * 7-1",
+    "0 2 * NOV-MAR *",
+    "0 1 28-3 * *",
+    "0 2 30-1 * SUN-SUN",
+    "59/15 1 * * *",
+    "0 5-4 * * *",
+    "45-15/15 * * * *",
+    "30-30 * * * *",
+]
 HOURLY = ["0 * * * *", "@hourly", "30 * * * *", "*/30 * * * *", "*/7 * * * *", "10-12 * * * *", "* * * * *"]
 
 
@@ -118,6 +154,79 @@ def every_matching_minute(cron: str, timezone_name: str, start: datetime) -> lis
     minutes = croniter.expand(cron)[0][0]
     instants = (first + MINUTE * count for count in range((end - first) // MINUTE))
     return [at for at in instants if minutes == ["*"] or at.astimezone(zone).minute in minutes]
+
+
+def values(text: str, lowest: int, size: int, names: tuple[str, ...]) -> set[int]:
+    """Read a field of a cron: what it says, going on at the field's first value after its last one."""
+
+    def value(word: str) -> int:
+        number = names.index(word.lower()) + lowest if word.lower() in names else int(word)
+        return (number - lowest) % size
+
+    found: set[int] = set()
+    for part in text.split(","):
+        span, _, step = part.partition("/")
+        first, _, last = span.partition("-")
+        start = 0 if first == "*" else value(first)
+        end = size - 1 if first == "*" or (step and not last) else value(last or first)
+        found |= {(start + offset) % size for offset in range(0, (end - start) % size + 1, int(step or 1))}
+    return {number + lowest for number in found}
+
+
+def by_all_minutes(cron: str, timezone_name: str, start: datetime) -> list[datetime]:
+    """Go through the minutes of two days; a cron of all hours ticks by the instant, another one by the wall."""
+    texts = cron.split()
+    minutes, hours, days, months, weekdays = (values(text, *kind) for text, kind in zip(texts, FIELDS, strict=True))
+    either = texts[2] != "*" and texts[4] != "*"
+
+    def matches(wall: datetime) -> bool:
+        if wall.minute not in minutes or wall.hour not in hours or wall.month not in months:
+            return False
+        of_day, of_weekday = wall.day in days, wall.isoweekday() % 7 in weekdays
+        return of_day or of_weekday if either else of_day and of_weekday
+
+    if len(hours) == len(range(24)):
+        first, end = (in_utc(wall, timezone_name) for wall in (start, start + TWO_DAYS))
+        instants = (first + MINUTE * count for count in range((end - first) // MINUTE))
+        zone = pytz.timezone(timezone_name)
+        return [at for at in instants if matches(at.astimezone(zone).replace(tzinfo=None))]
+    walls = (start + MINUTE * count for count in range(TWO_DAYS // MINUTE))
+    return sorted({in_utc(wall, timezone_name) for wall in walls if matches(wall)})
+
+
+@pytest.mark.parametrize("cron", RANGES)
+@pytest.mark.parametrize(("timezone_name", "start"), [change for change in CHANGES if change[0] not in BY_UTC])
+def test_range_ticks_at_the_minutes_that_it_names(timezone_name: str, start: datetime, cron: str) -> None:
+    assert ticks(cron, timezone_name, start) == by_all_minutes(cron, timezone_name, start)
+
+
+@st.composite
+def ranges(draw: st.DrawFn, field: int) -> str:
+    """Draw a list of ranges, equal ones and ones over the end among them, with steps and names."""
+    lowest, size, names = FIELDS[field]
+    highest = 7 if field == WEEKDAY else lowest + size - 1
+    word = st.integers(lowest, highest).map(
+        lambda number: names[(number - lowest) % size] if names and number % 2 else str(number)
+    )
+    parts = draw(st.lists(st.tuples(word, word, st.sampled_from(["", "", "/1", "/2", "/5"])), min_size=1, max_size=2))
+    return ",".join(f"{first}-{last}{step}" for first, last, step in parts)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    fields=st.tuples(
+        ranges(0),
+        ranges(1),
+        st.sampled_from(["*", "*", "28-3", "7-7", "25-31/2"]),
+        st.one_of(st.just("*"), ranges(3)),
+        st.one_of(st.just("*"), ranges(WEEKDAY)),
+    ),
+    change=st.sampled_from([change for change in CHANGES if change[0] not in BY_UTC]),
+)
+def test_any_range_ticks_at_the_minutes_that_it_names(fields: tuple[str, ...], change: tuple[str, datetime]) -> None:
+    cron = " ".join(fields)
+
+    assert ticks(cron, *change) == by_all_minutes(cron, *change)
 
 
 @pytest.mark.parametrize("cron", DAILY + SEVERAL_A_DAY)

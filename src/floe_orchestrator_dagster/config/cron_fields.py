@@ -1,0 +1,113 @@
+"""Fields of a cron written so that every croniter, Dagster's own copy included, reads the same values.
+
+croniter reads an equal range (``6-6``, ``MON-MON``), and in most versions a start at a field's maximum (``59/15``), as
+the whole field; versions differ on ranges that pass the end of a field (``22-2``).
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+_MONTH_NAMES = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
+_WEEKDAY_NAMES = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
+_RANGE = re.compile(r"(?P<first>\w+)-(?P<last>\w+)(?:/(?P<step>\d+))?(?P<nth>#\d)?", re.ASCII)
+_START = re.compile(r"(?P<first>\w+|\*)/(?P<step>\d+)", re.ASCII)
+
+
+@dataclass(frozen=True)
+class _Field:
+    """Values of a cron field; ``highest`` is 7 for weekdays, which is Sunday again."""
+
+    lowest: int
+    highest: int
+    size: int
+    names: Mapping[str, int] = field(default_factory=dict)
+
+    def value(self, text: str) -> int | None:
+        """Read a number or a name; None when it is neither or out of range."""
+        value = int(text) if text.isdecimal() else self.names.get(text.lower())
+        return value if value is not None and self.lowest <= value <= self.highest else None
+
+    @property
+    def end(self) -> int:
+        """The last of the different values."""
+        return self.lowest + self.size - 1
+
+
+_FIELDS = (
+    _Field(0, 59, 60),
+    _Field(0, 23, 24),
+    _Field(1, 31, 31, {"l": 31}),
+    _Field(1, 12, 12, {name: number for number, name in enumerate(_MONTH_NAMES, start=1)}),
+    _Field(0, 7, 7, {name: number for number, name in enumerate(_WEEKDAY_NAMES)}),
+)
+FIELD_COUNT = len(_FIELDS)
+
+
+def unambiguous(fields: Sequence[str]) -> list[str]:
+    """Write the five fields of a cron without equal ranges, ranges over the end, and steps beyond their range.
+
+    Whatever is not a cron stays as it is, and of a range the number that is out of range, for croniter to refuse.
+    """
+    return [
+        ",".join(_unambiguous_part(part, kind) for part in text.split(","))
+        for text, kind in zip(fields, _FIELDS, strict=True)
+    ]
+
+
+def _unambiguous_part(part: str, kind: _Field) -> str:
+    spanned = _RANGE.fullmatch(part)
+    if spanned is not None:
+        return _range(spanned, kind)
+    started = _START.fullmatch(part)
+    return part if started is None else _start(part, started["first"], int(started["step"]), kind)
+
+
+def _range(spanned: re.Match[str], kind: _Field) -> str:
+    outside = [text for text in (spanned["first"], spanned["last"]) if text.isdecimal() and kind.value(text) is None]
+    if outside:  # alone: croniter takes 5-0 for days 5 to 31
+        return outside[0]
+    first, last, step = kind.value(spanned["first"]), kind.value(spanned["last"]), int(spanned["step"] or 1)
+    if first is None or last is None or step == 0 or spanned["first"].lower() == "l":
+        return spanned[0]
+    if spanned["nth"]:
+        return _nth_weekdays(spanned, first, last, kind)
+    if first < last:  # of a step beyond its range, Dagster warns
+        return spanned["first"] if 1 < step > last - first else spanned[0]
+    return spanned["first"] if first % kind.size == last % kind.size else _over_the_end(first, last, step, kind)
+
+
+def _over_the_end(first: int, last: int, step: int, kind: _Field) -> str:
+    if first > kind.end:  # Sunday, written as 7
+        return _written(kind.lowest, last, step)
+    resumed = first + step * ((kind.end - first) // step + 1) - kind.size
+    parts = [_written(first, kind.end, step), *([_written(resumed, last, step)] if resumed <= last else [])]
+    return ",".join(parts)
+
+
+def _nth_weekdays(spanned: re.Match[str], first: int, last: int, kind: _Field) -> str:
+    """Write out the n-th weekdays of a range; cron has such ranges of names only."""
+    if first < last or not spanned["first"].isalpha():
+        return spanned[0]
+    days = [first] if first == last else [day % kind.size for day in range(first, last + kind.size + 1)]
+    return ",".join(f"{day}{spanned['nth']}" for day in days)
+
+
+def _start(part: str, first_text: str, step: int, kind: _Field) -> str:
+    """Write a start with a step that leads beyond the field as the one value that it means."""
+    if first_text == "*":
+        # As far as the field's highest value, croniter and Dagster read it right.
+        return str(kind.lowest) if step > kind.highest else part
+    first = kind.value(first_text)
+    return first_text if first is not None and step > 0 and first <= kind.end < first + step else part
+
+
+def _written(first: int, last: int, step: int) -> str:
+    if first + step > last:
+        return str(first)
+    return f"{first}-{last}" if step == 1 else f"{first}-{last}/{step}"
