@@ -91,7 +91,7 @@ class _Handler(BaseHTTPRequestHandler):
         if 200 <= status < 300 and backend.drip is None:
             with backend.lock:
                 backend.events.append(event)
-        self._write("\r\n".join(lines).encode() + b"\r\n\r\n" + body)
+        self._write("\r\n".join(lines).encode("latin-1") + b"\r\n\r\n" + body)
 
     def _write(self, content: bytes) -> None:
         if self.server.drip is None:

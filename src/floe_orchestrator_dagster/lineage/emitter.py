@@ -172,6 +172,8 @@ class LineageEmitter:
             if self._delivery is not None:
                 self._delivery.try_now()
             attempts = self._delivery.attempts if self._delivery else 0
+            if self._waits():
+                self._start()
             self._changed.notify_all()
             while self._waits() and not self._hopeless(attempts, deadline):
                 left = deadline - time.monotonic()
@@ -202,7 +204,9 @@ class LineageEmitter:
             )
 
     def _start(self) -> None:
-        if self._thread is None and self._delivery is not None and not self._closing:
+        """Start the background thread, or another one when it has died: a fork has none, a transport may end it."""
+        running = self._thread is not None and self._thread.is_alive()
+        if not running and self._delivery is not None and not self._closing:
             self._thread = threading.Thread(target=self._send_all, name="lineage", daemon=True)
             self._thread.start()
 

@@ -12,6 +12,8 @@ _REFUSED_FOR_GOOD = frozenset(
     {HTTPStatus.BAD_REQUEST, HTTPStatus.REQUEST_ENTITY_TOO_LARGE, HTTPStatus.UNPROCESSABLE_ENTITY}
 )
 _LONGEST_DETAIL = 300
+# A wait of years is a mistake of the backend, and more than a thread can be asked to wait.
+_LONGEST_WAIT_SECONDS = 3600.0
 
 
 class Sender(Protocol):
@@ -70,14 +72,16 @@ def check_answer(status: int, retry_after: str | None, detail: str) -> None:
 
 
 def _seconds(retry_after: str | None) -> float | None:
-    """Read a Retry-After header: seconds, or an HTTP date (RFC 9110, 10.2.3)."""
-    if retry_after is None:
-        return None
-    if retry_after.strip().isdigit():
-        return float(retry_after)
+    """Read a Retry-After header: seconds, or an HTTP date (RFC 9110, 10.2.3); an hour at most, None for others."""
+    text = (retry_after or "").strip()
     try:
-        date = parsedate_to_datetime(retry_after)
-    except ValueError:
+        seconds = float(text) if text.isascii() and text.isdecimal() else _seconds_until(text)
+    except (ValueError, TypeError, OverflowError):  # TypeError: Python 3.10's for a text that is not a date at all
         return None
+    return min(max(0.0, seconds), _LONGEST_WAIT_SECONDS)
+
+
+def _seconds_until(http_date: str) -> float:
+    date = parsedate_to_datetime(http_date)
     aware = date if date.tzinfo else date.replace(tzinfo=timezone.utc)
-    return max(0.0, (aware - datetime.now(tz=timezone.utc)).total_seconds())
+    return (aware - datetime.now(tz=timezone.utc)).total_seconds()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
 import time
 from dataclasses import replace
 from functools import partial
@@ -184,6 +185,52 @@ def test_wait_that_the_backend_asks_for_is_kept_when_it_fits_into_the_budget(tmp
 
     assert (backend.names, deliveries.sent) == (["a", "b"], 2)
     assert times[1] - times[0] >= 1
+
+
+@pytest.mark.parametrize("wait", ["99999999999", "Fri, 31 Dec 9999 23:59:59 GMT"])
+def test_wait_of_years_does_not_end_the_sender(tmp_path: Path, wait: str) -> None:
+    with serving() as backend, emitter(backend.url, tmp_path) as lineage:
+        backend.answer = lambda _event: (429, {"Retry-After": wait})
+        emit(lineage, "a")
+        deliveries = lineage.flush()
+        time.sleep(0.5)  # the time in which it would have died
+        running = _sender_runs()
+
+    assert running
+    assert (deliveries.emitted, deliveries.spooled, deliveries.dropped) == (1, 1, 0)
+    assert len(backend.asked) == 1
+
+
+_TRANSPORT_THAT_ENDS_ITS_THREAD = """
+from openlineage.client.transport import Config, Transport
+
+
+class Fragile(Transport):
+    kind = "fragile"
+    config_class = Config
+    calls = 0
+
+    def __init__(self, config):
+        pass
+
+    def emit(self, event):
+        Fragile.calls += 1
+        if Fragile.calls == 1:
+            raise SystemExit(1)
+"""
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # the one that ends it
+def test_sender_that_a_transport_has_ended_is_started_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "fragile_transport.py").write_text(_TRANSPORT_THAT_ENDS_ITS_THREAD, encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    backend = Backend("the test", "a transport", {"type": "fragile_transport.Fragile"})
+    with LineageEmitter(backend, tmp_path / "spool", LineageConfig(flush_seconds=5)) as lineage:
+        emit(lineage, "a")
+        _until(lambda: not _sender_runs())
+        deliveries = lineage.flush()
+
+    assert deliveries == Deliveries(emitted=1, sent=1)
 
 
 def test_single_failure_is_tried_again(tmp_path: Path) -> None:
@@ -600,6 +647,10 @@ def test_replay_ends_in_time_at_a_backend_that_hangs(tmp_path: Path) -> None:
 
     assert time.monotonic() - started < 2
     assert (done.sent, done.waiting, done.reason) == (0, 20, "no answer within 0.3 s")
+
+
+def _sender_runs() -> bool:
+    return any(thread.name == "lineage" for thread in threading.enumerate())
 
 
 def _until(condition: Callable[[], bool], seconds: float = 5) -> None:

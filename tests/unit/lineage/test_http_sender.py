@@ -90,9 +90,25 @@ def test_wait_is_read_as_a_date(ahead: float, least: float, most: float) -> None
     assert least <= raised.value.retry_after <= most
 
 
-def test_wait_that_cannot_be_read_is_none() -> None:
+@pytest.mark.parametrize(
+    "value", ["99999999999", "9" * 400, "Fri, 31 Dec 9999 23:59:59 GMT", "Fri, 31 Dec 9999 23:59:59 -1200"]
+)
+def test_wait_of_years_is_an_hour(value: str) -> None:
     with serving() as backend:
-        backend.answer = lambda _event: (503, {"Retry-After": "soon"})
+        backend.answer = lambda _event: (503, {"Retry-After": value})
+        with pytest.raises(BackendUnavailableError) as raised:
+            post(backend.url)
+
+    assert raised.value.retry_after == 3600
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["soon", "", "-5", "1e3", "\xb2", "inf", "Mon, 01 Jan 99999999999999999999 00:00:00 GMT", "Mon, 32 Jan 2026"],
+)
+def test_wait_that_cannot_be_read_is_none(value: str) -> None:
+    with serving() as backend:
+        backend.answer = lambda _event: (503, {"Retry-After": value})
         with pytest.raises(BackendUnavailableError) as raised:
             post(backend.url)
 
