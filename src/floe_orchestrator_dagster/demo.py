@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from floe_orchestrator_dagster.errors import Problem, ProjectError
+from floe_orchestrator_dagster.product.files import user_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,7 +27,7 @@ def write_demo(directory: Path) -> Path:
     Raises:
         ProjectError: Something is there already, or the directory cannot be written. Nothing is ever overwritten.
     """
-    directory = directory.expanduser().absolute()
+    directory = user_path(directory, "DIRECTORY", ProjectError, "Write the path without `~`.")
     source = sample_path()
     try:
         _check_is_free(directory)

@@ -16,6 +16,7 @@ from floe_orchestrator_dagster.deploy.names import check_names_differ, service_n
 from floe_orchestrator_dagster.errors import ArtifactsError, DeployError, Problem
 from floe_orchestrator_dagster.plan import plan_product
 from floe_orchestrator_dagster.product import load_product, manifest_kept_fresh
+from floe_orchestrator_dagster.product.files import user_path
 from floe_orchestrator_dagster.product.project import PROJECT_DIR_VARIABLE
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ def write_workspace(directories: Sequence[Path], output: Path) -> Workspace:
             somebody else wrote.
     """
     _check_environment()
-    paths = [_find_artifacts(directory.expanduser().absolute()) for directory in directories]
+    paths = [_find_artifacts(_absolute(directory, "PRODUCT_DIR")) for directory in directories]
     plans = [_plan(path) for path in paths]
     check_names_differ([(plan.product, path) for plan, path in zip(plans, paths, strict=True)], "PRODUCT_DIR")
     owners = _owners(plans)
@@ -87,6 +88,10 @@ def write_workspace(directories: Sequence[Path], output: Path) -> Workspace:
     )
     _write(locations, output)
     return Workspace(locations, edges)
+
+
+def _absolute(path: Path, origin: str) -> Path:
+    return user_path(path, origin, DeployError, "Write the path without `~`.")
 
 
 def _check_environment() -> None:
@@ -141,7 +146,7 @@ def _edges(plans: Sequence[Plan], owners: Mapping[str, str]) -> Iterator[Edge]:
 
 
 def _write(locations: Sequence[Location], output: Path) -> None:
-    base = output.expanduser().absolute().parent
+    base = _absolute(output, "--output").parent
     content = {
         "load_from": [
             {

@@ -89,8 +89,8 @@ def _ended_run_sensor(product: Product, dbt_steps: frozenset[str], status: dg.Da
 def _replay(context: dg.SensorEvaluationContext, product: Product) -> str:
     """Send what waits, for a few seconds; returns what to show for the tick."""
     config = product.config.lineage
-    directory = spool_directory(product.name, config)
     try:
+        directory = spool_directory(product.name, config)
         end_what_stayed(context, product)
         if not spool_status(directory).waiting:
             return "No lineage events wait."

@@ -8,20 +8,21 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from floe_orchestrator_dagster.config import config_path
-from floe_orchestrator_dagster.errors import LineageError, Problem
+from floe_orchestrator_dagster.errors import LineageError, Problem, ProjectError
 from floe_orchestrator_dagster.lineage.deliveries import Deliveries
 from floe_orchestrator_dagster.lineage.delivery import Delivery, Outcome
 from floe_orchestrator_dagster.lineage.event_queue import EventQueue
 from floe_orchestrator_dagster.lineage.json_line import as_json_line
 from floe_orchestrator_dagster.lineage.spool import Spool
 from floe_orchestrator_dagster.lineage.transport import find_backend
+from floe_orchestrator_dagster.product.files import user_path
 from floe_orchestrator_dagster.product.project import state_directory
 
 if TYPE_CHECKING:
+    from pathlib import Path
     from types import TracebackType
 
     from floe_core.schemas.compiled_artifacts import CompiledArtifacts
@@ -50,12 +51,18 @@ def emitter_for(
         log: Where warnings go.
 
     Raises:
-        LineageError: With ``strict``, a configured backend that cannot be used. Otherwise events are stored for the
-            day when it can.
+        LineageError: With ``strict``, a configured backend that cannot be used, or no place for the spool. Otherwise
+            events are stored for the day when the backend can be used; without a place for them nothing is sent.
     """
     if not config.enabled:
         return None
-    directory = spool_directory(artifacts.metadata.product_name, config)
+    try:
+        directory = spool_directory(artifacts.metadata.product_name, config)
+    except LineageError as error:
+        if config.strict:
+            raise
+        (log or logging.getLogger(__name__)).warning("Lineage is not sent: %s", error)
+        return None
     try:
         backend = find_backend(artifacts)
     except LineageError as error:
@@ -66,10 +73,18 @@ def emitter_for(
 
 
 def spool_directory(product_name: str, config: LineageConfig) -> Path:
-    """Find where a product's events are kept."""
-    if config.spool_dir is None:
-        return state_directory(product_name) / "lineage"
-    return Path(config.spool_dir).expanduser() / product_name
+    """Find where a product's events are kept.
+
+    Raises:
+        LineageError: It is below a home directory that is not known, as that of a container's user often is.
+    """
+    try:
+        if config.spool_dir is None:
+            return state_directory(product_name) / "lineage"
+        place = config_path("lineage", "spool_dir")
+        return user_path(config.spool_dir, place, ProjectError, "Write the path without `~`.") / product_name
+    except ProjectError as error:
+        raise LineageError(error.origin, error.problems) from None
 
 
 class LineageEmitter:

@@ -7,7 +7,6 @@ import atexit
 import logging
 import os
 import uuid
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -19,7 +18,11 @@ from floe_orchestrator_dagster.errors import FloeDagsterError, LineageError
 from floe_orchestrator_dagster.lineage import emitter as delivery
 from floe_orchestrator_dagster.lineage.floe_events import PRODUCER, open_lineage_event
 from floe_orchestrator_dagster.lineage.transport import find_backend
-from floe_orchestrator_dagster.product import ARTIFACTS_PATH_VARIABLE, orchestrator_config
+from floe_orchestrator_dagster.product import (
+    ARTIFACTS_PATH_VARIABLE,
+    artifacts_path_from_environment,
+    orchestrator_config,
+)
 from floe_orchestrator_dagster.product.artifacts import json_object, read_artifacts_file, validate_artifacts
 
 if TYPE_CHECKING:
@@ -173,7 +176,10 @@ def _product(content: Mapping[str, Any] | None) -> tuple[CompiledArtifacts | Non
         return None, LineageConfig()
     origin = "CompiledArtifacts" if content is not None else str(path)
     try:
-        found = json_object(content, origin) if content is not None else read_artifacts_file(Path(origin).expanduser())
+        if content is None:
+            found = read_artifacts_file(artifacts_path_from_environment())
+        else:
+            found = json_object(content, origin)
         artifacts = validate_artifacts(found, origin)
         return artifacts, orchestrator_config(artifacts, origin).lineage
     except FloeDagsterError as error:
@@ -186,8 +192,8 @@ def _emitter(artifacts: CompiledArtifacts | None, config: LineageConfig) -> deli
         return delivery.emitter_for(artifacts, config, run=_RUN)
     try:
         backend = find_backend(None)
+        directory = delivery.spool_directory(_DEFAULT_NAMESPACE, config)
     except LineageError as error:
         logger.warning("%s", error)
         return None
-    directory = delivery.spool_directory(_DEFAULT_NAMESPACE, config)
     return delivery.LineageEmitter(backend, directory, config, run=_RUN) if backend else None

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
+from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -181,7 +182,9 @@ def _operator_configured() -> bool:
         return True
     named = os.environ.get("OPENLINEAGE_CONFIG")
     places = [Path(named)] if named else []
-    places += [Path.cwd() / "openlineage.yml", Path("~/.openlineage/openlineage.yml").expanduser()]
+    places.append(Path.cwd() / "openlineage.yml")
+    with suppress(RuntimeError):  # a user without a home directory has no such file
+        places.append(Path("~/.openlineage/openlineage.yml").expanduser())
     return any(path.is_file() for path in places)
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from floe_orchestrator_dagster.errors import ArtifactsError
@@ -34,6 +33,7 @@ from floe_orchestrator_dagster.product.values import DbtConnection, DbtProject, 
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from pathlib import Path
 
     from floe_core.schemas.compiled_artifacts import CompiledArtifacts
 
@@ -118,11 +118,10 @@ def product_from_artifacts(
 
 
 def _artifacts_path_of(artifacts: CompiledArtifacts) -> Path | None:
-    named = os.environ.get(ARTIFACTS_PATH_VARIABLE)
-    if not named:
+    if not os.environ.get(ARTIFACTS_PATH_VARIABLE):
         return None
-    path = Path(named).expanduser().absolute()
     try:
+        path = artifacts_path_from_environment()
         metadata = read_artifacts_file(path).get("metadata")
     except ArtifactsError as error:
         logger.warning("%s does not tell where the dbt project is: %s", ARTIFACTS_PATH_VARIABLE, error)

@@ -18,7 +18,7 @@ from floe_core.schemas.versions import COMPILED_ARTIFACTS_VERSION
 from pydantic import ValidationError
 
 from floe_orchestrator_dagster.errors import ArtifactsError, Problem
-from floe_orchestrator_dagster.product.files import read_json
+from floe_orchestrator_dagster.product.files import is_deeper_than, read_json
 from floe_orchestrator_dagster.wording import closest, did_you_mean, is_empty, json_type_of, refusal
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ _RECOMPILE = "Correct floe.yaml and compile the product again (floe platform com
 _VERSION = re.compile(r"(\d{1,9})\.(\d{1,9})\.(\d{1,9})")
 _SECRET_WORDS = ("secret", "password", "token", "key", "credential", "private")
 _LONGEST_VALUE = 80
+_DEEPEST = 100
 
 
 def read_artifacts_file(path: Path) -> dict[str, Any]:
@@ -61,9 +62,12 @@ def json_object(content: object, origin: str) -> dict[str, Any]:
     """Return ``content`` when it is a JSON object.
 
     Raises:
-        ArtifactsError: It is something else.
+        ArtifactsError: It is something else, or nested more than 100 levels deep.
     """
     if isinstance(content, Mapping):
+        if is_deeper_than(content, _DEEPEST):
+            problem = Problem("", f"is nested more than {_DEEPEST} levels deep", _RECOMPILE)
+            raise ArtifactsError(origin, [problem])
         return dict(content)
     what = f"holds {json_type_of(content)}, not a JSON object"
     raise ArtifactsError(origin, [Problem("", what, "Compile the product again (floe platform compile).")])

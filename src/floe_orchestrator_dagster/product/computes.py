@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from floe_orchestrator_dagster.config import config_path
 from floe_orchestrator_dagster.errors import Problem, ProfileError
-from floe_orchestrator_dagster.product.profiles import settle_paths
+from floe_orchestrator_dagster.product.profiles import Place, settle_paths
 from floe_orchestrator_dagster.wording import refusal
 
 if TYPE_CHECKING:
@@ -51,7 +51,11 @@ def compute_profiles(
         if target is not None:
             found[compute] = profile.on_target(target)
         elif connection is not None:
-            output = settle_paths(_built_output(compute, connection, artifacts, origin), project)
+            output = settle_paths(
+                _built_output(compute, connection, artifacts, origin),
+                project,
+                Place(origin, config_path("computes", compute)),
+            )
             outputs = {**profile.outputs, compute: output}
             found[compute] = replace(profile, outputs=outputs).on_target(compute)
         else:

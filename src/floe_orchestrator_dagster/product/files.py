@@ -1,21 +1,21 @@
-"""YAML and JSON files of a product, read with errors that say what is wrong and what to do; and scratch directories."""
+"""JSON files and paths of a product, read with errors that say what is wrong and what to do; scratch directories."""
 
 from __future__ import annotations
 
 import os
 import shutil
 import time
+from collections.abc import Mapping
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import orjson
-import yaml
 
 from floe_orchestrator_dagster.errors import Problem
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from pathlib import Path
 
     from floe_orchestrator_dagster.errors import FloeDagsterError
 
@@ -24,18 +24,23 @@ if TYPE_CHECKING:
 _LET_READ = "Let the user that runs Dagster read it"
 
 
-def read_yaml(path: Path, error: FileError) -> object:
-    """Parse a YAML file in UTF-8.
+def user_path(named: Path | str, origin: str, error: FileError, fix: str) -> Path:
+    """Make a path that somebody wrote absolute; ``~`` and ``~user`` are home directories.
+
+    Args:
+        named: The path.
+        origin: Where it was written, such as a variable's name.
+        error: Makes the error to raise.
+        fix: What to do about a path that cannot be one.
 
     Raises:
-        FloeDagsterError: As made by ``error``: unreadable, or no YAML.
+        FloeDagsterError: As made by ``error``: that user, or the home directory of this process's, is not known.
     """
     try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as cause:
-        raise error(str(path), [Problem("", f"cannot be read ({cause})", f"{_LET_READ}, as UTF-8.")]) from None
-    except yaml.YAMLError as cause:
-        raise error(str(path), [Problem("", f"is not YAML: {cause}", "Correct the YAML.")]) from None
+        return Path(named).expanduser().absolute()
+    except RuntimeError:
+        what = f"{str(named)!r} has no home directory: the user is not known to this machine, or has none"
+        raise error(origin, [Problem("", what, fix)]) from None
 
 
 def read_json(path: Path, error: FileError, fix: str) -> object:
@@ -72,6 +77,22 @@ def parse_json(source: bytes, path: Path, error: FileError, fix: str) -> object:
         what = f"is not JSON, or is cut off: {cause.msg} (line {cause.lineno}, column {cause.colno})"
         raise error(str(path), [Problem("", what, fix)]) from None
     return content
+
+
+def is_deeper_than(content: object, levels: int) -> bool:
+    """Whether mappings and lists in each other are more levels deep, at which Python's recursion ends early."""
+    row = [content]
+    for _ in range(levels + 1):
+        children = (
+            child
+            for value in row
+            if isinstance(value, (Mapping, list))
+            for child in (value.values() if isinstance(value, Mapping) else value)
+        )
+        row = [*{id(child): child for child in children}.values()]
+        if not row:
+            return False
+    return True
 
 
 def remove_abandoned(parent: Path, prefix: str, older_than_seconds: float) -> None:

@@ -64,7 +64,8 @@ class Profile:
         databases = [output, *(attached if isinstance(attached, list) else [])]
         templates = (database.get("path") for database in databases if _is_written_duckdb(database))
         paths = (rendered(template) for template in templates if isinstance(template, str))
-        return tuple(dict.fromkeys(Path(path).expanduser() for path in paths if path and _is_file(path)))
+        files = (_expanded(path) for path in paths if path and _is_file(path))
+        return tuple(dict.fromkeys(file for file in files if file is not None))
 
     @property
     def secrets(self) -> tuple[str, ...]:
@@ -100,7 +101,10 @@ def select_profile(artifacts: CompiledArtifacts, project: ProjectDirectory, orig
     return Profile(
         name=project.profile_name or artifacts.metadata.product_name,
         target=target,
-        outputs={name: settle_paths(output, project) for name, output in outputs.items()},
+        outputs={
+            name: settle_paths(output, project, Place(origin, f"{where}.outputs.{name}"))
+            for name, output in outputs.items()
+        },
         default_target=default_target,
         variables=variables,
     )
@@ -191,12 +195,37 @@ def _resolve_target(outputs: Mapping[str, object], default: str, where: str, ori
     raise ProfileError(origin, [Problem(f"{where}.target", what, _RECOMPILE)])
 
 
-def settle_paths(output: Mapping[str, object], project: ProjectDirectory) -> dict[str, object]:
-    """Make the path of a DuckDB file absolute: below the project, or where its state goes."""
+@dataclass(frozen=True)
+class Place:
+    """A file, and a place in it."""
+
+    file: str
+    where: str
+
+
+def settle_paths(output: Mapping[str, object], project: ProjectDirectory, place: Place) -> dict[str, object]:
+    """Make the path of a DuckDB file absolute: below the project, or where its state goes.
+
+    Raises:
+        ProfileError: It is no path: of a home directory that is not known, or with a NUL in it.
+    """
     path = output.get("path")
-    if output["type"] == "duckdb" and isinstance(path, str) and _is_file(path):
-        return {**output, "path": str(project.state_path / Path(path).expanduser())}
-    return dict(output)
+    if output["type"] != "duckdb" or not isinstance(path, str) or not _is_file(path):
+        return dict(output)
+    file = _expanded(path)
+    if file is None:
+        what = f"{path!r} is not the path of a file on this machine"
+        fix = "Correct `path` of the compute in manifest.yaml and compile again."
+        raise ProfileError(place.file, [Problem(f"{place.where}.path", what, fix)])
+    return {**output, "path": str(project.state_path / file)}
+
+
+def _expanded(path: str) -> Path | None:
+    """Put the home directory in the place of ``~``; None where there is none, and for what cannot be a path."""
+    try:
+        return None if "\0" in path else Path(path).expanduser()
+    except RuntimeError:
+        return None
 
 
 def _is_file(path: str) -> bool:

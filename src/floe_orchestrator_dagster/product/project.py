@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from floe_orchestrator_dagster.errors import Problem, ProjectError
-from floe_orchestrator_dagster.product.files import read_yaml
+from floe_orchestrator_dagster.product.files import user_path
+from floe_orchestrator_dagster.product.yaml_file import read_yaml
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -71,7 +72,7 @@ def find_project_path(artifacts_path: Path | None) -> Path | None:
     """
     named = os.environ.get(PROJECT_DIR_VARIABLE)
     if named:
-        path = Path(named).expanduser().absolute()
+        path = user_path(named, PROJECT_DIR_VARIABLE, ProjectError, "Write the path without `~`.")
         if not (path / PROJECT_FILE).is_file():
             fix = f"Set {PROJECT_DIR_VARIABLE} to the directory that holds {PROJECT_FILE}, or unset it."
             raise ProjectError(str(path), [Problem("", f"{PROJECT_DIR_VARIABLE} has no {PROJECT_FILE} in it", fix)])
@@ -108,12 +109,17 @@ def read_project_directory(path: Path, product_name: str) -> ProjectDirectory:
 
 
 def state_directory(product_name: str) -> Path:
-    """Name the directory of a product's own files: below ``FLOE_STATE_DIR``, else below the user's state directory."""
+    """Name the directory of a product's own files: below ``FLOE_STATE_DIR``, else below the user's state directory.
+
+    Raises:
+        ProjectError: It is below a home directory that is not known, as that of a container's user often is.
+    """
     named = os.environ.get(STATE_DIR_VARIABLE)
     if named:
-        return Path(named).expanduser().absolute() / product_name
-    base = os.environ.get("XDG_STATE_HOME") or Path("~/.local/state").expanduser()
-    return Path(base, "floe", product_name)
+        return user_path(named, STATE_DIR_VARIABLE, ProjectError, "Write the path without `~`.") / product_name
+    base = os.environ.get("XDG_STATE_HOME") or "~/.local/state"
+    fix = f"Set {STATE_DIR_VARIABLE} to a directory that this user can write."
+    return user_path(base, STATE_DIR_VARIABLE, ProjectError, fix) / "floe" / product_name
 
 
 def dbt_executable() -> str:

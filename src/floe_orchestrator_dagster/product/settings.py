@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from floe_orchestrator_dagster.config import DagsterConfig, read_config
 from floe_orchestrator_dagster.errors import ArtifactsError, Problem
+from floe_orchestrator_dagster.product.files import user_path
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from floe_core.schemas.compiled_artifacts import CompiledArtifacts
 
 ARTIFACTS_PATH_VARIABLE = "FLOE_ARTIFACTS_PATH"
@@ -23,7 +25,7 @@ def artifacts_path_from_environment() -> Path:
     """
     named = os.environ.get(ARTIFACTS_PATH_VARIABLE)
     if named:
-        return Path(named).expanduser().absolute()
+        return user_path(named, ARTIFACTS_PATH_VARIABLE, ArtifactsError, "Write the path without `~`.")
     fix = (
         "Name the file that `floe platform compile` has written, and start again:\n"
         f"        export {ARTIFACTS_PATH_VARIABLE}=path/to/compiled_artifacts.json\n"

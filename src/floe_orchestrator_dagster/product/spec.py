@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from pydantic import ValidationError
 
 from floe_orchestrator_dagster.errors import Problem, SpecError
-from floe_orchestrator_dagster.product.files import read_yaml
+from floe_orchestrator_dagster.product.yaml_file import key_problems, read_yaml
 from floe_orchestrator_dagster.wording import refusal
 
 if TYPE_CHECKING:
@@ -58,6 +58,9 @@ def read_spec(directory: Path | None, product_name: str) -> ProductSpec:
     from floe_core.schemas.floe_spec import FloeSpec
 
     content = read_yaml(path, SpecError)
+    odd_keys = key_problems(content)
+    if odd_keys:
+        raise SpecError(str(path), odd_keys)
     try:
         spec = FloeSpec.model_validate(content)
     except ValidationError as error:

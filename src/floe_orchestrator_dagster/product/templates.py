@@ -7,10 +7,41 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from functools import cache
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+
+    from jinja2 import Environment, nodes
+    from jinja2.runtime import Context
+    from jinja2.sandbox import SandboxedEnvironment
+
+# What Jinja and the expressions in it raise: most of it is Python's own.
+_JINJA_ERRORS = (
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    MemoryError,
+    RecursionError,
+    SyntaxError,
+    TypeError,
+    ValueError,
+)
+# Parts of a template that end soon and stay small: no loops, macros, powers, products or formats.
+_HARMLESS_NODES = frozenset({
+    "Add", "And", "CondExpr", "Compare", "Concat", "Const", "Filter", "Getitem", "If", "List", "Name", "Not", "Operand",
+    "Or", "Output", "Slice", "Sub", "Template", "TemplateData", "Test", "Tuple"
+})  # fmt: skip
+_HARMLESS_FILTERS = frozenset({
+    "as_bool", "as_native", "as_number", "as_text", "d", "default", "first", "int", "last", "length", "lower",
+    "replace", "string", "title", "trim", "upper"
+})  # fmt: skip
+_HARMLESS_METHODS = frozenset({
+    "endswith", "lower", "lstrip", "replace", "rstrip", "split", "startswith", "strip", "title", "upper"
+})  # fmt: skip
+_LONGEST_TEMPLATE = 10_000
+_LONGEST_TEXT = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -27,11 +58,14 @@ class Variable:
 
 
 def rendered(template: str, environment: Mapping[str, str] = os.environ) -> str | None:
-    """Render a text as dbt does; None while a variable in it is not set, or when it needs more than the environment."""
+    """Render a text as dbt does; None where dbt has to do it.
+
+    That is while a variable in it is not set, when it is wrong, and when it needs more than the environment and
+    expressions of a bounded cost.
+    """
     if "{{" not in template:
         return template
     from jinja2 import StrictUndefined, TemplateError
-    from jinja2.sandbox import SandboxedEnvironment
 
     def env_var(name: str, default: object = None) -> object:
         value = environment.get(name, default)
@@ -39,12 +73,73 @@ def rendered(template: str, environment: Mapping[str, str] = os.environ) -> str 
             raise TemplateError(name)
         return value
 
-    jinja = SandboxedEnvironment(undefined=StrictUndefined)
+    jinja = _environment()(undefined=StrictUndefined)
     jinja.filters |= dict.fromkeys(("as_bool", "as_number", "as_native", "as_text"), lambda value: value)
+    jinja.filters["replace"] = _replaced
     try:
-        return jinja.from_string(template).render(env_var=env_var)
-    except (TemplateError, TypeError, ValueError):
+        tree = _parsed(jinja, template)
+        return jinja.from_string(tree).render(env_var=env_var) if tree and _is_harmless(tree) else None
+    except (TemplateError, *_JINJA_ERRORS):
         return None  # dbt renders it, or reports it with its place
+
+
+@cache
+def _environment() -> type[SandboxedEnvironment]:
+    """Derive from Jinja's sandbox one that also bounds what a text can grow to."""
+    from jinja2.sandbox import SandboxedEnvironment
+
+    class Environment(SandboxedEnvironment):
+        def call(self, context: Context, called: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401  # Jinja's
+            text = getattr(called, "__self__", None)
+            if isinstance(text, str) and called.__name__ == "replace":
+                return _replaced(text, *args, **kwargs)
+            return super().call(context, called, *args, **kwargs)
+
+    return Environment
+
+
+def _parsed(jinja: Environment, template: str) -> nodes.Template | None:
+    """Parse a template; None when it is not one, or longer than any value of a profile."""
+    from jinja2 import TemplateSyntaxError
+
+    if len(template) > _LONGEST_TEMPLATE:
+        return None
+    try:
+        return jinja.parse(template)
+    except (TemplateSyntaxError, *_JINJA_ERRORS):
+        return None
+
+
+def _is_harmless(tree: nodes.Template) -> bool:
+    from jinja2 import nodes
+
+    for node in tree.find_all(nodes.Node):
+        if isinstance(node, nodes.Call):
+            harmless = _is_harmless_call(node.node)
+        elif isinstance(node, nodes.Filter):
+            harmless = node.name in _HARMLESS_FILTERS
+        elif isinstance(node, nodes.Getattr):
+            harmless = node.attr in _HARMLESS_METHODS
+        else:
+            harmless = type(node).__name__ in _HARMLESS_NODES
+        if not harmless:
+            return False
+    return True
+
+
+def _is_harmless_call(called: nodes.Node) -> bool:
+    from jinja2 import nodes
+
+    if isinstance(called, nodes.Name):
+        return called.name == "env_var"
+    return isinstance(called, nodes.Getattr) and called.attr in _HARMLESS_METHODS
+
+
+def _replaced(value: object, old: str, new: str) -> str:
+    text = str(value)
+    if len(text) * max(1, len(str(new))) > _LONGEST_TEXT:
+        raise ValueError("a text of this length")
+    return text.replace(str(old), str(new))
 
 
 def required_variables(content: object) -> tuple[Variable, ...]:
@@ -79,11 +174,10 @@ def _templates(content: object) -> Iterator[str]:
 
 def _env_var_calls(template: str) -> Iterator[tuple[bool, list[str]]]:
     """Find calls of ``env_var`` with literal arguments, and whether the template makes a boolean of anything."""
-    from jinja2 import Environment, TemplateSyntaxError, nodes
+    from jinja2 import Environment, nodes
 
-    try:
-        tree = Environment(autoescape=True).parse(template)
-    except TemplateSyntaxError:
+    tree = _parsed(Environment(autoescape=True), template)
+    if tree is None:
         return  # dbt renders the profile and reports it with its place
     is_bool = any(node.name == "as_bool" for node in tree.find_all(nodes.Filter))
     for call in tree.find_all(nodes.Call):
