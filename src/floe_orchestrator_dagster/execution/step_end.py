@@ -1,4 +1,4 @@
-"""What a step has begun ends with it, however that ends."""
+"""Closes the generators of a step that has failed."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ import dagster as dg
 from floe_orchestrator_dagster.errors import FloeDagsterError
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Callable, Generator
 
 _FAILURES = {dg.DagsterEventType.STEP_FAILURE, dg.DagsterEventType.STEP_UP_FOR_RETRY}
+_ENDS = {*_FAILURES, dg.DagsterEventType.STEP_SUCCESS}
 
 
 def close_with_step(context: dg.OpExecutionContext, begun: Generator[Any, None, None]) -> None:
@@ -27,18 +28,35 @@ def close_with_step(context: dg.OpExecutionContext, begun: Generator[Any, None, 
         context: The step's.
         begun: What is to be closed; nothing happens where it has come to its end.
     """
-    step_key = context.get_step_execution_context().step.key
+    step_key, instance, run_id = context.get_step_execution_context().step.key, context.instance, context.run_id
     suspended, log = weakref.ref(begun), context.log
 
     def close(entry: dg.EventLogEntry) -> None:
-        generator, event = suspended(), entry.dagster_event
+        event = entry.dagster_event
+        if event is None or event.step_key != step_key or event.event_type not in _ENDS:
+            return
+        _remove_listener(instance, run_id, close)
+        generator = suspended()
         if generator is None or inspect.getgeneratorstate(generator) == inspect.GEN_CLOSED:
             return
-        if event is not None and event.step_key == step_key and event.event_type in _FAILURES:
+        if event.event_type in _FAILURES:
             # Dagster drops what is logged while it writes an event. The process waits for the thread.
             threading.Thread(target=_close, args=(generator, log), name=f"end of {step_key}").start()
 
-    context.instance.add_event_listener(context.run_id, close)
+    instance.add_event_listener(run_id, close)
+
+
+def _remove_listener(instance: dg.DagsterInstance, run_id: str, listener: Callable[[dg.EventLogEntry], None]) -> None:
+    """Remove a listener, of which each event of a run costs a call, and which keeps its step's context in memory.
+
+    Dagster has no public way to do so. An instance without this attribute keeps its listeners, as Dagster's own do.
+    """
+    listeners: dict[str, list[object]] = getattr(instance, "_subscribers", {})
+    left = [other for other in listeners.get(run_id, ()) if other is not listener]
+    if left:
+        listeners[run_id] = left  # not in place: Dagster goes through the old list while it calls this
+    else:
+        listeners.pop(run_id, None)
 
 
 def _close(generator: Generator[Any, None, None], log: dg.DagsterLogManager) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 from contextlib import suppress
 from typing import TYPE_CHECKING
@@ -28,6 +29,8 @@ class EventQueue:
         self._directory = directory
         self._run = run_in_name(run)
         self._earlier: deque[Segment] | None = None
+        self._lock = threading.Lock()
+        self._closed = False
         self._memory = _Memory()
         self._said: set[str] = set()
 
@@ -66,12 +69,10 @@ class EventQueue:
         Raises:
             OSError: The spool cannot be read or written.
         """
-        if self._earlier is None:
-            self._earlier = self._take_earlier()
-        while self._earlier:
-            if self._earlier[0].peek() is not None:
-                return self._attempt_earlier(self._earlier[0], delivery), False
-            self._earlier.popleft().close()
+        while (segment := self._first_earlier()) is not None:
+            if segment.peek() is not None:
+                return self._attempt_earlier(segment, delivery), False
+            self._leave_earlier(segment)
         outcome = delivery.attempt(self._spool)
         if outcome is Outcome.NOTHING_WAITS:
             outcome = delivery.attempt(self._memory)
@@ -81,11 +82,24 @@ class EventQueue:
 
     def _attempt_earlier(self, segment: Segment, delivery: Delivery) -> Outcome:
         outcome = delivery.attempt(segment)
-        if outcome is Outcome.FAILED and delivery.suspicious and self._earlier:
+        if outcome is Outcome.FAILED and delivery.suspicious:
             # It may be an odd event without another one behind it: a replay finds out, and this run goes on.
-            self._earlier.popleft().close()
+            self._leave_earlier(segment)
             delivery.start_anew()
         return outcome
+
+    def _first_earlier(self) -> Segment | None:
+        """Return the oldest leftover; a thread that is left behind takes none, or nobody else could deliver it."""
+        with self._lock:
+            if self._earlier is None:
+                self._earlier = deque() if self._closed else self._take_earlier()
+            return self._earlier[0] if self._earlier else None
+
+    def _leave_earlier(self, segment: Segment) -> None:
+        with self._lock:
+            if self._earlier and self._earlier[0] is segment:
+                self._earlier.popleft()
+        segment.close()
 
     def sync(self) -> None:
         """Bring what waits to the disk itself."""
@@ -97,7 +111,10 @@ class EventQueue:
         lost = sum(not self._stored(line) for line in self._memory.drain())
         with suppress(OSError):
             self._spool.close()
-        for segment in self._earlier or ():
+        with self._lock:
+            self._closed = True
+            earlier = list(self._earlier or ())
+        for segment in earlier:
             with suppress(OSError):
                 segment.close()
         return lost

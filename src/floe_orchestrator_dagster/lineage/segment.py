@@ -4,8 +4,9 @@
     <created>-<run>-<token>.sent             how many bytes of it are delivered
     <created>-<run>-<token>.refused.jsonl    events of it that the backend refuses, each with the reason
 
-Whoever appends to or delivers a file holds its lock (flock), which the kernel drops when the process dies. Each line is
-one write(), so a process that is killed loses nothing; only a machine that crashes can lose what was not synced.
+Whoever appends to or delivers a file holds its lock (flock), which the kernel drops when the process dies. NFS locks a
+file exclusively only where it is open for writing. Each line is one write(), so a process that is killed loses nothing;
+only a machine that crashes can lose what was not synced.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 import fcntl
 import os
 import secrets
+import threading
 import time
 from contextlib import suppress
 from dataclasses import dataclass
@@ -45,7 +47,11 @@ class Entry:
 
 
 class Segment:
-    """A file of the spool whose lock this process holds."""
+    """A file of the spool whose lock this process holds; safe to use from several threads.
+
+    A request that does not end in time leaves its thread behind: whoever waited for it closes the file, and the thread
+    may use the file later, or close it again.
+    """
 
     def __init__(self, path: Path, descriptor: int, *, being_written: bool) -> None:
         """Use :meth:`create` or :meth:`take`."""
@@ -57,6 +63,7 @@ class Segment:
         self._delivered = _read_cursor(self._cursor)
         self._cursor_descriptor: int | None = None
         self._unsynced = False
+        self._lock = threading.RLock()
         self.closed = False
 
     @classmethod
@@ -89,29 +96,28 @@ class Segment:
         """Write one event at the end.
 
         Raises:
-            OSError: The disk is full or the file system gave up; the file is as it was before.
+            OSError: The disk is full or the file system gave up; the file is as it was before. Or it is closed.
         """
-        content = memoryview(line + b"\n")
-        try:
-            while content:
-                content = content[os.write(self._descriptor, content) :]
-        except OSError:
-            os.ftruncate(self._descriptor, self.size)
-            raise
-        self.size += len(line) + 1
-        self._unsynced = True
+        with self._lock:
+            if self.closed:
+                raise OSError(f"{self.path} is closed")
+            write_line(self._descriptor, line, self.size)
+            self.size += len(line) + 1
+            self._unsynced = True
 
     def peek(self) -> Entry | None:
         """Return the first event that is not delivered; None when there is none."""
-        entry = self._read(self._delivered)
-        if entry is None or self._being_written or entry.end < self.size or _is_json(entry.line):
-            return entry
-        self.set_aside(entry, _CUT_OFF)
-        return None
+        with self._lock:
+            entry = self._read(self._delivered)
+            if entry is None or self._being_written or entry.end < self.size or _is_json(entry.line):
+                return entry
+            self.set_aside(entry, _CUT_OFF)
+            return None
 
     def peek_after(self, entry: Entry) -> Entry | None:
         """Return the event after ``entry``; None when there is none."""
-        return self._read(entry.end)
+        with self._lock:
+            return self._read(entry.end)
 
     def _read(self, start: int) -> Entry | None:
         if self.closed:
@@ -128,49 +134,81 @@ class Segment:
 
     def advance(self, entry: Entry) -> None:
         """Remember that everything up to and with ``entry`` is done with."""
-        if self.closed:  # left behind by whoever waited for a request that would not end
-            return
-        self._delivered = entry.end
-        # Where it cannot be written, a replay sends again what this process has sent; now it goes on.
-        with suppress(OSError):
-            if self._cursor_descriptor is None:
-                self._cursor_descriptor = os.open(self._cursor, os.O_WRONLY | os.O_CREAT, mode=0o600)
-            os.pwrite(self._cursor_descriptor, b"%020d\n" % entry.end, 0)
+        with self._lock:
+            if self.closed:  # left behind by whoever waited for a request that would not end
+                return
+            self._delivered = entry.end
+            # Where it cannot be written, a replay sends again what this process has sent; now it goes on.
+            with suppress(OSError):
+                if self._cursor_descriptor is None:
+                    self._cursor_descriptor = os.open(self._cursor, os.O_WRONLY | os.O_CREAT, mode=0o600)
+                os.pwrite(self._cursor_descriptor, b"%020d\n" % entry.end, 0)
 
     def set_aside(self, entry: Entry, reason: str) -> None:
         """Keep an event that the backend will never take beside the others, and go on after it."""
-        if self.closed:
-            return
-        record = {
-            "refused_at": datetime.now(tz=timezone.utc).isoformat(),
-            "reason": reason,
-            "event": orjson.Fragment(entry.line) if _is_json(entry.line) else entry.line.decode(errors="replace"),
-        }
-        path = self.path.with_suffix(REFUSED_SUFFIX)
-        descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, mode=0o600)
-        with os.fdopen(descriptor, "ab") as file:
-            file.write(orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE))
-        self.advance(entry)
+        with self._lock:
+            if self.closed:
+                return
+            record = {
+                "refused_at": datetime.now(tz=timezone.utc).isoformat(),
+                "reason": reason,
+                "event": orjson.Fragment(entry.line) if _is_json(entry.line) else entry.line.decode(errors="replace"),
+            }
+            path = self.path.with_suffix(REFUSED_SUFFIX)
+            descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, mode=0o600)
+            with os.fdopen(descriptor, "ab") as file:
+                file.write(orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE))
+            self.advance(entry)
 
     def sync(self) -> None:
         """Bring what was appended to the disk itself."""
-        if self._unsynced and not self.closed:
+        with self._lock:
+            if self.closed or not self._unsynced:
+                return
             self._unsynced = False
-            os.fdatasync(self._descriptor)
+            descriptor = os.dup(self._descriptor)
+        try:  # without the lock: it may take long, and nobody who appends waits for it
+            os.fdatasync(descriptor)
+        finally:
+            os.close(descriptor)
 
     def close(self) -> None:
         """Let go of the file, and remove it when nothing in it waits."""
-        if self.closed:
-            return
-        self._being_written = False
-        if self.peek() is None:
-            # In this order: a file without its cursor would be delivered again.
-            self.path.unlink(missing_ok=True)
-            self._cursor.unlink(missing_ok=True)
-        self.closed = True
-        os.close(self._descriptor)
-        if self._cursor_descriptor is not None:
-            os.close(self._cursor_descriptor)
+        with self._lock:
+            if self.closed:
+                return
+            self._being_written = False
+            try:
+                if self.peek() is None:
+                    # In this order: a file without its cursor would be delivered again.
+                    self.path.unlink(missing_ok=True)
+                    self._cursor.unlink(missing_ok=True)
+            finally:
+                self.closed = True
+                os.close(self._descriptor)
+                if self._cursor_descriptor is not None:
+                    os.close(self._cursor_descriptor)
+
+
+def write_line(descriptor: int, line: bytes, size: int | None = None) -> None:
+    """Append a line to a file.
+
+    Args:
+        descriptor: The file, open for appending.
+        line: The line, without its newline.
+        size: Bytes that the file has now; looked up when left out.
+
+    Raises:
+        OSError: The disk is full or the file system gave up; the file is as it was before.
+    """
+    before = os.fstat(descriptor).st_size if size is None else size
+    content = memoryview(line + b"\n")
+    try:
+        while content:
+            content = content[os.write(descriptor, content) :]
+    except OSError:
+        os.ftruncate(descriptor, before)
+        raise
 
 
 def waiting_files(directory: Path, run: str = "") -> list[Path]:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from floe_orchestrator_dagster.product.profiles import Profile
 
 _PREFIX = "floe-dbt-profile-"
+_LOCK = ".lock"
 _UNLOCKED_SECONDS = 60  # between a directory and its lock lies no time; this much is more than enough
 
 
@@ -37,7 +38,8 @@ def written_profile(profile: Profile) -> Iterator[Path]:
     content = {profile.name: {"target": profile.default_target, "outputs": outputs}}
     _remove_abandoned(Path(tempfile.gettempdir()))
     directory = Path(tempfile.mkdtemp(prefix=_PREFIX))
-    lock = os.open(directory, os.O_RDONLY)  # the operating system frees it with the end of this process
+    # The operating system frees it with the end of this process. NFS locks no directory, and no file open for reading.
+    lock = os.open(directory / _LOCK, os.O_RDWR | os.O_CREAT, mode=0o600)
     fcntl.flock(lock, fcntl.LOCK_EX)
     # Dagster may drop a step's generator with the exception that ended it: garbage then, and nobody's `with` to leave.
     remove = partial(shutil.rmtree, directory, ignore_errors=True)
@@ -48,8 +50,8 @@ def written_profile(profile: Profile) -> Iterator[Path]:
         path.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
         yield directory
     finally:
+        os.close(lock)  # NFS removes no directory with an open file in it
         remove()
-        os.close(lock)
         atexit.unregister(remove)
 
 
@@ -59,9 +61,9 @@ def _remove_abandoned(parent: Path) -> None:
         with suppress(OSError):  # another process may be removing it too, or be in it
             status = path.stat()
             if status.st_uid == os.geteuid() and status.st_mtime < time.time() - _UNLOCKED_SECONDS:
-                lock = os.open(path, os.O_RDONLY)
+                lock = os.open(path / _LOCK, os.O_RDWR | os.O_CREAT, mode=0o600)
                 try:
                     fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    shutil.rmtree(path)
                 finally:
                     os.close(lock)
+                shutil.rmtree(path)

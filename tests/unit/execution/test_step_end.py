@@ -3,7 +3,9 @@
 Annotations are evaluated in this module: Dagster reads those of the step.
 """
 
+import gc
 import threading
+import types
 from collections.abc import Generator, Iterator
 from typing import Any
 
@@ -74,3 +76,28 @@ def test_what_goes_wrong_at_the_end_is_said_and_hides_nothing() -> None:
 
         assert _said(instance, run.run_id) == ["closed", "the backend is gone"]
         assert run.is_finished
+
+
+def test_nothing_of_a_step_is_kept_once_it_has_ended() -> None:
+    @dg.op
+    def step(context: dg.OpExecutionContext) -> None:
+        outputs = (number for number in range(3))
+        close_with_step(context, outputs)
+        assert len(_listeners()) == 1
+        list(outputs)
+
+    @dg.job
+    def job() -> None:
+        step.alias("first")()
+        step.alias("second")()
+
+    with dg.DagsterInstance.ephemeral() as instance:
+        for _ in range(2):
+            assert job.execute_in_process(instance=instance).success
+            assert _listeners() == []
+
+
+def _listeners() -> list[object]:
+    gc.collect()
+    functions = (found for found in gc.get_objects() if isinstance(found, types.FunctionType))
+    return [found for found in functions if found.__qualname__ == f"{close_with_step.__qualname__}.<locals>.close"]

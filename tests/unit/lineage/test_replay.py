@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ from floe_orchestrator_dagster.config.lineage import LineageConfig
 from floe_orchestrator_dagster.errors import LineageError
 from floe_orchestrator_dagster.lineage.emitter import emitter_for, spool_directory
 from floe_orchestrator_dagster.lineage.replay import spool_status
-from floe_orchestrator_dagster.lineage.segment import REFUSED_SUFFIX
+from floe_orchestrator_dagster.lineage.segment import REFUSED_SUFFIX, Segment, is_held, waiting_files
 from floe_orchestrator_dagster.product import load_product
 from lineage_backend import event, free_port, serving
 from unit.samples import contract, model
@@ -329,3 +330,56 @@ def test_backend_that_cannot_be_used_keeps_events_or_fails_a_strict_step(
     assert (deliveries.sent, deliveries.spooled) == (0, 1)
     assert "fix: " in caplog.text
     assert spool_status(spool(path)).waiting == 1
+
+
+def test_a_file_that_two_threads_close_is_closed_once(tmp_path: Path) -> None:
+    """Closing a descriptor twice closes what another thread has opened meanwhile: a database, a request's socket."""
+    for _ in range(200):
+        segment = Segment.create(tmp_path, "")
+        segment.append(b"{}")
+        together, failures = threading.Barrier(2), list[BaseException]()
+        threads = [threading.Thread(target=_close, args=(segment, together, failures)) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert failures == []
+
+
+def _close(segment: Segment, together: threading.Barrier, failures: list[BaseException]) -> None:
+    together.wait()
+    try:
+        segment.close()
+    except OSError as error:
+        failures.append(error)
+
+
+def test_a_closed_file_is_not_written_by_a_thread_that_was_left_behind(tmp_path: Path) -> None:
+    segment = Segment.create(tmp_path, "")
+    segment.append(b"{}")
+    segment.close()
+
+    with (tmp_path / "other").open("wb"):  # it has the descriptor now
+        with pytest.raises(OSError, match="is closed"):
+            segment.append(b"{}")
+        segment.sync()
+
+    assert (tmp_path / "other").read_bytes() == b""
+
+
+def test_what_an_emitter_took_over_is_free_once_it_is_closed(artifacts: Path) -> None:
+    """Its thread may still wait for an answer, and look for what earlier steps left only after that."""
+    product = load_product(artifacts)
+    directory = spool(artifacts)
+    with serving(port(artifacts)) as backend:
+        backend.delay = 0.5
+        for name in JOBS:
+            left = emitter_for(product.artifacts, product.config.lineage, run="a-run")
+            assert left is not None
+            with left:
+                left.emit(event(name))
+        for thread in threading.enumerate():
+            if thread.name == "lineage":
+                thread.join(30)
+
+    assert [path for path in waiting_files(directory) if is_held(path)] == []

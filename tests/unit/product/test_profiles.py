@@ -468,7 +468,7 @@ def test_written_profile_is_private(tmp_path: Path) -> None:
     with written_profile(_with_path(tmp_path, "shop.duckdb")) as directory:
         assert stat.S_IMODE(directory.stat().st_mode) == 0o700
         assert stat.S_IMODE((directory / "profiles.yml").stat().st_mode) == 0o600
-        assert [entry.name for entry in directory.iterdir()] == ["profiles.yml"]
+        assert sorted(entry.name for entry in directory.iterdir()) == [".lock", "profiles.yml"]
         assert tmp_path not in directory.parents
 
 
