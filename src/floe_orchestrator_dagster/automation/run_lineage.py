@@ -17,6 +17,7 @@ import dagster as dg
 from floe_orchestrator_dagster.automation.asset_lineage import AssetDescriptions
 from floe_orchestrator_dagster.automation.left_open import UNSAID, end_left_open
 from floe_orchestrator_dagster.automation.step_log import read_step_logs
+from floe_orchestrator_dagster.errors import LineageError, Problem
 from floe_orchestrator_dagster.execution.product_lineage import ENDS, lineage_run, product_tag, told_of, told_tag
 from floe_orchestrator_dagster.lineage.emitter import emitter_for
 
@@ -64,11 +65,10 @@ def tell_ended_run(
     if emitter is None:
         return None
     ended = _EndedRun(context, product, dbt_steps)
-    events = [*ended.events()]
     with emitter:
         end_left_open(emitter, run.run_id, ended.why, context.log)
-        for told in events:
-            emitter.emit(told)
+        for event in ended.events():
+            emitter.emit(event)
         if not emitter.deliveries().emitted:
             return None
 
@@ -140,7 +140,17 @@ class _EndedRun:
                 run = replace(self.run, step_key=key, retry_number=number)
                 made = dict.fromkeys([*step.planned, *step_try.made])
                 for asset in filter(to_tell.__contains__, made):
-                    yield from self._events_of(run, described, asset, step, step_try)
+                    yield from self._guarded(asset, self._events_of(run, described, asset, step, step_try))
+
+    def _guarded(self, key: dg.AssetKey, events: Iterator[RunEvent]) -> list[RunEvent]:
+        """Create the events of an asset. An odd one has none, with a warning; the others have theirs."""
+        try:
+            return [*events]
+        except Exception as error:  # noqa: BLE001  # whatever is odd about it, the product's run has to end
+            what = f"no event of asset {key.to_user_string()} could be created ({type(error).__name__}: {error})"
+            problem = Problem("lineage", what, "Please report it; `lineage.enabled: false` switches lineage off.")
+            self.context.log.warning("%s", LineageError(self.product.origin, [problem]))
+            return []
 
     def _events_of(
         self, run: LineageRun, described: AssetDescriptions, key: dg.AssetKey, step: StepLog, step_try: StepTry

@@ -6,7 +6,6 @@ import os
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import datetime, timezone
-from functools import partial
 from importlib.metadata import version
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
@@ -22,11 +21,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     import dagster as dg
+    from openlineage.client.event_v2 import RunEvent
 
     from floe_orchestrator_dagster.execution.target import Target
     from floe_orchestrator_dagster.lineage.columns import ColumnLineage
     from floe_orchestrator_dagster.lineage.emitter import LineageEmitter
-    from floe_orchestrator_dagster.lineage.events import DbtEvents, LineageRun
+    from floe_orchestrator_dagster.lineage.events import DbtEvents, LineageRun, NodeOutcome
     from floe_orchestrator_dagster.product import DbtConnection, Product
     from floe_orchestrator_dagster.product.manifest import Manifest
 
@@ -51,26 +51,34 @@ class StepLineage:
         self._product = run.product
         self._open_runs = OpenRuns(emitter.directory, run.dagster_run_id)
         self._events: DbtEvents | None = None
-        self._is_told = True
+        self._is_usable = True
+        self._faults = 0
 
     def node(self, event: Mapping[str, Any]) -> None:
-        """Take the start or the end of a node, as dbt tells it.
+        """Take the start or the end of a node, as dbt reports it.
 
         Raises:
-            LineageError: With ``lineage.strict``, when no event can be made of it; a warning otherwise.
+            LineageError: With ``lineage.strict``, when something about the node is odd. A warning otherwise. The event
+                is emitted first, with what is known.
         """
-        self._guarded(partial(self._node, event))
+        self._guarded(lambda events: events.observe(event, self._outcome_if_known(events, event)))
 
-    def _node(self, event: Mapping[str, Any]) -> None:
+    def _outcome_if_known(self, events: DbtEvents, event: Mapping[str, Any]) -> NodeOutcome | None:
+        if event["info"]["name"] != NODE_FINISHED:
+            return None
+        try:
+            return self._outcome(event)
+        except Exception as error:  # noqa: BLE001  # reported with the faults of the events
+            events.note_fault(str(event["data"]["node_info"].get("unique_id")), error)
+            return None
+
+    def _outcome(self, event: Mapping[str, Any]) -> NodeOutcome:
         from floe_orchestrator_dagster.lineage.events import outcome_of
 
-        outcome = None
-        if event["info"]["name"] == NODE_FINISHED:
-            data = event["data"]
-            outcome = outcome_of(data["run_result"], dict(data.get("columns") or ()))
-            compiled = data.get(COMPILED) or self._compiled(data["node_info"]["unique_id"])
-            outcome = replace(outcome, compiled_code=compiled)
-        self._emit(self._dbt_events.observe(event, outcome))
+        data = event["data"]
+        outcome = outcome_of(data["run_result"], dict(data.get("columns") or ()))
+        compiled = data.get(COMPILED) or self._compiled(data["node_info"]["unique_id"])
+        return replace(outcome, compiled_code=compiled)
 
     def column_lineage(self, unique_id: str) -> ColumnLineage | None:
         """Say where the columns of a table come from whose end was told; None where that is not known."""
@@ -82,40 +90,63 @@ class StepLineage:
         Raises:
             LineageError: As :meth:`node`.
         """
-        self._guarded(lambda: self._emit(self._dbt_events.freshness(results)))
+        self._guarded(lambda events: events.freshness(results))
 
     def end(self, why: str) -> None:
-        """End what is still open; there is nothing left for others to end.
+        """End what is still open. What could not be ended stays in the journal, for the sensors to end.
 
         Raises:
             LineageError: As :meth:`node`.
         """
-        events = self._events
         try:
-            if events is not None:
-                self._guarded(lambda: self._emit(events.abort(why, _now())))
+            if self._events is not None:
+                self._guarded(lambda events: events.abort(why, _now()))
         finally:
             self._open_runs.close()
+            if self._faults > 1:
+                self._log.warning("Lineage: %d more events are incomplete or missing.", self._faults - 1)
 
-    def _guarded(self, tell: Callable[[], None]) -> None:
-        """Whatever is wrong with what lineage says, the run goes on."""
-        if not self._is_told:
+    def _guarded(self, make: Callable[[DbtEvents], Iterable[RunEvent]]) -> None:
+        """Make events and emit them. An odd node costs its own events at most: the run and its lineage go on."""
+        if not self._is_usable:
             return
         try:
-            tell()
-        except Exception as error:
-            self._is_told = False
-            what = f"no event could be made ({type(error).__name__}: {error})"
-            problem = Problem("lineage", what, "Please report it; `lineage.enabled: false` switches lineage off.")
-            refused = LineageError(self._product.origin, [problem])
-            if self._product.config.lineage.strict:
-                raise refused from error
-            self._log.warning("%s", refused)
+            events = self._dbt_events
+        except Exception as error:  # noqa: BLE001  # a warning, or an error with `lineage.strict`
+            self._is_usable = False
+            self._report("no event could be created", error)
+            return
+        try:
+            self._emit(make(events))
+        except Exception as error:  # noqa: BLE001  # as above
+            self._report("an event could not be created", error)
+        for fault in events.take_faults():
+            self._report(f"the event of {fault.unique_id} is incomplete", fault.error)
 
-    def _emit(self, events: Iterable[Any]) -> None:
-        for event in events:
-            self._open_runs.note(event)
-            self._emitter.emit(event)
+    def _report(self, what: str, error: Exception) -> None:
+        """Log the first fault as a warning, and count the others; the first is an error with ``lineage.strict``."""
+        self._faults += 1
+        if self._faults > 1:
+            return
+        fix = "Please report it; `lineage.enabled: false` switches lineage off."
+        problem = Problem("lineage", f"{what} ({type(error).__name__}: {error})", fix)
+        refused = LineageError(self._product.origin, [problem])
+        if self._product.config.lineage.strict:
+            raise refused from error
+        self._log.warning("%s", refused)
+
+    def _emit(self, events: Iterable[RunEvent]) -> None:
+        refused = [error for event in events if (error := self._refusal(event)) is not None]
+        if refused:
+            raise refused[0]
+
+    def _refusal(self, event: RunEvent) -> ValueError | None:
+        """Emit an event; return why it cannot be written as JSON, so that the others are emitted all the same."""
+        try:
+            self._open_runs.emit(event, self._emitter.emit)
+        except ValueError as error:
+            return error
+        return None
 
     @property
     def _dbt_events(self) -> DbtEvents:
@@ -139,7 +170,7 @@ class StepLineage:
         content = self._product.dbt.manifest.content if self._product.dbt else {"nodes": {}}
         node = content["nodes"].get(unique_id)
         path = self._target.compiled_path(node) if node else None
-        return path.read_text(encoding="utf-8") if path is not None and path.is_file() else None
+        return path.read_text(encoding="utf-8", errors="replace") if path is not None and path.is_file() else None
 
 
 def is_of_other_target(product: Product, dbt: DbtConnection) -> bool:

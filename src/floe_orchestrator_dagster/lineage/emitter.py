@@ -146,16 +146,22 @@ class LineageEmitter:
         """Close it."""
         self.close()
 
-    def emit(self, event: RunEvent | bytes) -> None:
-        """Store an event (or one that is JSON already) and have it sent; never raises, never waits for the backend."""
+    def emit(self, event: RunEvent | bytes) -> bool:
+        """Store an event (or one that is JSON already) and have it sent; never raises, never waits for the backend.
+
+        Returns:
+            Whether it was stored: on disk, or in memory while the disk does not take it.
+        """
         started = time.monotonic()
         warnings: list[str] = []
+        stored = False
         with self._changed:
             self._emitted += 1
             try:
                 if self._closing:
                     raise ValueError("the emitter is closed")  # noqa: TRY301  # told like every other fault
                 warnings += self._queue.append(as_json_line(event))
+                stored = True
             except Exception as error:  # noqa: BLE001  # whatever is wrong with an event, the run goes on
                 self._dropped += 1
                 self._trouble = f"an event was not stored ({type(error).__name__}: {error})"
@@ -164,6 +170,7 @@ class LineageEmitter:
             self._seconds_spent += time.monotonic() - started
         for warning in warnings:
             self._log.warning("%s", warning)
+        return stored
 
     def deliveries(self) -> Deliveries:
         """Count what became of the events so far."""

@@ -23,10 +23,11 @@ another process can end what this one started.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+import attrs
 from openlineage.client.facet_v2 import data_quality_assertions_dataset, external_query_run
 
 from floe_orchestrator_dagster.lineage.assertions import TestEnd
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DbtEvents",
+    "Fault",
     "LineageRun",
     "NodeOutcome",
     "PythonAsset",
@@ -65,6 +67,19 @@ __all__ = [
 ]
 
 _NOTHING = NodeOutcome()
+
+
+@dataclass(frozen=True)
+class Fault:
+    """An event that says less than it should.
+
+    Attributes:
+        unique_id: The node.
+        error: Why its datasets and facets could not be determined.
+    """
+
+    unique_id: str
+    error: Exception
 
 
 class DbtEvents:
@@ -92,6 +107,8 @@ class DbtEvents:
         computes = place if isinstance(place, Computes) else Computes(Place(place))
         self._nodes = Nodes(run.product, manifest, computes, columns)
         self._open: dict[str, NodeSignal] = {}
+        self._starts: dict[str, RunEvent] = {}
+        self._faults: list[Fault] = []
         self._ended: dict[str, tuple[str, State]] = {}
         self._occurrences: dict[str, int] = {}
         self._lineages: dict[str, ColumnLineage] = {}
@@ -100,6 +117,15 @@ class DbtEvents:
     def open(self) -> list[str]:
         """Unique ids of the nodes that have started and not ended."""
         return list(self._open)
+
+    def note_fault(self, unique_id: str, error: Exception) -> None:
+        """Note why the next event of a node says less than it should."""
+        self._faults.append(Fault(unique_id, error))
+
+    def take_faults(self) -> list[Fault]:
+        """Return the faults since the last call: their events name run, job and state, and at most what START said."""
+        faults, self._faults = self._faults, []
+        return faults
 
     def column_lineage(self, unique_id: str) -> ColumnLineage | None:
         """Give the column lineage of a node whose end has been observed, for Dagster's metadata; None without."""
@@ -176,16 +202,37 @@ class DbtEvents:
         if signal.state == "START":
             self._open[unique_id] = signal
             self._nodes.learn(unique_id, signal.relation, {})
-            return [self._event(signal, _NOTHING)]
+            self._starts[unique_id] = self._event(signal, _NOTHING)
+            return [self._starts[unique_id]]
         events = [] if unique_id in self._open else self._take(_as_start(signal), None)
         known = _complete(signal, outcome)
         self._nodes.learn(unique_id, signal.relation, known.columns)
         events.append(self._event(signal, known))
         del self._open[unique_id]
+        self._starts.pop(unique_id, None)
         self._ended[unique_id] = (signal.invocation_id, signal.state)
         return events
 
     def _event(self, signal: NodeSignal, outcome: NodeOutcome) -> RunEvent:
+        """Describe the start or the end of a node; with few words where something about the node is odd."""
+        try:
+            return self._described(signal, outcome)
+        except Exception as error:  # noqa: BLE001  # reported by whoever takes the faults; the run must not stay open
+            self.note_fault(signal.unique_id, error)
+            return self._plain(signal, outcome)
+
+    def _plain(self, signal: NodeSignal, outcome: NodeOutcome) -> RunEvent:
+        run = self._run
+        facets = run.run_facets(run.product_run, signal.invocation_id)
+        if signal.state in {"FAIL", "ABORT"}:
+            facets["errorMessage"] = error_facet(outcome.message or signal.message or signal.status, "sql")
+        reference = run.job_run(signal.unique_id, self._occurrences.get(signal.unique_id, 0))
+        time = signal.time or event_time(run.created_at)
+        plain = run_event(run, reference, signal.state, time, run_facets=facets, job_facets={})
+        start = self._starts.get(signal.unique_id)
+        return plain if start is None else attrs.evolve(start, **_state_of(plain))
+
+    def _described(self, signal: NodeSignal, outcome: NodeOutcome) -> RunEvent:
         nodes, unique_id = self._nodes, signal.unique_id
         made = nodes.makes(unique_id)
         lineage = nodes.lineage(unique_id, outcome)
@@ -235,6 +282,10 @@ class DbtEvents:
         failed = [name for name, (_, state) in self._ended.items() if state == "FAIL"]
         reasons = [name for name in failed if name in upstream or upstream.intersection(parents.get(name, ()))]
         return f"dbt skipped it, because of {', '.join(reasons)}" if reasons else "dbt skipped it"
+
+
+def _state_of(event: RunEvent) -> dict[str, Any]:
+    return {"eventType": event.eventType, "eventTime": event.eventTime, "run": event.run}
 
 
 def _as_start(signal: NodeSignal) -> NodeSignal:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -36,7 +37,14 @@ def as_json_line(event: RunEvent | BaseFacet | bytes) -> bytes:
 def _as_the_client_does(event: RunEvent | BaseFacet) -> bytes:
     from openlineage.client.serde import Serde
 
-    return Serde.to_json(event).encode()
+    line = Serde.to_json(event).encode()
+    try:
+        orjson.loads(line)
+    except orjson.JSONDecodeError:
+        # Half of a surrogate pair, or a number that is none: Python writes them, and no backend reads them.
+        content = json.loads(line, parse_constant=lambda _: None)
+        line = json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode(errors="replace")
+    return line
 
 
 def _fields(value: Any) -> dict[str, object]:  # noqa: ANN401  # whatever orjson meets

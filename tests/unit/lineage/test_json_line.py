@@ -46,7 +46,6 @@ class _Unknown:
         {"odd": {"state": event_v2.RunState.FAIL, "id": uuid.UUID(RUN_ID), "large": 2**70}},
         {"numbers": {7: "seven"}},
         {"when": {"at": datetime(2026, 3, 1, 6, tzinfo=timezone.utc)}},
-        {"lone surrogate": {"text": "\ud800"}},
         {"unknown": {"value": _Unknown()}},
     ],
 )
@@ -59,6 +58,21 @@ def test_line_is_what_the_client_writes(facets: dict[str, Any]) -> None:
 
     assert json.loads(line) == json.loads(Serde.to_json(told))
     assert b"\n" not in line
+
+
+def test_what_no_backend_can_read_is_replaced() -> None:
+    """Python writes these, and reads them too; JSON has neither."""
+    odd = event("a", "START", odd={"half a character": "a\ud800b", "emoji": "\U0001f600", "number": float("nan")})
+    odd.run.facets["more"] = {"unknown": _Unknown()}  # type: ignore[index, assignment]
+
+    line = as_json_line(odd)
+
+    assert as_json_line(line) == line
+    assert json.loads(line)["run"]["facets"]["odd"] == {
+        "half a character": "a?b",
+        "emoji": "\U0001f600",
+        "number": None,
+    }
 
 
 def test_json_is_brought_onto_one_line() -> None:
