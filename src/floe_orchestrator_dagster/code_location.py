@@ -136,9 +136,9 @@ def _product_assets(
     if product.dbt is not None:
         return dbt_project_assets(product, product.dbt, selection, conditions)
     # Only here: it imports floe-core's plugins, of which a product with a dbt project needs none.
-    from floe_orchestrator_dagster.assets.transforms import contract_assets
+    from floe_orchestrator_dagster.assets.transforms import contract_assets, contract_key
 
-    return ProductAssets(contract_assets(product, conditions))
+    return ProductAssets(contract_assets(product, conditions), contract_key(product))
 
 
 def definitions_from_file(

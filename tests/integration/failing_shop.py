@@ -153,7 +153,7 @@ def failure_of(result: dg.ExecuteInProcessResult) -> str:
     return data.description or ""
 
 
-def tried_again(result: dg.ExecuteInProcessResult) -> int:
+def tried_again(result: dg.ExecuteJobResult | dg.ExecuteInProcessResult) -> int:
     """Count the tries after the first."""
     return sum(event.event_type is dg.DagsterEventType.STEP_UP_FOR_RETRY for event in result.all_events)
 

@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 import dagster as dg
 
 from floe_orchestrator_dagster.assets.policies import op_tags, pool, retry_policy
+from floe_orchestrator_dagster.assets.product_asset import product_spec
 from floe_orchestrator_dagster.assets.quality import declared_metadata, unimplemented_checks
-from floe_orchestrator_dagster.assets.score import leaf_keys, score_definitions, scored_checks
+from floe_orchestrator_dagster.assets.score import leaf_keys, score_check, scored_checks
 from floe_orchestrator_dagster.assets.selection import NodeSelection
 from floe_orchestrator_dagster.assets.steps import ProductAssets
 from floe_orchestrator_dagster.assets.translator import FloeDbtTranslator
@@ -30,7 +31,7 @@ class ProductChecks:
 
     Attributes:
         definitions: Their definitions.
-        assets: Assets that exist for the sake of a check: the product itself, when it has a quality score.
+        assets: Assets that exist for the sake of a check: the product itself, when it has one.
         on_demand: Checks that are not part of the product's job.
     """
 
@@ -44,11 +45,12 @@ def product_checks(product: Product, built: ProductAssets, selection: NodeSelect
     found = ProductChecks()
     definitions = _built_by_dagster(built)
     translator = FloeDbtTranslator(product)
-    scored = scored_checks(product, translator, definitions)
+    leaves = leaf_keys(definitions)
+    scored = scored_checks(product, built.key, translator, definitions)
     if scored is not None:
-        spec, definition = score_definitions(product, scored, definitions)
-        found.assets.append(spec)
-        found.definitions.append(definition)
+        found.definitions.append(score_check(scored, leaves))
+    if any(key.asset_key == built.key for part in [*definitions, *found.definitions] for key in part.check_keys):
+        found.assets.append(product_spec(product, built.key, leaves))
     if product.dbt is not None:
         unimplemented = unimplemented_checks(product, translator, definitions)
         if unimplemented:

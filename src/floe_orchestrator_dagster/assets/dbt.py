@@ -38,7 +38,7 @@ from floe_orchestrator_dagster.execution.failure import with_failures_shown
 from floe_orchestrator_dagster.execution.options import DbtOptions
 from floe_orchestrator_dagster.execution.partitions import partition_window
 from floe_orchestrator_dagster.execution.score import ScoredChecks, recorded_score, scored_when_failing
-from floe_orchestrator_dagster.execution.selection import dbt_nodes
+from floe_orchestrator_dagster.execution.selection import DbtNodes, dbt_nodes
 from floe_orchestrator_dagster.product import DbtProject, Product
 from floe_orchestrator_dagster.product.manifest import Manifest, declared_names
 
@@ -93,23 +93,22 @@ def dbt_project_assets(
         FloeDagsterError: Partitions that cannot be, or a test that asks for a compute which the product does not have.
     """
     disabled = product_quality(product).disabled_tests
-    graph = staged_graph(dbt.manifest, _lanes(product, dbt.manifest, selection), disabled)
+    lanes, default_compute = _lanes(product, dbt.manifest, selection), AssetAttributes(product).compute([])
+    graph = staged_graph(dbt.manifest, lanes, default_compute, disabled)
     placed = [*(stage.tests for stage in graph.stages), *graph.late_tests.values()]
     everything = {test: place for group in placed for test, place in group.items()}
     first = [_in_order(stage, dbt.manifest)[0] for stage in graph.stages]
     translator = FloeDbtTranslator(product, everything, conditions, first)
-    relations = [*dbt.manifest.asset_nodes, *dbt.manifest.content["sources"].values()]
-    key_of = {node["unique_id"]: translator.get_asset_key(node) for node in relations}
     definitions: list[dg.AssetsDefinition] = []
-    scored = partial(scored_checks, product, translator, definitions)
+    scored = partial(scored_checks, product, translator.product_key, translator, definitions)
     partitions = partitions_definitions(product)
     steps, tests = dbt_steps(product, graph), frozenset(everything)
-    project = _Project(product, dbt, translator, key_of, partitions, scored, tests, selection, steps.names)
+    project = _Project(product, dbt, translator, translator.key_of, partitions, scored, tests, selection, steps.names)
     for stage, name in zip(graph.stages, steps.stages, strict=True):
         definitions.append(_stage_assets(project, stage, name))
     for (compute, late), name in zip(graph.late_tests.items(), steps.late, strict=True):
         definitions.append(_late_checks(project, compute, late, name))
-    return ProductAssets([*definitions, *_source_specs(translator, dbt)], steps.names)
+    return ProductAssets([*definitions, *_source_specs(translator, dbt)], translator.product_key, steps.names)
 
 
 def _lanes(product: Product, manifest: Manifest, selection: NodeSelection) -> dict[str, Lane]:
@@ -152,11 +151,22 @@ def _stage_assets(project: _Project, stage: Stage, name: str) -> dg.AssetsDefini
     found = dbt_nodes(assets.specs, assets.check_specs, dbt.manifest, project.key_of)
     severities = declared_severities(assets.check_specs)
     nodes = replace(found, whole=whole, disabled=translator.quality.disabled_tests, severities=severities)
-    step = DbtStep(
-        dbt.on(compute), nodes, dbt.manifest, project.product, project.steps, project.key_of, project.selection.excluded
-    )
+    step = _step(project, compute, nodes)
     assets = assets.map_asset_specs(partial(_with_partition_metadata, rule)) if rule else assets
     return RememberingAssetsDefinition.of(assets)
+
+
+def _step(project: _Project, compute: str, nodes: DbtNodes) -> DbtStep:
+    return DbtStep(
+        project.dbt.on(compute),
+        nodes,
+        project.dbt.manifest,
+        project.product,
+        project.steps,
+        project.key_of,
+        project.translator.product_key,
+        project.selection.excluded,
+    )
 
 
 def _decorated(
@@ -215,14 +225,22 @@ def _as_dagster_dbt_reads_it(manifest: Manifest, stage: Stage) -> Manifest:
         if not key.startswith(_TESTS)
     }
     first = min(stage.nodes)
+    nodes |= _unit_tests_as_tests(content, stage.tests)
     for test, placed in stage.tests.items():
-        shown = test
-        if test in content["unit_tests"]:
-            shown = f"{UNIT_TEST_PREFIX}{test}"
-            nodes[shown] = _as_test(content["unit_tests"][test], shown)
+        shown = _shown(content, test)
         beside = placed.checks if placed.checks in stage.nodes else min(placed.reads & stage.nodes, default=first)
         children.setdefault(beside, []).append(shown)
     return Manifest(manifest.path, {**content, "nodes": nodes, "child_map": children, "unit_tests": {}})
+
+
+def _unit_tests_as_tests(content: Mapping[str, Any], tests: Mapping[str, DbtTest]) -> dict[str, dict[str, Any]]:
+    units = content["unit_tests"]
+    return {_shown(content, test): _as_test(units[test], _shown(content, test)) for test in tests if test in units}
+
+
+def _shown(content: Mapping[str, Any], test: str) -> str:
+    """Return the unique id under which dagster-dbt is shown a test."""
+    return f"{UNIT_TEST_PREFIX}{test}" if test in content["unit_tests"] else test
 
 
 def _as_test(unit_test: Mapping[str, Any], unique_id: str) -> dict[str, Any]:
@@ -243,8 +261,9 @@ def _late_checks(project: _Project, compute: str, tests: Mapping[str, DbtTest], 
         fix = f"Name one of {', '.join(map(repr, dbt.profiles))}."
         raise ManifestError(str(dbt.manifest.path), [Problem("nodes", what, fix)])
     translator, content = project.translator, dbt.manifest.content
-    owners = {test: translator.get_asset_spec(content, placed.checks, None) for test, placed in tests.items()}
-    specs = [translator.get_asset_check_spec(owner, content, test, None) for test, owner in owners.items()]
+    shown = {**content, "nodes": {**content["nodes"], **_unit_tests_as_tests(content, tests)}}
+    owner = dg.AssetSpec(translator.product_key)  # the translator finds the asset of each test itself
+    specs = [translator.get_asset_check_spec(owner, shown, _shown(content, test), None) for test in tests]
 
     @dg.multi_asset_check(
         name=name,
@@ -264,9 +283,7 @@ def _late_checks(project: _Project, compute: str, tests: Mapping[str, DbtTest], 
 
     found = dbt_nodes([], test.check_specs, dbt.manifest, project.key_of)
     nodes = replace(found, severities=declared_severities(test.check_specs))
-    step = DbtStep(
-        dbt.on(compute), nodes, dbt.manifest, product, project.steps, project.key_of, project.selection.excluded
-    )
+    step = _step(project, compute, nodes)
     return test
 
 

@@ -8,26 +8,31 @@ from collections.abc import Sequence
 import dagster as dg
 from floe_core.schemas.quality_score import QualityCheck
 
-from floe_orchestrator_dagster.assets.attributes import AssetAttributes
 from floe_orchestrator_dagster.assets.quality import contract_checks, unimplemented_checks
+from floe_orchestrator_dagster.assets.stages import QUALITY_SCORE
 from floe_orchestrator_dagster.assets.translator import FloeDbtTranslator
 from floe_orchestrator_dagster.execution.dagster_dbt import DAGSTER_DBT_UNIQUE_ID_METADATA_KEY
 from floe_orchestrator_dagster.execution.score import ScoredChecks, evaluate_score
 from floe_orchestrator_dagster.product import Product
 
-QUALITY_SCORE = "quality_score"
-
 
 def scored_checks(
-    product: Product, translator: FloeDbtTranslator, definitions: Sequence[dg.AssetsDefinition]
+    product: Product, key: dg.AssetKey, translator: FloeDbtTranslator, definitions: Sequence[dg.AssetsDefinition]
 ) -> ScoredChecks | None:
-    """Tell what the score is made of; None when the contract has no quality config, or a disabled one."""
+    """List what the score is made of; None when the contract has no quality config, or a disabled one.
+
+    Args:
+        product: The product.
+        key: Its key.
+        translator: Translates its dbt nodes.
+        definitions: Its assets and their checks.
+    """
     config = product.artifacts.quality_config
     if config is None or not config.enabled:
         return None
     unimplemented = unimplemented_checks(product, translator, definitions)
     return ScoredChecks(
-        key=dg.AssetCheckKey(_product_key(product, definitions), QUALITY_SCORE),
+        key=dg.AssetCheckKey(key, QUALITY_SCORE),
         product_name=product.name,
         config=config,
         tests=_tests(translator, definitions) if product.dbt else {**contract_checks(product)},
@@ -35,25 +40,8 @@ def scored_checks(
     )
 
 
-def score_definitions(
-    product: Product, scored: ScoredChecks, definitions: Sequence[dg.AssetsDefinition]
-) -> tuple[dg.AssetSpec, dg.AssetChecksDefinition]:
-    """Define the product as an asset that its leaves make up, and the check that shows its score after them."""
-    attributes = AssetAttributes(product)
-    leaves = leaf_keys(definitions)
-    product_spec = dg.AssetSpec(
-        scored.key.asset_key,
-        deps=leaves,
-        description=product.spec.description or f"The data product {product.name}.",
-        group_name=product.identifier,
-        kinds={"floe"},
-        owners=attributes.owners,
-        tags=attributes.product_tags,
-        metadata={
-            **attributes.product_metadata,
-            "floe/quality_config": dg.JsonMetadataValue(scored.config.model_dump(mode="json")),
-        },
-    )
+def score_check(scored: ScoredChecks, leaves: Sequence[dg.AssetKey]) -> dg.AssetChecksDefinition:
+    """Define the check that shows the product's score after its leaves."""
 
     @dg.asset_check(
         asset=scored.key.asset_key,
@@ -68,7 +56,7 @@ def score_definitions(
     def quality_score(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
         return evaluate_score(context.op_execution_context.instance, scored)
 
-    return product_spec, quality_score
+    return quality_score
 
 
 def leaf_keys(definitions: Sequence[dg.AssetsDefinition]) -> list[dg.AssetKey]:
@@ -88,11 +76,3 @@ def _tests(
         for spec in definition.check_specs
     }
     return {key: declared[test].check if test in declared else None for key, test in tests.items()}
-
-
-def _product_key(product: Product, definitions: Sequence[dg.AssetsDefinition]) -> dg.AssetKey:
-    """Key the product by its name; a model of that name keeps it."""
-    prefix = product.config.key_prefix
-    key = dg.AssetKey([*prefix, product.identifier])
-    taken = {spec.key for definition in definitions for spec in definition.specs}
-    return dg.AssetKey([*prefix, f"{product.identifier}_product"]) if key in taken else key

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 Lane: TypeAlias = "tuple[str, int | None]"
 """A compute, and the row of the partitions setting that its models follow (None: not partitioned)."""
 
+QUALITY_SCORE = "quality_score"
+"""Name of the check that shows the product's quality score; no test on the product can have it."""
+
 _REF_FIELDS = ("name", "package_name", "version")
 # Beyond this many lanes, trying every order of them costs more than the invocation it may save.
 _LANES_TRIED_IN_EVERY_ORDER = 4
@@ -31,13 +34,14 @@ class DbtTest:
     """A data test or unit test.
 
     Attributes:
-        checks: Unique id of the model, seed, snapshot or source that it is a check of.
+        checks: Unique id of the model, seed, snapshot or source that it is a check of; None of one that reads none of
+            these and is a check of the product.
         name: Name of the check: the test's own, longer where another test of the same thing has it.
         reads: Unique ids of all that it reads.
         is_later: Whether it runs after the stage of what it checks: what is downstream of that cannot wait for it.
     """
 
-    checks: str
+    checks: str | None
     name: str
     reads: frozenset[str]
     is_later: bool = False
@@ -65,19 +69,23 @@ class StagedGraph:
     Attributes:
         stages: The stages.
         late_tests: Tests that run when all is built, by compute and unique id: those over several stages of which the
-            last does not wait for the others, and those that ask for another compute than their models'.
+            last does not wait for the others, those that ask for another compute than their models', and those that
+            no stage can run.
     """
 
     stages: tuple[Stage, ...]
     late_tests: Mapping[str, Mapping[str, DbtTest]]
 
 
-def staged_graph(manifest: Manifest, lanes: Mapping[str, Lane], left_out: frozenset[str] = frozenset()) -> StagedGraph:
+def staged_graph(
+    manifest: Manifest, lanes: Mapping[str, Lane], default_compute: str, left_out: frozenset[str] = frozenset()
+) -> StagedGraph:
     """Split the project into as few stages as its lanes allow.
 
     Args:
         manifest: The dbt manifest.
         lanes: Lane of each model, seed and snapshot, by unique id.
+        default_compute: Compute of tests that read no model, seed or snapshot.
         left_out: Tests that run nowhere.
     """
     parents = {unique_id: manifest.relations_read_by(unique_id) for unique_id in lanes}
@@ -89,28 +97,56 @@ def staged_graph(manifest: Manifest, lanes: Mapping[str, Lane], left_out: frozen
     )
     rows = {turn: row for row, turn in enumerate(sorted(set(turns.values())))}
     graph = _Graph(manifest, parents, {unique_id: rows[turns[unique_id]] for unique_id in order})
-    tests: list[dict[str, DbtTest]] = [{} for _ in rows]
-    late: defaultdict[str, dict[str, DbtTest]] = defaultdict(dict)
     nodes = [
         frozenset(unique_id for unique_id, row in graph.row_of.items() if row == wanted) for wanted in rows.values()
     ]
     stage_lanes = [lanes[next(iter(members))] for members in nodes]
-    names: defaultdict[str, set[str]] = defaultdict(set)
+    tests, late = _placed_tests(graph, stage_lanes, default_compute, left_out)
+    return StagedGraph(tuple(map(Stage, stage_lanes, nodes, tests)), late)
+
+
+def _placed_tests(
+    graph: _Graph, stage_lanes: Sequence[Lane], default_compute: str, left_out: frozenset[str]
+) -> tuple[list[dict[str, DbtTest]], dict[str, dict[str, DbtTest]]]:
+    """Place each test; returns those of each stage, and those after all stages by compute."""
+    manifest = graph.manifest
+    tests: list[dict[str, DbtTest]] = [{} for _ in stage_lanes]
+    late: defaultdict[str, dict[str, DbtTest]] = defaultdict(dict)
+    names: defaultdict[str | None, set[str]] = defaultdict(set, {None: {QUALITY_SCORE}})
     for test in manifest.tests:
+        if test in left_out:
+            continue
         read = manifest.relations_read_by(test)
-        if read and nodes and test not in left_out:
+        checked = graph.checked(test, read) if read else None
+        asked = graph.compute_of_test(test)
+        if read and stage_lanes:
             row, waits = graph.place(read)
-            compute = graph.compute_of_test(test) or stage_lanes[row][0]
-            checked = graph.checked(test, read)
+            compute = asked or stage_lanes[row][0]
             on_its_own = waits or compute != stage_lanes[row][0]
-            is_later = on_its_own or graph.row_of.get(checked, row) != row
-            placed = DbtTest(checked, _free_name(manifest, test, names[checked]), read, is_later)
-            names[checked].add(placed.name)
-            if on_its_own:
-                late[compute][test] = placed
-            else:
-                tests[row][test] = placed
-    return StagedGraph(tuple(map(Stage, stage_lanes, nodes, tests)), dict(late))
+            is_later = on_its_own or graph.row_of.get(str(checked), row) != row
+        else:
+            found = _stage_without_partitions(stage_lanes, asked, default_compute)
+            row, compute = found or 0, asked or default_compute
+            on_its_own = is_later = found is None
+        placed = DbtTest(checked, _free_name(manifest, test, names[checked]), read, is_later)
+        names[checked].add(placed.name)
+        if on_its_own:
+            late[compute][test] = placed
+        else:
+            tests[row][test] = placed
+    return tests, dict(late)
+
+
+def _stage_without_partitions(stage_lanes: Sequence[Lane], asked: str | None, default_compute: str) -> int | None:
+    """Choose the row of the stage that runs a test which reads no table: every full run has it, whatever it builds.
+
+    That is the first one on the compute that the test asks for; without a wish the first one on the product's own
+    compute, else the first one.
+    """
+    unpartitioned = [(row, compute) for row, (compute, partitions) in enumerate(stage_lanes) if partitions is None]
+    on_compute = [row for row, compute in unpartitioned if compute == (asked or default_compute)]
+    others = [] if asked else [row for row, _ in unpartitioned]
+    return next(iter([*on_compute, *others]), None)
 
 
 def _free_name(manifest: Manifest, test: str, taken: set[str]) -> str:

@@ -24,10 +24,12 @@ class ProductAssets:
 
     Attributes:
         definitions: Assets with their checks, and specs of the sources.
+        key: Key of the product itself.
         steps: Names of the steps that run dbt, source freshness included; none without a dbt project.
     """
 
     definitions: Sequence[dg.AssetsDefinition | dg.AssetSpec]
+    key: dg.AssetKey
     steps: tuple[str, ...] = ()
 
 

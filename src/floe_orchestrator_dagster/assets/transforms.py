@@ -23,6 +23,7 @@ from floe_orchestrator_dagster.assets.contracts import (
     freshness_attributes,
 )
 from floe_orchestrator_dagster.assets.policies import op_tags, pool, retry_policy
+from floe_orchestrator_dagster.assets.product_asset import product_key
 from floe_orchestrator_dagster.assets.quality import contract_checks, declared_check_spec
 from floe_orchestrator_dagster.assets.score import scored_checks
 from floe_orchestrator_dagster.assets.translator import FloeDbtTranslator
@@ -88,13 +89,18 @@ def contract_assets(
     assets: list[dg.AssetsDefinition] = []
 
     def scored() -> ScoredChecks | None:
-        return scored_checks(product, FloeDbtTranslator(product), assets)
+        return scored_checks(product, contract_key(product), FloeDbtTranslator(product), assets)
 
     for model in product.models:
         spec = _contract_spec(model, attributes).replace_attributes(automation_condition=conditions.get(model.name))
         own = {key: check for key, check in checks.items() if key.asset_key == spec.key}
         assets.append(_checked_asset(spec, model, product, own, scored))
     return assets
+
+
+def contract_key(product: Product) -> dg.AssetKey:
+    """Key a product that has no dbt project."""
+    return product_key(product, [dg.AssetKey([*product.config.key_prefix, model.name]) for model in product.models])
 
 
 def _contract_spec(model: ResolvedModel, attributes: AssetAttributes) -> dg.AssetSpec:

@@ -19,6 +19,7 @@ from floe_orchestrator_dagster.assets.contracts import (
     ingestion_tags,
 )
 from floe_orchestrator_dagster.assets.links import AssetLinks
+from floe_orchestrator_dagster.assets.product_asset import product_key
 from floe_orchestrator_dagster.assets.quality import declared_check_spec, product_quality
 from floe_orchestrator_dagster.execution.dagster_dbt import (
     DAGSTER_DBT_MANIFEST_METADATA_KEY,
@@ -84,6 +85,20 @@ class FloeDbtTranslator(DagsterDbtTranslator):
         """The declared quality checks and the dbt tests that implement them."""
         return product_quality(self._product)
 
+    @cached_property
+    def key_of(self) -> Mapping[str, dg.AssetKey]:
+        """Key of every model, seed, snapshot and source, by unique id."""
+        if self._product.dbt is None:
+            return {}
+        manifest = self._product.dbt.manifest
+        relations = [*manifest.asset_nodes, *manifest.content["sources"].values()]
+        return {node["unique_id"]: self.get_asset_key(node) for node in relations}
+
+    @cached_property
+    def product_key(self) -> dg.AssetKey:
+        """Key of the product itself."""
+        return product_key(self._product, frozenset(self.key_of.values()))
+
     def get_asset_spec(
         self, manifest: Mapping[str, Any], unique_id: str, project: DagsterDbtProject | None
     ) -> dg.AssetSpec:
@@ -131,6 +146,8 @@ class FloeDbtTranslator(DagsterDbtTranslator):
         if placed is None:
             return None
         node = manifest["nodes"][unique_id]
+        if placed.checks is None:
+            return self._product_check_spec(node, placed, test)
         asset_spec = self.get_asset_spec(manifest, placed.checks, project)
         if manifest["parent_map"].get(test) == [placed.checks] and test not in self.quality.by_test:
             return _plain_check_spec(asset_spec.key, node, placed)
@@ -145,6 +162,13 @@ class FloeDbtTranslator(DagsterDbtTranslator):
             return spec
         spec = declared_check_spec(spec, declared.check, self._product)
         return spec._replace(blocking=False) if placed.is_later else spec
+
+    def _product_check_spec(self, node: Mapping[str, Any], placed: DbtTest, test: str) -> dg.AssetCheckSpec:
+        """Describe a test that reads no asset: a check of the product, which nothing waits for."""
+        spec = _plain_check_spec(self.product_key, node, placed)
+        declared = self.quality.by_test.get(test)
+        spec = declared_check_spec(spec, declared.check, self._product) if declared else spec
+        return spec._replace(blocking=False)
 
     def _own_check_spec(
         self, asset_spec: dg.AssetSpec, manifest: Mapping[str, Any], unique_id: str, test: DbtTest

@@ -12,7 +12,7 @@ import dagster as dg
 from floe_orchestrator_dagster.errors import DbtSetupError
 from floe_orchestrator_dagster.execution.columns import column_lineage_of, table_column_lineage
 from floe_orchestrator_dagster.execution.evaluations import Evaluations
-from floe_orchestrator_dagster.execution.events import materialization, test_result
+from floe_orchestrator_dagster.execution.events import materialization, stray_result, test_result
 from floe_orchestrator_dagster.execution.lineage import is_of_other_target, step_lineage
 from floe_orchestrator_dagster.execution.options import DbtOptions, variables
 from floe_orchestrator_dagster.execution.partitions import Window
@@ -44,6 +44,7 @@ class DbtStep:
         product: The product.
         steps: Names of all steps of the product that run dbt.
         key_of: Key of every model, seed, snapshot and source of the product, by unique id.
+        product_key: Key of the product itself.
         excluded: Finds the unique ids that an `exclude` of a run leaves out, the tests on them included, and warns.
     """
 
@@ -53,6 +54,7 @@ class DbtStep:
     product: Product
     steps: tuple[str, ...]
     key_of: Mapping[str, dg.AssetKey]
+    product_key: dg.AssetKey
     excluded: Callable[[str | None, Callable[[str], None]], frozenset[str]]
 
     @property
@@ -82,13 +84,16 @@ def build_selection(
     assets = {key for key in context.selected_asset_keys if nodes.assets[key] not in excluded}
     checks = {key for key in context.selected_asset_check_keys if nodes.checks[key] not in excluded}
     done = done_before(op_context, nodes.reads)
-    select = partial(select_nodes, nodes, is_materialized=partial(_is_materialized, context.instance))
+    is_materialized = partial(_is_materialized, context.instance)
+    select = partial(select_nodes, nodes, is_materialized=is_materialized, along=nodes.along(assets, checks))
     left = _with_downstream(assets - done.assets.keys(), assets, nodes)
     # A test over several tables counts again when one of them is built anew.
     passed = {check for check in done.checks if not nodes.reads.get(check, frozenset()) & left}
     # dbt runs tests of sources that the step did not select, too: one of them may be all that failed.
     again = {key for key in done.failed if key in nodes.checks and nodes.checks[key] not in excluded}
     selection = select(left, (checks - passed) | again, excluded=excluded, passed=passed)
+    strays = {unique_id for key, unique_id in done.failed_nodes.items() if key not in nodes.checks} - excluded
+    selection = selection.with_nodes(strays)
     if selection.is_empty and (assets or checks & passed) and step.has_hooks:
         context.log.warning("everything is built, and runs again with dbt's on-run hooks, which may be what failed")
         left, passed = assets, set()
@@ -105,7 +110,7 @@ def build_selection(
         _tell_nothing_to_do(op_context, step, window)
         return
     evaluations = Evaluations(op_context)
-    for result in _build(op_context, step, selection, options, window):
+    for result in _build(op_context, step, selection, options, window, strays):
         if isinstance(result, dg.AssetCheckResult):
             yield from evaluations.events(result)
         else:
@@ -179,8 +184,13 @@ def build_model(
     return dg.MaterializeResult(metadata={**(output.metadata or {}), "dagster/table_name": table})
 
 
-def _build(
-    context: dg.OpExecutionContext, step: DbtStep, selection: Selection, options: DbtOptions, window: Window
+def _build(  # noqa: PLR0913, PLR0917  # a build has these parts
+    context: dg.OpExecutionContext,
+    step: DbtStep,
+    selection: Selection,
+    options: DbtOptions,
+    window: Window,
+    strays: AbstractSet[str] = frozenset(),
 ) -> Iterator[dg.Output[None] | dg.AssetCheckResult]:
     nodes, content = step.nodes, step.manifest.content
     dbt = options.connection(step.connection)
@@ -213,6 +223,8 @@ def _build(
             check = test_result(result, check_of[result.unique_id], nodes.severities, compiled)
             if check is not None:
                 yield check
+        elif result.has_failed or result.unique_id in strays:
+            yield stray_result(result, step.product_key)
 
 
 def _tell_nothing_to_do(context: dg.OpExecutionContext, step: DbtStep, window: Window) -> None:

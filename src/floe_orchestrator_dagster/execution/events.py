@@ -6,6 +6,7 @@ Metadata of the same name as dagster-dbt's means the same: ``unique_id``, ``invo
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -67,6 +68,21 @@ def test_result(
         severity=severities.get(key) or _severity(result),
         description=None if passed else result.message or None,
         metadata={**_common(result), **failed_rows, **({} if passed else _failed_rows_query(result, compiled))},
+    )
+
+
+def stray_result(result: NodeResult, product: dg.AssetKey) -> dg.AssetCheckResult:
+    """Record a node that is neither an asset nor a check of the code location, as a check of the product.
+
+    dbt also runs what was added to the project since its manifest was loaded, and nodes such as functions. A retry
+    finds in Dagster's event log which of them failed, and runs them again.
+    """
+    return dg.AssetCheckResult(
+        asset_key=product,
+        check_name=re.sub(r"\W", "_", result.unique_id, flags=re.ASCII),
+        passed=not result.has_failed,
+        description=result.message or None,
+        metadata=_common(result),
     )
 
 

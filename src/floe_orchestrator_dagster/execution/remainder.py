@@ -57,11 +57,13 @@ class Done:
         assets: Id of the run that built it, by key of the asset; none of its checks failed.
         checks: The last evaluations of checks that passed or only warned, and whose tables are still the same.
         failed: Checks that failed last, those included that came along with what was selected.
+        failed_nodes: dbt unique id behind each of these.
     """
 
     assets: Mapping[dg.AssetKey, str] = field(default_factory=dict)
     checks: Mapping[dg.AssetCheckKey, Evaluation] = field(default_factory=dict)
     failed: frozenset[dg.AssetCheckKey] = frozenset()
+    failed_nodes: Mapping[dg.AssetCheckKey, str] = field(default_factory=dict)
 
 
 def done_before(context: dg.OpExecutionContext, reads: Mapping[dg.AssetCheckKey, AbstractSet[dg.AssetKey]]) -> Done:
@@ -123,7 +125,9 @@ class _History:
         fine = {check: evaluation for check, evaluation in self._evaluations.items() if evaluation.is_fine}
         failed = self._evaluations.keys() - fine.keys()
         tables = {check.asset_key for check in failed}
-        return Done({key: run_id for key, run_id in self._built.items() if key not in tables}, fine, frozenset(failed))
+        built = {key: run_id for key, run_id in self._built.items() if key not in tables}
+        ids = {check: self._evaluations[check].found.metadata.get("unique_id") for check in failed}
+        return Done(built, fine, frozenset(failed), {check: str(found.value) for check, found in ids.items() if found})
 
 
 def _was_reused(metadata: Mapping[str, dg.MetadataValue[Any]]) -> bool:

@@ -8,7 +8,7 @@ chosen one by one, by unique id.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from floe_orchestrator_dagster.execution.dagster_dbt import DAGSTER_DBT_UNIQUE_ID_METADATA_KEY
@@ -54,6 +54,25 @@ class DbtNodes:
         """The check that a dbt test is, by its unique id."""
         return {unique_id: key for key, unique_id in self.checks.items()}
 
+    @property
+    def checks_on_assets(self) -> frozenset[dg.AssetCheckKey]:
+        """Checks on the assets themselves, not on sources or on the product."""
+        return frozenset(key for key in self.checks if key.asset_key in self.assets)
+
+    def along(
+        self, asset_keys: AbstractSet[dg.AssetKey], check_keys: AbstractSet[dg.AssetCheckKey]
+    ) -> frozenset[dg.AssetCheckKey]:
+        """Find the checks that run with a selection although it does not name them.
+
+        With assets come the checks on the sources that they read, as with dagster-dbt, and with all assets and their
+        checks those on the product.
+        """
+        sources = {key for asset in asset_keys for key in self.upstream[asset]} & self.sources
+        found = {check for check in self.checks if check.asset_key in sources}
+        if asset_keys and asset_keys >= self.assets.keys() and check_keys >= self.checks_on_assets:
+            found |= {check for check in self.checks if not self.reads[check] and check.asset_key not in self.sources}
+        return frozenset(found)
+
 
 @dataclass(frozen=True)
 class Selection:
@@ -73,6 +92,10 @@ class Selection:
     def is_empty(self) -> bool:
         """Whether there is nothing to run."""
         return self.unique_ids is not None and not self.unique_ids
+
+    def with_nodes(self, unique_ids: AbstractSet[str]) -> Selection:
+        """Add nodes by their unique ids."""
+        return self if self.unique_ids is None else replace(self, unique_ids=self.unique_ids | unique_ids)
 
 
 def dbt_nodes(
@@ -110,12 +133,12 @@ def select_nodes(  # noqa: PLR0913, PLR0917  # a selection depends on all of the
     is_materialized: Callable[[dg.AssetKey], bool],
     excluded: AbstractSet[str] = frozenset(),
     passed: AbstractSet[dg.AssetCheckKey] = frozenset(),
+    along: AbstractSet[dg.AssetCheckKey] | None = None,
 ) -> Selection:
     """Choose the nodes for the assets and checks of a step.
 
-    With the assets come the tests on the sources they read, as with dagster-dbt. A check that came with its asset or
-    source waits while it reads another asset that is neither selected, upstream nor materialized: dbt could only fail
-    on it. A check selected by itself always runs.
+    A check that came with its asset or source waits while it reads another asset that is neither selected, upstream
+    nor materialized: dbt could only fail on it. A check selected by itself always runs.
 
     Args:
         nodes: The step's nodes.
@@ -124,16 +147,17 @@ def select_nodes(  # noqa: PLR0913, PLR0917  # a selection depends on all of the
         is_materialized: Whether an asset has ever been built.
         excluded: dbt's unique ids of what the run leaves out; the assets to build are none of them.
         passed: Checks that need no second evaluation.
+        along: Checks that run although they were not selected; :meth:`DbtNodes.along` of the keys when left out.
     """
-    on_assets = {key for key, test in nodes.checks.items() if key.asset_key in nodes.assets and test not in excluded}
+    on_assets = {key for key in nodes.checks_on_assets if nodes.checks[key] not in excluded}
     if nodes.whole and not passed and asset_keys >= nodes.assets.keys() and check_keys >= on_assets:
         return Selection(unique_ids=None, excluded=nodes.disabled | excluded)
     present = asset_keys | _upstream(asset_keys, nodes)
-    sources = {key for asset in asset_keys for key in nodes.upstream[asset]} & nodes.sources
+    chosen = check_keys | (nodes.along(asset_keys, check_keys) if along is None else along)
     wanted = {
         check
         for check, test in nodes.checks.items()
-        if (check in check_keys or check.asset_key in sources) and check not in passed and test not in excluded
+        if check in chosen and check not in passed and test not in excluded
     }
     left_out = {}
     for check in wanted:

@@ -37,7 +37,7 @@ def _source(name: str) -> Json:
 def _graph(computes: Mapping[str, str], *nodes: Json, sources: tuple[Json, ...] = (), **changes: object) -> StagedGraph:
     content = Manifest(Path("manifest.json"), trim(manifest(*nodes, sources=sources, **changes)))
     lanes: dict[str, Lane] = {f"model.shop.{name}": (compute, None) for name, compute in computes.items()}
-    return staged_graph(content, lanes)
+    return staged_graph(content, lanes, "duckdb")
 
 
 def _shown(graph: StagedGraph) -> list[tuple[str, set[str]]]:
@@ -46,7 +46,7 @@ def _shown(graph: StagedGraph) -> list[tuple[str, set[str]]]:
 
 def _tests(graph: StagedGraph) -> list[dict[str, str]]:
     return [
-        {test.split(".")[2]: placed.checks.split(".")[2] for test, placed in stage.tests.items()}
+        {test.split(".")[2]: (placed.checks or "..the product").split(".")[2] for test, placed in stage.tests.items()}
         for stage in graph.stages
     ]
 
@@ -57,8 +57,48 @@ def test_one_compute_is_one_stage() -> None:
     assert _shown(graph) == [("duckdb", {"a", "b", "c"})]
 
 
-def test_a_project_without_models_has_no_stage() -> None:
-    assert _graph({}, _test("t", "source.shop.raw"), sources=(_source("raw"),)) == StagedGraph((), {})
+def test_the_tests_of_a_project_without_models_run_without_a_stage() -> None:
+    graph = _graph({}, _test("t", "source.shop.raw"), _test("constant"), sources=(_source("raw"),))
+
+    assert graph.stages == ()
+    assert {test: placed.checks for test, placed in graph.late_tests["duckdb"].items()} == {
+        "test.shop.t": "source.shop.raw",
+        "test.shop.constant": None,
+    }
+
+
+def test_a_test_that_reads_no_table_is_a_check_of_the_product_on_the_products_own_compute() -> None:
+    hidden = _model("hidden", config={"materialized": "ephemeral", "enabled": True})
+    graph = _graph(
+        {"a": "postgres", "b": "duckdb", "c": "postgres"},
+        *(_model("a"), _model("b", "a"), _model("c", "b"), hidden),
+        *(_test("constant"), _test("on_hidden", "hidden"), _test("quality_score"), _test("of_a", "a")),
+        _test("on_postgres", config={"enabled": True, "meta": {"floe": {"compute": "postgres"}}}),
+        _test("on_spark", config={"enabled": True, "meta": {"floe": {"compute": "spark"}}}),
+    )
+
+    assert [stage.lane[0] for stage in graph.stages] == ["postgres", "duckdb", "postgres"]
+    assert _tests(graph) == [
+        {"of_a": "a", "on_postgres": "the product"},
+        {"constant": "the product", "on_hidden": "the product", "quality_score": "the product"},
+        {},
+    ]
+    assert graph.stages[1].tests["test.shop.quality_score"].name == "shop_quality_score"
+    assert {compute: list(tests) for compute, tests in graph.late_tests.items()} == {"spark": ["test.shop.on_spark"]}
+
+
+def test_a_test_that_reads_no_table_runs_in_no_step_that_follows_partitions() -> None:
+    content = Manifest(Path("manifest.json"), trim(manifest(_model("a"), _model("b"), _test("constant"))))
+    partitioned: dict[str, Lane] = {"model.shop.a": ("duckdb", 0)}
+
+    alone = staged_graph(content, {**partitioned, "model.shop.b": ("duckdb", 1)}, "duckdb")
+    beside = staged_graph(content, {**partitioned, "model.shop.b": ("postgres", None)}, "duckdb")
+
+    assert ([list(stage.tests) for stage in alone.stages], list(alone.late_tests)) == ([[], []], ["duckdb"])
+    assert {stage.lane[0]: list(stage.tests) for stage in beside.stages} == {
+        "duckdb": [],
+        "postgres": ["test.shop.constant"],
+    }
 
 
 def test_alternating_computes_alternate_in_stages() -> None:
