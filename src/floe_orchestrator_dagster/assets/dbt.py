@@ -40,6 +40,7 @@ from floe_orchestrator_dagster.execution.partitions import partition_window
 from floe_orchestrator_dagster.execution.score import ScoredChecks, recorded_score, scored_when_failing
 from floe_orchestrator_dagster.execution.selection import DbtNodes, dbt_nodes
 from floe_orchestrator_dagster.product import DbtProject, Product
+from floe_orchestrator_dagster.product.functions import uncalled_functions
 from floe_orchestrator_dagster.product.manifest import Manifest, declared_names
 
 logger = logging.getLogger(__name__)
@@ -67,6 +68,7 @@ class _Project:
         tests: Unique ids of the tests of all stages, and of those after them.
         selection: dbt selections on the project.
         steps: Names of the steps that run dbt, source freshness included.
+        uncalled: Unique ids of the functions that no asset and no test calls; the first step builds them.
     """
 
     product: Product
@@ -78,6 +80,7 @@ class _Project:
     tests: frozenset[str]
     selection: NodeSelection
     steps: tuple[str, ...]
+    uncalled: frozenset[str]
 
 
 def dbt_project_assets(
@@ -103,7 +106,9 @@ def dbt_project_assets(
     scored = partial(scored_checks, product, translator.product_key, translator, definitions)
     partitions = partitions_definitions(product)
     steps, tests = dbt_steps(product, graph), frozenset(everything)
-    project = _Project(product, dbt, translator, translator.key_of, partitions, scored, tests, selection, steps.names)
+    key_of = translator.key_of
+    uncalled = uncalled_functions(dbt.manifest.content, [*key_of, *tests])
+    project = _Project(product, dbt, translator, key_of, partitions, scored, tests, selection, steps.names, uncalled)
     for stage, name in zip(graph.stages, steps.stages, strict=True):
         definitions.append(_stage_assets(project, stage, name))
     for (compute, late), name in zip(graph.late_tests.items(), steps.late, strict=True):
@@ -150,7 +155,9 @@ def _stage_assets(project: _Project, stage: Stage, name: str) -> dg.AssetsDefini
     assets = _decorated(build, decorate, translator, manifest, stage)
     found = dbt_nodes(assets.specs, assets.check_specs, dbt.manifest, project.key_of)
     severities = declared_severities(assets.check_specs)
-    nodes = replace(found, whole=whole, disabled=translator.quality.disabled_tests, severities=severities)
+    uncalled = project.uncalled if name == project.steps[0] else frozenset()
+    disabled = translator.quality.disabled_tests
+    nodes = replace(found, whole=whole, disabled=disabled, severities=severities, uncalled=uncalled)
     step = _step(project, compute, nodes)
     assets = assets.map_asset_specs(partial(_with_partition_metadata, rule)) if rule else assets
     return RememberingAssetsDefinition.of(assets)

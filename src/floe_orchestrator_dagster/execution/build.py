@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from functools import partial
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     from floe_orchestrator_dagster.execution.target import Target
     from floe_orchestrator_dagster.product import DbtConnection, Product
     from floe_orchestrator_dagster.product.manifest import Manifest
+
+_FIRST_WITH_FUNCTIONS = (1, 11)
 
 
 @dataclass(frozen=True)
@@ -93,7 +96,9 @@ def build_selection(
     again = {key for key in done.failed if key in nodes.checks and nodes.checks[key] not in excluded}
     selection = select(left, (checks - passed) | again, excluded=excluded, passed=passed)
     strays = {unique_id for key, unique_id in done.failed_nodes.items() if key not in nodes.checks} - excluded
-    selection = selection.with_nodes(strays)
+    # A function that nothing calls leaves no trace of an earlier try: it is built in every one.
+    uncalled = nodes.uncalled - excluded if assets >= nodes.assets.keys() else frozenset()
+    selection = selection.with_nodes(strays | uncalled)
     if selection.is_empty and (assets or checks & passed) and step.has_hooks:
         context.log.warning("everything is built, and runs again with dbt's on-run hooks, which may be what failed")
         left, passed = assets, set()
@@ -155,6 +160,8 @@ def build_model(
 ) -> dg.MaterializeResult[Any]:
     """Run ``dbt build`` for one model, seed or snapshot and the tests that read it and its upstream only.
 
+    The functions upstream of it come along.
+
     Args:
         context: The step's.
         dbt: Where dbt runs.
@@ -170,7 +177,8 @@ def build_model(
     if not re.fullmatch(r"[\w.-]+", name):
         raise _unknown_model(dbt, name)
     exactly = [f"fqn:{name},file:{name}", f"fqn:{name},resource_type:snapshot"]
-    arguments = ["build", "--select", " ".join(exactly), "--indirect-selection", "buildable"]
+    functions = [f"+fqn:{name},resource_type:function"] if _has_functions() else []
+    arguments = ["build", "--select", " ".join([*exactly, *functions]), "--indirect-selection", "buildable"]
     target = target or new_target(dbt, context.op_execution_context)
     invocation = StepInvocation(context.op_execution_context, dbt, config, target)
     built = [result for result in invocation.run(arguments) if result.was_built]
@@ -245,6 +253,11 @@ def _column_lineage(
         compiled, adapter = invocation.target.compiled_path(node), invocation.dbt.profile.adapter or ""
         found = column_lineage_of(result.unique_id, compiled, adapter, step.manifest, invocation.results)
     return table_column_lineage(found, step.key_of) if found else None
+
+
+def _has_functions() -> bool:
+    """Whether this dbt knows functions as nodes: an older one refuses a selection that names their type."""
+    return tuple(map(int, version("dbt-core").split(".")[:2])) >= _FIRST_WITH_FUNCTIONS
 
 
 def _unknown_model(dbt: DbtConnection, name: str) -> DbtSetupError:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from floe_orchestrator_dagster.execution.dagster_dbt import DAGSTER_DBT_UNIQUE_ID_METADATA_KEY
+from floe_orchestrator_dagster.product.functions import called_functions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -38,6 +39,8 @@ class DbtNodes:
         whole: Whether these are all nodes of the dbt project.
         disabled: dbt unique ids of tests that never run.
         severities: Severity of a check's result, where the contract declares one.
+        functions: Unique ids of the functions that a node calls, by the node's unique id.
+        uncalled: Unique ids of functions that nothing calls; they are built when all assets are selected.
     """
 
     assets: Mapping[dg.AssetKey, str]
@@ -48,6 +51,8 @@ class DbtNodes:
     whole: bool = False
     disabled: frozenset[str] = frozenset()
     severities: Mapping[dg.AssetCheckKey, dg.AssetCheckSeverity] = field(default_factory=dict)
+    functions: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    uncalled: frozenset[str] = frozenset()
 
     @property
     def check_of(self) -> Mapping[str, dg.AssetCheckKey]:
@@ -112,17 +117,20 @@ def dbt_nodes(
         manifest: The manifest they come from.
         key_of: Key of every model, seed, snapshot and source, by unique id.
     """
+    assets = {spec.key: spec.metadata[DAGSTER_DBT_UNIQUE_ID_METADATA_KEY] for spec in specs}
     checks = {spec.key: (spec.metadata or {})[DAGSTER_DBT_UNIQUE_ID_METADATA_KEY] for spec in check_specs}
+    upstream = {spec.key: frozenset(dep.asset_key for dep in spec.deps) for spec in specs}
     sources = manifest.content["sources"].keys()
     return DbtNodes(
-        assets={spec.key: spec.metadata[DAGSTER_DBT_UNIQUE_ID_METADATA_KEY] for spec in specs},
+        assets=assets,
         checks=checks,
         reads={
             key: frozenset(key_of[read] for read in manifest.relations_read_by(test) - sources)
             for key, test in checks.items()
         },
-        upstream={spec.key: frozenset(dep.asset_key for dep in spec.deps) for spec in specs},
+        upstream=upstream,
         sources=frozenset(key_of[source] for source in sources),
+        functions=called_functions(manifest.content, [*assets.values(), *checks.values()]),
     )
 
 
@@ -137,8 +145,9 @@ def select_nodes(  # noqa: PLR0913, PLR0917  # a selection depends on all of the
 ) -> Selection:
     """Choose the nodes for the assets and checks of a step.
 
-    A check that came with its asset or source waits while it reads another asset that is neither selected, upstream
-    nor materialized: dbt could only fail on it. A check selected by itself always runs.
+    With assets and tests come the functions that they call. A check that came with its asset or source waits while it
+    reads another asset that is neither selected, upstream nor materialized: dbt could only fail on it. A check
+    selected by itself always runs.
 
     Args:
         nodes: The step's nodes.
@@ -167,8 +176,9 @@ def select_nodes(  # noqa: PLR0913, PLR0917  # a selection depends on all of the
             unbuilt = [key.to_user_string() for key in read if not is_materialized(key)]
             if unbuilt:
                 left_out[check] = unbuilt
-    tests = {nodes.checks[check] for check in wanted - left_out.keys()}
-    return Selection(frozenset({*(nodes.assets[key] for key in asset_keys), *tests}), left_out)
+    unique_ids = {nodes.assets[key] for key in asset_keys} | {nodes.checks[check] for check in wanted - left_out.keys()}
+    called = frozenset[str]().union(*(nodes.functions.get(unique_id, ()) for unique_id in unique_ids))
+    return Selection(frozenset(unique_ids | (called - excluded)), left_out)
 
 
 def selection_arguments(selection: Selection, directory: Path) -> list[str]:

@@ -60,15 +60,17 @@ class Manifest:
         ]
 
     def relations_read_by(self, unique_id: str) -> frozenset[str]:
-        """Find the models, seeds, snapshots and sources that a node or test reads; ephemeral models are read through.
+        """Find the models, seeds, snapshots and sources that a node or test reads.
 
-        Of a unit test it is the model that it tests.
+        Ephemeral models and functions are read through. Of a unit test it is the model that it tests.
         """
         content = self.content
         found: set[str] = set()
         for parent in content["parent_map"].get(unique_id, ()):
             if parent in content["sources"]:
                 found.add(parent)
+            elif parent in content.get("functions", ()):
+                found |= self.relations_read_by(parent)
             elif parent in content["nodes"] and content["nodes"][parent]["resource_type"] in _ASSET_TYPES:
                 ephemeral = content["nodes"][parent]["config"].get("materialized") == "ephemeral"
                 found |= self.relations_read_by(parent) if ephemeral else {parent}

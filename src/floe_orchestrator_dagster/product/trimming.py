@@ -19,6 +19,12 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from floe_orchestrator_dagster.product.functions import (
+    DEFINING_FIELDS,
+    DEFINING_SETTINGS,
+    function_version,
+    versions_with_functions,
+)
 from floe_orchestrator_dagster.product.sharing import COLLECTIONS_OF_NODES, FORM, joined, parted
 from floe_orchestrator_dagster.product.variables import variables_read
 
@@ -110,6 +116,8 @@ _MADE_BY = repr(
         _KEPT_COLUMN_FIELDS,
         _LEFT_OUT_ARGUMENT,
         VARIABLES,
+        DEFINING_FIELDS,
+        DEFINING_SETTINGS,
         FORM,
     )
 ).encode()
@@ -121,12 +129,17 @@ _CHUNK_BYTES = 1 << 20
 def trim(content: Mapping[str, Any]) -> dict[str, Any]:
     """Keep of a manifest what Dagster needs; about a quarter of its size.
 
-    All but tests carry ``code_version``: the SHA-1 of the raw code, as dagster-dbt computes it. Models and snapshots
-    that read dbt variables carry their names, ``floe_variables``.
+    All but tests carry ``code_version``: the SHA-1 of the raw code, as dagster-dbt computes it, with the versions of
+    the functions that the code calls. Models and snapshots that read dbt variables carry their names,
+    ``floe_variables``.
     """
     kept = {key: content.get(key) or {} for key in _KEPT_COLLECTIONS}
     for collection in COLLECTIONS_OF_NODES:
         kept[collection] = {unique_id: _trim_node(node) for unique_id, node in content[collection].items()}
+    versions = {unique_id: node.get(CODE_VERSION) for unique_id, node in kept["nodes"].items() if CODE_VERSION in node}
+    for unique_id, combined in versions_with_functions(content, versions).items():
+        kept["nodes"][unique_id][CODE_VERSION] = combined
+    kept["functions"] = {unique_id: _trim_function(node) for unique_id, node in kept["functions"].items()}
     for unique_id, names in variables_read(content).items():
         kept["nodes"][unique_id][VARIABLES] = names
     disabled = content.get("disabled")
@@ -187,6 +200,10 @@ def _trim_node(node: Mapping[str, Any]) -> dict[str, Any]:
         else (node.get("checksum") or {}).get("checksum")
     )
     return kept
+
+
+def _trim_function(function: Mapping[str, Any]) -> dict[str, Any]:
+    return {**_trim_node(function), CODE_VERSION: function_version(function)}
 
 
 def _trim_test(test: Mapping[str, Any]) -> dict[str, Any]:

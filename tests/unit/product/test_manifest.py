@@ -164,13 +164,32 @@ def test_code_macros_and_docs_are_dropped() -> None:
     assert {"raw_code", "compiled_code", "docs", "build_path"} & set(kept["nodes"]["model.shop.stg_orders"]) == set()
 
 
+def test_functions_are_kept_without_their_code_and_change_the_version_of_what_calls_them() -> None:
+    def trimmed(code: str) -> Json:
+        inner = node("inner", "function", raw_code=code)
+        outer = node("outer", "function", depends_on={"nodes": [inner["unique_id"]], "macros": []})
+        caller = node("caller", depends_on={"nodes": [outer["unique_id"]], "macros": []})
+        full = manifest(node("plain"), caller, functions={one["unique_id"]: one for one in (inner, outer)})
+        full["parent_map"] |= {one["unique_id"]: one["depends_on"]["nodes"] for one in (inner, outer)}
+        return trim(full)
+
+    before, after = trimmed("x + 1"), trimmed("x + 2")
+
+    assert "raw_code" not in before["functions"]["function.shop.inner"]
+    versions = [
+        {unique_id: entry["code_version"] for unique_id, entry in kept["nodes"].items()} for kept in (before, after)
+    ]
+    assert [unique_id for unique_id in versions[0] if versions[0][unique_id] != versions[1][unique_id]] == [
+        "model.shop.caller"
+    ]
+
+
 def test_collections_that_dagster_dbt_reads_are_kept_as_they_are() -> None:
     full = manifest(
         node("stg_orders"),
         exposures={"exposure.shop.x": {"name": "x"}},
         groups={"group.shop.g": {"name": "g", "owner": {"email": "g@example.com"}}},
         unit_tests={"unit_test.shop.u": {"name": "u"}},
-        functions={"function.shop.f": {"name": "f"}},
     )
 
     kept = trim(full)
@@ -185,7 +204,6 @@ def test_collections_that_dagster_dbt_reads_are_kept_as_they_are() -> None:
         "semantic_models",
         "saved_queries",
         "unit_tests",
-        "functions",
         "selectors",
     ):
         assert kept[key] == full[key]
