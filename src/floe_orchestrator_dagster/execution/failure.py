@@ -41,7 +41,8 @@ def nodes_error(results: Results, nodes: Mapping[str, Mapping[str, Any]], origin
         *(Problem(hook.file, f"hook {hook.name}: {hook.message}", _HOOK_FIX) for hook in results.failed_hooks),
     ]
     skipped = [
-        (f"{result.resource_type} {result.name}", ", ".join(results.causes(result))) for result in results.skipped
+        (f"{result.resource_type} {result.name}", ", ".join(cause.name for cause in results.causes(result)))
+        for result in results.skipped
     ]
     may_pass = bool(results.failed_hooks) or not all(_LASTING.match(result.message) for result in results.failed)
     return DbtNodesError(origin, results.summary(), failed, skipped, may_pass=may_pass)

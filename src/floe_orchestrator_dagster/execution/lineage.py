@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import dagster as dg
     from openlineage.client.event_v2 import RunEvent
 
+    from floe_orchestrator_dagster.execution.results import NodeResult
     from floe_orchestrator_dagster.execution.target import Target
     from floe_orchestrator_dagster.lineage.columns import ColumnLineage
     from floe_orchestrator_dagster.lineage.emitter import LineageEmitter
@@ -54,31 +55,38 @@ class StepLineage:
         self._is_usable = True
         self._faults = 0
 
-    def node(self, event: Mapping[str, Any]) -> None:
+    def node(self, event: Mapping[str, Any], causes: Sequence[NodeResult] = ()) -> None:
         """Take the start or the end of a node, as dbt reports it.
+
+        Args:
+            event: dbt's event.
+            causes: The failures that made dbt skip the node.
 
         Raises:
             LineageError: With ``lineage.strict``, when something about the node is odd. A warning otherwise. The event
                 is emitted first, with what is known.
         """
-        self._guarded(lambda events: events.observe(event, self._outcome_if_known(events, event)))
+        self._guarded(lambda events: events.observe(event, self._outcome_if_known(events, event, causes)))
 
-    def _outcome_if_known(self, events: DbtEvents, event: Mapping[str, Any]) -> NodeOutcome | None:
+    def _outcome_if_known(
+        self, events: DbtEvents, event: Mapping[str, Any], causes: Sequence[NodeResult]
+    ) -> NodeOutcome | None:
         if event["info"]["name"] != NODE_FINISHED:
             return None
         try:
-            return self._outcome(event)
+            return self._outcome(event, causes)
         except Exception as error:  # noqa: BLE001  # reported with the faults of the events
             events.note_fault(str(event["data"]["node_info"].get("unique_id")), error)
             return None
 
-    def _outcome(self, event: Mapping[str, Any]) -> NodeOutcome:
+    def _outcome(self, event: Mapping[str, Any], causes: Sequence[NodeResult]) -> NodeOutcome:
         from floe_orchestrator_dagster.lineage.events import outcome_of
 
         data = event["data"]
         outcome = outcome_of(data["run_result"], dict(data.get("columns") or ()))
         compiled = data.get(COMPILED) or self._compiled(data["node_info"]["unique_id"])
-        return replace(outcome, compiled_code=compiled)
+        because = f"dbt skipped it, because of {', '.join(cause.unique_id for cause in causes)}" if causes else None
+        return replace(outcome, compiled_code=compiled, message=because or outcome.message)
 
     def column_lineage(self, unique_id: str) -> ColumnLineage | None:
         """Say where the columns of a table come from whose end was told; None where that is not known."""

@@ -22,6 +22,7 @@ from floe_orchestrator_dagster.execution.dbt_process import (
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from collections.abc import Set as AbstractSet
 
 _TESTS = ("test", "unit_test")
 _FAILED = {"error", "fail", "partial success", "runtime error"}
@@ -149,7 +150,6 @@ class Results:
         expected: How many nodes the invocation has, once it says so.
         finished: Results by unique id, in the order of their end.
         running: Nodes that have started and not ended, by unique id; of a microbatch model it counts the batches too.
-        failed_tests: Unique ids of the tests that failed, by what they read.
         failed_hooks: The on-run hooks that failed; dbt names them when all else is done.
         batches: What became of the batches of microbatch models.
     """
@@ -158,10 +158,10 @@ class Results:
     expected: int | None = None
     finished: dict[str, NodeResult] = field(default_factory=dict)
     running: dict[str, int] = field(default_factory=dict)
-    failed_tests: dict[str, list[str]] = field(default_factory=dict)
     failed_hooks: list[FailedHook] = field(default_factory=list)
     batches: Batches = field(default_factory=Batches)
     _hook_files: dict[str, str] = field(default_factory=dict)
+    _failed: list[NodeResult] = field(default_factory=list)
     _counted: int = 0
 
     def add(self, event: Mapping[str, Any]) -> NodeResult | None:
@@ -184,9 +184,8 @@ class Results:
             result = replace(result, message=self.batches.told(result.unique_id, result.message))
         self.finished[result.unique_id] = result
         self._counted += result.is_counted
-        if result.is_test and result.has_failed:
-            for parent in self.parents.get(result.unique_id, ()):
-                self.failed_tests.setdefault(parent, []).append(result.unique_id)
+        if result.has_failed:
+            self._failed.append(result)
         return result
 
     def _add_hook(self, event: Mapping[str, Any]) -> None:
@@ -218,29 +217,37 @@ class Results:
         """The nodes that dbt skipped."""
         return [result for result in self.finished.values() if result.was_skipped]
 
-    def causes(self, result: NodeResult) -> list[str]:
-        """Name the failed nodes upstream that made dbt skip this one."""
-        found: dict[str, None] = {}
-        seen: set[str] = set()
-        waiting = [result.unique_id]
-        while waiting:
-            for parent in self._blocking(waiting.pop()):
-                if parent not in seen:
-                    seen.add(parent)
-                    ended = self.finished.get(parent)
-                    if ended is not None and ended.has_failed:
-                        found[ended.name] = None
-                    elif ended is None or ended.was_skipped:
-                        waiting.append(parent)
-        return list(found)
+    def causes(self, result: NodeResult) -> list[NodeResult]:
+        """Find the failures that made dbt skip a node: nodes upstream of it, and tests that it waits for.
 
-    def _blocking(self, unique_id: str) -> list[str]:
-        """What a node waits for: what it reads, and the tests on that."""
-        parents = list(self.parents.get(unique_id, ()))
+        A node waits for a data test that reads only what is upstream of the node, and for unit tests of itself and of
+        what is upstream. A test waits as the models do that it reads.
+        """
+        upstream = self._upstream(result.unique_id)
+        waiting = self.parents.get(result.unique_id, ()) if result.is_test else (result.unique_id,)
+        before = [self._upstream(unique_id) for unique_id in waiting]
         return [
-            *parents,
-            *(test for parent in parents for test in self.failed_tests.get(parent, ()) if test != unique_id),
+            failed
+            for failed in self._failed
+            if failed.unique_id in upstream or self._is_waited_for(failed, upstream.union(waiting), before)
         ]
+
+    def _is_waited_for(self, failed: NodeResult, tested: AbstractSet[str], before: Sequence[set[str]]) -> bool:
+        read = self.parents.get(failed.unique_id, ())
+        if failed.resource_type == "unit_test":
+            return not tested.isdisjoint(read)
+        return failed.resource_type == "test" and bool(read) and any(found.issuperset(read) for found in before)
+
+    def _upstream(self, unique_id: str) -> set[str]:
+        """Find everything that a node reads, directly or not."""
+        found: set[str] = set()
+        waiting = [*self.parents.get(unique_id, ())]
+        while waiting:
+            parent = waiting.pop()
+            if parent not in found:
+                found.add(parent)
+                waiting += self.parents.get(parent, ())
+        return found
 
     def line(self, result: NodeResult) -> str:
         """Tell a node's end in one line, such as ``17/48 success model orders, 0.31 s``."""
@@ -248,7 +255,7 @@ class Results:
         kind = result.resource_type.replace("_", " ")
         told = f"{count if result.is_counted else ''}{result.status} {kind} {result.name}"
         if result.was_skipped:
-            causes = self.causes(result)
+            causes = [failed.name for failed in self.causes(result)]
             return f"{told}, because of {', '.join(causes)}" if causes else told
         rows = f", {result.rows_affected} rows" if result.rows_affected is not None else ""
         return f"{told}{rows}, {result.seconds:.2f} s"

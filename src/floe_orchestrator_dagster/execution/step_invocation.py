@@ -102,7 +102,7 @@ class StepInvocation:
                     self._note(event)
                     result = results.add(event)
                     if lineage is not None and (result is not None or event["info"]["name"] == NODE_STARTED):
-                        lineage.node(event)
+                        lineage.node(event, results.causes(result) if result and result.was_skipped else ())
                     if result is not None:
                         trace.dbt_event(event)
                         told.write(results, result)

@@ -262,26 +262,13 @@ class DbtEvents:
             **engine_facet("dbt", self._run.dbt_version, self._run),
         }
         if signal.state in {"FAIL", "ABORT"}:
-            why = self._why_skipped(signal.unique_id) if signal.status == "skipped" else outcome.message
+            why = outcome.message or ("dbt skipped it" if signal.status == "skipped" else "")
             language = str(self._nodes.node(signal.unique_id).get("language") or "sql")
             facets["errorMessage"] = error_facet(why or signal.message or signal.status, language)
         if outcome.query_id:
             namespace = self._nodes.namespace
             facets["externalQuery"] = external_query_run.ExternalQueryRunFacet(outcome.query_id, namespace)
         return facets
-
-    def _why_skipped(self, unique_id: str) -> str:
-        """Name what failed upstream: a node, or a test of one."""
-        parents = self._manifest.content["parent_map"]
-        upstream, waiting = set[str](), list(parents.get(unique_id, ()))
-        while waiting:
-            parent = waiting.pop()
-            if parent not in upstream:
-                upstream.add(parent)
-                waiting += parents.get(parent, ())
-        failed = [name for name, (_, state) in self._ended.items() if state == "FAIL"]
-        reasons = [name for name in failed if name in upstream or upstream.intersection(parents.get(name, ()))]
-        return f"dbt skipped it, because of {', '.join(reasons)}" if reasons else "dbt skipped it"
 
 
 def _state_of(event: RunEvent) -> dict[str, Any]:

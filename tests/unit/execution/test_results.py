@@ -145,10 +145,55 @@ def test_skipped_nodes_name_the_failure_behind_them_through_others_and_through_t
     ):
         results.add(one)
 
-    assert {result.name: results.causes(result) for result in results.skipped} == {"b": ["a"], "c": ["a"], "y": ["t"]}
+    assert causes(results) == {"b": ["a"], "c": ["a"], "y": ["t"]}
     assert results.summary() == "2 failed, 3 skipped because of them, 1 succeeded"
     assert results.line(results.finished["model.shop.c"]) == "6/6 skipped model c, because of a"
     assert results.line(results.finished["model.shop.x"]) == "6/6 success model x, 0.50 s"
+
+
+def causes(results: Results) -> dict[str, list[str]]:
+    return {result.name: [failed.name for failed in results.causes(result)] for result in results.skipped}
+
+
+def test_a_skipped_node_names_no_failure_beside_it() -> None:
+    parents = {
+        "model.shop.broken": ["model.shop.a"],
+        "model.shop.tested": ["model.shop.a"],
+        "test.shop.on_tested": ["model.shop.tested"],
+        "test.shop.on_both": ["model.shop.a", "model.shop.broken"],
+        "test.shop.on_a_and_aside": ["model.shop.a", "model.shop.aside"],
+        "test.shop.on_nothing": [],
+        "model.shop.below": ["model.shop.tested"],
+        "test.shop.on_below": ["model.shop.below"],
+    }
+    results = Results(parents)
+    for one in (
+        *(finished("a"), finished("broken", "error"), finished("tested"), finished("aside")),
+        *(finished("on_tested", "fail", "test"), finished("on_a_and_aside", "fail", "test")),
+        *(finished("on_nothing", "fail", "test"), finished("below", "skipped")),
+        *(finished("on_below", "skipped", "test"), finished("on_both", "skipped", "test")),
+    ):
+        results.add(one)
+
+    assert causes(results) == {"below": ["on_tested"], "on_below": ["on_tested"], "on_both": ["broken"]}
+
+
+def test_a_model_skipped_by_its_own_unit_test_names_it_as_do_those_that_read_the_model() -> None:
+    parents = {
+        "unit_test.shop.sums": ["model.shop.totals"],
+        "model.shop.totals": ["model.shop.a"],
+        "test.shop.on_totals": ["model.shop.totals"],
+        "model.shop.report": ["model.shop.totals"],
+        "model.shop.beside": ["model.shop.a"],
+    }
+    results = Results(parents)
+    for one in (
+        *(finished("a"), finished("sums", "fail", "unit_test"), finished("totals", "skipped")),
+        *(finished("on_totals", "skipped", "test"), finished("report", "skipped"), finished("beside", "skipped")),
+    ):
+        results.add(one)
+
+    assert causes(results) == {"totals": ["sums"], "on_totals": ["sums"], "report": ["sums"], "beside": []}
 
 
 def test_the_summary_of_one_failure_without_skips() -> None:

@@ -313,17 +313,17 @@ def test_a_failing_test_fails_and_says_what_it_found() -> None:
     assert content["run"]["facets"]["test"]["tests"][0]["status"] == "fail"
 
 
-@pytest.mark.parametrize("failed", [STG_ORDERS, "test.retail_orders.source_not_null_shop_orders_order_id.f17f370b4b"])
-def test_a_skipped_node_is_aborted_because_of_what_failed_upstream(failed: str) -> None:
-    events = new_events()
-    events.observe(log_event("LogTestResult", failed, node_status="fail", level="error"))
+def test_a_skipped_node_is_aborted_with_the_cause_that_its_outcome_names() -> None:
+    because = NodeOutcome(message=f"dbt skipped it, because of {STG_ORDERS}")
 
-    skipped = events.observe(log_event("SkippingDetails", node_status="skipped"))
+    skipped = new_events().observe(log_event("SkippingDetails", node_status="skipped"), because)
+    *_, unexplained = new_events().observe(log_event("SkippingDetails", node_status="skipped"))
 
     content = as_json(skipped[-1])
     assert states(skipped) == [(FCT_ORDERS, "START"), (FCT_ORDERS, "ABORT")]
-    assert content["run"]["facets"]["errorMessage"]["message"] == f"dbt skipped it, because of {failed}"
+    assert content["run"]["facets"]["errorMessage"]["message"] == f"dbt skipped it, because of {STG_ORDERS}"
     assert names(content["outputs"]) == ["retail_orders.main.fct_orders"]
+    assert as_json(unexplained)["run"]["facets"]["errorMessage"]["message"] == "dbt skipped it"
     assert_valid(skipped)
 
 
