@@ -71,7 +71,7 @@ _MESSAGES: dict[str, Any] = {
 
 
 @contextmanager
-def collecting_over_http() -> Iterator[Collector]:
+def collecting_over_http(port: int = 0) -> Iterator[Collector]:
     """Collect over OTLP/HTTP with protobuf."""
     collector = Collector()
 
@@ -89,7 +89,7 @@ def collecting_over_http() -> Iterator[Collector]:
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002  # the base class's name
             """Stay silent."""
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
     collector.url = f"http://127.0.0.1:{server.server_port}"
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
     thread.start()

@@ -13,6 +13,7 @@ from datetime import datetime, timezone
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
+from floe_orchestrator_dagster.telemetry.sending import wait_for
 from floe_orchestrator_dagster.telemetry.spans import (
     NAMESPACE,
     NO_NAMESPACE,
@@ -43,7 +44,6 @@ _NODE_ENDS = (
 _NODE_SKIPPED = "SkippingDetails"
 _NODE_FINISHED = "NodeFinished"
 _FAILED = ("error", "fail", "runtime error", "partial success")
-_FLUSH_MILLISECONDS = 3000
 
 
 @dataclass(frozen=True)
@@ -154,15 +154,15 @@ def dbt_build(product: Attributes, run_id: str, attributes: Attributes | None = 
 
 
 def flush() -> None:
-    """Send what was recorded, as far as that is possible in a few seconds; nothing without an SDK."""
+    """Send what was recorded; a process waits once, for a moment, for a collector that takes nothing."""
     if "opentelemetry.sdk" not in sys.modules:
         return
     from opentelemetry import metrics, trace
 
-    for provider in (trace.get_tracer_provider(), metrics.get_meter_provider()):
-        force_flush = getattr(provider, "force_flush", None)
-        if force_flush is not None:
-            force_flush(_FLUSH_MILLISECONDS)
+    providers = {"traces": trace.get_tracer_provider(), "metrics": metrics.get_meter_provider()}
+    wait_for(
+        {signal: provider.force_flush for signal, provider in providers.items() if hasattr(provider, "force_flush")}
+    )
 
 
 def read_node_end(event: Mapping[str, Any]) -> NodeEnd | None:
