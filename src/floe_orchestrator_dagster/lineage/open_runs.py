@@ -25,6 +25,7 @@ from floe_orchestrator_dagster.lineage.json_line import as_json_line
 from floe_orchestrator_dagster.lineage.run import event_time
 from floe_orchestrator_dagster.lineage.segment import open_locked, write_line
 from floe_orchestrator_dagster.lineage.spool import make_private, run_in_name
+from floe_orchestrator_dagster.product.trust import is_trusted, require_trusted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -141,8 +142,9 @@ def last_written(directory: Path, run: str) -> float:
 
 def _files(directory: Path) -> list[Path]:
     """List the files; ``glob`` would find nothing in a directory that cannot be read."""
+    require_trusted(directory)
     try:
-        return sorted(path for path in directory.iterdir() if path.suffix == _SUFFIX)
+        return sorted(path for path in directory.iterdir() if path.suffix == _SUFFIX and is_trusted(path))
     except FileNotFoundError:
         return []
 

@@ -22,6 +22,7 @@ from floe_orchestrator_dagster.lineage.segment import (
     waiting_files,
 )
 from floe_orchestrator_dagster.lineage.spool import directory_size
+from floe_orchestrator_dagster.product.trust import is_trusted, require_trusted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -125,7 +126,8 @@ def retry_refused(directory: Path) -> int:
     Raises:
         OSError: The spool cannot be read or written.
     """
-    return sum(_retry(path, directory) for path in sorted(directory.glob(f"*{REFUSED_SUFFIX}")))
+    require_trusted(directory)
+    return sum(_retry(path, directory) for path in sorted(directory.glob(f"*{REFUSED_SUFFIX}")) if is_trusted(path))
 
 
 def _retry(path: Path, directory: Path) -> int:

@@ -23,6 +23,8 @@ from typing import TYPE_CHECKING
 
 import orjson
 
+from floe_orchestrator_dagster.product.trust import is_trusted, require_trusted
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -212,9 +214,15 @@ def write_line(descriptor: int, line: bytes, size: int | None = None) -> None:
 
 
 def waiting_files(directory: Path, run: str = "") -> list[Path]:
-    """List the spool's files, oldest first; with ``run``, only those of that run."""
+    """List the spool's files, oldest first; with ``run``, only those of that run. Those of other users are left out.
+
+    Raises:
+        OSError: The directory is not trusted: others could have written to it.
+    """
+    require_trusted(directory)
     pattern = f"*-{run}-*{_SUFFIX}" if run else f"*{_SUFFIX}"
-    return sorted(path for path in directory.glob(pattern) if not path.name.endswith(REFUSED_SUFFIX))
+    found = (path for path in directory.glob(pattern) if not path.name.endswith(REFUSED_SUFFIX))
+    return sorted(path for path in found if is_trusted(path))
 
 
 def count_waiting(path: Path) -> int:

@@ -10,6 +10,7 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from floe_orchestrator_dagster.lineage.segment import Segment
+from floe_orchestrator_dagster.product.trust import require_trusted
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -134,12 +135,13 @@ def make_private(directory: Path) -> None:
     """Make a directory for this user alone; one that is there and belongs to this user is closed to others.
 
     Raises:
-        OSError: It cannot be made.
+        OSError: It cannot be made, or others could write to it.
     """
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     status = directory.stat()
     if status.st_uid == os.geteuid() and status.st_mode & 0o077:
         directory.chmod(0o700)
+    require_trusted(directory)
 
 
 def directory_size(directory: Path) -> int:

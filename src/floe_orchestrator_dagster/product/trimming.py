@@ -1,7 +1,7 @@
 """dbt's manifest trimmed to what Dagster needs, and a copy of that beside it, so that it is parsed whole once.
 
-The copy is used for exactly the bytes that it was made of, and never trusted: another manifest, another version of
-this package or a damaged copy make a new one.
+The copy is used for exactly the bytes that it was made of. Another manifest, another version of this package, a damaged
+copy, or one that another user could have written make a new one.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-import shutil
 import tempfile
 import time
 from contextlib import suppress
@@ -26,6 +25,7 @@ from floe_orchestrator_dagster.product.functions import (
     versions_with_functions,
 )
 from floe_orchestrator_dagster.product.sharing import COLLECTIONS_OF_NODES, FORM, joined, parted
+from floe_orchestrator_dagster.product.trust import why_distrusted
 from floe_orchestrator_dagster.product.variables import variables_read
 
 if TYPE_CHECKING:
@@ -124,6 +124,7 @@ _MADE_BY = repr(
 _SCRATCH_PREFIX = ".floe_manifest-"
 _ABANDONED_AFTER_SECONDS = 3600
 _CHUNK_BYTES = 1 << 20
+_COPY_PERMISSIONS = 0o755
 
 
 def trim(content: Mapping[str, Any]) -> dict[str, Any]:
@@ -151,8 +152,13 @@ def read_trimmed(manifest: Path) -> dict[str, Any] | None:
     """Read the copy of a manifest; None when there is none, or none of this manifest that can be used."""
     path = manifest.with_name(TRIMMED_FILE)
     try:
-        # A file of our own, written whole: in no case is it larger than the manifest.
-        kept = memoryview(path.read_bytes())
+        with path.open("rb") as file:
+            distrusted = why_distrusted(file.fileno())
+            if distrusted is not None:
+                logger.warning("%s is not used: %s", path, distrusted)
+                return None
+            # A file of our own, written whole: in no case is it larger than the manifest.
+            kept = memoryview(file.read())
         source = _digest_of_file(manifest)
     except OSError:
         return None
@@ -178,8 +184,8 @@ def write_trimmed(manifest: Path, source: bytes, content: Mapping[str, Any]) -> 
         with tempfile.NamedTemporaryFile(dir=manifest.parent, prefix=_SCRATCH_PREFIX, delete=False) as file:
             file.write(_seal(_digest(source), body))
             file.write(body)
-        # Who may read the manifest may read the copy.
-        shutil.copymode(manifest, file.name)
+        # Who may read the manifest may read the copy, which nobody but this user writes.
+        Path(file.name).chmod(manifest.stat().st_mode & _COPY_PERMISSIONS)
         Path(file.name).replace(manifest.with_name(TRIMMED_FILE))
     except OSError as error:
         logger.debug("%s: no trimmed copy beside it: %s", manifest, error)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
 import time
 from typing import TYPE_CHECKING, Any
@@ -23,7 +24,7 @@ from lineage_backend import event, free_port, serving
 from unit.samples import contract, model
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from click.testing import Result
@@ -105,6 +106,65 @@ def test_replay_says_what_still_waits_and_why(artifacts: Path) -> None:
     assert result.output == (
         f"0 sent to {address(artifacts)}, 0 refused, 3 waiting\nwarning: {address(artifacts)}: connection refused\n"
     )
+
+
+# --- files that other users could have written -----------------------------------------------------------------------
+
+only_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+
+
+def chmod(directory: Path) -> None:
+    directory.chmod(0o707)
+
+
+def give_away(path: Path) -> None:
+    os.chown(path, 12345, 12345)
+
+
+@pytest.mark.parametrize(
+    ("open_up", "reason"),
+    [
+        (chmod, "other users can write it (mode 0707)"),
+        pytest.param(give_away, "it belongs to another user (uid 12345)", marks=only_root),
+    ],
+)
+@pytest.mark.parametrize("command", [["replay"], ["replay", "--refused"], ["status"]])
+def test_a_spool_that_others_could_have_written_is_not_sent(
+    artifacts: Path, open_up: Callable[[Path], None], reason: str, command: list[str]
+) -> None:
+    leave(artifacts, *JOBS)
+    open_up(spool(artifacts))
+
+    with serving(port=port(artifacts)) as backend:
+        result = lineage(*command, artifacts)
+
+    assert result.exit_code == 1
+    assert f"the spool cannot be read or written (is not trusted: {reason})" in result.output
+    assert backend.events == []
+
+
+@only_root
+def test_a_spool_of_another_user_is_not_written(artifacts: Path, caplog: pytest.LogCaptureFixture) -> None:
+    spool(artifacts).mkdir(parents=True)
+    give_away(spool(artifacts))
+
+    leave(artifacts, "a")
+
+    assert list(spool(artifacts).iterdir()) == []
+    assert "is not trusted: it belongs to another user (uid 12345)" in caplog.text
+
+
+@only_root
+def test_a_file_of_another_user_in_the_spool_is_not_sent(artifacts: Path) -> None:
+    leave(artifacts, "a")
+    [file] = spool(artifacts).glob("*.jsonl")
+    give_away(file)
+    leave(artifacts, "b")
+
+    with serving(port=port(artifacts)) as backend:
+        lineage("replay", artifacts)
+
+    assert [event["job"]["name"] for event in backend.events] == ["b"]
 
 
 def test_replay_as_json(artifacts: Path) -> None:

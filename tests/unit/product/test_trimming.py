@@ -130,6 +130,40 @@ def test_what_a_killed_writer_left_behind_is_removed_after_a_while(tmp_path: Pat
     assert (old.exists(), new.exists()) == (False, True)
 
 
+def test_copy_that_others_could_have_written_is_not_used(tmp_path: Path) -> None:
+    path = _write(tmp_path, "orders")
+    read_product_manifest(path)
+    copy = tmp_path / TRIMMED_FILE
+    for file in (path, copy):
+        file.chmod(0o666)
+
+    assert read_trimmed(path) is None
+
+    os.utime(path, ns=(1, time.time_ns()))  # within a process each version of a manifest is read once
+    assert _names(read_product_manifest(path).content) == {"orders"}
+    assert copy.stat().st_mode & 0o777 == 0o644
+    assert _names(read_trimmed(path)) == {"orders"}
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+@pytest.mark.parametrize(("user", "group", "mode"), [(12345, 0, 0o644), (0, 12345, 0o664)])
+def test_copy_of_another_user_or_group_is_not_used(tmp_path: Path, user: int, group: int, mode: int) -> None:
+    path = _write(tmp_path, "orders")
+    read_product_manifest(path)
+    os.chown(tmp_path / TRIMMED_FILE, user, group)
+    (tmp_path / TRIMMED_FILE).chmod(mode)
+
+    assert read_trimmed(path) is None
+
+
+def test_copy_that_the_own_group_can_write_is_used(tmp_path: Path) -> None:
+    path = _write(tmp_path, "orders")
+    read_product_manifest(path)
+    (tmp_path / TRIMMED_FILE).chmod(0o664)
+
+    assert _names(read_trimmed(path)) == {"orders"}
+
+
 def test_copy_may_be_read_by_whom_the_manifest_may_be(tmp_path: Path) -> None:
     path = _write(tmp_path, "orders")
     path.chmod(0o640)
