@@ -170,6 +170,32 @@ def _problems(values: dict[str, object]) -> list[str]:
     return [str(problem).removeprefix("plugins.orchestrator.config.") for problem in raised.value.problems]
 
 
+@pytest.mark.parametrize(
+    "address",
+    [
+        "javascript:alert(1)",
+        "JavaScript://docs.example.com/%0aalert(1)",
+        "data:text/html,x",
+        "docs.example.com",
+        "https://",
+        "https:///x",
+        " https://docs.example.com",
+        "https://docs.example.com/ x",
+        "https://docs.example.com\njavascript:alert(1)",
+    ],
+)
+def test_docs_url_is_the_address_of_a_web_page(address: str) -> None:
+    [problem] = _problems({"docs_url": address})
+
+    fix = "Write it like `https://docs.example.com/retail`. Correct it in manifest.yaml."
+    assert problem == f"docs_url: is not the address of a web page\n    fix: {fix}"
+
+
+@pytest.mark.parametrize("address", ["https://docs.example.com/retail", "HTTP://localhost:8080", "http://[::1]/#!/x"])
+def test_docs_url_may_be_any_web_page(address: str) -> None:
+    assert read_config({"docs_url": address}, "contract").docs_url == address
+
+
 @pytest.mark.parametrize(("place", "section"), [*_SECTIONS.items(), ("sensors[0]", _ASSET_SENSOR)])
 def test_every_key_of_a_section_can_be_set(place: str, section: dict[str, object]) -> None:
     key = place.partition("[")[0]

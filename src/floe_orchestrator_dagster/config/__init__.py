@@ -24,7 +24,7 @@ from floe_orchestrator_dagster.config.deploy import DeployConfig
 from floe_orchestrator_dagster.config.lineage import LineageConfig
 from floe_orchestrator_dagster.config.partitions import PartitionsConfig, PartitionVars
 from floe_orchestrator_dagster.config.reading import Reading, read_settings
-from floe_orchestrator_dagster.config.section import CONFIG_PATH, KeyPart, Section, Text, config_path
+from floe_orchestrator_dagster.config.section import CONFIG_PATH, KeyPart, Section, Text, WebPage, config_path
 from floe_orchestrator_dagster.config.steps import ConcurrencyConfig, PodResources, RetriesConfig
 from floe_orchestrator_dagster.config.ticks import Cron, Timezone  # noqa: TC001  # pydantic reads the annotations
 from floe_orchestrator_dagster.errors import ConfigError
@@ -87,7 +87,7 @@ class DagsterConfig(Section):
     """Whether ``dbt source freshness`` runs on demand only, or in the product's job too."""
     lineage: LineageConfig = LineageConfig()
     """Delivery of lineage events."""
-    docs_url: Text | None = Field(default=None, examples=["https://docs.example.com/retail"])
+    docs_url: WebPage | None = Field(default=None, examples=["https://docs.example.com/retail"])
     """Where the product's dbt docs are served; assets link to it."""
     webserver_url: str | None = Field(default=None, examples=["http://dagster-webserver:3000"])
     """Where the Dagster webserver answers, for the connection check."""

@@ -35,6 +35,10 @@ _FORMS: Mapping[str, tuple[str, str]] = {
     r"^[A-Za-z0-9_]+$": ("may have letters, digits and _ only", "Write it like `after_lunch`."),
     r"^[A-Za-z0-9_.-]+$": ("may have letters, digits and _ . - only", "Write it like `retail`."),
     r"^\d+(\.\d+)?(m|Ki|Mi|Gi|Ti|k|M|G|T)?$": ("is no quantity of Kubernetes", "Write it like `500m`, `2` or `512Mi`."),
+    r"^[Hh][Tt][Tt][Pp][Ss]?://[^\s/]\S*$": (
+        "is not the address of a web page",
+        "Write it like `https://docs.example.com/retail`.",
+    ),
     r"^(/|~/)": ("is no absolute directory", "Begin it with `/` or `~/`."),
     r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+$": ("is no name of a header", "Write it like `Authorization`."),
     r"^[A-Za-z_][A-Za-z0-9_]*$": ("is no name of a variable", "Write it like `DAGSTER_AUTHORIZATION`."),
