@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import shutil
 import tarfile
-import time
 import uuid
 from contextlib import suppress
 from dataclasses import dataclass
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
 _SUCCEEDED = ".floe-succeeded"
 _FAILED = ".floe-failed"
 _STARTED = ".floe-started"
-# An invocation that was killed leaves a directory without an end; by then nothing can run in it any more.
-_LONGEST_INVOCATION_SECONDS = 3 * 24 * 3600
 _ARCHIVE = "dbt_artifacts.tar.gz"
 _ARTIFACTS = ("run_results.json", "manifest.json", "sources.json", "compiled", "run")
 
@@ -38,10 +37,12 @@ class Target:
     Attributes:
         path: The directory.
         compiled: Where the compiled SQL of the newest invocations stays, as after a plain ``dbt build``.
+        lock: Descriptor of a file in it that this process has locked until the invocation has ended.
     """
 
     path: Path
     compiled: Path
+    lock: int | None = None
 
     def compiled_path(self, node: Mapping[str, Any]) -> Path:
         """Tell where dbt writes a node's compiled SQL, in this directory."""
@@ -57,17 +58,19 @@ def new_target(dbt: DbtConnection, context: dg.OpExecutionContext) -> Target:
     name = f"{context.op.name}-{context.run.run_id[:8]}-{uuid.uuid4().hex[:8]}"
     target = dbt.directory.written_target / name
     target.mkdir(parents=True, exist_ok=True)
-    (target / _STARTED).touch()
+    lock = _locked(target / _STARTED)
     parsed = find_partial_parse(dbt.directory)
     if parsed:
         shutil.copyfile(parsed, target / parsed.name)
-    return Target(target, dbt.directory.written_target / "compiled")
+    return Target(target, dbt.directory.written_target / "compiled", lock)
 
 
 def leave_target(target: Target, config: DbtConfig, *, has_succeeded: bool) -> None:
     """Keep what is still of use of an invocation that has ended, and remove what older ones left."""
     (target.path / (_SUCCEEDED if has_succeeded else _FAILED)).touch()
     (target.path / _STARTED).unlink(missing_ok=True)
+    if target.lock is not None:
+        os.close(target.lock)
     (target.path / PARTIAL_PARSE_FILE).unlink(missing_ok=True)
     compiled = target.path / "compiled"
     if compiled.is_dir():
@@ -93,23 +96,37 @@ def _compiled_name(node: Mapping[str, Any]) -> Path:
 
 
 def _remove_old(target: Target, config: DbtConfig) -> None:
+    """Remove all but the newest directories; the clock orders them, and does not decide which invocations live."""
     directories = target.path.parent
-    kept = ((_SUCCEEDED, config.keep_targets), (_FAILED, config.keep_failed_targets))
-    old = [directory for marker, count in kept for directory in _marked(directories, marker)[count:]]
-    abandoned = time.time() - _LONGEST_INVOCATION_SECONDS
-    old += [directory for since, directory in _since(directories, _STARTED) if since < abandoned]
-    for directory in dict.fromkeys(old):
-        if directory != target.path:
-            with suppress(FileNotFoundError):  # another step may be removing it too
-                shutil.rmtree(directory)
-
-
-def _marked(directories: Path, marker: str) -> list[Path]:
-    """List the directories with a marker, the newest first."""
-    return [directory for _, directory in sorted(_since(directories, marker), reverse=True)]
+    killed = [(since, path) for since, path in _since(directories, _STARTED) if not _is_locked(path / _STARTED)]
+    failed = [*_since(directories, _FAILED), *killed]
+    kept = ((list(_since(directories, _SUCCEEDED)), config.keep_targets), (failed, config.keep_failed_targets))
+    for found, count in kept:
+        for _, directory in sorted(found, reverse=True)[count:]:
+            if directory != target.path:
+                with suppress(FileNotFoundError):  # another step may be removing it too
+                    shutil.rmtree(directory)
 
 
 def _since(directories: Path, marker: str) -> Iterator[tuple[float, Path]]:
     for path in directories.glob(f"*/{marker}"):
         with suppress(FileNotFoundError):
             yield path.stat().st_mtime, path.parent
+
+
+def _locked(marker: Path) -> int:
+    """Create a file and lock it; the operating system frees it with the end of this process."""
+    lock = os.open(marker, os.O_RDWR | os.O_CREAT)
+    with suppress(OSError):  # a file system without locks: there, nothing of killed invocations is removed
+        fcntl.flock(lock, fcntl.LOCK_EX)  # another process may hold it for the moment in which it looks
+    return lock
+
+
+def _is_locked(marker: Path) -> bool:
+    """Return whether an invocation runs, or may run: whatever cannot be found out stays."""
+    try:
+        with marker.open("r+b") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    return False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import time
 from typing import TYPE_CHECKING
@@ -17,9 +18,16 @@ def begin(directory: Path, name: str, age: float = 0.0) -> Target:
     target = directory / name
     target.mkdir(parents=True)
     marker = target / ".floe-started"
-    marker.touch()
+    lock = os.open(marker, os.O_RDWR | os.O_CREAT)
+    fcntl.flock(lock, fcntl.LOCK_EX)
     os.utime(marker, (time.time() - age, time.time() - age))
-    return Target(target, directory / "compiled")
+    return Target(target, directory / "compiled", lock)
+
+
+def kill(target: Target) -> None:
+    """Do what the operating system does when the process of an invocation is killed."""
+    assert target.lock is not None
+    os.close(target.lock)
 
 
 def end(target: Target, *, has_succeeded: bool = True, age: float = 0.0) -> None:
@@ -29,7 +37,8 @@ def end(target: Target, *, has_succeeded: bool = True, age: float = 0.0) -> None
 
 
 def test_the_newest_of_each_kind_and_those_that_run_stay(tmp_path: Path) -> None:
-    running, abandoned = begin(tmp_path, "running"), begin(tmp_path, "abandoned", age=4 * 24 * 3600)
+    running, killed = begin(tmp_path, "running"), begin(tmp_path, "killed", age=200)
+    kill(killed)
     for row in range(4):
         end(begin(tmp_path, f"ok{row}"), age=100 - row)
     for row in range(3):
@@ -39,7 +48,27 @@ def test_the_newest_of_each_kind_and_those_that_run_stay(tmp_path: Path) -> None
 
     assert {path.name for path in tmp_path.iterdir()} == {"running", "last", "ok3", "bad2"}
     assert running.path.is_dir()
-    assert not abandoned.path.exists()
+
+
+def test_a_running_invocation_keeps_its_directory_when_the_clock_jumps(tmp_path: Path) -> None:
+    running = begin(tmp_path, "running", age=400 * 24 * 3600)
+    ahead = begin(tmp_path, "ahead", age=-400 * 24 * 3600)
+
+    for row in range(4):
+        end(begin(tmp_path, f"ok{row}"))
+        end(begin(tmp_path, f"bad{row}"), has_succeeded=False)
+
+    assert running.path.is_dir()
+    assert ahead.path.is_dir()
+
+
+def test_killed_invocations_are_counted_among_those_that_failed(tmp_path: Path) -> None:
+    for row in range(5):
+        kill(begin(tmp_path, f"killed{row}", age=100 - row))
+
+    end(begin(tmp_path, "last"))
+
+    assert {path.name for path in tmp_path.iterdir()} == {"last", "killed4"}
 
 
 def test_an_invocation_that_took_long_keeps_its_own_directory(tmp_path: Path) -> None:
