@@ -2,32 +2,55 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
+import time
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-from filelock import FileLock, Timeout
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 _CHECK_SECONDS = 0.2
-_kept: list[FileLock] = []  # a lock that nobody refers to is released
+# Whoever may write the database may lock it: the file's mode is that of a new database, until there is one.
+_NEW_FILE_MODE = 0o666
 
 
 def lock_databases(databases: Sequence[str], waiting: Callable[[str], None]) -> None:
     """Lock databases for the rest of this process; the operating system frees them, however it ends.
 
-    DuckDB itself lets one process in, and refuses the next one instead of queueing it.
+    DuckDB itself lets one process in, and refuses the next one instead of queueing it. So it does where no lock file
+    can be opened.
 
     Args:
         databases: Paths of their files.
-        waiting: Is told the path of each that another process has locked.
+        waiting: Is called with the path of each that another process has locked.
     """
     for path in sorted(databases):
-        lock = FileLock(Path(path).with_name(f".{Path(path).name}.lock"))
-        _kept.append(lock)
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            waiting(path)
-            lock.acquire(poll_interval=_CHECK_SECONDS)
+        lock = _open(Path(path).with_name(f".{Path(path).name}.lock"))
+        if lock is None or _take(lock):
+            continue
+        waiting(path)
+        while not _take(lock):
+            time.sleep(_CHECK_SECONDS)
+
+
+def _open(lock: Path) -> int | None:
+    """Open a lock file, which another user may own; None where that is not possible."""
+    # First without O_CREAT: in directories such as /tmp, Linux refuses that for the files of other users.
+    for flags in (os.O_RDWR, os.O_RDWR | os.O_CREAT, os.O_RDONLY):
+        with suppress(OSError):
+            return os.open(lock, flags, _NEW_FILE_MODE)
+    return None
+
+
+def _take(lock: int) -> bool:
+    """Take a lock; false while another process has it."""
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # a file system without locks
+        return True
+    return True
