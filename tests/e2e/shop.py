@@ -145,10 +145,12 @@ def launch(dev: DagsterDev, job: str, **tags: str) -> str:
 def kill_one(dev: DagsterDev, run_ids: Sequence[str]) -> str:
     """Kill the process of the run that builds a model, while the others wait for the database; returns its id."""
     [building] = [run_id for run_id in run_ids if is_building(dev, run_id)]
-    for process in dbt_processes(dev, building):
+    running = dbt_processes(dev, building)
+    for process in running:
         worker = process.parent()
         assert worker is not None
-        worker.kill()
+        if worker not in running:  # and not the guard of dbt
+            worker.kill()
     return building
 
 

@@ -1,5 +1,8 @@
 """The process that runs dbt for a step, started with ``python -m``: it never outlives the step, and says what it does.
 
+It has a guard for its parent (:mod:`process_guard`), which ends it with the step. Before it ends, it closes its
+connections, so that a database in a file is whole without the files beside it.
+
 A pipe of their own carries the events that matter to Dagster, one line of JSON each (``{"info": …, "data": …}``, as
 ``dbt --log-format json`` prints it); the last one is the end (:data:`END`). Standard output is dbt's whole debug log as
 text, between whatever models, adapters and libraries print. Arguments: the settings as JSON, then dbt's own. The
@@ -15,11 +18,13 @@ import shutil
 import signal
 import sys
 import threading
-import time
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from io import TextIOWrapper
-from typing import TYPE_CHECKING, Any, BinaryIO, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn, cast
+
+from floe_orchestrator_dagster.execution.process_end import PythonEnd, close_connections
+from floe_orchestrator_dagster.execution.process_guard import continue_guarded
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -53,7 +58,6 @@ _REPORTED = {NODE_STARTED, NODE_FINISHED, NODE_COUNT, BATCH_ENDED, NOTHING_MATCH
 _REPORTED_LEVELS = {"warn", "error"}
 _UNTOLD = {"CacheAction", "CacheDumpGraph", "SendingEvent"}
 _WITH_COLUMNS = {"model", "seed", "snapshot"}
-_PARENT_CHECK_SECONDS = 0.25
 # dbt makes a million objects at its start and keeps them: Python's own threshold, 700, is a third of that time.
 _OBJECTS_BETWEEN_COLLECTIONS = 100_000
 _USUAL_COLLECTIONS = gc.get_threshold()
@@ -90,36 +94,17 @@ class Settings:
 
 
 class _Interruption:
-    """Handles the signals that ask for an end: dbt is interrupted once, and killed when it does not end by itself."""
+    """Handles the signals that ask for an end: dbt is interrupted once; the guard kills it when it does not end."""
 
-    def __init__(self, grace_seconds: float) -> None:
-        self._grace_seconds = grace_seconds
+    def __init__(self, guard: int) -> None:
+        self._guard = guard
         self.happened = False
 
     def __call__(self, _number: int, _frame: FrameType | None) -> None:
         if not self.happened:
             self.happened = True
-            threading.Thread(target=self._end_after_grace, daemon=True).start()
+            os.kill(self._guard, signal.SIGINT)  # the signal may have come from somebody else
             raise KeyboardInterrupt
-
-    def _end_after_grace(self) -> None:
-        time.sleep(self._grace_seconds)
-        _end_now()
-
-
-def _end_now() -> None:
-    """End this process and those that dbt started, at once."""
-    os.killpg(os.getpgrp(), signal.SIGKILL)
-
-
-def _end_with_parent(settings: Settings) -> None:
-    while os.getppid() == settings.parent:
-        time.sleep(_PARENT_CHECK_SECONDS)
-    shutil.rmtree(settings.profiles, ignore_errors=True)  # the step cannot do it any more
-    os.kill(os.getpid(), signal.SIGINT)
-    # Python handles signals between two instructions of the main thread only; that one may be inside a query.
-    time.sleep(settings.grace_seconds)
-    _end_now()
 
 
 class _Reporter:
@@ -128,6 +113,7 @@ class _Reporter:
     def __init__(self, adapter: str | None, events: BinaryIO) -> None:
         self._adapter = adapter
         self._events = events
+        self._pipe = os.fstat(events.fileno())
         self._lock = threading.Lock()
         self._manifest: Manifest | None = None
 
@@ -157,15 +143,18 @@ class _Reporter:
         """Print a line without the secrets in it."""
         from dbt_common.events.functions import env_scrubber
 
-        with self._lock, suppress(BrokenPipeError):  # nobody reads on when the step is gone: dbt is about to end
+        # Nobody reads on when the step is gone, and a model may have closed the stream.
+        with self._lock, suppress(OSError, ValueError):
             sys.stdout.write(f"{env_scrubber(text)}\n")
             sys.stdout.flush()
 
     def _send(self, event: dict[str, Any]) -> None:
         line = json.dumps(_masked(event), default=str).encode()
-        with self._lock, suppress(BrokenPipeError):
-            self._events.write(line + b"\n")
-            self._events.flush()
+        # dbt is about to end when the step is gone, or when a model has closed the pipe: the step sees that.
+        with self._lock, suppress(OSError):
+            if os.path.samestat(os.fstat(self._events.fileno()), self._pipe):  # and no file that got its number
+                self._events.write(line + b"\n")
+                self._events.flush()
 
     def _described(self, event: EventMsg) -> dict[str, Any]:
         from dbt_common.events.functions import msg_to_dict
@@ -249,49 +238,58 @@ def _opened(events: int) -> BinaryIO:
     return open(events, "wb")
 
 
-def main(arguments: list[str]) -> int:
+def _run(settings: Settings, guard: int, arguments: list[str]) -> int:
     """Run dbt.
 
     Returns:
         The exit status: 0, 1 when nodes failed, 2 when dbt could not do its work, 130 when it was interrupted.
     """
-    settings = Settings(**json.loads(arguments[0]))
     gc.set_threshold(_OBJECTS_BETWEEN_COLLECTIONS, *_USUAL_COLLECTIONS[1:])
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")
-    os.setpgid(0, 0)
     os.chdir(os.environ["DBT_PROJECT_DIR"])  # relative paths in models and profiles start there
-    interruption = _Interruption(settings.grace_seconds)
+    interruption = _Interruption(guard)
     signal.signal(signal.SIGINT, interruption)
     signal.signal(signal.SIGTERM, interruption)
-    threading.Thread(target=_end_with_parent, args=(settings,), daemon=True).start()
     reporter = _Reporter(settings.adapter, _opened(settings.events))
     try:
-        from floe_orchestrator_dagster.execution.database_locks import lock_databases
-
-        lock_databases(settings.databases, lambda path: reporter.tell(WAITING, path=path))
-        reporter.tell(STARTED)
-        from dbt.cli.main import dbtRunner
-
-        from floe_orchestrator_dagster.execution.unwritten_files import leave_out_files
-
-        unknown = leave_out_files(needs_manifest=settings.needs_manifest)
-        if unknown is not None:
-            reporter.print(f"dbt starts slower than it could with this version of dbt-core: {unknown}")
-        sys.argv = ["dbt", *arguments[1:]]  # what dbt calls its command, in its log and its artifacts
-        result = dbtRunner(callbacks=[reporter]).invoke(arguments[1:])
+        result = _invoke(settings, reporter, arguments)
+        close_connections()
         if not interruption.happened:
             reporter.end(result)
             return 0 if result.success else _EXIT_UNUSABLE if result.exception else _EXIT_FAILED
     except KeyboardInterrupt:
-        pass
+        close_connections()
     return _EXIT_INTERRUPTED
 
 
+def _invoke(settings: Settings, reporter: _Reporter, arguments: list[str]) -> dbtRunnerResult:
+    from floe_orchestrator_dagster.execution.database_locks import lock_databases
+
+    lock_databases(settings.databases, lambda path: reporter.tell(WAITING, path=path))
+    reporter.tell(STARTED)
+    from dbt.cli.main import dbtRunner
+
+    from floe_orchestrator_dagster.execution.unwritten_files import leave_out_files
+
+    unknown = leave_out_files(needs_manifest=settings.needs_manifest)
+    if unknown is not None:
+        reporter.print(f"dbt starts slower than it could with this version of dbt-core: {unknown}")
+    sys.argv = ["dbt", *arguments]  # what dbt calls its command, in its log and its artifacts
+    return dbtRunner(callbacks=[reporter]).invoke(arguments)
+
+
+def main(arguments: list[str]) -> NoReturn:
+    """Run dbt with a guard; the arguments are the settings as JSON, and dbt's own."""
+    settings = Settings(**json.loads(arguments[0]))
+
+    def remove_profiles() -> None:
+        shutil.rmtree(settings.profiles, ignore_errors=True)  # the step cannot do it any more
+
+    guard = continue_guarded(settings.parent, settings.grace_seconds, settings.events, remove_profiles)
+    leave = PythonEnd()
+    leave.begin(_run(settings, guard, arguments[1:]))
+
+
 if __name__ == "__main__":
-    parent = os.getppid()
-    status = main(sys.argv[1:])
-    if os.getppid() != parent:
-        _end_now()
-    # Threads of dbt may be inside a query still; nothing is left to wait for.
-    os._exit(status)
+    main(sys.argv[1:])

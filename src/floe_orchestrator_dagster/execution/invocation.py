@@ -45,6 +45,8 @@ def _nothing() -> None:
 _GRACE_SECONDS = 2.0
 _MASK = "*****"
 _KILL_SECONDS = _GRACE_SECONDS + 1
+# From the end of its events, which the operating system closes, to that of the process.
+_END_SECONDS = 10.0
 _GLOBAL_FLAGS = ("--log-level", "none", "--log-level-file", "none", "--no-use-colors")
 
 
@@ -59,6 +61,7 @@ class Invocation:
         log: The run's log.
         limit: How long dbt may take, in seconds, from when it has its databases.
         timed_out: Whether it was ended because it took too long.
+        is_cut_off: Whether it was ended because it had closed the pipe of its events.
         end: The data of dbt's last event, once it came.
         timer: Ends dbt when its time is over.
     """
@@ -69,6 +72,7 @@ class Invocation:
     log: dg.DagsterLogManager
     limit: int | None
     timed_out: bool = False
+    is_cut_off: bool = False
     end: Mapping[str, Any] = field(default_factory=dict)
     timer: threading.Timer | None = None
 
@@ -84,7 +88,9 @@ class Invocation:
                 yield event
             if self.end:
                 break
-        self.output.finish()
+        if not self.output.finish(_END_SECONDS):
+            self.is_cut_off = not self.end
+            self.stop()
 
     def _take(self, event: Event) -> bool:
         """Take what the process says of itself; tells whether it was that."""
@@ -117,6 +123,10 @@ class Invocation:
         if self.timed_out and not self.end:
             fix = "Look at what these wait for, or raise plugins.orchestrator.config.dbt.timeout_seconds."
             raise DbtBuildError(f"{self.origin}: dbt was ended after {self.limit} s, its limit.{at} {fix}")
+        if self.is_cut_off:
+            what = "dbt was ended because the pipe of its events was closed while it ran"
+            fix = "A Python model must not close files that it has not opened, as os.closerange does."
+            raise DbtBuildError(f"{self.origin}: {what}.{at} {fix}")
         if not self.end:
             code = self.process.returncode
             how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit status {code}"

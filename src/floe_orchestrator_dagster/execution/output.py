@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from selectors import EVENT_READ, DefaultSelector
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -11,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 _CHUNK = 65_536  # bytes
+_PIPE_CHUNKS = 64  # more than a pipe holds: a process that dbt has left behind may print for ever
 _TICK_SECONDS = 0.5
 _DRAIN_SECONDS = 0.05
 
@@ -46,22 +48,32 @@ class ProcessOutput:
                 elif not ready and has_ended:
                     return  # a process that dbt has left behind holds the pipes open
 
-    def finish(self) -> None:
-        """Pass on what is printed until the process has ended, however much a pipe holds."""
+    def finish(self, seconds: float) -> bool:
+        """Pass on what is printed until the process has ended, however much a pipe holds.
+
+        Args:
+            seconds: How long to wait for the end.
+
+        Returns:
+            Whether the process has ended.
+        """
+        until = time.monotonic() + seconds
+        has_ended, is_open = False, self._printed is not None
         with DefaultSelector() as selector:
             if self._printed is not None:
                 selector.register(self._printed, EVENT_READ)
-                has_ended = False
-                while not has_ended:
-                    has_ended = self._process.poll() is not None
-                    while selector.select(0 if has_ended else _DRAIN_SECONDS):
-                        if not self._pass_on():
-                            has_ended = True
-                            break
-        self._process.wait()
+            while not has_ended and time.monotonic() < until:
+                has_ended = self._process.poll() is not None  # before the look: what it wrote until then is seen
+                for _ in range(_PIPE_CHUNKS):
+                    if not is_open or not selector.select(0 if has_ended else _DRAIN_SECONDS):
+                        break
+                    is_open = self._pass_on()
+                if not is_open and not has_ended:
+                    time.sleep(_DRAIN_SECONDS)
         if self._shown:
             self._show(self._shown)
             self._shown = b""
+        return has_ended
 
     def close(self) -> None:
         """Read no more: what the process still writes goes nowhere, and it does not wait for anybody to read it."""

@@ -39,7 +39,7 @@ def test_prints_without_an_end_of_line_swallow_no_event_and_forge_none() -> None
 
     with started(script, shown) as output:
         events = list(output.event_lines(nothing))
-        output.finish()
+        output.finish(60)
 
     assert events == [b'{"n": 1}', b'{"n": 2}']
     assert b"".join(shown) == b'half a line{"n": 9}\n{"n":'
@@ -49,7 +49,7 @@ def test_what_is_printed_after_the_last_event_is_passed_on_however_long_it_is() 
     shown: list[bytes] = []
     with started("""echo end >"$1"; head -c 300000 /dev/zero | tr '\\0' 'x'; echo; echo bye""", shown) as output:
         assert next(output.event_lines(nothing)) == b"end"
-        output.finish()
+        output.finish(60)
 
     assert [len(line) for line in shown] == [300001, 4]
 
@@ -67,7 +67,7 @@ def test_a_process_that_is_left_behind_with_the_pipes_open_is_not_waited_for() -
     began = time.monotonic()
     with started("""exec 9>"$1"; echo one >&9; sleep 30 & echo $!""", shown) as output:
         assert list(output.event_lines(nothing)) == [b"one"]
-        output.finish()
+        output.finish(60)
         os.kill(int(shown[0]), 9)
 
     assert time.monotonic() - began < 20
