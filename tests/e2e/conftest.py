@@ -79,7 +79,7 @@ def _shop_dev(directory: Path) -> Iterator[dict[str, str]]:
         wait_until(lambda: "waiting for" in shop.messages(dev, broken), 180, process, log)
         shop.limit(dev, stuck, seconds=1)
         wait_until(lambda: bool(shop.runs(dev, "shop_orders")), 180, process, log)
-        shop.stop_schedule(dev)
+        shop.stop_schedules(dev)
         runs = {"killed": killed, "stuck": stuck, "broken": broken}
         yield {"url": dev.url, "project": str(project), "log": str(log), "lineage": lineage, **runs}
 

@@ -164,12 +164,12 @@ def limit(dev: DagsterDev, run_id: str, seconds: int) -> None:
         instance.add_run_tags(run_id, {"dagster/max_runtime": str(seconds)})
 
 
-def stop_schedule(dev: DagsterDev) -> None:
-    """Stop the only schedule: runs that start every minute would slow each other down."""
+def stop_schedules(dev: DagsterDev) -> None:
+    """Stop all schedules: runs that start every minute would slow each other down."""
     [repository] = dev.graphql(SCHEDULES)["repositoriesOrError"]["nodes"]
-    [schedule] = repository["schedules"]
-    answer = dev.graphql(STOP, id=schedule["scheduleState"]["id"])
-    assert answer["stopRunningSchedule"]["__typename"] == "ScheduleStateResult"
+    for schedule in repository["schedules"]:
+        answer = dev.graphql(STOP, id=schedule["scheduleState"]["id"])
+        assert answer["stopRunningSchedule"]["__typename"] == "ScheduleStateResult"
 
 
 def runs(dev: DagsterDev, job: str) -> list[dict[str, Any]]:

