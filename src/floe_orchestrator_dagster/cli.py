@@ -57,12 +57,14 @@ main.add_command(workspace)
 
 @main.command()
 @artifacts_argument
+@click.option("--no-deps", is_flag=True, help="Use the dbt packages that are installed; never run `dbt deps`.")
 @as_json
-def prepare(artifacts: Path | None, *, as_json: bool) -> None:
+def prepare(artifacts: Path | None, *, no_deps: bool, as_json: bool) -> None:
     """Install dbt packages and parse the dbt project with the compiled profile.
 
     For image builds and CI: afterwards the code location loads without running dbt. ARTIFACTS is the product's
-    compiled_artifacts.json; FLOE_ARTIFACTS_PATH when left out. No secrets are needed, nothing connects.
+    compiled_artifacts.json; FLOE_ARTIFACTS_PATH when left out. No secrets are needed. Only `dbt deps` connects; it
+    does not run when package-lock.yml is up to date and all its packages are installed.
 
     \b
     Example:
@@ -72,10 +74,11 @@ def prepare(artifacts: Path | None, *, as_json: bool) -> None:
     """  # noqa: D301  # click reads the \b
     with errors_reported(), progress("Parsing the dbt project"):
         from floe_orchestrator_dagster.automation.cron import declared_schedule
-        from floe_orchestrator_dagster.product import load_product, manifest_made_anew
+        from floe_orchestrator_dagster.product import load_product, manifest_made_anew, manifest_parsed_offline
 
         path = artifacts_path(artifacts)
-        product = load_product(path, manifest_source=manifest_made_anew)
+        source = manifest_parsed_offline if no_deps else manifest_made_anew
+        product = load_product(path, manifest_source=source)
         declared_schedule(product)
     if not product.models:
         if as_json:

@@ -9,11 +9,16 @@ import signal
 import subprocess
 import sys
 import time
+from copy import deepcopy
 from typing import TYPE_CHECKING
 
 import pytest
+import yaml
+from dbt.config.project import package_config_from_data
+from dbt.task.deps import _create_sha1_hash
 
 from code_locations import reconstruct, serve
+from files import write_files
 from floe_orchestrator_dagster.code_location import definitions_from_file
 from floe_orchestrator_dagster.errors import ManifestError
 from processes import clean_environment, floe_dagster
@@ -140,6 +145,90 @@ def wait_for_parse(target: Path) -> None:
         if time.monotonic() > deadline:
             pytest.fail("dbt parse did not start")
         time.sleep(0.05)
+
+
+# --- dbt packages ---------------------------------------------------------------------------------------------------
+
+NOWHERE = "http://127.0.0.1:9/"  # the discard port: nobody listens
+
+
+def add_hub_package(project: Path) -> None:
+    """Declare, lock and install a package as `dbt deps` does; its model is `greeting`."""
+    declared = {"packages": [{"package": "acme/greetings", "version": "1.0.0"}]}
+    specifications = package_config_from_data(deepcopy(declared), deepcopy(declared)).packages
+    locked = [{**declared["packages"][0], "name": "greetings"}]
+    files = {
+        "packages.yml": yaml.safe_dump(declared),
+        "package-lock.yml": yaml.safe_dump({"packages": locked, "sha1_hash": _create_sha1_hash(specifications)}),
+        "dbt_packages/greetings/dbt_project.yml": "{name: greetings, version: 1.0.0}",
+        "dbt_packages/greetings/models/greeting.sql": "select 'hello' as word",
+    }
+    write_files(project, files)
+
+
+def test_prepare_without_a_network_uses_packages_that_the_lock_names_and_that_are_there(stranger: Path) -> None:
+    add_hub_package(stranger)
+
+    result = floe_dagster("prepare", str(artifacts(stranger)), DBT_PACKAGE_HUB_URL=NOWHERE)
+
+    assert result.stdout == f"jaffle-shop: 4 dbt assets in {manifest(stranger)}\n"
+    assert result.stderr == ""
+
+
+def test_prepare_without_a_network_says_in_one_line_what_it_cannot_reach(stranger: Path) -> None:
+    add_hub_package(stranger)
+    (stranger / "packages.yml").write_text("packages: [{package: acme/greetings, version: 1.1.0}]", encoding="utf-8")
+
+    result = floe_dagster("prepare", str(artifacts(stranger)), check=False, DBT_PACKAGE_HUB_URL=NOWHERE)
+
+    first, problem, fix = result.stderr.splitlines()
+    assert result.returncode == 1
+    assert first == f"error: {stranger}: 1 problem"
+    assert problem.startswith("  dbt deps cannot download the packages: HTTPConnectionPool(host='127.0.0.1', port=9)")
+    assert fix == (
+        "    fix: Check the network and HTTPS_PROXY. "
+        "`floe-dagster prepare --no-deps` uses the packages that are installed."
+    )
+
+    result = floe_dagster("prepare", "--no-deps", str(artifacts(stranger)), DBT_PACKAGE_HUB_URL=NOWHERE)
+
+    assert result.stdout == f"jaffle-shop: 4 dbt assets in {manifest(stranger)}\n"
+
+
+def test_repository_that_cannot_be_reached_is_named_without_its_login(stranger: Path) -> None:
+    repository = NOWHERE.replace("//", "//robot:hunter2@")
+    (stranger / "packages.yml").write_text(f"packages: [{{git: '{repository}', revision: v1}}]", encoding="utf-8")
+
+    result = floe_dagster("prepare", str(artifacts(stranger)), check=False)
+
+    assert result.returncode == 1
+    assert f"dbt deps cannot download the packages: fatal: unable to access '{NOWHERE}" in result.stderr
+    assert len(result.stderr.splitlines()) == 3
+    assert "hunter2" not in result.stderr
+
+
+@pytest.mark.usefixtures("in_dagster_dev")
+def test_dagster_dev_installs_what_packages_yml_adds_and_parses_a_changed_local_package(stranger: Path) -> None:
+    def models() -> set[str]:
+        graph = definitions_from_file(artifacts(stranger)).resolve_asset_graph()
+        return {key.path[-1] for key in graph.materializable_asset_keys}
+
+    shared = write_files(
+        stranger.parent / "shared",
+        {"dbt_project.yml": "{name: shared, version: 1.0.0}", "models/people.sql": "select 1 as id"},
+    )
+    before = models()
+    assert "people" not in before
+
+    (stranger / "packages.yml").write_text("packages: [{local: ../shared}]", encoding="utf-8")
+    assert models() == before | {"people"}
+    first = change_time(manifest(stranger))
+
+    assert models() == before | {"people"}
+    assert change_time(manifest(stranger)) == first
+
+    (shared / "models" / "places.sql").write_text("select 1 as id", encoding="utf-8")
+    assert models() == before | {"people", "places"}
 
 
 def test_an_adapter_that_is_not_installed_is_named_with_its_package(stranger: Path) -> None:

@@ -20,7 +20,7 @@ from floe_orchestrator_dagster.product.artifacts import (
 from floe_orchestrator_dagster.product.computes import compute_profiles
 from floe_orchestrator_dagster.product.connections import connection_for_model, connection_for_product
 from floe_orchestrator_dagster.product.manifest import Manifest, check_models_exist, prepared_manifest
-from floe_orchestrator_dagster.product.prepare import fresh_manifest, prepare_manifest
+from floe_orchestrator_dagster.product.prepare import fresh_manifest, parse_project, prepare_manifest
 from floe_orchestrator_dagster.product.profiles import select_profile
 from floe_orchestrator_dagster.product.project import PROJECT_DIR_VARIABLE, find_project_path, read_project_directory
 from floe_orchestrator_dagster.product.settings import (
@@ -53,6 +53,7 @@ __all__ = [
     "manifest_as_prepared",
     "manifest_kept_fresh",
     "manifest_made_anew",
+    "manifest_parsed_offline",
     "orchestrator_config",
     "product_from_artifacts",
 ]
@@ -73,8 +74,13 @@ def manifest_kept_fresh(dbt: DbtConnection, artifacts_path: Path | None) -> Mani
 
 
 def manifest_made_anew(dbt: DbtConnection, _artifacts_path: Path | None) -> Manifest:
-    """Install packages and parse the project, whatever is there. The choice of ``floe-dagster prepare``."""
+    """Install packages unless they are, and parse the project. The choice of ``floe-dagster prepare``."""
     return prepare_manifest(dbt.directory, dbt.profile)
+
+
+def manifest_parsed_offline(dbt: DbtConnection, _artifacts_path: Path | None) -> Manifest:
+    """Parse the project with the packages that are installed. The choice of ``floe-dagster prepare --no-deps``."""
+    return parse_project(dbt.directory, dbt.profile)
 
 
 def load_product(

@@ -27,6 +27,7 @@ from floe_orchestrator_dagster.product.manifest import (
     find_partial_parse,
     read_product_manifest,
 )
+from floe_orchestrator_dagster.product.packages import package_source_paths, packages_are_installed
 from floe_orchestrator_dagster.product.profile_file import written_profile
 from floe_orchestrator_dagster.product.profiles import require_adapter
 from floe_orchestrator_dagster.product.project import dbt_executable, newest_change
@@ -43,20 +44,23 @@ _TARGET_FILE = "parsed_for_target.txt"
 _SCRATCH_PREFIX = ".parse-"
 _ABANDONED_AFTER_SECONDS = 3600
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
+# A hub, an archive or a repository that does not answer; dbt prints a traceback of hundreds of lines with it.
+_UNREACHABLE = re.compile(r"(?<=External connection exception occurred: ).+|fatal: unable to access .+|ssh: .+")
+_LOGIN = re.compile(r"//[^/\s@]*@")
 _TIMESTAMP = re.compile(r"^\d\d:\d\d:\d\d\s+", re.MULTILINE)
 
 
 def prepare_manifest(project: ProjectDirectory, profile: Profile) -> Manifest:
-    """Install the project's dbt packages, parse it and read the manifest.
+    """Install the project's dbt packages unless they are installed, parse it and read the manifest.
 
     Variables of the profile that are not set get a placeholder for the parse; nothing connects.
 
     Raises:
         ManifestError: dbt reports an error; the message is dbt's own.
     """
-    if project.declares_packages:
+    if not packages_are_installed(project):
         _run_dbt(["deps"], project, profile, project.written_target)
-    return _parse(project, profile)
+    return parse_project(project, profile)
 
 
 def fresh_manifest(project: ProjectDirectory, profile: Profile, artifacts_path: Path | None) -> Manifest:
@@ -73,14 +77,13 @@ def fresh_manifest(project: ProjectDirectory, profile: Profile, artifacts_path: 
             logger.warning("%s: parsing the dbt project again", error)
     else:
         logger.debug("%s: parsing the dbt project, its manifest is %s", project.path, "outdated" if path else "missing")
-    if project.declares_packages and not project.packages_path.is_dir():
-        return prepare_manifest(project, profile)
-    return _parse(project, profile)
+    return prepare_manifest(project, profile)
 
 
 def _is_outdated(path: Path, project: ProjectDirectory, profile: Profile, artifacts_path: Path | None) -> bool:
     compiled = artifacts_path.stat().st_mtime if artifacts_path else 0.0
-    if path.stat().st_mtime < max(newest_change(project), compiled):
+    changed = newest_change([*project.source_paths, *package_source_paths(project)])
+    if path.stat().st_mtime < max(changed, compiled):
         return True
     parsed_for = path.with_name(_TARGET_FILE)
     return parsed_for.is_file() and parsed_for.read_text(encoding="utf-8") != _target_in_use(profile)
@@ -91,7 +94,12 @@ def _target_in_use(profile: Profile) -> str:
     return f"{profile.name} {profile.target}\n"
 
 
-def _parse(project: ProjectDirectory, profile: Profile) -> Manifest:
+def parse_project(project: ProjectDirectory, profile: Profile) -> Manifest:
+    """Parse the project with the packages that are installed and read the manifest.
+
+    Raises:
+        ManifestError: dbt reports an error; the message is dbt's own.
+    """
     target = project.written_target
     try:
         target.mkdir(parents=True, exist_ok=True)
@@ -157,10 +165,18 @@ def _run_dbt(command: Sequence[str], project: ProjectDirectory, profile: Profile
             check=False,
         )
     if result.returncode:
-        said = _TIMESTAMP.sub("", _ANSI.sub("", result.stdout)).strip() or "dbt printed nothing"
-        what = f"dbt {' '.join(command)} failed with exit code {result.returncode}:\n{_indent(said)}"
-        fix = f"Correct the project and run `{PREPARE_COMMAND}` again."
-        raise ManifestError(str(project.path), [Problem("", what, fix)])
+        printed = _TIMESTAMP.sub("", _ANSI.sub("", result.stdout)).strip() or "dbt printed nothing"
+        raise ManifestError(str(project.path), [_problem(" ".join(command), result.returncode, printed)])
+
+
+def _problem(command: str, exit_code: int, printed: str) -> Problem:
+    unreachable = _UNREACHABLE.search(printed)
+    if unreachable and command == "deps":
+        what = f"dbt deps cannot download the packages: {_LOGIN.sub('//', unreachable[0])}"
+        fix = f"Check the network and HTTPS_PROXY. `{PREPARE_COMMAND} --no-deps` uses the packages that are installed."
+        return Problem("", what, fix)
+    what = f"dbt {command} failed with exit code {exit_code}:\n{_indent(printed)}"
+    return Problem("", what, f"Correct the project and run `{PREPARE_COMMAND}` again.")
 
 
 def _indent(text: str) -> str:

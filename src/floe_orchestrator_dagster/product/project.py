@@ -14,14 +14,18 @@ from floe_orchestrator_dagster.product.files import user_path
 from floe_orchestrator_dagster.product.yaml_file import read_yaml
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 PROJECT_FILE = "dbt_project.yml"
 PROJECT_DIR_VARIABLE = "FLOE_DBT_PROJECT_DIR"
 STATE_DIR_VARIABLE = "FLOE_STATE_DIR"
 
-_PACKAGE_FILES = ("packages.yml", "dependencies.yml", "package-lock.yml")
-_SOURCE_PATHS = {
+PACKAGE_FILES = ("packages.yml", "dependencies.yml")
+PACKAGE_LOCK = "package-lock.yml"
+
+_SETTINGS_FILES = (PROJECT_FILE, *PACKAGE_FILES, PACKAGE_LOCK, "selectors.yml", ".dbtignore")
+# By default descriptions (`docs-paths`) are looked for in all the others.
+_SOURCE_PATHS: Mapping[str, Sequence[str]] = {
     "model-paths": ["models"],
     "seed-paths": ["seeds"],
     "snapshot-paths": ["snapshots"],
@@ -29,6 +33,7 @@ _SOURCE_PATHS = {
     "test-paths": ["tests"],
     "analysis-paths": ["analyses"],
     "function-paths": ["functions"],
+    "docs-paths": [],
 }
 
 
@@ -54,11 +59,6 @@ class ProjectDirectory:
     read_targets: tuple[Path, ...]
     source_paths: tuple[Path, ...]
     packages_path: Path
-
-    @property
-    def declares_packages(self) -> bool:
-        """Whether dbt packages are declared, so that ``dbt deps`` has something to do."""
-        return any((self.path / name).is_file() for name in _PACKAGE_FILES[:2])
 
 
 def find_project_path(artifacts_path: Path | None) -> Path | None:
@@ -103,7 +103,7 @@ def read_project_directory(path: Path, product_name: str) -> ProjectDirectory:
         state_path=state_path,
         written_target=written_target,
         read_targets=tuple(dict.fromkeys([written_target, own_target])),
-        source_paths=tuple(_source_paths(path, settings)),
+        source_paths=tuple(parsed_paths(path, settings)),
         packages_path=path / _text(settings, "packages-install-path", "dbt_packages"),
     )
 
@@ -132,19 +132,38 @@ def dbt_executable() -> str:
     return found
 
 
-def newest_change(project: ProjectDirectory) -> float:
-    """Tell when anything that dbt parses last changed, deletions included (seconds since the epoch)."""
-    return max(_change_times(project.source_paths), default=0.0)
+def parsed_paths(directory: Path, settings: Mapping[str, object]) -> Iterator[Path]:
+    """List files and directories that dbt parses of a project or package, of which ``settings`` is the project file."""
+    for name in _SETTINGS_FILES:
+        yield directory / name
+    for key, default in _SOURCE_PATHS.items():
+        declared = settings.get(key)
+        yield from (directory / str(entry) for entry in (declared if isinstance(declared, list) else default))
 
 
-def _change_times(paths: tuple[Path, ...]) -> Iterator[float]:
+def newest_change(paths: Iterable[Path]) -> float:
+    """Return when files or directories last changed, deletions included (seconds since the epoch)."""
+    return max(_change_times(paths), default=0.0)
+
+
+def _change_times(paths: Iterable[Path]) -> Iterator[float]:
+    walked: set[tuple[int, int]] = set()
     for path in paths:
-        if not path.exists():
+        if path.exists():
+            yield path.stat().st_mtime
+            yield from _change_times_below(path, walked)
+
+
+def _change_times_below(path: Path, walked: set[tuple[int, int]]) -> Iterator[float]:
+    """Follow links to directories, as dbt does, and visit each directory once: links can form a cycle."""
+    for directory, folders, files in os.walk(path, followlinks=True):
+        status = Path(directory).stat()
+        if (status.st_dev, status.st_ino) in walked:
+            folders.clear()
             continue
-        yield path.stat().st_mtime
-        for directory, _, files in os.walk(path):
-            yield Path(directory).stat().st_mtime
-            yield from (entry.stat().st_mtime for name in files if (entry := Path(directory, name)).exists())
+        walked.add((status.st_dev, status.st_ino))
+        yield status.st_mtime
+        yield from (entry.stat().st_mtime for name in files if (entry := Path(directory, name)).exists())
 
 
 def _read_settings(path: Path) -> Mapping[str, object]:
@@ -159,14 +178,6 @@ def _text(settings: Mapping[str, object], key: str, default: str) -> str:
     value = settings.get(key)
     # A templated path is dbt's business; its default is what dbt itself falls back to.
     return value if isinstance(value, str) and "{{" not in value else default
-
-
-def _source_paths(path: Path, settings: Mapping[str, object]) -> Iterator[Path]:
-    for name in (PROJECT_FILE, *_PACKAGE_FILES):
-        yield path / name
-    for key, default in _SOURCE_PATHS.items():
-        declared = settings.get(key)
-        yield from (path / str(entry) for entry in (declared if isinstance(declared, list) else default))
 
 
 def _state_path(path: Path, product_name: str) -> Path:

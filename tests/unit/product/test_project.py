@@ -119,6 +119,8 @@ def test_settings_left_out_are_dbts_defaults(tmp_path: Path) -> None:
             "packages.yml",
             "dependencies.yml",
             "package-lock.yml",
+            "selectors.yml",
+            ".dbtignore",
             "models",
             "seeds",
             "snapshots",
@@ -263,21 +265,6 @@ def test_missing_dbt_project_yml_is_refused(tmp_path: Path) -> None:
         read_project_directory(tmp_path, NAME)
 
 
-@pytest.mark.parametrize(
-    ("file", "declares"),
-    [("packages.yml", True), ("dependencies.yml", True), ("package-lock.yml", False), ("x", False)],
-)
-def test_packages_are_declared_in_dbts_files(
-    tmp_path: Path,
-    file: str,
-    declares: bool,  # noqa: FBT001  # a table's column
-) -> None:
-    directory = project(tmp_path)
-    (tmp_path / file).touch()
-
-    assert directory.declares_packages is declares
-
-
 # --- when it changed ------------------------------------------------------------------------------------------------
 
 
@@ -287,15 +274,24 @@ def test_project_without_a_change_keeps_its_time(tmp_path: Path) -> None:
     (tmp_path / "models" / "stg_orders.sql").touch()
     _age(tmp_path)
 
-    assert newest_change(directory) == _LONG_AGO
+    assert newest_change(directory.source_paths) == _LONG_AGO
 
 
 @pytest.mark.parametrize(
     "changed",
-    ["dbt_project.yml", "packages.yml", "models/stg_orders.sql", "models/deep/er/fct_orders.sql", "seeds/a.csv"],
+    [
+        "dbt_project.yml",
+        "packages.yml",
+        "selectors.yml",
+        ".dbtignore",
+        "models/stg_orders.sql",
+        "models/deep/er/fct_orders.sql",
+        "seeds/a.csv",
+        "descriptions/orders.md",
+    ],
 )
 def test_changed_or_added_file_is_noticed(tmp_path: Path, changed: str) -> None:
-    directory = project(tmp_path)
+    directory = project(tmp_path, **{"docs-paths": ["descriptions"]})
     path = tmp_path / changed
     path.parent.mkdir(parents=True, exist_ok=True)
     path.touch()
@@ -303,7 +299,7 @@ def test_changed_or_added_file_is_noticed(tmp_path: Path, changed: str) -> None:
 
     os.utime(path)
 
-    assert newest_change(directory) > _LONG_AGO
+    assert newest_change(directory.source_paths) > _LONG_AGO
 
 
 @pytest.mark.parametrize(
@@ -318,7 +314,7 @@ def test_deleted_file_is_noticed(tmp_path: Path, deleted: str) -> None:
 
     path.unlink()
 
-    assert newest_change(directory) > _LONG_AGO
+    assert newest_change(directory.source_paths) > _LONG_AGO
 
 
 @pytest.mark.parametrize("written", ["target/manifest.json", "logs/dbt.log", "shop.duckdb"])
@@ -331,7 +327,30 @@ def test_what_dbt_writes_is_no_change(tmp_path: Path, written: str) -> None:
 
     path.write_text("new", encoding="utf-8")
 
-    assert newest_change(directory) == _LONG_AGO
+    assert newest_change(directory.source_paths) == _LONG_AGO
+
+
+def test_change_behind_a_link_to_a_directory_is_noticed(tmp_path: Path) -> None:
+    directory = project(tmp_path / "shop")
+    shared = tmp_path / "shared" / "deep" / "orders.sql"
+    shared.parent.mkdir(parents=True)
+    shared.touch()
+    (tmp_path / "shop" / "models").mkdir()
+    (tmp_path / "shop" / "models" / "shared").symlink_to(tmp_path / "shared")
+    _age(tmp_path)
+
+    os.utime(shared)
+
+    assert newest_change(directory.source_paths) > _LONG_AGO
+
+
+def test_links_that_form_a_cycle_are_followed_once(tmp_path: Path) -> None:
+    directory = project(tmp_path)
+    (tmp_path / "models" / "deep").mkdir(parents=True)
+    (tmp_path / "models" / "deep" / "up").symlink_to(tmp_path / "models")
+    _age(tmp_path)
+
+    assert newest_change(directory.source_paths) == _LONG_AGO
 
 
 def test_link_to_nowhere_is_no_error(tmp_path: Path) -> None:
@@ -339,7 +358,7 @@ def test_link_to_nowhere_is_no_error(tmp_path: Path) -> None:
     (tmp_path / "models").mkdir()
     (tmp_path / "models" / "gone.sql").symlink_to(tmp_path / "nowhere.sql")
 
-    assert newest_change(directory) > _LONG_AGO
+    assert newest_change(directory.source_paths) > _LONG_AGO
 
 
 # --- dbt itself -----------------------------------------------------------------------------------------------------

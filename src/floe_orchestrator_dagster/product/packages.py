@@ -1,0 +1,148 @@
+"""dbt packages of a project: which are declared, which ``package-lock.yml`` names, which are installed.
+
+https://docs.getdbt.com/docs/build/packages
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from hashlib import sha1
+from typing import TYPE_CHECKING
+
+from floe_orchestrator_dagster.errors import ProjectError
+from floe_orchestrator_dagster.product.files import read_yaml
+from floe_orchestrator_dagster.product.project import (
+    PACKAGE_FILES,
+    PACKAGE_LOCK,
+    PROJECT_FILE,
+    newest_change,
+    parsed_paths,
+)
+from floe_orchestrator_dagster.product.templates import rendered
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from floe_orchestrator_dagster.product.project import ProjectDirectory
+
+    Entry = Mapping[str, object]
+
+_GIT = {"revision": None, "subdirectory": None, "warn-unpinned": None}
+# Keys that dbt adds to an entry before it computes the lock's hash, by the key that says where the package comes from.
+_ADDED: Mapping[str, Entry] = {
+    "package": {"install_prerelease": False},
+    "git": _GIT,
+    "private": {**_GIT, "provider": None},
+    "local": {},
+    "tarball": {},
+}
+# Copying a project takes time: what was written after the lock can be a little older in the copy.
+_COPYING_SECONDS = 60
+
+
+def packages_are_installed(project: ProjectDirectory) -> bool:
+    """Return whether ``dbt deps`` would install what is already there.
+
+    That is: the lock belongs to the declared packages, as dbt itself compares them, and each package that it names is
+    installed in its version. Where versions or hashes do not say it, times of change do.
+    """
+    declared = _declared(project.path)
+    if not declared:
+        return True
+    lock = _mapping(project.path / PACKAGE_LOCK)
+    locked = _entries(lock)
+    if not locked or not all(_is_installed(entry, project) for entry in locked):
+        return False
+    computed = _lock_hash(declared)
+    if computed is None:
+        return all(_is_older_than_packages(project.path / name, project) for name in PACKAGE_FILES)
+    return lock.get("sha1_hash") == computed
+
+
+def package_source_paths(project: ProjectDirectory) -> Iterator[Path]:
+    """List what dbt parses of the installed packages and of those that are declared with a local path."""
+    local = (_local_path(entry, project) for entry in _declared(project.path))
+    for directory in {*_installed(project), *(path.resolve() for path in local if path)}:
+        yield from parsed_paths(directory, _mapping(directory / PROJECT_FILE))
+
+
+def _declared(directory: Path) -> Sequence[Entry]:
+    return [entry for name in PACKAGE_FILES for entry in _entries(_mapping(directory / name))]
+
+
+def _entries(content: Entry) -> Sequence[Entry]:
+    packages = content.get("packages")
+    return [entry for entry in packages if isinstance(entry, Mapping)] if isinstance(packages, list) else []
+
+
+def _mapping(path: Path) -> Entry:
+    """Read a YAML file; empty when it is missing, or when dbt will report what is wrong with it."""
+    if not path.is_file():
+        return {}
+    try:
+        content = read_yaml(path, ProjectError)
+    except ProjectError:
+        return {}
+    return content if isinstance(content, Mapping) else {}
+
+
+def _lock_hash(declared: Sequence[Entry]) -> str | None:
+    """Compute the lock's ``sha1_hash`` as dbt does, from each entry as it is written and as it is rendered."""
+    try:
+        texts = sorted(json.dumps(_specification(entry), sort_keys=True) for entry in declared)
+    except (TypeError, ValueError):  # a value that JSON does not have, or a template that needs more than env_var()
+        return None
+    return sha1("\n".join(texts).encode(), usedforsecurity=False).hexdigest()
+
+
+def _specification(entry: Entry) -> Entry:
+    added = next((added for key, added in _ADDED.items() if key in entry), {})
+    return {**added, **{key: _rendered(value) for key, value in entry.items()}, "unrendered": entry}
+
+
+def _rendered(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    text = rendered(value)
+    if text is None:
+        raise ValueError(value)
+    return text
+
+
+def _is_installed(entry: Entry, project: ProjectDirectory) -> bool:
+    local = _local_path(entry, project)
+    name = entry.get("name") or (local and _mapping(local / PROJECT_FILE).get("name"))
+    if not isinstance(name, str) or not (project.packages_path / name / PROJECT_FILE).is_file():
+        return False
+    installed = project.packages_path / name
+    if local:
+        return installed.resolve() == local.resolve() or _is_current_copy(local, project)
+    version = _mapping(installed / PROJECT_FILE).get("version")
+    if "package" in entry and entry.get("version") == version:
+        return True
+    # Not every package declares its own version. dbt writes the lock first, and installs then.
+    return _is_older_than_packages(project.path / PACKAGE_LOCK, project)
+
+
+def _is_current_copy(local: Path, project: ProjectDirectory) -> bool:
+    """Return whether a local package, which dbt copies where it cannot link, is as it was when it was installed."""
+    changed = newest_change(parsed_paths(local, _mapping(local / PROJECT_FILE)))
+    return changed <= project.packages_path.stat().st_mtime
+
+
+def _is_older_than_packages(path: Path, project: ProjectDirectory) -> bool:
+    if not path.exists():
+        return True
+    return path.stat().st_mtime <= project.packages_path.stat().st_mtime + _COPYING_SECONDS
+
+
+def _local_path(entry: Entry, project: ProjectDirectory) -> Path | None:
+    local = entry.get("local")
+    text = rendered(local) if isinstance(local, str) else None
+    return project.path / text if text else None
+
+
+def _installed(project: ProjectDirectory) -> Iterator[Path]:
+    yield from (path.parent.resolve() for path in project.packages_path.glob(f"*/{PROJECT_FILE}"))
