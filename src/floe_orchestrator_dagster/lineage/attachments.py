@@ -10,10 +10,11 @@ import shlex
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
-from floe_orchestrator_dagster.lineage.namespaces import database_namespace
-from floe_orchestrator_dagster.lineage.settings import Settings, without_credentials
+from floe_orchestrator_dagster.lineage.locations import read_location, without_login
+from floe_orchestrator_dagster.lineage.namespaces import database_namespace, motherduck_database
+from floe_orchestrator_dagster.lineage.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -84,8 +85,24 @@ def read_attachments(settings: Settings, directory: PurePosixPath) -> dict[str, 
 
 def database_name(path: str) -> str:
     """Name a DuckDB database as DuckDB does: the file's name up to the first dot."""
-    file = PurePosixPath(path.split("?", maxsplit=1)[0].removeprefix("md:").removeprefix("motherduck:")).name
-    return file.lstrip(".").split(".")[0] or ("my_db" if path.startswith(("md:", "motherduck:")) else "memory")
+    motherduck = motherduck_database(path)
+    if motherduck is not None:
+        return motherduck or "my_db"
+    scheme, rest = _scheme_and_path(path)
+    if scheme in {"postgres", "postgresql", "mysql"}:
+        return _connection(_as_url(rest)).get("dbname", scheme)
+    if scheme:
+        return database_name(rest)
+    return PurePosixPath(read_location(path).path).name.lstrip(".").split(".")[0] or "memory"
+
+
+def attached_as_main(path: str, settings: Settings, directory: PurePosixPath) -> Attachment | None:
+    """Read a DuckDB output whose own ``path`` is a DuckLake or another system's database; None for a plain file."""
+    scheme, _ = _scheme_and_path(path)
+    if scheme in {"", "duckdb", "md", "motherduck"}:
+        return None
+    [attached] = read_attachments(Settings({"attach": [{"path": path}]}, settings.environment), directory).values()
+    return attached
 
 
 def _duckdb(path: str, _alias: str, _settings: Settings) -> Attachment:
@@ -127,13 +144,13 @@ def _ducklake(path: str, alias: str, settings: Settings) -> Attachment:
     )
     server = held_in.namespace.partition("://")[2]
     place = f"{server}/{held_in.database}" if held_in.database and scheme in {"postgres", "mysql"} else server
-    warehouse = settings.text("data_path") or None
+    warehouse = str(read_location(settings.text("data_path"))) or None
     catalog = Catalog("ducklake", scheme or "duckdb", alias, held_in.namespace, warehouse)
     return Attachment(f"ducklake://{place}", pattern=_IN_CATALOG, catalog=catalog)
 
 
 def _iceberg(path: str, alias: str, settings: Settings) -> Attachment:
-    endpoint = without_credentials(settings.text("endpoint", "catalog_uri", "uri")).rstrip("/")
+    endpoint = str(read_location(settings.text("endpoint", "catalog_uri", "uri"))).rstrip("/")
     kind = settings.text("endpoint_type").lower() or ("s3_tables" if path.startswith("arn:aws:s3tables:") else "rest")
     if kind == "glue":
         account = path.split(":", maxsplit=1)[0]
@@ -183,9 +200,10 @@ def _scheme_and_path(path: str) -> tuple[str, str]:
 def _connection(path: str) -> Mapping[str, str]:
     """Read libpq's ``key=value`` pairs or a URL; passwords are not kept."""
     if "://" in path:
-        url = urlsplit(without_credentials(path))
-        host, _, port = url.netloc.partition(":")
-        return {"host": host, "port": port, "dbname": unquote(url.path.strip("/"))}
+        authority, _, rest = path.partition("://")[2].partition("/")
+        server, database = without_login(authority, f"/{rest}")
+        host, _, port = server.partition(":")
+        return {"host": host, "port": port, "dbname": unquote(database.partition("?")[0].strip("/"))}
     text = re.sub(r"\s*=\s*", "=", path)
     try:
         words = shlex.split(text)

@@ -11,11 +11,17 @@ from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
-from floe_orchestrator_dagster.lineage.attachments import Attachment, Catalog, database_name, read_attachments
+from floe_orchestrator_dagster.lineage.attachments import (
+    Attachment,
+    Catalog,
+    attached_as_main,
+    database_name,
+    read_attachments,
+)
+from floe_orchestrator_dagster.lineage.locations import read_location
 from floe_orchestrator_dagster.lineage.namespaces import alternative_namespace, warehouse_namespace
-from floe_orchestrator_dagster.lineage.settings import Settings, without_credentials
+from floe_orchestrator_dagster.lineage.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -23,9 +29,13 @@ if TYPE_CHECKING:
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
 _QUOTED = re.compile(r"'((?:[^']|'')+)'")
 # What dbt calls the database is no part of the name, which has the two parts of OpenLineage's naming page.
-_TWO_PARTS = ("mysql", "mysql5", "mariadb", "synapse", "hive", "teradata")
+_TWO_PARTS = ("mysql", "mysql5", "mariadb", "oceanbase", "oceanbase_mysql", "synapse", "hive", "teradata")
 # Where an output says which database is meant when a node names none.
-_DATABASES = {"oracle": ("service", "database"), "bigquery": ("project", "database")}
+_DATABASES = {
+    "oracle": ("service", "database"),
+    "bigquery": ("project", "database"),
+    "fabricspark": ("lakehouse", "database"),
+}
 _ROOT = PurePosixPath("/")
 _GLUE_PREFIX = "arn:aws:glue:"
 
@@ -64,6 +74,7 @@ class Warehouse:
         namespace: That of its datasets.
         alternative: Another namespace that producers use for the same datasets.
         database: The database where dbt names none.
+        declared_database: What the output itself calls the database, where another setting is its name.
         attached: Databases that DuckDB attaches, by alias in lower case.
         directory: What relative paths of files start from: dbt's working directory, the project.
         overrides: Namespaces by the namespaces that they replace.
@@ -73,6 +84,7 @@ class Warehouse:
     namespace: str
     alternative: str | None = None
     database: str = ""
+    declared_database: str = ""
     attached: Mapping[str, Attachment] = field(default_factory=lambda: MappingProxyType({}))
     directory: PurePosixPath = _ROOT
     overrides: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
@@ -92,10 +104,19 @@ class Warehouse:
         if attachment is not None:
             dataset = DatasetName(self.settled(attachment.namespace), attachment.name(schema, table))
             return DatasetIdentity(dataset, catalog=attachment.catalog, location=location)
-        parts = [schema, table] if self.adapter in _TWO_PARTS and schema else [database or self.database, schema, table]
-        name = ".".join(part for part in parts if part)
+        name = ".".join(part for part in self._parts(database, schema, table) if part)
         others = self._others(schema, table, name)
         return DatasetIdentity(DatasetName(self.settled(self.namespace), name), others, location=location)
+
+    def _parts(self, database: str, schema: str, table: str) -> tuple[str, ...]:
+        if self.adapter in _TWO_PARTS and schema:
+            return schema, table
+        if self.adapter == "oracle" and database.lower() == self.declared_database.lower():
+            # What dbt calls the database stands for the service, of which there is one in a connection.
+            database = self.database or database
+        if self.adapter == "fabricspark" and not database and schema == self.database:
+            return schema, table  # a lakehouse without schemas
+        return database or self.database, schema, table
 
     def _others(self, schema: str, table: str, name: str) -> tuple[DatasetName, ...]:
         is_unity = (self.alternative or "").startswith("unitycatalog:")
@@ -140,27 +161,32 @@ def read_warehouse(
     """
     adapter = str(output.get("type") or "unknown").lower()
     settings = Settings(output, environment)
-    is_duckdb = adapter == "duckdb"
-    return Warehouse(
+    warehouse = Warehouse(
         adapter=adapter,
         namespace=warehouse_namespace(adapter, settings),
         alternative=alternative_namespace(adapter, settings),
-        database=database_name(settings.text("path")) if is_duckdb else settings.text(*_DATABASES.get(adapter, ())),
-        attached=MappingProxyType(read_attachments(settings, directory) if is_duckdb else {}),
+        database=settings.text(*_DATABASES.get(adapter, ())),
+        declared_database=settings.text("database"),
         directory=directory,
         overrides=overrides,
     )
+    return _with_attachments(warehouse, settings) if adapter == "duckdb" else warehouse
+
+
+def _with_attachments(warehouse: Warehouse, settings: Settings) -> Warehouse:
+    path = settings.text("path")
+    database = database_name(path)
+    attached = read_attachments(settings, warehouse.directory)
+    main = attached_as_main(path, settings, warehouse.directory)
+    if main is not None:
+        warehouse = replace(warehouse, namespace=main.namespace)
+        attached[database.lower()] = main
+    return replace(warehouse, database=database, attached=MappingProxyType(attached))
 
 
 def file_name(location: str, directory: PurePosixPath) -> DatasetName:
     """Name a file or a pattern of files: ``file`` and its path, or the bucket and the key."""
-    # The container of an Azure URL stands where others have credentials.
-    is_azure = location.startswith(("abfss://", "abfs://", "wasbs://", "wasb://"))
-    url = urlsplit(location if is_azure else without_credentials(location))
-    if not url.netloc:
-        return DatasetName("file", str(directory / location.removeprefix("file:")))
-    scheme = {"gcs": "gs", "s3a": "s3", "s3n": "s3"}.get(url.scheme, url.scheme)
-    return DatasetName(f"{scheme}://{url.netloc}", url.path.lstrip("/"))
+    return DatasetName(*read_location(location).dataset(directory))
 
 
 def _part(node: Mapping[str, Any], relation: Mapping[str, Any], name: str) -> str:

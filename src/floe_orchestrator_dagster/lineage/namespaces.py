@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from floe_orchestrator_dagster.lineage.settings import without_credentials
+from floe_orchestrator_dagster.lineage.locations import read_location
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,11 +19,13 @@ if TYPE_CHECKING:
 
 _DEFAULT_REGION = "us-west-1"  # what the integration takes an account locator without a region for
 _REDSHIFT_HOST = re.compile(r"(?P<cluster>[^.]+)\.[^.]+\.(?P<region>[^.]+)\.redshift(-serverless)?\.amazonaws\.com.*")
+_HTTPS_PORT = 443
+# By whether its native protocol is spoken, and whether TLS is.
+_CLICKHOUSE_PORTS = {(False, False): 8123, (False, True): 8443, (True, False): 9000, (True, True): 9440}
 _SPARK_PORTS = {"http": 443, "odbc": 443, "thrift": 10001}
 _DEFAULT_PORTS = {
     "postgres": 5432,
     "redshift": 5439,
-    "clickhouse": 8123,
     "trino": 8080,
     "presto": 8080,
     "mysql": 3306,
@@ -32,6 +34,7 @@ _DEFAULT_PORTS = {
     "sqlserver": 1433,
     "dremio": 9047,
     "db2": 50000,
+    "oceanbase": 2881,
     "hive": 10000,
     "impala": 21050,
     "vertica": 5433,
@@ -45,7 +48,7 @@ _DEFAULT_PORTS = {
     "crate": 5432,
     "cratedb": 5432,
 }
-_HOSTS = ("host", "server", "software_host", "hostname", "endpoint")
+_HOSTS = ("host", "server", "software_host", "hostname", "endpoint", "api_server", "account_name", "account")
 
 
 def warehouse_namespace(adapter: str, settings: Settings) -> str:
@@ -64,6 +67,8 @@ def alternative_namespace(adapter: str, settings: Settings) -> str | None:
     if adapter == "athena":
         account = _account_of_role(settings.text("assume_role_arn"))
         return f"arn:aws:glue:{settings.text('region_name')}:{account}" if account else None
+    if adapter == "glue":
+        return _glue(settings)
     return None
 
 
@@ -77,8 +82,17 @@ def snowflake_account(account: str) -> str:
 
 
 def database_namespace(path: str) -> str:
-    """Name the namespace of a DuckDB database: its file, or ``md:name``; tokens in it are left out."""
-    return f"duckdb://{without_credentials(path) or ':memory:'}"
+    """Name the namespace of a DuckDB database: its file, or ``md:name``; logins and tokens are left out."""
+    motherduck = motherduck_database(path)
+    if motherduck is not None:
+        return f"duckdb://{path.partition(':')[0]}:{motherduck}"
+    return f"duckdb://{read_location(path) if path else ':memory:'}"
+
+
+def motherduck_database(path: str) -> str | None:
+    """Name the database of ``md:name?motherduck_token=…``; None for a path that is not MotherDuck's."""
+    scheme, colon, rest = path.partition(":")
+    return rest.partition("?")[0] if colon and scheme in {"md", "motherduck"} else None
 
 
 def _host_and_port(scheme: str, settings: Settings) -> str:
@@ -95,6 +109,41 @@ def _spark(settings: Settings) -> str:
 def _fabric(settings: Settings) -> str:
     port = settings.text("port")
     return f"fabric-warehouse://{settings.host('server', 'host')}{f':{port}' if port else ''}"
+
+
+def _fabric_spark(settings: Settings) -> str:
+    """Name the workspace, as all of them have the same endpoint."""
+    host = settings.host("endpoint", "host") or "api.fabric.microsoft.com"
+    workspace = settings.text("workspaceid", "workspace_id", "workspace")
+    return f"fabricspark://{host}/{workspace}" if workspace else f"fabricspark://{host}"
+
+
+def _dremio(settings: Settings) -> str:
+    """Name the server, or the project of Dremio Cloud, where all projects have the same host."""
+    cloud = settings.host("cloud_host")
+    if not cloud:
+        return _with("dremio")(settings)
+    project = settings.text("cloud_project_id")
+    address = f"dremio://{cloud}:{settings.port(_HTTPS_PORT)}"
+    return f"{address}/{project}" if project else address
+
+
+def _exasol(settings: Settings) -> str:
+    """Name the first of the nodes, which are written ``host:port,host:port``."""
+    node = settings.host("dsn", *_HOSTS).partition(",")[0] or "localhost"
+    return f"exasol://{node}" if ":" in node else f"exasol://{node}:{_DEFAULT_PORTS['exasol']}"
+
+
+def _oracle(settings: Settings) -> str:
+    name = settings.text("tns_name")
+    return f"oracle://{name}" if name and not settings.host("host") else _with("oracle")(settings)
+
+
+def _clickhouse(settings: Settings) -> str:
+    is_native, is_secure = settings.text("driver") == "native", settings.text("secure").lower() == "true"
+    return (
+        f"clickhouse://{settings.host(*_HOSTS) or 'localhost'}:{settings.port(_CLICKHOUSE_PORTS[is_native, is_secure])}"
+    )
 
 
 def _glue(settings: Settings) -> str:
@@ -130,11 +179,17 @@ _NAMESPACES: dict[str, Callable[[Settings], str]] = {
     "watsonx_presto": _with("presto"),
     "athena": lambda settings: f"awsathena://athena.{settings.text('region_name')}.amazonaws.com",
     "glue": _glue,
-    "clickhouse": _with("clickhouse"),
+    "clickhouse": _clickhouse,
     "sqlserver": _with("mssql", "sqlserver"),
     "synapse": _with("sqlserver"),
     "fabric": _fabric,
-    "dremio": _with("dremio"),
+    "fabricspark": _fabric_spark,
+    "dremio": _dremio,
+    "oracle": _oracle,
+    "exasol": _exasol,
+    "ibmdb2": _with("db2"),
+    "oceanbase": _with("oceanbase"),
+    "oceanbase_mysql": _with("oceanbase"),
     "mysql": _with("mysql"),
     "mysql5": _with("mysql"),
     "mariadb": _with("mysql"),

@@ -34,8 +34,9 @@ class Settings:
 
         A directory of Unix sockets is this machine.
         """
-        text = without_credentials(self.text(*names))
-        return (text.partition("://")[2] or text).split("/", maxsplit=1)[0] or ("localhost" if text else "")
+        text = self.text(*names)
+        text = (text.partition("://")[2] or text).rpartition("@")[2].partition("?")[0]
+        return text.split("/", maxsplit=1)[0] or ("localhost" if text else "")
 
     def port(self, default: int) -> str:
         """Render the port; ``default`` is the one that the adapter connects to."""
@@ -45,11 +46,3 @@ class Settings:
         """Give the mappings in a setting that is a list; empty when it is not there or none."""
         value = self.content.get(name)
         return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
-
-
-def without_credentials(url: str) -> str:
-    """Leave out of a URL or path what may be secret: user and password, and the query."""
-    scheme, mark, rest = url.partition("://")
-    if not mark:
-        scheme, rest = "", url
-    return f"{scheme}{mark}{rest.rpartition('@')[2].partition('?')[0]}"

@@ -11,7 +11,6 @@ from hashlib import sha1
 from typing import TYPE_CHECKING
 
 from floe_orchestrator_dagster.errors import ProjectError
-from floe_orchestrator_dagster.product.files import read_yaml
 from floe_orchestrator_dagster.product.project import (
     PACKAGE_FILES,
     PACKAGE_LOCK,
@@ -20,6 +19,7 @@ from floe_orchestrator_dagster.product.project import (
     parsed_paths,
 )
 from floe_orchestrator_dagster.product.templates import rendered
+from floe_orchestrator_dagster.product.yaml_file import read_yaml
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -6,6 +6,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 import pytest
+from openlineage.client.naming import dataset as naming
 
 from floe_orchestrator_dagster.lineage.attachments import Catalog
 from floe_orchestrator_dagster.lineage.datasets import DatasetName, file_name, read_warehouse
@@ -65,6 +66,19 @@ OUTPUTS: dict[str, tuple[Json, str]] = {
     "fabric": ({"type": "fabric", "server": "x.datawarehouse.fabric"}, "fabric-warehouse://x.datawarehouse.fabric"),
     "fabric, port": ({"type": "fabric", "server": "x.fabric", "port": 1433}, "fabric-warehouse://x.fabric:1433"),
     "dremio": ({"type": "dremio", "software_host": "dremio", "port": 9047}, "dremio://dremio:9047"),
+    "snowflake, gov": (
+        {"type": "snowflake", "account": "xy12345.us-gov-west-1.aws"},
+        "snowflake://xy12345.us-gov-west-1.aws",
+    ),
+    "glue, account": (
+        {"type": "glue", "region": "eu-west-1", "account_id": "42", "role_arn": ACCOUNT},
+        "arn:aws:glue:eu-west-1:42",
+    ),
+    "watsonx": ({"type": "watsonx_presto", "host": "wx", "port": 8443}, "presto://wx:8443"),
+    "duckdb, user in the path": (
+        {"type": "duckdb", "path": "/home/ann@x.com/shop?.duckdb"},
+        "duckdb:///home/ann@x.com/shop?.duckdb",
+    ),
 }
 # Adapters that OpenLineage's dbt integration does not know: as on its naming page, or adapter, host and port.
 OTHERS: dict[str, tuple[Json, str, str]] = {
@@ -76,6 +90,46 @@ OTHERS: dict[str, tuple[Json, str, str]] = {
     ),
     "teradata": ({"type": "teradata", "host": "td"}, "teradata://td:1025", "sales.orders_v2"),
     "synapse": ({"type": "synapse", "server": "syn", "port": 1433}, "sqlserver://syn:1433", "sales.orders_v2"),
+    "oracle, a service and what dbt calls the database": (
+        {"type": "oracle", "host": "ora", "service": "ORCL", "database": "DB"},
+        "oracle://ora:1521",
+        "ORCL.sales.orders_v2",
+    ),
+    "oracle, only a database": (
+        {"type": "oracle", "host": "ora", "database": "db"},
+        "oracle://ora:1521",
+        "db.sales.orders_v2",
+    ),
+    "oracle, a TNS name": (
+        {"type": "oracle", "tns_name": "sales_high", "service": "ORCL", "database": "db"},
+        "oracle://sales_high",
+        "ORCL.sales.orders_v2",
+    ),
+    "ibmdb2": ({"type": "ibmdb2", "host": "db2"}, "db2://db2:50000", "db.sales.orders_v2"),
+    "oceanbase": ({"type": "oceanbase_mysql", "host": "ob"}, "oceanbase://ob:2881", "sales.orders_v2"),
+    "dremio cloud": (
+        {"type": "dremio", "cloud_host": "api.dremio.cloud", "cloud_project_id": "p1"},
+        "dremio://api.dremio.cloud:443/p1",
+        "db.sales.orders_v2",
+    ),
+    "fabricspark": (
+        {"type": "fabricspark", "endpoint": "https://api.fabric.microsoft.com/v1", "workspaceid": "w1"},
+        "fabricspark://api.fabric.microsoft.com/w1",
+        "db.sales.orders_v2",
+    ),
+    "clickhouse, TLS": (
+        {"type": "clickhouse", "host": "ch", "secure": True},
+        "clickhouse://ch:8443",
+        "db.sales.orders_v2",
+    ),
+    "clickhouse, native": (
+        {"type": "clickhouse", "host": "ch", "driver": "native"},
+        "clickhouse://ch:9000",
+        "db.sales.orders_v2",
+    ),
+    "exasol": ({"type": "exasol", "dsn": "exa1,exa2"}, "exasol://exa1:8563", "db.sales.orders_v2"),
+    "exasol, port": ({"type": "exasol", "dsn": "exa:8564"}, "exasol://exa:8564", "db.sales.orders_v2"),
+    "firebolt": ({"type": "firebolt", "account_name": "acme"}, "firebolt://acme", "db.sales.orders_v2"),
     "hive": ({"type": "hive", "host": "hive"}, "hive://hive:10000", "sales.orders_v2"),
     "crate": ({"type": "cratedb", "host": "crate"}, "crate://crate:5432", "db.sales.orders_v2"),
     "starrocks": ({"type": "starrocks", "host": "sr"}, "starrocks://sr:9030", "db.sales.orders_v2"),
@@ -83,6 +137,11 @@ OTHERS: dict[str, tuple[Json, str, str]] = {
     "unknown adapter without a host": ({"type": "somebodys"}, "somebodys://localhost", "db.sales.orders_v2"),
     "no type": ({}, "unknown://localhost", "db.sales.orders_v2"),
     "duckdb in memory": ({"type": "duckdb"}, "duckdb://:memory:", "db.sales.orders_v2"),
+    "duckdb in a bucket": (
+        {"type": "duckdb", "path": "s3://lake/a@b.com/shop.db?s3_secret_access_key=pa55/x"},
+        "duckdb://s3://lake/a@b.com/shop.db",
+        "db.sales.orders_v2",
+    ),
     "motherduck": (
         {"type": "duckdb", "path": "md:shop?motherduck_token=pa55"},
         "duckdb://md:shop",
@@ -108,6 +167,151 @@ def test_other_adapters_have_names_too(name: str) -> None:
     identity = read_warehouse(SECRETS | output, {}).identify(ORDERS)
 
     assert identity.dataset == DatasetName(namespace, table)
+
+
+SALES = {"database": "db", "schema": "sales", "table": "orders_v2"}
+IN_SCHEMA = {"database": "sales", "table": "orders_v2"}
+HOST = {"host": "h", "port": "1"}
+# Output of profiles.yml → the name that OpenLineage's client gives to the same table.
+SPECIFIED: dict[str, tuple[Json, naming.DatasetNaming]] = {
+    "athena": (
+        {"type": "athena", "region_name": "r"},
+        naming.Athena(region_name="r", catalog="db", database="sales", table="orders_v2"),
+    ),
+    "bigquery": (
+        {"type": "bigquery"},
+        naming.BigQuery(project_id="db", dataset_name="sales", table_name="orders_v2"),
+    ),
+    "mysql": ({"type": "mysql", "server": "h", "port": 1}, naming.MySQL(**HOST, **IN_SCHEMA)),
+    "mysql5": ({"type": "mysql5", "server": "h", "port": 1}, naming.MySQL(**HOST, **IN_SCHEMA)),
+    "mariadb": ({"type": "mariadb", "server": "h", "port": 1}, naming.MySQL(**HOST, **IN_SCHEMA)),
+    "cratedb": ({"type": "cratedb", **HOST}, naming.CrateDB(**HOST, **SALES)),
+    "db2": ({"type": "db2", **HOST}, naming.DB2(**HOST, **SALES)),
+    "ibmdb2": ({"type": "ibmdb2", **HOST}, naming.DB2(**HOST, **SALES)),
+    "oceanbase": ({"type": "oceanbase", **HOST}, naming.OceanBase(**HOST, **IN_SCHEMA)),
+    "oceanbase_mysql": ({"type": "oceanbase_mysql", **HOST}, naming.OceanBase(**HOST, **IN_SCHEMA)),
+    "oracle": (
+        {"type": "oracle", "service": "S", "database": "DB", **HOST},
+        naming.Oracle(**HOST, service_name="S", schema="sales", table="orders_v2"),
+    ),
+    "postgres": ({"type": "postgres", **HOST}, naming.Postgres(**HOST, **SALES)),
+    "alloydb": ({"type": "alloydb", **HOST}, naming.Postgres(**HOST, **SALES)),
+    "teradata": ({"type": "teradata", **HOST}, naming.Teradata(**HOST, **IN_SCHEMA)),
+    "snowflake": (
+        {"type": "snowflake", "account": "o-a"},
+        naming.Snowflake(organization_name="o", account_name="a", **SALES),
+    ),
+    "synapse": (
+        {"type": "synapse", "server": "h", "port": 1},
+        naming.AzureSynapse(**HOST, schema="sales", table="orders_v2"),
+    ),
+    "trino": ({"type": "trino", **HOST}, naming.Trino(**HOST, catalog="db", schema="sales", table="orders_v2")),
+    "hive": ({"type": "hive", **HOST}, naming.Hive(**HOST, **IN_SCHEMA)),
+}
+# Where OpenLineage's dbt integration has another name, the one of the client is a symlink.
+SYMLINKED: dict[str, tuple[Json, naming.DatasetNaming]] = {
+    "glue": (
+        {"type": "glue", "region": "r", "account_id": "1"},
+        naming.AWSGlue(region_name="r", account_id="1", database_name="sales", table_name="orders_v2"),
+    ),
+    "athena": (
+        {"type": "athena", "region_name": "r", "assume_role_arn": "arn:aws:iam::1:role/dbt"},
+        naming.AWSGlue(region_name="r", account_id="1", database_name="sales", table_name="orders_v2"),
+    ),
+    "redshift": (
+        {"type": "redshift", "host": "c.abc.r.redshift.amazonaws.com", "port": 1},
+        naming.Redshift(cluster_identifier="c", region="r", port="1", **SALES),
+    ),
+}
+# Files: what DuckDB reads → the client's name.
+LOCATED: dict[str, naming.DatasetNaming] = {
+    "s3://lake/email=a@b.com/x?.parquet": naming.S3("lake", "email=a@b.com/x?.parquet"),
+    "s3a://lake/a#b/x": naming.S3("lake", "a#b/x"),
+    "gs://lake/a@b/x": naming.GCS("lake", "a@b/x"),
+    "gcs://lake/x": naming.GCS("lake", "x"),
+    "abfss://box@acc.dfs.core.windows.net/a@b/x": naming.ABFSS("box", "acc", "a@b/x"),
+    "abfss://acc.dfs.core.windows.net/box/a@b/x": naming.ABFSS("box", "acc", "a@b/x"),
+    "wasbs://box@acc.dfs.core.windows.net/x": naming.WASBS("box", "acc", "x"),
+    "hdfs://nn:8020/a@b/x": naming.HDFS("nn", "8020", "/a@b/x"),
+    "/home/ann@x.com/a?.csv": naming.LocalFileSystem("/home/ann@x.com/a?.csv"),
+    "file:///home/ann@x.com/a.csv": naming.LocalFileSystem("/home/ann@x.com/a.csv"),
+    "file://localhost/a.csv": naming.LocalFileSystem("/a.csv"),
+    "file://nas/a@b/x.csv": naming.RemoteFileSystem("nas", "/a@b/x.csv"),
+}
+
+
+def as_named(specified: naming.DatasetNaming) -> DatasetName:
+    return DatasetName(specified.get_namespace(), specified.get_name())
+
+
+@pytest.mark.parametrize("name", SPECIFIED)
+def test_names_are_those_of_openlineages_client(name: str) -> None:
+    output, specified = SPECIFIED[name]
+
+    assert read_warehouse(output, {}).identify(ORDERS).dataset == as_named(specified)
+
+
+@pytest.mark.parametrize("name", SYMLINKED)
+def test_names_of_openlineages_client_are_known_where_its_dbt_integration_has_others(name: str) -> None:
+    output, specified = SYMLINKED[name]
+
+    assert as_named(specified) in read_warehouse(output, {}).identify(ORDERS).others
+
+
+@pytest.mark.parametrize("location", LOCATED)
+def test_files_are_named_as_by_openlineages_client(location: str) -> None:
+    assert file_name(location, PurePosixPath("/project")) == as_named(LOCATED[location])
+
+
+def test_every_kind_of_dataset_that_openlineages_client_names_is_compared() -> None:
+    tables = [specified for _, specified in [*SPECIFIED.values(), *SYMLINKED.values()]]
+    compared = {type(specified).__name__ for specified in [*tables, *LOCATED.values()]}
+    # dbt has no adapter for these, and DuckDB reads no files there.
+    without_dbt = {"AzureCosmosDB", "AzureDataExplorer", "Cassandra", "DBFS", "Kafka", "PubSubNaming"}
+    known = {name for name, kind in vars(naming).items() if isinstance(kind, type) and hasattr(kind, "get_namespace")}
+
+    assert known - {"DatasetNaming"} == compared | without_dbt
+
+
+@pytest.mark.parametrize(
+    ("one", "another"),
+    [
+        ({"type": "duckdb", "path": "/home/ann@x.com/shop.db"}, {"type": "duckdb", "path": "/home/bob@x.com/shop.db"}),
+        ({"type": "duckdb", "path": "/data/shop?a.db"}, {"type": "duckdb", "path": "/data/shop?b.db"}),
+        ({"type": "fabricspark", "workspaceid": "w1"}, {"type": "fabricspark", "workspaceid": "w2"}),
+        (
+            {"type": "fabricspark", "workspaceid": "w", "lakehouse": "a"},
+            {"type": "fabricspark", "workspaceid": "w", "lakehouse": "b"},
+        ),
+        (
+            {"type": "dremio", "cloud_host": "c", "cloud_project_id": "p1"},
+            {"type": "dremio", "cloud_host": "c", "cloud_project_id": "p2"},
+        ),
+    ],
+)
+def test_two_places_are_two_datasets(one: Json, another: Json) -> None:
+    orders = ORDERS | {"database": None}
+
+    assert read_warehouse(one, {}).identify(orders).dataset != read_warehouse(another, {}).identify(orders).dataset
+
+
+def test_lakehouse_without_schemas_is_named_once() -> None:
+    output = {"type": "fabricspark", "workspaceid": "w", "lakehouse": "sales"}
+
+    identity = read_warehouse(output, {}).identify(ORDERS | {"database": None})
+
+    assert identity.dataset == DatasetName("fabricspark://api.fabric.microsoft.com/w", "sales.orders_v2")
+
+
+def test_ducklake_as_the_main_database_is_named_as_where_it_is_attached() -> None:
+    lake = "ducklake:postgres:host=pg dbname=lake user=u password=pa55"
+    main = read_warehouse({"type": "duckdb", "path": lake, "attach": [{"path": lake, "alias": "lake"}]}, {})
+
+    seen_as_main = main.identify(ORDERS | {"database": main.database})
+    seen_as_attached = main.identify(ORDERS | {"database": "lake"})
+
+    assert seen_as_main.dataset == seen_as_attached.dataset == DatasetName("ducklake://pg:5432/lake", "sales.orders_v2")
+    assert "pa55" not in repr(main)
 
 
 # Why a name of ours is not the integration's.
@@ -198,6 +402,8 @@ def test_a_node_is_where_dbt_puts_it_on_this_target() -> None:
         ),
         ({"path": "/data/erp.sqlite", "type": "sqlite"}, DatasetName("sqlite:///data/erp.sqlite", "sales.orders_v2")),
         ({"path": "/data/erp.db"}, DatasetName("duckdb:///data/erp.db", "erp.sales.orders_v2")),
+        ({"path": "/home/a@b/erp?.db"}, DatasetName("duckdb:///home/a@b/erp?.db", "erp?.sales.orders_v2")),
+        ({"path": "/home/a@b/x?.db", "type": "sqlite"}, DatasetName("sqlite:///home/a@b/x?.db", "sales.orders_v2")),
         ({"path": "md:erp?token=pa55"}, DatasetName("duckdb://md:erp", "erp.sales.orders_v2")),
         ({"path": "project=erp", "type": "bigquery"}, DatasetName("bigquery", "erp.sales.orders_v2")),
         (
@@ -346,6 +552,10 @@ def test_namespaces_can_be_replaced() -> None:
             {"type": "athena", "region_name": "eu-west-1", "assume_role_arn": ACCOUNT},
             DatasetName("arn:aws:glue:eu-west-1:123456789012", "table/sales/orders_v2"),
         ),
+        (
+            {"type": "glue", "region": "eu-west-1", "role_arn": ACCOUNT},
+            DatasetName("arn:aws:glue:eu-west-1:123456789012", "table/sales/orders_v2"),
+        ),
         ({"type": "redshift", "host": "localhost"}, None),
         ({"type": "athena", "region_name": "eu-west-1"}, None),
         ({"type": "postgres", "host": "pg"}, None),
@@ -373,6 +583,14 @@ def test_a_table_outside_unity_catalog_has_no_name_there() -> None:
         ("gcs://lake/in", DatasetName("gs://lake", "in")),
         ("abfss://box@acc.dfs.core.windows.net/in", DatasetName("abfss://box@acc.dfs.core.windows.net", "in")),
         ("https://u:pa55@example.com/x.csv?sig=pa55", DatasetName("https://example.com", "x.csv")),
+        ("https://example.com/a@b.com/x.csv", DatasetName("https://example.com", "a@b.com/x.csv")),
+        ("https://u:pa/55@example.com/x.csv", DatasetName("https://example.com", "x.csv")),
+        ("https://[::1]:8443/a@b/x.csv", DatasetName("https://[::1]:8443", "a@b/x.csv")),
+        ("s3n://AKIA:pa/55@lake/x", DatasetName("s3://lake", "x")),
+        ("s3://lake/x.csv?s3_region=r&s3_secret_access_key=pa55/x", DatasetName("s3://lake", "x.csv")),
+        ("az://box/x.csv?sv=1&sig=pa55%3D", DatasetName("az://box", "x.csv")),
+        ("s3://lake/202?/day=1/x.csv", DatasetName("s3://lake", "202?/day=1/x.csv")),
+        ("s3://lake/a?b=c/x.csv", DatasetName("s3://lake", "a?b=c/x.csv")),
     ],
 )
 def test_files_have_names(location: str, name: DatasetName) -> None:
