@@ -31,6 +31,7 @@ class LineageServer(ThreadingHTTPServer):
         delay: Seconds before each answer.
         drip: Seconds between the bytes of an answer; all at once when None.
         keep: Whether connections are kept open after an answer.
+        connections: How many connections there were.
     """
 
     daemon_threads = True
@@ -47,6 +48,7 @@ class LineageServer(ThreadingHTTPServer):
         self.keep = True
         self.stopping = threading.Event()
         self.lock = threading.Lock()
+        self.connections = 0
 
     @property
     def url(self) -> str:
@@ -60,6 +62,12 @@ class LineageServer(ThreadingHTTPServer):
     @property
     def repeated(self) -> list[str]:
         return [name for name, count in Counter(self.names).items() if count > 1]
+
+    def get_request(self) -> tuple[socket.socket, object]:
+        """Count the connection."""
+        accepted = super().get_request()
+        self.connections += 1
+        return accepted
 
     def handle_error(self, request: object, client_address: object) -> None:
         """Stay silent about clients that leave."""

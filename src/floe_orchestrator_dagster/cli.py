@@ -24,6 +24,7 @@ from floe_orchestrator_dagster.commands.demo import demo
 from floe_orchestrator_dagster.commands.deploy import helm, workspace
 from floe_orchestrator_dagster.commands.lineage import lineage
 from floe_orchestrator_dagster.errors import FloeDagsterError, Problem
+from floe_orchestrator_dagster.redaction import redact_urls
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,7 +33,22 @@ if TYPE_CHECKING:
     from floe_orchestrator_dagster.validation import Findings, LoadedProduct
 
 
+class _Commands(click.Group):
+    """Commands whose usage errors repeat no login of a URL that was put into the wrong place."""
+
+    def invoke(self, ctx: click.Context) -> object:
+        try:
+            return super().invoke(ctx)
+        except click.UsageError as error:
+            said = error.format_message()
+            shown = redact_urls(said)
+            if shown == said:
+                raise
+            raise click.UsageError(shown, error.ctx) from None
+
+
 @click.group(
+    cls=_Commands,
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Every command exits with 0 when all is well, 1 when the product has problems, 2 on wrong usage. "
     'Completion for bash: eval "$(_FLOE_DAGSTER_COMPLETE=bash_source floe-dagster)" (zsh_source, fish_source).',

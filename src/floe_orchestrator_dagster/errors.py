@@ -15,7 +15,7 @@
         ├── DbtNodesError    nodes of it failed
         └── DbtSetupError    dbt cannot run like this, now or later
 
-Each message says what was wrong, where, and what to do about it.
+Each message says what was wrong, where, and what to do about it. None shows the login of a URL that it repeats.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
+
+from floe_orchestrator_dagster.redaction import redact_urls
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -41,6 +43,11 @@ class Problem:
     where: str
     what: str
     fix: str
+
+    def __post_init__(self) -> None:
+        """Mask logins in URLs: a value that is refused may be one that was put into the wrong place."""
+        for name in ("where", "what", "fix"):
+            object.__setattr__(self, name, redact_urls(getattr(self, name)))
 
     def __str__(self) -> str:
         """Render as one paragraph, the fix on a line of its own."""
@@ -61,12 +68,16 @@ class FloeDagsterError(Exception):
     problems: tuple[Problem, ...] = ()
     may_pass: bool = False
 
+    def __init__(self, *details: object) -> None:
+        """Say what is wrong; logins in URLs are masked."""
+        super().__init__(*(redact_urls(detail) if isinstance(detail, str) else detail for detail in details))
+
 
 class _FileError(FloeDagsterError):
     """Problems found in one file (or one value that stands for a file)."""
 
     def __init__(self, origin: str, problems: Sequence[Problem]) -> None:
-        self.origin = origin
+        self.origin = redact_urls(origin)
         self.problems = tuple(problems)
         lines = [f"{origin}: {self._headline()}", *(f"  {problem}" for problem in self.problems)]
         super().__init__("\n".join(lines))

@@ -417,9 +417,7 @@ def test_check_of_nothing_exits_with_one_and_says_what_to_do() -> None:
 
     result = invoke("check", url)
 
-    said = (
-        f"error: {url}/: nothing listens there. Start it (dagster dev), or correct the address (from the argument).\n"
-    )
+    said = f"error: {url}/: connection refused. Start it (dagster dev), or correct the address (from the argument).\n"
     assert (result.exit_code, result.stdout, result.stderr) == (1, "", said)
 
 
@@ -443,7 +441,7 @@ def test_check_as_json_of_nothing_has_the_error() -> None:
 
     answer = json.loads(result.stdout)
     assert (result.exit_code, result.stderr, answer["success"], answer["version"]) == (1, "", False, None)
-    assert answer["error"].startswith("ftp://dagster/: is no http:// or https:// address. ")
+    assert answer["error"].startswith("ftp://dagster/: it is not an http:// or https:// address. ")
 
 
 def test_check_takes_address_and_headers_from_the_product(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -111,7 +111,7 @@ def test_webserver_that_is_named_and_does_not_answer_is_degraded() -> None:
     health = _health(DagsterConfig(webserver_url=f"http://user:{_SECRET}@127.0.0.1:1"))
 
     assert health.state is HealthState.DEGRADED
-    assert health.message.startswith("webserver: http://127.0.0.1:1/: nothing listens there.")
+    assert health.message.startswith("webserver: http://127.0.0.1:1/: connection refused.")
     assert _SECRET not in repr(health)
 
 

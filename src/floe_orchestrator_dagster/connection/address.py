@@ -55,7 +55,8 @@ def find_address(dagster_url: str | None, config: DagsterConfig | None) -> Addre
         URL_VARIABLE: os.environ.get(URL_VARIABLE),
         "the default": DEFAULT_URL,
     }
-    source, url = next((source, url) for source, url in named.items() if url)
+    # A variable that is read from a file ends with a line break.
+    source, url = next((source, url.strip()) for source, url in named.items() if url and url.strip())
     headers = _tokens(url)
     warnings = []
     for row, header in enumerate(config.webserver_headers if config else []):

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from packaging.version import InvalidVersion, Version
 
-from floe_orchestrator_dagster.telemetry.secrets import redact
+from floe_orchestrator_dagster.redaction import redact
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+_LONGEST_REASON = 500
 MINIMUM_VERSION = "1.10.21"
 QUESTION = """{
   version
@@ -116,7 +117,7 @@ def _reason(error: Mapping[str, Any]) -> str:
 
 def _first_line(message: object) -> str:
     lines = str(message or "").strip().splitlines()
-    return redact(lines[0].strip()) if lines else ""
+    return redact(lines[0].strip())[:_LONGEST_REASON] if lines else ""
 
 
 def _daemons(data: dict[str, Any]) -> tuple[Daemon, ...] | None:

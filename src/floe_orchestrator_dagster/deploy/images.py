@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 
 from floe_orchestrator_dagster.errors import DeployError, Problem
+from floe_orchestrator_dagster.redaction import redact_value
 
 _PART = r"[a-z0-9]+(?:(?:\.|_{1,2}|-+)[a-z0-9]+)*"
 _HOST = r"(?:[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?(?::\d{1,5})?|\[[0-9a-fA-F:]+\](?::\d{1,5})?)"
@@ -45,7 +46,9 @@ def parse_image(text: str, origin: str) -> ImageReference:
     found = _REFERENCE.fullmatch(text)
     fix = "Name it as registry.example.com/retail-orders:1.4.0, or with @sha256: and its digest."
     if found is None:
-        raise DeployError(origin, [Problem("", f"{text!r} is not a reference to an image", fix)])
+        raise DeployError(origin, [Problem("", f"{redact_value(text)!r} is not a reference to an image", fix)])
     if found["tag"] is None and found["digest"] is None:
-        raise DeployError(origin, [Problem("", f"the image {text!r} has neither a tag nor a digest", fix)])
+        raise DeployError(
+            origin, [Problem("", f"the image {redact_value(text)!r} has neither a tag nor a digest", fix)]
+        )
     return ImageReference(found["repository"], found["tag"], found["digest"])

@@ -8,6 +8,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from floe_orchestrator_dagster.errors import DeployError, Problem
+from floe_orchestrator_dagster.redaction import redact_value
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -61,5 +62,7 @@ def check_object_name(name: str, option: str) -> str:
     """
     if len(name) > _LONGEST_SUBDOMAIN or not _SUBDOMAIN.fullmatch(name):
         fix = "Name an object of the release's namespace: lower-case letters, digits, '-' and '.'."
-        raise DeployError(option, [Problem("", f"{name!r} cannot be the name of a Kubernetes object", fix)])
+        raise DeployError(
+            option, [Problem("", f"{redact_value(name)!r} cannot be the name of a Kubernetes object", fix)]
+        )
     return name

@@ -15,6 +15,7 @@ from floe_orchestrator_dagster.product.manifest import prepared_manifest
 from floe_orchestrator_dagster.product.profiles import is_on_duckdb
 from floe_orchestrator_dagster.product.project import find_project_path, read_project_directory
 from floe_orchestrator_dagster.product.templates import required_variables
+from floe_orchestrator_dagster.redaction import redact_value
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -89,7 +90,9 @@ def by_product(given: Sequence[str], products: Sequence[str], option: str) -> di
         product, separator, value = entry.rpartition("=")
         if separator and product not in values:
             known = ", ".join(products)
-            problem = Problem("", f"{entry!r} names a product that is not among the artifacts", f"Products: {known}.")
+            problem = Problem(
+                "", f"{redact_value(entry)!r} names a product that is not among the artifacts", f"Products: {known}."
+            )
             raise DeployError(option, [problem])
         for name in [product] if separator else products:
             values[name].append(value)
@@ -119,7 +122,7 @@ def _read_product(
 def _image(name: str, config: DagsterConfig, given: Sequence[str], origin: str) -> ImageReference | None:
     distinct = list(dict.fromkeys(given))
     if len(distinct) > 1:
-        what = f"product {name!r} is given {len(distinct)} images: {', '.join(distinct)}"
+        what = f"product {name!r} is given {len(distinct)} images: {', '.join(map(redact_value, distinct))}"
         raise DeployError("--image", [Problem("", what, "Name one for each product, as PRODUCT=IMAGE.")])
     if distinct:
         return parse_image(distinct[0], "--image")

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from floe_orchestrator_dagster.deploy.names import check_object_name
 from floe_orchestrator_dagster.deploy.pods import ARTIFACTS_FILE, PRODUCT_PATH
 from floe_orchestrator_dagster.errors import DeployError, Problem
+from floe_orchestrator_dagster.redaction import redact_value
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -105,7 +106,9 @@ def check_settings(settings: DeploySettings) -> None:
     _check_object_names([settings.state_claim], "--state-claim")
     _check_object_names([settings.lineage_claim], "--lineage-claim")
     if not settings.artifacts_path.startswith("/"):
-        problem = Problem("", f"{settings.artifacts_path!r} is not absolute", "Name the path that it has in the image.")
+        problem = Problem(
+            "", f"{redact_value(settings.artifacts_path)!r} is not absolute", "Name the path that it has in the image."
+        )
         raise DeployError("--artifacts-path", [problem])
     if settings.otlp_endpoint is not None:
         _check_endpoint(settings.otlp_endpoint)
@@ -150,7 +153,9 @@ def _check_postgres(postgres: PostgresAddress) -> None:
         raise DeployError("--postgres-host", [Problem("", "is not the name or address of a host", fix)])
     for option, name in (("--postgres-user", postgres.user), ("--postgres-database", postgres.database)):
         if not _WORD.fullmatch(name):
-            raise DeployError(option, [Problem("", f"{name!r} is not a name", "Name it without quotes and spaces.")])
+            raise DeployError(
+                option, [Problem("", f"{redact_value(name)!r} is not a name", "Name it without quotes and spaces.")]
+            )
 
 
 def _check_production(settings: DeploySettings) -> None:

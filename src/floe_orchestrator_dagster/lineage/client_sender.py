@@ -11,6 +11,7 @@ from openlineage.client.transport import get_default_factory
 from requests import HTTPError, Session
 
 from floe_orchestrator_dagster.lineage.sender import BackendUnavailableError, check_answer
+from floe_orchestrator_dagster.redaction import Redactor, secrets_in_header, secrets_in_url, secrets_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -18,8 +19,6 @@ if TYPE_CHECKING:
     from openlineage.client.transport.kafka import KafkaTransport
 
 _NO_RETRY = {"total": 0, "read": 0, "connect": 0, "status_forcelist": ()}
-_SECRET_NAMES = ("key", "token", "secret", "password", "auth", "credential")
-_SHORTEST_SECRET = 4
 
 
 class ClientSender:
@@ -33,7 +32,7 @@ class ClientSender:
             timeout: Seconds that one event may take, where the transport lets itself be told.
         """
         self._timeout = timeout
-        self._secrets = sorted(_secrets(settings), key=len, reverse=True)
+        self._redactor = Redactor(_secrets(settings))
         self._kind = str(settings["type"])
         self._transport: Any = get_default_factory().create(_without_retries(settings, timeout))
         if self._kind == "console":
@@ -54,24 +53,19 @@ class ClientSender:
                 _produce(self._transport, line, self._timeout)
             else:
                 self._transport.emit(as_run_event(orjson.loads(line)))
-        except BackendUnavailableError:
-            raise
+        except BackendUnavailableError as error:
+            raise BackendUnavailableError(self._redactor.redact(str(error))) from None
         except HTTPError as error:
             if error.response is None:
                 raise BackendUnavailableError("HTTP error without an answer") from None
             answer = error.response
-            check_answer(answer.status_code, answer.headers.get("Retry-After"), self._without_secrets(answer.text))
+            check_answer(answer.status_code, answer.headers.get("Retry-After"), self._redactor.redact(answer.text))
         except Exception as error:  # noqa: BLE001  # transports are anybody's code
-            raise BackendUnavailableError(self._without_secrets(f"{type(error).__name__}: {error}")) from None
+            raise BackendUnavailableError(self._redactor.redact(f"{type(error).__name__}: {error}")) from None
 
     def close(self) -> None:
         """Close the transport; it has nothing left to do."""
         self._transport.close(self._timeout)
-
-    def _without_secrets(self, text: str) -> str:
-        for secret in self._secrets:
-            text = text.replace(secret, "***")
-        return text
 
 
 def as_run_event(content: dict[str, Any]) -> event_v2.RunEvent:
@@ -120,13 +114,12 @@ def _without_retries(settings: Mapping[str, Any], timeout: float) -> dict[str, A
     return dict(settings)
 
 
-def _secrets(settings: object, name: str = "") -> set[str]:
-    if isinstance(settings, dict):
-        return {secret for key, value in settings.items() for secret in _secrets(value, f"{name}.{key}".lower())}
-    if isinstance(settings, list):
-        return {secret for value in settings for secret in _secrets(value, name)}
-    is_secret = isinstance(settings, str) and len(settings) >= _SHORTEST_SECRET
-    return {str(settings)} if is_secret and any(part in name for part in _SECRET_NAMES) else set()
+def _secrets(settings: Mapping[str, Any]) -> list[str]:
+    """List what messages must not repeat: credentials of the settings and of the URL, and all values of headers."""
+    headers = settings.get("custom_headers")
+    values = [str(value) for value in headers.values()] if isinstance(headers, dict) else []
+    in_headers = (secret for value in values for secret in secrets_in_header(value))
+    return [*secrets_of(dict(settings)), *in_headers, *secrets_in_url(str(settings.get("url", "")))]
 
 
 def _show_info(console: logging.Logger) -> None:

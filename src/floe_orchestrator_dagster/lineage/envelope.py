@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import attrs
 from openlineage.client.event_v2 import Dataset, InputDataset, Job, OutputDataset, Run, RunEvent, RunState
 from openlineage.client.facet_v2 import BaseFacet, error_message_run, processing_engine_run
 
-from floe_orchestrator_dagster.lineage.signals import without_secrets
+from floe_orchestrator_dagster.redaction import redact
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from floe_orchestrator_dagster.lineage.run import LineageRun, RunReference
     from floe_orchestrator_dagster.lineage.signals import State
 
+_ANSI = re.compile(r"\x1b\[[0-9;]*m")
 AnyFacet = TypeVar("AnyFacet", bound=BaseFacet)
 AnyDataset = TypeVar("AnyDataset", bound=Dataset)
 
@@ -49,7 +51,7 @@ def run_event(  # noqa: PLR0913  # an event has these parts
 def error_facet(message: str, language: str) -> error_message_run.ErrorMessageRunFacet:
     """Say why a run failed or was given up; credentials in the message are masked."""
     return error_message_run.ErrorMessageRunFacet(
-        message=without_secrets(message), programmingLanguage=language.upper()
+        message=redact(_ANSI.sub("", message).strip()), programmingLanguage=language.upper()
     )
 
 

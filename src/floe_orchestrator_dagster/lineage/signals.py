@@ -45,12 +45,6 @@ _STATES: dict[str, State] = {
 }
 _JOBS = ("model", "seed", "snapshot", "test", "unit_test", "source")
 _TIME = re.compile(r"(?P<time>\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?)(?P<zone>Z|[+-]\d\d:\d\d)?")
-_ANSI = re.compile(r"\x1b\[[0-9;]*m")
-_USER_IN_URL = re.compile(r"://[^/\s:@]+:[^\s]+?@(?=[^@\s]*(?:\s|$))")
-# Not PASS=54, which ends dbt's summaries.
-_SECRET = re.compile(
-    r"\b((?i:password|passwd|pwd|token|secret|api_?key|access_?key)|pass)\b([\"']?\s*[=:]\s*)(\"[^\"]*\"|'[^']*'|\S+)"
-)
 
 
 @dataclass(frozen=True)
@@ -120,12 +114,6 @@ def freshness_times(result: Mapping[str, Any]) -> tuple[str, str]:
 def state_of(status: str, *, is_error: bool = False) -> State:
     """Say how a node with this dbt status ended; a status that is not known here counts by the level of its event."""
     return _STATES.get(status.lower(), "FAIL" if is_error else "COMPLETE")
-
-
-def without_secrets(message: str) -> str:
-    """Take colours out of a message, and what looks like a credential."""
-    plain = _ANSI.sub("", message).strip()
-    return _SECRET.sub(r"\1\2***", _USER_IN_URL.sub("://***@", plain))
 
 
 def _status(node: Mapping[str, Any], data: Mapping[str, Any]) -> str:

@@ -18,7 +18,8 @@ from floe_core.plugin_errors import PluginConfigurationError
 
 from floe_orchestrator_dagster.errors import LineageError, Problem
 from floe_orchestrator_dagster.lineage.composite_sender import CompositeSender
-from floe_orchestrator_dagster.lineage.http_sender import HttpSender, http_url, shown_url
+from floe_orchestrator_dagster.network.urls import UnusableSettingError, http_url, shown_url
+from floe_orchestrator_dagster.redaction import redact
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -221,6 +222,8 @@ def _sender(settings: Mapping[str, Any], timeout: float) -> Sender:
         first_is_enough = not settings.get("continue_on_success", True)
         return CompositeSender([_sender(part, timeout) for part in parts], first_is_enough=first_is_enough)
     if _is_plain_http(settings):
+        from floe_orchestrator_dagster.lineage.http_sender import HttpSender
+
         key = (settings.get("auth") or {}).get("apiKey")
         headers = settings.get("custom_headers")
         return HttpSender(_complete_url(settings), api_key=key, headers=headers, timeout=timeout)
@@ -241,7 +244,7 @@ def _is_plain_http(settings: Mapping[str, Any]) -> bool:
 
 def _complete_url(settings: Mapping[str, Any]) -> str:
     """Put URL and endpoint together as openlineage's HTTP transport does."""
-    return urljoin(str(settings["url"]).strip(), str(settings.get("endpoint", _DEFAULT_PATH)))
+    return urljoin(str(settings["url"]).strip(), str(settings.get("endpoint", _DEFAULT_PATH)).strip())
 
 
 def _shown(settings: Mapping[str, Any]) -> str:
@@ -254,5 +257,8 @@ def _shown(settings: Mapping[str, Any]) -> str:
 def _said(error: Exception) -> str:
     """Name an error; its text only where it does not repeat a configured value."""
     if isinstance(error, PluginConfigurationError):
-        return "; ".join(f"{detail.get('field')}: {detail.get('message')}" for detail in error.errors)
-    return f"{type(error).__name__}: {error}" if isinstance(error, (ImportError, TypeError)) else type(error).__name__
+        return redact("; ".join(f"{detail.get('field')}: {detail.get('message')}" for detail in error.errors))
+    if isinstance(error, UnusableSettingError):
+        return str(error)
+    name = type(error).__name__
+    return redact(f"{name}: {error}") if isinstance(error, (ImportError, TypeError)) else name

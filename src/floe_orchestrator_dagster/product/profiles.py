@@ -11,8 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from floe_orchestrator_dagster.errors import Problem, ProfileError
-from floe_orchestrator_dagster.product.secrets import secrets_of
-from floe_orchestrator_dagster.product.templates import Variable, rendered, required_variables
+from floe_orchestrator_dagster.product.templates import (
+    Variable,
+    read_from_environment,
+    rendered,
+    required_variables,
+)
+from floe_orchestrator_dagster.redaction import secrets_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -70,7 +75,7 @@ class Profile:
     @property
     def secrets(self) -> tuple[str, ...]:
         """What must not be printed, the longest first."""
-        return secrets_of(self.outputs)
+        return secrets_of(self.outputs, variables=read_from_environment, render=rendered)
 
     def on_target(self, target: str) -> Profile:
         """Return the profile with another of its outputs in use."""

@@ -13,7 +13,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from floe_orchestrator_dagster.telemetry.secrets import redact
+from floe_orchestrator_dagster.redaction import redact
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

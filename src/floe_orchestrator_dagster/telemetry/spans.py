@@ -13,7 +13,7 @@ from contextlib import ExitStack, contextmanager
 from functools import wraps
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
-from floe_orchestrator_dagster.telemetry.secrets import redact
+from floe_orchestrator_dagster.redaction import redact
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 T = TypeVar("T")
 
+# As floe-core cuts the messages of its own spans.
+_LONGEST_MESSAGE = 500
 TRACER_NAME = "floe.orchestrator.dagster"
 
 NAMESPACE = "floe.namespace"
@@ -55,7 +57,7 @@ class Operation:
             return
         from opentelemetry.trace import Status, StatusCode
 
-        shown = redact(message)
+        shown = redact(message)[:_LONGEST_MESSAGE]
         self._span.set_status(Status(StatusCode.ERROR, shown))
         self._span.set_attribute("exception.message", shown)
         if error:

@@ -92,7 +92,7 @@ def test_events_are_sent_while_the_run_goes_on(tmp_path: Path) -> None:
 
 
 def test_connection_that_the_backend_closes_after_each_answer_is_made_anew(tmp_path: Path) -> None:
-    with serving() as backend, emitter(backend.url, tmp_path) as lineage:
+    with serving() as backend, emitter(backend.url, tmp_path, flush_seconds=20) as lineage:
         backend.keep = False
         emit(lineage, *JOBS)
         deliveries = lineage.flush()

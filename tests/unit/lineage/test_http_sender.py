@@ -11,14 +11,17 @@ import threading
 import time
 from contextlib import contextmanager
 from email.utils import format_datetime
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 import pytest
 
-from floe_orchestrator_dagster.lineage.http_sender import HttpSender, shown_url
+from floe_orchestrator_dagster.lineage.http_sender import HttpSender
 from floe_orchestrator_dagster.lineage.sender import BackendUnavailableError, EventRefusedError
+from floe_orchestrator_dagster.network.urls import shown_url
+from hostile import serving_bytes
 from lineage_backend import LineageServer, free_port, serving
+from proxy import proxying
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,6 +29,13 @@ if TYPE_CHECKING:
 
 _EVENT = b'{"job": {"name": "a"}}'
 _SECRET = "hunter2-do-not-print"  # noqa: S105  # the value that nothing may show
+
+
+@pytest.fixture(autouse=True)
+def _no_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy", "SSL_CERT_FILE", "SSL_CERT_DIR"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
 
 
 def post(url: str, timeout: float = 2, **settings: object) -> None:
@@ -131,12 +141,10 @@ def test_connection_is_kept_between_events() -> None:
     with serving() as backend:
         sender = HttpSender(backend.url)
         sender.send(_EVENT)
-        first = sender._connection
         sender.send(_EVENT)
-        assert sender._connection is first
         sender.close()
 
-    assert len(backend.events) == 2
+    assert (len(backend.events), backend.connections) == (2, 1)
 
 
 def test_connection_that_the_backend_has_closed_meanwhile_is_made_anew() -> None:
@@ -164,6 +172,13 @@ def test_line_break_at_the_end_of_a_key_is_not_sent() -> None:
     assert backend.asked == [("/api/v1/lineage", f"Bearer {_SECRET}")]
 
 
+def test_line_break_at_the_end_of_a_header_is_not_sent() -> None:
+    with serving() as backend:
+        post(backend.url, headers={"Authorization": f"Token {_SECRET}\n"})
+
+    assert backend.asked == [("/api/v1/lineage", f"Token {_SECRET}")]
+
+
 @pytest.mark.parametrize("key", [f"{_SECRET}\nX: y", f"{_SECRET}ü"])
 def test_key_that_no_header_can_carry_is_refused_without_its_value(key: str) -> None:
     with pytest.raises(ValueError, match="api key") as raised:
@@ -172,11 +187,10 @@ def test_key_that_no_header_can_carry_is_refused_without_its_value(key: str) -> 
     assert _SECRET not in str(raised.value)
 
 
-def test_header_that_cannot_be_sent_is_told_without_its_value() -> None:
-    with serving() as backend, pytest.raises(BackendUnavailableError) as raised:
-        post(backend.url, headers={"X-Key": f"{_SECRET}\n"})
-
-    assert str(raised.value) == "no usable answer (ValueError)"
+@pytest.mark.parametrize("value", [f"{_SECRET}\nX: y", f"{_SECRET}ü"])
+def test_header_that_cannot_be_sent_is_refused_without_its_value(value: str) -> None:
+    with pytest.raises(ValueError, match=r"^the header X-Key has letters that a header must not have$"):
+        HttpSender("http://h/", headers={"X-Key": value})
 
 
 def test_query_of_the_url_is_kept_and_headers_are_added() -> None:
@@ -213,8 +227,8 @@ def test_long_answer_is_not_read_to_its_end() -> None:
     ("answer", "reason"),
     [
         (b"", "it closed the connection without an answer"),
-        (b"SSH-2.0-OpenSSH\r\n", "no usable answer (BadStatusLine)"),
-        (b"HTTP/1.1 201 Created\r\n" + b"x: y\r\n" * 200, "no usable answer (HTTPException)"),
+        (b"SSH-2.0-OpenSSH\r\n\r\n", "it does not answer with HTTP"),
+        (b"HTTP/1.1 201 Created\r\n" + b"x: y\r\n" * 20_000, "it does not answer with HTTP"),
     ],
 )
 def test_answer_that_is_no_http_is_another_time(answer: bytes, reason: str) -> None:
@@ -233,10 +247,21 @@ def test_refused_connection_and_unknown_name_say_so() -> None:
 
 @pytest.mark.parametrize(
     "url",
-    ["", "marquez", "marquez:5000", "ftp://h/", "http://", "http:///x", "http://h/a b", "http://h:x/", "http://ü/"],
+    [
+        "",
+        "marquez",
+        "marquez:5000",
+        "ftp://h/",
+        "http://",
+        "http:///x",
+        "http://h/a b",
+        "http://h:x/",
+        "http://[::1",
+        "http://a\x00b/",
+    ],
 )
 def test_url_that_cannot_be_one_is_refused_without_its_value(url: str) -> None:
-    with pytest.raises(ValueError, match=r"^(is no http|has letters|Port could not)") as raised:
+    with pytest.raises(ValueError, match=r"^the URL (is not an http|has letters|cannot be read)") as raised:
         HttpSender(url.replace("//", f"//{_SECRET}@"))
 
     assert _SECRET not in str(raised.value)
@@ -254,33 +279,144 @@ def test_sender_shows_no_credential() -> None:
 
 def test_proxy_of_the_environment_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
     with serving() as proxy:
-        monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{proxy.server_port}")
-        monkeypatch.delenv("no_proxy", raising=False)
-        monkeypatch.delenv("NO_PROXY", raising=False)
+        monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{proxy.server_port}\n")
         post("http://marquez.invalid:5000/api/v1/lineage")
 
     assert proxy.asked == [("http://marquez.invalid:5000/api/v1/lineage", None)]
 
 
-def test_no_proxy_is_honoured(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{free_port()}")
-    monkeypatch.setenv("no_proxy", "127.0.0.1")
+def test_loopback_is_never_behind_a_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("http_proxy", "https_proxy", "all_proxy"):
+        monkeypatch.setenv(name, f"http://127.0.0.1:{free_port()}")
     with serving() as backend:
         post(backend.url)
+        post(backend.url.replace("127.0.0.1", "localhost"))
 
-    assert len(backend.events) == 1
+    assert len(backend.events) == 2
 
 
 def test_tls_goes_through_a_proxy_in_a_tunnel(monkeypatch: pytest.MonkeyPatch, certificate: Path) -> None:
     monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
-    monkeypatch.delenv("no_proxy", raising=False)
-    monkeypatch.delenv("NO_PROXY", raising=False)
-    with _tls_backend(certificate) as backend, _tunnel() as (port, tunnelled):
-        monkeypatch.setenv("https_proxy", f"http://user:{_SECRET}@127.0.0.1:{port}")
-        post(backend.url.replace("http:", "https:"))
+    with _tls_backend(certificate) as backend, proxying(backend.server_port) as proxy:
+        monkeypatch.setenv("https_proxy", proxy.url.replace("//", f"//user:{_SECRET}@"))
+        sender = HttpSender("https://marquez.test/api", timeout=20)
+        sender.send(_EVENT)
+        sender.send(_EVENT)
+        sender.close()
 
-    assert backend.names == ["a"]
-    assert tunnelled == [(f"127.0.0.1:{backend.server_port}", "Basic dXNlcjpodW50ZXIyLWRvLW5vdC1wcmludA==")]
+    assert backend.names == ["a", "a"]
+    assert proxy.asked == [("marquez.test:443", "Basic dXNlcjpodW50ZXIyLWRvLW5vdC1wcmludA==")]
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_dead_proxy_is_at_fault_not_the_backend(monkeypatch: pytest.MonkeyPatch, scheme: str) -> None:
+    proxy = f"http://127.0.0.1:{free_port()}"
+    monkeypatch.setenv("ALL_PROXY", proxy.replace("//", f"//user:{_SECRET}@"))
+
+    with pytest.raises(BackendUnavailableError) as raised:
+        post(f"{scheme}://marquez.test/", timeout=20)
+
+    fix = "Correct ALL_PROXY, or name the host in NO_PROXY."
+    assert str(raised.value) == f"the proxy {proxy} (ALL_PROXY): connection refused. {fix}"
+    assert not raised.value.server_error
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_proxy_that_wants_a_login_is_at_fault(monkeypatch: pytest.MonkeyPatch, scheme: str) -> None:
+    with proxying(free_port(), status=407) as proxy:
+        monkeypatch.setenv(f"{scheme}_proxy", proxy.url)
+        with pytest.raises(BackendUnavailableError) as raised:
+            post(f"{scheme}://marquez.test/", timeout=20)
+
+    variable = f"{scheme.upper()}_PROXY"
+    fix = f"Put user and password into {variable}, as in http://user:password@proxy:3128."
+    assert str(raised.value) == f"the proxy {proxy.url} ({variable}) asks for a login (HTTP 407). {fix}"
+
+
+def test_proxy_that_refuses_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    with proxying(free_port(), status=503) as proxy:
+        monkeypatch.setenv("https_proxy", proxy.url)
+        with pytest.raises(BackendUnavailableError) as raised:
+            post("https://marquez.test/", timeout=20)
+
+    fix = "Correct HTTPS_PROXY, or name the host in NO_PROXY."
+    assert str(raised.value) == f"the proxy {proxy.url} (HTTPS_PROXY) refuses to connect to it (HTTP 503). {fix}"
+    assert not raised.value.server_error
+
+
+def test_proxy_that_does_not_answer_to_connect_is_left_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    with proxying(free_port(), pause=60) as proxy:
+        monkeypatch.setenv("https_proxy", proxy.url)
+        started = time.monotonic()
+        with pytest.raises(BackendUnavailableError) as raised:
+            post("https://marquez.test/", timeout=0.5)
+        elapsed = time.monotonic() - started
+
+    fix = "Correct HTTPS_PROXY, or name the host in NO_PROXY."
+    assert str(raised.value) == f"the proxy {proxy.url} (HTTPS_PROXY): no answer within 0.5 s. {fix}"
+    assert elapsed < 5
+
+
+def test_backend_behind_a_proxy_that_does_not_answer_is_at_fault_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent, proxying(silent.getsockname()[1]) as proxy:
+        monkeypatch.setenv("https_proxy", proxy.url)
+        with pytest.raises(BackendUnavailableError) as raised:
+            post("https://marquez.test/", timeout=1)
+
+    assert str(raised.value) == f"no answer within 1 s through the proxy {proxy.url} (HTTPS_PROXY)"
+
+
+@pytest.mark.skipif(find_spec("socksio") is not None, reason="SOCKS proxies work here")
+def test_socks_proxy_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ALL_PROXY", f"socks5://user:{_SECRET}@proxy.test:1080")
+
+    with pytest.raises(BackendUnavailableError) as raised:
+        post("http://marquez.test/")
+
+    what = "ALL_PROXY names a SOCKS proxy, and the package socksio is not installed"
+    assert str(raised.value) == f"{what}. Run `pip install 'httpx[socks]'`, or name the host in NO_PROXY."
+
+
+# --- too slow -------------------------------------------------------------------------------------------------------
+
+
+def _left_in_time(url: str) -> None:
+    started = time.monotonic()
+    with pytest.raises(BackendUnavailableError, match=r"^no answer within 0\.5 s$"):
+        post(url, timeout=0.5)
+    # Much less than the server would take, much more than a busy machine needs.
+    assert time.monotonic() - started < 5
+
+
+def test_name_resolution_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    # The resolver of the system knows no timeout; a slow one is all that is played here.
+    ended = threading.Event()
+
+    def resolve(*_arguments: object, **_options: object) -> None:
+        ended.wait(30)
+        raise socket.gaierror(socket.EAI_NONAME, "unknown")
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
+    try:
+        _left_in_time("http://marquez.test/")
+    finally:
+        ended.set()
+
+
+def test_tls_handshake_that_never_starts_is_bounded() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        _left_in_time(f"https://127.0.0.1:{silent.getsockname()[1]}/")
+
+
+def test_tls_handshake_that_drips_is_bounded() -> None:
+    # A TLS record of 16 KiB is announced, and comes byte by byte.
+    with serving_bytes(b"\x16\x03\x03\x40\x00" + b"\x00" * 200, drip=0.1, waits=False) as server:
+        _left_in_time(server.url.replace("http://", "https://"))
+
+
+def test_headers_that_drip_are_bounded() -> None:
+    with serving_bytes(b"HTTP/1.1 201 Created\r\n" + b"X-Slow: 1\r\n" * 100, drip=0.05) as server:
+        _left_in_time(server.url)
 
 
 # --- TLS ------------------------------------------------------------------------------------------------------------
@@ -313,6 +449,7 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "127.0.0.1")])
+    names = [x509.IPAddress(ipaddress.ip_address("127.0.0.1")), x509.DNSName("marquez.test")]
     now = dt.datetime.now(tz=dt.timezone.utc)
     made = (
         x509.CertificateBuilder()
@@ -322,7 +459,7 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
         .serial_number(1)
         .not_valid_before(now - dt.timedelta(days=1))
         .not_valid_after(now + dt.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
+        .add_extension(x509.SubjectAlternativeName(names), critical=False)
         .sign(key, hashes.SHA256())
     )
     path = tmp_path_factory.mktemp("tls") / "certificate.pem"
@@ -361,46 +498,6 @@ def _saying(answer: bytes) -> Iterator[str]:
         yield f"http://127.0.0.1:{listening.getsockname()[1]}/"
         done.set()
         thread.join()
-
-
-@contextmanager
-def _tunnel() -> Iterator[tuple[int, list[tuple[str, str | None]]]]:
-    """Serve CONNECT as a proxy does; yields its port and what it was asked."""
-    asked: list[tuple[str, str | None]] = []
-
-    class Tunnel(BaseHTTPRequestHandler):
-        def do_CONNECT(self) -> None:
-            asked.append((self.path, self.headers["Proxy-Authorization"]))
-            host, _, port = self.path.partition(":")
-            with socket.create_connection((host, int(port))) as far:
-                self.wfile.write(b"HTTP/1.1 200 OK\r\n\r\n")
-                back = threading.Thread(target=_copy, args=(far, self.connection))
-                back.start()
-                _copy(self.connection, far)
-                back.join()
-            self.close_connection = True
-
-        def log_message(self, format: str, *args: object) -> None:  # noqa: A002  # the base class's name
-            """Stay silent."""
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Tunnel)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    try:
-        yield server.server_port, asked
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
-
-
-def _copy(source: socket.socket, target: socket.socket) -> None:
-    try:
-        while content := source.recv(65536):
-            target.sendall(content)
-        target.shutdown(socket.SHUT_WR)
-    except OSError:
-        return
 
 
 def test_event_is_posted_as_it_is() -> None:

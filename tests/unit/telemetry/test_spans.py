@@ -125,10 +125,10 @@ def test_product_that_cannot_be_translated_fails_both_spans(recorded: Recording,
 @pytest.mark.parametrize(
     ("said", "shown"),
     [
-        (f"postgresql://floe:{_SECRET}@db and", "postgresql://<REDACTED>@db and"),
-        (f"password={_SECRET} refused", "password=<REDACTED> refused"),
-        (f"sent Bearer {_SECRET} to it", "sent Bearer <REDACTED> to it"),
-        (f"header 'authorization: Basic {_SECRET}'", "header 'authorization: <REDACTED> <REDACTED>'"),
+        (f"postgresql://floe:{_SECRET}@db and", "postgresql://***@db and"),
+        (f"password={_SECRET} refused", "password=*** refused"),
+        (f"sent Bearer {_SECRET} to it", "sent Bearer *** to it"),
+        (f"header 'authorization: Basic {_SECRET}'", "header 'authorization: ***'"),
     ],
 )
 def test_secrets_in_an_error_are_not_recorded(recorded: Recording, said: str, shown: str) -> None:
@@ -157,7 +157,7 @@ def test_connection_check_that_fails_is_an_error_span(recorded: Recording) -> No
 
     span = recorded.span("connection.check")
     assert span.status.status_code is StatusCode.ERROR
-    assert str(span.status.description).startswith("nothing listens there.")
+    assert str(span.status.description).startswith("connection refused.")
     assert _SECRET not in span.to_json()
 
 
