@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from floe_orchestrator_dagster.product.contracts import match_table_contracts, read_table_contracts
 from floe_orchestrator_dagster.product.ingestion import match_ingestion_outputs
+from floe_orchestrator_dagster.product.manifest import declared_nodes
 from floe_orchestrator_dagster.product.tags import PRODUCT_TAG, tag_value
 
 if TYPE_CHECKING:
@@ -29,7 +30,8 @@ repeated in its metadata: of a large product the webserver has that much less to
 
 _VALID_TAG_KEY = re.compile(r"([A-Za-z0-9_.-]{1,63}/)?[A-Za-z0-9_.-]{1,63}")
 # The part of addresses that Dagster takes for one; any other owner is a team.
-_EMAIL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._%+-]*@[A-Za-z0-9.-]+\.[A-Za-z]{2,7}")
+_EMAIL = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._%+-]*@[A-Za-z0-9.-]+\.[A-Za-z]{2,7}")
+_TEAM = "team:"
 
 
 @dataclass(frozen=True)
@@ -125,6 +127,15 @@ class AssetAttributes:
         model = self._declared(names)
         return model.quality_tier if model else None
 
+    def names(self, node: Mapping[str, Any]) -> list[str]:
+        """Return the name under which the contract declares a dbt node; none for a node that it does not declare."""
+        name = self._declared_as.get(node["unique_id"])
+        return [name] if name is not None else []
+
+    @cached_property
+    def _declared_as(self) -> Mapping[str, str]:
+        return declared_nodes(self._models, self._manifest)
+
     @cached_property
     def _manifest(self) -> Mapping[str, Any]:
         return self.product.dbt.manifest.content if self.product.dbt else {"nodes": {}, "sources": {}}
@@ -139,9 +150,14 @@ class AssetAttributes:
 
 def dagster_owners(owner: str | None) -> list[str]:
     """Name an owner as Dagster wants it: an email address, or ``team:name``."""
-    if not owner or owner == "team:":
+    if not owner or owner == _TEAM:
         return []
-    return [owner if _EMAIL.fullmatch(owner) or owner.startswith("team:") else f"team:{owner}"]
+    return [owner if is_dagster_owner(owner) else f"{_TEAM}{owner}"]
+
+
+def is_dagster_owner(owner: str) -> bool:
+    """Return whether Dagster accepts an owner: an email address, or ``team:name``."""
+    return bool(_EMAIL.fullmatch(owner)) or (owner.startswith(_TEAM) and owner != _TEAM)
 
 
 def declared_tags(tags: Iterable[str]) -> dict[str, str]:

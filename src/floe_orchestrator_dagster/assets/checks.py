@@ -3,11 +3,15 @@
 Annotations are evaluated in this module: Dagster wants the context's type itself, not its name.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import dagster as dg
 
+from floe_orchestrator_dagster.assets.names import acceptable_name
+from floe_orchestrator_dagster.assets.op_names import checks_step
 from floe_orchestrator_dagster.assets.policies import op_tags, pool, retry_policy
 from floe_orchestrator_dagster.assets.product_asset import product_spec
 from floe_orchestrator_dagster.assets.quality import declared_metadata, unimplemented_checks
@@ -79,7 +83,7 @@ def _unimplemented_definition(
         for key, declared in unimplemented.items()
     ]
 
-    @dg.multi_asset_check(name=f"{product.identifier}_unimplemented_checks", specs=specs, can_subset=True)
+    @checks_step(name=f"{product.identifier}_unimplemented_checks", specs=specs, can_subset=True)
     def report(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
         selected = context.op_execution_context.selected_asset_check_keys
         for key, declared in unimplemented.items():
@@ -104,16 +108,23 @@ def _freshness_sources(
     translator: FloeDbtTranslator, dbt: DbtProject, definitions: Sequence[dg.AssetsDefinition]
 ) -> dict[dg.AssetCheckKey, str]:
     taken = {spec.key for definition in definitions for spec in definition.check_specs}
+    sources = {key: source for key, source in dbt.manifest.content["sources"].items() if freshness_criteria(source)}
+    asset_of = {unique_id: translator.get_asset_key(source) for unique_id, source in sources.items()}
+    shared = Counter(asset_of.values())
     keys = {
-        dg.AssetCheckKey(translator.get_asset_key(source), FRESHNESS): unique_id
-        for unique_id, source in dbt.manifest.content["sources"].items()
-        if freshness_criteria(source)
+        dg.AssetCheckKey(asset, FRESHNESS if shared[asset] == 1 else _freshness_name(sources[unique_id])): unique_id
+        for unique_id, asset in asset_of.items()
     }
     # A dbt test that somebody called so keeps its name.
     return {
         dg.AssetCheckKey(key.asset_key, f"source_{FRESHNESS}") if key in taken else key: unique_id
         for key, unique_id in keys.items()
     }
+
+
+def _freshness_name(source: Mapping[str, Any]) -> str:
+    """Name the freshness of one of several sources that share an asset."""
+    return acceptable_name(f"{FRESHNESS}_{source['source_name']}_{source['name']}")
 
 
 def _freshness_definition(
@@ -136,7 +147,7 @@ def _freshness_definition(
         for key, unique_id in sources.items()
     ]
 
-    @dg.multi_asset_check(
+    @checks_step(
         name=freshness_step(product),
         specs=specs,
         can_subset=True,

@@ -15,7 +15,9 @@ import dagster as dg
 
 from floe_orchestrator_dagster.assets.attributes import AssetAttributes
 from floe_orchestrator_dagster.assets.definition import RememberingAssetsDefinition, remember_output_keys
+from floe_orchestrator_dagster.assets.op_names import StandInKeys, StandInTranslator, checks_step
 from floe_orchestrator_dagster.assets.output_types import take_types_as_they_are
+from floe_orchestrator_dagster.assets.owners import owner_problems
 from floe_orchestrator_dagster.assets.partitions import (
     backfill_policy,
     partition_metadata,
@@ -41,7 +43,7 @@ from floe_orchestrator_dagster.execution.score import ScoredChecks, recorded_sco
 from floe_orchestrator_dagster.execution.selection import DbtNodes, dbt_nodes
 from floe_orchestrator_dagster.product import DbtProject, Product
 from floe_orchestrator_dagster.product.functions import uncalled_functions
-from floe_orchestrator_dagster.product.manifest import Manifest, declared_names
+from floe_orchestrator_dagster.product.manifest import Manifest
 
 logger = logging.getLogger(__name__)
 
@@ -93,11 +95,16 @@ def dbt_project_assets(
     their own.
 
     Raises:
-        FloeDagsterError: Partitions that cannot be, or a test that asks for a compute which the product does not have.
+        FloeDagsterError: Nodes with the same key, owners that Dagster does not accept, partitions that cannot be, or a
+            test that asks for a compute which the product does not have.
     """
+    sources = FloeDbtTranslator(product).sources
+    problems = [*sources.problems, *owner_problems(dbt.manifest)]
+    if problems:
+        raise ManifestError(str(dbt.manifest.path), problems)
     disabled = product_quality(product).disabled_tests
     lanes, default_compute = _lanes(product, dbt.manifest, selection), AssetAttributes(product).compute([])
-    graph = staged_graph(dbt.manifest, lanes, default_compute, disabled)
+    graph = staged_graph(dbt.manifest, lanes, default_compute, disabled, sources.tables)
     placed = [*(stage.tests for stage in graph.stages), *graph.late_tests.values()]
     everything = {test: place for group in placed for test, place in group.items()}
     first = [_in_order(stage, dbt.manifest)[0] for stage in graph.stages]
@@ -120,7 +127,7 @@ def _lanes(product: Product, manifest: Manifest, selection: NodeSelection) -> di
     attributes = AssetAttributes(product)
     rows = partitioned_nodes(product, selection)
     return {
-        node["unique_id"]: (attributes.compute(declared_names(node)), rows.get(node["unique_id"]))
+        node["unique_id"]: (attributes.compute(attributes.names(node)), rows.get(node["unique_id"]))
         for node in manifest.asset_nodes
     }
 
@@ -184,6 +191,9 @@ def _decorated(
     stage: Stage,
 ) -> dg.AssetsDefinition:
     """Make the ``@dbt_assets`` of a stage; dbt selects its nodes only where dagster-dbt does not take what we know."""
+    keys = _stand_ins(stage, translator, manifest)
+    if keys.by_key:
+        decorate = partial(decorate, dagster_dbt_translator=StandInTranslator(translator, keys))
     known = dict.fromkeys(_in_order(stage, manifest))
     children = chain.from_iterable(manifest.content["child_map"].values())
     tests = dict.fromkeys(child for child in children if child.startswith("test"))
@@ -195,7 +205,19 @@ def _decorated(
         logger.info("%s: dbt selects the assets, which takes longer", name)
         assets = decorate(manifest=_marked(manifest.content, stage, name))(build)
         assets = assets.map_asset_specs(translator.with_objects)
-    return assets
+    return keys.put_back(assets)
+
+
+def _stand_ins(stage: Stage, translator: FloeDbtTranslator, manifest: Manifest) -> StandInKeys:
+    content = manifest.content
+    specs = [translator.get_asset_spec(content, unique_id, None) for unique_id in stage.nodes]
+    keys = translator.key_of
+    checks = [
+        dg.AssetCheckKey(keys[test.checks] if test.checks else translator.product_key, test.name)
+        for test in stage.tests.values()
+    ]
+    own = {spec.key for spec in specs}
+    return StandInKeys.needed(own, checks, {dep.asset_key for spec in specs for dep in spec.deps} - own)
 
 
 def _in_order(stage: Stage, manifest: Manifest) -> list[str]:
@@ -272,7 +294,7 @@ def _late_checks(project: _Project, compute: str, tests: Mapping[str, DbtTest], 
     owner = dg.AssetSpec(translator.product_key)  # the translator finds the asset of each test itself
     specs = [translator.get_asset_check_spec(owner, shown, _shown(content, test), None) for test in tests]
 
-    @dg.multi_asset_check(
+    @checks_step(
         name=name,
         specs=[spec for spec in specs if spec],
         can_subset=True,

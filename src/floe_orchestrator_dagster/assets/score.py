@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import dagster as dg
 from floe_core.schemas.quality_score import QualityCheck
 
+from floe_orchestrator_dagster.assets.op_names import checks_step
 from floe_orchestrator_dagster.assets.quality import contract_checks, unimplemented_checks
 from floe_orchestrator_dagster.assets.stages import QUALITY_SCORE
 from floe_orchestrator_dagster.assets.translator import FloeDbtTranslator
@@ -42,10 +43,9 @@ def scored_checks(
 
 def score_check(scored: ScoredChecks, leaves: Sequence[dg.AssetKey]) -> dg.AssetChecksDefinition:
     """Define the check that shows the product's score after its leaves."""
-
-    @dg.asset_check(
+    check_spec = dg.AssetCheckSpec(
+        scored.key.name,
         asset=scored.key.asset_key,
-        name=scored.key.name,
         description="Quality score of the product, by floe's formula, from the latest results of its checks.",
         additional_deps=leaves,
         metadata={
@@ -53,6 +53,8 @@ def score_check(scored: ScoredChecks, leaves: Sequence[dg.AssetKey]) -> dg.Asset
             "floe/warn_score": scored.config.thresholds.warn_score,
         },
     )
+
+    @checks_step(name=check_spec.get_python_identifier(), specs=[check_spec])
     def quality_score(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
         return evaluate_score(context.op_execution_context.instance, scored)
 

@@ -11,7 +11,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from graphlib import TopologicalSorter
 from itertools import permutations
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeAlias
+
+from floe_orchestrator_dagster.assets.names import acceptable_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -36,7 +39,8 @@ class DbtTest:
     Attributes:
         checks: Unique id of the model, seed, snapshot or source that it is a check of; None of one that reads none of
             these and is a check of the product.
-        name: Name of the check: the test's own, longer where another test of the same thing has it.
+        name: Name of the check: the test's own as Dagster accepts it, longer where another test of the same thing has
+            it.
         reads: Unique ids of all that it reads.
         is_later: Whether it runs after the stage of what it checks: what is downstream of that cannot wait for it.
     """
@@ -78,7 +82,11 @@ class StagedGraph:
 
 
 def staged_graph(
-    manifest: Manifest, lanes: Mapping[str, Lane], default_compute: str, left_out: frozenset[str] = frozenset()
+    manifest: Manifest,
+    lanes: Mapping[str, Lane],
+    default_compute: str,
+    left_out: frozenset[str] = frozenset(),
+    tables: Mapping[str, str] = MappingProxyType({}),
 ) -> StagedGraph:
     """Split the project into as few stages as its lanes allow.
 
@@ -87,8 +95,12 @@ def staged_graph(
         lanes: Lane of each model, seed and snapshot, by unique id.
         default_compute: Compute of tests that read no model, seed or snapshot.
         left_out: Tests that run nowhere.
+        tables: The model that builds the table of a source, by the source's unique id.
     """
-    parents = {unique_id: manifest.relations_read_by(unique_id) for unique_id in lanes}
+    reads = {unique_id: manifest.relations_read_by(unique_id) for unique_id in lanes}
+    parents = {
+        unique_id: read | {tables[source] for source in read & tables.keys()} for unique_id, read in reads.items()
+    }
     built_parents = {unique_id: read & lanes.keys() for unique_id, read in parents.items()}
     order = list(TopologicalSorter(built_parents).static_order())
     turns = min(
@@ -120,7 +132,7 @@ def _placed_tests(
         checked = graph.checked(test, read) if read else None
         asked = graph.compute_of_test(test)
         if read and stage_lanes:
-            row, waits = graph.place(read)
+            row, waits = graph.place(read | {str(checked)})
             compute = asked or stage_lanes[row][0]
             on_its_own = waits or compute != stage_lanes[row][0]
             is_later = on_its_own or graph.row_of.get(str(checked), row) != row
@@ -154,9 +166,9 @@ def _free_name(manifest: Manifest, test: str, taken: set[str]) -> str:
     node = manifest.content["nodes"].get(test) or manifest.content["unit_tests"][test]
     prefix = "unit_test" if test in manifest.content["unit_tests"] else node["package_name"]
     name: str = node["name"]
-    while name in taken:
+    while acceptable_name(name) in taken:
         name = f"{prefix}_{name}"
-    return name
+    return acceptable_name(name)
 
 
 def _sequences(lanes: Mapping[str, Lane]) -> Iterator[Sequence[Lane]]:
@@ -203,8 +215,11 @@ class _Graph:
     def checked(self, test: str, read: frozenset[str]) -> str:
         """Choose what a test is a check of: as dagster-dbt does, else the model that comes last."""
         node = self.manifest.content["nodes"].get(test, {})
-        candidates = (self._named_in_meta(node), node.get("attached_node"))
-        chosen = next((unique_id for unique_id in candidates if unique_id in read), None)
+        # dbt resolves the model's name in a package's test from the project, where another model may have that name.
+        attached = node.get("attached_node")
+        known = {attached} & (self.row_of.keys() | self.manifest.content["sources"].keys())
+        candidates = (self._named_in_meta(node), attached)
+        chosen = next((unique_id for unique_id in candidates if unique_id in read | known), None)
         return chosen or max(sorted(read), key=lambda unique_id: self._position.get(unique_id, -1))
 
     def compute_of_test(self, test: str) -> str | None:

@@ -19,8 +19,11 @@ from floe_orchestrator_dagster.assets.contracts import (
     ingestion_tags,
 )
 from floe_orchestrator_dagster.assets.links import AssetLinks
+from floe_orchestrator_dagster.assets.names import acceptable_group, acceptable_key_part, acceptable_name
+from floe_orchestrator_dagster.assets.owners import declared_owners
 from floe_orchestrator_dagster.assets.product_asset import product_key
 from floe_orchestrator_dagster.assets.quality import declared_check_spec, product_quality
+from floe_orchestrator_dagster.assets.source_keys import SourceKeys, source_keys
 from floe_orchestrator_dagster.execution.dagster_dbt import (
     DAGSTER_DBT_MANIFEST_METADATA_KEY,
     DAGSTER_DBT_TRANSLATOR_METADATA_KEY,
@@ -29,12 +32,11 @@ from floe_orchestrator_dagster.execution.dagster_dbt import (
     DagsterDbtTranslatorSettings,
     DbtManifestWrapper,
 )
-from floe_orchestrator_dagster.product.manifest import declared_names
 from floe_orchestrator_dagster.product.quality import is_error
 from floe_orchestrator_dagster.product.trimming import CODE_VERSION
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
     from dagster_dbt import DbtProject as DagsterDbtProject
     from floe_core.schemas.compiled_artifacts import IngestionOutputTable
@@ -68,7 +70,12 @@ class FloeDbtTranslator(DagsterDbtTranslator):
             first: The first node of each definition, by unique id. Of many assets only these carry the objects that
                 dagster-dbt attaches for itself (manifest, translator): there it looks for them.
         """
-        super().__init__(DagsterDbtTranslatorSettings(enable_source_tests_as_checks=True))
+        may_share = product.config.dbt.enable_duplicate_source_asset_keys
+        super().__init__(
+            DagsterDbtTranslatorSettings(
+                enable_source_tests_as_checks=True, enable_duplicate_source_asset_keys=may_share
+            )
+        )
         self._attributes = AssetAttributes(product)
         self._product = product
         self._first = frozenset(first)
@@ -110,12 +117,25 @@ class FloeDbtTranslator(DagsterDbtTranslator):
             contract = self._attributes.contracts.by_node.get(unique_id)
             output = self._attributes.ingestion.by_source.get(unique_id)
             node = manifest["nodes"].get(unique_id) or manifest["sources"][unique_id]
-            kinds = {output.quality_tier} if output else self._attributes.kinds(declared_names(node))
+            kinds = {output.quality_tier} if output else self._attributes.kinds(self._attributes.names(node))
             bare = self._attributes.are_many and unique_id not in self._first
             changes: dict[str, Any] = {"metadata": _without_objects(base.metadata)} if bare else {}
             changes |= freshness_attributes(contract) if contract else {}
+            changes |= self._deps(base, unique_id)
             spec = self._specs[unique_id] = base.replace_attributes(kinds=base.kinds | kinds, **changes)
         return spec
+
+    def _deps(self, spec: dg.AssetSpec, unique_id: str) -> dict[str, Any]:
+        """Let what reads a source depend on the model that builds the source's table."""
+        if self._product.dbt is None or not self.sources.tables:
+            return {}
+        manifest = self._product.dbt.manifest
+        nodes, sources = manifest.content["nodes"], manifest.content["sources"]
+        moved = {
+            self.get_asset_key(sources[source]): self.get_asset_key(nodes[self.sources.tables[source]])
+            for source in manifest.relations_read_by(unique_id) & self.sources.tables.keys()
+        }
+        return {"deps": list({key: dg.AssetDep(key) for key in _moved(spec.deps, moved)}.values())} if moved else {}
 
     def with_objects(self, spec: dg.AssetSpec) -> dg.AssetSpec:
         """Attach the objects that dagster-dbt attaches for itself, where they were left out."""
@@ -153,7 +173,7 @@ class FloeDbtTranslator(DagsterDbtTranslator):
             return _plain_check_spec(asset_spec.key, node, placed)
         stock = super().get_asset_check_spec(asset_spec, manifest, unique_id, project) if test == unique_id else None
         spec = stock or self._own_check_spec(asset_spec, manifest, unique_id, placed)
-        description = spec.description or (node.get("description") or "").strip()
+        description = spec.description or _test_description(node)
         # As dagster-dbt does, but for its first versions, which block on nothing.
         blocking = is_error(node) and not placed.is_later
         spec = spec._replace(name=placed.name, description=description or None, blocking=blocking)
@@ -183,8 +203,22 @@ class FloeDbtTranslator(DagsterDbtTranslator):
 
     def get_asset_key(self, dbt_resource_props: Mapping[str, Any]) -> dg.AssetKey:
         """Key as dagster-dbt's, under the configured prefix; the key that a source declares is another product's."""
+        return self.sources.own.get(dbt_resource_props["unique_id"]) or self._key(dbt_resource_props)
+
+    @cached_property
+    def sources(self) -> SourceKeys:
+        """Keys of sources that collide with others, and sources that are tables of models."""
+        if self._product.dbt is None:
+            return SourceKeys({}, {}, ())
+        may_share = self._product.config.dbt.enable_duplicate_source_asset_keys
+        return source_keys(self._product.dbt.manifest, self._key, self._key_prefix, may_share=may_share)
+
+    def _key(self, dbt_resource_props: Mapping[str, Any]) -> dg.AssetKey:
         key = super().get_asset_key(dbt_resource_props)
-        names_another = dbt_resource_props["resource_type"] == "source" and _declares_key(dbt_resource_props)
+        declares_key = _declares_key(dbt_resource_props)
+        if not declares_key:
+            key = dg.AssetKey([acceptable_key_part(part) for part in key.path])
+        names_another = dbt_resource_props["resource_type"] == "source" and declares_key
         return key.with_prefix(self._key_prefix) if self._key_prefix and not names_another else key
 
     def get_description(self, dbt_resource_props: Mapping[str, Any]) -> str:
@@ -204,11 +238,12 @@ class FloeDbtTranslator(DagsterDbtTranslator):
         shown = dbt_resource_props if not self._attributes.are_many else {**dbt_resource_props, "columns": {}}
         return {
             **super().get_metadata(shown),
-            **self._attributes.metadata(declared_names(dbt_resource_props)),
+            **self._attributes.metadata(self._attributes.names(dbt_resource_props)),
             **({"floe/schema": schema} if schema and not self._attributes.are_many else {}),
             **(contract_metadata(contract, dbt_resource_props.get("columns") or {}) if contract else {}),
             **(ingestion_metadata(output) if output else {}),
             **self._links.metadata(dbt_resource_props),
+            **_original_group(dbt_resource_props),
         }
 
     def get_tags(self, dbt_resource_props: Mapping[str, Any]) -> Mapping[str, str]:
@@ -217,7 +252,7 @@ class FloeDbtTranslator(DagsterDbtTranslator):
         return {
             **super().get_tags(dbt_resource_props),
             **(contract_tags(contract) if contract else {}),
-            **self._attributes.tags(declared_names(dbt_resource_props)),
+            **self._attributes.tags(self._attributes.names(dbt_resource_props)),
             **(ingestion_tags(output) if output else {}),
         }
 
@@ -226,10 +261,11 @@ class FloeDbtTranslator(DagsterDbtTranslator):
         if self._group_by == "product":
             return self._group
         if self._group_by == "tier":
-            return self._attributes.tier(declared_names(dbt_resource_props)) or self._group
+            return self._attributes.tier(self._attributes.names(dbt_resource_props)) or self._group
         if self._group_by == "folder":
             return _folder(dbt_resource_props) or self._group
-        return super().get_group_name(dbt_resource_props) or self._group
+        named = super().get_group_name(dbt_resource_props)
+        return acceptable_group(str(named)) if named else self._group
 
     def get_automation_condition(self, dbt_resource_props: Mapping[str, Any]) -> dg.AutomationCondition[Any] | None:
         """dagster-dbt's condition (meta), else that of the first configured rule that selects the node."""
@@ -240,7 +276,7 @@ class FloeDbtTranslator(DagsterDbtTranslator):
         """dagster-dbt's owners (meta or dbt group) and the data contract's team, else the product's owner."""
         contract = self._contract(dbt_resource_props)
         declared = contract_owners(contract) if contract else []
-        found = list(dict.fromkeys([*(super().get_owners(dbt_resource_props) or []), *declared]))
+        found = list(dict.fromkeys([*declared_owners(dbt_resource_props), *declared]))
         return found or self._attributes.owners or None
 
     def get_code_version(self, dbt_resource_props: Mapping[str, Any]) -> str | None:
@@ -254,6 +290,10 @@ class FloeDbtTranslator(DagsterDbtTranslator):
         return self._attributes.ingestion.by_source.get(node["unique_id"])
 
 
+def _moved(deps: Iterable[dg.AssetDep], keys: Mapping[dg.AssetKey, dg.AssetKey]) -> Iterator[dg.AssetKey]:
+    return (keys.get(dep.asset_key, dep.asset_key) for dep in deps)
+
+
 def _without_objects(metadata: Mapping[str, Any]) -> dict[str, Any]:
     """Leave out the objects that dagster-dbt attaches for itself."""
     return {key: value for key, value in metadata.items() if key not in _OBJECTS}
@@ -261,7 +301,7 @@ def _without_objects(metadata: Mapping[str, Any]) -> dict[str, Any]:
 
 def _plain_check_spec(key: dg.AssetKey, node: Mapping[str, Any], placed: DbtTest) -> dg.AssetCheckSpec:
     """Describe a test that reads one asset, as most do, as dagster-dbt and we would in several steps."""
-    description = (node.get("meta") or {}).get("description") or (node.get("description") or "").strip()
+    description = (node.get("meta") or {}).get("description") or _test_description(node)
     return dg.AssetCheckSpec(
         name=placed.name,
         asset=key,
@@ -269,6 +309,18 @@ def _plain_check_spec(key: dg.AssetKey, node: Mapping[str, Any], placed: DbtTest
         metadata={DAGSTER_DBT_UNIQUE_ID_METADATA_KEY: node["unique_id"].removeprefix(UNIT_TEST_PREFIX)},
         blocking=is_error(node) and not placed.is_later,
     )
+
+
+def _test_description(node: Mapping[str, Any]) -> str:
+    """Describe a test as dbt does, or by its own name where the check cannot have it."""
+    described: str = (node.get("description") or "").strip()
+    return described or ("" if acceptable_name(node["name"]) == node["name"] else f"dbt test {node['name']}")
+
+
+def _original_group(node: Mapping[str, Any]) -> dict[str, str]:
+    """Show the dbt group of a node whose group in Dagster has another name."""
+    group = (node.get("config") or {}).get("group")
+    return {"floe/dbt_group": group} if isinstance(group, str) and acceptable_group(group) != group else {}
 
 
 def _folder(node: Mapping[str, Any]) -> str | None:

@@ -18,5 +18,7 @@ class DbtConfig(Section):
     """How many target directories of invocations that succeeded are kept."""
     keep_failed_targets: int = Field(default=20, ge=1)
     """How many target directories of invocations that failed are kept."""
+    enable_duplicate_source_asset_keys: bool = False
+    """Whether several sources may have one asset key, as dagster-dbt's setting of that name."""
     attach_artifacts: bool = False
     """Whether each invocation's artifacts are kept with the run, as an archive in the Dagster instance's storage."""

@@ -12,10 +12,10 @@ import dagster as dg
 
 from floe_orchestrator_dagster.errors import DbtSetupError
 from floe_orchestrator_dagster.execution.columns import column_lineage_of, table_column_lineage
-from floe_orchestrator_dagster.execution.evaluations import Evaluations
+from floe_orchestrator_dagster.execution.evaluations import Evaluations, output_names
 from floe_orchestrator_dagster.execution.events import materialization, stray_result, test_result
 from floe_orchestrator_dagster.execution.lineage import is_of_other_target, step_lineage
-from floe_orchestrator_dagster.execution.options import DbtOptions, variables
+from floe_orchestrator_dagster.execution.options import DbtOptions, deferral, variables
 from floe_orchestrator_dagster.execution.partitions import Window
 from floe_orchestrator_dagster.execution.remainder import done_before, handed_over
 from floe_orchestrator_dagster.execution.selection import select_nodes, selection_arguments
@@ -187,7 +187,7 @@ def build_model(
     if not built:
         context.log.info("dbt has nothing to build for %s, an ephemeral model", name)
         return dg.MaterializeResult()
-    output = materialization(built[0], context.asset_key, {}, None)
+    output = materialization(built[0], context.op_execution_context.output_for_asset_key(context.asset_key), {}, None)
     table = built[0].relation.replace('"', "")
     return dg.MaterializeResult(metadata={**(output.metadata or {}), "dagster/table_name": table})
 
@@ -203,7 +203,7 @@ def _build(  # noqa: PLR0913, PLR0917  # a build has these parts
     nodes, content = step.nodes, step.manifest.content
     dbt = options.connection(step.connection)
     # Options are refused before anything is made.
-    asked = [*variables(options.vars, window.variables), *window.arguments, *options.arguments()]
+    asked = [*variables(options.vars, window.variables), *window.arguments, *options.arguments(), *deferral()]
     target = new_target(dbt, context)
     arguments = ["build", *selection_arguments(selection, target.path / "selection"), *asked]
     described = {**content["nodes"], **content["unit_tests"]}
@@ -219,13 +219,14 @@ def _build(  # noqa: PLR0913, PLR0917  # a build has these parts
         telemetry=product.artifacts.observability.telemetry,
         needs_manifest=is_of_other_target(product, dbt),
     )
-    key_of = {unique_id: key for key, unique_id in nodes.assets.items()}
+    outputs = output_names(context)
+    output_of = {unique_id: outputs[key] for key, unique_id in nodes.assets.items() if key in outputs}
     for result in invocation.run(arguments):
         node = described.get(result.unique_id, {})
-        if result.was_built and result.unique_id in key_of:
+        if result.was_built and result.unique_id in output_of:
             lasting = target.lasting_compiled_path(node) if result.resource_type != "seed" else None
             lineage = _column_lineage(result, node, step, invocation) if product.config.dbt.columns else None
-            yield materialization(result, key_of[result.unique_id], node, lasting, lineage)
+            yield materialization(result, output_of[result.unique_id], node, lasting, lineage)
         elif result.is_test and result.unique_id in check_of:
             compiled = target.compiled_path(node) if result.resource_type == "test" else None
             check = test_result(result, check_of[result.unique_id], nodes.severities, compiled)

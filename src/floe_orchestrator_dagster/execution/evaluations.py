@@ -40,6 +40,11 @@ def _target_class() -> Any:  # noqa: ANN401  # it is not public
     return None
 
 
+def output_names(context: dg.OpExecutionContext) -> dict[dg.AssetKey, str]:
+    """Return the names of the outputs that a step's selected assets have."""
+    return {key: name for name, key in context.assets_def.keys_by_output_name.items()}
+
+
 class Evaluations:
     """The check results of a step.
 
@@ -54,6 +59,7 @@ class Evaluations:
         # Whether an evaluation belongs to a partition is Dagster's to say.
         is_partitioned = context.has_partition_key or context.has_partition_key_range
         self._is_plain = not is_partitioned and _target_class() is not None and hasattr(self._step, _LOOK_UP)
+        self._outputs = output_names(context)
         self._built: set[str] = set()
 
     def built(self, output: dg.Output[None]) -> None:
@@ -73,7 +79,7 @@ class Evaluations:
         key = dg.AssetCheckKey(result.asset_key, result.check_name)
         if key not in self._specs:
             yield _evaluation(key, result)
-        elif not self._is_plain or result.asset_key.to_python_identifier() not in self._built:
+        elif not self._is_plain or self._outputs.get(result.asset_key) not in self._built:
             yield result
         else:
             name, spec = self._specs[key]

@@ -22,7 +22,7 @@ _QUERY_LIMIT = 20_000  # characters; a longer one is better read in its file
 
 def materialization(
     result: NodeResult,
-    key: dg.AssetKey,
+    output: str,
     node: Mapping[str, Any],
     compiled: Path | None,
     lineage: dg.TableColumnLineage | None = None,
@@ -31,7 +31,7 @@ def materialization(
 
     Args:
         result: How it ended.
-        key: The asset's key.
+        output: Name of the asset's output.
         node: The node in dbt's manifest.
         compiled: Where its compiled SQL stays; None when there is none.
         lineage: Where its columns come from; None when that is not known.
@@ -43,7 +43,7 @@ def materialization(
         **({"dagster/column_lineage": lineage} if lineage else {}),
         **({"compiled_sql": dg.MetadataValue.path(compiled)} if compiled else {}),
     }
-    return dg.Output(None, output_name=key.to_python_identifier(), metadata=metadata)
+    return dg.Output(None, output_name=output, metadata=metadata)
 
 
 def test_result(

@@ -4,6 +4,7 @@ Annotations are evaluated in this module: Dagster reads the fields of its config
 """
 
 import json
+import os
 from typing import Any
 
 import dagster as dg
@@ -25,6 +26,8 @@ _FLAGS = (
     "--use-fast-test-edges",
     "--warn-error",
 )
+# dbt's variables from 1.11 on, and before.
+_PREFIXES = ("DBT_ENGINE_", "DBT_")
 _KNOWN_FLAGS = f"known flags are {', '.join(_FLAGS)}"
 _INSTEAD = {
     "--select": "launch the run for the assets that you want",
@@ -110,6 +113,13 @@ class DbtOptions(SourceOptions):
             *(["--fail-fast"] if self.fail_fast else []),
             *self.flags,
         ]
+
+
+def deferral() -> list[str]:
+    """Return dbt's argument for the state that the environment names for deferral; ``--state`` holds a selection."""
+    named = (os.environ.get(f"{prefix}DEFER_STATE") for prefix in _PREFIXES)
+    state = next((found for prefix in _PREFIXES if (found := os.environ.get(f"{prefix}STATE"))), None)
+    return ["--defer-state", state] if state and not any(named) else []
 
 
 def variables(*several: dict[str, Any]) -> list[str]:

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
+from floe_orchestrator_dagster.execution.evaluations import output_names
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
     from collections.abc import Set as AbstractSet
@@ -157,11 +159,10 @@ def handed_over(
         assets: Id of the run that built each asset.
         checks: What the checks found that are not evaluated again.
     """
-    outputs = read_by_other_steps(context)
+    read, names = read_by_other_steps(context), output_names(context)
     for key, run_id in sorted(assets.items()):
-        name = key.to_python_identifier()
-        if run_id != context.run_id and name in outputs:
-            yield dg.Output(None, output_name=name, metadata=_reused(run_id))
+        if run_id != context.run_id and names[key] in read:
+            yield dg.Output(None, output_name=names[key], metadata=_reused(run_id))
     for check, evaluation in sorted(checks.items(), key=lambda item: str(item[0])):
         if evaluation.run_id != context.run_id:
             found = evaluation.found

@@ -117,10 +117,17 @@ def dbt_nodes(
         manifest: The manifest they come from.
         key_of: Key of every model, seed, snapshot and source, by unique id.
     """
+    specs = list(specs)
     assets = {spec.key: spec.metadata[DAGSTER_DBT_UNIQUE_ID_METADATA_KEY] for spec in specs}
     checks = {spec.key: (spec.metadata or {})[DAGSTER_DBT_UNIQUE_ID_METADATA_KEY] for spec in check_specs}
-    upstream = {spec.key: frozenset(dep.asset_key for dep in spec.deps) for spec in specs}
     sources = manifest.content["sources"].keys()
+    # What reads a source that a model builds depends on the model; the tests on the source come along all the same.
+    upstream = {
+        spec.key: frozenset(dep.asset_key for dep in spec.deps).union(
+            key_of[read] for read in manifest.relations_read_by(assets[spec.key]) & sources
+        )
+        for spec in specs
+    }
     return DbtNodes(
         assets=assets,
         checks=checks,

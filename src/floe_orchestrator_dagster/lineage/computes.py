@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from floe_orchestrator_dagster.lineage.attachments import database_name
 from floe_orchestrator_dagster.lineage.datasets import read_warehouse
 from floe_orchestrator_dagster.lineage.settings import Settings
-from floe_orchestrator_dagster.product.manifest import declared_names
+from floe_orchestrator_dagster.product.manifest import declared_nodes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -45,7 +45,7 @@ class Computes:
     Attributes:
         own: The target that dbt runs on.
         others: The other targets, by compute.
-        compute_of: The compute of declared models, by name.
+        compute_of: The compute of declared models, by unique id.
         default: The compute of all others.
         nodes: The nodes as they are on the default compute's target.
     """
@@ -77,8 +77,7 @@ class Computes:
     def _compute(self, node: Mapping[str, Any]) -> str:
         if node.get("resource_type") == "source":
             return ""
-        names = (name for name in declared_names(node) if name in self.compute_of)
-        return next((self.compute_of[name] for name in names), self.default)
+        return self.compute_of.get(str(node.get("unique_id")), self.default)
 
     def _moved(self, node: Mapping[str, Any], other: Place) -> Mapping[str, Any]:
         """Put a node where dbt's defaults put it on another target; what it configures itself stays."""
@@ -112,10 +111,12 @@ def read_computes(
         for compute, other in profiles.items()
         if is_computes and _target(other) != own
     }
+    computes = {model.name: model.compute for model in product.models}
+    declared = declared_nodes(computes, product.dbt.manifest.content) if product.dbt else {}
     return Computes(
         own=_place(product, profile, environment, directory),
         others=others,
-        compute_of={model.name: model.compute for model in product.models},
+        compute_of={unique_id: computes[name] for unique_id, name in declared.items()},
         default=transforms.default_compute if transforms else "",
         nodes=product.dbt.manifest.content["nodes"] if product.dbt else {},
     )

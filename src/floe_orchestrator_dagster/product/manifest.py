@@ -15,7 +15,7 @@ from floe_orchestrator_dagster.product.trimming import read_trimmed, trim, write
 from floe_orchestrator_dagster.wording import closest
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
     from pathlib import Path
 
     from floe_core.schemas.compiled_artifacts import CompiledArtifacts
@@ -94,6 +94,27 @@ def declared_names(node: Mapping[str, Any]) -> list[str]:
     if node["resource_type"] == "source":
         return []
     return [node["alias"], node["name"]] if node.get("version") else [node["name"]]
+
+
+def declared_nodes(names: Collection[str], content: Mapping[str, Any]) -> dict[str, str]:
+    """Find the nodes that a contract declares by name: of nodes with one name those of the project itself.
+
+    Returns:
+        The declared name by unique id. A package's node has a name that no node of the project itself has.
+    """
+    project = (content.get("metadata") or {}).get("project_name")
+    found = {}
+    for unique_id, node in content["nodes"].items():
+        if node["resource_type"] in _ASSET_TYPES:
+            name = next((name for name in declared_names(node) if name in names), None)
+            if name is not None:
+                found[unique_id] = name
+    own = {name for unique_id, name in found.items() if content["nodes"][unique_id].get("package_name") == project}
+    return {
+        unique_id: name
+        for unique_id, name in found.items()
+        if name not in own or content["nodes"][unique_id].get("package_name") == project
+    }
 
 
 def freshness_criteria(source: Mapping[str, Any]) -> dict[str, str]:

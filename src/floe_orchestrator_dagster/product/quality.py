@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from floe_core.schemas.quality_config import CalculationParameters, SeverityLevel
 
 from floe_orchestrator_dagster.errors import Problem
-from floe_orchestrator_dagster.product.manifest import declared_names
+from floe_orchestrator_dagster.product.manifest import declared_nodes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -137,11 +137,8 @@ def _declared_nodes(
 ) -> Iterator[tuple[ResolvedModel, str, int]]:
     rows = {model.name: row for row, model in enumerate(models)}
     nodes: dict[int, list[str]] = {}
-    for unique_id, node in manifest["nodes"].items():
-        if node["resource_type"] in {"model", "seed", "snapshot"}:
-            row = next((rows[name] for name in declared_names(node) if name in rows), None)
-            if row is not None:
-                nodes.setdefault(row, []).append(unique_id)
+    for unique_id, name in declared_nodes(rows, manifest).items():
+        nodes.setdefault(rows[name], []).append(unique_id)
     for row, model in enumerate(models):
         for unique_id in nodes.get(row, []):
             yield model, unique_id, row

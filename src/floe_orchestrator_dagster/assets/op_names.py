@@ -1,0 +1,164 @@
+"""Names of a step's outputs and inputs, where those that Dagster derives are not acceptable or not distinct.
+
+Dagster names an output after its asset key, or asset key and check, with `-` and `.` replaced: `a-b` and `a_b` get one
+name, so do the check `summary` of `orders` and the model `orders_summary`, and a key with an umlaut or called `type`
+has none. Such keys are replaced by stand-ins while a step is defined. Afterwards the definition gets its own keys
+back; outputs and inputs keep the names of the stand-ins.
+"""
+
+from __future__ import annotations
+
+import keyword
+import re
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import dagster as dg
+
+from floe_orchestrator_dagster.assets.names import digest
+from floe_orchestrator_dagster.execution.dagster_dbt import DagsterDbtTranslator
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from dagster_dbt import DbtProject as DagsterDbtProject
+
+    Definition = TypeVar("Definition", bound=dg.AssetsDefinition)
+
+_ACCEPTABLE = re.compile(r"[A-Za-z0-9_]+")
+# https://docs.dagster.io: names that an op's inputs and outputs cannot have.
+_RESERVED = frozenset(
+    [
+        *keyword.kwlist,
+        *("context", "conf", "config", "meta", "type", "input", "output", "arg_dict", "dict"),
+        *("input_arg_dict", "output_arg_dict", "int", "str", "float", "bool"),
+    ]
+)
+_DIGITS = 12
+
+
+@dataclass(frozen=True)
+class StandInKeys:
+    """Keys that a step is defined with in place of its own.
+
+    Attributes:
+        by_key: The stand-in of each key that needs one; empty for almost every step.
+    """
+
+    by_key: Mapping[dg.AssetKey, dg.AssetKey]
+
+    @classmethod
+    def needed(
+        cls, assets: Iterable[dg.AssetKey], checks: Iterable[dg.AssetCheckKey], inputs: Iterable[dg.AssetKey]
+    ) -> StandInKeys:
+        """Find the keys without a name of their own.
+
+        Args:
+            assets: Keys that the step outputs.
+            checks: Its checks, on whatever asset.
+            inputs: Keys that it reads.
+        """
+        outputs = [(key.to_python_identifier(), key) for key in assets]
+        outputs += [(_check_output(check), check.asset_key) for check in checks]
+        keys = {*_without_name(outputs), *_without_name([(_input(key), key) for key in inputs])}
+        return cls({key: dg.AssetKey(f"dbt_{digest(key.to_string(), _DIGITS)}") for key in keys})
+
+    def spec(self, spec: dg.AssetSpec) -> dg.AssetSpec:
+        """Return the spec with stand-ins."""
+        return _with_keys(spec, self.by_key)
+
+    def check_spec(self, spec: dg.AssetCheckSpec) -> dg.AssetCheckSpec:
+        """Return the check's spec with stand-ins."""
+        return _check_with_keys(spec, self.by_key)
+
+    def put_back(self, definition: Definition) -> Definition:
+        """Return the definition with its own keys; the names of its outputs and inputs stay."""
+        if not self.by_key:
+            return definition
+        own = {stand_in: key for key, stand_in in self.by_key.items()}
+        return type(definition)(
+            keys_by_input_name={name: own.get(key, key) for name, key in definition.node_keys_by_input_name.items()},
+            keys_by_output_name={name: own.get(key, key) for name, key in definition.node_keys_by_output_name.items()},
+            node_def=definition.node_def,
+            can_subset=definition.can_subset,
+            backfill_policy=definition.backfill_policy,
+            check_specs_by_output_name={
+                name: _check_with_keys(spec, own) for name, spec in definition.node_check_specs_by_output_name.items()
+            },
+            specs=[_with_keys(spec, own) for spec in definition.specs],
+        )
+
+
+class StandInTranslator(DagsterDbtTranslator):
+    """A translator whose specs have stand-ins for some keys."""
+
+    def __init__(self, translator: DagsterDbtTranslator, keys: StandInKeys) -> None:
+        """Translate as ``translator``, with the stand-ins of ``keys``."""
+        super().__init__(translator.settings)
+        self._translator = translator
+        self._keys = keys
+
+    def get_asset_spec(
+        self, manifest: Mapping[str, Any], unique_id: str, project: DagsterDbtProject | None
+    ) -> dg.AssetSpec:
+        """Return the node's spec with stand-ins."""
+        return self._keys.spec(self._translator.get_asset_spec(manifest, unique_id, project))
+
+    def get_asset_check_spec(
+        self, asset_spec: dg.AssetSpec, manifest: Mapping[str, Any], unique_id: str, project: DagsterDbtProject | None
+    ) -> dg.AssetCheckSpec | None:
+        """Return the test's check spec with stand-ins."""
+        spec = self._translator.get_asset_check_spec(asset_spec, manifest, unique_id, project)
+        return self._keys.check_spec(spec) if spec else None
+
+
+def checks_step(
+    specs: Sequence[dg.AssetCheckSpec],
+    **settings: Any,  # noqa: ANN401  # as Dagster's decorator takes them
+) -> Callable[[Callable[..., Any]], dg.AssetChecksDefinition]:
+    """Define a step of checks alone, as :func:`dagster.multi_asset_check` with the same ``settings``."""
+    read = {spec.asset_key for spec in specs} | {dep.asset_key for spec in specs for dep in spec.additional_deps}
+    keys = StandInKeys.needed((), (spec.key for spec in specs), read)
+
+    def decorate(function: Callable[..., Any]) -> dg.AssetChecksDefinition:
+        define = dg.multi_asset_check(specs=[keys.check_spec(spec) for spec in specs], **settings)
+        return keys.put_back(define(function))
+
+    return decorate
+
+
+def _check_output(check: dg.AssetCheckKey) -> str:
+    return f"{check.asset_key.to_python_identifier()}_{check.name}"
+
+
+def _input(key: dg.AssetKey) -> str:
+    """Name an input as Dagster does, which joins the parts of a key otherwise than for an output."""
+    return "_".join(key.path).replace("-", "_").replace(".", "_")
+
+
+def _without_name(named: Sequence[tuple[str, dg.AssetKey]]) -> set[dg.AssetKey]:
+    taken = Counter(name for name, _ in named)
+    return {key for name, key in named if taken[name] > 1 or name in _RESERVED or _ACCEPTABLE.fullmatch(name) is None}
+
+
+def _with_keys(spec: dg.AssetSpec, keys: Mapping[dg.AssetKey, dg.AssetKey]) -> dg.AssetSpec:
+    return spec.replace_attributes(key=keys.get(spec.key, spec.key), deps=_deps(spec.deps, keys))
+
+
+def _check_with_keys(spec: dg.AssetCheckSpec, keys: Mapping[dg.AssetKey, dg.AssetKey]) -> dg.AssetCheckSpec:
+    return dg.AssetCheckSpec(
+        spec.name,
+        asset=keys.get(spec.asset_key, spec.asset_key),
+        description=spec.description,
+        additional_deps=_deps(spec.additional_deps, keys),
+        blocking=spec.blocking,
+        metadata=spec.metadata,
+        automation_condition=spec.automation_condition,
+    )
+
+
+def _deps(deps: Iterable[dg.AssetDep], keys: Mapping[dg.AssetKey, dg.AssetKey]) -> list[dg.AssetDep]:
+    return [
+        dg.AssetDep(keys.get(dep.asset_key, dep.asset_key), partition_mapping=dep.partition_mapping) for dep in deps
+    ]

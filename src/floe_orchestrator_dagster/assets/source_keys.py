@@ -1,0 +1,130 @@
+"""Asset keys of dbt's sources beside those of models, and collisions of asset keys.
+
+A source may have the key of a model, or be the table that a model builds. dagster-dbt refuses the first where a model
+reads the source, and Dagster finds the model of the second by ``dagster/table_name``.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+
+from floe_orchestrator_dagster.errors import Problem
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from floe_orchestrator_dagster.product.manifest import Manifest
+
+    Node = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class SourceKeys:
+    """Keys of sources, by what they collide with.
+
+    Attributes:
+        own: Key of each source that leaves the key it would have to another node, by unique id.
+        tables: The model, seed or snapshot that builds the table of a source, by the source's unique id: what reads
+            the source depends on the model.
+        problems: Nodes that cannot have the same key.
+    """
+
+    own: Mapping[str, dg.AssetKey]
+    tables: Mapping[str, str]
+    problems: tuple[Problem, ...]
+
+
+def source_keys(
+    manifest: Manifest,
+    key_of: Callable[[Node], dg.AssetKey],
+    prefix: Sequence[str],
+    *,
+    may_share: bool,
+) -> SourceKeys:
+    """Compare the keys of all nodes.
+
+    Args:
+        manifest: The dbt manifest.
+        key_of: Returns the key of a node by its name or its ``meta.dagster.asset_key``.
+        prefix: Prefix of all keys.
+        may_share: Whether several sources may have one key.
+    """
+    nodes, sources = manifest.asset_nodes, manifest.content["sources"]
+    reads = {node["unique_id"]: manifest.relations_read_by(node["unique_id"]) for node in nodes}
+    read = frozenset().union(*reads.values())
+    built: defaultdict[dg.AssetKey, list[Node]] = defaultdict(list)
+    for node in nodes:
+        built[key_of(node)].append(node)
+    shared: defaultdict[dg.AssetKey, list[Node]] = defaultdict(list)
+    for source in sources.values():
+        shared[key_of(source)].append(source)
+    tables = _tables(manifest, reads)
+    problems = [_collision(group, key) for key, group in built.items() if len(group) > 1]
+    yielding: list[Node] = []
+    for key, group in shared.items():
+        kept = [source for source in group if source["unique_id"] in read]
+        if key in built:
+            yielding.extend(group)
+            clashing = [source for source in kept if tables.get(source["unique_id"]) != built[key][0]["unique_id"]]
+            problems.extend(_collision([built[key][0], source], key) for source in clashing)
+        elif len(group) > 1 and not may_share:
+            first = min(kept or group, key=_unique_id)
+            yielding.extend(source for source in group if source not in kept and source is not first)
+            problems.extend([_collision(kept, key)] if len(kept) > 1 else [])
+    own = {source["unique_id"]: dg.AssetKey([*prefix, *source["unique_id"].split(".", 3)]) for source in yielding}
+    # Of a key that several sources have nobody knows which of them a reader reads.
+    several = {source["unique_id"] for group in shared.values() if len(group) > 1 for source in group} - own.keys()
+    return SourceKeys(own, {source: model for source, model in tables.items() if source not in several}, (*problems,))
+
+
+def _tables(manifest: Manifest, reads: Mapping[str, frozenset[str]]) -> dict[str, str]:
+    """Find the sources that are tables of models; not one whose readers the model itself depends on."""
+    models: defaultdict[str, list[str]] = defaultdict(list)
+    for node in manifest.asset_nodes:
+        models[_relation(node)].append(node["unique_id"])
+    graph = {unique_id: set(parents) for unique_id, parents in reads.items()}
+    found: dict[str, str] = {}
+    for unique_id, source in sorted(manifest.content["sources"].items()):
+        relation = _relation(source)
+        builders = models.get(relation, []) if relation else []
+        readers = [reader for reader, parents in reads.items() if unique_id in parents]
+        if len(builders) == 1 and not _ancestors(builders[0], graph).intersection(readers):
+            found[unique_id] = builders[0]
+            for reader in readers:
+                graph[reader].add(builders[0])
+    return found
+
+
+def _ancestors(unique_id: str, graph: Mapping[str, set[str]]) -> set[str]:
+    """Return the node and everything that it depends on."""
+    found, waiting = {unique_id}, [unique_id]
+    while waiting:
+        more = graph.get(waiting.pop(), set()) - found
+        found |= more
+        waiting.extend(more)
+    return found
+
+
+def _relation(node: Node) -> str:
+    """Name a node's table by database, schema and name, whatever their case; empty where the manifest says none."""
+    if not node.get("relation_name"):
+        return ""
+    table = node.get("identifier") or node.get("alias") or node["name"]
+    return ".".join(str(part or "").strip('"`[]').lower() for part in (node.get("database"), node.get("schema"), table))
+
+
+def _unique_id(node: Node) -> str:
+    return str(node["unique_id"])
+
+
+def _collision(group: Sequence[Node], key: dg.AssetKey) -> Problem:
+    ordered = sorted(group, key=_unique_id)
+    named = " and ".join(f"{node['unique_id']} ({node.get('original_file_path')})" for node in ordered)
+    fix = "Give one of them another key by `meta.dagster.asset_key`"
+    if all(node["resource_type"] == "source" for node in group):
+        fix = f"{fix}, or set plugins.orchestrator.config.dbt.enable_duplicate_source_asset_keys: true"
+    return Problem("", f"{named} have the asset key {key.to_user_string()!r}", f"{fix}.")

@@ -1,0 +1,127 @@
+"""Sources whose keys or tables are those of other nodes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import dagster as dg
+import pytest
+
+from floe_orchestrator_dagster.code_location import definitions_from_file
+from floe_orchestrator_dagster.errors import ManifestError
+from unit.odd_products import singular_test, write_product
+from unit.samples import Json, node, source
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from dagster._core.definitions.assets.graph.asset_graph import AssetGraph
+
+DAILY = {"warn_after": {"count": 1, "period": "day"}}
+SHARED: Json = {"dagster": {"asset_key": ["extract_all"]}}
+
+
+def reads(*unique_ids: str) -> Json:
+    return {"depends_on": {"nodes": [*unique_ids], "macros": []}}
+
+
+def graph(path: Path) -> AssetGraph:
+    definitions = definitions_from_file(path)
+    dg.Definitions.validate_loadable(definitions)
+    return definitions.resolve_asset_graph()
+
+
+def in_marts(name: str, **fields: object) -> Json:
+    config = {"materialized": "view", "enabled": True, "schema": "marts"}
+    return node(name, "model", config=config, database="wh", relation_name=f'"wh"."main"."{name}"', **fields)
+
+
+def test_a_source_that_nobody_reads_leaves_its_key_to_the_model(tmp_path: Path) -> None:
+    unread = source("marts", "dim_org", freshness=DAILY)
+    path = write_product(
+        tmp_path, in_marts("dim_org"), singular_test("of_source", unread["unique_id"]), sources=[unread]
+    )
+
+    found = graph(path)
+
+    own = dg.AssetKey(["source", "shop", "marts", "dim_org"])
+    assert found.materializable_asset_keys == {dg.AssetKey(["marts", "dim_org"])}
+    assert found.external_asset_keys == {own}
+    assert {(key.asset_key, key.name) for key in found.asset_check_keys} == {(own, "of_source"), (own, "freshness")}
+
+
+def test_all_collisions_are_named_with_nodes_and_files(tmp_path: Path) -> None:
+    read = source("marts", "dim_org")
+    one, two = source("erp", "a", meta=SHARED), source("crm", "b", meta=SHARED)
+    twins = [node("twin", unique_id=f"model.{name}.twin", package_name=name) for name in ("hr", "finance")]
+    reader = node("reader", **reads(read["unique_id"], one["unique_id"], two["unique_id"]))
+    path = write_product(tmp_path, reader, in_marts("dim_org"), *twins, sources=[read, one, two])
+
+    with pytest.raises(ManifestError) as refused:
+        definitions_from_file(path)
+
+    model = "model.shop.dim_org"
+    file, fix = "models/sources.yml", "Give one of them another key by `meta.dagster.asset_key`"
+    assert [(problem.what, problem.fix.partition(",")[0].rstrip(".")) for problem in refused.value.problems] == [
+        (
+            "model.finance.twin (models/twin.sql) and model.hr.twin (models/twin.sql) have the asset key 'twin'",
+            fix,
+        ),
+        (
+            f"{model} (models/dim_org.sql) and source.shop.marts.dim_org ({file}) have the asset key 'marts/dim_org'",
+            fix,
+        ),
+        (
+            f"source.shop.crm.b ({file}) and source.shop.erp.a ({file}) have the asset key 'extract_all'",
+            fix,
+        ),
+    ]
+
+
+def test_several_sources_have_one_key_where_the_configuration_says_so(tmp_path: Path) -> None:
+    sources = [source("erp", name, meta=SHARED, freshness=DAILY) for name in ("a", "b")]
+    path = write_product(
+        tmp_path,
+        node("reader", **reads(*[entry["unique_id"] for entry in sources])),
+        *[singular_test(f"of_{entry['name']}", entry["unique_id"]) for entry in sources],
+        sources=sources,
+        config={"dbt": {"enable_duplicate_source_asset_keys": True}},
+    )
+
+    found = graph(path)
+
+    assert found.get(dg.AssetKey("reader")).parent_keys == {dg.AssetKey("extract_all")}
+    names = {"of_a", "of_b", "freshness_erp_a", "freshness_erp_b"}
+    assert {(key.asset_key.path[0], key.name) for key in found.asset_check_keys} == {
+        ("extract_all", name) for name in names
+    }
+
+
+@pytest.mark.parametrize("name", ["orders", "dim_org"])
+def test_what_reads_the_table_of_a_model_through_a_source_depends_on_the_model(tmp_path: Path, name: str) -> None:
+    table = source("marts", name, database="WH", schema="main", identifier="dim_org", relation_name="wh.main.dim_org")
+    reader = node("reader", **reads(table["unique_id"]))
+    path = write_product(
+        tmp_path, reader, in_marts("dim_org"), singular_test("of_source", table["unique_id"]), sources=[table]
+    )
+
+    found = graph(path)
+
+    assert found.get(dg.AssetKey("reader")).parent_keys == {dg.AssetKey(["marts", "dim_org"])}
+    [external] = found.external_asset_keys
+    assert external.path[-1] == name
+    assert [key.asset_key for key in found.asset_check_keys] == [external]
+
+
+def test_a_model_that_reads_its_own_table_through_a_source_keeps_the_source(tmp_path: Path) -> None:
+    table = source("erp", "history", database="wh", schema="main", relation_name="wh.main.history")
+    model = node(
+        "history", database="wh", relation_name="wh.main.history", **reads(table["unique_id"], "model.shop.base")
+    )
+    base = node("base", **reads(table["unique_id"]))
+    path = write_product(tmp_path, model, base, sources=[table])
+
+    found = graph(path)
+
+    assert found.get(dg.AssetKey("history")).parent_keys == {dg.AssetKey("base"), dg.AssetKey(["erp", "history"])}
+    assert found.get(dg.AssetKey("base")).parent_keys == {dg.AssetKey(["erp", "history"])}
