@@ -8,8 +8,13 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from processes import FOREIGN_PREFIXES, floe_dagster
+
+# Hypothesis fails an example after 200 ms and a slow strategy after a second: a busy machine takes longer for nothing.
+settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("busy")
 
 REPOSITORY = Path(__file__).parent.parent
 SAMPLE = REPOSITORY / "dbt_project"

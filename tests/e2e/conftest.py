@@ -44,7 +44,7 @@ def dagster_dev(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DagsterDev
     arguments = ["--workspace", str(REPOSITORY / "workspace.yaml"), "--host", "127.0.0.1", "--port", str(port)]
     environment = {"FLOE_ARTIFACTS_PATH": str(project / "compiled_artifacts.json"), "DAGSTER_HOME": str(home)}
     with server("dev", *arguments, log=log, **environment) as process:
-        wait_until(lambda: answers(dev), 120, process, log)
+        wait_until(lambda: answers(dev), 600, process, log)
         yield dev
 
 
@@ -69,16 +69,16 @@ def _shop_dev(directory: Path) -> Iterator[dict[str, str]]:
         lineage = servers.enter_context(serving()).url
         environment = {"FLOE_ARTIFACTS_PATH": str(shop.write_shop(project, lineage)), "DAGSTER_HOME": str(home)}
         process = servers.enter_context(server("dev", *arguments, log=log, **environment))
-        wait_until(lambda: answers(dev), 300, process, log)
+        wait_until(lambda: answers(dev), 600, process, log)
         both = [shop.launch(dev, "stuck", max_retries="0") for _ in range(2)]
-        wait_until(lambda: any(shop.is_building(dev, run_id) for run_id in both), 180, process, log)
+        wait_until(lambda: any(shop.is_building(dev, run_id) for run_id in both), 600, process, log)
         killed = shop.kill_one(dev, both)
         [stuck] = set(both) - {killed}
-        wait_until(lambda: shop.is_building(dev, stuck), 180, process, log)
+        wait_until(lambda: shop.is_building(dev, stuck), 600, process, log)
         broken = shop.launch(dev, "fragile")
-        wait_until(lambda: "waiting for" in shop.messages(dev, broken), 180, process, log)
+        wait_until(lambda: "waiting for" in shop.messages(dev, broken), 600, process, log)
         shop.limit(dev, stuck, seconds=1)
-        wait_until(lambda: bool(shop.runs(dev, "shop_orders")), 180, process, log)
+        wait_until(lambda: bool(shop.runs(dev, "shop_orders")), 600, process, log)
         shop.stop_schedules(dev)
         runs = {"killed": killed, "stuck": stuck, "broken": broken}
         yield {"url": dev.url, "project": str(project), "log": str(log), "lineage": lineage, **runs}

@@ -46,7 +46,7 @@ class DagsterDev:
     def graphql(self, query: str, **variables: object) -> dict[str, Any]:
         """Ask its GraphQL API; an error in the answer fails the test."""
         question = {"query": query, "variables": variables}
-        response = httpx.post(f"{self.url}/graphql", json=question, timeout=60, trust_env=False)
+        response = httpx.post(f"{self.url}/graphql", json=question, timeout=300, trust_env=False)
         content = response.raise_for_status().json()
         if "errors" in content:
             pytest.fail(str(content["errors"]))

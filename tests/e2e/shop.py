@@ -107,7 +107,7 @@ class ShopDev:
 
     def told_of(self, run_id: str) -> list[tuple[str, str]]:
         """List the lineage events of a run: job, and start or end."""
-        events = httpx.get(self.lineage, timeout=60, trust_env=False).raise_for_status().json()
+        events = httpx.get(self.lineage, timeout=300, trust_env=False).raise_for_status().json()
         return [
             (event["job"]["name"], event["eventType"])
             for event in events
@@ -193,7 +193,7 @@ def messages(dev: DagsterDev, run_id: str) -> str:
     return "\n".join(event["message"] for event in events)
 
 
-def eventually(dev: DagsterDev, happened: Callable[[], bool], seconds: float = 300) -> None:
+def eventually(dev: DagsterDev, happened: Callable[[], bool], seconds: float = 600) -> None:
     """Wait until it happened; fail with the server's log when it does not."""
     until = time.monotonic() + seconds
     while not happened():

@@ -25,7 +25,7 @@ SETTINGS = """
     localStorage.setItem("asset-node-facets", JSON.stringify(["checks", "status", "kind-tag"]));
 """
 BACKGROUND = (90, 940)
-expect.set_options(timeout=30_000)
+expect.set_options(timeout=150_000)
 UNFINISHED = {"QUEUED", "NOT_STARTED", "STARTING", "STARTED"}
 FCT_ORDERS = "One row per order, with its amounts and payments. Built incrementally: a run reads only the orders of"
 
@@ -56,7 +56,7 @@ def run(dagster_dev: DagsterDev, browser: Browser) -> str:
     page.close()
     [latest] = dagster_dev.graphql(LATEST_RUN)["runsOrError"]["results"]
     run: str = latest["runId"]
-    deadline = time.monotonic() + 180
+    deadline = time.monotonic() + 600
     while time.monotonic() < deadline and status(dagster_dev, run) in UNFINISHED:
         time.sleep(1)
     return run

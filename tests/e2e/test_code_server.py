@@ -29,7 +29,7 @@ def port(prepared_sample: Path, tmp_path: Path) -> Iterator[int]:
     module = ("-m", "floe_orchestrator_dagster.definitions")
     client = DagsterGrpcClient(host="127.0.0.1", port=port)
     with server("api", "grpc", *module, "--host", "127.0.0.1", "--port", str(port), log=log, **environment) as process:
-        wait_until(lambda: _answers(client), 60, process, log)
+        wait_until(lambda: _answers(client), 600, process, log)
         yield port
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from e2e.shop import ShopDev
 
-expect.set_options(timeout=30_000)
+expect.set_options(timeout=150_000)
 
 
 @pytest.fixture
@@ -61,7 +61,7 @@ def test_terminate_ends_dbt_and_leaves_a_usable_database(shop_dev: ShopDev, page
     eventually(dev, lambda: "Sending run termination request" in messages(dev, run))
     since = time.monotonic()
     eventually(dev, lambda: not dbt_processes(dev))
-    assert time.monotonic() - since < 5
+    assert time.monotonic() - since < 30  # the model would sleep for ever
     assert ended(dev, run) == "CANCELED"
     expect(page.get_by_text("Canceled", exact=True)).to_be_visible()
     with duckdb.connect(str(dev.project / "shop.duckdb")) as database:

@@ -29,7 +29,7 @@ def unwell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DagsterDev]:
     environment = {"DAGSTER_HOME": str(home), "FLOE_ARTIFACTS_PATH": missing}
     command = ["--path-prefix", "/floe", *arguments]
     with server(*command, log=log, module="dagster_webserver", **environment) as process:
-        wait_until(lambda: answers(served), 120, process, log)
+        wait_until(lambda: answers(served), 600, process, log)
         yield served
 
 

@@ -38,7 +38,7 @@ class JobProcess:
             )
         self.children: dict[int, psutil.Process] = {}
 
-    def wait_for(self, happened: Callable[[], bool], seconds: float = 300) -> None:
+    def wait_for(self, happened: Callable[[], bool], seconds: float = 600) -> None:
         """Wait, and remember the processes that come up meanwhile."""
         until = time.monotonic() + seconds
         while not happened():
@@ -129,7 +129,7 @@ def newest_run(home: Path) -> dg.DagsterRun:
         return instance.get_runs(limit=1)[0]
 
 
-def opened(database: Path, seconds: float = 5) -> duckdb.DuckDBPyConnection:
+def opened(database: Path, seconds: float = 60) -> duckdb.DuckDBPyConnection:
     """Open a DuckDB file; a process that was killed holds it until the last of its threads is gone."""
     assert _is_so_within(seconds, lambda: _opens(database))
     return duckdb.connect(str(database))

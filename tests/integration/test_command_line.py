@@ -57,7 +57,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
         env=clean_environment(),
         check=True,
         capture_output=True,
-        timeout=120,
+        timeout=600,
     )
     (built,) = checkout.parent.glob("*.whl")
     with zipfile.ZipFile(built) as archive:

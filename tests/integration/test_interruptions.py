@@ -114,8 +114,8 @@ def test_a_run_that_is_cancelled_takes_dbt_along(
         instance.report_run_canceling(instance.get_runs(limit=1)[0])
     endless.process.send_signal(signal.SIGTERM)
 
-    assert endless.ended_within(5), endless.text
-    endless.process.wait(timeout=30)
+    assert endless.ended_within(30), endless.text
+    endless.process.wait(timeout=120)
     assert newest_run(home).status is dg.DagsterRunStatus.CANCELED
     assert "first" in tables(shop)
     assert not list(Path(shop / "target").glob("*/partial_parse.msgpack"))
@@ -131,7 +131,7 @@ def test_the_lineage_of_a_run_that_was_killed_is_ended_once(
 ) -> None:
     endless.process.kill()
 
-    assert endless.ended_within(5), endless.text
+    assert endless.ended_within(30), endless.text
     endless.process.wait()
     assert told(backend)[-1] == ("endless", "START")
     with dg.DagsterInstance.from_config(str(home)) as instance:  # as Dagster's run monitoring does
@@ -148,7 +148,7 @@ def test_the_lineage_of_a_run_that_was_killed_is_ended_once(
 
 
 def test_an_invocation_that_takes_too_long_is_ended_and_lets_the_run_in_that_waits(shop: Path, home: Path) -> None:
-    write_contract(shop, timeout_seconds=20)
+    write_contract(shop, timeout_seconds=40)
     run = JobProcess(shop, home, ROWS="10", HANG="yes")
     second = None
     try:
@@ -161,13 +161,13 @@ def test_an_invocation_that_takes_too_long_is_ended_and_lets_the_run_in_that_wai
             run.look()
             time.sleep(0.05)
         assert run.dbt_ended_within(0)
-        assert second.process.wait(timeout=120) == 0, second.text
+        assert second.process.wait(timeout=600) == 0, second.text
     finally:
         for process in filter(None, (run, second)):
             process.end()
 
     assert (
-        f"{shop}: dbt was ended after 20 s, its limit. Running then: hanging. Look at what these wait for" in run.text
+        f"{shop}: dbt was ended after 40 s, its limit. Running then: hanging. Look at what these wait for" in run.text
     )
     assert "dbt was ended while it ran hanging" in run.text
     assert {"first", "endless", "hanging"} <= tables(shop)

@@ -51,7 +51,7 @@ for life in range(10):
     with LineageEmitter(backend, Path(spool), LineageConfig(flush_seconds=0)) as lineage:
         for number in range(50):
             lineage.emit(event(f"{name}_{life * 50 + number:03}"))
-    replay(Path(spool), backend, request_seconds=5, seconds=5)
+    replay(Path(spool), backend, request_seconds=30, seconds=60)
 """
 
 
@@ -76,7 +76,7 @@ def names(name: str, count: int) -> list[str]:
 
 
 def end(process: subprocess.Popen[str]) -> None:
-    process.communicate(timeout=60)
+    process.communicate(timeout=300)
     assert process.returncode == 0
 
 
@@ -84,7 +84,7 @@ def end(process: subprocess.Popen[str]) -> None:
 def artifacts(tmp_path: Path) -> Path:
     """Write a product whose endpoint is a free port; its spool is in ``spool``."""
     path = tmp_path / "compiled_artifacts.json"
-    config = {"lineage": {"spool_dir": str(tmp_path / "spool"), "timeout_seconds": 1}}
+    config = {"lineage": {"spool_dir": str(tmp_path / "spool"), "timeout_seconds": 30}}
     content = contract(model("a"), config=config)
     content["observability"] |= {"lineage": True, "lineage_endpoint": f"http://127.0.0.1:{free_port()}/api/v1/lineage"}
     path.write_text(json.dumps(content), encoding="utf-8")
@@ -126,14 +126,14 @@ def test_process_killed_between_two_events_repeats_at_most_the_one_whose_answer_
     with serving() as backend:
         backend.delay = 0.02
         process = start(_EMIT, backend.url, tmp_path, "killed", 100)
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
         while len(backend.events) < 20 and time.monotonic() < deadline:
             time.sleep(0.001)
         process.send_signal(signal.SIGKILL)
         process.communicate()
         backend.delay = 0
         waiting = spool_status(tmp_path).waiting
-        replay(tmp_path, _to(backend.url), request_seconds=1, seconds=10)
+        replay(tmp_path, _to(backend.url), request_seconds=30, seconds=60)
 
     assert 0 < waiting <= 81
     assert list(dict.fromkeys(backend.names)) == names("killed", 100)
@@ -158,7 +158,7 @@ def test_processes_that_emit_and_replay_at_once_neither_lose_nor_repeat(tmp_path
         for process in processes:
             end(process)
         backend.answer = lambda _event: 201
-        done = replay(tmp_path, _to(backend.url), request_seconds=1, seconds=10)
+        done = replay(tmp_path, _to(backend.url), request_seconds=30, seconds=60)
 
     assert done.waiting == 0
     assert backend.repeated == []

@@ -134,13 +134,13 @@ def test_a_parse_that_is_killed_leaves_the_manifest_that_was_there(stranger: Pat
     )
     wait_for_parse(manifest(stranger).parent)
     os.killpg(process.pid, signal.SIGKILL)
-    process.wait(timeout=30)
+    process.wait(timeout=120)
 
     assert manifest(stranger).read_bytes() == before
 
 
 def wait_for_parse(target: Path) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     while not any(target.glob(".parse-*")):
         if time.monotonic() > deadline:
             pytest.fail("dbt parse did not start")

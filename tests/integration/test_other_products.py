@@ -191,7 +191,7 @@ def run_with_read_only(directory: Path, command: list[str], environment: dict[st
     else:
         set_modes(directory, 0o555)
     try:
-        subprocess.run(command, env=clean_environment(**environment), check=True, timeout=300, capture_output=True)
+        subprocess.run(command, env=clean_environment(**environment), check=True, timeout=900, capture_output=True)
     finally:
         set_modes(directory, 0o755)
 

@@ -152,10 +152,10 @@ def interrupted(project: Path, home: Path, moment: Interruption) -> float:
         moment.happen(run)
         since = time.monotonic()
         # It takes two seconds, in which a query may end; on a busy machine they are longer.
-        assert run.dbt_ended_within(20), (run.dbt, moment, run.text)
+        assert run.dbt_ended_within(60), (run.dbt, moment, run.text)
         seconds = time.monotonic() - since
-        run.process.wait(timeout=120)
-        assert run.ended_within(30), (moment, run.alive, run.text)
+        run.process.wait(timeout=300)
+        assert run.ended_within(60), (moment, run.alive, run.text)
         return seconds
     finally:
         run.end()

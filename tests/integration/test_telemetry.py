@@ -59,7 +59,7 @@ def events(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
         capture_output=True,
         text=True,
         check=False,
-        timeout=120,
+        timeout=600,
     )
     return [json.loads(line) for line in result.stdout.splitlines() if line.startswith("{")]
 

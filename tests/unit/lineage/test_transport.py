@@ -379,7 +379,7 @@ def test_part_of_a_composite_that_works_gets_nothing_twice_while_another_is_at_f
         bad.answer = lambda _event: 500
         parts = [{"type": "http", "url": server.url, "endpoint": ""} for server in (good, bad)]
         backend = Backend("test", "x", {"type": "composite", "transports": parts})
-        with LineageEmitter(backend, tmp_path, LineageConfig(flush_seconds=5)) as lineage:
+        with LineageEmitter(backend, tmp_path, LineageConfig(timeout_seconds=30, flush_seconds=60)) as lineage:
             for job in ("a", "b", "c"):
                 lineage.emit(event(job))
             lineage.flush()
