@@ -7,6 +7,9 @@ UV_VERSION := 0.13.9
 BIN := .venv/bin
 SAMPLE := $(CURDIR)/dbt_project
 ARTIFACTS := $(SAMPLE)/compiled_artifacts.json
+# Whatever ends `make dev` ends all of Dagster within that many seconds, which takes a minute otherwise.
+STOP_SECONDS ?= 8
+ONE_SIGNAL = $(BIN)/python $(dir $(lastword $(MAKEFILE_LIST))).ci/one_signal.py $(STOP_SECONDS)
 
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 PRODUCT_DIR ?= dbt_project
@@ -32,9 +35,9 @@ setup: .venv/.installed ## Install everything into .venv
 
 dev: setup ## Serve the sample product at http://127.0.0.1:3000 (PORT=...)
 	@mkdir -p .dagster && printf 'telemetry: {enabled: false}\nnux: {enabled: false}\n' > .dagster/dagster.yaml
-	FLOE_ARTIFACTS_PATH=$(ARTIFACTS) $(BIN)/floe-dagster prepare
-	FLOE_ARTIFACTS_PATH=$(ARTIFACTS) DAGSTER_HOME=$(CURDIR)/.dagster \
-		$(BIN)/dagster dev --workspace workspace.yaml --host 127.0.0.1 --port $(PORT)
+	exec env FLOE_ARTIFACTS_PATH=$(ARTIFACTS) $(ONE_SIGNAL) $(BIN)/floe-dagster prepare
+	exec env FLOE_ARTIFACTS_PATH=$(ARTIFACTS) DAGSTER_HOME=$(CURDIR)/.dagster \
+		$(ONE_SIGNAL) $(BIN)/dagster dev --workspace workspace.yaml --host 127.0.0.1 --port $(PORT)
 
 test: lint types rules tests ## The whole gate: format, lint, types, import rules, tests with coverage
 
@@ -51,8 +54,8 @@ rules: setup ## Who may import whom
 tests: setup ## Tests with coverage
 	$(BIN)/python -m pytest --numprocesses auto --dist worksteal --cov --cov-report=term
 
-chaos: setup ## End runs at 30 random moments, by random signals, and look at what is left (half an hour)
-	INTERRUPTIONS=30 $(BIN)/python -m pytest --capture=no tests/integration/test_random_interruptions.py
+chaos: setup ## End runs, code servers and daemons at 60 random moments, and look at what is left (an hour)
+	INTERRUPTIONS=60 $(BIN)/python -m pytest --capture=no tests/integration/test_random_interruptions.py
 
 test-matrix: setup ## The tests on every supported Python with every supported Dagster and dbt (CELL=3.13-newest for one)
 	$(BIN)/python tests/matrix.py $(addprefix --cell ,$(CELL))

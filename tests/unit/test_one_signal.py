@@ -1,0 +1,95 @@
+"""The command that ``make dev`` is run by: one signal ends everything below it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import psutil
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+REPOSITORY = Path(__file__).parents[2]
+ONE_SIGNAL = REPOSITORY / ".ci" / "one_signal.py"
+# A process and its child, which nothing but SIGKILL ends; the script's argument says how the process goes on.
+STUBBORN = """
+import os, signal, sys, time
+for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    signal.signal(number, signal.SIG_IGN)
+child = os.fork()
+if child:
+    print(os.getpid(), child, flush=True)
+    if sys.argv[1:] == ["exit"]:
+        sys.exit(3)
+time.sleep(600)
+"""
+
+
+@contextmanager
+def started(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], list[psutil.Process]]]:
+    command = [sys.executable, str(ONE_SIGNAL), "0.5", sys.executable, "-c", STUBBORN, *arguments]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        below = [psutil.Process(int(pid)) for pid in process.stdout.readline().split()]
+        try:
+            yield process, below
+        finally:
+            process.kill()
+
+
+def assert_gone(processes: list[psutil.Process]) -> None:
+    _, alive = psutil.wait_procs(processes, timeout=30)
+    assert [process for process in alive if process.status() != psutil.STATUS_ZOMBIE] == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_one_signal_ends_processes_that_ignore_it(number: signal.Signals) -> None:
+    with started() as (process, below):
+        process.send_signal(number)
+
+        assert process.wait(timeout=60) == 128 + number
+        assert_gone(below)
+
+
+def test_what_a_command_leaves_behind_ends_with_it() -> None:
+    with started("exit") as (process, _):
+        assert process.stdout is not None
+
+        assert process.wait(timeout=60) == 3
+        assert process.stdout.read() == ""  # the pipe is closed: nobody holds it any more
+
+
+def test_sigterm_to_make_ends_what_make_dev_has_started(tmp_path: Path) -> None:
+    commands = {
+        "python": f'exec {sys.executable} "$@"',
+        "floe-dagster": "true",
+        "dagster": f"exec {sys.executable} -c '{STUBBORN}'",
+    }
+    for name, script in commands.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{script}\n", encoding="utf-8")
+        (tmp_path / name).chmod(0o755)
+    makefile = REPOSITORY / "Makefile"
+    make = [shutil.which("make") or "make", "--silent", "-f", str(makefile), "--old-file=setup", "dev"]
+    environment = {**os.environ, "MAKEFLAGS": ""}
+    with subprocess.Popen(
+        [*make, f"BIN={tmp_path}", "STOP_SECONDS=0.5"],
+        cwd=tmp_path,
+        env=environment,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        below = [psutil.Process(int(pid)) for pid in process.stdout.readline().split()]
+        process.terminate()
+
+        process.wait(timeout=60)
+        assert len(below) == 2
+        assert_gone(below)
