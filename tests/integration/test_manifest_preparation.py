@@ -195,14 +195,15 @@ def test_prepare_without_a_network_says_in_one_line_what_it_cannot_reach(strange
     assert result.stdout == f"jaffle-shop: 4 dbt assets in {manifest(stranger)}\n"
 
 
-def test_repository_that_cannot_be_reached_is_named_without_its_login(stranger: Path) -> None:
+def test_repository_that_cannot_be_reached_is_named_with_its_login_masked(stranger: Path) -> None:
     repository = NOWHERE.replace("//", "//robot:hunter2@")
     (stranger / "packages.yml").write_text(f"packages: [{{git: '{repository}', revision: v1}}]", encoding="utf-8")
 
     result = floe_dagster("prepare", str(artifacts(stranger)), check=False)
 
     assert result.returncode == 1
-    assert f"dbt deps cannot download the packages: fatal: unable to access '{NOWHERE}" in result.stderr
+    shown = NOWHERE.replace("//", "//***@")
+    assert f"dbt deps cannot download the packages: fatal: unable to access '{shown}" in result.stderr
     assert len(result.stderr.splitlines()) == 3
     assert "hunter2" not in result.stderr
 

@@ -31,6 +31,7 @@ from floe_orchestrator_dagster.product.packages import package_source_paths, pac
 from floe_orchestrator_dagster.product.profile_file import written_profile
 from floe_orchestrator_dagster.product.profiles import require_adapter
 from floe_orchestrator_dagster.product.project import dbt_executable, newest_change
+from floe_orchestrator_dagster.redaction import redact_urls
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -46,7 +47,6 @@ _ABANDONED_AFTER_SECONDS = 3600
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
 # A hub, an archive or a repository that does not answer; dbt prints a traceback of hundreds of lines with it.
 _UNREACHABLE = re.compile(r"(?<=External connection exception occurred: ).+|fatal: unable to access .+|ssh: .+")
-_LOGIN = re.compile(r"//[^/\s@]*@")
 _TIMESTAMP = re.compile(r"^\d\d:\d\d:\d\d\s+", re.MULTILINE)
 
 
@@ -172,7 +172,7 @@ def _run_dbt(command: Sequence[str], project: ProjectDirectory, profile: Profile
 def _problem(command: str, exit_code: int, printed: str) -> Problem:
     unreachable = _UNREACHABLE.search(printed)
     if unreachable and command == "deps":
-        what = f"dbt deps cannot download the packages: {_LOGIN.sub('//', unreachable[0])}"
+        what = f"dbt deps cannot download the packages: {redact_urls(unreachable[0])}"
         fix = f"Check the network and HTTPS_PROXY. `{PREPARE_COMMAND} --no-deps` uses the packages that are installed."
         return Problem("", what, fix)
     what = f"dbt {command} failed with exit code {exit_code}:\n{_indent(printed)}"
