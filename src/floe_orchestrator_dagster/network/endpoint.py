@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
+# httpx imports it with its first request, whose time is limited.
+import httpcore  # noqa: F401
 import httpx
 
 from floe_orchestrator_dagster.network.deadline import answer_within
