@@ -40,7 +40,7 @@ _DIGITS = 12
 
 @dataclass(frozen=True)
 class StandInKeys:
-    """Keys that a step is defined with in place of its own.
+    """Temporary keys that a step is defined with.
 
     Attributes:
         by_key: The stand-in of each key that needs one; empty for almost every step.
@@ -52,7 +52,7 @@ class StandInKeys:
     def needed(
         cls, assets: Iterable[dg.AssetKey], checks: Iterable[dg.AssetCheckKey], inputs: Iterable[dg.AssetKey]
     ) -> StandInKeys:
-        """Find the keys without a name of their own.
+        """Find the keys whose names are not acceptable or not distinct.
 
         Args:
             assets: Keys that the step outputs.
@@ -133,7 +133,7 @@ def _check_output(check: dg.AssetCheckKey) -> str:
 
 
 def _input(key: dg.AssetKey) -> str:
-    """Name an input as Dagster does, which joins the parts of a key otherwise than for an output."""
+    """Name an input as Dagster does; it joins the parts of a key differently from an output's."""
     return "_".join(key.path).replace("-", "_").replace(".", "_")
 
 

@@ -76,7 +76,7 @@ def source_keys(
             yielding.extend(source for source in group if source not in kept and source is not first)
             problems.extend([_collision(kept, key)] if len(kept) > 1 else [])
     own = {source["unique_id"]: dg.AssetKey([*prefix, *source["unique_id"].split(".", 3)]) for source in yielding}
-    # Of a key that several sources have nobody knows which of them a reader reads.
+    # A dependency on a key that several sources have does not say which of them it means.
     several = {source["unique_id"] for group in shared.values() if len(group) > 1 for source in group} - own.keys()
     return SourceKeys(own, {source: model for source, model in tables.items() if source not in several}, (*problems,))
 
@@ -91,8 +91,10 @@ def _tables(manifest: Manifest, reads: Mapping[str, frozenset[str]]) -> dict[str
     for unique_id, source in sorted(manifest.content["sources"].items()):
         relation = _relation(source)
         builders = models.get(relation, []) if relation else []
+        if len(builders) != 1:
+            continue
         readers = [reader for reader, parents in reads.items() if unique_id in parents]
-        if len(builders) == 1 and not _ancestors(builders[0], graph).intersection(readers):
+        if not _ancestors(builders[0], graph).intersection(readers):
             found[unique_id] = builders[0]
             for reader in readers:
                 graph[reader].add(builders[0])
