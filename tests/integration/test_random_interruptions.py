@@ -9,13 +9,17 @@ import shutil
 import signal
 import time
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import dagster as dg
+import psutil
 import pytest
 
+from e2e.servers import DagsterDev, answers, free_port, server, wait_until
+from e2e.shop import LOCATION, captured, launch
 from files import write_files
 from floe_orchestrator_dagster.product import load_product, manifest_made_anew
 from integration.job_process import JobProcess, dagster_home, opened, tables
@@ -50,7 +54,18 @@ FILES = {
     "models/a.sql": "select {{ count_rows() }} as id",
     "models/b.sql": "select {{ count_rows() }} as id from {{ ref('a') }}",
     "models/c.sql": "select {{ count_rows() }} as id from {{ ref('b') }}",
-    "models/d.sql": "select {{ count_rows() }} as id from {{ ref('c') }}",
+    # The one in Python holds the interpreter's lock while it does not end.
+    "models/d.py": """
+        import os
+        import re
+
+
+        def model(dbt, session):
+            dbt.config(materialized="table")
+            if os.environ.get("ENDLESS") == "d":
+                re.match(r"(a+)+$", "a" * 64 + "b")
+            return dbt.ref("c")
+        """,
     "models/e.sql": "select {{ count_rows() }} as id from {{ ref('d') }}",
     "models/f.sql": "select {{ count_rows() }} as id from {{ ref('e') }}",
     "models/g.sql": "select {{ count_rows() }} as id from {{ ref('f') }}",
@@ -61,8 +76,13 @@ FILES = {
           - {name: f, columns: [{name: id, data_tests: [unique]}]}
         """,
 }
-# By default two that kill the run's process in the middle of a model; the second one's step has a process of its own.
-MOMENTS = range(int(os.environ["INTERRUPTIONS"])) if "INTERRUPTIONS" in os.environ else (8, 21)
+# By default two that kill the run's process in the middle of a model: the first one's step has a process of its own,
+# and the second one's model holds the interpreter's lock. Services are killed by `make chaos` only: they start slowly.
+COUNT = int(os.environ.get("INTERRUPTIONS", "0"))
+MOMENTS = range(COUNT * 3 // 4) if COUNT else (21, 63)
+SERVICE_MOMENTS = range(COUNT - COUNT * 3 // 4) if COUNT else ()
+# Parts of their command lines.
+SERVICES = {"code server": ("code-server", "api grpc"), "daemon": ("dagster._daemon",), "everything": ("",)}
 
 
 @dataclass(frozen=True)
@@ -210,12 +230,104 @@ def test_a_run_ended_at_any_moment_is_resumed_with_what_was_left(chain: Path, tm
 
     seconds = interrupted(chain, home := dagster_home(tmp_path / "home"), moment)
 
+    status, built, twice = assert_the_rest_is_built(chain, home, second_step)
+    print(f"{seed}: {moment} → {status}, gone after {seconds:.1f} s, built {built}, twice {twice}")  # noqa: T201
+
+
+@dataclass(frozen=True)
+class ServiceKill:
+    """When processes of a running Dagster are killed, and which.
+
+    Attributes:
+        victims: The service; ``everything`` includes the run.
+        after: The model whose start the run's log shows before.
+        seconds: How long after that.
+        endless: The model that does not end by itself, where the run is killed too.
+    """
+
+    victims: str
+    after: str
+    seconds: float
+    endless: str
+
+    @classmethod
+    def from_seed(cls, seed: int) -> ServiceKill:
+        chance = random.Random(seed)  # noqa: S311 - moments, not secrets
+        victims = [*SERVICES][seed % len(SERVICES)]
+        endless = chance.choice([*MODELS, "d", "d"]) if victims == "everything" else ""
+        after = chance.choice([name for name in MODELS if name <= (endless or "c")])
+        return cls(victims, after, chance.uniform(0, 2), endless)
+
+    def happen(self, dev: psutil.Process) -> list[psutil.Process]:
+        """Kill the processes; returns all that were there."""
+        there = [*dev.children(recursive=True), dev]
+        # Those that run dbt have no signal to wait for: they notice.
+        services = [process for process in there if "execution.dbt_process" not in _command(process)]
+        for process in services:
+            if any(part in _command(process) for part in SERVICES[self.victims]):
+                process.kill()
+        return there
+
+
+def _command(process: psutil.Process) -> str:
+    with suppress(psutil.NoSuchProcess):
+        return " ".join(process.cmdline())
+    return ""
+
+
+@pytest.mark.parametrize("seed", SERVICE_MOMENTS)
+def test_services_killed_at_any_moment_leave_nothing(chain: Path, tmp_path: Path, seed: int) -> None:
+    kill = ServiceKill.from_seed(seed)
+    write_contract(chain, "multiprocess" if seed % 2 else "in_process")
+    home, log, port = dagster_home(tmp_path / "home"), tmp_path / "dev.log", free_port()
+    dev = DagsterDev(f"http://127.0.0.1:{port}", chain, log)
+    environment = {
+        "FLOE_ARTIFACTS_PATH": str(chain / "compiled_artifacts.json"),
+        "DAGSTER_HOME": str(home),
+        "ENDLESS": kill.endless,
+    }
+    arguments = ("-m", LOCATION, "--host", "127.0.0.1", "--port", str(port))
+    with server("dev", *arguments, log=log, **environment) as process:
+        wait_until(lambda: answers(dev), 300, process, log)
+        run_id = launch(dev, "shop_orders")
+        begun = f"Began running node model.shop.{kill.after}"
+        wait_until(lambda: begun in captured(dev, run_id), 300, process, log)
+        time.sleep(kill.seconds)
+        there = kill.happen(psutil.Process(process.pid))
+        if kill.victims != "everything":
+            assert finished_status(home, run_id) is dg.DagsterRunStatus.SUCCESS
+            assert builds(chain) == Counter(MODELS)
+            there += psutil.Process(process.pid).children(recursive=True)
+
+    _, alive = psutil.wait_procs(there, timeout=60)
+    assert [_command(process) for process in alive] == []
+    status, built, twice = assert_the_rest_is_built(chain, home, "")
+    print(f"{seed}: {kill} → {status}, built {built}, twice {twice}")  # noqa: T201
+
+
+def finished_status(home: Path, run_id: str) -> dg.DagsterRunStatus:
+    until = time.monotonic() + 300
+    with dg.DagsterInstance.from_config(str(home)) as instance:
+        while time.monotonic() < until:
+            run = instance.get_run_by_id(run_id)
+            if run is not None and run.is_finished:
+                return run.status
+            time.sleep(0.5)
+    pytest.fail(f"{run_id} has not ended")
+
+
+def assert_the_rest_is_built(chain: Path, home: Path, second_step: str) -> tuple[str, list[str], list[str]]:
+    """Resume the newest run, where it has not succeeded, and run the product again.
+
+    Returns:
+        How the run ended, what it had built, and what was built twice.
+    """
     before = builds(chain)
     write_contract(chain, "in_process", second_step)
     with dg.DagsterInstance.from_config(str(home)) as instance:
         first = ended_run(instance)
         built, checked = succeeded(instance, first.run_id) if first else (set[str](), set[str]())
-        if first is not None:
+        if first is not None and first.status is not dg.DagsterRunStatus.SUCCESS:
             again = resumed(chain, instance, first)
             left = MODELS.keys() - built
             assert ran(chain, again.run_id) == left | {
@@ -225,14 +337,13 @@ def test_a_run_ended_at_any_moment_is_resumed_with_what_was_left(chain: Path, tm
         result = dg.execute_job(chain_job(chain), instance=instance)
 
     twice = {name for name, count in after.items() if count > 1}
-    status = first.status.value if first else "no run yet"
-    print(f"{seed}: {moment} → {status}, gone after {seconds:.1f} s, built {sorted(built)}, twice {sorted(twice)}")  # noqa: T201
     # dbt may have committed a table that nobody was left to hear of; nothing that Dagster knows of is built again.
     assert built <= before.keys()
     assert not twice & built
     assert len(twice) <= 2
     assert result.success
     assert builds(chain) == after + Counter(MODELS.keys())
+    return first.status.value if first else "no run yet", sorted(built), sorted(twice)
 
 
 def resumed(project: Path, instance: dg.DagsterInstance, run: dg.DagsterRun) -> dg.ExecuteJobResult:
