@@ -265,7 +265,9 @@ class FloeDbtTranslator(DagsterDbtTranslator):
         if self._group_by == "folder":
             return _folder(dbt_resource_props) or self._group
         named = super().get_group_name(dbt_resource_props)
-        return acceptable_group(str(named)) if named else self._group
+        # A group in `meta.dagster` is a name for Dagster; a dbt group is not.
+        of_dbt = (dbt_resource_props.get("config") or {}).get("group")
+        return acceptable_group(str(named)) if named and named == of_dbt else named or self._group
 
     def get_automation_condition(self, dbt_resource_props: Mapping[str, Any]) -> dg.AutomationCondition[Any] | None:
         """dagster-dbt's condition (meta), else that of the first configured rule that selects the node."""
