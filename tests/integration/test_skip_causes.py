@@ -60,6 +60,8 @@ def test_a_skipped_node_names_what_it_waits_for(
         "unit_tested": ", because of two",
         "after_unit_tested": ", because of two",
     }
+    evaluated = [evaluation.check_name for evaluation in result.get_asset_check_evaluations()]
+    assert sorted(evaluated) == ["nine", "two"]
     aborted = [event for event in backend.events if event["eventType"] == "ABORT"]
     nine = next(
         name for name in (event["job"]["name"] for event in backend.events) if name.startswith("test.shop.nine")

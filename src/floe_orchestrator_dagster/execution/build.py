@@ -13,7 +13,7 @@ import dagster as dg
 from floe_orchestrator_dagster.errors import DbtSetupError
 from floe_orchestrator_dagster.execution.columns import column_lineage_of, table_column_lineage
 from floe_orchestrator_dagster.execution.evaluations import Evaluations, output_names
-from floe_orchestrator_dagster.execution.events import materialization, stray_result, test_result
+from floe_orchestrator_dagster.execution.events import materialization, stray_result, table_metadata, test_result
 from floe_orchestrator_dagster.execution.lineage import is_of_other_target, step_lineage
 from floe_orchestrator_dagster.execution.options import DbtOptions, deferral, variables
 from floe_orchestrator_dagster.execution.partitions import Window
@@ -218,21 +218,23 @@ def _build(  # noqa: PLR0913, PLR0917  # a build has these parts
         lineage=partial(step_lineage, context, product, dbt, target, step.steps, window.period),
         telemetry=product.artifacts.observability.telemetry,
         needs_manifest=is_of_other_target(product, dbt),
+        manifest=step.manifest,
     )
     outputs = output_names(context)
     output_of = {unique_id: outputs[key] for key, unique_id in nodes.assets.items() if key in outputs}
+    own = frozenset(nodes.assets.values())
     for result in invocation.run(arguments):
         node = described.get(result.unique_id, {})
         if result.was_built and result.unique_id in output_of:
             lasting = target.lasting_compiled_path(node) if result.resource_type != "seed" else None
-            lineage = _column_lineage(result, node, step, invocation) if product.config.dbt.columns else None
-            yield materialization(result, output_of[result.unique_id], node, lasting, lineage)
+            more = _more_metadata(result, node, step, invocation)
+            yield materialization(result, output_of[result.unique_id], node, lasting, more)
         elif result.is_test and result.unique_id in check_of:
             compiled = target.compiled_path(node) if result.resource_type == "test" else None
             check = test_result(result, check_of[result.unique_id], nodes.severities, compiled)
             if check is not None:
                 yield check
-        elif result.has_failed or result.unique_id in strays:
+        elif result.unique_id in strays or (result.has_failed and result.unique_id not in own):
             yield stray_result(result, step.product_key)
 
 
@@ -240,6 +242,18 @@ def _tell_nothing_to_do(context: dg.OpExecutionContext, step: DbtStep, window: W
     """Tell lineage of a step that dbt has nothing to do in: it may be the run's first, or its last."""
     with step_lineage(context, step.product, step.connection, None, step.steps, window.period):
         pass
+
+
+def _more_metadata(
+    result: NodeResult, node: Mapping[str, Any], step: DbtStep, invocation: StepInvocation
+) -> dict[str, Any]:
+    """Find where the columns of a table come from, and its name where the asset's definition has another one."""
+    actual = _manifest(step, invocation).content["nodes"].get(result.unique_id, node)
+    lineage = _column_lineage(result, node, step, invocation) if step.product.config.dbt.columns else None
+    return {
+        **({} if actual is node else table_metadata(actual)),
+        **({"dagster/column_lineage": lineage} if lineage else {}),
+    }
 
 
 def _column_lineage(
@@ -252,8 +266,14 @@ def _column_lineage(
     found = invocation.told.column_lineage(result.unique_id) if invocation.told else None
     if found is None:
         compiled, adapter = invocation.target.compiled_path(node), invocation.dbt.profile.adapter or ""
-        found = column_lineage_of(result.unique_id, compiled, adapter, step.manifest, invocation.results)
+        manifest = _manifest(step, invocation)
+        found = column_lineage_of(result.unique_id, compiled, adapter, manifest, invocation.results)
     return table_column_lineage(found, step.key_of) if found else None
+
+
+def _manifest(step: DbtStep, invocation: StepInvocation) -> Manifest:
+    """Give the product's manifest, with the tables' names of this run as soon as dbt has read the project."""
+    return invocation.manifest or step.manifest
 
 
 def _has_functions() -> bool:

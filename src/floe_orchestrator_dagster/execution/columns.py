@@ -50,7 +50,8 @@ def column_lineage_of(
     sql = built.query or _sql_in(compiled)
     if sql is None:
         return None
-    columns = queried_columns(built.resource_type, [name for name, _ in built.columns or ()])
+    node = {**manifest.content["nodes"].get(unique_id, {}), "resource_type": built.resource_type}
+    columns = queried_columns(node, [name for name, _ in built.columns or ()])
     relations = [_relation(parent, manifest, results) for parent in sorted(manifest.relations_read_by(unique_id))]
     return column_lineage(sql, adapter, relations, columns)
 

@@ -42,6 +42,8 @@ WAITING = "FloeDbtWaiting"
 """Another process uses a database that lets one in at a time; data: its ``path``."""
 STARTED = "FloeDbtStarted"
 """dbt itself starts."""
+RELATIONS = "FloeDbtRelations"
+"""The names of all tables, as this dbt has them; data: ``relations``, fields of a node by unique id."""
 NODE_STARTED = "NodeStart"
 NODE_FINISHED = "NodeFinished"
 NODE_COUNT = "ConcurrencyLine"
@@ -58,6 +60,9 @@ _REPORTED = {NODE_STARTED, NODE_FINISHED, NODE_COUNT, BATCH_ENDED, NOTHING_MATCH
 _REPORTED_LEVELS = {"warn", "error"}
 _UNTOLD = {"CacheAction", "CacheDumpGraph", "SendingEvent"}
 _WITH_COLUMNS = {"model", "seed", "snapshot"}
+_RELATION_FIELDS = ("database", "schema", "alias", "identifier", "relation_name")
+# Of an event's data: names of nodes and tables, which stay as they are.
+_NAMES = {"node_info", "relations"}
 # dbt makes a million objects at its start and keeps them: Python's own threshold, 700, is a third of that time.
 _OBJECTS_BETWEEN_COLLECTIONS = 100_000
 _USUAL_COLLECTIONS = gc.get_threshold()
@@ -124,6 +129,7 @@ class _Reporter:
             self.print(f"{info.ts.ToJsonString()[11:23]}  {info.msg.rstrip()}")
         if info.name == NODE_COUNT:
             self._manifest = _dbts_manifest()
+            self.tell(RELATIONS, relations=_relations(self._manifest))
             # What dbt knows of the project by now, it needs to its end; what nodes leave behind is collected as usual.
             gc.freeze()
             gc.set_threshold(*_USUAL_COLLECTIONS)
@@ -206,11 +212,22 @@ def _dbts_manifest() -> Manifest | None:
     return found
 
 
+def _relations(manifest: Manifest | None) -> dict[str, dict[str, str | None]]:
+    """Name the tables that models, seeds, snapshots and sources are in this environment, by unique id."""
+    if manifest is None:
+        return {}
+    relations = [node for node in manifest.nodes.values() if node.resource_type in _WITH_COLUMNS]
+    return {
+        node.unique_id: {name: getattr(node, name) for name in _RELATION_FIELDS if hasattr(node, name)}
+        for node in [*relations, *manifest.sources.values()]
+    }
+
+
 def _masked(value: Any, key: str = "") -> Any:  # noqa: ANN401 - JSON
     """Mask secrets in an event's texts; names of nodes and fields stay, whatever the secrets are."""
     from dbt_common.events.functions import env_scrubber
 
-    if key == "node_info":
+    if key in _NAMES:
         return value
     if isinstance(value, dict):
         return {name: _masked(inner, name) for name, inner in value.items()}

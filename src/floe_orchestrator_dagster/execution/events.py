@@ -7,6 +7,7 @@ Metadata of the same name as dagster-dbt's means the same: ``unique_id``, ``invo
 from __future__ import annotations
 
 import re
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -25,7 +26,7 @@ def materialization(
     output: str,
     node: Mapping[str, Any],
     compiled: Path | None,
-    lineage: dg.TableColumnLineage | None = None,
+    more: Mapping[str, Any] = MappingProxyType({}),
 ) -> dg.Output[None]:
     """Turn a table that was built into its asset's output.
 
@@ -34,14 +35,14 @@ def materialization(
         output: Name of the asset's output.
         node: The node in dbt's manifest.
         compiled: Where its compiled SQL stays; None when there is none.
-        lineage: Where its columns come from; None when that is not known.
+        more: Further metadata: where the columns come from, and which table it is.
     """
     metadata = {
         **_common(result),
         **({"rows_affected": result.rows_affected} if result.rows_affected is not None else {}),
         **({"dagster/column_schema": _schema(result, node)} if result.columns else {}),
-        **({"dagster/column_lineage": lineage} if lineage else {}),
         **({"compiled_sql": dg.MetadataValue.path(compiled)} if compiled else {}),
+        **more,
     }
     return dg.Output(None, output_name=output, metadata=metadata)
 
@@ -69,6 +70,13 @@ def test_result(
         description=None if passed else result.message or None,
         metadata={**_common(result), **failed_rows, **({} if passed else _failed_rows_query(result, compiled))},
     )
+
+
+def table_metadata(node: Mapping[str, Any]) -> dict[str, str]:
+    """Name a node's table as the metadata of its asset's definition does."""
+    parts = (node.get("database"), node.get("schema"), node.get("alias"))
+    schema = {"floe/schema": node["schema"]} if node.get("schema") else {}
+    return {"dagster/table_name": ".".join(part for part in parts if part), **schema}
 
 
 def stray_result(result: NodeResult, product: dg.AssetKey) -> dg.AssetCheckResult:

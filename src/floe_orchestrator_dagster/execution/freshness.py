@@ -9,6 +9,7 @@ import dagster as dg
 
 from floe_orchestrator_dagster import telemetry
 from floe_orchestrator_dagster.errors import DbtBuildError
+from floe_orchestrator_dagster.execution.dbt_process import RELATIONS
 from floe_orchestrator_dagster.execution.invocation import running_dbt
 from floe_orchestrator_dagster.execution.lineage import is_of_other_target, step_lineage
 from floe_orchestrator_dagster.execution.options import variables
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Set as AbstractSet
     from pathlib import Path
 
+    from floe_orchestrator_dagster.execution.lineage import StepLineage
     from floe_orchestrator_dagster.execution.options import SourceOptions
     from floe_orchestrator_dagster.product import DbtConnection, Product
 
@@ -95,7 +97,7 @@ def _looked_at(  # noqa: PLR0913, PLR0917  # as above
             with running_dbt(
                 dbt, arguments, target.path, config, context.log, needs_manifest=needs_manifest
             ) as invocation:
-                errors = dict(_errors(invocation.events()))
+                errors = dict(_errors(invocation.events(), lineage))
                 if not path.is_file():
                     invocation.require_end([])
             content = _content(path, dbt)
@@ -116,9 +118,14 @@ def _content(path: Path, dbt: DbtConnection) -> Any:  # noqa: ANN401  # JSON
     return read_json(path, lambda origin, problems: DbtBuildError(f"{origin}: {problems[0]}"), "Run it again.")
 
 
-def _errors(events: Iterable[Mapping[str, Any]]) -> Iterator[tuple[str, str]]:
-    """Take dbt's error messages about sources from its log: its results leave such sources out."""
+def _errors(events: Iterable[Mapping[str, Any]], lineage: StepLineage | None) -> Iterator[tuple[str, str]]:
+    """Take dbt's error messages about sources from its log: its results leave such sources out.
+
+    Lineage takes the names of the tables from it.
+    """
     for event in events:
+        if event["info"]["name"] == RELATIONS and lineage is not None and lineage.manifest is not None:
+            lineage.manifest = lineage.manifest.with_relations(event["data"]["relations"])
         node = event["data"].get("node_info") or {}
         if event["info"]["level"] == "error" and node.get("unique_id"):
             yield node["unique_id"], str(event["info"]["msg"]).strip()

@@ -50,6 +50,8 @@ class StepLineage:
 
         self._emitter, self._run, self._dbt, self._target, self._log = emitter, run, dbt, target, log
         self._product = run.product
+        self.manifest = run.product.dbt.manifest if run.product.dbt else None
+        """The product's manifest; the invocation replaces it by one with the tables' names of this run."""
         self._open_runs = OpenRuns(emitter.directory, run.dagster_run_id)
         self._events: DbtEvents | None = None
         self._is_usable = True
@@ -168,10 +170,10 @@ class StepLineage:
         return self._events
 
     def _manifest(self) -> Manifest:
-        """Another target than the product's own may have other databases and schemas: dbt has just written them."""
-        own, project = self._target.path / MANIFEST_FILE, self._product.dbt
-        if project is not None and (not is_of_other_target(self._product, self._dbt) or not own.is_file()):
-            return project.manifest
+        """Another target than the product's own may have other nodes: dbt has just written them."""
+        own = self._target.path / MANIFEST_FILE
+        if self.manifest is not None and (not is_of_other_target(self._product, self._dbt) or not own.is_file()):
+            return self.manifest
         return read_manifest(own)
 
     def _compiled(self, unique_id: str) -> str | None:

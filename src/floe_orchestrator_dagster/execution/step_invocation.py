@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from floe_orchestrator_dagster import telemetry
-from floe_orchestrator_dagster.execution.dbt_process import NODE_COUNT, NODE_STARTED, NOTHING_MATCHED
+from floe_orchestrator_dagster.execution.dbt_process import NODE_COUNT, NODE_STARTED, NOTHING_MATCHED, RELATIONS
 from floe_orchestrator_dagster.execution.event_log import open_event_log
 from floe_orchestrator_dagster.execution.failure import nodes_error
 from floe_orchestrator_dagster.execution.invocation import running_dbt
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from floe_orchestrator_dagster.execution.results import NodeResult
     from floe_orchestrator_dagster.execution.target import Target
     from floe_orchestrator_dagster.product import DbtConnection
+    from floe_orchestrator_dagster.product.manifest import Manifest
     from floe_orchestrator_dagster.telemetry.builds import BuildTrace
 
 
@@ -51,6 +52,7 @@ class StepInvocation:
         lineage: Begins to tell of the nodes, given the trace they are part of.
         telemetry: The product's settings for traces.
         needs_manifest: Whether dbt's manifest is read while dbt runs.
+        manifest: The product's manifest; once dbt has read the project, with the tables' names of this run.
         unmatched: Selections that dbt found nothing for.
         results: How the nodes ended.
         told: What lineage is told, where it is on.
@@ -65,6 +67,7 @@ class StepInvocation:
     lineage: Callable[[str | None], AbstractContextManager[StepLineage | None]] = _nothing_told
     telemetry: TelemetryConfig | None = None
     needs_manifest: bool = False
+    manifest: Manifest | None = None
     unmatched: set[str] = field(default_factory=set)
     results: Results = field(init=False)
     told: StepLineage | None = field(init=False, default=None)
@@ -143,7 +146,11 @@ class StepInvocation:
 
     def _note(self, event: Event) -> None:
         name = event["info"]["name"]
-        if name == NODE_COUNT:
+        if name == RELATIONS and self.manifest is not None:
+            self.manifest = self.manifest.with_relations(event["data"]["relations"])
+            if self.told is not None:
+                self.told.manifest = self.manifest
+        elif name == NODE_COUNT:
             self.results.expected = int(event["data"]["node_count"])
         elif name == NOTHING_MATCHED:
             self.unmatched.add(str(event["data"].get("spec_raw")))

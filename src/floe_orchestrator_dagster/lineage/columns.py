@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import sqlglot
 from sqlglot import exp
@@ -50,7 +50,7 @@ _DIALECTS = {
     "starburst": "trino",
 }
 _UNKNOWN = "unknown"
-_ADDED_BY_SNAPSHOTS = "dbt_"
+_ADDED_BY_SNAPSHOTS = ("dbt_scd_id", "dbt_updated_at", "dbt_valid_from", "dbt_valid_to", "dbt_is_deleted")
 _LONGEST_SQL = 500_000  # characters: parsing more would hold up the run for seconds
 
 
@@ -149,9 +149,19 @@ def column_lineage(
         return None
 
 
-def queried_columns(resource_type: str, columns: Iterable[str]) -> list[str]:
-    """List the columns of a table that are its query's: a snapshot has more, which dbt adds."""
-    return [name for name in columns if resource_type != "snapshot" or not name.lower().startswith(_ADDED_BY_SNAPSHOTS)]
+def queried_columns(node: Mapping[str, Any], columns: Iterable[str]) -> list[str]:
+    """List the columns of a table that its query makes: dbt adds more to a snapshot, which the project may rename.
+
+    Args:
+        node: The node in dbt's manifest.
+        columns: All columns of its table.
+    """
+    if node.get("resource_type") != "snapshot":
+        return list(columns)
+    names = (node.get("config") or {}).get("snapshot_meta_column_names")
+    chosen = names if isinstance(names, dict) else {}
+    added = {str(chosen.get(name) or name).lower() for name in _ADDED_BY_SNAPSHOTS}
+    return [name for name in columns if name.lower() not in added]
 
 
 def dialect_of(adapter: str) -> str:

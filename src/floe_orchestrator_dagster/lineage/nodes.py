@@ -98,7 +98,7 @@ class Nodes:
         node = self.node(unique_id)
         if not outcome.compiled_code or node.get("language", "sql") != "sql" or not self.makes(unique_id):
             return None
-        columns = queried_columns(node["resource_type"], outcome.columns)
+        columns = queried_columns(node, outcome.columns)
         relations = [relation for parent in self.reads(unique_id) if (relation := self._relation(parent))]
         return column_lineage(outcome.compiled_code, self._warehouse.adapter, relations, columns)
 

@@ -5,7 +5,7 @@ Format: https://docs.getdbt.com/reference/artifacts/manifest-json
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -75,6 +75,25 @@ class Manifest:
                 ephemeral = content["nodes"][parent]["config"].get("materialized") == "ephemeral"
                 found |= self.relations_read_by(parent) if ephemeral else {parent}
         return frozenset(found)
+
+    def with_relations(self, relations: Mapping[str, Mapping[str, Any]]) -> Manifest:
+        """Name the tables as another dbt process does, whose environment may differ; itself where nothing differs.
+
+        Args:
+            relations: The fields of a node that name its table, such as ``schema``, by unique id.
+        """
+        content = dict(self.content)
+        for collection in ("nodes", "sources"):
+            nodes = self.content[collection]
+            renamed = {
+                unique_id: {**nodes[unique_id], **names}
+                for unique_id, names in relations.items()
+                if unique_id in nodes and any(nodes[unique_id].get(field) != name for field, name in names.items())
+            }
+            if renamed:
+                content[collection] = {**nodes, **renamed}
+        is_same = all(content[collection] is self.content[collection] for collection in ("nodes", "sources"))
+        return self if is_same else replace(self, content=content)
 
     @property
     def model_names(self) -> frozenset[str]:

@@ -6,7 +6,14 @@ import sys
 
 import pytest
 
-from floe_orchestrator_dagster.lineage.columns import ColumnLineage, InputColumn, Relation, column_lineage, dialect_of
+from floe_orchestrator_dagster.lineage.columns import (
+    ColumnLineage,
+    InputColumn,
+    Relation,
+    column_lineage,
+    dialect_of,
+    queried_columns,
+)
 from floe_orchestrator_dagster.lineage.transformations import Transformation
 
 A = Relation("model.shop.a", '"db"."s"."a"', ("Id", "x", "y"))
@@ -362,3 +369,13 @@ def test_what_a_value_decides_stays_so_whatever_happens_to_it_before_or_after() 
 )
 def test_adapters_have_dialects(adapter: str, dialect: str) -> None:
     assert dialect_of(adapter) == dialect
+
+
+@pytest.mark.parametrize("names", [None, {}, {"dbt_valid_from": "Start_Date", "dbt_valid_to": None}])
+def test_columns_that_dbt_adds_to_a_snapshot_are_not_its_querys(names: dict[str, str | None] | None) -> None:
+    start = "start_date" if names else "dbt_valid_from"
+    snapshot = {"resource_type": "snapshot", "config": {"snapshot_meta_column_names": names}}
+    columns = ["id", "dbt_loaded_at", "DBT_SCD_ID", "dbt_updated_at", start, "dbt_valid_to"]
+
+    assert queried_columns(snapshot, columns) == ["id", "dbt_loaded_at"]
+    assert queried_columns({"resource_type": "model", "config": {}}, columns) == columns
