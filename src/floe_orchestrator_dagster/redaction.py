@@ -6,12 +6,11 @@ of this package that repeat a configured value, and :class:`Redactor` for texts 
 
 from __future__ import annotations
 
-import html
-import json
 import re
 from base64 import b64decode, b64encode
+from html.entities import codepoint2name
 from typing import TYPE_CHECKING
-from urllib.parse import parse_qsl, quote, quote_plus, unquote, urlsplit
+from urllib.parse import parse_qsl, quote, quote_plus, unquote, unquote_plus, urlsplit
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -19,6 +18,9 @@ if TYPE_CHECKING:
 MASK = "***"
 # Shorter ones would take ordinary words out of a text.
 _SHORTEST_SECRET = 4
+_SHORTEST_IN_BASE64 = 6
+_URL_SAFE = str.maketrans("+/", "-_")
+_SHORT_FORMS = {" ": [r"\+"], "\n": [r"\\+n"], "\r": [r"\\+r"], "\t": [r"\\+t"], "\b": [r"\\+b"], "\f": [r"\\+f"]}
 
 # Keys of settings whose value is a secret.
 _SECRET_KEY = re.compile(r"pass|secret|token|credential|key(?!word)|keyfile", re.IGNORECASE)
@@ -36,41 +38,69 @@ _NAMES = (
     r"pass(?:word|wd|phrase)|pwd|secret|token|credential|signature"
     r"|(?:api|access|account|private|shared)[-_ ]?key"
 )
-# With one slash in paths: `https://…` where a file was expected.
-_LOGIN_IN_TEXT = re.compile(r"(:/{1,2})[^\s/@:]{0,256}:\S{0,4096}@")
+# Texts may be JSON (`:\/\/`), or with one slash in paths: `https:/…` where a file was expected.
+_SLASHES = r":(?:\\?/){1,2}"
+# Not host:port/…@, which is an address with a mail address somewhere behind it.
+_LOGIN_IN_TEXT = re.compile(rf"({_SLASHES})[^\s/@:]{{0,256}}:(?!\d{{1,5}}[/\\?#\"',;)])\S{{0,4096}}@")
+_ENCODED_LOGIN = re.compile(r"(%3A(?:%2F){1,2})(?:(?!%2F|%40|%3A)\S){0,256}%3A\S{0,512}?%40", re.IGNORECASE)
 # Not of storage such as abfss://container@account, where no credential is before the @.
-_TOKEN_IN_URL = re.compile(r"(?:(?<=http)|(?<=https)|(?<=git)|(?<=ftp))(:/{1,2})[^\s/@:]{1,4096}@", re.IGNORECASE)
-_QUERY_IN_TEXT = re.compile(rf"([?&][\w.-]{{0,40}}(?:{_NAMES}|sig)[\w.-]{{0,40}}=)[^\s&#'\"]+", re.IGNORECASE)
-_PRIVATE_KEY = re.compile(
-    r"-----BEGIN [A-Z ]{0,30}PRIVATE KEY-----.{0,16384}?(?:-----END [A-Z ]{0,30}-----|\Z)", re.DOTALL
-)
-_AUTHORIZATION = re.compile(
-    r"(authorization\\?[\"']?\s{0,5}[:=]\s{0,5}\\?[\"']?)(?:[a-z]+\s+)?[^\s\"',;\\]+|\b(bearer|basic)\s+[\w.~+/=-]+",
+_TOKEN_IN_URL = re.compile(rf"(?:(?<=http)|(?<=https)|(?<=git)|(?<=ftp))({_SLASHES})[^\s/@:]{{1,4096}}@", re.IGNORECASE)
+_QUERY_IN_TEXT = re.compile(
+    rf"((?:[?&;]|%26|%3F|\\u0026)(?:[\w.-]{{0,40}}(?:{_NAMES}|(?<![a-z])sig)[\w.-]{{0,40}}|key|code|jwt)(?:=|%3D|\\u003d))"
+    r"[^\s&#'\"]+",
     re.IGNORECASE,
 )
-_COOKIE = re.compile(r"(cookie\\?[\"']?\s{0,5}[:=]\s{0,5}\\?[\"']?)[^\r\n\"']+", re.IGNORECASE)
-# Not PASS=54, which ends dbt's summaries.
-_NAMED = re.compile(
-    rf"((?:(?i:{_NAMES})[\w-]{{0,20}}|(?<![A-Za-z])(?:pass|sig)\b|(?<=_)PASS\b)\\?[\"']?\s{{0,5}}[=:]\s{{0,5}})"
-    r"(\"[^\"]*\"|'[^']*'|\S+)"
+_PRIVATE_KEY = re.compile(
+    r"-----BEGIN [A-Z ]{0,30}PRIVATE KEY-----(?:[^-]|-(?!----)){0,16384}(?:-----END [A-Z ]{0,30}-----)?"
 )
-_JSON_WEB_TOKEN = re.compile(r"\beyJ[\w-]{8,}\.[\w-]{8,}(?:\.[\w-]*)?")
+_QUOTE = r"(?:\\{0,8}[\"']|&quot;|&#0?3[49];|%2[27])?"
+_EQUALS = rf"{_QUOTE}\s{{0,5}}(?:[:=]|%3[AD]|\\u003d)\s{{0,5}}"
+_AUTHORIZATION = re.compile(
+    rf"(authorization{_EQUALS}{_QUOTE})"
+    r"(?:(?:digest|oauth|hawk|signature|aws4[\w-]{0,30})\s[^\r\n]+|(?:[a-z]+\s+)?[^\s\"',;\\]+)",
+    re.IGNORECASE,
+)
+# Not "basic tests" and "a bearer token is required".
+_WORD = r"(?:auth|authentication|authorization|credentials?|headers?|login|realm|scheme|tokens?)(?![\w.~+/-])"
+_SCHEME = re.compile(
+    rf"\b(?:((?i:bearer))\s+(?!(?i:{_WORD}))[\w.~+/=-]+|((?i:basic))\s+(?!(?i:{_WORD})|[A-Za-z]?[a-z]{{1,20}}(?![\w+/=-]))[\w+/=-]+)"
+)
+_COOKIE = re.compile(rf"(cookie{_EQUALS}{_QUOTE})[^\r\n\"']+", re.IGNORECASE)
+_QUOTED = r"\"(?:[^\"\\]|\\.){0,4096}(?:\"|\Z)|'(?:[^'\\]|\\.){0,4096}(?:'|\Z)"
+_NOTHING = r"(?!(?:null|None|true|false|True|False)(?![^\s,;)}\]]))"
+# Not PASS=54, which ends dbt's summaries, nor the "unexpected token: FROM" of parsers.
+_NAMED = re.compile(
+    rf"((?:(?<![Uu]nexpected )(?i:{_NAMES})[\w-]{{0,20}}|(?<![A-Za-z])(?:pass|sig)\b|(?<=_)PASS\b)(?i:{_EQUALS}))"
+    rf"{_NOTHING}"
+    r"(\*{3}(?=[\s,;)}\]&<]|$)"  # masked already
+    rf"|{_QUOTED}|(?P<quote>\\{{1,8}}[\"']|&quot;).{{0,4096}}?(?<!\\)(?:(?P=quote)|\Z)|\S+)"
+)
+_ELEMENT = re.compile(rf"(<[\w:.-]{{0,40}}(?:{_NAMES})[\w.-]{{0,40}}>)[^<]+", re.IGNORECASE)
+_PAIR = re.compile(
+    rf"(\(b?[\"'][\w-]{{0,40}}(?:{_NAMES}|authorization|cookie)[\w-]{{0,40}}[\"'], ?b?)(?:{_QUOTED})", re.IGNORECASE
+)
+_TOKEN = re.compile(
+    r"\b(?:eyJ[\w-]{8,}\.[\w-]{8,}(?:\.[\w-]*)?|gh[opsur]_\w{20,}|github_pat_\w{20,}|glpat-[\w-]{16,}"
+    r"|xox[abeprs]-[\w-]{10,}|dapi[0-9a-f]{32})"
+)
 _LOGIN_OF_A_VALUE = re.compile(r"^([A-Za-z][\w+.-]*://)?[^\s@]*:.*@(?!(?:sha\d+|md5):)")
 
 
 def redact(text: str) -> str:
     """Mask what looks like a credential: logins in URLs, ``key=value`` of telling keys, tokens, private keys."""
     text = redact_urls(_PRIVATE_KEY.sub(MASK, text))
-    text = _AUTHORIZATION.sub(lambda found: f"{found[1] or f'{found[2]} '}{MASK}", text)
-    text = _NAMED.sub(rf"\1{MASK}", _COOKIE.sub(rf"\1{MASK}", text))
-    return _JSON_WEB_TOKEN.sub(MASK, text)
+    text = _SCHEME.sub(lambda found: f"{found[1] or found[2]} {MASK}", _AUTHORIZATION.sub(rf"\1{MASK}", text))
+    for pattern in (_COOKIE, _NAMED, _ELEMENT, _PAIR):
+        text = pattern.sub(rf"\1{MASK}", text)
+    return _TOKEN.sub(MASK, text)
 
 
 def redact_urls(text: str) -> str:
     """Mask the logins and tokens of the URLs in a text."""
-    if ":/" not in text:
+    if "/" not in text and "%" not in text:
         return text
-    text = _TOKEN_IN_URL.sub(rf"\1{MASK}@", _LOGIN_IN_TEXT.sub(rf"\1{MASK}@", text))
+    for pattern, end in ((_LOGIN_IN_TEXT, "@"), (_TOKEN_IN_URL, "@"), (_ENCODED_LOGIN, "%40")):
+        text = pattern.sub(rf"\1{MASK}{end}", text)
     return _QUERY_IN_TEXT.sub(rf"\1{MASK}", text)
 
 
@@ -84,12 +114,18 @@ class Redactor:
 
     def __init__(self, secrets: Iterable[str]) -> None:
         """Mask ``secrets``; empty and very short ones are left out."""
-        forms = {form for secret in secrets for form in (*_forms(secret), *_escaped(secret))}
-        self._forms = _longest_first(forms)
+        forms = _longest_first(
+            form
+            for secret in secrets
+            for form in (*secret.splitlines(), secret, secret.strip(), unquote(secret), unquote_plus(secret))
+        )
+        coded = {code for form in forms for code in _in_base64(form)}
+        written = [*map(_any_spelling, forms), *map(re.escape, sorted(coded, key=len, reverse=True))]
+        self._known = re.compile("|".join(written)) if written else None
 
     def redact(self, text: str) -> str:
         """Return a text without credentials."""
-        return redact(mask(text, self._forms))
+        return redact(self._known.sub(MASK, text) if self._known else text)
 
 
 def mask(text: str, secrets: Iterable[str]) -> str:
@@ -154,13 +190,40 @@ def _forms(secret: str) -> Iterator[str]:
     yield unquote(secret)
 
 
-def _escaped(secret: str) -> Iterator[str]:
-    """Write a secret as the answer of a server may repeat it."""
-    yield secret.strip()
-    yield json.dumps(secret)[1:-1]
-    yield json.dumps(secret).replace("/", "\\/")[1:-1]
-    yield html.escape(secret)
-    yield re.sub("%..", lambda code: code[0].lower(), quote(secret, safe=""))
+def _any_spelling(secret: str) -> str:
+    """Make the pattern of a secret in JSON, HTML, URLs and Python's own form, which may be inside of each other."""
+    return "".join(_any_letter(letter) for letter in re.sub(r"\\+", r"\\", secret))
+
+
+def _any_letter(letter: str) -> str:
+    if letter.isascii() and letter.isalnum():
+        return letter
+    if letter == "\\":
+        return r"(?:\\+|(?:%(?:25)*5[Cc])+)"
+    code = ord(letter)
+    octets = letter.encode("utf-8", "surrogatepass")
+    units = re.findall("....", letter.encode("utf-16-be", "surrogatepass").hex())
+    entities = [f"#0*{code}", f"#[xX]0*(?i:{code:x})", codepoint2name.get(code, ""), "apos" if letter == "'" else ""]
+    return "|".join(
+        [
+            "(?:" + "".join(rf"%(?:25)*(?i:{octet:02x})" for octet in octets),
+            "".join(rf"\\+u(?i:{unit})" for unit in units),
+            "".join(rf"\\+x(?i:{octet:02x})" for octet in octets),
+            f"&(?:amp;)*(?:{'|'.join(filter(None, entities))});",
+            *_SHORT_FORMS.get(letter, ()),
+            rf"\\*{re.escape(letter)})",  # the last: an entity begins with the letter that it stands for
+        ]
+    )
+
+
+def _in_base64(secret: str) -> Iterator[str]:
+    """Return what stands for a secret in the Base64 of any text that contains it."""
+    content = secret.encode("utf-8", "surrogatepass")
+    if len(content) < _SHORTEST_IN_BASE64:
+        return
+    for before, first in enumerate((0, 2, 3)):  # characters that what is before it has a part in
+        code = b64encode(bytes(before) + content).decode("ascii")[first : (before + len(content)) * 8 // 6]
+        yield from (code, code.translate(_URL_SAFE))
 
 
 def _longest_first(secrets: Iterable[str]) -> tuple[str, ...]:

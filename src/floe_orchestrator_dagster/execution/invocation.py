@@ -25,6 +25,7 @@ from floe_orchestrator_dagster.execution.diagnosis import diagnosed
 from floe_orchestrator_dagster.execution.output import ProcessOutput
 from floe_orchestrator_dagster.product.profile_file import written_profile
 from floe_orchestrator_dagster.product.profiles import make_database_directory, require_adapter, require_variables
+from floe_orchestrator_dagster.redaction import mask
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -43,7 +44,6 @@ def _nothing() -> None:
 
 
 _GRACE_SECONDS = 2.0
-_MASK = "*****"
 _KILL_SECONDS = _GRACE_SECONDS + 1
 # From the end of its events, which the operating system closes, to that of the process.
 _END_SECONDS = 10.0
@@ -187,7 +187,7 @@ def running_dbt(  # noqa: PLR0913, PLR0917  # an invocation has these parts
     make_database_directory(dbt.profile)
     with written_profile(dbt.profile) as profiles_directory:
         arguments = [*arguments, *_profile_arguments(dbt)]
-        shown = partial(_masked, secrets=dbt.profile.secrets)
+        shown = partial(mask, secrets=dbt.profile.secrets)
         log.info("running dbt %s", shown(" ".join(arguments)))
         variables = {**_environment(dbt, target, profiles_directory), **environment}
         settings = partial(
@@ -239,13 +239,6 @@ def _started(
     finally:
         os.close(events_of_dbt)
     return process, os.fdopen(events, "rb", buffering=0)
-
-
-def _masked(text: str, secrets: Sequence[str]) -> str:
-    """Mask what dbt's own printing has not: tracebacks, warnings of drivers, prints of Python models."""
-    for secret in secrets:
-        text = text.replace(secret, _MASK)
-    return text
 
 
 def _show(text: str) -> None:
