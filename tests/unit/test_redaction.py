@@ -19,10 +19,10 @@ from floe_orchestrator_dagster.config.lineage import LineageConfig
 from floe_orchestrator_dagster.errors import ConfigError, Problem, ScheduleError
 from floe_orchestrator_dagster.lineage.emitter import LineageEmitter
 from floe_orchestrator_dagster.lineage.http_sender import HttpSender
-from floe_orchestrator_dagster.lineage.sender import EventRefusedError
+from floe_orchestrator_dagster.lineage.sender import BackendUnavailableError, EventRefusedError
 from floe_orchestrator_dagster.lineage.transport import Backend
 from floe_orchestrator_dagster.redaction import Redactor, redact, redact_urls, redact_value
-from hostile import free_port
+from hostile import free_port, serving_bytes
 from lineage_backend import event
 from mirror import mirroring
 from unit.samples import contract, write_json
@@ -225,6 +225,22 @@ def test_echoed_credentials_reach_no_file_and_no_status(tmp_path: Path, monkeypa
     for secret in (_SECRET, quote(_SECRET, safe=""), encoded):
         assert secret not in written
         assert secret not in result.stdout + result.stderr
+
+
+@pytest.mark.parametrize("extra", [{}, {"compression": None}])
+def test_proxy_that_repeats_its_own_login_shows_no_credential(
+    monkeypatch: pytest.MonkeyPatch, extra: dict[str, object]
+) -> None:
+    body = f"no user with the key {_SECRET}".encode()
+    answer = b"HTTP/1.1 403 Forbidden\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)
+    with serving_bytes(answer) as server:
+        for variable in ("no_proxy", "NO_PROXY", "http_proxy"):
+            monkeypatch.delenv(variable, raising=False)
+        monkeypatch.setenv("HTTP_PROXY", server.url.replace("//", f"//user:{quote(_SECRET, safe='')}@"))
+        sender = Backend("test", "x", {"type": "http", "url": "http://marquez.test", **extra}).open(20)
+        with pytest.raises(BackendUnavailableError, match=r"^HTTP 403: no user with the key \*\*\*$"):
+            sender.send(json.dumps(_whole_event()).encode())
+        sender.close()
 
 
 @pytest.mark.parametrize("extra", [{"sslContext": {}}, {"compression": None}])

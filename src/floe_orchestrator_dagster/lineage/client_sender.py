@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
+import httpx
 import orjson
 from openlineage.client import event_v2
 from openlineage.client.transport import get_default_factory
 from requests import HTTPError, Session
 
 from floe_orchestrator_dagster.lineage.sender import BackendUnavailableError, check_answer
+from floe_orchestrator_dagster.network.failures import NoAnswerError
+from floe_orchestrator_dagster.network.proxies import proxy_for, secrets_of_proxies
 from floe_orchestrator_dagster.redaction import Redactor, secrets_in_header, secrets_in_url, secrets_of
 
 if TYPE_CHECKING:
@@ -34,13 +37,11 @@ class ClientSender:
         self._timeout = timeout
         self._redactor = Redactor(_secrets(settings))
         self._kind = str(settings["type"])
-        self._transport: Any = get_default_factory().create(_without_retries(settings, timeout))
+        self._transport = cast("Any", get_default_factory().create(_without_retries(settings, timeout)))
         if self._kind == "console":
             _show_info(logging.getLogger("openlineage.client.transport.console"))
-        session = getattr(self._transport, "session", None)
-        if isinstance(session, Session):
-            # A redirected POST becomes a GET, and its 200 would count as an acknowledgement.
-            session.max_redirects = 0
+        if isinstance(getattr(self._transport, "session", None), Session):
+            self._transport.session = _Session()
 
     def __repr__(self) -> str:
         """Show the kind of transport, never its settings."""
@@ -60,12 +61,30 @@ class ClientSender:
                 raise BackendUnavailableError("HTTP error without an answer") from None
             answer = error.response
             check_answer(answer.status_code, answer.headers.get("Retry-After"), self._redactor.redact(answer.text))
+        except NoAnswerError as error:
+            raise BackendUnavailableError(str(error)) from None
         except Exception as error:  # noqa: BLE001  # transports are anybody's code
             raise BackendUnavailableError(self._redactor.redact(f"{type(error).__name__}: {error}")) from None
 
     def close(self) -> None:
         """Close the transport; it has nothing left to do."""
         self._transport.close(self._timeout)
+
+
+class _Session(Session):
+    """Requests without redirects, and directly where this package's other requests use no proxy."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        # A redirected POST becomes a GET, and its 200 would count as an acknowledgement.
+        self.max_redirects = 0
+
+    def merge_environment_settings(self, url: str, *settings: Any) -> Any:  # noqa: ANN401  # requests'
+        """Leave out proxies that the environment does not name for this URL; requests knows fewer exceptions."""
+        merged: Any = super().merge_environment_settings(url, *settings)
+        if proxy_for(httpx.URL(url)) is None:
+            merged["proxies"] = {}
+        return merged
 
 
 def as_run_event(content: dict[str, Any]) -> event_v2.RunEvent:
@@ -119,7 +138,12 @@ def _secrets(settings: Mapping[str, Any]) -> list[str]:
     headers = settings.get("custom_headers")
     values = [str(value) for value in headers.values()] if isinstance(headers, dict) else []
     in_headers = (secret for value in values for secret in secrets_in_header(value))
-    return [*secrets_of(dict(settings)), *in_headers, *secrets_in_url(str(settings.get("url", "")))]
+    return [
+        *secrets_of(dict(settings)),
+        *in_headers,
+        *secrets_in_url(str(settings.get("url", ""))),
+        *secrets_of_proxies(),
+    ]
 
 
 def _show_info(console: logging.Logger) -> None:

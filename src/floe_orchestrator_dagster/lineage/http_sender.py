@@ -5,11 +5,13 @@ openlineage's own HTTP transport bounds single reads only: a server that drips i
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 from floe_orchestrator_dagster.lineage.sender import BackendUnavailableError, check_answer
 from floe_orchestrator_dagster.network.endpoint import Answer, Endpoint
 from floe_orchestrator_dagster.network.failures import Cause, NoAnswerError
+from floe_orchestrator_dagster.network.proxies import secrets_of_proxies
 from floe_orchestrator_dagster.network.urls import header_value, http_url, shown_url
 from floe_orchestrator_dagster.redaction import Redactor, secrets_in_header, secrets_in_url
 
@@ -43,7 +45,7 @@ class HttpSender:
         self._shown = shown_url(complete)
         self._timeout = timeout
         in_headers = (secret for value in given.values() for secret in secrets_in_header(value))
-        self._redactor = Redactor([key, *in_headers, *secrets_in_url(complete)])
+        self._redactor = Redactor([key, *in_headers, *secrets_in_url(complete), *secrets_of_proxies()])
         sent = {"Content-Type": "application/json", **login, **given}
         self._endpoint = Endpoint(complete, sent, longest_answer=_LONGEST_ANSWER)
 
@@ -54,13 +56,15 @@ class HttpSender:
     def send(self, line: bytes) -> None:
         """Post one event; see :class:`~floe_orchestrator_dagster.lineage.sender.Sender`."""
         was_connected = self._endpoint.connected
+        deadline = time.monotonic() + self._timeout
         try:
-            answer = self._post(line)
+            answer = self._post(line, self._timeout)
         except BackendUnavailableError as error:
             # A kept connection may have been closed meanwhile, which says nothing about the server.
-            if not (was_connected and error.server_error):
+            left = deadline - time.monotonic()
+            if left <= 0 or not (was_connected and error.server_error):
                 raise
-            answer = self._post(line)
+            answer = self._post(line, left)
         said = self._redactor.redact(answer.body.decode("utf-8", errors="replace"))
         check_answer(answer.status, answer.headers.get("Retry-After"), said)
 
@@ -68,8 +72,8 @@ class HttpSender:
         """Close the connection."""
         self._endpoint.close()
 
-    def _post(self, line: bytes) -> Answer:
+    def _post(self, line: bytes, seconds: float) -> Answer:
         try:
-            return self._endpoint.post(line, self._timeout)
+            return self._endpoint.post(line, seconds)
         except NoAnswerError as error:
             raise BackendUnavailableError(str(error), server_error=error.cause is Cause.CLOSED) from None

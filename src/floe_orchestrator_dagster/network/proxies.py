@@ -9,14 +9,20 @@ from __future__ import annotations
 
 import re
 import socket
+from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from typing import TYPE_CHECKING
 from urllib.request import getproxies, proxy_bypass
 
 import httpx
 
 from floe_orchestrator_dagster.network.failures import Cause, NoAnswerError
+from floe_orchestrator_dagster.redaction import secrets_in_url
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 _SCHEMES = ("http", "https", "socks5", "socks5h")
 _PORTS = {"http": 80, "https": 443}
@@ -64,6 +70,14 @@ def proxy_for(url: httpx.URL) -> Proxy | None:
     if kind is None or _is_direct(url, named.get("no", "")):
         return None
     return _proxy(named[kind].strip(), f"{kind.upper()}_PROXY")
+
+
+def secrets_of_proxies() -> Iterator[str]:
+    """Find the credentials in the proxies of the environment, which a proxy may repeat in its answer."""
+    for kind, text in getproxies().items():
+        if kind != "no":
+            with suppress(ValueError):  # not a URL
+                yield from secrets_in_url(text if "://" in text else f"http://{text}")
 
 
 def _proxy(text: str, variable: str) -> Proxy:

@@ -360,6 +360,26 @@ def test_clients_http_transport_follows_no_redirect() -> None:
             send(backend)
 
 
+@pytest.mark.parametrize("name", ["http_proxy", "HTTP_PROXY", "ALL_PROXY"])
+def test_clients_http_transport_asks_this_machine_directly(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv(name, f"http://127.0.0.1:{free_port()}")
+    with serving() as server:
+        send(Backend("test", "x", {"type": "http", "url": server.url, "endpoint": "", "compression": None}), "a")
+
+    assert server.names == ["a"]
+
+
+def test_clients_http_transport_knows_networks_in_no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = {"type": "http", "url": "http://[fd00::1]:9", "compression": None}
+    monkeypatch.setenv("ALL_PROXY", "nowhere://proxy.test")
+    with pytest.raises(BackendUnavailableError, match=r"^ALL_PROXY does not name an http, https or socks5 proxy\. "):
+        send(Backend("test", "x", settings), "a")
+
+    monkeypatch.setenv("NO_PROXY", "fd00::/8")
+    with pytest.raises(BackendUnavailableError, match=r"fd00::1"):
+        send(Backend("test", "x", settings), "a")
+
+
 def test_composite_is_delivered_once_every_part_has_it() -> None:
     with serving() as good, serving() as bad:
         parts = {"good": {"type": "http", "url": good.url, "endpoint": ""}, "bad": {"type": "http", "url": bad.url}}
