@@ -21,6 +21,7 @@ from floe_orchestrator_dagster.execution.remainder import done_before, handed_ov
 from floe_orchestrator_dagster.execution.selection import select_nodes, selection_arguments
 from floe_orchestrator_dagster.execution.step_invocation import StepInvocation
 from floe_orchestrator_dagster.execution.target import new_target
+from floe_orchestrator_dagster.execution.unreported import RELOAD, left_out, named
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -185,6 +186,8 @@ def build_model(
     if invocation.unmatched.issuperset(exactly):
         raise _unknown_model(dbt, name)
     if not built:
+        if not any(result.materialized == "ephemeral" for result in invocation.results.finished.values()):
+            raise left_out(str(dbt.directory.path), name)
         context.log.info("dbt has nothing to build for %s, an ephemeral model", name)
         return dg.MaterializeResult()
     output = materialization(built[0], context.op_execution_context.output_for_asset_key(context.asset_key), {}, None)
@@ -219,11 +222,12 @@ def _build(  # noqa: PLR0913, PLR0917  # a build has these parts
         telemetry=product.artifacts.observability.telemetry,
         needs_manifest=is_of_other_target(product, dbt),
         manifest=step.manifest,
+        expected=nodes.expected(selection) - strays,
     )
     outputs = output_names(context)
     output_of = {unique_id: outputs[key] for key, unique_id in nodes.assets.items() if key in outputs}
     own = frozenset(nodes.assets.values())
-    for result in invocation.run(arguments):
+    for result in _known(context, invocation.run(arguments), described.keys()):
         node = described.get(result.unique_id, {})
         if result.was_built and result.unique_id in output_of:
             lasting = target.lasting_compiled_path(node) if result.resource_type != "seed" else None
@@ -236,6 +240,22 @@ def _build(  # noqa: PLR0913, PLR0917  # a build has these parts
                 yield check
         elif result.unique_id in strays or (result.has_failed and result.unique_id not in own):
             yield stray_result(result, step.product_key)
+
+
+def _known(
+    context: dg.OpExecutionContext, results: Iterator[NodeResult], known: AbstractSet[str]
+) -> Iterator[NodeResult]:
+    """Pass results on; at the end warn of what dbt ran that is not in the code location's manifest."""
+    unknown: set[str] = set()
+    try:
+        for result in results:
+            if (result.was_built or result.is_test) and result.unique_id not in known and not result.was_skipped:
+                unknown.add(result.unique_id)
+            yield result
+    finally:
+        if unknown:
+            why = "they were added to the dbt project after the code location was loaded"
+            context.log.warning("dbt ran %s, which are not assets or checks: %s. %s", named(unknown), why, RELOAD)
 
 
 def _tell_nothing_to_do(context: dg.OpExecutionContext, step: DbtStep, window: Window) -> None:

@@ -10,7 +10,7 @@ import dagster as dg
 from floe_orchestrator_dagster.errors import DbtBuildError, DbtNodesError, FloeDagsterError, Problem
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
     from typing import Any
 
     from floe_orchestrator_dagster.execution.results import NodeResult, Results
@@ -25,27 +25,38 @@ _HOOK_FIX = (
 _LASTING = re.compile(r"(Compilation|Parsing) Error")
 
 
-def nodes_error(results: Results, nodes: Mapping[str, Mapping[str, Any]], origin: str) -> DbtBuildError:
+def nodes_error(
+    results: Results, nodes: Mapping[str, Mapping[str, Any]], origin: str, unreported: Sequence[Problem] = ()
+) -> DbtBuildError:
     """Put the failures of an invocation into an error.
 
     Args:
         results: How its nodes and on-run hooks ended.
         nodes: The manifest's nodes and unit tests, by unique id.
         origin: The project's directory.
+        unreported: The selected nodes that dbt has not run.
     """
-    if not results.failed and not results.failed_hooks:
+    if not results.failed and not results.failed_hooks and not unreported:
         fix = "See the end of the step's captured output."
         return DbtBuildError(f"{origin}: dbt failed outside of its nodes: {results.summary()}. {fix}")
     failed = [
         *(_problem(result, nodes.get(result.unique_id, {})) for result in results.failed),
         *(Problem(hook.file, f"hook {hook.name}: {hook.message}", _HOOK_FIX) for hook in results.failed_hooks),
+        *unreported,
     ]
     skipped = [
         (f"{result.resource_type} {result.name}", ", ".join(cause.name for cause in results.causes(result)))
         for result in results.skipped
     ]
     may_pass = bool(results.failed_hooks) or not all(_LASTING.match(result.message) for result in results.failed)
-    return DbtNodesError(origin, results.summary(), failed, skipped, may_pass=may_pass)
+    return DbtNodesError(origin, _summary(results, len(unreported)), failed, skipped, may_pass=may_pass)
+
+
+def _summary(results: Results, unreported: int) -> str:
+    if not unreported:
+        return results.summary()
+    counted = "1 selected node was not run" if unreported == 1 else f"{unreported} selected nodes were not run"
+    return f"{counted}, {results.summary().removeprefix('0 failed, ')}"
 
 
 def _problem(result: NodeResult, node: Mapping[str, Any]) -> Problem:

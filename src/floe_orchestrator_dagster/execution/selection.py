@@ -64,6 +64,12 @@ class DbtNodes:
         """Checks on the assets themselves, not on sources or on the product."""
         return frozenset(key for key in self.checks if key.asset_key in self.assets)
 
+    def expected(self, selection: Selection) -> frozenset[str]:
+        """Return the unique ids of a selection: each of these nodes must have a result."""
+        if selection.unique_ids is not None:
+            return selection.unique_ids
+        return frozenset([*self.assets.values(), *self.checks.values()]) - selection.excluded
+
     def along(
         self, asset_keys: AbstractSet[dg.AssetKey], check_keys: AbstractSet[dg.AssetCheckKey]
     ) -> frozenset[dg.AssetCheckKey]:

@@ -17,14 +17,17 @@ from floe_orchestrator_dagster.execution.results import Results
 from floe_orchestrator_dagster.execution.run_process import end_with_run
 from floe_orchestrator_dagster.execution.step_end import close_with_step
 from floe_orchestrator_dagster.execution.target import archive, leave_target
+from floe_orchestrator_dagster.execution.unreported import unreported_problems
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+    from collections.abc import Set as AbstractSet
 
     import dagster as dg
     from floe_core.schemas.telemetry import TelemetryConfig
 
     from floe_orchestrator_dagster.config.dbt import DbtConfig
+    from floe_orchestrator_dagster.errors import Problem
     from floe_orchestrator_dagster.execution.invocation import Event, Invocation
     from floe_orchestrator_dagster.execution.lineage import StepLineage
     from floe_orchestrator_dagster.execution.results import NodeResult
@@ -53,6 +56,7 @@ class StepInvocation:
         telemetry: The product's settings for traces.
         needs_manifest: Whether dbt's manifest is read while dbt runs.
         manifest: The product's manifest; once dbt has read the project, with the tables' names of this run.
+        expected: Unique ids of the selected nodes; each of them must have a result at the end.
         unmatched: Selections that dbt found nothing for.
         results: How the nodes ended.
         told: What lineage is told, where it is on.
@@ -68,6 +72,7 @@ class StepInvocation:
     telemetry: TelemetryConfig | None = None
     needs_manifest: bool = False
     manifest: Manifest | None = None
+    expected: AbstractSet[str] = frozenset()
     unmatched: set[str] = field(default_factory=set)
     results: Results = field(init=False)
     told: StepLineage | None = field(init=False, default=None)
@@ -112,8 +117,10 @@ class StepInvocation:
                         yield result
                 invocation.require_end(results.running_names)
                 succeeded = invocation.is_successful
-                if not succeeded:
-                    raise nodes_error(results, self.nodes, str(self.dbt.directory.path))
+                unreported = self._unreported(has_succeeded=succeeded)
+                if not succeeded or unreported:
+                    succeeded = False
+                    raise nodes_error(results, self.nodes, str(self.dbt.directory.path), unreported)
         finally:
             told.flush()
             if results.running:  # Dagster interrupts a step that is terminated, or whose run takes too long
@@ -144,6 +151,10 @@ class StepInvocation:
                     after_dbt.enter_context(self.lineage(trace.traceparent))
                 raise
 
+    def _unreported(self, *, has_succeeded: bool) -> list[Problem]:
+        target = self.target.path
+        return unreported_problems(self.expected, self.results, self.nodes, target, has_succeeded=has_succeeded)
+
     def _note(self, event: Event) -> None:
         name = event["info"]["name"]
         if name == RELATIONS and self.manifest is not None:
@@ -151,7 +162,9 @@ class StepInvocation:
             if self.told is not None:
                 self.told.manifest = self.manifest
         elif name == NODE_COUNT:
-            self.results.expected = int(event["data"]["node_count"])
+            # dbt counts the unit tests of a build later, in no event.
+            unit_tests = sum(unique_id.startswith("unit_test.") for unique_id in self.expected)
+            self.results.expected = int(event["data"]["node_count"]) + unit_tests
         elif name == NOTHING_MATCHED:
             self.unmatched.add(str(event["data"].get("spec_raw")))
         elif event["info"]["level"] == "warn":
