@@ -66,6 +66,13 @@ class DbtStep:
         """Whether the project has on-run hooks, which dbt runs with its nodes and never alone."""
         return any(node["resource_type"] == "operation" for node in self.manifest.content["nodes"].values())
 
+    def ephemeral_models_of(self, unique_ids: AbstractSet[str]) -> set[str]:
+        """Find the ephemeral models of unit tests: dbt runs a unit test only if its model is selected."""
+        content, parents = self.manifest.content, self.manifest.content["parent_map"]
+        tested = {model for test in unique_ids & content["unit_tests"].keys() for model in parents.get(test, ())}
+        nodes = (content["nodes"].get(model, {}) for model in tested)
+        return {node["unique_id"] for node in nodes if node and node["config"].get("materialized") == "ephemeral"}
+
 
 def build_selection(
     context: dg.AssetExecutionContext, step: DbtStep, options: DbtOptions, window: Window
@@ -207,8 +214,9 @@ def _build(  # noqa: PLR0913, PLR0917  # a build has these parts
     dbt = options.connection(step.connection)
     # Options are refused before anything is made.
     asked = [*variables(options.vars, window.variables), *window.arguments, *options.arguments(), *deferral()]
-    target = new_target(dbt, context)
-    arguments = ["build", *selection_arguments(selection, target.path / "selection"), *asked]
+    target, expected = new_target(dbt, context), nodes.expected(selection) - strays
+    chosen = selection.with_nodes(step.ephemeral_models_of(expected))
+    arguments = ["build", *selection_arguments(chosen, target.path / "selection"), *asked]
     described = {**content["nodes"], **content["unit_tests"]}
     product, check_of = step.product, nodes.check_of
     invocation = StepInvocation(
@@ -222,7 +230,7 @@ def _build(  # noqa: PLR0913, PLR0917  # a build has these parts
         telemetry=product.artifacts.observability.telemetry,
         needs_manifest=is_of_other_target(product, dbt),
         manifest=step.manifest,
-        expected=nodes.expected(selection) - strays,
+        expected=expected,
     )
     outputs = output_names(context)
     output_of = {unique_id: outputs[key] for key, unique_id in nodes.assets.items() if key in outputs}

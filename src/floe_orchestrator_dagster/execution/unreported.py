@@ -108,6 +108,8 @@ def _not_run(unique_id: str, name: str, results: Results) -> tuple[str, str]:
     variable = _excluding_variable(unique_id.split(".", maxsplit=1)[0])
     if variable:
         return f"{name} was not run: dbt leaves it out, because of {variable}", _UNSET
+    if unique_id.startswith("unit_test."):
+        return f"{name} was not run: dbt runs a unit test only with its model", "Launch the run for the model too."
     return f"{name} was not run: dbt reported no result of it", _LOOK
 
 
