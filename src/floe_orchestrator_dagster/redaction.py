@@ -157,7 +157,10 @@ def secrets_of(
 
 def secrets_in_url(url: str) -> Iterator[str]:
     """Find the credentials in a URL: password or token before the host, values of its query, its fragment."""
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:  # not a URL
+        return
     login = parts.netloc.rpartition("@")[0]
     user, _, password = login.partition(":")
     if login:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 import socket
-from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
@@ -76,8 +75,7 @@ def secrets_of_proxies() -> Iterator[str]:
     """Find the credentials in the proxies of the environment, which a proxy may repeat in its answer."""
     for kind, text in getproxies().items():
         if kind != "no":
-            with suppress(ValueError):  # not a URL
-                yield from secrets_in_url(text if "://" in text else f"http://{text}")
+            yield from secrets_in_url(text if "://" in text else f"http://{text}")
 
 
 def _proxy(text: str, variable: str) -> Proxy:

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import atexit
 import logging
+import os
 import threading
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
-from floe_orchestrator_dagster.redaction import redact
+from floe_orchestrator_dagster.redaction import Redactor, secrets_in_header, secrets_in_url
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -90,7 +92,7 @@ class Sending:
             if self.has_warned:
                 return
             self.has_warned = True
-        reason = " ".join(redact(self.reason).split())[:_LONGEST_REASON] or "no answer"
+        reason = " ".join(_redactor().redact(self.reason).split())[:_LONGEST_REASON] or "no answer"
         logger.warning(
             "OpenTelemetry: the collector does not take spans and metrics (%s). They are dropped until it does; the "
             "run goes on. Correct the endpoint, or set OTEL_SDK_DISABLED=true.",
@@ -125,7 +127,17 @@ class _Reasons(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         sending.reason = record.getMessage()
-        logger.debug("%s", redact(sending.reason))
+        if logger.isEnabledFor(logging.DEBUG):
+            logger.debug("%s", _redactor().redact(sending.reason))
+
+
+def _redactor() -> Redactor:
+    """Mask the operator's headers and addresses of the collector, which may repeat them in its answer."""
+    variables = [(name, text) for name, text in os.environ.items() if name.startswith("OTEL_EXPORTER_OTLP_")]
+    headers = ",".join(text for name, text in variables if name.endswith("HEADERS")).split(",")
+    in_headers = (secret for pair in headers for secret in secrets_in_header(unquote(pair.partition("=")[2])))
+    in_urls = (secret for name, text in variables if name.endswith("ENDPOINT") for secret in secrets_in_url(text))
+    return Redactor([*in_headers, *in_urls])
 
 
 def keep_exporters_quiet() -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from collector import collecting_over_grpc, collecting_over_http
 from floe_orchestrator_dagster.telemetry.export import Destination, find_destination
-from hostile import free_port, serving
+from hostile import free_port, serving, serving_bytes
 from processes import floe_dagster, run_python
 from unit.samples import contract, model, validated, write_json
 
@@ -202,6 +202,23 @@ def test_collector_that_is_down_is_one_line_and_holds_a_process_up_once(
     assert line.startswith("OpenTelemetry: the collector does not take spans and metrics (")
     assert line.endswith("Correct the endpoint, or set OTEL_SDK_DISABLED=true.")
     assert float(held_up) < 10  # 1.5 where nothing else runs
+
+
+def test_collector_that_repeats_the_request_shows_no_credential(tmp_path: Path) -> None:
+    # The exporter logs the reason phrase.
+    said_by_it = b"unknown tenant a-key-of-ours, b0k2 or cGFzc3dvcmQtb2Ytb3Vycw=="
+    answer = b"HTTP/1.1 403 %s\r\nContent-Length: 0\r\nConnection: close\r\n\r\n" % said_by_it
+    with serving_bytes(answer) as server:
+        said = _run(
+            _LIGHT_RUN,
+            tmp_path,
+            OTEL_EXPORTER_OTLP_ENDPOINT=server.url.replace("//", "//user:password-of-ours@"),
+            OTEL_EXPORTER_OTLP_PROTOCOL="http/protobuf",
+            OTEL_EXPORTER_OTLP_HEADERS="x-tenant=a-key-of-ours,x-other=b0k2",
+        )
+
+    assert "unknown tenant ***, *** or ***" in said
+    assert "password-of-ours" not in said
 
 
 def test_collector_that_comes_back_gets_what_is_recorded_then(tmp_path: Path) -> None:
