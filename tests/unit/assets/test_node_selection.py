@@ -189,7 +189,7 @@ def test_product_without_a_dbt_project_says_so(select: str, exclude: str | None,
     )
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(st.one_of(st.text(max_size=40), st.from_regex(r"@?\d?\+?(tag|path|config\.\w|fqn|state)?:?\w*[*\[.]?\+?\d?")))
 def test_any_text_selects_assets_or_is_refused(selection: NodeSelection, select: str) -> None:
     try:

@@ -110,7 +110,7 @@ def test_name_that_no_product_can_have_is_refused_and_nothing_written(tmp_path: 
     assert list(tmp_path.iterdir()) == []
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(name=st.text(max_size=40))
 def test_any_name_is_refused_or_becomes_that_text(tmp_path: Path, name: str) -> None:
     try:
