@@ -87,7 +87,7 @@ _LOGIN_OF_A_VALUE = re.compile(r"^([A-Za-z][\w+.-]*://)?[^\s@]*:.*@(?!(?:sha\d+|
 
 
 def redact(text: str) -> str:
-    """Mask what looks like a credential: logins in URLs, ``key=value`` of telling keys, tokens, private keys."""
+    """Mask what looks like a credential: logins in URLs, values of keys such as ``password``, tokens, private keys."""
     text = redact_urls(_PRIVATE_KEY.sub(MASK, text))
     text = _SCHEME.sub(lambda found: f"{found[1] or found[2]} {MASK}", _AUTHORIZATION.sub(rf"\1{MASK}", text))
     for pattern in (_COOKIE, _NAMED, _ELEMENT, _PAIR):

@@ -26,6 +26,10 @@ if TYPE_CHECKING:
 _SCHEMES = ("http", "https", "socks5", "socks5h")
 _PORTS = {"http": 80, "https": 443}
 _PORT = re.compile(r"(?P<host>\[.*\]|[^:]*):(?P<port>\d+)")
+# As /etc/hosts has them on Debian and Fedora.
+_LOOPBACK_NAMES = frozenset(
+    {"localhost", "localhost.localdomain", "localhost4", "localhost6", "ip6-localhost", "ip6-loopback"}
+)
 _LEGACY_ADDRESS = re.compile(r"[0-9a-fx.]+")  # such as 127.1 and 0x7f000001
 
 
@@ -107,7 +111,7 @@ def _is_direct(url: httpx.URL, exceptions: str) -> bool:
 def _is_loopback(host: str) -> bool:
     address = _address(host)
     if address is None:
-        return host == "localhost" or host.endswith(".localhost")
+        return host in _LOOPBACK_NAMES or host.endswith(".localhost")
     return address.is_loopback or address.is_unspecified
 
 
@@ -118,7 +122,7 @@ def _covers(entry: str, host: str, port: int) -> bool:
     with_port = _PORT.fullmatch(entry)
     if with_port is not None and int(with_port["port"]) != port:
         return False
-    name = (with_port["host"] if with_port is not None else entry).strip("[]")
+    name = (with_port["host"] if with_port is not None else entry).replace("[", "").replace("]", "")
     network, address = _network(name), _address(host)
     if network is not None:
         return address is not None and address in network

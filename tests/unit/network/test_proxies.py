@@ -40,6 +40,8 @@ def _is_proxied(url: str) -> bool:
         ("192.168.7.9", ["http://192.168.7.9"], ["http://192.168.7.90", "http://1.192.168.7.9.test"]),
         ("192.168.7.9:80", ["http://192.168.7.9"], ["https://192.168.7.9"]),
         ("fd00::/8", ["http://[fd12::1]:3000"], ["http://[fe80::1]", "http://10.0.0.1"]),
+        ("[fd00::]/8", ["http://[fd12::1]:3000"], ["http://[fe80::1]"]),
+        ("10.0.0.0/255.0.0.0", ["http://10.1.2.3"], ["http://11.1.2.3"]),
         ("2001:db8::1", ["http://[2001:db8::1]", "http://[2001:0DB8:0::0001]"], ["http://[2001:db8::2]"]),
         ("[2001:db8::1]", ["http://[2001:db8::1]:81"], ["http://[2001:db8::2]"]),
         ("[2001:db8::1]:81", ["http://[2001:db8::1]:81"], ["http://[2001:db8::1]"]),
@@ -63,7 +65,16 @@ def test_no_proxy_names_hosts_addresses_and_networks(
     "host",
     [
         *("localhost", "LOCALHOST.", "dagster.localhost", "127.0.0.1", "127.9.8.7", "0.0.0.0"),  # noqa: S104
-        *("[::1]", "[::]", "[::ffff:127.0.0.1]", "127.1", "2130706433", "0x7f.1"),
+        *(
+            "[::1]",
+            "[::]",
+            "[::ffff:127.0.0.1]",
+            "ip6-localhost",
+            "localhost.localdomain",
+            "127.1",
+            "2130706433",
+            "0x7f.1",
+        ),
     ],
 )
 def test_loopback_is_asked_directly(monkeypatch: pytest.MonkeyPatch, host: str) -> None:
