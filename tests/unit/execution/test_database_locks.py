@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import pytest
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Iterator
 
 # Takes the database as another user, says so, and keeps it until its input ends.
 HOLDER = """
@@ -41,6 +43,13 @@ def release(process: subprocess.Popen[str]) -> int:
     return process.returncode
 
 
+@pytest.fixture
+def shared() -> Iterator[Path]:
+    """Give a directory that other users can reach: they may not enter pytest's own."""
+    with TemporaryDirectory() as directory:
+        yield Path(directory)
+
+
 @pytest.mark.parametrize(
     "users",
     [
@@ -49,20 +58,15 @@ def release(process: subprocess.Popen[str]) -> int:
     ],
 )
 @pytest.mark.parametrize("mode", [0o755, 0o1777])
-def test_the_second_user_of_a_database_waits_for_the_first(tmp_path: Path, users: tuple[str, ...], mode: int) -> None:
-    for directory in (tmp_path, tmp_path.parent, tmp_path.parent.parent):
-        directory.chmod(directory.stat().st_mode | 0o011)
-    shared = tmp_path / "shared"
-    shared.mkdir()
+def test_the_second_user_of_a_database_waits_for_the_first(shared: Path, users: tuple[str, ...], mode: int) -> None:
     shared.chmod(mode)
-    first = start(shared / "shop.duckdb")
-    assert line(first) == "has it"
-    second = start(shared / "shop.duckdb", *users)
-
-    assert line(second) == "waiting"
-    assert release(first) == 0
-    assert line(second) == "has it"
-    assert release(second) == 0
+    with start(shared / "shop.duckdb") as first:
+        assert line(first) == "has it"
+        with start(shared / "shop.duckdb", *users) as second:
+            assert line(second) == "waiting"
+            assert release(first) == 0
+            assert line(second) == "has it"
+            assert release(second) == 0
 
 
 def test_a_database_that_cannot_have_a_lock_file_is_left_to_duckdb(tmp_path: Path) -> None:
