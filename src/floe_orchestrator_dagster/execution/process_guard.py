@@ -80,7 +80,8 @@ class _Guard:
     def _interrupt(self, _number: int, _frame: FrameType | None) -> None:
         if self._killed_at is None:
             self._killed_at = time.monotonic() + self._grace_seconds
-            os.kill(self._child, signal.SIGINT)
+            with suppress(ProcessLookupError):  # it has just ended
+                os.kill(self._child, signal.SIGINT)
 
     def _check(self, number: int, frame: FrameType | None) -> None:
         if self._killed_at is not None:
