@@ -65,15 +65,22 @@ class Manifest:
         Ephemeral models and functions are read through. Of a unit test it is the model that it tests.
         """
         content = self.content
+        functions = content.get("functions", ())
         found: set[str] = set()
-        for parent in content["parent_map"].get(unique_id, ()):
+        seen: set[str] = set()
+        waiting = [*content["parent_map"].get(unique_id, ())]
+        while waiting:
+            parent = waiting.pop()
+            if parent in seen:
+                continue
+            seen.add(parent)
+            node = content["nodes"].get(parent)
             if parent in content["sources"]:
                 found.add(parent)
-            elif parent in content.get("functions", ()):
-                found |= self.relations_read_by(parent)
-            elif parent in content["nodes"] and content["nodes"][parent]["resource_type"] in _ASSET_TYPES:
-                ephemeral = content["nodes"][parent]["config"].get("materialized") == "ephemeral"
-                found |= self.relations_read_by(parent) if ephemeral else {parent}
+            elif parent in functions or (node is not None and _is_ephemeral(node)):
+                waiting += content["parent_map"].get(parent, ())
+            elif node is not None and node["resource_type"] in _ASSET_TYPES:
+                found.add(parent)
         return frozenset(found)
 
     def with_relations(self, relations: Mapping[str, Mapping[str, Any]]) -> Manifest:
@@ -106,6 +113,10 @@ class Manifest:
     def names(self) -> frozenset[str]:
         """Names that a declared model may depend on: the above, and source tables."""
         return self.model_names | {source["name"] for source in self.content["sources"].values()}
+
+
+def _is_ephemeral(node: Mapping[str, Any]) -> bool:
+    return node["resource_type"] in _ASSET_TYPES and node["config"].get("materialized") == "ephemeral"
 
 
 def declared_names(node: Mapping[str, Any]) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import os
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import pytest
@@ -379,3 +380,16 @@ def test_version_that_dbt_does_not_have_is_refused(tmp_path: Path) -> None:
 
     with pytest.raises(ManifestError, match=r"'customers_v9' is not in the dbt manifest .* \(did you mean"):
         check_models_exist(validated(model("customers_v9")), read, "contract")
+
+
+def test_many_ephemeral_models_in_layers_are_read_through_once_each(tmp_path: Path) -> None:
+    """Each of 60 layers reads both models of the layer below: there are 2**60 ways to the table."""
+    layers = [[f"model.shop.e{row}{side}" for side in "ab"] for row in range(60)]
+    names = [unique_id.rpartition(".")[2] for layer in layers for unique_id in layer]
+    ephemeral = [node(name, config={"materialized": "ephemeral"}) for name in names]
+    parents = {unique_id: below for below, layer in pairwise(layers) for unique_id in layer}
+    parents |= {unique_id: ["model.shop.table"] for unique_id in layers[0]}
+
+    found = _read(tmp_path, *ephemeral, node("table"), parent_map=parents).relations_read_by(layers[-1][0])
+
+    assert found == {"model.shop.table"}
