@@ -108,7 +108,7 @@ def dbt_project_assets(
     placed = [*(stage.tests for stage in graph.stages), *graph.late_tests.values()]
     everything = {test: place for group in placed for test, place in group.items()}
     first = [_in_order(stage, dbt.manifest)[0] for stage in graph.stages]
-    translator = FloeDbtTranslator(product, everything, conditions, first)
+    translator = FloeDbtTranslator(product, everything, conditions, first, sources)
     definitions: list[dg.AssetsDefinition] = []
     scored = partial(scored_checks, product, translator.product_key, translator, definitions)
     partitions = partitions_definitions(product)
@@ -209,15 +209,15 @@ def _decorated(
 
 
 def _stand_ins(stage: Stage, translator: FloeDbtTranslator, manifest: Manifest) -> StandInKeys:
-    content = manifest.content
-    specs = [translator.get_asset_spec(content, unique_id, None) for unique_id in stage.nodes]
-    keys = translator.key_of
+    # Translating the nodes is left to dagster-dbt, which switches Dagster's warnings off once for all of them.
+    keys, tables = translator.key_of, translator.sources.tables
     checks = [
         dg.AssetCheckKey(keys[test.checks] if test.checks else translator.product_key, test.name)
         for test in stage.tests.values()
     ]
-    own = {spec.key for spec in specs}
-    return StandInKeys.needed(own, checks, {dep.asset_key for spec in specs for dep in spec.deps} - own)
+    own = {keys[unique_id] for unique_id in stage.nodes}
+    read = {parent for unique_id in stage.nodes for parent in manifest.relations_read_by(unique_id)}
+    return StandInKeys.needed(own, checks, {keys[tables.get(parent, parent)] for parent in read} - own)
 
 
 def _in_order(stage: Stage, manifest: Manifest) -> list[str]:

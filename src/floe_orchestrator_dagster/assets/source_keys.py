@@ -15,7 +15,7 @@ import dagster as dg
 from floe_orchestrator_dagster.errors import Problem
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from floe_orchestrator_dagster.product.manifest import Manifest
 
@@ -28,12 +28,14 @@ class SourceKeys:
 
     Attributes:
         own: Key of each source that leaves the key it would have to another node, by unique id.
+        key_of: Key of every model, seed, snapshot and source, by unique id.
         tables: The model, seed or snapshot that builds the table of a source, by the source's unique id: what reads
             the source depends on the model.
         problems: Nodes that cannot have the same key.
     """
 
     own: Mapping[str, dg.AssetKey]
+    key_of: Mapping[str, dg.AssetKey]
     tables: Mapping[str, str]
     problems: tuple[Problem, ...]
 
@@ -56,12 +58,8 @@ def source_keys(
     nodes, sources = manifest.asset_nodes, manifest.content["sources"]
     reads = {node["unique_id"]: manifest.relations_read_by(node["unique_id"]) for node in nodes}
     read = frozenset().union(*reads.values())
-    built: defaultdict[dg.AssetKey, list[Node]] = defaultdict(list)
-    for node in nodes:
-        built[key_of(node)].append(node)
-    shared: defaultdict[dg.AssetKey, list[Node]] = defaultdict(list)
-    for source in sources.values():
-        shared[key_of(source)].append(source)
+    keys = {node["unique_id"]: key_of(node) for node in [*nodes, *sources.values()]}
+    built, shared = _by_key(nodes, keys), _by_key(sources.values(), keys)
     tables = _tables(manifest, reads)
     problems = [_collision(group, key) for key, group in built.items() if len(group) > 1]
     yielding: list[Node] = []
@@ -78,7 +76,15 @@ def source_keys(
     own = {source["unique_id"]: dg.AssetKey([*prefix, *source["unique_id"].split(".", 3)]) for source in yielding}
     # A dependency on a key that several sources have does not say which of them it means.
     several = {source["unique_id"] for group in shared.values() if len(group) > 1 for source in group} - own.keys()
-    return SourceKeys(own, {source: model for source, model in tables.items() if source not in several}, (*problems,))
+    unmistakable = {source: model for source, model in tables.items() if source not in several}
+    return SourceKeys(own, keys | own, unmistakable, (*problems,))
+
+
+def _by_key(nodes: Iterable[Node], keys: Mapping[str, dg.AssetKey]) -> Mapping[dg.AssetKey, list[Node]]:
+    found: defaultdict[dg.AssetKey, list[Node]] = defaultdict(list)
+    for node in nodes:
+        found[keys[node["unique_id"]]].append(node)
+    return found
 
 
 def _tables(manifest: Manifest, reads: Mapping[str, frozenset[str]]) -> dict[str, str]:
@@ -87,14 +93,18 @@ def _tables(manifest: Manifest, reads: Mapping[str, frozenset[str]]) -> dict[str
     for node in manifest.asset_nodes:
         models[_relation(node)].append(node["unique_id"])
     graph = {unique_id: set(parents) for unique_id, parents in reads.items()}
+    readers_of: defaultdict[str, list[str]] = defaultdict(list)
+    for reader, parents in reads.items():
+        for parent in parents:
+            readers_of[parent].append(reader)
     found: dict[str, str] = {}
     for unique_id, source in sorted(manifest.content["sources"].items()):
         relation = _relation(source)
         builders = models.get(relation, []) if relation else []
         if len(builders) != 1:
             continue
-        readers = [reader for reader, parents in reads.items() if unique_id in parents]
-        if not _ancestors(builders[0], graph).intersection(readers):
+        readers = readers_of[unique_id]
+        if not readers or not _ancestors(builders[0], graph).intersection(readers):
             found[unique_id] = builders[0]
             for reader in readers:
                 graph[reader].add(builders[0])

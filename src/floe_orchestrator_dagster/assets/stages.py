@@ -217,9 +217,11 @@ class _Graph:
         node = self.manifest.content["nodes"].get(test, {})
         # dbt resolves the model's name in a package's test from the project, where another model may have that name.
         attached = node.get("attached_node")
-        known = {attached} & (self.row_of.keys() | self.manifest.content["sources"].keys())
+        is_known = attached in self.row_of or attached in self.manifest.content["sources"]
         candidates = (self._named_in_meta(node), attached)
-        chosen = next((unique_id for unique_id in candidates if unique_id in read | known), None)
+        chosen = next(
+            (unique_id for unique_id in candidates if unique_id in read or (is_known and unique_id == attached)), None
+        )
         return chosen or max(sorted(read), key=lambda unique_id: self._position.get(unique_id, -1))
 
     def compute_of_test(self, test: str) -> str | None:

@@ -60,6 +60,7 @@ class FloeDbtTranslator(DagsterDbtTranslator):
         tests: Mapping[str, DbtTest] = MappingProxyType({}),
         conditions: Mapping[str, dg.AutomationCondition[Any]] = MappingProxyType({}),
         first: Collection[str] = (),
+        sources: SourceKeys | None = None,
     ) -> None:
         """Translate the nodes of one product.
 
@@ -69,6 +70,7 @@ class FloeDbtTranslator(DagsterDbtTranslator):
             conditions: The configured automation conditions, by unique id.
             first: The first node of each definition, by unique id. Of many assets only these carry the objects that
                 dagster-dbt attaches for itself (manifest, translator): there it looks for them.
+            sources: The keys, where another translator of the product has computed them.
         """
         may_share = product.config.dbt.enable_duplicate_source_asset_keys
         super().__init__(
@@ -86,6 +88,7 @@ class FloeDbtTranslator(DagsterDbtTranslator):
         self._key_prefix = product.config.key_prefix
         self._tests = tests
         self._specs: dict[str, dg.AssetSpec] = {}
+        self._known_sources = sources
 
     @cached_property
     def quality(self) -> QualityMatches:
@@ -95,11 +98,7 @@ class FloeDbtTranslator(DagsterDbtTranslator):
     @cached_property
     def key_of(self) -> Mapping[str, dg.AssetKey]:
         """Key of every model, seed, snapshot and source, by unique id."""
-        if self._product.dbt is None:
-            return {}
-        manifest = self._product.dbt.manifest
-        relations = [*manifest.asset_nodes, *manifest.content["sources"].values()]
-        return {node["unique_id"]: self.get_asset_key(node) for node in relations}
+        return self.sources.key_of
 
     @cached_property
     def product_key(self) -> dg.AssetKey:
@@ -203,13 +202,15 @@ class FloeDbtTranslator(DagsterDbtTranslator):
 
     def get_asset_key(self, dbt_resource_props: Mapping[str, Any]) -> dg.AssetKey:
         """Key as dagster-dbt's, under the configured prefix; the key that a source declares is another product's."""
-        return self.sources.own.get(dbt_resource_props["unique_id"]) or self._key(dbt_resource_props)
+        return self.sources.key_of.get(dbt_resource_props["unique_id"]) or self._key(dbt_resource_props)
 
     @cached_property
     def sources(self) -> SourceKeys:
         """Keys of sources that collide with others, and sources that are tables of models."""
+        if self._known_sources is not None:
+            return self._known_sources
         if self._product.dbt is None:
-            return SourceKeys({}, {}, ())
+            return SourceKeys({}, {}, {}, ())
         may_share = self._product.config.dbt.enable_duplicate_source_asset_keys
         return source_keys(self._product.dbt.manifest, self._key, self._key_prefix, may_share=may_share)
 
@@ -265,9 +266,7 @@ class FloeDbtTranslator(DagsterDbtTranslator):
         if self._group_by == "folder":
             return _folder(dbt_resource_props) or self._group
         named = super().get_group_name(dbt_resource_props)
-        # A group in `meta.dagster` is a name for Dagster; a dbt group is not.
-        of_dbt = (dbt_resource_props.get("config") or {}).get("group")
-        return acceptable_group(str(named)) if named and named == of_dbt else named or self._group
+        return acceptable_group(str(named)) if named else self._group
 
     def get_automation_condition(self, dbt_resource_props: Mapping[str, Any]) -> dg.AutomationCondition[Any] | None:
         """dagster-dbt's condition (meta), else that of the first configured rule that selects the node."""

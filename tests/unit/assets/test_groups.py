@@ -78,3 +78,9 @@ def test_product_without_a_dbt_project_has_tiers_only(group_by: str, expected: s
     shop = product(model("a", quality_tier="gold"), model("b"), config={"group_by": group_by})
 
     assert groups(build_definitions(shop)) == {"a": expected, "b": "shop_orders"}
+
+
+def test_a_group_in_meta_may_have_any_name(tmp_path: Path) -> None:
+    odd = node("odd", meta={"dagster": {"group": "finance team-1"}})
+
+    assert groups(build_definitions(dbt_shop(tmp_path, {}, odd)))["odd"].startswith("finance_team_1_")
