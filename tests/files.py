@@ -1,12 +1,14 @@
-"""Small projects, written from the text of their files."""
+"""Files of tests: small projects, written from the text of their files, and locks."""
 
 from __future__ import annotations
 
+import fcntl
+from contextlib import contextmanager
 from textwrap import dedent
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
 
@@ -17,3 +19,11 @@ def write_files(directory: Path, files: Mapping[str, str]) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(dedent(content).lstrip(), encoding="utf-8")
     return directory
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold the lock of a file, which other processes may have first."""
+    with path.open("ab") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield

@@ -10,7 +10,7 @@ from pathlib import Path
 from tempfile import mkdtemp
 from typing import TYPE_CHECKING
 
-from filelock import FileLock
+from files import locked
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -37,9 +37,9 @@ def shared_by_workers(
     base, worker = factory.getbasetemp(), os.environ.get("PYTEST_XDIST_WORKER", "")
     directory = (base.parent if worker else base) / name
     directory.mkdir(exist_ok=True)
-    lock, place, own = FileLock(directory / "lock"), directory / "place.json", directory / f"{worker or 'only'}.user"
+    lock, place, own = directory / "lock", directory / "place.json", directory / f"{worker or 'only'}.user"
     with ExitStack() as stack:
-        with lock:
+        with locked(lock):
             is_mine = not place.exists()
             if is_mine:
                 place.write_text(json.dumps(stack.enter_context(started(Path(mkdtemp(dir=directory))))))
@@ -52,11 +52,11 @@ def shared_by_workers(
                 _wait_for_others(directory, lock, place)
 
 
-def _wait_for_others(directory: Path, lock: FileLock, place: Path) -> None:
+def _wait_for_others(directory: Path, lock: Path, place: Path) -> None:
     """Wait until no worker uses it, one that has died aside; who comes later starts it anew."""
     until = time.monotonic() + _LONGEST_USE_SECONDS
     while True:
-        with lock:
+        with locked(lock):
             if time.monotonic() > until or not list(directory.glob("*.user")):
                 place.unlink()
                 return

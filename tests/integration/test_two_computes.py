@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 import duckdb
 import pytest
-from filelock import FileLock
 
+from files import locked
 from floe_orchestrator_dagster.code_location import build_definitions, definitions_from_file
 from floe_orchestrator_dagster.plan import plan_product
 from floe_orchestrator_dagster.product import load_product, manifest_made_anew
@@ -153,7 +153,7 @@ def assert_postgres_is_shared(lock: Path) -> None:
         return shop_job().execute_in_process(asset_selection=[dg.AssetKey(name)])
 
     assert lock.is_file()
-    with FileLock(lock), ThreadPoolExecutor() as both:
+    with locked(lock), ThreadPoolExecutor() as both:
         orders, report = both.map(build, ["pg_orders", "pg_report"])
 
     assert built(orders) == {"pg_orders": "success"}
