@@ -7,9 +7,9 @@ UV_VERSION := 0.13.9
 BIN := .venv/bin
 SAMPLE := $(CURDIR)/dbt_project
 ARTIFACTS := $(SAMPLE)/compiled_artifacts.json
-# Whatever ends `make dev` ends all of Dagster within that many seconds, which takes a minute otherwise.
+# Ctrl-C, SIGTERM or SIGKILL of `make dev` ends all of Dagster within that many seconds; Dagster itself takes a minute.
 STOP_SECONDS ?= 8
-ONE_SIGNAL = $(BIN)/python $(dir $(lastword $(MAKEFILE_LIST))).ci/one_signal.py $(STOP_SECONDS)
+ONE_SIGNAL = $(BIN)/python $(dir $(lastword $(MAKEFILE_LIST)))scripts/one_signal.py $(STOP_SECONDS)
 
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 PRODUCT_DIR ?= dbt_project

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 REPOSITORY = Path(__file__).parents[2]
-ONE_SIGNAL = REPOSITORY / ".ci" / "one_signal.py"
+ONE_SIGNAL = REPOSITORY / "scripts" / "one_signal.py"
 # A process and its child, which nothing but SIGKILL ends; the script's argument says how the process goes on.
 STUBBORN = """
 import os, signal, sys, time
@@ -67,29 +67,40 @@ def test_what_a_command_leaves_behind_ends_with_it() -> None:
         assert process.stdout.read() == ""  # the pipe is closed: nobody holds it any more
 
 
-def test_sigterm_to_make_ends_what_make_dev_has_started(tmp_path: Path) -> None:
+@contextmanager
+def made(directory: Path) -> Iterator[tuple[subprocess.Popen[str], list[psutil.Process]]]:
+    """Run ``make dev`` with something stubborn in place of Dagster."""
     commands = {
         "python": f'exec {sys.executable} "$@"',
         "floe-dagster": "true",
         "dagster": f"exec {sys.executable} -c '{STUBBORN}'",
     }
     for name, script in commands.items():
-        (tmp_path / name).write_text(f"#!/bin/sh\n{script}\n", encoding="utf-8")
-        (tmp_path / name).chmod(0o755)
+        (directory / name).write_text(f"#!/bin/sh\n{script}\n", encoding="utf-8")
+        (directory / name).chmod(0o755)
     makefile = REPOSITORY / "Makefile"
     make = [shutil.which("make") or "make", "--silent", "-f", str(makefile), "--old-file=setup", "dev"]
     environment = {**os.environ, "MAKEFLAGS": ""}
     with subprocess.Popen(
-        [*make, f"BIN={tmp_path}", "STOP_SECONDS=0.5"],
-        cwd=tmp_path,
+        [*make, f"BIN={directory}", "STOP_SECONDS=0.5"],
+        cwd=directory,
         env=environment,
         stdout=subprocess.PIPE,
         text=True,
     ) as process:
         assert process.stdout is not None
         below = [psutil.Process(int(pid)) for pid in process.stdout.readline().split()]
-        process.terminate()
-
-        process.wait(timeout=60)
         assert len(below) == 2
+        try:
+            yield process, below
+        finally:
+            process.kill()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_signal_to_make_alone_ends_what_make_dev_has_started(tmp_path: Path, number: signal.Signals) -> None:
+    with made(tmp_path) as (make, below):
+        make.send_signal(number)
+
+        make.wait(timeout=60)
         assert_gone(below)
