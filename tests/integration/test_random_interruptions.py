@@ -81,8 +81,12 @@ FILES = {
 COUNT = int(os.environ.get("INTERRUPTIONS", "0"))
 MOMENTS = range(COUNT * 3 // 4) if COUNT else (21, 63)
 SERVICE_MOMENTS = range(COUNT - COUNT * 3 // 4) if COUNT else ()
-# Parts of their command lines.
-SERVICES = {"code server": ("code-server", "api grpc"), "daemon": ("dagster._daemon",), "everything": ("",)}
+# Parts of their command lines. Those of the webserver and the daemon have `--code-server-log-level`.
+SERVICES = {
+    "code server": ("dagster code-server", "dagster api grpc"),
+    "daemon": ("dagster._daemon",),
+    "everything": ("",),
+}
 
 
 @dataclass(frozen=True)
