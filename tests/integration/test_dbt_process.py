@@ -49,6 +49,9 @@ FILES = {
     "models/last.sql": """
         {{ config(materialized='table') }}
         select {{ "no_such_column" if execute and env_var('DOES', '') == 'fail' else 'id' }} from {{ ref('odd') }}
+        {% if execute and env_var('DOES', '') == 'cancel' %}
+        where id = (select count(*) from range(1000000000000))
+        {% endif %}
         """,
 }
 
@@ -119,6 +122,26 @@ def test_a_copy_of_the_database_file_alone_has_all_rows(  # noqa: PLR0913, PLR09
     assert rows(shop / "beside.duckdb", "main.beside", tmp_path) == 200_000
     assert not list(shop.glob("*.wal"))
     assert tables(shop) == {"first", "odd"} | built
+
+
+def test_a_copy_of_the_database_file_alone_has_the_rows_of_a_cancelled_run(
+    shop: Path, home: Path, tmp_path: Path
+) -> None:
+    run = JobProcess(shop, home, DOES="cancel")
+    try:
+        run.wait_for(run.says("Began running node model.shop.last"))
+        run.process.terminate()
+
+        assert run.dbt_ended_within(60), run.text
+        run.process.wait(timeout=120)
+    finally:
+        run.end()
+
+    assert rows(shop / "shop.duckdb", "first", tmp_path) == 200_000
+    assert rows(shop / "shop.duckdb", "odd", tmp_path) == 3
+    assert rows(shop / "beside.duckdb", "main.beside", tmp_path) == 200_000
+    assert not list(shop.glob("*.wal"))
+    assert tables(shop) == {"first", "odd"}
 
 
 @pytest.mark.parametrize("of_step", [False, True])
