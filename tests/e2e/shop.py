@@ -131,10 +131,10 @@ def write_shop(directory: Path, lineage: str) -> Path:
     return artifacts
 
 
-def launch(dev: DagsterDev, job: str, **tags: str) -> str:
+def launch(dev: DagsterDev, job: str, location: str = LOCATION, **tags: str) -> str:
     """Launch a job with tags of Dagster's own; returns the id of its run."""
     params = {
-        "selector": {"repositoryLocationName": LOCATION, "repositoryName": "__repository__", "jobName": job},
+        "selector": {"repositoryLocationName": location, "repositoryName": "__repository__", "jobName": job},
         "executionMetadata": {"tags": [{"key": f"dagster/{key}", "value": value} for key, value in tags.items()]},
     }
     answer = dev.graphql(LAUNCH, params=params)["launchRun"]
