@@ -17,7 +17,7 @@ IMAGE ?= floe-user-code:$(VERSION)
 RENTGEN ?= 3.12
 
 .DEFAULT_GOAL := help
-.PHONY: help setup dev test chaos test-lowest test-matrix lineage-consumer lint types rules tests format compile lock bench bench-full image image-test clean
+.PHONY: help setup dev test fuzz chaos test-lowest test-matrix lineage-consumer lint types rules tests format compile lock bench bench-full image image-test clean
 
 help: ## Show the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -53,6 +53,9 @@ rules: setup ## Who may import whom
 
 tests: setup ## Tests with coverage
 	$(BIN)/python -m pytest --numprocesses auto --dist worksteal --cov --cov-report=term
+
+fuzz: setup ## Try 5,000 files of odd content, of all formats (ten minutes)
+	FUZZ=5000 $(BIN)/python -m pytest tests/unit/test_fuzz.py
 
 chaos: setup ## End runs, code servers and daemons at 60 random moments, and look at what is left (an hour)
 	INTERRUPTIONS=60 $(BIN)/python -m pytest --capture=no tests/integration/test_random_interruptions.py

@@ -25,6 +25,7 @@ from floe_orchestrator_dagster.lineage.json_line import as_json_line
 from floe_orchestrator_dagster.lineage.run import event_time
 from floe_orchestrator_dagster.lineage.segment import open_locked, write_line
 from floe_orchestrator_dagster.lineage.spool import make_private, run_in_name
+from floe_orchestrator_dagster.lineage.stored_line import is_event, read_line, text_of
 from floe_orchestrator_dagster.product.trust import is_trusted, require_trusted
 
 if TYPE_CHECKING:
@@ -203,18 +204,20 @@ class _Ending:
 
 
 def _still_open(content: bytes) -> dict[str, _OpenRun]:
-    """Read the runs without a stored end, by run id; a last line that is cut off was never emitted."""
+    """Read the runs without a stored end, by run id.
+
+    A last line that is cut off was never emitted; any other odd line is not of this package.
+    """
     found: dict[str, _OpenRun] = {}
     for line in content.splitlines():
-        with suppress(orjson.JSONDecodeError, KeyError, TypeError):
-            entry = orjson.loads(line)
-            if "ended" in entry:
-                found.pop(entry["ended"], None)
-            elif "ending" in entry:
-                end = entry["ending"]
-                found.setdefault(end["run"]["runId"], _OpenRun()).end = orjson.dumps(end)
-            else:
-                found[entry["run"]["runId"]] = _OpenRun(entry)
+        entry = read_line(line) or {}
+        end = entry.get("ending")
+        if "ended" in entry:
+            found.pop(text_of(entry, "ended"), None)
+        elif is_event(end):
+            found.setdefault(end["run"]["runId"], _OpenRun()).end = orjson.dumps(end)
+        elif is_event(entry):
+            found[entry["run"]["runId"]] = _OpenRun(entry)
     return found
 
 
@@ -227,7 +230,7 @@ def _ended(run_id: str) -> bytes:
 
 
 def _aborted(start: dict[str, Any], why: str, at: datetime) -> bytes:
-    facet = attrs.evolve(error_facet(why, "python"), producer=start.get("producer") or "")
+    facet = attrs.evolve(error_facet(why, "python"), producer=start["producer"])
     error = orjson.loads(as_json_line(facet))
     run = {**start["run"], "facets": {**(start["run"].get("facets") or {}), "errorMessage": error}}
     return orjson.dumps({**start, "eventType": "ABORT", "eventTime": event_time(at), "run": run})

@@ -22,6 +22,7 @@ from floe_orchestrator_dagster.lineage.segment import (
     waiting_files,
 )
 from floe_orchestrator_dagster.lineage.spool import directory_size
+from floe_orchestrator_dagster.lineage.stored_line import is_event, read_line, text_of
 from floe_orchestrator_dagster.product.trust import is_trusted, require_trusted
 
 if TYPE_CHECKING:
@@ -127,7 +128,11 @@ def retry_refused(directory: Path) -> int:
         OSError: The spool cannot be read or written.
     """
     require_trusted(directory)
-    return sum(_retry(path, directory) for path in sorted(directory.glob(f"*{REFUSED_SUFFIX}")) if is_trusted(path))
+    return sum(_retry(path, directory) for path in _refused_files(directory) if is_trusted(path))
+
+
+def _refused_files(directory: Path) -> list[Path]:
+    return sorted(path for path in directory.glob(f"*{REFUSED_SUFFIX}") if path.is_file())
 
 
 def _retry(path: Path, directory: Path) -> int:
@@ -142,13 +147,13 @@ def _retry(path: Path, directory: Path) -> int:
     with os.fdopen(descriptor, "rb") as file:
         lines = file.read().splitlines()
         events = [_event_in(line) for line in lines]
-        whole = [orjson.dumps(event) for event in events if isinstance(event, dict)]
+        whole = [orjson.dumps(event) for event in events if is_event(event)]
         if whole:
             segment = Segment.create(directory, "")
             for event in whole:
                 segment.append(event)
             segment.close()
-            rest = [line for line, event in zip(lines, events, strict=True) if not isinstance(event, dict)]
+            rest = [line for line, event in zip(lines, events, strict=True) if not is_event(event)]
             path.with_suffix(".rest").write_bytes(b"".join(line + b"\n" for line in rest))
             path.with_suffix(".rest").replace(path)
         if not lines or len(whole) == len(lines):
@@ -157,11 +162,8 @@ def _retry(path: Path, directory: Path) -> int:
 
 
 def _event_in(line: bytes) -> object:
-    """Read the event of a refusal; None when the line was cut off by a full disk or a crash."""
-    try:
-        return orjson.loads(line)["event"]
-    except orjson.JSONDecodeError:
-        return None
+    """Read the event of a refusal; None when the line is cut off, as by a full disk or a crash, or has no event."""
+    return (read_line(line) or {}).get("event")
 
 
 def spool_status(directory: Path) -> SpoolStatus:
@@ -177,7 +179,7 @@ def spool_status(directory: Path) -> SpoolStatus:
         waiting=sum(count for _, count, held in files if not held),
         oldest=_created(left[0]) if left else None,
         in_progress=sum(count for _, count, held in files if held),
-        refused=[refusal for path in sorted(directory.glob(f"*{REFUSED_SUFFIX}")) for refusal in _refusals(path)],
+        refused=[refusal for path in _refused_files(directory) for refusal in _refusals(path)],
         size_bytes=directory_size(directory),
     )
 
@@ -260,20 +262,23 @@ class _Replay:
 
     def _remove_lone_cursors(self) -> None:
         for cursor in self._directory.glob(_CURSORS):
-            if not cursor.with_suffix(".jsonl").exists():
+            if cursor.is_file() and not cursor.with_suffix(".jsonl").exists():
                 cursor.unlink(missing_ok=True)
 
 
 def _created(path: Path) -> str:
-    seconds = int(path.name.partition("-")[0]) / 1e9
-    return datetime.fromtimestamp(seconds, tz=timezone.utc).isoformat(timespec="seconds")
+    try:
+        created = datetime.fromtimestamp(int(path.name.partition("-")[0]) / 1e9, tz=timezone.utc)
+    except (OSError, OverflowError, ValueError):  # a name that somebody else gave
+        created = datetime.fromtimestamp(path.stat().st_mtime, tz=timezone.utc)
+    return created.isoformat(timespec="seconds")
 
 
 def _refusals(path: Path) -> list[Refusal]:
     refusals = []
     with suppress(FileNotFoundError):
         for line in path.read_bytes().splitlines():
-            with suppress(orjson.JSONDecodeError):  # cut off by a full disk or a crash
-                record = orjson.loads(line)
-                refusals.append(Refusal(str(path), record["refused_at"], record["reason"]))
+            record = read_line(line)
+            if record is not None:  # else cut off by a full disk or a crash
+                refusals.append(Refusal(str(path), text_of(record, "refused_at"), text_of(record, "reason")))
     return refusals

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING
 
 import orjson
 
+from floe_orchestrator_dagster.lineage.stored_line import is_event, read_line
 from floe_orchestrator_dagster.product.trust import is_trusted, require_trusted
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 REFUSED_SUFFIX = ".refused.jsonl"
 _SUFFIX = ".jsonl"
+_NO_EVENT = "the line is not an OpenLineage event"
 _CUT_OFF = "the line is cut off, as a crash of the machine or a full disk leaves it"
 _CHUNK = 64 * 1024
 _NEW_FILE = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_EXCL
@@ -62,7 +64,7 @@ class Segment:
         self._descriptor = descriptor
         self._being_written = being_written
         self._cursor = path.with_suffix(".sent")
-        self._delivered = _read_cursor(self._cursor)
+        self._delivered = _read_cursor(self._cursor, self.size)
         self._cursor_descriptor: int | None = None
         self._unsynced = False
         self._lock = threading.RLock()
@@ -110,10 +112,13 @@ class Segment:
     def peek(self) -> Entry | None:
         """Return the first event that is not delivered; None when there is none."""
         with self._lock:
-            entry = self._read(self._delivered)
-            if entry is None or self._being_written or entry.end < self.size or _is_json(entry.line):
-                return entry
-            self.set_aside(entry, _CUT_OFF)
+            while (entry := self._read(self._delivered)) is not None:
+                if self._being_written or is_event(read_line(entry.line)):
+                    return entry
+                if entry.line.strip():
+                    self.set_aside(entry, _NO_EVENT if entry.end < self.size else _CUT_OFF)
+                else:
+                    self.advance(entry)
             return None
 
     def peek_after(self, entry: Entry) -> Entry | None:
@@ -222,13 +227,13 @@ def waiting_files(directory: Path, run: str = "") -> list[Path]:
     require_trusted(directory)
     pattern = f"*-{run}-*{_SUFFIX}" if run else f"*{_SUFFIX}"
     found = (path for path in directory.glob(pattern) if not path.name.endswith(REFUSED_SUFFIX))
-    return sorted(path for path in found if is_trusted(path))
+    return sorted(path for path in found if is_trusted(path) and path.is_file())
 
 
 def count_waiting(path: Path) -> int:
     """Count the events in a file that are not delivered; 0 when it is gone."""
     with suppress(FileNotFoundError), path.open("rb") as file:
-        file.seek(_read_cursor(path.with_suffix(".sent")))
+        file.seek(_read_cursor(path.with_suffix(".sent"), os.fstat(file.fileno()).st_size))
         return sum(1 for _ in file)
     return 0
 
@@ -259,11 +264,13 @@ def open_locked(path: Path, flags: int) -> int | None:
     return None
 
 
-def _read_cursor(path: Path) -> int:
+def _read_cursor(path: Path, size: int) -> int:
+    """Read how many bytes are delivered; none of a file of this size where the cursor makes no sense."""
     try:
-        return int(path.read_bytes())
-    except (FileNotFoundError, ValueError):
+        delivered = int(path.read_bytes())
+    except (FileNotFoundError, IsADirectoryError, ValueError):
         return 0
+    return delivered if 0 <= delivered <= size else 0
 
 
 def _is_json(line: bytes) -> bool:

@@ -153,7 +153,8 @@ def _check_version(content: Mapping[str, Any], origin: str) -> None:
 
 
 def _field_problem(details: ErrorDetails, content: Mapping[str, Any]) -> Problem:
-    where, name = _json_path(details["loc"]), _name_of(details["loc"], content)
+    location = _in_the_file(details, content)
+    where, name = _json_path(location), _name_of(location, content)
     if details["type"] == "extra_forbidden":
         fix = "Remove it, or upgrade floe-core if a newer floe wrote it."
         return Problem(where, f"is a field that this contract does not have{name}", fix)
@@ -164,6 +165,20 @@ def _field_problem(details: ErrorDetails, content: Mapping[str, Any]) -> Problem
         return Problem(where, f"{said}{name}", _RECOMPILE)
     value = "" if is_empty(details) else _value(where, details["input"])
     return Problem(where, f"{said}{value}{name}", _RECOMPILE)
+
+
+def _in_the_file(details: ErrorDetails, content: Mapping[str, Any]) -> tuple[int | str, ...]:
+    """Leave out of a place what is not in the file: pydantic also names the type that it tried of several."""
+    found: Any = content
+    placed: list[int | str] = []
+    for part in details["loc"]:
+        known: Any = dict(enumerate(found)) if isinstance(found, list) else found
+        if isinstance(known, dict) and part in known:
+            found = known[part]
+        elif details["type"] != "missing" or part != details["loc"][-1]:
+            continue
+        placed.append(part)
+    return tuple(placed)
 
 
 def _name_of(location: tuple[int | str, ...], content: Mapping[str, Any]) -> str:

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from graphlib import CycleError, TopologicalSorter
 from typing import TYPE_CHECKING, Any
 
 from floe_orchestrator_dagster.errors import ManifestError, Problem
 from floe_orchestrator_dagster.product.files import parse_json, read_file
+from floe_orchestrator_dagster.product.manifest_shape import checked_shape, too_deep
 from floe_orchestrator_dagster.product.trimming import read_trimmed, trim, write_trimmed
 from floe_orchestrator_dagster.wording import closest
 
@@ -245,18 +247,18 @@ def _read_product_manifest(path: Path, _modified: int, _size: int) -> Manifest:
 
 def _trimmed(path: Path, source: bytes) -> dict[str, Any]:
     content = parse_json(source, path, ManifestError, f"Run `{PREPARE_COMMAND}` to write it anew.")
-    expected = ("metadata", "nodes", "sources", "parent_map", "child_map")
-    content = content if isinstance(content, dict) else {}
-    missing = [key for key in expected if not isinstance(content.get(key), dict)]
-    nodes = [] if missing else [*content["nodes"].values(), *content["sources"].values()]
-    if missing or not all(_is_node(node) for node in nodes):
-        lack = f"no {', '.join(missing)}" if missing else "a node in it has no name, type or config"
-        raise ManifestError(str(path), [Problem("", f"is no dbt manifest: {lack}", f"Run `{PREPARE_COMMAND}`.")])
-    return trim(content)
-
-
-def _is_node(node: object) -> bool:
-    return isinstance(node, dict) and {"name", "resource_type", "config"} <= node.keys()
+    try:
+        trimmed = trim(checked_shape(content, path))
+        TopologicalSorter(trimmed["parent_map"]).prepare()
+    except RecursionError:
+        raise ManifestError(str(path), [too_deep()]) from None
+    except CycleError as error:
+        cycle = " -> ".join(reversed(error.args[1]))
+        problem = Problem(
+            "parent_map", f"has a cycle: {cycle}", f"Run `{PREPARE_COMMAND}` to write the manifest again."
+        )
+        raise ManifestError(str(path), [problem]) from None
+    return trimmed
 
 
 def _reason(name: str, known: frozenset[str], manifest: Manifest) -> str:

@@ -18,18 +18,20 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from floe_orchestrator_dagster.errors import ManifestError
 from floe_orchestrator_dagster.product.functions import (
     DEFINING_FIELDS,
     DEFINING_SETTINGS,
     function_version,
     versions_with_functions,
 )
+from floe_orchestrator_dagster.product.manifest_shape import too_deep
 from floe_orchestrator_dagster.product.sharing import COLLECTIONS_OF_NODES, FORM, joined, parted
 from floe_orchestrator_dagster.product.trust import why_distrusted
 from floe_orchestrator_dagster.product.variables import variables_read
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 logger = logging.getLogger(__name__)
 
@@ -102,6 +104,7 @@ _LEFT_OUT_OF_TESTS = {
     "language",
 }
 _KEPT_TEST_FIELDS = tuple(field for field in _KEPT_FIELDS if field not in _LEFT_OUT_OF_TESTS)
+_NOTHING_WHEN_NULL = frozenset({"checksum", "columns", "depends_on", "meta", "tags", "unrendered_config"})
 # Of a column, what is said about it; dbt writes as many empty fields again.
 _KEPT_COLUMN_FIELDS = ("name", "data_type", "description", "tags", "meta", "constraints")
 # Of a test's arguments, what tells nothing: the template by which it finds its model.
@@ -136,7 +139,9 @@ def trim(content: Mapping[str, Any]) -> dict[str, Any]:
     """
     kept = {key: content.get(key) or {} for key in _KEPT_COLLECTIONS}
     for collection in COLLECTIONS_OF_NODES:
-        kept[collection] = {unique_id: _trim_node(node) for unique_id, node in content[collection].items()}
+        kept[collection] = {
+            unique_id: {**_trim_node(node), "unique_id": unique_id} for unique_id, node in content[collection].items()
+        }
     versions = {unique_id: node.get(CODE_VERSION) for unique_id, node in kept["nodes"].items() if CODE_VERSION in node}
     for unique_id, combined in versions_with_functions(content, versions).items():
         kept["nodes"][unique_id][CODE_VERSION] = combined
@@ -177,8 +182,14 @@ def write_trimmed(manifest: Path, source: bytes, content: Mapping[str, Any]) -> 
         manifest: The manifest's path.
         source: Its bytes.
         content: What :func:`trim` made of them.
+
+    Raises:
+        ManifestError: Values in it are nested deeper than JSON can be written.
     """
-    body = orjson.dumps(parted(content))
+    try:
+        body = orjson.dumps(parted(content))
+    except TypeError:
+        raise ManifestError(str(manifest), [too_deep()]) from None
     try:
         _remove_abandoned(manifest.parent)
         with tempfile.NamedTemporaryFile(dir=manifest.parent, prefix=_SCRATCH_PREFIX, delete=False) as file:
@@ -194,7 +205,7 @@ def write_trimmed(manifest: Path, source: bytes, content: Mapping[str, Any]) -> 
 def _trim_node(node: Mapping[str, Any]) -> dict[str, Any]:
     if node.get("resource_type") == "test":
         return _trim_test(node)
-    kept = {field: node[field] for field in _KEPT_FIELDS if field in node}
+    kept = _kept(node, _KEPT_FIELDS)
     columns = kept.get("columns")
     if columns:
         kept["columns"] = {name: _trim_column(column) for name, column in columns.items()}
@@ -212,8 +223,17 @@ def _trim_function(function: Mapping[str, Any]) -> dict[str, Any]:
     return {**_trim_node(function), CODE_VERSION: function_version(function)}
 
 
+def _kept(node: Mapping[str, Any], fields: Sequence[str]) -> dict[str, Any]:
+    """Take these fields; null where dagster-dbt wants a mapping or a list is as good as nothing."""
+    return {
+        field: value
+        for field in fields
+        if field in node and not ((value := node[field]) is None and field in _NOTHING_WHEN_NULL)
+    }
+
+
 def _trim_test(test: Mapping[str, Any]) -> dict[str, Any]:
-    kept = {field: test[field] for field in _KEPT_TEST_FIELDS if field in test}
+    kept = _kept(test, _KEPT_TEST_FIELDS)
     if "depends_on" in kept:
         # Its macros are of no use without the macros themselves; so the tests of a model have this in common.
         kept["depends_on"] = {**kept["depends_on"], "macros": []}

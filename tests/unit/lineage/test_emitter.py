@@ -16,6 +16,7 @@ from floe_orchestrator_dagster.config.lineage import LineageConfig
 from floe_orchestrator_dagster.errors import LineageError, Problem
 from floe_orchestrator_dagster.lineage.deliveries import Deliveries
 from floe_orchestrator_dagster.lineage.emitter import LineageEmitter
+from floe_orchestrator_dagster.lineage.json_line import as_json_line
 from floe_orchestrator_dagster.lineage.replay import replay, retry_refused, spool_status
 from floe_orchestrator_dagster.lineage.segment import Segment, waiting_files
 from floe_orchestrator_dagster.lineage.transport import Backend
@@ -481,17 +482,17 @@ def test_events_are_counted_as_lost_when_neither_disk_nor_backend_takes_them(
 
 def test_full_disk_keeps_what_it_has_and_the_rest_goes_directly(tmp_path: Path) -> None:
     segment = Segment.create(tmp_path, "")
-    segment.append(b'{"job": {"name": "first"}}')
+    segment.append(as_json_line(event("first")))
     before = segment.path.read_bytes()
     _limit_file_size(len(before) + 10)
     try:
         with pytest.raises(OSError, match="File too large"):
-            segment.append(b'{"job": {"name": "second"}}')
+            segment.append(as_json_line(event("second")))
     finally:
         _limit_file_size(None)
 
     assert segment.path.read_bytes() == before
-    segment.append(b'{"job": {"name": "third"}}')
+    segment.append(as_json_line(event("third")))
     segment.close()
     with serving() as backend:
         assert replayed(tmp_path, backend.url) == (2, 0, 0)

@@ -17,6 +17,7 @@ from floe_orchestrator_dagster.cli import main
 from floe_orchestrator_dagster.config.lineage import LineageConfig
 from floe_orchestrator_dagster.errors import LineageError
 from floe_orchestrator_dagster.lineage.emitter import emitter_for, spool_directory
+from floe_orchestrator_dagster.lineage.json_line import as_json_line
 from floe_orchestrator_dagster.lineage.replay import spool_status
 from floe_orchestrator_dagster.lineage.segment import REFUSED_SUFFIX, Segment, is_held, waiting_files
 from floe_orchestrator_dagster.product import load_product
@@ -208,7 +209,7 @@ def test_refused_events_are_shown_and_sent_again_when_asked(artifacts: Path) -> 
 def test_event_that_is_cut_off_stays_when_refused_ones_are_sent_again(artifacts: Path) -> None:
     spool(artifacts).mkdir(parents=True)
     cut_off = {"refused_at": "2026-03-01T06:00:00+00:00", "reason": "cut off", "event": '{"job'}
-    whole = {**cut_off, "event": {"job": {"name": "whole"}, "run": {}}}
+    whole = {**cut_off, "event": json.loads(as_json_line(event("whole")))}
     path = spool(artifacts) / f"1-none-x{REFUSED_SUFFIX}"
     # The disk was full in the middle of the last line.
     path.write_text(f"{json.dumps(cut_off)}\n{json.dumps(whole)}\n" + '{"refused_a', encoding="utf-8")
@@ -279,15 +280,13 @@ def test_replay_says_what_switches_lineage_off(
 
 
 def test_spool_that_cannot_be_read_is_told_with_its_fix(artifacts: Path) -> None:
-    leave(artifacts, "a")
-    [file] = spool(artifacts).glob("*.jsonl")
-    file.unlink()
-    file.mkdir()
+    spool(artifacts).parent.mkdir()
+    spool(artifacts).symlink_to(spool(artifacts))
 
     result = lineage("status", artifacts)
 
     assert result.exit_code == 1
-    assert "the spool cannot be read or written (Is a directory)" in result.output
+    assert "the spool cannot be read or written (Too many levels of symbolic links)" in result.output
 
 
 # --- the sensor -----------------------------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ from floe_orchestrator_dagster.product.manifest import (
     read_manifest,
 )
 from floe_orchestrator_dagster.product.trimming import trim
-from unit.samples import Json, manifest, model, node, project, validated, write_json
+from unit.samples import Json, manifest, model, node, project, source, validated, write_json
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -118,31 +118,30 @@ def test_file_that_is_cut_off_or_no_json_is_refused(tmp_path: Path, content: str
 
 
 @pytest.mark.parametrize(
-    ("content", "missing"),
+    ("content", "places"),
     [
-        ([], "metadata, nodes, sources, parent_map, child_map"),
-        ("manifest", "metadata, nodes, sources, parent_map, child_map"),
-        ({}, "metadata, nodes, sources, parent_map, child_map"),
-        ({"metadata": {}, "nodes": {}, "sources": {}}, "parent_map, child_map"),
-        ({"metadata": {}, "nodes": [], "sources": None, "parent_map": {}, "child_map": {}}, "nodes, sources"),
+        ([], [""]),
+        ("manifest", [""]),
+        ({}, ["metadata", "nodes", "sources", "parent_map", "child_map"]),
+        ({"metadata": {}, "nodes": {}, "sources": {}}, ["parent_map", "child_map"]),
+        ({"metadata": {}, "nodes": [], "sources": None, "parent_map": {}, "child_map": {}}, ["nodes", "sources"]),
     ],
 )
 def test_json_that_is_no_manifest_is_refused_with_what_is_missing(
-    tmp_path: Path, content: object, missing: str
+    tmp_path: Path, content: object, places: list[str]
 ) -> None:
     path = write_json(tmp_path / "manifest.json", content)
 
     with pytest.raises(ManifestError) as raised:
         read_manifest(path)
 
-    assert str(raised.value) == (
-        f"{path}: 1 problem\n  is no dbt manifest: no {missing}\n    fix: Run `floe-dagster prepare`."
-    )
+    assert raised.value.origin == str(path)
+    assert [problem.where for problem in raised.value.problems] == places
 
 
 @pytest.mark.parametrize("broken", [{"nodes": {"model.shop.a": 1}}, {"sources": {"source.shop.a": None}}])
 def test_manifest_with_a_node_that_is_no_object_is_refused(tmp_path: Path, broken: Json) -> None:
-    with pytest.raises(ManifestError, match="is no dbt manifest"):
+    with pytest.raises(ManifestError, match="has to be a mapping"):
         _read(tmp_path, **broken)
 
 
@@ -306,7 +305,7 @@ def test_names_are_those_a_contract_may_depend_on(tmp_path: Path) -> None:
         node("orders_history", "snapshot"),
         node("not_null_id", "test"),
         node("int_orders", config={"materialized": "ephemeral"}),
-        sources=(node("raw_orders", "source"),),
+        sources=(source("erp", "raw_orders"),),
     )
     read = read_manifest(write_json(tmp_path / "manifest.json", nodes))
 

@@ -22,7 +22,7 @@ from floe_orchestrator_dagster.product import (
     load_product,
     product_from_artifacts,
 )
-from unit.samples import RECOMPILE, Json, contract, manifest, model, node, profiles, write_json, write_project
+from unit.samples import RECOMPILE, Json, contract, manifest, model, node, profiles, source, write_json, write_project
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -141,7 +141,7 @@ def test_dangling_dependency_without_a_dbt_project_is_refused(tmp_path: Path) ->
 
 def test_dependency_on_a_seed_or_source_of_dbt_is_accepted(tmp_path: Path) -> None:
     write_project(tmp_path)
-    dbt = manifest(node("stg_orders"), node("stores", "seed"), sources=(node("raw_orders", "source"),))
+    dbt = manifest(node("stg_orders"), node("stores", "seed"), sources=(source("erp", "raw_orders"),))
     write_json(tmp_path / "target" / "manifest.json", dbt)
 
     product = load_product(_compiled(tmp_path, model("stg_orders", "stores", "raw_orders")))

@@ -1,0 +1,170 @@
+"""A manifest of any odd shape: one error with every place, the node's file and the type that is there."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from click.testing import CliRunner
+
+from floe_orchestrator_dagster.cli import main
+from floe_orchestrator_dagster.errors import ManifestError
+from floe_orchestrator_dagster.product.manifest import read_manifest, read_product_manifest
+from floe_orchestrator_dagster.product.manifest_shape import checked_shape
+from unit.samples import Json, contract, manifest, model, node, source, write_json, write_project
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+WRITE_AGAIN = "Run `floe-dagster prepare` to write the manifest again."
+IN_A = "nodes.model.shop.a"
+
+
+def problems(content: object, path: Path) -> list[tuple[str, str, str]]:
+    with pytest.raises(ManifestError) as raised:
+        checked_shape(content, path)
+    assert raised.value.origin == str(path)
+    return [(problem.where, problem.what, problem.fix) for problem in raised.value.problems]
+
+
+@pytest.mark.parametrize(
+    ("fields", "where", "what"),
+    [
+        ({"meta": ["a"]}, "meta", "has to be a mapping, not an array"),
+        ({"meta": {"dagster": None}}, "meta.dagster", "has to be a mapping, not null"),
+        ({"meta": {"dagster": {"group": 1}}}, "meta.dagster.group", "has to be a text, not a number"),
+        (
+            {"meta": {"dagster": {"owners": {"a": 1}}}},
+            "meta.dagster.owners",
+            "has to be a string or a list of strings, not an object",
+        ),
+        ({"config": {"meta": {"dagster": "a"}}}, "config.meta.dagster", "has to be a mapping, not a string"),
+        ({"config": None}, "config", "has to be a mapping, not null"),
+        ({"columns": "id"}, "columns", "has to be a mapping, not a string"),
+        ({"columns": {"id": 1}}, "columns.id", "has to be a mapping, not a number"),
+        ({"columns": {"id": {"tags": "pii"}}}, "columns.id.tags", "has to be a list, not a string"),
+        ({"description": {}}, "description", "has to be a text, not an object"),
+        ({"tags": [1]}, "tags", "has to be a string or a list of strings, not an array"),
+    ],
+)
+def test_what_an_author_wrote_is_corrected_in_the_file(tmp_path: Path, fields: Json, where: str, what: str) -> None:
+    content = manifest(node("a", patch_path="shop://models/marts.yml", **fields))
+
+    fix = "Correct it in models/marts.yml, then run `floe-dagster prepare`."
+    assert problems(content, tmp_path / "manifest.json") == [(f"{IN_A}.{where}", what, fix)]
+
+
+@pytest.mark.parametrize(
+    ("fields", "where", "what"),
+    [
+        ({"fqn": "shop.a"}, "fqn", "has to be a list, not a string (of models/a.sql)"),
+        ({"name": None}, "name", "has to be a text, not null (of models/a.sql)"),
+        ({"depends_on": []}, "depends_on", "has to be a mapping, not an array (of models/a.sql)"),
+        ({"depends_on": {"nodes": [1]}}, "depends_on.nodes.0", "has to be a text, not a number (of models/a.sql)"),
+        ({"raw_code": 1}, "raw_code", "has to be a text, not a number (of models/a.sql)"),
+    ],
+)
+def test_what_dbt_writes_is_written_again(tmp_path: Path, fields: Json, where: str, what: str) -> None:
+    content = manifest(nodes={"model.shop.a": {**node("a"), **fields}})
+
+    assert problems(content, tmp_path / "manifest.json") == [(f"{IN_A}.{where}", what, WRITE_AGAIN)]
+
+
+@pytest.mark.parametrize("field", ["name", "resource_type", "fqn", "config"])
+def test_node_without_what_every_node_has_is_named(tmp_path: Path, field: str) -> None:
+    entry = node("a")
+    del entry[field]
+
+    [(where, what, _)] = problems(manifest(nodes={"model.shop.a": entry}), tmp_path / "manifest.json")
+
+    assert (where, what) == (f"{IN_A}.{field}", "is missing (of models/a.sql)")
+
+
+@pytest.mark.parametrize(
+    ("changes", "where", "what"),
+    [
+        ({"parent_map": False}, "parent_map", "has to be a mapping, not a boolean"),
+        ({"parent_map": {"a": None}}, "parent_map.a", "has to be a list, not null"),
+        ({"child_map": {"a": [None]}}, "child_map.a.0", "has to be a text, not null"),
+        ({"nodes": []}, "nodes", "has to be a mapping, not an array"),
+        ({"metadata": None}, "metadata", "has to be a mapping, not null"),
+        ({"exposures": {"exposure.shop.e": {"name": "e"}}}, "exposures.exposure.shop.e.resource_type", "is missing"),
+        ({"groups": {"group.shop.g": []}}, "groups.group.shop.g", "has to be a mapping, not an array"),
+        ({"unit_tests": [1]}, "unit_tests", "has to be a mapping, not an array"),
+        ({"macros": {"macro.a": 1}}, "macros.macro.a", "has to be a mapping, not a number"),
+    ],
+)
+def test_collection_of_another_shape_is_named(tmp_path: Path, changes: Json, where: str, what: str) -> None:
+    assert (where, what, WRITE_AGAIN) in problems(manifest(node("a"), **changes), tmp_path / "manifest.json")
+
+
+def test_parent_that_is_not_there_is_named(tmp_path: Path) -> None:
+    content = manifest(node("a", depends_on={"nodes": ["model.shop.gone"], "macros": []}))
+
+    assert problems(content, tmp_path / "manifest.json") == [
+        (f"{IN_A}.depends_on.nodes", "reads 'model.shop.gone', which is not in the manifest", WRITE_AGAIN)
+    ]
+
+
+def test_first_twenty_problems_are_shown_with_the_number_of_the_others(tmp_path: Path) -> None:
+    content = manifest(*[node(f"a{number}", columns=1) for number in range(25)])
+
+    found = problems(content, tmp_path / "manifest.json")
+
+    assert len(found) == 21
+    assert found[-1][1] == "and 5 more of this kind"
+
+
+def test_graph_with_a_cycle_is_refused(tmp_path: Path) -> None:
+    content = manifest(
+        node("a"), node("b"), parent_map={"model.shop.a": ["model.shop.b"], "model.shop.b": ["model.shop.a"]}
+    )
+    path = write_json(tmp_path / "manifest.json", content)
+
+    with pytest.raises(ManifestError, match=r"parent_map: has a cycle: model\.shop\.. -> model\.shop\.. -> model"):
+        read_manifest(path)
+
+
+@pytest.mark.parametrize("place", ["meta", "unrendered_config"])
+def test_values_nested_too_deeply_are_refused(tmp_path: Path, place: str) -> None:
+    deep: Any = []
+    for _ in range(400):
+        deep = [deep]
+    path = write_json(tmp_path / "manifest.json", manifest({**node("a"), place: {"deep": deep}}))
+
+    with pytest.raises(ManifestError, match="is nested too deeply"):
+        read_product_manifest(path)
+
+
+def test_null_where_nothing_is_set_and_unknown_keys_are_right(tmp_path: Path) -> None:
+    nothing = dict.fromkeys(
+        ("meta", "tags", "columns", "checksum", "unrendered_config", "patch_path", "group", "access")
+    )
+    content = manifest(
+        {**node("a", newer={"key": 1}), **nothing},
+        sources=(source("erp", "orders", freshness=None),),
+        exposures=None,
+        newer=[],
+    )
+    path = write_json(tmp_path / "manifest.json", content)
+
+    found = read_manifest(path).content["nodes"]["model.shop.a"]
+
+    assert not found.keys() & {"meta", "tags", "columns", "checksum"}
+
+
+def test_meta_that_is_null_is_one_problem_of_the_file(tmp_path: Path) -> None:
+    meta = {"dagster": None}
+    entry = node("a", patch_path="shop://models/s.yml", meta=meta, config={"materialized": "view", "meta": meta})
+    write_json(write_project(tmp_path) / "target" / "manifest.json", manifest(entry))
+    artifacts = write_json(tmp_path / "compiled_artifacts.json", contract(model("a")))
+
+    result = CliRunner().invoke(main, ["validate", str(artifacts)])
+
+    assert result.exit_code == 1
+    assert result.stderr == (
+        f"error: {tmp_path}/target/manifest.json: 1 problem\n"
+        f"  {IN_A}.meta.dagster: has to be a mapping, not null\n"
+        "    fix: Correct it in models/s.yml, then run `floe-dagster prepare`.\n"
+        "1 problem\n"
+    )
