@@ -73,12 +73,12 @@ class Config(TypedDict):
 
 
 class Column(TypedDict):
-    """What is said about a column."""
+    """What is said about a column; dbt takes tags of any type in its ``config``."""
 
     name: NotRequired[str]
     data_type: NotRequired[str | None]
     description: NotRequired[str | None]
-    tags: NotRequired[list[str] | None]
+    tags: NotRequired[list[Any] | None]
 
 
 class DependsOn(TypedDict):

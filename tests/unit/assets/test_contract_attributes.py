@@ -61,7 +61,7 @@ MODEL = node(
     "orders",
     depends_on={"nodes": ["source.shop.raw.orders"], "macros": []},
     columns={
-        "id": {"name": "id", "data_type": "integer", "description": "Number", "tags": ["key"]},
+        "id": {"name": "id", "data_type": "integer", "description": "Number", "tags": ["key", 1]},
         "note": {"name": "note", "description": ""},
     },
 )
@@ -117,7 +117,7 @@ def test_columns_are_dbts_and_the_contracts(shop: Path) -> None:
             "integer",
             "Number",
             dg.TableColumnConstraints(nullable=False, unique=True, other=["primary key"]),
-            tags={"key": ""},
+            tags={"key": "", "1": ""},
         ),
         dg.TableColumn("note", "?", None),
         dg.TableColumn(
