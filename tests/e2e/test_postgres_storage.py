@@ -76,7 +76,7 @@ def on_postgres(_parsed_sample: Path, tmp_path_factory: pytest.TempPathFactory) 
     log, port = directory / "dagster_dev.log", free_port()
     dev = DagsterDev(f"http://127.0.0.1:{port}", project, log)
     arguments = ["-m", LOCATION, "--host", "127.0.0.1", "--port", str(port)]
-    with running_postgres(directory, "dagster") as postgres:
+    with running_postgres("dagster") as postgres:
         home = dagster_home(directory / "home", dagster_storage(postgres, "dagster"))
         environment = {"FLOE_ARTIFACTS_PATH": str(artifacts), "DAGSTER_HOME": str(home), "DAGSTER_PG_PASSWORD": "none"}
         with server("dev", *arguments, log=log, **environment) as process:

@@ -29,9 +29,9 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-def postgres(tmp_path: Path) -> Iterator[PostgresServer]:
-    """Run a PostgreSQL of this test's own, on a socket in its directory."""
-    with running_postgres(tmp_path, "shop") as server:
+def postgres() -> Iterator[PostgresServer]:
+    """Run a PostgreSQL of this test's own."""
+    with running_postgres("shop") as server:
         yield server
 
 
