@@ -50,7 +50,7 @@ class DagsterMeta(TypedDict):
 
     asset_key: NotRequired[Texts]
     group: NotRequired[str | None]
-    owners: NotRequired[Texts]
+    owners: NotRequired[Any]  # each one is checked by itself, where owners are read
     auto_materialize_policy: NotRequired[dict[str, Any]]
     ref: NotRequired[DagsterRef | None]
 

@@ -28,7 +28,7 @@ def test_an_owner_is_a_text_or_a_list(tmp_path: Path, owners: object) -> None:
 
 
 def test_each_malformed_owner_is_a_problem_that_names_its_node(tmp_path: Path) -> None:
-    nodes = [owned("a", "finance"), owned("b", ["me@example.com", 7, "team:"]), owned("c", "you@example.com")]
+    nodes = [owned("a", "finance"), owned("b", ["me@example.com", 7, "team:"]), owned("c", {"name": "me"})]
     path = write_product(tmp_path, *nodes, sources=[source("erp", "t", meta={"dagster": {"owners": ["ops"]}})])
 
     with pytest.raises(ManifestError) as refused:
@@ -38,6 +38,7 @@ def test_each_malformed_owner_is_a_problem_that_names_its_node(tmp_path: Path) -
         ("model.shop.a (models/a.sql), meta.dagster.owners", "'finance' is not an owner"),
         ("model.shop.b (models/b.sql), meta.dagster.owners", "7 is not an owner"),
         ("model.shop.b (models/b.sql), meta.dagster.owners", "'team:' is not an owner"),
+        ("model.shop.c (models/c.sql), meta.dagster.owners", "{'name': 'me'} is not an owner"),
         ("source.shop.erp.t (models/sources.yml), meta.dagster.owners", "'ops' is not an owner"),
     ]
 

@@ -34,8 +34,8 @@ def problems(content: object, path: Path) -> list[tuple[str, str, str]]:
         ({"meta": {"dagster": None}}, "meta.dagster", "has to be a mapping, not null"),
         ({"meta": {"dagster": {"group": 1}}}, "meta.dagster.group", "has to be a text, not a number"),
         (
-            {"meta": {"dagster": {"owners": {"a": 1}}}},
-            "meta.dagster.owners",
+            {"meta": {"dagster": {"asset_key": {"a": 1}}}},
+            "meta.dagster.asset_key",
             "has to be a string or a list of strings, not an object",
         ),
         ({"config": {"meta": {"dagster": "a"}}}, "config.meta.dagster", "has to be a mapping, not a string"),
