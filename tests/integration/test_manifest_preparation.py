@@ -202,8 +202,9 @@ def test_repository_that_cannot_be_reached_is_named_with_its_login_masked(strang
     result = floe_dagster("prepare", str(artifacts(stranger)), check=False)
 
     assert result.returncode == 1
-    shown = NOWHERE.replace("//", "//***@")
-    assert f"dbt deps cannot download the packages: fatal: unable to access '{shown}" in result.stderr
+    # git leaves the login out itself, or dbt repeats the address with it.
+    shown = result.stderr.replace("//***@", "//")
+    assert f"dbt deps cannot download the packages: fatal: unable to access '{NOWHERE}" in shown
     assert len(result.stderr.splitlines()) == 3
     assert "hunter2" not in result.stderr
 
