@@ -297,7 +297,7 @@ def test_configured_value_is_shown_without_its_login(value: str, shown: str) -> 
 
 
 def test_login_in_a_path_that_was_made_of_a_url_is_masked() -> None:
-    assert redact_urls("no file /work/https:/user:p4ss-word@host.test/x") == "no file /work/https:/***@host.test/x"
+    assert redact_urls("no file /files/https:/user:p4ss-word@host.test/x") == "no file /files/https:/***@host.test/x"
 
 
 @pytest.mark.parametrize(

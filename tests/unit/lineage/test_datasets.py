@@ -76,8 +76,8 @@ OUTPUTS: dict[str, tuple[Json, str]] = {
     ),
     "watsonx": ({"type": "watsonx_presto", "host": "wx", "port": 8443}, "presto://wx:8443"),
     "duckdb, user in the path": (
-        {"type": "duckdb", "path": "/home/ann@x.com/shop?.duckdb"},
-        "duckdb:///home/ann@x.com/shop?.duckdb",
+        {"type": "duckdb", "path": "/lake/ann@x.com/shop?.duckdb"},
+        "duckdb:///lake/ann@x.com/shop?.duckdb",
     ),
 }
 # Adapters that OpenLineage's dbt integration does not know: as on its naming page, or adapter, host and port.
@@ -233,8 +233,8 @@ LOCATED: dict[str, naming.DatasetNaming] = {
     "abfss://acc.dfs.core.windows.net/box/a@b/x": naming.ABFSS("box", "acc", "a@b/x"),
     "wasbs://box@acc.dfs.core.windows.net/x": naming.WASBS("box", "acc", "x"),
     "hdfs://nn:8020/a@b/x": naming.HDFS("nn", "8020", "/a@b/x"),
-    "/home/ann@x.com/a?.csv": naming.LocalFileSystem("/home/ann@x.com/a?.csv"),
-    "file:///home/ann@x.com/a.csv": naming.LocalFileSystem("/home/ann@x.com/a.csv"),
+    "/lake/ann@x.com/a?.csv": naming.LocalFileSystem("/lake/ann@x.com/a?.csv"),
+    "file:///lake/ann@x.com/a.csv": naming.LocalFileSystem("/lake/ann@x.com/a.csv"),
     "file://localhost/a.csv": naming.LocalFileSystem("/a.csv"),
     "file://nas/a@b/x.csv": naming.RemoteFileSystem("nas", "/a@b/x.csv"),
 }
@@ -276,7 +276,7 @@ def test_every_kind_of_dataset_that_openlineages_client_names_is_compared() -> N
 @pytest.mark.parametrize(
     ("one", "another"),
     [
-        ({"type": "duckdb", "path": "/home/ann@x.com/shop.db"}, {"type": "duckdb", "path": "/home/bob@x.com/shop.db"}),
+        ({"type": "duckdb", "path": "/lake/ann@x.com/shop.db"}, {"type": "duckdb", "path": "/lake/bob@x.com/shop.db"}),
         ({"type": "duckdb", "path": "/data/shop?a.db"}, {"type": "duckdb", "path": "/data/shop?b.db"}),
         ({"type": "fabricspark", "workspaceid": "w1"}, {"type": "fabricspark", "workspaceid": "w2"}),
         (
@@ -402,8 +402,8 @@ def test_a_node_is_where_dbt_puts_it_on_this_target() -> None:
         ),
         ({"path": "/data/erp.sqlite", "type": "sqlite"}, DatasetName("sqlite:///data/erp.sqlite", "sales.orders_v2")),
         ({"path": "/data/erp.db"}, DatasetName("duckdb:///data/erp.db", "erp.sales.orders_v2")),
-        ({"path": "/home/a@b/erp?.db"}, DatasetName("duckdb:///home/a@b/erp?.db", "erp?.sales.orders_v2")),
-        ({"path": "/home/a@b/x?.db", "type": "sqlite"}, DatasetName("sqlite:///home/a@b/x?.db", "sales.orders_v2")),
+        ({"path": "/lake/a@b/erp?.db"}, DatasetName("duckdb:///lake/a@b/erp?.db", "erp?.sales.orders_v2")),
+        ({"path": "/lake/a@b/x?.db", "type": "sqlite"}, DatasetName("sqlite:///lake/a@b/x?.db", "sales.orders_v2")),
         ({"path": "md:erp?token=pa55"}, DatasetName("duckdb://md:erp", "erp.sales.orders_v2")),
         ({"path": "project=erp", "type": "bigquery"}, DatasetName("bigquery", "erp.sales.orders_v2")),
         (
