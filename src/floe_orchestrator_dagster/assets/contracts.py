@@ -119,7 +119,7 @@ def _column(
     known: tuple[str, Mapping[str, Any]] | None, declared: SchemaProperty | None, *, is_only_key: bool
 ) -> dg.TableColumn:
     name, column = known or ("", {})
-    tags = {str(tag): "" for tag in column.get("tags") or ()}
+    tags = dict.fromkeys(column.get("tags", []), "")
     if declared is None:
         return dg.TableColumn(name, column.get("data_type") or "?", column.get("description") or None, tags=tags)
     classes = [declared.classification] if declared.classification else []

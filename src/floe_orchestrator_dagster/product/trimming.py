@@ -117,6 +117,7 @@ _MADE_BY = repr(
         _KEPT_FIELDS,
         sorted(_LEFT_OUT_OF_TESTS),
         _KEPT_COLUMN_FIELDS,
+        "tags of columns as text",
         _LEFT_OUT_ARGUMENT,
         VARIABLES,
         DEFINING_FIELDS,
@@ -245,7 +246,11 @@ def _trim_test(test: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _trim_column(column: Mapping[str, Any]) -> dict[str, Any]:
-    return {field: column[field] for field in _KEPT_COLUMN_FIELDS if column.get(field)}
+    """Keep what is said about a column; dbt takes tags of any type in its ``config``, and Dagster takes texts."""
+    kept = {field: column[field] for field in _KEPT_COLUMN_FIELDS if column.get(field)}
+    if "tags" in kept:
+        kept["tags"] = [str(tag) for tag in kept["tags"]]
+    return kept
 
 
 def _seal(source: bytes, body: bytes | memoryview) -> bytes:
