@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from floe_core.schemas.floe_spec import ScheduleSpec
+    from floe_core.schemas.floe_spec import FloeSpec, ScheduleSpec
 
 logger = logging.getLogger(__name__)
 
@@ -55,14 +55,12 @@ def read_spec(directory: Path | None, product_name: str) -> ProductSpec:
     path = directory / SPEC_FILE if directory else None
     if path is None or not path.is_file():
         return ProductSpec()
-    from floe_core.schemas.floe_spec import FloeSpec
-
     content = read_yaml(path, SpecError)
     odd_keys = key_problems(content)
     if odd_keys:
         raise SpecError(str(path), odd_keys)
     try:
-        spec = FloeSpec.model_validate(content)
+        spec = _validated(content)
     except ValidationError as error:
         fix = "Correct it; `floe platform compile` reports the same."
         problems = [
@@ -79,3 +77,26 @@ def read_spec(directory: Path | None, product_name: str) -> ProductSpec:
         labels=MappingProxyType(dict(spec.metadata.labels or {})),
         schedule=spec.schedule,
     )
+
+
+def _validated(content: object) -> FloeSpec:
+    """Validate floe.yaml, whatever its models are called.
+
+    The models come from the contract. dbt accepts names that floe-core's pattern refuses, such as ``day-sales``.
+
+    Raises:
+        ValidationError: Anything else is invalid.
+    """
+    from floe_core.schemas.floe_spec import FloeSpec
+
+    try:
+        return FloeSpec.model_validate(content)
+    except ValidationError as error:
+        odd_names = {details["loc"] for details in error.errors() if details["type"] == "string_pattern_mismatch"}
+        if not isinstance(content, dict) or not isinstance(content.get("transforms"), list):
+            raise
+        transforms = [
+            {**transform, "name": f"model_{row}"} if ("transforms", row, "name") in odd_names else transform
+            for row, transform in enumerate(content["transforms"])
+        ]
+        return FloeSpec.model_validate({**content, "transforms": transforms})

@@ -135,6 +135,28 @@ def test_every_invalid_field_is_reported_with_its_place(tmp_path: Path) -> None:
     )
 
 
+def test_models_have_any_name_that_dbt_accepts(tmp_path: Path) -> None:
+    models = "[{name: stg_orders}, {name: day-sales, dependsOn: [stg_orders]}, {name: größe}]"
+    _write(tmp_path, _FULL.replace("[{name: stg_orders}]", models))
+
+    assert read_spec(tmp_path, "shop-orders").owner == "orders@example.com"
+
+
+def test_names_of_models_hide_no_other_problem(tmp_path: Path) -> None:
+    path = _write(tmp_path, _MINIMAL.replace("stg_orders", "day-sales, tier: lead") + "colour: red\n")
+
+    with pytest.raises(SpecError) as raised:
+        read_spec(tmp_path, "shop-orders")
+
+    assert str(raised.value) == (
+        f"{path}: 2 problems\n"
+        "  transforms.0.tier: has to be 'bronze', 'silver' or 'gold'\n"
+        "    fix: Correct it; `floe platform compile` reports the same.\n"
+        "  colour: is unknown here\n"
+        "    fix: Correct it; `floe platform compile` reports the same."
+    )
+
+
 def test_text_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "floe.yaml"
     path.write_bytes(_MINIMAL.encode() + b"# \xe9t\xe9\n")
