@@ -101,7 +101,7 @@ def child(*arguments: str) -> dict[str, Any]:
 def measure(url: str, spool: str) -> dict[str, float]:
     """Emit all events at once, as a step does in the worst case, and flush."""
     from floe_orchestrator_dagster.config.lineage import LineageConfig
-    from floe_orchestrator_dagster.lineage.emitter import LineageEmitter
+    from floe_orchestrator_dagster.lineage.delivery.emitter import LineageEmitter
 
     events = [event(number) for number in range(EVENTS)]
     lineage = LineageEmitter(backend(url), Path(spool), LineageConfig())
@@ -118,7 +118,7 @@ def measure(url: str, spool: str) -> dict[str, float]:
 def run(url: str) -> dict[str, float]:
     """Wait for as long as models take, with two events for each; with an empty URL, without events."""
     from floe_orchestrator_dagster.config.lineage import LineageConfig
-    from floe_orchestrator_dagster.lineage.emitter import LineageEmitter
+    from floe_orchestrator_dagster.lineage.delivery.emitter import LineageEmitter
 
     with tempfile.TemporaryDirectory(prefix="floe-bench-") as spool:
         lineage = LineageEmitter(backend(url), Path(spool), LineageConfig()) if url else None
@@ -137,8 +137,8 @@ def run(url: str) -> dict[str, float]:
 
 
 def replay(url: str, spool: str, *, with_refused: bool) -> None:
-    from floe_orchestrator_dagster.lineage.replay import replay as replay_spool
-    from floe_orchestrator_dagster.lineage.replay import retry_refused
+    from floe_orchestrator_dagster.lineage.delivery.replay import replay as replay_spool
+    from floe_orchestrator_dagster.lineage.delivery.replay import retry_refused
 
     if with_refused:
         retry_refused(Path(spool))
@@ -146,7 +146,7 @@ def replay(url: str, spool: str, *, with_refused: bool) -> None:
 
 
 def backend(url: str) -> Any:  # noqa: ANN401  # of a package that only the measuring process imports
-    from floe_orchestrator_dagster.lineage.transport import Backend
+    from floe_orchestrator_dagster.lineage.delivery.backends import Backend
 
     return Backend("benchmark", url, {"type": "http", "url": url, "endpoint": ""})
 

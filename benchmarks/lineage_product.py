@@ -78,9 +78,9 @@ def build(url: str, directory: str) -> dict[str, float]:
     import dagster as dg
 
     from floe_orchestrator_dagster.code_location import definitions_from_file
-    from floe_orchestrator_dagster.execution.lineage import StepLineage
-    from floe_orchestrator_dagster.execution.product_lineage import ProductRun
-    from floe_orchestrator_dagster.lineage.emitter import LineageEmitter
+    from floe_orchestrator_dagster.execution.step.product_lineage import ProductRun
+    from floe_orchestrator_dagster.execution.step.step_lineage import StepLineage
+    from floe_orchestrator_dagster.lineage.delivery.emitter import LineageEmitter
 
     os.environ |= {"FLOE_STATE_DIR": str(Path(directory, "state")), "DAGSTER_DISABLE_TELEMETRY": "true"}
     path = Path(directory, _ARTIFACTS)

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from floe_orchestrator_dagster.validation import Findings, LoadedProduct
+    from floe_orchestrator_dagster.inspect.validation import Findings, LoadedProduct
 
 
 class _Commands(click.Group):
@@ -159,8 +159,8 @@ def plan(artifacts: Path | None, *, as_json: bool) -> None:
     if findings.loaded is None:
         _echo_findings(findings)
         sys.exit(1)
-    from floe_orchestrator_dagster.plan import plan_product
-    from floe_orchestrator_dagster.report import print_plan
+    from floe_orchestrator_dagster.inspect.plan import plan_product
+    from floe_orchestrator_dagster.inspect.report import print_plan
 
     product_plan = plan_product(findings.loaded.product, findings.loaded.definitions)
     if as_json:
@@ -194,7 +194,7 @@ def config_schema(*, for_manifest: bool) -> None:
 def _examine(artifacts: Path | None) -> Findings:
     # dbt's node selection writes to standard output, where the answer belongs alone.
     with progress("Loading the product"), redirect_stdout(sys.stderr):
-        from floe_orchestrator_dagster.validation import Findings, examine_product
+        from floe_orchestrator_dagster.inspect.validation import Findings, examine_product
 
         try:
             path = artifacts_path(artifacts)
@@ -232,7 +232,7 @@ def _problems(error: FloeDagsterError) -> Sequence[Problem]:
 
 
 def _summary(loaded: LoadedProduct) -> str:
-    from floe_orchestrator_dagster.plan import plan_product
+    from floe_orchestrator_dagster.inspect.plan import plan_product
 
     described = plan_product(loaded.product, loaded.definitions)
     counts = [

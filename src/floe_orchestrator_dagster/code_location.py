@@ -19,14 +19,13 @@ from floe_orchestrator_dagster.assets.selection import NodeSelection
 from floe_orchestrator_dagster.assets.steps import ProductAssets
 from floe_orchestrator_dagster.automation.conditions import automation_conditions, automation_sensor
 from floe_orchestrator_dagster.automation.executor import product_executor
+from floe_orchestrator_dagster.automation.ineffective_settings import oversights
 from floe_orchestrator_dagster.automation.jobs import product_jobs
-from floe_orchestrator_dagster.automation.lineage import lineage_sensors
-from floe_orchestrator_dagster.automation.oversights import oversights
+from floe_orchestrator_dagster.automation.lineage_sensors.sensors import lineage_sensors
 from floe_orchestrator_dagster.automation.schedules import check_registered, product_schedules
 from floe_orchestrator_dagster.automation.sensors import product_sensors
 from floe_orchestrator_dagster.automation.targets import Targets
 from floe_orchestrator_dagster.automation.validation import check_automation
-from floe_orchestrator_dagster.execution.dagster_dbt import using_dagster_dev
 from floe_orchestrator_dagster.logs import log_as_configured
 from floe_orchestrator_dagster.product import (
     load_product,
@@ -35,6 +34,7 @@ from floe_orchestrator_dagster.product import (
     product_from_artifacts,
 )
 from floe_orchestrator_dagster.telemetry.export import export_as_configured
+from floe_orchestrator_dagster.upstream.dagster_dbt_names import using_dagster_dev
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from floe_orchestrator_dagster.automation.cron import JobSchedule
     from floe_orchestrator_dagster.config import DagsterConfig
-    from floe_orchestrator_dagster.lineage.plugin_lineage import PluginLineage
+    from floe_orchestrator_dagster.lineage.delivery.plugin_lineage import PluginLineage
 
 
 class DagsterOrchestratorPlugin(OrchestratorPlugin):
@@ -189,7 +189,7 @@ class DagsterOrchestratorPlugin(OrchestratorPlugin):
             lineage.close()
 
     def _open_lineage(self) -> PluginLineage:
-        from floe_orchestrator_dagster.lineage.plugin_lineage import PluginLineage
+        from floe_orchestrator_dagster.lineage.delivery.plugin_lineage import PluginLineage
 
         self._lineage = self._lineage or PluginLineage(self._artifacts)
         return self._lineage

@@ -14,7 +14,7 @@ from floe_orchestrator_dagster.config import config_path
 from floe_orchestrator_dagster.deploy.entrypoint import write_entry_point
 from floe_orchestrator_dagster.deploy.names import check_names_differ, service_name
 from floe_orchestrator_dagster.errors import ArtifactsError, DeployError, Problem
-from floe_orchestrator_dagster.plan import plan_product
+from floe_orchestrator_dagster.inspect.plan import plan_product
 from floe_orchestrator_dagster.product import load_product, manifest_kept_fresh
 from floe_orchestrator_dagster.product.files import user_path
 from floe_orchestrator_dagster.product.project import PROJECT_DIR_VARIABLE
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from floe_orchestrator_dagster.plan import Plan
+    from floe_orchestrator_dagster.inspect.plan import Plan
 
 _ARTIFACTS = ("compiled_artifacts.json", "target/compiled_artifacts.json")
 

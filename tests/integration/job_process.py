@@ -70,7 +70,7 @@ class JobProcess:
 
     @property
     def dbt(self) -> list[psutil.Process]:
-        return [child for child in self.alive if "execution.dbt_process" in _command(child)]
+        return [child for child in self.alive if "execution.dbt.core_process" in _command(child)]
 
     def ended_within(self, seconds: float) -> bool:
         """Tell whether all processes below the run are gone in time."""

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from floe_orchestrator_dagster.lineage.datasets import read_warehouse
-from floe_orchestrator_dagster.lineage.events import DbtEvents, LineageRun, outcome_of
+from floe_orchestrator_dagster.lineage.datasets.names import read_warehouse
+from floe_orchestrator_dagster.lineage.events.dbt_events import DbtEvents, LineageRun, outcome_of
 from floe_orchestrator_dagster.product import load_product
 from openlineage_schemas import as_json, assert_valid
 from processes import run_dbt

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from floe_orchestrator_dagster.lineage.replay import replay, spool_status
-from floe_orchestrator_dagster.lineage.transport import Backend
+from floe_orchestrator_dagster.lineage.delivery.backends import Backend
+from floe_orchestrator_dagster.lineage.delivery.replay import replay, spool_status
 from lineage_backend import free_port, serving
 from processes import clean_environment, floe_dagster
 from unit.samples import contract, model
@@ -23,8 +23,8 @@ _EMIT = """
 import sys
 from pathlib import Path
 from floe_orchestrator_dagster.config.lineage import LineageConfig
-from floe_orchestrator_dagster.lineage.emitter import LineageEmitter
-from floe_orchestrator_dagster.lineage.transport import Backend
+from floe_orchestrator_dagster.lineage.delivery.emitter import LineageEmitter
+from floe_orchestrator_dagster.lineage.delivery.backends import Backend
 from lineage_backend import event
 url, spool, name, count = sys.argv[1:]
 backend = Backend("test", url, {"type": "http", "url": url, "endpoint": ""})
@@ -39,9 +39,9 @@ _EMIT_AND_REPLAY = """
 import sys
 from pathlib import Path
 from floe_orchestrator_dagster.config.lineage import LineageConfig
-from floe_orchestrator_dagster.lineage.emitter import LineageEmitter
-from floe_orchestrator_dagster.lineage.replay import replay
-from floe_orchestrator_dagster.lineage.transport import Backend
+from floe_orchestrator_dagster.lineage.delivery.emitter import LineageEmitter
+from floe_orchestrator_dagster.lineage.delivery.replay import replay
+from floe_orchestrator_dagster.lineage.delivery.backends import Backend
 from lineage_backend import event
 url, spool, name = sys.argv[1:]
 backend = Backend("test", url, {"type": "http", "url": url, "endpoint": ""})

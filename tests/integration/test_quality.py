@@ -11,7 +11,7 @@ import pytest
 
 from files import write_files
 from floe_orchestrator_dagster.code_location import definitions_from_file
-from floe_orchestrator_dagster.plan import plan_product
+from floe_orchestrator_dagster.inspect.plan import plan_product
 from floe_orchestrator_dagster.product import load_product, manifest_made_anew
 from lineage_backend import serving
 from openlineage_schemas import assert_valid_json

@@ -266,7 +266,7 @@ class ServiceKill:
         """Kill the processes; returns all that were there."""
         there = [*dev.children(recursive=True), dev]
         # Those that run dbt have no signal to wait for: they notice.
-        services = [process for process in there if "execution.dbt_process" not in _command(process)]
+        services = [process for process in there if "execution.dbt.core_process" not in _command(process)]
         for process in services:
             if any(part in _command(process) for part in SERVICES[self.victims]):
                 process.kill()

@@ -14,7 +14,7 @@ import pytest
 
 from files import locked
 from floe_orchestrator_dagster.code_location import build_definitions, definitions_from_file
-from floe_orchestrator_dagster.plan import plan_product
+from floe_orchestrator_dagster.inspect.plan import plan_product
 from floe_orchestrator_dagster.product import load_product, manifest_made_anew
 from integration.two_computes import install_duckdb_extension, write_product
 from lineage_backend import serving

@@ -21,7 +21,7 @@ from floe_orchestrator_dagster.cli import main
 from floe_orchestrator_dagster.config import DagsterConfig, read_config
 from floe_orchestrator_dagster.connection import Connection
 from floe_orchestrator_dagster.connection.webserver import CodeLocation, Daemon, Webserver
-from floe_orchestrator_dagster.plan import (
+from floe_orchestrator_dagster.inspect.plan import (
     AssetPlan,
     AutomationPlan,
     JobPlan,

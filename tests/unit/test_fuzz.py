@@ -20,11 +20,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from floe_orchestrator_dagster import DagsterOrchestratorPlugin
-from floe_orchestrator_dagster.automation.left_open import end_left_open
+from floe_orchestrator_dagster.automation.lineage_sensors.unfinished_runs import end_left_open
 from floe_orchestrator_dagster.cli import main
 from floe_orchestrator_dagster.config.lineage import LineageConfig
 from floe_orchestrator_dagster.errors import FloeDagsterError
-from floe_orchestrator_dagster.lineage.emitter import emitter_for
+from floe_orchestrator_dagster.lineage.delivery.emitter import emitter_for
 from floe_orchestrator_dagster.product.artifacts import validate_artifacts
 from mutations import ODD_YAML, documents, put, texts, yaml_texts
 from unit.dbt_shop import write_dbt_shop
@@ -284,6 +284,6 @@ def test_spool_and_journal(shop: Path, tmp_path: Path, data: st.DataObject) -> N
 
 
 def stored_events() -> list[Any]:
-    from floe_orchestrator_dagster.lineage.json_line import as_json_line
+    from floe_orchestrator_dagster.lineage.delivery.json_line import as_json_line
 
     return [orjson.loads(as_json_line(event)) for event in sample_events()]

@@ -17,10 +17,10 @@ from hypothesis import strategies as st
 from command import invoke
 from floe_orchestrator_dagster.config.lineage import LineageConfig
 from floe_orchestrator_dagster.errors import ConfigError, Problem, ScheduleError
-from floe_orchestrator_dagster.lineage.emitter import LineageEmitter
-from floe_orchestrator_dagster.lineage.http_sender import HttpSender
-from floe_orchestrator_dagster.lineage.sender import BackendUnavailableError, EventRefusedError
-from floe_orchestrator_dagster.lineage.transport import Backend
+from floe_orchestrator_dagster.lineage.delivery.backends import Backend
+from floe_orchestrator_dagster.lineage.delivery.emitter import LineageEmitter
+from floe_orchestrator_dagster.lineage.delivery.http_sender import HttpSender
+from floe_orchestrator_dagster.lineage.delivery.sender import BackendUnavailableError, EventRefusedError
 from floe_orchestrator_dagster.redaction import Redactor, redact, redact_urls, redact_value
 from hostile import free_port, serving_bytes
 from lineage_backend import event

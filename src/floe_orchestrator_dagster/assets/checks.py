@@ -19,9 +19,9 @@ from floe_orchestrator_dagster.assets.score import leaf_keys, score_check, score
 from floe_orchestrator_dagster.assets.selection import NodeSelection
 from floe_orchestrator_dagster.assets.steps import ProductAssets
 from floe_orchestrator_dagster.assets.translator import FloeDbtTranslator
-from floe_orchestrator_dagster.execution.failure import with_failures_shown
-from floe_orchestrator_dagster.execution.freshness import check_freshness, freshness_step
-from floe_orchestrator_dagster.execution.options import SourceOptions
+from floe_orchestrator_dagster.execution.step.failure import with_failures_shown
+from floe_orchestrator_dagster.execution.step.run_options import SourceOptions
+from floe_orchestrator_dagster.execution.step.source_freshness import check_freshness, freshness_step
 from floe_orchestrator_dagster.product import DbtProject, Product
 from floe_orchestrator_dagster.product.manifest import freshness_criteria
 from floe_orchestrator_dagster.product.quality import UNIMPLEMENTED, DeclaredCheck

@@ -14,9 +14,7 @@ from typing import Any, TypeAlias
 import dagster as dg
 
 from floe_orchestrator_dagster.assets.attributes import AssetAttributes
-from floe_orchestrator_dagster.assets.definition import RememberingAssetsDefinition, remember_output_keys
 from floe_orchestrator_dagster.assets.op_names import StandInKeys, StandInTranslator, checks_step
-from floe_orchestrator_dagster.assets.output_types import take_types_as_they_are
 from floe_orchestrator_dagster.assets.owners import owner_problems
 from floe_orchestrator_dagster.assets.partitions import (
     backfill_policy,
@@ -25,7 +23,6 @@ from floe_orchestrator_dagster.assets.partitions import (
     partitions_definitions,
 )
 from floe_orchestrator_dagster.assets.policies import op_tags, pool, retry_policy
-from floe_orchestrator_dagster.assets.preselection import preselected
 from floe_orchestrator_dagster.assets.quality import declared_severities, product_quality
 from floe_orchestrator_dagster.assets.score import scored_checks
 from floe_orchestrator_dagster.assets.selection import NodeSelection
@@ -34,16 +31,19 @@ from floe_orchestrator_dagster.assets.steps import ProductAssets, dbt_steps
 from floe_orchestrator_dagster.assets.translator import UNIT_TEST_PREFIX, FloeDbtTranslator
 from floe_orchestrator_dagster.config.partitions import PartitionsConfig
 from floe_orchestrator_dagster.errors import ManifestError, Problem
-from floe_orchestrator_dagster.execution.build import DbtStep, build_selection, test_selection
-from floe_orchestrator_dagster.execution.dagster_dbt import DAGSTER_DBT_UNIQUE_ID_METADATA_KEY, dbt_assets
-from floe_orchestrator_dagster.execution.failure import with_failures_shown
-from floe_orchestrator_dagster.execution.options import DbtOptions
-from floe_orchestrator_dagster.execution.partitions import partition_window
-from floe_orchestrator_dagster.execution.score import ScoredChecks, recorded_score, scored_when_failing
-from floe_orchestrator_dagster.execution.selection import DbtNodes, dbt_nodes
+from floe_orchestrator_dagster.execution.record.quality_score import ScoredChecks, recorded_score, scored_when_failing
+from floe_orchestrator_dagster.execution.step.build import DbtStep, build_selection, test_selection
+from floe_orchestrator_dagster.execution.step.failure import with_failures_shown
+from floe_orchestrator_dagster.execution.step.node_selection import DbtNodes, dbt_nodes
+from floe_orchestrator_dagster.execution.step.partition_window import partition_window
+from floe_orchestrator_dagster.execution.step.run_options import DbtOptions
 from floe_orchestrator_dagster.product import DbtProject, Product
 from floe_orchestrator_dagster.product.functions import uncalled_functions
 from floe_orchestrator_dagster.product.manifest import Manifest
+from floe_orchestrator_dagster.upstream.dagster_asset_keys import RememberingAssetsDefinition, remember_output_keys
+from floe_orchestrator_dagster.upstream.dagster_dbt_names import DAGSTER_DBT_UNIQUE_ID_METADATA_KEY, dbt_assets
+from floe_orchestrator_dagster.upstream.dagster_dbt_selection import preselected
+from floe_orchestrator_dagster.upstream.dagster_output_types import take_types_as_they_are
 
 logger = logging.getLogger(__name__)
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import dagster as dg
 
 from floe_orchestrator_dagster.assets.names import digest
-from floe_orchestrator_dagster.execution.dagster_dbt import DagsterDbtTranslator
+from floe_orchestrator_dagster.upstream.dagster_dbt_names import DagsterDbtTranslator
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence

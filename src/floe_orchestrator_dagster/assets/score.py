@@ -12,9 +12,9 @@ from floe_orchestrator_dagster.assets.op_names import checks_step
 from floe_orchestrator_dagster.assets.quality import contract_checks, unimplemented_checks
 from floe_orchestrator_dagster.assets.stages import QUALITY_SCORE
 from floe_orchestrator_dagster.assets.translator import FloeDbtTranslator
-from floe_orchestrator_dagster.execution.dagster_dbt import DAGSTER_DBT_UNIQUE_ID_METADATA_KEY
-from floe_orchestrator_dagster.execution.score import ScoredChecks, evaluate_score
+from floe_orchestrator_dagster.execution.record.quality_score import ScoredChecks, evaluate_score
 from floe_orchestrator_dagster.product import Product
+from floe_orchestrator_dagster.upstream.dagster_dbt_names import DAGSTER_DBT_UNIQUE_ID_METADATA_KEY
 
 
 def scored_checks(

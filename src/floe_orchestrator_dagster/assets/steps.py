@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import count
 from typing import TYPE_CHECKING
 
-from floe_orchestrator_dagster.execution.freshness import freshness_step
+from floe_orchestrator_dagster.execution.step.source_freshness import freshness_step
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence

@@ -29,10 +29,10 @@ from floe_orchestrator_dagster.assets.score import scored_checks
 from floe_orchestrator_dagster.assets.translator import FloeDbtTranslator
 from floe_orchestrator_dagster.config import DagsterConfig
 from floe_orchestrator_dagster.errors import ArtifactsError, Problem
-from floe_orchestrator_dagster.execution.build import build_model
-from floe_orchestrator_dagster.execution.failure import with_failures_shown
-from floe_orchestrator_dagster.execution.quality import build_checked_model
-from floe_orchestrator_dagster.execution.score import ScoredChecks, scored_when_failing
+from floe_orchestrator_dagster.execution.record.quality_score import ScoredChecks, scored_when_failing
+from floe_orchestrator_dagster.execution.step.build import build_model
+from floe_orchestrator_dagster.execution.step.failure import with_failures_shown
+from floe_orchestrator_dagster.execution.step.quality_checks import build_checked_model
 from floe_orchestrator_dagster.product import DbtConnection, Product, connection_for_model, connection_for_product
 from floe_orchestrator_dagster.product.artifacts import dependency_problems
 from floe_orchestrator_dagster.product.contracts import contract_of

@@ -24,7 +24,9 @@ from floe_orchestrator_dagster.assets.owners import declared_owners
 from floe_orchestrator_dagster.assets.product_asset import product_key
 from floe_orchestrator_dagster.assets.quality import declared_check_spec, product_quality
 from floe_orchestrator_dagster.assets.source_keys import SourceKeys, source_keys
-from floe_orchestrator_dagster.execution.dagster_dbt import (
+from floe_orchestrator_dagster.product.quality import is_error
+from floe_orchestrator_dagster.product.trimming import CODE_VERSION
+from floe_orchestrator_dagster.upstream.dagster_dbt_names import (
     DAGSTER_DBT_MANIFEST_METADATA_KEY,
     DAGSTER_DBT_TRANSLATOR_METADATA_KEY,
     DAGSTER_DBT_UNIQUE_ID_METADATA_KEY,
@@ -32,8 +34,6 @@ from floe_orchestrator_dagster.execution.dagster_dbt import (
     DagsterDbtTranslatorSettings,
     DbtManifestWrapper,
 )
-from floe_orchestrator_dagster.product.quality import is_error
-from floe_orchestrator_dagster.product.trimming import CODE_VERSION
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence

@@ -10,7 +10,7 @@ import dagster as dg
 
 from floe_orchestrator_dagster.automation.partitions import partitions_by_job
 from floe_orchestrator_dagster.config import config_path
-from floe_orchestrator_dagster.execution.dagster_dbt import DAGSTER_DBT_UNIQUE_ID_METADATA_KEY
+from floe_orchestrator_dagster.upstream.dagster_dbt_names import DAGSTER_DBT_UNIQUE_ID_METADATA_KEY
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from floe_core.schemas.compiled_artifacts import CompiledArtifacts
 
     from floe_orchestrator_dagster.config.lineage import LineageConfig
-    from floe_orchestrator_dagster.lineage.replay import SpoolStatus
-    from floe_orchestrator_dagster.lineage.transport import Backend
+    from floe_orchestrator_dagster.lineage.delivery.backends import Backend
+    from floe_orchestrator_dagster.lineage.delivery.replay import SpoolStatus
 
 _DEFAULT_SECONDS = 60.0
 _REFUSALS_SHOWN = 5
@@ -57,8 +57,8 @@ def replay(artifacts: Path | None, *, seconds: float, refused: bool, as_json: bo
     Exits with 0 when nothing waits any more, 1 when events still wait or are refused, 2 on wrong usage.
     """  # noqa: D301  # click reads the \b
     with errors_reported(), progress("Sending lineage events"):
-        from floe_orchestrator_dagster.lineage.replay import replay as replay_spool
-        from floe_orchestrator_dagster.lineage.replay import retry_refused, spool_status
+        from floe_orchestrator_dagster.lineage.delivery.replay import replay as replay_spool
+        from floe_orchestrator_dagster.lineage.delivery.replay import retry_refused, spool_status
 
         product = _read(artifacts)
         backend = _backend(product)
@@ -95,7 +95,7 @@ def status(artifacts: Path | None, *, as_json: bool) -> None:
     Exits with 0 when nothing waits, 1 when events of ended processes wait or events were refused, 2 on wrong usage.
     """  # noqa: D301  # click reads the \b
     with errors_reported(), progress("Counting lineage events"):
-        from floe_orchestrator_dagster.lineage.replay import spool_status
+        from floe_orchestrator_dagster.lineage.delivery.replay import spool_status
 
         product = _read(artifacts)
         with _spool_errors(product.spool):
@@ -115,7 +115,7 @@ class _LineageOfProduct:
 
 
 def _read(named: Path | None) -> _LineageOfProduct:
-    from floe_orchestrator_dagster.lineage.emitter import spool_directory
+    from floe_orchestrator_dagster.lineage.delivery.emitter import spool_directory
     from floe_orchestrator_dagster.product import orchestrator_config
     from floe_orchestrator_dagster.product.artifacts import read_artifacts_file, validate_artifacts
 
@@ -126,7 +126,7 @@ def _read(named: Path | None) -> _LineageOfProduct:
 
 
 def _backend(product: _LineageOfProduct) -> Backend:
-    from floe_orchestrator_dagster.lineage.transport import find_backend
+    from floe_orchestrator_dagster.lineage.delivery.backends import find_backend
 
     # floe-core logs to standard output when it loads a plugin, where the answer belongs alone.
     with redirect_stdout(sys.stderr):
@@ -138,7 +138,7 @@ def _backend(product: _LineageOfProduct) -> Backend:
 
 def _why_none(product: _LineageOfProduct) -> Problem:
     """Say what switches lineage off, or that nothing names a backend."""
-    from floe_orchestrator_dagster.lineage.transport import is_disabled
+    from floe_orchestrator_dagster.lineage.delivery.backends import is_disabled
 
     compile_again = "and compile the product again (floe platform compile)."
     if not product.config.enabled:

@@ -12,11 +12,11 @@ from dagster._core.remote_representation.external_data import RepositorySnap
 from dagster_dbt import asset_utils, dbt_assets
 from dagster_dbt.asset_utils import get_manifest_and_translator_from_dbt_assets
 
-from floe_orchestrator_dagster.assets import preselection
 from floe_orchestrator_dagster.assets.attributes import MANY_ASSETS
 from floe_orchestrator_dagster.code_location import build_definitions, definitions_from_file
 from floe_orchestrator_dagster.product import load_product
 from floe_orchestrator_dagster.product.manifest import _read_product_manifest
+from floe_orchestrator_dagster.upstream import dagster_dbt_selection as preselection
 from unit.dbt_shop import depends_on, write_dbt_shop
 from unit.samples import Json, node
 

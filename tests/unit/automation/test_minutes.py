@@ -17,7 +17,7 @@ from packaging.version import Version
 from floe_orchestrator_dagster.automation.cron import JobSchedule, check_cron
 from floe_orchestrator_dagster.automation.minutes import RIGHT_SINCE, shifted_minutes
 from floe_orchestrator_dagster.code_location import build_definitions
-from floe_orchestrator_dagster.validation import examine_product
+from floe_orchestrator_dagster.inspect.validation import examine_product
 from unit.dbt_shop import dbt_shop, write_dbt_shop
 
 if TYPE_CHECKING:

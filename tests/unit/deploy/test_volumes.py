@@ -11,7 +11,7 @@ from command import invoke
 from floe_orchestrator_dagster.deploy.helm import values_for
 from floe_orchestrator_dagster.deploy.settings import DeploySettings
 from floe_orchestrator_dagster.errors import DeployError
-from floe_orchestrator_dagster.lineage.emitter import spool_directory
+from floe_orchestrator_dagster.lineage.delivery.emitter import spool_directory
 from unit.deploy.deployed import IMAGE, artifacts, production, products
 from unit.samples import write_json
 

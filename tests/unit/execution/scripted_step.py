@@ -9,7 +9,7 @@ from typing import Any
 
 import dagster as dg
 
-from floe_orchestrator_dagster.execution.remainder import Done, done_before, handed_over
+from floe_orchestrator_dagster.execution.step.retry import Done, done_before, handed_over
 
 A, B, SOURCE = dg.AssetKey("a"), dg.AssetKey("b"), dg.AssetKey("source")
 UNIQUE, UNIT, BOTH, ON_SOURCE = (

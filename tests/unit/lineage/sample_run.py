@@ -9,8 +9,8 @@ from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from floe_orchestrator_dagster.lineage.datasets import read_warehouse
-from floe_orchestrator_dagster.lineage.events import DbtEvents, LineageRun, NodeOutcome, outcome_of
+from floe_orchestrator_dagster.lineage.datasets.names import read_warehouse
+from floe_orchestrator_dagster.lineage.events.dbt_events import DbtEvents, LineageRun, NodeOutcome, outcome_of
 from floe_orchestrator_dagster.product.manifest import Manifest
 from floe_orchestrator_dagster.product.spec import ProductSpec
 from floe_orchestrator_dagster.product.trimming import trim

@@ -18,7 +18,7 @@ from floe_orchestrator_dagster.errors import (
     ProjectError,
     SpecError,
 )
-from floe_orchestrator_dagster.lineage.emitter import emitter_for
+from floe_orchestrator_dagster.lineage.delivery.emitter import emitter_for
 from floe_orchestrator_dagster.product.artifacts import json_object
 from floe_orchestrator_dagster.product.files import is_deeper_than
 from floe_orchestrator_dagster.product.profiles import select_profile

@@ -1,0 +1,1 @@
+"""Sensors that complete the lineage of ended runs and replay undelivered events."""

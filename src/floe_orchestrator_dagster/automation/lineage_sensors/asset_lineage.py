@@ -1,0 +1,109 @@
+"""Python assets as lineage tells of them: what the code location says of each, and what a run said when it made it."""
+
+from __future__ import annotations
+
+import os
+from functools import cached_property
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING
+
+import dagster as dg
+
+from floe_orchestrator_dagster.assets.translator import FloeDbtTranslator
+from floe_orchestrator_dagster.product.tags import PRODUCT_TAG, tag_value
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+    from datetime import datetime
+
+    from dagster._core.definitions.repository_definition import RepositoryDefinition
+
+    from floe_orchestrator_dagster.lineage.datasets.names import DatasetName
+    from floe_orchestrator_dagster.lineage.events.python_assets import PythonAsset
+    from floe_orchestrator_dagster.product import Product
+
+# On the sensors of lineage, which product they are of.
+TELLING_TAG = "floe/lineage_of"
+_COLUMNS = "dagster/column_schema"
+_ROWS = "dagster/row_count"
+
+
+class AssetDescriptions:
+    """The assets of a code location."""
+
+    def __init__(self, product: Product, repository: RepositoryDefinition | None) -> None:
+        """Take the product and what the code location defines; without that, assets are only names."""
+        self._product = product
+        self._graph = repository.asset_graph if repository is not None else None
+        tags = [sensor.tags for sensor in repository.sensor_defs] if repository is not None else []
+        self._telling = {tag[TELLING_TAG] for tag in tags if TELLING_TAG in tag}
+
+    def to_tell(self, assets: Collection[dg.AssetKey]) -> set[dg.AssetKey]:
+        """Choose the assets of a run that this product tells: its own, and those of no product if it is the one to.
+
+        That is the first by name of the products in the run, else of the code location.
+        """
+        mine, of = tag_value(self._product.name), {key: self._product_of(key) for key in assets}
+        telling = {mine, *self._telling}
+        first = min(telling.intersection(of.values()) or telling)
+        return {key for key, product in of.items() if (first if product is None else product) == mine}
+
+    def _product_of(self, key: dg.AssetKey) -> str | None:
+        tags = self._graph.get(key).tags if self._graph is not None and self._graph.has(key) else {}
+        return tags.get(PRODUCT_TAG)
+
+    def asset(self, key: dg.AssetKey, made: dg.AssetMaterialization | None) -> PythonAsset:
+        """Describe an asset; its columns are those of the materialization, else the declared ones."""
+        from floe_orchestrator_dagster.lineage.events.python_assets import PythonAsset
+
+        if self._graph is None or not self._graph.has(key):
+            return PythonAsset(tuple(key.path), columns=_columns(made.metadata if made else {}))
+        node = self._graph.get(key)
+        return PythonAsset(
+            key=tuple(key.path),
+            reads=[tuple(parent.path) for parent in sorted(node.parent_keys)],
+            description=node.description or "",
+            owners=list(node.owners),
+            tags=dict(node.tags),
+            columns=_columns(made.metadata if made else {}) or _columns(node.metadata),
+        )
+
+    def names(self, key: dg.AssetKey) -> Mapping[tuple[str, ...], DatasetName]:
+        """Name the tables of dbt's among an asset and what it reads."""
+        reads = self._graph.get(key).parent_keys if self._graph is not None and self._graph.has(key) else ()
+        return {tuple(one.path): self._tables[one] for one in (key, *reads) if one in self._tables}
+
+    def rows(self, made: dg.AssetMaterialization | None) -> int | None:
+        """Tell how many rows a materialization says that it wrote."""
+        value = made.metadata.get(_ROWS) if made else None
+        return int(value.value) if isinstance(value, dg.IntMetadataValue) and value.value is not None else None
+
+    def window(self, key: dg.AssetKey, partition: str | None) -> tuple[datetime, datetime] | None:
+        """Tell the time of a partition; None of one that is no time."""
+        definition = self._graph.get(key).partitions_def if self._graph is not None and self._graph.has(key) else None
+        if partition is None or not isinstance(definition, dg.TimeWindowPartitionsDefinition):
+            return None
+        try:
+            window = definition.time_window_for_partition_key(partition)
+        except ValueError:  # a key of partitions as they were defined before
+            return None
+        return window.start, window.end
+
+    @cached_property
+    def _tables(self) -> Mapping[dg.AssetKey, DatasetName]:
+        """Name the tables of dbt's by their assets' keys, each as on the target that builds it."""
+        from floe_orchestrator_dagster.lineage.datasets.computes import read_computes
+
+        dbt = self._product.dbt
+        if dbt is None:
+            return {}
+        computes = read_computes(self._product, dbt.profile, os.environ, PurePosixPath(dbt.directory.path))
+        translator = FloeDbtTranslator(self._product)
+        relations = [*dbt.manifest.asset_nodes, *dbt.manifest.content["sources"].values()]
+        return {translator.get_asset_key(node): computes.identify(node, {}).dataset for node in relations}
+
+
+def _columns(metadata: Mapping[str, object]) -> dict[str, str]:
+    value = metadata.get(_COLUMNS)
+    schema = value.value if isinstance(value, dg.TableSchemaMetadataValue) else value
+    return {column.name: column.type for column in schema.columns} if isinstance(schema, dg.TableSchema) else {}

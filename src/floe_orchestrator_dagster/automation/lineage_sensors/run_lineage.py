@@ -1,0 +1,179 @@
+"""The lineage of a Dagster run that is over, as far as its steps have not told it themselves.
+
+Three things are left for then: the ends of what a dead process had begun, Python assets, and the product's run where no
+step could tell its end.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from datetime import datetime, timezone
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import dagster as dg
+
+from floe_orchestrator_dagster.automation.lineage_sensors.asset_lineage import AssetDescriptions
+from floe_orchestrator_dagster.automation.lineage_sensors.step_log import read_step_logs
+from floe_orchestrator_dagster.automation.lineage_sensors.unfinished_runs import UNSAID, end_left_open
+from floe_orchestrator_dagster.errors import LineageError, Problem
+from floe_orchestrator_dagster.execution.step.product_lineage import ENDS, lineage_run, product_tag, told_of, told_tag
+from floe_orchestrator_dagster.lineage.delivery.emitter import emitter_for
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from openlineage.client.event_v2 import RunEvent
+
+    from floe_orchestrator_dagster.automation.lineage_sensors.step_log import StepLog, StepTry
+    from floe_orchestrator_dagster.lineage.delivery.delivery_log import Deliveries
+    from floe_orchestrator_dagster.lineage.events.node_events import State
+    from floe_orchestrator_dagster.lineage.events.run import LineageRun
+    from floe_orchestrator_dagster.product import Product
+
+_STATES: dict[dg.DagsterRunStatus, State] = {
+    dg.DagsterRunStatus.SUCCESS: "COMPLETE",
+    dg.DagsterRunStatus.FAILURE: "FAIL",
+    dg.DagsterRunStatus.CANCELED: "ABORT",
+}
+# What has been told of a run that is over, and of which: it is told once, and a re-execution has its parent's tags.
+_TOLD = "lineage_after_run"
+# A sensor's tick ends after 60 s and may have 25 runs to tell of; what is not delivered by then lies in the spool.
+_RUN_SECONDS = 1.0
+
+
+def tell_ended_run(
+    context: dg.RunStatusSensorContext, product: Product, dbt_steps: frozenset[str]
+) -> Deliveries | None:
+    """Tell what is left to tell of a run; None when nothing is to be told.
+
+    Args:
+        context: The run, which is over.
+        product: The product.
+        dbt_steps: Names of the steps that tell their lineage themselves.
+
+    Raises:
+        LineageError: With ``lineage.strict``, when not all events were accepted.
+    """
+    run = context.dagster_run
+    if run.tags.get(product_tag(_TOLD, product), "").endswith(run.run_id):
+        return None
+    config = product.config.lineage
+    config = config.model_copy(update={"flush_seconds": min(config.flush_seconds, _RUN_SECONDS)})
+    emitter = emitter_for(product.artifacts, config, run=run.run_id, log=context.log)
+    if emitter is None:
+        return None
+    ended = _EndedRun(context, product, dbt_steps)
+    with emitter:
+        end_left_open(emitter, run.run_id, ended.why, context.log)
+        for event in ended.events():
+            emitter.emit(event)
+        if not emitter.deliveries().emitted:
+            return None
+
+        def note() -> None:
+            told = {product_tag(_TOLD, product): f"{emitter.deliveries().counts} of {run.run_id}"}
+            context.instance.add_run_tags(run.run_id, {**told_tag(product, run.run_id, ended.product_state), **told})
+
+        note()  # at once: a code server that ends meanwhile has told it all the same
+        try:
+            return emitter.flush()
+        finally:
+            note()
+
+
+@dataclass(frozen=True)
+class _EndedRun:
+    context: dg.RunStatusSensorContext
+    product: Product
+    dbt_steps: frozenset[str]
+
+    @cached_property
+    def steps(self) -> Mapping[str, StepLog]:
+        return read_step_logs(self.context.instance, self.context.dagster_run.run_id)
+
+    @cached_property
+    def run(self) -> LineageRun:
+        return lineage_run(self.product, self.context.instance, self.context.dagster_run)
+
+    @cached_property
+    def told(self) -> str:
+        """The last event of the product's run that its steps have told."""
+        return told_of(self.product, self.context.instance, self.context.dagster_run.run_id)
+
+    @property
+    def product_state(self) -> str:
+        return self.told if self.told in ENDS else _STATES[self.context.dagster_run.status]
+
+    @property
+    def why(self) -> str:
+        """Why it did not succeed; empty when it did."""
+        status, message = self.context.dagster_run.status, self.context.dagster_event.message
+        return "" if status is dg.DagsterRunStatus.SUCCESS else message or f"the run ended as {status.value}"
+
+    def events(self) -> Iterator[RunEvent]:
+        """Tell Python assets, within the product's run."""
+        from floe_orchestrator_dagster.lineage.events.dbt_events import product_event
+
+        assets = [*self._asset_events()]
+        if not assets and not any(map(self._runs_dbt, self.steps)):
+            return
+        if not self.told:
+            yield product_event(self.run, "START", self._started())
+        yield from assets
+        if self.told not in ENDS:
+            state = _STATES[self.context.dagster_run.status]
+            yield product_event(self.run, state, self._now(), self.why)
+
+    def _runs_dbt(self, step: str) -> bool:
+        """Whether a step told its lineage itself; Dagster numbers the parts of one that it splits."""
+        return step in self.dbt_steps or re.sub(r"_\d+$", "", step) in self.dbt_steps
+
+    def _asset_events(self) -> Iterator[RunEvent]:
+        described = AssetDescriptions(self.product, self.context.repository_def)
+        to_tell = described.to_tell({asset for step in self.steps.values() for asset in step.assets})
+        for key, step in self.steps.items():
+            if self._runs_dbt(key):
+                continue
+            for number, step_try in enumerate(step.tries):
+                run = replace(self.run, step_key=key, retry_number=number)
+                made = dict.fromkeys([*step.planned, *step_try.made])
+                for asset in filter(to_tell.__contains__, made):
+                    yield from self._guarded(asset, self._events_of(run, described, asset, step, step_try))
+
+    def _guarded(self, key: dg.AssetKey, events: Iterator[RunEvent]) -> list[RunEvent]:
+        """Create the events of an asset. An odd one has none, with a warning; the others have theirs."""
+        try:
+            return [*events]
+        except Exception as error:  # noqa: BLE001  # whatever is odd about it, the product's run has to end
+            what = f"no event of asset {key.to_user_string()} could be created ({type(error).__name__}: {error})"
+            problem = Problem("lineage", what, "Please report it; `lineage.enabled: false` switches lineage off.")
+            self.context.log.warning("%s", LineageError(self.product.origin, [problem]))
+            return []
+
+    def _events_of(
+        self, run: LineageRun, described: AssetDescriptions, key: dg.AssetKey, step: StepLog, step_try: StepTry
+    ) -> Iterator[RunEvent]:
+        from floe_orchestrator_dagster.lineage.events.dbt_events import asset_event
+
+        at, made = step_try.made.get(key, (None, None))
+        if made is None and step_try.ended is not None and step_try.error is None:
+            return  # the step did not make it, which it was free to do
+        state, why = self._end_of(made, step_try)
+        partition = (made.partition if made else None) or step.planned.get(key)
+        run = replace(run, window=described.window(key, partition))
+        asset, names, rows = described.asset(key, made), described.names(key), described.rows(made)
+        yield asset_event(run, asset, "START", step_try.started, known=names)
+        yield asset_event(run, asset, state, at or step_try.ended or self._now(), why, known=names, rows=rows)
+
+    def _end_of(self, made: dg.AssetMaterialization | None, step_try: StepTry) -> tuple[State, str]:
+        if made is not None:
+            return "COMPLETE", ""
+        return ("FAIL", step_try.error) if step_try.error is not None else ("ABORT", f"{UNSAID}: {self.why}")
+
+    def _started(self) -> datetime:
+        return min((step.tries[0].started for step in self.steps.values() if step.tries), default=self.run.created_at)
+
+    def _now(self) -> datetime:
+        return datetime.now(tz=timezone.utc)

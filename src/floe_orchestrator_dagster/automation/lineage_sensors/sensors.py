@@ -1,0 +1,104 @@
+"""The sensors of lineage: they send what runs could not deliver, and tell what runs could not tell."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import dagster as dg
+
+from floe_orchestrator_dagster.automation.lineage_sensors.asset_lineage import TELLING_TAG
+from floe_orchestrator_dagster.automation.lineage_sensors.run_lineage import tell_ended_run
+from floe_orchestrator_dagster.automation.lineage_sensors.unfinished_runs import end_what_stayed
+from floe_orchestrator_dagster.errors import LineageError
+from floe_orchestrator_dagster.lineage.delivery.backends import find_backend, is_configured
+from floe_orchestrator_dagster.lineage.delivery.emitter import spool_directory
+from floe_orchestrator_dagster.lineage.delivery.replay import replay, spool_status
+from floe_orchestrator_dagster.product.tags import tag_value
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from floe_orchestrator_dagster.product import Product
+
+_INTERVAL_SECONDS = 120
+# Dagster ends a tick after 60 s, and ticks of one code location wait for each other.
+_TICK_SECONDS = 10.0
+_ENDS = (dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED)
+
+
+def lineage_sensors(product: Product, dbt_steps: Sequence[str]) -> list[dg.SensorDefinition]:
+    """Define the sensors; none for a product without a lineage backend.
+
+    They are running once the code location is loaded: they launch nothing.
+
+    Args:
+        product: The product.
+        dbt_steps: Names of the steps that run dbt, which tell their lineage themselves.
+    """
+    if not product.config.lineage.enabled or not is_configured(product.artifacts):
+        return []
+    told = frozenset(dbt_steps)
+    return [_replay_sensor(product), *(_ended_run_sensor(product, told, status) for status in _ENDS)]
+
+
+def _replay_sensor(product: Product) -> dg.SensorDefinition:
+    """Define the sensor that sends what a dead backend left; it would wait for somebody to notice otherwise.
+
+    An empty spool costs it one look into a directory. It sees the spool of the code server's file system: where runs
+    are pods, ``lineage.spool_dir`` has to be a volume that both mount.
+    """
+
+    @dg.sensor(
+        name=f"{product.identifier}_lineage_replay",
+        minimum_interval_seconds=_INTERVAL_SECONDS,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description=f"Sends lineage events of {product.name} that runs could not deliver.",
+    )
+    def sensor(context: dg.SensorEvaluationContext) -> dg.SkipReason:
+        return dg.SkipReason(_replay(context, product))
+
+    return sensor
+
+
+def _ended_run_sensor(product: Product, dbt_steps: frozenset[str], status: dg.DagsterRunStatus) -> dg.SensorDefinition:
+    """Define the sensor that tells what is left of runs that ended so: Dagster has one sensor for each status."""
+
+    @dg.run_status_sensor(
+        run_status=status,
+        name=f"{product.identifier}_lineage_{status.value.lower()}",
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        tags={TELLING_TAG: tag_value(product.name)},
+        description=f"Tells what is left of the lineage of {product.name}'s runs that ended as {status.value}: Python "
+        "assets, and the ends of what a process that died had begun.",
+    )
+    def sensor(context: dg.RunStatusSensorContext) -> None:
+        # Nothing is returned: Dagster goes on to the next run of the same tick only then.
+        try:
+            told = tell_ended_run(context, product, dbt_steps)
+        except LineageError as error:
+            context.log.warning("%s", error)
+            return
+        if told is not None:
+            context.log.info(
+                "lineage of run %s: %d events, %d sent", context.dagster_run.run_id, told.emitted, told.sent
+            )
+
+    return sensor
+
+
+def _replay(context: dg.SensorEvaluationContext, product: Product) -> str:
+    """Send what waits, for a few seconds; returns what to show for the tick."""
+    config = product.config.lineage
+    try:
+        directory = spool_directory(product.name, config)
+        end_what_stayed(context, product)
+        if not spool_status(directory).waiting:
+            return "No lineage events wait."
+        backend = find_backend(product.artifacts)
+        if backend is None:
+            return "Lineage events wait, but no backend is configured where this code server runs."
+        done = replay(directory, backend, request_seconds=config.timeout_seconds, seconds=_TICK_SECONDS)
+    except (LineageError, OSError) as error:
+        return f"Lineage events wait: {error}"
+    said = f"Lineage: {done.sent} events sent to {backend.shown}, {done.refused} refused, {done.waiting} waiting."
+    return f"{said} {done.reason}".strip()

@@ -1,0 +1,1 @@
+"""dbt in a process of its own: started, its results read, interrupted, ended."""

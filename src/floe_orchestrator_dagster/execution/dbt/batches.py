@@ -1,0 +1,68 @@
+"""Which batches of a microbatch model failed, and why: the model's own result only counts them.
+
+https://docs.getdbt.com/docs/build/incremental-microbatch
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from floe_orchestrator_dagster.execution.dbt.core_process import BATCH_ENDED, NODE_RAISED
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_RAISED = "Exception on worker thread. "
+_NOTHING_SAID = ("", "ERROR")
+_SHOWN = 20
+
+
+@dataclass
+class Batches:
+    """The batches of an invocation's models so far.
+
+    Attributes:
+        failed: Reason by batch (``batch 2026-01-02 of main.orders``), by the model's unique id.
+        skipped: How many dbt skipped, by the model's unique id.
+    """
+
+    failed: dict[str, dict[str, str]] = field(default_factory=dict)
+    skipped: dict[str, int] = field(default_factory=dict)
+    _raised: dict[str, str] = field(default_factory=dict)
+    _last: dict[str, str] = field(default_factory=dict)
+
+    def add(self, event: Mapping[str, Any]) -> None:
+        """Take an event; those of a batch come one after the other, in its thread."""
+        name, data = event["info"]["name"], event["data"]
+        thread = str(event["info"].get("thread"))
+        if name == NODE_RAISED:
+            self._raised[thread] = click.unstyle(str(data.get("exc") or "")).removeprefix(_RAISED).strip()
+        elif name == BATCH_ENDED:
+            unique_id, status = data["node_info"]["unique_id"], str(data["status"]).lower()
+            reason = self._raised.pop(thread, "")
+            if status == "error":
+                self._last[thread] = str(data["description"])
+                self.failed.setdefault(unique_id, {})[self._last[thread]] = reason
+            elif status == "skipped":
+                self.skipped[unique_id] = self.skipped.get(unique_id, 0) + 1
+
+    def end(self, event: Mapping[str, Any], message: str) -> None:
+        """Take the end of a batch as a node: where dbt could not make SQL of it, this alone says why."""
+        unique_id = event["data"]["node_info"]["unique_id"]
+        batch = self._last.pop(str(event["info"].get("thread")), "")
+        reasons = self.failed.get(unique_id, {})
+        if batch in reasons and not reasons[batch] and message not in _NOTHING_SAID:
+            reasons[batch] = message
+
+    def told(self, unique_id: str, message: str) -> str:
+        """Add to a model's message what became of its batches."""
+        failed = self.failed.get(unique_id, {})
+        lines = [f"{batch}: {reason or 'failed'}" for batch, reason in list(failed.items())[:_SHOWN]]
+        if len(failed) > _SHOWN:
+            lines.append(f"and {len(failed) - _SHOWN} batches more")
+        if self.skipped.get(unique_id):
+            lines.append(f"{self.skipped[unique_id]} batches skipped because of that")
+        return "\n".join([message, *lines])

@@ -1,0 +1,312 @@
+"""The process that runs dbt for a step, started with ``python -m``: it never outlives the step, and says what it does.
+
+It has a guard for its parent (:mod:`process_guard`), which ends it with the step. Before it ends, it closes its
+connections, so that a database in a file is whole without the files beside it.
+
+A pipe of their own carries the events that matter to Dagster, one line of JSON each (``{"info": …, "data": …}``, as
+``dbt --log-format json`` prints it); the last one is the end (:data:`END`). Standard output is dbt's whole debug log as
+text, between whatever models, adapters and libraries print. Arguments: the settings as JSON, then dbt's own. The
+variables ``DBT_ENV_SECRET_…`` hold what dbt masks in everything it prints.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import shutil
+import signal
+import sys
+import threading
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from io import TextIOWrapper
+from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn, cast
+
+from floe_orchestrator_dagster.execution.dbt.process_end import PythonEnd, close_connections
+from floe_orchestrator_dagster.execution.dbt.process_guard import continue_guarded
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from types import FrameType
+
+    from dbt.adapters.base.column import Column
+    from dbt.adapters.base.impl import BaseAdapter
+    from dbt.cli.main import dbtRunnerResult
+    from dbt.contracts.graph.manifest import Manifest
+    from dbt_common.events.base_types import EventMsg
+
+END = "FloeDbtEnd"
+"""Name of the last event; its data: ``success``, and ``error`` and ``error_type`` of the exception that ended dbt."""
+WAITING = "FloeDbtWaiting"
+"""Another process uses a database that lets one in at a time; data: its ``path``."""
+STARTED = "FloeDbtStarted"
+"""dbt itself starts."""
+RELATIONS = "FloeDbtRelations"
+"""The names of all tables, as this dbt has them; data: ``relations``, fields of a node by unique id."""
+NODE_STARTED = "NodeStart"
+NODE_FINISHED = "NodeFinished"
+NODE_COUNT = "ConcurrencyLine"
+NODE_RAISED = "GenericExceptionOnRun"
+BATCH_ENDED = "LogBatchResult"
+ERROR_PLACE = "RunResultFailure"
+ERROR_TEXT = "RunResultError"
+COMPILED = "compiled_code"
+"""In the data of a snapshot's end: its query."""
+NOTHING_MATCHED = "NoNodesForSelectionCriteria"
+
+# Besides all warnings and errors.
+_REPORTED = {NODE_STARTED, NODE_FINISHED, NODE_COUNT, BATCH_ENDED, NOTHING_MATCHED}
+_REPORTED_LEVELS = {"warn", "error"}
+_UNTOLD = {"CacheAction", "CacheDumpGraph", "SendingEvent"}
+_WITH_COLUMNS = {"model", "seed", "snapshot"}
+_RELATION_FIELDS = ("database", "schema", "alias", "identifier", "relation_name")
+# Of an event's data: names of nodes and tables, which stay as they are.
+_NAMES = {"node_info", "relations"}
+# dbt makes a million objects at its start and keeps them: Python's own threshold, 700, is a third of that time.
+_OBJECTS_BETWEEN_COLLECTIONS = 100_000
+_USUAL_COLLECTIONS = gc.get_threshold()
+_EXIT_FAILED = 1
+_EXIT_UNUSABLE = 2
+_EXIT_INTERRUPTED = 130
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the process needs to know besides dbt's arguments.
+
+    Attributes:
+        parent: Process id of the step; dbt ends when that is gone.
+        events: File descriptor of the pipe for events.
+        profiles: The directory of ``profiles.yml``, which goes with the step.
+        grace_seconds: How long dbt may take to cancel its queries once it is interrupted.
+        adapter: The adapter to ask for the columns of what was built; None asks for nothing.
+        needs_manifest: Whether ``manifest.json`` is read before the end.
+        databases: Files that one process at a time may open: it is waited for them, and they are kept until the end.
+    """
+
+    parent: int
+    events: int
+    profiles: str
+    grace_seconds: float
+    adapter: str | None
+    needs_manifest: bool = False
+    databases: Sequence[str] = ()
+
+    def as_argument(self) -> str:
+        """Write the settings as the process reads them."""
+        return json.dumps(asdict(self))
+
+
+class _Interruption:
+    """Handles the signals that ask for an end: dbt is interrupted once; the guard kills it when it does not end."""
+
+    def __init__(self, guard: int) -> None:
+        self._guard = guard
+        self.happened = False
+
+    def __call__(self, _number: int, _frame: FrameType | None) -> None:
+        if not self.happened:
+            self.happened = True
+            os.kill(self._guard, signal.SIGINT)  # the signal may have come from somebody else
+            raise KeyboardInterrupt
+
+
+class _Reporter:
+    """Sends and prints dbt's events, from whichever thread they come."""
+
+    def __init__(self, adapter: str | None, events: BinaryIO) -> None:
+        self._adapter = adapter
+        self._events = events
+        self._pipe = os.fstat(events.fileno())
+        self._lock = threading.Lock()
+        self._manifest: Manifest | None = None
+
+    def __call__(self, event: EventMsg) -> None:
+        """Take an event as dbt's event manager hands it over."""
+        info = cast("Any", event.info)  # a protobuf message, whose protocol in dbt lacks half of its fields
+        if info.name not in _UNTOLD and info.msg.strip():
+            self.print(f"{info.ts.ToJsonString()[11:23]}  {info.msg.rstrip()}")
+        if info.name == NODE_COUNT:
+            self._manifest = _dbts_manifest()
+            self.tell(RELATIONS, relations=_relations(self._manifest))
+            # What dbt knows of the project by now, it needs to its end; what nodes leave behind is collected as usual.
+            gc.freeze()
+            gc.set_threshold(*_USUAL_COLLECTIONS)
+        if info.name in _REPORTED or info.level in _REPORTED_LEVELS:
+            self._send(self._described(event))
+
+    def end(self, result: dbtRunnerResult) -> None:
+        """Tell how dbt ended."""
+        error = result.exception
+        self.tell(END, success=result.success, error=str(error or ""), error_type=type(error).__name__)
+
+    def tell(self, name: str, **data: object) -> None:
+        """Tell an event of this process's own."""
+        self._send({"info": {"name": name, "level": "info", "msg": ""}, "data": data})
+
+    def print(self, text: str) -> None:
+        """Print a line without the secrets in it."""
+        from dbt_common.events.functions import env_scrubber
+
+        # Nobody reads on when the step is gone, and a model may have closed the stream.
+        with self._lock, suppress(OSError, ValueError):
+            sys.stdout.write(f"{env_scrubber(text)}\n")
+            sys.stdout.flush()
+
+    def _send(self, event: dict[str, Any]) -> None:
+        line = json.dumps(_masked(event), default=str).encode()
+        # dbt is about to end when the step is gone, or when a model has closed the pipe: the step sees that.
+        with self._lock, suppress(OSError):
+            if os.path.samestat(os.fstat(self._events.fileno()), self._pipe):  # and no file that got its number
+                self._events.write(line + b"\n")
+                self._events.flush()
+
+    def _described(self, event: EventMsg) -> dict[str, Any]:
+        from dbt_common.events.functions import msg_to_dict
+
+        described: dict[str, Any] = msg_to_dict(event)
+        if event.info.name == NODE_FINISHED:
+            data = described["data"]
+            if data["node_info"]["resource_type"] == "snapshot":
+                data[COMPILED] = self._compiled(data["node_info"]["unique_id"])
+            if self._adapter is not None:
+                data["columns"] = self._columns(self._adapter, data)
+        return described
+
+    def _compiled(self, unique_id: str) -> str | None:
+        """Give the query of a node, which dbt compiles in its manifest; of a snapshot it writes no file."""
+        node = self._manifest.nodes.get(unique_id) if self._manifest is not None else None
+        return getattr(node, COMPILED, None)
+
+    def _columns(self, adapter_name: str, data: dict[str, Any]) -> list[tuple[str, str]] | None:
+        """Ask the database for the names and types of what a node has just built, in the thread that built it."""
+        from dbt.adapters.factory import FACTORY
+
+        node = data["node_info"]
+        relation = node.get("node_relation") or {}
+        if (
+            data["run_result"].get("status") != "success"
+            or node["resource_type"] not in _WITH_COLUMNS
+            or not relation.get("relation_name")
+        ):
+            return None
+        adapter = cast("BaseAdapter", FACTORY.adapters[adapter_name])
+        try:
+            with adapter.connection_named(f"columns of {node['unique_id']}"):
+                described = adapter.Relation.create(
+                    database=relation["database"], schema=relation["schema"], identifier=relation["alias"]
+                )
+                return [(column.name, _type(column)) for column in adapter.get_columns_in_relation(described)]
+        except Exception as error:  # noqa: BLE001 - adapters raise what they like, and the table is built
+            self.print(f"The columns of {node['unique_id']} are not known: {error}")
+            return None
+
+
+def _dbts_manifest() -> Manifest | None:
+    """Find the manifest that dbt works on; only in its main thread, once it has parsed the project."""
+    from click import get_current_context
+
+    context = get_current_context(silent=True)
+    found: Manifest | None = (context.obj or {}).get("manifest") if context is not None else None
+    return found
+
+
+def _relations(manifest: Manifest | None) -> dict[str, dict[str, str | None]]:
+    """Name the tables that models, seeds, snapshots and sources are in this environment, by unique id."""
+    if manifest is None:
+        return {}
+    relations = [node for node in manifest.nodes.values() if node.resource_type in _WITH_COLUMNS]
+    return {
+        node.unique_id: {name: getattr(node, name) for name in _RELATION_FIELDS if hasattr(node, name)}
+        for node in [*relations, *manifest.sources.values()]
+    }
+
+
+def _masked(value: Any, key: str = "") -> Any:  # noqa: ANN401 - JSON
+    """Mask secrets in an event's texts; names of nodes and fields stay, whatever the secrets are."""
+    from dbt_common.events.functions import env_scrubber
+
+    if key in _NAMES:
+        return value
+    if isinstance(value, dict):
+        return {name: _masked(inner, name) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [_masked(inner) for inner in value]
+    return env_scrubber(value) if isinstance(value, str) else value
+
+
+def _type(column: Column) -> str:
+    """The type as the database has it: dbt gives a length to strings that have none."""
+    has_length = not column.is_string() or column.char_size is not None
+    return str(column.data_type if has_length else column.dtype)
+
+
+def _opened(events: int) -> BinaryIO:
+    """Open the pipe for events, for this process alone: what it starts or forks cannot write there."""
+    os.set_inheritable(events, False)  # noqa: FBT003 - the standard library's
+    still_open = [events]
+
+    def close_in_child() -> None:
+        if still_open:  # a child's own child may have another file under this number
+            os.close(still_open.pop())
+
+    os.register_at_fork(after_in_child=close_in_child)
+    return open(events, "wb")
+
+
+def _run(settings: Settings, guard: int, arguments: list[str]) -> int:
+    """Run dbt.
+
+    Returns:
+        The exit status: 0, 1 when nodes failed, 2 when dbt could not do its work, 130 when it was interrupted.
+    """
+    gc.set_threshold(_OBJECTS_BETWEEN_COLLECTIONS, *_USUAL_COLLECTIONS[1:])
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")
+    os.chdir(os.environ["DBT_PROJECT_DIR"])  # relative paths in models and profiles start there
+    interruption = _Interruption(guard)
+    signal.signal(signal.SIGINT, interruption)
+    signal.signal(signal.SIGTERM, interruption)
+    reporter = _Reporter(settings.adapter, _opened(settings.events))
+    try:
+        result = _invoke(settings, reporter, arguments)
+        close_connections()
+        if not interruption.happened:
+            reporter.end(result)
+            return 0 if result.success else _EXIT_UNUSABLE if result.exception else _EXIT_FAILED
+    except KeyboardInterrupt:
+        close_connections()
+    return _EXIT_INTERRUPTED
+
+
+def _invoke(settings: Settings, reporter: _Reporter, arguments: list[str]) -> dbtRunnerResult:
+    from floe_orchestrator_dagster.execution.dbt.database_locks import lock_databases
+
+    lock_databases(settings.databases, lambda path: reporter.tell(WAITING, path=path))
+    reporter.tell(STARTED)
+    from dbt.cli.main import dbtRunner
+
+    from floe_orchestrator_dagster.upstream.dbt_files import leave_out_files
+
+    unknown = leave_out_files(needs_manifest=settings.needs_manifest)
+    if unknown is not None:
+        reporter.print(f"dbt starts slower than it could with this version of dbt-core: {unknown}")
+    sys.argv = ["dbt", *arguments]  # what dbt calls its command, in its log and its artifacts
+    return dbtRunner(callbacks=[reporter]).invoke(arguments)
+
+
+def main(arguments: list[str]) -> NoReturn:
+    """Run dbt with a guard; the arguments are the settings as JSON, and dbt's own."""
+    settings = Settings(**json.loads(arguments[0]))
+
+    def remove_profiles() -> None:
+        shutil.rmtree(settings.profiles, ignore_errors=True)  # the step cannot do it any more
+
+    guard = continue_guarded(settings.parent, settings.grace_seconds, settings.events, remove_profiles)
+    leave = PythonEnd()
+    leave.begin(_run(settings, guard, arguments[1:]))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,1 @@
+"""Results of dbt's nodes as Dagster stores and shows them."""

@@ -1,0 +1,133 @@
+"""How a dbt node ended → Dagster's events.
+
+Metadata of the same name as dagster-dbt's means the same: ``unique_id``, ``invocation_id``, ``Execution Duration``
+(seconds), ``status``, ``dagster_dbt/failed_row_count``, ``dagster/column_schema``.
+"""
+
+from __future__ import annotations
+
+import re
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from floe_orchestrator_dagster.execution.dbt.results import NodeResult
+
+_QUERY_LIMIT = 20_000  # characters; a longer one is better read in its file
+
+
+def materialization(
+    result: NodeResult,
+    output: str,
+    node: Mapping[str, Any],
+    compiled: Path | None,
+    more: Mapping[str, Any] = MappingProxyType({}),
+) -> dg.Output[None]:
+    """Turn a table that was built into its asset's output.
+
+    Args:
+        result: How it ended.
+        output: Name of the asset's output.
+        node: The node in dbt's manifest.
+        compiled: Where its compiled SQL stays; None when there is none.
+        more: Further metadata: where the columns come from, and which table it is.
+    """
+    metadata = {
+        **_common(result),
+        **({"rows_affected": result.rows_affected} if result.rows_affected is not None else {}),
+        **({"dagster/column_schema": _schema(result, node)} if result.columns else {}),
+        **({"compiled_sql": dg.MetadataValue.path(compiled)} if compiled else {}),
+        **more,
+    }
+    return dg.Output(None, output_name=output, metadata=metadata)
+
+
+def test_result(
+    result: NodeResult,
+    key: dg.AssetCheckKey,
+    severities: Mapping[dg.AssetCheckKey, dg.AssetCheckSeverity],
+    compiled: Path | None,
+) -> dg.AssetCheckResult | None:
+    """Turn the end of a test into its check's result; None when dbt did not run it.
+
+    The severity is the declared one (``severities``), else as dbt's: WARN when the test only warns. A test that found
+    rows brings the query that shows them.
+    """
+    if result.was_skipped:
+        return None
+    passed = result.status == "pass"
+    failed_rows = {} if result.failed_rows is None else {"dagster_dbt/failed_row_count": result.failed_rows}
+    return dg.AssetCheckResult(
+        asset_key=key.asset_key,
+        check_name=key.name,
+        passed=passed,
+        severity=severities.get(key) or _severity(result),
+        description=None if passed else result.message or None,
+        metadata={**_common(result), **failed_rows, **({} if passed else _failed_rows_query(result, compiled))},
+    )
+
+
+def table_metadata(node: Mapping[str, Any]) -> dict[str, str]:
+    """Name a node's table as the metadata of its asset's definition does."""
+    parts = (node.get("database"), node.get("schema"), node.get("alias"))
+    schema = {"floe/schema": node["schema"]} if node.get("schema") else {}
+    return {"dagster/table_name": ".".join(part for part in parts if part), **schema}
+
+
+def stray_result(result: NodeResult, product: dg.AssetKey) -> dg.AssetCheckResult:
+    """Record a node that is neither an asset nor a check of the code location, as a check of the product.
+
+    dbt also runs what was added to the project since its manifest was loaded, and nodes such as functions. A retry
+    finds in Dagster's event log which of them failed, and runs them again.
+    """
+    return dg.AssetCheckResult(
+        asset_key=product,
+        check_name=re.sub(r"\W", "_", result.unique_id, flags=re.ASCII),
+        passed=not result.has_failed,
+        description=result.message or None,
+        metadata=_common(result),
+    )
+
+
+def _common(result: NodeResult) -> dict[str, Any]:
+    return {
+        "unique_id": result.unique_id,
+        "invocation_id": result.invocation_id,
+        "Execution Duration": dg.FloatMetadataValue(result.seconds),
+        "status": result.status,
+    }
+
+
+def _severity(result: NodeResult) -> dg.AssetCheckSeverity:
+    return dg.AssetCheckSeverity.WARN if result.status == "warn" else dg.AssetCheckSeverity.ERROR
+
+
+def _schema(result: NodeResult, node: Mapping[str, Any]) -> dg.TableSchema:
+    """The columns as the database has them, described as the project does."""
+    declared = {name.lower(): column for name, column in (node.get("columns") or {}).items()}
+    return dg.TableSchema(
+        [
+            dg.TableColumn(name, data_type, description=(declared.get(name.lower()) or {}).get("description") or None)
+            for name, data_type in result.columns or ()
+        ]
+    )
+
+
+def _failed_rows_query(result: NodeResult, compiled: Path | None) -> dict[str, Any]:
+    if result.relation and result.failed_rows is not None:
+        shown = f"select * from {result.relation}"  # noqa: S608 - a text for people, of dbt's own relation name
+        return {"failed_rows_query": dg.MetadataValue.md(_sql(shown))}
+    if compiled is not None and compiled.is_file():
+        query = compiled.read_text(encoding="utf-8").strip()
+        if len(query) <= _QUERY_LIMIT:
+            return {"failed_rows_query": dg.MetadataValue.md(_sql(query))}
+    return {}
+
+
+def _sql(query: str) -> str:
+    return f"```sql\n{query}\n```"

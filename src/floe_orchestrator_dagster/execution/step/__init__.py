@@ -1,0 +1,1 @@
+"""Body of the Dagster steps that run dbt."""

@@ -1,0 +1,342 @@
+"""dbt build, streamed into Dagster's events."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import partial
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+
+from floe_orchestrator_dagster.errors import DbtSetupError
+from floe_orchestrator_dagster.execution.dbt.target import new_target
+from floe_orchestrator_dagster.execution.record.check_evaluations import Evaluations, output_names
+from floe_orchestrator_dagster.execution.record.column_lineage import column_lineage_of, table_column_lineage
+from floe_orchestrator_dagster.execution.record.materializations import (
+    materialization,
+    stray_result,
+    table_metadata,
+    test_result,
+)
+from floe_orchestrator_dagster.execution.step.node_selection import select_nodes, selection_arguments
+from floe_orchestrator_dagster.execution.step.partition_window import Window
+from floe_orchestrator_dagster.execution.step.retry import done_before, handed_over
+from floe_orchestrator_dagster.execution.step.run_options import DbtOptions, deferral, variables
+from floe_orchestrator_dagster.execution.step.step_invocation import StepInvocation
+from floe_orchestrator_dagster.execution.step.step_lineage import is_of_other_target, step_lineage
+from floe_orchestrator_dagster.execution.step.unreported import RELOAD, left_out, named
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Set as AbstractSet
+
+    from floe_orchestrator_dagster.config.dbt import DbtConfig
+    from floe_orchestrator_dagster.execution.dbt.results import NodeResult
+    from floe_orchestrator_dagster.execution.dbt.target import Target
+    from floe_orchestrator_dagster.execution.step.node_selection import DbtNodes, Selection
+    from floe_orchestrator_dagster.product import DbtConnection, Product
+    from floe_orchestrator_dagster.product.manifest import Manifest
+
+_FIRST_WITH_FUNCTIONS = (1, 11)
+
+
+@dataclass(frozen=True)
+class DbtStep:
+    """A step that runs dbt: with which connection, and the nodes behind its assets and checks.
+
+    Attributes:
+        connection: The project, and the profile with the target of the step's compute.
+        nodes: The nodes that can be selected.
+        manifest: The manifest that the assets were made from.
+        product: The product.
+        steps: Names of all steps of the product that run dbt.
+        key_of: Key of every model, seed, snapshot and source of the product, by unique id.
+        product_key: Key of the product itself.
+        excluded: Finds the unique ids that an `exclude` of a run leaves out, the tests on them included, and warns.
+    """
+
+    connection: DbtConnection
+    nodes: DbtNodes
+    manifest: Manifest
+    product: Product
+    steps: tuple[str, ...]
+    key_of: Mapping[str, dg.AssetKey]
+    product_key: dg.AssetKey
+    excluded: Callable[[str | None, Callable[[str], None]], frozenset[str]]
+
+    @property
+    def has_hooks(self) -> bool:
+        """Whether the project has on-run hooks, which dbt runs with its nodes and never alone."""
+        return any(node["resource_type"] == "operation" for node in self.manifest.content["nodes"].values())
+
+    def ephemeral_models_of(self, unique_ids: AbstractSet[str]) -> set[str]:
+        """Find the ephemeral models of unit tests: dbt runs a unit test only if its model is selected."""
+        content, parents = self.manifest.content, self.manifest.content["parent_map"]
+        tested = {model for test in unique_ids & content["unit_tests"].keys() for model in parents.get(test, ())}
+        nodes = (content["nodes"].get(model, {}) for model in tested)
+        return {node["unique_id"] for node in nodes if node and node["config"].get("materialized") == "ephemeral"}
+
+
+def build_selection(
+    context: dg.AssetExecutionContext, step: DbtStep, options: DbtOptions, window: Window
+) -> Iterator[Any]:
+    """Run one ``dbt build`` for the assets and checks that the step selected; yields Dagster's events.
+
+    What an earlier try of the step has built or tested is not done again.
+
+    Args:
+        context: The step's context.
+        step: What the step runs.
+        options: What the run asks of dbt.
+        window: The run's partition.
+
+    Raises:
+        FloeDagsterError: dbt could not do its work, or nodes failed, or the run asks for what cannot be.
+    """
+    op_context, nodes = context.op_execution_context, step.nodes
+    excluded = step.excluded(options.exclude, context.log.warning)
+    assets = {key for key in context.selected_asset_keys if nodes.assets[key] not in excluded}
+    checks = {key for key in context.selected_asset_check_keys if nodes.checks[key] not in excluded}
+    done = done_before(op_context, nodes.reads)
+    is_materialized = partial(_is_materialized, context.instance)
+    select = partial(select_nodes, nodes, is_materialized=is_materialized, along=nodes.along(assets, checks))
+    left = _with_downstream(assets - done.assets.keys(), assets, nodes)
+    # A test over several tables counts again when one of them is built anew.
+    passed = {check for check in done.checks if not nodes.reads.get(check, frozenset()) & left}
+    # dbt runs tests of sources that the step did not select, too: one of them may be all that failed.
+    again = {key for key in done.failed if key in nodes.checks and nodes.checks[key] not in excluded}
+    selection = select(left, (checks - passed) | again, excluded=excluded, passed=passed)
+    strays = {unique_id for key, unique_id in done.failed_nodes.items() if key not in nodes.checks} - excluded
+    # A function that nothing calls leaves no trace of an earlier try: it is built in every one.
+    uncalled = nodes.uncalled - excluded if assets >= nodes.assets.keys() else frozenset()
+    selection = selection.with_nodes(strays | uncalled)
+    if selection.is_empty and (assets or checks & passed) and step.has_hooks:
+        context.log.warning("everything is built, and runs again with dbt's on-run hooks, which may be what failed")
+        left, passed = assets, set()
+        selection = select(left, checks, excluded=excluded)
+    yield from handed_over(
+        op_context,
+        {key: run_id for key, run_id in done.assets.items() if key in assets - left},
+        {key: evaluation for key, evaluation in done.checks.items() if key in checks & passed},
+    )
+    if assets - left:
+        context.log.info("%d assets are there from an earlier try and not built again", len(assets - left))
+    _log_waiting(context.log, selection)
+    if selection.is_empty:
+        _tell_nothing_to_do(op_context, step, window)
+        return
+    evaluations = Evaluations(op_context)
+    for result in _build(op_context, step, selection, options, window, strays):
+        if isinstance(result, dg.AssetCheckResult):
+            yield from evaluations.events(result)
+        else:
+            evaluations.built(result)
+            yield result
+
+
+def test_selection(
+    context: dg.AssetCheckExecutionContext, step: DbtStep, options: DbtOptions
+) -> Iterator[dg.AssetCheckResult]:
+    """Run the dbt tests behind the checks that the step selected, in one ``dbt build``.
+
+    Tests that passed in an earlier try are not run again.
+
+    Raises:
+        FloeDagsterError: As :func:`build_selection`.
+    """
+    op_context, nodes = context.op_execution_context, step.nodes
+    excluded = step.excluded(options.exclude, context.log.warning)
+    checks = {key for key in context.selected_asset_check_keys if nodes.checks[key] not in excluded}
+    passed = done_before(op_context, nodes.reads).checks
+    is_materialized = partial(_is_materialized, context.instance)
+    selection = select_nodes(nodes, frozenset(), checks - passed.keys(), is_materialized)
+    if selection.is_empty and checks & passed.keys() and step.has_hooks:
+        context.log.warning("all has passed, and runs again with dbt's on-run hooks, which may be what failed")
+        passed = {}
+        selection = select_nodes(nodes, frozenset(), checks, is_materialized)
+    for result in handed_over(op_context, {}, {key: found for key, found in passed.items() if key in checks}):
+        if isinstance(result, dg.AssetCheckResult):
+            yield result
+    _log_waiting(context.log, selection)
+    if selection.is_empty:
+        _tell_nothing_to_do(op_context, step, Window())
+        return
+    for result in _build(op_context, step, selection, options, Window()):
+        if isinstance(result, dg.AssetCheckResult):
+            yield result
+
+
+def build_model(
+    context: dg.AssetExecutionContext, dbt: DbtConnection, name: str, config: DbtConfig, target: Target | None = None
+) -> dg.MaterializeResult[Any]:
+    """Run ``dbt build`` for one model, seed or snapshot and the tests that read it and its upstream only.
+
+    The functions upstream of it come along.
+
+    Args:
+        context: The step's.
+        dbt: Where dbt runs.
+        name: The model's name.
+        config: How dbt is run.
+        target: Directory for dbt's artifacts; a new one when left out.
+
+    Raises:
+        ProfileError: A variable that the profile reads is not set.
+        DbtBuildError: dbt has nothing of that name, could not do its work, or nodes failed.
+    """
+    # The name alone would be a selector: of a directory or the whole project when one is called the same.
+    if not re.fullmatch(r"[\w.-]+", name):
+        raise _unknown_model(dbt, name)
+    exactly = [f"fqn:{name},file:{name}", f"fqn:{name},resource_type:snapshot"]
+    functions = [f"+fqn:{name},resource_type:function"] if _has_functions() else []
+    arguments = ["build", "--select", " ".join([*exactly, *functions]), "--indirect-selection", "buildable"]
+    target = target or new_target(dbt, context.op_execution_context.op.name, context.run.run_id)
+    invocation = StepInvocation(context.op_execution_context, dbt, config, target)
+    built = [result for result in invocation.run(arguments) if result.was_built]
+    if invocation.unmatched.issuperset(exactly):
+        raise _unknown_model(dbt, name)
+    if not built:
+        if not any(result.materialized == "ephemeral" for result in invocation.results.finished.values()):
+            raise left_out(str(dbt.directory.path), name)
+        context.log.info("dbt has nothing to build for %s, an ephemeral model", name)
+        return dg.MaterializeResult()
+    output = materialization(built[0], context.op_execution_context.output_for_asset_key(context.asset_key), {}, None)
+    table = built[0].relation.replace('"', "")
+    return dg.MaterializeResult(metadata={**(output.metadata or {}), "dagster/table_name": table})
+
+
+def _build(  # noqa: PLR0913, PLR0917  # a build has these parts
+    context: dg.OpExecutionContext,
+    step: DbtStep,
+    selection: Selection,
+    options: DbtOptions,
+    window: Window,
+    strays: AbstractSet[str] = frozenset(),
+) -> Iterator[dg.Output[None] | dg.AssetCheckResult]:
+    nodes, content = step.nodes, step.manifest.content
+    dbt = options.connection(step.connection)
+    # Options are refused before anything is made.
+    asked = [*variables(options.vars, window.variables), *window.arguments, *options.arguments(), *deferral()]
+    target = new_target(dbt, context.op.name, context.run.run_id)
+    expected = nodes.expected(selection) - strays
+    chosen = selection.with_nodes(step.ephemeral_models_of(expected))
+    arguments = ["build", *selection_arguments(chosen, target.path / "selection"), *asked]
+    described = {**content["nodes"], **content["unit_tests"]}
+    product, check_of = step.product, nodes.check_of
+    invocation = StepInvocation(
+        context,
+        dbt,
+        product.config.dbt,
+        target,
+        described,
+        content["parent_map"],
+        lineage=partial(step_lineage, context, product, dbt, target, step.steps, window.period),
+        telemetry=product.artifacts.observability.telemetry,
+        needs_manifest=is_of_other_target(product, dbt),
+        manifest=step.manifest,
+        expected=expected,
+    )
+    outputs = output_names(context)
+    output_of = {unique_id: outputs[key] for key, unique_id in nodes.assets.items() if key in outputs}
+    own = frozenset(nodes.assets.values())
+    for result in _known(context, invocation.run(arguments), described.keys()):
+        node = described.get(result.unique_id, {})
+        if result.was_built and result.unique_id in output_of:
+            lasting = target.lasting_compiled_path(node) if result.resource_type != "seed" else None
+            more = _more_metadata(result, node, step, invocation)
+            yield materialization(result, output_of[result.unique_id], node, lasting, more)
+        elif result.is_test and result.unique_id in check_of:
+            compiled = target.compiled_path(node) if result.resource_type == "test" else None
+            check = test_result(result, check_of[result.unique_id], nodes.severities, compiled)
+            if check is not None:
+                yield check
+        elif result.unique_id in strays or (result.has_failed and result.unique_id not in own):
+            yield stray_result(result, step.product_key)
+
+
+def _known(
+    context: dg.OpExecutionContext, results: Iterator[NodeResult], known: AbstractSet[str]
+) -> Iterator[NodeResult]:
+    """Pass results on; at the end warn of what dbt ran that is not in the code location's manifest."""
+    unknown: set[str] = set()
+    try:
+        for result in results:
+            if (result.was_built or result.is_test) and result.unique_id not in known and not result.was_skipped:
+                unknown.add(result.unique_id)
+            yield result
+    finally:
+        if unknown:
+            why = "they were added to the dbt project after the code location was loaded"
+            context.log.warning("dbt ran %s, which are not assets or checks: %s. %s", named(unknown), why, RELOAD)
+
+
+def _tell_nothing_to_do(context: dg.OpExecutionContext, step: DbtStep, window: Window) -> None:
+    """Tell lineage of a step that dbt has nothing to do in: it may be the run's first, or its last."""
+    with step_lineage(context, step.product, step.connection, None, step.steps, window.period):
+        pass
+
+
+def _more_metadata(
+    result: NodeResult, node: Mapping[str, Any], step: DbtStep, invocation: StepInvocation
+) -> dict[str, Any]:
+    """Find where the columns of a table come from, and its name where the asset's definition has another one."""
+    actual = _manifest(step, invocation).content["nodes"].get(result.unique_id, node)
+    lineage = _column_lineage(result, node, step, invocation) if step.product.config.dbt.columns else None
+    return {
+        **({} if actual is node else table_metadata(actual)),
+        **({"dagster/column_lineage": lineage} if lineage else {}),
+    }
+
+
+def _column_lineage(
+    result: NodeResult, node: Mapping[str, Any], step: DbtStep, invocation: StepInvocation
+) -> dg.TableColumnLineage | None:
+    """Find where the columns of a table that has just been built come from."""
+    if result.resource_type == "seed":
+        return None
+    # OpenLineage has found out the same, where it is on.
+    found = invocation.told.column_lineage(result.unique_id) if invocation.told else None
+    if found is None:
+        compiled, adapter = invocation.target.compiled_path(node), invocation.dbt.profile.adapter or ""
+        manifest = _manifest(step, invocation)
+        found = column_lineage_of(result.unique_id, compiled, adapter, manifest, invocation.results)
+    return table_column_lineage(found, step.key_of) if found else None
+
+
+def _manifest(step: DbtStep, invocation: StepInvocation) -> Manifest:
+    """Give the product's manifest, with the tables' names of this run as soon as dbt has read the project."""
+    return invocation.manifest or step.manifest
+
+
+def _has_functions() -> bool:
+    """Whether this dbt knows functions as nodes: an older one refuses a selection that names their type."""
+    return tuple(map(int, version("dbt-core").split(".")[:2])) >= _FIRST_WITH_FUNCTIONS
+
+
+def _unknown_model(dbt: DbtConnection, name: str) -> DbtSetupError:
+    return DbtSetupError(
+        f"{dbt.directory.path}: dbt has no enabled model, seed or snapshot called {name!r}, so nothing was built. "
+        "Correct the name, or set FLOE_DBT_PROJECT_DIR to the project that has it."
+    )
+
+
+def _with_downstream(
+    left: AbstractSet[dg.AssetKey], assets: AbstractSet[dg.AssetKey], nodes: DbtNodes
+) -> AbstractSet[dg.AssetKey]:
+    """Add what reads a table that is built anew: a test over several tables that fails does not hold all of it up."""
+    found = set(left)
+    while more := {key for key in assets - found if nodes.upstream.get(key, frozenset()) & found}:
+        found |= more
+    return found
+
+
+def _is_materialized(instance: dg.DagsterInstance, key: dg.AssetKey) -> bool:
+    return instance.get_latest_materialization_event(key) is not None
+
+
+def _log_waiting(log: dg.DagsterLogManager, selection: Selection) -> None:
+    for check, unbuilt in selection.left_out.items():
+        name, unbuilt_names = check.to_user_string(), ", ".join(unbuilt)
+        log.warning("check %s waits: it reads %s, which is not materialized yet", name, unbuilt_names)

@@ -1,0 +1,88 @@
+"""The end of a step whose dbt nodes failed: what failed and why, what was skipped, what is there."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, TypeVar
+
+import dagster as dg
+
+from floe_orchestrator_dagster.errors import DbtBuildError, DbtNodesError, FloeDagsterError, Problem
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from typing import Any
+
+    from floe_orchestrator_dagster.execution.dbt.results import NodeResult, Results
+
+_Event = TypeVar("_Event")
+_FIX = "Correct it, then re-execute from failure: what succeeded is not built again."
+_SHOWN = 200
+_HOOK_FIX = (
+    "Correct the hook, then re-execute from failure: dbt runs hooks with its nodes, all of them if none is left."
+)
+# dbt could not make SQL of these: they fail again until somebody corrects them.
+_LASTING = re.compile(r"(Compilation|Parsing) Error")
+
+
+def nodes_error(
+    results: Results, nodes: Mapping[str, Mapping[str, Any]], origin: str, unreported: Sequence[Problem] = ()
+) -> DbtBuildError:
+    """Put the failures of an invocation into an error.
+
+    Args:
+        results: How its nodes and on-run hooks ended.
+        nodes: The manifest's nodes and unit tests, by unique id.
+        origin: The project's directory.
+        unreported: The selected nodes that dbt has not run.
+    """
+    if not results.failed and not results.failed_hooks and not unreported:
+        fix = "See the end of the step's captured output."
+        return DbtBuildError(f"{origin}: dbt failed outside of its nodes: {results.summary()}. {fix}")
+    failed = [
+        *(_problem(result, nodes.get(result.unique_id, {})) for result in results.failed),
+        *(Problem(hook.file, f"hook {hook.name}: {hook.message}", _HOOK_FIX) for hook in results.failed_hooks),
+        *unreported,
+    ]
+    skipped = [
+        (f"{result.resource_type} {result.name}", ", ".join(cause.name for cause in results.causes(result)))
+        for result in results.skipped
+    ]
+    may_pass = bool(results.failed_hooks) or not all(_LASTING.match(result.message) for result in results.failed)
+    return DbtNodesError(origin, _summary(results, len(unreported)), failed, skipped, may_pass=may_pass)
+
+
+def _summary(results: Results, unreported: int) -> str:
+    if not unreported:
+        return results.summary()
+    counted = "1 selected node was not run" if unreported == 1 else f"{unreported} selected nodes were not run"
+    return f"{counted}, {results.summary().removeprefix('0 failed, ')}"
+
+
+def _problem(result: NodeResult, node: Mapping[str, Any]) -> Problem:
+    kind = result.resource_type.replace("_", " ")
+    # dbt's own first line says again what failed where.
+    message = re.sub(r"^([\w ]+ Error) in .* \(.*\)\n\s*", r"\1: ", result.message) or result.status
+    return Problem(str(node.get("original_file_path") or result.unique_id), f"{kind} {result.name}: {message}", _FIX)
+
+
+def with_failures_shown(events: Iterator[_Event]) -> Iterator[_Event]:
+    """Pass a step's events on; failed nodes become Dagster's failure, with a table of them on its page.
+
+    Raises:
+        Failure: Nodes failed, or dbt cannot run like this. The step is tried again where that may help.
+    """
+    try:
+        yield from events
+    except DbtNodesError as error:
+        failed = [dg.TableRecord({"file": problem.where, "failed": problem.what}) for problem in error.problems]
+        skipped = [dg.TableRecord({"skipped": name, "because of": cause}) for name, cause in error.skipped]
+        metadata = {
+            "failed": dg.MetadataValue.table(failed[:_SHOWN]),
+            **({"skipped": dg.MetadataValue.table(skipped[:_SHOWN])} if skipped else {}),
+        }
+        raise dg.Failure(description=str(error), metadata=metadata, allow_retries=error.may_pass) from error
+    except FloeDagsterError as error:
+        if error.may_pass:
+            raise
+        raise dg.Failure(description=str(error), allow_retries=False) from error

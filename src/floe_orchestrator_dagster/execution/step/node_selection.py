@@ -1,0 +1,233 @@
+"""What a step selected → the dbt nodes to run.
+
+dagster-dbt leaves tests to dbt's eager indirect selection, which also runs tests of assets that were not selected, and
+it names nodes by FQN, which matches whole directories and soon exceeds the length of a command line. Here nodes are
+chosen one by one, by unique id.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from floe_orchestrator_dagster.product.functions import called_functions
+from floe_orchestrator_dagster.upstream.dagster_dbt_names import DAGSTER_DBT_UNIQUE_ID_METADATA_KEY
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Set as AbstractSet
+    from pathlib import Path
+
+    import dagster as dg
+
+    from floe_orchestrator_dagster.product.manifest import Manifest
+
+_RUN_RESULTS_SCHEMA = "https://schemas.getdbt.com/dbt/run-results/v6.json"
+
+
+@dataclass(frozen=True)
+class DbtNodes:
+    """The dbt nodes behind one definition's assets and checks.
+
+    Attributes:
+        assets: dbt unique id by asset key.
+        checks: dbt unique id by check key; checks on sources and on assets of other definitions may be among them.
+        reads: The product's assets (not the sources) that a check's SQL reads.
+        upstream: Keys that an asset reads, sources included.
+        sources: Keys of the sources.
+        whole: Whether these are all nodes of the dbt project.
+        disabled: dbt unique ids of tests that never run.
+        severities: Severity of a check's result, where the contract declares one.
+        functions: Unique ids of the functions that a node calls, by the node's unique id.
+        uncalled: Unique ids of functions that nothing calls; they are built when all assets are selected.
+    """
+
+    assets: Mapping[dg.AssetKey, str]
+    checks: Mapping[dg.AssetCheckKey, str]
+    reads: Mapping[dg.AssetCheckKey, frozenset[dg.AssetKey]]
+    upstream: Mapping[dg.AssetKey, frozenset[dg.AssetKey]]
+    sources: frozenset[dg.AssetKey]
+    whole: bool = False
+    disabled: frozenset[str] = frozenset()
+    severities: Mapping[dg.AssetCheckKey, dg.AssetCheckSeverity] = field(default_factory=dict)
+    functions: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    uncalled: frozenset[str] = frozenset()
+
+    @property
+    def check_of(self) -> Mapping[str, dg.AssetCheckKey]:
+        """The check that a dbt test is, by its unique id."""
+        return {unique_id: key for key, unique_id in self.checks.items()}
+
+    @property
+    def checks_on_assets(self) -> frozenset[dg.AssetCheckKey]:
+        """Checks on the assets themselves, not on sources or on the product."""
+        return frozenset(key for key in self.checks if key.asset_key in self.assets)
+
+    def expected(self, selection: Selection) -> frozenset[str]:
+        """Return the unique ids of a selection: each of these nodes must have a result."""
+        if selection.unique_ids is not None:
+            return selection.unique_ids
+        return frozenset([*self.assets.values(), *self.checks.values()]) - selection.excluded
+
+    def along(
+        self, asset_keys: AbstractSet[dg.AssetKey], check_keys: AbstractSet[dg.AssetCheckKey]
+    ) -> frozenset[dg.AssetCheckKey]:
+        """Find the checks that run with a selection although it does not name them.
+
+        With assets come the checks on the sources that they read, as with dagster-dbt, and with all assets and their
+        checks those on the product.
+        """
+        sources = {key for asset in asset_keys for key in self.upstream[asset]} & self.sources
+        found = {check for check in self.checks if check.asset_key in sources}
+        if asset_keys and asset_keys >= self.assets.keys() and check_keys >= self.checks_on_assets:
+            found |= {check for check in self.checks if not self.reads[check] and check.asset_key not in self.sources}
+        return frozenset(found)
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What dbt is to run.
+
+    Attributes:
+        unique_ids: dbt's unique ids; None stands for everything.
+        left_out: Assets that a selected check reads besides its own and that nobody has built yet, by check.
+        excluded: dbt's unique ids of what everything is without.
+    """
+
+    unique_ids: frozenset[str] | None
+    left_out: Mapping[dg.AssetCheckKey, list[str]] = field(default_factory=dict)
+    excluded: frozenset[str] = frozenset()
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing to run."""
+        return self.unique_ids is not None and not self.unique_ids
+
+    def with_nodes(self, unique_ids: AbstractSet[str]) -> Selection:
+        """Add nodes by their unique ids."""
+        return self if self.unique_ids is None else replace(self, unique_ids=self.unique_ids | unique_ids)
+
+
+def dbt_nodes(
+    specs: Iterable[dg.AssetSpec],
+    check_specs: Iterable[dg.AssetCheckSpec],
+    manifest: Manifest,
+    key_of: Mapping[str, dg.AssetKey],
+) -> DbtNodes:
+    """Take the unique ids that dagster-dbt attached to the specs.
+
+    Args:
+        specs: Assets of a definition.
+        check_specs: Its checks.
+        manifest: The manifest they come from.
+        key_of: Key of every model, seed, snapshot and source, by unique id.
+    """
+    specs = list(specs)
+    assets = {spec.key: spec.metadata[DAGSTER_DBT_UNIQUE_ID_METADATA_KEY] for spec in specs}
+    checks = {spec.key: (spec.metadata or {})[DAGSTER_DBT_UNIQUE_ID_METADATA_KEY] for spec in check_specs}
+    sources = manifest.content["sources"].keys()
+    # What reads a source that a model builds depends on the model; the tests on the source come along all the same.
+    upstream = {
+        spec.key: frozenset(dep.asset_key for dep in spec.deps).union(
+            key_of[read] for read in manifest.relations_read_by(assets[spec.key]) & sources
+        )
+        for spec in specs
+    }
+    return DbtNodes(
+        assets=assets,
+        checks=checks,
+        reads={
+            key: frozenset(key_of[read] for read in manifest.relations_read_by(test) - sources)
+            for key, test in checks.items()
+        },
+        upstream=upstream,
+        sources=frozenset(key_of[source] for source in sources),
+        functions=called_functions(manifest.content, [*assets.values(), *checks.values()]),
+    )
+
+
+def select_nodes(  # noqa: PLR0913, PLR0917  # a selection depends on all of these
+    nodes: DbtNodes,
+    asset_keys: AbstractSet[dg.AssetKey],
+    check_keys: AbstractSet[dg.AssetCheckKey],
+    is_materialized: Callable[[dg.AssetKey], bool],
+    excluded: AbstractSet[str] = frozenset(),
+    passed: AbstractSet[dg.AssetCheckKey] = frozenset(),
+    along: AbstractSet[dg.AssetCheckKey] | None = None,
+) -> Selection:
+    """Choose the nodes for the assets and checks of a step.
+
+    With assets and tests come the functions that they call. A check that came with its asset or source waits while it
+    reads another asset that is neither selected, upstream nor materialized: dbt could only fail on it. A check
+    selected by itself always runs.
+
+    Args:
+        nodes: The step's nodes.
+        asset_keys: The assets to build.
+        check_keys: The checks to evaluate.
+        is_materialized: Whether an asset has ever been built.
+        excluded: dbt's unique ids of what the run leaves out; the assets to build are none of them.
+        passed: Checks that need no second evaluation.
+        along: Checks that run although they were not selected; :meth:`DbtNodes.along` of the keys when left out.
+    """
+    on_assets = {key for key in nodes.checks_on_assets if nodes.checks[key] not in excluded}
+    if nodes.whole and not passed and asset_keys >= nodes.assets.keys() and check_keys >= on_assets:
+        return Selection(unique_ids=None, excluded=nodes.disabled | excluded)
+    present = asset_keys | _upstream(asset_keys, nodes)
+    chosen = check_keys | (nodes.along(asset_keys, check_keys) if along is None else along)
+    wanted = {
+        check
+        for check, test in nodes.checks.items()
+        if check in chosen and check not in passed and test not in excluded
+    }
+    left_out = {}
+    for check in wanted:
+        built_elsewhere = check.asset_key not in nodes.assets and check.asset_key not in nodes.sources
+        if check.asset_key in asset_keys or built_elsewhere or check not in check_keys:
+            read = sorted(nodes.reads[check] - present)
+            unbuilt = [key.to_user_string() for key in read if not is_materialized(key)]
+            if unbuilt:
+                left_out[check] = unbuilt
+    unique_ids = {nodes.assets[key] for key in asset_keys} | {nodes.checks[check] for check in wanted - left_out.keys()}
+    called = frozenset[str]().union(*(nodes.functions.get(unique_id, ()) for unique_id in unique_ids))
+    return Selection(frozenset(unique_ids | (called - excluded)), left_out)
+
+
+def selection_arguments(selection: Selection, directory: Path) -> list[str]:
+    """Write the selection into ``directory`` and return dbt's arguments for it.
+
+    dbt's ``result`` method selects the unique ids in the ``run_results.json`` of a state directory
+    (https://docs.getdbt.com/reference/node-selection/methods#result): exact, and of any length.
+    """
+    if selection.unique_ids is None and not selection.excluded:
+        return ["--select", "fqn:*"]
+    if selection.unique_ids is None:
+        _write_results(selection.excluded, directory)
+        return ["--select", "fqn:*", "--exclude", "result:success", "--state", str(directory)]
+    _write_results(selection.unique_ids, directory)
+    return ["--select", "result:success", "--state", str(directory), "--indirect-selection", "empty"]
+
+
+def _write_results(unique_ids: frozenset[str], directory: Path) -> None:
+    directory.mkdir(parents=True)
+    results = [_result(unique_id) for unique_id in sorted(unique_ids)]
+    content = {"metadata": {"dbt_schema_version": _RUN_RESULTS_SCHEMA}, "elapsed_time": 0.0, "results": results}
+    (directory / "run_results.json").write_text(json.dumps(content), encoding="utf-8")
+
+
+def _result(unique_id: str) -> dict[str, object]:
+    empty = {"timing": [], "thread_id": "", "execution_time": 0.0, "adapter_response": {}}
+    unknown = dict.fromkeys(("message", "failures", "compiled", "compiled_code", "relation_name"))
+    return {"unique_id": unique_id, "status": "success", **empty, **unknown}
+
+
+def _upstream(keys: AbstractSet[dg.AssetKey], nodes: DbtNodes) -> set[dg.AssetKey]:
+    """Find everything that the assets read, directly or not."""
+    found: set[dg.AssetKey] = set()
+    waiting = list(keys)
+    while waiting:
+        parents = nodes.upstream.get(waiting.pop(), frozenset()) - found
+        found |= parents
+        waiting.extend(parents)
+    return found

@@ -1,0 +1,135 @@
+"""The product's run in lineage: which run it is, and which of a Dagster run's steps tells its start and its end."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING
+
+import dagster as dg
+
+from floe_orchestrator_dagster.execution.step.run_steps import failed_checks, is_tried_again, run_steps
+from floe_orchestrator_dagster.product.tags import tag_value
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from floe_orchestrator_dagster.lineage.delivery.emitter import LineageEmitter
+    from floe_orchestrator_dagster.lineage.events.dbt_events import LineageRun
+    from floe_orchestrator_dagster.lineage.events.node_events import State
+    from floe_orchestrator_dagster.product import Product
+
+ENDS = ("COMPLETE", "FAIL", "ABORT")
+_PRODUCT_RUN = "lineage_product"
+
+
+@dataclass(frozen=True)
+class ProductRun:
+    """The product's run, as one of its steps tells of it.
+
+    Attributes:
+        context: The step's.
+        steps: Names of the product's steps that run dbt.
+        run: The step, in lineage.
+        emitter: Where events go.
+    """
+
+    context: dg.OpExecutionContext
+    steps: Sequence[str]
+    run: LineageRun
+    emitter: LineageEmitter
+
+    def begin(self) -> None:
+        """Tell the start, in the first step, unless an earlier try of it has done so."""
+        if not self._told() and run_steps(self.context, self.steps).is_first(self.run.step_key):
+            self._tell("START")
+
+    def end(self, error: BaseException | None = None) -> None:
+        """Tell the end, if it comes with the end of this step: not before a step that is tried again or still to come.
+
+        A step that did its work fails all the same when a blocking check did, and is not tried again.
+
+        Args:
+            error: Why the step ends; None when it did its work. An interrupt is no ``Exception``.
+        """
+        if error is None:
+            failed = failed_checks(self.context)
+            self._end(
+                "FAIL" if failed else "COMPLETE", f"blocking checks failed: {', '.join(failed)}" if failed else ""
+            )
+        elif not isinstance(error, Exception):
+            self._end("ABORT", "the step was interrupted")
+        elif not is_tried_again(self.context, error):
+            self._end("FAIL", str(error))
+
+    def _end(self, state: State, why: str = "") -> None:
+        told, before = run_steps(self.context, self.steps).end_with(self.run.step_key, state), self._told()
+        if told is None or before in ENDS:
+            return
+        if not before:  # the first step did not come as far as that
+            self._tell("START")
+        self._tell(told, why or ("a step failed before" if told == "FAIL" else ""))
+
+    def _told(self) -> str:
+        return told_of(self.run.product, self.context.instance, self.context.run_id)
+
+    def _tell(self, state: State, why: str = "") -> None:
+        from floe_orchestrator_dagster.lineage.events.dbt_events import product_event
+
+        self.emitter.emit(product_event(self.run, state, datetime.now(tz=timezone.utc), why))
+        self.context.instance.add_run_tags(self.context.run_id, told_tag(self.run.product, self.context.run_id, state))
+
+
+def product_tag(name: str, product: Product) -> str:
+    """Name a tag of a Dagster run that says something of one product: a run can hold assets of several."""
+    return f"floe/{tag_value(f'{name}.{product.identifier}')}"
+
+
+def told_tag(product: Product, run_id: str, state: str) -> dict[str, str]:
+    """Note the last event of the product's run that was told, in a tag of the Dagster run.
+
+    The run is named, because a re-execution begins with its parent's tags.
+    """
+    return {product_tag(_PRODUCT_RUN, product): f"{state} {run_id}"}
+
+
+def told_of(product: Product, instance: dg.DagsterInstance, run_id: str) -> str:
+    """Tell the last event of the product's run that was told; empty when there was none.
+
+    Asked of Dagster's table of tags: steps that write tags of a run at the same moment lose each other's from the run
+    itself, which each reads and writes as a whole, but none from the table.
+    """
+    tag = product_tag(_PRODUCT_RUN, product)
+    for state in (*ENDS, "START"):
+        if instance.get_runs_count(dg.RunsFilter(run_ids=[run_id], tags={tag: f"{state} {run_id}"})):
+            return state
+    return ""
+
+
+def lineage_run(product: Product, instance: dg.DagsterInstance, dagster_run: dg.DagsterRun) -> LineageRun:
+    """Describe a Dagster run in lineage, without a step; the same in any process."""
+    from floe_orchestrator_dagster.lineage.events.dbt_events import LineageRun, read_parent_id
+    from floe_orchestrator_dagster.lineage.events.floe_events import PRODUCER
+
+    record = instance.get_run_record_by_id(dagster_run.run_id)
+    return LineageRun(
+        product=product,
+        dagster_run_id=dagster_run.run_id,
+        job_name=dagster_run.job_name,
+        created_at=record.create_timestamp if record else datetime.now(tz=timezone.utc),
+        producer=PRODUCER,
+        parent=read_parent_id(os.environ.get("OPENLINEAGE_PARENT_ID", "")),
+        root=read_parent_id(os.environ.get("OPENLINEAGE_ROOT_PARENT_ID", "")),
+        dagster_version=version("dagster"),
+        adapter_version=version("floe-orchestrator-dagster"),
+    )
+
+
+def installed_version(package: str) -> str:
+    """Tell a package's version; empty when it is not installed."""
+    with suppress(PackageNotFoundError):
+        return version(package)
+    return ""

@@ -1,0 +1,190 @@
+"""What earlier tries of a step have done already: a retry runs the rest only.
+
+Earlier tries are those of the same run (a step's retry policy), and the runs that were re-executed from failure, by
+hand or by Dagster's run retries (https://docs.dagster.io/guides/build/jobs/job-execution#re-executing-from-failure).
+Their events say what they did, wherever they ran. A re-execution of failed assets (``FROM_ASSET_FAILURE``) has no
+earlier tries: Dagster selects what is left.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+
+from floe_orchestrator_dagster.execution.record.check_evaluations import output_names
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Set as AbstractSet
+
+    from dagster import DagsterEvent
+
+RESUME_TAG = "dagster/is_resume_retry"
+_REUSED = "reused"
+_EVENTS = {
+    dg.DagsterEventType.ASSET_MATERIALIZATION,
+    dg.DagsterEventType.ASSET_CHECK_EVALUATION,
+    dg.DagsterEventType.STEP_RESTARTED,
+}
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What a check found.
+
+    Attributes:
+        run_id: The run that evaluated it.
+        found: Its evaluation.
+        number: Of the try that evaluated it.
+    """
+
+    run_id: str
+    found: dg.AssetCheckEvaluation
+    number: int
+
+    @property
+    def is_fine(self) -> bool:
+        """Whether dbt went on after it: that is dbt's own severity, not the one that the contract declares."""
+        status = self.found.metadata.get("status")
+        return self.found.passed or (status is not None and status.value == "warn")
+
+
+@dataclass(frozen=True)
+class Done:
+    """What needs no second run.
+
+    Attributes:
+        assets: Id of the run that built it, by key of the asset; none of its checks failed.
+        checks: The last evaluations of checks that passed or only warned, and whose tables are still the same.
+        failed: Checks that failed last, those included that came along with what was selected.
+        failed_nodes: dbt unique id behind each of these.
+    """
+
+    assets: Mapping[dg.AssetKey, str] = field(default_factory=dict)
+    checks: Mapping[dg.AssetCheckKey, Evaluation] = field(default_factory=dict)
+    failed: frozenset[dg.AssetCheckKey] = frozenset()
+    failed_nodes: Mapping[dg.AssetCheckKey, str] = field(default_factory=dict)
+
+
+def done_before(context: dg.OpExecutionContext, reads: Mapping[dg.AssetCheckKey, AbstractSet[dg.AssetKey]]) -> Done:
+    """Find what earlier tries of this step have built and checked; nothing in a first try.
+
+    Args:
+        context: The step's.
+        reads: The assets that each check reads; its own where it is not among them.
+    """
+    runs = list(_earlier_runs(context))
+    if not runs and not context.retry_number:
+        return Done()
+    history = _History(context.get_step_execution_context().step.key, reads)
+    for run_id in (*runs, context.run.run_id):
+        records = context.instance.all_logs(run_id, of_type=_EVENTS)
+        history.add_run(run_id, (record.dagster_event for record in records if record.dagster_event))
+    return history.done()
+
+
+class _History:
+    """The events of a step's tries, the oldest first."""
+
+    def __init__(self, step_key: str, reads: Mapping[dg.AssetCheckKey, AbstractSet[dg.AssetKey]]) -> None:
+        self._step_key, self._reads = step_key, reads
+        self._number = 0
+        self._built: dict[dg.AssetKey, str] = {}
+        self._evaluations: dict[dg.AssetCheckKey, Evaluation] = {}
+
+    def add_run(self, run_id: str, events: Iterable[DagsterEvent]) -> None:
+        """Take the events of a run."""
+        self._number += 1
+        for event in events:
+            is_own = event.step_key == self._step_key
+            if event.event_type is dg.DagsterEventType.ASSET_MATERIALIZATION and event.asset_key is not None:
+                if not _was_reused(event.step_materialization_data.materialization.metadata):
+                    self._add_table(event.asset_key, run_id if is_own else None)
+            elif is_own and event.event_type is dg.DagsterEventType.STEP_RESTARTED:
+                self._number += 1
+            elif is_own and event.event_type is dg.DagsterEventType.ASSET_CHECK_EVALUATION:
+                found = event.asset_check_evaluation_data
+                if not _was_reused(found.metadata):
+                    self._evaluations[found.asset_check_key] = Evaluation(run_id, found, self._number)
+
+    def _add_table(self, key: dg.AssetKey, run_id: str | None) -> None:
+        """Take a table that was built; what its checks found in an earlier try counts no more.
+
+        Within a try it does: dbt evaluates tests after the tables that they read, and unit tests before.
+        """
+        if run_id is not None:
+            self._built[key] = run_id
+        self._evaluations = {
+            check: evaluation
+            for check, evaluation in self._evaluations.items()
+            if evaluation.number == self._number or key not in self._reads.get(check, {check.asset_key})
+        }
+
+    def done(self) -> Done:
+        """Tell what is there and in order."""
+        fine = {check: evaluation for check, evaluation in self._evaluations.items() if evaluation.is_fine}
+        failed = self._evaluations.keys() - fine.keys()
+        tables = {check.asset_key for check in failed}
+        built = {key: run_id for key, run_id in self._built.items() if key not in tables}
+        ids = {check: self._evaluations[check].found.metadata.get("unique_id") for check in failed}
+        return Done(built, fine, frozenset(failed), {check: str(found.value) for check, found in ids.items() if found})
+
+
+def _was_reused(metadata: Mapping[str, dg.MetadataValue[Any]]) -> bool:
+    status = metadata.get("status")
+    return status is not None and status.value == _REUSED
+
+
+def read_by_other_steps(context: dg.OpExecutionContext) -> frozenset[str]:
+    """Name the outputs of this step that other steps of its job wait for."""
+    own = context.op_handle.name
+    return frozenset(
+        dependency.output
+        for inputs in context.job_def.dependencies.values()
+        for definition in inputs.values()
+        for dependency in definition.get_node_dependencies()
+        if dependency.node == own
+    )
+
+
+def handed_over(
+    context: dg.OpExecutionContext, assets: Mapping[dg.AssetKey, str], checks: Mapping[dg.AssetCheckKey, Evaluation]
+) -> Iterator[dg.Output[None] | dg.AssetCheckResult]:
+    """Hand over what earlier runs did: Dagster would skip the steps that read it, and show checks as skipped.
+
+    Args:
+        context: The step's.
+        assets: Id of the run that built each asset.
+        checks: What the checks found that are not evaluated again.
+    """
+    read, names = read_by_other_steps(context), output_names(context)
+    for key, run_id in sorted(assets.items()):
+        if run_id != context.run_id and names[key] in read:
+            yield dg.Output(None, output_name=names[key], metadata=_reused(run_id))
+    for check, evaluation in sorted(checks.items(), key=lambda item: str(item[0])):
+        if evaluation.run_id != context.run_id:
+            found = evaluation.found
+            yield dg.AssetCheckResult(
+                passed=found.passed,
+                asset_key=check.asset_key,
+                check_name=check.name,
+                severity=found.severity,
+                description=found.description,
+                metadata={**found.metadata, **_reused(evaluation.run_id)},
+            )
+
+
+def _reused(run_id: str) -> dict[str, Any]:
+    return {"status": _REUSED, "floe/built_in_run": dg.MetadataValue.dagster_run(run_id)}
+
+
+def _earlier_runs(context: dg.OpExecutionContext) -> Iterator[str]:
+    """Ids of the runs that this one resumes, the oldest first."""
+    found: list[str] = []
+    run: dg.DagsterRun | None = context.run
+    while run is not None and run.tags.get(RESUME_TAG) == "true" and run.parent_run_id:
+        found.append(run.parent_run_id)
+        run = context.instance.get_run_by_id(run.parent_run_id)
+    return reversed(found)

@@ -1,0 +1,177 @@
+"""One dbt invocation of a step: its nodes' results as they come, in the run's log, in traces and in lineage."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from floe_orchestrator_dagster import telemetry
+from floe_orchestrator_dagster.execution.dbt.core_process import NODE_COUNT, NODE_STARTED, NOTHING_MATCHED, RELATIONS
+from floe_orchestrator_dagster.execution.dbt.invocation import running_dbt
+from floe_orchestrator_dagster.execution.dbt.results import Results
+from floe_orchestrator_dagster.execution.dbt.target import archive, leave_target
+from floe_orchestrator_dagster.execution.record.run_log import NodeLog
+from floe_orchestrator_dagster.execution.step.failure import nodes_error
+from floe_orchestrator_dagster.execution.step.run_process import end_with_run
+from floe_orchestrator_dagster.execution.step.unreported import unreported_problems
+from floe_orchestrator_dagster.upstream.dagster_event_log import open_event_log
+from floe_orchestrator_dagster.upstream.dagster_step_end import close_with_step
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+    from collections.abc import Set as AbstractSet
+
+    import dagster as dg
+    from floe_core.schemas.telemetry import TelemetryConfig
+
+    from floe_orchestrator_dagster.config.dbt import DbtConfig
+    from floe_orchestrator_dagster.errors import Problem
+    from floe_orchestrator_dagster.execution.dbt.invocation import Event, Invocation
+    from floe_orchestrator_dagster.execution.dbt.results import NodeResult
+    from floe_orchestrator_dagster.execution.dbt.target import Target
+    from floe_orchestrator_dagster.execution.step.step_lineage import StepLineage
+    from floe_orchestrator_dagster.product import DbtConnection
+    from floe_orchestrator_dagster.product.manifest import Manifest
+    from floe_orchestrator_dagster.telemetry.builds import BuildTrace
+
+
+def _nothing_told(_traceparent: str | None) -> AbstractContextManager[None]:
+    return nullcontext()
+
+
+@dataclass
+class StepInvocation:
+    """One invocation for a step.
+
+    Attributes:
+        context: The step's.
+        dbt: Where dbt runs.
+        config: How it is run.
+        target: Directory for its artifacts.
+        nodes: The manifest's nodes and unit tests by unique id, as far as they are known.
+        parents: What each node reads, by unique id, as far as that is known.
+        lineage: Begins to tell of the nodes, given the trace they are part of.
+        telemetry: The product's settings for traces.
+        needs_manifest: Whether dbt's manifest is read while dbt runs.
+        manifest: The product's manifest; once dbt has read the project, with the tables' names of this run.
+        expected: Unique ids of the selected nodes; each of them must have a result at the end.
+        unmatched: Selections that dbt found nothing for.
+        results: How the nodes ended.
+        told: What lineage is told, where it is on.
+    """
+
+    context: dg.OpExecutionContext
+    dbt: DbtConnection
+    config: DbtConfig
+    target: Target
+    nodes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    parents: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    lineage: Callable[[str | None], AbstractContextManager[StepLineage | None]] = _nothing_told
+    telemetry: TelemetryConfig | None = None
+    needs_manifest: bool = False
+    manifest: Manifest | None = None
+    expected: AbstractSet[str] = frozenset()
+    unmatched: set[str] = field(default_factory=set)
+    results: Results = field(init=False)
+    told: StepLineage | None = field(init=False, default=None)
+
+    def __post_init__(self) -> None:
+        """Begin without results."""
+        self.results = Results(self.parents)
+
+    def run(self, arguments: Sequence[str]) -> Iterator[NodeResult]:
+        """Run dbt; yields the result of each node as it ends.
+
+        Raises:
+            ProfileError: A variable that the profile reads is not set, or the adapter is not installed.
+            DbtBuildError: dbt could not do its work, or nodes failed.
+        """
+        results = self._run(arguments)
+        close_with_step(self.context, results)
+        return results
+
+    def _run(self, arguments: Sequence[str]) -> Generator[NodeResult, None, None]:
+        end_with_run(self.context)
+        results, log = self.results, self.context.log
+        told = NodeLog(log)
+        succeeded = False
+        attributes = telemetry.product_attributes(self.telemetry)
+        target = {"dbt.target": self.dbt.profile.target or self.dbt.profile.default_target}
+        try:
+            with (
+                open_event_log(self.context.instance),
+                telemetry.dbt_build(attributes, self.context.run_id, target) as trace,
+                self._running(arguments, trace) as invocation,
+            ):
+                lineage = self.told
+                for event in invocation.events(told.flush_when_due):
+                    self._note(event)
+                    result = results.add(event)
+                    if lineage is not None and (result is not None or event["info"]["name"] == NODE_STARTED):
+                        lineage.node(event, results.causes(result) if result and result.was_skipped else ())
+                    if result is not None:
+                        trace.dbt_event(event)
+                        told.write(results, result)
+                        yield result
+                invocation.require_end(results.running_names)
+                succeeded = invocation.is_successful
+                unreported = self._unreported(has_succeeded=succeeded)
+                if not succeeded or unreported:
+                    succeeded = False
+                    raise nodes_error(results, self.nodes, str(self.dbt.directory.path), unreported)
+        finally:
+            told.flush()
+            if results.running:  # Dagster interrupts a step that is terminated, or whose run takes too long
+                log.warning("dbt was ended while it ran %s", ", ".join(results.running_names))
+            self._attach()
+            leave_target(self.target, self.config, has_succeeded=succeeded)
+
+    @contextmanager
+    def _running(self, arguments: Sequence[str], trace: BuildTrace) -> Iterator[Invocation]:
+        """Run dbt, and tell lineage from when dbt starts, which takes seconds, until after it has ended."""
+        is_started = False
+        with ExitStack() as after_dbt:
+            try:
+                with running_dbt(
+                    self.dbt,
+                    arguments,
+                    self.target.path,
+                    self.config,
+                    self.context.log,
+                    trace.environment,
+                    needs_manifest=self.needs_manifest,
+                ) as invocation:
+                    is_started = True
+                    self.told = after_dbt.enter_context(self.lineage(trace.traceparent))
+                    yield invocation
+            except BaseException:
+                if not is_started:
+                    after_dbt.enter_context(self.lineage(trace.traceparent))
+                raise
+
+    def _unreported(self, *, has_succeeded: bool) -> list[Problem]:
+        target = self.target.path
+        return unreported_problems(self.expected, self.results, self.nodes, target, has_succeeded=has_succeeded)
+
+    def _note(self, event: Event) -> None:
+        name = event["info"]["name"]
+        if name == RELATIONS and self.manifest is not None:
+            self.manifest = self.manifest.with_relations(event["data"]["relations"])
+            if self.told is not None:
+                self.told.manifest = self.manifest
+        elif name == NODE_COUNT:
+            # dbt counts the unit tests of a build later, in no event.
+            unit_tests = sum(unique_id.startswith("unit_test.") for unique_id in self.expected)
+            self.results.expected = int(event["data"]["node_count"]) + unit_tests
+        elif name == NOTHING_MATCHED:
+            self.unmatched.add(str(event["data"].get("spec_raw")))
+        elif event["info"]["level"] == "warn":
+            self.context.log.warning("dbt: %s", str(event["info"]["msg"]).strip())
+
+    def _attach(self) -> None:
+        if self.config.attach_artifacts:
+            directory = self.context.instance.storage_directory()
+            path = archive(self.target, Path(directory, self.context.run.run_id))
+            self.context.log.info("dbt's artifacts are in %s", path)

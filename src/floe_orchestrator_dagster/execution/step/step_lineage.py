@@ -1,0 +1,281 @@
+"""Lineage of a step: dbt's events become OpenLineage events and are handed to their delivery while dbt runs."""
+
+from __future__ import annotations
+
+import os
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from datetime import datetime, timezone
+from importlib.metadata import version
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+from floe_orchestrator_dagster import telemetry
+from floe_orchestrator_dagster.errors import LineageError, Problem
+from floe_orchestrator_dagster.execution.dbt.core_process import COMPILED, NODE_FINISHED
+from floe_orchestrator_dagster.execution.step.product_lineage import ProductRun, installed_version, lineage_run
+from floe_orchestrator_dagster.lineage.delivery.emitter import emitter_for
+from floe_orchestrator_dagster.product.manifest import MANIFEST_FILE, read_manifest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+    import dagster as dg
+    from openlineage.client.event_v2 import RunEvent
+
+    from floe_orchestrator_dagster.execution.dbt.results import NodeResult
+    from floe_orchestrator_dagster.execution.dbt.target import Target
+    from floe_orchestrator_dagster.lineage.columns.column_lineage import ColumnLineage
+    from floe_orchestrator_dagster.lineage.delivery.emitter import LineageEmitter
+    from floe_orchestrator_dagster.lineage.events.dbt_events import DbtEvents, LineageRun, NodeOutcome
+    from floe_orchestrator_dagster.product import DbtConnection, Product
+    from floe_orchestrator_dagster.product.manifest import Manifest
+
+RUN_TAG = "floe/lineage"
+
+
+class StepLineage:
+    """What one dbt invocation of a step tells."""
+
+    def __init__(
+        self,
+        emitter: LineageEmitter,
+        run: LineageRun,
+        dbt: DbtConnection,
+        target: Target,
+        log: dg.DagsterLogManager,
+    ) -> None:
+        """Begin; the manifest is read with the first event, when dbt has written it."""
+        from floe_orchestrator_dagster.lineage.delivery.run_journal import OpenRuns
+
+        self._emitter, self._run, self._dbt, self._target, self._log = emitter, run, dbt, target, log
+        self._product = run.product
+        self.manifest = run.product.dbt.manifest if run.product.dbt else None
+        """The product's manifest; the invocation replaces it by one with the tables' names of this run."""
+        self._open_runs = OpenRuns(emitter.directory, run.dagster_run_id)
+        self._events: DbtEvents | None = None
+        self._is_usable = True
+        self._faults = 0
+
+    def node(self, event: Mapping[str, Any], causes: Sequence[NodeResult] = ()) -> None:
+        """Take the start or the end of a node, as dbt reports it.
+
+        Args:
+            event: dbt's event.
+            causes: The failures that made dbt skip the node.
+
+        Raises:
+            LineageError: With ``lineage.strict``, when something about the node is odd. A warning otherwise. The event
+                is emitted first, with what is known.
+        """
+        self._guarded(lambda events: events.observe(event, self._outcome_if_known(events, event, causes)))
+
+    def _outcome_if_known(
+        self, events: DbtEvents, event: Mapping[str, Any], causes: Sequence[NodeResult]
+    ) -> NodeOutcome | None:
+        if event["info"]["name"] != NODE_FINISHED:
+            return None
+        try:
+            return self._outcome(event, causes)
+        except Exception as error:  # noqa: BLE001  # reported with the faults of the events
+            events.note_fault(str(event["data"]["node_info"].get("unique_id")), error)
+            return None
+
+    def _outcome(self, event: Mapping[str, Any], causes: Sequence[NodeResult]) -> NodeOutcome:
+        from floe_orchestrator_dagster.lineage.events.dbt_events import outcome_of
+
+        data = event["data"]
+        outcome = outcome_of(data["run_result"], dict(data.get("columns") or ()))
+        compiled = data.get(COMPILED) or self._compiled(data["node_info"]["unique_id"])
+        because = f"dbt skipped it, because of {', '.join(cause.unique_id for cause in causes)}" if causes else None
+        return replace(outcome, compiled_code=compiled, message=because or outcome.message)
+
+    def column_lineage(self, unique_id: str) -> ColumnLineage | None:
+        """Say where the columns of a table come from whose end was told; None where that is not known."""
+        return self._events.column_lineage(unique_id) if self._events is not None else None
+
+    def freshness(self, results: Sequence[Mapping[str, Any]]) -> None:
+        """Take the results of source freshness.
+
+        Raises:
+            LineageError: As :meth:`node`.
+        """
+        self._guarded(lambda events: events.freshness(results))
+
+    def end(self, why: str) -> None:
+        """End what is still open. What could not be ended stays in the journal, for the sensors to end.
+
+        Raises:
+            LineageError: As :meth:`node`.
+        """
+        try:
+            if self._events is not None:
+                self._guarded(lambda events: events.abort(why, _now()))
+        finally:
+            self._open_runs.close()
+            if self._faults > 1:
+                self._log.warning("Lineage: %d more events are incomplete or missing.", self._faults - 1)
+
+    def _guarded(self, make: Callable[[DbtEvents], Iterable[RunEvent]]) -> None:
+        """Make events and emit them. An odd node costs its own events at most: the run and its lineage go on."""
+        if not self._is_usable:
+            return
+        try:
+            events = self._dbt_events
+        except Exception as error:  # noqa: BLE001  # a warning, or an error with `lineage.strict`
+            self._is_usable = False
+            self._report("no event could be created", error)
+            return
+        try:
+            self._emit(make(events))
+        except Exception as error:  # noqa: BLE001  # as above
+            self._report("an event could not be created", error)
+        for fault in events.take_faults():
+            self._report(f"the event of {fault.unique_id} is incomplete", fault.error)
+
+    def _report(self, what: str, error: Exception) -> None:
+        """Log the first fault as a warning, and count the others; the first is an error with ``lineage.strict``."""
+        self._faults += 1
+        if self._faults > 1:
+            return
+        fix = "Please report it; `lineage.enabled: false` switches lineage off."
+        problem = Problem("lineage", f"{what} ({type(error).__name__}: {error})", fix)
+        refused = LineageError(self._product.origin, [problem])
+        if self._product.config.lineage.strict:
+            raise refused from error
+        self._log.warning("%s", refused)
+
+    def _emit(self, events: Iterable[RunEvent]) -> None:
+        refused = [error for event in events if (error := self._refusal(event)) is not None]
+        if refused:
+            raise refused[0]
+
+    def _refusal(self, event: RunEvent) -> ValueError | None:
+        """Emit an event; return why it cannot be written as JSON, so that the others are emitted all the same."""
+        try:
+            self._open_runs.emit(event, self._emitter.emit)
+        except ValueError as error:
+            return error
+        return None
+
+    @property
+    def _dbt_events(self) -> DbtEvents:
+        if self._events is None:
+            from floe_orchestrator_dagster.lineage.datasets.computes import read_computes
+            from floe_orchestrator_dagster.lineage.events.dbt_events import DbtEvents
+
+            directory = PurePosixPath(self._dbt.directory.path)
+            computes = read_computes(self._product, self._dbt.profile, os.environ, directory)
+            self._events = DbtEvents(self._run, self._manifest(), computes)
+        return self._events
+
+    def _manifest(self) -> Manifest:
+        """Another target than the product's own may have other nodes: dbt has just written them."""
+        own = self._target.path / MANIFEST_FILE
+        if self.manifest is not None and (not is_of_other_target(self._product, self._dbt) or not own.is_file()):
+            return self.manifest
+        return read_manifest(own)
+
+    def _compiled(self, unique_id: str) -> str | None:
+        content = self._product.dbt.manifest.content if self._product.dbt else {"nodes": {}}
+        node = content["nodes"].get(unique_id)
+        path = self._target.compiled_path(node) if node else None
+        return path.read_text(encoding="utf-8", errors="replace") if path is not None and path.is_file() else None
+
+
+def is_of_other_target(product: Product, dbt: DbtConnection) -> bool:
+    """Whether dbt builds into another target than the one that the product's manifest was made for."""
+    return product.dbt is None or dbt.profile.target != product.dbt.profile.target
+
+
+@contextmanager
+def step_lineage(  # noqa: PLR0913, PLR0917  # a step has these parts
+    context: dg.OpExecutionContext,
+    product: Product,
+    dbt: DbtConnection,
+    target: Target | None,
+    steps: Sequence[str],
+    period: tuple[datetime, datetime] | None = None,
+    traceparent: str | None = None,
+) -> Iterator[StepLineage | None]:
+    """Tell of a dbt invocation and of the product's run; waits at the end until events are delivered, within limits.
+
+    The product's run begins with its first step in the Dagster run and ends with its last one; what no step could tell,
+    killed ones for instance, is told when the Dagster run is over, by the sensors of ``automation.lineage``.
+
+    Args:
+        context: The step's.
+        product: What is run.
+        dbt: Where dbt runs.
+        target: The invocation's target directory; None where there is nothing to do for dbt.
+        steps: Names of all steps of the product that run dbt.
+        period: Start and end of the run's partition in time.
+        traceparent: The trace that the step belongs to, in W3C's form.
+
+    Raises:
+        LineageError: With ``lineage.strict``, when not all events were accepted.
+    """
+    emitter = emitter_for(product.artifacts, product.config.lineage, run=context.run_id, log=context.log)
+    if emitter is None:
+        yield None
+        return
+    run = _step_run(context, product, dbt, period, traceparent)
+    lineage = StepLineage(emitter, run, dbt, target, context.log) if target else None
+    told = ProductRun(context, steps, run, emitter)
+    with emitter:
+        told.begin()
+        try:
+            yield lineage
+        except BaseException as error:
+            # Dagster's interrupt and a dropped generator are no exceptions of this kind.
+            why = str(error) if isinstance(error, Exception) else "the step was interrupted"
+            with suppress(LineageError):
+                _end(lineage, why)
+            told.end(error)
+            with suppress(LineageError):  # said in the run's log; the step has failed already, for a better reason
+                _flush(emitter, context, product)
+            raise
+        _end(lineage, "dbt ended before it")
+        told.end()
+        _flush(emitter, context, product)
+
+
+def _end(lineage: StepLineage | None, why: str) -> None:
+    if lineage is not None:
+        lineage.end(why)
+
+
+def _flush(emitter: LineageEmitter, context: dg.OpExecutionContext, product: Product) -> None:
+    if not emitter.deliveries().emitted:
+        return
+    attributes = telemetry.product_attributes(product.artifacts.observability.telemetry)
+    with telemetry.operation("lineage.flush", attributes):
+        try:
+            emitter.flush()
+        finally:
+            told = emitter.deliveries().counts
+            context.log.info("lineage: %s", told)
+            context.instance.add_run_tags(context.run_id, {RUN_TAG: told})
+
+
+def _step_run(
+    context: dg.OpExecutionContext,
+    product: Product,
+    dbt: DbtConnection,
+    period: tuple[datetime, datetime] | None,
+    traceparent: str | None,
+) -> LineageRun:
+    adapter = dbt.profile.adapter or ""
+    return replace(
+        lineage_run(product, context.instance, context.run),
+        step_key=context.get_step_execution_context().step.key,
+        retry_number=context.retry_number,
+        window=period,
+        dbt_version=version("dbt-core"),
+        adapter=f"{adapter} {installed_version(f'dbt-{adapter}')}".strip(),
+        traceparent=traceparent or "",
+    )
+
+
+def _now() -> datetime:
+    return datetime.now(tz=timezone.utc)

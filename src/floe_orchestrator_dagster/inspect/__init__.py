@@ -1,0 +1,1 @@
+"""Reports on a product that is not run: validation, plan."""

@@ -1,0 +1,135 @@
+"""What a product will be in Dagster, as plain values taken from its built ``Definitions``."""
+
+from __future__ import annotations
+
+import shlex
+from collections import Counter
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING
+
+import dagster as dg
+
+from floe_orchestrator_dagster.automation.executor import steps_at_once
+from floe_orchestrator_dagster.inspect.plan.launches import planned_job, planned_schedule, planned_sensor
+from floe_orchestrator_dagster.inspect.plan.parts import (
+    AssetPlan,
+    AutomationPlan,
+    JobPlan,
+    Plan,
+    PoolPlan,
+    RunPlan,
+    SchedulePlan,
+    SensorPlan,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from dagster._core.definitions.assets.graph.asset_graph import AssetGraph, AssetNode
+
+    from floe_orchestrator_dagster.product import Product
+
+__all__ = [
+    "AssetPlan",
+    "AutomationPlan",
+    "JobPlan",
+    "Plan",
+    "PoolPlan",
+    "RunPlan",
+    "SchedulePlan",
+    "SensorPlan",
+    "plan_product",
+]
+
+_NOT_SHOWN = "__"  # Dagster's own jobs begin with it
+
+
+def plan_product(product: Product, definitions: dg.Definitions, now: datetime | None = None) -> Plan:
+    """Take the plan from the ``Definitions`` of a product.
+
+    Args:
+        product: The product that they were built from.
+        definitions: All that Dagster will know of it.
+        now: Instant after which schedules tick, with a timezone; this one when left out.
+    """
+    repository = definitions.get_repository_def()
+    graph = definitions.resolve_asset_graph()
+    dbt = product.dbt
+    target = dbt.profile.target if dbt else None
+    assets = tuple(_assets(graph))
+    instant = now or datetime.now(tz=timezone.utc)
+    return Plan(
+        product=product.name,
+        version=product.artifacts.metadata.product_version,
+        domain=product.artifacts.identity.domain,
+        artifacts=product.origin,
+        dbt_project=str(dbt.directory.path) if dbt else None,
+        dbt_target=f"{dbt.profile.name}.{target}" if dbt and target else None,
+        assets=assets,
+        checks=sum(asset.checks for asset in assets),
+        blocking_checks=sum(asset.blocking_checks for asset in assets),
+        jobs=tuple(planned_job(job, graph) for job in repository.get_all_jobs() if not job.name.startswith(_NOT_SHOWN)),
+        schedules=tuple(planned_schedule(schedule, product.config, instant) for schedule in repository.schedule_defs),
+        sensors=tuple(planned_sensor(sensor, product) for sensor in repository.sensor_defs),
+        automation=tuple(_automation(graph)),
+        pools=tuple(_pools(product, graph)),
+        runs=_runs(product, definitions),
+    )
+
+
+def _assets(graph: AssetGraph) -> Iterable[AssetPlan]:
+    checks = Counter(key.asset_key for key in graph.asset_check_keys)
+    blocking = Counter(key.asset_key for key in graph.asset_check_keys if graph.get(key).blocking)
+    for key in graph.toposorted_asset_keys:
+        node = graph.get(key)
+        yield AssetPlan(
+            key=key.to_user_string(),
+            group=node.group_name,
+            external=node.is_external,
+            tier=node.tags.get("floe/tier"),
+            compute=None if node.is_external else _text(node, "floe/compute"),
+            materialization=_text(node, "dagster-dbt/materialization_type"),
+            kinds=tuple(sorted(node.kinds)),
+            owners=tuple(node.owners),
+            partitions=str(node.partitions_def) if node.partitions_def else None,
+            upstream=tuple(sorted(parent.to_user_string() for parent in node.parent_keys)),
+            checks=checks[key],
+            blocking_checks=blocking[key],
+        )
+
+
+def _text(node: AssetNode, key: str) -> str | None:
+    value = node.metadata.get(key)
+    text = getattr(value, "value", value)
+    return text if isinstance(text, str) else None
+
+
+def _automation(graph: AssetGraph) -> Iterable[AutomationPlan]:
+    rules: dict[str, list[str]] = {}
+    for key in graph.toposorted_asset_keys:
+        condition = graph.get(key).automation_condition
+        if condition is not None:
+            rules.setdefault(condition.get_label() or type(condition).__name__, []).append(key.to_user_string())
+    return [AutomationPlan(rule, tuple(keys)) for rule, keys in rules.items()]
+
+
+def _pools(product: Product, graph: AssetGraph) -> Sequence[PoolPlan]:
+    wanted = product.config.concurrency
+    used = {pool for key in graph.toposorted_asset_keys for pool in graph.get(key).pools or ()}
+    limits = {**dict.fromkeys(sorted(used)), **({wanted.pool: wanted.limit} if wanted else {})}
+    return [PoolPlan(name, limit, _limit_command(name, limit) if limit else None) for name, limit in limits.items()]
+
+
+def _limit_command(pool: str, limit: int) -> str:
+    return shlex.join(["dagster", "instance", "concurrency", "set", pool, str(limit)])
+
+
+def _runs(product: Product, definitions: dg.Definitions) -> RunPlan:
+    executor, retries = definitions.executor, product.config.retries
+    return RunPlan(
+        executor=executor.name if isinstance(executor, dg.ExecutorDefinition) else None,
+        max_concurrent=steps_at_once(product),
+        max_retries=retries.max_retries if retries else 0,
+        delay_seconds=retries.delay_seconds if retries else 0,
+        timeout_seconds=product.config.timeout_seconds,
+    )

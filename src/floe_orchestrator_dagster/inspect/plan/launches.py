@@ -1,0 +1,76 @@
+"""What launches what: jobs, schedules and sensors of a plan."""
+
+from __future__ import annotations
+
+from itertools import islice
+from typing import TYPE_CHECKING
+
+import dagster as dg
+from dagster._utils.schedules import schedule_execution_time_iterator
+
+from floe_orchestrator_dagster.config.automation import AssetSensorConfig, RunStatusSensorConfig
+from floe_orchestrator_dagster.inspect.plan.parts import JobPlan, SchedulePlan, SensorPlan
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from dagster._core.definitions.assets.graph.asset_graph import AssetGraph
+
+    from floe_orchestrator_dagster.config import DagsterConfig
+    from floe_orchestrator_dagster.product import Product
+
+_TICKS = 3
+_AUTOMATION = ("AUTOMATION", "AUTO_MATERIALIZE")
+# Dagster's tag of a step that says what it runs; assets say the same as kinds.
+_KIND_TAG = "dagster/compute_kind"
+
+
+def planned_job(job: dg.JobDefinition, graph: AssetGraph) -> JobPlan:
+    """Count what a run of all of a job does."""
+    own = job.asset_layer.asset_graph
+    with_dbt = {
+        definition.node_def.name
+        for definition in graph.assets_defs
+        if definition.is_materializable and any("dbt" in spec.kinds for spec in definition.specs)
+    }
+    definitions = [node.definition for node in job.graph.nodes]
+    return JobPlan(
+        name=job.name,
+        assets=len(own.materializable_asset_keys & set(job.asset_layer.executable_asset_keys)),
+        checks=len(own.asset_check_keys),
+        steps=len(job.graph.nodes),
+        dbt_invocations=sum(
+            definition.name in with_dbt or definition.tags.get(_KIND_TAG) == "dbt" for definition in definitions
+        ),
+    )
+
+
+def planned_schedule(schedule: dg.ScheduleDefinition, config: DagsterConfig, now: datetime) -> SchedulePlan:
+    """Tell when a schedule ticks after ``now``, and what it runs of its job."""
+    declared = next((entry for entry in config.schedules if entry.name == schedule.name), None)
+    cron, zone = schedule.cron_schedule, schedule.execution_timezone or "UTC"
+    ticks = schedule_execution_time_iterator(now.timestamp(), cron, zone, ascending=True)
+    return SchedulePlan(
+        name=schedule.name,
+        job=schedule.job_name,
+        cron=cron if isinstance(cron, str) else "; ".join(cron),
+        timezone=zone,
+        running=schedule.default_status is dg.DefaultScheduleStatus.RUNNING,
+        next_ticks=tuple(islice(ticks, _TICKS)),
+        select=declared.select if declared else None,
+        exclude=declared.exclude if declared else None,
+    )
+
+
+def planned_sensor(sensor: dg.SensorDefinition, product: Product) -> SensorPlan:
+    """Tell what a sensor waits for, and what it launches."""
+    declared = next((entry for entry in product.config.sensors if entry.name == sensor.name), None)
+    jobs = (declared.jobs or [product.identifier]) if isinstance(declared, RunStatusSensorConfig) else []
+    return SensorPlan(
+        name=sensor.name,
+        type="automation" if sensor.sensor_type.name in _AUTOMATION else sensor.sensor_type.value.lower(),
+        jobs=tuple(target.job_name for target in sensor.targets),
+        running=sensor.default_status is dg.DefaultSensorStatus.RUNNING,
+        watches=(declared.asset,) if isinstance(declared, AssetSensorConfig) else tuple(jobs),
+        status=declared.status if isinstance(declared, RunStatusSensorConfig) else None,
+    )

@@ -1,0 +1,1 @@
+"""OpenLineage names of tables and files."""

@@ -1,0 +1,1 @@
+"""Delivery of OpenLineage events: spool, senders, backends, replay."""

@@ -1,0 +1,158 @@
+"""The spool of one process: what it emits goes to disk first, so that neither a dead backend nor a kill loses it."""
+
+from __future__ import annotations
+
+import os
+import re
+import threading
+import time
+from collections import deque
+from typing import TYPE_CHECKING
+
+from floe_orchestrator_dagster.lineage.delivery.segment import Segment
+from floe_orchestrator_dagster.product.trust import require_trusted
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from floe_orchestrator_dagster.lineage.delivery.segment import Entry
+
+_SEGMENT_BYTES = 4 * 1024 * 1024
+_NEARLY_FULL = 0.8
+_MEASURE_EVERY_SECONDS = 5.0
+
+
+class SpoolFullError(OSError):
+    """The spool has reached its configured size."""
+
+
+class Spool:
+    """Files of this process in the product's spool directory, oldest first; safe to use from several threads.
+
+    What other processes have in the directory counts towards its size. It is measured every five seconds: several
+    processes at once may exceed the bound by what they write in between. Nothing that is stored is ever removed to make
+    room: at the bound, new events are refused.
+    """
+
+    def __init__(self, directory: Path, max_bytes: int, run: str = "") -> None:
+        """Take the directory; it is made, and a file in it, with the first event.
+
+        Args:
+            directory: The product's own spool directory.
+            max_bytes: Most that everything in it may take.
+            run: Id of the Dagster run that the events belong to.
+        """
+        self.directory = directory
+        self._max_bytes = max_bytes
+        self._run = run_in_name(run)
+        self._segments: deque[Segment] = deque()
+        self._lock = threading.RLock()
+        self._measured = 0
+        self._measured_at = float("-inf")
+        self._closed = False
+
+    @property
+    def nearly_full(self) -> bool:
+        """Whether four fifths of its size are taken."""
+        return self._used() > _NEARLY_FULL * self._max_bytes
+
+    def append(self, line: bytes) -> None:
+        """Store one event.
+
+        Raises:
+            SpoolFullError: The configured size is reached.
+            OSError: The directory cannot be written.
+        """
+        with self._lock:
+            if self._used() + len(line) >= self._max_bytes:
+                raise SpoolFullError(f"{self.directory} has reached lineage.spool_max_mb")
+            self._current(len(line)).append(line)
+            self._measured += len(line) + 1
+
+    def peek(self) -> Entry | None:
+        """Return the oldest event that waits; None when there is none."""
+        with self._lock:
+            while self._segments:
+                entry = self._segments[0].peek()
+                if entry is not None or len(self._segments) == 1:
+                    return entry
+                self._segments.popleft().close()
+            return None
+
+    def peek_after(self, entry: Entry) -> Entry | None:
+        """Return the event after the oldest one, when the same file has it."""
+        with self._lock:
+            return self._segments[0].peek_after(entry) if self._segments else None
+
+    def advance(self, entry: Entry) -> None:
+        """Remember that everything up to and with ``entry`` is done with."""
+        with self._lock:
+            if self._segments:
+                self._segments[0].advance(entry)
+
+    def set_aside(self, entry: Entry, reason: str) -> None:
+        """Keep an event that the backend refuses beside the others, and go on after it."""
+        with self._lock:
+            if self._segments:
+                self._segments[0].set_aside(entry, reason)
+
+    def sync(self) -> None:
+        """Bring what waits to the disk itself, for when the machine fails before it is delivered."""
+        with self._lock:
+            segments = list(self._segments)
+        for segment in segments:
+            segment.sync()
+
+    def close(self) -> None:
+        """Leave what waits to whoever replays; remove what is delivered."""
+        with self._lock:
+            self._closed = True
+            while self._segments:
+                self._segments.popleft().close()
+
+    def _current(self, size: int) -> Segment:
+        segment_bytes = min(_SEGMENT_BYTES, self._max_bytes // 4)
+        if self._closed:
+            raise OSError(f"{self.directory} is no longer in use by this process")
+        if not self._segments or self._segments[-1].size + size > segment_bytes:
+            make_private(self.directory)
+            self._segments.append(Segment.create(self.directory, self._run))
+        return self._segments[-1]
+
+    def _used(self) -> int:
+        now = time.monotonic()
+        if now - self._measured_at > _MEASURE_EVERY_SECONDS:
+            self._measured, self._measured_at = directory_size(self.directory), now
+        return self._measured
+
+
+def run_in_name(run: str) -> str:
+    """Write a run's id as the names of its files have it."""
+    return re.sub(r"[^A-Za-z0-9-]", "", run)
+
+
+def make_private(directory: Path) -> None:
+    """Make a directory for this user alone; one that is there and belongs to this user is closed to others.
+
+    Raises:
+        OSError: It cannot be made, or others could write to it.
+    """
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    status = directory.stat()
+    if status.st_uid == os.geteuid() and status.st_mode & 0o077:
+        directory.chmod(0o700)
+    require_trusted(directory)
+
+
+def directory_size(directory: Path) -> int:
+    """Add up the bytes of all files in a spool directory."""
+    if not directory.is_dir():
+        return 0
+    return sum(_size(path) for path in directory.iterdir())
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:  # delivered meanwhile
+        return 0

@@ -1,0 +1,1 @@
+"""OpenLineage events of dbt nodes, product runs and Python assets."""

@@ -1,0 +1,112 @@
+"""Results of dbt's tests, unit tests and source freshness, as OpenLineage's assertions and test executions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from openlineage.client.facet_v2 import data_quality_assertions_dataset, test_run
+
+from floe_orchestrator_dagster.product.manifest import freshness_criteria
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from floe_orchestrator_dagster.lineage.events.node_outcome import NodeOutcome
+
+_ANY_ROW = "!=0"
+_NOT_PARAMETERS = ("model", "column_name")
+
+
+@dataclass(frozen=True)
+class TestEnd:
+    """How a dbt test, unit test or freshness check ended.
+
+    Attributes:
+        node: The test in dbt's manifest; of source freshness, the source.
+        status: dbt's, such as ``pass``, ``fail``, ``warn``, ``error`` or ``skipped``.
+        outcome: What else is known.
+    """
+
+    __test__ = False  # no class of tests for pytest
+
+    node: Mapping[str, Any]
+    status: str
+    outcome: NodeOutcome
+
+    def assertion(self, *, of_column: bool = True) -> data_quality_assertions_dataset.Assertion:
+        """State the result for a dataset; without ``of_column`` for the table as a whole."""
+        return data_quality_assertions_dataset.Assertion(
+            assertion=self._kind,
+            success=self._passed,
+            column=self._column if of_column else None,
+            severity=self._severity,
+            name=str(self.node.get("name") or ""),
+            description=str(self.node.get("description") or "") or None,
+            expected=self._expected,
+            actual=self._actual,
+            params=self._parameters or None,
+        )
+
+    def test_facet(self) -> test_run.TestRunFacet:
+        """State the result for the run."""
+        status = "skip" if self.status == "skipped" else "pass" if self._passed else "fail"
+        execution = test_run.TestExecution(
+            name=str(self.node.get("unique_id") or self.node.get("name") or ""),
+            status=status,
+            severity=self._severity,
+            type=self._kind,
+            description=str(self.node.get("description") or "") or None,
+            expected=self._expected,
+            actual=self._actual,
+            content=self.outcome.compiled_code,
+            contentType="sql" if self.outcome.compiled_code else None,
+            params=self._parameters or None,
+        )
+        return test_run.TestRunFacet(tests=[execution])
+
+    @property
+    def _passed(self) -> bool:
+        return self.status in {"pass", "success"}
+
+    @property
+    def _kind(self) -> str:
+        kinds = {"source": "freshness", "unit_test": "unit_test"}
+        metadata = self.node.get("test_metadata") or {}
+        return kinds.get(str(self.node.get("resource_type"))) or str(
+            metadata.get("name") or self.node.get("name") or ""
+        )
+
+    @property
+    def _column(self) -> str | None:
+        arguments = (self.node.get("test_metadata") or {}).get("kwargs") or {}
+        column = arguments.get("column_name") or self.node.get("column_name")
+        return str(column).strip('"`[]') if column else None
+
+    @property
+    def _severity(self) -> str:
+        if self.node.get("resource_type") == "source":
+            return "warn" if self.status == "warn" else "error"
+        return str((self.node.get("config") or {}).get("severity") or "error").lower()
+
+    @property
+    def _expected(self) -> str | None:
+        """The rows that a test may find; of a freshness check, the greatest age."""
+        if self.node.get("resource_type") == "source":
+            criteria = freshness_criteria(self.node)
+            return ", ".join(f"{name} {age}" for name, age in criteria.items()) or None
+        if self.outcome.failures is None:
+            return None
+        config = self.node.get("config") or {}
+        threshold = "".join(str(config.get("warn_if" if self._severity == "warn" else "error_if") or _ANY_ROW).split())
+        return "0" if threshold == _ANY_ROW else threshold
+
+    @property
+    def _actual(self) -> str | None:
+        found = self.outcome.failures
+        return None if found is None else f"{found:.15g}"
+
+    @property
+    def _parameters(self) -> dict[str, Any]:
+        arguments = (self.node.get("test_metadata") or {}).get("kwargs") or {}
+        return {name: value for name, value in arguments.items() if name not in _NOT_PARAMETERS and value is not None}

@@ -1,0 +1,161 @@
+"""The nodes of a dbt project as OpenLineage's jobs and datasets: what a node reads, what it makes, column by column."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from openlineage.client.event_v2 import InputDataset, OutputDataset
+from openlineage.client.facet_v2 import output_statistics_output_dataset
+
+from floe_orchestrator_dagster.lineage.columns.column_lineage import Relation, column_lineage, queried_columns
+from floe_orchestrator_dagster.lineage.events.facets import (
+    column_lineage_facet,
+    node_dataset_facets,
+    node_job_facets,
+    owners,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from openlineage.client.facet_v2 import DatasetFacet, JobFacet, OutputDatasetFacet
+
+    from floe_orchestrator_dagster.lineage.columns.column_lineage import ColumnLineage
+    from floe_orchestrator_dagster.lineage.datasets.computes import Computes
+    from floe_orchestrator_dagster.lineage.datasets.names import DatasetIdentity
+    from floe_orchestrator_dagster.lineage.events.node_outcome import NodeOutcome
+    from floe_orchestrator_dagster.product import Product
+    from floe_orchestrator_dagster.product.manifest import Manifest
+
+_MAKES_TABLE = ("model", "seed", "snapshot")
+
+
+class Nodes:
+    """The nodes of a dbt project, on one target.
+
+    It learns while dbt runs: where nodes really go, and which columns they really have.
+    """
+
+    def __init__(
+        self, product: Product, manifest: Manifest, computes: Computes, columns: Mapping[str, Mapping[str, str]]
+    ) -> None:
+        """Take the columns (name → type) that are known beforehand, all of a relation's, by unique id."""
+        self._product = product
+        self._content = manifest.content
+        self._manifest = manifest
+        self._computes = computes
+        self._warehouse = computes.own.warehouse
+        self._columns = {unique_id: dict(known) for unique_id, known in columns.items()}
+        self._relations: dict[str, Mapping[str, Any]] = {}
+
+    def node(self, unique_id: str) -> Mapping[str, Any]:
+        """Give a node, source or unit test of the manifest; one that the manifest does not have is only a name."""
+        for collection in ("nodes", "sources", "unit_tests"):
+            found = self._content[collection].get(unique_id)
+            if found is not None:
+                return {"resource_type": unique_id.split(".", maxsplit=1)[0], **found}
+        kind, _, name = unique_id.partition(".")
+        return {"unique_id": unique_id, "resource_type": kind, "name": name.rpartition(".")[2]}
+
+    def learn(self, unique_id: str, relation: Mapping[str, Any], columns: Mapping[str, str]) -> None:
+        """Note where a node goes, and its columns after it ran; what is empty changes nothing."""
+        if relation.get("relation_name"):
+            self._relations[unique_id] = relation
+        if columns:
+            self._columns[unique_id] = dict(columns)
+
+    def identity(self, unique_id: str) -> DatasetIdentity:
+        """Name the dataset of a model, seed, snapshot or source."""
+        return self._computes.identify(self.node(unique_id), self._relations.get(unique_id, {}))
+
+    def reads(self, unique_id: str) -> list[str]:
+        """List what a node reads: models, seeds, snapshots and sources, ephemeral models read through.
+
+        Of a test it starts with what the test is about; a source's freshness check reads the source.
+        """
+        node = self.node(unique_id)
+        if node["resource_type"] == "source":
+            return [unique_id]
+        read = sorted(self._manifest.relations_read_by(unique_id))
+        return sorted(read, key=lambda parent: parent != node.get("attached_node"))
+
+    def tests_table_itself(self, unique_id: str) -> bool:
+        """Whether a test is about the first relation that it reads, and not about several or an ephemeral model."""
+        node, read = self.node(unique_id), self.reads(unique_id)
+        return len(read) == 1 or node.get("attached_node") in read
+
+    @property
+    def namespace(self) -> str:
+        """The namespace of the target's own datasets."""
+        return self._warehouse.settled(self._warehouse.namespace)
+
+    def makes(self, unique_id: str) -> list[str]:
+        """List the relation that a node makes: the node itself, or nothing for tests."""
+        return [unique_id] if self.node(unique_id)["resource_type"] in _MAKES_TABLE else []
+
+    def job_facets(self, unique_id: str, sql: str | None) -> dict[str, JobFacet]:
+        """Describe a node's job."""
+        node = self.node(unique_id)
+        return node_job_facets(node, self._product, self._content["groups"], self._warehouse.adapter, sql)
+
+    def lineage(self, unique_id: str, outcome: NodeOutcome) -> ColumnLineage | None:
+        """Find where the columns of a node come from; None without SQL, or with SQL that cannot be understood."""
+        node = self.node(unique_id)
+        if not outcome.compiled_code or node.get("language", "sql") != "sql" or not self.makes(unique_id):
+            return None
+        columns = queried_columns(node, outcome.columns)
+        relations = [relation for parent in self.reads(unique_id) if (relation := self._relation(parent))]
+        return column_lineage(outcome.compiled_code, self._warehouse.adapter, relations, columns)
+
+    def inputs(self, unique_ids: Iterable[str], lineage: ColumnLineage | None) -> list[InputDataset]:
+        """Make input datasets; their columns include those that ``lineage`` says are read."""
+        read = lineage.columns_read if lineage else {}
+        return [
+            InputDataset(
+                namespace=self.identity(unique_id).dataset.namespace,
+                name=self.identity(unique_id).dataset.name,
+                facets=self._facets(unique_id, read.get(unique_id, ())),
+            )
+            for unique_id in unique_ids
+        ]
+
+    def outputs(
+        self, unique_ids: Iterable[str], lineage: ColumnLineage | None, outcome: NodeOutcome | None
+    ) -> list[OutputDataset]:
+        """Make output datasets, with column lineage and row counts where they are known."""
+        return [self._output(unique_id, lineage, outcome) for unique_id in unique_ids]
+
+    def _output(self, unique_id: str, lineage: ColumnLineage | None, outcome: NodeOutcome | None) -> OutputDataset:
+        name = self.identity(unique_id).dataset
+        facets = self._facets(unique_id, tuple(lineage.fields) if lineage else ())
+        if lineage:
+            names = {parent: self.identity(parent).dataset for parent in self.reads(unique_id)}
+            facet = column_lineage_facet(lineage, names)
+            if facet is not None:
+                facets["columnLineage"] = facet
+        statistics: dict[str, OutputDatasetFacet] = {}
+        if outcome is not None and outcome.rows is not None:
+            rows = output_statistics_output_dataset.OutputStatisticsOutputDatasetFacet(rowCount=outcome.rows)
+            statistics["outputStatistics"] = rows
+        return OutputDataset(namespace=name.namespace, name=name.name, facets=facets, outputFacets=statistics)
+
+    def _facets(self, unique_id: str, used: Sequence[str]) -> dict[str, DatasetFacet]:
+        node = self.node(unique_id)
+        owning = owners(node, self._product, self._content["groups"])
+        return node_dataset_facets(node, self.identity(unique_id), owning, self._schema(unique_id, used))
+
+    def _schema(self, unique_id: str, used: Sequence[str]) -> Mapping[str, str | None]:
+        """List a relation's columns: as they are, else as they are documented and used."""
+        known = self._columns.get(unique_id)
+        documented = self.node(unique_id).get("columns") or {}
+        columns: dict[str, str | None] = dict(known or {})
+        if known is None:
+            columns = {str(name): column.get("data_type") for name, column in documented.items()}
+        folded = {name.lower() for name in columns}
+        return columns | {name: None for name in used if name.lower() not in folded}
+
+    def _relation(self, unique_id: str) -> Relation | None:
+        node, known = self.node(unique_id), self._columns.get(unique_id)
+        name = self._relations.get(unique_id, {}).get("relation_name") or node.get("relation_name")
+        columns = tuple(known if known is not None else node.get("columns") or {})
+        return Relation(unique_id, str(name), columns, is_complete=known is not None) if name else None

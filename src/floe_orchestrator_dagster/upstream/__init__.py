@@ -1,0 +1,1 @@
+"""Uses of names of dagster, dagster-dbt and dbt that are not public."""

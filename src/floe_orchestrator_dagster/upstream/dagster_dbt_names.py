@@ -1,0 +1,28 @@
+"""What is used of dagster-dbt; imported from here, it comes without dbt."""
+
+from __future__ import annotations
+
+from floe_orchestrator_dagster.upstream.dagster_dbt_import import import_dagster_dbt
+
+import_dagster_dbt()
+
+from dagster_dbt import DagsterDbtTranslator, DagsterDbtTranslatorSettings, asset_utils, dbt_assets  # noqa: E402
+from dagster_dbt.asset_utils import (  # noqa: E402
+    DAGSTER_DBT_MANIFEST_METADATA_KEY,
+    DAGSTER_DBT_TRANSLATOR_METADATA_KEY,
+    DAGSTER_DBT_UNIQUE_ID_METADATA_KEY,
+)
+from dagster_dbt.dagster_dbt_translator import DbtManifestWrapper  # noqa: E402
+from dagster_dbt.dbt_project import using_dagster_dev  # noqa: E402
+
+__all__ = [
+    "DAGSTER_DBT_MANIFEST_METADATA_KEY",
+    "DAGSTER_DBT_TRANSLATOR_METADATA_KEY",
+    "DAGSTER_DBT_UNIQUE_ID_METADATA_KEY",
+    "DagsterDbtTranslator",
+    "DagsterDbtTranslatorSettings",
+    "DbtManifestWrapper",
+    "asset_utils",
+    "dbt_assets",
+    "using_dagster_dev",
+]

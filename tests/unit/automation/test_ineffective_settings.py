@@ -1,0 +1,132 @@
+"""Settings that will not do what they say: told by validate and, in one line, when a product is loaded."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+import pytest
+
+from floe_orchestrator_dagster.code_location import build_definitions
+from floe_orchestrator_dagster.inspect.validation import examine_product
+from unit.dbt_shop import dbt_shop, write_dbt_shop
+from unit.samples import Json, node
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+MANIFEST = "Correct it in manifest.yaml."
+ALL_OF = "partitions[0].select: each partition builds all of"
+WAITS = "is no asset of this product: the sensor waits for another code location to make it"
+DAILY = {"select": "windowed", "type": "daily", "start": "2026-01-01"}
+STATIC = {"select": "by_region", "type": "static", "values": ["north"]}
+NODES = (
+    node("windowed", raw_code="where day >= '{{ var('start_date') }}'", columns={"Day": {"name": "Day"}}),
+    node("by_region", raw_code='{{ config(tags=["x"]) }} where region = {{ var("partition_key", "all") }}'),
+    node("batch", config={"materialized": "incremental", "incremental_strategy": "microbatch", "enabled": True}),
+)
+
+
+def told(directory: Path, config: Json) -> list[str]:
+    """Examine a product with the configuration; return what is said of it, without the place of the configuration."""
+    findings = examine_product(write_dbt_shop(directory, config, *NODES))
+    assert findings.loaded is not None, findings.errors
+    assert {remark.file for remark in findings.warnings} <= {str(directory / "compiled_artifacts.json")}
+    return [str(remark).removeprefix("plugins.orchestrator.config.") for remark in findings.warnings]
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"partitions": [DAILY, STATIC, {**DAILY, "select": "batch"}]},
+        {"partitions": [{**DAILY, "vars": {"start": "from", "end": "start_date"}}]},
+        {"partitions": [{**DAILY, "time_column": "day"}]},
+        # Nobody has described its columns.
+        {"partitions": [{**DAILY, "select": "batch", "time_column": "day"}]},
+        {"sensors": [{"type": "asset", "name": "a", "asset": "erp/orders"}]},
+        {
+            "jobs": [{"name": "next"}, {"name": "last"}],
+            "sensors": [
+                {"type": "run_status", "name": "a", "status": "success", "job": "next"},
+                {"type": "run_status", "name": "b", "status": "success", "jobs": ["next"], "job": "last"},
+                {"type": "run_status", "name": "c", "status": "success", "job": "last"},
+            ],
+        },
+    ],
+)
+def test_settings_that_work_are_not_told(tmp_path: Path, config: Json) -> None:
+    assert told(tmp_path, config) == []
+
+
+@pytest.mark.parametrize(
+    ("rule", "what"),
+    [
+        (
+            {**DAILY, "select": "raw stg windowed batch"},
+            f"{ALL_OF} 'stg', 'raw': the code is neither microbatch nor reads the dbt variable 'start_date' or 'end_date'",  # noqa: E501
+        ),
+        (
+            {**DAILY, "vars": {"start": "from_day", "end": "to_day"}},
+            f"{ALL_OF} 'windowed': the code is neither microbatch nor reads the dbt variable 'from_day' or 'to_day'",
+        ),
+        (
+            {**STATIC, "select": "batch"},
+            f"{ALL_OF} 'batch': the code does not read the dbt variable 'partition_key'",
+        ),
+    ],
+)
+def test_partitions_that_a_model_ignores_are_told(tmp_path: Path, rule: Json, what: str) -> None:
+    fix = f"Read it with var() in the model, or exclude the model from the partitions. {MANIFEST}"
+
+    assert told(tmp_path, {"partitions": [rule]}) == [f"{what}\n    fix: {fix}"]
+
+
+def test_column_that_a_model_does_not_have_is_told(tmp_path: Path) -> None:
+    assert told(tmp_path, {"partitions": [{**DAILY, "time_column": "dya"}]}) == [
+        f"partitions[0].time_column: 'dya' is no column of 'windowed', as dbt describes it\n    fix: {MANIFEST}"
+    ]
+
+
+@pytest.mark.parametrize(("asset", "hint"), [("erp/order", "Did you mean 'erp/orders'? "), ("crm/customers", "")])
+def test_sensor_on_an_asset_that_the_product_does_not_have_is_told(tmp_path: Path, asset: str, hint: str) -> None:
+    sensors = [
+        {"type": "asset", "name": "a", "asset": "erp/orders"},
+        {"type": "asset", "name": "b", "asset": asset},
+    ]
+
+    assert told(tmp_path, {"sensors": sensors}) == [
+        f"sensors[1].asset: {asset!r} {WAITS}\n    fix: {hint}Leave it so if one does. {MANIFEST}"
+    ]
+
+
+def test_jobs_that_launch_each_other_are_told(tmp_path: Path) -> None:
+    config = {
+        "jobs": [{"name": "staging", "select": "stg"}, {"name": "marts", "select": "mart"}],
+        "sensors": [
+            {"type": "asset", "name": "a", "asset": "stg", "job": "marts"},
+            {"type": "run_status", "name": "b", "status": "success", "jobs": ["marts"], "job": "staging"},
+        ],
+    }
+
+    [circle] = told(tmp_path, config)
+
+    fix = f"Remove one of the sensors between them. {MANIFEST}"
+    assert circle in {
+        f"sensors: jobs launch each other without end: {path}\n    fix: {fix}"
+        for path in ("staging -> marts -> staging", "marts -> staging -> marts")
+    }
+
+
+def test_loading_tells_all_of_it_in_one_line_where_definitions_are_made(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    sensors = [{"type": "asset", "name": name, "asset": f"crm/{name}"} for name in ("a", "b")]
+    shop = dbt_shop(tmp_path, {"sensors": sensors})
+
+    build_definitions(shop)
+
+    [record] = [record for record in caplog.records if record.levelno == logging.WARNING]
+    place = "plugins.orchestrator.config.sensors"
+    assert record.getMessage() == (
+        f"{tmp_path / 'compiled_artifacts.json'}: {place}[0].asset: 'crm/a' {WAITS}; {place}[1].asset: 'crm/b' {WAITS}"
+    )

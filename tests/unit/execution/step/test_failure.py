@@ -1,0 +1,123 @@
+"""What a step says when dbt failed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import dagster as dg
+import pytest
+
+from floe_orchestrator_dagster.errors import (
+    ConfigError,
+    DbtBuildError,
+    DbtNodesError,
+    DbtSetupError,
+    FloeDagsterError,
+    LineageError,
+    ProfileError,
+)
+from floe_orchestrator_dagster.execution.dbt.results import Results
+from floe_orchestrator_dagster.execution.step.failure import nodes_error, with_failures_shown
+from unit.execution.dbt.test_results import event, finished
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+NODES = {"model.shop.a": {"original_file_path": "models/a.sql"}}
+
+
+def test_a_failure_is_a_table_of_what_failed_and_what_was_skipped() -> None:
+    results = Results({"model.shop.b": ["model.shop.a"]})
+    message = "Runtime Error in model a (models/a.sql)\n  Binder Error: no column"
+    for one in (finished("a", "error", message=message), finished("b", "skipped")):
+        results.add(one)
+    error = nodes_error(results, NODES, "/shop")
+
+    with pytest.raises(dg.Failure) as caught:
+        list(with_failures_shown(raising(error)))
+
+    assert str(error) == (
+        "/shop: 1 failed, 1 skipped because of it, 0 succeeded\n"
+        "  models/a.sql: model a: Runtime Error: Binder Error: no column\n"
+        "    fix: Correct it, then re-execute from failure: what succeeded is not built again."
+    )
+    assert caught.value.description == str(error)
+    assert set(caught.value.metadata) == {"failed", "skipped"}
+
+
+def test_a_hook_that_fails_is_named_with_its_file_although_no_node_failed() -> None:
+    results = Results({})
+    hook = "shop-on-run-end-1"
+    for one in (
+        finished("a"),
+        event("RunResultFailure", hook, "operation", path="./dbt_project.yml"),
+        event("RunResultError", hook, "operation", msg="  shop.on-run-end.1 failed, error:\n Catalog Error: no table"),
+    ):
+        results.add(one)
+
+    error = nodes_error(results, NODES, "/shop")
+
+    assert isinstance(error, DbtNodesError)
+    assert error.may_pass
+    assert str(error) == (
+        "/shop: 1 on-run hook failed, 1 succeeded\n"
+        "  dbt_project.yml: hook shop.on-run-end.1: Catalog Error: no table\n"
+        "    fix: Correct the hook, then re-execute from failure: dbt runs hooks with its nodes, all of them if none "
+        "is left."
+    )
+
+
+def test_a_failure_that_dbt_does_not_explain_is_told_too() -> None:
+    results = Results({})
+    results.add(finished("a"))
+
+    error = nodes_error(results, NODES, "/shop")
+
+    assert type(error) is DbtBuildError
+    assert str(error).startswith("/shop: dbt failed outside of its nodes: 0 failed, 1 succeeded.")
+
+
+@pytest.mark.parametrize(
+    ("messages", "may_pass"),
+    [
+        (("Compilation Error in model a (models/a.sql)\n  no macro",), False),
+        (("Compilation Error in model a (models/a.sql)\n  no macro", "Database Error in model b\n  deadlock"), True),
+        (("Got 1 result, configured to fail if != 0",), True),
+    ],
+)
+def test_what_only_a_change_of_the_project_mends_is_not_tried_again(
+    messages: tuple[str, ...], *, may_pass: bool
+) -> None:
+    results = Results({})
+    for row, message in enumerate(messages):
+        results.add(finished(f"node_{row}", "error", message=message))
+
+    with pytest.raises(dg.Failure) as caught:
+        list(with_failures_shown(raising(nodes_error(results, NODES, "/shop"))))
+
+    assert caught.value.allow_retries is may_pass
+
+
+@pytest.mark.parametrize(
+    ("error", "is_tried_again"),
+    [
+        (DbtSetupError("refused"), False),
+        (ProfileError("profile", []), False),
+        (ConfigError("config", []), False),
+        (DbtBuildError("locked"), True),
+        (LineageError("lineage", []), True),
+    ],
+)
+def test_errors_that_a_retry_cannot_mend_are_final(error: FloeDagsterError, *, is_tried_again: bool) -> None:
+    with pytest.raises((FloeDagsterError, dg.Failure)) as caught:
+        list(with_failures_shown(raising(error)))
+
+    raised = caught.value
+    assert isinstance(raised, dg.Failure) is not is_tried_again
+    assert str(error) == (raised.description if isinstance(raised, dg.Failure) else str(raised))
+    assert not isinstance(raised, dg.Failure) or raised.allow_retries is False
+
+
+def raising(error: FloeDagsterError) -> Iterator[object]:
+    yield from ()
+    raise error
