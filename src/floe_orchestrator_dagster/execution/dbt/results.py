@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from floe_orchestrator_dagster.execution.dbt.batches import Batches
+from floe_orchestrator_dagster.execution.dbt.causes import Causes
 from floe_orchestrator_dagster.execution.dbt.core_process import (
     COMPILED,
     ERROR_PLACE,
@@ -22,7 +23,6 @@ from floe_orchestrator_dagster.execution.dbt.core_process import (
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from collections.abc import Set as AbstractSet
 
 _TESTS = ("test", "unit_test")
 _FAILED = {"error", "fail", "partial success", "runtime error"}
@@ -161,8 +161,12 @@ class Results:
     failed_hooks: list[FailedHook] = field(default_factory=list)
     batches: Batches = field(default_factory=Batches)
     _hook_files: dict[str, str] = field(default_factory=dict)
-    _failed: list[NodeResult] = field(default_factory=list)
+    _causes: Causes = field(init=False)
     _counted: int = 0
+
+    def __post_init__(self) -> None:
+        """Start without failures."""
+        self._causes = Causes(self.parents)
 
     def add(self, event: Mapping[str, Any]) -> NodeResult | None:
         """Take an event; returns the result when it is the end of a node."""
@@ -185,7 +189,7 @@ class Results:
         self.finished[result.unique_id] = result
         self._counted += result.is_counted
         if result.has_failed:
-            self._failed.append(result)
+            self._causes.add(result)
         return result
 
     def _add_hook(self, event: Mapping[str, Any]) -> None:
@@ -217,37 +221,9 @@ class Results:
         """The nodes that dbt skipped."""
         return [result for result in self.finished.values() if result.was_skipped]
 
-    def causes(self, result: NodeResult) -> list[NodeResult]:
-        """Find the failures that made dbt skip a node: nodes upstream of it, and tests that it waits for.
-
-        A node waits for a data test that reads only what is upstream of the node, and for unit tests of itself and of
-        what is upstream. A test waits as the models do that it reads.
-        """
-        upstream = self._upstream(result.unique_id)
-        waiting = self.parents.get(result.unique_id, ()) if result.is_test else (result.unique_id,)
-        before = [self._upstream(unique_id) for unique_id in waiting]
-        return [
-            failed
-            for failed in self._failed
-            if failed.unique_id in upstream or self._is_waited_for(failed, upstream.union(waiting), before)
-        ]
-
-    def _is_waited_for(self, failed: NodeResult, tested: AbstractSet[str], before: Sequence[set[str]]) -> bool:
-        read = self.parents.get(failed.unique_id, ())
-        if failed.resource_type == "unit_test":
-            return not tested.isdisjoint(read)
-        return failed.resource_type == "test" and bool(read) and any(found.issuperset(read) for found in before)
-
-    def _upstream(self, unique_id: str) -> set[str]:
-        """Find everything that a node reads, directly or not."""
-        found: set[str] = set()
-        waiting = [*self.parents.get(unique_id, ())]
-        while waiting:
-            parent = waiting.pop()
-            if parent not in found:
-                found.add(parent)
-                waiting += self.parents.get(parent, ())
-        return found
+    def causes(self, result: NodeResult) -> Sequence[NodeResult]:
+        """Find the failures that made dbt skip a node: nodes upstream of it, and tests that it waits for."""
+        return self._causes.of(result.unique_id)
 
     def line(self, result: NodeResult) -> str:
         """Tell a node's end in one line, such as ``17/48 success model orders, 0.31 s``."""

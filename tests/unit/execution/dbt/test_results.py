@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from floe_orchestrator_dagster.execution.dbt.results import Results, node_result
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 def started(name: str, resource_type: str = "model") -> dict[str, Any]:
@@ -194,6 +198,36 @@ def test_a_model_skipped_by_its_own_unit_test_names_it_as_do_those_that_read_the
         results.add(one)
 
     assert causes(results) == {"totals": ["sums"], "on_totals": ["sums"], "report": ["sums"], "beside": []}
+
+
+class CountedReads(list[str]):
+    """What a node reads; counts how often somebody goes through it."""
+
+    count = 0
+
+    def __iter__(self) -> Iterator[str]:
+        CountedReads.count += 1
+        return super().__iter__()
+
+
+def test_the_causes_of_thousands_of_skipped_nodes_are_found_in_one_walk_through_the_graph() -> None:
+    models = [f"model.shop.m{number}" for number in range(2_000)]
+    parents = {unique_id: CountedReads([before]) for before, unique_id in pairwise(models)}
+    parents |= {f"test.shop.t{number}": CountedReads([unique_id]) for number, unique_id in enumerate(models)}
+    results = Results(parents)
+    CountedReads.count = 0
+    results.add(finished("m0"))
+    results.add(finished("t0", "fail", "test"))
+    results.add(finished("m1", "error"))
+    for number in range(2, len(models)):
+        results.add(finished(f"m{number}", "skipped"))
+        results.add(finished(f"t{number}", "skipped", "test"))
+
+    found = causes(results)
+
+    assert found == {f"{kind}{number}": ["t0", "m1"] for number in range(2, len(models)) for kind in "mt"}
+    assert causes(results) == found
+    assert CountedReads.count < 3 * len(parents)
 
 
 def test_the_summary_of_one_failure_without_skips() -> None:

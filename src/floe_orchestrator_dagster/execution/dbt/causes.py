@@ -1,0 +1,74 @@
+"""Failures of a dbt invocation, by the nodes that dbt skips because of them."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from floe_orchestrator_dagster.execution.dbt.results import NodeResult
+
+_TEST_IDS = ("test.", "unit_test.")
+
+
+class Causes:
+    """The failures so far, and the nodes that each of them blocks.
+
+    A failure blocks what is downstream of its node. A failed data test also blocks the nodes that are downstream of all
+    that it reads, and a failed unit test its model and what is downstream of it. A test waits as the models do that it
+    reads.
+    """
+
+    def __init__(self, parents: Mapping[str, Sequence[str]]) -> None:
+        """Take the unique ids of what each node reads directly."""
+        self._parents = parents
+        self._waiting: list[NodeResult] = []
+        self._found: defaultdict[str, list[NodeResult]] = defaultdict(list)
+
+    def add(self, failed: NodeResult) -> None:
+        """Add a failure; the graph is read when somebody asks for causes, as most failures block nothing."""
+        self._waiting.append(failed)
+
+    def of(self, unique_id: str) -> Sequence[NodeResult]:
+        """Return the failures that block a node, in their order."""
+        for failed in self._waiting:
+            for blocked in self._blocked_by(failed):
+                self._found[blocked].append(failed)
+        self._waiting.clear()
+        return self._found.get(unique_id, ())
+
+    def _blocked_by(self, failed: NodeResult) -> set[str]:
+        blocked = self._downstream([failed.unique_id])
+        read = self._parents.get(failed.unique_id, ())
+        if failed.resource_type == "unit_test":
+            blocked |= {*read, *self._downstream(read)}
+        elif failed.resource_type == "test" and read:
+            waiting = set.intersection(*(self._downstream([unique_id]) for unique_id in read))
+            blocked |= {unique_id for unique_id in waiting if not unique_id.startswith(_TEST_IDS)}
+            blocked.update(self._children_of(waiting))
+        return blocked
+
+    def _downstream(self, unique_ids: Iterable[str]) -> set[str]:
+        """Find everything that reads these nodes, directly or not."""
+        found: set[str] = set()
+        waiting = [*unique_ids]
+        while waiting:
+            new = self._children.get(waiting.pop(), set()) - found
+            found |= new
+            waiting += new
+        return found
+
+    def _children_of(self, unique_ids: Iterable[str]) -> Iterator[str]:
+        for unique_id in unique_ids:
+            yield from self._children.get(unique_id, ())
+
+    @cached_property
+    def _children(self) -> Mapping[str, set[str]]:
+        children: defaultdict[str, set[str]] = defaultdict(set)
+        for unique_id, read in self._parents.items():
+            for parent in read:
+                children[parent].add(unique_id)
+        return children
