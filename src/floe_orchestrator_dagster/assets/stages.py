@@ -27,7 +27,6 @@ Lane: TypeAlias = "tuple[str, int | None]"
 QUALITY_SCORE = "quality_score"
 """Name of the check that shows the product's quality score; no test on the product can have it."""
 
-_REF_FIELDS = ("name", "package_name", "version")
 # Beyond this many lanes, trying every order of them costs more than the invocation it may save.
 _LANES_TRIED_IN_EVERY_ORDER = 4
 
@@ -252,11 +251,20 @@ class _Graph:
     def _named_in_meta(self, node: Mapping[str, Any]) -> str | None:
         """Find the model that ``meta.dagster.ref`` of a test names."""
         dagster = _meta(node).get("dagster")
-        ref = (dagster.get("ref") if isinstance(dagster, dict) else None) or {}
-        nodes = self.manifest.content["nodes"]
-        wanted = (ref.get("name"), ref.get("package") or node.get("package_name"), ref.get("version"))
-        found = (key for key, other in nodes.items() if wanted == tuple(map(other.get, _REF_FIELDS)))
-        return next(found, None) if ref else None
+        ref = dagster.get("ref") if isinstance(dagster, dict) else None
+        if not ref or not isinstance(ref, dict):
+            return None
+        package = ref.get("package") or node.get("package_name")
+        versions = self._versions.get((str(ref.get("name")), str(package)), ())
+        return next((unique_id for version, unique_id in versions if version == ref.get("version")), None)
+
+    @cached_property
+    def _versions(self) -> Mapping[tuple[str, str], Sequence[tuple[object, str]]]:
+        """Version and unique id of each node, by name and package."""
+        versions: defaultdict[tuple[str, str], list[tuple[object, str]]] = defaultdict(list)
+        for unique_id, node in self.manifest.content["nodes"].items():
+            versions[node["name"], str(node.get("package_name"))].append((node.get("version"), unique_id))
+        return versions
 
 
 def _meta(node: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -246,7 +246,7 @@ def _read_product_manifest(path: Path, _modified: int, _size: int) -> Manifest:
 
 
 def _trimmed(path: Path, source: bytes) -> dict[str, Any]:
-    content = parse_json(source, path, ManifestError, f"Run `{PREPARE_COMMAND}` to write it anew.")
+    content = parse_json(source, path, ManifestError, f"Run `{PREPARE_COMMAND}` to write it again.")
     try:
         trimmed = trim(checked_shape(content, path))
         TopologicalSorter(trimmed["parent_map"]).prepare()

@@ -276,7 +276,8 @@ def _problem(details: ErrorDetails, content: object) -> Problem:
     said = f"is no dbt manifest: {refusal(details)}{found}" if not location else f"{refusal(details)}{found}"
     file = _file(location, content)
     where = ".".join(map(str, location))
-    if file and found and len(location) > _DEPTH_OF_NODE and location[_DEPTH_OF_NODE] in _AUTHORED:
+    field, inside = location[_DEPTH_OF_NODE : _DEPTH_OF_NODE + 1], location[_DEPTH_OF_NODE + 1 :]
+    if file and (found or inside) and _AUTHORED.issuperset(field):
         return Problem(where, said, f"Correct it in {file}, then run `{_PREPARE}`.")
     return Problem(where, f"{said} (of {file})" if file else said, f"Run `{_PREPARE}` to write the manifest again.")
 

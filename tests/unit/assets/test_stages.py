@@ -157,6 +157,29 @@ def test_meta_names_the_model_that_a_singular_test_checks() -> None:
     assert _tests(graph) == [{"named": "a"}]
 
 
+@pytest.mark.parametrize(
+    ("ref", "checked"),
+    [
+        ({"name": "a", "version": 1}, "model.shop.a.v1"),
+        ({"name": "a", "version": "1"}, "model.shop.a.v2"),
+        ({"name": "a", "version": [1]}, "model.shop.a.v2"),
+        ({"name": "a", "version": 1, "package": "shop"}, "model.shop.a.v1"),
+        ({"name": "a", "version": 1, "package": "other"}, "model.shop.a.v2"),
+        ("a", "model.shop.a.v2"),
+        (["a"], "model.shop.a.v2"),
+    ],
+)
+def test_meta_names_a_version_exactly_or_not_at_all(ref: object, checked: str) -> None:
+    versions = ["model.shop.a.v1", "model.shop.a.v2"]
+    models = [node("a", unique_id=unique_id, version=number) for number, unique_id in enumerate(versions, 1)]
+    named = _test("named", "a", config={"meta": {"dagster": {"ref": ref}}}, depends_on={"nodes": versions})
+    lanes: dict[str, Lane] = dict.fromkeys(versions, ("duckdb", None))
+
+    graph = staged_graph(Manifest(Path("manifest.json"), manifest(*models, named)), lanes, "duckdb")
+
+    assert [stage.tests["test.shop.named"].checks for stage in graph.stages] == [checked]
+
+
 def test_a_test_of_a_source_runs_with_the_first_stage_that_reads_it() -> None:
     reader = node("b", depends_on={"nodes": ["model.shop.a", "source.shop.raw"]})
     graph = _graph(

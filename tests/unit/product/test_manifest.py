@@ -114,7 +114,7 @@ def test_file_that_is_cut_off_or_no_json_is_refused(tmp_path: Path, content: str
     # The words between are orjson's.
     message = str(raised.value)
     assert message.startswith(f"{path}: 1 problem\n  is not JSON, or is cut off: ")
-    assert message.endswith(f" {place}\n    fix: Run `floe-dagster prepare` to write it anew.")
+    assert message.endswith(f" {place}\n    fix: Run `floe-dagster prepare` to write it again.")
 
 
 @pytest.mark.parametrize(

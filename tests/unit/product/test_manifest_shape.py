@@ -38,6 +38,8 @@ def problems(content: object, path: Path) -> list[tuple[str, str, str]]:
             "meta.dagster.asset_key",
             "has to be a string or a list of strings, not an object",
         ),
+        ({"meta": {"dagster": {"ref": "a"}}}, "meta.dagster.ref", "has to be a mapping, not a string"),
+        ({"meta": {"dagster": {"ref": {"package": "shop"}}}}, "meta.dagster.ref.name", "is missing"),
         ({"config": {"meta": {"dagster": "a"}}}, "config.meta.dagster", "has to be a mapping, not a string"),
         ({"config": None}, "config", "has to be a mapping, not null"),
         ({"columns": "id"}, "columns", "has to be a mapping, not a string"),
