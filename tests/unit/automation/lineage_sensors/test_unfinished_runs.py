@@ -1,13 +1,19 @@
-"""What a killed process has begun and could not be read when its run was over: it is ended once it can be read."""
+"""Runs that a killed process left in its journal and no sensor ended in time: the replay sensor ends them."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import json
+import os
+import time
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
+import pytest
+from click.testing import CliRunner
 
 from floe_orchestrator_dagster.automation.lineage_sensors import unfinished_runs as left_open
 from floe_orchestrator_dagster.automation.lineage_sensors.sensors import lineage_sensors
+from floe_orchestrator_dagster.cli import main
 from floe_orchestrator_dagster.product import load_product
 from lineage_backend import serving
 from openlineage_schemas import as_json, assert_valid_json
@@ -17,7 +23,11 @@ from unit.samples import contract, model, write_json
 if TYPE_CHECKING:
     from pathlib import Path
 
-    import pytest
+    from lineage_backend import LineageServer
+
+HOUR = 3_600.0
+START = as_json(sample_events()[0])
+DELETED_RUN = "01941f29-7c00-7000-8000-0000000000ff"
 
 
 @dg.op
@@ -66,3 +76,68 @@ def test_it_is_warned_of_and_ended_by_the_sensor_that_replays(
     assert_valid_json(backend.events)
     [end] = backend.events
     assert (end["eventType"], end["run"]["runId"]) == ("ABORT", sample_events()[0].run.runId)
+
+
+def product_of(directory: Path, backend: LineageServer) -> Path:
+    """Write a product that sends its lineage to the backend; its spool is below ``directory``."""
+    content = contract(model("a"), config={"lineage": {"spool_dir": str(directory)}})
+    content["observability"] |= {"lineage": True, "lineage_endpoint": backend.url}
+    return write_json(directory / "compiled_artifacts.json", content)
+
+
+def journal(directory: Path, *lines: object, hours_ago: float) -> Path:
+    """Write the journal of a process that was killed, of a run that Dagster does not know."""
+    path = directory / "shop-orders" / f"{DELETED_RUN}-1.open"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("".join(f"{json.dumps(line)}\n" for line in lines), encoding="utf-8")
+    written = time.time() - hours_ago * HOUR
+    os.utime(path, (written, written))
+    return path
+
+
+def replay_tick(artifacts: Path) -> str | None:
+    [replay, *_] = lineage_sensors(load_product(artifacts), [])
+    with dg.DagsterInstance.ephemeral() as instance, dg.build_sensor_context(instance) as context:
+        return replay.evaluate_tick(context).skip_message
+
+
+@pytest.mark.parametrize(("hours_ago", "ended"), [(23, []), (25, [("ABORT", START["run"]["runId"])])])
+def test_a_run_that_dagster_no_longer_knows_is_ended_a_day_after_its_last_line(
+    tmp_path: Path, hours_ago: float, ended: list[tuple[str, str]]
+) -> None:
+    with serving() as backend:
+        artifacts = product_of(tmp_path, backend)
+        path = journal(tmp_path, START, hours_ago=hours_ago)
+
+        assert replay_tick(artifacts) == "No lineage events wait."
+
+    assert [(event["eventType"], event["run"]["runId"]) for event in backend.events] == ended
+    assert path.exists() is not bool(ended)
+
+
+def odd_starts() -> list[Any]:
+    run, job = START["run"], START["job"]
+    values: list[Any] = ["text", 1, True, ["text"]]
+    odd = [{**START, "run": {**run, "facets": value}} for value in values]
+    odd += [{**START, key: value} for key in ("run", "job", "producer") for value in (None, [*values])]
+    odd += [{**START, "run": {**run, "runId": None}}, {**START, "job": {**job, "name": 1}}]
+    return [*odd, *[{"ending": start} for start in odd], {"ended": 1}, {"ended": [run["runId"]]}, *values, None]
+
+
+def test_an_odd_line_costs_nothing_but_itself(tmp_path: Path) -> None:
+    with serving() as backend:
+        artifacts = product_of(tmp_path, backend)
+        path = journal(tmp_path, *odd_starts(), START, *odd_starts(), hours_ago=25)
+        spooled = tmp_path / "shop-orders" / "00000000000000000001-none-1.jsonl"
+        spooled.write_text("".join(f"{json.dumps(line)}\n" for line in [*odd_starts(), START]), encoding="utf-8")
+
+        status = CliRunner().invoke(main, ["lineage", "status", str(artifacts)])
+        replayed = CliRunner().invoke(main, ["lineage", "replay", str(artifacts)])
+        ticked = replay_tick(artifacts)
+
+    assert "\n  waiting      32 since 1970-01-01T00:00:00+00:00\n" in status.stdout
+    assert replayed.stdout == f"1 sent to {backend.url}, 0 refused, 0 waiting\n"
+    assert replayed.stderr.startswith("warning: 31 events are refused: ")
+    assert ticked == "No lineage events wait."
+    assert [event["eventType"] for event in backend.events] == ["START", "ABORT"]
+    assert not path.exists()
