@@ -43,6 +43,26 @@ def some() -> Iterator[dg.MaterializeResult]:  # type: ignore[type-arg]
     yield dg.MaterializeResult(asset_key="made")
 
 
+@dg.asset(partitions_def=dg.DailyPartitionsDefinition("2026-01-01", timezone="Europe/Berlin"))
+def ledger() -> None:
+    """Exist; only the op below writes it."""
+
+
+@dg.op
+def log_materializations() -> Iterator[dg.AssetMaterialization | dg.Output[None]]:
+    """Log what another system has made: a file whose name is not text, and partitions at the ends of the calendar."""
+    yield dg.AssetMaterialization(["files", "caf\udce9"])
+    yield dg.AssetMaterialization(["files", "tea"])
+    yield dg.AssetMaterialization(raw_payments.key, partition="9999-12-31")
+    yield dg.AssetMaterialization(ledger.key, partition="0001-01-01")
+    yield dg.Output(None)
+
+
+@dg.job
+def external() -> None:
+    log_materializations()
+
+
 @pytest.fixture
 def backend() -> Iterator[LineageServer]:
     with serving() as served:
@@ -60,7 +80,8 @@ def location(tmp_path: Path, backend: LineageServer) -> dg.Definitions:
     product = definitions_from_file(write_json(project / "compiled_artifacts.json", content))
     rest = dg.AssetSelection.assets("export", "broken", "made", "not_made")
     jobs = [dg.define_asset_job("ingest", selection=[raw_payments.key]), dg.define_asset_job("rest", selection=rest)]
-    return dg.Definitions.merge(product, dg.Definitions(assets=[raw_payments, export, broken, some], jobs=jobs))
+    assets = [raw_payments, ledger, export, broken, some]
+    return dg.Definitions.merge(product, dg.Definitions(assets=assets, jobs=[*jobs, external]))
 
 
 def evaluate(location: dg.Definitions, instance: dg.DagsterInstance, run_id: str) -> None:
@@ -151,3 +172,24 @@ def test_each_try_is_a_run_and_a_failure_says_why(
         ("dagster://shop-orders", "export"),
         ("dagster://shop-orders", "elsewhere"),
     }
+
+
+def test_an_asset_that_no_event_can_describe_is_a_warning_and_the_others_have_theirs(
+    location: dg.Definitions,
+    instance: dg.DagsterInstance,
+    backend: LineageServer,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    run = location.resolve_job_def("external").execute_in_process(instance=instance)
+
+    evaluate(location, instance, run.run_id)
+
+    warned = capfd.readouterr().err
+    assert warned.count("could be created") == 1
+    assert "lineage: no event of asset files/caf" in warned
+    assert "    fix: Please report it; `lineage.enabled: false` switches lineage off.\n" in warned
+    assert_valid_json(backend.events)
+    others = [(name, state) for name in ("files/tea", "raw/payments", "ledger") for state in ("START", "COMPLETE")]
+    assert told(backend) == [("shop-orders", "START"), *others, ("shop-orders", "COMPLETE")]
+    # A day that ends after the calendar, or begins before it in UTC, has no time in JSON.
+    assert not any("nominalTime" in event["run"]["facets"] for event in backend.events)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from datetime import timezone
 from functools import cached_property
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
@@ -79,15 +80,15 @@ class AssetDescriptions:
         return int(value.value) if isinstance(value, dg.IntMetadataValue) and value.value is not None else None
 
     def window(self, key: dg.AssetKey, partition: str | None) -> tuple[datetime, datetime] | None:
-        """Tell the time of a partition; None of one that is no time."""
+        """Return start and end of a partition in UTC; None of one that is not a time, or not one of the calendar."""
         definition = self._graph.get(key).partitions_def if self._graph is not None and self._graph.has(key) else None
         if partition is None or not isinstance(definition, dg.TimeWindowPartitionsDefinition):
             return None
         try:
             window = definition.time_window_for_partition_key(partition)
-        except ValueError:  # a key of partitions as they were defined before
+            return window.start.astimezone(timezone.utc), window.end.astimezone(timezone.utc)
+        except (ValueError, OverflowError):  # a key of partitions as they were defined before, a day such as 9999-12-31
             return None
-        return window.start, window.end
 
     @cached_property
     def _tables(self) -> Mapping[dg.AssetKey, DatasetName]:
