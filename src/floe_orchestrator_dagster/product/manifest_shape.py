@@ -232,7 +232,7 @@ def checked_shape(content: object, path: Path) -> Mapping[str, Any]:
             problems.append(Problem("", rest, f"Run `{_PREPARE}` once these are corrected."))
         raise ManifestError(str(path), problems) from None
     manifest = cast("Mapping[str, Any]", content)
-    missing = [*_missing_parents(manifest)]
+    missing = [*_missing_parents(manifest)] or [*_missing_relatives(manifest)]
     if missing:
         raise ManifestError(str(path), missing[:_MOST_SHOWN])
     return manifest
@@ -240,13 +240,30 @@ def checked_shape(content: object, path: Path) -> Mapping[str, Any]:
 
 def _missing_parents(manifest: Mapping[str, Any]) -> Iterator[Problem]:
     """Find what nodes read and the manifest does not have, of which dagster-dbt makes no asset key."""
-    known = {unique_id for collection in _READABLE for unique_id in manifest.get(collection) or ()}
+    known = _known(manifest)
     for unique_id, node in manifest["nodes"].items():
         for parent in (node.get("depends_on") or {}).get("nodes") or ():
             if parent not in known:
-                where = f"nodes.{unique_id}.depends_on.nodes"
-                what = f"reads {parent!r}, which is not in the manifest"
-                yield Problem(where, what, f"Run `{_PREPARE}` to write the manifest again.")
+                yield _missing(f"nodes.{unique_id}.depends_on.nodes", "reads", parent)
+
+
+def _missing_relatives(manifest: Mapping[str, Any]) -> Iterator[Problem]:
+    """Find what dbt's own maps of the graph name and the manifest does not have."""
+    known = _known(manifest)
+    for name in ("parent_map", "child_map"):
+        for unique_id, relatives in manifest[name].items():
+            for relative in (unique_id, *relatives):
+                if relative not in known:
+                    yield _missing(f"{name}.{unique_id}", "names", relative)
+
+
+def _known(manifest: Mapping[str, Any]) -> set[str]:
+    return {unique_id for collection in _READABLE for unique_id in manifest.get(collection) or ()}
+
+
+def _missing(where: str, verb: str, unique_id: str) -> Problem:
+    what = f"{verb} {unique_id!r}, which is not in the manifest"
+    return Problem(where, what, f"Run `{_PREPARE}` to write the manifest again.")
 
 
 def too_deep() -> Problem:

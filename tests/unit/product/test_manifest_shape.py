@@ -108,6 +108,18 @@ def test_parent_that_is_not_there_is_named(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize("collection", ["parent_map", "child_map"])
+@pytest.mark.parametrize("ids", [("model.shop.a", ["test.shop.gone"]), ("test.shop.gone", [])])
+def test_member_of_the_graph_that_is_not_there_is_named(
+    tmp_path: Path, collection: str, ids: tuple[str, list[str]]
+) -> None:
+    content = manifest(node("a"), **{collection: dict([ids])})
+
+    assert problems(content, tmp_path / "manifest.json") == [
+        (f"{collection}.{ids[0]}", "names 'test.shop.gone', which is not in the manifest", WRITE_AGAIN)
+    ]
+
+
 def test_first_twenty_problems_are_shown_with_the_number_of_the_others(tmp_path: Path) -> None:
     content = manifest(*[node(f"a{number}", columns=1) for number in range(25)])
 
@@ -153,6 +165,16 @@ def test_null_where_nothing_is_set_and_unknown_keys_are_right(tmp_path: Path) ->
     found = read_manifest(path).content["nodes"]["model.shop.a"]
 
     assert not found.keys() & {"meta", "tags", "columns", "checksum"}
+
+
+def test_node_whose_config_is_empty_can_be_selected(tmp_path: Path) -> None:
+    write_json(write_project(tmp_path) / "target" / "manifest.json", manifest({**node("a"), "config": {}}))
+    config = {"jobs": [{"name": "some", "select": "package:shop"}]}
+    artifacts = write_json(tmp_path / "compiled_artifacts.json", contract(model("a"), config=config))
+
+    result = CliRunner().invoke(main, ["plan", str(artifacts)])
+
+    assert (result.exit_code, result.exception, result.stderr) == (0, None, "")
 
 
 def test_meta_that_is_null_is_one_problem_of_the_file(tmp_path: Path) -> None:
