@@ -273,10 +273,12 @@ def test_missing_key_of_a_section_is_refused(place: str, key: str) -> None:
         ("retries", "backoff", "none", "has to be 'linear' or 'exponential'"),
         ("retries", "jitter", True, "has to be 'full' or 'plus_minus'"),
         ("concurrency", "pool", "", "must not be empty"),
+        ("concurrency", "pool", "a b", "must not contain spaces"),
         ("concurrency", "limit", 0, "has to be 1 or more"),
         ("run_resources", "size", "xl", "has to be 'small', 'medium' or 'large'"),
         ("run_resources", "cpu_limit", 2, "has to be a text, not a number"),
         ("partitions[0]", "type", "yearly", "has to be 'hourly', 'daily', 'weekly', 'monthly' or 'static'"),
+        ("partitions[0]", "end_offset", 10_001, "has to be 10000 or less"),
         ("partitions[0]", "end_offset", 0.5, "has to be a whole number, not a number with a fraction"),
     ],
 )

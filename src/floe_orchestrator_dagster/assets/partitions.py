@@ -55,9 +55,10 @@ def partitions_definitions(product: Product) -> list[dg.PartitionsDefinition[str
     """Make Dagster's definition of each row of ``partitions``.
 
     Raises:
-        ConfigError: Keys of static partitions that Dagster cannot use; all rows at once.
+        ConfigError: Partitions that Dagster cannot use; all rows at once.
     """
-    problems = [problem for row, rule in enumerate(product.config.partitions) for problem in _problems(row, rule)]
+    rules = enumerate(product.config.partitions)
+    problems = [problem for row, rule in rules for problem in _problems(product, row, rule)]
     if problems:
         raise ConfigError(product.origin, problems)
     return [_definition(product, rule) for rule in product.config.partitions]
@@ -94,12 +95,19 @@ def _definition(product: Product, rule: PartitionsConfig) -> dg.PartitionsDefini
     )
 
 
-def _problems(row: int, rule: PartitionsConfig) -> list[Problem]:
-    """Ask Dagster for its rules of static keys; what is to be known of time is known when the configuration is read."""
+def _problems(product: Product, row: int, rule: PartitionsConfig) -> list[Problem]:
+    """Ask Dagster for its rules of static keys, and whether its calendar has the first time partition."""
     try:
-        if rule.type == "static":
-            dg.StaticPartitionsDefinition(rule.values)
+        definition = _definition(product, rule)
+        if isinstance(definition, dg.TimeWindowPartitionsDefinition):
+            first = definition.get_first_partition_key()
+            if first is not None:
+                definition.time_window_for_partition_key(first)
     except dg.DagsterError as error:
         where = config_path("partitions", row, "values")
         return [Problem(where, str(error).rstrip("."), "Give the keys other names. Correct it in manifest.yaml.")]
+    except (ValueError, OverflowError):
+        what = f"{rule.start!r} is outside of Dagster's calendar, which has the years from 1000 to 9999"
+        fix = "Write the first day that has data. Correct it in manifest.yaml."
+        return [Problem(config_path("partitions", row, "start"), what, fix)]
     return []

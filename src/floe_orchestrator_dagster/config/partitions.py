@@ -36,7 +36,7 @@ class PartitionsConfig(Section):
     """First instant that is no partition any more; open when left out."""
     timezone: Timezone | None = None
     """IANA name; the configuration's ``timezone`` when left out."""
-    end_offset: int = 0
+    end_offset: int = Field(default=0, ge=-10_000, le=10_000)
     """Partitions beyond the last complete one: 1 includes the running day."""
     values: list[Text] = Field(default_factory=list)
     """Keys of static partitions."""

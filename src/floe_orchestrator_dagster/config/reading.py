@@ -41,6 +41,7 @@ _FORMS: Mapping[str, tuple[str, str]] = {
     ),
     r"^(/|~/)": ("is no absolute directory", "Begin it with `/` or `~/`."),
     r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+$": ("is no name of a header", "Write it like `Authorization`."),
+    r"^\S*$": ("must not contain spaces", "Write it like `retail_warehouse`."),
     r"^[A-Za-z_][A-Za-z0-9_]*$": ("is no name of a variable", "Write it like `DAGSTER_AUTHORIZATION`."),
 }
 # Keys of list entries without which the entry still says what it is about.

@@ -11,6 +11,7 @@ CONFIG_PATH = "plugins.orchestrator.config"
 KeyPart = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+$")]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_]+$", max_length=128)]
 Text = Annotated[str, Field(min_length=1)]
+Word = Annotated[str, Field(min_length=1, pattern=r"^\S*$")]
 WebPage = Annotated[str, Field(pattern=r"^[Hh][Tt][Tt][Pp][Ss]?://[^\s/]\S*$")]
 Quantity = Annotated[str, Field(pattern=r"^\d+(\.\d+)?(m|Ki|Mi|Gi|Ti|k|M|G|T)?$")]
 

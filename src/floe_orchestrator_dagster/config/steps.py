@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from floe_orchestrator_dagster.config.section import Quantity, Section, Text
+from floe_orchestrator_dagster.config.section import Quantity, Section, Word
 
 
 class RetriesConfig(Section):
@@ -25,7 +25,7 @@ class RetriesConfig(Section):
 class ConcurrencyConfig(Section):
     """The pool that all dbt steps of the product take a slot of."""
 
-    pool: Text
+    pool: Word
     """Name of the pool (https://docs.dagster.io/guides/operate/managing-concurrency)."""
     limit: int | None = Field(default=None, ge=1)
     """Slots it should have. Pools live in the Dagster instance: ``floe-dagster plan`` prints the command."""

@@ -65,6 +65,23 @@ def test_keys_that_dagster_cannot_have_are_refused_at_once() -> None:
     ]
 
 
+@pytest.mark.parametrize("start", ["0001-01-01", "0999-12-31", "9999-12-31"])
+def test_start_outside_of_dagsters_calendar_is_refused(start: str) -> None:
+    with pytest.raises(ConfigError) as raised:
+        partitions_definitions(_configured(_DAILY, {**_DAILY, "start": start}))
+
+    [problem] = raised.value.problems
+    assert problem.where == "plugins.orchestrator.config.partitions[1].start"
+    assert problem.what == f"{start!r} is outside of Dagster's calendar, which has the years from 1000 to 9999"
+
+
+@pytest.mark.parametrize("start", ["1000-01-01", "9999-12-30"])
+def test_start_at_the_ends_of_dagsters_calendar_is_taken(start: str) -> None:
+    rule = {**_DAILY, "start": start}
+
+    assert partitions_definitions(_configured(rule)) == [dg.DailyPartitionsDefinition(start)]
+
+
 def test_each_node_follows_one_row(tmp_path: Path) -> None:
     shop = _with_dbt(tmp_path, _DAILY, {**_DAILY, "select": "items"})
 

@@ -283,6 +283,21 @@ def test_group_that_dagster_does_not_take_is_valid_under_another_name(tmp_path: 
     assert findings.loaded is not None
 
 
+def test_what_only_dagster_refuses_is_reported_with_its_reason(tmp_path: Path) -> None:
+    path = _compiled(tmp_path, model("a"))
+    write_project(tmp_path)
+    tags = [f"dagster/kind/kind_{number}" for number in range(10)]
+    write_json(tmp_path / "target" / "manifest.json", manifest(node("a", tags=tags)))
+
+    findings = examine_product(path)
+
+    assert _kinds(findings.errors) == [ArtifactsError]
+    (problem,) = findings.errors[0].problems
+    assert problem.what.startswith("Dagster refuses the definitions: Assets can have at most ten kinds")
+    assert problem.fix == "Correct what it names, in floe.yaml, the dbt project or plugins.orchestrator.config."
+    assert findings.loaded is None
+
+
 def test_product_name_that_cannot_name_a_job_is_found_by_building(tmp_path: Path) -> None:
     path = write_json(tmp_path / "compiled_artifacts.json", contract(model("a"), name="config"))
 
