@@ -73,10 +73,8 @@ def replay(artifacts: Path | None, *, seconds: float, refused: bool, as_json: bo
         click.echo(f"{done.sent} sent to {backend.shown}, {done.refused} refused, {done.waiting} waiting")
         if done.reason:
             click.echo(f"warning: {backend.shown}: {done.reason}", err=True)
-        if left.refused and not refused:
-            hint = "`floe-dagster lineage status` shows why; `replay --refused` sends them again"
-            count = "1 event is" if len(left.refused) == 1 else f"{len(left.refused)} events are"
-            click.echo(f"warning: {count} refused: {hint}", err=True)
+        # What was refused again just now has its reason above.
+        _warn_of_refused(len(left.refused) - (done.refused if refused else 0), were_sent=refused)
     sys.exit(1 if done.waiting or left.refused else 0)
 
 
@@ -163,6 +161,17 @@ def _spool_errors(directory: Path) -> Iterator[None]:
         what = f"the spool cannot be read or written ({error.strerror or error})"
         fix = "Run this as the user that runs Dagster, or mend the directory."
         raise LineageError(str(directory), [Problem("", what, fix)]) from None
+
+
+def _warn_of_refused(number: int, *, were_sent: bool) -> None:
+    """Warn of events that stay refused; of those that were to be sent again, they could not be read."""
+    if number <= 0:
+        return
+    count = "1 event is" if number == 1 else f"{number} events are"
+    hint = "`replay --refused` sends them again"
+    if were_sent:
+        hint = "they are cut off or no events, or a running process holds their file; delete it to forget them"
+    click.echo(f"warning: {count} refused: `floe-dagster lineage status` shows why; {hint}", err=True)
 
 
 def _echo_status(found: SpoolStatus, most: int) -> None:

@@ -72,7 +72,7 @@ def test_what_dbt_writes_is_written_again(tmp_path: Path, fields: Json, where: s
     assert problems(content, tmp_path / "manifest.json") == [(f"{IN_A}.{where}", what, WRITE_AGAIN)]
 
 
-@pytest.mark.parametrize("field", ["name", "resource_type", "fqn", "config"])
+@pytest.mark.parametrize("field", ["name", "resource_type", "package_name", "fqn", "config"])
 def test_node_without_what_every_node_has_is_named(tmp_path: Path, field: str) -> None:
     entry = node("a")
     del entry[field]

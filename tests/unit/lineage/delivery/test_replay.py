@@ -223,6 +223,29 @@ def test_event_that_is_cut_off_stays_when_refused_ones_are_sent_again(artifacts:
     assert path.read_text(encoding="utf-8") == f"{json.dumps(cut_off)}\n" + '{"refused_a\n'
 
 
+def test_event_that_is_nested_too_deeply_to_be_written_stays_refused(artifacts: Path) -> None:
+    spool(artifacts).mkdir(parents=True)
+    whole = json.loads(as_json_line(event("whole")))
+    deep: Any = "the end"
+    for _ in range(300):
+        deep = {"deep": deep}
+    path = spool(artifacts) / f"1-none-x{REFUSED_SUFFIX}"
+    refused = [
+        {"refused_at": "2026-03-01T06:00:00+00:00", "reason": "HTTP 400", "event": content}
+        for content in ({**whole, "deep": deep}, {**whole, "run": {**whole["run"], "facets": {"deep": deep}}}, whole)
+    ]
+    path.write_text("".join(f"{json.dumps(record)}\n" for record in refused), encoding="utf-8")
+
+    with serving(port(artifacts)) as backend:
+        result = lineage("replay", "--refused", artifacts)
+
+    assert (result.exit_code, result.stdout) == (1, f"1 sent to {address(artifacts)}, 0 refused, 0 waiting\n")
+    hint = "they are cut off or no events, or a running process holds their file; delete it to forget them"
+    assert result.stderr == f"warning: 2 events are refused: `floe-dagster lineage status` shows why; {hint}\n"
+    assert backend.names == ["whole"]
+    assert path.read_text(encoding="utf-8") == "".join(f"{json.dumps(record)}\n" for record in refused[:2])
+
+
 def test_status_counts_what_waits(artifacts: Path) -> None:
     leave(artifacts, *JOBS)
 
