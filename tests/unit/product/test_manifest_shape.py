@@ -113,7 +113,7 @@ def test_parent_that_is_not_there_is_named(tmp_path: Path) -> None:
 def test_member_of_the_graph_that_is_not_there_is_named(
     tmp_path: Path, collection: str, ids: tuple[str, list[str]]
 ) -> None:
-    content = manifest(node("a"), **{collection: dict([ids])})
+    content = {**manifest(node("a")), collection: dict([ids])}
 
     assert problems(content, tmp_path / "manifest.json") == [
         (f"{collection}.{ids[0]}", "names 'test.shop.gone', which is not in the manifest", WRITE_AGAIN)

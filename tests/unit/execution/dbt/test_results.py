@@ -203,10 +203,10 @@ def test_a_model_skipped_by_its_own_unit_test_names_it_as_do_those_that_read_the
 class CountedReads(list[str]):
     """What a node reads; counts how often somebody goes through it."""
 
-    count = 0
+    walks = 0
 
     def __iter__(self) -> Iterator[str]:
-        CountedReads.count += 1
+        CountedReads.walks += 1
         return super().__iter__()
 
 
@@ -215,7 +215,7 @@ def test_the_causes_of_thousands_of_skipped_nodes_are_found_in_one_walk_through_
     parents = {unique_id: CountedReads([before]) for before, unique_id in pairwise(models)}
     parents |= {f"test.shop.t{number}": CountedReads([unique_id]) for number, unique_id in enumerate(models)}
     results = Results(parents)
-    CountedReads.count = 0
+    CountedReads.walks = 0
     results.add(finished("m0"))
     results.add(finished("t0", "fail", "test"))
     results.add(finished("m1", "error"))
@@ -227,7 +227,7 @@ def test_the_causes_of_thousands_of_skipped_nodes_are_found_in_one_walk_through_
 
     assert found == {f"{kind}{number}": ["t0", "m1"] for number in range(2, len(models)) for kind in "mt"}
     assert causes(results) == found
-    assert CountedReads.count < 3 * len(parents)
+    assert CountedReads.walks < 3 * len(parents)
 
 
 def test_the_summary_of_one_failure_without_skips() -> None:
