@@ -1,4 +1,4 @@
-"""Everything this package raises on purpose.
+"""Exceptions of this package.
 
     FloeDagsterError
     ├── ArtifactsError    the CompiledArtifacts JSON (also a ValueError)
@@ -8,14 +8,14 @@
     ├── ManifestError     the dbt manifest, or the parse that makes it
     ├── ProfileError      the compiled dbt profile and its variables
     ├── ScheduleError     a cron, a timezone or a job name (also a ValueError)
-    ├── DeployError       what is asked for cannot be deployed (also a ValueError)
+    ├── DeployError       settings of a deployment (also a ValueError)
     ├── EntryPointError   a definitions.py that cannot be written (also a ValueError)
     ├── LineageError      lineage events that did not reach their backend
-    └── DbtBuildError     a dbt build that did not do what the asset asked for
-        ├── DbtNodesError    nodes of it failed
-        └── DbtSetupError    dbt cannot run like this, now or later
+    └── DbtBuildError     a dbt invocation that did not build the selected nodes
+        ├── DbtNodesError    some nodes failed
+        └── DbtSetupError    dbt cannot run until the project or the environment is corrected
 
-Each message says what was wrong, where, and what to do about it. None shows the login of a URL that it repeats.
+Each message names the fault, its place and the fix. Logins in URLs are masked.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing that is wrong in a file.
+    """A fault in a file, with its place and the fix.
 
     Attributes:
         where: Path inside the file, such as ``transforms.models[2].depends_on[0]``; empty for the whole file.
-        what: What is wrong, with the value.
-        fix: What to do about it.
+        what: The fault, with the value.
+        fix: How to correct it.
     """
 
     where: str
@@ -45,36 +45,36 @@ class Problem:
     fix: str
 
     def __post_init__(self) -> None:
-        """Mask logins in URLs: a value that is refused may be one that was put into the wrong place."""
+        """Mask logins in URLs. A refused value can be a connection string in the wrong field."""
         for name in ("where", "what", "fix"):
             object.__setattr__(self, name, redact_urls(getattr(self, name)))
 
     def __str__(self) -> str:
-        """Render as one paragraph, the fix on a line of its own."""
+        """Render as two lines: place and fault, then the fix."""
         place = f"{self.where}: " if self.where else ""
         return f"{place}{self.what}\n    fix: {self.fix}"
 
 
 class FloeDagsterError(Exception):
-    """Base of every error this package raises on purpose.
+    """Base class of this package's exceptions.
 
     Attributes:
-        origin: The file's path, or the name of the argument that carried its content; empty when there is none.
-        problems: All problems found, in the file's order; none when the message says everything.
-        may_pass: Whether it may be gone at the next try, without anybody's help.
+        origin: Path of the file, or name of the argument with its content. Empty when there is neither.
+        problems: All problems, in the order of the file. Empty when the message is complete without them.
+        retryable: Whether a retry can succeed without a correction.
     """
 
     origin: str = ""
     problems: tuple[Problem, ...] = ()
-    may_pass: bool = False
+    retryable: bool = False
 
     def __init__(self, *details: object) -> None:
-        """Say what is wrong; logins in URLs are masked."""
+        """Build the message, with logins in URLs masked."""
         super().__init__(*(redact_urls(detail) if isinstance(detail, str) else detail for detail in details))
 
 
 class _FileError(FloeDagsterError):
-    """Problems found in one file (or one value that stands for a file)."""
+    """Problems in one file, or in an argument with the content of a file."""
 
     def __init__(self, origin: str, problems: Sequence[Problem]) -> None:
         self.origin = redact_urls(origin)
@@ -83,7 +83,7 @@ class _FileError(FloeDagsterError):
         super().__init__("\n".join(lines))
 
     def __reduce__(self) -> tuple[type[_FileError], tuple[str, tuple[Problem, ...]]]:
-        """Pickle by origin and problems, for errors that cross a process boundary."""
+        """Pickle by origin and problems: Dagster sends exceptions between processes."""
         return type(self), (self.origin, self.problems)
 
     def _headline(self) -> str:
@@ -108,7 +108,7 @@ class ProjectError(_FileError):
 
 
 class ManifestError(_FileError):
-    """The dbt manifest is missing, unreadable or does not fit the artifacts, or dbt could not parse the project."""
+    """The dbt manifest is missing, unreadable or does not match the artifacts, or dbt could not parse the project."""
 
 
 class ProfileError(_FileError):
@@ -118,32 +118,32 @@ class ProfileError(_FileError):
 class LineageError(_FileError):
     """Lineage events did not reach their backend, or the backend cannot be used."""
 
-    may_pass = True
+    retryable = True
 
 
 class ScheduleError(FloeDagsterError, ValueError):
-    """A schedule that can never work: a bad cron, timezone or job name."""
+    """A schedule's cron, timezone or job name is not valid."""
 
 
 class DeployError(_FileError, ValueError):
-    """What is asked for cannot be deployed: a name, an image, a size, products that do not go together."""
+    """A setting of a deployment is not valid: a name, an image, a size, or products that conflict."""
 
 
 class EntryPointError(FloeDagsterError, ValueError):
-    """A ``definitions.py`` that would be wrong or would overwrite somebody's work."""
+    """A ``definitions.py`` cannot be written: its product is not valid, or a file that a user wrote is in its place."""
 
 
 class DbtBuildError(FloeDagsterError):
-    """dbt ran but did not build what the asset asked for."""
+    """A dbt invocation did not build the selected nodes."""
 
-    may_pass = True
+    retryable = True
 
 
 class DbtNodesError(DbtBuildError):
     """Nodes of a dbt invocation failed.
 
     Attributes:
-        skipped: The nodes that were left out therefore, each with what failed upstream of it.
+        skipped: The nodes that dbt skipped for it, each with the failed node upstream of it.
     """
 
     def __init__(
@@ -153,9 +153,9 @@ class DbtNodesError(DbtBuildError):
         problems: Sequence[Problem],
         skipped: Sequence[tuple[str, str]],
         *,
-        may_pass: bool = True,
+        retryable: bool = True,
     ) -> None:
-        self.may_pass = may_pass
+        self.retryable = retryable
         self.origin = origin
         self.summary = summary
         self.problems = tuple(problems)
@@ -169,12 +169,12 @@ class DbtNodesError(DbtBuildError):
         super().__init__("\n".join(lines))
 
     def __reduce__(self) -> tuple[object, tuple[object, ...]]:
-        """Pickle by its parts, for errors that cross a process boundary."""
-        rebuild = partial(type(self), may_pass=self.may_pass)
+        """Pickle by the constructor's arguments: Dagster sends exceptions between processes."""
+        rebuild = partial(type(self), retryable=self.retryable)
         return rebuild, (self.origin, self.summary, self.problems, self.skipped)
 
 
 class DbtSetupError(DbtBuildError):
-    """dbt cannot run like this: an option, the project, its profile or the environment has to be corrected first."""
+    """dbt cannot run until an option, the project, its profile or the environment is corrected."""
 
-    may_pass = False
+    retryable = False

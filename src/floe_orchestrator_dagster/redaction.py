@@ -1,7 +1,9 @@
-"""Redaction of credentials: known values, and what looks like a credential in texts of others.
+"""Redaction of credentials in messages and logs.
 
-:func:`redact` is for texts that others wrote (answers of servers, errors of drivers), :func:`redact_urls` for messages
-of this package that repeat a configured value, and :class:`Redactor` for texts that may repeat known credentials.
+- :func:`redact` masks everything that looks like a credential. It is for messages from other software, such as
+  responses of servers and errors of database drivers.
+- :func:`redact_urls` masks logins in URLs. It is for this package's messages that repeat a configured value.
+- :class:`Redactor` also masks credentials that are known, in any encoding.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
 MASK = "***"
-# Shorter ones would take ordinary words out of a text.
+# A shorter secret would also match parts of ordinary words.
 _SHORTEST_SECRET = 4
 _SHORTEST_IN_BASE64 = 6
 _URL_SAFE = str.maketrans("+/", "-_")
@@ -24,26 +26,26 @@ _SHORT_FORMS = {" ": [r"\+"], "\n": [r"\\+n"], "\r": [r"\\+r"], "\t": [r"\\+t"],
 
 # Keys of settings whose value is a secret.
 _SECRET_KEY = re.compile(r"pass|secret|token|credential|key(?!word)|keyfile", re.IGNORECASE)
-# Keys of connection strings, where most keys are spelled out and those that end in "key" often are no secrets.
+# Keys of connection strings. There a key that only ends in "key" is often not a secret.
 _SECRET_PARAMETER = re.compile(
     r"pass|pwd|secret|token|credential|api_?key|account_?key|access_?key|^sig", re.IGNORECASE
 )
-# user:password@ of a URL. A password may hold what should have been encoded: it goes up to the last @ of the authority.
+# user:password@ of a URL. A password may contain an @ that is not encoded, so the last @ of the authority ends it.
 _LOGIN = re.compile(r"\b[A-Za-z][\w+.-]*://[^\s:@/]*:(?P<secret>[^\s/]+)@")
-# key=value of a DSN, an ODBC or JDBC string, or the query of a URL; the value may be quoted, or braced (ODBC).
+# key=value of a DSN, an ODBC or JDBC string, or a URL's query. The value may be in quotes or (ODBC) in braces.
 _PARAMETER = re.compile(r"(?P<key>[\w.-]+)\s*=\s*(?:'((?:[^'\\]|\\.)*)'|\"([^\"]*)\"|\{([^}]*)\}|([^\s;&'\"]+))")
 
-# In texts. Repetitions are bounded where they would make the search quadratic.
+# The patterns below search whole messages. Repetitions are bounded so that a search takes linear time.
 _NAMES = (
     r"pass(?:word|wd|phrase)|pwd|secret|token|credential|signature"
     r"|(?:api|access|account|private|shared)[-_ ]?key"
 )
-# Texts may be JSON (`:\/\/`), or with one slash in paths: `https:/…` where a file was expected.
+# The slashes are escaped in JSON (`:\/\/`). A path normalizes them to one: `https:/…`.
 _SLASHES = r":(?:\\?/){1,2}"
-# Not host:port/…@, which is an address with a mail address somewhere behind it.
+# Not `host:port/…@`, an address that is followed by an email address.
 _LOGIN_IN_TEXT = re.compile(rf"({_SLASHES})[^\s/@:]{{0,256}}:(?!\d{{1,5}}[/\\?#\"',;)])\S{{0,4096}}@")
 _ENCODED_LOGIN = re.compile(r"(%3A(?:%2F){1,2})(?:(?!%2F|%40|%3A)\S){0,256}%3A\S{0,512}?%40", re.IGNORECASE)
-# Not of storage such as abfss://container@account, where no credential is before the @.
+# Not for storage URLs such as abfss://container@account, where the part before the @ is not a credential.
 _TOKEN_IN_URL = re.compile(rf"(?:(?<=http)|(?<=https)|(?<=git)|(?<=ftp))({_SLASHES})[^\s/@:]{{1,4096}}@", re.IGNORECASE)
 _QUERY_IN_TEXT = re.compile(
     rf"((?:[?&;]|%26|%3F|\\u0026)(?:[\w.-]{{0,40}}(?:{_NAMES}|(?<![a-z])sig)[\w.-]{{0,40}}|key|code|jwt)(?:=|%3D|\\u003d))"
@@ -68,7 +70,7 @@ _SCHEME = re.compile(
 _COOKIE = re.compile(rf"(cookie{_EQUALS}{_QUOTE})[^\r\n\"']+", re.IGNORECASE)
 _QUOTED = r"\"(?:[^\"\\]|\\.){0,4096}(?:\"|\Z)|'(?:[^'\\]|\\.){0,4096}(?:'|\Z)"
 _NOTHING = r"(?!(?:null|None|true|false|True|False)(?![^\s,;)}\]]))"
-# Not PASS=54, which ends dbt's summaries, nor the "unexpected token: FROM" of parsers.
+# Not PASS=54 in dbt's summaries, nor "unexpected token: FROM" of SQL parsers.
 _NAMED = re.compile(
     rf"((?:(?<![Uu]nexpected )(?i:{_NAMES})[\w-]{{0,20}}|(?<![A-Za-z])(?:pass|sig)\b|(?<=_)PASS\b)(?i:{_EQUALS}))"
     rf"{_NOTHING}"
@@ -87,7 +89,7 @@ _LOGIN_OF_A_VALUE = re.compile(r"^([A-Za-z][\w+.-]*://)?[^\s@]*:.*@(?!(?:sha\d+|
 
 
 def redact(text: str) -> str:
-    """Mask what looks like a credential: logins in URLs, values of keys such as ``password``, tokens, private keys."""
+    """Mask logins in URLs, values of keys such as ``password``, tokens and private keys."""
     text = redact_urls(_PRIVATE_KEY.sub(MASK, text))
     text = _SCHEME.sub(lambda found: f"{found[1] or found[2]} {MASK}", _AUTHORIZATION.sub(rf"\1{MASK}", text))
     for pattern in (_COOKIE, _NAMED, _ELEMENT, _PAIR):
@@ -96,7 +98,7 @@ def redact(text: str) -> str:
 
 
 def redact_urls(text: str) -> str:
-    """Mask the logins and tokens of the URLs in a text."""
+    """Mask logins and tokens in the URLs of a message."""
     if "/" not in text and "%" not in text:
         return text
     for pattern, end in ((_LOGIN_IN_TEXT, "@"), (_TOKEN_IN_URL, "@"), (_ENCODED_LOGIN, "%40")):
@@ -105,15 +107,15 @@ def redact_urls(text: str) -> str:
 
 
 def redact_value(value: str) -> str:
-    """Mask the login in one configured value, which may be a URL without its scheme, such as ``user:password@host``."""
+    """Mask the login in a configured value. The value may lack the scheme of a URL, as in ``user:password@host``."""
     return redact_urls(_LOGIN_OF_A_VALUE.sub(rf"\g<1>{MASK}@", value))
 
 
 class Redactor:
-    """Masks credentials that are known, however they are written, and what else looks like one."""
+    """Masks known credentials in any encoding, and everything that looks like a credential."""
 
     def __init__(self, secrets: Iterable[str]) -> None:
-        """Mask ``secrets``; empty and very short ones are left out."""
+        """Prepare the masking of ``secrets``; empty and very short ones are ignored."""
         forms = _longest_first(
             form
             for secret in secrets
@@ -124,12 +126,12 @@ class Redactor:
         self._known = re.compile("|".join(written)) if written else None
 
     def redact(self, text: str) -> str:
-        """Return a text without credentials."""
+        """Return ``text`` with its credentials masked."""
         return redact(self._known.sub(MASK, text) if self._known else text)
 
 
 def mask(text: str, secrets: Iterable[str]) -> str:
-    """Mask each of the secrets as it is."""
+    """Mask each secret in its literal form only."""
     for secret in secrets:
         text = text.replace(secret, MASK)
     return text
@@ -141,22 +143,23 @@ def secrets_of(
     variables: Callable[[str], Iterable[tuple[str, str]]] = lambda _text: (),
     render: Callable[[str], str | None] = str,
 ) -> tuple[str, ...]:
-    """Find the credentials in settings, as they stand there and as they stand in a URL, the longest first.
+    """Find the credentials in settings, in plain and in URL-encoded form, longest first.
 
-    These are the values of keys such as ``password``, what the environment gives to them, and logins and such keys
-    inside of connection strings. The longest come first: one that another begins with would leave the rest to be seen.
+    Credentials are the values of keys such as ``password``, values of environment variables that those keys read, and
+    logins and secret parameters inside connection strings. A prefix of a longer secret must be masked after it, or the
+    rest of the longer one stays visible; hence the order.
 
     Args:
-        settings: Mappings, lists and texts.
-        variables: Returns the names and values of the environment variables that a text reads.
-        render: Returns a text with them filled in; None where that cannot be done.
+        settings: Mappings, lists and strings.
+        variables: Returns the names and values of the environment variables that a string reads.
+        render: Returns a string with these variables filled in; None where that is not possible.
     """
     found = (form for secret in _secrets(settings, variables, render) for form in _forms(secret))
     return _longest_first(found)
 
 
 def secrets_in_url(url: str) -> Iterator[str]:
-    """Find the credentials in a URL: password or token before the host, values of its query, its fragment."""
+    """Find the credentials in a URL: password or token before the host, values of the query, the fragment."""
     try:
         parts = urlsplit(url)
     except ValueError:  # not a URL
@@ -171,7 +174,7 @@ def secrets_in_url(url: str) -> Iterator[str]:
 
 
 def secrets_in_header(value: str) -> Iterator[str]:
-    """Find the credentials in the value of a header: all of it, the token behind a scheme, the login of ``Basic``."""
+    """Find the credentials in an HTTP header: the whole value, the token after a scheme, the login of ``Basic``."""
     yield value
     scheme, _, token = value.strip().partition(" ")
     yield token
@@ -184,7 +187,7 @@ def secrets_in_header(value: str) -> Iterator[str]:
 
 
 def _forms(secret: str) -> Iterator[str]:
-    """Write a secret as it may be met: plain, line by line as output is masked, or encoded for a URL."""
+    """List the forms of a secret: plain, each of its lines (output is masked line by line), URL-encoded."""
     yield from secret.splitlines()
     yield secret
     yield quote(secret, safe="")
@@ -194,7 +197,7 @@ def _forms(secret: str) -> Iterator[str]:
 
 
 def _any_spelling(secret: str) -> str:
-    """Make the pattern of a secret in JSON, HTML, URLs and Python's own form, which may be inside of each other."""
+    """Build a pattern of a secret with the escapes of JSON, HTML, URLs and Python, which may be nested."""
     return "".join(_any_letter(letter) for letter in re.sub(r"\\+", r"\\", secret))
 
 
@@ -214,17 +217,17 @@ def _any_letter(letter: str) -> str:
             "".join(rf"\\+x(?i:{octet:02x})" for octet in octets),
             f"&(?:amp;)*(?:{'|'.join(filter(None, entities))});",
             *_SHORT_FORMS.get(letter, ()),
-            rf"\\*{re.escape(letter)})",  # the last: an entity begins with the letter that it stands for
+            rf"\\*{re.escape(letter)})",  # last: the entity `&amp;` starts with the letter that it represents
         ]
     )
 
 
 def _in_base64(secret: str) -> Iterator[str]:
-    """Return what stands for a secret in the Base64 of any text that contains it."""
+    """Return the Base64 of a secret at each of the three offsets that it can have in an encoded text."""
     content = secret.encode("utf-8", "surrogatepass")
     if len(content) < _SHORTEST_IN_BASE64:
         return
-    for before, first in enumerate((0, 2, 3)):  # characters that what is before it has a part in
+    for before, first in enumerate((0, 2, 3)):  # the first characters also encode the bytes before the secret
         code = b64encode(bytes(before) + content).decode("ascii")[first : (before + len(content)) * 8 // 6]
         yield from (code, code.translate(_URL_SAFE))
 
@@ -257,11 +260,11 @@ def _secrets(
 
 
 def _inside(text: str) -> Iterator[str]:
-    """Find the secrets inside of a connection string."""
+    """Find the secrets inside a connection string."""
     for login in _LOGIN.finditer(text):
         yield login["secret"]
     for parameter in _PARAMETER.finditer(text):
         if _SECRET_PARAMETER.search(parameter["key"]):
             value = next((group for group in parameter.groups()[1:] if group is not None), "")
             yield value
-            yield re.sub(r"\\(.)", r"\1", value)  # libpq escapes quotes so
+            yield re.sub(r"\\(.)", r"\1", value)  # libpq escapes quotes with a backslash

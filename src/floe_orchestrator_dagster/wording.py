@@ -1,4 +1,4 @@
-"""What pydantic refuses, and what may have been meant, in this package's words."""
+"""Phrases for error messages: pydantic's validation errors, types of values, suggestions for misspelled names."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
 _WANTED: Mapping[str, str] = {
-    "string_type": "a text",
+    "string_type": "a string",
     "int_type": "a whole number",
     "int_from_float": "a whole number",
     "int_parsing": "a whole number",
@@ -30,57 +30,57 @@ _WANTED: Mapping[str, str] = {
     "datetime_parsing": "a date and time",
 }
 _BOUNDS: Mapping[str, tuple[str, str]] = {
-    "greater_than_equal": ("ge", "has to be {} or more"),
-    "less_than_equal": ("le", "has to be {} or less"),
-    "greater_than": ("gt", "has to be more than {}"),
-    "less_than": ("lt", "has to be less than {}"),
-    "literal_error": ("expected", "has to be {}"),
-    "enum": ("expected", "has to be {}"),
-    "union_tag_invalid": ("expected_tags", "its type has to be one of {}"),
+    "greater_than_equal": ("ge", "must be {} or more"),
+    "less_than_equal": ("le", "must be {} or less"),
+    "greater_than": ("gt", "must be more than {}"),
+    "less_than": ("lt", "must be less than {}"),
+    "literal_error": ("expected", "must be {}"),
+    "enum": ("expected", "must be {}"),
+    "union_tag_invalid": ("expected_tags", "its type must be one of {}"),
     "union_tag_not_found": ("discriminator", "needs a {}"),
     "string_too_long": ("max_length", "is longer than {} characters"),
-    "string_pattern_mismatch": ("pattern", "has to be of the form {}"),
+    "string_pattern_mismatch": ("pattern", "must be of the form {}"),
 }
 _TOO_SHORT = ("string_too_short", "too_short")
-_SAID = {"missing": "is missing", "extra_forbidden": "is unknown here"}
+_PHRASES = {"missing": "is missing", "extra_forbidden": "is unknown here"}
 _OPENING = re.compile(r"^(Input|Value|String|List|Dictionary|Data|Object) should ")
 
 
 def refusal(details: ErrorDetails) -> str:
-    """Say what is wrong with a value, without the value: such as ``has to be a whole number``."""
+    """Describe a validation error without the value, such as ``must be a whole number``."""
     kind = details["type"]
-    if kind in _SAID:
-        return _SAID[kind]
+    if kind in _PHRASES:
+        return _PHRASES[kind]
     if kind in _WANTED:
-        return f"has to be {_WANTED[kind]}"
+        return f"must be {_WANTED[kind]}"
     if kind in _TOO_SHORT and details["ctx"]["min_length"] == 1:
         return "must not be empty"
     if kind in _BOUNDS:
         name, words = _BOUNDS[kind]
         bound = details["ctx"][name]
         return words.format(f"{bound:g}" if isinstance(bound, float) else bound)
-    # Of the many other kinds, those that floe's own models can refuse say it well enough.
-    return _OPENING.sub("has to ", details["msg"].removeprefix("Value error, "))
+    # pydantic has many other kinds. Those that floe's models produce read well as they are.
+    return _OPENING.sub("must ", details["msg"].removeprefix("Value error, "))
 
 
 def is_empty(details: ErrorDetails) -> bool:
-    """Tell whether the refused value is an empty one, of which there is nothing to show."""
+    """Return whether the refused value is empty, so that a message need not repeat it."""
     return details["type"] in _TOO_SHORT
 
 
 def is_of_wrong_type(details: ErrorDetails) -> bool:
-    """Tell whether the refused value is of another type than wanted, so that naming its type helps."""
+    """Return whether the refused value has the wrong type, so that a message names its type."""
     return details["type"] in _WANTED
 
 
 def type_of(value: object) -> str:
-    """Name the type of a value in YAML, as people say it."""
+    """Name the type of a value that was read from YAML, in everyday words."""
     if isinstance(value, float):
         return "a number with a fraction" if not value.is_integer() else "a number with a decimal point"
     names = {
         dict: "a mapping",
         list: "a list",
-        str: "a text",
+        str: "a string",
         int: "a number",
         bool: "true or false",
     }
@@ -88,7 +88,7 @@ def type_of(value: object) -> str:
 
 
 def json_type_of(value: object) -> str:
-    """Name the type of a value in a JSON document, in JSON's words."""
+    """Name the type of a value that was read from JSON, in JSON's terms."""
     names = {
         dict: "an object",
         list: "an array",
@@ -101,10 +101,10 @@ def json_type_of(value: object) -> str:
 
 
 def closest(name: str, known: Iterable[str]) -> str | None:
-    """Find the known name that may have been meant; None when nothing is close."""
+    """Find the known name that is most similar to ``name``; None when none is similar."""
     return next(iter(get_close_matches(name, sorted(known), n=1)), None)
 
 
-def did_you_mean(meant: str | None) -> str:
-    """Ask whether something else was meant, ready to stand before a fix; empty when there is nothing to ask."""
-    return f"Did you mean {meant!r}? " if meant is not None else ""
+def did_you_mean(suggestion: str | None) -> str:
+    """Return the question ``Did you mean …?``, to be put in front of a fix; empty without a suggestion."""
+    return f"Did you mean {suggestion!r}? " if suggestion is not None else ""

@@ -176,9 +176,9 @@ def test_validate_reports_problems_of_several_places_at_once(tmp_path: Path) -> 
         "  transforms.models[0].depends_on: 'a' depends on itself\n"
         "    fix: Correct floe.yaml and compile the product again (floe platform compile).\n"
         f"error: {path}: 2 problems\n"
-        "  plugins.orchestrator.config.timezone: has to be a text, not a number\n"
+        "  plugins.orchestrator.config.timezone: must be a string, not a number\n"
         "    fix: Correct it in manifest.yaml.\n"
-        "  plugins.orchestrator.config.group_by: has to be 'dbt_group', 'product', 'tier' or 'folder'\n"
+        "  plugins.orchestrator.config.group_by: must be 'dbt_group', 'product', 'tier' or 'folder'\n"
         "    fix: Correct it in manifest.yaml.\n"
         f"error: {tmp_path}/floe.yaml: 1 problem\n"
         "  is not YAML: while parsing a flow node\n"
@@ -207,7 +207,7 @@ def test_validate_gives_the_same_problems_as_json(tmp_path: Path) -> None:
     assert answer["problems"][1] == {
         "file": str(path),
         "where": "plugins.orchestrator.config.timezone",
-        "what": "has to be a text, not a number",
+        "what": "must be a string, not a number",
         "fix": "Correct it in manifest.yaml.",
     }
 

@@ -68,11 +68,11 @@ def test_unknown_key_is_refused_without_its_value() -> None:
 @pytest.mark.parametrize(
     ("key", "value", "problem"),
     [
-        ("default_schedule", 5, "default_schedule: has to be a text, not a number"),
-        ("timezone", None, "timezone: has to be a text, not null"),
-        ("key_prefix", "retail", "key_prefix: has to be a list, not a text"),
-        ("key_prefix", ["a", 1], "key_prefix[1]: has to be a text, not a number"),
-        ("webserver_url", {}, "webserver_url: has to be a text, not a mapping"),
+        ("default_schedule", 5, "default_schedule: must be a string, not a number"),
+        ("timezone", None, "timezone: must be a string, not null"),
+        ("key_prefix", "retail", "key_prefix: must be a list, not a string"),
+        ("key_prefix", ["a", 1], "key_prefix[1]: must be a string, not a number"),
+        ("webserver_url", {}, "webserver_url: must be a string, not a mapping"),
     ],
 )
 def test_wrong_type_is_refused_with_the_type_found(key: str, value: object, problem: str) -> None:
@@ -253,33 +253,33 @@ def test_missing_key_of_a_section_is_refused(place: str, key: str) -> None:
 @pytest.mark.parametrize(
     ("place", "key", "value", "problem"),
     [
-        ("jobs[0]", "name", 1, "has to be a text, not a number"),
+        ("jobs[0]", "name", 1, "must be a string, not a number"),
         ("jobs[0]", "name", "a-b", "may have letters, digits and _ only"),
         ("jobs[0]", "name", "", "may have letters, digits and _ only"),
         ("jobs[0]", "name", "x" * 129, "is longer than 128 characters"),
         ("jobs[0]", "select", "", "must not be empty"),
-        ("jobs[0]", "select", ["a"], "has to be a text, not a list"),
-        ("jobs[0]", "tags", [], "has to be a mapping, not a list"),
+        ("jobs[0]", "select", ["a"], "must be a string, not a list"),
+        ("jobs[0]", "tags", [], "must be a mapping, not a list"),
         ("schedules[0]", "cron", "", "must not be empty"),
-        ("schedules[0]", "cron", 5, "has to be a text, not a number"),
-        ("schedules[0]", "enabled", "yes", "has to be true or false, not a text"),
-        ("automation[0]", "condition", "daily", "has to be 'eager', 'on_cron' or 'on_missing'"),
-        ("sensors[0]", "status", "failed", "has to be 'success', 'failure' or 'canceled'"),
-        ("sensors[0]", "jobs", "b", "has to be a list, not a text"),
-        ("retries", "max_retries", -1, "has to be 0 or more"),
-        ("retries", "max_retries", 101, "has to be 100 or less"),
-        ("retries", "max_retries", "3", "has to be a whole number, not a text"),
-        ("retries", "delay_seconds", -0.5, "has to be 0 or more"),
-        ("retries", "backoff", "none", "has to be 'linear' or 'exponential'"),
-        ("retries", "jitter", True, "has to be 'full' or 'plus_minus'"),
+        ("schedules[0]", "cron", 5, "must be a string, not a number"),
+        ("schedules[0]", "enabled", "yes", "must be true or false, not a string"),
+        ("automation[0]", "condition", "daily", "must be 'eager', 'on_cron' or 'on_missing'"),
+        ("sensors[0]", "status", "failed", "must be 'success', 'failure' or 'canceled'"),
+        ("sensors[0]", "jobs", "b", "must be a list, not a string"),
+        ("retries", "max_retries", -1, "must be 0 or more"),
+        ("retries", "max_retries", 101, "must be 100 or less"),
+        ("retries", "max_retries", "3", "must be a whole number, not a string"),
+        ("retries", "delay_seconds", -0.5, "must be 0 or more"),
+        ("retries", "backoff", "none", "must be 'linear' or 'exponential'"),
+        ("retries", "jitter", True, "must be 'full' or 'plus_minus'"),
         ("concurrency", "pool", "", "must not be empty"),
         ("concurrency", "pool", "a b", "must not contain spaces"),
-        ("concurrency", "limit", 0, "has to be 1 or more"),
-        ("run_resources", "size", "xl", "has to be 'small', 'medium' or 'large'"),
-        ("run_resources", "cpu_limit", 2, "has to be a text, not a number"),
-        ("partitions[0]", "type", "yearly", "has to be 'hourly', 'daily', 'weekly', 'monthly' or 'static'"),
-        ("partitions[0]", "end_offset", 10_001, "has to be 10000 or less"),
-        ("partitions[0]", "end_offset", 0.5, "has to be a whole number, not a number with a fraction"),
+        ("concurrency", "limit", 0, "must be 1 or more"),
+        ("run_resources", "size", "xl", "must be 'small', 'medium' or 'large'"),
+        ("run_resources", "cpu_limit", 2, "must be a string, not a number"),
+        ("partitions[0]", "type", "yearly", "must be 'hourly', 'daily', 'weekly', 'monthly' or 'static'"),
+        ("partitions[0]", "end_offset", 10_001, "must be 10000 or less"),
+        ("partitions[0]", "end_offset", 0.5, "must be a whole number, not a number with a fraction"),
     ],
 )
 def test_wrong_value_in_a_section_is_refused_with_its_place(place: str, key: str, value: object, problem: str) -> None:
@@ -296,7 +296,7 @@ def test_tag_that_is_no_text_is_refused_with_its_place() -> None:
 
     assert _problems({"schedules": [section]}) == [
         (
-            "schedules[0].tags.retries: has to be a text, not a number (schedule 'a')\n"
+            "schedules[0].tags.retries: must be a string, not a number (schedule 'a')\n"
             "    fix: Correct it in manifest.yaml."
         )
     ]
@@ -324,7 +324,7 @@ def test_sensor_without_a_known_type_is_refused_with_its_place(sensor: object) -
     [problem] = _problems({"sensors": [sensor]})
 
     assert problem.startswith(
-        ("sensors[0].type: is missing", "sensors[0].type: has to be 'run_status' or", "sensors[0]: has to be")
+        ("sensors[0].type: is missing", "sensors[0].type: must be 'run_status' or", "sensors[0]: must be")
     )
 
 
@@ -472,11 +472,11 @@ def test_what_is_refused_does_not_hide_what_is_wrong_beside_it() -> None:
             "schedules[0].cron: cron 'noon' needs five fields (minute hour day month weekday), such as '0 6 * * *' "
             "(daily at 6:00), '0 8 * * MON-FRI' (weekdays at 8:00), '*/15 * * * *', '@hourly' (schedule 'lunch')"
         ),
-        "schedules[0].enabled: has to be true or false, not a text (schedule 'lunch')",
-        "jobs[0].name: has to be a text, not a number",
+        "schedules[0].enabled: must be true or false, not a string (schedule 'lunch')",
+        "jobs[0].name: must be a string, not a number",
         "jobs[1].selekt: unknown key (job 'twice')",
-        "jobs[2].tags.a: has to be a text, not a number (job 'twice')",
-        "jobs[2].tags.b: has to be a text, not a number (job 'twice')",
+        "jobs[2].tags.a: must be a string, not a number (job 'twice')",
+        "jobs[2].tags.b: must be a string, not a number (job 'twice')",
         (
             "automation[0].timezone: timezone 'nowhere' is not an IANA timezone such as 'UTC', 'Europe/Berlin', "
             "'America/New_York'."
@@ -496,8 +496,8 @@ def test_rows_are_those_of_the_file_although_entries_before_cannot_be_read() -> 
     assert [
         problem.splitlines()[0] for problem in _problems({"jobs": ["x", job, {"name": "a", "select": 1}, job]})
     ] == [
-        "jobs[0]: has to be a mapping, not a text",
-        "jobs[2].select: has to be a text, not a number (job 'a')",
+        "jobs[0]: must be a mapping, not a string",
+        "jobs[2].select: must be a string, not a number (job 'a')",
         "jobs: the name 'twice' is used 2 times (jobs[1] and jobs[3])",
     ]
 
@@ -514,7 +514,7 @@ def test_misspelt_choice_is_refused_with_the_closest_one() -> None:
     [problem] = _problems({"automation": {"condition": "on_misssing"}})
 
     assert problem == (
-        "automation[0].condition: has to be 'eager', 'on_cron' or 'on_missing'\n"
+        "automation[0].condition: must be 'eager', 'on_cron' or 'on_missing'\n"
         "    fix: Did you mean 'on_missing'? Correct it in manifest.yaml."
     )
 

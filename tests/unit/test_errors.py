@@ -79,11 +79,11 @@ def test_plain_errors_say_what_they_are_given(error: type[FloeDagsterError]) -> 
 
 
 def test_failed_nodes_survive_a_process_boundary() -> None:
-    error = DbtNodesError("/shop", "1 failed", [Problem("a.sql", "is wrong", "Mend it.")], [], may_pass=False)
+    error = DbtNodesError("/shop", "1 failed", [Problem("a.sql", "is wrong", "Mend it.")], [], retryable=False)
 
     copied = pickle.loads(pickle.dumps(error))  # noqa: S301  # our own bytes
 
-    assert (type(copied), str(copied), copied.may_pass) == (DbtNodesError, str(error), False)
+    assert (type(copied), str(copied), copied.retryable) == (DbtNodesError, str(error), False)
 
 
 def test_error_survives_a_process_boundary() -> None:

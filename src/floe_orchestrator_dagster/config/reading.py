@@ -195,7 +195,7 @@ def _said(details: ErrorDetails) -> tuple[str, str]:
     kind, context = details["type"], details.get("ctx") or {}
     if kind.startswith(_UNION):
         missing = kind == f"{_UNION}_not_found"
-        return "is missing" if missing else "has to be 'run_status' or 'asset'", "Say what the sensor watches. "
+        return "is missing" if missing else "must be 'run_status' or 'asset'", "Say what the sensor watches. "
     if kind == "string_pattern_mismatch" and context["pattern"] in _FORMS:
         what, fix = _FORMS[context["pattern"]]
         return what, f"{fix} "

@@ -31,7 +31,7 @@ _AUTHORED = frozenset({"columns", "config", "description", "meta", "tags"})
 def _texts(value: object) -> object:
     if value is None or isinstance(value, str) or (isinstance(value, list) and all(isinstance(v, str) for v in value)):
         return value
-    raise ValueError("has to be a string or a list of strings")
+    raise ValueError("must be a string or a list of strings")
 
 
 Texts = Annotated[Any, AfterValidator(_texts)]

@@ -222,19 +222,19 @@ def _of(place: str) -> str:
 @pytest.mark.parametrize(
     ("place", "value", "message"),
     [
-        ("mode", "solo", "has to be 'simple', 'centralized' or 'mesh', not 'solo'"),
-        ("metadata", [], "has to be a mapping, not an array"),
-        ("metadata.product_version", 7, "has to be a text, not 7"),
-        ("metadata.product_version", None, "has to be a text, not null"),
+        ("mode", "solo", "must be 'simple', 'centralized' or 'mesh', not 'solo'"),
+        ("metadata", [], "must be a mapping, not an array"),
+        ("metadata.product_version", 7, "must be a string, not 7"),
+        ("metadata.product_version", None, "must be a string, not null"),
         ("identity.domain", "", "must not be empty"),
-        ("observability.lineage", "ja", "has to be true or false, not 'ja'"),
-        ("transforms.models", {}, "has to be a list, not an object"),
+        ("observability.lineage", "ja", "must be true or false, not 'ja'"),
+        ("transforms.models", {}, "must be a list, not an object"),
         ("transforms.models", [], "must not be empty"),
-        ("transforms.models[0].compute", None, "has to be a text, not null"),
-        ("transforms.models[0].depends_on", "a", "has to be a list, not 'a'"),
-        ("transforms.models[0].depends_on[0]", 1.5, "has to be a text, not 1.5"),
-        ("transforms.models[0].quality_tier", "tin", "has to be 'bronze', 'silver' or 'gold', not 'tin'"),
-        ("dbt_profiles", True, "has to be a mapping, not true"),
+        ("transforms.models[0].compute", None, "must be a string, not null"),
+        ("transforms.models[0].depends_on", "a", "must be a list, not 'a'"),
+        ("transforms.models[0].depends_on[0]", 1.5, "must be a string, not 1.5"),
+        ("transforms.models[0].quality_tier", "tin", "must be 'bronze', 'silver' or 'gold', not 'tin'"),
+        ("dbt_profiles", True, "must be a mapping, not true"),
     ],
 )
 def test_wrong_value_is_reported_with_its_place(place: str, value: object, message: str) -> None:
@@ -272,7 +272,7 @@ def test_wrong_value_of_a_field_that_may_hold_a_secret_is_not_shown() -> None:
     content = _changed("observability.telemetry.authentication", {"auth_type": "api_key", "api_key": [_SECRET]})
 
     assert _refusal(content) == (
-        f"contract: 1 problem\n  observability.telemetry.authentication.api_key: has to be a text\n    fix: {RECOMPILE}"
+        f"contract: 1 problem\n  observability.telemetry.authentication.api_key: must be a string\n    fix: {RECOMPILE}"
     )
 
 

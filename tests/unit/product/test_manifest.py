@@ -141,7 +141,7 @@ def test_json_that_is_no_manifest_is_refused_with_what_is_missing(
 
 @pytest.mark.parametrize("broken", [{"nodes": {"model.shop.a": 1}}, {"sources": {"source.shop.a": None}}])
 def test_manifest_with_a_node_that_is_no_object_is_refused(tmp_path: Path, broken: Json) -> None:
-    with pytest.raises(ManifestError, match="has to be a mapping"):
+    with pytest.raises(ManifestError, match="must be a mapping"):
         _read(tmp_path, **broken)
 
 

@@ -30,23 +30,23 @@ def problems(content: object, path: Path) -> list[tuple[str, str, str]]:
 @pytest.mark.parametrize(
     ("fields", "where", "what"),
     [
-        ({"meta": ["a"]}, "meta", "has to be a mapping, not an array"),
-        ({"meta": {"dagster": None}}, "meta.dagster", "has to be a mapping, not null"),
-        ({"meta": {"dagster": {"group": 1}}}, "meta.dagster.group", "has to be a text, not a number"),
+        ({"meta": ["a"]}, "meta", "must be a mapping, not an array"),
+        ({"meta": {"dagster": None}}, "meta.dagster", "must be a mapping, not null"),
+        ({"meta": {"dagster": {"group": 1}}}, "meta.dagster.group", "must be a string, not a number"),
         (
             {"meta": {"dagster": {"asset_key": {"a": 1}}}},
             "meta.dagster.asset_key",
-            "has to be a string or a list of strings, not an object",
+            "must be a string or a list of strings, not an object",
         ),
-        ({"meta": {"dagster": {"ref": "a"}}}, "meta.dagster.ref", "has to be a mapping, not a string"),
+        ({"meta": {"dagster": {"ref": "a"}}}, "meta.dagster.ref", "must be a mapping, not a string"),
         ({"meta": {"dagster": {"ref": {"package": "shop"}}}}, "meta.dagster.ref.name", "is missing"),
-        ({"config": {"meta": {"dagster": "a"}}}, "config.meta.dagster", "has to be a mapping, not a string"),
-        ({"config": None}, "config", "has to be a mapping, not null"),
-        ({"columns": "id"}, "columns", "has to be a mapping, not a string"),
-        ({"columns": {"id": 1}}, "columns.id", "has to be a mapping, not a number"),
-        ({"columns": {"id": {"tags": "pii"}}}, "columns.id.tags", "has to be a list, not a string"),
-        ({"description": {}}, "description", "has to be a text, not an object"),
-        ({"tags": [1]}, "tags", "has to be a string or a list of strings, not an array"),
+        ({"config": {"meta": {"dagster": "a"}}}, "config.meta.dagster", "must be a mapping, not a string"),
+        ({"config": None}, "config", "must be a mapping, not null"),
+        ({"columns": "id"}, "columns", "must be a mapping, not a string"),
+        ({"columns": {"id": 1}}, "columns.id", "must be a mapping, not a number"),
+        ({"columns": {"id": {"tags": "pii"}}}, "columns.id.tags", "must be a list, not a string"),
+        ({"description": {}}, "description", "must be a string, not an object"),
+        ({"tags": [1]}, "tags", "must be a string or a list of strings, not an array"),
     ],
 )
 def test_what_an_author_wrote_is_corrected_in_the_file(tmp_path: Path, fields: Json, where: str, what: str) -> None:
@@ -59,11 +59,11 @@ def test_what_an_author_wrote_is_corrected_in_the_file(tmp_path: Path, fields: J
 @pytest.mark.parametrize(
     ("fields", "where", "what"),
     [
-        ({"fqn": "shop.a"}, "fqn", "has to be a list, not a string (of models/a.sql)"),
-        ({"name": None}, "name", "has to be a text, not null (of models/a.sql)"),
-        ({"depends_on": []}, "depends_on", "has to be a mapping, not an array (of models/a.sql)"),
-        ({"depends_on": {"nodes": [1]}}, "depends_on.nodes.0", "has to be a text, not a number (of models/a.sql)"),
-        ({"raw_code": 1}, "raw_code", "has to be a text, not a number (of models/a.sql)"),
+        ({"fqn": "shop.a"}, "fqn", "must be a list, not a string (of models/a.sql)"),
+        ({"name": None}, "name", "must be a string, not null (of models/a.sql)"),
+        ({"depends_on": []}, "depends_on", "must be a mapping, not an array (of models/a.sql)"),
+        ({"depends_on": {"nodes": [1]}}, "depends_on.nodes.0", "must be a string, not a number (of models/a.sql)"),
+        ({"raw_code": 1}, "raw_code", "must be a string, not a number (of models/a.sql)"),
     ],
 )
 def test_what_dbt_writes_is_written_again(tmp_path: Path, fields: Json, where: str, what: str) -> None:
@@ -85,15 +85,15 @@ def test_node_without_what_every_node_has_is_named(tmp_path: Path, field: str) -
 @pytest.mark.parametrize(
     ("changes", "where", "what"),
     [
-        ({"parent_map": False}, "parent_map", "has to be a mapping, not a boolean"),
-        ({"parent_map": {"a": None}}, "parent_map.a", "has to be a list, not null"),
-        ({"child_map": {"a": [None]}}, "child_map.a.0", "has to be a text, not null"),
-        ({"nodes": []}, "nodes", "has to be a mapping, not an array"),
-        ({"metadata": None}, "metadata", "has to be a mapping, not null"),
+        ({"parent_map": False}, "parent_map", "must be a mapping, not a boolean"),
+        ({"parent_map": {"a": None}}, "parent_map.a", "must be a list, not null"),
+        ({"child_map": {"a": [None]}}, "child_map.a.0", "must be a string, not null"),
+        ({"nodes": []}, "nodes", "must be a mapping, not an array"),
+        ({"metadata": None}, "metadata", "must be a mapping, not null"),
         ({"exposures": {"exposure.shop.e": {"name": "e"}}}, "exposures.exposure.shop.e.resource_type", "is missing"),
-        ({"groups": {"group.shop.g": []}}, "groups.group.shop.g", "has to be a mapping, not an array"),
-        ({"unit_tests": [1]}, "unit_tests", "has to be a mapping, not an array"),
-        ({"macros": {"macro.a": 1}}, "macros.macro.a", "has to be a mapping, not a number"),
+        ({"groups": {"group.shop.g": []}}, "groups.group.shop.g", "must be a mapping, not an array"),
+        ({"unit_tests": [1]}, "unit_tests", "must be a mapping, not an array"),
+        ({"macros": {"macro.a": 1}}, "macros.macro.a", "must be a mapping, not a number"),
     ],
 )
 def test_collection_of_another_shape_is_named(tmp_path: Path, changes: Json, where: str, what: str) -> None:
@@ -188,7 +188,7 @@ def test_meta_that_is_null_is_one_problem_of_the_file(tmp_path: Path) -> None:
     assert result.exit_code == 1
     assert result.stderr == (
         f"error: {tmp_path}/target/manifest.json: 1 problem\n"
-        f"  {IN_A}.meta.dagster: has to be a mapping, not null\n"
+        f"  {IN_A}.meta.dagster: must be a mapping, not null\n"
         "    fix: Correct it in models/s.yml, then run `floe-dagster prepare`.\n"
         "1 problem\n"
     )

@@ -113,7 +113,7 @@ def test_yaml_that_is_no_mapping_is_refused(tmp_path: Path, content: str) -> Non
         read_spec(tmp_path, "shop-orders")
 
     assert str(raised.value) == (
-        f"{path}: 1 problem\n  has to be a mapping\n    fix: Correct it; `floe platform compile` reports the same."
+        f"{path}: 1 problem\n  must be a mapping\n    fix: Correct it; `floe platform compile` reports the same."
     )
 
 
@@ -126,9 +126,9 @@ def test_every_invalid_field_is_reported_with_its_place(tmp_path: Path) -> None:
 
     assert str(raised.value) == (
         f"{path}: 3 problems\n"
-        "  kind: has to be 'FloeSpec'\n"
+        "  kind: must be 'FloeSpec'\n"
         "    fix: Correct it; `floe platform compile` reports the same.\n"
-        "  metadata.version: has to be a text\n"
+        "  metadata.version: must be a string\n"
         "    fix: Correct it; `floe platform compile` reports the same.\n"
         "  colour: is unknown here\n"
         "    fix: Correct it; `floe platform compile` reports the same."
@@ -150,7 +150,7 @@ def test_names_of_models_hide_no_other_problem(tmp_path: Path) -> None:
 
     assert str(raised.value) == (
         f"{path}: 2 problems\n"
-        "  transforms.0.tier: has to be 'bronze', 'silver' or 'gold'\n"
+        "  transforms.0.tier: must be 'bronze', 'silver' or 'gold'\n"
         "    fix: Correct it; `floe platform compile` reports the same.\n"
         "  colour: is unknown here\n"
         "    fix: Correct it; `floe platform compile` reports the same."

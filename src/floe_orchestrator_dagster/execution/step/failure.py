@@ -48,8 +48,8 @@ def nodes_error(
         (f"{result.resource_type} {result.name}", ", ".join(cause.name for cause in results.causes(result)))
         for result in results.skipped
     ]
-    may_pass = bool(results.failed_hooks) or not all(_LASTING.match(result.message) for result in results.failed)
-    return DbtNodesError(origin, _summary(results, len(unreported)), failed, skipped, may_pass=may_pass)
+    retryable = bool(results.failed_hooks) or not all(_LASTING.match(result.message) for result in results.failed)
+    return DbtNodesError(origin, _summary(results, len(unreported)), failed, skipped, retryable=retryable)
 
 
 def _summary(results: Results, unreported: int) -> str:
@@ -81,8 +81,8 @@ def with_failures_shown(events: Iterator[_Event]) -> Iterator[_Event]:
             "failed": dg.MetadataValue.table(failed[:_SHOWN]),
             **({"skipped": dg.MetadataValue.table(skipped[:_SHOWN])} if skipped else {}),
         }
-        raise dg.Failure(description=str(error), metadata=metadata, allow_retries=error.may_pass) from error
+        raise dg.Failure(description=str(error), metadata=metadata, allow_retries=error.retryable) from error
     except FloeDagsterError as error:
-        if error.may_pass:
+        if error.retryable:
             raise
         raise dg.Failure(description=str(error), allow_retries=False) from error

@@ -75,7 +75,7 @@ def is_tried_again(context: dg.OpExecutionContext, error: BaseException) -> bool
     step = context.get_step_execution_context()
     policy = step.op_retry_policy
     may = policy is not None and not step.retry_mode.disabled and context.retry_number < policy.max_retries
-    is_final = isinstance(error, FloeDagsterError) and not error.may_pass
+    is_final = isinstance(error, FloeDagsterError) and not error.retryable
     return may and isinstance(error, Exception) and not is_final
 
 

@@ -8,7 +8,7 @@ from floe_orchestrator_dagster.execution.dbt.diagnosis import diagnosed
 
 
 @pytest.mark.parametrize(
-    ("error_type", "error", "fix", "may_pass"),
+    ("error_type", "error", "fix", "retryable"),
     [
         ("DbtRuntimeError", 'IO Error: Could not set lock on file "/x.duckdb": Conflicting lock', "close it", True),
         (
@@ -47,11 +47,11 @@ from floe_orchestrator_dagster.execution.dbt.diagnosis import diagnosed
         ("KeyError", "'what'", "captured output", True),
     ],
 )
-def test_an_error_comes_with_what_to_do(error_type: str, error: str, fix: str, *, may_pass: bool) -> None:
+def test_an_error_comes_with_what_to_do(error_type: str, error: str, fix: str, *, retryable: bool) -> None:
     told = diagnosed("/shop", error_type, f"\x1b[31m{error}\x1b[0m\n")
 
     first, last = str(told).rsplit("\n", 1)
     assert first == f"/shop: dbt could not do its work: {error}"
     assert last.startswith("    fix: ")
     assert fix in last
-    assert told.may_pass is may_pass
+    assert told.retryable is retryable

@@ -58,7 +58,7 @@ def test_a_hook_that_fails_is_named_with_its_file_although_no_node_failed() -> N
     error = nodes_error(results, NODES, "/shop")
 
     assert isinstance(error, DbtNodesError)
-    assert error.may_pass
+    assert error.retryable
     assert str(error) == (
         "/shop: 1 on-run hook failed, 1 succeeded\n"
         "  dbt_project.yml: hook shop.on-run-end.1: Catalog Error: no table\n"
@@ -78,7 +78,7 @@ def test_a_failure_that_dbt_does_not_explain_is_told_too() -> None:
 
 
 @pytest.mark.parametrize(
-    ("messages", "may_pass"),
+    ("messages", "retryable"),
     [
         (("Compilation Error in model a (models/a.sql)\n  no macro",), False),
         (("Compilation Error in model a (models/a.sql)\n  no macro", "Database Error in model b\n  deadlock"), True),
@@ -86,7 +86,7 @@ def test_a_failure_that_dbt_does_not_explain_is_told_too() -> None:
     ],
 )
 def test_what_only_a_change_of_the_project_mends_is_not_tried_again(
-    messages: tuple[str, ...], *, may_pass: bool
+    messages: tuple[str, ...], *, retryable: bool
 ) -> None:
     results = Results({})
     for row, message in enumerate(messages):
@@ -95,7 +95,7 @@ def test_what_only_a_change_of_the_project_mends_is_not_tried_again(
     with pytest.raises(dg.Failure) as caught:
         list(with_failures_shown(raising(nodes_error(results, NODES, "/shop"))))
 
-    assert caught.value.allow_retries is may_pass
+    assert caught.value.allow_retries is retryable
 
 
 @pytest.mark.parametrize(
