@@ -1,7 +1,7 @@
 """This package beside plain dagster-dbt: the same product, the same machine, alternating processes, medians.
 
 Writes ``results.json``, ``results.md`` and ``sizes.svg`` into ``--output``. ``make bench`` is a small run of it,
-``make bench-full`` the whole; docs/benchmarks.md shows a full one.
+``make bench-full`` the whole; docs/internals/benchmarks.md shows a full one.
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ EVENTS = 1000
 COLUMNS = 15
 MODELS = 100
 ROUNDS = 3
-SECONDS_PER_MODEL = 0.1  # dbt with Dagster takes longer: 139 s for 1,200 nodes (docs/lineage-delivery.md)
+SECONDS_PER_MODEL = 0.1  # dbt with Dagster takes longer: 139 s for 1,200 nodes (docs/internals/lineage-delivery.md)
 
 
 def main() -> None:

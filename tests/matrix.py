@@ -1,7 +1,7 @@
 """Run the tests on every supported Python with every supported set of Dagster, dagster-dbt and dbt.
 
 ``make test-matrix`` runs all cells; ``python tests/matrix.py --cell 3.13-lowest`` one. Each cell has an environment of
-its own below ``.matrix/``. Results are kept in ``tests/data/matrix.json``, and make the table of docs/compatibility.md.
+its own below ``.matrix/``. Results are kept in ``tests/data/matrix.json``, and make the table of docs/reference/compatibility.md.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 REPOSITORY = Path(__file__).parent.parent
 WORK = REPOSITORY / ".matrix"
 RESULTS = REPOSITORY / "tests" / "data" / "matrix.json"
-PAGE = REPOSITORY / "docs" / "compatibility.md"
+PAGE = REPOSITORY / "docs" / "reference" / "compatibility.md"
 BEGIN, END = "<!-- made by make test-matrix -->", "<!-- end -->"
 
 PYTHONS = ("3.10", "3.11", "3.12", "3.13")

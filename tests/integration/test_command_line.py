@@ -139,7 +139,7 @@ def test_example_of_the_reference_works_on_the_sample(demo: Path, tmp_path: Path
     product = shutil.copytree(demo, tmp_path / "configured")
     path = product / "compiled_artifacts.json"
     content = json.loads(path.read_text(encoding="utf-8"))
-    page = (REPOSITORY / "docs" / "configuration.md").read_text(encoding="utf-8")
+    page = (REPOSITORY / "docs" / "reference" / "configuration.md").read_text(encoding="utf-8")
     (example,) = re.findall(r"^```yaml\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
     content["plugins"]["orchestrator"]["config"] = yaml.safe_load(example)["plugins"]["orchestrator"]["config"]
     path.write_text(json.dumps(content), encoding="utf-8")

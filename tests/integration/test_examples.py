@@ -25,7 +25,7 @@ from unit.samples import contract, model, write_json
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_PAGES = (REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md")))
+_PAGES = (REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").rglob("*.md")))
 _FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 _SHELL = {"console", "bash", "sh", "shell"}
 _OPERATOR = re.compile(r" (>|\||&&) ")
@@ -171,7 +171,7 @@ def test_help_of_every_command_shows_how_it_is_used_and_how_it_ends(command: tup
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_completion_of_every_shell_on_the_page_is_printed(shell: str) -> None:
-    page = (REPOSITORY / "docs" / "command-line.md").read_text(encoding="utf-8")
+    page = (REPOSITORY / "docs" / "reference" / "command-line.md").read_text(encoding="utf-8")
     assert f"_FLOE_DAGSTER_COMPLETE={shell}_source floe-dagster" in page
     # click writes this answer as bytes.
     script = (

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _DOCS = REPOSITORY / "docs"
+_PAGES = [*sorted(REPOSITORY.glob("*.md")), *sorted(_DOCS.rglob("*.md"))]
 
 
 def _page(name: str) -> str:
@@ -65,13 +66,13 @@ def _contract_fields(model: type[BaseModel], prefix: str = "", depth: int = 2) -
 
 
 def test_every_field_of_the_contract_has_its_place_on_the_page() -> None:
-    named = _code(_page("from-floe-to-dagster.md"))
+    named = _code(_page("reference/from-floe-to-dagster.md"))
 
     assert sorted(set(_contract_fields(CompiledArtifacts)) - named) == []
 
 
 def test_models_and_their_quality_checks_are_named_field_by_field() -> None:
-    page = _page("from-floe-to-dagster.md")
+    page = _page("reference/from-floe-to-dagster.md")
     transforms = CompiledArtifacts.model_fields["transforms"].annotation
     (model,) = _models(_models(transforms)[0].model_fields["models"].annotation)
 
@@ -81,7 +82,7 @@ def test_models_and_their_quality_checks_are_named_field_by_field() -> None:
 
 
 def test_page_names_no_field_that_the_contract_does_not_have() -> None:
-    page = _page("from-floe-to-dagster.md").partition("## The contract")[2].partition("\n## ")[0]
+    page = _page("reference/from-floe-to-dagster.md").partition("## The contract")[2].partition("\n## ")[0]
     known = set(_contract_fields(CompiledArtifacts, depth=4))
     paths = {name for name in _code(page) if re.fullmatch(r"[a-z_]+(\[\])?\.[\w.\[\]]+", name)}
 
@@ -89,7 +90,7 @@ def test_page_names_no_field_that_the_contract_does_not_have() -> None:
 
 
 def test_what_is_read_of_floe_yaml_is_named() -> None:
-    section = _page("from-floe-to-dagster.md").partition("## `floe.yaml`")[2].partition("\n## ")[0]
+    section = _page("reference/from-floe-to-dagster.md").partition("## `floe.yaml`")[2].partition("\n## ")[0]
     metadata = {f"metadata.{name}" for name in ("owner", "description", "labels")}
 
     assert metadata | {f"schedule.{name}" for name in ScheduleSpec.model_fields} <= _code(section)
@@ -97,7 +98,10 @@ def test_what_is_read_of_floe_yaml_is_named() -> None:
 
 @pytest.mark.parametrize(
     ("page", "heading"),
-    [("from-floe-to-dagster.md", "## `plugins.orchestrator.config`"), ("configuration.md", "## Keys")],
+    [
+        ("reference/from-floe-to-dagster.md", "## `plugins.orchestrator.config`"),
+        ("reference/configuration.md", "## Keys"),
+    ],
 )
 def test_every_key_of_the_configuration_is_named(page: str, heading: str) -> None:
     section = _page(page).partition(heading)[2].partition("\n### ")[0]
@@ -117,14 +121,14 @@ def _sections() -> dict[str, set[str]]:
 
 @pytest.mark.parametrize(("heading", "keys"), _sections().items())
 def test_every_key_of_a_nested_section_is_named(heading: str, keys: set[str]) -> None:
-    _, found, rest = _page("configuration.md").partition(f"### `{heading}`\n")
+    _, found, rest = _page("reference/configuration.md").partition(f"### `{heading}`\n")
 
     assert found, f"no section {heading}"
     assert keys - _code(rest.partition("\n### ")[0]) == set()
 
 
 def _example() -> dict[str, Any]:
-    (block,) = re.findall(r"^```yaml\n(.*?)^```", _page("configuration.md"), re.MULTILINE | re.DOTALL)
+    (block,) = re.findall(r"^```yaml\n(.*?)^```", _page("reference/configuration.md"), re.MULTILINE | re.DOTALL)
     config: dict[str, Any] = yaml.safe_load(block)["plugins"]["orchestrator"]["config"]
     return config
 
@@ -132,7 +136,7 @@ def _example() -> dict[str, Any]:
 def test_example_of_the_configuration_is_read_and_has_every_key() -> None:
     example = _example()
 
-    config = read_config(example, "docs/configuration.md")
+    config = read_config(example, "docs/reference/configuration.md")
 
     assert set(example) == set(DagsterConfig.model_fields)
     assert config.model_fields_set == set(DagsterConfig.model_fields)
@@ -149,7 +153,7 @@ def test_example_has_every_key_of_every_nested_section() -> None:
 
 
 def test_every_command_is_named() -> None:
-    page = _page("command-line.md")
+    page = _page("reference/command-line.md")
 
     assert [name for name in main.commands if f"`floe-dagster {name}" not in page] == []
 
@@ -158,31 +162,51 @@ def test_every_command_is_named() -> None:
     "part", [Plan, AssetPlan, JobPlan, SchedulePlan, SensorPlan, AutomationPlan, PoolPlan, RunPlan]
 )
 def test_every_key_of_the_plan_is_named(part: type) -> None:
-    section = _page("command-line.md").partition("## The plan as JSON")[2].partition("\n## ")[0]
+    section = _page("reference/command-line.md").partition("## The plan as JSON")[2].partition("\n## ")[0]
 
     assert {field.name for field in fields(part)} - _code(section) == set()
 
 
 @pytest.mark.parametrize("part", [Connection, Webserver, CodeLocation, Daemon])
 def test_every_key_of_the_connection_is_named(part: type) -> None:
-    section = _page("command-line.md").partition("## The connection as JSON")[2].partition("\n## ")[0]
+    section = _page("reference/command-line.md").partition("## The connection as JSON")[2].partition("\n## ")[0]
 
     # The webserver's own keys are printed in its place.
     assert {field.name for field in fields(part)} - _code(section) - {"webserver"} == set()
 
 
-@pytest.mark.parametrize(
-    "page", ["from-floe-to-dagster.md", "configuration.md", "command-line.md", "operate.md", "deploy.md", "scale.md"]
-)
-def test_links_between_pages_lead_somewhere(page: str) -> None:
-    targets = re.findall(r"\]\((?!https?:)([^)#]+)", _page(page))
+def _anchors(page: Path) -> set[str]:
+    """Compute the anchors of a page: of its headings, as GitHub makes them, and those written as HTML."""
+    text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    written = re.findall(r'<a id="([^"]+)"', text)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings} | set(written)
 
-    assert [target for target in targets if not (_DOCS / target).is_file()] == []
+
+def _dead_links(page: Path) -> list[str]:
+    dead = []
+    for link in re.findall(r"\]\((?!https?:)([^)]+)\)", page.read_text(encoding="utf-8")):
+        target, _, anchor = link.partition("#")
+        file = (page.parent / target).resolve() if target else page
+        if not file.exists() or (anchor and anchor not in _anchors(file)):
+            dead.append(link)
+    return dead
+
+
+@pytest.mark.parametrize("page", _PAGES, ids=lambda page: page.relative_to(REPOSITORY).as_posix())
+def test_links_lead_to_a_page_and_a_heading(page: Path) -> None:
+    assert _dead_links(page) == []
+
+
+def test_index_lists_every_page() -> None:
+    linked = set(re.findall(r"\]\(([\w/-]+\.md)\)", _page("index.md")))
+
+    assert {path.relative_to(_DOCS).as_posix() for path in _DOCS.rglob("*.md")} - linked == {"index.md"}
 
 
 def _helm_commands() -> list[list[str]]:
     """Find the commands of the page on Kubernetes that print values or ConfigMaps."""
-    blocks = re.findall(r"^```console\n(.*?)^```", _page("deploy.md"), re.MULTILINE | re.DOTALL)
+    blocks = re.findall(r"^```console\n(.*?)^```", _page("how-to/deploy.md"), re.MULTILINE | re.DOTALL)
     lines = [line.partition(" | ")[0] for block in blocks for line in block.replace("\\\n", " ").splitlines()]
     return [shlex.split(line)[1:] for line in lines if line.startswith("floe-dagster helm")]
 
@@ -200,6 +224,6 @@ def test_commands_that_print_values_work(tmp_path: Path, monkeypatch: pytest.Mon
 
 def test_table_of_versions_is_made_from_runs() -> None:
     """``make test-matrix`` writes both; neither is edited by hand."""
-    made = _page("compatibility.md").partition(matrix.BEGIN)[2].partition(matrix.END)[0]
+    made = _page("reference/compatibility.md").partition(matrix.BEGIN)[2].partition(matrix.END)[0]
 
     assert made.strip() == matrix.table(matrix.kept_results())
