@@ -1,7 +1,8 @@
 """Run the tests on every supported Python with every supported set of Dagster, dagster-dbt and dbt.
 
 ``make test-matrix`` runs all cells; ``python tests/matrix.py --cell 3.13-lowest`` one. Each cell has an environment of
-its own below ``.matrix/``. Results are kept in ``tests/data/matrix.json``, and make the table of docs/reference/compatibility.md.
+its own below ``.matrix/``. Results are kept in ``tests/data/matrix.json``, the source of the table in
+docs/reference/compatibility.md.
 """
 
 from __future__ import annotations
