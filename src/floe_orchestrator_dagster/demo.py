@@ -1,4 +1,4 @@
-"""The sample data product, as the package carries it, written to a directory of the user's."""
+"""The sample data product in the package, and its copy in a user's directory."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ if TYPE_CHECKING:
 
 _PACKAGED = Path(__file__).parent / "_demo"
 _CHECKOUT = Path(__file__).parents[2] / "dbt_project"
-# What dbt, Python and runs leave behind in a checkout.
+# Files that dbt, Python and runs generate in a checkout.
 _GENERATED = frozenset({"target", "logs", "warehouse", "dbt_packages", "__pycache__", ".user.yml", "profiles.yml"})
 
 
 def write_demo(directory: Path) -> Path:
-    """Write the sample product into ``directory``, which is made when it is missing.
+    """Write the sample product to ``directory``, which is created when it is missing.
 
     Returns:
         Absolute path of its ``compiled_artifacts.json``.
 
     Raises:
-        ProjectError: Something is there already, or the directory cannot be written. Nothing is ever overwritten.
+        ProjectError: The directory is not empty or cannot be written. Existing files are never overwritten.
     """
     directory = user_path(directory, "DIRECTORY", ProjectError, "Write the path without `~`.")
     source = sample_path()
@@ -37,7 +37,7 @@ def write_demo(directory: Path) -> Path:
             shutil.copyfile(file, target)
     except OSError as error:
         what = f"cannot be written ({error.strerror})"
-        raise ProjectError(str(directory), [Problem("", what, "Name a directory that you can write.")]) from None
+        raise ProjectError(str(directory), [Problem("", what, "Choose a directory that you can write.")]) from None
     return directory / "compiled_artifacts.json"
 
 
@@ -45,7 +45,7 @@ def sample_path() -> Path:
     """Find the sample product: in the installed package, or beside the source of an editable install.
 
     Raises:
-        ProjectError: This installation has none.
+        ProjectError: This installation has no sample product.
     """
     found = next((path for path in (_PACKAGED, _CHECKOUT) if (path / "floe.yaml").is_file()), None)
     if found is None:
@@ -60,7 +60,7 @@ def _check_is_free(directory: Path) -> None:
     else:
         what = "is a file" if directory.exists() or directory.is_symlink() else ""
     if what:
-        fix = "Name a new or empty directory; nothing was written."
+        fix = "Choose a new or empty directory. No file was written."
         raise ProjectError(str(directory), [Problem("", what, fix)])
 
 

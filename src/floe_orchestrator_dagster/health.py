@@ -1,6 +1,6 @@
-"""How is the product of this process? What floe-core asks its plugins for, honestly and in time.
+"""Health check of this process's packages, product and webserver, for floe-core's plugin interface.
 
-Each part is looked at on its own; one that is not done in time says so, and counts as degraded.
+The parts are checked at the same time. A part without a result within the timeout is degraded.
 """
 
 from __future__ import annotations
@@ -25,42 +25,42 @@ if TYPE_CHECKING:
 
     from floe_orchestrator_dagster.config import DagsterConfig
 
-# floe-core gives up after 5 s, and would then know nothing.
+# floe-core discards the whole result after 5 s.
 DEFAULT_TIMEOUT_SECONDS = 4.5
 _RUNTIME = ("dagster", "dagster-dbt", "dbt-core")
 
 
 @dataclass(frozen=True)
 class Part:
-    """How a part is.
+    """State of one part.
 
     Attributes:
         state: ``healthy``, ``degraded`` or ``unhealthy``.
-        said: What was found; for a part that is not healthy also what to do. Never a secret.
+        message: The finding, and the fix when the part is not healthy. Never contains a secret.
     """
 
     state: str
-    said: str
+    message: str
 
 
 def check_health(timeout: float, config: DagsterConfig | None) -> HealthStatus:
-    """Look at the packages, at the product that ``FLOE_ARTIFACTS_PATH`` names, and at the webserver if one is named.
+    """Check the packages, the product that ``FLOE_ARTIFACTS_PATH`` names, and the configured webserver, if any.
 
     Args:
-        timeout: Seconds of wall clock for all of it.
+        timeout: Wall-clock seconds for all checks.
         config: The orchestrator's configuration.
 
     Returns:
-        The worst state of all parts; ``details`` says of each part how it is.
+        The worst state of all parts; ``details`` has the state and message of each part.
 
     Raises:
-        ValueError: A timeout that is no number of seconds above 0.
+        ValueError: The timeout is not a positive number of seconds.
     """
     from floe_core.plugin_metadata import HealthState, HealthStatus
 
     if not (math.isfinite(timeout) and timeout > 0):
-        raise ValueError(f"timeout {timeout!r} is no number of seconds above 0, such as 5.")
-    parts = _looked_at(
+        raise ValueError(f"timeout {timeout!r} is not a number of seconds above 0, such as 5.")
+    parts = _checked(
         {
             "packages": _packages,
             "product": _product,
@@ -70,34 +70,33 @@ def check_health(timeout: float, config: DagsterConfig | None) -> HealthStatus:
     )
     states = [HealthState(part.state) for part in parts.values()]
     worst = max(states, key=[HealthState.HEALTHY, HealthState.DEGRADED, HealthState.UNHEALTHY].index)
-    unwell = [f"{name}: {part.said}" for name, part in parts.items() if part.state != HealthState.HEALTHY.value]
-    details = {name: {"state": part.state, "message": part.said} for name, part in parts.items()}
-    return HealthStatus(worst, "; ".join(unwell) or "all is well", details)
+    failing = [f"{name}: {part.message}" for name, part in parts.items() if part.state != HealthState.HEALTHY.value]
+    details = {name: {"state": part.state, "message": part.message} for name, part in parts.items()}
+    return HealthStatus(worst, "; ".join(failing) or "all parts are healthy", details)
 
 
-def _looked_at(questions: dict[str, Callable[[], Part]], timeout: float) -> dict[str, Part]:
-    """Look at all parts at once; one that takes too long is left behind."""
+def _checked(checks: dict[str, Callable[[], Part]], timeout: float) -> dict[str, Part]:
+    """Run all checks at the same time; a check that exceeds the timeout is abandoned."""
     deadline = time.monotonic() + timeout
     found: dict[str, Part] = {}
 
-    def look(name: str, question: Callable[[], Part]) -> None:
+    def run(name: str, check_part: Callable[[], Part]) -> None:
         try:
-            found[name] = question()
+            found[name] = check_part()
         except FloeDagsterError as error:
             found[name] = Part("unhealthy", str(error))
-        except Exception as error:  # noqa: BLE001  # a part that breaks is unhealthy; its text may hold anything
-            found[name] = Part("unhealthy", f"cannot be looked at ({type(error).__name__})")
+        except Exception as error:  # noqa: BLE001  # any failure is unhealthy; its message may contain secrets
+            found[name] = Part("unhealthy", f"the check failed with {type(error).__name__}")
 
     threads = [
-        threading.Thread(target=look, args=item, name=f"{__name__}: {item[0]}", daemon=True)
-        for item in questions.items()
+        threading.Thread(target=run, args=item, name=f"{__name__}: {item[0]}", daemon=True) for item in checks.items()
     ]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join(max(0.0, deadline - time.monotonic()))
-    late = Part("degraded", f"not known after {timeout:g} s")
-    return {name: found.get(name, late) for name in questions}
+    late = Part("degraded", f"no result after {timeout:g} s")
+    return {name: found.get(name, late) for name in checks}
 
 
 def _packages() -> Part:
@@ -109,7 +108,7 @@ def _packages() -> Part:
 
 def _product() -> Part:
     if not os.environ.get(ARTIFACTS_PATH_VARIABLE):
-        return Part("healthy", f"none in this process: {ARTIFACTS_PATH_VARIABLE} is not set")
+        return Part("healthy", f"not checked: {ARTIFACTS_PATH_VARIABLE} is not set")
     product = load_product(artifacts_path_from_environment())
     named = f"{product.name} {product.artifacts.metadata.product_version}"
     if product.dbt is None:
@@ -125,8 +124,8 @@ def _product() -> Part:
 
 def _webserver(config: DagsterConfig | None, timeout: float) -> Part:
     if not (config and config.webserver_url) and not os.environ.get(URL_VARIABLE):
-        return Part("healthy", f"none is named: neither webserver_url nor {URL_VARIABLE} is set")
-    # A little less, so that what it says is heard.
+        return Part("healthy", f"not checked: neither webserver_url nor {URL_VARIABLE} is set")
+    # A little less than the whole timeout, so that its own message is reported.
     found = check(timeout=timeout * 0.9, config=config)
     if found.webserver is None:
         return Part("degraded", found.error)

@@ -1,4 +1,4 @@
-"""Several products in one ``dagster dev``: a workspace of one code location each."""
+"""Generation of a ``workspace.yaml`` with one code location per product."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ class Location:
     """A code location.
 
     Attributes:
-        name: Its name.
+        name: Name of the code location.
         file: The ``definitions.py`` that it loads.
-        assets: How many assets the product builds.
+        assets: Number of assets that the product builds.
     """
 
     name: str
@@ -45,7 +45,7 @@ class Location:
 
 @dataclass(frozen=True)
 class Edge:
-    """An asset of one product that another one reads.
+    """A dependency of one product on an asset of another.
 
     Attributes:
         product: The product that reads it.
@@ -60,21 +60,21 @@ class Edge:
 
 @dataclass(frozen=True)
 class Workspace:
-    """What was written, and how the products in it hang together."""
+    """The written code locations, and the dependencies between their products."""
 
     locations: tuple[Location, ...]
     edges: tuple[Edge, ...]
 
 
 def write_workspace(directories: Sequence[Path], output: Path) -> Workspace:
-    """Write ``workspace.yaml`` for the products in ``directories``, and a ``definitions.py`` into each of them.
+    """Write ``workspace.yaml`` for the products in ``directories``, and a ``definitions.py`` into each directory.
 
-    A code location cannot be given environment variables of its own, so the file that it loads says where the product
-    is.
+    Dagster cannot set environment variables per code location. Therefore ``definitions.py`` contains the product's
+    path.
 
     Raises:
-        FloeDagsterError: A product that cannot be used, names or asset keys that collide, a ``definitions.py`` that
-            somebody else wrote.
+        FloeDagsterError: A product is not valid, names or asset keys collide, or a ``definitions.py`` exists that
+            this package did not write.
     """
     _check_environment()
     paths = [_find_artifacts(_absolute(directory, "PRODUCT_DIR")) for directory in directories]
@@ -96,14 +96,14 @@ def _absolute(path: Path, origin: str) -> Path:
 
 def _check_environment() -> None:
     if os.environ.get(PROJECT_DIR_VARIABLE):
-        what = "it is set, and every code location would take that dbt project for its own"
+        what = "is set, so that every code location would use the same dbt project"
         raise DeployError(PROJECT_DIR_VARIABLE, [Problem("", what, f"Unset {PROJECT_DIR_VARIABLE}.")])
 
 
 def _find_artifacts(directory: Path) -> Path:
     found = next((path for name in _ARTIFACTS if (path := directory / name).is_file()), None)
     if found is None:
-        fix = "Name the directory of a compiled product (floe platform compile)."
+        fix = "Pass the directory of a compiled product (floe platform compile)."
         raise ArtifactsError(str(directory), [Problem("", f"has no {' and no '.join(_ARTIFACTS)}", fix)])
     return found
 
@@ -114,10 +114,10 @@ def _plan(path: Path) -> Plan:
 
 
 def _owners(plans: Sequence[Plan]) -> Mapping[str, str]:
-    """Tell which product builds each asset.
+    """Return the product that builds each asset, by the asset's key.
 
     Raises:
-        DeployError: Two products build the same one.
+        DeployError: Several products build the same asset.
     """
     builders: dict[str, list[str]] = defaultdict(list)
     for plan in plans:
@@ -158,7 +158,8 @@ def _write(locations: Sequence[Location], output: Path) -> None:
             for location in locations
         ]
     }
-    text = "# Made by floe-dagster workspace: a code location per product.\n" + yaml.safe_dump(content, sort_keys=False)
+    text = "# Written by floe-dagster workspace: one code location per product.\n"
+    text += yaml.safe_dump(content, sort_keys=False)
     try:
         output.write_text(text, encoding="utf-8")
     except OSError as error:

@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from files import write_files
-from floe_orchestrator_dagster.product import load_product, manifest_made_anew
+from floe_orchestrator_dagster.product import load_product, manifest_rebuilt
 from unit.samples import contract, model, write_json
 
 if TYPE_CHECKING:
@@ -127,7 +127,7 @@ def write_shop(directory: Path, lineage: str) -> Path:
     content = contract(*MODELS, config={**CONFIG, "lineage": {"spool_dir": str(directory.parent / "spool")}})
     content["observability"] |= {"lineage": True, "lineage_endpoint": lineage}
     artifacts = write_json(directory / "compiled_artifacts.json", content)
-    load_product(artifacts, manifest_source=manifest_made_anew)
+    load_product(artifacts, manifest_source=manifest_rebuilt)
     return artifacts
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from e2e.servers import DagsterDev, answers, dagster_home, free_port, server, wait_until
 from e2e.shop import LOCATION, ended, eventually, launch, run_of, runs, stop_schedules, tags
-from floe_orchestrator_dagster.product import load_product, manifest_made_anew
+from floe_orchestrator_dagster.product import load_product, manifest_rebuilt
 from postgres import dagster_storage, running_postgres
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def on_postgres(_parsed_sample: Path, tmp_path_factory: pytest.TempPathFactory) 
     content = json.loads(artifacts.read_text(encoding="utf-8"))
     content["plugins"]["orchestrator"]["config"] = CONFIG
     artifacts.write_text(json.dumps(content), encoding="utf-8")
-    load_product(artifacts, manifest_source=manifest_made_anew)
+    load_product(artifacts, manifest_source=manifest_rebuilt)
     log, port = directory / "dagster_dev.log", free_port()
     dev = DagsterDev(f"http://127.0.0.1:{port}", project, log)
     arguments = ["-m", LOCATION, "--host", "127.0.0.1", "--port", str(port)]

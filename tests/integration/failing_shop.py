@@ -12,7 +12,7 @@ import duckdb
 
 from files import write_files
 from floe_orchestrator_dagster.code_location import definitions_from_file
-from floe_orchestrator_dagster.product import load_product, manifest_made_anew
+from floe_orchestrator_dagster.product import load_product, manifest_rebuilt
 from unit.samples import contract, model, profiles, write_json
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ def write_shop(directory: Path) -> Path:
     artifacts = contract(*models, config=config, dbt_profiles=output)
     artifacts["observability"]["lineage"] = True
     path = write_json(project / "compiled_artifacts.json", artifacts)
-    load_product(path, manifest_source=manifest_made_anew)
+    load_product(path, manifest_source=manifest_rebuilt)
     with duckdb.connect(str(project / "shop.duckdb")) as connection:
         connection.execute("create table files as select 1 as id")
     return project

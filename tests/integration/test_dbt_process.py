@@ -12,7 +12,7 @@ import duckdb
 import pytest
 
 from files import write_files
-from floe_orchestrator_dagster.product import load_product, manifest_made_anew
+from floe_orchestrator_dagster.product import load_product, manifest_rebuilt
 from integration.job_process import JobProcess, dagster_home, tables
 from unit.samples import contract, model, write_json
 
@@ -74,7 +74,7 @@ def write_contract(project: Path) -> Path:
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Give a product with a Python model that does what ``DOES`` says, in a DuckDB file with another one attached."""
     project = write_files(tmp_path_factory.mktemp("odd") / "shop", FILES)
-    load_product(write_contract(project), manifest_source=manifest_made_anew)
+    load_product(write_contract(project), manifest_source=manifest_rebuilt)
     return project
 
 

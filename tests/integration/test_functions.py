@@ -13,7 +13,7 @@ import pytest
 
 from files import write_files
 from floe_orchestrator_dagster.code_location import definitions_from_file
-from floe_orchestrator_dagster.product import load_product, manifest_kept_fresh, manifest_made_anew
+from floe_orchestrator_dagster.product import load_product, manifest_kept_fresh, manifest_rebuilt
 from integration.failing_shop import built, ran, tried_again
 from unit.samples import contract, model, write_json
 
@@ -64,7 +64,7 @@ def _parsed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     config = {"executor": "in_process", "retries": {"max_retries": 1}}
     artifacts = contract(*(model(name) for name in NAMES), config=config)
     artifacts["observability"]["lineage"] = True
-    load_product(write_json(project / "compiled_artifacts.json", artifacts), manifest_source=manifest_made_anew)
+    load_product(write_json(project / "compiled_artifacts.json", artifacts), manifest_source=manifest_rebuilt)
     return project
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from files import write_files
 from floe_orchestrator_dagster.code_location import definitions_from_file
-from floe_orchestrator_dagster.product import load_product, manifest_made_anew
+from floe_orchestrator_dagster.product import load_product, manifest_rebuilt
 from integration.job_process import JobProcess, dagster_home, newest_run, tables
 from lineage_backend import serving
 from openlineage_schemas import assert_valid_json
@@ -54,7 +54,7 @@ def write_contract(project: Path, **dbt: object) -> Path:
 @pytest.fixture(scope="session")
 def _parsed_endless(tmp_path_factory: pytest.TempPathFactory) -> Path:
     project = write_files(tmp_path_factory.mktemp("endless") / "shop", FILES)
-    load_product(write_contract(project), manifest_source=manifest_made_anew)
+    load_product(write_contract(project), manifest_source=manifest_rebuilt)
     return project
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from files import write_files
 from floe_orchestrator_dagster.code_location import definitions_from_file
-from floe_orchestrator_dagster.product import load_product, manifest_made_anew
+from floe_orchestrator_dagster.product import load_product, manifest_rebuilt
 from integration.failing_shop import built
 from openlineage_schemas import assert_valid_json
 from unit.samples import contract, model, profiles, write_json
@@ -57,7 +57,7 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     artifacts = contract(model("orders"), model("report", "orders"), config=config, dbt_profiles=outputs)
     artifacts["observability"]["lineage"] = True
     path = write_json(project / "compiled_artifacts.json", artifacts)
-    load_product(path, manifest_source=manifest_made_anew)
+    load_product(path, manifest_source=manifest_rebuilt)
     return path
 
 

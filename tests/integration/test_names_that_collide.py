@@ -12,7 +12,7 @@ from floe_core.plugins.orchestrator import TransformConfig
 from files import write_files
 from floe_orchestrator_dagster import DagsterOrchestratorPlugin
 from floe_orchestrator_dagster.code_location import definitions_from_file
-from floe_orchestrator_dagster.product import load_product, manifest_made_anew
+from floe_orchestrator_dagster.product import load_product, manifest_rebuilt
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -50,7 +50,7 @@ def project(stranger: Path) -> Path:
     compiled = json.loads(artifacts.read_text(encoding="utf-8"))
     compiled["transforms"]["models"].append({"name": "dim_v2", "compute": "duckdb", "quality_tier": "gold"})
     artifacts.write_text(json.dumps(compiled), encoding="utf-8")
-    load_product(artifacts, manifest_source=manifest_made_anew)
+    load_product(artifacts, manifest_source=manifest_rebuilt)
     return stranger
 
 

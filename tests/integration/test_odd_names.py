@@ -10,7 +10,7 @@ import pytest
 
 from files import write_files
 from floe_orchestrator_dagster.code_location import definitions_from_file
-from floe_orchestrator_dagster.product import load_product, manifest_made_anew
+from floe_orchestrator_dagster.product import load_product, manifest_rebuilt
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -40,7 +40,7 @@ FILES = {
 def artifacts(stranger: Path) -> Path:
     write_files(stranger, FILES)
     path = stranger / "target" / "compiled_artifacts.json"
-    load_product(path, manifest_source=manifest_made_anew)
+    load_product(path, manifest_source=manifest_rebuilt)
     return path
 
 

@@ -15,7 +15,7 @@ import pytest
 
 from floe_orchestrator_dagster import DagsterOrchestratorPlugin, load_product_definitions
 from floe_orchestrator_dagster.errors import ArtifactsError
-from floe_orchestrator_dagster.product import load_product, manifest_made_anew
+from floe_orchestrator_dagster.product import load_product, manifest_rebuilt
 from processes import clean_environment, floe_compile, floe_dagster, run_python
 
 if TYPE_CHECKING:
@@ -202,7 +202,7 @@ def set_modes(directory: Path, mode: int) -> None:
 
 
 def test_sample_artifacts_are_what_floe_compiles(sample: Path) -> None:
-    committed = load_product(sample / "compiled_artifacts.json", manifest_source=manifest_made_anew).artifacts
+    committed = load_product(sample / "compiled_artifacts.json", manifest_source=manifest_rebuilt).artifacts
 
     floe_compile(sample, "--output", "recompiled.json")
 

@@ -11,7 +11,7 @@ import pytest
 
 from files import write_files
 from floe_orchestrator_dagster.code_location import definitions_from_file
-from floe_orchestrator_dagster.product import load_product, manifest_made_anew
+from floe_orchestrator_dagster.product import load_product, manifest_rebuilt
 from integration.failing_shop import failure_of, ran, tried_again
 from unit.samples import Json, contract, model, profiles, write_json
 
@@ -43,7 +43,7 @@ def write_product(project: Path, config: Json, second_compute: str = "duckdb") -
 @pytest.fixture(scope="session")
 def _parsed_constants(tmp_path_factory: pytest.TempPathFactory) -> Path:
     project = write_files(tmp_path_factory.mktemp("constants") / "constants", FILES)
-    load_product(write_product(project, {}), manifest_source=manifest_made_anew)
+    load_product(write_product(project, {}), manifest_source=manifest_rebuilt)
     return project
 
 

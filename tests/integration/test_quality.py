@@ -12,7 +12,7 @@ import pytest
 from files import write_files
 from floe_orchestrator_dagster.code_location import definitions_from_file
 from floe_orchestrator_dagster.inspect.plan import plan_product
-from floe_orchestrator_dagster.product import load_product, manifest_made_anew
+from floe_orchestrator_dagster.product import load_product, manifest_rebuilt
 from lineage_backend import serving
 from openlineage_schemas import assert_valid_json
 from processes import dbt_commands
@@ -118,7 +118,7 @@ UNIQUE, USUAL = "unique_orders_id", "accepted_values_orders_amount__10"
 
 
 def test_declared_checks_rule_what_dbt_tests_mean_for_the_product(project: Path, instance: dg.DagsterInstance) -> None:
-    load_product(artifacts(project), manifest_source=manifest_made_anew)
+    load_product(artifacts(project), manifest_source=manifest_rebuilt)
 
     first = run_job(project, instance)
 
@@ -188,7 +188,7 @@ def check_freshness(project: Path, instance: dg.DagsterInstance) -> None:
     compiled = json.loads(artifacts(project).read_text(encoding="utf-8"))
     compiled["observability"]["lineage"] = True
     artifacts(project).write_text(json.dumps(compiled), encoding="utf-8")
-    product = load_product(artifacts(project), manifest_source=manifest_made_anew)
+    product = load_product(artifacts(project), manifest_source=manifest_rebuilt)
     definitions = definitions_from_file(artifacts(project))
     keys = [key for key in definitions.resolve_asset_graph().asset_check_keys if key.name == "freshness"]
     tables = [dg.AssetKey(["kitchen", name]) for name in ("raw_orders", "order_history")]

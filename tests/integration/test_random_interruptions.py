@@ -21,7 +21,7 @@ import pytest
 from e2e.servers import DagsterDev, answers, free_port, server, wait_until
 from e2e.shop import LOCATION, captured, launch
 from files import write_files
-from floe_orchestrator_dagster.product import load_product, manifest_made_anew
+from floe_orchestrator_dagster.product import load_product, manifest_rebuilt
 from integration.job_process import JobProcess, dagster_home, opened, tables
 from unit.samples import contract, model, write_json
 
@@ -143,7 +143,7 @@ class Interruption:
 @pytest.fixture(scope="session")
 def _parsed_chain(tmp_path_factory: pytest.TempPathFactory) -> Path:
     project = write_files(tmp_path_factory.mktemp("chain") / "shop", FILES)
-    load_product(write_contract(project, "in_process"), manifest_source=manifest_made_anew)
+    load_product(write_contract(project, "in_process"), manifest_source=manifest_rebuilt)
     return project
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from files import write_files
 from floe_orchestrator_dagster.code_location import definitions_from_file
-from floe_orchestrator_dagster.product import load_product, manifest_made_anew
+from floe_orchestrator_dagster.product import load_product, manifest_rebuilt
 from integration.failing_shop import built, failure_of, ran, states, tried_again
 from openlineage_schemas import assert_valid_json
 from unit.samples import Json, contract, model, write_json
@@ -30,7 +30,7 @@ FILES = {
 def _parsed_broken(tmp_path_factory: pytest.TempPathFactory) -> Path:
     project = write_files(tmp_path_factory.mktemp("retries") / "broken", FILES)
     path = write_json(project / "compiled_artifacts.json", contract(model("broken")))
-    load_product(path, manifest_source=manifest_made_anew)
+    load_product(path, manifest_source=manifest_rebuilt)
     return project
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from files import write_files
 from floe_orchestrator_dagster.code_location import definitions_from_file
-from floe_orchestrator_dagster.product import load_product, manifest_made_anew
+from floe_orchestrator_dagster.product import load_product, manifest_rebuilt
 from integration.failing_shop import logged
 from openlineage_schemas import assert_valid_json
 from unit.samples import contract, model, write_json
@@ -48,7 +48,7 @@ def test_a_skipped_node_names_what_it_waits_for(
     artifacts = contract(*(model(name) for name in NAMES), config={"executor": "in_process"})
     artifacts["observability"]["lineage"] = True
     path = write_json(project / "compiled_artifacts.json", artifacts)
-    load_product(path, manifest_source=manifest_made_anew)
+    load_product(path, manifest_source=manifest_rebuilt)
 
     job = definitions_from_file(path).resolve_job_def("shop_orders")
     result = job.execute_in_process(instance=instance, raise_on_error=False)

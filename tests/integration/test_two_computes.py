@@ -15,7 +15,7 @@ import pytest
 from files import locked
 from floe_orchestrator_dagster.code_location import build_definitions, definitions_from_file
 from floe_orchestrator_dagster.inspect.plan import plan_product
-from floe_orchestrator_dagster.product import load_product, manifest_made_anew
+from floe_orchestrator_dagster.product import load_product, manifest_rebuilt
 from integration.two_computes import install_duckdb_extension, write_product
 from lineage_backend import serving
 from openlineage_schemas import assert_valid_json
@@ -48,7 +48,7 @@ def shop(postgres: PostgresServer, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("FLOE_DBT_PROJECT_DIR", str(project))
     monkeypatch.setenv("SHOP_PG_HOST", str(postgres.pgdata))
     monkeypatch.setenv("HOME", str(home))
-    load_product(artifacts, manifest_source=manifest_made_anew)
+    load_product(artifacts, manifest_source=manifest_rebuilt)
     return postgres
 
 

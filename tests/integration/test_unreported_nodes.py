@@ -11,7 +11,7 @@ import pytest
 
 from files import write_files
 from floe_orchestrator_dagster.code_location import definitions_from_file
-from floe_orchestrator_dagster.product import load_product, manifest_made_anew
+from floe_orchestrator_dagster.product import load_product, manifest_rebuilt
 from integration.failing_shop import failure_of, logged, ran, tried_again
 from unit.samples import contract, model, write_json
 
@@ -38,7 +38,7 @@ def _parsed_letters(tmp_path_factory: pytest.TempPathFactory) -> Path:
     project = write_files(tmp_path_factory.mktemp("letters") / "letters", FILES)
     config = {"executor": "in_process", "retries": {"max_retries": 1}}
     artifacts = contract(*(model(name) for name in "abc"), config=config)
-    load_product(write_json(project / "compiled_artifacts.json", artifacts), manifest_source=manifest_made_anew)
+    load_product(write_json(project / "compiled_artifacts.json", artifacts), manifest_source=manifest_rebuilt)
     return project
 
 

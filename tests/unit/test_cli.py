@@ -29,10 +29,10 @@ if TYPE_CHECKING:
 _NO_ARTIFACTS = """\
 error: FLOE_ARTIFACTS_PATH: 1 problem
   the environment variable is not set
-    fix: Name the file that `floe platform compile` has written, and start again:
+    fix: Set it to the file that `floe platform compile` writes, and start again:
         export FLOE_ARTIFACTS_PATH=path/to/compiled_artifacts.json
         dagster dev -m floe_orchestrator_dagster.definitions
-    No product yet? `floe-dagster demo retail-orders` writes one and says how to run it.
+    No product yet? `floe-dagster demo retail-orders` writes one and shows how to run it.
 """
 
 
@@ -581,6 +581,8 @@ def test_demo_leaves_a_directory_alone_that_is_not_empty(tmp_path: Path) -> None
 
     assert (result.exit_code, result.stdout) == (1, "")
     assert result.stderr == (
-        f"error: {tmp_path}: 1 problem\n  is not empty\n    fix: Name a new or empty directory; nothing was written.\n"
+        f"error: {tmp_path}: 1 problem\n"
+        "  is not empty\n"
+        "    fix: Choose a new or empty directory. No file was written.\n"
     )
     assert list(tmp_path.iterdir()) == [tmp_path / "mine.txt"]

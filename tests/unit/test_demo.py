@@ -86,7 +86,7 @@ def test_what_is_there_is_left_alone(tmp_path: Path, taken: str) -> None:
 
     what = "is not empty" if taken == "directory" else "is a file"
     assert str(raised.value) == (
-        f"{place}: 1 problem\n  {what}\n    fix: Name a new or empty directory; nothing was written."
+        f"{place}: 1 problem\n  {what}\n    fix: Choose a new or empty directory. No file was written."
     )
     assert sorted(tmp_path.rglob("*")) == before
 
@@ -100,7 +100,7 @@ def test_directory_that_cannot_be_written_is_reported(tmp_path: Path, place: str
 
     (problem,) = raised.value.problems
     assert problem.what.startswith("cannot be written (")
-    assert problem.fix == "Name a directory that you can write."
+    assert problem.fix == "Choose a directory that you can write."
 
 
 def test_installation_without_the_sample_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

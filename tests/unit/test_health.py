@@ -50,10 +50,10 @@ def _part(health: HealthStatus, name: str) -> tuple[str, str]:
 def test_plugin_without_a_product_is_healthy() -> None:
     health = _health()
 
-    assert (health.state, health.message) == (HealthState.HEALTHY, "all is well")
+    assert (health.state, health.message) == (HealthState.HEALTHY, "all parts are healthy")
     assert list(health.details) == ["packages", "product", "webserver"]
     assert _part(health, "packages")[1].startswith("dagster 1.")
-    assert _part(health, "product") == ("healthy", "none in this process: FLOE_ARTIFACTS_PATH is not set")
+    assert _part(health, "product") == ("healthy", "not checked: FLOE_ARTIFACTS_PATH is not set")
     assert _part(health, "webserver")[0] == "healthy"
 
 
@@ -148,5 +148,5 @@ def test_part_that_takes_too_long_is_degraded_in_time() -> None:
 
 @pytest.mark.parametrize("timeout", [0, -1, float("nan"), float("inf")])
 def test_timeout_that_is_none_is_refused(timeout: float) -> None:
-    with pytest.raises(ValueError, match="is no number of seconds above 0"):
+    with pytest.raises(ValueError, match="is not a number of seconds above 0"):
         _health(timeout=timeout)

@@ -104,7 +104,7 @@ def test_directory_without_a_product_is_reported(tmp_path: Path) -> None:
     assert str(raised.value) == (
         f"{tmp_path}: 1 problem\n"
         "  has no compiled_artifacts.json and no target/compiled_artifacts.json\n"
-        "    fix: Name the directory of a compiled product (floe platform compile)."
+        "    fix: Pass the directory of a compiled product (floe platform compile)."
     )
 
 

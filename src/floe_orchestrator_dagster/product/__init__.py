@@ -1,6 +1,6 @@
-"""Reading a product: artifacts, floe.yaml, dbt project, profile and manifest become one frozen value.
+"""Loading of a product: its artifacts, floe.yaml, dbt project, profile and manifest become one frozen value.
 
-Nothing in here imports dagster.
+This package never imports dagster.
 """
 
 from __future__ import annotations
@@ -52,8 +52,8 @@ __all__ = [
     "load_product",
     "manifest_as_prepared",
     "manifest_kept_fresh",
-    "manifest_made_anew",
     "manifest_parsed_offline",
+    "manifest_rebuilt",
     "orchestrator_config",
     "product_from_artifacts",
 ]
@@ -64,22 +64,22 @@ _ARGUMENT = "CompiledArtifacts"
 
 
 def manifest_as_prepared(dbt: DbtConnection, artifacts_path: Path | None) -> Manifest:
-    """Use the manifest that is there; dbt never runs. The choice outside ``dagster dev``."""
+    """Read the existing manifest, without running dbt. Used everywhere but in ``dagster dev``."""
     return prepared_manifest(dbt.directory, artifacts_path)
 
 
 def manifest_kept_fresh(dbt: DbtConnection, artifacts_path: Path | None) -> Manifest:
-    """Parse the project when its manifest is missing or outdated. The choice of ``dagster dev``."""
+    """Parse the project when its manifest is missing or outdated. Used by ``dagster dev``."""
     return fresh_manifest(dbt.directory, dbt.profile, artifacts_path)
 
 
-def manifest_made_anew(dbt: DbtConnection, _artifacts_path: Path | None) -> Manifest:
-    """Install packages unless they are, and parse the project. The choice of ``floe-dagster prepare``."""
+def manifest_rebuilt(dbt: DbtConnection, _artifacts_path: Path | None) -> Manifest:
+    """Install missing packages and parse the project. Used by ``floe-dagster prepare``."""
     return prepare_manifest(dbt.directory, dbt.profile)
 
 
 def manifest_parsed_offline(dbt: DbtConnection, _artifacts_path: Path | None) -> Manifest:
-    """Parse the project with the packages that are installed. The choice of ``floe-dagster prepare --no-deps``."""
+    """Parse the project with the installed packages. Used by ``floe-dagster prepare --no-deps``."""
     return parse_project(dbt.directory, dbt.profile)
 
 
@@ -89,15 +89,16 @@ def load_product(
     expected_name: str | None = None,
     manifest_source: ManifestSource = manifest_as_prepared,
 ) -> Product:
-    """Read the product whose ``compiled_artifacts.json`` is ``path``.
+    """Load a product from its ``compiled_artifacts.json``.
 
     Args:
         path: The JSON file.
         expected_name: The product's name, when the caller knows it.
-        manifest_source: Where the dbt manifest comes from, one of the ``manifest_…`` functions above.
+        manifest_source: One of the ``manifest_…`` functions above, which finds or makes the dbt manifest.
 
     Raises:
-        FloeDagsterError: Anything about the product that cannot be used, with the file, the place in it and the fix.
+        FloeDagsterError: A part of the product is missing or not valid. The message has the file, the place in it and
+            the fix.
     """
     artifacts = validate_artifacts(read_artifacts_file(path), str(path))
     if expected_name is not None:
@@ -110,10 +111,10 @@ def product_from_artifacts(
     *,
     manifest_source: ManifestSource = manifest_as_prepared,
 ) -> Product:
-    """Read a product from the JSON object of its artifacts.
+    """Load a product from the JSON object of its artifacts.
 
-    Its dbt project is found through ``FLOE_DBT_PROJECT_DIR``, or through ``FLOE_ARTIFACTS_PATH`` when that file is of
-    the same product; otherwise it has none.
+    ``FLOE_DBT_PROJECT_DIR`` locates the dbt project. So does ``FLOE_ARTIFACTS_PATH`` when that file belongs to the
+    same product. Without either, the product has no dbt project.
 
     Raises:
         FloeDagsterError: As :func:`load_product`.
@@ -130,7 +131,9 @@ def _artifacts_path_of(artifacts: CompiledArtifacts) -> Path | None:
         path = artifacts_path_from_environment()
         metadata = read_artifacts_file(path).get("metadata")
     except ArtifactsError as error:
-        logger.warning("%s does not tell where the dbt project is: %s", ARTIFACTS_PATH_VARIABLE, error)
+        logger.warning(
+            "%s cannot be read, so the dbt project is not found through it: %s", ARTIFACTS_PATH_VARIABLE, error
+        )
         return None
     name = metadata.get("product_name") if isinstance(metadata, dict) else None
     return path if name == artifacts.metadata.product_name else None

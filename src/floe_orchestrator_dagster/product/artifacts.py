@@ -1,7 +1,7 @@
-"""CompiledArtifacts: JSON in, a validated contract out.
+"""Reading and validation of CompiledArtifacts, the compiled contract of a product.
 
-floe-core's model checks types; what it lets through (a newer contract, duplicate names, dangling or circular
-dependencies, a failed strict enforcement) is checked here, before anything is built from it.
+floe-core's model checks types. This module also rejects contracts of newer versions, duplicate names, missing and
+circular dependencies, and a failed strict enforcement.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _DEEPEST = 100
 
 
 def read_artifacts_file(path: Path) -> dict[str, Any]:
-    """Read the JSON object in ``path``, unvalidated.
+    """Read the JSON object in ``path`` without validating it.
 
     Raises:
         ArtifactsError: The file is missing, unreadable, truncated or not a JSON object.
@@ -45,7 +45,7 @@ def read_artifacts_file(path: Path) -> dict[str, Any]:
     try:
         exists = path.exists()
     except OSError as error:
-        what, fix = f"cannot be looked at: {error.strerror}", "Correct FLOE_ARTIFACTS_PATH, or let this user read it."
+        what, fix = f"cannot be accessed: {error.strerror}", "Correct FLOE_ARTIFACTS_PATH, or let this user read it."
         raise ArtifactsError(str(path), [Problem("", what, fix)]) from None
     if not exists:
         fix = "Compile the product (floe platform compile), or set FLOE_ARTIFACTS_PATH to its compiled_artifacts.json."
@@ -74,15 +74,15 @@ def json_object(content: object, origin: str) -> dict[str, Any]:
 
 
 def validate_artifacts(content: Mapping[str, Any], origin: str) -> CompiledArtifacts:
-    """Turn the JSON object into floe-core's model, version first.
+    """Validate the JSON object with floe-core's model, after a check of its version.
 
     Args:
         content: The JSON object of a ``compiled_artifacts.json``.
-        origin: What to call it in messages: a path, or the name of an argument.
+        origin: Its name in messages: a path, or the name of an argument.
 
     Raises:
-        ArtifactsError: A contract newer than floe-core knows, fields that its model refuses, duplicate model
-            names, self-dependencies, cycles, or a strict enforcement that did not pass.
+        ArtifactsError: The contract is newer than the installed floe-core, a field is not valid, model names are
+            duplicate, a model depends on itself, dependencies form a cycle, or a strict enforcement failed.
     """
     _check_version(content, origin)
     try:
@@ -98,10 +98,10 @@ def validate_artifacts(content: Mapping[str, Any], origin: str) -> CompiledArtif
 
 
 def check_product_name(artifacts: CompiledArtifacts, expected: str, origin: str) -> None:
-    """Refuse artifacts of another product than the one asked for.
+    """Check that the artifacts belong to the expected product.
 
     Raises:
-        ArtifactsError: ``metadata.product_name`` is not ``expected``.
+        ArtifactsError: ``metadata.product_name`` differs from ``expected``.
     """
     found = artifacts.metadata.product_name
     if found == expected:
@@ -111,10 +111,10 @@ def check_product_name(artifacts: CompiledArtifacts, expected: str, origin: str)
 
 
 def check_dependencies_exist(artifacts: CompiledArtifacts, dbt_names: frozenset[str], origin: str) -> None:
-    """Refuse ``depends_on`` names that are neither a declared model nor a dbt seed, snapshot, source or model.
+    """Check that each name in ``depends_on`` is a declared model, or a dbt model, seed, snapshot or source.
 
     Raises:
-        ArtifactsError: All dangling names at once, with the closest known one.
+        ArtifactsError: Some names are unknown. The message lists all, each with the most similar known name.
     """
     models = artifacts.transforms.models if artifacts.transforms else []
     known = {model.name for model in models} | dbt_names
@@ -133,7 +133,7 @@ def check_dependencies_exist(artifacts: CompiledArtifacts, dbt_names: frozenset[
 
 
 def dependency_problems(models: Sequence[ResolvedModel]) -> list[Problem]:
-    """List duplicate names, self-dependencies and, when there are none of these, the first cycle with its path."""
+    """List duplicate names and self-dependencies; without any of these, the first cycle with its path."""
     problems = [*_duplicates(models), *_self_dependencies(models)]
     return problems or list(_cycles(models))
 
@@ -168,7 +168,7 @@ def _field_problem(details: ErrorDetails, content: Mapping[str, Any]) -> Problem
 
 
 def _in_the_file(details: ErrorDetails, content: Mapping[str, Any]) -> tuple[int | str, ...]:
-    """Leave out of a place what is not in the file: pydantic also names the type that it tried of several."""
+    """Return the location as a path in the file. pydantic also puts names of union members into it."""
     found: Any = content
     placed: list[int | str] = []
     for part in details["loc"]:
@@ -182,7 +182,7 @@ def _in_the_file(details: ErrorDetails, content: Mapping[str, Any]) -> tuple[int
 
 
 def _name_of(location: tuple[int | str, ...], content: Mapping[str, Any]) -> str:
-    """Name the model (or whatever has a name) that a place is in: nobody counts to the 40th entry of a list."""
+    """Name the model, or other named entry, that contains a location. A row number alone is hard to find in a list."""
     found: Any = content
     name = ""
     for part in location[:-1]:
@@ -198,12 +198,12 @@ def _json_path(location: tuple[int | str, ...]) -> str:
 
 
 def _value(where: str, value: object) -> str:
-    """Name a refused value, unless its field may hold a secret."""
+    """Return the refused value for a message, unless its field may contain a secret."""
     return "" if any(word in where.lower() for word in _SECRET_WORDS) else f", not {_shown(value)}"
 
 
 def _shown(value: object) -> str:
-    """Show a scalar, shortened; of anything else, which may hold anything, the type only."""
+    """Return a scalar, shortened. Of other values return the type: they may contain secrets."""
     if value is not None and not isinstance(value, (str, int, float, bool)):
         return json_type_of(value)
     text = repr(value) if isinstance(value, str) else json.dumps(value)
@@ -217,7 +217,7 @@ def _enforcement_problems(artifacts: CompiledArtifacts) -> Iterator[Problem]:
     yield Problem(
         "enforcement_result.passed",
         f"false, with enforcement_level 'strict': {result.error_count} policy errors",
-        "See `floe platform compile --enforcement-report`, mend the violations and compile again.",
+        "See `floe platform compile --enforcement-report`, fix the violations and compile again.",
     )
 
 
@@ -240,6 +240,6 @@ def _cycles(models: Sequence[ResolvedModel]) -> Iterator[Problem]:
     try:
         TopologicalSorter({model.name: model.depends_on or [] for model in models}).prepare()
     except CycleError as error:
-        # The cycle comes as [a, b, …, a], each one a dependency of the next.
+        # graphlib reports a cycle as [a, b, …, a], each name a dependency of the next.
         path = " -> ".join(reversed(error.args[1]))
         yield Problem(_MODELS, f"circular dependency: {path} (each depends on the next)", _RECOMPILE)

@@ -1,4 +1,4 @@
-"""One dbt target per compute: found in the compiled profile, else built from ``computes`` of the configuration."""
+"""dbt targets of the computes that a product's models use."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from floe_orchestrator_dagster.config import config_path
 from floe_orchestrator_dagster.errors import Problem, ProfileError
-from floe_orchestrator_dagster.product.profiles import Place, settle_paths
+from floe_orchestrator_dagster.product.profiles import Place, resolve_paths
 from floe_orchestrator_dagster.wording import refusal
 
 if TYPE_CHECKING:
@@ -29,14 +29,17 @@ _COMPUTE_SETTINGS = ("threads", "timeout_seconds")
 def compute_profiles(
     artifacts: CompiledArtifacts, profile: Profile, config: DagsterConfig, project: ProjectDirectory, origin: str
 ) -> dict[str, Profile]:
-    """Give each compute that a model asks for the profile with its own target.
+    """Return the dbt profile of each compute, with the compute's target selected.
 
-    The default compute runs on the profile's target in use. Another one runs on the output of its name, else on the
-    only output of its type, else on an output made from ``computes`` in the configuration: by floe's compute plugin
-    of that name, or, where none is installed, taken as a dbt output as it stands.
+    The default compute uses the profile's selected target. For any other compute, the first of these that exists:
+
+    1. the output of the same name,
+    2. the only output of its type,
+    3. an output built from ``computes`` in the configuration: by floe's compute plugin of that name, or without such
+       a plugin the configured mapping as it is.
 
     Raises:
-        ProfileError: Computes without an output, all of them at once, each with its models.
+        ProfileError: Some computes have no output. The message lists all, each with its models.
     """
     transforms = artifacts.transforms
     if transforms is None:
@@ -51,7 +54,7 @@ def compute_profiles(
         if target is not None:
             found[compute] = profile.on_target(target)
         elif connection is not None:
-            output = settle_paths(
+            output = resolve_paths(
                 _built_output(compute, connection, artifacts, origin),
                 project,
                 Place(origin, config_path("computes", compute)),
@@ -75,14 +78,14 @@ def _target_for(compute: str, profile: Profile) -> str | None:
 def _built_output(
     compute: str, connection: Mapping[str, Any], artifacts: CompiledArtifacts, origin: str
 ) -> dict[str, object]:
-    """Let floe's compute plugin write the output; its own words explain a connection that it refuses."""
+    """Build a dbt output with floe's compute plugin; a refused connection is reported with the plugin's message."""
     from floe_core.compute_config import ComputeConfig
     from floe_core.plugin_errors import PluginError
     from floe_core.plugin_registry import get_registry
     from floe_core.plugin_types import PluginType
     from floe_core.plugins.compute import ComputePlugin
 
-    # Asked here, because floe's registry logs a plugin that is not there as if something were wrong.
+    # Checked first, because floe's registry logs an error for a missing plugin.
     if not entry_points(group=PluginType.COMPUTE.entry_point_group, name=compute):
         return {"type": compute, **connection}
     where = config_path("computes", compute)
@@ -92,7 +95,7 @@ def _built_output(
         details = {name: value for name, value in connection.items() if name not in _COMPUTE_SETTINGS}
         if not isinstance(plugin, ComputePlugin):
             raise ProfileError(
-                origin, [Problem(where, f"{compute!r} is no floe compute plugin", "Correct its package.")]
+                origin, [Problem(where, f"{compute!r} is not a floe compute plugin", "Correct its package.")]
             )
         output = plugin.generate_dbt_profile(ComputeConfig(plugin=compute, connection=details, **settings))
         return dict(plugin.augment_dbt_profile(output, artifacts.deployment))
@@ -102,7 +105,7 @@ def _built_output(
 
 
 def _without_values(error: Exception) -> str:
-    """Say what a plugin said, but not the value that pydantic repeats: it may be a password."""
+    """Return the plugin's message without the value that pydantic repeats, which may be a password."""
     if isinstance(error, ValidationError):
         details = error.errors(include_url=False, include_input=False)
         return "; ".join(f"{'.'.join(map(str, detail['loc']))}: {refusal(detail)}" for detail in details)
@@ -113,7 +116,7 @@ def _without_output(artifacts: CompiledArtifacts, compute: str, profile: Profile
     outputs = ", ".join(f"{name!r} ({output['type']})" for name, output in profile.outputs.items())
     for row, model in enumerate(artifacts.transforms.models if artifacts.transforms else []):
         if model.compute == compute:
-            what = f"{model.name!r} asks for compute {compute!r}, and no output of profile {profile.name!r} is its own"
+            what = f"{model.name!r} needs compute {compute!r}, for which profile {profile.name!r} has no output"
             fix = (
                 f"Set {config_path('computes', compute)} in manifest.yaml to its connection, or remove `compute:` "
                 f"from the transform in floe.yaml, and compile again. Outputs: {outputs}."

@@ -1,4 +1,4 @@
-"""dbt for a model that was handed over without its product, or without its dbt project."""
+"""Lookup of the dbt project and profile for a model that floe-core passes without its product."""
 
 from __future__ import annotations
 
@@ -26,26 +26,26 @@ if TYPE_CHECKING:
 
 
 def connection_for_product(product: Product, compute: str) -> DbtConnection:
-    """Find dbt for a model of a product that had no dbt project when it was loaded.
+    """Return the dbt project and profile for a model of a product that was loaded without a dbt project.
 
     Raises:
-        FloeDagsterError: There still is none, or its profile has no output for the compute.
+        FloeDagsterError: There is still no dbt project, or its profile has no output for the compute.
     """
     return _connect(product.artifacts, product.config, find_project_path(product.path), compute, product.origin)
 
 
 def connection_for_model(model_path: str, compute: str | None = None) -> DbtConnection:
-    """Find dbt for a model that was handed over without its product (``create_assets_from_transforms``).
+    """Return the dbt project and profile for a model without a product (``create_assets_from_transforms``).
 
-    The artifacts are ``FLOE_ARTIFACTS_PATH``, or the ``compiled_artifacts.json`` in (or in ``target/`` of) the dbt
-    project; the dbt project is the artifacts' own, or the nearest one above ``model_path``.
+    The artifacts come from ``FLOE_ARTIFACTS_PATH``, or from ``compiled_artifacts.json`` in the dbt project or its
+    ``target/``. The dbt project is the nearest one above ``model_path``, or the one of the artifacts.
 
     Args:
         model_path: Path of the model's file; empty when unknown.
-        compute: The compute that the model asks for; None for the product's own.
+        compute: The model's compute; None for the product's default.
 
     Raises:
-        FloeDagsterError: There is no dbt project, no artifacts to take its profile from, or another compute.
+        FloeDagsterError: There is no dbt project, there are no artifacts with its profile, or the compute is unknown.
     """
     above_model = find_project_path(Path(model_path)) if Path(model_path).is_file() else find_project_path(None)
     path = _artifacts_path_near(above_model)
@@ -65,7 +65,7 @@ def _connect(
     profile = select_profile(artifacts, directory, origin)
     profiles = compute_profiles(artifacts, profile, config, directory, origin)
     if compute is not None and artifacts.transforms is not None and compute not in profiles:
-        what = f"the model asks for compute {compute!r}, but dbt runs on {', '.join(map(repr, profiles))}"
+        what = f"the model needs compute {compute!r}, but the profile has {', '.join(map(repr, profiles))}"
         raise ProfileError(origin, [Problem("compute", what, "Correct `compute:` of the transform in floe.yaml.")])
     return DbtConnection(directory, profiles.get(compute or "", profile))
 

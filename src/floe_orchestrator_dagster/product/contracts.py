@@ -1,4 +1,4 @@
-"""Data contracts (Open Data Contract Standard) that the artifacts carry, held against the product's tables.
+"""Matching of the artifacts' data contracts (Open Data Contract Standard) with dbt nodes.
 
 Format: https://bitol-io.github.io/open-data-contract-standard/latest/
 """
@@ -26,19 +26,19 @@ _SECONDS = (
     | dict.fromkeys(("min", "minute", "minutes"), 60)
     | dict.fromkeys(("s", "sec", "second", "seconds"), 1)
 )
-_SHORTEST = timedelta(minutes=1)  # what Dagster can watch
+_SHORTEST = timedelta(minutes=1)  # the shortest freshness window that Dagster accepts
 _DURATION = TypeAdapter(timedelta)
 
 
 @dataclass(frozen=True)
 class TableContract:
-    """What a data contract says about one table.
+    """The part of a data contract about one table.
 
     Attributes:
         contract: The whole contract.
         table: The schema object.
         where: Its place in the artifacts, such as ``data_contracts[0].schema[1]``.
-        freshness: How old its data may be (SLA property ``freshness``); None when the contract does not say.
+        freshness: Maximum age of the data (SLA property ``freshness``); None when the contract declares none.
     """
 
     contract: DataContract
@@ -48,12 +48,12 @@ class TableContract:
 
     @property
     def names(self) -> frozenset[str]:
-        """The table's names in lower case, the physical one qualified as the contract has it."""
+        """The table's names in lower case; the physical name is as qualified as in the contract."""
         return frozenset(name.lower() for name in (self.table.physicalName, self.table.name) if name)
 
     @property
     def owners(self) -> list[str]:
-        """The team, then its members: those with a role of owner, else all; who has left is left out."""
+        """The team and its current members: those with the role of an owner, or all when none has it."""
         team = self.contract.team
         listed = team if isinstance(team, list) else (team.members if team else None) or []
         members = [member for member in listed if member.dateOut is None and (member.username or member.name)]
@@ -64,17 +64,17 @@ class TableContract:
 
     @property
     def classifications(self) -> list[str]:
-        """Classifications of the table's columns, each once."""
+        """Distinct classifications of the table's columns."""
         columns = self.table.properties or []
         return sorted({column.classification for column in columns if column.classification})
 
 
 @dataclass(frozen=True)
 class ContractMatches:
-    """Table contracts and dbt nodes, brought together.
+    """Table contracts matched with dbt nodes.
 
     Attributes:
-        by_node: The contract of a node, by unique id.
+        by_node: The contract of each node that has one, by unique id.
         unmatched: Contracts of tables that the dbt project does not have.
     """
 
@@ -83,10 +83,10 @@ class ContractMatches:
 
 
 def read_table_contracts(contracts: Sequence[DataContract], origin: str) -> list[TableContract]:
-    """Take the artifacts' data contracts apart, table by table.
+    """Split the artifacts' data contracts into one contract per table.
 
     Raises:
-        ArtifactsError: Freshness that is no duration; all of them at once.
+        ArtifactsError: The freshness of some contracts is not a duration. The message lists all.
     """
     problems: list[Problem] = []
     tables = []
@@ -102,10 +102,10 @@ def read_table_contracts(contracts: Sequence[DataContract], origin: str) -> list
 
 
 def match_table_contracts(tables: Sequence[TableContract], manifest: Mapping[str, Any]) -> ContractMatches:
-    """Find the models, seeds, snapshots and sources that contracts are about.
+    """Match contracts with models, seeds, snapshots and sources.
 
-    Names are compared whatever their case: ``physicalName`` (with or without database and schema) or ``name`` with the
-    table's name in the warehouse or in dbt. A source of the same name as a model gets what is left.
+    Names are compared case-insensitively: ``physicalName`` (with or without database and schema) and ``name`` with the
+    table's names in the warehouse and in dbt. Where a model and a source have the same name, the model matches first.
     """
     by_name = {name: table for table in reversed(tables) for name in table.names}
     by_node: dict[str, TableContract] = {}
@@ -121,17 +121,17 @@ def match_table_contracts(tables: Sequence[TableContract], manifest: Mapping[str
 
 
 def contract_of(tables: Sequence[TableContract], *names: str) -> TableContract | None:
-    """Find the contract of a model, or of a table such as ``raw.orders``, by its names alone; the first that fits."""
+    """Return the first contract that matches one of the names of a model, or of a table such as ``raw.orders``."""
     every = [name.lower() for full in names for name in (full, full.rpartition(".")[2])]
     return next((table for name in every for table in tables if name in table.names), None)
 
 
 def contract_problems(unmatched: Sequence[TableContract]) -> list[Problem]:
-    """List the contracts that are about no table of the product, as warnings."""
+    """Return a warning for each contract whose table the product does not have."""
     return [
         Problem(
             table.where,
-            f"{table.table.physicalName or table.table.name!r} is no model, seed, snapshot or source of dbt's",
+            f"{table.table.physicalName or table.table.name!r} is not a model, seed, snapshot or source of dbt",
             "Correct `name` or `physicalName` in the data contract, or remove the table from it.",
         )
         for table in unmatched
@@ -174,7 +174,7 @@ def _freshness(contract: DataContract, where: str, problems: list[Problem]) -> I
 
 
 def _duration(promise: ServiceLevelAgreementProperty) -> timedelta | None:
-    """Read ``PT6H`` or ``6`` with a unit; a month is no fixed time."""
+    """Parse ``PT6H``, or ``6`` with a unit. Months are not accepted: their length varies."""
     value, unit = str(promise.value).strip(), (promise.unit or "").strip().lower()
     try:
         if value.startswith("P"):
@@ -188,13 +188,13 @@ def _duration_problem(promise: ServiceLevelAgreementProperty, where: str) -> Pro
     unit = f" with unit {promise.unit!r}" if promise.unit else ""
     return Problem(
         where,
-        f"{promise.value!r}{unit} is no duration of a minute or more",
+        f"{promise.value!r}{unit} is not a duration of at least one minute",
         "Write it as ISO 8601 (PT6H, P1D), or as a number with unit min, h, d or y; then compile again.",
     )
 
 
 def _applies(element: str | None, table: SchemaObject, contract: DataContract) -> bool:
-    """Tell whether an SLA's elements (``table.column``, separated by commas) name the table, or no table at all."""
+    """Return whether an SLA applies to a table: its elements (``table.column`` with commas) name it or no table."""
     tables = {name.lower() for entry in contract.schema_ or [] for name in (entry.name, entry.physicalName) if name}
     named = {part.strip().lower() for part in (element or "").split(",")}
     named |= {part.rpartition(".")[0] for part in named}

@@ -1,4 +1,4 @@
-"""Where the contract and the dbt project disagree although the product works: warnings for people."""
+"""Warnings about differences between a product's contract and its dbt project."""
 
 from __future__ import annotations
 
@@ -18,12 +18,13 @@ if TYPE_CHECKING:
 
 
 def product_disagreements(product: Product) -> list[Problem]:
-    """List what people should look at; nothing without a dbt project.
+    """List the differences between contract and dbt project; empty without a dbt project.
 
-    Quality checks that no dbt test implements, or that dbt takes otherwise, and data contracts about no table.
+    These are quality checks without a dbt test, checks whose severity or parameters differ from dbt's, and data
+    contracts without a table.
 
     Raises:
-        ArtifactsError: A data contract that cannot be used at all.
+        ArtifactsError: A data contract is not valid.
     """
     tables = read_table_contracts(product.artifacts.data_contracts, product.origin)
     if product.dbt is None:

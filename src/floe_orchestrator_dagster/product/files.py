@@ -1,4 +1,4 @@
-"""JSON files and paths of a product, read with errors that say what is wrong and what to do; scratch directories."""
+"""Reading of JSON files and paths with helpful errors; removal of abandoned scratch directories."""
 
 from __future__ import annotations
 
@@ -25,21 +25,21 @@ _LET_READ = "Let the user that runs Dagster read it"
 
 
 def user_path(named: Path | str, origin: str, error: FileError, fix: str) -> Path:
-    """Make a path that somebody wrote absolute; ``~`` and ``~user`` are home directories.
+    """Make a user's path absolute; ``~`` and ``~user`` expand to home directories.
 
     Args:
         named: The path.
-        origin: Where it was written, such as a variable's name.
-        error: Makes the error to raise.
-        fix: What to do about a path that cannot be one.
+        origin: Where the user wrote it, such as the name of a variable.
+        error: Class of the error to raise.
+        fix: The fix for a path that cannot be expanded.
 
     Raises:
-        FloeDagsterError: As made by ``error``: that user, or the home directory of this process's, is not known.
+        FloeDagsterError: Of the class ``error``: the user is unknown or has no home directory.
     """
     try:
         return Path(named).expanduser().absolute()
     except RuntimeError:
-        what = f"{str(named)!r} has no home directory: the user is not known to this machine, or has none"
+        what = f"{str(named)!r} cannot be expanded: the user is unknown on this machine or has no home directory"
         raise error(origin, [Problem("", what, fix)]) from None
 
 
@@ -48,11 +48,11 @@ def read_json(path: Path, error: FileError, fix: str) -> object:
 
     Args:
         path: An existing file.
-        error: Makes the error to raise.
-        fix: What to do when the content is no JSON.
+        error: Class of the error to raise.
+        fix: The fix for content that is not JSON.
 
     Raises:
-        FloeDagsterError: As made by ``error``: unreadable, cut off, or no JSON.
+        FloeDagsterError: Of the class ``error``: the file is unreadable, truncated or not JSON.
     """
     return parse_json(read_file(path, error), path, error, fix)
 
@@ -61,7 +61,7 @@ def read_file(path: Path, error: FileError) -> bytes:
     """Read a file.
 
     Raises:
-        FloeDagsterError: As made by ``error``: unreadable.
+        FloeDagsterError: Of the class ``error``: the file is unreadable.
     """
     try:
         return path.read_bytes()
@@ -70,7 +70,7 @@ def read_file(path: Path, error: FileError) -> bytes:
 
 
 def parse_json(source: bytes, path: Path, error: FileError, fix: str) -> object:
-    """Parse the JSON that was read from a file; the rest as :func:`read_json`."""
+    """Parse the content of a JSON file; arguments and errors as for :func:`read_json`."""
     try:
         content: object = orjson.loads(source)
     except orjson.JSONDecodeError as cause:
@@ -80,7 +80,7 @@ def parse_json(source: bytes, path: Path, error: FileError, fix: str) -> object:
 
 
 def is_deeper_than(content: object, levels: int) -> bool:
-    """Whether mappings and lists in each other are more levels deep, at which Python's recursion ends early."""
+    """Return whether mappings and lists are nested more than ``levels`` deep, without recursion."""
     row = [content]
     for _ in range(levels + 1):
         children = (
@@ -96,7 +96,7 @@ def is_deeper_than(content: object, levels: int) -> bool:
 
 
 def remove_abandoned(parent: Path, prefix: str, older_than_seconds: float) -> None:
-    """Remove scratch directories that processes of the same user left behind when they were killed."""
+    """Remove scratch directories of this user's processes that were killed."""
     for path in parent.glob(f"{prefix}*"):
         with suppress(FileNotFoundError):  # another process may be removing it too
             status = path.stat()

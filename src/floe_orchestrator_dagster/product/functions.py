@@ -1,6 +1,6 @@
-"""Functions of a dbt project (UDFs): which of them a node calls, and the version of their code.
+"""User-defined functions (UDFs) of a dbt project: the calls of each node, and code versions.
 
-https://docs.getdbt.com/docs/build/udfs; dbt-core has them since 1.11.
+dbt-core has them since 1.11: https://docs.getdbt.com/docs/build/udfs
 """
 
 from __future__ import annotations
@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-# The fields, and the settings, that make the statement which creates a function.
+# The fields and settings in the statement that creates a function.
 DEFINING_FIELDS = ("language", "raw_code", "arguments", "returns")
 DEFINING_SETTINGS = ("type", "volatility", "runtime_version", "entry_point", "packages")
 
 
 def functions_called(manifest: Mapping[str, Any], unique_id: str) -> frozenset[str]:
-    """Find the functions that must exist before a node runs, functions called by functions included.
+    """Find the functions that must exist before a node runs, including those that other functions call.
 
-    The code of an ephemeral model is part of the nodes that read it. A unit test runs the code of its model.
+    Calls of an ephemeral model count for the nodes that read it. Calls of a model count for its unit tests.
 
     Args:
         manifest: The content of a dbt manifest.
@@ -49,7 +49,7 @@ def functions_called(manifest: Mapping[str, Any], unique_id: str) -> frozenset[s
 
 
 def called_functions(manifest: Mapping[str, Any], unique_ids: Iterable[str]) -> dict[str, frozenset[str]]:
-    """Find the functions that nodes call, by the unique id of each node that calls some."""
+    """Find the functions that each node calls, by unique id; nodes without calls are left out."""
     if not manifest.get("functions"):
         return {}
     found = {unique_id: functions_called(manifest, unique_id) for unique_id in unique_ids}
@@ -57,12 +57,12 @@ def called_functions(manifest: Mapping[str, Any], unique_ids: Iterable[str]) -> 
 
 
 def uncalled_functions(manifest: Mapping[str, Any], unique_ids: Iterable[str]) -> frozenset[str]:
-    """Find the functions that none of these nodes calls: only a run of everything builds them."""
+    """Find the functions that none of these nodes calls. Only a run of the whole project builds them."""
     return frozenset(manifest.get("functions") or ()).difference(*called_functions(manifest, unique_ids).values())
 
 
 def function_version(function: Mapping[str, Any]) -> str:
-    """Compute the SHA-1 of what defines a function: its code, its arguments, its result and how it is created."""
+    """Compute the SHA-1 of a function's definition: code, arguments, result type and creation settings."""
     config = function.get("config") or {}
     defined = [
         *(function.get(field) for field in DEFINING_FIELDS),
@@ -72,7 +72,7 @@ def function_version(function: Mapping[str, Any]) -> str:
 
 
 def versions_with_functions(manifest: Mapping[str, Any], versions: Mapping[str, str | None]) -> dict[str, str]:
-    """Compute the code versions of the nodes that call functions: one that changes is a change of its callers.
+    """Compute the code versions of nodes that call functions. They change with the code of these functions.
 
     Args:
         manifest: The content of a dbt manifest, with code.

@@ -1,4 +1,4 @@
-"""Tables that the product's ingestion writes, held against the sources of the dbt project."""
+"""Matching of the tables that a product's ingestion writes with the sources of its dbt project."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class IngestionMatches:
-    """Ingestion outputs and dbt sources, brought together.
+    """Ingestion outputs matched with dbt sources.
 
     Attributes:
-        by_source: The output behind a source, by the source's unique id.
-        unmatched: Outputs that no source of the dbt project stands for.
+        by_source: The output that writes each matched source, by the source's unique id.
+        unmatched: Outputs without a source in the dbt project.
     """
 
     by_source: Mapping[str, IngestionOutputTable]
@@ -25,7 +25,7 @@ class IngestionMatches:
 
 
 def match_ingestion_outputs(outputs: Sequence[IngestionOutputTable], manifest: Mapping[str, Any]) -> IngestionMatches:
-    """Find the source of every output: by its table in the warehouse, or by its name in dbt, whatever the case."""
+    """Match outputs with sources by the table in the warehouse or the name in dbt, case-insensitively."""
     by_table = {
         table.lower(): output for output in reversed(outputs) for table in (output.logical_table, output.physical_table)
     }

@@ -1,4 +1,4 @@
-"""dbt's manifest.json: found, read once, trimmed to what Dagster needs, and held against the contract.
+"""Lookup and reading of dbt's ``manifest.json``, trimmed to the fields that Dagster needs.
 
 Format: https://docs.getdbt.com/reference/artifacts/manifest-json
 """
@@ -36,9 +36,9 @@ class Manifest:
     """A dbt manifest, trimmed.
 
     Attributes:
-        path: Where it was read.
-        content: The manifest without code and macros; each node carries ``code_version`` (the SHA-1 of its raw
-            code, as dagster-dbt computes it). Treat as read-only: it is shared within the process.
+        path: The file that it was read from.
+        content: The manifest without code and macros. Each node has a ``code_version``: the SHA-1 of its raw code, as
+            dagster-dbt computes it. Do not change it: the whole process shares it.
     """
 
     path: Path
@@ -46,7 +46,7 @@ class Manifest:
 
     @property
     def asset_nodes(self) -> list[Mapping[str, Any]]:
-        """The nodes that become assets: models (not ephemeral ones), seeds and snapshots."""
+        """The nodes that become assets: models except ephemeral ones, seeds and snapshots."""
         return [
             node
             for node in self.content["nodes"].values()
@@ -64,7 +64,8 @@ class Manifest:
     def relations_read_by(self, unique_id: str) -> frozenset[str]:
         """Find the models, seeds, snapshots and sources that a node or test reads.
 
-        Ephemeral models and functions are read through. Of a unit test it is the model that it tests.
+        For ephemeral models and functions, the result has the tables that these read. A unit test reads the model that
+        it tests.
         """
         content = self.content
         functions = content.get("functions", ())
@@ -86,10 +87,13 @@ class Manifest:
         return frozenset(found)
 
     def with_relations(self, relations: Mapping[str, Mapping[str, Any]]) -> Manifest:
-        """Name the tables as another dbt process does, whose environment may differ; itself where nothing differs.
+        """Return the manifest with the table names of another dbt process, whose environment may differ.
 
         Args:
             relations: The fields of a node that name its table, such as ``schema``, by unique id.
+
+        Returns:
+            This manifest itself when no name differs.
         """
         content = dict(self.content)
         for collection in ("nodes", "sources"):
@@ -106,14 +110,14 @@ class Manifest:
 
     @property
     def model_names(self) -> frozenset[str]:
-        """Names that a contract may declare: models (ephemeral ones and versions too), seeds and snapshots."""
+        """Names that a contract may declare: of models (also ephemeral ones and versions), seeds and snapshots."""
         nodes = [node for node in self.content["nodes"].values() if node["resource_type"] in _ASSET_TYPES]
         versions = (node["alias"] for node in nodes if node.get("version"))
         return frozenset([*(node["name"] for node in nodes), *versions])
 
     @property
     def names(self) -> frozenset[str]:
-        """Names that a declared model may depend on: the above, and source tables."""
+        """Names that a declared model may depend on: :attr:`model_names` and source tables."""
         return self.model_names | {source["name"] for source in self.content["sources"].values()}
 
 
@@ -122,17 +126,18 @@ def _is_ephemeral(node: Mapping[str, Any]) -> bool:
 
 
 def declared_names(node: Mapping[str, Any]) -> list[str]:
-    """Names under which the contract may declare a node; a version has two, a source is never a declared model."""
+    """Return the names under which a contract may declare a node: two for a version, none for a source."""
     if node["resource_type"] == "source":
         return []
     return [node["alias"], node["name"]] if node.get("version") else [node["name"]]
 
 
 def declared_nodes(names: Collection[str], content: Mapping[str, Any]) -> dict[str, str]:
-    """Find the nodes that a contract declares by name: of nodes with one name those of the project itself.
+    """Find the nodes that a contract declares by name.
 
     Returns:
-        The declared name by unique id. A package's node has a name that no node of the project itself has.
+        The declared name by unique id. A node of a package is included only when the project itself has no node of
+        that name.
     """
     project = (content.get("metadata") or {}).get("project_name")
     found = {}
@@ -150,7 +155,7 @@ def declared_nodes(names: Collection[str], content: Mapping[str, Any]) -> dict[s
 
 
 def freshness_criteria(source: Mapping[str, Any]) -> dict[str, str]:
-    """Tell when dbt takes a source's data for old, such as ``{"warn_after": "36 hours"}``; empty when it never does."""
+    """Describe a source's freshness limits, such as ``{"warn_after": "36 hours"}``; empty without limits."""
     declared = source.get("freshness") or {}
     criteria = {name: declared.get(name) or {} for name in ("warn_after", "error_after")}
     return {
@@ -161,12 +166,12 @@ def freshness_criteria(source: Mapping[str, Any]) -> dict[str, str]:
 
 
 def find_manifest(project: ProjectDirectory) -> Path | None:
-    """Find ``manifest.json`` in the project's target directories, or None."""
+    """Return the first ``manifest.json`` in the project's target directories, or None."""
     return _find(MANIFEST_FILE, project)
 
 
 def find_partial_parse(project: ProjectDirectory) -> Path | None:
-    """Find what lets dbt parse changed files only, in the project's target directories, or None."""
+    """Return the first ``partial_parse.msgpack``, with which dbt parses changed files only, or None."""
     return _find(PARTIAL_PARSE_FILE, project)
 
 
@@ -175,10 +180,10 @@ def _find(name: str, project: ProjectDirectory) -> Path | None:
 
 
 def prepared_manifest(project: ProjectDirectory, artifacts_path: Path | None) -> Manifest:
-    """Read the manifest that was made beforehand (image build, CI, ``floe-dagster prepare``).
+    """Read the existing manifest, from an image build, CI or ``floe-dagster prepare``.
 
     Raises:
-        ManifestError: There is none, or it cannot be used.
+        ManifestError: There is no manifest, or it is not valid.
     """
     path = find_manifest(project)
     if path is None:
@@ -190,17 +195,17 @@ def prepared_manifest(project: ProjectDirectory, artifacts_path: Path | None) ->
 
 
 def read_manifest(path: Path) -> Manifest:
-    """Read and trim a manifest; within a process each version of a file is parsed once.
+    """Read and trim a manifest. A process parses each version of a file once.
 
     Raises:
-        ManifestError: The file is cut off, no JSON, or no dbt manifest.
+        ManifestError: The file is truncated, not JSON or not a dbt manifest.
     """
     status = path.stat()
     return _read_manifest(path, status.st_mtime_ns, status.st_size)
 
 
 def read_product_manifest(path: Path) -> Manifest:
-    """Read a manifest that other processes will read too: from the trimmed copy beside it, which the first one writes.
+    """Read a manifest through its trimmed copy, which the first process writes beside it for all others.
 
     Raises:
         ManifestError: As :func:`read_manifest`.
@@ -210,10 +215,11 @@ def read_product_manifest(path: Path) -> Manifest:
 
 
 def check_models_exist(artifacts: CompiledArtifacts, manifest: Manifest, origin: str) -> None:
-    """Refuse artifacts that declare models which the dbt project does not have.
+    """Check that the dbt project has every model that the artifacts declare.
 
     Raises:
-        ManifestError: All of them, each with the closest model or the reason (disabled).
+        ManifestError: Some models are missing. The message lists all, each with the most similar name, or with a note
+            that the model is disabled.
     """
     models = artifacts.transforms.models if artifacts.transforms else []
     known = manifest.model_names

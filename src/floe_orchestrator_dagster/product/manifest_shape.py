@@ -1,7 +1,7 @@
-"""Shape of dbt's manifest: the types of what this package, dagster-dbt and dbt's node selection read of it.
+"""Types of the fields in dbt's manifest that this package, dagster-dbt and dbt's node selection read.
 
-dbt writes null where a value is not set, and other keys besides these; both are right. A manifest is checked when it is
-parsed, once for each version of it; its trimmed copy is not.
+Other keys are accepted, and so is null for a value that is not set. A manifest is checked when it is parsed; its
+trimmed copy is not checked again.
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ if TYPE_CHECKING:
 _PREPARE = "floe-dagster prepare"
 _MOST_SHOWN = 20
 _READABLE = ("nodes", "sources", "functions", "exposures", "metrics", "semantic_models", "saved_queries", "unit_tests")
-# Parts of a node that its author writes; dbt makes up the others.
+# Fields of a node that its author writes; dbt generates the others.
 _AUTHORED = frozenset({"columns", "config", "description", "meta", "tags"})
 
 
-def _texts(value: object) -> object:
+def _strings(value: object) -> object:
     if value is None or isinstance(value, str) or (isinstance(value, list) and all(isinstance(v, str) for v in value)):
         return value
     raise ValueError("must be a string or a list of strings")
 
 
-Texts = Annotated[Any, AfterValidator(_texts)]
+Strings = Annotated[Any, AfterValidator(_strings)]
 
 
 class DagsterRef(TypedDict):
-    """The model that a test is a check of, ``meta.dagster.ref``."""
+    """The model that shows a test as its check, ``meta.dagster.ref``."""
 
     name: str
     package: NotRequired[str | None]
@@ -46,17 +46,17 @@ class DagsterRef(TypedDict):
 
 
 class DagsterMeta(TypedDict):
-    """What dagster-dbt reads of ``meta.dagster``."""
+    """Fields of ``meta.dagster`` that dagster-dbt reads."""
 
-    asset_key: NotRequired[Texts]
+    asset_key: NotRequired[Strings]
     group: NotRequired[str | None]
-    owners: NotRequired[Any]  # each one is checked by itself, where owners are read
+    owners: NotRequired[Any]  # `assets/owners.py` checks each owner
     auto_materialize_policy: NotRequired[dict[str, Any]]
     ref: NotRequired[DagsterRef | None]
 
 
 class Meta(TypedDict):
-    """Free keys, but for ``dagster``."""
+    """A node's ``meta``: any keys, of which only ``dagster`` and ``description`` are read."""
 
     dagster: NotRequired[DagsterMeta]
     description: NotRequired[Any]
@@ -73,7 +73,7 @@ class Config(TypedDict):
 
 
 class Column(TypedDict):
-    """What is said about a column; dbt takes tags of any type in its ``config``."""
+    """A column's description. Tags may have any type: dbt accepts that in a column's ``config``."""
 
     name: NotRequired[str]
     data_type: NotRequired[str | None]
@@ -82,7 +82,7 @@ class Column(TypedDict):
 
 
 class DependsOn(TypedDict):
-    """What a node reads and calls."""
+    """The nodes and macros that a node depends on."""
 
     nodes: NotRequired[list[str]]
     macros: NotRequired[list[str] | None]
@@ -103,7 +103,7 @@ class Checksum(TypedDict):
 
 
 class Named(TypedDict):
-    """What all members of dbt's graph have."""
+    """Fields that all members of dbt's graph have."""
 
     name: str
     resource_type: str
@@ -111,7 +111,7 @@ class Named(TypedDict):
     fqn: list[str]
     original_file_path: NotRequired[str | None]
     meta: NotRequired[Meta | None]
-    tags: NotRequired[Texts]
+    tags: NotRequired[Strings]
     description: NotRequired[str | None]
 
 
@@ -141,14 +141,14 @@ class Node(Named):
 
 
 class Limit(TypedDict):
-    """When data are too old."""
+    """The age at which data is too old."""
 
     count: NotRequired[int | None]
     period: NotRequired[str | None]
 
 
 class Freshness(TypedDict):
-    """When a source's data are too old."""
+    """The freshness limits of a source."""
 
     warn_after: NotRequired[Limit | None]
     error_after: NotRequired[Limit | None]
@@ -176,9 +176,9 @@ class Macro(TypedDict):
 
 
 class Owner(TypedDict):
-    """Who owns a group."""
+    """The owner of a group."""
 
-    email: NotRequired[Texts]
+    email: NotRequired[Strings]
 
 
 class Group(TypedDict):
@@ -189,14 +189,14 @@ class Group(TypedDict):
 
 
 class Metadata(TypedDict):
-    """What dbt says about the project."""
+    """The manifest's metadata about the project."""
 
     project_name: NotRequired[str | None]
     adapter_type: NotRequired[str | None]
 
 
 class ManifestShape(TypedDict):
-    """The collections that are read."""
+    """The collections of a manifest that are read."""
 
     __pydantic_config__ = ConfigDict(strict=True)  # type: ignore[misc]  # how pydantic configures a TypedDict
 
@@ -217,10 +217,11 @@ class ManifestShape(TypedDict):
 
 
 def checked_shape(content: object, path: Path) -> Mapping[str, Any]:
-    """Return the content of a file that is a dbt manifest.
+    """Return the content of a manifest file after a check of its types.
 
     Raises:
-        ManifestError: Everything that is missing or has another type, each with its place and the node's file.
+        ManifestError: Some fields are missing or have the wrong type. The message lists the first twenty, each with
+            its place and the file of its node.
     """
     try:
         _adapter().validate_python(content)
@@ -239,7 +240,7 @@ def checked_shape(content: object, path: Path) -> Mapping[str, Any]:
 
 
 def _missing_parents(manifest: Mapping[str, Any]) -> Iterator[Problem]:
-    """Find what nodes read and the manifest does not have, of which dagster-dbt makes no asset key."""
+    """Find nodes that other nodes read and the manifest lacks. dagster-dbt cannot compute asset keys of these."""
     known = _known(manifest)
     for unique_id, node in manifest["nodes"].items():
         for parent in (node.get("depends_on") or {}).get("nodes") or ():
@@ -248,7 +249,7 @@ def _missing_parents(manifest: Mapping[str, Any]) -> Iterator[Problem]:
 
 
 def _missing_relatives(manifest: Mapping[str, Any]) -> Iterator[Problem]:
-    """Find what dbt's own maps of the graph name and the manifest does not have."""
+    """Find nodes that ``parent_map`` or ``child_map`` names and the manifest lacks."""
     known = _known(manifest)
     for name in ("parent_map", "child_map"):
         for unique_id, relatives in manifest[name].items():
@@ -267,7 +268,7 @@ def _missing(where: str, verb: str, unique_id: str) -> Problem:
 
 
 def too_deep() -> Problem:
-    """Describe a manifest in which values are nested deeper than JSON can be written."""
+    """Return the problem of a manifest with values that are nested too deeply to be written as JSON."""
     return Problem("", "is nested too deeply", f"Flatten `meta` and `config` of the project, then run `{_PREPARE}`.")
 
 
@@ -277,7 +278,7 @@ def _adapter() -> TypeAdapter[ManifestShape]:
 
 
 def _each_once(errors: list[ErrorDetails]) -> list[ErrorDetails]:
-    """Leave out what stands in ``config.meta`` and in ``meta``, where dbt writes it a second time."""
+    """Report an error in ``meta`` once: dbt writes the same value to ``config.meta`` and to ``meta``."""
     places = {details["loc"] for details in errors}
     repeated = (("config", "meta"), ("meta",))
     return [
@@ -290,7 +291,7 @@ def _each_once(errors: list[ErrorDetails]) -> list[ErrorDetails]:
 def _problem(details: ErrorDetails, content: object) -> Problem:
     location = details["loc"]
     found = f", not {json_type_of(details['input'])}" if details["type"] != "missing" else ""
-    said = f"is no dbt manifest: {refusal(details)}{found}" if not location else f"{refusal(details)}{found}"
+    said = f"is not a dbt manifest: {refusal(details)}{found}" if not location else f"{refusal(details)}{found}"
     file = _file(location, content)
     where = ".".join(map(str, location))
     field, inside = location[_DEPTH_OF_NODE : _DEPTH_OF_NODE + 1], location[_DEPTH_OF_NODE + 1 :]
@@ -303,7 +304,7 @@ _DEPTH_OF_NODE = 2
 
 
 def _file(location: tuple[int | str, ...], content: object) -> str:
-    """Name the file that a node is described in; empty for what is not part of a node."""
+    """Return the file that describes the node of a location; empty for a location outside of nodes."""
     found = content
     for part in location[:_DEPTH_OF_NODE]:
         found = found.get(part) if isinstance(found, dict) else None

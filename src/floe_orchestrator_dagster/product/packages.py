@@ -1,6 +1,6 @@
-"""dbt packages of a project: which are declared, which ``package-lock.yml`` names, which are installed.
+"""dbt packages of a project: comparison of the declared, locked and installed ones.
 
-https://docs.getdbt.com/docs/build/packages
+Format: https://docs.getdbt.com/docs/build/packages
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     Entry = Mapping[str, object]
 
 _GIT = {"revision": None, "subdirectory": None, "warn-unpinned": None}
-# Keys that dbt adds to an entry before it computes the lock's hash, by the key that says where the package comes from.
+# Keys that dbt adds to an entry before it hashes the lock, by the key that defines the kind of package.
 _ADDED: Mapping[str, Entry] = {
     "package": {"install_prerelease": False},
     "git": _GIT,
@@ -38,15 +38,15 @@ _ADDED: Mapping[str, Entry] = {
     "local": {},
     "tarball": {},
 }
-# Copying a project takes time: what was written after the lock can be a little older in the copy.
+# Tolerance for copied projects: a package that was installed after the lock may look older in the copy.
 _COPYING_SECONDS = 60
 
 
 def packages_are_installed(project: ProjectDirectory) -> bool:
-    """Return whether ``dbt deps`` would install what is already there.
+    """Return whether ``dbt deps`` has nothing to install.
 
-    That is: the lock belongs to the declared packages, as dbt itself compares them, and each package that it names is
-    installed in its version. Where versions or hashes do not say it, times of change do.
+    This is so when the lock's hash matches the declared packages, as in dbt, and each locked package is installed in
+    its version. Modification times decide where there is no version or hash.
     """
     declared = _declared(project.path)
     if not declared:
@@ -62,7 +62,7 @@ def packages_are_installed(project: ProjectDirectory) -> bool:
 
 
 def package_source_paths(project: ProjectDirectory) -> Iterator[Path]:
-    """List what dbt parses of the installed packages and of those that are declared with a local path."""
+    """List the files and directories that dbt parses in installed packages and in local ones."""
     local = (_local_path(entry, project) for entry in _declared(project.path))
     for directory in {*_installed(project), *(path.resolve() for path in local if path)}:
         yield from parsed_paths(directory, _mapping(directory / PROJECT_FILE))
@@ -78,7 +78,7 @@ def _entries(content: Entry) -> Sequence[Entry]:
 
 
 def _mapping(path: Path) -> Entry:
-    """Read a YAML file; empty when it is missing, or when dbt will report what is wrong with it."""
+    """Read a YAML file; empty when it is missing or not valid, which dbt reports itself."""
     if not path.is_file():
         return {}
     try:
@@ -89,10 +89,10 @@ def _mapping(path: Path) -> Entry:
 
 
 def _lock_hash(declared: Sequence[Entry]) -> str | None:
-    """Compute the lock's ``sha1_hash`` as dbt does, from each entry as it is written and as it is rendered."""
+    """Compute the lock's ``sha1_hash`` as dbt does, from each entry in its written and its rendered form."""
     try:
         texts = sorted(json.dumps(_specification(entry), sort_keys=True) for entry in declared)
-    except (TypeError, ValueError):  # a value that JSON does not have, or a template that needs more than env_var()
+    except (TypeError, ValueError):  # a value without a JSON form, or a template that reads more than env_var()
         return None
     return sha1("\n".join(texts).encode(), usedforsecurity=False).hexdigest()
 
@@ -122,12 +122,12 @@ def _is_installed(entry: Entry, project: ProjectDirectory) -> bool:
     version = _mapping(installed / PROJECT_FILE).get("version")
     if "package" in entry and entry.get("version") == version:
         return True
-    # Not every package declares its own version. dbt writes the lock first, and installs then.
+    # Not every package declares its version. dbt installs after it has written the lock.
     return _is_older_than_packages(project.path / PACKAGE_LOCK, project)
 
 
 def _is_current_copy(local: Path, project: ProjectDirectory) -> bool:
-    """Return whether a local package, which dbt copies where it cannot link, is as it was when it was installed."""
+    """Return whether a local package is unchanged since dbt copied it, as dbt does where it cannot create a link."""
     changed = newest_change(parsed_paths(local, _mapping(local / PROJECT_FILE)))
     return changed <= project.packages_path.stat().st_mtime
 

@@ -1,7 +1,7 @@
-"""Making the manifest: dbt deps and dbt parse with the compiled profile, without secrets.
+"""Generation of the manifest: ``dbt deps`` and ``dbt parse`` with the compiled profile, without secrets.
 
-The parse goes into a directory of its own; its results then replace the old ones one by one, so that a reader never
-sees half a file and a killed parse leaves what was there before.
+dbt writes to a temporary directory. Each result then replaces the old file in one step, so that a reader never finds
+a partial file, and a killed parse leaves the old files in place.
 """
 
 from __future__ import annotations
@@ -45,18 +45,18 @@ _TARGET_FILE = "parsed_for_target.txt"
 _SCRATCH_PREFIX = ".parse-"
 _ABANDONED_AFTER_SECONDS = 3600
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
-# A hub, an archive or a repository that does not answer; dbt prints a traceback of hundreds of lines with it.
+# Output for an unreachable package hub, archive or repository; dbt adds a traceback of hundreds of lines.
 _UNREACHABLE = re.compile(r"(?<=External connection exception occurred: ).+|fatal: unable to access .+|ssh: .+")
 _TIMESTAMP = re.compile(r"^\d\d:\d\d:\d\d\s+", re.MULTILINE)
 
 
 def prepare_manifest(project: ProjectDirectory, profile: Profile) -> Manifest:
-    """Install the project's dbt packages unless they are installed, parse it and read the manifest.
+    """Install the project's missing dbt packages, parse the project and read the manifest.
 
-    Variables of the profile that are not set get a placeholder for the parse; nothing connects.
+    Environment variables of the profile that are not set get placeholders. dbt does not connect to the database.
 
     Raises:
-        ManifestError: dbt reports an error; the message is dbt's own.
+        ManifestError: dbt failed. The message has dbt's output.
     """
     if not packages_are_installed(project):
         _run_dbt(["deps"], project, profile, project.written_target)
@@ -64,10 +64,10 @@ def prepare_manifest(project: ProjectDirectory, profile: Profile) -> Manifest:
 
 
 def fresh_manifest(project: ProjectDirectory, profile: Profile, artifacts_path: Path | None) -> Manifest:
-    """Read the manifest, made anew when it is missing, unreadable or older than the project or its artifacts.
+    """Read the manifest. Generate it first when it is missing, not valid, or older than the project or its artifacts.
 
     Raises:
-        ManifestError: dbt reports an error; the message is dbt's own.
+        ManifestError: dbt failed. The message has dbt's output.
     """
     path = find_manifest(project)
     if path is not None and not _is_outdated(path, project, profile, artifacts_path):
@@ -90,22 +90,22 @@ def _is_outdated(path: Path, project: ProjectDirectory, profile: Profile, artifa
 
 
 def _target_in_use(profile: Profile) -> str:
-    """Name profile and target: schemas in the manifest depend on them, and FLOE_ENV may choose another one."""
+    """Return profile and target, which determine the schemas in the manifest. ``FLOE_ENV`` can change the target."""
     return f"{profile.name} {profile.target}\n"
 
 
 def parse_project(project: ProjectDirectory, profile: Profile) -> Manifest:
-    """Parse the project with the packages that are installed and read the manifest.
+    """Parse the project with its installed packages and read the manifest.
 
     Raises:
-        ManifestError: dbt reports an error; the message is dbt's own.
+        ManifestError: dbt failed, and the message has dbt's output; or the target directory cannot be created.
     """
     target = project.written_target
     try:
         target.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        fix = "Set DBT_TARGET_PATH or FLOE_STATE_DIR to a directory that can be made and written."
-        raise ManifestError(str(target), [Problem("", f"cannot be made ({error.strerror})", fix)]) from None
+        fix = "Set DBT_TARGET_PATH or FLOE_STATE_DIR to a directory that this user can create and write."
+        raise ManifestError(str(target), [Problem("", f"cannot be created ({error.strerror})", fix)]) from None
     started = time.time()
     remove_abandoned(target, _SCRATCH_PREFIX, _ABANDONED_AFTER_SECONDS)
     with tempfile.TemporaryDirectory(prefix=_SCRATCH_PREFIX, dir=target) as name:
@@ -114,7 +114,7 @@ def parse_project(project: ProjectDirectory, profile: Profile) -> Manifest:
         if known:
             shutil.copyfile(known, scratch / known.name)
         _run_dbt(["parse"], project, profile, scratch)
-        # A change made while dbt was parsing is newer than the manifest, whether dbt saw it or not.
+        # dbt may have missed a change during the parse. Such a change must be newer than the manifest.
         os.utime(scratch / MANIFEST_FILE, (started, started))
         (scratch / _TARGET_FILE).write_text(_target_in_use(profile), encoding="utf-8")
         for file in (PARTIAL_PARSE_FILE, _TARGET_FILE, MANIFEST_FILE):

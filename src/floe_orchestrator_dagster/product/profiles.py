@@ -1,4 +1,4 @@
-"""The compiled dbt profile, chosen for the environment."""
+"""The product's dbt profile: selection of the target, environment variables, DuckDB files."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ _RECOMPILE = "Compile the product again with a compute plugin in manifest.yaml (
 
 @dataclass(frozen=True)
 class Profile:
-    """The dbt profile of a product, ready to be written.
+    """A dbt profile that can be written to ``profiles.yml``.
 
     Attributes:
-        name: The name that ``dbt_project.yml`` asks for.
-        target: Output in use; None while the profile's own target is an ``env_var()`` of a variable that is not set.
-        outputs: Output by name; relative DuckDB paths are made absolute.
-        default_target: The profile's own ``target``.
-        variables: What the output in use needs from the environment.
+        name: The profile name in ``dbt_project.yml``.
+        target: Name of the selected output; None when the profile's ``target`` reads a variable that is not set.
+        outputs: Outputs by name, with absolute paths of DuckDB files.
+        default_target: The compiled profile's ``target``.
+        variables: Environment variables that the selected output requires.
     """
 
     name: str
@@ -53,14 +53,14 @@ class Profile:
 
     @property
     def adapter(self) -> str | None:
-        """The dbt adapter of the output in use, such as ``duckdb``."""
+        """The dbt adapter of the selected output, such as ``duckdb``."""
         return str(self.outputs[self.target]["type"]) if self.target else None
 
     @property
     def duckdb_files(self) -> tuple[Path, ...]:
-        """The DuckDB files that the output in use opens for writing, attached ones included, each once.
+        """The distinct DuckDB files that the selected output opens for writing, including attached ones.
 
-        Relative ones lie below the project. A path that needs more than the environment is not among them.
+        Relative paths are relative to the project. Paths that only dbt can render are left out.
         """
         if self.adapter != "duckdb" or self.target is None:
             return ()
@@ -74,27 +74,27 @@ class Profile:
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """What must not be printed, the longest first."""
+        """Credentials in the outputs, longest first; never print them."""
         return secrets_of(self.outputs, variables=read_from_environment, render=rendered)
 
     def on_target(self, target: str) -> Profile:
-        """Return the profile with another of its outputs in use."""
+        """Return the profile with another output selected."""
         return replace(self, target=target, variables=required_variables(self.outputs[target]))
 
     @property
     def missing_variables(self) -> tuple[Variable, ...]:
-        """The variables that are not set in this process."""
+        """The required variables that are not set in this process."""
         return tuple(variable for variable in self.variables if variable.name not in os.environ)
 
 
 def select_profile(artifacts: CompiledArtifacts, project: ProjectDirectory, origin: str) -> Profile:
-    """Choose the profile that the project asks for, and the output that ``FLOE_ENV`` names.
+    """Select the project's profile from the contract, and the output that ``FLOE_ENV`` names.
 
-    dbt project and contract may disagree on dashes and underscores. A contract with a single profile serves any
-    project: the compiler names it after the product, the project as its author liked.
+    Profile names are compared without regard to case, dashes and underscores. The only profile of a contract is used
+    whatever its name: the compiler names it after the product, and projects use names of their authors.
 
     Raises:
-        ProfileError: The contract carries no usable profile.
+        ProfileError: The contract has no valid profile for the project.
     """
     profiles = artifacts.dbt_profiles or {}
     compiled_name = _match_name(list(profiles), project.profile_name, origin)
@@ -107,7 +107,7 @@ def select_profile(artifacts: CompiledArtifacts, project: ProjectDirectory, orig
         name=project.profile_name or artifacts.metadata.product_name,
         target=target,
         outputs={
-            name: settle_paths(output, project, Place(origin, f"{where}.outputs.{name}"))
+            name: resolve_paths(output, project, Place(origin, f"{where}.outputs.{name}"))
             for name, output in outputs.items()
         },
         default_target=default_target,
@@ -116,7 +116,7 @@ def select_profile(artifacts: CompiledArtifacts, project: ProjectDirectory, orig
 
 
 def is_on_duckdb(artifacts: CompiledArtifacts) -> bool:
-    """Whether any compiled output is a DuckDB database, which one process at a time can write."""
+    """Return whether any compiled output is a DuckDB database, which only one process at a time can write."""
     profiles = (artifacts.dbt_profiles or {}).values()
     listed = [profile.get("outputs") for profile in profiles if isinstance(profile, dict)]
     outputs = [output for group in listed if isinstance(group, dict) for output in group.values()]
@@ -124,10 +124,10 @@ def is_on_duckdb(artifacts: CompiledArtifacts) -> bool:
 
 
 def require_adapter(profile: Profile) -> None:
-    """Refuse to start dbt without the adapter of the output in use.
+    """Check that the dbt adapter of the selected output is installed.
 
     Raises:
-        ProfileError: Its package is not installed here.
+        ProfileError: The adapter is not installed in this Python environment.
     """
     adapter = profile.adapter
     if adapter is None or find_spec(f"dbt.adapters.{adapter}") is not None:
@@ -138,10 +138,10 @@ def require_adapter(profile: Profile) -> None:
 
 
 def require_variables(profile: Profile) -> None:
-    """Refuse to start dbt while a variable that the profile reads is not set.
+    """Check that all environment variables which the profile requires are set.
 
     Raises:
-        ProfileError: Names every variable that is missing.
+        ProfileError: Some variables are not set. The message lists all.
     """
     problems = [
         Problem(variable.name, "the environment variable is not set", "Set it where Dagster's runs get their secrets.")
@@ -152,7 +152,7 @@ def require_variables(profile: Profile) -> None:
 
 
 def make_database_directory(profile: Profile) -> None:
-    """Make the directory of the DuckDB file in use; a templated path is left to dbt."""
+    """Create the directory of the selected output's DuckDB file, unless its path is a template."""
     path = profile.outputs[profile.target].get("path") if profile.target else None
     if profile.adapter == "duckdb" and isinstance(path, str) and _is_file(path):
         Path(path).parent.mkdir(parents=True, exist_ok=True)
@@ -208,11 +208,11 @@ class Place:
     where: str
 
 
-def settle_paths(output: Mapping[str, object], project: ProjectDirectory, place: Place) -> dict[str, object]:
-    """Make the path of a DuckDB file absolute: below the project, or where its state goes.
+def resolve_paths(output: Mapping[str, object], project: ProjectDirectory, place: Place) -> dict[str, object]:
+    """Return an output with an absolute path of its DuckDB file; relative paths start at the state directory.
 
     Raises:
-        ProfileError: It is no path: of a home directory that is not known, or with a NUL in it.
+        ProfileError: The path is not valid: its home directory is unknown, or it contains a NUL character.
     """
     path = output.get("path")
     if output["type"] != "duckdb" or not isinstance(path, str) or not _is_file(path):
@@ -226,7 +226,7 @@ def settle_paths(output: Mapping[str, object], project: ProjectDirectory, place:
 
 
 def _expanded(path: str) -> Path | None:
-    """Put the home directory in the place of ``~``; None where there is none, and for what cannot be a path."""
+    """Expand ``~``; None when the home directory is unknown or the string cannot be a path."""
     try:
         return None if "\0" in path else Path(path).expanduser()
     except RuntimeError:
@@ -234,7 +234,7 @@ def _expanded(path: str) -> Path | None:
 
 
 def _is_file(path: str) -> bool:
-    """Whether a DuckDB path is a local file: not in memory, not MotherDuck, DuckLake or a URL, not rendered by dbt."""
+    """Return whether a DuckDB path names a local file: not memory, MotherDuck, DuckLake, a URL or a template."""
     return bool(path) and not (path.startswith(":memory:") or _SCHEME.match(path) or "{{" in path)
 
 
@@ -245,7 +245,7 @@ def _is_written_duckdb(database: object) -> bool:
 
 
 def _any_targets_variables(template: str, outputs: Mapping[str, object]) -> tuple[Variable, ...]:
-    """Let a parse go on with the first output while the variable that chooses one is not set."""
+    """Return the variables for a parse with the first output, while the variable that selects one is not set."""
     first = next(iter(outputs))
     choosing = (Variable(variable.name, first) for variable in required_variables(template))
     return (*choosing, *required_variables(outputs[first]))

@@ -1,4 +1,4 @@
-"""Where a product's dbt project lies, what its dbt_project.yml says, and where files of a run may be written."""
+"""A product's dbt project directory: its location, its settings, and the paths that runs write to."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ PACKAGE_FILES = ("packages.yml", "dependencies.yml")
 PACKAGE_LOCK = "package-lock.yml"
 
 _SETTINGS_FILES = (PROJECT_FILE, *PACKAGE_FILES, PACKAGE_LOCK, "selectors.yml", ".dbtignore")
-# By default descriptions (`docs-paths`) are looked for in all the others.
+# dbt's default for `docs-paths` is all the other directories.
 _SOURCE_PATHS: Mapping[str, Sequence[str]] = {
     "model-paths": ["models"],
     "seed-paths": ["seeds"],
@@ -39,17 +39,18 @@ _SOURCE_PATHS: Mapping[str, Sequence[str]] = {
 
 @dataclass(frozen=True)
 class ProjectDirectory:
-    """A directory with a ``dbt_project.yml``, and the settings of it that matter here.
+    """A directory with a ``dbt_project.yml``, and the settings that are read from it.
 
     Attributes:
         path: Absolute path of the directory.
-        profile_name: The profile that ``dbt_project.yml`` asks for; None when it names none.
-        state_path: Where relative DuckDB files, and by default target and logs, go: the project itself when it can
-            be written, ``$FLOE_STATE_DIR/<product>`` when that is set, else ``~/.local/state/floe/<product>``.
-        written_target: Where dbt artifacts are written (``DBT_TARGET_PATH`` wins, as in dbt).
-        read_targets: Where a manifest is looked for, first match wins.
-        source_paths: Files and directories that dbt parses; changes in them make a manifest outdated.
-        packages_path: Where ``dbt deps`` installs.
+        profile_name: The profile name in ``dbt_project.yml``; None when it has none.
+        state_path: Directory for relative DuckDB files and, by default, target and logs:
+            ``$FLOE_STATE_DIR/<product>`` when that is set, else the project directory when it is writable, else
+            ``~/.local/state/floe/<product>``.
+        written_target: Directory for dbt's artifacts; ``DBT_TARGET_PATH`` takes precedence, as in dbt.
+        read_targets: Directories to search for a manifest, in order.
+        source_paths: Files and directories that dbt parses; a manifest that is older than one of them is outdated.
+        packages_path: Directory into which ``dbt deps`` installs packages.
     """
 
     path: Path
@@ -62,10 +63,10 @@ class ProjectDirectory:
 
 
 def find_project_path(artifacts_path: Path | None) -> Path | None:
-    """Find the dbt project: ``FLOE_DBT_PROJECT_DIR``, else the artifacts' directory or its nearest parent.
+    """Find the dbt project: ``FLOE_DBT_PROJECT_DIR``, else the nearest directory at or above the artifacts.
 
     Returns:
-        The directory that holds ``dbt_project.yml``, or None when there is no such directory.
+        The directory with ``dbt_project.yml``, or None when there is no such directory.
 
     Raises:
         ProjectError: ``FLOE_DBT_PROJECT_DIR`` names a directory without ``dbt_project.yml``.
@@ -84,10 +85,10 @@ def find_project_path(artifacts_path: Path | None) -> Path | None:
 
 
 def read_project_directory(path: Path, product_name: str) -> ProjectDirectory:
-    """Read ``dbt_project.yml`` in ``path`` and settle every place that depends on it.
+    """Read ``dbt_project.yml`` in ``path`` and resolve the paths that depend on it.
 
     Raises:
-        ProjectError: ``dbt_project.yml`` is unreadable or no YAML mapping.
+        ProjectError: ``dbt_project.yml`` is unreadable or not a YAML mapping.
     """
     settings = _read_settings(path / PROJECT_FILE)
     own_target = path / _text(settings, "target-path", "target")
@@ -109,10 +110,10 @@ def read_project_directory(path: Path, product_name: str) -> ProjectDirectory:
 
 
 def state_directory(product_name: str) -> Path:
-    """Name the directory of a product's own files: below ``FLOE_STATE_DIR``, else below the user's state directory.
+    """Return the state directory of a product: in ``FLOE_STATE_DIR``, else in the user's state directory.
 
     Raises:
-        ProjectError: It is below a home directory that is not known, as that of a container's user often is.
+        ProjectError: The home directory is unknown, as is common for users of containers.
     """
     named = os.environ.get(STATE_DIR_VARIABLE)
     if named:
@@ -123,7 +124,7 @@ def state_directory(product_name: str) -> Path:
 
 
 def dbt_executable() -> str:
-    """Find the ``dbt`` of this Python environment, activated or not, before any other on the PATH."""
+    """Find the ``dbt`` executable of this Python environment, activated or not, else the first on the PATH."""
     beside_python = str(Path(sys.executable).parent)
     found = shutil.which("dbt", path=beside_python) or shutil.which("dbt")
     if found is None:
@@ -133,7 +134,7 @@ def dbt_executable() -> str:
 
 
 def parsed_paths(directory: Path, settings: Mapping[str, object]) -> Iterator[Path]:
-    """List files and directories that dbt parses of a project or package, of which ``settings`` is the project file."""
+    """List the files and directories that dbt parses in a project or package; ``settings`` is its project file."""
     for name in _SETTINGS_FILES:
         yield directory / name
     for key, default in _SOURCE_PATHS.items():
@@ -142,7 +143,7 @@ def parsed_paths(directory: Path, settings: Mapping[str, object]) -> Iterator[Pa
 
 
 def newest_change(paths: Iterable[Path]) -> float:
-    """Return when files or directories last changed, deletions included (seconds since the epoch)."""
+    """Return the latest change, in seconds since the epoch, in files and directories; deletions count as changes."""
     return max(_change_times(paths), default=0.0)
 
 
@@ -176,7 +177,7 @@ def _read_settings(path: Path) -> Mapping[str, object]:
 
 def _text(settings: Mapping[str, object], key: str, default: str) -> str:
     value = settings.get(key)
-    # A templated path is dbt's business; its default is what dbt itself falls back to.
+    # Only dbt can render a template. Use the default of the setting instead.
     return value if isinstance(value, str) and "{{" not in value else default
 
 

@@ -1,7 +1,7 @@
-"""Quality checks that the contract declares, held against the dbt tests that implement them.
+"""Matching of the contract's quality checks with the dbt tests that implement them.
 
-floe compiles ``qualityChecks`` of floe.yaml into the contract and nothing else: what runs is a dbt test. A declared
-check meets the dbt tests on its model, type and column; name, dimension, severity and weight then belong to them.
+floe compiles ``qualityChecks`` of floe.yaml into the contract. It does not run them: dbt tests do. A declared check is
+matched with dbt tests by model, type and column. These tests then have its name, dimension, severity and weight.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ if TYPE_CHECKING:
 UNIMPLEMENTED = "declared, not implemented by any dbt test: nothing was checked"
 
 _SEVERITIES = [SeverityLevel.CRITICAL, SeverityLevel.WARNING, SeverityLevel.INFO]
-_DBT = "dbt"  # the namespace of the tests that dbt brings, which the manifest leaves out
+_DBT = "dbt"  # namespace of dbt's own tests, which the manifest leaves out
 
 
 @dataclass(frozen=True)
 class DeclaredCheck:
-    """A quality check of the contract, on one dbt node.
+    """A quality check of the contract on one dbt node.
 
     Attributes:
-        check: What the contract says.
+        check: The declaration in the contract.
         model: The model's name in the contract.
-        node: Unique id of the dbt node (a model declared without its version has several).
+        node: Unique id of the dbt node. A model that is declared without a version can have several.
         where: Place in the contract, such as ``transforms.models[2].quality_checks[0]``.
-        tests: Unique ids of the dbt tests that implement it; none when nothing does.
+        tests: Unique ids of the dbt tests that implement it; empty when no test does.
     """
 
     check: QualityCheck
@@ -48,18 +48,18 @@ class DeclaredCheck:
 
     @property
     def is_critical(self) -> bool:
-        """Whether a failure is an error that blocks what is downstream, not a warning."""
+        """Whether a failure is an error that blocks downstream assets, instead of a warning."""
         return self.check.severity is SeverityLevel.CRITICAL
 
 
 @dataclass(frozen=True)
 class QualityMatches:
-    """Declared checks and dbt tests, brought together.
+    """Declared checks matched with dbt tests.
 
     Attributes:
         checks: The enabled checks, in the contract's order.
-        by_test: The check that each dbt test implements, the most severe one when there are several.
-        disabled_tests: dbt tests that implement disabled checks only: they are neither shown nor run.
+        by_test: The check that each dbt test implements, by the test's unique id. Of several, the most severe one.
+        disabled_tests: dbt tests that implement only disabled checks; they are neither shown nor run.
     """
 
     checks: tuple[DeclaredCheck, ...]
@@ -73,11 +73,11 @@ class QualityMatches:
 
 
 def match_quality_checks(models: Sequence[ResolvedModel], manifest: Mapping[str, Any]) -> QualityMatches:
-    """Find the dbt tests of every declared check.
+    """Match declared checks with dbt tests.
 
-    A test fits when it is on the check's model and column (whatever the case) and is of its type: a generic test of
-    that name, with or without its namespace, or any test called so. Where several fit, those whose arguments agree with
-    the declared parameters count, if there are any.
+    A test matches when it is on the check's model and column (case-insensitively) and has its type: the name of the
+    generic test, with or without a namespace, or the name of the test itself. Of several matches, those whose arguments
+    equal the declared parameters are preferred.
 
     Args:
         models: The contract's models.
@@ -100,7 +100,7 @@ def match_quality_checks(models: Sequence[ResolvedModel], manifest: Mapping[str,
 
 
 def check_weight(check: QualityCheck, config: QualityConfig | None) -> float:
-    """Tell what a check weighs in a score: its own weight, else its severity's."""
+    """Return a check's weight in the score: its own weight, else the weight of its severity."""
     if check.custom_weight is not None:
         return check.custom_weight
     calculation = config.calculation if config else CalculationParameters()
@@ -108,7 +108,7 @@ def check_weight(check: QualityCheck, config: QualityConfig | None) -> float:
 
 
 def quality_problems(matches: QualityMatches, manifest: Mapping[str, Any]) -> list[Problem]:
-    """List where contract and dbt project disagree: all are warnings, the product works."""
+    """Return warnings about differences between declared checks and dbt tests."""
     return [
         *(_invisible(declared) for declared in matches.checks if is_ephemeral(declared, manifest)),
         *(_unimplemented(declared) for declared in matches.unimplemented),
@@ -118,12 +118,12 @@ def quality_problems(matches: QualityMatches, manifest: Mapping[str, Any]) -> li
 
 
 def is_ephemeral(declared: DeclaredCheck, manifest: Mapping[str, Any]) -> bool:
-    """Tell whether a check's model is ephemeral, so that no asset can show the check."""
+    """Return whether a check's model is ephemeral, so that no asset can show the check."""
     return bool(manifest["nodes"][declared.node]["config"].get("materialized") == "ephemeral")
 
 
 def is_error(test: Mapping[str, Any]) -> bool:
-    """Tell whether dbt fails, and skips what is downstream, when this test fails (its severity, error by default)."""
+    """Return whether dbt's severity of a test is ``error``, the default: its failure skips downstream nodes."""
     return str(test["config"].get("severity") or "error").lower() == "error"
 
 
@@ -175,7 +175,7 @@ def _is_of_type(test: Mapping[str, Any], declared: str) -> bool:
 def _is_on(test: Mapping[str, Any], column: str | None) -> bool:
     generic = test.get("test_metadata")
     if not generic:
-        return True  # a singular test's SQL does not tell its columns
+        return True  # the columns of a singular test are unknown
     tested = test.get("column_name") or (generic.get("kwargs") or {}).get("column_name")
     return _column(tested) == _column(column)
 
@@ -185,7 +185,7 @@ def _column(name: str | None) -> str | None:
 
 
 def _differing(check: QualityCheck, test: Mapping[str, Any]) -> dict[str, Any]:
-    """Tell the declared parameters that the test has otherwise; a singular test has none."""
+    """Return the declared parameters that differ from the test's arguments; empty for a singular test."""
     generic = test.get("test_metadata")
     kwargs = (generic or {}).get("kwargs") or {}
     return {name: value for name, value in check.parameters.items() if generic and not _same(value, kwargs.get(name))}

@@ -1,4 +1,4 @@
-"""The product's quality score: floe-core's formula over what checks and dbt tests found."""
+"""Computation of the product's quality score with floe-core's formula."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ScoredResult:
-    """What a check of the contract, or a dbt test besides them, found last.
+    """The latest result of a declared check, or of a dbt test that the contract does not declare.
 
     Attributes:
         name: Name of the check.
-        passed: Whether it passed; a declared check that nothing implements did not.
+        passed: Whether it passed. A declared check without a dbt test counts as failed.
         dimension: The contract's dimension; None for a dbt test that the contract does not declare.
-        severity: The contract's severity, None with the dimension.
+        severity: The contract's severity; None when the dimension is None.
     """
 
     name: str
@@ -33,10 +33,10 @@ class ScoredResult:
 
 
 def product_score(product_name: str, results: Iterable[ScoredResult], config: QualityConfig) -> QualityScore:
-    """Compute the score, 0 to 100, with floe-core's calculator.
+    """Compute the score, from 0 to 100, with floe-core's calculator.
 
-    Declared checks give the scores per dimension. As soon as there are other dbt tests, floe-core takes the share of
-    all that passed for the overall score; weights by dimension and severity count in it when there are none.
+    The scores per dimension come from declared checks. The overall score is weighted by dimension and severity when
+    all results are of declared checks; otherwise floe-core uses the share of all results that passed.
     """
     every = list(results)
     declared = [
@@ -57,10 +57,10 @@ def product_score(product_name: str, results: Iterable[ScoredResult], config: Qu
 
 
 def is_below_minimum(score: QualityScore, config: QualityConfig) -> bool:
-    """Tell whether the score is below ``min_score``."""
+    """Return whether the score is below ``min_score``."""
     return check_score_thresholds(score.overall, config)["blocked"]
 
 
 def is_below_warning(score: QualityScore, config: QualityConfig) -> bool:
-    """Tell whether the score is below ``warn_score``."""
+    """Return whether the score is below ``warn_score``."""
     return check_score_thresholds(score.overall, config)["warning"]

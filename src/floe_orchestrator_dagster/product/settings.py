@@ -1,4 +1,4 @@
-"""Which product the environment names, and what the product's artifacts say to this package."""
+"""The product that ``FLOE_ARTIFACTS_PATH`` names, and the orchestrator's configuration in its artifacts."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ def artifacts_path_from_environment() -> Path:
     """Read ``FLOE_ARTIFACTS_PATH``.
 
     Raises:
-        ArtifactsError: It is not set; the message shows the two lines that help, and where a product is to be had.
+        ArtifactsError: The variable is not set. The message shows how to set it and how to create a sample product.
     """
     named = os.environ.get(ARTIFACTS_PATH_VARIABLE)
     if named:
         return user_path(named, ARTIFACTS_PATH_VARIABLE, ArtifactsError, "Write the path without `~`.")
     fix = (
-        "Name the file that `floe platform compile` has written, and start again:\n"
+        "Set it to the file that `floe platform compile` writes, and start again:\n"
         f"        export {ARTIFACTS_PATH_VARIABLE}=path/to/compiled_artifacts.json\n"
         "        dagster dev -m floe_orchestrator_dagster.definitions\n"
-        "    No product yet? `floe-dagster demo retail-orders` writes one and says how to run it."
+        "    No product yet? `floe-dagster demo retail-orders` writes one and shows how to run it."
     )
     raise ArtifactsError(ARTIFACTS_PATH_VARIABLE, [Problem("", "the environment variable is not set", fix)])
 
 
 def orchestrator_config(artifacts: CompiledArtifacts, origin: str) -> DagsterConfig:
-    """Read this package's part of the contract, ``plugins.orchestrator.config``.
+    """Read the orchestrator's configuration from the contract, ``plugins.orchestrator.config``.
 
     Raises:
         ConfigError: As :func:`~floe_orchestrator_dagster.config.read_config`.

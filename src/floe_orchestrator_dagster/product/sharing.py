@@ -1,4 +1,4 @@
-"""A trimmed manifest with each value that many nodes share there once, on disk and in memory, and columns as text."""
+"""Compact form of a trimmed manifest: values that many nodes share are stored once, and columns as JSON text."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 COLLECTIONS_OF_NODES = ("nodes", "sources")
-# Fields of which many nodes have the same: in the copy, and in memory, each value is there once.
+# Fields with the same value in many nodes. The copy and the memory have each distinct value once.
 _SHARED_FIELDS = (
     "access",
     "attached_node",
@@ -32,14 +32,14 @@ _SHARED_FIELDS = (
     "test_metadata",
     "unrendered_config",
 )
-# Names that are there several times: in memory, each is there once.
+# Fields with names that occur several times. The memory has each distinct name once.
 _NAMES = ("name", "alias", "path", "identifier")
-FORM = (_SHARED_FIELDS, "columns as text")
-"""What tells this form of a manifest from an earlier or later one."""
+FORMAT = (_SHARED_FIELDS, "columns as text")
+"""Identifies the version of this form."""
 
 
 class _Columns(Mapping[str, Any]):
-    """The columns of a node, text until somebody looks at them: of many nodes most processes look at a few."""
+    """The columns of a node, parsed at the first access: most processes read the columns of few nodes."""
 
     def __init__(self, text: str) -> None:
         self._text = text
@@ -60,14 +60,14 @@ class _Columns(Mapping[str, Any]):
         return len(self._all())
 
 
-def parted(content: Mapping[str, Any]) -> dict[str, Any]:
-    """Put the shared values of the nodes beside them, and their rows in that list into the nodes; columns as text."""
+def compact(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Move shared values of nodes to a list and put their indices into the nodes; turn columns into JSON text."""
     values: list[Any] = []
     rows: dict[bytes, int] = {}
-    parted = dict(content)
+    compacted = dict(content)
     for collection in COLLECTIONS_OF_NODES:
-        parted[collection] = {key: dict(node) for key, node in content[collection].items()}
-        for node in parted[collection].values():
+        compacted[collection] = {key: dict(node) for key, node in content[collection].items()}
+        for node in compacted[collection].values():
             for field in _SHARED_FIELDS:
                 if field in node:
                     row = rows.setdefault(orjson.dumps(node[field]), len(values))
@@ -75,12 +75,12 @@ def parted(content: Mapping[str, Any]) -> dict[str, Any]:
                     node[field] = row
             if node.get("columns"):
                 node["columns"] = orjson.dumps(node["columns"], default=dict).decode()
-    return {"shared": values, "content": parted}
+    return {"shared": values, "content": compacted}
 
 
-def joined(parted: Mapping[str, Any]) -> dict[str, Any]:
-    """Put the shared values back: the nodes have the same objects, as a manifest is never changed."""
-    values, content = parted["shared"], parted["content"]
+def expand(compacted: Mapping[str, Any]) -> dict[str, Any]:
+    """Put shared values back into the nodes. Nodes share the same objects, because a manifest is never changed."""
+    values, content = compacted["shared"], compacted["content"]
     for collection in COLLECTIONS_OF_NODES:
         for unique_id, node in content[collection].items():
             for field in _SHARED_FIELDS:
@@ -94,7 +94,7 @@ def joined(parted: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _share_names(content: dict[str, Any]) -> None:
-    """Keep each name and unique id once, wherever it is; a parser makes a new text of each."""
+    """Keep one object per distinct name and unique id; the JSON parser creates a string for each occurrence."""
     known: dict[str, str] = {}
     once = known.setdefault
     for collection in COLLECTIONS_OF_NODES:

@@ -1,6 +1,6 @@
-"""floe.yaml beside the dbt project: what the compiled contract does not carry.
+"""Settings in ``floe.yaml`` that the compiled contract lacks: schedule, owner, description and labels.
 
-The contract wins on everything it has; from here come schedule, owner, description and labels only.
+All other settings come from the contract.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ SPEC_FILE = "floe.yaml"
 
 @dataclass(frozen=True)
 class ProductSpec:
-    """The part of floe.yaml that the contract lacks; empty when there is no floe.yaml.
+    """Settings of floe.yaml that the contract lacks; empty without a floe.yaml.
 
     Attributes:
-        owner: An email address or a team's name.
-        description: One paragraph on the product.
-        labels: Free key-value labels.
-        schedule: Cron (None when undeclared), IANA timezone, enabled.
+        owner: An email address or the name of a team.
+        description: Description of the product.
+        labels: Labels by name.
+        schedule: Cron (None when not declared), IANA timezone and whether it is enabled.
     """
 
     owner: str | None = None
@@ -45,12 +45,10 @@ class ProductSpec:
 
 
 def read_spec(directory: Path | None, product_name: str) -> ProductSpec:
-    """Read ``floe.yaml`` in ``directory`` when it is this product's.
-
-    A floe.yaml of another product is left alone, with a warning.
+    """Read ``floe.yaml`` in ``directory``. Ignore it, with a warning, when it belongs to another product.
 
     Raises:
-        SpecError: The file is there and is not a valid floe.yaml.
+        SpecError: The file exists and is not a valid floe.yaml.
     """
     path = directory / SPEC_FILE if directory else None
     if path is None or not path.is_file():
@@ -69,7 +67,7 @@ def read_spec(directory: Path | None, product_name: str) -> ProductSpec:
         ]
         raise SpecError(str(path), problems) from None
     if spec.metadata.name != product_name:
-        logger.warning("%s is of product %r, not %r: not used", path, spec.metadata.name, product_name)
+        logger.warning("%s belongs to product %r, not %r, and is not used", path, spec.metadata.name, product_name)
         return ProductSpec()
     return ProductSpec(
         owner=spec.metadata.owner,
@@ -80,12 +78,12 @@ def read_spec(directory: Path | None, product_name: str) -> ProductSpec:
 
 
 def _validated(content: object) -> FloeSpec:
-    """Validate floe.yaml, whatever its models are called.
+    """Validate floe.yaml, but accept any names of models.
 
-    The models come from the contract. dbt accepts names that floe-core's pattern refuses, such as ``day-sales``.
+    The names come from the contract. dbt accepts names that floe-core's pattern rejects, such as ``day-sales``.
 
     Raises:
-        ValidationError: Anything else is invalid.
+        ValidationError: Any other setting is not valid.
     """
     from floe_core.schemas.floe_spec import FloeSpec
 

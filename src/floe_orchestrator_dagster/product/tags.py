@@ -1,4 +1,4 @@
-"""The tag that runs and assets of a product carry, in the characters that Dagster takes."""
+"""The ``floe/product`` tag of runs and assets, and the conversion of strings to valid Dagster tag values."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _HASH_CHARACTERS = 8
 
 
 def tag_value(text: str) -> str:
-    """Make a text fit for a Dagster tag value: 63 characters of ``A-Z a-z 0-9 _ . -``, distinct where it is cut."""
+    """Convert a string to a Dagster tag value: at most 63 of ``A-Z a-z 0-9 _ . -``, with a hash where it is cut."""
     value = _INVALID_IN_TAG_VALUE.sub("_", text)
     if len(value) <= _LONGEST_TAG_VALUE:
         return value

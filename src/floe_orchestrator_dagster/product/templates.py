@@ -1,4 +1,4 @@
-"""Texts of a profile that dbt renders with what the environment says.
+"""Jinja templates in dbt profiles that read environment variables.
 
 dbt's ``env_var``: https://docs.getdbt.com/reference/dbt-jinja-functions/env_var
 """
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from jinja2.runtime import Context
     from jinja2.sandbox import SandboxedEnvironment
 
-# What Jinja and the expressions in it raise: most of it is Python's own.
+# Exceptions of Jinja and of the Python expressions in a template.
 _JINJA_ERRORS = (
     ArithmeticError,
     AttributeError,
@@ -28,7 +28,7 @@ _JINJA_ERRORS = (
     TypeError,
     ValueError,
 )
-# Parts of a template that end soon and stay small: no loops, macros, powers, products or formats.
+# Parts of a template with bounded time and memory: no loops, macros, powers, products or formats.
 _HARMLESS_NODES = frozenset({
     "Add", "And", "CondExpr", "Compare", "Concat", "Const", "Filter", "Getitem", "If", "List", "Name", "Not", "Operand",
     "Or", "Output", "Slice", "Sub", "Template", "TemplateData", "Test", "Tuple"
@@ -58,10 +58,10 @@ class Variable:
 
 
 def rendered(template: str, environment: Mapping[str, str] = os.environ) -> str | None:
-    """Render a text as dbt does; None where dbt has to do it.
+    """Render a template as dbt does; None when only dbt can render it.
 
-    That is while a variable in it is not set, when it is wrong, and when it needs more than the environment and
-    expressions of a bounded cost.
+    This is so when a variable is not set, when the template is not valid, and when it uses more than the environment
+    and expressions of bounded cost.
     """
     if "{{" not in template:
         return template
@@ -80,12 +80,12 @@ def rendered(template: str, environment: Mapping[str, str] = os.environ) -> str 
         tree = _parsed(jinja, template)
         return jinja.from_string(tree).render(env_var=env_var) if tree and _is_harmless(tree) else None
     except (TemplateError, *_JINJA_ERRORS):
-        return None  # dbt renders it, or reports it with its place
+        return None  # dbt renders it, or reports the error with its place
 
 
 @cache
 def _environment() -> type[SandboxedEnvironment]:
-    """Derive from Jinja's sandbox one that also bounds what a text can grow to."""
+    """Return Jinja's sandbox, with a limit on the length of strings."""
     from jinja2.sandbox import SandboxedEnvironment
 
     class Environment(SandboxedEnvironment):
@@ -99,7 +99,7 @@ def _environment() -> type[SandboxedEnvironment]:
 
 
 def _parsed(jinja: Environment, template: str) -> nodes.Template | None:
-    """Parse a template; None when it is not one, or longer than any value of a profile."""
+    """Parse a template; None when it is not valid or too long for a value of a profile."""
     from jinja2 import TemplateSyntaxError
 
     if len(template) > _LONGEST_TEMPLATE:
@@ -138,24 +138,24 @@ def _is_harmless_call(called: nodes.Node) -> bool:
 def _replaced(value: object, old: str, new: str) -> str:
     text = str(value)
     if len(text) * max(1, len(str(new))) > _LONGEST_TEXT:
-        raise ValueError("a text of this length")
+        raise ValueError("the result of `replace` is too long")
     return text.replace(str(old), str(new))
 
 
 def required_variables(content: object) -> tuple[Variable, ...]:
-    """List the environment variables that an output reads without a default, each once."""
+    """List the distinct environment variables that an output reads without a default."""
     variables = (variable for text in _templates(content) for variable in _env_vars(text))
     return tuple({variable.name: variable for variable in variables}.values())
 
 
 def read_from_environment(template: str) -> Iterator[tuple[str, str]]:
-    """Give what a template reads from the environment: names of variables with their values, else their defaults."""
+    """Yield the variables that a template reads: each name with its value, or with its default when it is not set."""
     for _, (name, *default) in _env_var_calls(template):
         yield name, os.environ.get(name, default[0] if default else "")
 
 
 def _env_vars(template: str) -> Iterator[Variable]:
-    """Find ``env_var('NAME')`` calls without a default; `as_bool` decides the placeholder, all else takes a number."""
+    """Find ``env_var('NAME')`` calls without a default. The placeholder is ``true`` with ``as_bool``, else ``1``."""
     for is_bool, arguments in _env_var_calls(template):
         if len(arguments) == 1:
             yield Variable(arguments[0], "true" if is_bool else "1")
@@ -173,12 +173,12 @@ def _templates(content: object) -> Iterator[str]:
 
 
 def _env_var_calls(template: str) -> Iterator[tuple[bool, list[str]]]:
-    """Find calls of ``env_var`` with literal arguments, and whether the template makes a boolean of anything."""
+    """Find calls of ``env_var`` with literal arguments, each with whether the template contains ``as_bool``."""
     from jinja2 import Environment, nodes
 
     tree = _parsed(Environment(autoescape=True), template)
     if tree is None:
-        return  # dbt renders the profile and reports it with its place
+        return  # dbt reports the error with its place when it renders the profile
     is_bool = any(node.name == "as_bool" for node in tree.find_all(nodes.Filter))
     for call in tree.find_all(nodes.Call):
         arguments = [str(argument.value) for argument in call.args if isinstance(argument, nodes.Const)]

@@ -1,7 +1,8 @@
-"""dbt's manifest trimmed to what Dagster needs, and a copy of that beside it, so that it is parsed whole once.
+"""Trimming of dbt's manifest to the fields that Dagster needs, and the cached copy of the result.
 
-The copy is used for exactly the bytes that it was made of. Another manifest, another version of this package, a damaged
-copy, or one that another user could have written make a new one.
+The copy lies beside the manifest, so that only one process parses the whole manifest. It is valid for the exact bytes
+of the manifest and for this version of the package. It is written again when it is outdated or damaged, or when
+another user could have written it.
 """
 
 from __future__ import annotations
@@ -26,8 +27,8 @@ from floe_orchestrator_dagster.product.functions import (
     versions_with_functions,
 )
 from floe_orchestrator_dagster.product.manifest_shape import too_deep
-from floe_orchestrator_dagster.product.sharing import COLLECTIONS_OF_NODES, FORM, joined, parted
-from floe_orchestrator_dagster.product.trust import why_distrusted
+from floe_orchestrator_dagster.product.sharing import COLLECTIONS_OF_NODES, FORMAT, compact, expand
+from floe_orchestrator_dagster.product.trust import distrust_reason
 from floe_orchestrator_dagster.product.variables import variables_read
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ CODE_VERSION = "code_version"
 VARIABLES = "floe_variables"
 TRIMMED_FILE = "floe_manifest.json"
 
-# Whole collections that dagster-dbt and dbt's own selection read.
+# Collections that dagster-dbt and dbt's selection read as a whole.
 _KEPT_COLLECTIONS = (
     "metadata",
     "parent_map",
@@ -53,8 +54,8 @@ _KEPT_COLLECTIONS = (
     "functions",
     "selectors",
 )
-# Of a node or source, what dagster-dbt's translator, its check mapping and dbt's selection read. Left out are the
-# bulk of a manifest: raw and compiled code, refs, docs, contracts, build paths, and all macros and docs blocks.
+# Fields of nodes and sources that dagster-dbt's translator, its check mapping and dbt's selection read. The bulk of a
+# manifest is left out: raw and compiled code, refs, docs, contracts, build paths, and all macros and docs blocks.
 _KEPT_FIELDS = (
     "unique_id",
     "resource_type",
@@ -90,7 +91,7 @@ _KEPT_FIELDS = (
     "loaded_at_query",
     "language",
 )
-# Of a test, those that the same readers want of it: most nodes of a manifest are tests.
+# Fields that the same readers do not need of a test. Most nodes of a manifest are tests.
 _LEFT_OUT_OF_TESTS = {
     "patch_path",
     "database",
@@ -105,12 +106,12 @@ _LEFT_OUT_OF_TESTS = {
 }
 _KEPT_TEST_FIELDS = tuple(field for field in _KEPT_FIELDS if field not in _LEFT_OUT_OF_TESTS)
 _NOTHING_WHEN_NULL = frozenset({"checksum", "columns", "depends_on", "meta", "tags", "unrendered_config"})
-# Of a column, what is said about it; dbt writes as many empty fields again.
+# Fields that describe a column. dbt writes about as many empty fields.
 _KEPT_COLUMN_FIELDS = ("name", "data_type", "description", "tags", "meta", "constraints")
-# Of a test's arguments, what tells nothing: the template by which it finds its model.
+# The argument of a test without information: the template that refers to its model.
 _LEFT_OUT_ARGUMENT = "model"
-# A copy that another version of this trimming made is of no use.
-_MADE_BY = repr(
+# Identifies the version of the trimming. A copy with another one is not used.
+_VERSION_OF_TRIMMING = repr(
     (
         version("floe-orchestrator-dagster"),
         _KEPT_COLLECTIONS,
@@ -122,7 +123,7 @@ _MADE_BY = repr(
         VARIABLES,
         DEFINING_FIELDS,
         DEFINING_SETTINGS,
-        FORM,
+        FORMAT,
     )
 ).encode()
 _SCRATCH_PREFIX = ".floe_manifest-"
@@ -132,11 +133,11 @@ _COPY_PERMISSIONS = 0o755
 
 
 def trim(content: Mapping[str, Any]) -> dict[str, Any]:
-    """Keep of a manifest what Dagster needs; about a quarter of its size.
+    """Return the fields of a manifest that Dagster needs, about a quarter of its size.
 
-    All but tests carry ``code_version``: the SHA-1 of the raw code, as dagster-dbt computes it, with the versions of
-    the functions that the code calls. Models and snapshots that read dbt variables carry their names,
-    ``floe_variables``.
+    Two fields are added. ``code_version`` of all nodes but tests is the SHA-1 of the raw code, as dagster-dbt computes
+    it, combined with the versions of the functions that the code calls. ``floe_variables`` of models and snapshots
+    lists the dbt variables that they read.
     """
     kept = {key: content.get(key) or {} for key in _KEPT_COLLECTIONS}
     for collection in COLLECTIONS_OF_NODES:
@@ -155,40 +156,40 @@ def trim(content: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def read_trimmed(manifest: Path) -> dict[str, Any] | None:
-    """Read the copy of a manifest; None when there is none, or none of this manifest that can be used."""
+    """Read the trimmed copy of a manifest; None when there is no valid copy."""
     path = manifest.with_name(TRIMMED_FILE)
     try:
         with path.open("rb") as file:
-            distrusted = why_distrusted(file.fileno())
+            distrusted = distrust_reason(file.fileno())
             if distrusted is not None:
                 logger.warning("%s is not used: %s", path, distrusted)
                 return None
-            # A file of our own, written whole: in no case is it larger than the manifest.
+            # This package wrote the file, and it is smaller than the manifest.
             kept = memoryview(file.read())
         source = _digest_of_file(manifest)
     except OSError:
         return None
     seal = _seal(source, kept[_SEAL_LENGTH:])
     if kept[:_SEAL_LENGTH] != seal:
-        logger.debug("%s is not of %s, or damaged", path, manifest)
+        logger.debug("%s is damaged or does not belong to %s", path, manifest)
         return None
     content: dict[str, Any] = orjson.loads(kept[_SEAL_LENGTH:])
-    return joined(content)
+    return expand(content)
 
 
 def write_trimmed(manifest: Path, source: bytes, content: Mapping[str, Any]) -> None:
-    """Write the copy of a manifest, in one step; where it cannot be written, the next load parses the manifest again.
+    """Write the trimmed copy of a manifest in one step. Without a copy, the next load parses the manifest again.
 
     Args:
         manifest: The manifest's path.
-        source: Its bytes.
-        content: What :func:`trim` made of them.
+        source: The manifest's bytes.
+        content: The result of :func:`trim`.
 
     Raises:
-        ManifestError: Values in it are nested deeper than JSON can be written.
+        ManifestError: Values are nested too deeply to be written as JSON.
     """
     try:
-        body = orjson.dumps(parted(content))
+        body = orjson.dumps(compact(content))
     except TypeError:
         raise ManifestError(str(manifest), [too_deep()]) from None
     try:
@@ -196,11 +197,11 @@ def write_trimmed(manifest: Path, source: bytes, content: Mapping[str, Any]) -> 
         with tempfile.NamedTemporaryFile(dir=manifest.parent, prefix=_SCRATCH_PREFIX, delete=False) as file:
             file.write(_seal(_digest(source), body))
             file.write(body)
-        # Who may read the manifest may read the copy, which nobody but this user writes.
+        # All readers of the manifest may read the copy; only this user may write it.
         Path(file.name).chmod(manifest.stat().st_mode & _COPY_PERMISSIONS)
         Path(file.name).replace(manifest.with_name(TRIMMED_FILE))
     except OSError as error:
-        logger.debug("%s: no trimmed copy beside it: %s", manifest, error)
+        logger.debug("%s: the trimmed copy cannot be written: %s", manifest, error)
 
 
 def _trim_node(node: Mapping[str, Any]) -> dict[str, Any]:
@@ -211,7 +212,7 @@ def _trim_node(node: Mapping[str, Any]) -> dict[str, Any]:
     if columns:
         kept["columns"] = {name: _trim_column(column) for name, column in columns.items()}
     code = node.get("raw_code")
-    # As dagster-dbt's default: code versions stay the same for who comes from plain dagster-dbt.
+    # The same as dagster-dbt's default, so that code versions stay the same after a migration from dagster-dbt.
     kept[CODE_VERSION] = (
         hashlib.sha1(code.encode(), usedforsecurity=False).hexdigest()
         if code
@@ -225,7 +226,7 @@ def _trim_function(function: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _kept(node: Mapping[str, Any], fields: Sequence[str]) -> dict[str, Any]:
-    """Take these fields; null where dagster-dbt wants a mapping or a list is as good as nothing."""
+    """Return these fields, without null where dagster-dbt expects a mapping or a list."""
     return {
         field: value
         for field in fields
@@ -236,7 +237,7 @@ def _kept(node: Mapping[str, Any], fields: Sequence[str]) -> dict[str, Any]:
 def _trim_test(test: Mapping[str, Any]) -> dict[str, Any]:
     kept = _kept(test, _KEPT_TEST_FIELDS)
     if "depends_on" in kept:
-        # Its macros are of no use without the macros themselves; so the tests of a model have this in common.
+        # The macros themselves are left out. Without their names, the tests of a model share this value.
         kept["depends_on"] = {**kept["depends_on"], "macros": []}
     generic = kept.get("test_metadata")
     if generic and generic.get("kwargs"):
@@ -246,7 +247,7 @@ def _trim_test(test: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _trim_column(column: Mapping[str, Any]) -> dict[str, Any]:
-    """Keep what is said about a column; dbt takes tags of any type in its ``config``, and Dagster takes texts."""
+    """Return the fields that describe a column. dbt accepts tags of any type in ``config``, Dagster only strings."""
     kept = {field: column[field] for field in _KEPT_COLUMN_FIELDS if column.get(field)}
     if "tags" in kept:
         kept["tags"] = [str(tag) for tag in kept["tags"]]
@@ -254,8 +255,8 @@ def _trim_column(column: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _seal(source: bytes, body: bytes | memoryview) -> bytes:
-    """Bind a copy to the manifest it was made of, to what made it, and to its own bytes."""
-    return hashlib.sha256(source + _digest(_MADE_BY) + _digest(body)).hexdigest().encode() + b"\n"
+    """Return the checksum of a copy: of its manifest, of the version of the trimming, and of the copy's own bytes."""
+    return hashlib.sha256(source + _digest(_VERSION_OF_TRIMMING) + _digest(body)).hexdigest().encode() + b"\n"
 
 
 _SEAL_LENGTH = hashlib.sha256().digest_size * 2 + 1
@@ -274,7 +275,7 @@ def _digest_of_file(path: Path) -> bytes:
 
 
 def _remove_abandoned(directory: Path) -> None:
-    """Remove what writers left behind when they were killed."""
+    """Remove the temporary files of writers that were killed."""
     for path in directory.glob(f"{_SCRATCH_PREFIX}*"):
         with suppress(FileNotFoundError):  # another process may be removing it too
             status = path.stat()

@@ -1,4 +1,4 @@
-"""Trust in files and directories that other users of the machine could have written."""
+"""Checks of files and directories that other users of the machine could have written."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ if TYPE_CHECKING:
 _ROOT = 0
 
 
-def why_distrusted(path: Path | int) -> str | None:
+def distrust_reason(path: Path | int) -> str | None:
     """Return why a file, directory or descriptor is not trusted; None when only this user and root can write it.
 
-    A group that this process belongs to may write as well: Kubernetes opens volumes to the ``fsGroup`` of a pod.
+    Groups of this process may also write: Kubernetes makes volumes writable for the ``fsGroup`` of a pod.
 
     Raises:
-        OSError: It does not exist, or cannot be looked at.
+        OSError: It does not exist or cannot be accessed.
     """
     status = os.stat(path)  # noqa: PTH116 - a descriptor as well
     if status.st_uid not in {os.geteuid(), _ROOT}:
@@ -31,22 +31,22 @@ def why_distrusted(path: Path | int) -> str | None:
 
 
 def is_trusted(path: Path) -> bool:
-    """Return whether others cannot write a file; true for what its reader will fail at."""
+    """Return whether no other user can write a file. True for a file that cannot be accessed: its reader fails."""
     try:
-        return why_distrusted(path) is None
+        return distrust_reason(path) is None
     except OSError:
         return True
 
 
 def require_trusted(directory: Path) -> None:
-    """Refuse a directory that other users could have written to; one that does not exist is fine.
+    """Check that no other user can write to a directory. A missing directory passes.
 
     Raises:
         PermissionError: It belongs to another user, or others can write it.
-        OSError: It cannot be looked at.
+        OSError: It cannot be accessed.
     """
     try:
-        reason = why_distrusted(directory)
+        reason = distrust_reason(directory)
     except FileNotFoundError:
         return
     if reason is not None:

@@ -1,4 +1,4 @@
-"""A product, as one frozen value."""
+"""The loaded product as one frozen value."""
 
 from __future__ import annotations
 
@@ -32,29 +32,29 @@ class DbtProject(DbtConnection):
 
     Attributes:
         manifest: dbt's manifest, trimmed.
-        profiles: The profile of each compute that a model asks for; they differ in their target.
+        profiles: The profile of each compute, by the compute's name. They differ in their target.
     """
 
     manifest: Manifest
     profiles: Mapping[str, Profile]
 
     def on(self, compute: str) -> DbtConnection:
-        """Connect to dbt on the target of ``compute``; on the product's own for one that no model asks for."""
+        """Return the connection for a compute; the product's default one for an unknown compute."""
         return DbtConnection(self.directory, self.profiles.get(compute, self.profile))
 
 
 @dataclass(frozen=True)
 class Product:
-    """A data product, read and checked; everything else is made from it.
+    """A loaded and validated data product.
 
     Attributes:
-        path: The artifacts' file; for artifacts handed over as an object, the file that tells where its dbt project
-            is, if any.
-        origin: What messages call it: the artifacts' path, or the argument they came in.
+        path: The artifacts' file. For artifacts that were passed as an object: the file that locates the dbt project,
+            or None.
+        origin: Its name in messages: the artifacts' path, or the argument with their content.
         artifacts: The validated contract.
         config: The orchestrator's typed configuration.
-        spec: What floe.yaml adds.
-        dbt: The dbt project; None when there is none, then the contract alone is used.
+        spec: Additional settings of floe.yaml.
+        dbt: The dbt project; None when there is none, and then assets come from the contract alone.
     """
 
     path: Path | None
@@ -71,7 +71,7 @@ class Product:
 
     @property
     def identifier(self) -> str:
-        """The name in the form Dagster allows for jobs and groups, such as ``retail_orders``."""
+        """The name as Dagster accepts it for jobs and groups, such as ``retail_orders``."""
         return self.name.replace("-", "_")
 
     @property

@@ -1,4 +1,4 @@
-"""Which dbt variables a model reads, as far as its code says: in itself, its configuration and the macros it calls."""
+"""Names of the dbt variables that models read, found in their code, their configuration and the macros they call."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-# `var('name')` in SQL and YAML; a Python model asks its configuration, which may have read a variable.
+# `var('name')` in SQL and YAML. A Python model uses `config.get('name')`, whose value may come from a variable.
 _READ = re.compile(r"""\b(?:var|config\.get)\(\s*\\?["'](\w+)\\?["']""")
 
 
 def variables_read(manifest: Mapping[str, Any]) -> dict[str, list[str]]:
-    """List the variables of each model and snapshot that reads some, by unique id.
+    """List the variables that models and snapshots read, by unique id; nodes without any are left out.
 
     Args:
         manifest: The content of a dbt manifest, with code and macros.
@@ -35,7 +35,7 @@ def variables_read(manifest: Mapping[str, Any]) -> dict[str, list[str]]:
 def _of_macros(
     macros: Mapping[str, Any], of_macro: Callable[[str], frozenset[str]], called: frozenset[str]
 ) -> frozenset[str]:
-    """Collect what macros read, and those that they call; macros may call each other."""
+    """Collect the variables of macros and of all macros that they call, directly or indirectly."""
     reached: set[str] = set()
     waiting = set(called)
     while waiting:

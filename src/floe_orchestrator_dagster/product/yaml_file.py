@@ -1,4 +1,4 @@
-"""YAML files of a product, read into plain values or refused with the place in the file."""
+"""Reading of YAML files, with the place in the file for each error."""
 
 from __future__ import annotations
 
@@ -25,8 +25,9 @@ def read_yaml(path: Path, error: FileError) -> object:
     """Parse a YAML file in UTF-8.
 
     Raises:
-        FloeDagsterError: As made by ``error``: unreadable, not YAML, a value that its type does not have (February
-            30th), nested more than 100 levels deep, or aliases that stand for more than a million values.
+        FloeDagsterError: Of the class ``error``: the file is unreadable or not YAML, a value is not valid for its type
+            (February 30th), values are nested more than 100 levels deep, or aliases expand to more than a million
+            values.
     """
     try:
         return _parse(path.read_text(encoding="utf-8"))
@@ -40,7 +41,7 @@ def read_yaml(path: Path, error: FileError) -> object:
 
 
 def key_problems(content: object, where: str = "") -> list[Problem]:
-    """List the keys of a YAML file that are not strings; YAML reads ``on``, ``off``, ``yes`` and ``no`` as booleans."""
+    """List the keys that are not strings. YAML reads ``on``, ``off``, ``yes`` and ``no`` as booleans."""
     if isinstance(content, dict):
         odd = [
             Problem(_place(where, key), f"the key {key!r} is not a string", "Put the key into quotes.")
@@ -70,7 +71,7 @@ def _parse(text: str) -> object:
 
 
 class _Loader(yaml.SafeLoader):
-    """PyYAML's safe loader, which raises whatever Python says to a value; here it is an error with a place."""
+    """PyYAML's safe loader, but with a YAML error and its place for any exception from the conversion of a value."""
 
     def construct_object(self, node: Node, deep: bool = False) -> object:  # noqa: FBT001, FBT002  # PyYAML's signature
         try:
@@ -84,20 +85,20 @@ class _Loader(yaml.SafeLoader):
 
 
 def _count(node: Node, sizes: dict[int, int], depth: int) -> int:
-    """Count the values of a node, those of aliases as often as they stand there."""
+    """Count the values of a node; the values of an alias count each time that it is used."""
     if depth > _DEEPEST:
         raise ConstructorError(None, None, f"is nested more than {_DEEPEST} levels deep", node.start_mark)
     known = sizes.get(id(node))
     if known == 0:
-        raise ConstructorError(None, None, "an alias stands inside of what it stands for", node.start_mark)
+        raise ConstructorError(None, None, "an alias refers to itself", node.start_mark)
     if known is not None:
         return known
-    sizes[id(node)] = 0  # while it is being counted
+    sizes[id(node)] = 0  # the count of this node is in progress
     size = 1
     for child in _children(node):
         size += _count(child, sizes, depth + 1)
     if size > _MOST_VALUES:
-        raise ConstructorError(None, None, f"aliases stand for more than {_MOST_VALUES} values", node.start_mark)
+        raise ConstructorError(None, None, f"aliases expand to more than {_MOST_VALUES} values", node.start_mark)
     sizes[id(node)] = size
     return size
 

@@ -265,7 +265,7 @@ def test_path_that_the_system_refuses_is_a_problem_not_a_traceback(tmp_path: Pat
     assert [str(error) for error in findings.errors] == [
         (
             f"{path}: 1 problem\n"
-            "  cannot be looked at: File name too long\n"
+            "  cannot be accessed: File name too long\n"
             "    fix: Correct FLOE_ARTIFACTS_PATH, or let this user read it."
         )
     ]
@@ -338,7 +338,7 @@ def test_warnings_are_collected_once_and_not_shown(tmp_path: Path, caplog: pytes
     findings = examine_product(path)
 
     assert [str(remark) for remark in findings.warnings] == [
-        f"{tmp_path}/floe.yaml is of product 'other', not 'shop-orders': not used",
+        f"{tmp_path}/floe.yaml belongs to product 'other', not 'shop-orders', and is not used",
         f"{path}: the dbt profile reads WAREHOUSE, which is not set; runs will fail",
     ]
     assert {remark.file for remark in findings.warnings} == {""}

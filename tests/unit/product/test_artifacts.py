@@ -371,7 +371,7 @@ def test_failed_strict_enforcement_is_refused() -> None:
     assert _refusal(contract(enforcement_result=_enforcement("strict", passed=False))) == (
         "contract: 1 problem\n"
         "  enforcement_result.passed: false, with enforcement_level 'strict': 4 policy errors\n"
-        "    fix: See `floe platform compile --enforcement-report`, mend the violations and compile again."
+        "    fix: See `floe platform compile --enforcement-report`, fix the violations and compile again."
     )
 
 
@@ -506,6 +506,6 @@ def test_path_that_the_system_refuses_is_reported_with_its_reason(tmp_path: Path
 
     assert str(raised.value) == (
         f"{path}: 1 problem\n"
-        "  cannot be looked at: File name too long\n"
+        "  cannot be accessed: File name too long\n"
         "    fix: Correct FLOE_ARTIFACTS_PATH, or let this user read it."
     )

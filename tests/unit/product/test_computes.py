@@ -109,8 +109,8 @@ def test_compute_without_an_output_is_refused_with_every_model_that_asks_for_it(
 
     assert str(raised.value) == (
         "contract: 1 problem\n"
-        "  transforms.models[1].compute: 'mart' asks for compute 'spark', and no output of profile "
-        "'shop_orders' is its own\n"
+        "  transforms.models[1].compute: 'mart' needs compute 'spark', for which profile "
+        "'shop_orders' has no output\n"
         "    fix: Set plugins.orchestrator.config.computes.spark in manifest.yaml to its connection, or remove "
         "`compute:` from the transform in floe.yaml, and compile again. Outputs: 'dev' (duckdb)."
     )

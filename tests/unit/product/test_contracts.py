@@ -73,7 +73,7 @@ def test_freshness_that_is_no_duration_is_refused_with_its_place(value: object, 
 
     [problem] = raised.value.problems
     assert problem.where == "data_contracts[0].slaProperties[1].value"
-    assert problem.what == f"{what} is no duration of a minute or more"
+    assert problem.what == f"{what} is not a duration of at least one minute"
 
 
 def test_freshness_is_for_the_tables_that_its_element_names() -> None:
@@ -173,7 +173,7 @@ def test_contract_about_no_table_is_told() -> None:
 
     [problem] = contract_problems(found.unmatched)
     assert problem.where == "data_contracts[0].schema[1]"
-    assert problem.what == "'gone' is no model, seed, snapshot or source of dbt's"
+    assert problem.what == "'gone' is not a model, seed, snapshot or source of dbt"
 
 
 @pytest.mark.parametrize(("names", "found"), [(["raw.orders"], True), (["x.Orders"], True), (["stores"], False)])

@@ -50,9 +50,9 @@ _BOMB = "a: &a [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
         (f"a: {'9' * 10_000}", f"'{'9' * 58}… is not a valid int"),
         ("[" * 5_000, "is nested too deeply"),
         ("a: " + "[" * 150 + "]" * 150, "is nested more than 100 levels deep"),
-        ("a: &a [*a]", "an alias stands inside of what it stands for"),
+        ("a: &a [*a]", "an alias refers to itself"),
         ('a: "\\ud800"', "'\\ud800' is half of a character"),
-        (_BOMB, "aliases stand for more than 1000000 values"),
+        (_BOMB, "aliases expand to more than 1000000 values"),
         ("a: b: c", "mapping values are not allowed here"),
         ("\0", "unacceptable character"),
     ],
@@ -162,7 +162,7 @@ def test_home_of_an_unknown_user_is_named_with_its_variable(
 
     assert str(raised.value) == (
         f"{variable}: 1 problem\n"
-        "  '~no-such-user/shop' has no home directory: the user is not known to this machine, or has none\n"
+        "  '~no-such-user/shop' cannot be expanded: the user is unknown on this machine or has no home directory\n"
         "    fix: Write the path without `~`."
     )
 

@@ -65,10 +65,10 @@ def test_path_that_is_not_set_shows_the_lines_that_help(monkeypatch: pytest.Monk
     assert str(raised.value) == (
         "FLOE_ARTIFACTS_PATH: 1 problem\n"
         "  the environment variable is not set\n"
-        "    fix: Name the file that `floe platform compile` has written, and start again:\n"
+        "    fix: Set it to the file that `floe platform compile` writes, and start again:\n"
         "        export FLOE_ARTIFACTS_PATH=path/to/compiled_artifacts.json\n"
         "        dagster dev -m floe_orchestrator_dagster.definitions\n"
-        "    No product yet? `floe-dagster demo retail-orders` writes one and says how to run it."
+        "    No product yet? `floe-dagster demo retail-orders` writes one and shows how to run it."
     )
 
 
@@ -157,7 +157,7 @@ def test_dependency_on_a_seed_or_source_of_dbt_is_accepted(tmp_path: Path) -> No
         (
             {"transforms": {"models": [model("stg_orders", compute="spark")], "default_compute": "duckdb"}},
             ProfileError,
-            "'stg_orders' asks for compute 'spark', and no output of profile 'shop_orders' is its own",
+            "'stg_orders' needs compute 'spark', for which profile 'shop_orders' has no output",
         ),
     ],
     ids=["no-profile", "no-model", "other-compute"],
@@ -314,7 +314,7 @@ def test_model_that_asks_for_another_compute_is_not_run_on_the_products(
 
     assert str(raised.value) == (
         f"{path}: 1 problem\n"
-        "  compute: the model asks for compute 'spark', but dbt runs on 'duckdb'\n"
+        "  compute: the model needs compute 'spark', but the profile has 'duckdb'\n"
         "    fix: Correct `compute:` of the transform in floe.yaml."
     )
 
@@ -325,7 +325,7 @@ def test_unreadable_file_in_the_environment_leaves_an_object_without_dbt(
     monkeypatch.setenv("FLOE_ARTIFACTS_PATH", str(tmp_path / "gone.json"))
 
     assert product_from_artifacts(contract(model("stg_orders"))).dbt is None
-    assert "FLOE_ARTIFACTS_PATH does not tell where the dbt project is" in caplog.text
+    assert "FLOE_ARTIFACTS_PATH cannot be read, so the dbt project is not found through it" in caplog.text
 
 
 def test_source_table_is_not_a_declared_model(tmp_path: Path) -> None:

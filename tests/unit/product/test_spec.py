@@ -88,7 +88,7 @@ def test_floe_yaml_of_another_product_is_left_alone_with_a_warning(
         (
             "floe_orchestrator_dagster.product.spec",
             logging.WARNING,
-            f"{path} is of product 'shop-orders', not 'shop-returns': not used",
+            f"{path} belongs to product 'shop-orders', not 'shop-returns', and is not used",
         )
     ]
 
