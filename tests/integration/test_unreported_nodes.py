@@ -74,8 +74,8 @@ def test_models_that_were_renamed_since_the_load_fail_the_step_and_their_new_nam
     ]
     assert tried_again(result) == 0
     assert logged(instance, result.run_id, "WARNING") == (
-        "dbt ran model b2, which are not assets or checks: they were added to the dbt project after the code location "
-        "was loaded. Run `floe-dagster prepare` and reload the code location."
+        "dbt ran nodes that are not assets or checks: model b2. The dbt project got them after the code location was "
+        "loaded. Run `floe-dagster prepare` and reload the code location."
     )
 
 

@@ -122,7 +122,7 @@ def build_selection(
         {key: evaluation for key, evaluation in done.checks.items() if key in checks & passed},
     )
     if assets - left:
-        context.log.info("%d assets are there from an earlier try and not built again", len(assets - left))
+        context.log.info("assets that an earlier try built, not built again: %d", len(assets - left))
     _log_waiting(context.log, selection)
     if selection.is_empty:
         _tell_nothing_to_do(op_context, step, window)
@@ -268,8 +268,8 @@ def _known(
             yield result
     finally:
         if unknown:
-            why = "they were added to the dbt project after the code location was loaded"
-            context.log.warning("dbt ran %s, which are not assets or checks: %s. %s", named(unknown), why, RELOAD)
+            why = "The dbt project got them after the code location was loaded."
+            context.log.warning("dbt ran nodes that are not assets or checks: %s. %s %s", named(unknown), why, RELOAD)
 
 
 def _tell_nothing_to_do(context: dg.OpExecutionContext, step: DbtStep, window: Window) -> None:
