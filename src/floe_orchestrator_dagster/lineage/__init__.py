@@ -1,1 +1,1 @@
-"""Lineage as OpenLineage events: what they say (pure), and how they are delivered."""
+"""OpenLineage events: their content (pure functions) and their delivery."""

@@ -56,12 +56,12 @@ def end_what_stayed(context: dg.SensorEvaluationContext, product: Product) -> No
         LineageError: With ``lineage.strict``, a configured backend that cannot be used or has not accepted all events.
         OSError: The directory cannot be read.
     """
-    from floe_orchestrator_dagster.lineage.delivery.run_journal import last_written, runs_left_open
+    from floe_orchestrator_dagster.lineage.delivery.run_journal import last_written, runs_in_journal
 
     directory = spool_directory(product.name, product.config.lineage)
     runs = [
         run_id
-        for run_id in runs_left_open(directory)
+        for run_id in runs_in_journal(directory)
         if _is_long_over(context.instance, run_id, last_written(directory, run_id))
     ]
     config = product.config.lineage

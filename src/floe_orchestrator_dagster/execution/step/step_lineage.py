@@ -46,13 +46,13 @@ class StepLineage:
         log: dg.DagsterLogManager,
     ) -> None:
         """Begin; the manifest is read with the first event, when dbt has written it."""
-        from floe_orchestrator_dagster.lineage.delivery.run_journal import OpenRuns
+        from floe_orchestrator_dagster.lineage.delivery.run_journal import RunJournal
 
         self._emitter, self._run, self._dbt, self._target, self._log = emitter, run, dbt, target, log
         self._product = run.product
         self.manifest = run.product.dbt.manifest if run.product.dbt else None
         """The product's manifest; the invocation replaces it by one with the tables' names of this run."""
-        self._open_runs = OpenRuns(emitter.directory, run.dagster_run_id)
+        self._open_runs = RunJournal(emitter.directory, run.dagster_run_id)
         self._events: DbtEvents | None = None
         self._is_usable = True
         self._faults = 0

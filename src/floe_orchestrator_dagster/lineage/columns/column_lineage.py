@@ -1,6 +1,6 @@
-"""Column lineage of a dbt node, from its compiled SQL.
+"""Column lineage of a dbt node, computed from its compiled SQL.
 
-In terms of dbt's unique ids, so that it becomes OpenLineage's facet as well as Dagster's column metadata.
+It refers to tables by dbt's unique ids, and is converted to both OpenLineage's facet and Dagster's column metadata.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-# What dbt calls an adapter and sqlglot a dialect, where the names differ.
+# sqlglot's dialects by dbt's adapters, where the names differ.
 _DIALECTS = {
     "athena": "athena",
     "sqlserver": "tsql",
@@ -51,7 +51,7 @@ _DIALECTS = {
 }
 _UNKNOWN = "unknown"
 _ADDED_BY_SNAPSHOTS = ("dbt_scd_id", "dbt_updated_at", "dbt_valid_from", "dbt_valid_to", "dbt_is_deleted")
-_LONGEST_SQL = 500_000  # characters: parsing more would hold up the run for seconds
+_LONGEST_SQL = 500_000  # characters; parsing more would delay the run by seconds
 
 
 @dataclass(frozen=True)
@@ -59,10 +59,10 @@ class Relation:
     """A table or view that SQL may read.
 
     Attributes:
-        unique_id: dbt's.
-        relation_name: As dbt writes it in SQL, such as ``"shop"."main"."orders"`` or ``'data/orders.csv'``.
-        columns: The names of its columns, in their order; empty when unknown.
-        is_complete: Whether ``columns`` are all of them; what somebody documented need not be.
+        unique_id: dbt's unique id.
+        relation_name: Its name in SQL, such as ``"shop"."main"."orders"`` or ``'data/orders.csv'``.
+        columns: Names of its columns, in order; empty when unknown.
+        is_complete: Whether ``columns`` has all columns. Documented columns may be incomplete.
     """
 
     unique_id: str
@@ -73,12 +73,12 @@ class Relation:
 
 @dataclass(frozen=True)
 class InputColumn:
-    """A column that others depend on.
+    """A column on which output columns depend.
 
     Attributes:
-        unique_id: dbt's id of the model, seed, snapshot or source that has the column.
-        column: Its name, in the case of :attr:`Relation.columns` where these are known.
-        transformations: The ways in which it is used, sorted.
+        unique_id: dbt's unique id of the model, seed, snapshot or source with the column.
+        column: Its name, with the letter case of :attr:`Relation.columns` when these are known.
+        transformations: The kinds of dependency, sorted.
     """
 
     unique_id: str
@@ -87,18 +87,18 @@ class InputColumn:
 
     @property
     def is_direct(self) -> bool:
-        """Whether its value, changed or not, arrives in the output."""
+        """Whether the output contains its value, transformed or not."""
         return any(transformation.type == "DIRECT" for transformation in self.transformations)
 
 
 @dataclass(frozen=True)
 class ColumnLineage:
-    """Where the columns of one relation come from.
+    """The input columns of one relation's columns.
 
     Attributes:
-        fields: Inputs of each output column, in the order of the output; an output column that depends on no input
-            (a literal, a row number) is left out.
-        dataset: Inputs that decide on the rows: joins, filters, groups, orders.
+        fields: Inputs of each output column, in the order of the output. An output column without inputs (a literal,
+            a row number) is left out.
+        dataset: Inputs that determine the rows: of joins, filters, groups and orders.
     """
 
     fields: Mapping[str, tuple[InputColumn, ...]] = field(default_factory=lambda: MappingProxyType({}))
@@ -106,7 +106,7 @@ class ColumnLineage:
 
     @property
     def columns_read(self) -> Mapping[str, tuple[str, ...]]:
-        """The columns that are read, by unique id, each once."""
+        """The distinct columns that are read, by unique id."""
         inputs = [*(column for columns in self.fields.values() for column in columns), *self.dataset]
         ids = dict.fromkeys(column.unique_id for column in inputs)
         return {
@@ -116,9 +116,9 @@ class ColumnLineage:
 
     @property
     def direct(self) -> dict[str, list[tuple[str, str]]]:
-        """Output column → (unique id, column) of the values that it is made of.
+        """The direct inputs of each output column, as (unique id, column).
 
-        The shape of Dagster's ``dagster/column_lineage``, whose ``TableColumnDep`` knows no kinds of dependency.
+        This is for Dagster's ``dagster/column_lineage``, whose ``TableColumnDep`` has no kinds of dependency.
         """
         kept = {
             name: [(column.unique_id, column.column) for column in columns if column.is_direct]
@@ -130,27 +130,26 @@ class ColumnLineage:
 def column_lineage(
     sql: str, adapter: str, relations: Iterable[Relation], output: Sequence[str] = ()
 ) -> ColumnLineage | None:
-    """Find the column lineage of a query; None when sqlglot cannot make sense of it.
+    """Compute the column lineage of a query; None when sqlglot cannot parse or resolve it.
 
     Args:
         sql: Compiled SQL, one query.
-        adapter: dbt's name of the adapter, such as ``duckdb``; an unknown one is read as standard SQL.
-        relations: What the query may read. Any other table in it is no input.
-        output: The names of the columns that the query made, where they are known: they name the columns behind a
-            ``*`` over tables whose columns are not known.
+        adapter: dbt's name of the adapter, such as ``duckdb``. SQL of an unknown adapter is parsed as standard SQL.
+        relations: The tables that the query may read. Other tables in it are not inputs.
+        output: The query's actual output columns, if known. They resolve a ``*`` over tables with unknown columns.
     """
     if len(sql) > _LONGEST_SQL:
         logger.debug("SQL of %d characters: too long for column lineage", len(sql))
         return None
     try:
         return _column_lineage(sql, adapter, list(relations), output)
-    except Exception as error:  # noqa: BLE001  # sqlglot fails in many ways on SQL it does not know; lineage is no reason to fail
-        logger.debug("no column lineage: %s", type(error).__name__)  # its text would quote the SQL
+    except Exception as error:  # noqa: BLE001  # sqlglot raises many types; lineage must not fail a run
+        logger.debug("no column lineage: %s", type(error).__name__)  # the message would quote the SQL
         return None
 
 
 def queried_columns(node: Mapping[str, Any], columns: Iterable[str]) -> list[str]:
-    """List the columns of a table that its query makes: dbt adds more to a snapshot, which the project may rename.
+    """List the columns of a table that come from its query. dbt adds columns to snapshots; projects can rename them.
 
     Args:
         node: The node in dbt's manifest.
@@ -165,7 +164,7 @@ def queried_columns(node: Mapping[str, Any], columns: Iterable[str]) -> list[str
 
 
 def dialect_of(adapter: str) -> str:
-    """Name sqlglot's dialect for a dbt adapter; empty for one that sqlglot does not know."""
+    """Return sqlglot's dialect for a dbt adapter; empty when there is none."""
     name = _DIALECTS.get(adapter, adapter)
     return name if sqlglot.Dialect.get(name) else ""
 
@@ -198,7 +197,7 @@ def _column_lineage(
 def _output_names(
     scope: Scope, resolver: Resolver, tables: Mapping[str, Relation], actual: Sequence[str]
 ) -> Sequence[str]:
-    """Name the output's columns: as written, and behind a ``*`` as they are or else as they are documented."""
+    """Return the output's columns: those in the query, and for a ``*`` the actual or else the documented ones."""
     written = names_of(scope)
     if len(written) == len(projections(scope)) or actual:
         return written if len(written) == len(projections(scope)) else actual
@@ -208,9 +207,9 @@ def _output_names(
 
 
 def _name_tables(query: exp.Expr, relations: Sequence[Relation], dialect: str) -> dict[str, Relation]:
-    """Give each table that is one of ``relations`` a name of its own: dialects differ in how many parts a name has.
+    """Rename each table in ``relations`` to a unique one-part name: dialects differ in the number of name parts.
 
-    Any other table keeps its alias and loses its name: nothing is known of it.
+    Other tables keep their aliases and get a common name for unknown tables.
     """
     known = _relations_by_key(relations, dialect)
     common = {cte.alias.lower() for cte in query.find_all(exp.CTE)}
@@ -235,7 +234,7 @@ def _name_tables(query: exp.Expr, relations: Sequence[Relation], dialect: str) -
 def _relations_by_key(relations: Iterable[Relation], dialect: str) -> dict[tuple[str, ...], Relation]:
     by_key: dict[tuple[str, ...], Relation] = {}
     for relation in relations:
-        # In a query: a relation may be a path in quotes or a function over files.
+        # Parse it as part of a query, because a relation may be a quoted path or a function over files.
         sql = f"select * from {relation.relation_name}"  # noqa: S608  # parsed, never run
         query = sqlglot.parse_one(sql, dialect=dialect or None)
         table = query.find(exp.Table)
@@ -255,7 +254,7 @@ def _resolved_scope(query: exp.Query, tables: Mapping[str, Relation], dialect: s
     try:
         return _scope(query.copy(), complete, dialect)
     except OptimizeError:
-        # A name is both an output's and, perhaps, a column of a table whose columns are not all known.
+        # A name is ambiguous: an output column has it, and a table with incomplete columns may have it.
         return _scope(query, complete | _likely_columns(query, tables), dialect)
 
 
@@ -274,7 +273,7 @@ def _scope(query: exp.Query, columns: Mapping[str, list[str]], dialect: str) -> 
 
 
 def _likely_columns(query: exp.Query, tables: Mapping[str, Relation]) -> dict[str, list[str]]:
-    """Add to the documented columns of tables that have others the names that no expression makes."""
+    """Complete the documented columns of tables with the names in the query that are not aliases of expressions."""
     made = {
         alias.alias.lower()
         for alias in query.find_all(exp.Alias)

@@ -1,4 +1,4 @@
-"""Columns of a query, followed through its CTEs, subqueries and set operations to the tables behind them."""
+"""Resolution of a query's columns, through CTEs, subqueries and set operations, to columns of tables."""
 
 from __future__ import annotations
 
@@ -29,15 +29,18 @@ _CLAUSES: dict[str, Subtype] = {
 
 
 class Resolver:
-    """Finds the origins of columns: (table, column) pairs, each with the ways in which the column depends on it.
+    """Finds the origins of columns: (table, column) pairs, each with the kinds of dependency.
 
-    Table and column names are those of the query, which has been qualified and normalized to lower case.
+    Names of tables and columns are as in the query, which is qualified and normalized to lower case.
     """
 
     def __init__(self, root: Scope, columns: Mapping[str, frozenset[str]], complete: frozenset[str]) -> None:
-        """Take a query and the known columns of each table; a table that is not in ``columns`` is no origin.
+        """Resolve columns of a query.
 
-        The tables in ``complete`` have no other columns.
+        Args:
+            root: The query.
+            columns: Known columns of each table. Tables that are missing here are not origins.
+            complete: Tables whose columns are all known.
         """
         self._scopes = {id(scope.expression): scope for scope in root.traverse()}
         self._columns = columns
@@ -49,12 +52,12 @@ class Resolver:
         """Find the origins of a scope's output column."""
         key = (id(scope), name)
         if key not in self._found:
-            self._found[key] = {}  # a recursive CTE asks for itself: what it adds comes from its other branch
+            self._found[key] = {}  # end of the recursion of a recursive CTE, whose origins are in its other branch
             self._found[key] = merged(self._column(scope, name))
         return self._found[key]
 
     def rows(self, scope: Scope) -> Iterator[Origins]:
-        """Find what decides on the scope's rows: joins, filters, groups and orders, its sources' included."""
+        """Find the columns in joins, filters, groups and orders of a scope and of its sources."""
         if id(scope) in self._visited:
             return
         self._visited.add(id(scope))
@@ -91,16 +94,16 @@ class Resolver:
             for part, how in uses(named[0]):
                 yield self._part(scope, part, how)
             return
-        if not any(name in _left_out(star) for star in stars):
+        if not any(name in _excluded(star) for star in stars):
             candidates = [source for star in stars for source in _behind_star(scope, star)]
-            yield from self._among(candidates, name)
+            yield from self._in_one_of(candidates, name)
 
-    def _among(self, candidates: list[exp.Expr | Scope], name: str) -> Iterator[Origins]:
-        """Find a column that only ``*`` mentions: in the source that has it, else in the only one it can be of."""
+    def _in_one_of(self, candidates: list[exp.Expr | Scope], name: str) -> Iterator[Origins]:
+        """Resolve a column of a ``*``: to the only source that has it, or the only one that can have it."""
         having = [source for source in candidates if name in self._known(source)]
-        open_ended = [source for source in candidates if not self._knows_all(source)]
+        open_ended = [source for source in candidates if not self._is_complete(source)]
         chosen = having or open_ended
-        if len(chosen) == 1:  # of several, nobody can say which
+        if len(chosen) == 1:  # otherwise it is ambiguous
             yield self._of_source(chosen[0], name)
 
     def _known(self, source: exp.Expr | Scope) -> frozenset[str]:
@@ -108,7 +111,7 @@ class Resolver:
             return frozenset(names_of(source))
         return self._columns.get(source.name, frozenset())
 
-    def _knows_all(self, source: exp.Expr | Scope) -> bool:
+    def _is_complete(self, source: exp.Expr | Scope) -> bool:
         if isinstance(source, Scope):
             return not any(projection.is_star for projection in projections(source))
         return source.name in self._complete
@@ -131,7 +134,7 @@ class Resolver:
             return self._of_source(sources[column.table], column.name)
         if scope.parent is not None and column.table:
             return self._reference(scope.parent, column)  # a correlated subquery
-        return merged(self._among(_selected_sources(scope), column.name))
+        return merged(self._in_one_of(_selected_sources(scope), column.name))
 
     def _of_source(self, source: exp.Expr | Scope, name: str) -> Origins:
         if isinstance(source, Scope):
@@ -143,7 +146,7 @@ class Resolver:
 
 
 def merged(origins: Iterable[Origins]) -> Origins:
-    """Bring origins together; an origin that is there twice has the transformations of both."""
+    """Merge origins; an origin that occurs several times has all its transformations."""
     together: dict[tuple[str, str], set[Transformation]] = defaultdict(set)
     for each in origins:
         for origin, transformations in each.items():
@@ -152,20 +155,20 @@ def merged(origins: Iterable[Origins]) -> Origins:
 
 
 def _operands(scope: Scope) -> list[Scope]:
-    """Give the scopes that a set operation combines; none of any other query."""
-    # sqlglot 28, which dagster-dbt 0.28 is held to, has them under another name.
+    """Return the scopes that a set operation combines; empty for other queries."""
+    # sqlglot 28, which dagster-dbt 0.28 requires, has another name for them.
     name = "set_operation_scopes" if hasattr(scope, "set_operation_scopes") else "union_scopes"
     found: list[Scope] = getattr(scope, name)
     return found
 
 
 def projections(scope: Scope) -> list[exp.Expr]:
-    """List what a scope selects; of a set operation, what its first branch does."""
+    """List the expressions that a scope selects; for a set operation, those of its first branch."""
     return list(getattr(scope.expression, "selects", ()))
 
 
 def names_of(scope: Scope) -> list[str]:
-    """Name a scope's output columns, without those behind a ``*``."""
+    """List the names of a scope's output columns, without those of a ``*``."""
     return [projection.alias_or_name for projection in projections(scope) if not projection.is_star]
 
 
@@ -196,7 +199,7 @@ def _behind_star(scope: Scope, star: exp.Expr) -> list[exp.Expr | Scope]:
     return [scope.sources[table]] if table in scope.sources else []
 
 
-def _left_out(star: exp.Expr) -> set[str]:
+def _excluded(star: exp.Expr) -> set[str]:
     return {part.name for part in [*_star_parts(star, "except_"), *_star_parts(star, "except")]}
 
 
@@ -206,7 +209,7 @@ def _star_parts(star: exp.Expr, name: str) -> list[exp.Expr]:
 
 
 def _name_in(branch: Scope, name: str, first: Scope, *, by_name: bool) -> str:
-    """Name a set operation's column in another branch: the one at the same place, where places are known."""
+    """Return a column's name in another branch of a set operation: at the same position, if positions are known."""
     own, others = names_of(first), names_of(branch)
     all_known = len(own) == len(others) == len(projections(branch))
     return others[own.index(name)] if not by_name and all_known and name in own else name

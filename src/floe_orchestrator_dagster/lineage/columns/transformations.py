@@ -1,4 +1,4 @@
-"""How an output column depends on an input column, in the words of OpenLineage's column lineage facet.
+"""Kinds of dependency between an output and an input column, with the names of OpenLineage's column lineage facet.
 
 Types and subtypes: https://openlineage.io/docs/spec/facets/dataset-facets/column_lineage_facet
 """
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 Subtype = Literal[
     "IDENTITY", "TRANSFORMATION", "AGGREGATION", "JOIN", "GROUP_BY", "FILTER", "SORT", "WINDOW", "CONDITIONAL"
 ]
-# From the weakest: an aggregate of a transformed value is an aggregation.
+# In ascending order of precedence: an aggregate of a transformed value is an aggregation.
 _DIRECT: tuple[Subtype, ...] = ("IDENTITY", "TRANSFORMATION", "AGGREGATION")
 _SAME_VALUE = (exp.Alias, exp.Paren)
 _COUNTS = (exp.Count, exp.CountIf, exp.ApproxDistinct)
@@ -26,12 +26,12 @@ _HASH_FUNCTIONS = frozenset({"hash", "xxhash64", "farm_fingerprint", "murmur_has
 
 @dataclass(frozen=True, order=True)
 class Transformation:
-    """One way in which an output column, or all of them, depend on an input column.
+    """A dependency of an output column, or of all output columns, on an input column.
 
     Attributes:
-        subtype: IDENTITY, TRANSFORMATION or AGGREGATION of the value itself (direct); else what the value decides:
-            the rows that are joined, filtered, grouped or sorted, a window, or the branch of a condition (indirect).
-        masking: Whether the input's value can no longer be seen in the output: a hash, a count.
+        subtype: IDENTITY, TRANSFORMATION or AGGREGATION (direct: the output contains the value), or the part of the
+            query that the value influences: join, filter, group, sort, window or condition (indirect).
+        masking: Whether the output hides the input's value, as a hash or a count does.
     """
 
     subtype: Subtype
@@ -39,11 +39,11 @@ class Transformation:
 
     @property
     def type(self) -> Literal["DIRECT", "INDIRECT"]:
-        """Whether the value itself arrives in the output."""
+        """DIRECT when the output contains the value, else INDIRECT."""
         return "DIRECT" if self.subtype in _DIRECT else "INDIRECT"
 
     def after(self, inner: Transformation) -> Transformation:
-        """Combine with what happened to the value before, closer to the input."""
+        """Combine with an earlier transformation, closer to the input."""
         masking = self.masking or inner.masking
         if self.type == "INDIRECT":
             return Transformation(self.subtype, masking)
@@ -56,7 +56,7 @@ IDENTITY = Transformation("IDENTITY")
 
 
 def uses(expression: exp.Expr, how: Transformation = IDENTITY) -> Iterator[tuple[exp.Expr, Transformation]]:
-    """Find the columns and subqueries in an expression, and how each makes its value; subqueries are not entered."""
+    """Find the columns and subqueries of an expression, each with its transformation; subqueries are not entered."""
     if isinstance(expression, (exp.Column, exp.Query)):
         yield expression, how
         return
@@ -82,13 +82,13 @@ def _children(node: exp.Expr) -> Iterator[tuple[exp.Expr, Subtype]]:
 
 
 def _is_shared_key(node: exp.Expr) -> bool:
-    """Whether this is the column of ``join … using (column)``, which sqlglot writes as a coalesce of both sides."""
+    """Return whether this is the column of ``join … using (column)``: sqlglot writes it as a coalesce of both sides."""
     columns = [node.this, *node.expressions] if isinstance(node, exp.Coalesce) else []
     names = {column.name if isinstance(column, exp.Column) else None for column in columns}
     return len(names) == 1 and None not in names
 
 
-# Inputs of an expression that do not reach its value as they are, or not as its other inputs do.
+# Inputs of an expression whose kind of dependency differs from the expression's default.
 _INPUTS: dict[type[exp.Expr], dict[str, Subtype]] = {
     exp.Case: {"this": "CONDITIONAL"},
     exp.If: {"this": "CONDITIONAL"},

@@ -1,4 +1,4 @@
-"""Databases that DuckDB attaches: what their tables are called where they really are.
+"""OpenLineage names of tables in databases that DuckDB attaches.
 
 dbt-duckdb's `attach`: https://github.com/duckdb/dbt-duckdb#attaching-additional-databases
 """
@@ -32,9 +32,9 @@ class Catalog:
     Attributes:
         framework: The table format, such as ``iceberg``.
         type: The kind of catalog, such as ``rest``.
-        name: What DuckDB calls it.
-        metadata_uri: Where it is; None when unknown.
-        warehouse_uri: Where the data is; None when unknown.
+        name: Its name in DuckDB.
+        metadata_uri: URI of the catalog; None when unknown.
+        warehouse_uri: URI of the data; None when unknown.
     """
 
     framework: str
@@ -49,10 +49,10 @@ class Attachment:
     """An attached database.
 
     Attributes:
-        namespace: That of the attached system's datasets.
-        database: What the attached system calls the database.
-        pattern: How the name of a dataset is made of ``database``, ``schema`` and ``table``.
-        catalog: The catalog that it is; None for a plain database.
+        namespace: Namespace of the attached system's datasets.
+        database: Name of the database in the attached system.
+        pattern: Format of dataset names, with ``database``, ``schema`` and ``table``.
+        catalog: The catalog; None for a plain database.
     """
 
     namespace: str
@@ -61,15 +61,15 @@ class Attachment:
     catalog: Catalog | None = None
 
     def name(self, schema: str, table: str) -> str:
-        """Name the dataset of a table."""
+        """Return the dataset name of a table."""
         return self.pattern.format(database=self.database, schema=schema, table=table)
 
 
 def read_attachments(settings: Settings, directory: PurePosixPath) -> dict[str, Attachment]:
     """Read the databases that a DuckDB output attaches, by alias in lower case.
 
-    Relative paths start from ``directory``. A database of a kind that is not known here is left out: its tables are
-    named like DuckDB's own.
+    Relative paths start at ``directory``. Databases of unknown kinds are left out, so that their tables have names like
+    DuckDB's own tables.
     """
     attachments: dict[str, Attachment] = {}
     for entry in settings.sequence("attach"):
@@ -84,7 +84,7 @@ def read_attachments(settings: Settings, directory: PurePosixPath) -> dict[str, 
 
 
 def database_name(path: str) -> str:
-    """Name a DuckDB database as DuckDB does: the file's name up to the first dot."""
+    """Return the name that DuckDB gives to a database: the file name up to the first dot."""
     motherduck = motherduck_database(path)
     if motherduck is not None:
         return motherduck or "my_db"
@@ -97,7 +97,7 @@ def database_name(path: str) -> str:
 
 
 def attached_as_main(path: str, settings: Settings, directory: PurePosixPath) -> Attachment | None:
-    """Read a DuckDB output whose own ``path`` is a DuckLake or another system's database; None for a plain file."""
+    """Read a DuckDB output whose ``path`` is a DuckLake or a database of another system; None for a DuckDB file."""
     scheme, _ = _scheme_and_path(path)
     if scheme in {"", "duckdb", "md", "motherduck"}:
         return None
@@ -118,7 +118,7 @@ def _postgres(path: str, _alias: str, _settings: Settings) -> Attachment:
 
 
 def _as_url(path: str) -> str:
-    """Give the URL its scheme back, which was taken for DuckDB's word for the kind of database."""
+    """Restore the scheme of a URL that was split off as DuckDB's prefix for the kind of database."""
     return f"postgresql:{path}" if path.startswith("//") else path
 
 
@@ -137,15 +137,19 @@ def _bigquery(path: str, alias: str, _settings: Settings) -> Attachment:
 
 
 def _ducklake(path: str, alias: str, settings: Settings) -> Attachment:
-    """Name a DuckLake by the database that holds its metadata: there is one lake in one schema of it."""
+    """Name a DuckLake after its metadata database, of which each schema can contain one lake."""
     scheme, metadata = _scheme_and_path(path)
-    held_in = (
+    metadata_database = (
         _KINDS[scheme](metadata, alias, settings) if scheme in _METADATA_DATABASES else _duckdb(path, alias, settings)
     )
-    server = held_in.namespace.partition("://")[2]
-    place = f"{server}/{held_in.database}" if held_in.database and scheme in {"postgres", "mysql"} else server
+    server = metadata_database.namespace.partition("://")[2]
+    place = (
+        f"{server}/{metadata_database.database}"
+        if metadata_database.database and scheme in {"postgres", "mysql"}
+        else server
+    )
     warehouse = str(read_location(settings.text("data_path"))) or None
-    catalog = Catalog("ducklake", scheme or "duckdb", alias, held_in.namespace, warehouse)
+    catalog = Catalog("ducklake", scheme or "duckdb", alias, metadata_database.namespace, warehouse)
     return Attachment(f"ducklake://{place}", pattern=_IN_CATALOG, catalog=catalog)
 
 
@@ -180,25 +184,25 @@ _KINDS: dict[str, Callable[[str, str, Settings], Attachment]] = {
 
 
 def _absolute(kind: str, path: str, directory: PurePosixPath) -> str:
-    """Complete the path of a local file; of a DuckLake, of the file that holds its metadata."""
+    """Make the path of a local file absolute; for a DuckLake, the path of its metadata file."""
     if kind == "ducklake":
         scheme, metadata = _scheme_and_path(path)
-        held_in = _absolute(scheme or "duckdb", metadata, directory)
-        return f"{scheme}:{held_in}" if scheme else held_in
+        metadata_database = _absolute(scheme or "duckdb", metadata, directory)
+        return f"{scheme}:{metadata_database}" if scheme else metadata_database
     is_file = kind in {"duckdb", "sqlite"} and "://" not in path and path not in {"", ":memory:"}
     return str(directory / path) if is_file else path
 
 
 def _scheme_and_path(path: str) -> tuple[str, str]:
-    """Part ``ducklake:metadata.db`` and the like; a path or URL that DuckDB opens as it is has no scheme."""
-    parted = _PATH_SCHEME.fullmatch(path)
-    if parted is None or parted["scheme"].lower() not in _KINDS:
+    """Split a path such as ``ducklake:metadata.db``; the scheme is empty for paths and URLs that DuckDB opens."""
+    match = _PATH_SCHEME.fullmatch(path)
+    if match is None or match["scheme"].lower() not in _KINDS:
         return "", path
-    return parted["scheme"].lower(), parted["path"]
+    return match["scheme"].lower(), match["path"]
 
 
 def _connection(path: str) -> Mapping[str, str]:
-    """Read libpq's ``key=value`` pairs or a URL; passwords are not kept."""
+    """Parse libpq's ``key=value`` pairs or a URL, without passwords."""
     if "://" in path:
         authority, _, rest = path.partition("://")[2].partition("/")
         server, database = without_login(authority, f"/{rest}")
@@ -207,7 +211,7 @@ def _connection(path: str) -> Mapping[str, str]:
     text = re.sub(r"\s*=\s*", "=", path)
     try:
         words = shlex.split(text)
-    except ValueError:  # a quote that is not closed
+    except ValueError:  # an unclosed quote
         words = text.split()
     pairs = (word.partition("=") for word in words)
     return {name: value for name, _, value in pairs if name not in {"password", "passwd"}}

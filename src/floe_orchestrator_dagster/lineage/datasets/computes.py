@@ -1,4 +1,4 @@
-"""Where the nodes are that a dbt target builds and reads: those of other computes are named as on their own target."""
+"""OpenLineage names of the nodes of a product with several computes, each named as on its own compute's target."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ _SCHEMAS = ("schema", "dataset")
 
 
 @dataclass(frozen=True)
-class Place:
-    """A dbt target: its warehouse, and where it puts what says nothing else.
+class ComputeTarget:
+    """A dbt target: its warehouse, and the defaults for nodes without their own settings.
 
     Attributes:
-        warehouse: Names its datasets.
-        database: Its own database.
-        schema: Its own schema, which others begin with.
+        warehouse: The warehouse of its datasets.
+        database: The default database.
+        schema: The default schema, which is the prefix of custom schemas.
     """
 
     warehouse: Warehouse
@@ -40,30 +40,31 @@ class Place:
 
 @dataclass(frozen=True)
 class Computes:
-    """The targets behind a product's computes, as one of them sees the nodes.
+    """The targets of a product's computes, relative to the target of one dbt invocation.
 
     Attributes:
         own: The target that dbt runs on.
         others: The other targets, by compute.
         compute_of: The compute of declared models, by unique id.
-        default: The compute of all others.
-        nodes: The nodes as they are on the default compute's target.
+        default: The compute of all other nodes.
+        nodes: The manifest's nodes, with their names on the default compute's target.
     """
 
-    own: Place
-    others: Mapping[str, Place] = field(default_factory=lambda: MappingProxyType({}))
+    own: ComputeTarget
+    others: Mapping[str, ComputeTarget] = field(default_factory=lambda: MappingProxyType({}))
     compute_of: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     default: str = ""
     nodes: Mapping[str, Mapping[str, Any]] = field(default_factory=lambda: MappingProxyType({}))
 
     def identify(self, node: Mapping[str, Any], relation: Mapping[str, Any]) -> DatasetIdentity:
-        """Name the dataset of a model, seed, snapshot or source.
+        """Return the dataset of a model, seed, snapshot or source.
 
-        What DuckDB attaches is named by what it attaches, whoever built it; a source by the target that reads it.
+        A table in a database that DuckDB attaches has the attached system's name, whichever compute builds it. A
+        source has the name on the target that reads it.
 
         Args:
             node: The node in the manifest of the target that dbt runs on.
-            relation: dbt's ``node_relation``, of a node that this target builds.
+            relation: dbt's ``node_relation`` of a node that this target builds; empty for other nodes.
         """
         compute = self._compute(node)
         other = self.others.get(compute)
@@ -79,8 +80,8 @@ class Computes:
             return ""
         return self.compute_of.get(str(node.get("unique_id")), self.default)
 
-    def _moved(self, node: Mapping[str, Any], other: Place) -> Mapping[str, Any]:
-        """Put a node where dbt's defaults put it on another target; what it configures itself stays."""
+    def _moved(self, node: Mapping[str, Any], other: ComputeTarget) -> Mapping[str, Any]:
+        """Return the node with database and schema of another target, except those that the node configures itself."""
         config = node.get("config") or {}
         database, schema = node.get("database"), str(node.get("schema") or "")
         if not config.get("database") and str(database or "").lower() == self.own.database.lower():
@@ -93,10 +94,10 @@ class Computes:
 def read_computes(
     product: Product, profile: Profile, environment: Mapping[str, str], directory: PurePosixPath
 ) -> Computes:
-    """Read where the nodes of a product are.
+    """Read the targets of a product's computes.
 
     Args:
-        product: The product, which has a dbt project.
+        product: A product with a dbt project.
         profile: The profile with the target that dbt runs on.
         environment: The environment variables.
         directory: dbt's working directory.
@@ -104,7 +105,8 @@ def read_computes(
     own = _target(profile)
     profiles = product.dbt.profiles if product.dbt else {}
     transforms = product.artifacts.transforms
-    # Of a target that is no compute's, chosen for this one run, nobody knows what the other computes' would be.
+    # A target that was selected for one run only need not belong to a compute. The targets of other computes are then
+    # unknown.
     is_computes = own in map(_target, profiles.values())
     others = {
         compute: _place(product, other, environment, directory)
@@ -126,10 +128,12 @@ def _target(profile: Profile) -> str:
     return profile.target or profile.default_target
 
 
-def _place(product: Product, profile: Profile, environment: Mapping[str, str], directory: PurePosixPath) -> Place:
+def _place(
+    product: Product, profile: Profile, environment: Mapping[str, str], directory: PurePosixPath
+) -> ComputeTarget:
     output = profile.outputs[_target(profile)]
     warehouse = read_warehouse(output, environment, directory, product.config.lineage.namespaces)
     settings = Settings(output, environment)
     is_duckdb = warehouse.adapter == "duckdb"
     database = database_name(settings.text("path")) if is_duckdb else settings.text(*_DATABASES)
-    return Place(warehouse, database, settings.text(*_SCHEMAS) or ("main" if is_duckdb else ""))
+    return ComputeTarget(warehouse, database, settings.text(*_SCHEMAS) or ("main" if is_duckdb else ""))

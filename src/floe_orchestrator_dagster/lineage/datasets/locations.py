@@ -1,6 +1,6 @@
-"""Files and directories: their names as datasets, and their paths without credentials.
+"""OpenLineage names of files and directories, without credentials.
 
-In a path ``@``, ``?`` and ``#`` are characters as others; only a URL has a login, and some URLs have a query.
+In a path ``@``, ``?`` and ``#`` are ordinary characters. Only URLs have logins, and some URLs have queries.
 """
 
 from __future__ import annotations
@@ -13,24 +13,24 @@ if TYPE_CHECKING:
     from pathlib import PurePosixPath
 
 _URL = re.compile(r"(?P<scheme>[A-Za-z][\w+.-]*)://(?P<authority>[^/]*)(?P<path>.*)", re.DOTALL)
-# The container of an Azure URL stands where others have a login.
+# Schemes of Azure, whose URLs have the container in the place of a login.
 _AZURE = ("abfss", "abfs", "wasbs", "wasb")
-# Stores whose paths are keys: they begin without a slash, and a question mark in them is a pattern of DuckDB's.
+# Object stores. Their keys start without a slash, and a question mark in a key is a wildcard of DuckDB.
 _OBJECT_STORES = {"s3", "s3a", "s3n", "r2", "gs", "gcs", "az", "azure", *_AZURE}
 _SAME_SCHEMES = {"gcs": "gs", "s3a": "s3", "s3n": "s3"}
-# Settings that DuckDB reads from the end of a key, keys among them, and shared access signatures.
+# Settings after a key: those that DuckDB reads, such as access keys, and shared access signatures.
 _SETTINGS = re.compile(r"\?(s3_\w+=.*|[\w-]+=[^/?]*(&[\w-]+=[^?]*)*)$", re.DOTALL)
 _ADLS = ".dfs.core.windows.net"
 
 
 @dataclass(frozen=True)
 class Location:
-    """A file, a directory or a pattern of files, without what may be secret.
+    """A file, a directory or a pattern of files, without secrets.
 
     Attributes:
-        scheme: Of its URL, in lower case; empty for a path of this machine.
+        scheme: The URL's scheme in lower case; empty for a local path.
         authority: The URL's host or bucket.
-        path: What follows, with its first slash; for a path of this machine all of it.
+        path: The URL's path with its first slash, or the local path.
     """
 
     scheme: str
@@ -38,11 +38,11 @@ class Location:
     path: str
 
     def __str__(self) -> str:
-        """Write it as a path or URL."""
+        """Return the path or URL."""
         return f"{self.scheme}://{self.authority}{self.path}" if self.scheme else self.path
 
     def dataset(self, directory: PurePosixPath) -> tuple[str, str]:
-        """Return namespace and name as OpenLineage has them; relative paths start from ``directory``."""
+        """Return OpenLineage's namespace and name; relative paths start at ``directory``."""
         if not self.scheme:
             return "file", str(directory / self.path)
         if self.scheme in _OBJECT_STORES:
@@ -53,13 +53,13 @@ class Location:
     def _object(self) -> tuple[str, str]:
         scheme, key = _SAME_SCHEMES.get(self.scheme, self.scheme), self.path.removeprefix("/")
         if scheme in _AZURE and self.authority.endswith(_ADLS) and "@" not in self.authority:
-            container, _, key = key.partition("/")  # as DuckDB writes it: account, container, path
+            container, _, key = key.partition("/")  # DuckDB's order: account, container, path
             return f"{scheme}://{container}@{self.authority}", key
         return f"{scheme}://{self.authority}", key
 
 
 def read_location(text: str) -> Location:
-    """Read the path or URL of a file; logins and settings in a URL are left out."""
+    """Parse the path or URL of a file, without logins and settings in the URL."""
     url = _URL.fullmatch(text)
     if url is None:
         return Location("", "", text.removeprefix("file:"))
@@ -72,7 +72,7 @@ def read_location(text: str) -> Location:
 
 
 def without_login(authority: str, path: str) -> tuple[str, str]:
-    """Leave user and password out of a URL's parts; a password may hold slashes that should have been encoded."""
+    """Remove user and password from the parts of a URL. The password may contain slashes that are not encoded."""
     _, login, host = authority.rpartition("@")
     if login:
         return host, path

@@ -1,7 +1,8 @@
-"""The names of datasets: which table a dbt node is, as the rest of the world calls it.
+"""OpenLineage names of the tables of dbt nodes.
 
-dbt's database, schema and table make the name, the connection makes the namespace; a table in a database that DuckDB
-attaches has the attached system's identity. Names are not escaped: no other producer does it by default.
+The name consists of dbt's database, schema and table; the namespace comes from the connection. A table in a database
+that DuckDB attaches has the attached system's name. Names are not escaped, because other producers do not escape them
+either.
 """
 
 from __future__ import annotations
@@ -28,9 +29,9 @@ if TYPE_CHECKING:
 
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
 _QUOTED = re.compile(r"'((?:[^']|'')+)'")
-# What dbt calls the database is no part of the name, which has the two parts of OpenLineage's naming page.
+# Adapters whose names have two parts in OpenLineage's naming page, without dbt's database.
 _TWO_PARTS = ("mysql", "mysql5", "mariadb", "oceanbase", "oceanbase_mysql", "synapse", "hive", "teradata")
-# Where an output says which database is meant when a node names none.
+# Settings of an output with the default database.
 _DATABASES = {
     "oracle": ("service", "database"),
     "bigquery": ("project", "database"),
@@ -50,13 +51,13 @@ class DatasetName:
 
 @dataclass(frozen=True)
 class DatasetIdentity:
-    """What a dataset is called.
+    """The names of a dataset.
 
     Attributes:
         dataset: Its name.
-        others: What other producers may call it.
-        catalog: The catalog it is registered in, if any.
-        location: The file or files that it is a view of; None for a table of its own.
+        others: Names that other producers may use.
+        catalog: The catalog with the dataset, if any.
+        location: The file or files that the dataset reads as a view; None for an ordinary table.
     """
 
     dataset: DatasetName
@@ -67,17 +68,17 @@ class DatasetIdentity:
 
 @dataclass(frozen=True)
 class Warehouse:
-    """Where the nodes of one dbt target are.
+    """The warehouse of one dbt target.
 
     Attributes:
         adapter: dbt's name of the adapter, such as ``duckdb``.
-        namespace: That of its datasets.
+        namespace: Namespace of its datasets.
         alternative: Another namespace that producers use for the same datasets.
-        database: The database where dbt names none.
-        declared_database: What the output itself calls the database, where another setting is its name.
+        database: The default database.
+        declared_database: The output's ``database``, for adapters whose real database is in another setting.
         attached: Databases that DuckDB attaches, by alias in lower case.
-        directory: What relative paths of files start from: dbt's working directory, the project.
-        overrides: Namespaces by the namespaces that they replace.
+        directory: Base of relative paths of files: dbt's working directory, the project.
+        overrides: Configured namespaces, by the namespaces that they replace.
     """
 
     adapter: str
@@ -90,11 +91,11 @@ class Warehouse:
     overrides: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
 
     def identify(self, node: Mapping[str, Any], relation: Mapping[str, Any] = _NOTHING) -> DatasetIdentity:
-        """Name the dataset of a model, seed, snapshot or source.
+        """Return the dataset of a model, seed, snapshot or source.
 
         Args:
             node: The node in dbt's manifest.
-            relation: dbt's ``node_relation`` of a running node: where it really goes, on whatever target.
+            relation: dbt's ``node_relation`` of a running node, with its actual names on the current target.
         """
         database, schema, table = (_part(node, relation, name) for name in ("database", "schema", "alias"))
         if node.get("resource_type") == "source":
@@ -102,17 +103,17 @@ class Warehouse:
         attachment = self.attached.get(database.lower())
         location = self._location(node)
         if attachment is not None:
-            dataset = DatasetName(self.settled(attachment.namespace), attachment.name(schema, table))
+            dataset = DatasetName(self.configured_namespace(attachment.namespace), attachment.name(schema, table))
             return DatasetIdentity(dataset, catalog=attachment.catalog, location=location)
         name = ".".join(part for part in self._parts(database, schema, table) if part)
         others = self._others(schema, table, name)
-        return DatasetIdentity(DatasetName(self.settled(self.namespace), name), others, location=location)
+        return DatasetIdentity(DatasetName(self.configured_namespace(self.namespace), name), others, location=location)
 
     def _parts(self, database: str, schema: str, table: str) -> tuple[str, ...]:
         if self.adapter in _TWO_PARTS and schema:
             return schema, table
         if self.adapter == "oracle" and database.lower() == self.declared_database.lower():
-            # What dbt calls the database stands for the service, of which there is one in a connection.
+            # dbt's database means the service, and a connection has one service.
             database = self.database or database
         if self.adapter == "fabricspark" and not database and schema == self.database:
             return schema, table  # a lakehouse without schemas
@@ -123,14 +124,14 @@ class Warehouse:
         if self.alternative is None or (is_unity and name.startswith((f"{schema}.", "hive_metastore."))):
             return ()
         other = f"table/{schema}/{table}" if self.alternative.startswith(_GLUE_PREFIX) else name
-        return (DatasetName(self.settled(self.alternative), other),)
+        return (DatasetName(self.configured_namespace(self.alternative), other),)
 
-    def settled(self, namespace: str) -> str:
-        """Replace a namespace by the one that is configured for it, if any."""
+    def configured_namespace(self, namespace: str) -> str:
+        """Return the namespace that is configured in place of this one, or this one."""
         return self.overrides.get(namespace, namespace)
 
     def _location(self, node: Mapping[str, Any]) -> DatasetName | None:
-        """Find the file behind a source with an ``external_location``, or an external materialization's own."""
+        """Return the file of a source with ``external_location``, or of an external materialization."""
         if self.adapter != "duckdb":
             return None
         if node.get("resource_type") == "source":
@@ -142,7 +143,7 @@ class Warehouse:
         if not path or "{{" in path:
             return None
         named = file_name(path, self.directory)
-        return replace(named, namespace=self.settled(named.namespace))
+        return replace(named, namespace=self.configured_namespace(named.namespace))
 
 
 def read_warehouse(
@@ -151,13 +152,13 @@ def read_warehouse(
     directory: PurePosixPath = _ROOT,
     overrides: Mapping[str, str] = MappingProxyType({}),
 ) -> Warehouse:
-    """Read where a dbt output's datasets are; of its settings only those that make names are looked at.
+    """Read the warehouse of a dbt output, from those of its settings that determine names.
 
     Args:
         output: An output of ``profiles.yml``; values may be ``env_var()`` templates.
         environment: The environment variables.
         directory: dbt's working directory.
-        overrides: Namespaces by the namespaces that they replace.
+        overrides: Configured namespaces, by the namespaces that they replace.
     """
     adapter = str(output.get("type") or "unknown").lower()
     settings = Settings(output, environment)
@@ -185,7 +186,7 @@ def _with_attachments(warehouse: Warehouse, settings: Settings) -> Warehouse:
 
 
 def file_name(location: str, directory: PurePosixPath) -> DatasetName:
-    """Name a file or a pattern of files: ``file`` and its path, or the bucket and the key."""
+    """Return the name of a file or a pattern of files: ``file`` and the path, or the bucket and the key."""
     return DatasetName(*read_location(location).dataset(directory))
 
 

@@ -1,7 +1,7 @@
-"""The namespace of a warehouse's datasets, from the dbt output that connects to it.
+"""OpenLineage namespaces of warehouses, computed from dbt outputs.
 
-Where OpenLineage's dbt integration knows an adapter, the namespace is the integration's, so that both producers' graphs
-join; else it is that of OpenLineage's naming page, else ``{adapter}://{host}:{port}``.
+For adapters that OpenLineage's dbt integration supports, the namespace is the same as the integration's, so that the
+graphs of both connect. For others it follows OpenLineage's naming page, or is ``{adapter}://{host}:{port}``.
 Naming page: https://openlineage.io/docs/spec/naming
 """
 
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
     from floe_orchestrator_dagster.lineage.datasets.connection_settings import Settings
 
-_DEFAULT_REGION = "us-west-1"  # what the integration takes an account locator without a region for
+_DEFAULT_REGION = "us-west-1"  # the integration's region for an account locator without one
 _REDSHIFT_HOST = re.compile(r"(?P<cluster>[^.]+)\.[^.]+\.(?P<region>[^.]+)\.redshift(-serverless)?\.amazonaws\.com.*")
 _HTTPS_PORT = 443
-# By whether its native protocol is spoken, and whether TLS is.
+# Ports by (native protocol, TLS).
 _CLICKHOUSE_PORTS = {(False, False): 8123, (False, True): 8443, (True, False): 9000, (True, True): 9440}
 _SPARK_PORTS = {"http": 443, "odbc": 443, "thrift": 10001}
 _DEFAULT_PORTS = {
@@ -52,13 +52,13 @@ _HOSTS = ("host", "server", "software_host", "hostname", "endpoint", "api_server
 
 
 def warehouse_namespace(adapter: str, settings: Settings) -> str:
-    """Name the datasets' namespace for an output of this adapter; never with a credential in it."""
+    """Return the namespace of an output's datasets, without credentials."""
     named = _NAMESPACES.get(adapter)
     return named(settings) if named else _host_and_port(adapter, settings)
 
 
 def alternative_namespace(adapter: str, settings: Settings) -> str | None:
-    """Name the namespace under which other producers may know the same datasets; None where there is no other."""
+    """Return another namespace that producers use for the same datasets; None when there is none."""
     if adapter == "redshift":
         cluster = _REDSHIFT_HOST.fullmatch(settings.host("host"))
         return f"redshift://{cluster['cluster']}.{cluster['region']}:{settings.port(5439)}" if cluster else None
@@ -73,7 +73,7 @@ def alternative_namespace(adapter: str, settings: Settings) -> str | None:
 
 
 def snowflake_account(account: str) -> str:
-    """Name a Snowflake account as the naming page does: ``org-account``, or ``locator.region.cloud``."""
+    """Return a Snowflake account in the naming page's form: ``org-account``, or ``locator.region.cloud``."""
     locator, *place = account.removesuffix(".snowflakecomputing.com").split(".")
     if "-" in locator:
         return locator
@@ -82,7 +82,7 @@ def snowflake_account(account: str) -> str:
 
 
 def database_namespace(path: str) -> str:
-    """Name the namespace of a DuckDB database: its file, or ``md:name``; logins and tokens are left out."""
+    """Return the namespace of a DuckDB database: its file, or ``md:name``, without logins and tokens."""
     motherduck = motherduck_database(path)
     if motherduck is not None:
         return f"duckdb://{path.partition(':')[0]}:{motherduck}"
@@ -90,7 +90,7 @@ def database_namespace(path: str) -> str:
 
 
 def motherduck_database(path: str) -> str | None:
-    """Name the database of ``md:name?motherduck_token=…``; None for a path that is not MotherDuck's."""
+    """Return the database in ``md:name?motherduck_token=…``; None for a path without MotherDuck's prefix."""
     scheme, colon, rest = path.partition(":")
     return rest.partition("?")[0] if colon and scheme in {"md", "motherduck"} else None
 
@@ -112,14 +112,14 @@ def _fabric(settings: Settings) -> str:
 
 
 def _fabric_spark(settings: Settings) -> str:
-    """Name the workspace, as all of them have the same endpoint."""
+    """Return the workspace's namespace; all workspaces have the same endpoint."""
     host = settings.host("endpoint", "host") or "api.fabric.microsoft.com"
     workspace = settings.text("workspaceid", "workspace_id", "workspace")
     return f"fabricspark://{host}/{workspace}" if workspace else f"fabricspark://{host}"
 
 
 def _dremio(settings: Settings) -> str:
-    """Name the server, or the project of Dremio Cloud, where all projects have the same host."""
+    """Return the server's namespace, or that of a project in Dremio Cloud, where all projects have the same host."""
     cloud = settings.host("cloud_host")
     if not cloud:
         return _with("dremio")(settings)
@@ -129,7 +129,7 @@ def _dremio(settings: Settings) -> str:
 
 
 def _exasol(settings: Settings) -> str:
-    """Name the first of the nodes, which are written ``host:port,host:port``."""
+    """Return the namespace of the first node in ``host:port,host:port``."""
     node = settings.host("dsn", *_HOSTS).partition(",")[0] or "localhost"
     return f"exasol://{node}" if ":" in node else f"exasol://{node}:{_DEFAULT_PORTS['exasol']}"
 

@@ -1,4 +1,4 @@
-"""One attempt at a time: what an answer of the backend means for the events that wait, and when to try again."""
+"""Delivery attempts: results, retries with growing pauses, and handling of events that the backend rejects."""
 
 from __future__ import annotations
 
@@ -12,32 +12,32 @@ if TYPE_CHECKING:
     from floe_orchestrator_dagster.lineage.delivery.segment import Entry
     from floe_orchestrator_dagster.lineage.delivery.sender import Sender
 
-# After so many failures in a row the backend counts as down: it is asked again in growing intervals.
+# After this many consecutive failures the backend counts as down. It is retried at growing intervals.
 FAILURES_UNTIL_DOWN = 3
 _FIRST_PAUSE_SECONDS = 0.2
 _LONGEST_PAUSE_SECONDS = 5.0
 
 
-class Waiting(Protocol):
-    """Events in the order in which they have to be delivered."""
+class PendingEvents(Protocol):
+    """Pending events in the order of their delivery."""
 
     def peek(self) -> Entry | None:
         """Return the oldest event."""
 
     def peek_after(self, entry: Entry) -> Entry | None:
-        """Return the event after the oldest one, where it is at hand."""
+        """Return the event after the oldest one; None when it is not available."""
 
     def advance(self, entry: Entry) -> None:
-        """Forget everything up to and with ``entry``."""
+        """Remove all events up to and including ``entry``."""
 
-    def set_aside(self, entry: Entry, reason: str) -> None:
-        """Keep an event that the backend refuses elsewhere, and go on after it."""
+    def store_refused(self, entry: Entry, reason: str) -> None:
+        """Move an event that the backend refuses to a separate file, and continue after it."""
 
 
-class Outcome(Enum):
-    """What became of an attempt."""
+class AttemptResult(Enum):
+    """The result of a delivery attempt."""
 
-    NOTHING_WAITS = auto()
+    QUEUE_EMPTY = auto()
     SENT = auto()
     REFUSED = auto()
     REFUSED_AND_SENT = auto()
@@ -46,29 +46,29 @@ class Outcome(Enum):
 
 
 class Delivery:
-    """Delivers waiting events to one backend, oldest first, and remembers how the backend is doing.
+    """Delivers pending events to one backend, oldest first, and tracks the backend's availability.
 
     Attributes:
-        attempts: Answers, and failures to get one, so far.
-        failures: Attempts that failed in a row.
-        reason: Why the last attempt failed, or the last event was refused; empty when none did.
-        retry_at: The instant (``time.monotonic``) from which another attempt makes sense.
-        told_to_wait: Whether it was the backend that said how long to wait.
+        attempts: Number of attempts.
+        failures: Number of consecutive failed attempts.
+        reason: Why the last attempt failed or the last event was refused; empty when neither happened.
+        retry_at: The earliest time (``time.monotonic``) of the next attempt.
+        backend_set_pause: Whether the backend requested the current pause (``Retry-After``).
     """
 
     def __init__(self, sender: Sender) -> None:
-        """Deliver by ``sender``."""
+        """Deliver events through ``sender``."""
         self._sender = sender
         self.attempts = 0
         self.failures = 0
         self.reason = ""
         self.retry_at = float("-inf")
-        self.told_to_wait = False
+        self.backend_set_pause = False
         self._reached = False
 
     @property
-    def suspicious(self) -> bool:
-        """Whether one odd event alone may be why the backend counts as down."""
+    def may_be_poison_event(self) -> bool:
+        """Whether the oldest event may be the only reason that the backend counts as down."""
         return self.down and self._reached
 
     @property
@@ -76,55 +76,55 @@ class Delivery:
         """Whether the backend counts as down."""
         return self.failures >= FAILURES_UNTIL_DOWN
 
-    def attempt(self, waiting: Waiting) -> Outcome:
-        """Try to deliver the oldest event that waits.
+    def attempt(self, pending: PendingEvents) -> AttemptResult:
+        """Try to deliver the oldest pending event.
 
         Raises:
             OSError: The spool cannot be read or written.
         """
-        entry = waiting.peek()
+        entry = pending.peek()
         if entry is None:
-            return Outcome.NOTHING_WAITS
+            return AttemptResult.QUEUE_EMPTY
         try:
             self._sender.send(entry.line)
         except EventRefusedError as error:
             self._backend_answers()
             self.reason = str(error)
-            waiting.set_aside(entry, self.reason)
-            return Outcome.REFUSED
+            pending.store_refused(entry, self.reason)
+            return AttemptResult.REFUSED
         except BackendUnavailableError as error:
             self._backend_fails(error)
-            return self._pass_by(waiting, entry)
-        waiting.advance(entry)
+            return self._skip_poison_event(pending, entry)
+        pending.advance(entry)
         self._backend_answers()
-        return Outcome.SENT
+        return AttemptResult.SENT
 
     def try_now(self) -> None:
-        """Forget the pause, unless the backend asked for it."""
-        if not self.told_to_wait:
+        """End the current pause, unless the backend requested it."""
+        if not self.backend_set_pause:
             self.retry_at = float("-inf")
 
-    def start_anew(self) -> None:
-        """Forget earlier failures, for events that had no part in them."""
+    def reset_failures(self) -> None:
+        """Forget earlier failures, because the next events did not cause them."""
         self.failures = 0
         self.try_now()
 
-    def _pass_by(self, waiting: Waiting, entry: Entry) -> Outcome:
-        """Set an event aside at which the backend fails again and again while it takes the next one."""
-        following = waiting.peek_after(entry) if self.suspicious else None
+    def _skip_poison_event(self, pending: PendingEvents, entry: Entry) -> AttemptResult:
+        """Store an event as refused when the backend repeatedly fails at it but accepts the next one."""
+        following = pending.peek_after(entry) if self.may_be_poison_event else None
         if following is None:
-            return Outcome.FAILED
+            return AttemptResult.FAILED
         try:
             self._sender.send(following.line)
         except (BackendUnavailableError, EventRefusedError):
-            return Outcome.FAILED
-        waiting.set_aside(entry, self.reason)
-        waiting.advance(following)
+            return AttemptResult.FAILED
+        pending.store_refused(entry, self.reason)
+        pending.advance(following)
         self._backend_answers()
-        return Outcome.REFUSED_AND_SENT
+        return AttemptResult.REFUSED_AND_SENT
 
     def postpone(self, reason: str) -> None:
-        """Note trouble that is not the backend's, and try again in a while."""
+        """Record a failure that the backend did not cause, and retry after a second."""
         self.reason = reason
         self.retry_at = time.monotonic() + 1
 
@@ -132,13 +132,13 @@ class Delivery:
         self.attempts += 1
         self.failures = 0
         self.retry_at = float("-inf")
-        self.told_to_wait = False
+        self.backend_set_pause = False
 
     def _backend_fails(self, error: BackendUnavailableError) -> None:
         self.attempts += 1
         self.failures += 1
         self.reason = str(error)
         self._reached = error.server_error
-        self.told_to_wait = error.retry_after is not None
+        self.backend_set_pause = error.retry_after is not None
         pause = min(_LONGEST_PAUSE_SECONDS, _FIRST_PAUSE_SECONDS * 2.0 ** (self.failures - 1))
         self.retry_at = time.monotonic() + (pause if error.retry_after is None else error.retry_after)

@@ -1,6 +1,6 @@
-"""Which backend gets the events: the platform's plugin, the operator's OPENLINEAGE_*, or the contract's endpoint.
+"""Selection of the lineage backend: the platform's plugin, the operator's ``OPENLINEAGE_*`` or the contract's endpoint.
 
-openlineage is imported only where one of them is there.
+openlineage is imported only when a backend is configured.
 """
 
 from __future__ import annotations
@@ -32,19 +32,19 @@ logger = logging.getLogger(__name__)
 
 API_KEY_VARIABLE = "FLOE_LINEAGE_API_KEY"
 _DEFAULT_PATH = "api/v1/lineage"
-# Settings of an HTTP transport that HttpSender knows; with any other, openlineage's own transport is used.
+# Settings that HttpSender supports. An HTTP transport with other settings uses openlineage's own transport.
 _PLAIN_HTTP = frozenset({"type", "url", "endpoint", "timeout", "auth", "custom_headers", "verify", "retry", "name"})
 _HTTP_TYPES = frozenset({"http", "async_http"})
 
 
 @dataclass(frozen=True)
 class Backend:
-    """Where events go.
+    """The backend that receives events.
 
     Attributes:
-        source: What named it, such as ``plugins.lineage_backend`` or ``OPENLINEAGE_URL``.
-        shown: What messages call it: its address without credentials, or its kind.
-        settings: openlineage's transport configuration; may hold credentials.
+        source: The setting that selects it, such as ``plugins.lineage_backend`` or ``OPENLINEAGE_URL``.
+        shown: Its name in messages: the address without credentials, or the kind of transport.
+        settings: openlineage's transport configuration; may contain credentials.
     """
 
     source: str
@@ -52,29 +52,30 @@ class Backend:
     settings: Mapping[str, Any] = field(repr=False)
 
     def open(self, timeout: float) -> Sender:
-        """Make what sends to it.
+        """Create the sender for this backend.
 
         Args:
-            timeout: Seconds that one event may take.
+            timeout: Seconds for the delivery of one event.
 
         Raises:
-            LineageError: The settings cannot be used, or need a package that is not installed.
+            LineageError: The settings are not valid, or require a package that is not installed.
         """
         try:
             return _sender(self.settings, timeout)
-        except Exception as error:  # noqa: BLE001  # transports are anybody's code
-            what = f"the lineage backend cannot be used ({_said(error)})"
+        except Exception as error:  # noqa: BLE001  # transports are third-party code
+            what = f"the lineage backend cannot be used ({_described(error)})"
             raise LineageError(self.source, [Problem("", what, "Correct its settings.")]) from None
 
 
 def find_backend(artifacts: CompiledArtifacts | None) -> Backend | None:
-    """Find the backend of a product; without artifacts, the operator's.
+    """Find the backend of a product, or without artifacts the operator's backend.
 
-    ``OPENLINEAGE_DISABLED=true``, ``observability.lineage: false`` and, where nothing else is configured,
-    ``lineage_transport: noop`` mean none.
+    Returns:
+        None when no backend is configured, or with ``OPENLINEAGE_DISABLED=true``, ``observability.lineage: false``, or
+        ``lineage_transport: noop`` without another backend.
 
     Raises:
-        LineageError: ``plugins.lineage_backend`` names a plugin that cannot be used, and there is no other backend.
+        LineageError: The plugin in ``plugins.lineage_backend`` cannot be used, and there is no other backend.
     """
     if is_disabled():
         logger.debug("OPENLINEAGE_DISABLED is set: no lineage is sent")
@@ -90,7 +91,7 @@ def find_backend(artifacts: CompiledArtifacts | None) -> Backend | None:
 
 
 def is_configured(artifacts: CompiledArtifacts) -> bool:
-    """Tell whether a backend is named, without loading any plugin."""
+    """Return whether a backend is configured, without loading a plugin."""
     if is_disabled() or not artifacts.observability.lineage:
         return False
     plugin = artifacts.plugins.lineage_backend if artifacts.plugins else None
@@ -98,7 +99,7 @@ def is_configured(artifacts: CompiledArtifacts) -> bool:
 
 
 def is_disabled() -> bool:
-    """Whether the operator has switched lineage off: ``OPENLINEAGE_DISABLED=true``."""
+    """Return whether ``OPENLINEAGE_DISABLED=true`` is set."""
     return os.environ.get("OPENLINEAGE_DISABLED", "").strip().lower() == "true"
 
 
@@ -124,25 +125,25 @@ def _plugins_backend(reference: PluginRef) -> Backend:
     from floe_core.plugins.lineage import LineageBackendPlugin
 
     name, source = reference.type, "plugins.lineage_backend"
-    # Asked here, because floe's registry logs a plugin that is not there as if something else were wrong.
+    # Checked first, because floe's registry logs a misleading error for a missing plugin.
     if not entry_points(group=PluginType.LINEAGE_BACKEND.entry_point_group, name=name):
-        fix = f"Install the package that brings it (such as floe-lineage-{name}) where Dagster runs."
+        fix = f"Install its package (such as floe-lineage-{name}) where Dagster runs."
         raise LineageError(source, [Problem("type", f"no lineage backend plugin {name!r} is installed", fix)])
     try:
         registry = get_registry()
         registry.configure(PluginType.LINEAGE_BACKEND, name, dict(reference.config or {}))
         plugin = registry.get(PluginType.LINEAGE_BACKEND, name)
         if not isinstance(plugin, LineageBackendPlugin):
-            raise TypeError("it is no LineageBackendPlugin")  # noqa: TRY301  # told like every other fault of a plugin
+            raise TypeError("it is not a LineageBackendPlugin")  # noqa: TRY301  # reported like other errors of plugins
         settings = _plugin_settings(plugin.get_transport_config())
-    except Exception as error:  # noqa: BLE001  # plugins are anybody's code
-        what = f"the lineage backend plugin {name!r} cannot be used ({_said(error)})"
+    except Exception as error:  # noqa: BLE001  # plugins are third-party code
+        what = f"the lineage backend plugin {name!r} cannot be used ({_described(error)})"
         raise LineageError(source, [Problem("config", what, "Correct it in manifest.yaml.")]) from None
     return Backend(f"{source}: {name}", _shown(settings), settings)
 
 
 def _plugin_settings(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Make openlineage's settings of floe's, whose URL is complete and whose api key was stripped by the compiler."""
+    """Convert floe's settings to openlineage's. floe's URL is complete, and its compiler removes the API key."""
     settings = {name: value for name, value in given.items() if value is not None}
     if settings.get("type") not in _HTTP_TYPES:
         return settings
@@ -155,7 +156,7 @@ def _plugin_settings(given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _operators_backend() -> Backend | None:
-    """Resolve what the operator configured, with the client's own precedence; None where that is no transport."""
+    """Resolve the operator's configuration as openlineage's client does; None when it has no transport."""
     if not _operator_configured():
         return None
     from openlineage.client import OpenLineageClient
@@ -163,8 +164,8 @@ def _operators_backend() -> Backend | None:
 
     try:
         settings = OpenLineageClient(transport=NoopTransport(NoopConfig())).config.transport or {}
-    except Exception as error:  # noqa: BLE001  # whatever is in the operator's file
-        what = f"the OpenLineage client cannot read it ({_said(error)})"
+    except Exception as error:  # noqa: BLE001  # the operator's file may contain anything
+        what = f"the OpenLineage client cannot read it ({_described(error)})"
         raise LineageError("OPENLINEAGE_* or openlineage.yml", [Problem("transport", what, "Correct it.")]) from None
     if settings.get("type"):
         return Backend("OPENLINEAGE_* or openlineage.yml", _shown(settings), settings)
@@ -199,14 +200,14 @@ def _contracts_backend(artifacts: CompiledArtifacts) -> Backend | None:
     url = observability.lineage_endpoint
     if not url:
         return None
-    # floe's endpoint is complete; a bare host is taken for a Marquez.
+    # floe's endpoint is a complete URL. For a bare host, the path of Marquez's API is used.
     endpoint = _DEFAULT_PATH if urlsplit(url).path in {"", "/"} else ""
     settings = {"type": "http", "url": url, "endpoint": endpoint} | _authorization(_api_key())
     return Backend(source, _shown(settings), settings)
 
 
 def _api_key() -> str | None:
-    """Find the key of floe's backend; the operator's own goes nowhere but to the operator's URL."""
+    """Return the API key of floe's backend. The operator's key is used only when the operator sets no URL."""
     key = os.environ.get(API_KEY_VARIABLE)
     return key or (None if "OPENLINEAGE_URL" in os.environ else os.environ.get("OPENLINEAGE_API_KEY"))
 
@@ -243,7 +244,7 @@ def _is_plain_http(settings: Mapping[str, Any]) -> bool:
 
 
 def _complete_url(settings: Mapping[str, Any]) -> str:
-    """Put URL and endpoint together as openlineage's HTTP transport does."""
+    """Join URL and endpoint as openlineage's HTTP transport does."""
     return urljoin(str(settings["url"]).strip(), str(settings.get("endpoint", _DEFAULT_PATH)).strip())
 
 
@@ -254,8 +255,8 @@ def _shown(settings: Mapping[str, Any]) -> str:
     return {"console": "the console"}.get(kind, f"the {kind} transport")
 
 
-def _said(error: Exception) -> str:
-    """Name an error; its text only where it does not repeat a configured value."""
+def _described(error: Exception) -> str:
+    """Describe an error; with its message only when that does not repeat a configured value."""
     if isinstance(error, PluginConfigurationError):
         return redact("; ".join(f"{detail.get('field')}: {detail.get('message')}" for detail in error.errors))
     if isinstance(error, UnusableSettingError):

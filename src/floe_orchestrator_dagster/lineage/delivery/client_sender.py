@@ -1,4 +1,4 @@
-"""Events through openlineage's own transports: console, file, Kafka and whatever else an operator configures."""
+"""Sender for the transports of openlineage's client, such as console, file and Kafka."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ _NO_RETRY = {"total": 0, "read": 0, "connect": 0, "status_forcelist": ()}
 
 
 class ClientSender:
-    """Hands events to a transport of openlineage's client."""
+    """Sends events through a transport of openlineage's client."""
 
     def __init__(self, settings: Mapping[str, Any], timeout: float) -> None:
-        """Make the transport.
+        """Create the transport.
 
         Args:
             settings: openlineage's transport configuration.
-            timeout: Seconds that one event may take, where the transport lets itself be told.
+            timeout: Seconds for one event, if the transport supports a timeout.
         """
         self._timeout = timeout
         self._redactor = Redactor(_secrets(settings))
@@ -44,11 +44,11 @@ class ClientSender:
             self._transport.session = _Session()
 
     def __repr__(self) -> str:
-        """Show the kind of transport, never its settings."""
+        """Return the kind of transport, without its settings."""
         return f"{type(self).__name__}({self._kind!r})"
 
     def send(self, line: bytes) -> None:
-        """Hand over one event; see :class:`~floe_orchestrator_dagster.lineage.delivery.sender.Sender`."""
+        """Send one event; see :class:`~floe_orchestrator_dagster.lineage.delivery.sender.Sender`."""
         try:
             if self._kind == "kafka":
                 _produce(self._transport, line, self._timeout)
@@ -58,21 +58,21 @@ class ClientSender:
             raise BackendUnavailableError(self._redactor.redact(str(error))) from None
         except HTTPError as error:
             if error.response is None:
-                raise BackendUnavailableError("HTTP error without an answer") from None
+                raise BackendUnavailableError("HTTP error without a response") from None
             answer = error.response
             check_answer(answer.status_code, answer.headers.get("Retry-After"), self._redactor.redact(answer.text))
         except NoAnswerError as error:
             raise BackendUnavailableError(str(error)) from None
-        except Exception as error:  # noqa: BLE001  # transports are anybody's code
+        except Exception as error:  # noqa: BLE001  # transports are third-party code
             raise BackendUnavailableError(self._redactor.redact(f"{type(error).__name__}: {error}")) from None
 
     def close(self) -> None:
-        """Close the transport; it has nothing left to do."""
+        """Close the transport."""
         self._transport.close(self._timeout)
 
 
 class _Session(Session):
-    """Requests without redirects, and directly where this package's other requests use no proxy."""
+    """A requests session without redirects, with the same choice of proxies as this package's other requests."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -80,7 +80,7 @@ class _Session(Session):
         self.max_redirects = 0
 
     def merge_environment_settings(self, url: str, *settings: Any) -> Any:  # noqa: ANN401  # requests'
-        """Leave out proxies that the environment does not name for this URL; requests knows fewer exceptions."""
+        """Use a proxy only where ``proxy_for`` does: it supports more forms of ``NO_PROXY`` than requests."""
         merged: Any = super().merge_environment_settings(url, *settings)
         if proxy_for(httpx.URL(url)) is None:
             merged["proxies"] = {}
@@ -88,7 +88,7 @@ class _Session(Session):
 
 
 def as_run_event(content: dict[str, Any]) -> event_v2.RunEvent:
-    """Make the client's event object of a stored event; its facets stay as they are."""
+    """Convert a stored event to the client's event object; its facets stay dictionaries."""
     job = content["job"]
     return event_v2.RunEvent(
         eventTime=content["eventTime"],
@@ -102,14 +102,14 @@ def as_run_event(content: dict[str, Any]) -> event_v2.RunEvent:
 
 
 def message_key(content: dict[str, Any]) -> str:
-    """Name what keeps a run's events in one Kafka partition, as openlineage does: the root's, parent's or own job."""
+    """Return the Kafka key of an event, as openlineage does: from the job of the root, the parent, or the event."""
     parent = (content["run"].get("facets") or {}).get("parent") or {}
     job = (parent.get("root") or {}).get("job") or parent.get("job") or content["job"]
     return f"run:{job['namespace']}/{job['name']}"
 
 
 def _produce(transport: KafkaTransport, line: bytes, timeout: float) -> None:
-    """Send to Kafka and wait for the broker's acknowledgement, which openlineage's own ``emit`` only logs."""
+    """Send to Kafka and wait for the broker's acknowledgement. openlineage's ``emit`` only logs a failure."""
     producer: Any = transport.producer
     errors: list[object] = []
 
@@ -127,14 +127,14 @@ def _produce(transport: KafkaTransport, line: bytes, timeout: float) -> None:
 
 
 def _without_retries(settings: Mapping[str, Any], timeout: float) -> dict[str, Any]:
-    """Take retries, patience and background threads out of a transport's settings: delivery has its own."""
+    """Disable retries, long timeouts and background threads of a transport: this package has its own."""
     if settings["type"] in {"http", "async_http"}:
         return {**settings, "type": "http", "retry": dict(_NO_RETRY), "timeout": timeout}
     return dict(settings)
 
 
 def _secrets(settings: Mapping[str, Any]) -> list[str]:
-    """List what messages must not repeat: credentials of the settings and of the URL, and all values of headers."""
+    """List the secrets to mask in messages: credentials in the settings and the URL, and all values of headers."""
     headers = settings.get("custom_headers")
     values = [str(value) for value in headers.values()] if isinstance(headers, dict) else []
     in_headers = (secret for value in values for secret in secrets_in_header(value))
@@ -147,7 +147,7 @@ def _secrets(settings: Mapping[str, Any]) -> list[str]:
 
 
 def _show_info(console: logging.Logger) -> None:
-    """Let the console transport, which logs events as information, be seen where nothing configures logging."""
+    """Make the console transport's INFO log visible when logging is not configured."""
     if not console.isEnabledFor(logging.INFO):
         console.setLevel(logging.INFO)
     if not console.hasHandlers():

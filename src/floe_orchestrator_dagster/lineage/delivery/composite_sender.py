@@ -1,4 +1,4 @@
-"""Events to several backends at once, or to the first of them that takes them."""
+"""Sender to several backends: to all of them, or to the first that accepts an event."""
 
 from __future__ import annotations
 
@@ -11,28 +11,29 @@ if TYPE_CHECKING:
 
     from floe_orchestrator_dagster.lineage.delivery.sender import Sender
 
-# Attempts go back and forth between the oldest event and the one after it.
+# Attempts alternate between the oldest event and the next one.
 _LINES_REMEMBERED = 8
 
 
 class CompositeSender:
-    """Counts an event as delivered once every part has it, or one where the first is enough.
+    """Delivers an event to all parts, or to the first that accepts it.
 
-    openlineage's own composite counts it once any part has it: what a dead part misses is then lost without a word.
+    openlineage's own composite reports success when any part has the event, so that an unavailable part silently
+    loses it.
     """
 
     def __init__(self, parts: Sequence[Sender], *, first_is_enough: bool) -> None:
-        """Send to ``parts``, in their order."""
+        """Send to ``parts`` in this order; with ``first_is_enough``, stop at the first success."""
         self._parts = parts
         self._first_is_enough = first_is_enough
         self._had: dict[bytes, set[int]] = {}
 
     def send(self, line: bytes) -> None:
-        """Send one event; a part that had it when another failed does not get it again with the next attempt.
+        """Send one event. A retry skips the parts that already have the event.
 
         Raises:
-            EventRefusedError: All that did not take it refuse it.
-            BackendUnavailableError: At least one did not take it this time.
+            EventRefusedError: Some parts refuse the event, and all others have it.
+            BackendUnavailableError: At least one part is unavailable.
         """
         had = self._had.setdefault(line, set())
         failures: list[EventRefusedError | BackendUnavailableError] = []

@@ -1,4 +1,4 @@
-"""What became of events, in numbers."""
+"""Counts of an emitter's events by their state of delivery."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Deliveries:
-    """What became of the events of one emitter.
+    """Counts of the events of one emitter.
 
     Attributes:
-        emitted: Events handed to it.
-        sent: Acknowledged by the backend.
-        refused: Refused by the backend for good, and kept beside the spool for people to look at.
-        pending: Neither.
-        spooled: Those of the pending ones that are on disk, from where a replay delivers them.
-        dropped: Lost: neither delivered nor stored.
+        emitted: All events.
+        sent: Events that the backend acknowledged.
+        refused: Events that the backend permanently refused. They are kept in separate files for inspection.
+        pending: Events that are not delivered yet.
+        spooled: Pending events on disk; a replay delivers them.
+        dropped: Lost events, neither delivered nor stored.
     """
 
     emitted: int = 0
@@ -36,12 +36,12 @@ class Deliveries:
 
     @property
     def counts(self) -> str:
-        """Say how many events there are of each kind, such as ``40 sent, 2 spooled``."""
+        """The counts as text, such as ``40 sent, 2 spooled``."""
         counts = {"sent": self.sent, "spooled": self.spooled, "refused": self.refused, "dropped": self.dropped}
         return ", ".join(f"{count} {what}" for what, count in counts.items() if count or what == "sent")
 
-    def whereabouts(self, spool: Path) -> str:
-        """Say where the events are that the backend does not have."""
+    def locations(self, spool: Path) -> str:
+        """Describe where undelivered events are, such as ``2 waiting in /spool, 1 lost``."""
         counts = {
             f"waiting in {spool}": self.spooled,
             "in memory only": self.pending - self.spooled,

@@ -1,6 +1,6 @@
-"""Events of a run, on their way: stored first, sent by one background thread, waited for within a budget.
+"""Emitter of a step's lineage events: stores each event, sends it in a background thread, flushes within a time budget.
 
-The one place that decides what a failure of lineage means: a warning, or with ``lineage.strict`` a failed step.
+A failure is a warning, or with ``lineage.strict`` an error that fails the step.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from floe_orchestrator_dagster.config import config_path
 from floe_orchestrator_dagster.errors import LineageError, Problem, ProjectError
-from floe_orchestrator_dagster.lineage.delivery.attempts import Delivery, Outcome
+from floe_orchestrator_dagster.lineage.delivery.attempts import AttemptResult, Delivery
 from floe_orchestrator_dagster.lineage.delivery.backends import find_backend
 from floe_orchestrator_dagster.lineage.delivery.delivery_log import Deliveries
 from floe_orchestrator_dagster.lineage.delivery.event_queue import EventQueue
@@ -33,26 +33,27 @@ if TYPE_CHECKING:
     from floe_orchestrator_dagster.lineage.delivery.backends import Backend
 
 _MEGABYTE = 1024 * 1024
-# Left of the budget for noticing that it is over, and for closing.
+# Part of the budget that is reserved for the end of the flush and for closing.
 _RESERVE_SECONDS = 0.5
-# How long the request that is under way may still take when the emitter closes.
+# Time for the current request to end when the emitter closes.
 _LAST_REQUEST_SECONDS = 0.2
 
 
 def emitter_for(
     artifacts: CompiledArtifacts, config: LineageConfig, *, run: str = "", log: logging.Logger | None = None
 ) -> LineageEmitter | None:
-    """Make the emitter of a step; None when no lineage is to be sent.
+    """Create the emitter of a step; None when lineage is off.
+
+    Without ``strict``, events are stored when the backend cannot be used, and dropped when there is no spool directory.
 
     Args:
         artifacts: The product's contract.
         config: The section ``lineage`` of its configuration.
-        run: Id of the Dagster run; what earlier steps of it left behind is sent first.
-        log: Where warnings go.
+        run: Id of the Dagster run. Pending events of its earlier steps are sent first.
+        log: Logger for warnings.
 
     Raises:
-        LineageError: With ``strict``, a configured backend that cannot be used, or no place for the spool. Otherwise
-            events are stored for the day when the backend can be used; without a place for them nothing is sent.
+        LineageError: With ``strict``: the configured backend cannot be used, or there is no spool directory.
     """
     if not config.enabled:
         return None
@@ -73,10 +74,10 @@ def emitter_for(
 
 
 def spool_directory(product_name: str, config: LineageConfig) -> Path:
-    """Find where a product's events are kept.
+    """Return the directory for a product's undelivered events.
 
     Raises:
-        LineageError: It is below a home directory that is not known, as that of a container's user often is.
+        LineageError: The home directory is unknown, as is common for users of containers.
     """
     try:
         if config.spool_dir is None:
@@ -88,9 +89,9 @@ def spool_directory(product_name: str, config: LineageConfig) -> Path:
 
 
 class LineageEmitter:
-    """Delivers events without ever failing or holding up whoever emits them; safe to use from several threads.
+    """Delivers events. :meth:`emit` neither raises nor waits for the backend. Thread-safe.
 
-    Use it as a context manager, and :meth:`flush` at the step's end.
+    Use it as a context manager, and call :meth:`flush` at the end of the step.
     """
 
     def __init__(
@@ -102,24 +103,24 @@ class LineageEmitter:
         run: str = "",
         log: logging.Logger | None = None,
     ) -> None:
-        """Prepare; files, connections and the thread are made with the first event.
+        """Prepare the emitter. Files, connections and the thread are created with the first event.
 
         Args:
-            backend: Where events go, or why they cannot go anywhere.
+            backend: The backend, or the reason why it cannot be used.
             directory: The product's spool directory.
             config: The section ``lineage`` of its configuration.
             run: Id of the Dagster run.
-            log: Where warnings go.
+            log: Logger for warnings.
 
         Raises:
-            LineageError: With ``strict``, a backend that cannot be used.
+            LineageError: With ``strict``: the backend cannot be used.
         """
         self.directory = directory
         self.address = "its backend" if isinstance(backend, LineageError) else backend.shown
         self._config = config
         self._log = log or logging.getLogger(__name__)
         self._queue = EventQueue(Spool(directory, config.spool_max_mb * _MEGABYTE, run), directory, run)
-        self._unusable = backend if isinstance(backend, LineageError) else None
+        self._backend_error = backend if isinstance(backend, LineageError) else None
         self._delivery: Delivery | None = None
         if not isinstance(backend, LineageError):
             try:
@@ -128,12 +129,12 @@ class LineageEmitter:
             except LineageError as error:
                 if config.strict:
                     raise
-                self._unusable = error
+                self._backend_error = error
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
         self._emitted = self._sent = self._refused = self._dropped = 0
         self._seconds_spent = 0.0
-        self._trouble = ""
+        self._failure = ""
         self._closing = False
 
     def __enter__(self) -> Self:
@@ -147,10 +148,13 @@ class LineageEmitter:
         self.close()
 
     def emit(self, event: RunEvent | bytes) -> bool:
-        """Store an event (or one that is JSON already) and have it sent; never raises, never waits for the backend.
+        """Store an event for the background thread to send. Never raises, never waits for the backend.
+
+        Args:
+            event: openlineage's event object, or an event as JSON.
 
         Returns:
-            Whether it was stored: on disk, or in memory while the disk does not take it.
+            Whether the event was stored, on disk or in memory.
         """
         started = time.monotonic()
         warnings: list[str] = []
@@ -159,12 +163,12 @@ class LineageEmitter:
             self._emitted += 1
             try:
                 if self._closing:
-                    raise ValueError("the emitter is closed")  # noqa: TRY301  # told like every other fault
+                    raise ValueError("the emitter is closed")  # noqa: TRY301  # reported like other failures
                 warnings += self._queue.append(as_json_line(event))
                 stored = True
-            except Exception as error:  # noqa: BLE001  # whatever is wrong with an event, the run goes on
+            except Exception as error:  # noqa: BLE001  # no event may fail the run
                 self._dropped += 1
-                self._trouble = f"an event was not stored ({type(error).__name__}: {error})"
+                self._failure = f"an event was not stored ({type(error).__name__}: {error})"
             self._start()
             self._changed.notify_all()
             self._seconds_spent += time.monotonic() - started
@@ -173,20 +177,20 @@ class LineageEmitter:
         return stored
 
     def deliveries(self) -> Deliveries:
-        """Count what became of the events so far."""
+        """Count the events so far by their state of delivery."""
         with self._changed:
             pending = self._emitted - self._sent - self._refused - self._dropped
             spooled = max(0, pending - self._queue.in_memory)
             return Deliveries(self._emitted, self._sent, self._refused, pending, spooled, self._dropped)
 
     def flush(self) -> Deliveries:
-        """Wait until every event is delivered, at most for what is left of ``flush_seconds``.
+        """Wait until every event is delivered, for at most ``flush_seconds``.
 
-        Returns earlier when the backend is down. What storing the events took is taken from the budget, half of it at
-        most, so that a step is not held up for longer in all.
+        The method returns earlier when the backend is down. The time that :meth:`emit` has spent reduces the budget, by
+        at most half, so that lineage delays a step by ``flush_seconds`` in total.
 
         Raises:
-            LineageError: With ``strict``, when the backend has not accepted all events. Otherwise a warning says so.
+            LineageError: With ``strict``: the backend has not accepted all events. Without it, a warning is logged.
         """
         budget = self._config.flush_seconds
         deadline = time.monotonic() + max(budget / 2, budget - self._seconds_spent - _RESERVE_SECONDS)
@@ -194,10 +198,10 @@ class LineageEmitter:
             if self._delivery is not None:
                 self._delivery.try_now()
             attempts = self._delivery.attempts if self._delivery else 0
-            if self._waits():
+            if self._has_pending():
                 self._start()
             self._changed.notify_all()
-            while self._waits() and not self._hopeless(attempts, deadline):
+            while self._has_pending() and not self._cannot_finish(attempts, deadline):
                 left = deadline - time.monotonic()
                 if left <= 0:
                     break
@@ -208,7 +212,7 @@ class LineageEmitter:
         return deliveries
 
     def close(self) -> None:
-        """Stop sending; what is not delivered stays in the spool. May be called more than once."""
+        """Stop sending; undelivered events stay in the spool. May be called several times."""
         with self._changed:
             self._closing = True
             self._changed.notify_all()
@@ -219,21 +223,21 @@ class LineageEmitter:
             self._dropped += lost
         if lost:
             self._log.error(
-                "Lineage: %d events are lost: %s did not take them and %s could not keep them.",
+                "Lineage: %d events are lost: %s did not accept them and %s could not store them.",
                 lost,
                 self.address,
                 self.directory,
             )
 
     def _start(self) -> None:
-        """Start the background thread, or another one when it has died: a fork has none, a transport may end it."""
+        """Start the background thread unless it runs. A fork has no thread, and a transport can end it."""
         running = self._thread is not None and self._thread.is_alive()
         if not running and self._delivery is not None and not self._closing:
             self._thread = threading.Thread(target=self._send_all, name="lineage", daemon=True)
             self._thread.start()
 
     def _send_all(self) -> None:
-        """Send what waits until the emitter closes; runs in the background thread."""
+        """Send pending events until the emitter closes; runs in the background thread."""
         delivery = self._delivery
         if delivery is None:
             return
@@ -249,45 +253,45 @@ class LineageEmitter:
     def _attempt(self, delivery: Delivery) -> None:
         try:
             outcome, own = self._queue.attempt(delivery)
-        except Exception as error:  # noqa: BLE001  # the thread has to go on, or nothing is sent any more
-            outcome, own = Outcome.FAILED, False
+        except Exception as error:  # noqa: BLE001  # an exception must not end the thread
+            outcome, own = AttemptResult.FAILED, False
             delivery.postpone(f"the spool cannot be read or written ({type(error).__name__}: {error})")
         with self._changed:
             if own:
-                self._sent += outcome in {Outcome.SENT, Outcome.REFUSED_AND_SENT}
-                self._refused += outcome in {Outcome.REFUSED, Outcome.REFUSED_AND_SENT}
-                self._dropped += outcome is Outcome.LOST
+                self._sent += outcome in {AttemptResult.SENT, AttemptResult.REFUSED_AND_SENT}
+                self._refused += outcome in {AttemptResult.REFUSED, AttemptResult.REFUSED_AND_SENT}
+                self._dropped += outcome is AttemptResult.LOST
             self._changed.notify_all()
-        if outcome is Outcome.FAILED:
+        if outcome is AttemptResult.FAILED:
             self._queue.sync()
-        elif outcome is Outcome.NOTHING_WAITS:
-            delivery.postpone("events that should wait are not there")
+        elif outcome is AttemptResult.QUEUE_EMPTY:
+            delivery.postpone("pending events are missing from the spool")
 
-    def _waits(self) -> bool:
+    def _has_pending(self) -> bool:
         return self._emitted > self._sent + self._refused + self._dropped
 
     def _due(self, delivery: Delivery) -> bool:
-        return self._waits() and time.monotonic() >= delivery.retry_at
+        return self._has_pending() and time.monotonic() >= delivery.retry_at
 
     def _pause(self, delivery: Delivery) -> float | None:
-        return max(0.0, delivery.retry_at - time.monotonic()) if self._waits() else None
+        return max(0.0, delivery.retry_at - time.monotonic()) if self._has_pending() else None
 
-    def _hopeless(self, attempts: int, deadline: float) -> bool:
-        """Whether waiting makes no sense: the backend is down, or wants to be left alone for longer."""
+    def _cannot_finish(self, attempts: int, deadline: float) -> bool:
+        """Return whether a flush should give up: the backend is down, or requested a pause beyond the deadline."""
         delivery = self._delivery
         if delivery is None:
             return True
         return delivery.retry_at > deadline or (delivery.down and delivery.attempts > attempts)
 
     def _report(self, deliveries: Deliveries) -> None:
-        """Say what did not arrive: as an error with ``strict``, else as a warning."""
+        """Report undelivered events: raise an error with ``strict``, else log a warning."""
         what = f"{deliveries.emitted - deliveries.sent} of {deliveries.emitted} events did not reach {self.address}"
-        reasons = [self._delivery.reason if self._delivery else "", self._trouble]
+        reasons = [self._delivery.reason if self._delivery else "", self._failure]
         reason = "; ".join(text for text in reasons if text)
-        where = deliveries.whereabouts(self.directory)
+        where = deliveries.locations(self.directory)
         problem = f"{what}: {where}" + (f" ({reason})" if reason else "")
-        fix = "The code location's lineage sensor sends what waits; `floe-dagster lineage replay` does it at once."
-        problems = [Problem("", problem, fix), *(self._unusable.problems if self._unusable else ())]
+        fix = "The code location's lineage sensor sends them later; `floe-dagster lineage replay` sends them now."
+        problems = [Problem("", problem, fix), *(self._backend_error.problems if self._backend_error else ())]
         if self._config.strict:
             origin = f"OpenLineage ({config_path('lineage', 'strict')} is true)"
             raise LineageError(origin, problems)

@@ -1,4 +1,4 @@
-"""What waits for delivery in this process: leftovers of the same run, its own spool, and what no disk would take."""
+"""Queue of pending events: those of the run's earlier processes, this process's spool, and events in memory."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from collections import deque
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from floe_orchestrator_dagster.lineage.delivery.attempts import Outcome
+from floe_orchestrator_dagster.lineage.delivery.attempts import AttemptResult
 from floe_orchestrator_dagster.lineage.delivery.segment import Entry, Segment, waiting_files
-from floe_orchestrator_dagster.lineage.delivery.spool import SpoolFullError, run_in_name
+from floe_orchestrator_dagster.lineage.delivery.spool import SpoolFullError, filename_run_id
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -21,50 +21,54 @@ _MOST_IN_MEMORY = 10_000
 
 
 class EventQueue:
-    """Events in the order in which they have to be delivered."""
+    """Pending events in the order of their delivery."""
 
     def __init__(self, spool: Spool, directory: Path, run: str) -> None:
-        """Queue events through ``spool``; with a ``run``, after what earlier steps of it left in ``directory``."""
+        """Store events in ``spool``. With a ``run``, pending events of its earlier steps in ``directory`` go first."""
         self._spool = spool
         self._directory = directory
-        self._run = run_in_name(run)
+        self._run = filename_run_id(run)
         self._earlier: deque[Segment] | None = None
         self._lock = threading.Lock()
         self._closed = False
         self._memory = _Memory()
-        self._said: set[str] = set()
+        self._reported: set[str] = set()
 
     @property
     def in_memory(self) -> int:
-        """Events that are not on disk."""
+        """Number of events that are not on disk."""
         return len(self._memory)
 
     def append(self, line: bytes) -> list[str]:
-        """Store an event: on disk, or in memory while the disk does not take it.
+        """Store an event on disk, or in memory while the disk cannot be written.
 
         Returns:
-            What an operator has to be told, each once.
+            Warnings for the log; each warning is returned once.
 
         Raises:
-            OSError: Neither has room.
+            OSError: Neither disk nor memory has room.
         """
-        trouble = ""
+        warning = ""
         if not self._memory:  # events must not overtake those in memory
             try:
                 self._spool.append(line)
             except OSError as error:
-                trouble = _trouble(error, self._directory)
+                warning = _storage_warning(error, self._directory)
             else:
-                full = (
-                    f"Lineage: {self._directory} is nearly full (lineage.spool_max_mb); events are dropped once it is."
+                full = f"Lineage: {self._directory} is nearly full (lineage.spool_max_mb)."
+                fix = (
+                    " New events are dropped once it is full. "
+                    "Send pending events with `floe-dagster lineage replay`, or raise the limit."
                 )
-                fix = " Send what waits with `floe-dagster lineage replay`, or raise the limit."
-                return self._once(full + fix) if self._spool.nearly_full else []
+                return self._report_once(full + fix) if self._spool.nearly_full else []
         self._memory.append(line)
-        return self._once(trouble) if trouble else []
+        return self._report_once(warning) if warning else []
 
-    def attempt(self, delivery: Delivery) -> tuple[Outcome, bool]:
-        """Try to deliver the oldest event; tells what became of it, and whether it is one of this process.
+    def attempt(self, delivery: Delivery) -> tuple[AttemptResult, bool]:
+        """Try to deliver the oldest event.
+
+        Returns:
+            The result, and whether this process emitted the event.
 
         Raises:
             OSError: The spool cannot be read or written.
@@ -72,42 +76,42 @@ class EventQueue:
         while (segment := self._first_earlier()) is not None:
             if segment.peek() is not None:
                 return self._attempt_earlier(segment, delivery), False
-            self._leave_earlier(segment)
+            self._release_earlier(segment)
         outcome = delivery.attempt(self._spool)
-        if outcome is Outcome.NOTHING_WAITS:
+        if outcome is AttemptResult.QUEUE_EMPTY:
             outcome = delivery.attempt(self._memory)
-            # What is refused would be kept beside the spool, which is where there was no room.
-            outcome = Outcome.LOST if outcome is Outcome.REFUSED else outcome
+            # A refused event cannot be stored, because the spool's disk was full before.
+            outcome = AttemptResult.LOST if outcome is AttemptResult.REFUSED else outcome
         return outcome, True
 
-    def _attempt_earlier(self, segment: Segment, delivery: Delivery) -> Outcome:
+    def _attempt_earlier(self, segment: Segment, delivery: Delivery) -> AttemptResult:
         outcome = delivery.attempt(segment)
-        if outcome is Outcome.FAILED and delivery.suspicious:
-            # It may be an odd event without another one behind it: a replay finds out, and this run goes on.
-            self._leave_earlier(segment)
-            delivery.start_anew()
+        if outcome is AttemptResult.FAILED and delivery.may_be_poison_event:
+            # It may be a poison event without a following one. A replay decides that; this run continues.
+            self._release_earlier(segment)
+            delivery.reset_failures()
         return outcome
 
     def _first_earlier(self) -> Segment | None:
-        """Return the oldest leftover; a thread that is left behind takes none, or nobody else could deliver it."""
+        """Return the run's oldest earlier file. An abandoned thread takes none, so that a replay can deliver it."""
         with self._lock:
             if self._earlier is None:
                 self._earlier = deque() if self._closed else self._take_earlier()
             return self._earlier[0] if self._earlier else None
 
-    def _leave_earlier(self, segment: Segment) -> None:
+    def _release_earlier(self, segment: Segment) -> None:
         with self._lock:
             if self._earlier and self._earlier[0] is segment:
                 self._earlier.popleft()
         segment.close()
 
     def sync(self) -> None:
-        """Bring what waits to the disk itself."""
+        """Write pending events through to the disk (fsync)."""
         with suppress(OSError):
             self._spool.sync()
 
     def close(self) -> int:
-        """Leave what waits on disk to whoever replays; returns how many events had no place there."""
+        """Release the files for a replay; return the number of events that could not be stored."""
         lost = sum(not self._stored(line) for line in self._memory.drain())
         with suppress(OSError):
             self._spool.close()
@@ -135,24 +139,24 @@ class EventQueue:
                     found.append(segment)
         return found
 
-    def _once(self, warning: str) -> list[str]:
-        if warning in self._said:
+    def _report_once(self, warning: str) -> list[str]:
+        if warning in self._reported:
             return []
-        self._said.add(warning)
+        self._reported.add(warning)
         return [warning]
 
 
-def _trouble(error: OSError, directory: Path) -> str:
+def _storage_warning(error: OSError, directory: Path) -> str:
     if isinstance(error, SpoolFullError):
-        what, fix = f"{error}", "Send what waits with `floe-dagster lineage replay`, or raise the limit."
+        what, fix = f"{error}", "Send pending events with `floe-dagster lineage replay`, or raise the limit."
     else:
         what = f"{directory} cannot be written ({error.strerror or error})"
-        fix = "Let the user that runs Dagster write it, make room, or set lineage.spool_dir to another directory."
-    return f"Lineage: {what}. Events are sent directly now: those that the backend does not take are lost. {fix}"
+        fix = "Let the user that runs Dagster write it, free disk space, or set lineage.spool_dir to another directory."
+    return f"Lineage: {what}. Events are now sent from memory; those that the backend does not accept are lost. {fix}"
 
 
 class _Memory:
-    """Events that wait in memory, bounded."""
+    """A bounded queue of events in memory."""
 
     def __init__(self) -> None:
         self._lines: deque[bytes] = deque()
@@ -162,7 +166,7 @@ class _Memory:
 
     def append(self, line: bytes) -> None:
         if len(self._lines) >= _MOST_IN_MEMORY:
-            raise SpoolFullError(f"{_MOST_IN_MEMORY} events wait in memory already")
+            raise SpoolFullError(f"{_MOST_IN_MEMORY} events are in memory already")
         self._lines.append(line)
 
     def drain(self) -> list[bytes]:
@@ -180,5 +184,5 @@ class _Memory:
         with suppress(IndexError):  # drained meanwhile
             self._lines.popleft()
 
-    def set_aside(self, entry: Entry, _reason: str) -> None:
+    def store_refused(self, entry: Entry, _reason: str) -> None:
         self.advance(entry)

@@ -1,6 +1,6 @@
-"""Events by HTTP(S): one kept connection, one POST each, bounded in wall-clock time whatever the server does.
+"""HTTP sender: one POST per event over a persistent connection, with a wall-clock timeout for the whole request.
 
-openlineage's own HTTP transport bounds single reads only: a server that drips its answer holds it for ever.
+openlineage's own HTTP transport limits single reads only, so that a slow server can block it indefinitely.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ class HttpSender:
     def __init__(
         self, url: str, *, api_key: str | None = None, headers: Mapping[str, str] | None = None, timeout: float = 2
     ) -> None:
-        """Prepare to send; nothing connects yet.
+        """Prepare the sender without connecting.
 
         Args:
-            url: Complete URL of the endpoint, ``http`` or ``https``; a user in it is sent as basic authentication.
-            api_key: Sent as a bearer token; never shown.
-            headers: Further headers of each request; never shown either.
-            timeout: Seconds that one event may take: name resolution, proxy, TLS and answer.
+            url: Complete URL of the endpoint, ``http`` or ``https``. A login in it is sent as basic authentication.
+            api_key: Sent as a bearer token; never logged.
+            headers: Further headers of each request; never logged.
+            timeout: Seconds for one event, including name resolution, proxy, TLS and response.
 
         Raises:
-            UnusableSettingError: A URL, key or header that cannot be sent; the message repeats none of them.
+            UnusableSettingError: The URL, the key or a header is not valid. The message does not repeat its value.
         """
         complete = http_url(url).geturl()
         key = header_value("the api key", api_key or "")
@@ -50,7 +50,7 @@ class HttpSender:
         self._endpoint = Endpoint(complete, sent, longest_answer=_LONGEST_ANSWER)
 
     def __repr__(self) -> str:
-        """Show the address, never a credential."""
+        """Return the address without credentials."""
         return f"{type(self).__name__}({self._shown!r})"
 
     def send(self, line: bytes) -> None:
@@ -60,7 +60,7 @@ class HttpSender:
         try:
             answer = self._post(line, self._timeout)
         except BackendUnavailableError as error:
-            # A kept connection may have been closed meanwhile, which says nothing about the server.
+            # The server may have closed an idle connection, which is not a failure. Try once with a new one.
             left = deadline - time.monotonic()
             if left <= 0 or not (was_connected and error.server_error):
                 raise

@@ -1,4 +1,4 @@
-"""An event as one line of JSON, the same as openlineage's client writes, in a tenth of its time."""
+"""Serialization of events to one line of JSON, ten times as fast as openlineage's client with the same result."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ if TYPE_CHECKING:
     from openlineage.client.event_v2 import RunEvent
     from openlineage.client.facet_v2 import BaseFacet
 
-# openlineage leaves these out; orjson does so where they are fields of its classes, but not inside plain dictionaries.
+# openlineage omits these values. `_fields` omits them from attrs objects; orjson writes those in plain dictionaries.
 _LEFT_OUT_ELSEWHERE = (b":null", b"null,", b"null]", b"[{}", b",{}")
 
 
 def as_json_line(event: RunEvent | BaseFacet | bytes) -> bytes:
-    """Write an event, or a part of one, as JSON, without a line break in it.
+    """Serialize an event, or a part of one, to JSON without line breaks.
 
     Args:
-        event: openlineage's object, or JSON already.
+        event: openlineage's object, or JSON.
 
     Raises:
-        ValueError: It is no JSON.
+        ValueError: The bytes are not JSON.
     """
     if isinstance(event, bytes):
         return orjson.dumps(orjson.loads(event))
@@ -41,14 +41,14 @@ def _as_the_client_does(event: RunEvent | BaseFacet) -> bytes:
     try:
         orjson.loads(line)
     except orjson.JSONDecodeError:
-        # Half of a surrogate pair, or a number that is none: Python writes them, and no backend reads them.
+        # Python's json writes lone surrogates, NaN and infinities, which backends cannot parse.
         content = json.loads(line, parse_constant=lambda _: None)
         line = json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode(errors="replace")
     return line
 
 
 def _fields(value: Any) -> dict[str, object]:  # noqa: ANN401  # whatever orjson meets
-    """Give the fields of an attrs object that are set; orjson asks for whatever it does not know."""
+    """Return the fields of an attrs object that are set; orjson calls this for types that it does not know."""
     kind: Any = type(value)
     fields = ((name, getattr(value, name)) for name in _names(kind))
     return {name: field for name, field in fields if field is not None}

@@ -1,4 +1,4 @@
-"""The plugin's own lineage calls: floe-core's events as OpenLineage events, through the same delivery as a run's."""
+"""Delivery of the events that floe-core emits through the plugin's lineage methods."""
 
 from __future__ import annotations
 
@@ -33,26 +33,26 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _DEFAULT_NAMESPACE = "floe"
-# Names the spool files of these events: whatever an earlier process left is sent before the next one.
+# The run id in names of spool files. Pending events of earlier processes are sent first.
 _RUN = "plugin"
 
 
 class PluginLineage:
-    """Where the events of the plugin's callers go: one emitter, made when it is first asked for.
+    """The emitter for events of the plugin's callers.
 
     Attributes:
-        namespace: Job namespace of events that name none: the contract's ``lineage_namespace``, else ``floe``.
+        namespace: Default job namespace of events: the contract's ``lineage_namespace``, else ``floe``.
     """
 
     def __init__(self, content: Mapping[str, Any] | None) -> None:
-        """Take the lineage of a product.
+        """Set up the backend of a product.
 
         Args:
-            content: The artifacts that the plugin was last given; None for those of ``FLOE_ARTIFACTS_PATH``. Without
-                either, only the operator's ``OPENLINEAGE_*`` counts.
+            content: The artifacts that the plugin was last called with; None for those of ``FLOE_ARTIFACTS_PATH``.
+                Without either, only the operator's ``OPENLINEAGE_*`` applies.
 
         Raises:
-            LineageError: With ``strict``, a configured backend that cannot be used.
+            LineageError: With ``strict``: the configured backend cannot be used.
         """
         artifacts, config = _product(content)
         self.namespace = artifacts.observability.lineage_namespace if artifacts else _DEFAULT_NAMESPACE
@@ -67,13 +67,16 @@ class PluginLineage:
         return self._emitter is not None
 
     def emit(self, event_type: RunState, run_id: uuid.UUID | None, job: LineageJob, **fields: Any) -> uuid.UUID:  # noqa: ANN401  # fields of floe-core's model, which checks them
-        """Send an event of a job; the run's id is made when there is none, and returned.
+        """Send an event of a job.
 
         Args:
-            event_type: What happened to the run.
-            run_id: Its id, if it has one.
-            job: The job; its namespace is :attr:`namespace` where the caller names none.
-            fields: ``inputs``, ``outputs``, ``run_facets`` and ``producer``, each None for none.
+            event_type: State of the run.
+            run_id: Id of the run; None for a new id.
+            job: The job; its namespace defaults to :attr:`namespace`.
+            fields: ``inputs``, ``outputs``, ``run_facets`` and ``producer``, each optional.
+
+        Returns:
+            The run's id.
 
         Raises:
             LineageError: As :meth:`send`.
@@ -84,10 +87,10 @@ class PluginLineage:
         return run.run_id
 
     def send(self, event: LineageEvent) -> None:
-        """Store an event and have it sent in the background; with ``strict``, wait for it.
+        """Store an event for delivery in the background; with ``strict``, wait for the delivery.
 
         Raises:
-            LineageError: With ``strict``, when the backend does not accept it.
+            LineageError: With ``strict``: the backend does not accept the event.
         """
         if self._emitter is None:
             logger.debug("no lineage backend: %s of %s is not sent", event.event_type.value, event.job.name)
@@ -97,7 +100,7 @@ class PluginLineage:
             self._emitter.flush()
 
     def flush(self) -> None:
-        """Wait for events that are not delivered yet, within ``lineage.flush_seconds``.
+        """Wait for the delivery of pending events, for at most ``lineage.flush_seconds``.
 
         Raises:
             LineageError: As :meth:`send`.
@@ -106,7 +109,7 @@ class PluginLineage:
             self._emitter.flush()
 
     def close(self) -> None:
-        """Flush and let go of everything; what is not delivered stays in the spool."""
+        """Flush and close the emitter; undelivered events stay in the spool."""
         if self._emitter is None:
             return
         emitter, self._emitter = self._emitter, None
@@ -115,7 +118,7 @@ class PluginLineage:
             emitter.flush()
 
     def new_run_id(self) -> uuid.UUID:
-        """Make a run id; in the form that consumers want (UUIDv7) where one will see it."""
+        """Create a run id: a UUIDv7, which OpenLineage recommends, or a UUIDv4 without a backend."""
         if self._emitter is None:
             return uuid.uuid4()
         from openlineage.client.uuid import generate_new_uuid
@@ -123,14 +126,14 @@ class PluginLineage:
         return generate_new_uuid()
 
     def floe_emitter(self) -> LineageEmitter | None:
-        """Give floe-core's emitter over this delivery; None without a backend."""
+        """Return floe-core's emitter on top of this delivery; None without a backend."""
         if self._emitter is None:
             return None
         return LineageEmitter(_Transport(self), _EventBuilder(self), self.namespace)
 
 
 class _Transport:
-    """floe-core's ``LineageTransport`` over this delivery."""
+    """floe-core's ``LineageTransport`` on top of this delivery."""
 
     def __init__(self, lineage: PluginLineage) -> None:
         self._lineage = lineage
@@ -149,7 +152,7 @@ class _Transport:
 
 
 class _EventBuilder(EventBuilder):
-    """floe-core's builder with a producer that is a URI, and run ids that consumers take."""
+    """floe-core's builder with a URI as the producer and UUIDv7 run ids, as OpenLineage's schema requires."""
 
     def __init__(self, lineage: PluginLineage) -> None:
         super().__init__(producer=PRODUCER, default_namespace=lineage.namespace)
@@ -183,7 +186,7 @@ def _product(content: Mapping[str, Any] | None) -> tuple[CompiledArtifacts | Non
         artifacts = validate_artifacts(found, origin)
         return artifacts, orchestrator_config(artifacts, origin).lineage
     except FloeDagsterError as error:
-        logger.warning("Lineage is sent to where OPENLINEAGE_* says, if anywhere: %s", error)
+        logger.warning("The product's lineage settings cannot be read, so only OPENLINEAGE_* applies: %s", error)
         return None, LineageConfig()
 
 

@@ -1,4 +1,4 @@
-"""What earlier processes left in the spool: delivered, or counted."""
+"""Replay and status of events that ended processes have left in the spool."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 
 import orjson
 
-from floe_orchestrator_dagster.lineage.delivery.attempts import Delivery, Outcome
+from floe_orchestrator_dagster.lineage.delivery.attempts import AttemptResult, Delivery
 from floe_orchestrator_dagster.lineage.delivery.segment import (
     REFUSED_SUFFIX,
     Segment,
     count_waiting,
-    is_held,
+    is_locked,
     open_locked,
     waiting_files,
 )
@@ -32,19 +32,19 @@ if TYPE_CHECKING:
     from floe_orchestrator_dagster.lineage.delivery.backends import Backend
     from floe_orchestrator_dagster.lineage.delivery.sender import Sender
 
-# A cursor without its file is what a process leaves that is killed between removing the two.
+# A process that is killed while it removes a file and its cursor can leave the cursor behind.
 _CURSORS = "*.sent"
 
 
 @dataclass(frozen=True)
-class Replayed:
-    """What a replay did.
+class ReplayResult:
+    """Counts of a replay.
 
     Attributes:
         sent: Events that the backend acknowledged.
-        refused: Events that it refuses for good; kept beside the spool.
-        waiting: Events that still wait, those of running processes left out.
-        reason: Why they wait, or why an event was refused; empty when neither.
+        refused: Events that the backend permanently refuses; they are kept in separate files.
+        waiting: Events that are still pending, without those of running processes.
+        reason: Why events are pending or were refused; empty when neither is so.
     """
 
     sent: int = 0
@@ -58,9 +58,9 @@ class Refusal:
     """An event that the backend refused.
 
     Attributes:
-        file: The file that it is in.
-        refused_at: When (ISO 8601).
-        reason: What the backend said.
+        file: The file with the event.
+        refused_at: Time of the refusal (ISO 8601).
+        reason: The backend's message.
     """
 
     file: str
@@ -70,15 +70,15 @@ class Refusal:
 
 @dataclass(frozen=True)
 class SpoolStatus:
-    """What is in a product's spool.
+    """Content of a product's spool.
 
     Attributes:
         directory: The spool directory.
-        waiting: Events of ended processes that are not delivered.
-        oldest: When the oldest file of them was made (ISO 8601); None when nothing waits.
-        in_progress: Events that a running process still delivers.
+        waiting: Undelivered events of ended processes.
+        oldest: Creation time of the oldest file with such events (ISO 8601); None without any.
+        in_progress: Undelivered events of running processes.
         refused: Events that the backend refused.
-        size_bytes: What everything takes.
+        size_bytes: Total size of all files.
     """
 
     directory: str
@@ -89,23 +89,23 @@ class SpoolStatus:
     size_bytes: int
 
 
-def replay(directory: Path, backend: Backend, *, request_seconds: float, seconds: float) -> Replayed:
-    """Deliver what ended processes left behind, oldest first, until nothing waits or the backend is down.
+def replay(directory: Path, backend: Backend, *, request_seconds: float, seconds: float) -> ReplayResult:
+    """Deliver pending events of ended processes, oldest first, until none is left or the backend is down.
 
-    Files of running processes are left to them, and files that another replay has taken, to it.
+    Files that a running process or another replay has locked are skipped.
 
     Args:
         directory: The product's spool directory.
-        backend: Where events go.
-        request_seconds: How long one request may take.
-        seconds: How long all of it may take.
+        backend: The backend.
+        request_seconds: Timeout of one request.
+        seconds: Timeout of the whole replay.
 
     Raises:
         LineageError: The backend cannot be used.
         OSError: The spool cannot be read or written.
     """
     work = _Replay(directory, backend.open(request_seconds), time.monotonic() + seconds)
-    # Name resolution knows no timeout: only a thread that can be left behind bounds it.
+    # Name resolution has no timeout. A thread that can be abandoned limits it.
     thread = threading.Thread(target=work.run, name="lineage-replay", daemon=True)
     thread.start()
     thread.join(seconds)
@@ -115,14 +115,14 @@ def replay(directory: Path, backend: Backend, *, request_seconds: float, seconds
         raise work.error
     work.leave()
     waiting = spool_status(directory).waiting
-    return Replayed(work.sent, work.refused, waiting, work.delivery.reason if waiting or work.refused else "")
+    return ReplayResult(work.sent, work.refused, waiting, work.delivery.reason if waiting or work.refused else "")
 
 
 def retry_refused(directory: Path) -> int:
-    """Put events that were refused back among those that wait, for when the backend or its URL was the fault.
+    """Make refused events pending again, for a backend or URL that has been corrected.
 
     Returns:
-        How many.
+        Number of these events.
 
     Raises:
         OSError: The spool cannot be read or written.
@@ -136,8 +136,8 @@ def _refused_files(directory: Path) -> list[Path]:
 
 
 def _retry(path: Path, directory: Path) -> int:
-    if is_held(path.with_name(path.name.removesuffix(REFUSED_SUFFIX) + ".jsonl")):
-        return 0  # its process may be about to add to it
+    if is_locked(path.with_name(path.name.removesuffix(REFUSED_SUFFIX) + ".jsonl")):
+        return 0  # its process may add refused events
     try:
         descriptor = open_locked(path, os.O_RDWR)
     except FileNotFoundError:
@@ -162,17 +162,17 @@ def _retry(path: Path, directory: Path) -> int:
 
 
 def _event_in(line: bytes) -> object:
-    """Read the event of a refusal; None when the line is cut off, as by a full disk or a crash, or has no event."""
+    """Return the event of a refusal; None when the line has none, or is incomplete after a crash or on a full disk."""
     return (read_line(line) or {}).get("event")
 
 
 def spool_status(directory: Path) -> SpoolStatus:
-    """Count what is in a spool.
+    """Count the events in a spool.
 
     Raises:
-        OSError: It cannot be read.
+        OSError: The spool cannot be read.
     """
-    files = [(path, count_waiting(path), is_held(path)) for path in waiting_files(directory)]
+    files = [(path, count_waiting(path), is_locked(path)) for path in waiting_files(directory)]
     left = [path for path, count, held in files if count and not held]
     return SpoolStatus(
         directory=str(directory),
@@ -185,7 +185,7 @@ def spool_status(directory: Path) -> SpoolStatus:
 
 
 class _Replay:
-    """A replay under way, in a thread that can be left behind."""
+    """A replay in a thread that can be abandoned."""
 
     def __init__(self, directory: Path, sender: Sender, deadline: float) -> None:
         self.delivery = Delivery(sender)
@@ -196,15 +196,15 @@ class _Replay:
         self._deadline = deadline
         self._stopped = threading.Event()
         self._segments: list[Segment] = []
-        self._held: Segment | None = None
-        self._held_because = ""
+        self._deferred: Segment | None = None
+        self._deferral_reason = ""
 
     def stop(self) -> None:
-        """Ask it to end after the request that is under way."""
+        """Stop after the current request."""
         self._stopped.set()
 
     def leave(self) -> None:
-        """Let go of the files at hand, whatever a request still does."""
+        """Close all files, even while a request runs."""
         for segment in self._segments:
             segment.close()
 
@@ -217,30 +217,30 @@ class _Replay:
                 if self._over():
                     return
             self._remove_lone_cursors()
-        except Exception as error:  # noqa: BLE001  # raised where it was started
+        except Exception as error:  # noqa: BLE001  # the caller raises it
             self.error = error
         finally:
             self.leave()
             self._sender.close()
 
     def _deliver_file(self, segment: Segment) -> None:
-        """Deliver a file; one that ends with an odd event is held until another shows whether the backend is up."""
+        """Deliver a file. If its last event may be a poison event, defer it until another file can be delivered."""
         sent = self.sent
         self._segments.append(segment)
         self._deliver(segment)
-        if self._held is not None and self.sent > sent:
-            self._set_aside(self._held)
-            self._held = None
-        if self.delivery.suspicious and self._held is None:
-            self._held, self._held_because = segment, self.delivery.reason
-            self.delivery.start_anew()
+        if self._deferred is not None and self.sent > sent:
+            self._store_refused(self._deferred)
+            self._deferred = None
+        if self.delivery.may_be_poison_event and self._deferred is None:
+            self._deferred, self._deferral_reason = segment, self.delivery.reason
+            self.delivery.reset_failures()
         else:
             segment.close()
 
-    def _set_aside(self, held: Segment) -> None:
+    def _store_refused(self, held: Segment) -> None:
         entry = held.peek()
         if entry is not None:
-            held.set_aside(entry, self._held_because)
+            held.store_refused(entry, self._deferral_reason)
             self.refused += 1
             self._deliver(held)
         held.close()
@@ -248,17 +248,17 @@ class _Replay:
     def _deliver(self, segment: Segment) -> None:
         while not self._over():
             outcome = self.delivery.attempt(segment)
-            if outcome is Outcome.NOTHING_WAITS:
+            if outcome is AttemptResult.QUEUE_EMPTY:
                 return
             if not segment.closed:
-                self.sent += outcome in {Outcome.SENT, Outcome.REFUSED_AND_SENT}
-                self.refused += outcome in {Outcome.REFUSED, Outcome.REFUSED_AND_SENT}
-            if outcome is Outcome.FAILED:
+                self.sent += outcome in {AttemptResult.SENT, AttemptResult.REFUSED_AND_SENT}
+                self.refused += outcome in {AttemptResult.REFUSED, AttemptResult.REFUSED_AND_SENT}
+            if outcome is AttemptResult.FAILED:
                 self._stopped.wait(max(0.0, self.delivery.retry_at - time.monotonic()))
 
     def _over(self) -> bool:
-        hopeless = self.delivery.down or self.delivery.retry_at > self._deadline
-        return self._stopped.is_set() or hopeless or time.monotonic() >= self._deadline
+        cannot_finish = self.delivery.down or self.delivery.retry_at > self._deadline
+        return self._stopped.is_set() or cannot_finish or time.monotonic() >= self._deadline
 
     def _remove_lone_cursors(self) -> None:
         for cursor in self._directory.glob(_CURSORS):
@@ -269,7 +269,7 @@ class _Replay:
 def _created(path: Path) -> str:
     try:
         created = datetime.fromtimestamp(int(path.name.partition("-")[0]) / 1e9, tz=timezone.utc)
-    except (OSError, OverflowError, ValueError):  # a name that somebody else gave
+    except (OSError, OverflowError, ValueError):  # not a file name of this package
         created = datetime.fromtimestamp(path.stat().st_mtime, tz=timezone.utc)
     return created.isoformat(timespec="seconds")
 
@@ -279,6 +279,6 @@ def _refusals(path: Path) -> list[Refusal]:
     with suppress(FileNotFoundError):
         for line in path.read_bytes().splitlines():
             record = read_line(line)
-            if record is not None:  # else cut off by a full disk or a crash
+            if record is not None:  # incomplete after a crash or on a full disk
                 refusals.append(Refusal(str(path), text_of(record, "refused_at"), text_of(record, "reason")))
     return refusals

@@ -4,8 +4,8 @@
                           ``{"ending": <event>}``  each end, before it is emitted
                           ``{"ended": <runId>}``   the same end, once it is stored
 
-The process that writes a file holds its lock, and removes the file when every run in it has ended. A process that is
-killed at any moment leaves each run ended, or in the journal: the same end may be emitted twice, and none is lost.
+A process locks its file, and removes it when every run in it has ended. Whenever a process is killed, each of its runs
+has either ended or is in the journal. The same end may be emitted twice, but none is lost.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from openlineage.client.event_v2 import RunState
 
 from floe_orchestrator_dagster.lineage.delivery.json_line import as_json_line
 from floe_orchestrator_dagster.lineage.delivery.segment import open_locked, write_line
-from floe_orchestrator_dagster.lineage.delivery.spool import make_private, run_in_name
+from floe_orchestrator_dagster.lineage.delivery.spool import filename_run_id, make_private
 from floe_orchestrator_dagster.lineage.delivery.stored_line import is_event, read_line, text_of
 from floe_orchestrator_dagster.lineage.events.event_fields import error_facet
 from floe_orchestrator_dagster.lineage.events.run import event_time
@@ -40,25 +40,25 @@ if TYPE_CHECKING:
 
 _SUFFIX = ".open"
 _NEW_FILE = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_EXCL
-# To lock a file, NFS wants it open for writing; and what cannot be written could be ended again and again.
+# NFS locks only files that are open for writing. Runs in a file that cannot be written would be ended repeatedly.
 _EXISTING_FILE = os.O_RDWR | os.O_APPEND
 
 
-class OpenRuns:
-    """The runs that one process has started; without a writable directory events are emitted all the same."""
+class RunJournal:
+    """Journal of one process's runs. Events are also emitted when the directory cannot be written."""
 
     def __init__(self, directory: Path, run: str) -> None:
-        """Take the product's spool directory and the Dagster run; the file is created with the first START."""
-        self._path = directory / f"{run_in_name(run)}-{secrets.token_hex(4)}{_SUFFIX}"
+        """Use the product's spool directory for a Dagster run; the file is created with the first START."""
+        self._path = directory / f"{filename_run_id(run)}-{secrets.token_hex(4)}{_SUFFIX}"
         self._descriptor: int | None = None
         self._open: set[str] = set()
 
     def emit(self, event: RunEvent, emit: Emit) -> None:
-        """Emit an event, with notes in the journal before and after.
+        """Emit an event, and write to the journal before and after.
 
         Args:
             event: A START or an end.
-            emit: Stores it; returns whether it did. An end that is not stored stays in the journal.
+            emit: Stores an event and returns whether it succeeded. An end that is not stored stays in the journal.
 
         Raises:
             ValueError: The event cannot be written as JSON.
@@ -95,25 +95,25 @@ class OpenRuns:
 
 
 def end_open_runs(directory: Path, run: str, why: str, at: datetime, emit: Emit) -> None:
-    """End what dead processes of a Dagster run have left open; the journal is removed after that.
+    """End the open runs of a Dagster run's dead processes, then remove their journals.
 
-    Runs of living processes are left alone. An end that its process was emitting when it died is emitted as it was;
-    every other run is ended with ABORT.
+    Runs of running processes are skipped. An end that a process was emitting when it died is emitted unchanged; every
+    other run ends with ABORT.
 
     Args:
         directory: The product's spool directory.
         run: The Dagster run's id.
         why: Text of ``errorMessage``.
         at: Time of the ABORT events.
-        emit: Stores an event with the run id, inputs and outputs of its START; returns whether it did. An end that is
-            not stored stays in the journal.
+        emit: Stores an event, which has the run id, inputs and outputs of its START, and returns whether it succeeded.
+            An end that is not stored stays in the journal.
 
     Raises:
-        OSError: The directory cannot be read, or a file of it read or written; the other files are done then.
+        OSError: The directory or a file in it cannot be read or written. All other files have been processed.
     """
     ending, trouble = _Ending(why, at, emit), None
     for path in _files(directory):
-        if _run_of(path) != run_in_name(run):
+        if _run_of(path) != filename_run_id(run):
             continue
         try:
             ending.end_file(path)
@@ -123,8 +123,8 @@ def end_open_runs(directory: Path, run: str, why: str, at: datetime, emit: Emit)
         raise trouble
 
 
-def runs_left_open(directory: Path) -> list[str]:
-    """List the Dagster runs whose processes, living or dead, have something open.
+def runs_in_journal(directory: Path) -> list[str]:
+    """List the ids of Dagster runs with a journal, of running and dead processes.
 
     Raises:
         OSError: The directory cannot be read.
@@ -135,14 +135,14 @@ def runs_left_open(directory: Path) -> list[str]:
 def last_written(directory: Path, run: str) -> float:
     """Return when a journal of a Dagster run was last written, in seconds since the epoch; 0 when there is none."""
     times = [0.0]
-    for path in directory.glob(f"{run_in_name(run)}-*{_SUFFIX}"):
+    for path in directory.glob(f"{filename_run_id(run)}-*{_SUFFIX}"):
         with suppress(OSError):
             times.append(path.stat().st_mtime)
     return max(times)
 
 
 def _files(directory: Path) -> list[Path]:
-    """List the files; ``glob`` would find nothing in a directory that cannot be read."""
+    """List the journals. Not with ``glob``, which hides that a directory cannot be read."""
     require_trusted(directory)
     try:
         return sorted(path for path in directory.iterdir() if path.suffix == _SUFFIX and is_trusted(path))
@@ -160,7 +160,7 @@ class _OpenRun:
 
     Attributes:
         start: Its START.
-        end: The end that was being emitted when the process died; None when none was.
+        end: The end that the process was emitting when it died, or None.
     """
 
     start: dict[str, Any] = field(default_factory=dict)
@@ -186,10 +186,10 @@ class _Ending:
         with os.fdopen(descriptor, "rb") as file:
             content = file.read()
             if content and not content.endswith(b"\n"):
-                write_line(descriptor, b"")  # a line that is cut off must not swallow the next one
-            stored = [self._end(descriptor, run_id, run) for run_id, run in _still_open(content).items()]
+                write_line(descriptor, b"")  # end an incomplete line before the next one is appended
+            stored = [self._end(descriptor, run_id, run) for run_id, run in _open_runs_in(content).items()]
             if all(stored):
-                with suppress(OSError):  # it says itself that nothing in it is open
+                with suppress(OSError):  # the file records that all its runs have ended
                     path.unlink(missing_ok=True)
 
     def _end(self, descriptor: int, run_id: str, run: _OpenRun) -> bool:
@@ -203,10 +203,10 @@ class _Ending:
         return True
 
 
-def _still_open(content: bytes) -> dict[str, _OpenRun]:
+def _open_runs_in(content: bytes) -> dict[str, _OpenRun]:
     """Read the runs without a stored end, by run id.
 
-    A last line that is cut off was never emitted; any other odd line is not of this package.
+    An incomplete last line was never emitted. This package did not write other lines that are not valid.
     """
     found: dict[str, _OpenRun] = {}
     for line in content.splitlines():

@@ -1,12 +1,12 @@
-"""One file of the spool: events line by line, how far they are delivered, and those that a backend refused.
+"""A file of the spool: one event per line, the position of delivery, and the events that a backend refused.
 
-    <created>-<run>-<token>.jsonl            one event a line; appended to by the process that made it
-    <created>-<run>-<token>.sent             how many bytes of it are delivered
-    <created>-<run>-<token>.refused.jsonl    events of it that the backend refuses, each with the reason
+    <created>-<run>-<token>.jsonl            one event per line, appended by the process that created the file
+    <created>-<run>-<token>.sent             number of delivered bytes
+    <created>-<run>-<token>.refused.jsonl    events that the backend refuses, each with the reason
 
-Whoever appends to or delivers a file holds its lock (flock), which the kernel drops when the process dies. NFS locks a
-file exclusively only where it is open for writing. Each line is one write(), so a process that is killed loses nothing;
-only a machine that crashes can lose what was not synced.
+A process that appends to a file or delivers it holds the file's lock (flock). The kernel releases the lock when the
+process dies. NFS locks only files that are open for writing. Each line is a single write(): a killed process loses no
+event, and a crash of the machine can only lose events that were not synced.
 """
 
 from __future__ import annotations
@@ -32,18 +32,18 @@ if TYPE_CHECKING:
 REFUSED_SUFFIX = ".refused.jsonl"
 _SUFFIX = ".jsonl"
 _NO_EVENT = "the line is not an OpenLineage event"
-_CUT_OFF = "the line is cut off, as a crash of the machine or a full disk leaves it"
+_CUT_OFF = "the line is incomplete, because of a crash of the machine or a full disk"
 _CHUNK = 64 * 1024
 _NEW_FILE = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_EXCL
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One event that waits.
+    """A pending event.
 
     Attributes:
-        line: The event as JSON, without its newline.
-        end: The byte in the file after it.
+        line: The event as JSON, without the newline.
+        end: Position in the file after the event.
     """
 
     line: bytes
@@ -51,14 +51,14 @@ class Entry:
 
 
 class Segment:
-    """A file of the spool whose lock this process holds; safe to use from several threads.
+    """A spool file that this process has locked. Thread-safe.
 
-    A request that does not end in time leaves its thread behind: whoever waited for it closes the file, and the thread
-    may use the file later, or close it again.
+    The thread of a request that exceeds its timeout is abandoned. The file is then closed while that thread may still
+    use it, or close it again.
     """
 
     def __init__(self, path: Path, descriptor: int, *, being_written: bool) -> None:
-        """Use :meth:`create` or :meth:`take`."""
+        """Initialize an open file; call :meth:`create` or :meth:`take` instead."""
         self.path = path
         self.size = os.fstat(descriptor).st_size
         self._descriptor = descriptor
@@ -72,24 +72,24 @@ class Segment:
 
     @classmethod
     def create(cls, directory: Path, run: str) -> Segment:
-        """Make a new file, to append to.
+        """Create a file for appending.
 
         Raises:
-            OSError: It cannot be made or locked.
+            OSError: The file cannot be created or locked.
         """
         while True:
             name = f"{time.time_ns():020d}-{run or 'none'}-{secrets.token_hex(4)}{_SUFFIX}"
             descriptor = open_locked(directory / name, _NEW_FILE)
             if descriptor is not None:
                 segment = cls(directory / name, descriptor, being_written=True)
-                # Written now: on a disk that is full later, an acknowledgement can still be noted in its place.
+                # Write the cursor now, so that it can be overwritten in place when the disk is full later.
                 segment.advance(Entry(b"", 0))
                 return segment
-            # Someone who replays saw the empty file before it was locked, and is about to remove it.
+            # A replay found the empty file before it was locked, and removes it.
 
     @classmethod
     def take(cls, path: Path) -> Segment | None:
-        """Take over a file that no process holds any more; None when one does, or when it is gone."""
+        """Take over a file of an ended process; None when a process has locked it, or when it does not exist."""
         try:
             descriptor = open_locked(path, os.O_RDWR)
         except FileNotFoundError:
@@ -97,10 +97,10 @@ class Segment:
         return None if descriptor is None else cls(path, descriptor, being_written=False)
 
     def append(self, line: bytes) -> None:
-        """Write one event at the end.
+        """Append one event.
 
         Raises:
-            OSError: The disk is full or the file system gave up; the file is as it was before. Or it is closed.
+            OSError: The file is closed, or it cannot be written; then its content is unchanged.
         """
         with self._lock:
             if self.closed:
@@ -110,13 +110,13 @@ class Segment:
             self._unsynced = True
 
     def peek(self) -> Entry | None:
-        """Return the first event that is not delivered; None when there is none."""
+        """Return the first undelivered event; None when there is none."""
         with self._lock:
             while (entry := self._read(self._delivered)) is not None:
                 if self._being_written or is_event(read_line(entry.line)):
                     return entry
                 if entry.line.strip():
-                    self.set_aside(entry, _NO_EVENT if entry.end < self.size else _CUT_OFF)
+                    self.store_refused(entry, _NO_EVENT if entry.end < self.size else _CUT_OFF)
                 else:
                     self.advance(entry)
             return None
@@ -140,19 +140,19 @@ class Segment:
         return Entry(bytes(found), start + len(found))
 
     def advance(self, entry: Entry) -> None:
-        """Remember that everything up to and with ``entry`` is done with."""
+        """Record that all events up to and including ``entry`` are processed."""
         with self._lock:
-            if self.closed:  # left behind by whoever waited for a request that would not end
+            if self.closed:  # called by an abandoned thread
                 return
             self._delivered = entry.end
-            # Where it cannot be written, a replay sends again what this process has sent; now it goes on.
+            # If the cursor cannot be written, a replay sends these events again. This process continues.
             with suppress(OSError):
                 if self._cursor_descriptor is None:
                     self._cursor_descriptor = os.open(self._cursor, os.O_WRONLY | os.O_CREAT, mode=0o600)
                 os.pwrite(self._cursor_descriptor, b"%020d\n" % entry.end, 0)
 
-    def set_aside(self, entry: Entry, reason: str) -> None:
-        """Keep an event that the backend will never take beside the others, and go on after it."""
+    def store_refused(self, entry: Entry, reason: str) -> None:
+        """Append an event that the backend refuses to the file of refused events, and continue after it."""
         with self._lock:
             if self.closed:
                 return
@@ -168,26 +168,26 @@ class Segment:
             self.advance(entry)
 
     def sync(self) -> None:
-        """Bring what was appended to the disk itself."""
+        """Write appended events through to the disk (fsync)."""
         with self._lock:
             if self.closed or not self._unsynced:
                 return
             self._unsynced = False
             descriptor = os.dup(self._descriptor)
-        try:  # without the lock: it may take long, and nobody who appends waits for it
+        try:  # without the lock, so that a slow disk does not delay append()
             os.fdatasync(descriptor)
         finally:
             os.close(descriptor)
 
     def close(self) -> None:
-        """Let go of the file, and remove it when nothing in it waits."""
+        """Close the file, and remove it when all its events are delivered."""
         with self._lock:
             if self.closed:
                 return
             self._being_written = False
             try:
                 if self.peek() is None:
-                    # In this order: a file without its cursor would be delivered again.
+                    # The cursor goes last: a file without a cursor would be delivered again.
                     self.path.unlink(missing_ok=True)
                     self._cursor.unlink(missing_ok=True)
             finally:
@@ -203,10 +203,10 @@ def write_line(descriptor: int, line: bytes, size: int | None = None) -> None:
     Args:
         descriptor: The file, open for appending.
         line: The line, without its newline.
-        size: Bytes that the file has now; looked up when left out.
+        size: Current size of the file in bytes; None to look it up.
 
     Raises:
-        OSError: The disk is full or the file system gave up; the file is as it was before.
+        OSError: The line cannot be written. The content of the file is unchanged.
     """
     before = os.fstat(descriptor).st_size if size is None else size
     content = memoryview(line + b"\n")
@@ -219,10 +219,10 @@ def write_line(descriptor: int, line: bytes, size: int | None = None) -> None:
 
 
 def waiting_files(directory: Path, run: str = "") -> list[Path]:
-    """List the spool's files, oldest first; with ``run``, only those of that run. Those of other users are left out.
+    """List the spool's files of this user, oldest first; with ``run``, only those of that run.
 
     Raises:
-        OSError: The directory is not trusted: others could have written to it.
+        OSError: Other users can write to the directory.
     """
     require_trusted(directory)
     pattern = f"*-{run}-*{_SUFFIX}" if run else f"*{_SUFFIX}"
@@ -231,15 +231,15 @@ def waiting_files(directory: Path, run: str = "") -> list[Path]:
 
 
 def count_waiting(path: Path) -> int:
-    """Count the events in a file that are not delivered; 0 when it is gone."""
+    """Count the undelivered events in a file; 0 when it does not exist."""
     with suppress(FileNotFoundError), path.open("rb") as file:
         file.seek(_read_cursor(path.with_suffix(".sent"), os.fstat(file.fileno()).st_size))
         return sum(1 for _ in file)
     return 0
 
 
-def is_held(path: Path) -> bool:
-    """Tell whether a process appends to or delivers the file."""
+def is_locked(path: Path) -> bool:
+    """Return whether a process has locked the file, to append to it or to deliver it."""
     with suppress(FileNotFoundError), path.open("rb") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -249,7 +249,7 @@ def is_held(path: Path) -> bool:
 
 
 def open_locked(path: Path, flags: int) -> int | None:
-    """Open a file and lock it; None when another process holds it or has just removed it."""
+    """Open and lock a file; None when another process has locked it or just removed it."""
     descriptor = os.open(path, flags, mode=0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -265,7 +265,7 @@ def open_locked(path: Path, flags: int) -> int | None:
 
 
 def _read_cursor(path: Path, size: int) -> int:
-    """Read how many bytes are delivered; none of a file of this size where the cursor makes no sense."""
+    """Return the number of delivered bytes; 0 when the cursor is missing, not valid, or beyond ``size``."""
     try:
         delivered = int(path.read_bytes())
     except (FileNotFoundError, IsADirectoryError, ValueError):

@@ -1,4 +1,4 @@
-"""What hands one event to a backend, and the two ways in which that fails."""
+"""Interface of senders, their two exceptions, and the meaning of HTTP status codes."""
 
 from __future__ import annotations
 
@@ -7,40 +7,40 @@ from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from typing import Protocol
 
-# The event itself is refused, and would be again; whatever else is wrong, another time may do.
+# Statuses for an event that is not valid. With any other status, a retry can succeed.
 _REFUSED_FOR_GOOD = frozenset(
     {HTTPStatus.BAD_REQUEST, HTTPStatus.REQUEST_ENTITY_TOO_LARGE, HTTPStatus.UNPROCESSABLE_ENTITY}
 )
 _LONGEST_DETAIL = 300
-# A wait of years is a mistake of the backend, and more than a thread can be asked to wait.
+# A longer Retry-After is a mistake of the backend, and can exceed the maximum timeout of a thread.
 _LONGEST_WAIT_SECONDS = 3600.0
 
 
 class Sender(Protocol):
-    """Hands single events to one backend; used by one thread at a time."""
+    """Sends single events to one backend. Not thread-safe."""
 
     def send(self, line: bytes) -> None:
-        """Deliver one event, given as JSON; return once the backend has acknowledged it.
+        """Deliver one event as JSON; return after the backend has acknowledged it.
 
         Raises:
-            EventRefusedError: The backend will never take this event.
-            BackendUnavailableError: It may take it later.
+            EventRefusedError: The backend permanently refuses the event.
+            BackendUnavailableError: A retry can succeed.
         """
 
     def close(self) -> None:
-        """Let go of connections."""
+        """Close connections."""
 
 
 class EventRefusedError(Exception):
-    """The backend refuses this event for good: 400, 413 or 422."""
+    """The backend permanently refuses the event: HTTP status 400, 413 or 422."""
 
 
 class BackendUnavailableError(Exception):
-    """The backend did not take the event this time.
+    """The backend did not accept the event; a retry can succeed.
 
     Attributes:
-        retry_after: Seconds that the backend asked to wait; None when it did not say.
-        server_error: Whether it was reached and failed (5xx, or a connection that it cut), as one odd event may cause.
+        retry_after: Seconds from the ``Retry-After`` header; None without one.
+        server_error: Whether the server itself failed (status 5xx, or a closed connection). One event can cause that.
     """
 
     def __init__(self, reason: str, retry_after: float | None = None, *, server_error: bool = False) -> None:
@@ -50,16 +50,16 @@ class BackendUnavailableError(Exception):
 
 
 def check_answer(status: int, retry_after: str | None, detail: str) -> None:
-    """Take an HTTP answer for what it means: any 2xx is an acknowledgement.
+    """Return for any 2xx status, which acknowledges the event; raise for others.
 
     Args:
-        status: The HTTP status; a redirect is none, because clients turn the POST behind it into a GET.
-        retry_after: The header of that name.
-        detail: What the backend said, shown in the reason.
+        status: The HTTP status. Redirects are errors, because clients follow them with a GET.
+        retry_after: The ``Retry-After`` header.
+        detail: The backend's message, shown in the reason.
 
     Raises:
-        EventRefusedError: 400, 413, 422.
-        BackendUnavailableError: Anything else that is not 2xx.
+        EventRefusedError: The status is 400, 413 or 422.
+        BackendUnavailableError: The status is any other that is not 2xx.
     """
     if HTTPStatus.OK <= status < HTTPStatus.MULTIPLE_CHOICES:
         return
@@ -72,11 +72,11 @@ def check_answer(status: int, retry_after: str | None, detail: str) -> None:
 
 
 def _seconds(retry_after: str | None) -> float | None:
-    """Read a Retry-After header: seconds, or an HTTP date (RFC 9110, 10.2.3); an hour at most, None for others."""
+    """Parse a Retry-After header (RFC 9110, 10.2.3): seconds or an HTTP date. At most an hour; None if not valid."""
     text = (retry_after or "").strip()
     try:
         seconds = float(text) if text.isascii() and text.isdecimal() else _seconds_until(text)
-    except (ValueError, TypeError, OverflowError):  # TypeError: Python 3.10's for a text that is not a date at all
+    except (ValueError, TypeError, OverflowError):  # TypeError: Python 3.10, if it is not a date
         return None
     return min(max(0.0, seconds), _LONGEST_WAIT_SECONDS)
 

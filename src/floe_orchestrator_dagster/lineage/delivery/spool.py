@@ -1,4 +1,4 @@
-"""The spool of one process: what it emits goes to disk first, so that neither a dead backend nor a kill loses it."""
+"""Spool of one process: events on disk until their delivery, so that an outage or a killed process loses none."""
 
 from __future__ import annotations
 
@@ -27,24 +27,24 @@ class SpoolFullError(OSError):
 
 
 class Spool:
-    """Files of this process in the product's spool directory, oldest first; safe to use from several threads.
+    """Files of this process in the product's spool directory, oldest first. Thread-safe.
 
-    What other processes have in the directory counts towards its size. It is measured every five seconds: several
-    processes at once may exceed the bound by what they write in between. Nothing that is stored is ever removed to make
-    room: at the bound, new events are refused.
+    The size limit applies to the whole directory, including files of other processes. The size is measured every five
+    seconds, so that several processes can exceed the limit in between. At the limit, new events are refused; stored
+    events are never removed for new ones.
     """
 
     def __init__(self, directory: Path, max_bytes: int, run: str = "") -> None:
-        """Take the directory; it is made, and a file in it, with the first event.
+        """Use a directory, which is created with the first event.
 
         Args:
-            directory: The product's own spool directory.
-            max_bytes: Most that everything in it may take.
-            run: Id of the Dagster run that the events belong to.
+            directory: The product's spool directory.
+            max_bytes: Maximum size of all files in it.
+            run: Id of the Dagster run that emits the events.
         """
         self.directory = directory
         self._max_bytes = max_bytes
-        self._run = run_in_name(run)
+        self._run = filename_run_id(run)
         self._segments: deque[Segment] = deque()
         self._lock = threading.RLock()
         self._measured = 0
@@ -53,14 +53,14 @@ class Spool:
 
     @property
     def nearly_full(self) -> bool:
-        """Whether four fifths of its size are taken."""
+        """Whether the spool has more than four fifths of its maximum size."""
         return self._used() > _NEARLY_FULL * self._max_bytes
 
     def append(self, line: bytes) -> None:
         """Store one event.
 
         Raises:
-            SpoolFullError: The configured size is reached.
+            SpoolFullError: The spool has reached its maximum size.
             OSError: The directory cannot be written.
         """
         with self._lock:
@@ -70,7 +70,7 @@ class Spool:
             self._measured += len(line) + 1
 
     def peek(self) -> Entry | None:
-        """Return the oldest event that waits; None when there is none."""
+        """Return the oldest pending event; None when there is none."""
         with self._lock:
             while self._segments:
                 entry = self._segments[0].peek()
@@ -85,26 +85,26 @@ class Spool:
             return self._segments[0].peek_after(entry) if self._segments else None
 
     def advance(self, entry: Entry) -> None:
-        """Remember that everything up to and with ``entry`` is done with."""
+        """Record that all events up to and including ``entry`` are processed."""
         with self._lock:
             if self._segments:
                 self._segments[0].advance(entry)
 
-    def set_aside(self, entry: Entry, reason: str) -> None:
-        """Keep an event that the backend refuses beside the others, and go on after it."""
+    def store_refused(self, entry: Entry, reason: str) -> None:
+        """Move an event that the backend refuses to a separate file, and continue after it."""
         with self._lock:
             if self._segments:
-                self._segments[0].set_aside(entry, reason)
+                self._segments[0].store_refused(entry, reason)
 
     def sync(self) -> None:
-        """Bring what waits to the disk itself, for when the machine fails before it is delivered."""
+        """Write pending events through to the disk (fsync), in case the machine crashes before their delivery."""
         with self._lock:
             segments = list(self._segments)
         for segment in segments:
             segment.sync()
 
     def close(self) -> None:
-        """Leave what waits to whoever replays; remove what is delivered."""
+        """Release files with pending events for a replay; remove delivered files."""
         with self._lock:
             self._closed = True
             while self._segments:
@@ -126,16 +126,16 @@ class Spool:
         return self._measured
 
 
-def run_in_name(run: str) -> str:
-    """Write a run's id as the names of its files have it."""
+def filename_run_id(run: str) -> str:
+    """Return a run's id as it appears in file names."""
     return re.sub(r"[^A-Za-z0-9-]", "", run)
 
 
 def make_private(directory: Path) -> None:
-    """Make a directory for this user alone; one that is there and belongs to this user is closed to others.
+    """Create a directory that only this user can access; restrict an existing one of this user.
 
     Raises:
-        OSError: It cannot be made, or others could write to it.
+        OSError: The directory cannot be created, or other users can write to it.
     """
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     status = directory.stat()
@@ -145,7 +145,7 @@ def make_private(directory: Path) -> None:
 
 
 def directory_size(directory: Path) -> int:
-    """Add up the bytes of all files in a spool directory."""
+    """Return the total size in bytes of all files in a spool directory."""
     if not directory.is_dir():
         return 0
     return sum(_size(path) for path in directory.iterdir())

@@ -1,4 +1,4 @@
-"""Lines of the spool and the journal, read so that an odd one costs nothing but itself."""
+"""Tolerant reading of lines in the spool and the journal: a damaged line does not affect the others."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def read_line(line: bytes) -> dict[str, Any] | None:
-    """Read a line; None when it is cut off, not JSON, or not an object."""
+    """Parse a line; None when it is not a complete JSON object."""
     try:
         content = orjson.loads(line)
     except orjson.JSONDecodeError:
@@ -20,7 +20,7 @@ def read_line(line: bytes) -> dict[str, Any] | None:
 
 
 def is_event(content: object) -> TypeGuard[dict[str, Any]]:
-    """Whether this is an OpenLineage run event, as far as it is read here and by the client's transports."""
+    """Return whether this is an OpenLineage run event with all fields that this package and the transports read."""
     if not isinstance(content, dict):
         return False
     run, job = content.get("run"), content.get("job")
@@ -33,7 +33,7 @@ def is_event(content: object) -> TypeGuard[dict[str, Any]]:
 
 
 def _can_be_stored(event: dict[str, Any]) -> bool:
-    """Whether an event can be written again, in a record that gives a reason: orjson reads deeper than it writes."""
+    """Return whether an event can be stored as a refused one: orjson reads deeper nesting than it writes."""
     try:
         orjson.dumps([[event]])
     except orjson.JSONEncodeError:
@@ -42,6 +42,6 @@ def _can_be_stored(event: dict[str, Any]) -> bool:
 
 
 def text_of(record: dict[str, Any], key: str) -> str:
-    """Return a text of a record; empty when there is none."""
+    """Return a string field of a record; empty when it is missing or not a string."""
     value = record.get(key)
     return value if isinstance(value, str) else ""

@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 from openlineage.client.facet_v2 import data_quality_assertions_dataset, external_query_run
 
-from floe_orchestrator_dagster.lineage.datasets.computes import Computes, Place
+from floe_orchestrator_dagster.lineage.datasets.computes import Computes, ComputeTarget
 from floe_orchestrator_dagster.lineage.events.assertions import TestEnd
 from floe_orchestrator_dagster.lineage.events.event_fields import engine_facet, error_facet, run_event
 from floe_orchestrator_dagster.lineage.events.node_events import (
@@ -115,7 +115,7 @@ class DbtEvents:
         """
         self._run = run
         self._manifest = manifest
-        computes = place if isinstance(place, Computes) else Computes(Place(place))
+        computes = place if isinstance(place, Computes) else Computes(ComputeTarget(place))
         self._nodes = Nodes(run.product, manifest, computes, columns)
         self._open: dict[str, NodeSignal] = {}
         self._starts: dict[str, RunEvent] = {}

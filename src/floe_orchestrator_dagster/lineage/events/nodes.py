@@ -87,7 +87,7 @@ class Nodes:
     @property
     def namespace(self) -> str:
         """The namespace of the target's own datasets."""
-        return self._warehouse.settled(self._warehouse.namespace)
+        return self._warehouse.configured_namespace(self._warehouse.namespace)
 
     def makes(self, unique_id: str) -> list[str]:
         """List the relation that a node makes: the node itself, or nothing for tests."""

@@ -532,7 +532,7 @@ def test_namespaces_can_be_replaced() -> None:
     attached = warehouse.identify(ORDERS)
     file = warehouse.identify(source("erp", "orders", relation_name="'data/orders.csv'"))
 
-    assert own.dataset.namespace == warehouse.settled(warehouse.namespace) == "duckdb://shop"
+    assert own.dataset.namespace == warehouse.configured_namespace(warehouse.namespace) == "duckdb://shop"
     assert attached.dataset.namespace == "postgres://erp"
     assert file.location == DatasetName("nfs", "/data/orders.csv")
 

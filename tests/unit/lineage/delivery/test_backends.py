@@ -287,7 +287,7 @@ def test_plugin_that_is_not_installed_is_an_error_that_says_what_to_install() ->
     assert str(raised.value) == (
         "plugins.lineage_backend: 1 problem\n"
         "  type: no lineage backend plugin 'marquez-of-tests' is installed\n"
-        "    fix: Install the package that brings it (such as floe-lineage-marquez-of-tests) where Dagster runs."
+        "    fix: Install its package (such as floe-lineage-marquez-of-tests) where Dagster runs."
     )
 
 

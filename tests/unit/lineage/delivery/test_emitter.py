@@ -397,7 +397,7 @@ def test_strict_makes_an_undelivered_event_an_error(tmp_path: Path) -> None:
     assert str(raised.value) == (
         "OpenLineage (plugins.orchestrator.config.lineage.strict is true): 1 problem\n"
         f"  1 of 1 events did not reach {url}: 1 waiting in {tmp_path} (connection refused)\n"
-        "    fix: The code location's lineage sensor sends what waits; `floe-dagster lineage replay` does it at once."
+        "    fix: The code location's lineage sensor sends them later; `floe-dagster lineage replay` sends them now."
     )
     assert spool_status(tmp_path).waiting == 1
 
@@ -459,9 +459,9 @@ def test_spool_that_cannot_be_written_is_warned_of_once_and_events_are_sent_dire
     assert (backend.names, deliveries) == (JOBS, Deliveries(emitted=20, sent=20))
     [warning] = caplog.records
     assert warning.getMessage() == (
-        f"Lineage: {tmp_path / 'file' / 'spool'} cannot be written (Not a directory). Events are sent directly now: "
-        "those that the backend does not take are lost. Let the user that runs Dagster write it, make room, or set "
-        "lineage.spool_dir to another directory."
+        f"Lineage: {tmp_path / 'file' / 'spool'} cannot be written (Not a directory). Events are now sent from memory; "
+        "those that the backend does not accept are lost. Let the user that runs Dagster write it, free disk space, or "
+        "set lineage.spool_dir to another directory."
     )
 
 
@@ -524,7 +524,7 @@ def test_disk_that_fills_up_is_warned_of_once_and_events_go_on_in_their_order(
     assert backend.names == JOBS
     assert deliveries == Deliveries(emitted=20, sent=20)
     [warning] = caplog.records
-    assert warning.getMessage().startswith(f"Lineage: {tmp_path} cannot be written (File too large). Events are sent ")
+    assert warning.getMessage().startswith(f"Lineage: {tmp_path} cannot be written (File too large). Events are now sent ")
 
 
 def test_event_after_the_end_is_dropped(tmp_path: Path) -> None:
@@ -551,7 +551,7 @@ def test_size_is_bounded_with_a_warning_before_anything_is_dropped(
     assert deliveries.spooled == spool_status(tmp_path).waiting < 25
     first, second = (record.getMessage() for record in caplog.records[:2])
     assert first.startswith(f"Lineage: {tmp_path} is nearly full (lineage.spool_max_mb)")
-    assert second.startswith(f"Lineage: {tmp_path} has reached lineage.spool_max_mb. Events are sent directly now")
+    assert second.startswith(f"Lineage: {tmp_path} has reached lineage.spool_max_mb. Events are now sent from memory")
 
 
 def test_files_are_rotated_and_delivered_ones_removed_while_the_run_goes_on(tmp_path: Path) -> None:
@@ -615,7 +615,7 @@ def test_last_line_that_is_cut_off_is_set_aside(tmp_path: Path) -> None:
 
     assert backend.names == JOBS[:2]
     [refusal] = spool_status(tmp_path).refused
-    assert refusal.reason == "the line is cut off, as a crash of the machine or a full disk leaves it"
+    assert refusal.reason == "the line is incomplete, because of a crash of the machine or a full disk"
 
 
 def test_last_line_that_only_lacks_its_newline_is_sent(tmp_path: Path) -> None:

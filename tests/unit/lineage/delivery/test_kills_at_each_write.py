@@ -22,7 +22,7 @@ from floe_orchestrator_dagster.automation.lineage_sensors.unfinished_runs import
 from floe_orchestrator_dagster.config.lineage import LineageConfig
 from floe_orchestrator_dagster.errors import LineageError
 from floe_orchestrator_dagster.lineage.delivery.emitter import LineageEmitter
-from floe_orchestrator_dagster.lineage.delivery.run_journal import OpenRuns
+from floe_orchestrator_dagster.lineage.delivery.run_journal import RunJournal
 from unit.lineage.sample_run import RUN_ID, sample_events
 
 def emitter(spool):
@@ -30,7 +30,7 @@ def emitter(spool):
 
 def step(spool):
     with emitter(spool) as lineage:
-        runs, ended = OpenRuns(spool, RUN_ID), 0
+        runs, ended = RunJournal(spool, RUN_ID), 0
         for event in events:
             if event.eventType is not RunState.START:
                 ended += 1

@@ -19,7 +19,7 @@ from floe_orchestrator_dagster.errors import LineageError
 from floe_orchestrator_dagster.lineage.delivery.emitter import emitter_for, spool_directory
 from floe_orchestrator_dagster.lineage.delivery.json_line import as_json_line
 from floe_orchestrator_dagster.lineage.delivery.replay import spool_status
-from floe_orchestrator_dagster.lineage.delivery.segment import REFUSED_SUFFIX, Segment, is_held, waiting_files
+from floe_orchestrator_dagster.lineage.delivery.segment import REFUSED_SUFFIX, Segment, is_locked, waiting_files
 from floe_orchestrator_dagster.product import load_product
 from lineage_backend import event, free_port, serving
 from unit.samples import contract, model
@@ -464,4 +464,4 @@ def test_what_an_emitter_took_over_is_free_once_it_is_closed(artifacts: Path) ->
             if thread.name == "lineage":
                 thread.join(30)
 
-    assert [path for path in waiting_files(directory) if is_held(path)] == []
+    assert [path for path in waiting_files(directory) if is_locked(path)] == []

@@ -20,7 +20,7 @@ from floe_orchestrator_dagster.config.lineage import LineageConfig
 from floe_orchestrator_dagster.errors import LineageError
 from floe_orchestrator_dagster.lineage.delivery.emitter import LineageEmitter
 from floe_orchestrator_dagster.lineage.delivery.replay import spool_status
-from floe_orchestrator_dagster.lineage.delivery.run_journal import OpenRuns, end_open_runs, runs_left_open
+from floe_orchestrator_dagster.lineage.delivery.run_journal import RunJournal, end_open_runs, runs_in_journal
 from openlineage_schemas import as_json, assert_valid_json
 from processes import clean_environment
 from unit.lineage.sample_run import FCT_ORDERS, RUN_ID, sample_events
@@ -31,9 +31,9 @@ WHY = "postgres://u:secret@host: the machine is gone"
 _DIE = """
 import os, signal, sys
 from pathlib import Path
-from floe_orchestrator_dagster.lineage.delivery.run_journal import OpenRuns
+from floe_orchestrator_dagster.lineage.delivery.run_journal import RunJournal
 from unit.lineage.sample_run import FCT_ORDERS, RUN_ID, sample_events
-runs = OpenRuns(Path(sys.argv[1]), RUN_ID)
+runs = RunJournal(Path(sys.argv[1]), RUN_ID)
 for event in sample_events():
     if event.job.name != FCT_ORDERS or event.eventType.value == "START":
         runs.emit(event, lambda line: True)
@@ -84,7 +84,7 @@ def test_what_a_killed_process_has_begun_is_ended_once_as_it_began(tmp_path: Pat
 
 
 def test_a_process_that_lives_ends_its_runs_itself(tmp_path: Path) -> None:
-    runs = OpenRuns(tmp_path, RUN_ID)
+    runs = RunJournal(tmp_path, RUN_ID)
     runs.emit(sample_events()[0], partial(take, []))
 
     assert ends(tmp_path) == []
@@ -96,7 +96,7 @@ def test_a_process_that_lives_ends_its_runs_itself(tmp_path: Path) -> None:
 
 def test_an_end_that_was_not_stored_stays_for_others_as_it_was(tmp_path: Path) -> None:
     start, end = sample_events()[:2]
-    runs = OpenRuns(tmp_path, RUN_ID)
+    runs = RunJournal(tmp_path, RUN_ID)
     runs.emit(start, partial(take, []))
     runs.emit(end, refuse)
     runs.close()
@@ -129,7 +129,7 @@ def test_a_line_that_a_crash_cut_off_counts_for_nothing(tmp_path: Path) -> None:
 
 def test_a_directory_that_cannot_be_written_is_no_error(tmp_path: Path) -> None:
     (tmp_path / "spool").write_text("a file", encoding="utf-8")
-    runs = OpenRuns(tmp_path / "spool", RUN_ID)
+    runs = RunJournal(tmp_path / "spool", RUN_ID)
 
     emitted: list[dict[str, Any]] = []
     for event in sample_events():
@@ -141,7 +141,7 @@ def test_a_directory_that_cannot_be_written_is_no_error(tmp_path: Path) -> None:
 
 
 def test_a_file_that_cannot_be_removed_is_no_error(tmp_path: Path) -> None:
-    runs = OpenRuns(tmp_path, RUN_ID)
+    runs = RunJournal(tmp_path, RUN_ID)
     runs.emit(sample_events()[0], partial(take, []))
     [file] = tmp_path.iterdir()
     file.unlink()
@@ -161,7 +161,7 @@ def test_a_file_that_cannot_be_read_is_an_error_once_the_others_are_done(tmp_pat
         end_open_runs(tmp_path, RUN_ID, WHY, NOW, partial(take, emitted))
 
     assert [end["eventType"] for end in emitted] == ["ABORT"]
-    assert runs_left_open(tmp_path) == [RUN_ID]
+    assert runs_in_journal(tmp_path) == [RUN_ID]
 
 
 def test_what_is_in_a_file_that_cannot_be_removed_is_not_ended_again_and_again(
@@ -222,7 +222,7 @@ def test_journal_and_spool_work_where_only_writable_files_can_be_locked(
     left = spool_status(tmp_path)
 
     assert (left.waiting, left.in_progress) == (1, 0)
-    assert runs_left_open(tmp_path) == []
+    assert runs_in_journal(tmp_path) == []
 
 
 def test_a_directory_that_cannot_be_read_is_an_error_and_one_that_is_not_there_is_empty(tmp_path: Path) -> None:
