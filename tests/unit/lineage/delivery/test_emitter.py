@@ -524,7 +524,9 @@ def test_disk_that_fills_up_is_warned_of_once_and_events_go_on_in_their_order(
     assert backend.names == JOBS
     assert deliveries == Deliveries(emitted=20, sent=20)
     [warning] = caplog.records
-    assert warning.getMessage().startswith(f"Lineage: {tmp_path} cannot be written (File too large). Events are now sent ")
+    assert warning.getMessage().startswith(
+        f"Lineage: {tmp_path} cannot be written (File too large). Events are now sent "
+    )
 
 
 def test_event_after_the_end_is_dropped(tmp_path: Path) -> None:
