@@ -1,9 +1,9 @@
-"""Build a generated product with real dbt and DuckDB, once, and print what it took as JSON: one measurement.
+"""One build of a generated product with real dbt and DuckDB; prints its times as JSON.
 
 ``plain`` is ``dbt build`` alone, ``stock`` plain dagster-dbt, ``floe`` this package with lineage on, sent to a server
-that answers. ``all`` builds everything, ``one`` a single model. Each has its own database, new each time, and a partial
-parse that is warm. ``wall`` is the run's; ``process`` that of its whole process: imports, load and run, which is what
-lies between the launch of a run and its end; ``first_node`` the time from the step's start to its first node's.
+that answers. ``all`` builds everything, ``one`` a single model. Each build has a new database and a warm partial parse.
+``wall`` is the time of the run, ``process`` that of its whole process (imports, load and run), and ``first_node`` the
+time from the start of the step to the start of its first node.
 """
 
 import json
@@ -26,7 +26,7 @@ _DATABASE = "plain.duckdb"
 
 
 def main() -> None:
-    """Measure who (``plain``, ``stock`` or ``floe``) builds what (``all`` or ``one``) of the artifacts' project."""
+    """Measure a build (``all`` or ``one``) of the artifacts' project by ``plain``, ``stock`` or ``floe``."""
     who, what, artifacts = sys.argv[1], sys.argv[2], Path(sys.argv[3])
     if len(sys.argv) == 4:  # noqa: PLR2004  # the outer process: prepares, and looks at the clock around the inner one
         print(json.dumps(measured(who, what, artifacts)))
@@ -36,7 +36,7 @@ def main() -> None:
 
 
 def measured(who: str, what: str, artifacts: Path) -> dict[str, float]:
-    """Run this script in a process of its own, where nothing is left of an earlier build."""
+    """Run this script in a new process, without state of an earlier build."""
     project = artifacts.parent
     if who == "floe":
         shutil.rmtree(project / "warehouse", ignore_errors=True)
@@ -56,7 +56,7 @@ def measured(who: str, what: str, artifacts: Path) -> dict[str, float]:
 
 
 def plain_project(project: Path) -> Path:
-    """Copy the project for dbt without floe, with a profile and a partial parse of its own, once."""
+    """Copy the project for dbt without floe, once, with a separate profile and partial parse."""
     copy = project.with_name(f"{project.name}_plain")
     if not copy.exists():
         shutil.copytree(project, copy, ignore=shutil.ignore_patterns("target", "warehouse", "logs"))

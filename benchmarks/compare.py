@@ -1,7 +1,7 @@
-"""This package beside plain dagster-dbt: the same product, the same machine, alternating processes, medians.
+"""Comparison with plain dagster-dbt: same product, same machine, alternating processes, medians.
 
-Writes ``results.json``, ``results.md`` and ``sizes.svg`` into ``--output``. ``make bench`` is a small run of it,
-``make bench-full`` the whole; docs/internals/benchmarks.md shows a full one.
+Writes ``results.json``, ``results.md`` and ``sizes.svg`` into ``--output``. ``make bench`` runs a small
+comparison, ``make bench-full`` a full one; docs/internals/benchmarks.md shows the results of the latter.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ if TYPE_CHECKING:
 HERE = Path(__file__).parent
 PACKAGES = ("floe-orchestrator-dagster", "dagster", "dagster-dbt", "dbt-core")
 SAMPLE = 0
-"""The size that stands for the sample product."""
+"""Size of the sample product."""
 
 Script = tuple[str, ...]
-"""A script, and what it is asked for."""
+"""A script and its arguments."""
 
 
 @dataclass(frozen=True)
@@ -41,10 +41,10 @@ class Measure:
     """A number that a script prints.
 
     Attributes:
-        script: The script, and what it is asked for.
-        key: The number's name in what it prints.
-        title: What it is, with its unit.
-        beside: What it is held against: plain dagster-dbt (``stock``) or dbt alone (``plain``).
+        script: The script and its arguments.
+        key: The number's name in the output.
+        title: Description with unit.
+        beside: Compared with plain dagster-dbt (``stock``) or dbt alone (``plain``).
     """
 
     script: Script
@@ -55,12 +55,12 @@ class Measure:
 
 @dataclass(frozen=True)
 class Asked:
-    """What a run measures with one script.
+    """Sizes and rounds of one script.
 
     Attributes:
         script: The script.
         sizes: Models of the products.
-        rounds: How often.
+        rounds: Number of rounds.
     """
 
     script: Script
@@ -75,8 +75,8 @@ class Row:
     Attributes:
         title: What was measured.
         size: Models of the product.
-        stock: What each round found for plain dagster-dbt, or for dbt; nothing where only ours was measured.
-        floe: The same for ours.
+        stock: Results per round for plain dagster-dbt, or for dbt; empty if not measured.
+        floe: Results per round for this package.
     """
 
     title: str
@@ -86,9 +86,9 @@ class Row:
 
     @property
     def ratio(self) -> float | None:
-        """Ours over the other, the median of the rounds: less is better.
+        """Median ratio of this package to the other; lower is better.
 
-        Each round has a ratio of its own: a machine that others use too may be slower in one than in the next.
+        Each round has a separate ratio, because a shared machine may be slower in one round than in the next.
         """
         pairs = [ours / other for ours, other in zip(self.floe, self.stock, strict=False)]
         return statistics.median(pairs) if pairs else None
@@ -121,9 +121,9 @@ MEASURES = (
     Measure(_ONE, "process", "one model: launch to end, wall (s)"),
 )
 PLOTTED = (_CPU_OF_LOAD, _MEMORY_OF_LOAD, _CPU_OF_EVENTS, _WALL_OF_BUILD)
-"""What is drawn by size."""
+"""Measures in the plots."""
 GROWTH = (_CPU_OF_LOAD, _CPU_OF_EVENTS)
-"""What is told of the smallest and the largest size."""
+"""Measures whose growth from 500 models to the largest size is printed."""
 
 
 def main() -> None:
@@ -254,9 +254,9 @@ def line(row: Row) -> str:
 
 
 def growth(rows: list[Row], title: str) -> str | None:
-    """How much more the largest product takes than one of 500 models, the median of the rounds."""
+    """Describe the growth from 500 models to the largest product: the median of the rounds."""
     floe = {row.size: row.floe for row in rows if row.title == title}
-    if 500 not in floe or max(floe) == 500:  # noqa: PLR2004  # the size that is told of
+    if 500 not in floe or max(floe) == 500:  # noqa: PLR2004  # the size to compare with
         return None
     times = statistics.median(large / small for large, small in zip(floe[max(floe)], floe[500], strict=False))
     return f"- {title}: {max(floe)} models take {times:.1f} times what 500 take."

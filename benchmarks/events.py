@@ -1,8 +1,8 @@
-"""Consume the events of a dbt that does nothing, once, and print the CPU seconds as JSON: one measurement.
+"""CPU seconds to consume the events of one build, printed as JSON.
 
-In the place of dbt stands a script that prints, at once, the events of a whole build: what is measured is Dagster's
-and dagster-dbt's own work per event, in this process. ``stock`` is plain dagster-dbt. For ``floe`` the script stands in
-the place of the Python that runs dbt.
+A script that prints all events of a build at once replaces dbt. The measurement is therefore the work of Dagster and
+dagster-dbt per event, in this process. ``stock`` is plain dagster-dbt. For ``floe`` the script replaces the Python that
+runs dbt.
 """
 
 import json
@@ -31,7 +31,7 @@ _RESULTS = {"model": "LogModelResult", "test": "LogTestResult"}
 
 
 def main() -> None:
-    """Measure who (``stock`` or ``floe``) consumes the events of the product's manifest."""
+    """Measure ``stock`` or ``floe`` on the events of the product's manifest."""
     who, artifacts = sys.argv[1], Path(sys.argv[2])
     if len(sys.argv) == 3:  # noqa: PLR2004  # the outer process: makes the fake dbt, and runs the inner one beside it
         with tempfile.TemporaryDirectory(prefix="floe-bench-") as name:
@@ -45,8 +45,8 @@ def run_beside_fake_dbt(who: str, artifacts: Path, directory: Path) -> str:
     """Run this script with a Python that has the fake dbt beside it."""
     events = directory / "events.jsonl"
     manifest = json.loads((artifacts.parent / "target" / "manifest.json").read_text(encoding="utf-8"))
-    told = build_events(manifest) if who == "stock" else reported_events(manifest)
-    events.write_text("".join(json.dumps(event) + "\n" for event in told), encoding="utf-8")
+    emitted = build_events(manifest) if who == "stock" else reported_events(manifest)
+    events.write_text("".join(json.dumps(event) + "\n" for event in emitted), encoding="utf-8")
     dbt = directory / "dbt"
     dbt.write_text(_FAKE_DBT.format(python=sys.executable, events=str(events)), encoding="utf-8")
     dbt.chmod(0o700)
@@ -56,7 +56,7 @@ def run_beside_fake_dbt(who: str, artifacts: Path, directory: Path) -> str:
 
 
 def build_events(manifest: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Write what dbt logs of a build in which everything succeeds: each model, then its tests."""
+    """Yield dbt's log events of a successful build: each model, then its tests."""
     nodes = manifest["nodes"]
     for unique_id in TopologicalSorter(manifest["parent_map"]).static_order():
         if unique_id in nodes and nodes[unique_id]["resource_type"] == "model":
@@ -67,7 +67,7 @@ def build_events(manifest: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def reported_events(manifest: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Write what this package's dbt process says of the same build."""
+    """Yield the events of this package's dbt process for the same build."""
     for event in build_events(manifest):
         node = event["data"]["node_info"]
         for name in ("NodeStart", "NodeFinished"):

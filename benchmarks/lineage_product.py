@@ -1,4 +1,4 @@
-"""What lineage adds to a run of a real product, in turns without lineage and with each of the backends.
+"""Cost of lineage in runs of a real product, alternating between no lineage and each backend.
 
 ``wall`` is the run's, ``held`` what its steps spend in lineage: an upper bound of what that adds, as dbt goes on
 meanwhile. Each run is a process of its own (``lineage_product.py URL DIRECTORY``), on a copy that was prepared once.
@@ -42,7 +42,7 @@ def print_product(product: Path, rounds: int) -> None:
         prepare(prepared / _ARTIFACTS)
         measured: list[dict[str, dict[str, float]]] = []
         for number in range(rounds):
-            # Backwards every other time: a machine that gets slower meanwhile is no fault of the last one.
+            # The order is reversed in every other round, so that a machine that slows down does not penalize the last.
             ways = WAYS if number % 2 == 0 else WAYS[::-1]
             measured.append({way: one_run(prepared, way) for way in ways})
     print("| backend | run (s) | more than without | held up by lineage (s) | share | events | sent |")
@@ -56,7 +56,7 @@ def print_product(product: Path, rounds: int) -> None:
 
 
 def one_run(prepared: Path, way: str) -> dict[str, float]:
-    """Run a copy of the product in a process of its own."""
+    """Run a copy of the product in a new process."""
     port = free_port()
     url = "" if way == WITHOUT else f"http://127.0.0.1:{port}/api/v1/lineage"
     with tempfile.TemporaryDirectory(prefix="floe-bench-") as scratch, ExitStack() as stack:

@@ -1,4 +1,4 @@
-"""A lineage backend in a process of its own, which answers in every way there is: ``lineage_server.py FAULT PORT``."""
+"""A lineage backend in a separate process with a selectable fault: ``lineage_server.py FAULT PORT``."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ FAULTS = ("answers", "500", "429", "400", "1 s each", "hangs", "drips", "refuses
 
 
 class Server:
-    """A server process that behaves as told and says which events it acknowledged."""
+    """A server process with the given fault; reports the events that it acknowledged."""
 
     def __init__(self, fault: str, port: int) -> None:
         self.url = f"http://127.0.0.1:{port}/api/v1/lineage"

@@ -1,4 +1,4 @@
-"""Load a product in this process, once, and print what it took as JSON: one measurement of ``compare.py``.
+"""One load of a product in this process, for ``compare.py``; prints its cost as JSON.
 
 ``stock`` is plain dagster-dbt on the same manifest, and imports nothing of this package. ``floe`` goes through the door
 that Dagster uses: ``floe_orchestrator_dagster.definitions`` with ``FLOE_ARTIFACTS_PATH``.
@@ -48,7 +48,7 @@ def plugin_import(who: str) -> float:
 
 
 def loaded(definitions: "dg.Definitions") -> dict[str, float]:
-    """What the webserver fetches: the repository, its jobs by reference."""
+    """Serialize the repository with jobs by reference, as the webserver fetches it."""
     import dagster as dg
     from dagster._core.remote_representation.external_data import RepositorySnap
 
@@ -59,7 +59,7 @@ def loaded(definitions: "dg.Definitions") -> dict[str, float]:
 
 
 def reloaded(definitions: "dg.Definitions") -> dict[str, float]:
-    """What a run worker or a step process does before anything runs: the job, and a plan of it."""
+    """Build the job and its plan, as a run worker or a step process does before the first step."""
     from dagster._core.execution.api import create_execution_plan
 
     repository = definitions.get_repository_def()

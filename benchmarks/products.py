@@ -23,7 +23,7 @@ _TYPES = {
 
 
 def copy_sample(directory: Path) -> Path:
-    """Copy the sample product without what was made of it; returns its artifacts' path."""
+    """Copy the sample product without generated files; return the path of its artifacts."""
     ignored = shutil.ignore_patterns("target", "warehouse", "logs")
     return Path(shutil.copytree(SAMPLE, directory / "sample", ignore=ignored)) / "compiled_artifacts.json"
 
@@ -46,7 +46,7 @@ def generate_product(directory: Path, size: int) -> Path:
     artifacts = json.loads((SAMPLE / "compiled_artifacts.json").read_text(encoding="utf-8"))
     declared = [{"name": entry["name"], "compute": "duckdb", "quality_tier": "gold"} for entry in properties]
     artifacts["transforms"] = {"models": declared, "default_compute": "duckdb"}
-    # Where it goes, a measurement says; without, nothing is sent.
+    # Each measurement sets the backend; without one, nothing is sent.
     artifacts["observability"]["lineage"] = True
     path = project / "compiled_artifacts.json"
     path.write_text(json.dumps(artifacts), encoding="utf-8")

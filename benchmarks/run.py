@@ -1,4 +1,4 @@
-"""A run as a run worker makes it, in this process: with an event log in SQLite, as under ``dagster dev``."""
+"""Execution of a run in this process, with an event log in SQLite as in ``dagster dev``."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from uuid import uuid4
 
 @dataclass(frozen=True)
 class Run:
-    """What a run took, from its start to its end.
+    """Cost of a run, from its start to its end.
 
-    What Dagster writes before the run starts is left out: whoever launches a run writes it, not the run.
+    Events before the start are not included, because the launching process writes them.
 
     Attributes:
         result: Dagster's result.

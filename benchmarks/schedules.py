@@ -1,4 +1,4 @@
-"""Ten schedules with dbt selections: what they add to loading a product, here and with plain dagster-dbt.
+"""Load time of ten schedules with dbt selections, for this package and plain dagster-dbt.
 
 Each measurement is a process of its own. It loads the product without schedules and then with ten, in the same
 process after the imports, and says the difference in CPU seconds up to the loaded repository and its serialized

@@ -44,7 +44,7 @@ def main(seconds: float, command: list[str]) -> int:
     received: list[int] = []
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda number, _frame: received.append(number))
-    # A session of its own: a terminal's Ctrl-C comes here only, and is passed on once.
+    # The command runs in a new session: only this process receives a terminal's Ctrl-C, and forwards it once.
     process = subprocess.Popen(command, start_new_session=True)
     while process.poll() is None and not received and os.getppid() == parent:
         time.sleep(_CHECK_SECONDS)
