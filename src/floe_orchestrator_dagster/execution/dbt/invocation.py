@@ -189,15 +189,7 @@ def running_dbt(  # noqa: PLR0913, PLR0917  # an invocation has these parts
         shown = partial(mask, secrets=dbt.profile.secrets)
         log.info("running dbt %s", shown(" ".join(arguments)))
         variables = {**_environment(dbt, target, profiles_directory), **environment}
-        settings = partial(
-            dbt_process.Settings,
-            parent=os.getpid(),
-            profiles=str(profiles_directory),
-            grace_seconds=_GRACE_SECONDS,
-            adapter=dbt.profile.adapter if config.columns else None,
-            needs_manifest=needs_manifest,
-            databases=[str((dbt.directory.path / path).resolve()) for path in dbt.profile.duckdb_files],
-        )
+        settings = _settings(dbt, config, profiles_directory, needs_manifest=needs_manifest)
         # Python looks for modules where it was started: not in the project, whose files may be called anything.
         process, events = _started(settings, arguments, target, variables)
         output = ProcessOutput(process, events, lambda line: _show(shown(line.decode(errors="replace"))))
@@ -208,6 +200,21 @@ def running_dbt(  # noqa: PLR0913, PLR0917  # an invocation has these parts
             output.close()  # nobody reads on: dbt must not wait for that while it ends
             sys.stdout.flush()
             invocation.stop()
+
+
+def _settings(
+    dbt: DbtConnection, config: DbtConfig, profiles_directory: Path, *, needs_manifest: bool
+) -> Callable[..., dbt_process.Settings]:
+    """Collect what the process needs to know, without the pipe for its events."""
+    return partial(
+        dbt_process.Settings,
+        parent=os.getpid(),
+        profiles=str(profiles_directory),
+        grace_seconds=_GRACE_SECONDS,
+        adapter=dbt.profile.adapter if config.columns else None,
+        needs_manifest=needs_manifest,
+        databases=[str((dbt.directory.path / path).resolve()) for path in dbt.profile.duckdb_files],
+    )
 
 
 def _started(

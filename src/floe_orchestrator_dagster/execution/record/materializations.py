@@ -79,7 +79,7 @@ def table_metadata(node: Mapping[str, Any]) -> dict[str, str]:
     return {"dagster/table_name": ".".join(part for part in parts if part), **schema}
 
 
-def stray_result(result: NodeResult, product: dg.AssetKey) -> dg.AssetCheckResult:
+def unassigned_result(result: NodeResult, product: dg.AssetKey) -> dg.AssetCheckResult:
     """Record a node that is neither an asset nor a check of the code location, as a check of the product.
 
     dbt also runs what was added to the project since its manifest was loaded, and nodes such as functions. A retry

@@ -16,10 +16,11 @@ from floe_orchestrator_dagster.execution.record.check_evaluations import Evaluat
 from floe_orchestrator_dagster.execution.record.column_lineage import column_lineage_of, table_column_lineage
 from floe_orchestrator_dagster.execution.record.materializations import (
     materialization,
-    stray_result,
     table_metadata,
     test_result,
+    unassigned_result,
 )
+from floe_orchestrator_dagster.execution.step.build_plan import is_materialized, plan_build
 from floe_orchestrator_dagster.execution.step.node_selection import select_nodes, selection_arguments
 from floe_orchestrator_dagster.execution.step.partition_window import Window
 from floe_orchestrator_dagster.execution.step.retry import done_before, handed_over
@@ -95,40 +96,17 @@ def build_selection(
     Raises:
         FloeDagsterError: dbt could not do its work, or nodes failed, or the run asks for what cannot be.
     """
-    op_context, nodes = context.op_execution_context, step.nodes
-    excluded = step.excluded(options.exclude, context.log.warning)
-    assets = {key for key in context.selected_asset_keys if nodes.assets[key] not in excluded}
-    checks = {key for key in context.selected_asset_check_keys if nodes.checks[key] not in excluded}
-    done = done_before(op_context, nodes.reads)
-    is_materialized = partial(_is_materialized, context.instance)
-    select = partial(select_nodes, nodes, is_materialized=is_materialized, along=nodes.along(assets, checks))
-    left = _with_downstream(assets - done.assets.keys(), assets, nodes)
-    # A test over several tables counts again when one of them is built anew.
-    passed = {check for check in done.checks if not nodes.reads.get(check, frozenset()) & left}
-    # dbt runs tests of sources that the step did not select, too: one of them may be all that failed.
-    again = {key for key in done.failed if key in nodes.checks and nodes.checks[key] not in excluded}
-    selection = select(left, (checks - passed) | again, excluded=excluded, passed=passed)
-    strays = {unique_id for key, unique_id in done.failed_nodes.items() if key not in nodes.checks} - excluded
-    # A function that nothing calls leaves no trace of an earlier try: it is built in every one.
-    uncalled = nodes.uncalled - excluded if assets >= nodes.assets.keys() else frozenset()
-    selection = selection.with_nodes(strays | uncalled)
-    if selection.is_empty and (assets or checks & passed) and step.has_hooks:
-        context.log.warning("everything is built, and runs again with dbt's on-run hooks, which may be what failed")
-        left, passed = assets, set()
-        selection = select(left, checks, excluded=excluded)
-    yield from handed_over(
-        op_context,
-        {key: run_id for key, run_id in done.assets.items() if key in assets - left},
-        {key: evaluation for key, evaluation in done.checks.items() if key in checks & passed},
-    )
-    if assets - left:
-        context.log.info("assets that an earlier try built, not built again: %d", len(assets - left))
-    _log_waiting(context.log, selection)
-    if selection.is_empty:
-        _tell_nothing_to_do(op_context, step, window)
+    op_context = context.op_execution_context
+    plan = plan_build(context, step, step.excluded(options.exclude, context.log.warning))
+    yield from handed_over(op_context, plan.built, plan.passed)
+    if plan.built:
+        context.log.info("assets that an earlier try built, not built again: %d", len(plan.built))
+    _log_waiting(context.log, plan.selection)
+    if plan.selection.is_empty:
+        _report_empty_step(op_context, step, window)
         return
     evaluations = Evaluations(op_context)
-    for result in _build(op_context, step, selection, options, window, strays):
+    for result in _build(op_context, step, plan.selection, options, window, plan.unassigned):
         if isinstance(result, dg.AssetCheckResult):
             yield from evaluations.events(result)
         else:
@@ -150,18 +128,18 @@ def test_selection(
     excluded = step.excluded(options.exclude, context.log.warning)
     checks = {key for key in context.selected_asset_check_keys if nodes.checks[key] not in excluded}
     passed = done_before(op_context, nodes.reads).checks
-    is_materialized = partial(_is_materialized, context.instance)
-    selection = select_nodes(nodes, frozenset(), checks - passed.keys(), is_materialized)
+    is_built = partial(is_materialized, context.instance)
+    selection = select_nodes(nodes, frozenset(), checks - passed.keys(), is_built)
     if selection.is_empty and checks & passed.keys() and step.has_hooks:
         context.log.warning("all has passed, and runs again with dbt's on-run hooks, which may be what failed")
         passed = {}
-        selection = select_nodes(nodes, frozenset(), checks, is_materialized)
+        selection = select_nodes(nodes, frozenset(), checks, is_built)
     for result in handed_over(op_context, {}, {key: found for key, found in passed.items() if key in checks}):
         if isinstance(result, dg.AssetCheckResult):
             yield result
     _log_waiting(context.log, selection)
     if selection.is_empty:
-        _tell_nothing_to_do(op_context, step, Window())
+        _report_empty_step(op_context, step, Window())
         return
     for result in _build(op_context, step, selection, options, Window()):
         if isinstance(result, dg.AssetCheckResult):
@@ -213,14 +191,14 @@ def _build(  # noqa: PLR0913, PLR0917  # a build has these parts
     selection: Selection,
     options: DbtOptions,
     window: Window,
-    strays: AbstractSet[str] = frozenset(),
+    unassigned: AbstractSet[str] = frozenset(),
 ) -> Iterator[dg.Output[None] | dg.AssetCheckResult]:
     nodes, content = step.nodes, step.manifest.content
     dbt = options.connection(step.connection)
     # Options are refused before anything is made.
     asked = [*variables(options.vars, window.variables), *window.arguments, *options.arguments(), *deferral()]
     target = new_target(dbt, context.op.name, context.run.run_id)
-    expected = nodes.expected(selection) - strays
+    expected = nodes.expected(selection) - unassigned
     chosen = selection.with_nodes(step.ephemeral_models_of(expected))
     arguments = ["build", *selection_arguments(chosen, target.path / "selection"), *asked]
     described = {**content["nodes"], **content["unit_tests"]}
@@ -252,8 +230,8 @@ def _build(  # noqa: PLR0913, PLR0917  # a build has these parts
             check = test_result(result, check_of[result.unique_id], nodes.severities, compiled)
             if check is not None:
                 yield check
-        elif result.unique_id in strays or (result.has_failed and result.unique_id not in own):
-            yield stray_result(result, step.product_key)
+        elif result.unique_id in unassigned or (result.has_failed and result.unique_id not in own):
+            yield unassigned_result(result, step.product_key)
 
 
 def _known(
@@ -272,8 +250,8 @@ def _known(
             context.log.warning("dbt ran nodes that are not assets or checks: %s. %s %s", named(unknown), why, RELOAD)
 
 
-def _tell_nothing_to_do(context: dg.OpExecutionContext, step: DbtStep, window: Window) -> None:
-    """Tell lineage of a step that dbt has nothing to do in: it may be the run's first, or its last."""
+def _report_empty_step(context: dg.OpExecutionContext, step: DbtStep, window: Window) -> None:
+    """Emit lineage for a step in which dbt has nothing to do: it may be the run's first, or its last."""
     with step_lineage(context, step.product, step.connection, None, step.steps, window.period):
         pass
 
@@ -320,20 +298,6 @@ def _unknown_model(dbt: DbtConnection, name: str) -> DbtSetupError:
         f"{dbt.directory.path}: dbt has no enabled model, seed or snapshot called {name!r}, so nothing was built. "
         "Correct the name, or set FLOE_DBT_PROJECT_DIR to the project that has it."
     )
-
-
-def _with_downstream(
-    left: AbstractSet[dg.AssetKey], assets: AbstractSet[dg.AssetKey], nodes: DbtNodes
-) -> AbstractSet[dg.AssetKey]:
-    """Add what reads a table that is built anew: a test over several tables that fails does not hold all of it up."""
-    found = set(left)
-    while more := {key for key in assets - found if nodes.upstream.get(key, frozenset()) & found}:
-        found |= more
-    return found
-
-
-def _is_materialized(instance: dg.DagsterInstance, key: dg.AssetKey) -> bool:
-    return instance.get_latest_materialization_event(key) is not None
 
 
 def _log_waiting(log: dg.DagsterLogManager, selection: Selection) -> None:

@@ -1,0 +1,94 @@
+"""Plan of a step's build: what dbt runs, and what an earlier try of the step has done already."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+from floe_orchestrator_dagster.execution.step.node_selection import select_nodes
+from floe_orchestrator_dagster.execution.step.retry import done_before
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from collections.abc import Set as AbstractSet
+
+    import dagster as dg
+
+    from floe_orchestrator_dagster.execution.step.build import DbtStep
+    from floe_orchestrator_dagster.execution.step.node_selection import DbtNodes, Selection
+    from floe_orchestrator_dagster.execution.step.retry import Done, Evaluation
+
+
+@dataclass(frozen=True)
+class BuildPlan:
+    """What a step builds and what it does not build again.
+
+    Attributes:
+        selection: What dbt is to run.
+        built: Id of the run that built it, by key of each asset that is not built again.
+        passed: The evaluations of checks that are not evaluated again.
+        unassigned: Unique ids of nodes in the selection that failed before and are no asset or check of the step.
+    """
+
+    selection: Selection
+    built: Mapping[dg.AssetKey, str]
+    passed: Mapping[dg.AssetCheckKey, Evaluation]
+    unassigned: frozenset[str] = frozenset()
+
+
+def plan_build(context: dg.AssetExecutionContext, step: DbtStep, excluded: frozenset[str]) -> BuildPlan:
+    """Plan the build of the assets and checks that a step selected.
+
+    Args:
+        context: The step's context.
+        step: What the step runs.
+        excluded: dbt's unique ids of what the run leaves out.
+    """
+    nodes = step.nodes
+    assets = {key for key in context.selected_asset_keys if nodes.assets[key] not in excluded}
+    checks = {key for key in context.selected_asset_check_keys if nodes.checks[key] not in excluded}
+    done = done_before(context.op_execution_context, nodes.reads)
+    select = partial(
+        select_nodes,
+        nodes,
+        is_materialized=partial(is_materialized, context.instance),
+        along=nodes.along(assets, checks),
+    )
+    left = _with_downstream(assets - done.assets.keys(), assets, nodes)
+    # A test over several tables counts again when one of them is built again.
+    passed = {check for check in done.checks if not nodes.reads.get(check, frozenset()) & left}
+    # dbt runs tests of sources that the step did not select, too: one of them may be all that failed.
+    again = {key for key in done.failed if key in nodes.checks and nodes.checks[key] not in excluded}
+    unassigned = frozenset(node for key, node in done.failed_nodes.items() if key not in nodes.checks) - excluded
+    # A function that nothing calls leaves no trace of an earlier try: it is built in every one.
+    uncalled = nodes.uncalled - excluded if assets >= nodes.assets.keys() else frozenset()
+    selection = select(left, (checks - passed) | again, excluded=excluded, passed=passed)
+    selection = selection.with_nodes(unassigned | uncalled)
+    if selection.is_empty and (assets or checks & passed) and step.has_hooks:
+        context.log.warning("everything is built, and runs again with dbt's on-run hooks, which may be what failed")
+        return BuildPlan(select(assets, checks, excluded=excluded), {}, {})
+    return BuildPlan(selection, *_kept(done, assets - left, checks & passed), unassigned)
+
+
+def _kept(
+    done: Done, assets: AbstractSet[dg.AssetKey], checks: AbstractSet[dg.AssetCheckKey]
+) -> tuple[dict[dg.AssetKey, str], dict[dg.AssetCheckKey, Evaluation]]:
+    """Choose these assets and checks of what has been done."""
+    built = {key: run_id for key, run_id in done.assets.items() if key in assets}
+    return built, {key: evaluation for key, evaluation in done.checks.items() if key in checks}
+
+
+def is_materialized(instance: dg.DagsterInstance, key: dg.AssetKey) -> bool:
+    """Whether an asset has ever been built."""
+    return instance.get_latest_materialization_event(key) is not None
+
+
+def _with_downstream(
+    left: AbstractSet[dg.AssetKey], assets: AbstractSet[dg.AssetKey], nodes: DbtNodes
+) -> AbstractSet[dg.AssetKey]:
+    """Add what reads a table that is built again: a failing test over several tables does not hold all of it up."""
+    found = set(left)
+    while more := {key for key in assets - found if nodes.upstream.get(key, frozenset()) & found}:
+        found |= more
+    return found
