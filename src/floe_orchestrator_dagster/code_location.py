@@ -52,7 +52,7 @@ _OBJECTS_BETWEEN_COLLECTIONS = 100_000
 
 
 def load_type() -> DefinitionsLoadType:
-    """Tell whether definitions are made in this process, or made again for a run, as Dagster says at the moment."""
+    """Return whether definitions are made in this process, or made again for a run, as Dagster says at the moment."""
     return DefinitionsLoadContext.get().load_type
 
 
@@ -77,7 +77,7 @@ def build_definitions(
         traced.describe({f"floe.dagster.{kind}": count for kind, count in counts.items()})
     shown = ", ".join(f"{count} {kind.removesuffix('s') if count == 1 else kind}" for kind, count in counts.items())
     seconds = time.monotonic() - began
-    # The one line at this level, with its parts for whoever collects them; how it came about is told at debug.
+    # The one line at this level, with its parts for whoever collects them; how it came about is logged at debug.
     parts = {**attributes, **counts, "seconds": seconds}
     version = product.artifacts.metadata.product_version
     logger.info("%s %s: %s, built in %.1f s", product.name, version, shown, seconds, extra={"floe": parts})
@@ -97,7 +97,7 @@ def _definitions(product: Product, schedules: Sequence[JobSchedule], loaded: Def
     targets = Targets(assets, selection)
     jobs = product_jobs(product, targets, checks.on_demand)
     if loaded is DefinitionsLoadType.INITIALIZATION:
-        _tell(product, oversights(product, selection, targets, schedules))
+        _warn_of(product, oversights(product, selection, targets, schedules))
     own = [sensor for sensor in (automation_sensor(product),) if sensor] + lineage_sensors(product, built.steps)
     return dg.Definitions(
         assets=assets,
@@ -110,11 +110,11 @@ def _definitions(product: Product, schedules: Sequence[JobSchedule], loaded: Def
     )
 
 
-def _tell(product: Product, found: Sequence[Problem]) -> None:
+def _warn_of(product: Product, found: Sequence[Problem]) -> None:
     """Log what will not do what it says, in one line."""
     if found:
-        told = "; ".join(f"{problem.where}: {problem.what}" for problem in found)
-        logger.warning("%s: %s", product.origin, told, extra={"problems": tuple(found)})
+        shown = "; ".join(f"{problem.where}: {problem.what}" for problem in found)
+        logger.warning("%s: %s", product.origin, shown, extra={"problems": tuple(found)})
 
 
 def _counts(definitions: dg.Definitions) -> dict[str, int]:
@@ -181,7 +181,7 @@ def definitions_to_serve(
 ) -> dg.Definitions:
     """As :func:`definitions_from_file`, for a process that serves these Definitions for as long as it lives.
 
-    Python's garbage collector is told not to look for garbage among them again, and to look more rarely: they are a
+    Python's garbage collector no longer looks for garbage among them, and looks more rarely: they are a
     million objects or more, and what Dagster makes of them at once is as many again.
 
     Raises:

@@ -61,7 +61,7 @@ class AssetLinks:
 
     @cached_property
     def _root(self) -> Path | None:
-        """The repository's root, as a checkout tells it; an image holds the dbt project, taken for the root."""
+        """The repository's root, as a checkout shows it; an image holds the dbt project, taken for the root."""
         if self.product.dbt is None:
             return None
         project = self.product.dbt.directory.path

@@ -82,7 +82,7 @@ def backfill_policy(rule: PartitionsConfig) -> dg.BackfillPolicy:
 
 
 def partition_metadata(rule: PartitionsConfig) -> Mapping[str, str]:
-    """Tell the column that a partition is cut by, where Dagster's I/O managers look for it."""
+    """Return the column that a partition is cut by, where Dagster's I/O managers look for it."""
     return {"partition_expr": rule.time_column} if rule.time_column else {}
 
 

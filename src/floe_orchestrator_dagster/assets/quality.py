@@ -61,7 +61,7 @@ def describe_check(check: QualityCheck) -> str:
 
 
 def declared_severities(specs: Iterable[dg.AssetCheckSpec]) -> Mapping[dg.AssetCheckKey, dg.AssetCheckSeverity]:
-    """Tell the severities that the contract gives to checks."""
+    """Return the severities that the contract gives to checks."""
     declared = {spec.key: (spec.metadata or {}).get(_SEVERITY) for spec in specs}
     return {key: _severity(severity) for key, severity in declared.items() if severity}
 

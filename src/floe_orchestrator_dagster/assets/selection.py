@@ -79,7 +79,7 @@ class NodeSelection:
 
         Args:
             selection: The selection; None leaves nothing out.
-            warn: Is told of each part that matches nothing.
+            warn: Receives each part that matches nothing.
 
         Raises:
             DbtSetupError: A selection that dbt cannot read.

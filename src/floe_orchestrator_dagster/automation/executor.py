@@ -36,7 +36,7 @@ def product_executor(product: Product) -> dg.ExecutorDefinition | None:
 
 
 def steps_at_once(product: Product) -> int | None:
-    """Tell how many steps of a run may run at once; None when that is the executor's to decide."""
+    """Return how many steps of a run may run at once; None when that is the executor's to decide."""
     return 1 if product.config.executor == "in_process" or is_on_duckdb(product.artifacts) else None
 
 

@@ -37,7 +37,7 @@ def shifted_schedules(product: Product, registered: Sequence[JobSchedule] = ()) 
 
 
 def shifted_minutes(where: str, cron: str, zone: str, dagster_version: str = dg.__version__) -> Problem | None:
-    """Tell at which minutes a cron ticks instead, and what to write; None when it ticks as it says.
+    """Return at which minutes a cron ticks instead, and what to write; None when it ticks as it says.
 
     Args:
         where: Where the cron was written.
@@ -52,15 +52,15 @@ def shifted_minutes(where: str, cron: str, zone: str, dagster_version: str = dg.
     if any(other != _ANY for other in others):
         return None
     offsets = _offsets(zone)
-    told = next((found for found in (_shifted(minutes, offset) for offset in offsets) if found != minutes), None)
-    if told is None:
+    shifted = next((found for found in (_shifted(minutes, offset) for offset in offsets) if found != minutes), None)
+    if shifted is None:
         return None
     upgrade = f"Upgrade Dagster to {RIGHT_SINCE} or newer"
     part, fix = " for a part of the year", f"{upgrade}."
     if len(offsets) == 1:
         written = ",".join(map(str, _shifted(minutes, -offsets[0])))
         part, fix = "", f"{upgrade}, or write '{written} * * * *' for as long as it is {dagster_version}."
-    what = f"{cron!r} ticks at {_listed(told)} of the hour in {zone}{part}, not at {_listed(minutes)}"
+    what = f"{cron!r} ticks at {_listed(shifted)} of the hour in {zone}{part}, not at {_listed(minutes)}"
     return Problem(where, f"{what}: Dagster {dagster_version} counts these minutes in UTC", fix)
 
 

@@ -24,7 +24,7 @@ _LONGEST_PARTITION = timedelta(days=32)
 
 
 def partitions_by_job(product: Product) -> dict[str, dg.PartitionsDefinition[str]]:
-    """Tell which job builds which kind of partitions; empty without partitions.
+    """Return which job builds which kind of partitions; empty without partitions.
 
     Static partitions always have a job of their own: each of them is a run, and must not build all else every time.
 
@@ -75,7 +75,7 @@ def partition_requests(
     """Ask for one run per partition.
 
     Args:
-        key_prefix: What tells this tick from others: of several runs each has to have a key.
+        key_prefix: Distinguishes this tick from others: of several runs each has to have a key.
         partitions: The partitions.
         keys: What to build of the job; None for everything.
         tags: Tags of the runs.

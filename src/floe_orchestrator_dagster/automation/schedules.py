@@ -105,7 +105,7 @@ def _configured_schedules(product: Product, targets: Targets, taken: set[str]) -
 def _partitions(
     product: Product, targets: Targets, schedule: JobSchedule, keys: Sequence[dg.AssetKey] | None = None
 ) -> dg.PartitionsDefinition[str] | None:
-    """Tell which partitions a schedule builds, if any: those of the assets it selects, else those of its job."""
+    """Return which partitions a schedule builds, if any: those of the assets it selects, else those of its job."""
     if not product.config.partitions:
         return None
     found = targets.partitions_of(targets.job_keys(product, schedule.job_name) if keys is None else keys)

@@ -1,4 +1,4 @@
-"""What the configuration says of jobs, schedules, sensors and rules, held against the product: all problems at once."""
+"""Problems of jobs, schedules, sensors and rules that do not fit the product, all at once."""
 
 from __future__ import annotations
 

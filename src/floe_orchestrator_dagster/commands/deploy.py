@@ -167,9 +167,9 @@ def _warnings(settings: DeploySettings) -> Iterator[str]:
             yield f"{product.name}: its DuckDB file is gone with the pod; keep it on a volume (--state-claim)"
     if settings.is_production and settings.log_store is None:
         yield "the output of steps is kept nowhere; name a place (--compute-logs)"
-    telling = [product for product in settings.products if product.may_send_lineage]
-    kept = settings.lineage_claim or (settings.state_claim and all(map(keeps_lineage_with_state, telling)))
-    if settings.is_production and telling and not kept:
+    sending = [product for product in settings.products if product.may_send_lineage]
+    kept = settings.lineage_claim or (settings.state_claim and all(map(keeps_lineage_with_state, sending)))
+    if settings.is_production and sending and not kept:
         yield "lineage that cannot be delivered is gone with the pod; keep it on a volume (--lineage-claim)"
 
 

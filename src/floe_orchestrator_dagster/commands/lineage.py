@@ -154,7 +154,7 @@ def _why_none(product: _LineageOfProduct) -> Problem:
 
 @contextmanager
 def _spool_errors(directory: Path) -> Iterator[None]:
-    """Tell an unreadable spool as an error with its fix."""
+    """Report an unreadable spool as an error with its fix."""
     try:
         yield
     except OSError as error:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from floe_orchestrator_dagster.deploy.parts import Resources
 
-# Numeric: Kubernetes cannot tell whether a user that is known by name is root.
+# Numeric: Kubernetes does not know whether a user that is known by name is root.
 USER_ID = 10001
 ARTIFACTS_FILE = "compiled_artifacts.json"
 PRODUCT_PATH = "/opt/floe/product"
@@ -120,7 +120,7 @@ def readiness_probe() -> Probe:
 
 
 def liveness_probe() -> Probe:
-    """Start a code server anew that has not answered for five minutes."""
+    """Restart a code server that has not answered for five minutes."""
     return Probe(period_seconds=60, timeout_seconds=30, failure_threshold=5)
 
 

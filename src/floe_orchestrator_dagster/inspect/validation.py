@@ -140,7 +140,7 @@ def _examine_stages(path: Path, stages: _Stages) -> None:
         if can_select and artifacts.transforms is not None:
             names = unbuilt.dbt.manifest.names if unbuilt.dbt else frozenset()
             stages.attempt(check_dependencies_exist, artifacts, names, origin)
-        configured.hold_against(unbuilt, can_select=can_select)
+        configured.check_against(unbuilt, can_select=can_select)
     configured.report()
 
 
@@ -155,11 +155,11 @@ class _Configured:
         self._problems = list(reading.problems)
 
     def is_whole(self, section: str) -> bool:
-        """Tell whether nothing is wrong in a section, so that what depends on it can be judged."""
+        """Return whether nothing is wrong in a section, so that what depends on it can be judged."""
         place = config_path(section)
         return not any(problem.where.startswith(place) for problem in self.reading.problems)
 
-    def hold_against(self, unbuilt: Product, *, can_select: bool) -> None:
+    def check_against(self, unbuilt: Product, *, can_select: bool) -> None:
         """Look for names, jobs and selections that the product does not have."""
         from floe_orchestrator_dagster.assets.selection import NodeSelection
         from floe_orchestrator_dagster.automation.validation import automation_problems

@@ -94,7 +94,7 @@ class BuildTrace:
         return self.environment.get("TRACEPARENT")
 
     def dbt_event(self, event: Mapping[str, Any]) -> None:
-        """Trace and count a node, if its end is what dbt's event tells; never raises because of an event's form."""
+        """Trace and count a node, if dbt's event is its end; never raises because of an event's form."""
         if self._tracer is None:
             return
         end = read_node_end(event)

@@ -2,7 +2,7 @@
 
 While a step runs, Dagster asks for each output which assets and checks are selected, and for each of those it has the
 definition put the set together again: with many assets in one step most of the time goes there. A definition never
-changes, so that it can keep what it has told.
+changes, so that it can keep its answers.
 """
 
 from __future__ import annotations

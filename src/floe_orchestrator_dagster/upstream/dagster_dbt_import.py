@@ -2,9 +2,9 @@
 
 dbt's modules are two to three seconds of CPU and eighty megabytes in each process that loads a product: code servers,
 run workers and steps. None of them runs dbt in itself: a step starts a process for it. From 0.29 on dagster-dbt works
-without dbt-core being installed, with values of its own for dbt's; it is imported as if that were so, and told at once
-which dbt there is, so that a ``DbtCliResource`` of a user's own works in the same process. A dagster-dbt that cannot do
-so is imported as it is.
+without dbt-core being installed, with values of its own for dbt's; it is imported as if that were so, and at once given
+the dbt that there is, so that a ``DbtCliResource`` of a user's own works in the same process. A dagster-dbt that cannot
+do so is imported as it is.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 To find nodes, dagster-dbt imports dbt's graph and networkx and builds dbt's manifest and a graph of all nodes: a second
 and more, to learn what the stages of a product say. Here the function of dagster-dbt that asks dbt is answered in its
-place, for one manifest and as long as the decorator runs. What comes of it is held against what was asked for; where
+place, for one manifest and as long as the decorator runs. The result is compared with what was asked for; where
 dagster-dbt is not as expected, dbt selects.
 """
 

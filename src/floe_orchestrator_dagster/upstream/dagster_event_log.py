@@ -1,9 +1,9 @@
 """The SQLite databases of Dagster's event log, kept open while dbt runs.
 
-For each statement Dagster's SQLite event log makes an engine, which compiles the statement anew, and opens the file. An
+For each statement Dagster's SQLite event log makes an engine, compiles the statement again and opens the file. An
 event takes three to ten of them, so that most of the CPU of a run with many small nodes goes there. Here the engines
 stay, and each has one connection, until dbt has ended. What is written, and in which transactions, stays as it is; who
-watches a run's database is told of each. Which tables and columns there are is asked once, and which migrations were
+watches a run's database hears of each. Which tables and columns there are is asked once, and which migrations were
 made.
 """
 
@@ -63,7 +63,7 @@ def _is_known(storage: object) -> bool:
     else:
         known = all(hasattr(storage, name) for name in _WORKS_WITH)
     if not known:
-        logger.info("the event log is opened anew for each statement: this Dagster opens it otherwise than expected")
+        logger.info("the event log is opened again for each statement: this Dagster opens it otherwise than expected")
     return known
 
 
@@ -78,7 +78,7 @@ class _OpenDatabases:
         self._standing_in: dict[str, Callable[..., Any]] = {}
 
     def open(self) -> None:
-        """Stand in for what opens a database anew, unless somebody does so already."""
+        """Stand in for what opens a database again, unless somebody does so already."""
         with self._lock:
             if _CONNECT not in vars(self._storage):
                 self._standing_in = {_CONNECT: self._connect, **_answered_once(self._storage)}

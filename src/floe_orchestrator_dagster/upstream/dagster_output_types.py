@@ -25,7 +25,7 @@ _RESOLVE = "resolve_dagster_type"
 
 @cache
 def take_types_as_they_are() -> bool:
-    """Put ourselves before Dagster's function, once per process; tells whether that was possible."""
+    """Put ourselves before Dagster's function, once per process; returns whether that was possible."""
     found: dict[ModuleType, Any] = {module: getattr(module, _RESOLVE, None) for module in (inputs, outputs)}
     for module, resolve in found.items():
         nothing = resolve and resolve(dg.Nothing)

@@ -18,7 +18,7 @@ _FAILURES = {dg.DagsterEventType.STEP_FAILURE, dg.DagsterEventType.STEP_UP_FOR_R
 _ENDS = {*_FAILURES, dg.DagsterEventType.STEP_SUCCESS}
 
 
-def close_with_step(context: dg.OpExecutionContext, begun: Generator[Any, None, None]) -> None:
+def close_with_step(context: dg.OpExecutionContext, running: Generator[Any, None, None]) -> None:
     """Close a generator of a step as soon as Dagster says that the step has failed.
 
     Dagster lets an interrupt through where it looks at a step's output, too. The generator that made it is suspended
@@ -26,10 +26,10 @@ def close_with_step(context: dg.OpExecutionContext, begun: Generator[Any, None, 
 
     Args:
         context: The step's.
-        begun: What is to be closed; nothing happens where it has come to its end.
+        running: What is to be closed; nothing happens where it has come to its end.
     """
     step_key, instance, run_id = context.get_step_execution_context().step.key, context.instance, context.run_id
-    suspended, log = weakref.ref(begun), context.log
+    suspended, log = weakref.ref(running), context.log
 
     def close(entry: dg.EventLogEntry) -> None:
         event = entry.dagster_event

@@ -223,4 +223,4 @@ def test_event_log_that_opens_its_databases_otherwise_is_left_as_it_is(
         assert vars(storage) == before
 
     said = [record.message for record in caplog.records if record.name.endswith("event_log")]
-    assert said == ["the event log is opened anew for each statement: this Dagster opens it otherwise than expected"]
+    assert said == ["the event log is opened again for each statement: this Dagster opens it otherwise than expected"]

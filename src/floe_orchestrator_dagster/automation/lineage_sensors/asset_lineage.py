@@ -1,4 +1,4 @@
-"""Python assets as lineage tells of them: what the code location says of each, and what a run said when it made it."""
+"""Python assets in lineage: their definitions in the code location, and their materializations in a run."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from floe_orchestrator_dagster.product import Product
 
 # On the sensors of lineage, which product they are of.
-TELLING_TAG = "floe/lineage_of"
+LINEAGE_TAG = "floe/lineage_of"
 _COLUMNS = "dagster/column_schema"
 _ROWS = "dagster/row_count"
 
@@ -37,16 +37,16 @@ class AssetDescriptions:
         self._product = product
         self._graph = repository.asset_graph if repository is not None else None
         tags = [sensor.tags for sensor in repository.sensor_defs] if repository is not None else []
-        self._telling = {tag[TELLING_TAG] for tag in tags if TELLING_TAG in tag}
+        self._reporting = {tag[LINEAGE_TAG] for tag in tags if LINEAGE_TAG in tag}
 
-    def to_tell(self, assets: Collection[dg.AssetKey]) -> set[dg.AssetKey]:
-        """Choose the assets of a run that this product tells: its own, and those of no product if it is the one to.
+    def reported(self, assets: Collection[dg.AssetKey]) -> set[dg.AssetKey]:
+        """Choose the assets of a run that this product reports: its own, and those of no product if it is the one to.
 
         That is the first by name of the products in the run, else of the code location.
         """
         mine, of = tag_value(self._product.name), {key: self._product_of(key) for key in assets}
-        telling = {mine, *self._telling}
-        first = min(telling.intersection(of.values()) or telling)
+        reporting = {mine, *self._reporting}
+        first = min(reporting.intersection(of.values()) or reporting)
         return {key for key, product in of.items() if (first if product is None else product) == mine}
 
     def _product_of(self, key: dg.AssetKey) -> str | None:
@@ -75,7 +75,7 @@ class AssetDescriptions:
         return {tuple(one.path): self._tables[one] for one in (key, *reads) if one in self._tables}
 
     def rows(self, made: dg.AssetMaterialization | None) -> int | None:
-        """Tell how many rows a materialization says that it wrote."""
+        """Return how many rows a materialization says that it wrote."""
         value = made.metadata.get(_ROWS) if made else None
         return int(value.value) if isinstance(value, dg.IntMetadataValue) and value.value is not None else None
 

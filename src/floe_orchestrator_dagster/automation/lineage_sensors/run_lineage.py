@@ -1,7 +1,7 @@
-"""The lineage of a Dagster run that is over, as far as its steps have not told it themselves.
+"""Lineage of a Dagster run that is over, as far as its steps have not emitted it.
 
-Three things are left for then: the ends of what a dead process had begun, Python assets, and the product's run where no
-step could tell its end.
+Three things are left for then: the ends of runs whose process died, Python assets, and the product's run where no step
+could emit its end.
 """
 
 from __future__ import annotations
@@ -18,7 +18,13 @@ from floe_orchestrator_dagster.automation.lineage_sensors.asset_lineage import A
 from floe_orchestrator_dagster.automation.lineage_sensors.step_log import read_step_logs
 from floe_orchestrator_dagster.automation.lineage_sensors.unfinished_runs import UNSAID, end_left_open
 from floe_orchestrator_dagster.errors import LineageError, Problem
-from floe_orchestrator_dagster.execution.step.product_lineage import ENDS, lineage_run, product_tag, told_of, told_tag
+from floe_orchestrator_dagster.execution.step.product_lineage import (
+    ENDS,
+    last_state,
+    lineage_run,
+    product_tag,
+    state_tag,
+)
 from floe_orchestrator_dagster.lineage.delivery.emitter import emitter_for
 
 if TYPE_CHECKING:
@@ -37,27 +43,27 @@ _STATES: dict[dg.DagsterRunStatus, State] = {
     dg.DagsterRunStatus.FAILURE: "FAIL",
     dg.DagsterRunStatus.CANCELED: "ABORT",
 }
-# What has been told of a run that is over, and of which: it is told once, and a re-execution has its parent's tags.
-_TOLD = "lineage_after_run"
-# A sensor's tick ends after 60 s and may have 25 runs to tell of; what is not delivered by then lies in the spool.
+# Counts what was emitted after a run, and names the run: it is done once, and a re-execution has its parent's tags.
+_AFTER_RUN = "lineage_after_run"
+# A sensor's tick ends after 60 s and may have 25 runs to report; what is not delivered by then lies in the spool.
 _RUN_SECONDS = 1.0
 
 
-def tell_ended_run(
+def emit_rest_of_run(
     context: dg.RunStatusSensorContext, product: Product, dbt_steps: frozenset[str]
 ) -> Deliveries | None:
-    """Tell what is left to tell of a run; None when nothing is to be told.
+    """Emit the events that a run's steps have not emitted; None when there are none.
 
     Args:
         context: The run, which is over.
         product: The product.
-        dbt_steps: Names of the steps that tell their lineage themselves.
+        dbt_steps: Names of the steps that emit their lineage themselves.
 
     Raises:
         LineageError: With ``lineage.strict``, when not all events were accepted.
     """
     run = context.dagster_run
-    if run.tags.get(product_tag(_TOLD, product), "").endswith(run.run_id):
+    if run.tags.get(product_tag(_AFTER_RUN, product), "").endswith(run.run_id):
         return None
     config = product.config.lineage
     config = config.model_copy(update={"flush_seconds": min(config.flush_seconds, _RUN_SECONDS)})
@@ -73,10 +79,10 @@ def tell_ended_run(
             return None
 
         def note() -> None:
-            told = {product_tag(_TOLD, product): f"{emitter.deliveries().counts} of {run.run_id}"}
-            context.instance.add_run_tags(run.run_id, {**told_tag(product, run.run_id, ended.product_state), **told})
+            counts = {product_tag(_AFTER_RUN, product): f"{emitter.deliveries().counts} of {run.run_id}"}
+            context.instance.add_run_tags(run.run_id, {**state_tag(product, run.run_id, ended.product_state), **counts})
 
-        note()  # at once: a code server that ends meanwhile has told it all the same
+        note()  # at once: a code server that ends meanwhile has emitted them all the same
         try:
             return emitter.flush()
         finally:
@@ -98,13 +104,13 @@ class _EndedRun:
         return lineage_run(self.product, self.context.instance, self.context.dagster_run)
 
     @cached_property
-    def told(self) -> str:
-        """The last event of the product's run that its steps have told."""
-        return told_of(self.product, self.context.instance, self.context.dagster_run.run_id)
+    def product_event(self) -> str:
+        """The last event of the product's run that its steps have emitted."""
+        return last_state(self.product, self.context.instance, self.context.dagster_run.run_id)
 
     @property
     def product_state(self) -> str:
-        return self.told if self.told in ENDS else _STATES[self.context.dagster_run.status]
+        return self.product_event if self.product_event in ENDS else _STATES[self.context.dagster_run.status]
 
     @property
     def why(self) -> str:
@@ -113,33 +119,33 @@ class _EndedRun:
         return "" if status is dg.DagsterRunStatus.SUCCESS else message or f"the run ended as {status.value}"
 
     def events(self) -> Iterator[RunEvent]:
-        """Tell Python assets, within the product's run."""
+        """Create the events of Python assets, within the product's run."""
         from floe_orchestrator_dagster.lineage.events.dbt_events import product_event
 
         assets = [*self._asset_events()]
         if not assets and not any(map(self._runs_dbt, self.steps)):
             return
-        if not self.told:
+        if not self.product_event:
             yield product_event(self.run, "START", self._started())
         yield from assets
-        if self.told not in ENDS:
+        if self.product_event not in ENDS:
             state = _STATES[self.context.dagster_run.status]
             yield product_event(self.run, state, self._now(), self.why)
 
     def _runs_dbt(self, step: str) -> bool:
-        """Whether a step told its lineage itself; Dagster numbers the parts of one that it splits."""
+        """Whether a step emitted its lineage itself; Dagster numbers the parts of one that it splits."""
         return step in self.dbt_steps or re.sub(r"_\d+$", "", step) in self.dbt_steps
 
     def _asset_events(self) -> Iterator[RunEvent]:
         described = AssetDescriptions(self.product, self.context.repository_def)
-        to_tell = described.to_tell({asset for step in self.steps.values() for asset in step.assets})
+        reported = described.reported({asset for step in self.steps.values() for asset in step.assets})
         for key, step in self.steps.items():
             if self._runs_dbt(key):
                 continue
             for number, step_try in enumerate(step.tries):
                 run = replace(self.run, step_key=key, retry_number=number)
                 made = dict.fromkeys([*step.planned, *step_try.made])
-                for asset in filter(to_tell.__contains__, made):
+                for asset in filter(reported.__contains__, made):
                     yield from self._guarded(asset, self._events_of(run, described, asset, step, step_try))
 
     def _guarded(self, key: dg.AssetKey, events: Iterator[RunEvent]) -> list[RunEvent]:

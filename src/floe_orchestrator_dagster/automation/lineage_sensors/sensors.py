@@ -1,4 +1,4 @@
-"""The sensors of lineage: they send what runs could not deliver, and tell what runs could not tell."""
+"""Sensors of lineage: they send events that runs could not deliver, and emit events that runs could not emit."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from floe_orchestrator_dagster.automation.lineage_sensors.asset_lineage import TELLING_TAG
-from floe_orchestrator_dagster.automation.lineage_sensors.run_lineage import tell_ended_run
+from floe_orchestrator_dagster.automation.lineage_sensors.asset_lineage import LINEAGE_TAG
+from floe_orchestrator_dagster.automation.lineage_sensors.run_lineage import emit_rest_of_run
 from floe_orchestrator_dagster.automation.lineage_sensors.unfinished_runs import end_what_stayed
 from floe_orchestrator_dagster.errors import LineageError
 from floe_orchestrator_dagster.lineage.delivery.backends import find_backend, is_configured
@@ -33,12 +33,12 @@ def lineage_sensors(product: Product, dbt_steps: Sequence[str]) -> list[dg.Senso
 
     Args:
         product: The product.
-        dbt_steps: Names of the steps that run dbt, which tell their lineage themselves.
+        dbt_steps: Names of the steps that run dbt, which emit their lineage themselves.
     """
     if not product.config.lineage.enabled or not is_configured(product.artifacts):
         return []
-    told = frozenset(dbt_steps)
-    return [_replay_sensor(product), *(_ended_run_sensor(product, told, status) for status in _ENDS)]
+    steps = frozenset(dbt_steps)
+    return [_replay_sensor(product), *(_ended_run_sensor(product, steps, status) for status in _ENDS)]
 
 
 def _replay_sensor(product: Product) -> dg.SensorDefinition:
@@ -61,26 +61,26 @@ def _replay_sensor(product: Product) -> dg.SensorDefinition:
 
 
 def _ended_run_sensor(product: Product, dbt_steps: frozenset[str], status: dg.DagsterRunStatus) -> dg.SensorDefinition:
-    """Define the sensor that tells what is left of runs that ended so: Dagster has one sensor for each status."""
+    """Define the sensor that emits the missing events of runs that ended so: Dagster has one sensor for each status."""
 
     @dg.run_status_sensor(
         run_status=status,
         name=f"{product.identifier}_lineage_{status.value.lower()}",
         default_status=dg.DefaultSensorStatus.RUNNING,
-        tags={TELLING_TAG: tag_value(product.name)},
-        description=f"Tells what is left of the lineage of {product.name}'s runs that ended as {status.value}: Python "
-        "assets, and the ends of what a process that died had begun.",
+        tags={LINEAGE_TAG: tag_value(product.name)},
+        description=f"Emits the missing lineage of {product.name}'s runs that ended as {status.value}: Python "
+        "assets, and the ends of runs whose process died.",
     )
     def sensor(context: dg.RunStatusSensorContext) -> None:
         # Nothing is returned: Dagster goes on to the next run of the same tick only then.
         try:
-            told = tell_ended_run(context, product, dbt_steps)
+            emitted = emit_rest_of_run(context, product, dbt_steps)
         except LineageError as error:
             context.log.warning("%s", error)
             return
-        if told is not None:
+        if emitted is not None:
             context.log.info(
-                "lineage of run %s: %d events, %d sent", context.dagster_run.run_id, told.emitted, told.sent
+                "lineage of run %s: %d events, %d sent", context.dagster_run.run_id, emitted.emitted, emitted.sent
             )
 
     return sensor

@@ -30,7 +30,7 @@ def end_left_open(emitter: LineageEmitter, run_id: str, why: str, log: logging.L
     """End what killed processes of a run have started; a warning where that is not possible, and it stays for later.
 
     Args:
-        emitter: Where events go; its directory is where processes note what they have begun.
+        emitter: Where events go; its directory is where processes note what they have started.
         run_id: The Dagster run.
         why: Why the run ended; empty when that is not known.
         log: Where warnings go.
@@ -41,7 +41,7 @@ def end_left_open(emitter: LineageEmitter, run_id: str, why: str, log: logging.L
     try:
         end_open_runs(emitter.directory, run_id, why, datetime.now(tz=timezone.utc), emitter.emit)
     except OSError as error:
-        what = f"what killed processes of run {run_id} have begun cannot be ended ({error})"
+        what = f"what killed processes of run {run_id} have started cannot be ended ({error})"
         fix = (
             "Let the user of the code server read and write this directory (lineage.spool_dir). Nothing is lost: the "
             "product's sensor `lineage_replay` ends it then."

@@ -57,7 +57,7 @@ class Batches:
         if batch in reasons and not reasons[batch] and message not in _NOTHING_SAID:
             reasons[batch] = message
 
-    def told(self, unique_id: str, message: str) -> str:
+    def described(self, unique_id: str, message: str) -> str:
         """Add to a model's message what became of its batches."""
         failed = self.failed.get(unique_id, {})
         lines = [f"{batch}: {reason or 'failed'}" for batch, reason in list(failed.items())[:_SHOWN]]

@@ -129,7 +129,7 @@ class _Reporter:
             self.print(f"{info.ts.ToJsonString()[11:23]}  {info.msg.rstrip()}")
         if info.name == NODE_COUNT:
             self._manifest = _dbts_manifest()
-            self.tell(RELATIONS, relations=_relations(self._manifest))
+            self.report(RELATIONS, relations=_relations(self._manifest))
             # What dbt knows of the project by now, it needs to its end; what nodes leave behind is collected as usual.
             gc.freeze()
             gc.set_threshold(*_USUAL_COLLECTIONS)
@@ -137,12 +137,12 @@ class _Reporter:
             self._send(self._described(event))
 
     def end(self, result: dbtRunnerResult) -> None:
-        """Tell how dbt ended."""
+        """Send how dbt ended."""
         error = result.exception
-        self.tell(END, success=result.success, error=str(error or ""), error_type=type(error).__name__)
+        self.report(END, success=result.success, error=str(error or ""), error_type=type(error).__name__)
 
-    def tell(self, name: str, **data: object) -> None:
-        """Tell an event of this process's own."""
+    def report(self, name: str, **data: object) -> None:
+        """Send an event of this process's own."""
         self._send({"info": {"name": name, "level": "info", "msg": ""}, "data": data})
 
     def print(self, text: str) -> None:
@@ -283,8 +283,8 @@ def _run(settings: Settings, guard: int, arguments: list[str]) -> int:
 def _invoke(settings: Settings, reporter: _Reporter, arguments: list[str]) -> dbtRunnerResult:
     from floe_orchestrator_dagster.execution.dbt.database_locks import lock_databases
 
-    lock_databases(settings.databases, lambda path: reporter.tell(WAITING, path=path))
-    reporter.tell(STARTED)
+    lock_databases(settings.databases, lambda path: reporter.report(WAITING, path=path))
+    reporter.report(STARTED)
     from dbt.cli.main import dbtRunner
 
     from floe_orchestrator_dagster.upstream.dbt_files import leave_out_files

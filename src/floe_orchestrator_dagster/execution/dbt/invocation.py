@@ -92,7 +92,7 @@ class Invocation:
             self.stop()
 
     def _take(self, event: Event) -> bool:
-        """Take what the process says of itself; tells whether it was that."""
+        """Take what the process says of itself; returns whether it was that."""
         name, data = event["info"]["name"], event["data"]
         if name == dbt_process.WAITING:
             self.log.info("waiting for %s: another run of dbt uses it", data["path"])

@@ -28,7 +28,7 @@ class ProcessOutput:
 
     def event_lines(self, meanwhile: Callable[[], None]) -> Iterator[bytes]:
         """Yield the events' lines until no more can come; calls ``meanwhile`` every half second at least."""
-        begun = b""
+        cut_off = b""
         with DefaultSelector() as selector:
             selector.register(self._events, EVENT_READ)
             if self._printed is not None:
@@ -43,7 +43,7 @@ class ProcessOutput:
                     chunk = os.read(self._events.fileno(), _CHUNK)
                     if not chunk:
                         return
-                    *lines, begun = (begun + chunk).split(b"\n")
+                    *lines, cut_off = (cut_off + chunk).split(b"\n")
                     yield from lines
                 elif not ready and has_ended:
                     return  # a process that dbt has left behind holds the pipes open

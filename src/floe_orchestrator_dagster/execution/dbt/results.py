@@ -185,7 +185,7 @@ class Results:
             self.batches.end(event, result.message)
             return None
         if result.has_failed:
-            result = replace(result, message=self.batches.told(result.unique_id, result.message))
+            result = replace(result, message=self.batches.described(result.unique_id, result.message))
         self.finished[result.unique_id] = result
         self._counted += result.is_counted
         if result.has_failed:
@@ -226,15 +226,15 @@ class Results:
         return self._causes.of(result.unique_id)
 
     def line(self, result: NodeResult) -> str:
-        """Tell a node's end in one line, such as ``17/48 success model orders, 0.31 s``."""
+        """Describe a node's end in one line, such as ``17/48 success model orders, 0.31 s``."""
         count = f"{self._counted}/{self.expected} " if self.expected else f"{self._counted} "
         kind = result.resource_type.replace("_", " ")
-        told = f"{count if result.is_counted else ''}{result.status} {kind} {result.name}"
+        line = f"{count if result.is_counted else ''}{result.status} {kind} {result.name}"
         if result.was_skipped:
             causes = [failed.name for failed in self.causes(result)]
-            return f"{told}, because of {', '.join(causes)}" if causes else told
+            return f"{line}, because of {', '.join(causes)}" if causes else line
         rows = f", {result.rows_affected} rows" if result.rows_affected is not None else ""
-        return f"{told}{rows}, {result.seconds:.2f} s"
+        return f"{line}{rows}, {result.seconds:.2f} s"
 
     def summary(self) -> str:
         """Count the ends: ``3 failed, 5 skipped because of them, 41 succeeded``."""

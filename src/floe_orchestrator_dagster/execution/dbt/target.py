@@ -43,11 +43,11 @@ class Target:
     lock: int | None = None
 
     def compiled_path(self, node: Mapping[str, Any]) -> Path:
-        """Tell where dbt writes a node's compiled SQL, in this directory."""
+        """Return where dbt writes a node's compiled SQL, in this directory."""
         return self.path / "compiled" / _compiled_name(node)
 
     def lasting_compiled_path(self, node: Mapping[str, Any]) -> Path:
-        """Tell where a node's compiled SQL is found after the invocation."""
+        """Return where a node's compiled SQL is found after the invocation."""
         return self.compiled / _compiled_name(node)
 
 

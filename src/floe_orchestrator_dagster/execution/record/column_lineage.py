@@ -43,7 +43,7 @@ def column_lineage_of(
 
     Args:
         unique_id: dbt's id of the table.
-        compiled: The file of its compiled SQL; of what has none, dbt tells the query with the result.
+        compiled: The file of its compiled SQL; of what has none, dbt reports the query with the result.
         adapter: The dbt adapter, for the SQL's dialect.
         manifest: dbt's manifest.
         results: What the invocation has built so far: their columns are known.

@@ -275,7 +275,7 @@ def _column_lineage(
     if result.resource_type == "seed":
         return None
     # OpenLineage has found out the same, where it is on.
-    found = invocation.told.column_lineage(result.unique_id) if invocation.told else None
+    found = invocation.step_lineage.column_lineage(result.unique_id) if invocation.step_lineage else None
     if found is None:
         compiled, adapter = invocation.target.compiled_path(node), invocation.dbt.profile.adapter or ""
         manifest = _manifest(step, invocation)

@@ -26,7 +26,7 @@ _DATE = "%Y-%m-%d"
 
 @dataclass(frozen=True)
 class Window:
-    """A run's partition, or range of them, as dbt is told of it.
+    """A run's partition, or range of them, as dbt receives it.
 
     Attributes:
         variables: dbt variables.
@@ -40,7 +40,7 @@ class Window:
 
 
 def partition_window(context: dg.AssetExecutionContext, rule: PartitionsConfig | None) -> Window:
-    """Tell dbt of the run's partition, or range of them; nothing where nothing partitioned is built.
+    """Pass dbt the run's partition, or range of them; nothing where nothing partitioned is built.
 
     Variables are in the partitions' timezone; dbt reads event time in UTC.
 

@@ -1,4 +1,4 @@
-"""The product's run in lineage: which run it is, and which of a Dagster run's steps tells its start and its end."""
+"""The product's run in lineage: which run it is, and which of a Dagster run's steps emits its start and its end."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _PRODUCT_RUN = "lineage_product"
 
 @dataclass(frozen=True)
 class ProductRun:
-    """The product's run, as one of its steps tells of it.
+    """The product's run, as one of its steps reports it.
 
     Attributes:
         context: The step's.
@@ -42,13 +42,13 @@ class ProductRun:
     run: LineageRun
     emitter: LineageEmitter
 
-    def begin(self) -> None:
-        """Tell the start, in the first step, unless an earlier try of it has done so."""
-        if not self._told() and run_steps(self.context, self.steps).is_first(self.run.step_key):
-            self._tell("START")
+    def start(self) -> None:
+        """Emit the start, in the first step, unless an earlier try of it has done so."""
+        if not self._last_state() and run_steps(self.context, self.steps).is_first(self.run.step_key):
+            self._emit("START")
 
     def end(self, error: BaseException | None = None) -> None:
-        """Tell the end, if it comes with the end of this step: not before a step that is tried again or still to come.
+        """Emit the end, if it comes with the end of this step: not before a step that is tried again or still to come.
 
         A step that did its work fails all the same when a blocking check did, and is not tried again.
 
@@ -66,21 +66,22 @@ class ProductRun:
             self._end("FAIL", str(error))
 
     def _end(self, state: State, why: str = "") -> None:
-        told, before = run_steps(self.context, self.steps).end_with(self.run.step_key, state), self._told()
-        if told is None or before in ENDS:
+        end = run_steps(self.context, self.steps).end_with(self.run.step_key, state)
+        before = self._last_state()
+        if end is None or before in ENDS:
             return
         if not before:  # the first step did not come as far as that
-            self._tell("START")
-        self._tell(told, why or ("a step failed before" if told == "FAIL" else ""))
+            self._emit("START")
+        self._emit(end, why or ("a step failed before" if end == "FAIL" else ""))
 
-    def _told(self) -> str:
-        return told_of(self.run.product, self.context.instance, self.context.run_id)
+    def _last_state(self) -> str:
+        return last_state(self.run.product, self.context.instance, self.context.run_id)
 
-    def _tell(self, state: State, why: str = "") -> None:
+    def _emit(self, state: State, why: str = "") -> None:
         from floe_orchestrator_dagster.lineage.events.dbt_events import product_event
 
         self.emitter.emit(product_event(self.run, state, datetime.now(tz=timezone.utc), why))
-        self.context.instance.add_run_tags(self.context.run_id, told_tag(self.run.product, self.context.run_id, state))
+        self.context.instance.add_run_tags(self.context.run_id, state_tag(self.run.product, self.context.run_id, state))
 
 
 def product_tag(name: str, product: Product) -> str:
@@ -88,16 +89,16 @@ def product_tag(name: str, product: Product) -> str:
     return f"floe/{tag_value(f'{name}.{product.identifier}')}"
 
 
-def told_tag(product: Product, run_id: str, state: str) -> dict[str, str]:
-    """Note the last event of the product's run that was told, in a tag of the Dagster run.
+def state_tag(product: Product, run_id: str, state: str) -> dict[str, str]:
+    """Note the last event of the product's run that was emitted, in a tag of the Dagster run.
 
-    The run is named, because a re-execution begins with its parent's tags.
+    The run is named, because a re-execution starts with its parent's tags.
     """
     return {product_tag(_PRODUCT_RUN, product): f"{state} {run_id}"}
 
 
-def told_of(product: Product, instance: dg.DagsterInstance, run_id: str) -> str:
-    """Tell the last event of the product's run that was told; empty when there was none.
+def last_state(product: Product, instance: dg.DagsterInstance, run_id: str) -> str:
+    """Return the last event of the product's run that was emitted; empty when there was none.
 
     Asked of Dagster's table of tags: steps that write tags of a run at the same moment lose each other's from the run
     itself, which each reads and writes as a whole, but none from the table.
@@ -129,7 +130,7 @@ def lineage_run(product: Product, instance: dg.DagsterInstance, dagster_run: dg.
 
 
 def installed_version(package: str) -> str:
-    """Tell a package's version; empty when it is not installed."""
+    """Return a package's version; empty when it is not installed."""
     with suppress(PackageNotFoundError):
         return version(package)
     return ""

@@ -34,7 +34,7 @@ def build_checked_model(
     checks: Mapping[dg.AssetCheckKey, QualityCheck],
     config: DbtConfig,
 ) -> Iterator[dg.MaterializeResult[Any] | dg.AssetCheckResult]:
-    """Build a model as :func:`build_model` does, and tell what its dbt tests say about the declared checks.
+    """Build a model as :func:`build_model` does, and report what its dbt tests say about the declared checks.
 
     Raises:
         ProfileError: A variable that the profile reads is not set.

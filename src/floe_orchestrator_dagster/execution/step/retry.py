@@ -123,7 +123,7 @@ class _History:
         }
 
     def done(self) -> Done:
-        """Tell what is there and in order."""
+        """Return what is there and in order."""
         fine = {check: evaluation for check, evaluation in self._evaluations.items() if evaluation.is_fine}
         failed = self._evaluations.keys() - fine.keys()
         tables = {check.asset_key for check in failed}

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from floe_orchestrator_dagster.telemetry.builds import BuildTrace
 
 
-def _nothing_told(_traceparent: str | None) -> AbstractContextManager[None]:
+def _no_lineage(_traceparent: str | None) -> AbstractContextManager[None]:
     return nullcontext()
 
 
@@ -52,14 +52,14 @@ class StepInvocation:
         target: Directory for its artifacts.
         nodes: The manifest's nodes and unit tests by unique id, as far as they are known.
         parents: What each node reads, by unique id, as far as that is known.
-        lineage: Begins to tell of the nodes, given the trace they are part of.
+        lineage: Starts the lineage of the nodes, given the trace they are part of.
         telemetry: The product's settings for traces.
         needs_manifest: Whether dbt's manifest is read while dbt runs.
         manifest: The product's manifest; once dbt has read the project, with the tables' names of this run.
         expected: Unique ids of the selected nodes; each of them must have a result at the end.
         unmatched: Selections that dbt found nothing for.
         results: How the nodes ended.
-        told: What lineage is told, where it is on.
+        step_lineage: Takes the nodes' events, where lineage is on.
     """
 
     context: dg.OpExecutionContext
@@ -68,17 +68,17 @@ class StepInvocation:
     target: Target
     nodes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     parents: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    lineage: Callable[[str | None], AbstractContextManager[StepLineage | None]] = _nothing_told
+    lineage: Callable[[str | None], AbstractContextManager[StepLineage | None]] = _no_lineage
     telemetry: TelemetryConfig | None = None
     needs_manifest: bool = False
     manifest: Manifest | None = None
     expected: AbstractSet[str] = frozenset()
     unmatched: set[str] = field(default_factory=set)
     results: Results = field(init=False)
-    told: StepLineage | None = field(init=False, default=None)
+    step_lineage: StepLineage | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
-        """Begin without results."""
+        """Start without results."""
         self.results = Results(self.parents)
 
     def run(self, arguments: Sequence[str]) -> Iterator[NodeResult]:
@@ -95,7 +95,7 @@ class StepInvocation:
     def _run(self, arguments: Sequence[str]) -> Generator[NodeResult, None, None]:
         end_with_run(self.context)
         results, log = self.results, self.context.log
-        told = NodeLog(log)
+        node_log = NodeLog(log)
         succeeded = False
         attributes = telemetry.product_attributes(self.telemetry)
         target = {"dbt.target": self.dbt.profile.target or self.dbt.profile.default_target}
@@ -105,15 +105,15 @@ class StepInvocation:
                 telemetry.dbt_build(attributes, self.context.run_id, target) as trace,
                 self._running(arguments, trace) as invocation,
             ):
-                lineage = self.told
-                for event in invocation.events(told.flush_when_due):
+                lineage = self.step_lineage
+                for event in invocation.events(node_log.flush_when_due):
                     self._note(event)
                     result = results.add(event)
                     if lineage is not None and (result is not None or event["info"]["name"] == NODE_STARTED):
                         lineage.node(event, results.causes(result) if result and result.was_skipped else ())
                     if result is not None:
                         trace.dbt_event(event)
-                        told.write(results, result)
+                        node_log.write(results, result)
                         yield result
                 invocation.require_end(results.running_names)
                 succeeded = invocation.is_successful
@@ -122,7 +122,7 @@ class StepInvocation:
                     succeeded = False
                     raise nodes_error(results, self.nodes, str(self.dbt.directory.path), unreported)
         finally:
-            told.flush()
+            node_log.flush()
             if results.running:  # Dagster interrupts a step that is terminated, or whose run takes too long
                 log.warning("dbt was ended while it ran %s", ", ".join(results.running_names))
             self._attach()
@@ -130,7 +130,7 @@ class StepInvocation:
 
     @contextmanager
     def _running(self, arguments: Sequence[str], trace: BuildTrace) -> Iterator[Invocation]:
-        """Run dbt, and tell lineage from when dbt starts, which takes seconds, until after it has ended."""
+        """Run dbt, and emit lineage from when dbt starts, which takes seconds, until after it has ended."""
         is_started = False
         with ExitStack() as after_dbt:
             try:
@@ -144,7 +144,7 @@ class StepInvocation:
                     needs_manifest=self.needs_manifest,
                 ) as invocation:
                     is_started = True
-                    self.told = after_dbt.enter_context(self.lineage(trace.traceparent))
+                    self.step_lineage = after_dbt.enter_context(self.lineage(trace.traceparent))
                     yield invocation
             except BaseException:
                 if not is_started:
@@ -159,8 +159,8 @@ class StepInvocation:
         name = event["info"]["name"]
         if name == RELATIONS and self.manifest is not None:
             self.manifest = self.manifest.with_relations(event["data"]["relations"])
-            if self.told is not None:
-                self.told.manifest = self.manifest
+            if self.step_lineage is not None:
+                self.step_lineage.manifest = self.manifest
         elif name == NODE_COUNT:
             # dbt counts the unit tests of a build later, in no event.
             unit_tests = sum(unique_id.startswith("unit_test.") for unique_id in self.expected)

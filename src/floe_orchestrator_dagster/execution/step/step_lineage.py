@@ -35,7 +35,7 @@ RUN_TAG = "floe/lineage"
 
 
 class StepLineage:
-    """What one dbt invocation of a step tells."""
+    """Lineage of one dbt invocation of a step."""
 
     def __init__(
         self,
@@ -91,7 +91,7 @@ class StepLineage:
         return replace(outcome, compiled_code=compiled, message=because or outcome.message)
 
     def column_lineage(self, unique_id: str) -> ColumnLineage | None:
-        """Say where the columns of a table come from whose end was told; None where that is not known."""
+        """Say where the columns of a table come from whose end was emitted; None where that is not known."""
         return self._events.column_lineage(unique_id) if self._events is not None else None
 
     def freshness(self, results: Sequence[Mapping[str, Any]]) -> None:
@@ -198,10 +198,12 @@ def step_lineage(  # noqa: PLR0913, PLR0917  # a step has these parts
     period: tuple[datetime, datetime] | None = None,
     traceparent: str | None = None,
 ) -> Iterator[StepLineage | None]:
-    """Tell of a dbt invocation and of the product's run; waits at the end until events are delivered, within limits.
+    """Emit the lineage of a dbt invocation and of the product's run.
 
-    The product's run begins with its first step in the Dagster run and ends with its last one; what no step could tell,
-    killed ones for instance, is told when the Dagster run is over, by the sensors of ``automation.lineage``.
+    At the end it waits, within limits, until the events are delivered.
+
+    The product's run starts with its first step in the Dagster run and ends with its last one; what no step could emit,
+    killed ones for instance, is emitted when the Dagster run is over, by the sensors of ``automation.lineage``.
 
     Args:
         context: The step's.
@@ -221,9 +223,9 @@ def step_lineage(  # noqa: PLR0913, PLR0917  # a step has these parts
         return
     run = _step_run(context, product, dbt, period, traceparent)
     lineage = StepLineage(emitter, run, dbt, target, context.log) if target else None
-    told = ProductRun(context, steps, run, emitter)
+    product_run = ProductRun(context, steps, run, emitter)
     with emitter:
-        told.begin()
+        product_run.start()
         try:
             yield lineage
         except BaseException as error:
@@ -231,12 +233,12 @@ def step_lineage(  # noqa: PLR0913, PLR0917  # a step has these parts
             why = str(error) if isinstance(error, Exception) else "the step was interrupted"
             with suppress(LineageError):
                 _end(lineage, why)
-            told.end(error)
+            product_run.end(error)
             with suppress(LineageError):  # said in the run's log; the step has failed already, for a better reason
                 _flush(emitter, context, product)
             raise
         _end(lineage, "dbt ended before it")
-        told.end()
+        product_run.end()
         _flush(emitter, context, product)
 
 
@@ -253,9 +255,9 @@ def _flush(emitter: LineageEmitter, context: dg.OpExecutionContext, product: Pro
         try:
             emitter.flush()
         finally:
-            told = emitter.deliveries().counts
-            context.log.info("lineage: %s", told)
-            context.instance.add_run_tags(context.run_id, {RUN_TAG: told})
+            counts = emitter.deliveries().counts
+            context.log.info("lineage: %s", counts)
+            context.instance.add_run_tags(context.run_id, {RUN_TAG: counts})
 
 
 def _step_run(

@@ -1,4 +1,4 @@
-"""Who tells of the product's run: of the steps of a Dagster run that run dbt, the first its start, the last its end."""
+"""Order of a Dagster run's steps that run dbt: the first emits the start of the product's run, the last its end."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class RunSteps:
         """Say how the product's run ends with the end of a step; None while other steps are still to end.
 
         A step that waits for a failed one never comes; of an interrupted run none comes that has not started. When the
-        last two end at the same moment, each may see the other still running: then nobody tells, and the sensor does.
+        last two end at the same moment, each may see the other still running: then the sensor emits the end.
 
         Args:
             step: The step that ends now.

@@ -83,7 +83,7 @@ def _is_reported(unique_id: str, results: Results) -> bool:
 
 
 def _manifest_of(target: Path) -> Mapping[str, Any]:
-    """Read the manifest of the invocation; empty where dbt was told to write none (``DBT_WRITE_JSON``)."""
+    """Read the manifest of the invocation; empty where dbt writes none (``DBT_WRITE_JSON``)."""
     path = target / MANIFEST_FILE
     try:
         return read_manifest(path).content if path.is_file() else {}

@@ -46,7 +46,7 @@ def planned_job(job: dg.JobDefinition, graph: AssetGraph) -> JobPlan:
 
 
 def planned_schedule(schedule: dg.ScheduleDefinition, config: DagsterConfig, now: datetime) -> SchedulePlan:
-    """Tell when a schedule ticks after ``now``, and what it runs of its job."""
+    """Return when a schedule ticks after ``now``, and what it runs of its job."""
     declared = next((entry for entry in config.schedules if entry.name == schedule.name), None)
     cron, zone = schedule.cron_schedule, schedule.execution_timezone or "UTC"
     ticks = schedule_execution_time_iterator(now.timestamp(), cron, zone, ascending=True)
@@ -63,7 +63,7 @@ def planned_schedule(schedule: dg.ScheduleDefinition, config: DagsterConfig, now
 
 
 def planned_sensor(sensor: dg.SensorDefinition, product: Product) -> SensorPlan:
-    """Tell what a sensor waits for, and what it launches."""
+    """Return what a sensor waits for, and what it launches."""
     declared = next((entry for entry in product.config.sensors if entry.name == sensor.name), None)
     jobs = (declared.jobs or [product.identifier]) if isinstance(declared, RunStatusSensorConfig) else []
     return SensorPlan(

@@ -94,7 +94,7 @@ class Fault:
 
 
 class DbtEvents:
-    """The events of one dbt invocation, in the order in which its log tells of them."""
+    """The events of one dbt invocation, in the order of its log."""
 
     def __init__(
         self,
@@ -287,19 +287,21 @@ def _state_of(event: RunEvent) -> dict[str, Any]:
 
 
 def _as_start(signal: NodeSignal) -> NodeSignal:
-    """Begin a node that dbt only told the end of, such as a skipped one."""
+    """Start a node of which dbt only reported the end, such as a skipped one."""
     return replace(signal, state="START", status="started", message="")
 
 
 def _complete(signal: NodeSignal, outcome: NodeOutcome | None) -> NodeOutcome:
     """Add to what the caller knows what the log event itself says."""
-    told = outcome_of(signal.result)
-    known = outcome or told
+    reported = outcome_of(signal.result)
+    known = outcome or reported
     return replace(
         known,
-        adapter_response=known.adapter_response or told.adapter_response,
-        message=known.message or told.message,
-        failures=next((count for count in (known.failures, told.failures, signal.failures) if count is not None), None),
+        adapter_response=known.adapter_response or reported.adapter_response,
+        message=known.message or reported.message,
+        failures=next(
+            (count for count in (known.failures, reported.failures, signal.failures) if count is not None), None
+        ),
     )
 
 

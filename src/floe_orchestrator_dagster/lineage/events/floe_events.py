@@ -68,10 +68,10 @@ def _facets(facets: Mapping[str, Any], kind: str, producer: str) -> dict[str, An
 
 
 def _complete(name: str, facet: Mapping[str, Any], kind: str, producer: str) -> dict[str, Any]:
-    told = facet.get("_schemaURL")
-    own = told if told and not str(told).startswith(_OFFICIAL) else None
+    given = facet.get("_schemaURL")
+    own = given if given and not str(given).startswith(_OFFICIAL) else None
     base = f"{_SPECIFICATION}/{''.join(part.capitalize() for part in kind.split('_'))}Facet"
-    return {"_producer": producer, **facet, "_schemaURL": own or _client_schema(name, kind) or told or base}
+    return {"_producer": producer, **facet, "_schemaURL": own or _client_schema(name, kind) or given or base}
 
 
 @cache

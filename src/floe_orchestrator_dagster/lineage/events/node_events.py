@@ -103,7 +103,7 @@ def read_signal(event: Mapping[str, Any], manifest: Manifest) -> NodeSignal | No
 
 
 def freshness_times(result: Mapping[str, Any]) -> tuple[str, str]:
-    """Tell when an entry of ``sources.json`` started and ended; empty when it does not say."""
+    """Return when an entry of ``sources.json`` started and ended; empty when it does not say."""
     timings = result.get("timing") if isinstance(result.get("timing"), list) else ()
     steps = [timing for timing in timings or () if isinstance(timing, dict)]
     executed = next((step for step in steps if step.get("name") == "execute"), {})
@@ -119,8 +119,8 @@ def state_of(status: str, *, is_error: bool = False) -> State:
 def _status(node: Mapping[str, Any], data: Mapping[str, Any]) -> str:
     """Read the node's own status; the event's is the adapter's message for models (``SELECT 5``)."""
     own = str(node.get("node_status") or "").lower()
-    told = str(data.get("status") or _mapping(data, "run_result").get("status") or "").lower()
-    return own if own in _STATES else told
+    reported = str(data.get("status") or _mapping(data, "run_result").get("status") or "").lower()
+    return own if own in _STATES else reported
 
 
 def _is_job(unique_id: str, node: Mapping[str, Any], manifest: Manifest) -> bool:

@@ -30,7 +30,7 @@ class RunReference:
 
 @dataclass(frozen=True)
 class LineageRun:
-    """A step of a Dagster run, as far as lineage events tell of it.
+    """A step of a Dagster run, as far as lineage events describe it.
 
     Attributes:
         product: What is run.

@@ -59,7 +59,9 @@ def test_it_is_warned_of_and_ended_by_the_sensor_that_replays(
         sensors[name](dg.RunStatusSensorContext(name, run, record.dagster_event, instance))
 
         warned = capfd.readouterr().err
-        assert f"{noted.parent}: 1 problem\n  what killed processes of run {run.run_id} have begun cannot be" in warned
+        assert (
+            f"{noted.parent}: 1 problem\n  what killed processes of run {run.run_id} have started cannot be" in warned
+        )
         assert "fix: Let the user of the code server read and write this directory (lineage.spool_dir)" in warned
         noted.unlink()
         (tmp_path / "kept").rename(noted)
