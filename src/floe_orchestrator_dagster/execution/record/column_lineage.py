@@ -28,8 +28,11 @@ def table_column_lineage(found: ColumnLineage, key_of: Mapping[str, dg.AssetKey]
         found: Where they come from.
         key_of: Key of every model, seed, snapshot and source, by unique id.
     """
+    # Several sources may have one key, and Dagster accepts each column of a key once.
     deps = {
-        column: [dg.TableColumnDep(key_of[parent], name) for parent, name in inputs if parent in key_of]
+        column: list(
+            dict.fromkeys(dg.TableColumnDep(key_of[parent], name) for parent, name in inputs if parent in key_of)
+        )
         for column, inputs in found.direct.items()
     }
     known = {column: inputs for column, inputs in deps.items() if inputs}

@@ -49,6 +49,29 @@ def test_columns_are_followed_through_the_file_or_the_query_that_dbt_tells(tmp_p
     assert table_column_lineage(found, {}) is None
 
 
+def test_a_column_of_sources_with_one_key_is_shown_once(tmp_path: Path) -> None:
+    built, sources = "model.shop.all", {f"source.shop.erp.{name}": f'"shop"."main"."{name}"' for name in ("a", "b")}
+    columns: dict[str, Any] = {"id": {}, "amount": {}}
+    content: dict[str, Any] = {
+        "nodes": {},
+        "sources": {id_: {"relation_name": name, "columns": columns, "config": {}} for id_, name in sources.items()},
+        "parent_map": {built: list(sources)},
+    }
+    results = Results({})
+    results.add(finished(built, ["id", "amount"]))
+    compiled = tmp_path / "all.sql"
+    sql = 'select * from "shop"."main"."a" union all select * from "shop"."main"."b"'
+    compiled.write_text(sql, encoding="utf-8")
+
+    found = column_lineage_of(built, compiled, "duckdb", Manifest(tmp_path, content), results)
+
+    assert found is not None
+    key = dg.AssetKey("extract_all")
+    assert table_column_lineage(found, dict.fromkeys(sources, key)) == dg.TableColumnLineage(
+        {name: [dg.TableColumnDep(key, name)] for name in columns}
+    )
+
+
 def test_what_has_no_query_has_no_columns_to_follow(tmp_path: Path) -> None:
     results = Results({})
     results.add(finished("model.shop.python", ["id"]))
