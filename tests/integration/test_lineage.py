@@ -8,15 +8,16 @@ from collections import defaultdict
 from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
 from floe_orchestrator_dagster.lineage.datasets.names import read_warehouse
-from floe_orchestrator_dagster.lineage.events.dbt_events import DbtEvents, LineageRun, outcome_of
+from floe_orchestrator_dagster.lineage.events.dbt_events import DbtEvents, LineageRun
 from floe_orchestrator_dagster.product import load_product
 from openlineage_schemas import as_json, assert_valid
 from processes import run_dbt
+from unit.lineage.sample_run import events_of, with_files
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -73,13 +74,8 @@ def _our_events(project: Path, scratch: Path) -> list[RunEvent]:
     warehouse = read_warehouse(output, os.environ, PurePosixPath(project))
     events = DbtEvents(run, replace(product.dbt.manifest, content=content), warehouse)
     results = json.loads((scratch / "plain" / "run_results.json").read_text(encoding="utf-8"))["results"]
-    outcomes = {result["unique_id"]: outcome_of(result) for result in results}
     log = map(json.loads, (scratch / "dbt.log").read_text(encoding="utf-8").splitlines())
-    return [made for event in log for made in events.observe(event, outcomes.get(_node(event)))]
-
-
-def _node(event: dict[str, Any]) -> str:
-    return str((event["data"].get("node_info") or {}).get("unique_id"))
+    return events_of(with_files(log, results), events)
 
 
 def _assert_same_datasets(ours: Iterable[RunEvent], theirs: Iterable[RunEvent]) -> None:

@@ -1,4 +1,4 @@
-"""A real dbt build of some of the sample's nodes, as its log and results have it, and what runs it."""
+"""A real dbt build of some of the sample's nodes, as its log and files have it, and what runs it."""
 
 from __future__ import annotations
 
@@ -9,14 +9,18 @@ from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
+from floe_orchestrator_dagster.execution.dbt.core_events import CoreEvents
+from floe_orchestrator_dagster.execution.dbt.node_result import NodeResult, NodeStart
 from floe_orchestrator_dagster.lineage.datasets.names import read_warehouse
-from floe_orchestrator_dagster.lineage.events.dbt_events import DbtEvents, LineageRun, NodeOutcome, outcome_of
+from floe_orchestrator_dagster.lineage.events.dbt_events import DbtEvents, LineageRun
 from floe_orchestrator_dagster.product.manifest import Manifest
 from floe_orchestrator_dagster.product.spec import ProductSpec
 from floe_orchestrator_dagster.product.trimming import trim
 from unit.samples import model, product
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from openlineage.client.event_v2 import RunEvent
 
     Json = dict[str, Any]
@@ -63,54 +67,59 @@ def sample_manifest() -> Manifest:
 
 
 @cache
-def log_events() -> list[Json]:
-    """Read dbt's log."""
-    return [json.loads(line) for line in (DATA / "log.jsonl").read_text(encoding="utf-8").splitlines()]
+def sample_values() -> tuple[NodeStart | NodeResult, ...]:
+    """Read dbt's log, and add to each result what the files of dbt and the warehouse say of the node."""
+    log = (DATA / "log.jsonl").read_text(encoding="utf-8").splitlines()
+    return with_files(map(json.loads, log), json.loads((DATA / "results.json").read_text(encoding="utf-8")))
 
 
-@cache
-def outcomes() -> dict[str, NodeOutcome]:
-    """Read what dbt's results and the warehouse tell of each node."""
-    results = json.loads((DATA / "results.json").read_text(encoding="utf-8"))
-    return {result["unique_id"]: outcome_of(result, result.get("columns", {})) for result in results}
+def with_files(log: Iterable[Json], files: Iterable[Json]) -> tuple[NodeStart | NodeResult, ...]:
+    """Read the nodes of a log; their compiled SQL and columns are in other files."""
+    known = {entry["unique_id"]: entry for entry in files}
+    reader = CoreEvents()
+    found: list[NodeStart | NodeResult] = []
+    for value in map(reader.read, log):
+        if isinstance(value, NodeResult):
+            entry = known.get(value.unique_id, {})
+            found.append(replace(value, compiled_code=entry.get("compiled_code"), columns=entry.get("columns")))
+        elif isinstance(value, NodeStart):
+            found.append(value)
+    return tuple(found)
 
 
 def new_events(**changes: Any) -> DbtEvents:  # noqa: ANN401  # any field of the run
-    """Begin an invocation."""
+    """Start an invocation."""
     return DbtEvents(lineage_run(**changes), sample_manifest(), WAREHOUSE)
 
 
 def observed(events: DbtEvents | None = None) -> list[RunEvent]:
-    """Hand the whole log to ``events``, each end with its outcome."""
-    events = events or new_events()
+    """Make the events of the whole log."""
+    return events_of(sample_values(), events or new_events())
+
+
+def events_of(values: Iterable[NodeStart | NodeResult], events: DbtEvents) -> list[RunEvent]:
+    """Make the events of starts and results."""
     return [
-        made
-        for event in log_events()
-        for made in events.observe(event, outcomes().get(event["data"].get("node_info", {}).get("unique_id", "")))
+        event
+        for value in values
+        for event in (events.start(value) if isinstance(value, NodeStart) else events.end(value))
     ]
 
 
 @cache
 def sample_events() -> tuple[RunEvent, ...]:
-    """Observe the whole log, once."""
+    """Make the events of the whole log, once."""
     return tuple(observed())
 
 
-def log_event(
-    name: str,
-    unique_id: str = FCT_ORDERS,
-    *,
-    level: str = "info",
-    invocation: str = INVOCATION,
-    **data: Any,  # noqa: ANN401  # as dbt's
-) -> Json:
-    """Make a log event as dbt does."""
-    node: Json = {"unique_id": unique_id, "node_status": data.pop("node_status", ""), **data.pop("node", {})}
-    info = {
-        "name": name,
-        "invocation_id": invocation,
-        "ts": "2026-11-22T05:01:00.5Z",
-        "level": level,
-        "msg": f"{name} of {unique_id}",
-    }
-    return {"info": info, "data": {"node_info": node, **data}}
+def node_start(unique_id: str = FCT_ORDERS, **fields: Any) -> NodeStart:  # noqa: ANN401  # any field
+    """Make the start of a node."""
+    known = {"time": "2026-11-22T05:01:00Z", "invocation_id": INVOCATION, **fields}
+    return NodeStart(unique_id, unique_id.partition(".")[0], **known)
+
+
+def node_result(status: str = "success", unique_id: str = FCT_ORDERS, **fields: Any) -> NodeResult:  # noqa: ANN401
+    """Make the result of a node."""
+    kind, _, name = unique_id.partition(".")
+    known = {"materialized": "", "finished": "2026-11-22T05:01:00.5Z", "invocation_id": INVOCATION, **fields}
+    return NodeResult(unique_id, name.rpartition(".")[2], kind, status=status, **known)

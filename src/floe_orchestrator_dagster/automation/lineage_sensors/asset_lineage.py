@@ -101,7 +101,7 @@ class AssetDescriptions:
         computes = read_computes(self._product, dbt.profile, os.environ, PurePosixPath(dbt.directory.path))
         translator = FloeDbtTranslator(self._product)
         relations = [*dbt.manifest.asset_nodes, *dbt.manifest.content["sources"].values()]
-        return {translator.get_asset_key(node): computes.identify(node, {}).dataset for node in relations}
+        return {translator.get_asset_key(node): computes.identify(node).dataset for node in relations}
 
 
 def _columns(metadata: Mapping[str, object]) -> dict[str, str]:

@@ -34,8 +34,7 @@ if TYPE_CHECKING:
 
     from floe_orchestrator_dagster.automation.lineage_sensors.step_log import StepLog, StepTry
     from floe_orchestrator_dagster.lineage.delivery.delivery_log import Deliveries
-    from floe_orchestrator_dagster.lineage.events.node_events import State
-    from floe_orchestrator_dagster.lineage.events.run import LineageRun
+    from floe_orchestrator_dagster.lineage.events.run import LineageRun, State
     from floe_orchestrator_dagster.product import Product
 
 _STATES: dict[dg.DagsterRunStatus, State] = {

@@ -36,11 +36,13 @@ class Batches:
 
     def add(self, event: Mapping[str, Any]) -> None:
         """Take an event; those of a batch come one after the other, in its thread."""
-        name, data = event["info"]["name"], event["data"]
-        thread = str(event["info"].get("thread"))
+        name = (event.get("info") or {}).get("name")
+        if name not in (NODE_RAISED, BATCH_ENDED):
+            return
+        data, thread = event["data"], str(event["info"].get("thread"))
         if name == NODE_RAISED:
             self._raised[thread] = click.unstyle(str(data.get("exc") or "")).removeprefix(_RAISED).strip()
-        elif name == BATCH_ENDED:
+        else:
             unique_id, status = data["node_info"]["unique_id"], str(data["status"]).lower()
             reason = self._raised.pop(thread, "")
             if status == "error":
@@ -57,8 +59,8 @@ class Batches:
         if batch in reasons and not reasons[batch] and message not in _NOTHING_SAID:
             reasons[batch] = message
 
-    def described(self, unique_id: str, message: str) -> str:
-        """Add to a model's message what became of its batches."""
+    def explain(self, unique_id: str, message: str) -> str:
+        """Add the failed batches of a model to its message, each with the reason."""
         failed = self.failed.get(unique_id, {})
         lines = [f"{batch}: {reason or 'failed'}" for batch, reason in list(failed.items())[:_SHOWN]]
         if len(failed) > _SHOWN:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from floe_orchestrator_dagster.execution.dbt.results import NodeResult
+    from floe_orchestrator_dagster.execution.dbt.node_result import NodeResult
 
 _TEST_IDS = ("test.", "unit_test.")
 

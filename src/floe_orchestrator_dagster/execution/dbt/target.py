@@ -46,6 +46,11 @@ class Target:
         """Return where dbt writes a node's compiled SQL, in this directory."""
         return self.path / "compiled" / _compiled_name(node)
 
+    def compiled_code(self, node: Mapping[str, Any]) -> str | None:
+        """Read a node's compiled SQL; None where dbt has written none, as of a seed or a snapshot."""
+        path = self.compiled_path(node)
+        return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else None
+
     def lasting_compiled_path(self, node: Mapping[str, Any]) -> Path:
         """Return where a node's compiled SQL is found after the invocation."""
         return self.compiled / _compiled_name(node)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from floe_orchestrator_dagster.execution.dbt.results import NodeResult
+    from floe_orchestrator_dagster.execution.dbt.node_result import NodeResult
 
 _QUERY_LIMIT = 20_000  # characters; a longer one is better read in its file
 
@@ -60,7 +60,7 @@ def test_result(
     """
     if result.was_skipped:
         return None
-    passed = result.status == "pass"
+    passed = result.passed
     failed_rows = {} if result.failed_rows is None else {"dagster_dbt/failed_row_count": result.failed_rows}
     return dg.AssetCheckResult(
         asset_key=key.asset_key,
@@ -113,14 +113,14 @@ def _schema(result: NodeResult, node: Mapping[str, Any]) -> dg.TableSchema:
     return dg.TableSchema(
         [
             dg.TableColumn(name, data_type, description=(declared.get(name.lower()) or {}).get("description") or None)
-            for name, data_type in result.columns or ()
+            for name, data_type in (result.columns or {}).items()
         ]
     )
 
 
 def _failed_rows_query(result: NodeResult, compiled: Path | None) -> dict[str, Any]:
-    if result.relation and result.failed_rows is not None:
-        shown = f"select * from {result.relation}"  # noqa: S608 - a text for people, of dbt's own relation name
+    if result.relation.name and result.failed_rows is not None:
+        shown = f"select * from {result.relation.name}"  # noqa: S608 - a text for people, of dbt's own relation name
         return {"failed_rows_query": dg.MetadataValue.md(_sql(shown))}
     if compiled is not None and compiled.is_file():
         query = compiled.read_text(encoding="utf-8").strip()

@@ -1,4 +1,4 @@
-"""How dbt's nodes ended, in the run's log."""
+"""Results of dbt's nodes in the run's log."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import dagster as dg
 
-    from floe_orchestrator_dagster.execution.dbt.results import NodeResult, Results
+    from floe_orchestrator_dagster.execution.dbt.node_result import NodeResult
+    from floe_orchestrator_dagster.execution.dbt.results import Results
 
 _LOG_SECONDS = 1.0
 
@@ -17,7 +18,7 @@ class NodeLog:
     """The run's log of nodes: failures at once, the rest in one entry a second, for an entry costs more than a node."""
 
     def __init__(self, log: dg.DagsterLogManager) -> None:
-        """Begin with nothing to write."""
+        """Start with nothing to write."""
         self._log = log
         self._lines: list[str] = []
         self._since = time.monotonic()

@@ -13,7 +13,7 @@ import dagster as dg
 from floe_orchestrator_dagster.errors import DbtSetupError
 from floe_orchestrator_dagster.execution.dbt.target import new_target
 from floe_orchestrator_dagster.execution.record.check_evaluations import Evaluations, output_names
-from floe_orchestrator_dagster.execution.record.column_lineage import column_lineage_of, table_column_lineage
+from floe_orchestrator_dagster.execution.record.column_lineage import table_column_lineage
 from floe_orchestrator_dagster.execution.record.materializations import (
     materialization,
     table_metadata,
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Set as AbstractSet
 
     from floe_orchestrator_dagster.config.dbt import DbtConfig
-    from floe_orchestrator_dagster.execution.dbt.results import NodeResult
+    from floe_orchestrator_dagster.execution.dbt.node_result import NodeResult
     from floe_orchestrator_dagster.execution.dbt.target import Target
     from floe_orchestrator_dagster.execution.step.node_selection import DbtNodes, Selection
     from floe_orchestrator_dagster.product import DbtConnection, Product
@@ -181,7 +181,7 @@ def build_model(
         context.log.info("dbt has nothing to build for %s, an ephemeral model", name)
         return dg.MaterializeResult()
     output = materialization(built[0], context.op_execution_context.output_for_asset_key(context.asset_key), {}, None)
-    table = built[0].relation.replace('"', "")
+    table = built[0].relation.name.replace('"', "")
     return dg.MaterializeResult(metadata={**(output.metadata or {}), "dagster/table_name": table})
 
 
@@ -260,32 +260,15 @@ def _more_metadata(
     result: NodeResult, node: Mapping[str, Any], step: DbtStep, invocation: StepInvocation
 ) -> dict[str, Any]:
     """Find where the columns of a table come from, and its name where the asset's definition has another one."""
-    actual = _manifest(step, invocation).content["nodes"].get(result.unique_id, node)
-    lineage = _column_lineage(result, node, step, invocation) if step.product.config.dbt.columns else None
+    # With the tables' names of this run, as soon as dbt has read the project.
+    manifest = invocation.manifest or step.manifest
+    actual = manifest.content["nodes"].get(result.unique_id, node)
+    found = invocation.column_lineage(result) if step.product.config.dbt.columns else None
+    lineage = table_column_lineage(found, step.key_of) if found else None
     return {
         **({} if actual is node else table_metadata(actual)),
         **({"dagster/column_lineage": lineage} if lineage else {}),
     }
-
-
-def _column_lineage(
-    result: NodeResult, node: Mapping[str, Any], step: DbtStep, invocation: StepInvocation
-) -> dg.TableColumnLineage | None:
-    """Find where the columns of a table that has just been built come from."""
-    if result.resource_type == "seed":
-        return None
-    # OpenLineage has found out the same, where it is on.
-    found = invocation.step_lineage.column_lineage(result.unique_id) if invocation.step_lineage else None
-    if found is None:
-        compiled, adapter = invocation.target.compiled_path(node), invocation.dbt.profile.adapter or ""
-        manifest = _manifest(step, invocation)
-        found = column_lineage_of(result.unique_id, compiled, adapter, manifest, invocation.results)
-    return table_column_lineage(found, step.key_of) if found else None
-
-
-def _manifest(step: DbtStep, invocation: StepInvocation) -> Manifest:
-    """Give the product's manifest, with the tables' names of this run as soon as dbt has read the project."""
-    return invocation.manifest or step.manifest
 
 
 def _has_functions() -> bool:

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from typing import Any
 
-    from floe_orchestrator_dagster.execution.dbt.results import NodeResult, Results
+    from floe_orchestrator_dagster.execution.dbt.node_result import NodeResult
+    from floe_orchestrator_dagster.execution.dbt.results import Results
 
 _Event = TypeVar("_Event")
 _FIX = "Correct it, then re-execute from failure: what succeeded is not built again."

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from floe_orchestrator_dagster.lineage.delivery.emitter import LineageEmitter
     from floe_orchestrator_dagster.lineage.events.dbt_events import LineageRun
-    from floe_orchestrator_dagster.lineage.events.node_events import State
+    from floe_orchestrator_dagster.lineage.events.run import State
     from floe_orchestrator_dagster.product import Product
 
 ENDS = ("COMPLETE", "FAIL", "ABORT")

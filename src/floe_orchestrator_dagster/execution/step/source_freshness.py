@@ -9,8 +9,9 @@ import dagster as dg
 
 from floe_orchestrator_dagster import telemetry
 from floe_orchestrator_dagster.errors import DbtBuildError
-from floe_orchestrator_dagster.execution.dbt.core_process import RELATIONS
+from floe_orchestrator_dagster.execution.dbt.core_events import CoreEvents, NodeError, TableNames
 from floe_orchestrator_dagster.execution.dbt.invocation import running_dbt
+from floe_orchestrator_dagster.execution.dbt.node_result import NodeResult, read_source_result
 from floe_orchestrator_dagster.execution.dbt.target import leave_target, new_target
 from floe_orchestrator_dagster.execution.step.node_selection import Selection, selection_arguments
 from floe_orchestrator_dagster.execution.step.retry import done_before, handed_over
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from floe_orchestrator_dagster.product import DbtConnection, Product
 
 _RESULTS_FILE = "sources.json"
-_WARNING = "warn"
 _UNKNOWN = "runtime error"
 _NO_RESULT = "dbt has no result for this source"
 
@@ -100,68 +100,68 @@ def _looked_at(  # noqa: PLR0913, PLR0917  # as above
                 errors = dict(_errors(invocation.events(), lineage))
                 if not path.is_file():
                     invocation.require_end([])
-            content = _content(path, dbt)
+            results = _results(path, dbt, sources.values(), errors)
             has_ended = True
             if lineage is not None:
-                lineage.freshness([*content["results"], *_without_result(sources.values(), content["results"], errors)])
+                lineage.freshness(results.values())
     finally:
         leave_target(target, config, has_succeeded=has_ended)
-    results = {result["unique_id"]: result for result in content["results"]}
     for key, unique_id in sources.items():
-        yield _check_result(key, results.get(unique_id), errors.get(unique_id))
+        yield _check_result(key, results[unique_id])
 
 
-def _content(path: Path, dbt: DbtConnection) -> Any:  # noqa: ANN401  # JSON
+def _results(
+    path: Path, dbt: DbtConnection, sources: Iterable[str], errors: Mapping[str, str]
+) -> dict[str, NodeResult]:
+    """Read dbt's results by unique id; a source that they leave out could not be looked at."""
     if not path.is_file():
         fix = "The step's captured output holds what dbt said."
         raise DbtBuildError(f"{dbt.directory.path}: dbt source freshness ended without a result. {fix}")
-    return read_json(path, lambda origin, problems: DbtBuildError(f"{origin}: {problems[0]}"), "Run it again.")
+    content: Any = read_json(path, lambda origin, problems: DbtBuildError(f"{origin}: {problems[0]}"), "Run it again.")
+    read = [result for entry in content["results"] if (result := read_source_result(entry)) is not None]
+    found = {result.unique_id: result for result in read}
+    now = datetime.now(tz=timezone.utc).isoformat()
+    return found | {one: _unknown(one, errors.get(one, _NO_RESULT), now) for one in sources if one not in found}
+
+
+def _unknown(unique_id: str, error: str, now: str) -> NodeResult:
+    name = unique_id.rpartition(".")[2]
+    return NodeResult(unique_id, name, "source", "", _UNKNOWN, error, started=now, finished=now)
 
 
 def _errors(events: Iterable[Mapping[str, Any]], lineage: StepLineage | None) -> Iterator[tuple[str, str]]:
-    """Take dbt's error messages about sources from its log: its results leave such sources out.
+    """Read dbt's error messages about sources from its log: its results leave such sources out.
 
     Lineage takes the names of the tables from it.
     """
-    for event in events:
-        if event["info"]["name"] == RELATIONS and lineage is not None and lineage.manifest is not None:
-            lineage.manifest = lineage.manifest.with_relations(event["data"]["relations"])
-        node = event["data"].get("node_info") or {}
-        if event["info"]["level"] == "error" and node.get("unique_id"):
-            yield node["unique_id"], str(event["info"]["msg"]).strip()
+    reader = CoreEvents()
+    for value in map(reader.read, events):
+        if isinstance(value, TableNames) and lineage is not None and lineage.manifest is not None:
+            lineage.manifest = lineage.manifest.with_relations(value.relations)
+        elif isinstance(value, NodeError):
+            yield value.unique_id, value.message
 
 
-def _without_result(
-    sources: Iterable[str], results: Sequence[Mapping[str, Any]], errors: Mapping[str, str]
-) -> list[Mapping[str, Any]]:
-    """Write an entry for each source that dbt's results leave out: it could not be looked at."""
-    now, found = datetime.now(tz=timezone.utc).isoformat(), {result["unique_id"] for result in results}
-    return [
-        {"unique_id": one, "status": _UNKNOWN, "error": errors.get(one, _NO_RESULT), "snapshotted_at": now}
-        for one in sources
-        if one not in found
-    ]
-
-
-def _check_result(key: dg.AssetCheckKey, result: Mapping[str, Any] | None, error: str | None) -> dg.AssetCheckResult:
-    status = result["status"] if result else _UNKNOWN
-    is_warning = status == _WARNING
+def _check_result(key: dg.AssetCheckKey, result: NodeResult) -> dg.AssetCheckResult:
+    is_known = result.freshness is not None
     return dg.AssetCheckResult(
         asset_key=key.asset_key,
         check_name=key.name,
-        passed=status == "pass",
-        severity=dg.AssetCheckSeverity.WARN if is_warning else dg.AssetCheckSeverity.ERROR,
-        description=f"dbt's status: {status}" if result else error or _NO_RESULT,
-        metadata=_metadata(result) if result else {"status": status},
+        passed=result.passed,
+        severity=dg.AssetCheckSeverity.WARN if result.status == "warn" else dg.AssetCheckSeverity.ERROR,
+        description=f"dbt's status: {result.status}" if is_known else result.message or _NO_RESULT,
+        metadata=_metadata(result),
     )
 
 
-def _metadata(result: Mapping[str, Any]) -> dict[str, Any]:
-    criteria = {name: value for name, value in result["criteria"].items() if value}
+def _metadata(result: NodeResult) -> dict[str, Any]:
+    freshness = result.freshness
+    if freshness is None:
+        return {"status": result.status}
     return {
-        "status": result["status"],
-        "max_loaded_at": result["max_loaded_at"],
-        "snapshotted_at": result["snapshotted_at"],
-        "age_seconds": dg.FloatMetadataValue(float(result["max_loaded_at_time_ago_in_s"])),
-        "criteria": dg.JsonMetadataValue(criteria),
+        "status": result.status,
+        "max_loaded_at": freshness.max_loaded_at,
+        "snapshotted_at": freshness.snapshotted_at,
+        "age_seconds": dg.FloatMetadataValue(freshness.age_seconds),
+        "criteria": dg.JsonMetadataValue({name: value for name, value in freshness.criteria.items() if value}),
     }

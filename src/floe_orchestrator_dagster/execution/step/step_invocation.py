@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from floe_orchestrator_dagster import telemetry
-from floe_orchestrator_dagster.execution.dbt.core_process import NODE_COUNT, NODE_STARTED, NOTHING_MATCHED, RELATIONS
+from floe_orchestrator_dagster.execution.dbt.core_events import (
+    CoreEvents,
+    DbtValue,
+    DbtWarning,
+    NodeCount,
+    NothingMatched,
+    TableNames,
+)
 from floe_orchestrator_dagster.execution.dbt.invocation import running_dbt
+from floe_orchestrator_dagster.execution.dbt.node_result import NodeResult, NodeStart
 from floe_orchestrator_dagster.execution.dbt.results import Results
 from floe_orchestrator_dagster.execution.dbt.target import archive, leave_target
 from floe_orchestrator_dagster.execution.record.run_log import NodeLog
 from floe_orchestrator_dagster.execution.step.failure import nodes_error
 from floe_orchestrator_dagster.execution.step.run_process import end_with_run
 from floe_orchestrator_dagster.execution.step.unreported import unreported_problems
+from floe_orchestrator_dagster.lineage.columns.built_relations import BuiltRelations
 from floe_orchestrator_dagster.upstream.dagster_event_log import open_event_log
 from floe_orchestrator_dagster.upstream.dagster_step_end import close_with_step
 
@@ -28,10 +37,10 @@ if TYPE_CHECKING:
 
     from floe_orchestrator_dagster.config.dbt import DbtConfig
     from floe_orchestrator_dagster.errors import Problem
-    from floe_orchestrator_dagster.execution.dbt.invocation import Event, Invocation
-    from floe_orchestrator_dagster.execution.dbt.results import NodeResult
+    from floe_orchestrator_dagster.execution.dbt.invocation import Invocation
     from floe_orchestrator_dagster.execution.dbt.target import Target
     from floe_orchestrator_dagster.execution.step.step_lineage import StepLineage
+    from floe_orchestrator_dagster.lineage.columns.column_lineage import ColumnLineage
     from floe_orchestrator_dagster.product import DbtConnection
     from floe_orchestrator_dagster.product.manifest import Manifest
     from floe_orchestrator_dagster.telemetry.builds import BuildTrace
@@ -59,7 +68,8 @@ class StepInvocation:
         expected: Unique ids of the selected nodes; each of them must have a result at the end.
         unmatched: Selections that dbt found nothing for.
         results: How the nodes ended.
-        step_lineage: Takes the nodes' events, where lineage is on.
+        step_lineage: The lineage of the nodes, where it is on.
+        relations: Names and columns of what has been built, as far as lineage does not know them.
     """
 
     context: dg.OpExecutionContext
@@ -76,6 +86,7 @@ class StepInvocation:
     unmatched: set[str] = field(default_factory=set)
     results: Results = field(init=False)
     step_lineage: StepLineage | None = field(init=False, default=None)
+    relations: BuiltRelations | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         """Start without results."""
@@ -94,7 +105,7 @@ class StepInvocation:
 
     def _run(self, arguments: Sequence[str]) -> Generator[NodeResult, None, None]:
         end_with_run(self.context)
-        results, log = self.results, self.context.log
+        results, log, reader = self.results, self.context.log, CoreEvents()
         node_log = NodeLog(log)
         succeeded = False
         attributes = telemetry.product_attributes(self.telemetry)
@@ -105,16 +116,15 @@ class StepInvocation:
                 telemetry.dbt_build(attributes, self.context.run_id, target) as trace,
                 self._running(arguments, trace) as invocation,
             ):
-                lineage = self.step_lineage
                 for event in invocation.events(node_log.flush_when_due):
-                    self._note(event)
-                    result = results.add(event)
-                    if lineage is not None and (result is not None or event["info"]["name"] == NODE_STARTED):
-                        lineage.node(event, results.causes(result) if result and result.was_skipped else ())
-                    if result is not None:
+                    value = reader.read(event)
+                    if value is None:
+                        continue
+                    self._note(value)
+                    if isinstance(value, NodeResult):
                         trace.dbt_event(event)
-                        node_log.write(results, result)
-                        yield result
+                        node_log.write(results, value)
+                        yield value
                 invocation.require_end(results.running_names)
                 succeeded = invocation.is_successful
                 unreported = self._unreported(has_succeeded=succeeded)
@@ -130,7 +140,7 @@ class StepInvocation:
 
     @contextmanager
     def _running(self, arguments: Sequence[str], trace: BuildTrace) -> Iterator[Invocation]:
-        """Run dbt, and emit lineage from when dbt starts, which takes seconds, until after it has ended."""
+        """Run dbt, and start lineage while dbt starts, which takes seconds; lineage ends after dbt has ended."""
         is_started = False
         with ExitStack() as after_dbt:
             try:
@@ -155,20 +165,42 @@ class StepInvocation:
         target = self.target.path
         return unreported_problems(self.expected, self.results, self.nodes, target, has_succeeded=has_succeeded)
 
-    def _note(self, event: Event) -> None:
-        name = event["info"]["name"]
-        if name == RELATIONS and self.manifest is not None:
-            self.manifest = self.manifest.with_relations(event["data"]["relations"])
+    def _note(self, value: DbtValue) -> None:
+        self.results.add(value)
+        if isinstance(value, (NodeStart, NodeResult)):
+            self._note_node(value)
+        elif isinstance(value, TableNames) and self.manifest is not None:
+            self.manifest = self.manifest.with_relations(value.relations)
             if self.step_lineage is not None:
                 self.step_lineage.manifest = self.manifest
-        elif name == NODE_COUNT:
+        elif isinstance(value, NodeCount):
             # dbt counts the unit tests of a build later, in no event.
             unit_tests = sum(unique_id.startswith("unit_test.") for unique_id in self.expected)
-            self.results.expected = int(event["data"]["node_count"]) + unit_tests
-        elif name == NOTHING_MATCHED:
-            self.unmatched.add(str(event["data"].get("spec_raw")))
-        elif event["info"]["level"] == "warn":
-            self.context.log.warning("dbt: %s", str(event["info"]["msg"]).strip())
+            self.results.expected = value.count + unit_tests
+        elif isinstance(value, NothingMatched):
+            self.unmatched.add(value.selection)
+        elif isinstance(value, DbtWarning):
+            self.context.log.warning("dbt: %s", value.message)
+
+    def _note_node(self, node: NodeStart | NodeResult) -> None:
+        if self.step_lineage is not None:
+            if isinstance(node, NodeStart):
+                self.step_lineage.node_started(node)
+            else:
+                self.step_lineage.node_ended(node, self.results.causes(node) if node.was_skipped else ())
+        elif self.manifest is not None:
+            self.relations = self.relations or BuiltRelations(self.manifest, self.dbt.profile.adapter or "")
+            self.relations.learn(node)
+
+    def column_lineage(self, result: NodeResult) -> ColumnLineage | None:
+        """Return where the columns of a relation come from that has just been built; None where it is not known."""
+        if self.step_lineage is not None:
+            return self.step_lineage.column_lineage(result.unique_id)
+        if self.relations is None:
+            return None
+        node = self.nodes.get(result.unique_id)
+        compiled = result.compiled_code or (self.target.compiled_code(node) if node else None)
+        return self.relations.column_lineage(replace(result, compiled_code=compiled))
 
     def _attach(self) -> None:
         if self.config.attach_artifacts:

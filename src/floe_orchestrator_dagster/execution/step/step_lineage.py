@@ -1,4 +1,4 @@
-"""Lineage of a step: dbt's events become OpenLineage events and are handed to their delivery while dbt runs."""
+"""Lineage of a step: starts and results of dbt's nodes as OpenLineage events, emitted while dbt runs."""
 
 from __future__ import annotations
 
@@ -8,26 +8,25 @@ from dataclasses import replace
 from datetime import datetime, timezone
 from importlib.metadata import version
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from floe_orchestrator_dagster import telemetry
 from floe_orchestrator_dagster.errors import LineageError, Problem
-from floe_orchestrator_dagster.execution.dbt.core_process import COMPILED, NODE_FINISHED
 from floe_orchestrator_dagster.execution.step.product_lineage import ProductRun, installed_version, lineage_run
 from floe_orchestrator_dagster.lineage.delivery.emitter import emitter_for
 from floe_orchestrator_dagster.product.manifest import MANIFEST_FILE, read_manifest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     import dagster as dg
     from openlineage.client.event_v2 import RunEvent
 
-    from floe_orchestrator_dagster.execution.dbt.results import NodeResult
+    from floe_orchestrator_dagster.execution.dbt.node_result import NodeResult, NodeStart
     from floe_orchestrator_dagster.execution.dbt.target import Target
     from floe_orchestrator_dagster.lineage.columns.column_lineage import ColumnLineage
     from floe_orchestrator_dagster.lineage.delivery.emitter import LineageEmitter
-    from floe_orchestrator_dagster.lineage.events.dbt_events import DbtEvents, LineageRun, NodeOutcome
+    from floe_orchestrator_dagster.lineage.events.dbt_events import DbtEvents, LineageRun
     from floe_orchestrator_dagster.product import DbtConnection, Product
     from floe_orchestrator_dagster.product.manifest import Manifest
 
@@ -35,7 +34,7 @@ RUN_TAG = "floe/lineage"
 
 
 class StepLineage:
-    """Lineage of one dbt invocation of a step."""
+    """The lineage of one dbt invocation of a step."""
 
     def __init__(
         self,
@@ -45,7 +44,7 @@ class StepLineage:
         target: Target,
         log: dg.DagsterLogManager,
     ) -> None:
-        """Begin; the manifest is read with the first event, when dbt has written it."""
+        """Start; the manifest is read with the first event, when dbt has written it."""
         from floe_orchestrator_dagster.lineage.delivery.run_journal import RunJournal
 
         self._emitter, self._run, self._dbt, self._target, self._log = emitter, run, dbt, target, log
@@ -57,48 +56,49 @@ class StepLineage:
         self._is_usable = True
         self._faults = 0
 
-    def node(self, event: Mapping[str, Any], causes: Sequence[NodeResult] = ()) -> None:
-        """Take the start or the end of a node, as dbt reports it.
-
-        Args:
-            event: dbt's event.
-            causes: The failures that made dbt skip the node.
+    def node_started(self, start: NodeStart) -> None:
+        """Emit the start of a node.
 
         Raises:
             LineageError: With ``lineage.strict``, when something about the node is odd. A warning otherwise. The event
                 is emitted first, with what is known.
         """
-        self._guarded(lambda events: events.observe(event, self._outcome_if_known(events, event, causes)))
+        self._guarded(lambda events: events.start(start))
 
-    def _outcome_if_known(
-        self, events: DbtEvents, event: Mapping[str, Any], causes: Sequence[NodeResult]
-    ) -> NodeOutcome | None:
-        if event["info"]["name"] != NODE_FINISHED:
-            return None
-        try:
-            return self._outcome(event, causes)
-        except Exception as error:  # noqa: BLE001  # reported with the faults of the events
-            events.note_fault(str(event["data"]["node_info"].get("unique_id")), error)
-            return None
+    def node_ended(self, result: NodeResult, causes: Sequence[NodeResult] = ()) -> None:
+        """Emit the result of a node.
 
-    def _outcome(self, event: Mapping[str, Any], causes: Sequence[NodeResult]) -> NodeOutcome:
-        from floe_orchestrator_dagster.lineage.events.dbt_events import outcome_of
-
-        data = event["data"]
-        outcome = outcome_of(data["run_result"], dict(data.get("columns") or ()))
-        compiled = data.get(COMPILED) or self._compiled(data["node_info"]["unique_id"])
-        because = f"dbt skipped it, because of {', '.join(cause.unique_id for cause in causes)}" if causes else None
-        return replace(outcome, compiled_code=compiled, message=because or outcome.message)
-
-    def column_lineage(self, unique_id: str) -> ColumnLineage | None:
-        """Say where the columns of a table come from whose end was emitted; None where that is not known."""
-        return self._events.column_lineage(unique_id) if self._events is not None else None
-
-    def freshness(self, results: Sequence[Mapping[str, Any]]) -> None:
-        """Take the results of source freshness.
+        Args:
+            result: The node's result.
+            causes: The failures that made dbt skip the node.
 
         Raises:
-            LineageError: As :meth:`node`.
+            LineageError: As :meth:`node_started`.
+        """
+        if causes:
+            names = ", ".join(cause.unique_id for cause in causes)
+            result = replace(result, message=f"dbt skipped it, because of {names}")
+        self._guarded(lambda events: events.end(self._with_compiled_code(events, result)))
+
+    def _with_compiled_code(self, events: DbtEvents, result: NodeResult) -> NodeResult:
+        """Add the compiled SQL, which dbt-core writes to a file only."""
+        if result.compiled_code is not None:
+            return result
+        try:
+            return replace(result, compiled_code=self._compiled(result.unique_id))
+        except Exception as error:  # noqa: BLE001  # reported with the faults of the events
+            events.note_fault(result.unique_id, error)
+            return result
+
+    def column_lineage(self, unique_id: str) -> ColumnLineage | None:
+        """Return where the columns of a table come from that has been built; None where that is not known."""
+        return self._events.column_lineage(unique_id) if self._events is not None else None
+
+    def freshness(self, results: Iterable[NodeResult]) -> None:
+        """Emit the results of source freshness.
+
+        Raises:
+            LineageError: As :meth:`node_started`.
         """
         self._guarded(lambda events: events.freshness(results))
 
@@ -106,7 +106,7 @@ class StepLineage:
         """End what is still open. What could not be ended stays in the journal, for the sensors to end.
 
         Raises:
-            LineageError: As :meth:`node`.
+            LineageError: As :meth:`node_started`.
         """
         try:
             if self._events is not None:
@@ -179,8 +179,7 @@ class StepLineage:
     def _compiled(self, unique_id: str) -> str | None:
         content = self._product.dbt.manifest.content if self._product.dbt else {"nodes": {}}
         node = content["nodes"].get(unique_id)
-        path = self._target.compiled_path(node) if node else None
-        return path.read_text(encoding="utf-8", errors="replace") if path is not None and path.is_file() else None
+        return self._target.compiled_code(node) if node else None
 
 
 def is_of_other_target(product: Product, dbt: DbtConnection) -> bool:

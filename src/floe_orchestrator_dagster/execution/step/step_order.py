@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from collections.abc import Set as AbstractSet
 
-    from floe_orchestrator_dagster.lineage.events.node_events import State
+    from floe_orchestrator_dagster.lineage.events.run import State
 
 
 @dataclass(frozen=True)

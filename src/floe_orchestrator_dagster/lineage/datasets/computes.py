@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from floe_orchestrator_dagster.execution.dbt.node_result import NO_RELATION, NodeRelation
 from floe_orchestrator_dagster.lineage.datasets.attachments import database_name
 from floe_orchestrator_dagster.lineage.datasets.connection_settings import Settings
 from floe_orchestrator_dagster.lineage.datasets.names import read_warehouse
@@ -56,7 +57,7 @@ class Computes:
     default: str = ""
     nodes: Mapping[str, Mapping[str, Any]] = field(default_factory=lambda: MappingProxyType({}))
 
-    def identify(self, node: Mapping[str, Any], relation: Mapping[str, Any]) -> DatasetIdentity:
+    def identify(self, node: Mapping[str, Any], relation: NodeRelation = NO_RELATION) -> DatasetIdentity:
         """Return the dataset of a model, seed, snapshot or source.
 
         A table in a database that DuckDB attaches has the attached system's name, whichever compute builds it. A
@@ -64,12 +65,12 @@ class Computes:
 
         Args:
             node: The node in the manifest of the target that dbt runs on.
-            relation: dbt's ``node_relation`` of a node that this target builds; empty for other nodes.
+            relation: The relation of a node that this target builds; empty for other nodes.
         """
         compute = self._compute(node)
         other = self.others.get(compute)
         warehouse = self.own.warehouse
-        if other is None or relation or str(node.get("database") or "").lower() in warehouse.attached:
+        if other is None or relation != NO_RELATION or str(node.get("database") or "").lower() in warehouse.attached:
             return warehouse.identify(node, relation)
         if compute == self.default and node.get("unique_id") in self.nodes:
             return other.warehouse.identify(self.nodes[node["unique_id"]])

@@ -13,6 +13,7 @@ from pathlib import PurePosixPath
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from floe_orchestrator_dagster.execution.dbt.node_result import NO_RELATION, NodeRelation
 from floe_orchestrator_dagster.lineage.datasets.attachments import (
     Attachment,
     Catalog,
@@ -27,7 +28,6 @@ from floe_orchestrator_dagster.lineage.datasets.namespaces import alternative_na
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-_NOTHING: Mapping[str, Any] = MappingProxyType({})
 _QUOTED = re.compile(r"'((?:[^']|'')+)'")
 # Adapters whose names have two parts in OpenLineage's naming page, without dbt's database.
 _TWO_PARTS = ("mysql", "mysql5", "mariadb", "oceanbase", "oceanbase_mysql", "synapse", "hive", "teradata")
@@ -90,12 +90,12 @@ class Warehouse:
     directory: PurePosixPath = _ROOT
     overrides: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
 
-    def identify(self, node: Mapping[str, Any], relation: Mapping[str, Any] = _NOTHING) -> DatasetIdentity:
+    def identify(self, node: Mapping[str, Any], relation: NodeRelation = NO_RELATION) -> DatasetIdentity:
         """Return the dataset of a model, seed, snapshot or source.
 
         Args:
             node: The node in dbt's manifest.
-            relation: dbt's ``node_relation`` of a running node, with its actual names on the current target.
+            relation: Of a running node, with its actual names on the current target.
         """
         database, schema, table = (_part(node, relation, name) for name in ("database", "schema", "alias"))
         if node.get("resource_type") == "source":
@@ -190,6 +190,6 @@ def file_name(location: str, directory: PurePosixPath) -> DatasetName:
     return DatasetName(*read_location(location).dataset(directory))
 
 
-def _part(node: Mapping[str, Any], relation: Mapping[str, Any], name: str) -> str:
-    value = relation.get(name) or node.get(name)
+def _part(node: Mapping[str, Any], relation: NodeRelation, name: str) -> str:
+    value = getattr(relation, name) or node.get(name)
     return str(value or (node.get("name") if name == "alias" else None) or "")

@@ -12,7 +12,7 @@ from floe_orchestrator_dagster.product.manifest import freshness_criteria
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from floe_orchestrator_dagster.lineage.events.node_outcome import NodeOutcome
+    from floe_orchestrator_dagster.execution.dbt.node_result import NodeResult
 
 _ANY_ROW = "!=0"
 _NOT_PARAMETERS = ("model", "column_name")
@@ -24,15 +24,13 @@ class TestEnd:
 
     Attributes:
         node: The test in dbt's manifest; of source freshness, the source.
-        status: dbt's, such as ``pass``, ``fail``, ``warn``, ``error`` or ``skipped``.
-        outcome: What else is known.
+        result: The test's result.
     """
 
     __test__ = False  # no class of tests for pytest
 
     node: Mapping[str, Any]
-    status: str
-    outcome: NodeOutcome
+    result: NodeResult
 
     def assertion(self, *, of_column: bool = True) -> data_quality_assertions_dataset.Assertion:
         """State the result for a dataset; without ``of_column`` for the table as a whole."""
@@ -50,7 +48,7 @@ class TestEnd:
 
     def test_facet(self) -> test_run.TestRunFacet:
         """State the result for the run."""
-        status = "skip" if self.status == "skipped" else "pass" if self._passed else "fail"
+        status = "skip" if self.result.was_skipped else "pass" if self._passed else "fail"
         execution = test_run.TestExecution(
             name=str(self.node.get("unique_id") or self.node.get("name") or ""),
             status=status,
@@ -59,15 +57,15 @@ class TestEnd:
             description=str(self.node.get("description") or "") or None,
             expected=self._expected,
             actual=self._actual,
-            content=self.outcome.compiled_code,
-            contentType="sql" if self.outcome.compiled_code else None,
+            content=self.result.compiled_code,
+            contentType="sql" if self.result.compiled_code else None,
             params=self._parameters or None,
         )
         return test_run.TestRunFacet(tests=[execution])
 
     @property
     def _passed(self) -> bool:
-        return self.status in {"pass", "success"}
+        return self.result.passed
 
     @property
     def _kind(self) -> str:
@@ -86,7 +84,7 @@ class TestEnd:
     @property
     def _severity(self) -> str:
         if self.node.get("resource_type") == "source":
-            return "warn" if self.status == "warn" else "error"
+            return "warn" if self.result.status == "warn" else "error"
         return str((self.node.get("config") or {}).get("severity") or "error").lower()
 
     @property
@@ -95,7 +93,7 @@ class TestEnd:
         if self.node.get("resource_type") == "source":
             criteria = freshness_criteria(self.node)
             return ", ".join(f"{name} {age}" for name, age in criteria.items()) or None
-        if self.outcome.failures is None:
+        if self.result.failed_rows is None:
             return None
         config = self.node.get("config") or {}
         threshold = "".join(str(config.get("warn_if" if self._severity == "warn" else "error_if") or _ANY_ROW).split())
@@ -103,8 +101,10 @@ class TestEnd:
 
     @property
     def _actual(self) -> str | None:
-        found = self.outcome.failures
-        return None if found is None else f"{found:.15g}"
+        """The rows that a test found; of a freshness check, the age in seconds."""
+        if self.result.freshness is not None:
+            return f"{self.result.freshness.age_seconds:.15g}"
+        return None if self.result.failed_rows is None else str(self.result.failed_rows)
 
     @property
     def _parameters(self) -> dict[str, Any]:

@@ -1,46 +1,34 @@
-"""OpenLineage events of a product: of its dbt nodes while dbt runs, of the product itself, of Python assets.
+"""OpenLineage events of a dbt invocation.
 
-Everything here is pure: artifacts and log events come in as values, events go out as openlineage-python's ``RunEvent``.
-Who runs dbt makes one :class:`DbtEvents` per dbt invocation and hands it every structured log event in turn::
+Everything here is pure: starts and results of nodes come in as values, events go out as openlineage-python's
+``RunEvent``. Each dbt invocation has one :class:`DbtEvents`::
 
     run = LineageRun(product, context.run_id, context.job_name, created_at, producer, step_key=…, retry_number=…)
     computes = read_computes(product, profile, os.environ, PurePosixPath(project_directory))
     events = DbtEvents(run, manifest, computes)
-    for log_event in dbt:
-        emitter.emit(events.observe(log_event, outcome_of_the_node_if_it_ended))
-    emitter.emit(events.abort("dbt was interrupted", now))  # ends what is still open; nothing when all has ended
-
-An outcome is what the log does not say: the compiled SQL (``{target path}/compiled/{package}/{original_file_path}``),
-the columns after the run, and of dbt's result the adapter's response and message (:func:`outcome_of` reads them from
-``run_results.json`` or from ``NodeFinished``). Each part may be missing. Source freshness comes from ``sources.json``
-(:meth:`DbtEvents.freshness`), what is no dbt node from :func:`product_event` and :func:`asset_event`.
+    for value in invocation:
+        emitter.emit(events.start(value))  # or events.end(value)
+    emitter.emit(events.abort("dbt was interrupted", now))  # ends the nodes that are still open
 
 A node that starts is one START; its end is one COMPLETE, FAIL or ABORT with the same run id, inputs and outputs,
-enriched by what is known then. Log events that dbt repeats (``NodeStart`` and ``LogStartLine``, ``LogModelResult`` and
-``NodeFinished``) count once, the first time. Run ids depend on the run, the step, its retry and the node only, so that
-another process can end what this one started.
+enriched by what is known then. A start or an end that is reported again makes no event. Run ids depend on the run, the
+step, its retry and the node only, so that another process can end what this one started. Source freshness has events
+of its own (:meth:`DbtEvents.freshness`); events of the product and of Python assets are in :mod:`python_assets`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import attrs
 from openlineage.client.facet_v2 import data_quality_assertions_dataset, external_query_run
 
+from floe_orchestrator_dagster.execution.dbt.node_result import NodeResult, NodeStart
 from floe_orchestrator_dagster.lineage.datasets.computes import Computes, ComputeTarget
 from floe_orchestrator_dagster.lineage.events.assertions import TestEnd
 from floe_orchestrator_dagster.lineage.events.event_fields import engine_facet, error_facet, run_event
-from floe_orchestrator_dagster.lineage.events.node_events import (
-    NodeSignal,
-    State,
-    freshness_times,
-    read_signal,
-    state_of,
-)
-from floe_orchestrator_dagster.lineage.events.node_outcome import NodeOutcome, freshness_outcome, outcome_of
 from floe_orchestrator_dagster.lineage.events.nodes import Nodes
 from floe_orchestrator_dagster.lineage.events.python_assets import (
     PythonAsset,
@@ -48,7 +36,7 @@ from floe_orchestrator_dagster.lineage.events.python_assets import (
     asset_event,
     product_event,
 )
-from floe_orchestrator_dagster.lineage.events.run import LineageRun, RunReference, event_time, read_parent_id
+from floe_orchestrator_dagster.lineage.events.run import LineageRun, RunReference, State, event_time, read_parent_id
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -65,19 +53,18 @@ __all__ = [
     "DbtEvents",
     "Fault",
     "LineageRun",
-    "NodeOutcome",
     "PythonAsset",
     "RunReference",
     "State",
     "asset_dataset",
     "asset_event",
     "event_time",
-    "outcome_of",
     "product_event",
     "read_parent_id",
 ]
 
-_NOTHING = NodeOutcome()
+_RUNS = ("model", "seed", "snapshot", "test", "unit_test", "source")
+_CANCELLED = "cancelled"
 
 
 @dataclass(frozen=True)
@@ -94,7 +81,7 @@ class Fault:
 
 
 class DbtEvents:
-    """The events of one dbt invocation, in the order of its log."""
+    """The events of one dbt invocation, in the order of its starts and results."""
 
     def __init__(
         self,
@@ -103,7 +90,7 @@ class DbtEvents:
         place: Computes | Warehouse,
         columns: Mapping[str, Mapping[str, str]] = MappingProxyType({}),
     ) -> None:
-        """Begin with nothing open.
+        """Start with nothing open.
 
         Args:
             run: Who runs dbt.
@@ -117,10 +104,10 @@ class DbtEvents:
         self._manifest = manifest
         computes = place if isinstance(place, Computes) else Computes(ComputeTarget(place))
         self._nodes = Nodes(run.product, manifest, computes, columns)
-        self._open: dict[str, NodeSignal] = {}
+        self._open: dict[str, NodeStart] = {}
         self._starts: dict[str, RunEvent] = {}
         self._faults: list[Fault] = []
-        self._ended: dict[str, tuple[str, State]] = {}
+        self._ended: dict[str, str] = {}
         self._occurrences: dict[str, int] = {}
         self._lineages: dict[str, ColumnLineage] = {}
 
@@ -139,7 +126,7 @@ class DbtEvents:
         return faults
 
     def column_lineage(self, unique_id: str) -> ColumnLineage | None:
-        """Give the column lineage of a node whose end has been observed, for Dagster's metadata; None without."""
+        """Return the column lineage of a node that has ended, for Dagster's metadata; None without."""
         return self._lineages.get(unique_id)
 
     def identity(self, unique_id: str) -> DatasetIdentity:
@@ -158,32 +145,28 @@ class DbtEvents:
         outside = [parent for parent in read if parent not in made]
         return nodes.inputs(outside, None), nodes.outputs(made, None, None)
 
-    def observe(self, event: Mapping[str, Any], outcome: NodeOutcome | None = None) -> list[RunEvent]:
-        """Take dbt's next log event; returns the lineage events that it makes, mostly none.
+    def start(self, start: NodeStart) -> list[RunEvent]:
+        """Make the event of a node's start; none of what is no run, such as an ephemeral model or an exposure."""
+        if not self._is_run(start) or self._has_ended(start) or start.unique_id in self._open:
+            return []
+        self._open[start.unique_id] = start
+        self._nodes.learn(start)
+        self._starts[start.unique_id] = self._event(start, "START", start.time)
+        return [self._starts[start.unique_id]]
+
+    def end(self, result: NodeResult) -> list[RunEvent]:
+        """Make the event of a node's end, and of its start where that has not been reported.
 
         Args:
-            event: As dbt prints it with ``--log-format json``.
-            outcome: What else is known of the node that this event ends.
+            result: The node's result. Column lineage needs its ``compiled_code`` and ``columns``.
         """
-        signal = read_signal(event, self._manifest)
-        return [] if signal is None else self._take(signal, outcome)
+        if not self._is_run(result.start) or self._has_ended(result.start):
+            return []
+        return self._end(result, _state_of(result))
 
-    def freshness(self, results: Iterable[Mapping[str, Any]]) -> list[RunEvent]:
-        """Make the events of source freshness checks, START and end, from ``results`` of ``sources.json``.
-
-        A source whose freshness has already been observed in dbt's log has its events.
-        """
-        events: list[RunEvent] = []
-        for result in results:
-            unique_id = str(result.get("unique_id") or "")
-            if not unique_id or unique_id in self._ended:
-                continue
-            start, end = freshness_times(result)
-            status = str(result.get("status") or "").lower()
-            began = NodeSignal(unique_id, "START", "started", start, "")
-            ended = replace(began, state=state_of(status, is_error=True), status=status, time=end)
-            events += [*self._take(began, None), *self._take(ended, freshness_outcome(result))]
-        return events
+    def freshness(self, results: Iterable[NodeResult]) -> list[RunEvent]:
+        """Make the events of source freshness checks, START and end; none of a source that has its events."""
+        return [event for result in results for event in self.end(result)]
 
     def abort(self, why: str, at: datetime, unique_ids: Sequence[str] | None = None) -> list[RunEvent]:
         """End nodes with ABORT: those still open, or ``unique_ids``, which another process may have started.
@@ -197,112 +180,133 @@ class DbtEvents:
         for unique_id in self.open if unique_ids is None else unique_ids:
             if unique_id in self._ended:
                 continue
-            started = self._open.get(unique_id) or NodeSignal(unique_id, "START", "started", event_time(at), "")
-            self._open[unique_id] = started
-            signal = replace(started, state="ABORT", status="cancelled", time=event_time(at), message=why)
-            aborted += self._take(signal, NodeOutcome(message=why))
+            start = self._open.setdefault(unique_id, NodeStart(unique_id, unique_id.partition(".")[0]))
+            aborted += self._end(_cancelled(start, why, event_time(at)), "ABORT")
         return aborted
 
-    def _take(self, signal: NodeSignal, outcome: NodeOutcome | None) -> list[RunEvent]:
-        unique_id, ended = signal.unique_id, self._ended.get(signal.unique_id)
-        if ended is not None and signal.invocation_id not in {"", ended[0]}:
-            del self._ended[unique_id]
-            self._occurrences[unique_id] = self._occurrences.get(unique_id, 0) + 1
-        elif ended is not None or (signal.state == "START" and unique_id in self._open):
-            return []
-        if signal.state == "START":
-            self._open[unique_id] = signal
-            self._nodes.learn(unique_id, signal.relation, {})
-            self._starts[unique_id] = self._event(signal, _NOTHING)
-            return [self._starts[unique_id]]
-        events = [] if unique_id in self._open else self._take(_as_start(signal), None)
-        known = _complete(signal, outcome)
-        self._nodes.learn(unique_id, signal.relation, known.columns)
-        events.append(self._event(signal, known))
+    def _is_run(self, start: NodeStart) -> bool:
+        known = self._manifest.content["nodes"].get(start.unique_id, {})
+        materialized = start.materialized or (known.get("config") or {}).get("materialized")
+        return start.unique_id.partition(".")[0] in _RUNS and materialized != "ephemeral"
+
+    def _has_ended(self, start: NodeStart) -> bool:
+        """Whether a node has ended; one that another invocation runs again is a run of its own."""
+        ended = self._ended.get(start.unique_id)
+        if ended is None or start.invocation_id in {"", ended}:
+            return ended is not None
+        del self._ended[start.unique_id]
+        self._occurrences[start.unique_id] = self._occurrences.get(start.unique_id, 0) + 1
+        return False
+
+    def _end(self, result: NodeResult, state: State) -> list[RunEvent]:
+        unique_id = result.unique_id
+        events = [] if unique_id in self._open else self.start(result.start)
+        self._nodes.learn(result)
+        events.append(self._event(result, state, result.finished))
         del self._open[unique_id]
         self._starts.pop(unique_id, None)
-        self._ended[unique_id] = (signal.invocation_id, signal.state)
+        self._ended[unique_id] = result.invocation_id
         return events
 
-    def _event(self, signal: NodeSignal, outcome: NodeOutcome) -> RunEvent:
+    def _event(self, node: NodeStart | NodeResult, state: State, time: str) -> RunEvent:
         """Describe the start or the end of a node; with few words where something about the node is odd."""
+        time = time or event_time(self._run.created_at)
         try:
-            return self._described(signal, outcome)
+            if isinstance(node, NodeStart):
+                return self._started(node, time)
+            return self._ended_as(node, state, time)
         except Exception as error:  # noqa: BLE001  # reported by whoever takes the faults; the run must not stay open
-            self.note_fault(signal.unique_id, error)
-            return self._plain(signal, outcome)
+            self.note_fault(node.unique_id, error)
+            return self._plain(node, state, time)
 
-    def _plain(self, signal: NodeSignal, outcome: NodeOutcome) -> RunEvent:
+    def _plain(self, node: NodeStart | NodeResult, state: State, time: str) -> RunEvent:
         run = self._run
-        facets = run.run_facets(run.product_run, signal.invocation_id)
-        if signal.state in {"FAIL", "ABORT"}:
-            facets["errorMessage"] = error_facet(outcome.message or signal.message or signal.status, "sql")
-        reference = run.job_run(signal.unique_id, self._occurrences.get(signal.unique_id, 0))
-        time = signal.time or event_time(run.created_at)
-        plain = run_event(run, reference, signal.state, time, run_facets=facets, job_facets={})
-        start = self._starts.get(signal.unique_id)
-        return plain if start is None else attrs.evolve(start, **_state_of(plain))
+        facets = run.run_facets(run.product_run, node.invocation_id)
+        if isinstance(node, NodeResult) and state in {"FAIL", "ABORT"}:
+            facets["errorMessage"] = error_facet(node.message or node.status, "sql")
+        plain = run_event(run, self._reference(node.unique_id), state, time, run_facets=facets, job_facets={})
+        start = self._starts.get(node.unique_id)
+        return plain if start is None else attrs.evolve(start, **_changes(plain))
 
-    def _described(self, signal: NodeSignal, outcome: NodeOutcome) -> RunEvent:
-        nodes, unique_id = self._nodes, signal.unique_id
+    def _started(self, start: NodeStart, time: str) -> RunEvent:
+        nodes, unique_id = self._nodes, start.unique_id
+        return run_event(
+            self._run,
+            self._reference(unique_id),
+            "START",
+            time,
+            run_facets=self._run_facets(start.invocation_id),
+            job_facets=nodes.job_facets(unique_id, None),
+            inputs=nodes.inputs(nodes.reads(unique_id), None),
+            outputs=nodes.outputs(nodes.makes(unique_id), None, None),
+        )
+
+    def _ended_as(self, result: NodeResult, state: State, time: str) -> RunEvent:
+        nodes, unique_id = self._nodes, result.unique_id
         made = nodes.makes(unique_id)
-        lineage = nodes.lineage(unique_id, outcome)
+        lineage = nodes.column_lineage(result)
         if lineage is not None:
             self._lineages[unique_id] = lineage
         inputs = nodes.inputs(nodes.reads(unique_id), lineage)
-        facets = self._run_facets(signal, outcome)
-        if not made and signal.state != "START":
-            end = TestEnd(nodes.node(unique_id), signal.status, outcome)
+        facets = {**self._run_facets(result.invocation_id), **self._result_facets(result, state)}
+        if not made:
+            end = TestEnd(nodes.node(unique_id), result)
             facets["test"] = end.test_facet()
-            if signal.state != "ABORT":
+            if state != "ABORT":
                 _assert_on(inputs, end, is_direct=nodes.tests_table_itself(unique_id))
         return run_event(
             self._run,
-            self._run.job_run(unique_id, self._occurrences.get(unique_id, 0)),
-            signal.state,
-            signal.time or event_time(self._run.created_at),
+            self._reference(unique_id),
+            state,
+            time,
             run_facets=facets,
-            job_facets=nodes.job_facets(unique_id, outcome.compiled_code),
+            job_facets=nodes.job_facets(unique_id, result.compiled_code),
             inputs=inputs,
-            outputs=nodes.outputs(made, lineage, outcome),
+            outputs=nodes.outputs(made, lineage, result),
         )
 
-    def _run_facets(self, signal: NodeSignal, outcome: NodeOutcome) -> dict[str, RunFacet]:
-        facets = {
-            **self._run.run_facets(self._run.product_run, signal.invocation_id),
-            **engine_facet("dbt", self._run.dbt_version, self._run),
-        }
-        if signal.state in {"FAIL", "ABORT"}:
-            why = outcome.message or ("dbt skipped it" if signal.status == "skipped" else "")
-            language = str(self._nodes.node(signal.unique_id).get("language") or "sql")
-            facets["errorMessage"] = error_facet(why or signal.message or signal.status, language)
-        if outcome.query_id:
+    def _reference(self, unique_id: str) -> RunReference:
+        return self._run.job_run(unique_id, self._occurrences.get(unique_id, 0))
+
+    def _run_facets(self, invocation_id: str) -> dict[str, RunFacet]:
+        run = self._run
+        return {**run.run_facets(run.product_run, invocation_id), **engine_facet("dbt", run.dbt_version, run)}
+
+    def _result_facets(self, result: NodeResult, state: State) -> dict[str, RunFacet]:
+        facets: dict[str, RunFacet] = {}
+        if state in {"FAIL", "ABORT"}:
+            why = result.message or ("dbt skipped it" if result.was_skipped else result.status)
+            language = str(self._nodes.node(result.unique_id).get("language") or "sql")
+            facets["errorMessage"] = error_facet(why, language)
+        if result.query_id:
             namespace = self._nodes.namespace
-            facets["externalQuery"] = external_query_run.ExternalQueryRunFacet(outcome.query_id, namespace)
+            facets["externalQuery"] = external_query_run.ExternalQueryRunFacet(result.query_id, namespace)
         return facets
 
 
-def _state_of(event: RunEvent) -> dict[str, Any]:
-    return {"eventType": event.eventType, "eventTime": event.eventTime, "run": event.run}
+def _state_of(result: NodeResult) -> State:
+    """Return the state of a node's run."""
+    return "FAIL" if result.has_failed else "ABORT" if result.was_skipped else "COMPLETE"
 
 
-def _as_start(signal: NodeSignal) -> NodeSignal:
-    """Start a node of which dbt only reported the end, such as a skipped one."""
-    return replace(signal, state="START", status="started", message="")
-
-
-def _complete(signal: NodeSignal, outcome: NodeOutcome | None) -> NodeOutcome:
-    """Add to what the caller knows what the log event itself says."""
-    reported = outcome_of(signal.result)
-    known = outcome or reported
-    return replace(
-        known,
-        adapter_response=known.adapter_response or reported.adapter_response,
-        message=known.message or reported.message,
-        failures=next(
-            (count for count in (known.failures, reported.failures, signal.failures) if count is not None), None
-        ),
+def _cancelled(start: NodeStart, why: str, time: str) -> NodeResult:
+    """Make the result of a node that did not come to an end."""
+    return NodeResult(
+        start.unique_id,
+        start.unique_id.rpartition(".")[2],
+        start.resource_type,
+        start.materialized,
+        _CANCELLED,
+        why,
+        finished=time,
+        relation=start.relation,
+        invocation_id=start.invocation_id,
     )
+
+
+def _changes(event: RunEvent) -> dict[str, Any]:
+    """List the fields in which a node's end always differs from its start."""
+    return {"eventType": event.eventType, "eventTime": event.eventTime, "run": event.run}
 
 
 def _assert_on(inputs: Sequence[InputDataset], end: TestEnd, *, is_direct: bool) -> None:

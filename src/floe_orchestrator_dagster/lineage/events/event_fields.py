@@ -16,8 +16,7 @@ if TYPE_CHECKING:
 
     from openlineage.client.facet_v2 import JobFacet, RunFacet
 
-    from floe_orchestrator_dagster.lineage.events.node_events import State
-    from floe_orchestrator_dagster.lineage.events.run import LineageRun, RunReference
+    from floe_orchestrator_dagster.lineage.events.run import LineageRun, RunReference, State
 
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
 AnyFacet = TypeVar("AnyFacet", bound=BaseFacet)

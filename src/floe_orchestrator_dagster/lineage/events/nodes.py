@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 from openlineage.client.event_v2 import InputDataset, OutputDataset
 from openlineage.client.facet_v2 import output_statistics_output_dataset
 
-from floe_orchestrator_dagster.lineage.columns.column_lineage import Relation, column_lineage, queried_columns
+from floe_orchestrator_dagster.execution.dbt.node_result import NO_RELATION
+from floe_orchestrator_dagster.lineage.columns.built_relations import BuiltRelations
 from floe_orchestrator_dagster.lineage.events.facets import (
     column_lineage_facet,
     node_dataset_facets,
@@ -20,10 +21,10 @@ if TYPE_CHECKING:
 
     from openlineage.client.facet_v2 import DatasetFacet, JobFacet, OutputDatasetFacet
 
+    from floe_orchestrator_dagster.execution.dbt.node_result import NodeResult, NodeStart
     from floe_orchestrator_dagster.lineage.columns.column_lineage import ColumnLineage
     from floe_orchestrator_dagster.lineage.datasets.computes import Computes
     from floe_orchestrator_dagster.lineage.datasets.names import DatasetIdentity
-    from floe_orchestrator_dagster.lineage.events.node_outcome import NodeOutcome
     from floe_orchestrator_dagster.product import Product
     from floe_orchestrator_dagster.product.manifest import Manifest
 
@@ -45,8 +46,7 @@ class Nodes:
         self._manifest = manifest
         self._computes = computes
         self._warehouse = computes.own.warehouse
-        self._columns = {unique_id: dict(known) for unique_id, known in columns.items()}
-        self._relations: dict[str, Mapping[str, Any]] = {}
+        self._relations = BuiltRelations(manifest, self._warehouse.adapter, columns)
 
     def node(self, unique_id: str) -> Mapping[str, Any]:
         """Give a node, source or unit test of the manifest; one that the manifest does not have is only a name."""
@@ -57,16 +57,13 @@ class Nodes:
         kind, _, name = unique_id.partition(".")
         return {"unique_id": unique_id, "resource_type": kind, "name": name.rpartition(".")[2]}
 
-    def learn(self, unique_id: str, relation: Mapping[str, Any], columns: Mapping[str, str]) -> None:
-        """Note where a node goes, and its columns after it ran; what is empty changes nothing."""
-        if relation.get("relation_name"):
-            self._relations[unique_id] = relation
-        if columns:
-            self._columns[unique_id] = dict(columns)
+    def learn(self, node: NodeStart | NodeResult) -> None:
+        """Note where a node goes, and its columns after it ran."""
+        self._relations.learn(node)
 
     def identity(self, unique_id: str) -> DatasetIdentity:
         """Name the dataset of a model, seed, snapshot or source."""
-        return self._computes.identify(self.node(unique_id), self._relations.get(unique_id, {}))
+        return self._computes.identify(self.node(unique_id), self._relations.name(unique_id) or NO_RELATION)
 
     def reads(self, unique_id: str) -> list[str]:
         """List what a node reads: models, seeds, snapshots and sources, ephemeral models read through.
@@ -98,14 +95,9 @@ class Nodes:
         node = self.node(unique_id)
         return node_job_facets(node, self._product, self._content["groups"], self._warehouse.adapter, sql)
 
-    def lineage(self, unique_id: str, outcome: NodeOutcome) -> ColumnLineage | None:
+    def column_lineage(self, result: NodeResult) -> ColumnLineage | None:
         """Find where the columns of a node come from; None without SQL, or with SQL that cannot be understood."""
-        node = self.node(unique_id)
-        if not outcome.compiled_code or node.get("language", "sql") != "sql" or not self.makes(unique_id):
-            return None
-        columns = queried_columns(node, outcome.columns)
-        relations = [relation for parent in self.reads(unique_id) if (relation := self._relation(parent))]
-        return column_lineage(outcome.compiled_code, self._warehouse.adapter, relations, columns)
+        return self._relations.column_lineage(result)
 
     def inputs(self, unique_ids: Iterable[str], lineage: ColumnLineage | None) -> list[InputDataset]:
         """Make input datasets; their columns include those that ``lineage`` says are read."""
@@ -120,12 +112,12 @@ class Nodes:
         ]
 
     def outputs(
-        self, unique_ids: Iterable[str], lineage: ColumnLineage | None, outcome: NodeOutcome | None
+        self, unique_ids: Iterable[str], lineage: ColumnLineage | None, result: NodeResult | None
     ) -> list[OutputDataset]:
         """Make output datasets, with column lineage and row counts where they are known."""
-        return [self._output(unique_id, lineage, outcome) for unique_id in unique_ids]
+        return [self._output(unique_id, lineage, result) for unique_id in unique_ids]
 
-    def _output(self, unique_id: str, lineage: ColumnLineage | None, outcome: NodeOutcome | None) -> OutputDataset:
+    def _output(self, unique_id: str, lineage: ColumnLineage | None, result: NodeResult | None) -> OutputDataset:
         name = self.identity(unique_id).dataset
         facets = self._facets(unique_id, tuple(lineage.fields) if lineage else ())
         if lineage:
@@ -134,8 +126,8 @@ class Nodes:
             if facet is not None:
                 facets["columnLineage"] = facet
         statistics: dict[str, OutputDatasetFacet] = {}
-        if outcome is not None and outcome.rows is not None:
-            rows = output_statistics_output_dataset.OutputStatisticsOutputDatasetFacet(rowCount=outcome.rows)
+        if result is not None and result.rows_affected is not None:
+            rows = output_statistics_output_dataset.OutputStatisticsOutputDatasetFacet(rowCount=result.rows_affected)
             statistics["outputStatistics"] = rows
         return OutputDataset(namespace=name.namespace, name=name.name, facets=facets, outputFacets=statistics)
 
@@ -146,16 +138,10 @@ class Nodes:
 
     def _schema(self, unique_id: str, used: Sequence[str]) -> Mapping[str, str | None]:
         """List a relation's columns: as they are, else as they are documented and used."""
-        known = self._columns.get(unique_id)
+        known = self._relations.columns(unique_id)
         documented = self.node(unique_id).get("columns") or {}
         columns: dict[str, str | None] = dict(known or {})
         if known is None:
             columns = {str(name): column.get("data_type") for name, column in documented.items()}
         folded = {name.lower() for name in columns}
         return columns | {name: None for name in used if name.lower() not in folded}
-
-    def _relation(self, unique_id: str) -> Relation | None:
-        node, known = self.node(unique_id), self._columns.get(unique_id)
-        name = self._relations.get(unique_id, {}).get("relation_name") or node.get("relation_name")
-        columns = tuple(known if known is not None else node.get("columns") or {})
-        return Relation(unique_id, str(name), columns, is_complete=known is not None) if name else None

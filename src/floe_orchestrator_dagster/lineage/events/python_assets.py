@@ -21,8 +21,7 @@ if TYPE_CHECKING:
     from openlineage.client.event_v2 import RunEvent
     from openlineage.client.facet_v2 import RunFacet
 
-    from floe_orchestrator_dagster.lineage.events.node_events import State
-    from floe_orchestrator_dagster.lineage.events.run import LineageRun, RunReference
+    from floe_orchestrator_dagster.lineage.events.run import LineageRun, RunReference, State
 
     AssetKey = tuple[str, ...]
 

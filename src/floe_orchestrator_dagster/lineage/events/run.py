@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 from uuid import UUID
 
 from openlineage.client.facet_v2 import nominal_time_run, parent_run, tags_run
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from openlineage.client.facet_v2 import RunFacet
 
     from floe_orchestrator_dagster.product import Product
+
+State = Literal["START", "COMPLETE", "FAIL", "ABORT"]
+"""The state of a run, as OpenLineage's ``eventType``."""
 
 
 @dataclass(frozen=True)

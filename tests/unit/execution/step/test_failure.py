@@ -16,9 +16,8 @@ from floe_orchestrator_dagster.errors import (
     LineageError,
     ProfileError,
 )
-from floe_orchestrator_dagster.execution.dbt.results import Results
 from floe_orchestrator_dagster.execution.step.failure import nodes_error, with_failures_shown
-from unit.execution.dbt.test_results import event, finished
+from unit.execution.dbt.events import event, finished, results_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,10 +26,9 @@ NODES = {"model.shop.a": {"original_file_path": "models/a.sql"}}
 
 
 def test_a_failure_is_a_table_of_what_failed_and_what_was_skipped() -> None:
-    results = Results({"model.shop.b": ["model.shop.a"]})
     message = "Runtime Error in model a (models/a.sql)\n  Binder Error: no column"
-    for one in (finished("a", "error", message=message), finished("b", "skipped")):
-        results.add(one)
+    failed, skipped = finished("a", "error", message=message), finished("b", "skipped")
+    results = results_of(failed, skipped, parents={"model.shop.b": ["model.shop.a"]})
     error = nodes_error(results, NODES, "/shop")
 
     with pytest.raises(dg.Failure) as caught:
@@ -46,14 +44,12 @@ def test_a_failure_is_a_table_of_what_failed_and_what_was_skipped() -> None:
 
 
 def test_a_hook_that_fails_is_named_with_its_file_although_no_node_failed() -> None:
-    results = Results({})
     hook = "shop-on-run-end-1"
-    for one in (
+    results = results_of(
         finished("a"),
         event("RunResultFailure", hook, "operation", path="./dbt_project.yml"),
         event("RunResultError", hook, "operation", msg="  shop.on-run-end.1 failed, error:\n Catalog Error: no table"),
-    ):
-        results.add(one)
+    )
 
     error = nodes_error(results, NODES, "/shop")
 
@@ -68,8 +64,7 @@ def test_a_hook_that_fails_is_named_with_its_file_although_no_node_failed() -> N
 
 
 def test_a_failure_that_dbt_does_not_explain_is_told_too() -> None:
-    results = Results({})
-    results.add(finished("a"))
+    results = results_of(finished("a"))
 
     error = nodes_error(results, NODES, "/shop")
 
@@ -88,9 +83,7 @@ def test_a_failure_that_dbt_does_not_explain_is_told_too() -> None:
 def test_what_only_a_change_of_the_project_mends_is_not_tried_again(
     messages: tuple[str, ...], *, retryable: bool
 ) -> None:
-    results = Results({})
-    for row, message in enumerate(messages):
-        results.add(finished(f"node_{row}", "error", message=message))
+    results = results_of(*(finished(f"node_{row}", "error", message=message) for row, message in enumerate(messages)))
 
     with pytest.raises(dg.Failure) as caught:
         list(with_failures_shown(raising(nodes_error(results, NODES, "/shop"))))

@@ -15,7 +15,7 @@ from floe_orchestrator_dagster.execution.step.step_lineage import step_lineage
 from floe_orchestrator_dagster.product import Product, load_product
 from lineage_backend import LineageServer, serving
 from openlineage_schemas import assert_valid_json
-from unit.lineage.sample_run import log_event
+from unit.lineage.sample_run import node_result, node_start
 from unit.samples import contract, manifest, model, node, write_json, write_project
 
 NAMES = ("odd", "odd_at_the_end", "orders", "unfinished")
@@ -61,11 +61,9 @@ def run(product: Product, instance: dg.DagsterInstance, *, fails: bool = False) 
         with step_lineage(step_context, product, product.dbt, target, ["orders"]) as lineage:
             assert lineage is not None
             for name in NAMES:
-                lineage.node(log_event("NodeStart", f"model.shop.{name}"))
+                lineage.node_started(node_start(f"model.shop.{name}"))
             for name in NAMES[:3]:
-                result = {"status": "success", "message": "OK"}
-                columns = [["id", "INTEGER"]]
-                lineage.node(log_event("NodeFinished", f"model.shop.{name}", run_result=result, columns=columns))
+                lineage.node_ended(node_result("success", f"model.shop.{name}", columns={"id": "INTEGER"}))
             if fails:
                 raise ValueError("dbt is gone")
 

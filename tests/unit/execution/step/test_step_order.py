@@ -9,7 +9,7 @@ import pytest
 from floe_orchestrator_dagster.execution.step.step_order import RunSteps
 
 if TYPE_CHECKING:
-    from floe_orchestrator_dagster.lineage.events.node_events import State
+    from floe_orchestrator_dagster.lineage.events.run import State
 
 # first → (left, right) → last
 DIAMOND: dict[str, frozenset[str]] = {

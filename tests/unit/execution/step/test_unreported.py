@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from floe_orchestrator_dagster.execution.dbt.results import NodeResult, Results
+from floe_orchestrator_dagster.execution.dbt.node_result import NodeResult
+from floe_orchestrator_dagster.execution.dbt.results import Results
 from floe_orchestrator_dagster.execution.step.unreported import left_out, unreported_problems
 from unit.samples import manifest, node, write_json
 
@@ -19,7 +20,7 @@ NODES = {MODEL: {"name": "a", "original_file_path": "models/a.sql"}}
 
 def ended(status: str, materialized: str = "table") -> Results:
     """Give the results of an invocation in which the model ended so."""
-    result = NodeResult(MODEL, "a", "model", materialized, status, "", 0.1, None, None, None, "", "id")
+    result = NodeResult(MODEL, "a", "model", materialized, status)
     return Results({}, finished={MODEL: result})
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from floe_orchestrator_dagster.execution.dbt.node_result import NodeRelation
 from floe_orchestrator_dagster.lineage.datasets.computes import Computes, read_computes
 from floe_orchestrator_dagster.product import load_product
 from unit.samples import contract, manifest, model, node, source, write_json, write_project
@@ -67,7 +68,7 @@ def name(shop: Product, target: str, unique_id: str, **place: object) -> tuple[s
     """Name a node on a target, on which dbt's manifest has it at ``place``."""
     content = project(shop).manifest.content
     seen = {**{**content["nodes"], **content["sources"]}[unique_id], **place}
-    dataset = computes(shop, target).identify(seen, {}).dataset
+    dataset = computes(shop, target).identify(seen).dataset
     return dataset.namespace, dataset.name
 
 
@@ -104,9 +105,7 @@ def test_what_duckdb_attaches_is_named_by_what_it_attaches(shop: Product) -> Non
 
 def test_a_target_names_what_it_builds_and_the_sources_that_it_reads(shop: Product) -> None:
     on_trino = {"database": "lake", "schema": "dev_marts"}
-    built = computes(shop, "trino").identify(
-        node("by_duckdb"), {"database": "lake", "schema": "dev", "alias": "by_duckdb"}
-    )
+    built = computes(shop, "trino").identify(node("by_duckdb"), NodeRelation("lake", "dev", "by_duckdb"))
 
     assert name(shop, "trino", "model.shop.by_trino", **on_trino) == (TRINO, "lake.dev_marts.by_trino")
     assert name(shop, "trino", "source.shop.raw.orders", database="lake") == (TRINO, "lake.raw.orders")

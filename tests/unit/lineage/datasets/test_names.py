@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from openlineage.client.naming import dataset as naming
 
+from floe_orchestrator_dagster.execution.dbt.node_result import NodeRelation
 from floe_orchestrator_dagster.lineage.datasets.attachments import Catalog
 from floe_orchestrator_dagster.lineage.datasets.names import DatasetName, file_name, read_warehouse
 from unit.samples import node, source
@@ -366,7 +367,7 @@ def test_a_source_is_its_table() -> None:
 
 
 def test_a_node_is_where_dbt_puts_it_on_this_target() -> None:
-    relation = {"database": "other", "schema": "dev", "alias": "orders"}
+    relation = NodeRelation("other", "dev", "orders")
 
     identity = read_warehouse({"type": "postgres", "host": "pg"}, {}).identify(ORDERS, relation)
 

@@ -1,4 +1,4 @@
-"""OpenLineage events of dbt's log."""
+"""OpenLineage events of dbt's nodes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from floe_orchestrator_dagster.lineage.events.dbt_events import DbtEvents, NodeOutcome
+from floe_orchestrator_dagster.execution.dbt.node_result import (
+    NodeRelation,
+    NodeResult,
+    NodeStart,
+    read_source_result,
+)
+from floe_orchestrator_dagster.lineage.events.dbt_events import DbtEvents
 from floe_orchestrator_dagster.product.manifest import Manifest
 from openlineage_schemas import as_json, assert_valid
 from unit.lineage.sample_run import (
@@ -19,13 +25,13 @@ from unit.lineage.sample_run import (
     STG_ORDERS,
     WAREHOUSE,
     lineage_run,
-    log_event,
-    log_events,
     new_events,
+    node_result,
+    node_start,
     observed,
-    outcomes,
     sample_events,
     sample_manifest,
+    sample_values,
 )
 from unit.samples import manifest as manifest_of
 from unit.samples import node, source
@@ -58,13 +64,10 @@ def names(datasets: list[Json]) -> list[str]:
 
 
 def test_every_node_starts_and_ends_once_in_the_order_of_the_log() -> None:
-    told = [
-        (event["data"]["node_info"]["unique_id"], "START" if event["info"]["name"] == "LogStartLine" else "COMPLETE")
-        for event in log_events()
-        if "node_info" in event["data"]
-    ]
+    reported = [(value.unique_id, "START" if isinstance(value, NodeStart) else "COMPLETE") for value in sample_values()]
 
-    assert states(sample_events()) == told
+    assert len(reported) == 24
+    assert states(sample_events()) == reported
 
 
 def test_all_events_satisfy_openlineages_schemas() -> None:
@@ -146,7 +149,7 @@ def test_types_are_those_after_the_run() -> None:
     assert fields[0] == {"name": "order_id", "type": "INTEGER", "description": "Number of the order.", "fields": []}
 
 
-def test_rows_that_were_written_are_told() -> None:
+def test_rows_that_were_written_are_counted() -> None:
     output = end_of("seed.retail_orders.stores")["outputs"][0]
 
     assert output["outputFacets"]["outputStatistics"]["rowCount"] == 12
@@ -218,7 +221,11 @@ def test_the_job_says_what_it_is_whose_it_is_and_what_ran() -> None:
         "integration": "DBT",
         "jobType": "MODEL",
     }
-    assert facets["sql"]["query"] == outcomes()[FCT_ORDERS].compiled_code
+    assert facets["sql"]["query"] == next(
+        value.compiled_code
+        for value in sample_values()
+        if isinstance(value, NodeResult) and value.unique_id == FCT_ORDERS
+    )
     assert facets["sql"]["dialect"] == "duckdb"
     assert facets["ownership"]["owners"] == [{"name": "retail-data@example.com"}]
     assert facets["documentation"]["description"].startswith("One row per order")
@@ -231,7 +238,7 @@ def test_the_job_says_what_it_is_whose_it_is_and_what_ran() -> None:
     }
 
 
-def test_what_a_node_runs_on_is_told() -> None:
+def test_facets_name_the_engine_and_the_dagster_run() -> None:
     facets = end_of(FCT_ORDERS)["run"]["facets"]
     tags = {tag["key"]: tag["value"] for tag in facets["tags"]["tags"]}
 
@@ -246,17 +253,17 @@ def test_what_a_node_runs_on_is_told() -> None:
     }
 
 
-# dbt's status (of the node, or else of the event) and the level of the event → how the run ended.
+# dbt's status and the level of its event → how the run ended.
 STATUSES = [
     ("success", "info", "COMPLETE"),
     ("no-op", "info", "COMPLETE"),
+    ("reused", "info", "COMPLETE"),
     ("warn", "warn", "COMPLETE"),
     ("error", "error", "FAIL"),
     ("fail", "error", "FAIL"),
     ("runtime error", "error", "FAIL"),
     ("partial success", "error", "FAIL"),
     ("skipped", "info", "ABORT"),
-    ("SELECT 5", "info", "COMPLETE"),
     ("a status of the future", "info", "COMPLETE"),
     ("a status of the future", "error", "FAIL"),
     ("", "info", "COMPLETE"),
@@ -265,15 +272,14 @@ STATUSES = [
 
 @pytest.mark.parametrize(("status", "level", "state"), STATUSES)
 def test_a_status_says_how_a_node_ended(status: str, level: str, state: str) -> None:
-    by_node = new_events().observe(log_event("LogModelResult", node_status=status, level=level))
-    by_event = new_events().observe(log_event("LogModelResult", node_status="None", status=status, level=level))
+    made = new_events().end(node_result(status, is_error=level == "error"))
 
-    assert states(by_node) == states(by_event) == [(FCT_ORDERS, "START"), (FCT_ORDERS, state)]
-    assert_valid(by_node)
+    assert states(made) == [(FCT_ORDERS, "START"), (FCT_ORDERS, state)]
+    assert_valid(made)
 
 
 @pytest.mark.parametrize(
-    ("message", "told"),
+    ("message", "reported"),
     [
         ("\x1b[31mno such table\x1b[0m\n", "no such table"),
         ("cannot reach postgres://dbt:s3cret@pg/shop", "cannot reach postgres://***@pg/shop"),
@@ -285,26 +291,22 @@ def test_a_status_says_how_a_node_ended(status: str, level: str, state: str) -> 
         ("Done. PASS=54 ERROR=1", "Done. PASS=54 ERROR=1"),
     ],
 )
-def test_a_failure_has_dbts_message_without_credentials(message: str, told: str) -> None:
-    event = log_event("LogModelResult", node_status="error", level="error")
-
-    *_, end = new_events().observe(event, NodeOutcome(message=message))
+def test_a_failure_has_dbts_message_without_credentials(message: str, reported: str) -> None:
+    *_, end = new_events().end(node_result("error", message=message))
 
     error = as_json(end)["run"]["facets"]["errorMessage"]
-    assert error["message"] == told
+    assert error["message"] == reported
     assert error["programmingLanguage"] == "SQL"
 
 
-def test_a_failure_without_a_message_has_the_log_lines() -> None:
-    *_, end = new_events().observe(log_event("LogModelResult", node_status="error", level="error"))
+def test_a_failure_without_a_message_has_dbts_status() -> None:
+    *_, end = new_events().end(node_result("error"))
 
-    assert as_json(end)["run"]["facets"]["errorMessage"]["message"] == f"LogModelResult of {FCT_ORDERS}"
+    assert as_json(end)["run"]["facets"]["errorMessage"]["message"] == "error"
 
 
 def test_a_failing_test_fails_and_says_what_it_found() -> None:
-    event = log_event("LogTestResult", UNIQUE_TEST, status="fail", num_failures=3, level="error")
-
-    *_, end = new_events().observe(event)
+    *_, end = new_events().end(node_result("fail", UNIQUE_TEST, failed_rows=3))
 
     content = as_json(end)
     (assertion,) = content["inputs"][0]["inputFacets"]["dataQualityAssertions"]["assertions"]
@@ -313,11 +315,9 @@ def test_a_failing_test_fails_and_says_what_it_found() -> None:
     assert content["run"]["facets"]["test"]["tests"][0]["status"] == "fail"
 
 
-def test_a_skipped_node_is_aborted_with_the_cause_that_its_outcome_names() -> None:
-    because = NodeOutcome(message=f"dbt skipped it, because of {STG_ORDERS}")
-
-    skipped = new_events().observe(log_event("SkippingDetails", node_status="skipped"), because)
-    *_, unexplained = new_events().observe(log_event("SkippingDetails", node_status="skipped"))
+def test_a_skipped_node_is_aborted_with_the_cause_that_its_message_names() -> None:
+    skipped = new_events().end(node_result("skipped", message=f"dbt skipped it, because of {STG_ORDERS}"))
+    *_, unexplained = new_events().end(node_result("skipped"))
 
     content = as_json(skipped[-1])
     assert states(skipped) == [(FCT_ORDERS, "START"), (FCT_ORDERS, "ABORT")]
@@ -328,7 +328,7 @@ def test_a_skipped_node_is_aborted_with_the_cause_that_its_outcome_names() -> No
 
 
 def test_a_skipped_test_asserts_nothing() -> None:
-    *_, end = new_events().observe(log_event("SkippingDetails", UNIQUE_TEST, node_status="skipped"))
+    *_, end = new_events().end(node_result("skipped", UNIQUE_TEST))
 
     content = as_json(end)
     assert content["eventType"] == "ABORT"
@@ -336,30 +336,20 @@ def test_a_skipped_test_asserts_nothing() -> None:
     assert content["run"]["facets"]["test"]["tests"][0]["status"] == "skip"
 
 
-def test_the_one_skip_without_a_node_is_found_by_its_table() -> None:
-    event = {
-        "info": {"name": "LogSkipBecauseError", "ts": "2026-11-22T05:01:00Z"},
-        "data": {"schema": "main", "relation": "fct_orders"},
-    }
-    nowhere = {"info": {"name": "LogSkipBecauseError"}, "data": {"schema": "main", "relation": "nobody"}}
-
-    assert states(new_events().observe(event)) == [(FCT_ORDERS, "START"), (FCT_ORDERS, "ABORT")]
-    assert new_events().observe(nowhere) == []
-
-
-def test_what_dbt_tells_twice_counts_once() -> None:
+def test_a_start_or_an_end_that_is_reported_again_makes_no_event() -> None:
     events = new_events()
-    told = ["NodeStart", "LogStartLine", "LogModelResult", "NodeFinished", "LogStartLine"]
+    reported = [
+        *(events.start(node_start()), events.start(node_start())),
+        *(events.end(node_result()), events.end(node_result()), events.start(node_start())),
+    ]
 
-    made = [states(events.observe(log_event(name, node_status="success"))) for name in told]
-
-    assert made == [[(FCT_ORDERS, "START")], [], [(FCT_ORDERS, "COMPLETE")], [], []]
+    assert [states(made) for made in reported] == [[(FCT_ORDERS, "START")], [], [(FCT_ORDERS, "COMPLETE")], [], []]
 
 
-def test_the_result_in_a_node_finished_event_is_read() -> None:
-    result = {"status": "error", "message": "boom", "adapter_response": {"rows_affected": 7, "query_id": "q1"}}
+def test_message_query_and_rows_of_a_result_are_in_its_event() -> None:
+    response = {"rows_affected": 7, "query_id": "q1"}
 
-    *_, end = new_events().observe(log_event("NodeFinished", run_result=result, level="error"))
+    *_, end = new_events().end(node_result("error", message="boom", adapter_response=response))
 
     content = as_json(end)
     assert content["run"]["facets"]["errorMessage"]["message"] == "boom"
@@ -369,30 +359,30 @@ def test_the_result_in_a_node_finished_event_is_read() -> None:
 
 def test_a_node_that_another_invocation_runs_again_is_a_run_of_its_own() -> None:
     events = new_events()
-    first = events.observe(log_event("LogModelResult", node_status="error", level="error"))
+    first = events.end(node_result("error"))
     again = [
-        *events.observe(log_event("LogStartLine", invocation="another")),
-        *events.observe(log_event("LogModelResult", node_status="success", invocation="another")),
+        *events.start(node_start(invocation_id="another")),
+        *events.end(node_result("success", invocation_id="another")),
     ]
 
     assert states(again) == [(FCT_ORDERS, "START"), (FCT_ORDERS, "COMPLETE")]
     assert again[0].run.runId == again[1].run.runId != first[0].run.runId
 
 
-def test_a_node_that_another_invocation_skips_is_told_too() -> None:
+def test_a_node_that_another_invocation_skips_has_events_too() -> None:
     events = new_events()
-    events.observe(log_event("LogModelResult", node_status="success"))
+    events.end(node_result())
 
-    skipped = events.observe(log_event("SkippingDetails", node_status="skipped", invocation="another"))
+    skipped = events.end(node_result("skipped", invocation_id="another"))
 
     assert states(skipped) == [(FCT_ORDERS, "START"), (FCT_ORDERS, "ABORT")]
 
 
 def test_what_is_open_is_ended() -> None:
     events = new_events()
-    events.observe(log_event("LogStartLine"))
-    events.observe(log_event("LogStartLine", STG_ORDERS))
-    events.observe(log_event("LogModelResult", STG_ORDERS, node_status="success"))
+    events.start(node_start())
+    events.start(node_start(STG_ORDERS))
+    events.end(node_result("success", STG_ORDERS))
     assert events.open == [FCT_ORDERS]
 
     aborted = events.abort("dbt was interrupted", NOW)
@@ -407,12 +397,17 @@ def test_what_is_open_is_ended() -> None:
 
 
 def test_another_process_ends_the_same_run() -> None:
-    (start,) = new_events().observe(log_event("LogStartLine"))
+    (start,) = new_events().start(node_start())
 
     aborted = new_events().abort("the worker is gone", NOW, [FCT_ORDERS, FCT_ORDERS])
 
     assert states(aborted) == [(FCT_ORDERS, "ABORT")]
     assert aborted[0].run.runId == start.run.runId
+
+
+def freshness(entries: Iterable[Json], events: DbtEvents | None = None) -> list[RunEvent]:
+    results = [result for entry in entries if (result := read_source_result(entry)) is not None]
+    return (events or new_events()).freshness(results)
 
 
 FRESHNESS: list[Json] = [
@@ -432,7 +427,7 @@ FRESHNESS: list[Json] = [
 
 
 def test_freshness_results_are_runs_that_assert_on_the_source() -> None:
-    made = new_events().freshness(FRESHNESS)
+    made = freshness(FRESHNESS)
 
     start, warned, _, failed, _, passed = map(as_json, made)
     (assertion,) = warned["inputs"][0]["inputFacets"]["dataQualityAssertions"]["assertions"]
@@ -451,28 +446,13 @@ def test_freshness_results_are_runs_that_assert_on_the_source() -> None:
     assert_valid(made)
 
 
-def test_freshness_that_the_log_has_told_is_not_told_again() -> None:
+def test_a_source_that_has_its_events_makes_no_more() -> None:
     events = new_events()
     orders = "source.retail_orders.shop.orders"
-    told = events.observe(log_event("LogFreshnessResult", orders, node_status="warn", level="warn"))
+    reported = events.end(node_result("warn", orders))
 
-    assert states(told) == [(orders, "START"), (orders, "COMPLETE")]
-    assert events.freshness(FRESHNESS[:1]) == []
-
-
-# Log events that are about no run, or about nothing at all.
-NO_RUNS: list[Json] = [
-    {},
-    {"info": {"name": "LogModelResult"}},
-    {"info": {"name": "LogStartLine"}, "data": {}},
-    {"info": {"name": "NodeStart"}, "data": {"node_info": None}},
-    {"info": None, "data": []},
-    log_event("LogStartLine", "exposure.retail_orders.dashboard"),
-    log_event("LogStartLine", "operation.retail_orders.on_run_end"),
-    log_event("NodeStart", "model.retail_orders.int_order_amounts"),
-    log_event("NodeStart", "model.retail_orders.new", node={"materialized": "ephemeral"}),
-    log_event("SQLQuery"),
-]
+    assert states(reported) == [(orders, "START"), (orders, "COMPLETE")]
+    assert freshness(FRESHNESS[:1], events) == []
 
 
 JSON = st.recursive(
@@ -480,66 +460,46 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
     max_leaves=5,
 )
-NODE_INFO = st.dictionaries(
-    st.sampled_from(
-        ["unique_id", "node_status", "node_started_at", "node_finished_at", "node_relation", "materialized"]
-    ),
-    JSON,
-)
-DATA = st.dictionaries(st.sampled_from(["status", "num_failures", "run_result", "schema", "relation"]), JSON)
-INFO = st.dictionaries(st.sampled_from(["ts", "invocation_id", "level", "msg"]), JSON)
-NAMES = st.sampled_from(["LogStartLine", "LogModelResult", "LogTestResult", "NodeFinished", "LogSkipBecauseError"])
-IDS = st.sampled_from([FCT_ORDERS, UNIQUE_TEST, UNIT_TEST, "source.retail_orders.shop.orders", "model.a.b", "seed."])
-
-
-@settings(max_examples=25, deadline=None)
-@given(name=NAMES, unique_id=IDS, info=INFO, data=DATA, node_info=NODE_INFO)
-def test_no_log_event_is_an_error(name: str, unique_id: str, info: Json, data: Json, node_info: Json) -> None:
-    event = {"info": {**info, "name": name}, "data": {**data, "node_info": {**node_info, "unique_id": unique_id}}}
-
-    assert_valid(new_events().observe(event))
 
 
 @given(results=st.lists(st.dictionaries(st.sampled_from(list(FRESHNESS[0])), JSON, max_size=5), max_size=2))
 @settings(max_examples=15, deadline=None)
 def test_no_freshness_result_is_an_error(results: list[Json]) -> None:
-    assert_valid(new_events().freshness(results))
+    assert_valid(freshness(results))
 
 
-@pytest.mark.parametrize("event", NO_RUNS)
-def test_other_log_events_make_nothing(event: Json) -> None:
-    assert new_events().observe(event) == []
+@pytest.mark.parametrize(
+    "start",
+    [
+        node_start("exposure.retail_orders.dashboard"),
+        node_start("operation.retail_orders.on_run_end"),
+        node_start("model.retail_orders.int_order_amounts"),  # which the manifest has as ephemeral
+        node_start("model.retail_orders.new", materialized="ephemeral"),
+    ],
+)
+def test_ephemeral_models_and_other_resources_are_no_runs(start: NodeStart) -> None:
+    assert new_events().start(start) == []
+    assert new_events().end(node_result("success", start.unique_id, materialized=start.materialized)) == []
 
 
-def test_a_node_that_the_manifest_lacks_is_told_with_what_the_log_knows() -> None:
-    relation = {
-        "database": "retail_orders",
-        "schema": "dev",
-        "alias": "new",
-        "relation_name": '"retail_orders"."dev"."new"',
-    }
-    events = new_events()
+def test_a_node_that_the_manifest_lacks_has_the_name_that_dbt_reports() -> None:
+    relation = NodeRelation("retail_orders", "dev", "new", '"retail_orders"."dev"."new"')
 
-    made = events.observe(
-        log_event("LogModelResult", "model.retail_orders.new", node_status="success", node={"node_relation": relation})
-    )
+    made = new_events().end(node_result("success", "model.retail_orders.new", relation=relation))
 
     assert names(as_json(made[-1])["outputs"]) == ["retail_orders.dev.new"]
     assert_valid(made)
 
 
 def test_an_event_without_a_time_has_the_runs() -> None:
-    event = log_event("LogStartLine", node={"node_started_at": "yesterday"})
-    event["info"]["ts"] = ""
-
-    (start,) = new_events().observe(event)
+    (start,) = new_events().start(node_start(time=""))
 
     assert start.eventTime == "2026-11-22T05:00:00Z"
 
 
 @pytest.mark.parametrize("sql", [None, "this is ( no sql"])
 def test_without_sql_that_can_be_understood_there_is_an_event_without_column_lineage(sql: str | None) -> None:
-    *_, end = new_events().observe(log_event("LogModelResult", node_status="success"), NodeOutcome(compiled_code=sql))
+    *_, end = new_events().end(node_result(compiled_code=sql))
 
     facets = as_json(end)["outputs"][0]["facets"]
     assert "columnLineage" not in facets
@@ -553,7 +513,7 @@ def test_names_with_dots_quotes_and_other_letters_stay_as_they_are() -> None:
     events = DbtEvents(lineage_run(), Manifest(sample_manifest().path, content), WAREHOUSE)
     sql = 'select "ä b" as c from "d b"."我"."s.t ""x"""'
 
-    *_, end = events.observe(log_event("LogModelResult", "model.shop.reader", node_status="success"), NodeOutcome(sql))
+    *_, end = events.end(node_result("success", "model.shop.reader", compiled_code=sql))
 
     (dataset,) = as_json(end)["inputs"]
     assert dataset["name"] == 'd b.我.s.t "x"'
@@ -564,9 +524,9 @@ def test_names_with_dots_quotes_and_other_letters_stay_as_they_are() -> None:
 def test_a_python_model_has_no_sql() -> None:
     content = manifest_of(node("forecast", language="python"))
     events = DbtEvents(lineage_run(), Manifest(sample_manifest().path, content), WAREHOUSE)
-    event = log_event("LogModelResult", "model.shop.forecast", node_status="error", level="error")
+    script = "def model(dbt, session): …"
 
-    *_, end = events.observe(event, NodeOutcome("def model(dbt, session): …", message="boom"))
+    *_, end = events.end(node_result("error", "model.shop.forecast", compiled_code=script, message="boom"))
 
     content = as_json(end)
     assert "sql" not in content["job"]["facets"]
@@ -577,7 +537,7 @@ def test_columns_known_beforehand_are_used() -> None:
     known = {"source.retail_orders.shop.orders": {"order_id": "VARCHAR", "extra": "VARCHAR"}}
     events = DbtEvents(lineage_run(), sample_manifest(), WAREHOUSE, known)
 
-    (start,) = events.observe(log_event("LogStartLine", STG_ORDERS))
+    (start,) = events.start(node_start(STG_ORDERS))
 
     fields = as_json(start)["inputs"][0]["facets"]["schema"]["fields"]
     assert [(field["name"], field["type"]) for field in fields] == [("order_id", "VARCHAR"), ("extra", "VARCHAR")]
@@ -611,7 +571,7 @@ def test_a_test_of_an_ephemeral_model_is_about_the_tables_behind_it() -> None:
     content["parent_map"]["model.shop.e"].append("source.shop.erp.p")
     events = DbtEvents(lineage_run(), Manifest(sample_manifest().path, content), WAREHOUSE)
 
-    *_, end = events.observe(log_event("LogTestResult", "test.shop.t", status="warn", num_failures=11, level="warn"))
+    *_, end = events.end(node_result("warn", "test.shop.t", failed_rows=11))
 
     assertions = [
         dataset["inputFacets"]["dataQualityAssertions"]["assertions"][0] for dataset in as_json(end)["inputs"]

@@ -9,10 +9,9 @@ import pytest
 
 from floe_orchestrator_dagster.lineage.datasets.names import DatasetName, read_warehouse
 from floe_orchestrator_dagster.lineage.events.dbt_events import DbtEvents, product_event
-from floe_orchestrator_dagster.lineage.events.node_outcome import NodeOutcome, outcome_of
 from floe_orchestrator_dagster.product.manifest import Manifest
 from openlineage_schemas import as_json, assert_valid
-from unit.lineage.sample_run import lineage_run, log_event, sample_manifest
+from unit.lineage.sample_run import lineage_run, node_result, sample_manifest
 from unit.samples import manifest as manifest_of
 from unit.samples import node
 
@@ -29,15 +28,13 @@ def end_of(
     output: Json | None = None,
     run: LineageRun | None = None,
     groups: Json | None = None,
-    **outcome: Any,  # noqa: ANN401
+    **result: Any,  # noqa: ANN401
 ) -> Json:
     """Run one node and give its last event."""
     warehouse = read_warehouse(output or {"type": "postgres", "host": "pg"}, {})
     content = manifest_of(each, groups=groups or {})
     events = DbtEvents(run or lineage_run(), Manifest(sample_manifest().path, content), warehouse)
-    made: list[RunEvent] = events.observe(
-        log_event("LogModelResult", each["unique_id"], node_status="success"), NodeOutcome(**outcome)
-    )
+    made: list[RunEvent] = events.end(node_result("success", each["unique_id"], **result))
     assert_valid(made)
     return as_json(made[-1])
 
@@ -187,12 +184,3 @@ def test_the_warehouses_query_is_named(response: Json, query_id: str | None) -> 
     facet = end_of(node("orders"), adapter_response=response)["run"]["facets"].get("externalQuery")
 
     assert (facet and (facet["externalQueryId"], facet["source"])) == (query_id and (query_id, "postgres://pg:5432"))
-
-
-def test_results_are_read_as_dbt_writes_them() -> None:
-    odd = {"adapter_response": None, "message": None, "failures": "many", "compiled_code": ""}
-
-    assert outcome_of(odd) == NodeOutcome()
-    assert outcome_of({"num_failures": 2, "message": "m"}, {"id": "int"}) == NodeOutcome(
-        columns={"id": "int"}, message="m", failures=2
-    )

@@ -19,7 +19,7 @@ from floe_orchestrator_dagster.lineage.events.dbt_events import (
 )
 from openlineage_schemas import as_json, assert_valid
 from processes import run_python
-from unit.lineage.sample_run import CREATED_AT, FCT_ORDERS, PRODUCER, lineage_run, log_event, new_events
+from unit.lineage.sample_run import CREATED_AT, FCT_ORDERS, PRODUCER, lineage_run, new_events, node_start
 
 INCOMING = "0197a1b2-3c4d-7e5f-8a6b-7c8d9e0f1a2b"
 ASSET = PythonAsset(
@@ -34,7 +34,7 @@ ASSET = PythonAsset(
 
 def test_a_node_is_below_the_product_and_the_product_below_the_dagster_run() -> None:
     run = lineage_run()
-    node = as_json(new_events().observe(log_event("LogStartLine"))[0])
+    node = as_json(new_events().start(node_start())[0])
     product = as_json(product_event(run, "START", CREATED_AT))
 
     assert node["run"]["facets"]["parent"]["run"]["runId"] == product["run"]["runId"]
@@ -51,7 +51,7 @@ def test_an_incoming_parent_takes_the_dagster_runs_place() -> None:
     run = lineage_run(parent=parent, root=root)
 
     facet = as_json(product_event(run, "START", CREATED_AT))["run"]["facets"]["parent"]
-    node_facet = as_json(new_events(parent=parent).observe(log_event("LogStartLine"))[0])["run"]["facets"]["parent"]
+    node_facet = as_json(new_events(parent=parent).start(node_start())[0])["run"]["facets"]["parent"]
 
     assert parent == RunReference("airflow://prod/main", "daily.floe", INCOMING)
     assert facet["job"] == {"namespace": "airflow://prod/main", "name": "daily.floe", "facets": {}}
@@ -76,7 +76,7 @@ def test_a_partition_is_the_nominal_time() -> None:
 
 def test_the_trace_of_a_build_is_a_tag_of_its_runs() -> None:
     traceparent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
-    event = new_events(traceparent=traceparent).observe(log_event("LogStartLine"))[0]
+    event = new_events(traceparent=traceparent).start(node_start())[0]
 
     tags = as_json(event)["run"]["facets"]["tags"]["tags"]
     assert {"key": "traceparent", "value": traceparent, "source": "OPENTELEMETRY"} in tags

@@ -1,0 +1,210 @@
+"""Reader of dbt-core's events: nodes, hooks and tables as typed values.
+
+Event shapes: https://docs.getdbt.com/reference/events-logging#structured-logging. dbt-core reports each node by a
+``NodeStart`` and a ``NodeFinished``; the process that runs it passes these on, and all warnings and errors.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from floe_orchestrator_dagster.execution.dbt.batches import Batches
+from floe_orchestrator_dagster.execution.dbt.core_process import (
+    COMPILED,
+    ERROR_PLACE,
+    ERROR_TEXT,
+    NODE_COUNT,
+    NODE_FINISHED,
+    NODE_STARTED,
+    NOTHING_MATCHED,
+    RELATIONS,
+)
+from floe_orchestrator_dagster.execution.dbt.node_result import (
+    FailedHook,
+    NodeRelation,
+    NodeResult,
+    NodeStart,
+    iso_time,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_FAILED_HOOK = re.compile(r"([\w.-]+) failed, error:\s*")
+_TESTS = ("test", "unit_test")
+_COUNTING = ("pass", "fail", "warn")
+
+
+@dataclass(frozen=True)
+class NodeCount:
+    """How many nodes dbt is going to run, without unit tests."""
+
+    count: int
+
+
+@dataclass(frozen=True)
+class TableNames:
+    """Names of all tables in this run's environment: fields of a manifest's node, by unique id."""
+
+    relations: Mapping[str, Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class NothingMatched:
+    """A selection for which dbt found no node."""
+
+    selection: str
+
+
+@dataclass(frozen=True)
+class DbtWarning:
+    """A warning in dbt's log."""
+
+    message: str
+
+
+@dataclass(frozen=True)
+class NodeError:
+    """An error in dbt's log that names a node."""
+
+    unique_id: str
+    message: str
+
+
+DbtValue = NodeStart | NodeResult | FailedHook | NodeCount | TableNames | NothingMatched | DbtWarning | NodeError
+
+
+class CoreEvents:
+    """The events of one invocation, read in the order in which they come.
+
+    The batches of a microbatch model start and end under the model's own id, between its own start and end; they
+    become one start and one result.
+    """
+
+    def __init__(self) -> None:
+        """Start without nodes."""
+        self._batches = Batches()
+        self._running: dict[str, int] = {}
+        self._hook_files: dict[str, str] = {}
+
+    def read(self, event: Mapping[str, Any]) -> DbtValue | None:
+        """Read an event, in the form of ``dbt --log-format json``; None for one without news."""
+        info, data = _mapping(event.get("info")), _mapping(event.get("data"))
+        name, node = info.get("name"), _mapping(data.get("node_info"))
+        self._batches.add(event)
+        if name == NODE_STARTED:
+            return self._start(_node_start(info, node))
+        if name == NODE_FINISHED:
+            return self._end(event, _node_result(info, node, data))
+        if node.get("resource_type") == "operation" and name in (ERROR_PLACE, ERROR_TEXT):
+            return self._hook(str(name), node, data)
+        return _news(str(name), data) or _message(info, node)
+
+    def _start(self, start: NodeStart) -> NodeStart | None:
+        if not start.unique_id:
+            return None
+        self._running[start.unique_id] = self._running.get(start.unique_id, 0) + 1
+        return start if self._running[start.unique_id] == 1 else None
+
+    def _end(self, event: Mapping[str, Any], result: NodeResult) -> NodeResult | None:
+        if not result.unique_id:
+            return None
+        others = self._running.pop(result.unique_id, 1) - 1
+        if others > 0:
+            self._running[result.unique_id] = others
+            self._batches.end(event, result.message)
+            return None
+        if result.has_failed:
+            return replace(result, message=self._batches.explain(result.unique_id, result.message))
+        return result
+
+    def _hook(self, name: str, node: Mapping[str, Any], data: Mapping[str, Any]) -> FailedHook | None:
+        unique_id = str(node.get("unique_id"))
+        if name == ERROR_PLACE:
+            self._hook_files[unique_id] = str(data.get("path") or "").removeprefix("./")
+            return None
+        hook, message = str(node.get("node_name")), _unstyled(data.get("msg"))
+        named = _FAILED_HOOK.match(message)
+        if named:
+            hook, message = named[1], message[named.end() :]
+        return FailedHook(hook, self._hook_files.get(unique_id, ""), message)
+
+
+def _news(name: str, data: Mapping[str, Any]) -> NodeCount | TableNames | NothingMatched | None:
+    if name == NODE_COUNT:
+        return NodeCount(int(_number(data.get("node_count"))))
+    if name == RELATIONS:
+        return TableNames(_mapping(data.get("relations")))
+    return NothingMatched(str(data.get("spec_raw"))) if name == NOTHING_MATCHED else None
+
+
+def _message(info: Mapping[str, Any], node: Mapping[str, Any]) -> DbtWarning | NodeError | None:
+    message = str(info.get("msg") or "").strip()
+    if info.get("level") == "warn":
+        return DbtWarning(message)
+    is_error = info.get("level") == "error" and node.get("unique_id")
+    return NodeError(str(node["unique_id"]), message) if is_error else None
+
+
+def _node_start(info: Mapping[str, Any], node: Mapping[str, Any]) -> NodeStart:
+    unique_id = str(node.get("unique_id") or "")
+    return NodeStart(
+        unique_id=unique_id,
+        resource_type=str(node.get("resource_type") or unique_id.partition(".")[0]),
+        materialized=str(node.get("materialized") or ""),
+        time=iso_time(node.get("node_started_at"), info.get("ts")),
+        invocation_id=str(info.get("invocation_id") or ""),
+        relation=_relation(node),
+    )
+
+
+def _node_result(info: Mapping[str, Any], node: Mapping[str, Any], data: Mapping[str, Any]) -> NodeResult:
+    start, result, columns = _node_start(info, node), _mapping(data.get("run_result")), data.get("columns")
+    status = str(result.get("status") or "").lower()
+    counts = start.resource_type in _TESTS and status in _COUNTING
+    return NodeResult(
+        unique_id=start.unique_id,
+        name=str(node.get("node_name") or start.unique_id.rpartition(".")[2]),
+        resource_type=start.resource_type,
+        materialized=start.materialized,
+        status=status,
+        message=_unstyled(result.get("message")),
+        seconds=_number(result.get("execution_time")),
+        started=iso_time(node.get("node_started_at")),
+        finished=iso_time(node.get("node_finished_at"), info.get("ts")),
+        failed_rows=int(_number(result.get("num_failures"))) if counts else None,
+        adapter_response=_mapping(result.get("adapter_response")),
+        columns={str(name): str(data_type) for name, data_type in columns} if columns is not None else None,
+        relation=start.relation,
+        invocation_id=start.invocation_id,
+        compiled_code=data.get(COMPILED),
+        is_error=info.get("level") == "error",
+    )
+
+
+def _relation(node: Mapping[str, Any]) -> NodeRelation:
+    found = _mapping(node.get("node_relation"))
+    parts = (found.get(name) for name in ("database", "schema", "alias", "relation_name"))
+    return NodeRelation(*(str(part or "") for part in parts))
+
+
+def _unstyled(text: object) -> str:
+    return click.unstyle(str(text or "")).strip()
+
+
+def _number(value: object) -> float:
+    """Read a number, which dbt may write as text; 0 for anything else."""
+    try:
+        number = float(value) if isinstance(value, (int, float, str)) else 0.0
+    except ValueError:
+        return 0.0
+    return number if math.isfinite(number) else 0.0
+
+
+def _mapping(value: object) -> Mapping[str, Any]:
+    return value if isinstance(value, dict) else {}

@@ -1,0 +1,266 @@
+"""Start and result of a dbt node, whichever engine ran it.
+
+Statuses: https://docs.getdbt.com/reference/artifacts/run-results-json
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+Ending = Literal["succeeded", "failed", "skipped"]
+
+# The one table of dbt's statuses. Of any other status the level of its event decides.
+_ENDINGS: dict[str, Ending] = {
+    "success": "succeeded",
+    "pass": "succeeded",
+    "warn": "succeeded",
+    "no-op": "succeeded",
+    "reused": "succeeded",
+    "error": "failed",
+    "fail": "failed",
+    "runtime error": "failed",
+    "partial success": "failed",
+    "skipped": "skipped",
+}
+_PASSED = ("success", "pass", "reused")
+_TESTS = ("test", "unit_test")
+_RELATIONS = ("model", "seed", "snapshot")
+_TIME = re.compile(r"(?P<time>\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?)(?P<zone>Z|[+-]\d\d:\d\d)?")
+
+
+@dataclass(frozen=True)
+class NodeRelation:
+    """The table or view of a node: where the node really goes, on whatever target.
+
+    Attributes:
+        database: Its database or catalog; empty where the adapter has none.
+        schema: Its schema.
+        alias: Its name in the schema.
+        name: The whole name as SQL writes it; empty where there is no relation.
+    """
+
+    database: str = ""
+    schema: str = ""
+    alias: str = ""
+    name: str = ""
+
+
+NO_RELATION = NodeRelation()
+
+
+@dataclass(frozen=True)
+class NodeStart:
+    """The start of a node.
+
+    Attributes:
+        unique_id: dbt's unique id.
+        resource_type: ``model``, ``seed``, ``snapshot``, ``test``, ``unit_test``, …
+        materialized: ``table``, ``view``, ``ephemeral``, …; empty where dbt does not say.
+        time: ISO 8601 with a timezone; empty where dbt does not say.
+        invocation_id: dbt's id of the invocation.
+        relation: The node's table.
+    """
+
+    unique_id: str
+    resource_type: str
+    materialized: str = ""
+    time: str = ""
+    invocation_id: str = ""
+    relation: NodeRelation = NO_RELATION
+
+
+@dataclass(frozen=True)
+class Freshness:
+    """The age of a source's data.
+
+    Attributes:
+        max_loaded_at: Time of the newest row, as dbt writes it.
+        snapshotted_at: Time of the check, as dbt writes it.
+        age_seconds: The time between them.
+        criteria: dbt's ``criteria``: ``warn_after``, ``error_after`` and ``filter``.
+    """
+
+    max_loaded_at: str
+    snapshotted_at: str
+    age_seconds: float
+    criteria: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class NodeResult:
+    """The result of a node.
+
+    Attributes:
+        unique_id: dbt's unique id.
+        name: The node's name.
+        resource_type: ``model``, ``seed``, ``snapshot``, ``test``, ``unit_test``, ``source``, …
+        materialized: ``table``, ``view``, ``ephemeral``, …; empty where dbt does not say.
+        status: dbt's status in lower case, such as ``success``, ``error``, ``skipped``, ``pass``, ``fail``, ``warn``.
+        message: dbt's message without colours; empty when it says no more than the status.
+        seconds: How long the node took.
+        started: ISO 8601 with a timezone; empty where dbt does not say.
+        finished: As ``started``.
+        failed_rows: Of a test, the rows that it found; None where dbt does not count.
+        adapter_response: The adapter's response, such as ``{"rows_affected": 600, "query_id": …}``.
+        columns: Type by name of all columns of the relation that was built; None where nobody asked for them.
+        relation: What was built, or where a test stored the rows it found.
+        invocation_id: dbt's id of the invocation.
+        compiled_code: The compiled query; None where it is not known.
+        freshness: Of a source, the age of its data; None where dbt could not find it out.
+        is_error: Whether the result was reported as an error; decides for statuses that are not known here.
+    """
+
+    unique_id: str
+    name: str
+    resource_type: str
+    materialized: str
+    status: str
+    message: str = ""
+    seconds: float = 0.0
+    started: str = ""
+    finished: str = ""
+    failed_rows: int | None = None
+    adapter_response: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+    columns: Mapping[str, str] | None = None
+    relation: NodeRelation = NO_RELATION
+    invocation_id: str = ""
+    compiled_code: str | None = None
+    freshness: Freshness | None = None
+    is_error: bool = False
+
+    @property
+    def start(self) -> NodeStart:
+        """The start of this node, of which dbt may have reported the end only."""
+        time = self.started or self.finished
+        return NodeStart(self.unique_id, self.resource_type, self.materialized, time, self.invocation_id, self.relation)
+
+    @property
+    def ending(self) -> Ending:
+        """How the node ended."""
+        return _ENDINGS.get(self.status, "failed" if self.is_error else "succeeded")
+
+    @property
+    def is_test(self) -> bool:
+        """Whether it is a data test or unit test."""
+        return self.resource_type in _TESTS
+
+    @property
+    def is_relation(self) -> bool:
+        """Whether it is a table, view, seed or snapshot."""
+        return self.resource_type in _RELATIONS and self.materialized != "ephemeral"
+
+    @property
+    def is_counted(self) -> bool:
+        """Whether dbt counts it among the nodes that it is going to run."""
+        return self.materialized != "ephemeral" and self.resource_type != "exposure"
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether dbt calls it an error; a test that only warns has not failed."""
+        return self.ending == "failed"
+
+    @property
+    def was_skipped(self) -> bool:
+        """Whether dbt left it out because something upstream of it failed."""
+        return self.ending == "skipped"
+
+    @property
+    def was_built(self) -> bool:
+        """Whether it is a table, view, seed or snapshot that is there now."""
+        return self.is_relation and self.ending == "succeeded"
+
+    @property
+    def passed(self) -> bool:
+        """Whether a test found nothing to fail or to warn of."""
+        return self.status in _PASSED
+
+    @property
+    def rows_affected(self) -> int | None:
+        """Rows that were written; None where the adapter does not count them."""
+        found = self.adapter_response.get("rows_affected")
+        try:
+            # dbt's events have numbers as text, and adapters that cannot count say -1.
+            rows = -1 if found is None or isinstance(found, bool) else int(float(found))
+        except (OverflowError, TypeError, ValueError):
+            return None
+        return rows if rows >= 0 else None
+
+    @property
+    def query_id(self) -> str | None:
+        """The warehouse's id of the query; None where the adapter does not say."""
+        response = self.adapter_response
+        if response.get("job_id"):
+            place = ":".join(str(response[name]) for name in ("project_id", "location") if response.get(name))
+            return f"{place}.{response['job_id']}" if place.count(":") else str(response["job_id"])
+        query_id = response.get("query_id")
+        return str(query_id) if query_id and str(query_id).lower() != "n/a" else None
+
+
+@dataclass(frozen=True)
+class FailedHook:
+    """An on-run hook that failed; dbt does not report hooks as it reports nodes.
+
+    Attributes:
+        name: dbt's name of it: package, kind, and row from 0, such as ``shop.on-run-end.0``.
+        file: The file that declares it.
+        message: dbt's message without colours.
+    """
+
+    name: str
+    file: str
+    message: str
+
+
+def read_source_result(entry: Mapping[str, Any]) -> NodeResult | None:
+    """Read an entry of dbt's ``sources.json``; None for one without a source."""
+    unique_id = str(entry.get("unique_id") or "")
+    if not unique_id:
+        return None
+    steps = entry.get("timing")
+    executed = next((step for step in _mappings(steps) if step.get("name") == "execute"), {})
+    snapshotted_at = entry.get("snapshotted_at")
+    age, criteria = entry.get("max_loaded_at_time_ago_in_s"), entry.get("criteria")
+    freshness = Freshness(
+        max_loaded_at=str(entry.get("max_loaded_at") or ""),
+        snapshotted_at=str(snapshotted_at or ""),
+        age_seconds=float(age) if isinstance(age, (int, float)) and not isinstance(age, bool) else 0.0,
+        criteria=criteria if isinstance(criteria, dict) else {},
+    )
+    status = str(entry.get("status") or "").lower()
+    return NodeResult(
+        unique_id=unique_id,
+        name=unique_id.rpartition(".")[2],
+        resource_type="source",
+        materialized="",
+        status=status,
+        message=str(entry.get("error") or (_staleness(freshness) if status == "error" else "")),
+        started=iso_time(executed.get("started_at"), snapshotted_at),
+        finished=iso_time(executed.get("completed_at"), snapshotted_at),
+        freshness=freshness if age is not None else None,
+        is_error=True,
+    )
+
+
+def iso_time(*times: object) -> str:
+    """Return the first that is a time; those of nodes are UTC without saying so. Empty when none is."""
+    found = next((match for time in times if (match := _TIME.fullmatch(str(time or "")))), None)
+    return f"{found['time']}{found['zone'] or 'Z'}" if found else ""
+
+
+def _staleness(freshness: Freshness) -> str:
+    """Describe how old the newest row is, of a source that is older than it may be."""
+    limit = freshness.criteria.get("error_after")
+    if not isinstance(limit, dict) or not limit.get("count"):
+        return ""
+    newest = freshness.max_loaded_at or None
+    return f"the newest row is of {newest}, more than {limit['count']} {limit.get('period')} before it was looked at"
+
+
+def _mappings(values: object) -> list[Mapping[str, Any]]:
+    return [value for value in values if isinstance(value, dict)] if isinstance(values, list) else []

@@ -1,0 +1,85 @@
+"""Relations of a dbt invocation: their names and columns as far as they are known, and where the columns come from."""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+from floe_orchestrator_dagster.execution.dbt.node_result import NodeResult
+from floe_orchestrator_dagster.lineage.columns.column_lineage import Relation, column_lineage, queried_columns
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from floe_orchestrator_dagster.execution.dbt.node_result import NodeRelation, NodeStart
+    from floe_orchestrator_dagster.lineage.columns.column_lineage import ColumnLineage
+    from floe_orchestrator_dagster.product.manifest import Manifest
+
+
+class BuiltRelations:
+    """The relations of one target, as the manifest has them and as dbt reports them while it runs."""
+
+    def __init__(
+        self,
+        manifest: Manifest,
+        adapter: str,
+        columns: Mapping[str, Mapping[str, str]] = MappingProxyType({}),
+    ) -> None:
+        """Take what is known before dbt runs.
+
+        Args:
+            manifest: dbt's manifest.
+            adapter: dbt's name of the adapter, for the dialect of SQL.
+            columns: Type by column name, all of a relation's, by unique id.
+        """
+        self._manifest = manifest
+        self._adapter = adapter
+        self._columns = {unique_id: dict(known) for unique_id, known in columns.items()}
+        self._names: dict[str, NodeRelation] = {}
+        self._lineages: dict[tuple[str, str], ColumnLineage | None] = {}
+
+    def learn(self, node: NodeStart | NodeResult) -> None:
+        """Note the name of a node's table, and its columns; what the node does not say changes nothing."""
+        if node.relation.name:
+            self._names[node.unique_id] = node.relation
+        if isinstance(node, NodeResult) and node.columns:
+            self._columns[node.unique_id] = dict(node.columns)
+
+    def name(self, unique_id: str) -> NodeRelation | None:
+        """Return the name that dbt has reported for a node's table."""
+        return self._names.get(unique_id)
+
+    def columns(self, unique_id: str) -> Mapping[str, str] | None:
+        """Return type by column name, all of a relation's; None where they are not known."""
+        return self._columns.get(unique_id)
+
+    def column_lineage(self, result: NodeResult) -> ColumnLineage | None:
+        """Find where the columns of a relation come from, once; None without SQL, or with SQL that is not understood.
+
+        Args:
+            result: The relation's result, with its compiled query.
+        """
+        key = result.invocation_id, result.unique_id
+        if key not in self._lineages:
+            self._lineages[key] = self._computed(result)
+        return self._lineages[key]
+
+    def _computed(self, result: NodeResult) -> ColumnLineage | None:
+        node = self._node(result.unique_id)
+        if not result.is_relation or not result.compiled_code or node.get("language", "sql") != "sql":
+            return None
+        columns = queried_columns({**node, "resource_type": result.resource_type}, result.columns or ())
+        parents = sorted(self._manifest.relations_read_by(result.unique_id))
+        relations = [relation for parent in parents if (relation := self._relation(parent))]
+        return column_lineage(result.compiled_code, self._adapter, relations, columns)
+
+    def _relation(self, unique_id: str) -> Relation | None:
+        node, known, reported = self._node(unique_id), self._columns.get(unique_id), self._names.get(unique_id)
+        name = reported.name if reported else node.get("relation_name")
+        columns = tuple(known if known is not None else node.get("columns") or {})
+        return Relation(unique_id, str(name), columns, is_complete=known is not None) if name else None
+
+    def _node(self, unique_id: str) -> Mapping[str, Any]:
+        content = self._manifest.content
+        found: Mapping[str, Any] = content["nodes"].get(unique_id) or content["sources"].get(unique_id) or {}
+        return found
