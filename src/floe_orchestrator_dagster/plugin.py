@@ -178,7 +178,7 @@ class DagsterOrchestratorPlugin(OrchestratorPlugin):
 
     def shutdown(self) -> None:
         """Send what was recorded and not yet sent; lineage within ``lineage.flush_seconds``."""
-        from floe_orchestrator_dagster.telemetry.builds import flush
+        from floe_orchestrator_dagster.telemetry.sending import flush
 
         self._close_lineage()
         flush()

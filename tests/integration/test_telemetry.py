@@ -13,7 +13,9 @@ import yaml
 from opentelemetry.trace import StatusCode
 
 from files import write_files
-from floe_orchestrator_dagster import telemetry
+from floe_orchestrator_dagster.execution.dbt.core_events import CoreEvents
+from floe_orchestrator_dagster.execution.dbt.node_result import NodeResult
+from floe_orchestrator_dagster.execution.record.build_trace import dbt_build
 from processes import clean_environment
 from recording import recording
 
@@ -44,16 +46,20 @@ _FILES = {
 }
 
 
+# dbt reports the results of nodes on the level debug.
+_JSON_LOG = ("--log-format", "json", "--log-level", "debug", "--no-use-colors")
+
+
 @pytest.fixture(scope="module")
-def events(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
-    """Build a project with dbt itself; gives the events that it logs, with a trace in its environment."""
+def results(tmp_path_factory: pytest.TempPathFactory) -> list[NodeResult]:
+    """Build a project with dbt itself; gives the results of the nodes that it logs."""
     project = write_files(tmp_path_factory.mktemp("traced"), _FILES)
     output = {"type": "duckdb", "path": str(project / "shop.duckdb")}
     profile = {"shop": {"target": "dev", "outputs": {"dev": output}}}
     (project / "profiles.yml").write_text(yaml.safe_dump(profile), encoding="utf-8")
     dbt = Path(sys.executable).with_name("dbt")
     result = subprocess.run(
-        [str(dbt), "--log-format", "json", "--no-use-colors", "build", "--profiles-dir", str(project)],
+        [str(dbt), *_JSON_LOG, "build", "--profiles-dir", str(project)],
         cwd=project,
         env=clean_environment(DBT_SEND_ANONYMOUS_USAGE_STATS="false", DBT_VERSION_CHECK="false"),
         capture_output=True,
@@ -61,17 +67,18 @@ def events(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
         check=False,
         timeout=600,
     )
-    return [json.loads(line) for line in result.stdout.splitlines() if line.startswith("{")]
+    log = [json.loads(line) for line in result.stdout.splitlines() if line.startswith("{")]
+    return [value for value in map(CoreEvents().read, log) if isinstance(value, NodeResult)]
 
 
 def _attributes(span: ReadableSpan) -> dict[str, Any]:
     return dict(span.attributes or {})
 
 
-def test_every_node_of_a_build_is_a_span_with_its_outcome(events: list[dict[str, Any]]) -> None:
-    with recording() as recorded, telemetry.dbt_build({"floe.namespace": "sales"}, "a-run") as build:
-        for event in events:
-            build.dbt_event(event)
+def test_every_node_of_a_build_is_a_span_with_its_outcome(results: list[NodeResult]) -> None:
+    with recording() as recorded, dbt_build({"floe.namespace": "sales"}, "a-run") as build:
+        for result in results:
+            build.record(result)
 
     nodes = {_attributes(span)["floe.dbt.model"]: span for span in recorded.spans if span.name.endswith(".node")}
     assert {name: _attributes(span)["dbt.status"] for name, span in nodes.items()} == {
@@ -88,10 +95,10 @@ def test_every_node_of_a_build_is_a_span_with_its_outcome(events: list[dict[str,
     assert _attributes(nodes["good"])["dbt.materialization"] == "table"
 
 
-def test_nodes_are_as_long_as_dbt_says_and_not_in_the_future(events: list[dict[str, Any]]) -> None:
-    with recording() as recorded, telemetry.dbt_build({}, "a-run") as build:
-        for event in events:
-            build.dbt_event(event)
+def test_nodes_are_as_long_as_dbt_says_and_not_in_the_future(results: list[NodeResult]) -> None:
+    with recording() as recorded, dbt_build({}, "a-run") as build:
+        for result in results:
+            build.record(result)
 
     build_span = recorded.span("build")
     for span in recorded.spans:
@@ -101,11 +108,11 @@ def test_nodes_are_as_long_as_dbt_says_and_not_in_the_future(events: list[dict[s
     assert 0 < (table.end_time or 0) - (table.start_time or 0) < 60_000_000_000
 
 
-def test_metrics_count_what_dbt_built(events: list[dict[str, Any]]) -> None:
+def test_metrics_count_what_dbt_built(results: list[NodeResult]) -> None:
     with recording() as recorded:
-        with telemetry.dbt_build({}, "a-run") as build:
-            for event in events:
-                build.dbt_event(event)
+        with dbt_build({}, "a-run") as build:
+            for result in results:
+                build.record(result)
         points = recorded.points("nodes")
 
     counted = {(point.attributes["dbt.resource_type"], point.attributes["dbt.status"]): point.value for point in points}

@@ -9,6 +9,7 @@ from __future__ import annotations
 import atexit
 import logging
 import os
+import sys
 import threading
 import time
 from dataclasses import dataclass, field
@@ -187,6 +188,18 @@ def wait_for(flushes: Mapping[str, Callable[[], object]]) -> None:
     for signal, thread in threads.items():
         # A provider that somebody else has set up: whether its collector answers is not known.
         _wait(sending.destinations.get(signal) or Destination(is_ours=False), thread, started)
+
+
+def flush() -> None:
+    """Send what was recorded; a process waits once, for a moment, for a collector that takes nothing."""
+    if "opentelemetry.sdk" not in sys.modules:
+        return
+    from opentelemetry import metrics, trace
+
+    providers = {"traces": trace.get_tracer_provider(), "metrics": metrics.get_meter_provider()}
+    wait_for(
+        {signal: provider.force_flush for signal, provider in providers.items() if hasattr(provider, "force_flush")}
+    )
 
 
 def _wait(destination: Destination, thread: threading.Thread, started: float) -> None:

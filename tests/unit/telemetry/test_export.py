@@ -21,24 +21,25 @@ if TYPE_CHECKING:
 _ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
 # A process as Dagster's: it loads a product, builds something, and ends without saying goodbye.
 _BUILD = """
-with telemetry.dbt_build({}, "a-run") as build:
-    node = {"unique_id": "model.shop.a", "node_name": "a", "resource_type": "model"}
-    data = {"node_info": node, "status": "OK", "execution_time": 1}
-    build.dbt_event({"info": {"name": "LogModelResult"}, "data": data})
+with dbt_build({}, "a-run") as build:
+    build.record(NodeResult("model.shop.a", "a", "model", "table", "success", seconds=1))
 """
-_RUN = f"""
+_IMPORTS = """
 import sys
-from floe_orchestrator_dagster import load_product_definitions, telemetry
+from floe_orchestrator_dagster import telemetry
+from floe_orchestrator_dagster.execution.dbt.node_result import NodeResult
+from floe_orchestrator_dagster.execution.record.build_trace import dbt_build
+"""
+_RUN = f"""{_IMPORTS}
+from floe_orchestrator_dagster import load_product_definitions
 load_product_definitions("shop-orders", sys.argv[1])
 {_BUILD}
 import os
 os._exit(0)
 """
 # The same without Dagster, which takes seconds to import.
-_LOAD = """
-import sys
+_LOAD = f"""{_IMPORTS}
 from pathlib import Path
-from floe_orchestrator_dagster import telemetry
 from floe_orchestrator_dagster.product import load_product
 from floe_orchestrator_dagster.telemetry.export import export_as_configured
 with telemetry.load(export_as_configured) as is_of:
@@ -66,7 +67,7 @@ with collecting_over_http({{port}}) as collector:
         with telemetry.operation("again"):
             time.sleep(0.05)
     collector.requests.clear()
-    with telemetry.operation("again"), telemetry.dbt_build({{{{}}}}, "a-run"):
+    with telemetry.operation("again"), dbt_build({{{{}}}}, "a-run"):
         pass
     print(sorted({{{{*collector.spans}}}}))
 """

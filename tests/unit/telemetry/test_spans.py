@@ -15,6 +15,8 @@ from floe_orchestrator_dagster import DagsterOrchestratorPlugin, telemetry
 from floe_orchestrator_dagster.code_location import definitions_from_file
 from floe_orchestrator_dagster.connection import check
 from floe_orchestrator_dagster.errors import ArtifactsError, ConfigError
+from floe_orchestrator_dagster.execution.dbt.node_result import NodeResult
+from floe_orchestrator_dagster.execution.record.build_trace import dbt_build
 from hostile import free_port, serving
 from processes import run_python
 from recording import Recording, recording
@@ -35,11 +37,13 @@ _UNCONFIGURED = """
 import json, sys, time
 import floe_orchestrator_dagster
 from floe_orchestrator_dagster import telemetry
+from floe_orchestrator_dagster.execution.dbt.node_result import NodeResult
+from floe_orchestrator_dagster.execution.record.build_trace import dbt_build
 plugin = floe_orchestrator_dagster.DagsterOrchestratorPlugin()
 started = time.process_time()
 for _ in range(100):
-    with telemetry.operation("load"), telemetry.dbt_build({}, "run") as build:
-        build.dbt_event({})
+    with telemetry.operation("load"), dbt_build({}, "run") as build:
+        build.record(NodeResult("model.shop.a", "a", "model", "table", "success"))
         assert telemetry.trace_environment() == {} == build.environment
 elapsed = time.process_time() - started
 plugin.shutdown()
@@ -242,8 +246,8 @@ def test_nothing_configured_imports_nothing_and_takes_no_time() -> None:
 def test_nothing_recorded_takes_no_time() -> None:
     started = time.process_time()
     for _ in range(100):
-        with telemetry.operation("load", _SHOP), telemetry.dbt_build(_SHOP, "run") as build:
-            build.dbt_event({})
+        with telemetry.operation("load", _SHOP), dbt_build(_SHOP, "run") as build:
+            build.record(NodeResult("model.shop.a", "a", "model", "table", "success"))
     elapsed = time.process_time() - started
 
     assert elapsed / 100 < 0.001

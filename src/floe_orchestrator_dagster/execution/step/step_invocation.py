@@ -20,6 +20,7 @@ from floe_orchestrator_dagster.execution.dbt.invocation import running_dbt
 from floe_orchestrator_dagster.execution.dbt.node_result import NodeResult, NodeStart
 from floe_orchestrator_dagster.execution.dbt.results import Results
 from floe_orchestrator_dagster.execution.dbt.target import archive, leave_target
+from floe_orchestrator_dagster.execution.record.build_trace import dbt_build
 from floe_orchestrator_dagster.execution.record.run_log import NodeLog
 from floe_orchestrator_dagster.execution.step.failure import nodes_error
 from floe_orchestrator_dagster.execution.step.run_process import end_with_run
@@ -39,11 +40,11 @@ if TYPE_CHECKING:
     from floe_orchestrator_dagster.errors import Problem
     from floe_orchestrator_dagster.execution.dbt.invocation import Invocation
     from floe_orchestrator_dagster.execution.dbt.target import Target
+    from floe_orchestrator_dagster.execution.record.build_trace import BuildTrace
     from floe_orchestrator_dagster.execution.step.step_lineage import StepLineage
     from floe_orchestrator_dagster.lineage.columns.column_lineage import ColumnLineage
     from floe_orchestrator_dagster.product import DbtConnection
     from floe_orchestrator_dagster.product.manifest import Manifest
-    from floe_orchestrator_dagster.telemetry.builds import BuildTrace
 
 
 def _no_lineage(_traceparent: str | None) -> AbstractContextManager[None]:
@@ -113,7 +114,7 @@ class StepInvocation:
         try:
             with (
                 open_event_log(self.context.instance),
-                telemetry.dbt_build(attributes, self.context.run_id, target) as trace,
+                dbt_build(attributes, self.context.run_id, target) as trace,
                 self._running(arguments, trace) as invocation,
             ):
                 for event in invocation.events(node_log.flush_when_due):
@@ -122,7 +123,7 @@ class StepInvocation:
                         continue
                     self._note(value)
                     if isinstance(value, NodeResult):
-                        trace.dbt_event(event)
+                        trace.record(value)
                         node_log.write(results, value)
                         yield value
                 invocation.require_end(results.running_names)
