@@ -5,26 +5,77 @@ Importing this package is cheap; dagster, dagster-dbt and dbt are imported when 
 
 from __future__ import annotations
 
+from importlib import import_module
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from floe_orchestrator_dagster.loader import load_product_definitions
+    from floe_orchestrator_dagster.assets.translator import FloeDbtTranslator
+    from floe_orchestrator_dagster.config import DagsterConfig
+    from floe_orchestrator_dagster.errors import (
+        ArtifactsError,
+        ConfigError,
+        DbtBuildError,
+        DbtNodesError,
+        DbtSetupError,
+        DeployError,
+        EntryPointError,
+        FloeDagsterError,
+        LineageError,
+        ManifestError,
+        Problem,
+        ProfileError,
+        ProjectError,
+        ScheduleError,
+        SpecError,
+    )
+    from floe_orchestrator_dagster.loader import load_definitions_from_environment, load_product_definitions
     from floe_orchestrator_dagster.plugin import DagsterOrchestratorPlugin
 
-__all__ = ["DagsterOrchestratorPlugin", "__version__", "load_product_definitions"]
+__all__ = [
+    "ArtifactsError",
+    "ConfigError",
+    "DagsterConfig",
+    "DagsterOrchestratorPlugin",
+    "DbtBuildError",
+    "DbtNodesError",
+    "DbtSetupError",
+    "DeployError",
+    "EntryPointError",
+    "FloeDagsterError",
+    "FloeDbtTranslator",
+    "LineageError",
+    "ManifestError",
+    "Problem",
+    "ProfileError",
+    "ProjectError",
+    "ScheduleError",
+    "SpecError",
+    "__version__",
+    "load_definitions_from_environment",
+    "load_product_definitions",
+]
 
 __version__ = version("floe-orchestrator-dagster")
+
+# The module of each public name that is not of `errors`.
+_MODULES = {
+    "DagsterConfig": "config",
+    "DagsterOrchestratorPlugin": "plugin",
+    "FloeDbtTranslator": "assets.translator",
+    "load_definitions_from_environment": "loader",
+    "load_product_definitions": "loader",
+}
 
 
 def __getattr__(name: str) -> object:
     """Import a public name when it is first asked for (PEP 562)."""
-    if name == "DagsterOrchestratorPlugin":
-        from floe_orchestrator_dagster.plugin import DagsterOrchestratorPlugin
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value: object = getattr(import_module(f"{__name__}.{_MODULES.get(name, 'errors')}"), name)
+    return value
 
-        return DagsterOrchestratorPlugin
-    if name == "load_product_definitions":
-        from floe_orchestrator_dagster.loader import load_product_definitions
 
-        return load_product_definitions
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+def __dir__() -> list[str]:
+    """List the public names, those that are not imported yet too."""
+    return sorted({*globals(), *__all__})

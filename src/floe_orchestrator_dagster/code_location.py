@@ -15,8 +15,10 @@ from floe_orchestrator_dagster import telemetry
 from floe_orchestrator_dagster.assets.checks import product_checks
 from floe_orchestrator_dagster.assets.dbt import dbt_project_assets
 from floe_orchestrator_dagster.assets.ingestion import ingestion_assets
+from floe_orchestrator_dagster.assets.product_translator import ProductTranslator
 from floe_orchestrator_dagster.assets.selection import NodeSelection
 from floe_orchestrator_dagster.assets.steps import ProductAssets
+from floe_orchestrator_dagster.assets.translator import checked_translator
 from floe_orchestrator_dagster.automation.conditions import automation_conditions, automation_sensor
 from floe_orchestrator_dagster.automation.executor import product_executor
 from floe_orchestrator_dagster.automation.ineffective_settings import oversights
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
+    from dagster_dbt import DagsterDbtTranslator
     from pydantic import BaseModel
 
     from floe_orchestrator_dagster.automation.cron import JobSchedule
@@ -57,7 +60,10 @@ def load_type() -> DefinitionsLoadType:
 
 
 def build_definitions(
-    product: Product, schedules: Sequence[JobSchedule] = (), loaded: DefinitionsLoadType | None = None
+    product: Product,
+    schedules: Sequence[JobSchedule] = (),
+    loaded: DefinitionsLoadType | None = None,
+    translator: DagsterDbtTranslator | None = None,
 ) -> dg.Definitions:
     """Put assets, checks, jobs, schedules and sensors together; empty for a product without transforms.
 
@@ -65,6 +71,7 @@ def build_definitions(
         product: The product.
         schedules: Registered schedules.
         loaded: What for; :func:`load_type` when left out.
+        translator: Translates its dbt nodes; floe's own when left out.
 
     Raises:
         FloeDagsterError: A configuration or a schedule that cannot work.
@@ -72,7 +79,7 @@ def build_definitions(
     began = time.monotonic()
     attributes = telemetry.product_attributes(product.artifacts.observability.telemetry)
     with telemetry.operation("translate", attributes) as traced:
-        definitions = _definitions(product, schedules, loaded or load_type())
+        definitions = _definitions(product, schedules, loaded or load_type(), translator)
         counts = _counts(definitions)
         traced.describe({f"floe.dagster.{kind}": count for kind, count in counts.items()})
     shown = ", ".join(f"{count} {kind.removesuffix('s') if count == 1 else kind}" for kind, count in counts.items())
@@ -84,21 +91,31 @@ def build_definitions(
     return definitions
 
 
-def _definitions(product: Product, schedules: Sequence[JobSchedule], loaded: DefinitionsLoadType) -> dg.Definitions:
+def _definitions(
+    product: Product,
+    schedules: Sequence[JobSchedule],
+    loaded: DefinitionsLoadType,
+    custom: DagsterDbtTranslator | None,
+) -> dg.Definitions:
     if not product.models:
         check_registered(product, schedules)
         return dg.Definitions()
     selection = NodeSelection(product)
     check_automation(product, selection)
-    conditions = automation_conditions(product, selection)
-    built = _product_assets(product, selection, conditions)
-    checks = product_checks(product, built, selection)
+    if custom is not None and product.dbt is None:
+        logger.warning(
+            "%s: the translator is not used: no dbt project. Set FLOE_DBT_PROJECT_DIR to it.", product.origin
+        )
+    translator = ProductTranslator(product, custom)
+    conditions = automation_conditions(translator, selection)
+    built = _product_assets(translator, selection, conditions)
+    checks = product_checks(translator, built, selection)
     assets = [*built.definitions, *ingestion_assets(product), *checks.assets]
     targets = Targets(assets, selection)
     jobs = product_jobs(product, targets, checks.on_demand)
     if loaded is DefinitionsLoadType.INITIALIZATION:
         _warn_of(product, oversights(product, selection, targets, schedules))
-    own = [sensor for sensor in (automation_sensor(product),) if sensor] + lineage_sensors(product, built.steps)
+    own = [sensor for sensor in (automation_sensor(product),) if sensor] + lineage_sensors(translator, built.steps)
     return dg.Definitions(
         assets=assets,
         asset_checks=checks.definitions,
@@ -131,10 +148,11 @@ def _counts(definitions: dg.Definitions) -> dict[str, int]:
 
 
 def _product_assets(
-    product: Product, selection: NodeSelection, conditions: Mapping[str, dg.AutomationCondition[Any]]
+    translator: ProductTranslator, selection: NodeSelection, conditions: Mapping[str, dg.AutomationCondition[Any]]
 ) -> ProductAssets:
+    product = translator.product
     if product.dbt is not None:
-        return dbt_project_assets(product, product.dbt, selection, conditions)
+        return dbt_project_assets(translator, product.dbt, selection, conditions)
     # Only here: it imports floe-core's plugins, of which a product with a dbt project needs none.
     from floe_orchestrator_dagster.assets.transforms import contract_assets, contract_key
 
@@ -142,7 +160,10 @@ def _product_assets(
 
 
 def definitions_from_file(
-    path: Path, expected_name: str | None = None, loaded: DefinitionsLoadType | None = None
+    path: Path,
+    expected_name: str | None = None,
+    loaded: DefinitionsLoadType | None = None,
+    translator: DagsterDbtTranslator | None = None,
 ) -> dg.Definitions:
     """Load the product compiled into ``path`` and build its Definitions.
 
@@ -150,17 +171,19 @@ def definitions_from_file(
         path: A CompiledArtifacts JSON.
         expected_name: Name that the product has to have.
         loaded: What for; :func:`load_type` when left out.
+        translator: Translates its dbt nodes; floe's own when left out.
 
     Raises:
         FloeDagsterError: Anything about the product that cannot be used.
     """
+    checked_translator(translator)
     log_as_configured()
     logger.debug("%s: loading the product", path)
     with _garbage_left_alone(), telemetry.load(export_as_configured) as is_of:
         loaded = loaded or load_type()
         product = load_product(path, expected_name=expected_name, manifest_source=_manifest_source(loaded))
         is_of(product.artifacts.observability.telemetry)
-        return build_definitions(product, loaded=loaded)
+        return build_definitions(product, loaded=loaded, translator=translator)
 
 
 def definitions_from_artifacts(content: Mapping[str, Any], schedules: Sequence[JobSchedule] = ()) -> dg.Definitions:
@@ -177,7 +200,10 @@ def definitions_from_artifacts(content: Mapping[str, Any], schedules: Sequence[J
 
 
 def definitions_to_serve(
-    path: Path, expected_name: str | None = None, loaded: DefinitionsLoadType | None = None
+    path: Path,
+    expected_name: str | None = None,
+    loaded: DefinitionsLoadType | None = None,
+    translator: DagsterDbtTranslator | None = None,
 ) -> dg.Definitions:
     """As :func:`definitions_from_file`, for a process that serves these Definitions for as long as it lives.
 
@@ -187,7 +213,7 @@ def definitions_to_serve(
     Raises:
         FloeDagsterError: Anything about the product that cannot be used.
     """
-    definitions = definitions_from_file(path, expected_name, loaded)
+    definitions = definitions_from_file(path, expected_name, loaded, translator)
     gc.freeze()
     gc.set_threshold(_OBJECTS_BETWEEN_COLLECTIONS, *gc.get_threshold()[1:])
     return definitions

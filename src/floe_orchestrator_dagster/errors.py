@@ -9,7 +9,7 @@
     ├── ProfileError      the compiled dbt profile and its variables
     ├── ScheduleError     a cron, a timezone or a job name (also a ValueError)
     ├── DeployError       settings of a deployment (also a ValueError)
-    ├── EntryPointError   a definitions.py that cannot be written (also a ValueError)
+    ├── EntryPointError   a definitions.py that is wrong or cannot be written (also a ValueError)
     ├── LineageError      lineage events that did not reach their backend
     └── DbtBuildError     a dbt invocation that did not build the selected nodes
         ├── DbtNodesError    some nodes failed

@@ -1,4 +1,4 @@
-"""What generated ``definitions.py`` files call."""
+"""The functions that load a product: from generated ``definitions.py`` files and from modules of users."""
 
 from __future__ import annotations
 
@@ -7,20 +7,43 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import dagster as dg
+    from dagster_dbt import DagsterDbtTranslator
 
 ARTIFACTS_FILE = "compiled_artifacts.json"
 
 
-def load_product_definitions(product_name: str, project_dir: str | Path) -> dg.Definitions:
+def load_product_definitions(
+    product_name: str, project_dir: str | Path, *, translator: DagsterDbtTranslator | None = None
+) -> dg.Definitions:
     """Load the product whose ``compiled_artifacts.json`` lies in ``project_dir``.
 
     Args:
         product_name: The product's name, as in the artifacts.
         project_dir: Directory that holds ``compiled_artifacts.json``.
+        translator: Changes what dbt nodes are in Dagster: an instance of a subclass of
+            :class:`~floe_orchestrator_dagster.FloeDbtTranslator`, or of dagster-dbt's ``DagsterDbtTranslator``.
 
     Raises:
         FloeDagsterError: The artifacts are of another product, or cannot be used.
     """
     from floe_orchestrator_dagster.code_location import definitions_to_serve
 
-    return definitions_to_serve(Path(project_dir).absolute() / ARTIFACTS_FILE, expected_name=product_name)
+    path = Path(project_dir).absolute() / ARTIFACTS_FILE
+    return definitions_to_serve(path, expected_name=product_name, translator=translator)
+
+
+def load_definitions_from_environment(*, translator: DagsterDbtTranslator | None = None) -> dg.Definitions:
+    """Load the product that the environment variable ``FLOE_ARTIFACTS_PATH`` names.
+
+    As ``dagster dev -m floe_orchestrator_dagster.definitions`` does, for a module of your own.
+
+    Args:
+        translator: As of :func:`load_product_definitions`.
+
+    Raises:
+        FloeDagsterError: The variable is not set, or the artifacts cannot be used.
+    """
+    from floe_orchestrator_dagster.code_location import definitions_to_serve
+    from floe_orchestrator_dagster.product import artifacts_path_from_environment
+
+    return definitions_to_serve(artifacts_path_from_environment(), translator=translator)

@@ -5,19 +5,19 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
+import dagster as dg
 import pytest
 import yaml
 from dagster_dbt import build_dbt_asset_selection
 
 from floe_orchestrator_dagster.assets.dbt import dbt_project_assets
+from floe_orchestrator_dagster.assets.product_translator import ProductTranslator
 from floe_orchestrator_dagster.assets.selection import NodeSelection
 from floe_orchestrator_dagster.product import load_product
 from processes import run_python
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    import dagster as dg
 
     from floe_orchestrator_dagster.product import Product
 
@@ -103,7 +103,9 @@ def test_selections_are_those_of_dagster_dbt(
     shop: Product, selection: NodeSelection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert shop.dbt
-    assets: list[dg.AssetsDefinition] = [dbt_project_assets(shop, shop.dbt, selection).definitions[0]]  # type: ignore[list-item]
+    [built, *_] = dbt_project_assets(ProductTranslator(shop), shop.dbt, selection, {}).definitions
+    assert isinstance(built, dg.AssetsDefinition)
+    assets = [built]
     # For dagster-dbt a path is relative to the working directory.
     monkeypatch.chdir(shop.dbt.directory.path)
 

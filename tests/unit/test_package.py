@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.metadata
 import json
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import floe_orchestrator_dagster
+from floe_orchestrator_dagster.errors import FloeDagsterError
 from processes import run_python
 
 _HEAVY = (
@@ -35,6 +37,29 @@ plugin.name, plugin.version, plugin.floe_api_version, plugin.description, plugin
 import json
 print(json.dumps(sorted({{name.split(".")[0] for name in set(sys.modules) - before}} & set({_HEAVY!r}))))
 """
+_PUBLIC = {
+    "ArtifactsError",
+    "ConfigError",
+    "DagsterConfig",
+    "DagsterOrchestratorPlugin",
+    "DbtBuildError",
+    "DbtNodesError",
+    "DbtSetupError",
+    "DeployError",
+    "EntryPointError",
+    "FloeDagsterError",
+    "FloeDbtTranslator",
+    "LineageError",
+    "ManifestError",
+    "Problem",
+    "ProfileError",
+    "ProjectError",
+    "ScheduleError",
+    "SpecError",
+    "__version__",
+    "load_definitions_from_environment",
+    "load_product_definitions",
+}
 _PACKAGE_ALONE = """
 import sys
 import floe_orchestrator_dagster
@@ -56,8 +81,27 @@ def test_public_names_are_exactly_those_promised() -> None:
 
     exec("from floe_orchestrator_dagster import *", public)  # noqa: S102  # a star import is what is tested
 
-    assert set(public) - {"__builtins__"} == {"DagsterOrchestratorPlugin", "__version__", "load_product_definitions"}
+    assert set(public) - {"__builtins__"} == _PUBLIC
     assert floe_orchestrator_dagster.__all__ == sorted(floe_orchestrator_dagster.__all__)
+    assert set(dir(floe_orchestrator_dagster)) >= _PUBLIC
+
+
+def test_every_error_is_public() -> None:
+    def tree(error: type[Exception]) -> set[type[Exception]]:
+        return {error}.union(*map(tree, error.__subclasses__()))
+
+    raised = {error for error in tree(FloeDagsterError) if not error.__name__.startswith("_")}
+
+    assert {getattr(floe_orchestrator_dagster, error.__name__) for error in raised} == raised
+
+
+def test_public_names_have_types() -> None:
+    """A type checker takes a name that is not imported for what ``__getattr__`` returns: any object."""
+    statements = ast.parse(Path(floe_orchestrator_dagster.__file__).read_text(encoding="utf-8"))
+    imports = [node for node in ast.walk(statements) if isinstance(node, ast.ImportFrom)]
+    ours = [node for node in imports if str(node.module).startswith("floe_orchestrator_dagster")]
+
+    assert {alias.name for node in ours for alias in node.names} == _PUBLIC - {"__version__"}
 
 
 def test_version_is_the_distributions() -> None:

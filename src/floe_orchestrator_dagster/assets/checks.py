@@ -14,11 +14,11 @@ from floe_orchestrator_dagster.assets.names import acceptable_name
 from floe_orchestrator_dagster.assets.op_names import checks_step
 from floe_orchestrator_dagster.assets.policies import op_tags, pool, retry_policy
 from floe_orchestrator_dagster.assets.product_asset import product_spec
+from floe_orchestrator_dagster.assets.product_translator import ProductTranslator
 from floe_orchestrator_dagster.assets.quality import declared_metadata, unimplemented_checks
 from floe_orchestrator_dagster.assets.score import leaf_keys, score_check, scored_checks
 from floe_orchestrator_dagster.assets.selection import NodeSelection
 from floe_orchestrator_dagster.assets.steps import ProductAssets
-from floe_orchestrator_dagster.assets.translator import FloeDbtTranslator
 from floe_orchestrator_dagster.execution.step.failure import with_failures_shown
 from floe_orchestrator_dagster.execution.step.run_options import SourceOptions
 from floe_orchestrator_dagster.execution.step.source_freshness import check_freshness, freshness_step
@@ -44,11 +44,10 @@ class ProductChecks:
     on_demand: list[dg.AssetCheckKey] = field(default_factory=list)
 
 
-def product_checks(product: Product, built: ProductAssets, selection: NodeSelection) -> ProductChecks:
+def product_checks(translator: ProductTranslator, built: ProductAssets, selection: NodeSelection) -> ProductChecks:
     """Define the checks of the product that was built into assets; without a dbt project, its score only."""
-    found = ProductChecks()
+    product, found = translator.product, ProductChecks()
     definitions = _built_by_dagster(built)
-    translator = FloeDbtTranslator(product)
     leaves = leaf_keys(definitions)
     scored = scored_checks(product, built.key, translator, definitions)
     if scored is not None:
@@ -56,10 +55,10 @@ def product_checks(product: Product, built: ProductAssets, selection: NodeSelect
     if any(key.asset_key == built.key for part in [*definitions, *found.definitions] for key in part.check_keys):
         found.assets.append(product_spec(product, built.key, leaves))
     if product.dbt is not None:
-        unimplemented = unimplemented_checks(product, translator, definitions)
+        unimplemented = unimplemented_checks(product, translator.key_of, definitions)
         if unimplemented:
             found.definitions.append(_unimplemented_definition(product, unimplemented))
-        sources = _freshness_sources(translator, product.dbt, definitions)
+        sources = _freshness_sources(translator.key_of, product.dbt, definitions)
         if sources:
             found.definitions.append(_freshness_definition(product, product.dbt, sources, built, selection))
             found.on_demand.extend([] if _is_in_product_job(product) else sources)
@@ -105,11 +104,11 @@ def _is_in_product_job(product: Product) -> bool:
 
 
 def _freshness_sources(
-    translator: FloeDbtTranslator, dbt: DbtProject, definitions: Sequence[dg.AssetsDefinition]
+    key_of: Mapping[str, dg.AssetKey], dbt: DbtProject, definitions: Sequence[dg.AssetsDefinition]
 ) -> dict[dg.AssetCheckKey, str]:
     taken = {spec.key for definition in definitions for spec in definition.check_specs}
     sources = {key: source for key, source in dbt.manifest.content["sources"].items() if freshness_criteria(source)}
-    asset_of = {unique_id: translator.get_asset_key(source) for unique_id, source in sources.items()}
+    asset_of = {unique_id: key_of[unique_id] for unique_id in sources}
     shared = Counter(asset_of.values())
     keys = {
         dg.AssetCheckKey(asset, FRESHNESS if shared[asset] == 1 else _freshness_name(sources[unique_id])): unique_id

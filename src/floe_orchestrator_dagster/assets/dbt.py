@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain
-from types import MappingProxyType
 from typing import Any, TypeAlias
 
 import dagster as dg
@@ -23,12 +22,12 @@ from floe_orchestrator_dagster.assets.partitions import (
     partitions_definitions,
 )
 from floe_orchestrator_dagster.assets.policies import op_tags, pool, retry_policy
+from floe_orchestrator_dagster.assets.product_translator import UNIT_TEST_PREFIX, ProductTranslator
 from floe_orchestrator_dagster.assets.quality import declared_severities, product_quality
 from floe_orchestrator_dagster.assets.score import scored_checks
 from floe_orchestrator_dagster.assets.selection import NodeSelection
 from floe_orchestrator_dagster.assets.stages import DbtTest, Lane, Stage, staged_graph
 from floe_orchestrator_dagster.assets.steps import ProductAssets, dbt_steps
-from floe_orchestrator_dagster.assets.translator import UNIT_TEST_PREFIX, FloeDbtTranslator
 from floe_orchestrator_dagster.config.partitions import PartitionsConfig
 from floe_orchestrator_dagster.errors import ManifestError, Problem
 from floe_orchestrator_dagster.execution.record.quality_score import ScoredChecks, recorded_score, scored_when_failing
@@ -75,7 +74,7 @@ class _Project:
 
     product: Product
     dbt: DbtProject
-    translator: FloeDbtTranslator
+    translator: ProductTranslator
     key_of: Mapping[str, dg.AssetKey]
     partitions: Sequence[dg.PartitionsDefinition[str]]
     scored: Callable[[], ScoredChecks | None]
@@ -86,7 +85,7 @@ class _Project:
 
 
 def dbt_project_assets(
-    product: Product, dbt: DbtProject, selection: NodeSelection, conditions: Conditions = MappingProxyType({})
+    translator: ProductTranslator, dbt: DbtProject, selection: NodeSelection, conditions: Conditions
 ) -> ProductAssets:
     """One subsettable ``@dbt_assets`` per stage of the project (one in all on a single compute), one spec per source.
 
@@ -98,7 +97,7 @@ def dbt_project_assets(
         FloeDagsterError: Nodes with the same key, owners that Dagster does not accept, partitions that cannot be, or a
             test that asks for a compute which the product does not have.
     """
-    sources = FloeDbtTranslator(product).sources
+    product, sources = translator.product, translator.sources
     problems = [*sources.problems, *owner_problems(dbt.manifest)]
     if problems:
         raise ManifestError(str(dbt.manifest.path), problems)
@@ -108,7 +107,7 @@ def dbt_project_assets(
     placed = [*(stage.tests for stage in graph.stages), *graph.late_tests.values()]
     everything = {test: place for group in placed for test, place in group.items()}
     first = [_in_order(stage, dbt.manifest)[0] for stage in graph.stages]
-    translator = FloeDbtTranslator(product, everything, conditions, first, sources)
+    translator = translator.placed(everything, conditions, first)
     definitions: list[dg.AssetsDefinition] = []
     scored = partial(scored_checks, product, translator.product_key, translator, definitions)
     partitions = partitions_definitions(product)
@@ -186,7 +185,7 @@ def _step(project: _Project, compute: str, nodes: DbtNodes) -> DbtStep:
 def _decorated(
     build: Callable[..., Any],
     decorate: partial[Callable[[Callable[..., Any]], dg.AssetsDefinition]],
-    translator: FloeDbtTranslator,
+    translator: ProductTranslator,
     manifest: Manifest,
     stage: Stage,
 ) -> dg.AssetsDefinition:
@@ -208,7 +207,7 @@ def _decorated(
     return keys.put_back(assets)
 
 
-def _stand_ins(stage: Stage, translator: FloeDbtTranslator, manifest: Manifest) -> StandInKeys:
+def _stand_ins(stage: Stage, translator: ProductTranslator, manifest: Manifest) -> StandInKeys:
     # Translating the nodes is left to dagster-dbt, which switches Dagster's warnings off once for all of them.
     keys, tables = translator.key_of, translator.sources.tables
     checks = [
@@ -316,7 +315,7 @@ def _late_checks(project: _Project, compute: str, tests: Mapping[str, DbtTest], 
     return test
 
 
-def _source_specs(translator: FloeDbtTranslator, dbt: DbtProject) -> list[dg.AssetSpec]:
+def _source_specs(translator: ProductTranslator, dbt: DbtProject) -> list[dg.AssetSpec]:
     manifest = dbt.manifest.content
     specs = (translator.get_asset_spec(manifest, unique_id, None) for unique_id in manifest["sources"])
     return list({spec.key: _source_spec(spec) for spec in specs}.values())

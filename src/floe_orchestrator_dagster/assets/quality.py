@@ -19,7 +19,6 @@ from floe_orchestrator_dagster.product.quality import (
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
 
-    from dagster_dbt import DagsterDbtTranslator
     from floe_core.schemas.quality_score import QualityCheck
 
     from floe_orchestrator_dagster.product import Product
@@ -67,7 +66,7 @@ def declared_severities(specs: Iterable[dg.AssetCheckSpec]) -> Mapping[dg.AssetC
 
 
 def unimplemented_checks(
-    product: Product, translator: DagsterDbtTranslator, definitions: Sequence[dg.AssetsDefinition]
+    product: Product, key_of: Mapping[str, dg.AssetKey], definitions: Sequence[dg.AssetsDefinition]
 ) -> dict[dg.AssetCheckKey, DeclaredCheck]:
     """Name a check for each declared one that no dbt test implements; ephemeral models have no asset to show one."""
     if product.dbt is None:
@@ -77,8 +76,7 @@ def unimplemented_checks(
     found: dict[dg.AssetCheckKey, DeclaredCheck] = {}
     for declared in product_quality(product).unimplemented:
         if not is_ephemeral(declared, manifest):
-            asset = translator.get_asset_key(manifest["nodes"][declared.node])
-            found[_free_key(asset, declared.check.name, {*taken, *found})] = declared
+            found[_free_key(key_of[declared.node], declared.check.name, {*taken, *found})] = declared
     return found
 
 

@@ -9,16 +9,16 @@ import dagster as dg
 from floe_core.schemas.quality_score import QualityCheck
 
 from floe_orchestrator_dagster.assets.op_names import checks_step
+from floe_orchestrator_dagster.assets.product_translator import ProductTranslator
 from floe_orchestrator_dagster.assets.quality import contract_checks, unimplemented_checks
 from floe_orchestrator_dagster.assets.stages import QUALITY_SCORE
-from floe_orchestrator_dagster.assets.translator import FloeDbtTranslator
 from floe_orchestrator_dagster.execution.record.quality_score import ScoredChecks, evaluate_score
 from floe_orchestrator_dagster.product import Product
 from floe_orchestrator_dagster.upstream.dagster_dbt_names import DAGSTER_DBT_UNIQUE_ID_METADATA_KEY
 
 
 def scored_checks(
-    product: Product, key: dg.AssetKey, translator: FloeDbtTranslator, definitions: Sequence[dg.AssetsDefinition]
+    product: Product, key: dg.AssetKey, translator: ProductTranslator, definitions: Sequence[dg.AssetsDefinition]
 ) -> ScoredChecks | None:
     """List what the score is made of; None when the contract has no quality config, or a disabled one.
 
@@ -31,7 +31,7 @@ def scored_checks(
     config = product.artifacts.quality_config
     if config is None or not config.enabled:
         return None
-    unimplemented = unimplemented_checks(product, translator, definitions)
+    unimplemented = unimplemented_checks(product, translator.key_of, definitions)
     return ScoredChecks(
         key=dg.AssetCheckKey(key, QUALITY_SCORE),
         product_name=product.name,
@@ -69,7 +69,7 @@ def leaf_keys(definitions: Sequence[dg.AssetsDefinition]) -> list[dg.AssetKey]:
 
 
 def _tests(
-    translator: FloeDbtTranslator, definitions: Sequence[dg.AssetsDefinition]
+    translator: ProductTranslator, definitions: Sequence[dg.AssetsDefinition]
 ) -> dict[dg.AssetCheckKey, QualityCheck | None]:
     declared = translator.quality.by_test
     tests = {

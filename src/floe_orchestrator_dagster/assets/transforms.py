@@ -24,9 +24,9 @@ from floe_orchestrator_dagster.assets.contracts import (
 )
 from floe_orchestrator_dagster.assets.policies import op_tags, pool, retry_policy
 from floe_orchestrator_dagster.assets.product_asset import product_key
+from floe_orchestrator_dagster.assets.product_translator import ProductTranslator
 from floe_orchestrator_dagster.assets.quality import contract_checks, declared_check_spec
 from floe_orchestrator_dagster.assets.score import scored_checks
-from floe_orchestrator_dagster.assets.translator import FloeDbtTranslator
 from floe_orchestrator_dagster.config import DagsterConfig
 from floe_orchestrator_dagster.errors import ArtifactsError, Problem
 from floe_orchestrator_dagster.execution.record.quality_score import ScoredChecks, scored_when_failing
@@ -89,7 +89,7 @@ def contract_assets(
     assets: list[dg.AssetsDefinition] = []
 
     def scored() -> ScoredChecks | None:
-        return scored_checks(product, contract_key(product), FloeDbtTranslator(product), assets)
+        return scored_checks(product, contract_key(product), ProductTranslator(product), assets)
 
     for model in product.models:
         spec = _contract_spec(model, attributes).replace_attributes(automation_condition=conditions.get(model.name))

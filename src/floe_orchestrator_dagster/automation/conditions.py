@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from floe_orchestrator_dagster.assets.translator import FloeDbtTranslator
 from floe_orchestrator_dagster.automation.cron import check_cron, check_timezone
 from floe_orchestrator_dagster.automation.jobs import job_tags
 from floe_orchestrator_dagster.config import config_path
@@ -23,6 +22,7 @@ from floe_orchestrator_dagster.product.tags import PRODUCT_TAG, tag_value
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from floe_orchestrator_dagster.assets.product_translator import ProductTranslator
     from floe_orchestrator_dagster.assets.selection import NodeSelection
     from floe_orchestrator_dagster.config import DagsterConfig
     from floe_orchestrator_dagster.config.automation import AutomationConfig
@@ -31,15 +31,16 @@ if TYPE_CHECKING:
     _Condition = dg.AutomationCondition[Any]
 
 
-def automation_conditions(product: Product, selection: NodeSelection) -> dict[str, _Condition]:
+def automation_conditions(translator: ProductTranslator, selection: NodeSelection) -> dict[str, _Condition]:
     """Return the condition of each asset that a rule selects, by dbt's unique id; the first rule that fits counts.
 
     Raises:
         ConfigError: As :func:`assets_by_rule`.
     """
     conditions: dict[str, _Condition] = {}
+    product = translator.product
     for rule, unique_ids in zip(product.config.automation, assets_by_rule(product, selection), strict=True):
-        for upstream, alike in _by_upstream(product, unique_ids).items():
+        for upstream, alike in _by_upstream(translator, unique_ids).items():
             conditions |= dict.fromkeys(alike, _condition(rule, product.config, upstream))
     return conditions
 
@@ -137,20 +138,17 @@ def _each(keys: Iterable[dg.AssetKey], condition: _Condition) -> list[_Condition
     return [dg.AutomationCondition.asset_matches(key, condition) for key in keys]
 
 
-def _by_upstream(product: Product, unique_ids: Iterable[str]) -> Mapping[_Upstream, list[str]]:
+def _by_upstream(translator: ProductTranslator, unique_ids: Iterable[str]) -> Mapping[_Upstream, list[str]]:
     """Group assets by what they read; those without sources are one group."""
-    if product.dbt is None:
+    dbt = translator.product.dbt
+    if dbt is None:
         return {_Upstream(): list(unique_ids)}
-    translator, manifest = FloeDbtTranslator(product), product.dbt.manifest
+    manifest, key_of = dbt.manifest, translator.key_of
     nodes, all_sources = manifest.content["nodes"], manifest.content["sources"]
     grouped: dict[_Upstream, list[str]] = defaultdict(list)
     for unique_id in unique_ids:
         read = manifest.relations_read_by(unique_id)
-        sources = [all_sources[parent] for parent in read & all_sources.keys()]
-        built = [nodes[parent] for parent in read & nodes.keys()] if sources else []
-        grouped[_Upstream(_keys(translator, sources), _keys(translator, built))].append(unique_id)
+        sources = {key_of[parent] for parent in read & all_sources.keys()}
+        built = {key_of[parent] for parent in read & nodes.keys()} if sources else set()
+        grouped[_Upstream((*sorted(sources),), (*sorted(built),))].append(unique_id)
     return grouped
-
-
-def _keys(translator: FloeDbtTranslator, nodes: Iterable[Mapping[str, Any]]) -> tuple[dg.AssetKey, ...]:
-    return tuple(sorted({translator.get_asset_key(node) for node in nodes}))

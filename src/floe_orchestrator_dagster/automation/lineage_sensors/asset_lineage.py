@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from floe_orchestrator_dagster.assets.translator import FloeDbtTranslator
 from floe_orchestrator_dagster.product.tags import PRODUCT_TAG, tag_value
 
 if TYPE_CHECKING:
@@ -19,9 +18,9 @@ if TYPE_CHECKING:
 
     from dagster._core.definitions.repository_definition import RepositoryDefinition
 
+    from floe_orchestrator_dagster.assets.product_translator import ProductTranslator
     from floe_orchestrator_dagster.lineage.datasets.names import DatasetName
     from floe_orchestrator_dagster.lineage.events.python_assets import PythonAsset
-    from floe_orchestrator_dagster.product import Product
 
 # On the sensors of lineage, which product they are of.
 LINEAGE_TAG = "floe/lineage_of"
@@ -32,9 +31,10 @@ _ROWS = "dagster/row_count"
 class AssetDescriptions:
     """The assets of a code location."""
 
-    def __init__(self, product: Product, repository: RepositoryDefinition | None) -> None:
-        """Take the product and what the code location defines; without that, assets are only names."""
-        self._product = product
+    def __init__(self, translator: ProductTranslator, repository: RepositoryDefinition | None) -> None:
+        """Take the product's translator and what the code location defines; without that, assets are only names."""
+        self._product = translator.product
+        self._translator = translator
         self._graph = repository.asset_graph if repository is not None else None
         tags = [sensor.tags for sensor in repository.sensor_defs] if repository is not None else []
         self._reporting = {tag[LINEAGE_TAG] for tag in tags if LINEAGE_TAG in tag}
@@ -99,9 +99,9 @@ class AssetDescriptions:
         if dbt is None:
             return {}
         computes = read_computes(self._product, dbt.profile, os.environ, PurePosixPath(dbt.directory.path))
-        translator = FloeDbtTranslator(self._product)
         relations = [*dbt.manifest.asset_nodes, *dbt.manifest.content["sources"].values()]
-        return {translator.get_asset_key(node): computes.identify(node).dataset for node in relations}
+        key_of = self._translator.key_of
+        return {key_of[node["unique_id"]]: computes.identify(node).dataset for node in relations}
 
 
 def _columns(metadata: Mapping[str, object]) -> dict[str, str]:

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from openlineage.client.event_v2 import RunEvent
 
+    from floe_orchestrator_dagster.assets.product_translator import ProductTranslator
     from floe_orchestrator_dagster.automation.lineage_sensors.step_log import StepLog, StepTry
     from floe_orchestrator_dagster.lineage.delivery.delivery_log import Deliveries
     from floe_orchestrator_dagster.lineage.events.run import LineageRun, State
@@ -49,19 +50,19 @@ _RUN_SECONDS = 1.0
 
 
 def emit_rest_of_run(
-    context: dg.RunStatusSensorContext, product: Product, dbt_steps: frozenset[str]
+    context: dg.RunStatusSensorContext, translator: ProductTranslator, dbt_steps: frozenset[str]
 ) -> Deliveries | None:
     """Emit the events that a run's steps have not emitted; None when there are none.
 
     Args:
         context: The run, which is over.
-        product: The product.
+        translator: Translator of the product's dbt nodes.
         dbt_steps: Names of the steps that emit their lineage themselves.
 
     Raises:
         LineageError: With ``lineage.strict``, when not all events were accepted.
     """
-    run = context.dagster_run
+    product, run = translator.product, context.dagster_run
     if run.tags.get(product_tag(_AFTER_RUN, product), "").endswith(run.run_id):
         return None
     config = product.config.lineage
@@ -69,7 +70,7 @@ def emit_rest_of_run(
     emitter = emitter_for(product.artifacts, config, run=run.run_id, log=context.log)
     if emitter is None:
         return None
-    ended = _EndedRun(context, product, dbt_steps)
+    ended = _EndedRun(context, translator, dbt_steps)
     with emitter:
         end_left_open(emitter, run.run_id, ended.why, context.log)
         for event in ended.events():
@@ -91,8 +92,12 @@ def emit_rest_of_run(
 @dataclass(frozen=True)
 class _EndedRun:
     context: dg.RunStatusSensorContext
-    product: Product
+    translator: ProductTranslator
     dbt_steps: frozenset[str]
+
+    @property
+    def product(self) -> Product:
+        return self.translator.product
 
     @cached_property
     def steps(self) -> Mapping[str, StepLog]:
@@ -136,7 +141,7 @@ class _EndedRun:
         return step in self.dbt_steps or re.sub(r"_\d+$", "", step) in self.dbt_steps
 
     def _asset_events(self) -> Iterator[RunEvent]:
-        described = AssetDescriptions(self.product, self.context.repository_def)
+        described = AssetDescriptions(self.translator, self.context.repository_def)
         reported = described.reported({asset for step in self.steps.values() for asset in step.assets})
         for key, step in self.steps.items():
             if self._runs_dbt(key):

@@ -18,6 +18,7 @@ from floe_orchestrator_dagster.product.tags import tag_value
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from floe_orchestrator_dagster.assets.product_translator import ProductTranslator
     from floe_orchestrator_dagster.product import Product
 
 _INTERVAL_SECONDS = 120
@@ -26,19 +27,20 @@ _TICK_SECONDS = 10.0
 _ENDS = (dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED)
 
 
-def lineage_sensors(product: Product, dbt_steps: Sequence[str]) -> list[dg.SensorDefinition]:
+def lineage_sensors(translator: ProductTranslator, dbt_steps: Sequence[str]) -> list[dg.SensorDefinition]:
     """Define the sensors; none for a product without a lineage backend.
 
     They are running once the code location is loaded: they launch nothing.
 
     Args:
-        product: The product.
+        translator: Translator of the product's dbt nodes.
         dbt_steps: Names of the steps that run dbt, which emit their lineage themselves.
     """
+    product = translator.product
     if not product.config.lineage.enabled or not is_configured(product.artifacts):
         return []
     steps = frozenset(dbt_steps)
-    return [_replay_sensor(product), *(_ended_run_sensor(product, steps, status) for status in _ENDS)]
+    return [_replay_sensor(product), *(_ended_run_sensor(translator, steps, status) for status in _ENDS)]
 
 
 def _replay_sensor(product: Product) -> dg.SensorDefinition:
@@ -60,8 +62,11 @@ def _replay_sensor(product: Product) -> dg.SensorDefinition:
     return sensor
 
 
-def _ended_run_sensor(product: Product, dbt_steps: frozenset[str], status: dg.DagsterRunStatus) -> dg.SensorDefinition:
+def _ended_run_sensor(
+    translator: ProductTranslator, dbt_steps: frozenset[str], status: dg.DagsterRunStatus
+) -> dg.SensorDefinition:
     """Define the sensor that emits the missing events of runs that ended so: Dagster has one sensor for each status."""
+    product = translator.product
 
     @dg.run_status_sensor(
         run_status=status,
@@ -74,7 +79,7 @@ def _ended_run_sensor(product: Product, dbt_steps: frozenset[str], status: dg.Da
     def sensor(context: dg.RunStatusSensorContext) -> None:
         # Nothing is returned: Dagster goes on to the next run of the same tick only then.
         try:
-            emitted = emit_rest_of_run(context, product, dbt_steps)
+            emitted = emit_rest_of_run(context, translator, dbt_steps)
         except LineageError as error:
             context.log.warning("%s", error)
             return

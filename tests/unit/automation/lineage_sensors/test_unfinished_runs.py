@@ -11,6 +11,7 @@ import dagster as dg
 import pytest
 from click.testing import CliRunner
 
+from floe_orchestrator_dagster.assets.product_translator import ProductTranslator
 from floe_orchestrator_dagster.automation.lineage_sensors import unfinished_runs as left_open
 from floe_orchestrator_dagster.automation.lineage_sensors.sensors import lineage_sensors
 from floe_orchestrator_dagster.cli import main
@@ -48,7 +49,7 @@ def test_it_is_warned_of_and_ended_by_the_sensor_that_replays(
         content = contract(model("a"), config={"lineage": {"spool_dir": str(tmp_path), **patient}})
         content["observability"] |= {"lineage": True, "lineage_endpoint": backend.url}
         product = load_product(write_json(tmp_path / "compiled_artifacts.json", content))
-        sensors = {sensor.name: sensor for sensor in lineage_sensors(product, [])}
+        sensors = {sensor.name: sensor for sensor in lineage_sensors(ProductTranslator(product), [])}
         run = failing.execute_in_process(instance=instance, raise_on_error=False).dagster_run
         [record] = instance.all_logs(run.run_id, of_type=dg.DagsterEventType.RUN_FAILURE)
         name = "shop_orders_lineage_failure"
@@ -98,7 +99,7 @@ def journal(directory: Path, *lines: object, hours_ago: float) -> Path:
 
 
 def replay_tick(artifacts: Path) -> str | None:
-    [replay, *_] = lineage_sensors(load_product(artifacts), [])
+    [replay, *_] = lineage_sensors(ProductTranslator(load_product(artifacts)), [])
     with dg.DagsterInstance.ephemeral() as instance, dg.build_sensor_context(instance) as context:
         return replay.evaluate_tick(context).skip_message
 

@@ -9,6 +9,7 @@ import pytest
 from dagster._core.storage.runs import SqlRunStorage
 from dagster._core.storage.runs.schema import RunsTable
 
+from floe_orchestrator_dagster.assets.product_translator import ProductTranslator
 from floe_orchestrator_dagster.automation.lineage_sensors.sensors import lineage_sensors
 from floe_orchestrator_dagster.execution.step.step_lineage import step_lineage
 from floe_orchestrator_dagster.product import Product, load_product
@@ -81,7 +82,7 @@ def run_of(
 
 
 def sensors_of(product: Product) -> list[dg.SensorDefinition]:
-    return lineage_sensors(product, [f"{product.identifier}_dbt_build"])
+    return lineage_sensors(ProductTranslator(product), [f"{product.identifier}_dbt_build"])
 
 
 def evaluate(location: dg.Definitions, instance: dg.DagsterInstance, run: dg.DagsterRun, product: Product) -> None:

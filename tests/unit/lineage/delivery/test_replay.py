@@ -12,6 +12,7 @@ import dagster as dg
 import pytest
 from click.testing import CliRunner
 
+from floe_orchestrator_dagster.assets.product_translator import ProductTranslator
 from floe_orchestrator_dagster.automation.lineage_sensors.sensors import lineage_sensors
 from floe_orchestrator_dagster.cli import main
 from floe_orchestrator_dagster.config.lineage import LineageConfig
@@ -82,7 +83,7 @@ def lineage(*arguments: object) -> Result:
 
 def tick(artifacts: Path, instance: dg.DagsterInstance) -> str | None:
     """Evaluate the sensor as the daemon does; returns what the tick shows."""
-    [sensor, *_] = lineage_sensors(load_product(artifacts), [])
+    [sensor, *_] = lineage_sensors(ProductTranslator(load_product(artifacts)), [])
     with dg.build_sensor_context(instance=instance) as context:
         ticked = sensor.evaluate_tick(context)
     assert ticked.run_requests == []
@@ -335,7 +336,7 @@ def test_sensor_says_that_no_backend_is_there_any_more(
     artifacts: Path, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     leave(artifacts, *JOBS)
-    [sensor, *_] = lineage_sensors(load_product(artifacts), [])
+    [sensor, *_] = lineage_sensors(ProductTranslator(load_product(artifacts)), [])
     monkeypatch.setenv("OPENLINEAGE_DISABLED", "true")
 
     with dg.build_sensor_context(instance=instance) as context:
@@ -345,7 +346,7 @@ def test_sensor_says_that_no_backend_is_there_any_more(
 
 
 def test_sensors_are_running_and_launch_nothing(artifacts: Path) -> None:
-    sensors = lineage_sensors(load_product(artifacts), [])
+    sensors = lineage_sensors(ProductTranslator(load_product(artifacts)), [])
 
     assert [sensor.name for sensor in sensors] == [
         "shop_orders_lineage_replay",
@@ -359,7 +360,7 @@ def test_sensors_are_running_and_launch_nothing(artifacts: Path) -> None:
 
 @pytest.mark.parametrize("changes", [{}, {"lineage": False, "lineage_endpoint": "http://marquez:5000"}])
 def test_product_without_a_lineage_backend_has_no_sensor(tmp_path: Path, changes: dict[str, Any]) -> None:
-    assert lineage_sensors(load_product(write(tmp_path, **changes)), []) == []
+    assert lineage_sensors(ProductTranslator(load_product(write(tmp_path, **changes))), []) == []
 
 
 # --- where and whether ----------------------------------------------------------------------------------------------
@@ -373,7 +374,7 @@ def test_lineage_that_is_switched_off_has_no_emitter_and_no_sensor(tmp_path: Pat
     product = load_product(path)
 
     assert emitter_for(product.artifacts, product.config.lineage) is None
-    assert lineage_sensors(product, []) == []
+    assert lineage_sensors(ProductTranslator(product), []) == []
 
 
 def test_spool_is_below_the_state_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
