@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,8 @@ from floe_orchestrator_dagster.product import load_product, manifest_rebuilt
 from unit.samples import contract, model, profiles, write_json
 
 if TYPE_CHECKING:
+    import pytest
+
     from lineage_backend import LineageServer
 
 SECRET = "correct-horse-battery"  # noqa: S105 - nobody's
@@ -125,6 +128,18 @@ def shop_job() -> dg.JobDefinition:
     return dg.Definitions.merge(
         product, dg.Definitions(assets=[report, early, aside], jobs=[everything])
     ).resolve_job_def("everything")
+
+
+def own_copy(parsed: Path, directory: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Copy a parsed project for one test; ``FLOE_ARTIFACTS_PATH`` names the copy's product."""
+    project = Path(shutil.copytree(parsed, directory / parsed.name))
+    monkeypatch.setenv("FLOE_ARTIFACTS_PATH", str(project / "compiled_artifacts.json"))
+    return project
+
+
+def product_job() -> dg.JobDefinition:
+    """Define the job of the product that ``FLOE_ARTIFACTS_PATH`` names."""
+    return definitions_from_file(Path(os.environ["FLOE_ARTIFACTS_PATH"])).resolve_job_def("shop_orders")
 
 
 def ran(project: Path) -> list[set[str]]:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import dagster as dg
 import pytest
@@ -12,8 +10,11 @@ import pytest
 from files import write_files
 from floe_orchestrator_dagster.code_location import definitions_from_file
 from floe_orchestrator_dagster.product import load_product, manifest_rebuilt
-from integration.failing_shop import failure_of, ran, tried_again
+from integration.failing_shop import failure_of, own_copy, product_job, ran, tried_again
 from unit.samples import Json, contract, model, profiles, write_json
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 PRODUCT = dg.AssetKey("shop_orders")
 FILES = {
@@ -50,14 +51,7 @@ def _parsed_constants(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def constants(_parsed_constants: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Give a project with a test that reads no table and fails while a file is missing."""
-    project = Path(shutil.copytree(_parsed_constants, tmp_path / "constants"))
-    monkeypatch.setenv("FLOE_ARTIFACTS_PATH", str(project / "compiled_artifacts.json"))
-    return project
-
-
-def product_job() -> dg.JobDefinition:
-    """Define the product's own job."""
-    return definitions_from_file(Path(os.environ["FLOE_ARTIFACTS_PATH"])).resolve_job_def("shop_orders")
+    return own_copy(_parsed_constants, tmp_path, monkeypatch)
 
 
 def on_product(result: dg.ExecuteJobResult | dg.ExecuteInProcessResult) -> list[tuple[str, bool]]:

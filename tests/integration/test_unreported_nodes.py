@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import dagster as dg
 import pytest
 
 from files import write_files
-from floe_orchestrator_dagster.code_location import definitions_from_file
 from floe_orchestrator_dagster.product import load_product, manifest_rebuilt
-from integration.failing_shop import failure_of, logged, ran, tried_again
+from integration.failing_shop import failure_of, logged, own_copy, product_job, ran, tried_again
 from unit.samples import contract, model, write_json
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 FILES = {
     "dbt_project.yml": '{name: shop, profile: shop_orders, version: "1.0"}',
@@ -45,20 +45,13 @@ def _parsed_letters(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def letters(_parsed_letters: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Give a project of three models, one of which a variable disables."""
-    project = Path(shutil.copytree(_parsed_letters, tmp_path / "letters"))
-    monkeypatch.setenv("FLOE_ARTIFACTS_PATH", str(project / "compiled_artifacts.json"))
-    return project
-
-
-def letters_job() -> dg.JobDefinition:
-    """Define the product's own job."""
-    return definitions_from_file(Path(os.environ["FLOE_ARTIFACTS_PATH"])).resolve_job_def("shop_orders")
+    return own_copy(_parsed_letters, tmp_path, monkeypatch)
 
 
 def test_models_that_were_renamed_since_the_load_fail_the_step_and_their_new_names_are_warned_of(
     letters: Path, instance: dg.DagsterInstance
 ) -> None:
-    job = letters_job()
+    job = product_job()
     (letters / "models" / "b.sql").rename(letters / "models" / "b2.sql")
     (letters / "models" / "schema.yml").unlink()
 
@@ -82,7 +75,7 @@ def test_models_that_were_renamed_since_the_load_fail_the_step_and_their_new_nam
 def test_a_part_of_the_product_that_dbt_leaves_out_fails_by_name(
     letters: Path, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    job = letters_job()
+    job = product_job()
 
     def launch(name: str, **options: object) -> dg.ExecuteInProcessResult:
         config = {"ops": {STEP: {"config": options}}}
@@ -119,7 +112,7 @@ def test_a_part_of_the_product_that_dbt_leaves_out_fails_by_name(
 def test_a_test_that_was_added_since_the_load_keeps_retries_red_until_it_passes(
     letters: Path, lasting: dg.DagsterInstance
 ) -> None:
-    job = dg.reconstructable(letters_job)
+    job = dg.reconstructable(product_job)
     # A run that finds the test in a project whose manifest does not have it yet.
     (letters / "tests").mkdir()
     (letters / "tests" / "added.sql").write_text("select 1 where not exists (select 1 from glob('flag.csv'))")
