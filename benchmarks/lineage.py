@@ -100,7 +100,7 @@ def child(*arguments: str) -> dict[str, Any]:
 
 def measure(url: str, spool: str) -> dict[str, float]:
     """Emit all events at once, as a step does in the worst case, and flush."""
-    from floe_orchestrator_dagster.config.lineage import LineageConfig
+    from floe_orchestrator_dagster.config.models import LineageConfig
     from floe_orchestrator_dagster.lineage.delivery.emitter import LineageEmitter
 
     events = [event(number) for number in range(EVENTS)]
@@ -117,7 +117,7 @@ def measure(url: str, spool: str) -> dict[str, float]:
 
 def run(url: str) -> dict[str, float]:
     """Wait for as long as models take, with two events for each; with an empty URL, without events."""
-    from floe_orchestrator_dagster.config.lineage import LineageConfig
+    from floe_orchestrator_dagster.config.models import LineageConfig
     from floe_orchestrator_dagster.lineage.delivery.emitter import LineageEmitter
 
     with tempfile.TemporaryDirectory(prefix="floe-bench-") as spool:

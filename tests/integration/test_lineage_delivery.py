@@ -22,7 +22,7 @@ from unit.samples import contract, model
 _EMIT = """
 import sys
 from pathlib import Path
-from floe_orchestrator_dagster.config.lineage import LineageConfig
+from floe_orchestrator_dagster.config.models import LineageConfig
 from floe_orchestrator_dagster.lineage.delivery.emitter import LineageEmitter
 from floe_orchestrator_dagster.lineage.delivery.backends import Backend
 from lineage_backend import event
@@ -38,7 +38,7 @@ with LineageEmitter(backend, Path(spool), LineageConfig(flush_seconds=0)) as lin
 _EMIT_AND_REPLAY = """
 import sys
 from pathlib import Path
-from floe_orchestrator_dagster.config.lineage import LineageConfig
+from floe_orchestrator_dagster.config.models import LineageConfig
 from floe_orchestrator_dagster.lineage.delivery.emitter import LineageEmitter
 from floe_orchestrator_dagster.lineage.delivery.replay import replay
 from floe_orchestrator_dagster.lineage.delivery.backends import Backend

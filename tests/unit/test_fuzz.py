@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from floe_orchestrator_dagster import DagsterOrchestratorPlugin
 from floe_orchestrator_dagster.automation.lineage_sensors.unfinished_runs import end_left_open
 from floe_orchestrator_dagster.cli import main
-from floe_orchestrator_dagster.config.lineage import LineageConfig
+from floe_orchestrator_dagster.config.models import LineageConfig
 from floe_orchestrator_dagster.errors import FloeDagsterError
 from floe_orchestrator_dagster.lineage.delivery.emitter import emitter_for
 from floe_orchestrator_dagster.product.artifacts import validate_artifacts

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from command import invoke
-from floe_orchestrator_dagster.config.lineage import LineageConfig
+from floe_orchestrator_dagster.config.models import LineageConfig
 from floe_orchestrator_dagster.errors import ConfigError, Problem, ScheduleError
 from floe_orchestrator_dagster.lineage.delivery.backends import Backend
 from floe_orchestrator_dagster.lineage.delivery.emitter import LineageEmitter

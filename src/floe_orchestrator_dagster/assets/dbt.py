@@ -28,7 +28,7 @@ from floe_orchestrator_dagster.assets.score import scored_checks
 from floe_orchestrator_dagster.assets.selection import NodeSelection
 from floe_orchestrator_dagster.assets.stages import DbtTest, Lane, Stage, staged_graph
 from floe_orchestrator_dagster.assets.steps import ProductAssets, dbt_steps
-from floe_orchestrator_dagster.config.partitions import PartitionsConfig
+from floe_orchestrator_dagster.config.models import PartitionsConfig
 from floe_orchestrator_dagster.errors import ManifestError, Problem
 from floe_orchestrator_dagster.execution.record.quality_score import ScoredChecks, recorded_score, scored_when_failing
 from floe_orchestrator_dagster.execution.step.build import DbtStep, build_selection, test_selection

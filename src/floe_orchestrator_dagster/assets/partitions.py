@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from floe_orchestrator_dagster.assets.selection import NodeSelection
-    from floe_orchestrator_dagster.config.partitions import PartitionsConfig
+    from floe_orchestrator_dagster.config.models import PartitionsConfig
     from floe_orchestrator_dagster.product import Product
 
 _DEFINITIONS: Mapping[str, Callable[..., dg.PartitionsDefinition[str]]] = {

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from floe_orchestrator_dagster.assets.dbt_graph import DbtGraph
 from floe_orchestrator_dagster.assets.suggestions import suggestion
-from floe_orchestrator_dagster.config.section import CONFIG_PATH
+from floe_orchestrator_dagster.config.models import CONFIG_PATH
 from floe_orchestrator_dagster.errors import ConfigError, DbtSetupError, Problem
 from floe_orchestrator_dagster.product.project import PROJECT_DIR_VARIABLE
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from floe_orchestrator_dagster.assets.selection import NodeSelection
     from floe_orchestrator_dagster.automation.cron import JobSchedule
     from floe_orchestrator_dagster.automation.targets import Targets
-    from floe_orchestrator_dagster.config.partitions import PartitionsConfig
+    from floe_orchestrator_dagster.config.models import PartitionsConfig
     from floe_orchestrator_dagster.product import Product
 
 _FIX = "Correct it in manifest.yaml."

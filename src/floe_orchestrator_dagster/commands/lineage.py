@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from floe_core.schemas.compiled_artifacts import CompiledArtifacts
 
-    from floe_orchestrator_dagster.config.lineage import LineageConfig
+    from floe_orchestrator_dagster.config.models import LineageConfig
     from floe_orchestrator_dagster.lineage.delivery.backends import Backend
     from floe_orchestrator_dagster.lineage.delivery.replay import SpoolStatus
 

@@ -18,14 +18,24 @@ from floe_orchestrator_dagster.config.automation import (
     ScheduleConfig,
     SensorConfig,
 )
-from floe_orchestrator_dagster.config.connection import HeaderConfig
-from floe_orchestrator_dagster.config.dbt import DbtConfig
-from floe_orchestrator_dagster.config.deploy import DeployConfig
-from floe_orchestrator_dagster.config.lineage import LineageConfig
-from floe_orchestrator_dagster.config.partitions import PartitionsConfig, PartitionVars
+from floe_orchestrator_dagster.config.models import (
+    CONFIG_PATH,
+    ConcurrencyConfig,
+    DbtConfig,
+    DeployConfig,
+    HeaderConfig,
+    KeyPart,
+    LineageConfig,
+    PartitionsConfig,
+    PartitionVars,
+    PodResources,
+    RetriesConfig,
+    Section,
+    Text,
+    WebPage,
+    config_path,
+)
 from floe_orchestrator_dagster.config.reading import Reading, read_settings
-from floe_orchestrator_dagster.config.section import CONFIG_PATH, KeyPart, Section, Text, WebPage, config_path
-from floe_orchestrator_dagster.config.steps import ConcurrencyConfig, PodResources, RetriesConfig
 from floe_orchestrator_dagster.config.ticks import Cron, Timezone  # noqa: TC001  # pydantic reads the annotations
 from floe_orchestrator_dagster.errors import ConfigError
 

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field
 
-from floe_orchestrator_dagster.config.section import Name, Section, Text
+from floe_orchestrator_dagster.config.models import Name, Section, Text
 from floe_orchestrator_dagster.config.ticks import Cron, Timezone  # noqa: TC001  # pydantic reads the annotations
 
 

@@ -6,7 +6,7 @@ from collections import Counter
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from floe_orchestrator_dagster.config.section import config_path
+from floe_orchestrator_dagster.config.models import config_path
 from floe_orchestrator_dagster.errors import Problem
 
 if TYPE_CHECKING:
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from floe_orchestrator_dagster.config import DagsterConfig
     from floe_orchestrator_dagster.config.automation import AutomationConfig
-    from floe_orchestrator_dagster.config.partitions import PartitionsConfig
+    from floe_orchestrator_dagster.config.models import PartitionsConfig
 
 _FIX = "Correct it in manifest.yaml."
 _DAY = "%Y-%m-%d"

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from pydantic import ValidationError
 
 from floe_orchestrator_dagster.config.contradictions import contradictions
-from floe_orchestrator_dagster.config.section import config_path
+from floe_orchestrator_dagster.config.models import config_path
 from floe_orchestrator_dagster.errors import Problem
 from floe_orchestrator_dagster.wording import closest, did_you_mean, is_of_wrong_type, refusal, type_of
 

@@ -6,7 +6,7 @@ import re
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
-from floe_orchestrator_dagster.config.steps import PodResources
+from floe_orchestrator_dagster.config.models import PodResources
 from floe_orchestrator_dagster.errors import DeployError, Problem
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import cast
 import pytest
 from floe_core.plugins.orchestrator import ResourceSpec
 
-from floe_orchestrator_dagster.config.steps import PodResources
+from floe_orchestrator_dagster.config.models import PodResources
 from floe_orchestrator_dagster.deploy.resources import quantity, resource_requirements, service_resources
 from floe_orchestrator_dagster.errors import DeployError
 

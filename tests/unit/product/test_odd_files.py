@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from floe_orchestrator_dagster.cli import main
-from floe_orchestrator_dagster.config.lineage import LineageConfig
+from floe_orchestrator_dagster.config.models import LineageConfig
 from floe_orchestrator_dagster.errors import (
     ArtifactsError,
     FloeDagsterError,

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from floe_orchestrator_dagster.config.dbt import DbtConfig
+    from floe_orchestrator_dagster.config.models import DbtConfig
     from floe_orchestrator_dagster.product import DbtConnection
 
 Event = dict[str, Any]

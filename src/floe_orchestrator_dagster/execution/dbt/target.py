@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from typing import Any
 
-    from floe_orchestrator_dagster.config.dbt import DbtConfig
+    from floe_orchestrator_dagster.config.models import DbtConfig
     from floe_orchestrator_dagster.product import DbtConnection
 
 _SUCCEEDED = ".floe-succeeded"

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from collections.abc import Set as AbstractSet
 
-    from floe_orchestrator_dagster.config.dbt import DbtConfig
+    from floe_orchestrator_dagster.config.models import DbtConfig
     from floe_orchestrator_dagster.execution.dbt.node_result import NodeResult
     from floe_orchestrator_dagster.execution.dbt.target import Target
     from floe_orchestrator_dagster.execution.step.node_selection import DbtNodes, Selection

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     import dagster as dg
 
-    from floe_orchestrator_dagster.config.partitions import PartitionsConfig
+    from floe_orchestrator_dagster.config.models import PartitionsConfig
 
 _EVENT_TIME = "%Y-%m-%d %H:%M:%S"
 _VARIABLE_FORMATS = {"hourly": _EVENT_TIME}

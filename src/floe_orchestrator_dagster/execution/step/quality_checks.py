@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from floe_core.schemas.compiled_artifacts import ResolvedModel
     from floe_core.schemas.quality_score import QualityCheck
 
-    from floe_orchestrator_dagster.config.dbt import DbtConfig
+    from floe_orchestrator_dagster.config.models import DbtConfig
     from floe_orchestrator_dagster.product import DbtConnection
 
 _RESULTS_FILE = "run_results.json"

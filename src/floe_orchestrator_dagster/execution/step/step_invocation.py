@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     import dagster as dg
     from floe_core.schemas.telemetry import TelemetryConfig
 
-    from floe_orchestrator_dagster.config.dbt import DbtConfig
+    from floe_orchestrator_dagster.config.models import DbtConfig
     from floe_orchestrator_dagster.errors import Problem
     from floe_orchestrator_dagster.execution.dbt.invocation import Invocation
     from floe_orchestrator_dagster.execution.dbt.target import Target

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from openlineage.client.event_v2 import RunEvent
     from typing_extensions import Self
 
-    from floe_orchestrator_dagster.config.lineage import LineageConfig
+    from floe_orchestrator_dagster.config.models import LineageConfig
     from floe_orchestrator_dagster.lineage.delivery.backends import Backend
 
 _MEGABYTE = 1024 * 1024

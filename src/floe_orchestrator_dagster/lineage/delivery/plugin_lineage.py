@@ -13,7 +13,7 @@ import orjson
 from floe_core.lineage import LineageDataset, LineageEmitter, LineageEvent, LineageJob, LineageRun, RunState
 from floe_core.lineage.events import EventBuilder
 
-from floe_orchestrator_dagster.config.lineage import LineageConfig
+from floe_orchestrator_dagster.config.models import LineageConfig
 from floe_orchestrator_dagster.errors import FloeDagsterError, LineageError
 from floe_orchestrator_dagster.lineage.delivery import emitter as delivery
 from floe_orchestrator_dagster.lineage.delivery.backends import find_backend

@@ -7,7 +7,7 @@ import os
 import time
 from typing import TYPE_CHECKING
 
-from floe_orchestrator_dagster.config.dbt import DbtConfig
+from floe_orchestrator_dagster.config.models import DbtConfig
 from floe_orchestrator_dagster.execution.dbt.target import Target, archive, leave_target
 
 if TYPE_CHECKING:

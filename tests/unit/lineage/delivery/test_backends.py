@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 import yaml
 
-from floe_orchestrator_dagster.config.lineage import LineageConfig
+from floe_orchestrator_dagster.config.models import LineageConfig
 from floe_orchestrator_dagster.errors import LineageError
 from floe_orchestrator_dagster.lineage.delivery.backends import Backend, find_backend, is_configured
 from floe_orchestrator_dagster.lineage.delivery.client_sender import message_key

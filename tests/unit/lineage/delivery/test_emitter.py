@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from floe_orchestrator_dagster.config.lineage import LineageConfig
+from floe_orchestrator_dagster.config.models import LineageConfig
 from floe_orchestrator_dagster.errors import LineageError, Problem
 from floe_orchestrator_dagster.lineage.delivery.backends import Backend
 from floe_orchestrator_dagster.lineage.delivery.delivery_log import Deliveries

@@ -19,7 +19,7 @@ import itertools, json, logging, os, shutil, signal, sys
 from pathlib import Path
 from openlineage.client.event_v2 import RunState
 from floe_orchestrator_dagster.automation.lineage_sensors.unfinished_runs import end_left_open
-from floe_orchestrator_dagster.config.lineage import LineageConfig
+from floe_orchestrator_dagster.config.models import LineageConfig
 from floe_orchestrator_dagster.errors import LineageError
 from floe_orchestrator_dagster.lineage.delivery.emitter import LineageEmitter
 from floe_orchestrator_dagster.lineage.delivery.run_journal import RunJournal

@@ -15,7 +15,7 @@ from click.testing import CliRunner
 from floe_orchestrator_dagster.assets.product_translator import ProductTranslator
 from floe_orchestrator_dagster.automation.lineage_sensors.sensors import lineage_sensors
 from floe_orchestrator_dagster.cli import main
-from floe_orchestrator_dagster.config.lineage import LineageConfig
+from floe_orchestrator_dagster.config.models import LineageConfig
 from floe_orchestrator_dagster.errors import LineageError
 from floe_orchestrator_dagster.lineage.delivery.emitter import emitter_for, spool_directory
 from floe_orchestrator_dagster.lineage.delivery.json_line import as_json_line

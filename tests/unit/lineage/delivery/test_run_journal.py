@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from floe_orchestrator_dagster.config.lineage import LineageConfig
+from floe_orchestrator_dagster.config.models import LineageConfig
 from floe_orchestrator_dagster.errors import LineageError
 from floe_orchestrator_dagster.lineage.delivery.emitter import LineageEmitter
 from floe_orchestrator_dagster.lineage.delivery.replay import spool_status
