@@ -1,1 +1,1 @@
-"""Commands of ``floe-dagster`` that have a module of their own, and how all of them answer."""
+"""The commands of ``floe-dagster``, each in a module of its own, and their output."""

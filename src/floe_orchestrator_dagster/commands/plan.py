@@ -1,0 +1,45 @@
+"""``floe-dagster plan``: show a product as it will be in Dagster."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import click
+
+from floe_orchestrator_dagster.commands.answers import artifacts_argument, as_json, echo_json
+from floe_orchestrator_dagster.commands.findings import echo_findings, examine, warnings_as_json
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@click.command()
+@artifacts_argument
+@as_json
+def plan(artifacts: Path | None, *, as_json: bool) -> None:
+    """Show what a product will be in Dagster.
+
+    Assets, checks, jobs, schedules with their next ticks, sensors, automation and pools, and how often a full run
+    starts dbt. ARTIFACTS is the product's compiled_artifacts.json; FLOE_ARTIFACTS_PATH when left out. Writes nothing
+    and runs nothing: the manifest is made by `floe-dagster prepare`, beforehand.
+
+    \b
+    Example:
+      floe-dagster plan dbt_project/compiled_artifacts.json
+
+    Exits with 0, with 1 when the product has problems (as `floe-dagster validate` reports them), 2 on wrong usage.
+    """  # noqa: D301  # click reads the \b
+    findings = examine(artifacts)
+    if findings.loaded is None:
+        echo_findings(findings)
+        sys.exit(1)
+    from floe_orchestrator_dagster.inspect.plan import plan_product
+    from floe_orchestrator_dagster.inspect.report import print_plan
+
+    product_plan = plan_product(findings.loaded.product, findings.loaded.definitions)
+    if as_json:
+        echo_json({**asdict(product_plan), "warnings": warnings_as_json(findings)})
+    else:
+        print_plan(product_plan, [str(remark) for remark in findings.warnings])

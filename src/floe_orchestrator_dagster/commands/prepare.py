@@ -1,0 +1,61 @@
+"""``floe-dagster prepare``: install dbt packages and parse the dbt project."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from floe_orchestrator_dagster.commands.answers import (
+    artifacts_argument,
+    artifacts_path,
+    as_json,
+    echo_json,
+    errors_reported,
+    progress,
+)
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@click.command()
+@artifacts_argument
+@click.option("--no-deps", is_flag=True, help="Use the dbt packages that are installed; never run `dbt deps`.")
+@as_json
+def prepare(artifacts: Path | None, *, no_deps: bool, as_json: bool) -> None:
+    """Install dbt packages and parse the dbt project with the compiled profile.
+
+    For image builds and CI: afterwards the code location loads without running dbt. ARTIFACTS is the product's
+    compiled_artifacts.json; FLOE_ARTIFACTS_PATH when left out. No secrets are needed. Only `dbt deps` connects; it
+    does not run when package-lock.yml is up to date and all its packages are installed.
+
+    \b
+    Example:
+      floe-dagster prepare dbt_project/compiled_artifacts.json
+
+    Exits with 1 when the product or the dbt project has an error, 2 on wrong usage.
+    """  # noqa: D301  # click reads the \b
+    with errors_reported(), progress("Parsing the dbt project"):
+        from floe_orchestrator_dagster.automation.cron import declared_schedule
+        from floe_orchestrator_dagster.product import load_product, manifest_parsed_offline, manifest_rebuilt
+
+        path = artifacts_path(artifacts)
+        source = manifest_parsed_offline if no_deps else manifest_rebuilt
+        product = load_product(path, manifest_source=source)
+        declared_schedule(product)
+    if not product.models:
+        if as_json:
+            echo_json({"product": product.name, "manifest": None, "assets": 0})
+        else:
+            click.echo(f"{product.name}: declares no transforms, nothing to prepare")
+        return
+    if product.dbt is None:
+        click.echo(f"error: {path}: no dbt project to prepare. Set FLOE_DBT_PROJECT_DIR to it.", err=True)
+        sys.exit(1)
+    manifest = product.dbt.manifest
+    if as_json:
+        echo_json({"product": product.name, "manifest": str(manifest.path), "assets": len(manifest.asset_nodes)})
+    else:
+        click.echo(f"{product.name}: {len(manifest.asset_nodes)} dbt assets in {manifest.path}")

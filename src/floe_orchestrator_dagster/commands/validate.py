@@ -1,0 +1,59 @@
+"""``floe-dagster validate``: report every problem of a product."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from floe_orchestrator_dagster.commands.answers import artifacts_argument, as_json, echo_json
+from floe_orchestrator_dagster.commands.findings import echo_findings, examine, findings_as_json
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from floe_orchestrator_dagster.inspect.validation import LoadedProduct
+
+
+@click.command()
+@artifacts_argument
+@as_json
+def validate(artifacts: Path | None, *, as_json: bool) -> None:
+    """Report everything that is wrong with a product, at once.
+
+    Looks at artifacts, configuration, floe.yaml, dbt project, profile, manifest and schedule, then builds what Dagster
+    would load. ARTIFACTS is the product's compiled_artifacts.json; FLOE_ARTIFACTS_PATH when left out. Writes nothing
+    and runs nothing: the manifest is made by `floe-dagster prepare`, beforehand.
+
+    \b
+    Example:
+      floe-dagster validate dbt_project/compiled_artifacts.json
+
+    Exits with 0 when the product loads, 1 when it has problems, 2 on wrong usage. Warnings change nothing.
+    """  # noqa: D301  # click reads the \b
+    findings = examine(artifacts)
+    if as_json:
+        echo_json(findings_as_json(findings))
+    else:
+        echo_findings(findings)
+    if findings.loaded is None:
+        sys.exit(1)
+    if not as_json:
+        click.echo(_summary(findings.loaded))
+
+
+def _summary(loaded: LoadedProduct) -> str:
+    from floe_orchestrator_dagster.inspect.plan import plan_product
+
+    described = plan_product(loaded.product, loaded.definitions)
+    counts = [
+        _counted(len(described.built), "asset"),
+        _counted(described.checks, "check"),
+        _counted(len(described.schedules), "schedule"),
+    ]
+    return f"{loaded.product.name}: valid ({', '.join(counts)})"
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
