@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -24,59 +24,24 @@ from floe_orchestrator_dagster.execution.dbt.core_process import (
     NOTHING_MATCHED,
     RELATIONS,
 )
-from floe_orchestrator_dagster.execution.dbt.node_result import (
+from floe_orchestrator_dagster.execution.dbt.engine_values import (
+    DbtWarning,
     FailedHook,
-    NodeRelation,
-    NodeResult,
-    NodeStart,
-    iso_time,
+    NodeCount,
+    NodeError,
+    NothingMatched,
+    TableNames,
 )
+from floe_orchestrator_dagster.execution.dbt.node_result import NodeRelation, NodeResult, NodeStart, iso_time
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from floe_orchestrator_dagster.execution.dbt.engine_values import EngineValue
+
 _FAILED_HOOK = re.compile(r"([\w.-]+) failed, error:\s*")
 _TESTS = ("test", "unit_test")
 _COUNTING = ("pass", "fail", "warn")
-
-
-@dataclass(frozen=True)
-class NodeCount:
-    """How many nodes dbt is going to run, without unit tests."""
-
-    count: int
-
-
-@dataclass(frozen=True)
-class TableNames:
-    """Names of all tables in this run's environment: fields of a manifest's node, by unique id."""
-
-    relations: Mapping[str, Mapping[str, Any]]
-
-
-@dataclass(frozen=True)
-class NothingMatched:
-    """A selection for which dbt found no node."""
-
-    selection: str
-
-
-@dataclass(frozen=True)
-class DbtWarning:
-    """A warning in dbt's log."""
-
-    message: str
-
-
-@dataclass(frozen=True)
-class NodeError:
-    """An error in dbt's log that names a node."""
-
-    unique_id: str
-    message: str
-
-
-DbtValue = NodeStart | NodeResult | FailedHook | NodeCount | TableNames | NothingMatched | DbtWarning | NodeError
 
 
 class CoreEvents:
@@ -92,7 +57,7 @@ class CoreEvents:
         self._running: dict[str, int] = {}
         self._hook_files: dict[str, str] = {}
 
-    def read(self, event: Mapping[str, Any]) -> DbtValue | None:
+    def read(self, event: Mapping[str, Any]) -> EngineValue | None:
         """Read an event, in the form of ``dbt --log-format json``; None for one without news."""
         info, data = _mapping(event.get("info")), _mapping(event.get("data"))
         name, node = info.get("name"), _mapping(data.get("node_info"))

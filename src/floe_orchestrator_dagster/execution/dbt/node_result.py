@@ -202,21 +202,6 @@ class NodeResult:
         return str(query_id) if query_id and str(query_id).lower() != "n/a" else None
 
 
-@dataclass(frozen=True)
-class FailedHook:
-    """An on-run hook that failed; dbt does not report hooks as it reports nodes.
-
-    Attributes:
-        name: dbt's name of it: package, kind, and row from 0, such as ``shop.on-run-end.0``.
-        file: The file that declares it.
-        message: dbt's message without colours.
-    """
-
-    name: str
-    file: str
-    message: str
-
-
 def read_source_result(entry: Mapping[str, Any]) -> NodeResult | None:
     """Read an entry of dbt's ``sources.json``; None for one without a source."""
     unique_id = str(entry.get("unique_id") or "")

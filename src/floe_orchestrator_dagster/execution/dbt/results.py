@@ -6,12 +6,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from floe_orchestrator_dagster.execution.dbt.causes import Causes
-from floe_orchestrator_dagster.execution.dbt.node_result import FailedHook, NodeResult, NodeStart
+from floe_orchestrator_dagster.execution.dbt.engine_values import FailedHook
+from floe_orchestrator_dagster.execution.dbt.node_result import NodeResult, NodeStart
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from floe_orchestrator_dagster.execution.dbt.core_events import DbtValue
+    from floe_orchestrator_dagster.execution.dbt.engine_values import EngineValue
 
 
 @dataclass
@@ -38,7 +39,7 @@ class Results:
         """Start without failures."""
         self._causes = Causes(self.parents)
 
-    def add(self, value: DbtValue) -> None:
+    def add(self, value: EngineValue) -> None:
         """Add the start or the result of a node, or a hook that failed; other values change nothing."""
         if isinstance(value, NodeStart):
             self.running[value.unique_id] = value

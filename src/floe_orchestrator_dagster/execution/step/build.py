@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from floe_orchestrator_dagster.errors import DbtSetupError
+from floe_orchestrator_dagster.execution.dbt.engine import engine_for
 from floe_orchestrator_dagster.execution.dbt.target import new_target
 from floe_orchestrator_dagster.execution.record.check_evaluations import Evaluations, output_names
 from floe_orchestrator_dagster.execution.record.column_lineage import table_column_lineage
@@ -170,8 +171,9 @@ def build_model(
     exactly = [f"fqn:{name},file:{name}", f"fqn:{name},resource_type:snapshot"]
     functions = [f"+fqn:{name},resource_type:function"] if _has_functions() else []
     arguments = ["build", "--select", " ".join([*exactly, *functions]), "--indirect-selection", "buildable"]
-    target = target or new_target(dbt, context.op_execution_context.op.name, context.run.run_id)
-    invocation = StepInvocation(context.op_execution_context, dbt, config, target)
+    op_context = context.op_execution_context
+    target = target or new_target(dbt, op_context.op.name, context.run.run_id)
+    invocation = StepInvocation(op_context, engine_for(dbt, config, op_context.log), dbt, config, target)
     built = [result for result in invocation.run(arguments) if result.was_built]
     if invocation.unmatched.issuperset(exactly):
         raise _unknown_model(dbt, name)
@@ -180,7 +182,7 @@ def build_model(
             raise left_out(str(dbt.directory.path), name)
         context.log.info("dbt has nothing to build for %s, an ephemeral model", name)
         return dg.MaterializeResult()
-    output = materialization(built[0], context.op_execution_context.output_for_asset_key(context.asset_key), {}, None)
+    output = materialization(built[0], op_context.output_for_asset_key(context.asset_key), {}, None)
     table = built[0].relation.name.replace('"', "")
     return dg.MaterializeResult(metadata={**(output.metadata or {}), "dagster/table_name": table})
 
@@ -205,6 +207,7 @@ def _build(  # noqa: PLR0913, PLR0917  # a build has these parts
     product, check_of = step.product, nodes.check_of
     invocation = StepInvocation(
         context,
+        engine_for(dbt, product.config.dbt, context.log),
         dbt,
         product.config.dbt,
         target,

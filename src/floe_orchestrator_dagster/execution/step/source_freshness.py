@@ -9,8 +9,8 @@ import dagster as dg
 
 from floe_orchestrator_dagster import telemetry
 from floe_orchestrator_dagster.errors import DbtBuildError
-from floe_orchestrator_dagster.execution.dbt.core_events import CoreEvents, NodeError, TableNames
-from floe_orchestrator_dagster.execution.dbt.invocation import running_dbt
+from floe_orchestrator_dagster.execution.dbt.engine import engine_for
+from floe_orchestrator_dagster.execution.dbt.engine_values import EngineValue, NodeError, TableNames
 from floe_orchestrator_dagster.execution.dbt.node_result import NodeResult, read_source_result
 from floe_orchestrator_dagster.execution.dbt.target import leave_target, new_target
 from floe_orchestrator_dagster.execution.step.node_selection import Selection, selection_arguments
@@ -94,10 +94,9 @@ def _looked_at(  # noqa: PLR0913, PLR0917  # as above
         traceparent = telemetry.trace_environment().get("TRACEPARENT")
         with step_lineage(context, product, dbt, target, steps, traceparent=traceparent) as lineage:
             needs_manifest = is_of_other_target(product, dbt)
-            with running_dbt(
-                dbt, arguments, target.path, config, context.log, needs_manifest=needs_manifest
-            ) as invocation:
-                errors = dict(_errors(invocation.events(), lineage))
+            engine = engine_for(dbt, config, context.log)
+            with engine.start(arguments, target.path, needs_manifest=needs_manifest) as invocation:
+                errors = dict(_errors(invocation.values(), lineage))
                 if not path.is_file():
                     invocation.require_end([])
             results = _results(path, dbt, sources.values(), errors)
@@ -129,13 +128,12 @@ def _unknown(unique_id: str, error: str, now: str) -> NodeResult:
     return NodeResult(unique_id, name, "source", "", _UNKNOWN, error, started=now, finished=now)
 
 
-def _errors(events: Iterable[Mapping[str, Any]], lineage: StepLineage | None) -> Iterator[tuple[str, str]]:
+def _errors(values: Iterable[EngineValue], lineage: StepLineage | None) -> Iterator[tuple[str, str]]:
     """Read dbt's error messages about sources from its log: its results leave such sources out.
 
     Lineage takes the names of the tables from it.
     """
-    reader = CoreEvents()
-    for value in map(reader.read, events):
+    for value in values:
         if isinstance(value, TableNames) and lineage is not None and lineage.manifest is not None:
             lineage.manifest = lineage.manifest.with_relations(value.relations)
         elif isinstance(value, NodeError):

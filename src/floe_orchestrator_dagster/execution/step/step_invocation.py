@@ -8,15 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from floe_orchestrator_dagster import telemetry
-from floe_orchestrator_dagster.execution.dbt.core_events import (
-    CoreEvents,
-    DbtValue,
+from floe_orchestrator_dagster.execution.dbt.engine_values import (
     DbtWarning,
+    EngineValue,
     NodeCount,
     NothingMatched,
     TableNames,
 )
-from floe_orchestrator_dagster.execution.dbt.invocation import running_dbt
 from floe_orchestrator_dagster.execution.dbt.node_result import NodeResult, NodeStart
 from floe_orchestrator_dagster.execution.dbt.results import Results
 from floe_orchestrator_dagster.execution.dbt.target import archive, leave_target
@@ -38,7 +36,7 @@ if TYPE_CHECKING:
 
     from floe_orchestrator_dagster.config.models import DbtConfig
     from floe_orchestrator_dagster.errors import Problem
-    from floe_orchestrator_dagster.execution.dbt.invocation import Invocation
+    from floe_orchestrator_dagster.execution.dbt.engine import Engine, EngineRun
     from floe_orchestrator_dagster.execution.dbt.target import Target
     from floe_orchestrator_dagster.execution.record.build_trace import BuildTrace
     from floe_orchestrator_dagster.execution.step.step_lineage import StepLineage
@@ -57,7 +55,8 @@ class StepInvocation:
 
     Attributes:
         context: The step's.
-        dbt: Where dbt runs.
+        engine: The dbt that runs.
+        dbt: Where it runs.
         config: How it is run.
         target: Directory for its artifacts.
         nodes: The manifest's nodes and unit tests by unique id, as far as they are known.
@@ -74,6 +73,7 @@ class StepInvocation:
     """
 
     context: dg.OpExecutionContext
+    engine: Engine
     dbt: DbtConnection
     config: DbtConfig
     target: Target
@@ -106,7 +106,7 @@ class StepInvocation:
 
     def _run(self, arguments: Sequence[str]) -> Generator[NodeResult, None, None]:
         end_with_run(self.context)
-        results, log, reader = self.results, self.context.log, CoreEvents()
+        results, log = self.results, self.context.log
         node_log = NodeLog(log)
         succeeded = False
         attributes = telemetry.product_attributes(self.telemetry)
@@ -117,10 +117,7 @@ class StepInvocation:
                 dbt_build(attributes, self.context.run_id, target) as trace,
                 self._running(arguments, trace) as invocation,
             ):
-                for event in invocation.events(node_log.flush_when_due):
-                    value = reader.read(event)
-                    if value is None:
-                        continue
+                for value in invocation.values(node_log.flush_when_due):
                     self._note(value)
                     if isinstance(value, NodeResult):
                         trace.record(value)
@@ -140,19 +137,13 @@ class StepInvocation:
             leave_target(self.target, self.config, has_succeeded=succeeded)
 
     @contextmanager
-    def _running(self, arguments: Sequence[str], trace: BuildTrace) -> Iterator[Invocation]:
+    def _running(self, arguments: Sequence[str], trace: BuildTrace) -> Iterator[EngineRun]:
         """Run dbt, and start lineage while dbt starts, which takes seconds; lineage ends after dbt has ended."""
         is_started = False
         with ExitStack() as after_dbt:
             try:
-                with running_dbt(
-                    self.dbt,
-                    arguments,
-                    self.target.path,
-                    self.config,
-                    self.context.log,
-                    trace.environment,
-                    needs_manifest=self.needs_manifest,
+                with self.engine.start(
+                    arguments, self.target.path, trace.environment, needs_manifest=self.needs_manifest
                 ) as invocation:
                     is_started = True
                     self.step_lineage = after_dbt.enter_context(self.lineage(trace.traceparent))
@@ -166,7 +157,7 @@ class StepInvocation:
         target = self.target.path
         return unreported_problems(self.expected, self.results, self.nodes, target, has_succeeded=has_succeeded)
 
-    def _note(self, value: DbtValue) -> None:
+    def _note(self, value: EngineValue) -> None:
         self.results.add(value)
         if isinstance(value, (NodeStart, NodeResult)):
             self._note_node(value)

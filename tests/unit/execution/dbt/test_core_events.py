@@ -8,15 +8,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from floe_orchestrator_dagster.execution.dbt.core_events import (
-    CoreEvents,
+from floe_orchestrator_dagster.execution.dbt.core_events import CoreEvents
+from floe_orchestrator_dagster.execution.dbt.engine_values import (
     DbtWarning,
+    FailedHook,
     NodeCount,
     NodeError,
     NothingMatched,
     TableNames,
 )
-from floe_orchestrator_dagster.execution.dbt.node_result import FailedHook, NodeRelation, NodeResult, NodeStart
+from floe_orchestrator_dagster.execution.dbt.node_result import NodeRelation, NodeResult, NodeStart
 from unit.execution.dbt.events import event, finished, result_of, started
 
 

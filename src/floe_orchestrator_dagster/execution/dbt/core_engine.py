@@ -1,6 +1,6 @@
-"""One dbt invocation: a process that is started, read, and ended in time.
+"""dbt-core 1.x as an engine: a process that is started, read, and ended in time.
 
-dbt runs in a process of its own (``dbt_process``), so that it can be ended whatever it does; the compiled profile
+dbt runs in a process of its own (:mod:`core_process`), so that it can be ended whatever it does; the compiled profile
 exists on disk only while it runs.
 """
 
@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import orjson
 
 from floe_orchestrator_dagster.errors import DbtBuildError
-from floe_orchestrator_dagster.execution.dbt import core_process as dbt_process
+from floe_orchestrator_dagster.execution.dbt import core_process
+from floe_orchestrator_dagster.execution.dbt.core_events import CoreEvents
 from floe_orchestrator_dagster.execution.dbt.diagnosis import diagnosed
 from floe_orchestrator_dagster.execution.dbt.output import ProcessOutput
 from floe_orchestrator_dagster.product.profile_file import written_profile
@@ -33,9 +34,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from floe_orchestrator_dagster.config.models import DbtConfig
+    from floe_orchestrator_dagster.execution.dbt.engine_values import EngineValue
     from floe_orchestrator_dagster.product import DbtConnection
-
-Event = dict[str, Any]
 
 
 def _nothing() -> None:
@@ -50,8 +50,8 @@ _GLOBAL_FLAGS = ("--log-level", "none", "--log-level-file", "none", "--no-use-co
 
 
 @dataclass
-class Invocation:
-    """A dbt process.
+class CoreRun:
+    """A process of dbt-core, an :class:`~engine.EngineRun`.
 
     Attributes:
         process: The process.
@@ -75,34 +75,36 @@ class Invocation:
     end: Mapping[str, Any] = field(default_factory=dict)
     timer: threading.Timer | None = None
 
-    def events(self, meanwhile: Callable[[], None] = _nothing) -> Iterator[Event]:
-        """Yield dbt's events as they come, and pass on what is printed.
+    def values(self, meanwhile: Callable[[], None] = _nothing) -> Iterator[EngineValue]:
+        """Yield what dbt reports as it comes, and pass on what is printed.
 
         Args:
             meanwhile: Is called every half second at least, whether events come or not.
         """
+        reader = CoreEvents()
         for line in self.output.event_lines(meanwhile):
             event = _parsed(line)
-            if event is not None and not self._take(event):
-                yield event
+            value = reader.read(event) if event is not None and not self._take(event) else None
+            if value is not None:
+                yield value
             if self.end:
                 break
         if not self.output.finish(_END_SECONDS):
             self.is_cut_off = not self.end
             self.stop()
 
-    def _take(self, event: Event) -> bool:
+    def _take(self, event: Mapping[str, Any]) -> bool:
         """Take what the process says of itself; returns whether it was that."""
         name, data = event["info"]["name"], event["data"]
-        if name == dbt_process.WAITING:
+        if name == core_process.WAITING:
             self.log.info("waiting for %s: another run of dbt uses it", data["path"])
-        elif name == dbt_process.STARTED and self.limit is not None:
+        elif name == core_process.STARTED and self.limit is not None:
             self.timer = threading.Timer(self.limit, self.time_out)
             self.timer.daemon = True
             self.timer.start()
-        elif name == dbt_process.END:
+        elif name == core_process.END:
             self.end = data
-        return name in (dbt_process.WAITING, dbt_process.STARTED, dbt_process.END)
+        return name in (core_process.WAITING, core_process.STARTED, core_process.END)
 
     @property
     def is_successful(self) -> bool:
@@ -156,69 +158,77 @@ class Invocation:
             self.stop()
 
 
-@contextmanager
-def running_dbt(  # noqa: PLR0913, PLR0917  # an invocation has these parts
-    dbt: DbtConnection,
-    arguments: Sequence[str],
-    target: Path,
-    config: DbtConfig,
-    log: logging.Logger,
-    environment: Mapping[str, str] = MappingProxyType({}),
-    *,
-    needs_manifest: bool = False,
-) -> Iterator[Invocation]:
-    """Start dbt with the compiled profile; it does not run any more when the context is left.
+@dataclass(frozen=True)
+class CoreEngine:
+    """dbt-core 1.x, an :class:`~engine.Engine`.
 
-    Args:
+    Attributes:
         dbt: The project, and the profile with its target.
-        arguments: dbt's arguments.
-        target: Directory for dbt's artifacts.
         config: How dbt is run.
         log: Says what is run.
-        environment: Further variables for dbt.
-        needs_manifest: Whether ``manifest.json`` has to be there when dbt's first node starts, and not only at its end.
-
-    Raises:
-        ProfileError: A variable that the profile reads is not set, or the adapter is not installed.
     """
-    require_adapter(dbt.profile)
-    require_variables(dbt.profile)
-    make_database_directory(dbt.profile)
-    with written_profile(dbt.profile) as profiles_directory:
-        arguments = [*arguments, *_profile_arguments(dbt)]
-        shown = partial(mask, secrets=dbt.profile.secrets)
-        log.info("running dbt %s", shown(" ".join(arguments)))
-        variables = {**_environment(dbt, target, profiles_directory), **environment}
-        settings = _settings(dbt, config, profiles_directory, needs_manifest=needs_manifest)
-        # Python looks for modules where it was started: not in the project, whose files may be called anything.
-        process, events = _started(settings, arguments, target, variables)
-        output = ProcessOutput(process, events, lambda line: _show(shown(line.decode(errors="replace"))))
-        invocation = Invocation(process, output, str(dbt.directory.path), log, config.timeout_seconds)
-        try:
-            yield invocation
-        finally:
-            output.close()  # nobody reads on: dbt must not wait for that while it ends
-            sys.stdout.flush()
-            invocation.stop()
 
+    dbt: DbtConnection
+    config: DbtConfig
+    log: logging.Logger
 
-def _settings(
-    dbt: DbtConnection, config: DbtConfig, profiles_directory: Path, *, needs_manifest: bool
-) -> Callable[..., dbt_process.Settings]:
-    """Collect what the process needs to know, without the pipe for its events."""
-    return partial(
-        dbt_process.Settings,
-        parent=os.getpid(),
-        profiles=str(profiles_directory),
-        grace_seconds=_GRACE_SECONDS,
-        adapter=dbt.profile.adapter if config.columns else None,
-        needs_manifest=needs_manifest,
-        databases=[str((dbt.directory.path / path).resolve()) for path in dbt.profile.duckdb_files],
-    )
+    @contextmanager
+    def start(
+        self,
+        arguments: Sequence[str],
+        target: Path,
+        environment: Mapping[str, str] = MappingProxyType({}),
+        *,
+        needs_manifest: bool = False,
+    ) -> Iterator[CoreRun]:
+        """Start dbt with the compiled profile; it does not run any more when the context is left.
+
+        Args:
+            arguments: dbt's arguments.
+            target: Directory for dbt's artifacts.
+            environment: Further variables for dbt.
+            needs_manifest: Whether ``manifest.json`` has to be there when dbt's first node starts, and not only at its
+                end.
+
+        Raises:
+            ProfileError: A variable that the profile reads is not set, or the adapter is not installed.
+        """
+        dbt = self.dbt
+        require_adapter(dbt.profile)
+        require_variables(dbt.profile)
+        make_database_directory(dbt.profile)
+        with written_profile(dbt.profile) as profiles_directory:
+            arguments = [*arguments, *_profile_arguments(dbt)]
+            shown = partial(mask, secrets=dbt.profile.secrets)
+            self.log.info("running dbt %s", shown(" ".join(arguments)))
+            variables = {**_environment(dbt, target, profiles_directory), **environment}
+            settings = self._settings(profiles_directory, needs_manifest=needs_manifest)
+            # Python looks for modules where it was started: not in the project, whose files may be called anything.
+            process, events = _started(settings, arguments, target, variables)
+            output = ProcessOutput(process, events, lambda line: _show(shown(line.decode(errors="replace"))))
+            run = CoreRun(process, output, str(dbt.directory.path), self.log, self.config.timeout_seconds)
+            try:
+                yield run
+            finally:
+                output.close()  # nobody reads on: dbt must not wait for that while it ends
+                sys.stdout.flush()
+                run.stop()
+
+    def _settings(self, profiles: Path, *, needs_manifest: bool) -> Callable[..., core_process.Settings]:
+        dbt = self.dbt
+        return partial(
+            core_process.Settings,
+            parent=os.getpid(),
+            profiles=str(profiles),
+            grace_seconds=_GRACE_SECONDS,
+            adapter=dbt.profile.adapter if self.config.columns else None,
+            needs_manifest=needs_manifest,
+            databases=[str((dbt.directory.path / path).resolve()) for path in dbt.profile.duckdb_files],
+        )
 
 
 def _started(
-    settings: Callable[..., dbt_process.Settings],
+    settings: Callable[..., core_process.Settings],
     arguments: Sequence[str],
     directory: Path,
     environment: Mapping[str, str],
@@ -228,7 +238,7 @@ def _started(
     try:
         process = subprocess.Popen(
             [
-                *(sys.executable, "-m", dbt_process.__name__, settings(events=events_of_dbt).as_argument()),
+                *(sys.executable, "-m", core_process.__name__, settings(events=events_of_dbt).as_argument()),
                 *_GLOBAL_FLAGS,
                 *arguments,
             ],
@@ -280,9 +290,9 @@ def _absolute_python_path() -> dict[str, str]:
     return {"PYTHONPATH": os.pathsep.join(os.path.abspath(entry) for entry in entries)} if any(entries) else {}  # noqa: PTH100
 
 
-def _parsed(line: bytes) -> Event | None:
+def _parsed(line: bytes) -> dict[str, Any] | None:
     try:
-        event: Event = orjson.loads(line)
+        event: dict[str, Any] = orjson.loads(line)
     except orjson.JSONDecodeError:
         return None  # dbt was killed while it wrote
     return event

@@ -1,0 +1,128 @@
+"""A step needs no more of a dbt than the engine's interface.
+
+Annotations are evaluated in this module: Dagster reads those of the step.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from floe_orchestrator_dagster.errors import DbtNodesError
+from floe_orchestrator_dagster.execution.dbt.engine_values import DbtWarning, EngineValue, NodeCount, NothingMatched
+from floe_orchestrator_dagster.execution.dbt.node_result import NodeResult, NodeStart
+from floe_orchestrator_dagster.execution.dbt.target import new_target
+from floe_orchestrator_dagster.execution.step.step_invocation import StepInvocation
+from floe_orchestrator_dagster.product import Product, load_product
+from unit.samples import contract, manifest, model, node, write_json, write_project
+
+
+@dataclass
+class WrittenRun:
+    """A run of a dbt that reports what a test has written down."""
+
+    reported: Sequence[EngineValue]
+    stopped: bool = False
+
+    def values(self, meanwhile: Callable[[], None] = print) -> Iterator[EngineValue]:
+        for value in self.reported:
+            meanwhile()
+            yield value
+
+    def require_end(self, running: Sequence[str]) -> None:
+        assert list(running) == []
+
+    @property
+    def is_successful(self) -> bool:
+        return not any(isinstance(value, NodeResult) and value.has_failed for value in self.reported)
+
+    def stop(self) -> None:
+        self.stopped = True
+
+
+@dataclass
+class WrittenEngine:
+    """A dbt of a kind that this package does not know; it remembers how it was started."""
+
+    run: WrittenRun
+    started: list[tuple[str, ...]] = field(default_factory=list)
+
+    @contextmanager
+    def start(
+        self,
+        arguments: Sequence[str],
+        target: Path,
+        environment: Mapping[str, str] | None = None,
+        *,
+        needs_manifest: bool = False,
+    ) -> Iterator[WrittenRun]:
+        assert target.is_dir()
+        assert environment == {}
+        assert not needs_manifest
+        self.started.append(tuple(arguments))
+        yield self.run
+        self.run.stop()
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Product:
+    project = write_project(tmp_path / "shop")
+    write_json(project / "target" / "manifest.json", manifest(node("orders")))
+    return load_product(write_json(project / "compiled_artifacts.json", contract(model("orders"))))
+
+
+def ended(name: str, status: str, message: str = "") -> tuple[NodeStart, NodeResult]:
+    result = NodeResult(f"model.shop.{name}", name, "model", "table", status, message, seconds=0.25)
+    return result.start, result
+
+
+def run_step(shop: Product, *values: EngineValue) -> tuple[list[str], list[str], WrittenEngine, StepInvocation]:
+    """Run a step with an engine; returns its results, its log, the engine and the invocation."""
+    engine = WrittenEngine(WrittenRun(values))
+    results: list[str] = []
+    invocations: list[StepInvocation] = []
+
+    @dg.asset(name="orders")
+    def step(context: dg.AssetExecutionContext) -> None:
+        assert shop.dbt is not None
+        op_context = context.op_execution_context
+        target = new_target(shop.dbt, "orders", context.run.run_id)
+        invocation = StepInvocation(op_context, engine, shop.dbt, shop.config.dbt, target)
+        invocations.append(invocation)
+        try:
+            results.extend(f"{result.name} {result.ending}" for result in invocation.run(["build"]))
+        except DbtNodesError as error:
+            results.append(str(error).splitlines()[0].partition(": ")[2])
+
+    with dg.DagsterInstance.ephemeral() as instance:
+        run = dg.materialize([step], instance=instance)
+        log = [entry.user_message for entry in instance.all_logs(run.run_id) if entry.dagster_event is None]
+    return results, log, engine, invocations[0]
+
+
+def test_results_of_any_engine_reach_the_step_and_the_runs_log(shop: Product) -> None:
+    values = (NodeCount(2), *ended("orders", "reused"), DbtWarning("old syntax"), *ended("stores", "success"))
+
+    results, log, engine, _ = run_step(shop, *values)
+
+    assert results == ["orders succeeded", "stores succeeded"]
+    assert engine.started == [("build",)]
+    assert engine.run.stopped
+    assert sorted("\n".join(log).splitlines()) == [
+        "1/2 reused model orders, 0.25 s",
+        "2/2 success model stores, 0.25 s",
+        "dbt: old syntax",
+    ]
+
+
+def test_a_failed_node_of_any_engine_fails_the_step(shop: Product) -> None:
+    values = (*ended("orders", "error", "no such column"), *ended("stores", "success"), NothingMatched("fqn:gone"))
+
+    results, log, _, invocation = run_step(shop, *values)
+
+    assert results == ["orders failed", "stores succeeded", "1 failed, 1 succeeded"]
+    assert log[0] == "1 error model orders, 0.25 s\nno such column"
+    assert invocation.unmatched == {"fqn:gone"}
