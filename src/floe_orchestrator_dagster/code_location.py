@@ -205,17 +205,19 @@ def definitions_to_serve(
     loaded: DefinitionsLoadType | None = None,
     translator: DagsterDbtTranslator | None = None,
 ) -> dg.Definitions:
-    """As :func:`definitions_from_file`, for a process that serves these Definitions for as long as it lives.
+    """Load a product as :func:`definitions_from_file` does, for a process that may keep the Definitions until it ends.
 
-    Python's garbage collector no longer looks for garbage among them, and looks more rarely: they are a
-    million objects or more, and what Dagster makes of them at once is as many again.
+    A process of Dagster's (code server, run, step) does. There Python's garbage collector skips the loaded objects from
+    then on, and runs less often: they are a million or more, and Dagster creates as many again. The collector of a
+    script that calls the loader stays as it is.
 
     Raises:
         FloeDagsterError: Anything about the product that cannot be used.
     """
     definitions = definitions_from_file(path, expected_name, loaded, translator)
-    gc.freeze()
-    gc.set_threshold(_OBJECTS_BETWEEN_COLLECTIONS, *gc.get_threshold()[1:])
+    if DefinitionsLoadContext.is_set():
+        gc.freeze()
+        gc.set_threshold(_OBJECTS_BETWEEN_COLLECTIONS, *gc.get_threshold()[1:])
     return definitions
 
 
