@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import queue
 import ssl
+import threading
 import time
 from base64 import b64encode
 from dataclasses import dataclass
@@ -13,13 +15,12 @@ from typing import TYPE_CHECKING
 import httpcore  # noqa: F401
 import httpx
 
-from floe_orchestrator_dagster.network.deadline import answer_within
 from floe_orchestrator_dagster.network.failures import Cause, NoAnswerError, explained, proxy_refuses, timed_out
 from floe_orchestrator_dagster.network.proxies import Proxy, proxy_for
 from floe_orchestrator_dagster.network.urls import UnusableSettingError, http_url
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 _ONE_CONNECTION = httpx.Limits(max_connections=1, max_keepalive_connections=1, keepalive_expiry=None)
 _CONNECTS = ".connect_tcp.started"
@@ -108,7 +109,7 @@ class Endpoint:
         )
         request.extensions = {"timeout": httpx.Timeout(seconds).as_dict(), "trace": attempt.watch}
         try:
-            answer = answer_within(seconds, lambda: attempt.ask(request))
+            answer = _answer_within(seconds, lambda: attempt.ask(request))
         except (OSError, httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:
             attempt.abandoned = True
             self.close()
@@ -211,3 +212,29 @@ def _tls() -> ssl.SSLContext:
     except OSError:
         what = "the certificates that SSL_CERT_FILE or SSL_CERT_DIR names cannot be read"
         raise NoAnswerError(Cause.CERTIFICATE_FILE, what, "Correct the variable, or unset it.") from None
+
+
+def _answer_within(seconds: float, ask: Callable[[], Answer]) -> Answer:
+    """Return what ``ask`` returns, or raise what it raises.
+
+    It runs in a thread: Python cannot interrupt, for example, the resolution of a name.
+
+    Raises:
+        TimeoutError: It takes longer than ``seconds``. The thread goes on, and does not keep the process alive.
+    """
+    answers: queue.SimpleQueue[Answer | BaseException] = queue.SimpleQueue()
+
+    def answer() -> None:
+        try:
+            answers.put(ask())
+        except BaseException as error:  # noqa: BLE001  # it is raised again, in the thread that waits
+            answers.put(error)
+
+    threading.Thread(target=answer, name=f"{__name__}: {seconds:g} s", daemon=True).start()
+    try:
+        answered = answers.get(timeout=seconds)
+    except queue.Empty:
+        raise TimeoutError(f"not done after {seconds:g} s") from None
+    if isinstance(answered, BaseException):
+        raise answered
+    return answered
