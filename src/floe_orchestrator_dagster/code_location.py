@@ -1,4 +1,4 @@
-"""A product becomes a Dagster code location: the one place where Definitions are put together."""
+"""Dagster ``Definitions`` of a product's code location."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from floe_orchestrator_dagster.assets.steps import ProductAssets
 from floe_orchestrator_dagster.assets.translator import checked_translator
 from floe_orchestrator_dagster.automation.conditions import automation_conditions, automation_sensor
 from floe_orchestrator_dagster.automation.executor import product_executor
-from floe_orchestrator_dagster.automation.ineffective_settings import oversights
+from floe_orchestrator_dagster.automation.ineffective_settings import ineffective_settings
 from floe_orchestrator_dagster.automation.jobs import product_jobs
 from floe_orchestrator_dagster.automation.lineage_sensors.sensors import lineage_sensors
 from floe_orchestrator_dagster.automation.schedules import check_registered, product_schedules
@@ -55,7 +55,7 @@ _OBJECTS_BETWEEN_COLLECTIONS = 100_000
 
 
 def load_type() -> DefinitionsLoadType:
-    """Return whether definitions are made in this process, or made again for a run, as Dagster says at the moment."""
+    """Return whether Dagster currently initializes definitions in this process or reconstructs them for a run."""
     return DefinitionsLoadContext.get().load_type
 
 
@@ -65,26 +65,26 @@ def build_definitions(
     loaded: DefinitionsLoadType | None = None,
     translator: DagsterDbtTranslator | None = None,
 ) -> dg.Definitions:
-    """Put assets, checks, jobs, schedules and sensors together; empty for a product without transforms.
+    """Build the definitions of assets, checks, jobs, schedules and sensors; empty for a product without transforms.
 
     Args:
         product: The product.
         schedules: Registered schedules.
-        loaded: What for; :func:`load_type` when left out.
-        translator: Translates its dbt nodes; floe's own when left out.
+        loaded: Purpose of the load; None for :func:`load_type`.
+        translator: The user's translator of dbt nodes; None for the package's own.
 
     Raises:
-        FloeDagsterError: A configuration or a schedule that cannot work.
+        FloeDagsterError: The configuration or a schedule is not valid.
     """
-    began = time.monotonic()
+    started = time.monotonic()
     attributes = telemetry.product_attributes(product.artifacts.observability.telemetry)
     with telemetry.operation("translate", attributes) as traced:
         definitions = _definitions(product, schedules, loaded or load_type(), translator)
         counts = _counts(definitions)
         traced.describe({f"floe.dagster.{kind}": count for kind, count in counts.items()})
     shown = ", ".join(f"{count} {kind.removesuffix('s') if count == 1 else kind}" for kind, count in counts.items())
-    seconds = time.monotonic() - began
-    # The one line at this level, with its parts for whoever collects them; how it came about is logged at debug.
+    seconds = time.monotonic() - started
+    # The only line at INFO, with its values as structured fields. Details are logged at DEBUG.
     parts = {**attributes, **counts, "seconds": seconds}
     version = product.artifacts.metadata.product_version
     logger.info("%s %s: %s, built in %.1f s", product.name, version, shown, seconds, extra={"floe": parts})
@@ -114,7 +114,7 @@ def _definitions(
     targets = Targets(assets, selection)
     jobs = product_jobs(product, targets, checks.on_demand)
     if loaded is DefinitionsLoadType.INITIALIZATION:
-        _warn_of(product, oversights(product, selection, targets, schedules))
+        _log_warnings(product, ineffective_settings(product, selection, targets, schedules))
     own = [sensor for sensor in (automation_sensor(product),) if sensor] + lineage_sensors(translator, built.steps)
     return dg.Definitions(
         assets=assets,
@@ -127,15 +127,15 @@ def _definitions(
     )
 
 
-def _warn_of(product: Product, found: Sequence[Problem]) -> None:
-    """Log what will not do what it says, in one line."""
+def _log_warnings(product: Product, found: Sequence[Problem]) -> None:
+    """Log the settings without effect in one line."""
     if found:
         shown = "; ".join(f"{problem.where}: {problem.what}" for problem in found)
         logger.warning("%s: %s", product.origin, shown, extra={"problems": tuple(found)})
 
 
 def _counts(definitions: dg.Definitions) -> dict[str, int]:
-    """Count what Dagster is given, without resolving it."""
+    """Count the definitions without resolving them."""
     built = [assets for assets in definitions.assets or () if isinstance(assets, dg.AssetsDefinition)]
     checks = {key for part in (*built, *(definitions.asset_checks or ())) for key in part.check_keys}
     return {
@@ -153,7 +153,7 @@ def _product_assets(
     product = translator.product
     if product.dbt is not None:
         return dbt_project_assets(translator, product.dbt, selection, conditions)
-    # Only here: it imports floe-core's plugins, of which a product with a dbt project needs none.
+    # A local import: the module imports floe-core's plugins, which a product with a dbt project does not need.
     from floe_orchestrator_dagster.assets.transforms import contract_assets, contract_key
 
     return ProductAssets(contract_assets(product, conditions), contract_key(product))
@@ -169,17 +169,17 @@ def definitions_from_file(
 
     Args:
         path: A CompiledArtifacts JSON.
-        expected_name: Name that the product has to have.
-        loaded: What for; :func:`load_type` when left out.
-        translator: Translates its dbt nodes; floe's own when left out.
+        expected_name: Required name of the product.
+        loaded: Purpose of the load; None for :func:`load_type`.
+        translator: The user's translator of dbt nodes; None for the package's own.
 
     Raises:
-        FloeDagsterError: Anything about the product that cannot be used.
+        FloeDagsterError: A part of the product is missing or not valid.
     """
     checked_translator(translator)
     log_as_configured()
     logger.debug("%s: loading the product", path)
-    with _garbage_left_alone(), telemetry.load(export_as_configured) as is_of:
+    with _garbage_collection_paused(), telemetry.load(export_as_configured) as is_of:
         loaded = loaded or load_type()
         product = load_product(path, expected_name=expected_name, manifest_source=_manifest_source(loaded))
         is_of(product.artifacts.observability.telemetry)
@@ -187,13 +187,13 @@ def definitions_from_file(
 
 
 def definitions_from_artifacts(content: Mapping[str, Any], schedules: Sequence[JobSchedule] = ()) -> dg.Definitions:
-    """Build the Definitions of artifacts that were handed over as a JSON object.
+    """Build the Definitions of artifacts that were passed as a JSON object.
 
     Raises:
-        FloeDagsterError: Anything about the product that cannot be used.
+        FloeDagsterError: A part of the product is missing or not valid.
     """
-    # Where spans go is up to whoever uses the plugin: this is their process.
-    with _garbage_left_alone(), telemetry.load() as is_of:
+    # The process belongs to the plugin's caller, who configures the export of spans.
+    with _garbage_collection_paused(), telemetry.load() as is_of:
         product = product_from_artifacts(content, manifest_source=_manifest_source(load_type()))
         is_of(product.artifacts.observability.telemetry)
         return build_definitions(product, schedules)
@@ -205,14 +205,13 @@ def definitions_to_serve(
     loaded: DefinitionsLoadType | None = None,
     translator: DagsterDbtTranslator | None = None,
 ) -> dg.Definitions:
-    """Load a product as :func:`definitions_from_file` does, for a process that may keep the Definitions until it ends.
+    """Load Definitions as :func:`definitions_from_file` does, in a process that may keep them until it ends.
 
-    A process of Dagster's (code server, run, step) does. There Python's garbage collector skips the loaded objects from
-    then on, and runs less often: they are a million or more, and Dagster creates as many again. The collector of a
-    script that calls the loader stays as it is.
+    In Dagster's processes (code server, run, step), garbage collection then skips the loaded objects and runs less often:
+    Definitions and Dagster's derived objects can be several million. In a user's script it stays unchanged.
 
     Raises:
-        FloeDagsterError: Anything about the product that cannot be used.
+        FloeDagsterError: A part of the product is missing or not valid.
     """
     definitions = definitions_from_file(path, expected_name, loaded, translator)
     if DefinitionsLoadContext.is_set():
@@ -222,8 +221,8 @@ def definitions_to_serve(
 
 
 @contextmanager
-def _garbage_left_alone() -> Iterator[None]:
-    """Collect no garbage while a product is loaded: almost everything that is made is kept."""
+def _garbage_collection_paused() -> Iterator[None]:
+    """Pause garbage collection while a product is loaded, because almost no object is garbage."""
     if not gc.isenabled():
         yield
         return
@@ -235,7 +234,7 @@ def _garbage_left_alone() -> Iterator[None]:
 
 
 def _manifest_source(loaded: DefinitionsLoadType) -> ManifestSource:
-    """Parse only in ``dagster dev``, and there only where definitions are made: not in run workers and steps."""
+    """Select the manifest's source. Only ``dagster dev`` parses, and only its code server, not run workers or steps."""
     is_made = loaded is DefinitionsLoadType.INITIALIZATION
     return manifest_kept_fresh if using_dagster_dev() and is_made else manifest_as_prepared
 
@@ -257,6 +256,6 @@ def _metadata(product: Product) -> dict[str, Any]:
 
 
 def _declared(section: str, values: BaseModel | None) -> dict[str, Any]:
-    """Show a section of the contract field by field, such as ``floe/governance/data_retention_days``."""
+    """Return each field of a section of the contract, such as ``floe/governance/data_retention_days``."""
     fields = values.model_dump(mode="json", exclude_none=True) if values else {}
     return {f"floe/{section}/{name}": value for name, value in fields.items()}

@@ -10,11 +10,11 @@ import dagster as dg
 from floe_orchestrator_dagster.code_location import definitions_to_serve, load_type
 from floe_orchestrator_dagster.product import artifacts_path_from_environment
 
-# What the first definitions are for is what Dagster says at import: 1.10 and 1.11 say otherwise when they ask for them.
+# The load type of the first definitions. Dagster 1.10 and 1.11 report it correctly only at import.
 _LOADED = iter([load_type()])
 
 
 @dg.definitions
 def defs() -> dg.Definitions:
-    """Serve the product that ``FLOE_ARTIFACTS_PATH`` names."""
+    """Build the Definitions of the product that ``FLOE_ARTIFACTS_PATH`` names."""
     return definitions_to_serve(artifacts_path_from_environment(), loaded=next(_LOADED, None))

@@ -1,4 +1,4 @@
-"""How much this package logs, in processes that are ours: ``FLOE_LOG_LEVEL``, as in all of floe."""
+"""Log level of this package's own processes: ``FLOE_LOG_LEVEL``, as in all floe packages."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ _FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 
 def log_as_configured() -> None:
-    """Write this package's log to standard error from the level in ``FLOE_LOG_LEVEL`` on.
+    """Log this package's messages to standard error from the level in ``FLOE_LOG_LEVEL``.
 
-    Not set, or no level: logging stays as it is. Whoever has given the package's logger a handler keeps that one.
+    Logging stays unchanged when the variable is not set or not a level. An existing handler of the package's logger is
+    kept.
     """
     level = os.environ.get(LEVEL_VARIABLE, "").upper()
     if level not in _LEVELS:
@@ -26,4 +27,4 @@ def log_as_configured() -> None:
         handler = logging.StreamHandler()
         handler.setFormatter(logging.Formatter(_FORMAT))
         package.addHandler(handler)
-        package.propagate = False  # once is enough
+        package.propagate = False  # avoid duplicate lines

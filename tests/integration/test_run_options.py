@@ -48,7 +48,7 @@ def test_options_of_the_run_reach_dbt_and_others_are_refused(
     backend.events.clear()
     elsewhere = launch("first", "island", "after_checked", exclude="tag:nothing first", target="other")
     assert set(built(elsewhere)) == {"island"}
-    said = "run configuration, exclude: 'tag:nothing' matches nothing, so it leaves nothing out."
+    said = "run configuration, exclude: 'tag:nothing' matches nothing, so nothing is excluded."
     assert said in logged(instance, elsewhere.run_id, "WARNING")
     # Lineage has the names of the target that was built, also of what is not there: only dbt's manifest of it has them.
     tables = {table["name"] for event in backend.events for side in ("inputs", "outputs") for table in event[side]}
@@ -60,4 +60,6 @@ def test_options_of_the_run_reach_dbt_and_others_are_refused(
     assert "'--nonsense' is not passed on to dbt: known flags are --empty" in text
     unknown = "target: 'test' is no output of the dbt profile 'shop_orders'. Choose one of 'dev', 'prod', 'other'."
     assert unknown in failure_of(launch(target="test"))
-    assert "run configuration, exclude: 'nonsense:x' is no dbt selection" in failure_of(launch(exclude="nonsense:x"))
+    assert "run configuration, exclude: 'nonsense:x' is not a valid dbt selection" in failure_of(
+        launch(exclude="nonsense:x")
+    )

@@ -20,7 +20,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from floe_orchestrator_dagster import DagsterOrchestratorPlugin
-from floe_orchestrator_dagster.automation.lineage_sensors.unfinished_runs import end_left_open
+from floe_orchestrator_dagster.automation.lineage_sensors.unfinished_runs import end_open_runs_of
 from floe_orchestrator_dagster.cli import main
 from floe_orchestrator_dagster.config.models import LineageConfig
 from floe_orchestrator_dagster.errors import FloeDagsterError
@@ -279,7 +279,7 @@ def test_spool_and_journal(shop: Path, tmp_path: Path, data: st.DataObject) -> N
 
     check(product, "lineage status", "lineage replay", "lineage replay --refused")
     with emitter:
-        end_left_open(emitter, RUN_ID, "killed", logging.getLogger(__name__))
+        end_open_runs_of(emitter, RUN_ID, "killed", logging.getLogger(__name__))
     assert not list(spool.glob(f"{RUN_ID}-*.open"))
 
 

@@ -12,7 +12,7 @@ from unit.dbt_shop import write_dbt_shop
 if TYPE_CHECKING:
     from pathlib import Path
 
-WAITS = "'crm/a' is no asset of this product"
+WAITS = "'crm/a' is not an asset of this product"
 
 
 @pytest.fixture(autouse=True)

@@ -1,4 +1,4 @@
-"""What every asset of a product says about itself: tags, owners, kinds and metadata (FR-008)."""
+"""Tags, owners, kinds and metadata of a product's assets (FR-008)."""
 
 from __future__ import annotations
 
@@ -22,32 +22,32 @@ if TYPE_CHECKING:
     from floe_orchestrator_dagster.product.ingestion import IngestionMatches
 
 MANY_ASSETS = 200
-"""Beyond so many models, seeds and snapshots, assets say in their definition only what nothing else says.
+"""With more models, seeds and snapshots than this, the definitions of assets are reduced.
 
-Columns come with an asset's first run, and what the code location's metadata or the asset's own tags say is not
-repeated in its metadata: of a large product the webserver has that much less to fetch, and every process to make.
+Columns are recorded by an asset's first run, and metadata does not repeat the asset's tags or the code location's
+metadata. Large products then load faster in every process and in the webserver.
 """
 
 _VALID_TAG_KEY = re.compile(r"([A-Za-z0-9_.-]{1,63}/)?[A-Za-z0-9_.-]{1,63}")
-# The part of addresses that Dagster takes for one; any other owner is a team.
+# Email addresses that Dagster accepts as owners. Any other owner becomes a team.
 _EMAIL = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._%+-]*@[A-Za-z0-9.-]+\.[A-Za-z]{2,7}")
 _TEAM = "team:"
 
 
 @dataclass(frozen=True)
 class AssetAttributes:
-    """Attributes of a product's assets; a model's own come on top of the product's."""
+    """Attributes of a product's assets: those of the product and those of each model."""
 
     product: Product
 
     @cached_property
     def owners(self) -> list[str]:
-        """The product's owner as Dagster wants it: an email address, or ``team:name``."""
+        """The product's owner in Dagster's form: an email address, or ``team:name``."""
         return dagster_owners(self.product.spec.owner)
 
     @cached_property
     def product_tags(self) -> dict[str, str]:
-        """Tags that all assets of the product carry."""
+        """Tags of all assets of the product."""
         owner = self.product.spec.owner
         return {
             PRODUCT_TAG: tag_value(self.product.name),
@@ -57,21 +57,21 @@ class AssetAttributes:
 
     @cached_property
     def table_contracts(self) -> list[TableContract]:
-        """The data contracts, table by table.
+        """The data contracts, one per table.
 
         Raises:
-            ArtifactsError: One of them cannot be used.
+            ArtifactsError: A data contract is not valid.
         """
         return read_table_contracts(self.product.artifacts.data_contracts, self.product.origin)
 
     @cached_property
     def contracts(self) -> ContractMatches:
-        """The data contracts of dbt's nodes; nothing without a dbt project."""
+        """The data contracts of dbt nodes; empty without a dbt project."""
         return match_table_contracts(self.table_contracts, self._manifest)
 
     @cached_property
     def ingestion(self) -> IngestionMatches:
-        """The ingestion outputs behind dbt's sources, and those behind none."""
+        """The ingestion outputs with and without a dbt source."""
         return match_ingestion_outputs(self.product.artifacts.ingestion_outputs, self._manifest)
 
     @cached_property
@@ -81,7 +81,7 @@ class AssetAttributes:
 
     @cached_property
     def product_metadata(self) -> dict[str, str]:
-        """Metadata that all assets of the product carry: product, version, source hash and domain."""
+        """Metadata of all assets of the product: product, version, source hash and domain."""
         metadata = self.product.artifacts.metadata
         return {
             "floe/product": metadata.product_name,
@@ -91,7 +91,7 @@ class AssetAttributes:
         }
 
     def tags(self, names: Sequence[str]) -> dict[str, str]:
-        """Tags of the node with these names: the product's, its compute and tier, and the contract's own tags."""
+        """Return the tags of the node with these names: of the product, the contract, the compute and the tier."""
         model, tier, compute = self._declared(names), self.tier(names), self.compute(names)
         return {
             **declared_tags((model.tags if model else None) or ()),
@@ -101,12 +101,15 @@ class AssetAttributes:
         }
 
     def kinds(self, names: Sequence[str]) -> set[str]:
-        """Kinds on top of dbt's: the quality tier (Dagster draws bronze, silver and gold)."""
+        """Return the kinds besides dbt's: the quality tier. Dagster has icons for bronze, silver and gold."""
         tier = self.tier(names)
         return {tier} if tier else set()
 
     def metadata(self, names: Sequence[str]) -> dict[str, str]:
-        """Metadata of the node with these names: the product's, its compute and tier; of many assets none."""
+        """Return the metadata of the node with these names: of the product, the compute and the tier.
+
+        Empty when the product has many assets.
+        """
         if self.are_many:
             return {}
         tier, compute = self.tier(names), self.compute(names)
@@ -117,18 +120,18 @@ class AssetAttributes:
         }
 
     def compute(self, names: Sequence[str]) -> str:
-        """The compute that runs the node; the product's default for what the contract does not declare."""
+        """Return the node's compute; the product's default for a node that the contract does not declare."""
         transforms = self.product.artifacts.transforms
         model = self._declared(names)
         return model.compute if model else (transforms.default_compute if transforms else "")
 
     def tier(self, names: Sequence[str]) -> str | None:
-        """The declared quality tier: bronze, silver, gold or None."""
+        """Return the declared quality tier: bronze, silver, gold or None."""
         model = self._declared(names)
         return model.quality_tier if model else None
 
     def names(self, node: Mapping[str, Any]) -> list[str]:
-        """Return the name under which the contract declares a dbt node; none for a node that it does not declare."""
+        """Return the name under which the contract declares a dbt node; empty for an undeclared node."""
         name = self._declared_as.get(node["unique_id"])
         return [name] if name is not None else []
 
@@ -149,7 +152,7 @@ class AssetAttributes:
 
 
 def dagster_owners(owner: str | None) -> list[str]:
-    """Name an owner as Dagster wants it: an email address, or ``team:name``."""
+    """Return an owner in Dagster's form: an email address, or ``team:name``."""
     if not owner or owner == _TEAM:
         return []
     return [owner if is_dagster_owner(owner) else f"{_TEAM}{owner}"]
@@ -161,5 +164,5 @@ def is_dagster_owner(owner: str) -> bool:
 
 
 def declared_tags(tags: Iterable[str]) -> dict[str, str]:
-    """Turn dbt-style tags into Dagster's; what Dagster does not allow as a key is left out, as dagster-dbt does."""
+    """Convert dbt's tags to Dagster's, without those that Dagster rejects as keys, as dagster-dbt does."""
     return {tag: "" for tag in tags if _VALID_TAG_KEY.fullmatch(tag)}

@@ -1,6 +1,6 @@
-"""Checks with steps of their own: source freshness, and what the contract declares but no dbt test implements.
+"""Asset checks in separate steps: source freshness, and declared checks that no dbt test implements.
 
-Annotations are evaluated in this module: Dagster wants the context's type itself, not its name.
+This module has no ``from __future__ import annotations``: Dagster reads the annotation of the context at run time.
 """
 
 from collections import Counter
@@ -31,12 +31,12 @@ FRESHNESS = "freshness"
 
 @dataclass(frozen=True)
 class ProductChecks:
-    """Checks that have steps of their own.
+    """Checks in separate steps.
 
     Attributes:
         definitions: Their definitions.
-        assets: Assets that exist for the sake of a check: the product itself, when it has one.
-        on_demand: Checks that are not part of the product's job.
+        assets: Additional assets for checks: the product itself, when it has checks.
+        on_demand: Checks that the product's main job does not run.
     """
 
     definitions: list[dg.AssetChecksDefinition] = field(default_factory=list)
@@ -45,7 +45,7 @@ class ProductChecks:
 
 
 def product_checks(translator: ProductTranslator, built: ProductAssets, selection: NodeSelection) -> ProductChecks:
-    """Define the checks of the product that was built into assets; without a dbt project, its score only."""
+    """Define the checks of a product's assets; without a dbt project, only the quality score."""
     product, found = translator.product, ProductChecks()
     definitions = _built_by_dagster(built)
     leaves = leaf_keys(definitions)
@@ -114,7 +114,7 @@ def _freshness_sources(
         dg.AssetCheckKey(asset, FRESHNESS if shared[asset] == 1 else _freshness_name(sources[unique_id])): unique_id
         for unique_id, asset in asset_of.items()
     }
-    # A dbt test that somebody called so keeps its name.
+    # A dbt test of the same name keeps the name.
     return {
         dg.AssetCheckKey(key.asset_key, f"source_{FRESHNESS}") if key in taken else key: unique_id
         for key, unique_id in keys.items()
@@ -122,7 +122,7 @@ def _freshness_sources(
 
 
 def _freshness_name(source: Mapping[str, Any]) -> str:
-    """Name the freshness of one of several sources that share an asset."""
+    """Return the name of the freshness check of a source that shares its asset with other sources."""
     return acceptable_name(f"{FRESHNESS}_{source['source_name']}_{source['name']}")
 
 
@@ -140,7 +140,7 @@ def _freshness_definition(
             asset=key.asset_key,
             description="dbt source freshness",
             metadata=freshness_criteria(dbt.manifest.content["sources"][unique_id]),
-            # In a job that builds models too it comes last: DuckDB lets one process in at a time.
+            # It runs after all models of a job, because only one process can open a DuckDB file.
             additional_deps=leaves,
         )
         for key, unique_id in sources.items()

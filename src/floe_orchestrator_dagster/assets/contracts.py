@@ -25,25 +25,25 @@ _HAS_FRESHNESS_POLICIES = "freshness_policy" in inspect.signature(dg.AssetSpec._
 
 
 def contract_owners(contract: TableContract) -> list[str]:
-    """The contract's team as Dagster's owners."""
+    """Return the contract's team as Dagster owners."""
     return [owner for name in contract.owners for owner in dagster_owners(name)]
 
 
 def contract_tags(contract: TableContract) -> dict[str, str]:
-    """The contract's and the table's tags, and one per classification of a column (``floe.classification/pii``).
+    """Return the tags of contract and table, and one per classification of a column (``floe.classification/pii``).
 
-    Classifications are free texts without an order, so that none is the strictest.
+    All classifications are listed: they are free text without an order, so that none is the strictest.
     """
     tags = declared_tags([*(contract.contract.tags or []), *(contract.table.tags or [])])
     return {**tags, **_classification_tags(contract.classifications)}
 
 
 def contract_metadata(contract: TableContract, columns: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """Metadata from a data contract: its identity, terms, SLA and quality rules, and the table's columns.
+    """Return the metadata of a data contract: identity, terms, SLA, quality rules, and the table's columns.
 
     Args:
         contract: The contract.
-        columns: dbt's columns by name; their types and descriptions win over the contract's.
+        columns: dbt's columns by name. Their types and descriptions take precedence over the contract's.
     """
     whole, table = contract.contract, contract.table
     terms = whole.model_dump(mode="json", by_alias=True, exclude_none=True, exclude={"schema_", "slaProperties"})
@@ -72,14 +72,14 @@ def contract_metadata(contract: TableContract, columns: Mapping[str, Mapping[str
 
 
 def freshness_attributes(contract: TableContract) -> dict[str, Any]:
-    """The freshness policy as an argument of an asset spec; none where Dagster has no such policies (before 1.12)."""
+    """Return the freshness policy as an argument of an asset spec; empty for Dagster before 1.12, which has none."""
     if contract.freshness is None or not _HAS_FRESHNESS_POLICIES:
         return {}
     return {"freshness_policy": dg.FreshnessPolicy.time_window(fail_window=contract.freshness)}
 
 
 def ingestion_metadata(output: IngestionOutputTable) -> dict[str, Any]:
-    """Metadata of a table that ingestion writes."""
+    """Return the metadata of a table that ingestion writes."""
     key = [output.primary_key] if isinstance(output.primary_key, str) else output.primary_key
     described = {
         "floe/ingestion_source": output.source_name,
@@ -99,7 +99,7 @@ def ingestion_metadata(output: IngestionOutputTable) -> dict[str, Any]:
 
 
 def ingestion_tags(output: IngestionOutputTable) -> dict[str, str]:
-    """Tags of a table that ingestion writes: its tier."""
+    """Return the tags of a table that ingestion writes: its tier."""
     return {"floe/tier": output.quality_tier}
 
 

@@ -1,6 +1,6 @@
-"""The dbt project of a product as assets, checks and sources.
+"""Assets, asset checks and source specs of a product's dbt project.
 
-Annotations are evaluated in this module: Dagster wants the context's type itself, not its name.
+This module has no ``from __future__ import annotations``: Dagster reads the annotation of the context at run time.
 """
 
 import logging
@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 import dagster as dg
 
 from floe_orchestrator_dagster.assets.attributes import AssetAttributes
-from floe_orchestrator_dagster.assets.op_names import StandInKeys, StandInTranslator, checks_step
+from floe_orchestrator_dagster.assets.op_names import PlaceholderKeys, PlaceholderTranslator, checks_step
 from floe_orchestrator_dagster.assets.owners import owner_problems
 from floe_orchestrator_dagster.assets.partitions import (
     backfill_policy,
@@ -48,28 +48,28 @@ logger = logging.getLogger(__name__)
 
 Conditions: TypeAlias = Mapping[str, dg.AutomationCondition[Any]]
 
-# What dagster-dbt attaches for itself (manifest, translator): objects that a source asset has no use for.
+# Prefix of dagster-dbt's internal metadata (manifest, translator), which source assets do not need.
 _INTERNAL_METADATA = "dagster_dbt/"
-# A config entry that dbt's own selection finds a stage's nodes by; it exists in this process only.
+# A config entry that marks the nodes of a stage for dbt's selection, in this process only.
 _STAGE_CONFIG = "floe_stage"
 _TESTS = ("test.", "unit_test.")
 
 
 @dataclass(frozen=True)
 class _Project:
-    """What all stages of a project are made with.
+    """Values that all stages of a project share.
 
     Attributes:
         product: The product.
         dbt: Its dbt project.
-        translator: What translates its nodes, each once for all stages.
+        translator: Translates each node once for all stages.
         key_of: Key of every model, seed, snapshot and source, by unique id.
         partitions: Definitions of the configured partitions, in the configuration's order.
-        scored: What the product's quality score is made of, once all definitions are there.
-        tests: Unique ids of the tests of all stages, and of those after them.
-        selection: dbt selections on the project.
-        steps: Names of the steps that run dbt, source freshness included.
-        uncalled: Unique ids of the functions that no asset and no test calls; the first step builds them.
+        scored: Returns the checks in the product's quality score, once all definitions exist.
+        tests: Unique ids of all tests, in stages and after them.
+        selection: Resolves dbt selections.
+        steps: Names of the steps that run dbt, including source freshness.
+        uncalled: Unique ids of functions that no asset and no test calls; the first step builds them.
     """
 
     product: Product
@@ -87,15 +87,14 @@ class _Project:
 def dbt_project_assets(
     translator: ProductTranslator, dbt: DbtProject, selection: NodeSelection, conditions: Conditions
 ) -> ProductAssets:
-    """One subsettable ``@dbt_assets`` per stage of the project (one in all on a single compute), one spec per source.
+    """Define one subsettable ``@dbt_assets`` per stage of the project, and one spec per source.
 
-    Models, seeds and snapshots are assets, dbt tests their checks. Sources are declared once, here, and only referred
-    to by the models that read them. Tests over several computes that have to wait for all of them run in a step of
-    their own.
+    A project on a single compute has one stage. Models, seeds and snapshots become assets, dbt tests their checks.
+    Tests that must wait for several computes run in a separate step.
 
     Raises:
-        FloeDagsterError: Nodes with the same key, owners that Dagster does not accept, partitions that cannot be, or a
-            test that asks for a compute which the product does not have.
+        FloeDagsterError: Nodes have the same key, an owner or partitions are not valid, or a test requests a compute
+            that the product does not have.
     """
     product, sources = translator.product, translator.sources
     problems = [*sources.problems, *owner_problems(dbt.manifest)]
@@ -136,7 +135,7 @@ def _stage_assets(project: _Project, stage: Stage, name: str) -> dg.AssetsDefini
     settings, dbt, translator = project.product.config, project.dbt, project.translator
     rule = settings.partitions[row] if row is not None else None
     whole = stage.tests.keys() >= project.tests and len(stage.nodes) == len(dbt.manifest.asset_nodes)
-    manifest = _as_dagster_dbt_reads_it(dbt.manifest, stage)
+    manifest = _manifest_for_dagster_dbt(dbt.manifest, stage)
 
     def events(context: dg.AssetExecutionContext, options: DbtOptions) -> Iterator[Any]:
         scored = project.scored()
@@ -189,26 +188,26 @@ def _decorated(
     manifest: Manifest,
     stage: Stage,
 ) -> dg.AssetsDefinition:
-    """Make the ``@dbt_assets`` of a stage; dbt selects its nodes only where dagster-dbt does not take what we know."""
-    keys = _stand_ins(stage, translator, manifest)
+    """Define the ``@dbt_assets`` of a stage. dbt's selection runs only if dagster-dbt does not accept known nodes."""
+    keys = _placeholder_keys(stage, translator, manifest)
     if keys.by_key:
-        decorate = partial(decorate, dagster_dbt_translator=StandInTranslator(translator, keys))
+        decorate = partial(decorate, dagster_dbt_translator=PlaceholderTranslator(translator, keys))
     known = dict.fromkeys(_in_order(stage, manifest))
     children = chain.from_iterable(manifest.content["child_map"].values())
     tests = dict.fromkeys(child for child in children if child.startswith("test"))
     take_types_as_they_are()
     with preselected(manifest.content, (known | tests).keys()) as answered:
         assets = decorate(manifest=manifest.content)(build) if answered else None
-    if assets is None or not _is_of(stage, assets):
+    if assets is None or not _matches_stage(stage, assets):
         name = str(decorate.keywords["name"])
         logger.info("%s: dbt selects the assets, which takes longer", name)
         assets = decorate(manifest=_marked(manifest.content, stage, name))(build)
         assets = assets.map_asset_specs(translator.with_objects)
-    return keys.put_back(assets)
+    return keys.restore_keys(assets)
 
 
-def _stand_ins(stage: Stage, translator: ProductTranslator, manifest: Manifest) -> StandInKeys:
-    # Translating the nodes is left to dagster-dbt, which switches Dagster's warnings off once for all of them.
+def _placeholder_keys(stage: Stage, translator: ProductTranslator, manifest: Manifest) -> PlaceholderKeys:
+    # dagster-dbt translates the nodes, because it switches Dagster's warnings off once for all nodes.
     keys, tables = translator.key_of, translator.sources.tables
     checks = [
         dg.AssetCheckKey(keys[test.checks] if test.checks else translator.product_key, test.name)
@@ -216,23 +215,23 @@ def _stand_ins(stage: Stage, translator: ProductTranslator, manifest: Manifest) 
     ]
     own = {keys[unique_id] for unique_id in stage.nodes}
     read = {parent for unique_id in stage.nodes for parent in manifest.relations_read_by(unique_id)}
-    return StandInKeys.needed(own, checks, {keys[tables.get(parent, parent)] for parent in read} - own)
+    return PlaceholderKeys.needed(own, checks, {keys[tables.get(parent, parent)] for parent in read} - own)
 
 
 def _in_order(stage: Stage, manifest: Manifest) -> list[str]:
-    """Put a stage's nodes in the manifest's order."""
+    """Return a stage's nodes in the manifest's order."""
     return [unique_id for unique_id in manifest.content["nodes"] if unique_id in stage.nodes]
 
 
-def _is_of(stage: Stage, assets: dg.AssetsDefinition) -> bool:
-    """Whether dagster-dbt made what the stage says, no more and no less."""
+def _matches_stage(stage: Stage, assets: dg.AssetsDefinition) -> bool:
+    """Return whether dagster-dbt defined exactly the nodes and tests of the stage."""
     nodes = {spec.metadata[DAGSTER_DBT_UNIQUE_ID_METADATA_KEY] for spec in assets.specs}
     tests = {(spec.metadata or {})[DAGSTER_DBT_UNIQUE_ID_METADATA_KEY] for spec in assets.check_specs}
     return nodes == stage.nodes and tests == stage.tests.keys()
 
 
 def _marked(content: Mapping[str, Any], stage: Stage, name: str) -> dict[str, Any]:
-    """Mark the nodes of a stage, for dbt to select them by."""
+    """Mark the nodes of a stage for dbt's selection."""
     nodes = dict(content["nodes"])
     for unique_id in stage.nodes:
         nodes[unique_id] = {**nodes[unique_id], "config": {**nodes[unique_id]["config"], _STAGE_CONFIG: name}}
@@ -243,8 +242,8 @@ def _with_partition_metadata(rule: PartitionsConfig, spec: dg.AssetSpec) -> dg.A
     return spec.merge_attributes(metadata=partition_metadata(rule))
 
 
-def _as_dagster_dbt_reads_it(manifest: Manifest, stage: Stage) -> Manifest:
-    """Show a stage to ``@dbt_assets``: each of its tests below one of its nodes, unit tests as tests."""
+def _manifest_for_dagster_dbt(manifest: Manifest, stage: Stage) -> Manifest:
+    """Return the stage's manifest for ``@dbt_assets``: each test is a child of a node, unit tests are data tests."""
     content = manifest.content
     nodes = dict(content["nodes"])
     children = {
@@ -267,7 +266,7 @@ def _unit_tests_as_tests(content: Mapping[str, Any], tests: Mapping[str, DbtTest
 
 
 def _shown(content: Mapping[str, Any], test: str) -> str:
-    """Return the unique id under which dagster-dbt is shown a test."""
+    """Return the unique id of a test in the manifest for dagster-dbt."""
     return f"{UNIT_TEST_PREFIX}{test}" if test in content["unit_tests"] else test
 
 
@@ -285,8 +284,8 @@ def _late_checks(project: _Project, compute: str, tests: Mapping[str, DbtTest], 
     product, dbt = project.product, project.dbt
     if compute not in dbt.profiles:
         names = ", ".join(test.split(".")[2] for test in sorted(tests))
-        what = f"dbt test {names} asks for compute {compute!r} (meta.floe.compute), which no model of the product has"
-        fix = f"Name one of {', '.join(map(repr, dbt.profiles))}."
+        what = f"dbt test {names} requests compute {compute!r} (meta.floe.compute), which no model of the product uses"
+        fix = f"Use one of {', '.join(map(repr, dbt.profiles))}."
         raise ManifestError(str(dbt.manifest.path), [Problem("nodes", what, fix)])
     translator, content = project.translator, dbt.manifest.content
     shown = {**content, "nodes": {**content["nodes"], **_unit_tests_as_tests(content, tests)}}
@@ -306,7 +305,7 @@ def _late_checks(project: _Project, compute: str, tests: Mapping[str, DbtTest], 
         scored, results = project.scored(), test_selection(context, step, config)
         yield from with_failures_shown(scored_when_failing(results, context.instance, scored) if scored else results)
         if scored is not None:
-            # The score's own step may have gone before.
+            # The step of the score may have run earlier.
             yield recorded_score(context.instance, scored)
 
     found = dbt_nodes([], test.check_specs, dbt.manifest, project.key_of)

@@ -1,4 +1,4 @@
-"""Tables that ingestion writes and no dbt source stands for, as upstream assets."""
+"""Specs of upstream assets for ingestion tables that no dbt source represents."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 def ingestion_assets(product: Product) -> list[dg.AssetSpec]:
-    """Specify an asset per table, keyed by namespace and table under the product's prefix."""
+    """Return a spec per table. Its key is the product's prefix, the namespace and the table."""
     attributes = AssetAttributes(product)
     return [_spec(output, attributes) for output in attributes.ingestion.unmatched]
 

@@ -1,4 +1,4 @@
-"""Links from an asset to its code and its dbt docs."""
+"""Links from assets to their code and their dbt docs."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 _SSH = re.compile(r"git@([\w.-]+):(.+)")
 _SCHEMELESS = re.compile(r"[\w-]+(\.[\w-]+)+/\S+")
-# Where hosts of code show a file of the default branch.
+# Paths of a file on the default branch, by host.
 _FILE_PATHS = {"github": "blob/HEAD", "gitlab": "-/blob/HEAD"}
 
 
@@ -29,7 +29,7 @@ class AssetLinks:
     product: Product
 
     def metadata(self, node: Mapping[str, Any]) -> dict[str, Any]:
-        """Metadata with the path of the node's file, a reference to its code, and its page in the dbt docs."""
+        """Return metadata with the path of the node's file, a reference to its code, and its page in the dbt docs."""
         path = node.get("original_file_path")
         docs, dbt = self.product.config.docs_url, self.product.dbt
         return {
@@ -42,7 +42,7 @@ class AssetLinks:
         file = _directory(node, dbt) / path
         url = self._url(file)
         with warnings.catch_warnings():
-            # Code references are what Dagster has for this, in beta since 1.8.
+            # Dagster's code references are in beta since 1.8.
             warnings.simplefilter("ignore", dg.BetaWarning)
             local = dg.LocalFileCodeReference(file_path=str(file), label=path)
             online = [dg.UrlCodeReference(url=url, label=path)] if url else []
@@ -61,7 +61,7 @@ class AssetLinks:
 
     @cached_property
     def _root(self) -> Path | None:
-        """The repository's root, as a checkout shows it; an image holds the dbt project, taken for the root."""
+        """The root of the git checkout; without one, as in an image, the directory of the dbt project."""
         if self.product.dbt is None:
             return None
         project = self.product.dbt.directory.path
@@ -69,7 +69,7 @@ class AssetLinks:
 
 
 def repository_url(repository: str) -> str | None:
-    """Turn ``identity.repository`` into a page's address: a URL, ``git@host:path`` or ``host/path``; else None."""
+    """Convert ``identity.repository`` to a web URL: from a URL, ``git@host:path`` or ``host/path``; else None."""
     text = repository.strip().removesuffix("/").removesuffix(".git")
     if text.startswith(("https://", "http://")):
         return text
@@ -80,7 +80,7 @@ def repository_url(repository: str) -> str | None:
 
 
 def _directory(node: Mapping[str, Any], dbt: DbtProject) -> Path:
-    """Find the project that a node comes from: the product's own, or an installed package."""
+    """Return the directory of a node's project: the product's dbt project, or an installed package."""
     own = dbt.manifest.content["metadata"].get("project_name")
     package = str(node.get("package_name"))
     return dbt.directory.path if package == own else dbt.directory.packages_path / package

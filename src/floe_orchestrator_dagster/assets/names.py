@@ -1,6 +1,6 @@
-"""Names that Dagster accepts for names that dbt accepts.
+"""Conversion of dbt's names to names that Dagster accepts.
 
-A name depends on its original alone: adding a node renames no other, and two originals never share a name.
+The result depends only on the original: a new node does not rename others, and two originals never share a name.
 """
 
 from __future__ import annotations
@@ -13,19 +13,19 @@ from functools import cache
 import dagster as dg
 
 LONGEST_NAME = 1000
-"""Characters of the longest name: databases index check names, PostgreSQL up to 2,700 bytes a row."""
+"""Maximum length of a name in characters. Databases index names of checks; PostgreSQL's limit is 2,700 bytes a row."""
 
 _ACCEPTABLE = re.compile(r"[A-Za-z0-9_]+")
-# Dagster's asset selections have no way to write these, and `/` separates the parts of a key.
+# Characters that Dagster's asset selections cannot contain; `/` separates the parts of a key.
 _NOT_IN_KEYS = re.compile(r"[\"\\/\x00-\x1f\x7f]+")
 _GROUP_PATH = re.compile(r"[A-Za-z0-9_]+(/[A-Za-z0-9_]+)+")
 _DIGITS = 6
 
 
 def acceptable_name(name: str) -> str:
-    """Return ``name`` as Dagster accepts it: of ASCII letters, digits and underscores.
+    """Return a name of ASCII letters, digits and underscores, as Dagster requires.
 
-    An acceptable name is returned as it is. Any other gets a digest of the original, so that `a-b` never meets `a_b`.
+    A valid name stays unchanged. Any other gets a digest of the original as a suffix, so that `a-b` differs from `a_b`.
     """
     if _ACCEPTABLE.fullmatch(name) and len(name) <= LONGEST_NAME:
         return name
@@ -34,17 +34,17 @@ def acceptable_name(name: str) -> str:
 
 
 def acceptable_group(name: str) -> str:
-    """Return the name of a group as Dagster accepts it; some versions accept paths such as `marketing/emea`."""
+    """Return the name of a group as Dagster requires; some versions accept paths such as `marketing/emea`."""
     return name if _GROUP_PATH.fullmatch(name) and _has_group_paths() else acceptable_name(name)
 
 
 def acceptable_key_part(part: str) -> str:
-    """Return a part of an asset key without the characters that no asset selection can be written with."""
+    """Return a part of an asset key without the characters that asset selections cannot contain."""
     return part if not _NOT_IN_KEYS.search(part) else _marked(_NOT_IN_KEYS.sub("_", part), part)
 
 
 def digest(text: str, digits: int = _DIGITS) -> str:
-    """Return the first hexadecimal digits of a text's SHA-256."""
+    """Return the first hexadecimal digits of a string's SHA-256."""
     return hashlib.sha256(text.encode()).hexdigest()[:digits]
 
 

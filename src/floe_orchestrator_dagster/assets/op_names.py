@@ -1,9 +1,9 @@
-"""Names of a step's outputs and inputs, where those that Dagster derives are not acceptable or not distinct.
+"""Valid and distinct names of a step's outputs and inputs.
 
-Dagster names an output after its asset key, or asset key and check, with `-` and `.` replaced: `a-b` and `a_b` get one
-name, so do the check `summary` of `orders` and the model `orders_summary`, and a key with an umlaut or called `type`
-has none. Such keys are replaced by stand-ins while a step is defined. Afterwards the definition gets its own keys
-back; outputs and inputs keep the names of the stand-ins.
+Dagster derives the name of an output from the asset key, or from asset key and check. The derived names of `a-b` and
+`a_b` are the same, and so are those of the check `summary` on `orders` and the model `orders_summary`. The name of a
+key with an umlaut, or of the key `type`, is not valid. While a step is defined, such keys are replaced by placeholders.
+The definition then gets its real keys back, and outputs and inputs keep the placeholders' names.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     Definition = TypeVar("Definition", bound=dg.AssetsDefinition)
 
 _ACCEPTABLE = re.compile(r"[A-Za-z0-9_]+")
-# https://docs.dagster.io: names that an op's inputs and outputs cannot have.
+# Names that Dagster reserves, so that inputs and outputs of ops cannot have them.
 _RESERVED = frozenset(
     [
         *keyword.kwlist,
@@ -39,11 +39,11 @@ _DIGITS = 12
 
 
 @dataclass(frozen=True)
-class StandInKeys:
-    """Temporary keys that a step is defined with.
+class PlaceholderKeys:
+    """Temporary keys for the definition of a step.
 
     Attributes:
-        by_key: The stand-in of each key that needs one; empty for almost every step.
+        by_key: The placeholder of each key that needs one; empty for almost every step.
     """
 
     by_key: Mapping[dg.AssetKey, dg.AssetKey]
@@ -51,12 +51,12 @@ class StandInKeys:
     @classmethod
     def needed(
         cls, assets: Iterable[dg.AssetKey], checks: Iterable[dg.AssetCheckKey], inputs: Iterable[dg.AssetKey]
-    ) -> StandInKeys:
-        """Find the keys whose names are not acceptable or not distinct.
+    ) -> PlaceholderKeys:
+        """Create placeholders for the keys whose derived names are not valid or not distinct.
 
         Args:
-            assets: Keys that the step outputs.
-            checks: Its checks, on whatever asset.
+            assets: Keys of the step's outputs.
+            checks: Keys of its checks.
             inputs: Keys that it reads.
         """
         outputs = [(key.to_python_identifier(), key) for key in assets]
@@ -65,18 +65,18 @@ class StandInKeys:
         return cls({key: dg.AssetKey(f"dbt_{digest(key.to_string(), _DIGITS)}") for key in keys})
 
     def spec(self, spec: dg.AssetSpec) -> dg.AssetSpec:
-        """Return the spec with stand-ins."""
+        """Return the spec with placeholders."""
         return _with_keys(spec, self.by_key)
 
     def check_spec(self, spec: dg.AssetCheckSpec) -> dg.AssetCheckSpec:
-        """Return the check's spec with stand-ins."""
+        """Return the check's spec with placeholders."""
         return _check_with_keys(spec, self.by_key)
 
-    def put_back(self, definition: Definition) -> Definition:
-        """Return the definition with its own keys; the names of its outputs and inputs stay."""
+    def restore_keys(self, definition: Definition) -> Definition:
+        """Return the definition with its real keys and unchanged names of outputs and inputs."""
         if not self.by_key:
             return definition
-        own = {stand_in: key for key, stand_in in self.by_key.items()}
+        own = {placeholder: key for key, placeholder in self.by_key.items()}
         return type(definition)(
             keys_by_input_name={name: own.get(key, key) for name, key in definition.node_keys_by_input_name.items()},
             keys_by_output_name={name: own.get(key, key) for name, key in definition.node_keys_by_output_name.items()},
@@ -90,11 +90,11 @@ class StandInKeys:
         )
 
 
-class StandInTranslator(DagsterDbtTranslator):
-    """A translator whose specs have stand-ins for some keys."""
+class PlaceholderTranslator(DagsterDbtTranslator):
+    """A translator that returns specs with placeholder keys."""
 
-    def __init__(self, translator: DagsterDbtTranslator, keys: StandInKeys) -> None:
-        """Translate as ``translator``, with the stand-ins of ``keys``."""
+    def __init__(self, translator: DagsterDbtTranslator, keys: PlaceholderKeys) -> None:
+        """Wrap ``translator`` and use the placeholders of ``keys``."""
         super().__init__(translator.settings)
         self._translator = translator
         self._keys = keys
@@ -102,28 +102,28 @@ class StandInTranslator(DagsterDbtTranslator):
     def get_asset_spec(
         self, manifest: Mapping[str, Any], unique_id: str, project: DagsterDbtProject | None
     ) -> dg.AssetSpec:
-        """Return the node's spec with stand-ins."""
+        """Return the node's spec with placeholders."""
         return self._keys.spec(self._translator.get_asset_spec(manifest, unique_id, project))
 
     def get_asset_check_spec(
         self, asset_spec: dg.AssetSpec, manifest: Mapping[str, Any], unique_id: str, project: DagsterDbtProject | None
     ) -> dg.AssetCheckSpec | None:
-        """Return the test's check spec with stand-ins."""
+        """Return the test's check spec with placeholders."""
         spec = self._translator.get_asset_check_spec(asset_spec, manifest, unique_id, project)
         return self._keys.check_spec(spec) if spec else None
 
 
 def checks_step(
     specs: Sequence[dg.AssetCheckSpec],
-    **settings: Any,  # noqa: ANN401  # as Dagster's decorator takes them
+    **settings: Any,  # noqa: ANN401  # arguments of Dagster's decorator
 ) -> Callable[[Callable[..., Any]], dg.AssetChecksDefinition]:
-    """Define a step of checks alone, as :func:`dagster.multi_asset_check` with the same ``settings``."""
+    """Define a step of checks with :func:`dagster.multi_asset_check` and these ``settings``."""
     read = {spec.asset_key for spec in specs} | {dep.asset_key for spec in specs for dep in spec.additional_deps}
-    keys = StandInKeys.needed((), (spec.key for spec in specs), read)
+    keys = PlaceholderKeys.needed((), (spec.key for spec in specs), read)
 
     def decorate(function: Callable[..., Any]) -> dg.AssetChecksDefinition:
         define = dg.multi_asset_check(specs=[keys.check_spec(spec) for spec in specs], **settings)
-        return keys.put_back(define(function))
+        return keys.restore_keys(define(function))
 
     return decorate
 
@@ -133,7 +133,7 @@ def _check_output(check: dg.AssetCheckKey) -> str:
 
 
 def _input(key: dg.AssetKey) -> str:
-    """Name an input as Dagster does; it joins the parts of a key differently from an output's."""
+    """Return the input name that Dagster derives from a key, which differs from the output name."""
     return "_".join(key.path).replace("-", "_").replace(".", "_")
 
 

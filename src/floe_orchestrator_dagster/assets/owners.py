@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 
 
 def declared_owners(node: Mapping[str, Any]) -> list[str]:
-    """Return the owners that Dagster accepts, of a node whose ``group`` may be the group itself.
+    """Return a node's owners in Dagster's form; its ``group`` may be the name or the group itself.
 
-    An address that Dagster does not take for one, which a dbt group may have, becomes a team.
+    An email address of a dbt group that Dagster does not accept becomes a team.
     """
     declared = _dagster_owners(node)
     if declared:
@@ -28,7 +28,7 @@ def declared_owners(node: Mapping[str, Any]) -> list[str]:
 
 
 def owner_problems(manifest: Manifest) -> list[Problem]:
-    """List the owners in ``meta.dagster.owners`` that Dagster does not accept, one problem each."""
+    """Return a problem for each owner in ``meta.dagster.owners`` that Dagster does not accept."""
     nodes = [*manifest.asset_nodes, *manifest.content["sources"].values()]
     return [problem for node in nodes for problem in _problems(node)]
 

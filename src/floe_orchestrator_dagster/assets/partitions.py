@@ -1,4 +1,4 @@
-"""Partitions of the product's assets, as the configuration asks for them."""
+"""Dagster's partitions of the product's assets, built from the configuration."""
 
 from __future__ import annotations
 
@@ -26,10 +26,11 @@ _DEFINITIONS: Mapping[str, Callable[..., dg.PartitionsDefinition[str]]] = {
 
 
 def partitioned_nodes(product: Product, selection: NodeSelection) -> dict[str, int]:
-    """Find the row of ``partitions`` that each partitioned node follows, by unique id.
+    """Return the index in ``partitions`` of each partitioned node, by unique id.
 
     Raises:
-        ConfigError: Selections that dbt cannot read or that match nothing, rows that select the same node; all of them.
+        ConfigError: A selection is not valid or matches nothing, or several entries select the same node. The message
+            lists all problems.
     """
     rows: dict[str, int] = {}
     problems: list[Problem] = []
@@ -52,10 +53,10 @@ def partitioned_nodes(product: Product, selection: NodeSelection) -> dict[str, i
 
 
 def partitions_definitions(product: Product) -> list[dg.PartitionsDefinition[str]]:
-    """Make Dagster's definition of each row of ``partitions``.
+    """Create Dagster's definition of each entry in ``partitions``.
 
     Raises:
-        ConfigError: Partitions that Dagster cannot use; all rows at once.
+        ConfigError: Dagster rejects some entries. The message lists all.
     """
     rules = enumerate(product.config.partitions)
     problems = [problem for row, rule in rules for problem in _problems(product, row, rule)]
@@ -65,7 +66,7 @@ def partitions_definitions(product: Product) -> list[dg.PartitionsDefinition[str
 
 
 def require_dbt_project(product: Product) -> None:
-    """Refuse partitions of a product that has no dbt project here: they are selected in it.
+    """Reject partitions of a product without a dbt project, where their selections cannot be resolved.
 
     Raises:
         ConfigError: The configuration has partitions.
@@ -77,12 +78,12 @@ def require_dbt_project(product: Product) -> None:
 
 
 def backfill_policy(rule: PartitionsConfig) -> dg.BackfillPolicy:
-    """A range of time partitions is one run with one dbt invocation; static ones are a run each."""
+    """Return the backfill policy: one run for a range of time partitions, one run per static partition."""
     return dg.BackfillPolicy.multi_run(1) if rule.type == "static" else dg.BackfillPolicy.single_run()
 
 
 def partition_metadata(rule: PartitionsConfig) -> Mapping[str, str]:
-    """Return the column that a partition is cut by, where Dagster's I/O managers look for it."""
+    """Return the metadata for Dagster's I/O managers with the column that partitions use."""
     return {"partition_expr": rule.time_column} if rule.time_column else {}
 
 
@@ -96,7 +97,7 @@ def _definition(product: Product, rule: PartitionsConfig) -> dg.PartitionsDefini
 
 
 def _problems(product: Product, row: int, rule: PartitionsConfig) -> list[Problem]:
-    """Ask Dagster for its rules of static keys, and whether its calendar has the first time partition."""
+    """Return Dagster's errors for static keys, and for a first time partition outside of its calendar."""
     try:
         definition = _definition(product, rule)
         if isinstance(definition, dg.TimeWindowPartitionsDefinition):

@@ -1,4 +1,4 @@
-"""What the configuration says of every step and run: retries, pool, time limit, resources."""
+"""Retries, pool, time limit and resources of steps and runs."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from floe_orchestrator_dagster.deploy.resources import asked_resources
+from floe_orchestrator_dagster.deploy.resources import requested_resources
 
 if TYPE_CHECKING:
     from floe_orchestrator_dagster.config import DagsterConfig
@@ -16,7 +16,7 @@ K8S_CONFIG_TAG = "dagster-k8s/config"
 
 
 def retry_policy(config: DagsterConfig) -> dg.RetryPolicy | None:
-    """Return how often a failed step is tried again; None when nothing is configured."""
+    """Return the retry policy of steps; None when it is not configured."""
     retries = config.retries
     if retries is None:
         return None
@@ -29,17 +29,17 @@ def retry_policy(config: DagsterConfig) -> dg.RetryPolicy | None:
 
 
 def pool(config: DagsterConfig) -> str | None:
-    """Return the pool that the product's dbt steps take a slot of; None when nothing is configured."""
+    """Return the concurrency pool of the product's dbt steps; None when it is not configured."""
     return config.concurrency.pool if config.concurrency else None
 
 
 def op_tags(config: DagsterConfig) -> dict[str, Any]:
-    """Return the tags of the product's steps: what their pods ask for, where each step has one."""
-    resources = asked_resources(config.run_resources) if config.run_resources else {}
+    """Return the tags of steps: the resource requests of their pods, for executors with a pod per step."""
+    resources = requested_resources(config.run_resources) if config.run_resources else {}
     return {K8S_CONFIG_TAG: {"container_config": {"resources": resources}}} if resources else {}
 
 
 def run_tags(config: DagsterConfig) -> dict[str, Any]:
-    """Return the tags that every run carries: its time limit (s) and what its pod asks for."""
+    """Return the tags of runs: the time limit in seconds, and the resource requests of the pod."""
     limit = {MAX_RUNTIME_TAG: str(config.timeout_seconds)} if config.timeout_seconds else {}
     return {**limit, **op_tags(config)}

@@ -1,4 +1,4 @@
-"""The product as an asset: it shows the quality score, and the dbt tests that read no other asset."""
+"""The asset of the product itself, with the quality score and the dbt tests that read no other asset."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def product_key(product: Product, taken: Collection[dg.AssetKey]) -> dg.AssetKey:
-    """Key the product by its name; a model, seed, snapshot or source of that name keeps it.
+    """Return the product's key: its name, or a variant when another asset has that key.
 
     Args:
         product: The product.
@@ -29,7 +29,7 @@ def product_key(product: Product, taken: Collection[dg.AssetKey]) -> dg.AssetKey
 
 
 def product_spec(product: Product, key: dg.AssetKey, leaves: Sequence[dg.AssetKey]) -> dg.AssetSpec:
-    """Define the product as an asset that its leaves make up."""
+    """Return the spec of the product's asset, downstream of the product's leaves."""
     attributes = AssetAttributes(product)
     config = product.artifacts.quality_config
     scored_by = config.model_dump(mode="json") if config is not None and config.enabled else None

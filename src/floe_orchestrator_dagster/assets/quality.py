@@ -1,4 +1,4 @@
-"""Quality checks of the contract as attributes of asset checks."""
+"""Attributes of asset checks from the contract's quality checks."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ _SEVERITY = "floe/severity"
 
 
 def product_quality(product: Product) -> QualityMatches:
-    """Bring the product's declared checks and its dbt tests together; nothing without a dbt project or a check."""
+    """Match the product's declared checks with its dbt tests; empty without a dbt project or checks."""
     if product.dbt is None or not any(model.quality_checks for model in product.models):
         return QualityMatches((), {}, frozenset())
     return match_quality_checks(product.models, product.dbt.manifest.content)
 
 
 def declared_check_spec(spec: dg.AssetCheckSpec, check: QualityCheck, product: Product) -> dg.AssetCheckSpec:
-    """Give a check what the contract declares; its name stays."""
+    """Return a check's spec with the contract's description, metadata and severity."""
     return spec._replace(
         description=spec.description or describe_check(check),
         metadata={**(spec.metadata or {}), **declared_metadata(check, product)},
@@ -44,7 +44,7 @@ def declared_check_spec(spec: dg.AssetCheckSpec, check: QualityCheck, product: P
 
 
 def declared_metadata(check: QualityCheck, product: Product) -> dict[str, str | float]:
-    """Metadata of a check that the contract declares: name, dimension, severity and weight in the score."""
+    """Return the metadata of a declared check: name, dimension, severity and weight in the score."""
     return {
         "floe/quality_check": check.name,
         "floe/dimension": check.dimension.value,
@@ -54,13 +54,13 @@ def declared_metadata(check: QualityCheck, product: Product) -> dict[str, str | 
 
 
 def describe_check(check: QualityCheck) -> str:
-    """Describe a declared check in a sentence."""
+    """Return a one-line description of a declared check."""
     column = f" of {check.column}" if check.column else ""
     return f"{check.name}: {check.type}{column} ({check.dimension.value}, {check.severity.value})"
 
 
 def declared_severities(specs: Iterable[dg.AssetCheckSpec]) -> Mapping[dg.AssetCheckKey, dg.AssetCheckSeverity]:
-    """Return the severities that the contract gives to checks."""
+    """Return the severity of each check that the contract declares."""
     declared = {spec.key: (spec.metadata or {}).get(_SEVERITY) for spec in specs}
     return {key: _severity(severity) for key, severity in declared.items() if severity}
 
@@ -68,7 +68,7 @@ def declared_severities(specs: Iterable[dg.AssetCheckSpec]) -> Mapping[dg.AssetC
 def unimplemented_checks(
     product: Product, key_of: Mapping[str, dg.AssetKey], definitions: Sequence[dg.AssetsDefinition]
 ) -> dict[dg.AssetCheckKey, DeclaredCheck]:
-    """Name a check for each declared one that no dbt test implements; ephemeral models have no asset to show one."""
+    """Return a check key for each declared check without a dbt test, except those on ephemeral models."""
     if product.dbt is None:
         return {}
     manifest = product.dbt.manifest.content
@@ -81,7 +81,7 @@ def unimplemented_checks(
 
 
 def contract_checks(product: Product) -> dict[dg.AssetCheckKey, QualityCheck]:
-    """Name a check for each declared and enabled one, for a product whose dbt tests are not known yet."""
+    """Return a check key for each enabled declared check of a product without a manifest."""
     found: dict[dg.AssetCheckKey, QualityCheck] = {}
     for model in product.models:
         asset = dg.AssetKey([*product.config.key_prefix, model.name])
@@ -92,7 +92,7 @@ def contract_checks(product: Product) -> dict[dg.AssetCheckKey, QualityCheck]:
 
 
 def _free_key(asset: dg.AssetKey, name: str, taken: Collection[dg.AssetCheckKey]) -> dg.AssetCheckKey:
-    """Name a check as Dagster allows, and as no other check of the asset is called."""
+    """Return a check key with a valid name that is unique on the asset."""
     plain = re.sub(r"\W", "_", name, flags=re.ASCII)
     names = (plain if count == 1 else f"{plain}_{count}" for count in itertools.count(1))
     return next(key for name in names if (key := dg.AssetCheckKey(asset, name)) not in taken)

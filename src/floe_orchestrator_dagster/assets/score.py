@@ -1,6 +1,6 @@
-"""The product's quality score as a check on the product itself.
+"""The asset check with the product's quality score, on the product's asset.
 
-Annotations are evaluated in this module: Dagster wants the context's type itself, not its name.
+This module has no ``from __future__ import annotations``: Dagster reads the annotation of the context at run time.
 """
 
 from collections.abc import Sequence
@@ -20,13 +20,13 @@ from floe_orchestrator_dagster.upstream.dagster_dbt_names import DAGSTER_DBT_UNI
 def scored_checks(
     product: Product, key: dg.AssetKey, translator: ProductTranslator, definitions: Sequence[dg.AssetsDefinition]
 ) -> ScoredChecks | None:
-    """List what the score is made of; None when the contract has no quality config, or a disabled one.
+    """Return the checks in the score; None when the contract has no quality config or a disabled one.
 
     Args:
         product: The product.
-        key: Its key.
-        translator: Translates its dbt nodes.
-        definitions: Its assets and their checks.
+        key: The product's asset key.
+        translator: Translates dbt nodes.
+        definitions: The product's assets and their checks.
     """
     config = product.artifacts.quality_config
     if config is None or not config.enabled:
@@ -42,7 +42,7 @@ def scored_checks(
 
 
 def score_check(scored: ScoredChecks, leaves: Sequence[dg.AssetKey]) -> dg.AssetChecksDefinition:
-    """Define the check that shows the product's score after its leaves."""
+    """Define the check with the product's score, which runs after the product's leaves."""
     check_spec = dg.AssetCheckSpec(
         scored.key.name,
         asset=scored.key.asset_key,
@@ -62,7 +62,7 @@ def score_check(scored: ScoredChecks, leaves: Sequence[dg.AssetKey]) -> dg.Asset
 
 
 def leaf_keys(definitions: Sequence[dg.AssetsDefinition]) -> list[dg.AssetKey]:
-    """Find the assets that no other asset of the product reads."""
+    """Return the keys of the assets that no other asset of the product reads."""
     specs = [spec for definition in definitions for spec in definition.specs]
     read = {dep.asset_key for spec in specs for dep in spec.deps}
     return sorted(spec.key for spec in specs if spec.key not in read)

@@ -1,6 +1,6 @@
-"""dbt selections on a product: dbt's own engine, on one graph however many selections are asked for.
+"""dbt selections on a product, resolved by dbt's own engine on one shared graph.
 
-dagster-dbt resolves a selection on a graph that it builds for it; ten schedules would build ten.
+dagster-dbt builds a new graph for each selection, so that ten schedules would build ten.
 """
 
 from __future__ import annotations
@@ -29,36 +29,36 @@ _SYNTAX = "See https://docs.getdbt.com/reference/node-selection/syntax."
 
 
 class NodeSelection:
-    """The selections of one product, on one graph; each is made once, however often it is asked for."""
+    """Resolves dbt selections on one product's graph; results are cached."""
 
     def __init__(self, product: Product) -> None:
-        """Select among the nodes of ``product``; making this costs nothing."""
+        """Select nodes of ``product``; the graph is built at the first selection."""
         self._product = product
         self._graph = DbtGraph(product.dbt) if product.dbt else None
-        self._kept: dict[tuple[str, str | None], frozenset[str]] = {}
+        self._cache: dict[tuple[str, str | None], frozenset[str]] = {}
 
     def unique_ids(self, select: str, exclude: str | None, where: str) -> frozenset[str]:
-        """Return the unique ids of the selected assets: models (not ephemeral ones), seeds and snapshots.
+        """Return the unique ids of the selected assets: models except ephemeral ones, seeds and snapshots.
 
-        Of a product without a dbt project everything can be selected, and nothing less: its declared models, by name.
+        Without a dbt project, only ``fqn:*`` can be resolved. It returns the names of the declared models.
 
         Args:
             select: dbt selection (https://docs.getdbt.com/reference/node-selection/syntax).
-            exclude: dbt selection of what is left out.
-            where: What has both: the place of a section in the configuration, as ``config_path`` writes it, or a name
-                such as ``run configuration`` for what comes from elsewhere.
+            exclude: dbt selection of excluded nodes.
+            where: Place of the selections, for errors: a path that ``config_path`` returns, or a name such as
+                ``run configuration`` for a place outside of the configuration.
 
         Raises:
-            ConfigError: Selections that dbt cannot read, that match nothing or no asset, or that need a dbt project
-                which the product does not have; all that is wrong with both.
+            ConfigError: A selection is not valid, matches no asset, or requires a dbt project that the product does not
+                have. The message lists all problems.
         """
-        if (select, exclude) not in self._kept:
+        if (select, exclude) not in self._cache:
             problems: list[Problem] = []
-            kept = self._resolved(select, exclude, problems)
+            unique_ids = self._resolved(select, exclude, problems)
             if problems:
                 raise self._error(list(dict.fromkeys(problems)), where)
-            self._kept[select, exclude] = kept
-        return self._kept[select, exclude]
+            self._cache[select, exclude] = unique_ids
+        return self._cache[select, exclude]
 
     def _resolved(self, select: str, exclude: str | None, problems: list[Problem]) -> frozenset[str]:
         if self._product.dbt is None:
@@ -67,29 +67,29 @@ class NodeSelection:
             return frozenset(model.name for model in self._product.models)
         selected = self._assets if select == EVERYTHING else self._assets & self._selected(select, problems)
         if not selected and not problems:
-            problems.append(Problem("select", f"{select!r} selects no model, seed or snapshot", _look(select)))
-        left_out = self._excluded(exclude, problems) if exclude else frozenset()
-        if not problems and not selected - left_out:
-            what = f"{exclude!r} leaves nothing of what {select!r} selects"
-            problems.append(Problem("exclude", what, _look(exclude or "")))
-        return selected - left_out
+            problems.append(Problem("select", f"{select!r} selects no model, seed or snapshot", _ls_hint(select)))
+        excluded = self._excluded(exclude, problems) if exclude else frozenset()
+        if not problems and not selected - excluded:
+            what = f"{exclude!r} excludes everything that {select!r} selects"
+            problems.append(Problem("exclude", what, _ls_hint(exclude or "")))
+        return selected - excluded
 
     def excluded(self, selection: str | None, warn: Callable[[str], None]) -> frozenset[str]:
-        """Find what a run leaves out: what a selection matches and, as with dbt's ``--exclude``, the tests on it.
+        """Return the nodes that a run excludes: those that a selection matches and, as in dbt, the tests on them.
 
         Args:
-            selection: The selection; None leaves nothing out.
-            warn: Receives each part that matches nothing.
+            selection: The selection; None excludes nothing.
+            warn: Logs a warning for each part that matches nothing.
 
         Raises:
-            DbtSetupError: A selection that dbt cannot read.
+            DbtSetupError: The selection is not valid.
         """
         problems: list[Problem] = []
         parts = self._matches(selection, "exclude", problems) if selection else []
         if problems:
             raise DbtSetupError(f"{_RUN_EXCLUDE}: {problems[0].what}. {problems[0].fix}")
         for part in (part for part, found in parts if not found):
-            warn(f"{_RUN_EXCLUDE}: {part!r} matches nothing, so it leaves nothing out. {_look(part)}")
+            warn(f"{_RUN_EXCLUDE}: {part!r} matches nothing, so nothing is excluded. {_ls_hint(part)}")
         matched = frozenset(unique_id for _, found in parts for unique_id in found)
         children = self._product.dbt.manifest.content["child_map"] if self._product.dbt else {}
         on_them = (child for unique_id in matched for child in children.get(unique_id, ()))
@@ -107,13 +107,13 @@ class NodeSelection:
         return Problem(key, what, fix)
 
     def _selected(self, selection: str, problems: list[Problem]) -> frozenset[str]:
-        """Find everything that a selection matches, tests and sources too; each part of its union must match."""
+        """Return all nodes that a selection matches, including tests and sources. Each part of a union must match."""
         found: set[str] = set()
         for part, matched in self._matches(selection, "select", problems):
             if not matched:
                 among = "" if part == selection.strip() else f" (in {selection!r})"
                 hint = suggestion(part, self._product.dbt.manifest.content) if self._product.dbt else ""
-                problems.append(Problem("select", f"{part!r} matches nothing{among}", f"{hint}{_look(part)}"))
+                problems.append(Problem("select", f"{part!r} matches nothing{among}", f"{hint}{_ls_hint(part)}"))
             found |= matched
         return frozenset(found)
 
@@ -127,13 +127,13 @@ class NodeSelection:
         try:
             return self._graph.matches(selection) if self._graph else []
         except (DbtBaseException, ValueError, NotImplementedError, IndexError, OSError) as error:
-            # Besides dbt's own: what pathlib and fnmatch say to a path or a pattern that they cannot read.
+            # Besides dbt's errors, those of pathlib and fnmatch for paths and patterns that are not valid.
             reason = " ".join(str(getattr(error, "msg", error)).split())
-            problems.append(Problem(key, f"{selection!r} is no dbt selection: {reason}", _SYNTAX))
+            problems.append(Problem(key, f"{selection!r} is not a valid dbt selection: {reason}", _SYNTAX))
             return []
 
     def _error(self, problems: list[Problem], where: str) -> ConfigError:
-        """Say where the selections are: in the configuration, or elsewhere and then not to be corrected there."""
+        """Add the place to each problem, and the fix in manifest.yaml when the place is in the configuration."""
         if not where.startswith(CONFIG_PATH):
             return ConfigError(where, problems)
         needs_project = self._product.dbt is None
@@ -145,5 +145,5 @@ class NodeSelection:
         return ConfigError(self._product.origin, placed)
 
 
-def _look(selection: str) -> str:
+def _ls_hint(selection: str) -> str:
     return f"`dbt ls --select {selection!r}` shows what it matches."

@@ -1,7 +1,7 @@
-"""Asset keys of dbt's sources beside those of models, and collisions of asset keys.
+"""Asset keys of dbt sources, and collisions of asset keys.
 
-A source may have the key of a model, or be the table that a model builds. dagster-dbt refuses the first where a model
-reads the source, and Dagster finds the model of the second by ``dagster/table_name``.
+A source can have the same key as a model, or be the table that a model builds. dagster-dbt rejects the first case when
+another model reads the source. In the second case, Dagster finds the model by ``dagster/table_name``.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SourceKeys:
-    """Keys of sources, by what they collide with.
+    """Keys of sources after the resolution of collisions.
 
     Attributes:
-        own: Key of each source that leaves the key it would have to another node, by unique id.
+        own: Alternative key of each source whose default key another node has, by unique id.
         key_of: Key of every model, seed, snapshot and source, by unique id.
-        tables: The model, seed or snapshot that builds the table of a source, by the source's unique id: what reads
-            the source depends on the model.
-        problems: Nodes that cannot have the same key.
+        tables: The model, seed or snapshot that builds the table of a source, by the source's unique id. Readers of
+            the source depend on that node.
+        problems: Collisions that cannot be resolved.
     """
 
     own: Mapping[str, dg.AssetKey]
@@ -47,11 +47,11 @@ def source_keys(
     *,
     may_share: bool,
 ) -> SourceKeys:
-    """Compare the keys of all nodes.
+    """Find and resolve collisions of the keys of all nodes.
 
     Args:
         manifest: The dbt manifest.
-        key_of: Returns the key of a node by its name or its ``meta.dagster.asset_key``.
+        key_of: Returns the default key of a node, from its name or ``meta.dagster.asset_key``.
         prefix: Prefix of all keys.
         may_share: Whether several sources may have one key.
     """
@@ -74,7 +74,7 @@ def source_keys(
             yielding.extend(source for source in group if source not in kept and source is not first)
             problems.extend([_collision(kept, key)] if len(kept) > 1 else [])
     own = {source["unique_id"]: dg.AssetKey([*prefix, *source["unique_id"].split(".", 3)]) for source in yielding}
-    # A dependency on a key that several sources have does not say which of them it means.
+    # A dependency on a key of several sources is ambiguous.
     several = {source["unique_id"] for group in shared.values() if len(group) > 1 for source in group} - own.keys()
     unmistakable = {source: model for source, model in tables.items() if source not in several}
     return SourceKeys(own, keys | own, unmistakable, (*problems,))
@@ -122,7 +122,7 @@ def _ancestors(unique_id: str, graph: Mapping[str, set[str]]) -> set[str]:
 
 
 def _relation(node: Node) -> str:
-    """Name a node's table by database, schema and name, whatever their case; empty where the manifest says none."""
+    """Return a node's table as lower-case database, schema and name; empty when the manifest has none."""
     if not node.get("relation_name"):
         return ""
     table = node.get("identifier") or node.get("alias") or node["name"]

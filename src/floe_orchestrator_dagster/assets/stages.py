@@ -1,7 +1,7 @@
-"""The dbt graph in stages: each is built by one dbt invocation, and none needs to wait for a part of itself.
+"""Division of the dbt graph into stages, each of which one dbt invocation builds.
 
-Models of one compute (and partitioning) share a lane. A stage takes as much of a lane as can be built in one go; where
-lanes alternate along the graph, so do the stages. Going through the stages in order never meets an unbuilt model.
+Models of the same compute and partitions share a lane. A stage contains as many models of one lane as one invocation
+can build. Where lanes alternate along the graph, stages alternate, too. Each stage depends only on earlier stages.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ if TYPE_CHECKING:
     from floe_orchestrator_dagster.product.manifest import Manifest
 
 Lane: TypeAlias = "tuple[str, int | None]"
-"""A compute, and the row of the partitions setting that its models follow (None: not partitioned)."""
+"""A compute, and the index of the models' entry in ``partitions`` (None: not partitioned)."""
 
 QUALITY_SCORE = "quality_score"
-"""Name of the check that shows the product's quality score; no test on the product can have it."""
+"""Name of the check with the product's quality score, reserved on the product's asset."""
 
-# Beyond this many lanes, trying every order of them costs more than the invocation it may save.
+# With more lanes, trying every order takes longer than the invocations that it may save.
 _LANES_TRIED_IN_EVERY_ORDER = 4
 
 
@@ -36,12 +36,11 @@ class DbtTest:
     """A data test or unit test.
 
     Attributes:
-        checks: Unique id of the model, seed, snapshot or source that it is a check of; None of one that reads none of
-            these and is a check of the product.
-        name: Name of the check: the test's own as Dagster accepts it, longer where another test of the same thing has
-            it.
-        reads: Unique ids of all that it reads.
-        is_later: Whether it runs after the stage of what it checks: what is downstream of that cannot wait for it.
+        checks: Unique id of the model, seed, snapshot or source whose asset shows the check; None for a test that reads
+            none of these, which the product's asset shows.
+        name: Name of the check: the test's name as Dagster requires, with a prefix when another check has that name.
+        reads: Unique ids of the nodes that it reads.
+        is_later: Whether it runs after the stage of the node that it checks, so that it cannot block downstream nodes.
     """
 
     checks: str | None
@@ -52,10 +51,10 @@ class DbtTest:
 
 @dataclass(frozen=True)
 class Stage:
-    """What one dbt invocation builds.
+    """Nodes and tests of one dbt invocation.
 
     Attributes:
-        lane: The compute it runs on and the partitions it follows.
+        lane: Compute and partitions of the nodes.
         nodes: Unique ids of its models, seeds and snapshots.
         tests: The tests that run with them, by unique id.
     """
@@ -71,9 +70,8 @@ class StagedGraph:
 
     Attributes:
         stages: The stages.
-        late_tests: Tests that run when all is built, by compute and unique id: those over several stages of which the
-            last does not wait for the others, those that ask for another compute than their models', and those that
-            no stage can run.
+        late_tests: Tests that run after all stages, by compute and unique id. They read nodes of stages that do not
+            depend on each other, or request another compute than their models', or no stage can run them.
     """
 
     stages: tuple[Stage, ...]
@@ -84,7 +82,7 @@ def staged_graph(
     manifest: Manifest,
     lanes: Mapping[str, Lane],
     default_compute: str,
-    left_out: frozenset[str] = frozenset(),
+    excluded: frozenset[str] = frozenset(),
     tables: Mapping[str, str] = MappingProxyType({}),
 ) -> StagedGraph:
     """Split the project into as few stages as its lanes allow.
@@ -93,7 +91,7 @@ def staged_graph(
         manifest: The dbt manifest.
         lanes: Lane of each model, seed and snapshot, by unique id.
         default_compute: Compute of tests that read no model, seed or snapshot.
-        left_out: Tests that run nowhere.
+        excluded: Tests that no stage runs.
         tables: The model that builds the table of a source, by the source's unique id.
     """
     reads = {unique_id: manifest.relations_read_by(unique_id) for unique_id in lanes}
@@ -112,20 +110,20 @@ def staged_graph(
         frozenset(unique_id for unique_id, row in graph.row_of.items() if row == wanted) for wanted in rows.values()
     ]
     stage_lanes = [lanes[next(iter(members))] for members in nodes]
-    tests, late = _placed_tests(graph, stage_lanes, default_compute, left_out)
+    tests, late = _placed_tests(graph, stage_lanes, default_compute, excluded)
     return StagedGraph(tuple(map(Stage, stage_lanes, nodes, tests)), late)
 
 
 def _placed_tests(
-    graph: _Graph, stage_lanes: Sequence[Lane], default_compute: str, left_out: frozenset[str]
+    graph: _Graph, stage_lanes: Sequence[Lane], default_compute: str, excluded: frozenset[str]
 ) -> tuple[list[dict[str, DbtTest]], dict[str, dict[str, DbtTest]]]:
-    """Place each test; returns those of each stage, and those after all stages by compute."""
+    """Assign tests to stages; return the tests of each stage, and by compute the tests after all stages."""
     manifest = graph.manifest
     tests: list[dict[str, DbtTest]] = [{} for _ in stage_lanes]
     late: defaultdict[str, dict[str, DbtTest]] = defaultdict(dict)
     names: defaultdict[str | None, set[str]] = defaultdict(set, {None: {QUALITY_SCORE}})
     for test in manifest.tests:
-        if test in left_out:
+        if test in excluded:
             continue
         read = manifest.relations_read_by(test)
         checked = graph.checked(test, read) if read else None
@@ -149,10 +147,10 @@ def _placed_tests(
 
 
 def _stage_without_partitions(stage_lanes: Sequence[Lane], asked: str | None, default_compute: str) -> int | None:
-    """Choose the row of the stage that runs a test which reads no table: every full run has it, whatever it builds.
+    """Return the index of the stage for a test that reads no table: a stage without partitions, which all runs have.
 
-    That is the first one on the compute that the test asks for; without a wish the first one on the product's own
-    compute, else the first one.
+    This is the first stage on the compute that the test requests. Without a request it is the first one on the
+    product's default compute, or else the first one.
     """
     unpartitioned = [(row, compute) for row, (compute, partitions) in enumerate(stage_lanes) if partitions is None]
     on_compute = [row for row, compute in unpartitioned if compute == (asked or default_compute)]
@@ -161,7 +159,7 @@ def _stage_without_partitions(stage_lanes: Sequence[Lane], asked: str | None, de
 
 
 def _free_name(manifest: Manifest, test: str, taken: set[str]) -> str:
-    """Name a check as its test; a unit test may be called as a data test, and tests of two packages as each other."""
+    """Return a unique name for a test's check. A unit test and tests of other packages may have the same name."""
     node = manifest.content["nodes"].get(test) or manifest.content["unit_tests"][test]
     prefix = "unit_test" if test in manifest.content["unit_tests"] else node["package_name"]
     name: str = node["name"]
@@ -171,7 +169,7 @@ def _free_name(manifest: Manifest, test: str, taken: set[str]) -> str:
 
 
 def _sequences(lanes: Mapping[str, Lane]) -> Iterator[Sequence[Lane]]:
-    """Orders in which the lanes may take turns."""
+    """Yield orders of the lanes: all orders of a few lanes, or rotations of many."""
     different = list(dict.fromkeys(lanes.values()))
     if len(different) <= _LANES_TRIED_IN_EVERY_ORDER:
         yield from permutations(different)
@@ -182,7 +180,7 @@ def _sequences(lanes: Mapping[str, Lane]) -> Iterator[Sequence[Lane]]:
 def _turns(
     order: Sequence[str], parents: Mapping[str, frozenset[str]], lanes: Mapping[str, Lane], sequence: Sequence[Lane]
 ) -> dict[str, int]:
-    """Give each node the earliest turn of its lane that no parent comes after."""
+    """Assign to each node the earliest turn of its lane that is not before a turn of its parents."""
     position = {lane: turn for turn, lane in enumerate(sequence)}
     turns: dict[str, int] = {}
     for unique_id in order:
@@ -193,17 +191,18 @@ def _turns(
 
 @dataclass(frozen=True)
 class _Graph:
-    """Where each node was put: row of its stage by unique id, in the order of dependencies."""
+    """The stage of each node: index of the stage by unique id, in order of dependencies."""
 
     manifest: Manifest
     parents: Mapping[str, frozenset[str]]
     row_of: Mapping[str, int]
 
     def place(self, read: frozenset[str]) -> tuple[int, bool]:
-        """Choose the row of the stage that runs a test: the last one whose tables it reads, and whether it must wait.
+        """Return the index of a test's stage, and whether the test must run in a separate step.
 
-        A stage waits for what its own models read; a test that reads another table of an earlier stage has to wait
-        on its own. Tests of sources alone run with the first stage that reads one of them.
+        The stage is the last one with a table that the test reads. It waits only for tables that its own models read;
+        a test that reads other tables needs a separate step. A test of sources alone runs with the first stage that
+        reads one of them.
         """
         built = read & self.row_of.keys()
         if built:
@@ -212,9 +211,9 @@ class _Graph:
         return min((self._first_reader[source] for source in read if source in self._first_reader), default=0), False
 
     def checked(self, test: str, read: frozenset[str]) -> str:
-        """Choose what a test is a check of: as dagster-dbt does, else the model that comes last."""
+        """Return the node whose asset shows a test's check: as in dagster-dbt, or else the last model that it reads."""
         node = self.manifest.content["nodes"].get(test, {})
-        # dbt resolves the model's name in a package's test from the project, where another model may have that name.
+        # For a test in a package, dbt can resolve the model's name to another model of the project.
         attached = node.get("attached_node")
         is_known = attached in self.row_of or attached in self.manifest.content["sources"]
         candidates = (self._named_in_meta(node), attached)
@@ -224,7 +223,7 @@ class _Graph:
         return chosen or max(sorted(read), key=lambda unique_id: self._position.get(unique_id, -1))
 
     def compute_of_test(self, test: str) -> str | None:
-        """Read the compute that a test asks for (``meta: {floe: {compute: …}}``): one that sees all its tables."""
+        """Return the compute that a test requests (``meta: {floe: {compute: …}}``), which can read all its tables."""
         floe = _meta(self.manifest.content["nodes"].get(test, {})).get("floe")
         compute = floe.get("compute") if isinstance(floe, dict) else None
         return str(compute) if compute else None
@@ -249,7 +248,7 @@ class _Graph:
         return readers
 
     def _named_in_meta(self, node: Mapping[str, Any]) -> str | None:
-        """Find the model that ``meta.dagster.ref`` of a test names."""
+        """Return the model that ``meta.dagster.ref`` of a test names."""
         dagster = _meta(node).get("dagster")
         ref = dagster.get("ref") if isinstance(dagster, dict) else None
         if not ref or not isinstance(ref, dict):

@@ -1,4 +1,4 @@
-"""The steps of a product that run dbt, by name."""
+"""Names of the steps of a product that run dbt."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ProductAssets:
-    """What a product's models are in Dagster.
+    """Dagster assets of a product's models and sources.
 
     Attributes:
         definitions: Assets with their checks, and specs of the sources.
-        key: Key of the product itself.
-        steps: Names of the steps that run dbt, source freshness included; none without a dbt project.
+        key: Key of the product's asset.
+        steps: Names of the steps that run dbt, including source freshness; empty without a dbt project.
     """
 
     definitions: Sequence[dg.AssetsDefinition | dg.AssetSpec]
@@ -38,9 +38,9 @@ class DbtSteps:
     """Names of a product's steps that run dbt.
 
     Attributes:
-        stages: Of each stage, in the graph's order.
-        late: Of the tests after all stages, in the graph's order of their computes.
-        freshness: Of source freshness.
+        stages: Names of the stages' steps, in order.
+        late: Names of the steps with tests after all stages, in the order of their computes.
+        freshness: Name of the step of source freshness.
     """
 
     stages: tuple[str, ...]
@@ -49,17 +49,17 @@ class DbtSteps:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """All of them."""
+        """All names."""
         return (*self.stages, *self.late, self.freshness)
 
 
 def dbt_steps(product: Product, graph: StagedGraph) -> DbtSteps:
-    """Name the steps of a product whose nodes were put into stages."""
+    """Return the names of the steps that run a product's stages, late tests and source freshness."""
     return DbtSteps(_stage_names(product, graph), _late_names(product, graph), freshness_step(product))
 
 
 def _stage_names(product: Product, graph: StagedGraph) -> tuple[str, ...]:
-    """Name each stage: after the product, its compute and partitions where there are several, and its number."""
+    """Name each stage after the product, its compute and partitions if there are several, and its number."""
     if len(graph.stages) == 1:
         return (f"{product.identifier}_dbt_build",)
     several = len({compute for compute, _ in (stage.lane for stage in graph.stages)}) > 1

@@ -1,4 +1,4 @@
-"""What somebody may have meant by a selection that matches nothing."""
+"""Suggestions for dbt selections that match nothing."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _CRITERION = re.compile(r"^(?P<before>@|\d*\+)?((?P<method>[\w.]+):)?(?P<value>.
 
 
 def suggestion(selection: str, manifest: Mapping[str, Any]) -> str:
-    """Suggest what is there instead, such as ``Did you mean 'tag:daily+'? ``; empty when nothing is close.
+    """Return a suggestion such as ``Did you mean 'tag:daily+'? ``; empty when there is none.
 
     Args:
-        selection: A selection without blanks; of several criteria, the first that has a close one is taken.
+        selection: A selection without blanks. Of several criteria, the first with a similar value is replaced.
         manifest: The content of a dbt manifest.
     """
     criteria = selection.split(",")
@@ -41,7 +41,7 @@ def _close(criterion: str, manifest: Mapping[str, Any]) -> str | None:
 
 
 def _values(method: str, manifest: Mapping[str, Any]) -> Iterator[str]:
-    """List the values of a method that match something."""
+    """Yield the values of a method that match a node."""
     nodes = list(manifest["nodes"].values())
     sources = list(manifest["sources"].values())
     if method == "fqn":

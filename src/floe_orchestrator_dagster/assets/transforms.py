@@ -1,6 +1,6 @@
-"""Assets from transforms alone, one per model, for products whose dbt manifest is not at hand (FR-006).
+"""Assets of products without a dbt manifest, one per declared model (FR-006).
 
-Annotations are evaluated in this module: Dagster wants the context's type itself, not its name.
+This module has no ``from __future__ import annotations``: Dagster reads the annotation of the context at run time.
 """
 
 import re
@@ -40,12 +40,12 @@ from floe_orchestrator_dagster.product.tags import tag_value
 
 
 def transform_assets(transforms: Sequence[TransformConfig]) -> list[dg.AssetsDefinition]:
-    """Make one asset per transform; each runs ``dbt build`` for its own model.
+    """Define one asset per transform, which runs ``dbt build`` for its model.
 
-    The dbt project is found when an asset is materialized, not here, so that the graph can be shown without one.
+    The dbt project is looked up when an asset is materialized, so that the graph can be shown without one.
 
     Raises:
-        ArtifactsError: Empty or duplicate names, a self-dependency or a cycle.
+        ArtifactsError: A name is empty or duplicate, a model depends on itself, or dependencies form a cycle.
     """
     unnamed = [place for row, transform in enumerate(transforms) for place in _unnamed(transform, f"transforms[{row}]")]
     if unnamed:
@@ -77,12 +77,14 @@ def _unnamed(transform: TransformConfig, place: str) -> Iterator[str]:
 def contract_assets(
     product: Product, conditions: Mapping[str, dg.AutomationCondition[Any]] = MappingProxyType({})
 ) -> list[dg.AssetsDefinition]:
-    """Make one asset per declared model of a product that has no dbt project, with its declared checks.
+    """Define one asset per declared model of a product without a dbt project, with its declared checks.
 
-    ``conditions`` says by the model's name which assets Dagster materializes by itself.
+    Args:
+        product: The product.
+        conditions: Automation conditions, by the model's name.
 
     Raises:
-        ArtifactsError: A data contract that cannot be used.
+        ArtifactsError: A data contract is not valid.
     """
     attributes = AssetAttributes(product)
     checks = contract_checks(product)
@@ -99,7 +101,7 @@ def contract_assets(
 
 
 def contract_key(product: Product) -> dg.AssetKey:
-    """Key a product that has no dbt project."""
+    """Return the asset key of a product without a dbt project."""
     return product_key(product, [dg.AssetKey([*product.config.key_prefix, model.name]) for model in product.models])
 
 
@@ -195,17 +197,17 @@ def _model_asset(
 
 
 def _ins(spec: dg.AssetSpec) -> dict[str, dg.AssetIn]:
-    # Inputs of their own names: those derived from the keys would refuse models called `orders.v2` or `ä`.
+    # Explicit names of inputs: names derived from keys are not valid for models such as `orders.v2` or `ä`.
     return {_op_name(dep.asset_key): dg.AssetIn(key=dep.asset_key, dagster_type=dg.Nothing) for dep in spec.deps}
 
 
 def _outs(spec: dg.AssetSpec) -> dict[str, dg.AssetOut]:
-    # An output of its own name: one derived from the key would refuse models called `config` or `type`.
+    # An explicit name of the output: names derived from keys are not valid for models such as `config` or `type`.
     return {"result": dg.AssetOut.from_spec(spec.replace_attributes(deps=[]))}
 
 
 def _op_name(key: dg.AssetKey) -> str:
-    """Name an op: never as a job or a reserved word, and keys that differ in punctuation only get different ones."""
+    """Return a unique op name that is not a job's name or a reserved word; keys may differ in punctuation only."""
     readable = re.sub(r"[^A-Za-z0-9_]", "_", "__".join(key.path))
     exact = readable == "__".join(key.path)
     return f"dbt_build_{readable}" if exact else f"dbt_build_{readable}_{zlib.crc32(key.to_string().encode()):08x}"

@@ -1,6 +1,6 @@
-"""Assets that Dagster materializes by itself: the configured rules as automation conditions.
+"""Automation conditions of assets, built from the configured rules.
 
-https://docs.dagster.io/guides/automate/declarative-automation
+Guide: https://docs.dagster.io/guides/automate/declarative-automation
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 def automation_conditions(translator: ProductTranslator, selection: NodeSelection) -> dict[str, _Condition]:
-    """Return the condition of each asset that a rule selects, by dbt's unique id; the first rule that fits counts.
+    """Return the condition of each asset that a rule selects, by dbt's unique id; the first matching rule applies.
 
     Raises:
         ConfigError: As :func:`assets_by_rule`.
@@ -46,10 +46,10 @@ def automation_conditions(translator: ProductTranslator, selection: NodeSelectio
 
 
 def assets_by_rule(product: Product, selection: NodeSelection) -> list[frozenset[str]]:
-    """Find the assets that each rule is for, by dbt's unique id; the first rule that fits counts.
+    """Return the assets of each rule, by dbt's unique id; the first matching rule applies.
 
     Raises:
-        ConfigError: Selections that cannot be used, rules whose assets earlier rules have taken; all of them.
+        ConfigError: Selections are not valid, or all assets of a rule match earlier rules. The message lists all.
     """
     by_rule: list[frozenset[str]] = []
     problems: list[Problem] = []
@@ -62,7 +62,7 @@ def assets_by_rule(product: Product, selection: NodeSelection) -> list[frozenset
             continue
         by_rule.append(selected.difference(*by_rule))
         if not by_rule[-1]:
-            what = f"all {len(selected)} assets that it selects belong to rules before it, and the first rule counts"
+            what = f"all {len(selected)} assets that it selects match earlier rules, and the first match applies"
             fix = "Put the narrower rule first, or remove this one. Correct it in manifest.yaml."
             problems.append(Problem(where, what, fix))
     if problems:
@@ -71,9 +71,9 @@ def assets_by_rule(product: Product, selection: NodeSelection) -> list[frozenset
 
 
 def automation_sensor(product: Product) -> dg.AutomationConditionSensorDefinition | None:
-    """Define the sensor that evaluates the conditions; None without a rule.
+    """Define the sensor that evaluates the conditions; None without rules.
 
-    Dagster makes one itself, but leaves it stopped: a configured rule would do nothing. This one is running.
+    Dagster's default sensor starts stopped, so that configured rules would have no effect. This one starts running.
     """
     if not product.config.automation:
         return None
@@ -87,17 +87,17 @@ def automation_sensor(product: Product) -> dg.AutomationConditionSensorDefinitio
 
 
 def automation_sensor_name(product: Product) -> str:
-    """Name the sensor that evaluates the conditions."""
+    """Return the name of the sensor that evaluates the conditions."""
     return f"{product.identifier}_automation"
 
 
 @dataclass(frozen=True)
 class _Upstream:
-    """What an asset reads.
+    """The direct upstream assets of an asset.
 
     Attributes:
         sources: Keys of sources.
-        built: Keys of assets that the product builds; left empty where there are no sources.
+        built: Keys of assets that the product builds; empty when there are no sources.
     """
 
     sources: tuple[dg.AssetKey, ...] = ()
@@ -105,10 +105,10 @@ class _Upstream:
 
 
 def _condition(rule: AutomationConfig, config: DagsterConfig, upstream: _Upstream) -> _Condition:
-    """Dagster's own condition; a source that nobody has ever reported to Dagster does not hold it up.
+    """Return Dagster's condition, changed so that sources without any event in Dagster do not block it.
 
-    Such sources are the rule in dbt, and with the stock conditions nothing that reads one would ever be requested.
-    Upstream is named key by key, because in Dagster 1.10 a condition that ignores some changes what all others see.
+    dbt sources rarely have events in Dagster. With the unchanged conditions, assets that read them are never requested.
+    The condition lists upstream assets by key: in Dagster 1.10, ignoring some of them affects other conditions.
     """
     if rule.condition == "on_cron":
         return _on_cron(check_cron(rule.cron or ""), check_timezone(rule.timezone or config.timezone), upstream)
@@ -139,7 +139,7 @@ def _each(keys: Iterable[dg.AssetKey], condition: _Condition) -> list[_Condition
 
 
 def _by_upstream(translator: ProductTranslator, unique_ids: Iterable[str]) -> Mapping[_Upstream, list[str]]:
-    """Group assets by what they read; those without sources are one group."""
+    """Group assets by their upstream assets; assets without sources form one group."""
     dbt = translator.product.dbt
     if dbt is None:
         return {_Upstream(): list(unique_ids)}

@@ -1,4 +1,4 @@
-"""When a job runs: its cron and timezone, checked. Dagster is not needed."""
+"""Schedules of jobs as values with a valid cron and timezone. This module does not import dagster."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ __all__ = ["JobSchedule", "check_cron", "check_timezone", "checked_schedule", "d
 
 @dataclass(frozen=True)
 class JobSchedule:
-    """A job, when it runs, and whether the schedule starts switched on.
+    """The schedule of a job.
 
     Attributes:
         job_name: Name of the Dagster job.
         cron: Five fields or a macro such as ``@daily``.
         timezone: IANA name.
-        enabled: Whether the schedule is running once the code location is loaded.
+        enabled: Whether the schedule starts running when the code location is loaded.
     """
 
     job_name: str
@@ -33,19 +33,19 @@ class JobSchedule:
 
 
 def checked_schedule(job_name: str, cron: str, timezone: str, *, enabled: bool = True) -> JobSchedule:
-    """Make a schedule of values that were checked.
+    """Create a schedule after a check of its cron and timezone.
 
     Raises:
-        ScheduleError: A cron or timezone that cannot work.
+        ScheduleError: The cron or timezone is not valid.
     """
     return JobSchedule(job_name, check_cron(cron), check_timezone(timezone), enabled)
 
 
 def declared_schedule(product: Product) -> JobSchedule | None:
-    """Read the product's own schedule: floe.yaml's, else the configured default; None without either.
+    """Return the product's main schedule, from floe.yaml or the configured default; None without either.
 
     Raises:
-        ScheduleError: A cron or timezone that cannot work; the message says where it was declared.
+        ScheduleError: The cron or timezone is not valid. The message has the place of its declaration.
     """
     declared, config = product.spec.schedule, product.config
     if not product.models:

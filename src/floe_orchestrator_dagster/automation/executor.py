@@ -1,4 +1,4 @@
-"""How the steps of a run are executed."""
+"""The executor of a product's runs."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 
 
 def product_executor(product: Product) -> dg.ExecutorDefinition | None:
-    """Return the configured executor; None leaves the choice to Dagster (a process per step).
+    """Return the configured executor; None for Dagster's default (a process per step).
 
-    On a DuckDB file steps run one after the other: it lets one process in at a time.
+    With a DuckDB file, steps run one at a time, because only one process can open the file.
 
     Raises:
-        ConfigError: Steps are to run on Kubernetes and ``dagster-k8s`` is not installed.
+        ConfigError: The executor is ``k8s``, and ``dagster-k8s`` is not installed.
     """
     configured = product.config.executor
     if configured == "in_process":
@@ -36,7 +36,7 @@ def product_executor(product: Product) -> dg.ExecutorDefinition | None:
 
 
 def steps_at_once(product: Product) -> int | None:
-    """Return how many steps of a run may run at once; None when that is the executor's to decide."""
+    """Return the maximum number of concurrent steps of a run; None for the executor's default."""
     return 1 if product.config.executor == "in_process" or is_on_duckdb(product.artifacts) else None
 
 

@@ -1,4 +1,4 @@
-"""What the configuration asks for and nobody will get: nothing that keeps a product from loading, but worth a word."""
+"""Warnings about settings that have no effect, or not the intended one."""
 
 from __future__ import annotations
 
@@ -29,20 +29,21 @@ _FIX = "Correct it in manifest.yaml."
 _SHOWN = 5
 
 
-def oversights(
+def ineffective_settings(
     product: Product, selection: NodeSelection, targets: Targets, registered: Sequence[JobSchedule] = ()
 ) -> list[Problem]:
-    """List the settings that will not do what they say.
+    """Return a warning for each setting that does not have the intended effect.
 
-    Partitions that a model ignores or that are cut by a column which it does not have; schedules that an older Dagster
-    ticks at other minutes; sensors on assets that the product does not have, and sensors by which jobs launch each
-    other without end.
+    - Partitions whose variables a model does not read, or whose column it does not have.
+    - Schedules that the installed Dagster evaluates at other minutes.
+    - Sensors on assets that the product does not have.
+    - Sensors that make jobs launch each other in a cycle.
     """
     return [
         *shifted_schedules(product, registered),
         *_partitions(product, selection),
         *_unknown_assets(product, targets),
-        *_circle(product, targets),
+        *_cycles(product, targets),
     ]
 
 
@@ -59,13 +60,13 @@ def _partitions(product: Product, selection: NodeSelection) -> Iterator[Problem]
         ignoring = [node["name"] for node in following if _ignores(node, variables, rule)]
         if ignoring:
             read = " or ".join(map(repr, variables))
-            kind = "does not read" if rule.type == "static" else "is neither microbatch nor reads"
+            kind = "does not read" if rule.type == "static" else "is not microbatch and does not read"
             what = f"each partition builds all of {_listed(ignoring)}: the code {kind} the dbt variable {read}"
             fix = f"Read it with var() in the model, or exclude the model from the partitions. {_FIX}"
             yield Problem(config_path("partitions", row, "select"), what, fix)
         without = [node["name"] for node in following if rule.time_column and _lacks(node, rule.time_column)]
         if without:
-            what = f"{rule.time_column!r} is no column of {_listed(without)}, as dbt describes it"
+            what = f"{rule.time_column!r} is not a described column of {_listed(without)}"
             yield Problem(config_path("partitions", row, "time_column"), what, _FIX)
 
 
@@ -77,7 +78,7 @@ def _ignores(node: Mapping[str, Any], variables: list[str], rule: PartitionsConf
 
 
 def _lacks(node: Mapping[str, Any], column: str) -> bool:
-    """Whether a model has no such column; of one without described columns nobody knows."""
+    """Return whether a model with described columns does not have this one."""
     described = {name.lower() for name in node.get("columns") or {}}
     return bool(described) and column.lower() not in described
 
@@ -90,12 +91,15 @@ def _unknown_assets(product: Product, targets: Targets) -> Iterator[Problem]:
     known = {key.to_user_string() for group in keys for key in group}
     for row, entry in watched:
         if entry.asset not in known:
-            what = f"{entry.asset!r} is no asset of this product: the sensor waits for another code location to make it"
-            fix = f"{did_you_mean(closest(entry.asset, known))}Leave it so if one does. {_FIX}"
+            what = (
+                f"{entry.asset!r} is not an asset of this product: "
+                "the sensor waits for another code location to materialize it"
+            )
+            fix = f"{did_you_mean(closest(entry.asset, known))}Keep it if one does. {_FIX}"
             yield Problem(config_path("sensors", row, "asset"), what, fix)
 
 
-def _circle(product: Product, targets: Targets) -> Iterator[Problem]:
+def _cycles(product: Product, targets: Targets) -> Iterator[Problem]:
     followed: dict[str, set[str]] = {}
     for entry in product.config.sensors:
         if isinstance(entry, AssetSensorConfig):
@@ -108,7 +112,7 @@ def _circle(product: Product, targets: Targets) -> Iterator[Problem]:
         TopologicalSorter(followed).prepare()
     except CycleError as error:
         path = " -> ".join(error.args[1])
-        what = f"jobs launch each other without end: {path}"
+        what = f"jobs launch each other in a cycle: {path}"
         yield Problem(config_path("sensors"), what, f"Remove one of the sensors between them. {_FIX}")
 
 

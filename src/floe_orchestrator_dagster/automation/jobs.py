@@ -1,4 +1,4 @@
-"""The jobs of a product: its own, which builds everything, and the configured ones."""
+"""Jobs of a product: the main job, which builds the whole product, and the configured ones."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def job_names(product: Product) -> list[str]:
-    """Name the product's jobs, its own and those of its partitions first; none without transforms."""
+    """Return the names of the product's jobs: the main job, those of partitions, then configured ones."""
     own = dict.fromkeys([product.identifier, *partitions_by_job(product)])
     return [*own, *(job.name for job in product.config.jobs)] if product.models else []
 
@@ -31,12 +31,15 @@ def job_names(product: Product) -> list[str]:
 def product_jobs(
     product: Product, targets: Targets, on_demand: Sequence[dg.AssetCheckKey] = ()
 ) -> dict[str, UnresolvedAssetJobDefinition]:
-    """Define the product's own job, those of its other partitions, then the configured ones, by name.
+    """Define the main job, the jobs of other partitions, and the configured jobs.
 
     Args:
-        product: The product, its configuration checked by ``check_automation``.
+        product: The product, with a configuration that ``check_automation`` has accepted.
         targets: Its assets.
-        on_demand: Checks that the product's own job leaves out.
+        on_demand: Checks that the main job leaves out.
+
+    Returns:
+        The jobs by name.
 
     Raises:
         ArtifactsError: The product's name is a reserved word.
@@ -47,7 +50,7 @@ def product_jobs(
         jobs[name] = dg.define_asset_job(
             name,
             selection=dg.AssetSelection.assets(*targets.keys_following(definition)),
-            description=f"Builds partitions of the data product {product.name} that its own job cannot.",
+            description=f"Builds partitions of the data product {product.name} that its main job does not build.",
             tags=tags,
         )
     for row, job in enumerate(product.config.jobs):
@@ -62,16 +65,16 @@ def product_jobs(
 
 
 def job_tags(product: Product) -> dict[str, Any]:
-    """Return the tags that the runs of all jobs carry: the product's, its time limit and resources."""
+    """Return the tags of all jobs' runs: product, time limit and resources."""
     return {**AssetAttributes(product).product_tags, **run_tags(product.config)}
 
 
 def _product_job(
     product: Product, targets: Targets, on_demand: Sequence[dg.AssetCheckKey]
 ) -> UnresolvedAssetJobDefinition:
-    """Define one job over everything the product builds, checks on its sources included, named after it.
+    """Define the main job, which builds the whole product, including checks on sources.
 
-    Partitions of another kind than the first are left to jobs of their own.
+    Assets with other partitions than the first kind are built by separate jobs.
     """
     selection = dg.AssetSelection.tag(PRODUCT_TAG, tag_value(product.name))
     for definition in _other_partitions(product).values():
@@ -97,7 +100,7 @@ def _job_name(product: Product) -> str:
     try:
         dg.GraphDefinition(name=product.identifier)
     except dg.DagsterInvalidDefinitionError:
-        what = f"{product.name!r} cannot name a Dagster job: it is a word that Dagster or Python keep for themselves"
+        what = f"{product.name!r} cannot name a Dagster job: it is a reserved word of Dagster or Python"
         fix = "Rename the product in floe.yaml (metadata.name) and compile it again."
         raise ArtifactsError(product.origin, [Problem("metadata.product_name", what, fix)]) from None
     return product.identifier

@@ -1,4 +1,4 @@
-"""Crons that tick every hour, whose minutes Dagster before 1.12.21 counts in UTC instead of their own timezone."""
+"""Warnings about hourly crons that Dagster before 1.12.21 evaluates in UTC instead of their own timezone."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from floe_orchestrator_dagster.automation.cron import JobSchedule
     from floe_orchestrator_dagster.product import Product
 
-RIGHT_SINCE = "1.12.21"
-"""The first Dagster that counts these minutes in the cron's own timezone."""
+FIXED_IN_DAGSTER = "1.12.21"
+"""The first Dagster version that evaluates these minutes in the cron's timezone."""
 _HOUR = 60
 _ANY = ["*"]
 _MONTHS = 12
@@ -29,7 +29,7 @@ _SHOWN = 6
 
 
 def shifted_schedules(product: Product, registered: Sequence[JobSchedule] = ()) -> Iterator[Problem]:
-    """Find the schedules and rules of a product that this process's Dagster ticks at other minutes than they say."""
+    """Return a warning for each schedule and rule that the installed Dagster evaluates at other minutes."""
     for where, cron, zone in _crons(product, registered):
         problem = shifted_minutes(where, cron, zone)
         if problem:
@@ -37,15 +37,15 @@ def shifted_schedules(product: Product, registered: Sequence[JobSchedule] = ()) 
 
 
 def shifted_minutes(where: str, cron: str, zone: str, dagster_version: str = dg.__version__) -> Problem | None:
-    """Return at which minutes a cron ticks instead, and what to write; None when it ticks as it says.
+    """Return a warning with the actual minutes of a cron and the fix; None when the cron ticks as written.
 
     Args:
-        where: Where the cron was written.
-        cron: Five fields or a macro, checked.
-        zone: IANA name of its timezone, checked.
-        dagster_version: Version of the Dagster that ticks.
+        where: Place of the cron in the configuration.
+        cron: Valid cron: five fields or a macro.
+        zone: IANA name of its timezone, valid.
+        dagster_version: Version of Dagster.
     """
-    if Version(dagster_version) >= Version(RIGHT_SINCE):
+    if Version(dagster_version) >= Version(FIXED_IN_DAGSTER):
         return None
     field, *others = croniter.expand(check_cron(cron))[0]
     minutes = [minute for minute in field if isinstance(minute, int)]
@@ -55,7 +55,7 @@ def shifted_minutes(where: str, cron: str, zone: str, dagster_version: str = dg.
     shifted = next((found for found in (_shifted(minutes, offset) for offset in offsets) if found != minutes), None)
     if shifted is None:
         return None
-    upgrade = f"Upgrade Dagster to {RIGHT_SINCE} or newer"
+    upgrade = f"Upgrade Dagster to {FIXED_IN_DAGSTER} or newer"
     part, fix = " for a part of the year", f"{upgrade}."
     if len(offsets) == 1:
         written = ",".join(map(str, _shifted(minutes, -offsets[0])))
@@ -65,7 +65,7 @@ def shifted_minutes(where: str, cron: str, zone: str, dagster_version: str = dg.
 
 
 def _crons(product: Product, registered: Iterable[JobSchedule]) -> Iterator[tuple[str, str, str]]:
-    """List place, cron and timezone of whatever ticks in a product."""
+    """List place, cron and timezone of a product's schedules and rules."""
     config, own = product.config, declared_schedule(product)
     if own:
         is_declared = product.spec.schedule is not None and product.spec.schedule.cron
@@ -80,7 +80,7 @@ def _crons(product: Product, registered: Iterable[JobSchedule]) -> Iterator[tupl
 
 
 def _offsets(zone: str) -> list[int]:
-    """List by how many minutes of the hour a timezone is off UTC within a year from now."""
+    """List a timezone's offsets from UTC within the next year, in minutes modulo an hour."""
     now = datetime.now(tz=timezone.utc)
     instants = (now + timedelta(days=30) * month for month in range(_MONTHS + 1))
     offsets = (at.astimezone(pytz.timezone(zone)).utcoffset() or timedelta() for at in instants)

@@ -1,7 +1,7 @@
-"""Jobs of a product whose assets follow partitions: a Dagster job has one kind of them.
+"""Assignment of partitions to jobs, and the partitions that a tick requests.
 
-The product's own job builds what is not partitioned and what follows the first time partitions of the configuration.
-Each other kind has a job of its own.
+A Dagster job supports one kind of partitions. The product's main job builds assets without partitions and those with
+the first time partitions of the configuration. Each other kind has a separate job.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ _LONGEST_PARTITION = timedelta(days=32)
 
 
 def partitions_by_job(product: Product) -> dict[str, dg.PartitionsDefinition[str]]:
-    """Return which job builds which kind of partitions; empty without partitions.
+    """Return the partitions that each job builds, by the job's name; empty without partitions.
 
-    Static partitions always have a job of their own: each of them is a run, and must not build all else every time.
+    Static partitions always have a separate job: each of them is a run, which must not build all other assets, too.
 
     Raises:
-        ConfigError: Partitions that cannot be.
+        ConfigError: The configured partitions are not valid.
     """
     found: dict[str, dg.PartitionsDefinition[str]] = {}
     for rule, definition in zip(product.config.partitions, partitions_definitions(product), strict=True):
@@ -43,15 +43,15 @@ def partitions_by_job(product: Product) -> dict[str, dg.PartitionsDefinition[str
 
 
 def requested_partitions(definition: dg.PartitionsDefinition[str], previous: datetime, instant: datetime) -> list[str]:
-    """Choose the partitions that a tick asks for.
+    """Return the partitions that a tick requests.
 
-    Of time partitions those that became complete since the tick before, however late this one is evaluated, else the
-    newest complete one again; of static ones all.
+    For time partitions these are the ones that were completed since the previous tick, even if this tick is evaluated
+    late, or else the newest complete one again. For static partitions these are all.
 
     Args:
         definition: The partitions of the job.
-        previous: The tick before.
-        instant: The tick.
+        previous: Time of the previous tick.
+        instant: Time of the tick.
     """
     if not isinstance(definition, dg.TimeWindowPartitionsDefinition):
         return list(definition.get_partition_keys())
@@ -72,12 +72,12 @@ def requested_partitions(definition: dg.PartitionsDefinition[str], previous: dat
 def partition_requests(
     key_prefix: str, partitions: Sequence[str], keys: Sequence[dg.AssetKey] | None, tags: dict[str, str]
 ) -> Iterator[dg.RunRequest | dg.SkipReason]:
-    """Ask for one run per partition.
+    """Request one run per partition.
 
     Args:
-        key_prefix: Distinguishes this tick from others: of several runs each has to have a key.
+        key_prefix: Identifies the tick. Each run's key is unique within it.
         partitions: The partitions.
-        keys: What to build of the job; None for everything.
+        keys: Assets of the job to build; None for all of them.
         tags: Tags of the runs.
     """
     if not partitions:

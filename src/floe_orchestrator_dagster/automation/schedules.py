@@ -1,4 +1,4 @@
-"""Schedules: the product's own (floe.yaml, else the default), the configured ones, those of ``schedule_job``."""
+"""Schedules of a product: the main one (floe.yaml or the default), configured ones, and those of ``schedule_job``."""
 
 from __future__ import annotations
 
@@ -35,19 +35,19 @@ _WORDS = {"*": "any", "-": "to", ",": "and", "/": "every", "@": "at", "#": "nth"
 def product_schedules(
     product: Product, targets: Targets, registered: Sequence[JobSchedule] = ()
 ) -> list[dg.ScheduleDefinition]:
-    """Define the product's own schedule, then the configured and the registered ones.
+    """Define the product's main schedule, the configured and the registered ones.
 
-    Of the own and the registered ones the same job, cron and timezone appear once.
+    A registered schedule with the same job, cron and timezone as the main one is not repeated.
 
     Raises:
-        ScheduleError: A cron or timezone that cannot work, or a registered job that the product does not have.
-        ConfigError: A name that a registered schedule has.
+        ScheduleError: A cron or timezone is not valid, or the product does not have a registered job.
+        ConfigError: A configured schedule has the name of a registered one.
     """
     check_registered(product, registered)
     own = declared_schedule(product)
     if own and replace(own, enabled=True) in registered:
         own = replace(own, enabled=True)
-    # Partitions that the product's own job cannot build have jobs of their own, which tick with it.
+    # Separate jobs for other kinds of partitions have the same schedule as the main job.
     owned = (
         [replace(own, job_name=name) for name in {product.identifier: 0, **partitions_by_job(product)}] if own else []
     )
@@ -64,10 +64,10 @@ def product_schedules(
 
 
 def check_registered(product: Product, registered: Sequence[JobSchedule]) -> None:
-    """Refuse registered schedules of jobs that the product does not have.
+    """Check that the product has the jobs of all registered schedules.
 
     Raises:
-        ScheduleError: The message names the product's jobs.
+        ScheduleError: A job is unknown. The message lists the product's jobs.
     """
     known_jobs = job_names(product)
     for schedule in registered:
@@ -77,12 +77,12 @@ def check_registered(product: Product, registered: Sequence[JobSchedule]) -> Non
 
 
 def own_schedule_name(product: Product) -> str:
-    """Name the product's own schedule."""
+    """Return the name of the product's main schedule."""
     return f"{product.identifier}_schedule"
 
 
 def run_request(keys: Sequence[dg.AssetKey], tags: Mapping[str, str]) -> dg.RunRequest:
-    """Ask for a run over some of a job's assets; as no checks are named, those of exactly these assets run too."""
+    """Request a run of some of a job's assets. Without a selection of checks, Dagster also runs the assets' checks."""
     return dg.RunRequest(asset_selection=keys, tags=tags)
 
 
@@ -105,7 +105,7 @@ def _configured_schedules(product: Product, targets: Targets, taken: set[str]) -
 def _partitions(
     product: Product, targets: Targets, schedule: JobSchedule, keys: Sequence[dg.AssetKey] | None = None
 ) -> dg.PartitionsDefinition[str] | None:
-    """Return which partitions a schedule builds, if any: those of the assets it selects, else those of its job."""
+    """Return the partitions that a schedule builds: of the selected assets, or of its job; None without any."""
     if not product.config.partitions:
         return None
     found = targets.partitions_of(targets.job_keys(product, schedule.job_name) if keys is None else keys)
@@ -114,12 +114,12 @@ def _partitions(
 
 @dataclass(frozen=True)
 class _Request:
-    """What a tick asks for.
+    """The run request of a tick.
 
     Attributes:
-        keys: Assets to build of the job; None for all of them.
+        keys: Assets of the job to build; None for all of them.
         tags: Tags of the run.
-        partitions: Partitions that the assets follow, if any.
+        partitions: Partitions of the assets, if any.
     """
 
     keys: Sequence[dg.AssetKey] | None
@@ -128,7 +128,7 @@ class _Request:
 
 
 def _schedule_definition(schedule: JobSchedule, name: str, request: _Request) -> dg.ScheduleDefinition:
-    """Define a schedule of a whole job, or of some of its assets or partitions: one job serves all selections."""
+    """Define a schedule of a whole job, or of some of its assets or partitions; selections need no separate job."""
     define = partial(
         dg.ScheduleDefinition,
         name=name,

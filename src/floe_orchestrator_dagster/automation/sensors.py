@@ -1,4 +1,4 @@
-"""Sensors: what launches jobs besides the clock — a run that ended, an asset that was materialized."""
+"""Configured sensors, which launch a job after the end of a run or the materialization of an asset."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ def product_sensors(
     """Define the configured sensors.
 
     Args:
-        product: The product, its configuration checked by ``check_automation``.
+        product: The product, with a configuration that ``check_automation`` has accepted.
         targets: Its assets.
         jobs: Its jobs by name.
 
     Raises:
-        ConfigError: Assets that the launched job builds itself; all of them.
+        ConfigError: Some sensors watch an asset that their job builds. The message lists all.
     """
     sensors: list[dg.SensorDefinition] = []
     problems: list[Problem] = []
@@ -52,7 +52,7 @@ def product_sensors(
             continue
         key, job = dg.AssetKey(entry.asset.split("/")), entry.job or product.identifier
         if key in targets.job_keys(product, job):
-            what = f"{entry.asset!r} is an asset that the job {job!r} builds: it would launch itself again and again"
+            what = f"{entry.asset!r} is an asset that the job {job!r} builds, so that it would launch itself repeatedly"
             fix = "Watch an asset that the job does not build, or launch another job. Correct it in manifest.yaml."
             problems.append(Problem(config_path("sensors", row, "asset"), what, fix))
         else:
@@ -78,7 +78,7 @@ def _run_status_sensor(
         f"ended with status {entry.status}.",
     )
     def sensor(context: dg.RunStatusSensorContext) -> Iterator[dg.RunRequest | dg.SkipReason]:
-        # One launch per run, however often the sensor sees it.
+        # The key prevents a second launch for the same run.
         yield from _requests(context.dagster_run.run_id, partitions)
 
     return sensor
@@ -100,7 +100,7 @@ def _asset_sensor(
     def sensor(
         _context: dg.SensorEvaluationContext, event: dg.EventLogEntry
     ) -> Iterator[dg.RunRequest | dg.SkipReason]:
-        # One launch per materialization, however often the sensor sees it.
+        # The key prevents a second launch for the same materialization.
         yield from _requests(f"{event.run_id}:{event.timestamp}", partitions)
 
     return sensor
@@ -112,7 +112,7 @@ def _partitions(product: Product, targets: Targets, job: str) -> dg.PartitionsDe
 
 
 def _requests(run_key: str, partitions: dg.PartitionsDefinition[str] | None) -> Iterator[dg.RunRequest | dg.SkipReason]:
-    """Ask for the job's run; of a job with partitions for its newest one, of static partitions for all."""
+    """Request a run of the job: for time partitions of the newest one, for static partitions of each."""
     if partitions is None:
         yield dg.RunRequest(run_key=run_key)
         return

@@ -1,4 +1,4 @@
-"""What the selections of jobs and schedules stand for: asset keys."""
+"""Asset keys of the selections of jobs and schedules."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ class Targets:
     """The assets of a product, found by dbt selection.
 
     Attributes:
-        assets: Everything the product defines.
-        selection: Its selections.
+        assets: All assets of the product.
+        selection: Resolves dbt selections.
     """
 
     assets: Sequence[dg.AssetsDefinition | dg.AssetSpec]
     selection: NodeSelection
 
     def keys(self, select: str, exclude: str | None, where: str) -> list[dg.AssetKey]:
-        """Return the keys of the selected assets, sorted; ``where`` is the section's place, for errors.
+        """Return the sorted keys of the selected assets; ``where`` is the section's place, for errors.
 
         Raises:
             ConfigError: As :meth:`NodeSelection.unique_ids`.
@@ -54,11 +54,11 @@ class Targets:
         return [key for key in self._keys.values() if key not in others]
 
     def keys_following(self, definition: dg.PartitionsDefinition[str]) -> list[dg.AssetKey]:
-        """Return the keys of the assets that follow the partitions, sorted."""
+        """Return the sorted keys of the assets with these partitions."""
         return sorted(key for key, followed in self._partitions.items() if followed == definition)
 
     def partitions_of(self, keys: Iterable[dg.AssetKey]) -> list[dg.PartitionsDefinition[str]]:
-        """Return the different partitions that the assets follow."""
+        """Return the distinct partitions of the assets."""
         found: list[dg.PartitionsDefinition[str]] = []
         for key in keys:
             followed = self._partitions.get(key)
@@ -77,11 +77,11 @@ class Targets:
 
     @cached_property
     def sources(self) -> list[dg.AssetKey]:
-        """Keys of what the product reads and does not build."""
+        """Keys of assets that the product reads and does not build."""
         return [asset.key for asset in self.assets if isinstance(asset, dg.AssetSpec)]
 
     @cached_property
     def _keys(self) -> Mapping[str, dg.AssetKey]:
-        """Asset keys by dbt's unique id; by the model's name where the product has no dbt project."""
+        """Asset keys by dbt's unique id, or by the model's name when the product has no dbt project."""
         specs = [spec for asset in self.assets if isinstance(asset, dg.AssetsDefinition) for spec in asset.specs]
         return {spec.metadata.get(DAGSTER_DBT_UNIQUE_ID_METADATA_KEY, spec.key.path[-1]): spec.key for spec in specs}

@@ -1,4 +1,4 @@
-"""Problems of jobs, schedules, sensors and rules that do not fit the product, all at once."""
+"""Validation of configured jobs, schedules, sensors and rules against the product, with all problems at once."""
 
 from __future__ import annotations
 
@@ -33,15 +33,15 @@ if TYPE_CHECKING:
 
 _FIX = "Correct it in manifest.yaml."
 _RENAME = f"Give it another name. {_FIX}"
-# Dagster's own jobs over assets are called so.
+# Prefix of the names of Dagster's implicit asset jobs.
 _IMPLICIT_JOB = "__ASSET_JOB"
 
 
 def check_automation(product: Product, selection: NodeSelection) -> None:
-    """Refuse a configuration whose names, job references or selections cannot work.
+    """Check the configuration's names, job references and selections.
 
     Raises:
-        ConfigError: All problems, each with its place and the fix.
+        ConfigError: Some are not valid. The message lists all problems, each with its place and the fix.
     """
     problems = automation_problems(product, selection)
     if problems:
@@ -51,12 +51,12 @@ def check_automation(product: Product, selection: NodeSelection) -> None:
 def automation_problems(
     product: Product, selection: NodeSelection | None, lost: AbstractSet[str] = frozenset()
 ) -> list[Problem]:
-    """Find names, job references and selections that cannot work.
+    """Find names, job references and selections that are not valid.
 
     Args:
         product: The product.
-        selection: Its selections; None while it is not known what can be selected.
-        lost: Sections of the configuration that could not be read whole: what depends on them is not judged.
+        selection: Resolves dbt selections; None when the manifest cannot be read.
+        lost: Sections of the configuration with unreadable entries. Checks that depend on them are skipped.
     """
     if not product.models:
         return []
@@ -76,7 +76,7 @@ def automation_problems(
 
 
 def _selections(product: Product, selection: NodeSelection) -> Iterator[Problem]:
-    """Find selections that cannot be used; of the sections whose order or overlap counts, that too."""
+    """Find selections that are not valid, and rules and partitions that overlap with others."""
     config = product.config
     for row, job in enumerate(config.jobs):
         yield from _refused(selection.unique_ids, job.select, job.exclude, config_path("jobs", row))
@@ -102,15 +102,15 @@ def _refused(ask: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> Seq
 def _kinds(
     product: Product, selection: NodeSelection, by_job: Mapping[str, dg.PartitionsDefinition[str]]
 ) -> Iterator[Problem]:
-    """Find jobs and schedules over partitions that one job cannot build."""
+    """Find jobs and schedules with partitions of several kinds, which one job cannot build."""
     definitions = partitions_definitions(product)
     kind_of = {node: definitions[row] for node, row in partitioned_nodes(product, selection).items()}
     for row, job in enumerate(product.config.jobs):
         selected = selection.unique_ids(job.select, job.exclude, config_path("jobs", row))
         kinds = [kind_of[node] for node in selected & kind_of.keys()]
         if any(kind != kinds[0] for kind in kinds):
-            what = f"{job.select!r} selects assets of different partitions, and a job has one kind"
-            yield Problem(config_path("jobs", row, "select"), what, f"Make one job of each kind. {_FIX}")
+            what = f"{job.select!r} selects assets with different partitions, and a job supports one kind"
+            yield Problem(config_path("jobs", row, "select"), what, f"Define one job per kind. {_FIX}")
     own = by_job.get(product.identifier)
     for row, schedule in enumerate(product.config.schedules):
         if schedule.job is None and (schedule.select or schedule.exclude):
@@ -118,13 +118,13 @@ def _kinds(
             selected = selection.unique_ids(select, schedule.exclude, where)
             foreign = sorted(node.split(".", 2)[-1] for node in selected & kind_of.keys() if kind_of[node] != own)
             if foreign:
-                what = f"{select!r} selects {', '.join(foreign)}, partitions that another job builds"
+                what = f"{select!r} selects {', '.join(foreign)}, whose partitions another job builds"
                 fix = f"Name the job (`job`) that builds them: {', '.join(map(repr, by_job))}. {_FIX}"
                 yield Problem(f"{where}.select", what, fix)
 
 
 def _names(product: Product, by_job: Mapping[str, dg.PartitionsDefinition[str]]) -> Iterator[Problem]:
-    """Find names that Dagster refuses; its schedules and sensors share one namespace, jobs have another."""
+    """Find names that Dagster rejects. Schedules and sensors share one namespace; jobs have another."""
     config = product.config
     ours = {
         automation_sensor_name(product): "is the name of the sensor that evaluates the automation rules",
@@ -141,7 +141,7 @@ def _names(product: Product, by_job: Mapping[str, dg.PartitionsDefinition[str]])
     for section, entries, taken in sections:
         for row, entry in enumerate(entries):
             name = entry.name
-            reserved = "is a word that Dagster or Python keep for themselves" if _is_reserved(name) else ""
+            reserved = "is a reserved word of Dagster or Python" if _is_reserved(name) else ""
             reason = taken.get(name) or reserved
             if reason:
                 yield Problem(config_path(section, row, "name"), f"{name!r} {reason}", _RENAME)
@@ -181,5 +181,5 @@ def _sensors(product: Product) -> Iterator[Problem]:
                 fix = f"Write the asset's key with its parts joined by slashes, such as 'shop/orders'. {_FIX}"
                 yield Problem(config_path("sensors", row, "asset"), what, fix)
         elif sensor.job in (sensor.jobs or [product.identifier]):
-            what = f"{sensor.job!r} is a job that the sensor watches: it would launch itself again and again"
+            what = f"{sensor.job!r} is a job that the sensor watches, so that it would launch itself repeatedly"
             yield Problem(config_path("sensors", row, "job"), what, f"Launch or watch another job. {_FIX}")

@@ -26,10 +26,10 @@ _UNITS = {
 
 
 def resource_requirements(workload_size: str) -> ResourceSpec:
-    """Return a fresh preset for ``small``, ``medium`` or ``large``.
+    """Return a new preset for ``small``, ``medium`` or ``large``.
 
     Raises:
-        ValueError: Any other size.
+        ValueError: The size is none of these.
     """
     from floe_core.plugins.orchestrator import ResourceSpec
 
@@ -43,46 +43,46 @@ def resource_requirements(workload_size: str) -> ResourceSpec:
     )
 
 
-def asked_resources(asked: PodResources) -> dict[str, dict[str, str]]:
-    """Return Kubernetes' requests and limits: the size's, with the single values on top; none for what is not named."""
-    preset = resource_requirements(asked.size) if asked.size else None
+def requested_resources(requested: PodResources) -> dict[str, dict[str, str]]:
+    """Return Kubernetes requests and limits: of the size's preset, overridden by single values; without unset ones."""
+    preset = resource_requirements(requested.size) if requested.size else None
     values = {
         "requests": {
-            "cpu": asked.cpu_request or (preset.cpu_request if preset else None),
-            "memory": asked.memory_request or (preset.memory_request if preset else None),
+            "cpu": requested.cpu_request or (preset.cpu_request if preset else None),
+            "memory": requested.memory_request or (preset.memory_request if preset else None),
         },
         "limits": {
-            "cpu": asked.cpu_limit or (preset.cpu_limit if preset else None),
-            "memory": asked.memory_limit or (preset.memory_limit if preset else None),
+            "cpu": requested.cpu_limit or (preset.cpu_limit if preset else None),
+            "memory": requested.memory_limit or (preset.memory_limit if preset else None),
         },
     }
     named = {kind: {name: value for name, value in amounts.items() if value} for kind, amounts in values.items()}
     return {kind: amounts for kind, amounts in named.items() if amounts}
 
 
-def service_resources(size: str, asked: PodResources | None, where: str, origin: str) -> dict[str, dict[str, str]]:
-    """Return what a service's pod asks for: the preset of ``size``, with what the configuration asks for on top.
+def service_resources(size: str, requested: PodResources | None, where: str, origin: str) -> dict[str, dict[str, str]]:
+    """Return the resources of a service's pod: the preset of ``size``, overridden by the configuration.
 
     Args:
-        size: ``small``, ``medium`` or ``large``; the configuration's own size wins.
-        asked: The configuration of the service.
-        where: Its path in the configuration.
-        origin: The file that it comes from.
+        size: ``small``, ``medium`` or ``large``; a size in ``requested`` takes precedence.
+        requested: The configuration of the service.
+        where: Its place in the configuration.
+        origin: The file with the configuration.
 
     Raises:
-        DeployError: A request that is larger than the limit, which Kubernetes refuses.
+        DeployError: A request exceeds its limit, which Kubernetes rejects.
     """
-    own = asked or PodResources()
-    resources = asked_resources(own if own.size else own.model_copy(update={"size": size}))
+    own = requested or PodResources()
+    resources = requested_resources(own if own.size else own.model_copy(update={"size": size}))
     for name, request in resources["requests"].items():
         limit = resources["limits"][name]
         if quantity(request) > quantity(limit):
             what = f"{name}_request {request} is more than {name}_limit {limit}"
-            raise DeployError(origin, [Problem(where, what, "Raise the limit, or ask for less.")])
+            raise DeployError(origin, [Problem(where, what, "Raise the limit, or lower the request.")])
     return resources
 
 
 def quantity(text: str) -> Decimal:
-    """Read a Kubernetes quantity such as ``500m``, ``2``, ``1.5Gi``."""
+    """Parse a Kubernetes quantity such as ``500m``, ``2``, ``1.5Gi``."""
     number, unit = re.fullmatch(r"([\d.]+)([A-Za-z]*)", text).groups()  # type: ignore[union-attr]  # checked before
     return Decimal(number) * _UNITS[unit]

@@ -78,20 +78,26 @@ def test_path_is_found_from_any_working_directory(
         (" ", None, "select", "'' matches nothing", "`dbt ls --select ''`"),
         ("hidden", None, "select", "'hidden' selects no model, seed or snapshot", "`dbt ls --select 'hidden'`"),
         ("tag:quality", None, "select", "'tag:quality' selects no model, seed or snapshot", "`dbt ls --select 'tag:"),
-        ("stg", "tag:daily", "exclude", "'tag:daily' leaves nothing of what 'stg' selects", "`dbt ls --select 'tag:"),
+        ("stg", "tag:daily", "exclude", "'tag:daily' excludes everything that 'stg' selects", "`dbt ls --select 'tag:"),
         (
             "labels:x",
             None,
             "select",
-            "'labels:x' is no dbt selection: 'labels' is not a valid method name",
+            "'labels:x' is not a valid dbt selection: 'labels' is not a valid method name",
             SYNTAX,
         ),
-        ("fqn:*", "labels:x", "exclude", "'labels:x' is no dbt selection: 'labels' is not a valid method name", SYNTAX),
-        ("@stg+", None, "select", "'@stg+' is no dbt selection: ", SYNTAX),
-        ("state:modified", None, "select", "'state:modified' is no dbt selection: ", SYNTAX),
-        ("result:error", None, "select", "'result:error' is no dbt selection: ", SYNTAX),
-        ("path:/etc", None, "select", "'path:/etc' is no dbt selection: Non-relative patterns", SYNTAX),
-        ("resource_type:table", None, "select", "'resource_type:table' is no dbt selection: ", SYNTAX),
+        (
+            "fqn:*",
+            "labels:x",
+            "exclude",
+            "'labels:x' is not a valid dbt selection: 'labels' is not a valid method name",
+            SYNTAX,
+        ),
+        ("@stg+", None, "select", "'@stg+' is not a valid dbt selection: ", SYNTAX),
+        ("state:modified", None, "select", "'state:modified' is not a valid dbt selection: ", SYNTAX),
+        ("result:error", None, "select", "'result:error' is not a valid dbt selection: ", SYNTAX),
+        ("path:/etc", None, "select", "'path:/etc' is not a valid dbt selection: Non-relative patterns", SYNTAX),
+        ("resource_type:table", None, "select", "'resource_type:table' is not a valid dbt selection: ", SYNTAX),
     ],
 )
 def test_selection_that_selects_nothing_is_refused(  # noqa: PLR0913, PLR0917  # a table's columns
@@ -145,7 +151,7 @@ def test_what_a_run_leaves_out_is_corrected_in_the_run_not_in_the_manifest(selec
 
     assert str(raised.value) == (
         "run configuration: 1 problem\n"
-        "  exclude: 'fqn:*' leaves nothing of what 'fqn:*' selects\n"
+        "  exclude: 'fqn:*' excludes everything that 'fqn:*' selects\n"
         "    fix: `dbt ls --select 'fqn:*'` shows what it matches."
     )
 
@@ -224,7 +230,7 @@ def test_each_part_of_an_exclude_that_matches_nothing_is_told(selection: NodeSel
     told: list[str] = []
 
     assert names(selection.excluded("nobody stg tag:slip", told.append)) == {"stg", "unique_stg"}
-    said = "run configuration, exclude: {0!r} matches nothing, so it leaves nothing out. `dbt ls --select {0!r}` shows"
+    said = "run configuration, exclude: {0!r} matches nothing, so nothing is excluded. `dbt ls --select {0!r}` shows"
     assert told == [f"{said.format(part)} what it matches." for part in ("nobody", "tag:slip")]
 
 
@@ -232,4 +238,4 @@ def test_an_exclude_of_a_run_that_dbt_cannot_read_is_final(selection: NodeSelect
     with pytest.raises(DbtSetupError) as caught:
         selection.excluded("nonsense:x", pytest.fail)
 
-    assert str(caught.value).startswith("run configuration, exclude: 'nonsense:x' is no dbt selection: ")
+    assert str(caught.value).startswith("run configuration, exclude: 'nonsense:x' is not a valid dbt selection: ")

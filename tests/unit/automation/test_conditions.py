@@ -183,7 +183,7 @@ def test_rule_that_never_counts_is_refused(tmp_path: Path, rules: list[Json], ro
 
     [problem] = raised.value.problems
     assert problem.where == f"plugins.orchestrator.config.automation[{row}]"
-    assert problem.what == (f"all {count} assets that it selects belong to rules before it, and the first rule counts")
+    assert problem.what == (f"all {count} assets that it selects match earlier rules, and the first match applies")
     assert problem.fix == "Put the narrower rule first, or remove this one. Correct it in manifest.yaml."
 
 

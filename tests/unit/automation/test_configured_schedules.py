@@ -147,5 +147,5 @@ def test_selection_of_a_schedule_is_refused_with_its_place(tmp_path: Path, key: 
     entries: list[Json] = [{"name": "a", "cron": "@daily"}, {"name": "b", "cron": "@daily", key: "labels:x"}]
     shop = dbt_shop(tmp_path, {"schedules": entries})
 
-    with pytest.raises(ConfigError, match=rf"config\.schedules\[1\]\.{key}: 'labels:x' is no dbt selection"):
+    with pytest.raises(ConfigError, match=rf"config\.schedules\[1\]\.{key}: 'labels:x' is not a valid dbt selection"):
         build_definitions(shop)

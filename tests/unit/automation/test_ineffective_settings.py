@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 MANIFEST = "Correct it in manifest.yaml."
 ALL_OF = "partitions[0].select: each partition builds all of"
-WAITS = "is no asset of this product: the sensor waits for another code location to make it"
+WAITS = "is not an asset of this product: the sensor waits for another code location to materialize it"
 DAILY = {"select": "windowed", "type": "daily", "start": "2026-01-01"}
 STATIC = {"select": "by_region", "type": "static", "values": ["north"]}
 NODES = (
@@ -63,11 +63,11 @@ def test_settings_that_work_are_not_told(tmp_path: Path, config: Json) -> None:
     [
         (
             {**DAILY, "select": "raw stg windowed batch"},
-            f"{ALL_OF} 'stg', 'raw': the code is neither microbatch nor reads the dbt variable 'start_date' or 'end_date'",  # noqa: E501
+            f"{ALL_OF} 'stg', 'raw': the code is not microbatch and does not read the dbt variable 'start_date' or 'end_date'",  # noqa: E501
         ),
         (
             {**DAILY, "vars": {"start": "from_day", "end": "to_day"}},
-            f"{ALL_OF} 'windowed': the code is neither microbatch nor reads the dbt variable 'from_day' or 'to_day'",
+            f"{ALL_OF} 'windowed': the code is not microbatch and does not read the dbt variable 'from_day' or 'to_day'",  # noqa: E501
         ),
         (
             {**STATIC, "select": "batch"},
@@ -83,7 +83,7 @@ def test_partitions_that_a_model_ignores_are_told(tmp_path: Path, rule: Json, wh
 
 def test_column_that_a_model_does_not_have_is_told(tmp_path: Path) -> None:
     assert told(tmp_path, {"partitions": [{**DAILY, "time_column": "dya"}]}) == [
-        f"partitions[0].time_column: 'dya' is no column of 'windowed', as dbt describes it\n    fix: {MANIFEST}"
+        f"partitions[0].time_column: 'dya' is not a described column of 'windowed'\n    fix: {MANIFEST}"
     ]
 
 
@@ -95,7 +95,7 @@ def test_sensor_on_an_asset_that_the_product_does_not_have_is_told(tmp_path: Pat
     ]
 
     assert told(tmp_path, {"sensors": sensors}) == [
-        f"sensors[1].asset: {asset!r} {WAITS}\n    fix: {hint}Leave it so if one does. {MANIFEST}"
+        f"sensors[1].asset: {asset!r} {WAITS}\n    fix: {hint}Keep it if one does. {MANIFEST}"
     ]
 
 
@@ -112,7 +112,7 @@ def test_jobs_that_launch_each_other_are_told(tmp_path: Path) -> None:
 
     fix = f"Remove one of the sensors between them. {MANIFEST}"
     assert circle in {
-        f"sensors: jobs launch each other without end: {path}\n    fix: {fix}"
+        f"sensors: jobs launch each other in a cycle: {path}\n    fix: {fix}"
         for path in ("staging -> marts -> staging", "marts -> staging -> marts")
     }
 

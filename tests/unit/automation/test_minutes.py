@@ -15,7 +15,7 @@ from dagster._utils.schedules import schedule_execution_time_iterator
 from packaging.version import Version
 
 from floe_orchestrator_dagster.automation.cron import JobSchedule, check_cron
-from floe_orchestrator_dagster.automation.minutes import RIGHT_SINCE, shifted_minutes
+from floe_orchestrator_dagster.automation.minutes import FIXED_IN_DAGSTER, shifted_minutes
 from floe_orchestrator_dagster.code_location import build_definitions
 from floe_orchestrator_dagster.inspect.validation import examine_product
 from unit.dbt_shop import dbt_shop, write_dbt_shop
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 KATHMANDU, KOLKATA, LORD_HOWE = "Asia/Kathmandu", "Asia/Kolkata", "Australia/Lord_Howe"
 OLD = "1.12.20"
-IS_OLD = Version(dg.__version__) < Version(RIGHT_SINCE)
+IS_OLD = Version(dg.__version__) < Version(FIXED_IN_DAGSTER)
 CRONS = ["0 * * * *", "@hourly", "*/15 * * * *", "*/20 * * * *", "0,30 * * * *", "5 0-23 * * *", "* * * * *"]
 CRONS += ["0 6 * * *", "0 */2 * * *", "20 * * * MON", "20 * 1 * *", "20 * * 5 *"]
 
@@ -48,7 +48,7 @@ def test_moved_minutes_come_with_what_to_write_instead(cron: str, zone: str, wha
 
     assert str(found) == (
         f"here: {cron!r} {what}: Dagster {OLD} counts these minutes in UTC\n"
-        f"    fix: Upgrade Dagster to {RIGHT_SINCE} or newer, or write {written!r} for as long as it is {OLD}."
+        f"    fix: Upgrade Dagster to {FIXED_IN_DAGSTER} or newer, or write {written!r} for as long as it is {OLD}."
     )
 
 
@@ -57,13 +57,13 @@ def test_no_cron_mends_it_where_clocks_change_by_half_an_hour() -> None:
 
     assert found is not None
     assert "in Australia/Lord_Howe for a part of the year" in found.what
-    assert found.fix == f"Upgrade Dagster to {RIGHT_SINCE} or newer."
+    assert found.fix == f"Upgrade Dagster to {FIXED_IN_DAGSTER} or newer."
 
 
 @pytest.mark.parametrize("cron", CRONS)
 @pytest.mark.parametrize("zone", ["UTC", "Europe/Berlin", KATHMANDU, KOLKATA])
 def test_newer_dagsters_tick_as_the_cron_says(cron: str, zone: str) -> None:
-    assert shifted_minutes("here", cron, zone, RIGHT_SINCE) is None
+    assert shifted_minutes("here", cron, zone, FIXED_IN_DAGSTER) is None
 
 
 @pytest.mark.parametrize("cron", CRONS)

@@ -149,7 +149,7 @@ def test_asset_that_the_job_builds_itself_is_refused(tmp_path: Path, asset: str,
     [problem] = raised.value.problems
     assert problem.where == "plugins.orchestrator.config.sensors[0].asset"
     assert problem.what == (
-        f"{asset!r} is an asset that the job {job or 'shop_orders'!r} builds: it would launch itself again and again"
+        f"{asset!r} is an asset that the job {job or 'shop_orders'!r} builds, so that it would launch itself repeatedly"
     )
 
 

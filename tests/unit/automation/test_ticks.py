@@ -25,7 +25,7 @@ from hypothesis import strategies as st
 from packaging.version import Version
 
 from floe_orchestrator_dagster.assets.selection import NodeSelection
-from floe_orchestrator_dagster.automation.minutes import RIGHT_SINCE
+from floe_orchestrator_dagster.automation.minutes import FIXED_IN_DAGSTER
 from floe_orchestrator_dagster.automation.schedules import product_schedules
 from floe_orchestrator_dagster.automation.targets import Targets
 from unit.samples import model, product
@@ -73,7 +73,7 @@ DAILY = [
 ]
 SEVERAL_A_DAY = ["0 */2 * * *", "0 1-3 * * *", "15,45 1,2 * * *", "0,30 2 * * *", "10 2,14 * * *"]
 # Where minutes of an hourly cron are not those of the wall. Older Dagsters count them in UTC.
-BY_UTC = {LORD_HOWE} if Version(dg.__version__) >= Version(RIGHT_SINCE) else {LORD_HOWE, KATHMANDU}
+BY_UTC = {LORD_HOWE} if Version(dg.__version__) >= Version(FIXED_IN_DAGSTER) else {LORD_HOWE, KATHMANDU}
 MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 WEEKDAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
 # Lowest value, how many there are, names: minute, hour, day, month, weekday.

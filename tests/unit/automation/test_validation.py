@@ -22,8 +22,8 @@ DAILY = {"name": "daily", "cron": "@daily"}
 WATCH = {"type": "run_status", "name": "watch", "status": "success", "job": "nightly"}
 FOLLOW = {"type": "asset", "name": "follow", "asset": "erp/orders"}
 CRONS = "'0 6 * * *' (daily at 6:00), '0 8 * * MON-FRI' (weekdays at 8:00), '*/15 * * * *', '@hourly'"
-RESERVED = "is a word that Dagster or Python keep for themselves"
-LOOP = "is a job that the sensor watches: it would launch itself again and again"
+RESERVED = "is a reserved word of Dagster or Python"
+LOOP = "is a job that the sensor watches, so that it would launch itself repeatedly"
 KEY = f"Write the asset's key with its parts joined by slashes, such as 'shop/orders'. {MANIFEST}"
 AUTOMATION = "the sensor that evaluates the automation rules"
 NEVER = f"cannot fire: failed to find next date. Use one such as {CRONS}."
@@ -194,8 +194,8 @@ def test_job_over_partitions_of_several_kinds_is_refused(tmp_path: Path) -> None
 
     assert _wrong(tmp_path, {"jobs": jobs, "partitions": [_STG, _MART]}) == [
         (
-            "jobs[0].select: 'stg mart raw' selects assets of different partitions, and a job has one kind\n"
-            f"    fix: Make one job of each kind. {MANIFEST}"
+            "jobs[0].select: 'stg mart raw' selects assets with different partitions, and a job supports one kind\n"
+            f"    fix: Define one job per kind. {MANIFEST}"
         )
     ]
 
@@ -205,7 +205,7 @@ def test_part_of_the_products_job_has_no_partitions_of_other_jobs(tmp_path: Path
 
     assert _wrong(tmp_path, {"schedules": schedules, "partitions": [_STG, _MART]}) == [
         (
-            "schedules[0].select: 'stg+' selects mart, partitions that another job builds\n"
+            "schedules[0].select: 'stg+' selects mart, whose partitions another job builds\n"
             f"    fix: Name the job (`job`) that builds them: 'shop_orders', 'shop_orders_static'. {MANIFEST}"
         )
     ]
@@ -222,9 +222,9 @@ def test_selections_that_are_wrong_are_reported_at_once(tmp_path: Path) -> None:
     assert [wrong.splitlines()[0] for wrong in _wrong(tmp_path, config)] == [
         "jobs[0].select: 'tag:dayly' matches nothing (in 'tag:dayly tag:gold nowhere')",
         "jobs[0].select: 'nowhere' matches nothing (in 'tag:dayly tag:gold nowhere')",
-        "jobs[0].exclude: 'labels:x' is no dbt selection: 'labels' is not a valid method name",
+        "jobs[0].exclude: 'labels:x' is not a valid dbt selection: 'labels' is not a valid method name",
         "schedules[0].select: 'strg+' matches nothing",
-        "automation[1]: all 1 assets that it selects belong to rules before it, and the first rule counts",
+        "automation[1]: all 1 assets that it selects match earlier rules, and the first match applies",
         "partitions[1].select: '+stg' selects stg, which partitions[0] selects already",
         "partitions[2].select: 'mat' matches nothing",
     ]

@@ -1,4 +1,4 @@
-"""Python assets in lineage: their definitions in the code location, and their materializations in a run."""
+"""Descriptions of Python assets for lineage events, from the code location and from a run's materializations."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from floe_orchestrator_dagster.lineage.datasets.names import DatasetName
     from floe_orchestrator_dagster.lineage.events.python_assets import PythonAsset
 
-# On the sensors of lineage, which product they are of.
+# Tag of lineage sensors with the name of their product.
 LINEAGE_TAG = "floe/lineage_of"
 _COLUMNS = "dagster/column_schema"
 _ROWS = "dagster/row_count"
@@ -32,7 +32,7 @@ class AssetDescriptions:
     """The assets of a code location."""
 
     def __init__(self, translator: ProductTranslator, repository: RepositoryDefinition | None) -> None:
-        """Take the product's translator and what the code location defines; without that, assets are only names."""
+        """Describe assets of a product's code location. Without a repository, only the names of assets are known."""
         self._product = translator.product
         self._translator = translator
         self._graph = repository.asset_graph if repository is not None else None
@@ -40,9 +40,10 @@ class AssetDescriptions:
         self._reporting = {tag[LINEAGE_TAG] for tag in tags if LINEAGE_TAG in tag}
 
     def reported(self, assets: Collection[dg.AssetKey]) -> set[dg.AssetKey]:
-        """Choose the assets of a run that this product reports: its own, and those of no product if it is the one to.
+        """Return the assets of a run for which this product emits events.
 
-        That is the first by name of the products in the run, else of the code location.
+        These are its own assets. Of all products with lineage in the run, or else in the code location, the first by
+        name also emits the events of assets without a product.
         """
         mine, of = tag_value(self._product.name), {key: self._product_of(key) for key in assets}
         reporting = {mine, *self._reporting}
@@ -54,7 +55,7 @@ class AssetDescriptions:
         return tags.get(PRODUCT_TAG)
 
     def asset(self, key: dg.AssetKey, made: dg.AssetMaterialization | None) -> PythonAsset:
-        """Describe an asset; its columns are those of the materialization, else the declared ones."""
+        """Describe an asset, with the columns of the materialization or else the declared ones."""
         from floe_orchestrator_dagster.lineage.events.python_assets import PythonAsset
 
         if self._graph is None or not self._graph.has(key):
@@ -70,29 +71,29 @@ class AssetDescriptions:
         )
 
     def names(self, key: dg.AssetKey) -> Mapping[tuple[str, ...], DatasetName]:
-        """Name the tables of dbt's among an asset and what it reads."""
+        """Return the dataset names of the dbt tables among an asset and its upstream assets."""
         reads = self._graph.get(key).parent_keys if self._graph is not None and self._graph.has(key) else ()
         return {tuple(one.path): self._tables[one] for one in (key, *reads) if one in self._tables}
 
     def rows(self, made: dg.AssetMaterialization | None) -> int | None:
-        """Return how many rows a materialization says that it wrote."""
+        """Return the row count in a materialization's metadata; None when there is none."""
         value = made.metadata.get(_ROWS) if made else None
         return int(value.value) if isinstance(value, dg.IntMetadataValue) and value.value is not None else None
 
     def window(self, key: dg.AssetKey, partition: str | None) -> tuple[datetime, datetime] | None:
-        """Return start and end of a partition in UTC; None of one that is not a time, or not one of the calendar."""
+        """Return start and end of a time partition in UTC; None for other partitions and times out of range."""
         definition = self._graph.get(key).partitions_def if self._graph is not None and self._graph.has(key) else None
         if partition is None or not isinstance(definition, dg.TimeWindowPartitionsDefinition):
             return None
         try:
             window = definition.time_window_for_partition_key(partition)
             return window.start.astimezone(timezone.utc), window.end.astimezone(timezone.utc)
-        except (ValueError, OverflowError):  # a key of partitions as they were defined before, a day such as 9999-12-31
+        except (ValueError, OverflowError):  # a key of earlier partitions, or a day such as 9999-12-31
             return None
 
     @cached_property
     def _tables(self) -> Mapping[dg.AssetKey, DatasetName]:
-        """Name the tables of dbt's by their assets' keys, each as on the target that builds it."""
+        """Dataset names of the dbt tables by asset key, each as on the target that builds the table."""
         from floe_orchestrator_dagster.lineage.datasets.computes import read_computes
 
         dbt = self._product.dbt

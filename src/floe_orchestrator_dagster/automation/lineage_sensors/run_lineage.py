@@ -1,7 +1,7 @@
-"""Lineage of a Dagster run that is over, as far as its steps have not emitted it.
+"""Lineage events of an ended Dagster run that its steps did not emit.
 
-Three things are left for then: the ends of runs whose process died, Python assets, and the product's run where no step
-could emit its end.
+These are the ends of OpenLineage runs whose process died, events of Python assets, and the end of the product's run
+when no step emitted it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import dagster as dg
 
 from floe_orchestrator_dagster.automation.lineage_sensors.asset_lineage import AssetDescriptions
 from floe_orchestrator_dagster.automation.lineage_sensors.step_log import read_step_logs
-from floe_orchestrator_dagster.automation.lineage_sensors.unfinished_runs import UNSAID, end_left_open
+from floe_orchestrator_dagster.automation.lineage_sensors.unfinished_runs import END_UNKNOWN, end_open_runs_of
 from floe_orchestrator_dagster.errors import LineageError, Problem
 from floe_orchestrator_dagster.execution.step.product_lineage import (
     ENDS,
@@ -43,16 +43,16 @@ _STATES: dict[dg.DagsterRunStatus, State] = {
     dg.DagsterRunStatus.FAILURE: "FAIL",
     dg.DagsterRunStatus.CANCELED: "ABORT",
 }
-# Counts what was emitted after a run, and names the run: it is done once, and a re-execution has its parent's tags.
+# Tag of a processed run: counts of its events and its run id. A re-execution inherits the tags of its parent.
 _AFTER_RUN = "lineage_after_run"
-# A sensor's tick ends after 60 s and may have 25 runs to report; what is not delivered by then lies in the spool.
+# A sensor's tick is limited to 60 s and can have 25 runs. Events that are not delivered in time stay in the spool.
 _RUN_SECONDS = 1.0
 
 
-def emit_rest_of_run(
+def emit_remaining_lineage(
     context: dg.RunStatusSensorContext, translator: ProductTranslator, dbt_steps: frozenset[str]
 ) -> Deliveries | None:
-    """Emit the events that a run's steps have not emitted; None when there are none.
+    """Emit the remaining lineage events of an ended run; return None when there are none.
 
     Args:
         context: The run, which is over.
@@ -60,7 +60,7 @@ def emit_rest_of_run(
         dbt_steps: Names of the steps that emit their lineage themselves.
 
     Raises:
-        LineageError: With ``lineage.strict``, when not all events were accepted.
+        LineageError: With ``lineage.strict``: the backend has not accepted all events.
     """
     product, run = translator.product, context.dagster_run
     if run.tags.get(product_tag(_AFTER_RUN, product), "").endswith(run.run_id):
@@ -72,21 +72,21 @@ def emit_rest_of_run(
         return None
     ended = _EndedRun(context, translator, dbt_steps)
     with emitter:
-        end_left_open(emitter, run.run_id, ended.why, context.log)
+        end_open_runs_of(emitter, run.run_id, ended.reason, context.log)
         for event in ended.events():
             emitter.emit(event)
         if not emitter.deliveries().emitted:
             return None
 
-        def note() -> None:
+        def tag_run() -> None:
             counts = {product_tag(_AFTER_RUN, product): f"{emitter.deliveries().counts} of {run.run_id}"}
             context.instance.add_run_tags(run.run_id, {**state_tag(product, run.run_id, ended.product_state), **counts})
 
-        note()  # at once: a code server that ends meanwhile has emitted them all the same
+        tag_run()  # before the flush: the events are stored, even if the code server ends during the flush
         try:
             return emitter.flush()
         finally:
-            note()
+            tag_run()
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ class _EndedRun:
 
     @cached_property
     def product_event(self) -> str:
-        """The last event of the product's run that its steps have emitted."""
+        """The type of the last event of the product's run that its steps emitted."""
         return last_state(self.product, self.context.instance, self.context.dagster_run.run_id)
 
     @property
@@ -117,13 +117,13 @@ class _EndedRun:
         return self.product_event if self.product_event in ENDS else _STATES[self.context.dagster_run.status]
 
     @property
-    def why(self) -> str:
-        """Why it did not succeed; empty when it did."""
+    def reason(self) -> str:
+        """Why the run did not succeed; empty when it did."""
         status, message = self.context.dagster_run.status, self.context.dagster_event.message
         return "" if status is dg.DagsterRunStatus.SUCCESS else message or f"the run ended as {status.value}"
 
     def events(self) -> Iterator[RunEvent]:
-        """Create the events of Python assets, within the product's run."""
+        """Yield the events of Python assets, and those of the product's run that are missing."""
         from floe_orchestrator_dagster.lineage.events.dbt_events import product_event
 
         assets = [*self._asset_events()]
@@ -134,10 +134,10 @@ class _EndedRun:
         yield from assets
         if self.product_event not in ENDS:
             state = _STATES[self.context.dagster_run.status]
-            yield product_event(self.run, state, self._now(), self.why)
+            yield product_event(self.run, state, self._now(), self.reason)
 
     def _runs_dbt(self, step: str) -> bool:
-        """Whether a step emitted its lineage itself; Dagster numbers the parts of one that it splits."""
+        """Return whether a step emitted its lineage itself. Dagster adds numbers to the names of split steps."""
         return step in self.dbt_steps or re.sub(r"_\d+$", "", step) in self.dbt_steps
 
     def _asset_events(self) -> Iterator[RunEvent]:
@@ -153,10 +153,10 @@ class _EndedRun:
                     yield from self._guarded(asset, self._events_of(run, described, asset, step, step_try))
 
     def _guarded(self, key: dg.AssetKey, events: Iterator[RunEvent]) -> list[RunEvent]:
-        """Create the events of an asset. An odd one has none, with a warning; the others have theirs."""
+        """Create the events of an asset; return none and log a warning when that fails."""
         try:
             return [*events]
-        except Exception as error:  # noqa: BLE001  # whatever is odd about it, the product's run has to end
+        except Exception as error:  # noqa: BLE001  # one asset must not prevent the end of the product's run
             what = f"no event of asset {key.to_user_string()} could be created ({type(error).__name__}: {error})"
             problem = Problem("lineage", what, "Please report it; `lineage.enabled: false` switches lineage off.")
             self.context.log.warning("%s", LineageError(self.product.origin, [problem]))
@@ -169,7 +169,7 @@ class _EndedRun:
 
         at, made = step_try.made.get(key, (None, None))
         if made is None and step_try.ended is not None and step_try.error is None:
-            return  # the step did not make it, which it was free to do
+            return  # the step succeeded without materializing this optional asset
         state, why = self._end_of(made, step_try)
         partition = (made.partition if made else None) or step.planned.get(key)
         run = replace(run, window=described.window(key, partition))
@@ -180,7 +180,7 @@ class _EndedRun:
     def _end_of(self, made: dg.AssetMaterialization | None, step_try: StepTry) -> tuple[State, str]:
         if made is not None:
             return "COMPLETE", ""
-        return ("FAIL", step_try.error) if step_try.error is not None else ("ABORT", f"{UNSAID}: {self.why}")
+        return ("FAIL", step_try.error) if step_try.error is not None else ("ABORT", f"{END_UNKNOWN}: {self.reason}")
 
     def _started(self) -> datetime:
         return min((step.tries[0].started for step in self.steps.values() if step.tries), default=self.run.created_at)

@@ -1,4 +1,4 @@
-"""Sensors of lineage: they send events that runs could not deliver, and emit events that runs could not emit."""
+"""Lineage sensors: replay of undelivered events, and emission of events that runs could not emit."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import dagster as dg
 
 from floe_orchestrator_dagster.automation.lineage_sensors.asset_lineage import LINEAGE_TAG
-from floe_orchestrator_dagster.automation.lineage_sensors.run_lineage import emit_rest_of_run
-from floe_orchestrator_dagster.automation.lineage_sensors.unfinished_runs import end_what_stayed
+from floe_orchestrator_dagster.automation.lineage_sensors.run_lineage import emit_remaining_lineage
+from floe_orchestrator_dagster.automation.lineage_sensors.unfinished_runs import end_abandoned_runs
 from floe_orchestrator_dagster.errors import LineageError
 from floe_orchestrator_dagster.lineage.delivery.backends import find_backend, is_configured
 from floe_orchestrator_dagster.lineage.delivery.emitter import spool_directory
@@ -22,19 +22,19 @@ if TYPE_CHECKING:
     from floe_orchestrator_dagster.product import Product
 
 _INTERVAL_SECONDS = 120
-# Dagster ends a tick after 60 s, and ticks of one code location wait for each other.
+# Dagster limits a tick to 60 s, and evaluates the ticks of a code location one after the other.
 _TICK_SECONDS = 10.0
 _ENDS = (dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED)
 
 
 def lineage_sensors(translator: ProductTranslator, dbt_steps: Sequence[str]) -> list[dg.SensorDefinition]:
-    """Define the sensors; none for a product without a lineage backend.
+    """Define the lineage sensors; empty for a product without a lineage backend.
 
-    They are running once the code location is loaded: they launch nothing.
+    They start running when the code location is loaded. They launch no runs.
 
     Args:
         translator: Translator of the product's dbt nodes.
-        dbt_steps: Names of the steps that run dbt, which emit their lineage themselves.
+        dbt_steps: Names of the steps that run dbt and emit their lineage themselves.
     """
     product = translator.product
     if not product.config.lineage.enabled or not is_configured(product.artifacts):
@@ -44,10 +44,10 @@ def lineage_sensors(translator: ProductTranslator, dbt_steps: Sequence[str]) -> 
 
 
 def _replay_sensor(product: Product) -> dg.SensorDefinition:
-    """Define the sensor that sends what a dead backend left; it would wait for somebody to notice otherwise.
+    """Define the sensor that sends events which were not delivered during an outage of the backend.
 
-    An empty spool costs it one look into a directory. It sees the spool of the code server's file system: where runs
-    are pods, ``lineage.spool_dir`` has to be a volume that both mount.
+    It reads the spool in the code server's file system. When runs are pods, ``lineage.spool_dir`` must be a volume that
+    both mount.
     """
 
     @dg.sensor(
@@ -65,7 +65,7 @@ def _replay_sensor(product: Product) -> dg.SensorDefinition:
 def _ended_run_sensor(
     translator: ProductTranslator, dbt_steps: frozenset[str], status: dg.DagsterRunStatus
 ) -> dg.SensorDefinition:
-    """Define the sensor that emits the missing events of runs that ended so: Dagster has one sensor for each status."""
+    """Define the sensor for runs that ended with this status; a run status sensor of Dagster has one status."""
     product = translator.product
 
     @dg.run_status_sensor(
@@ -73,13 +73,13 @@ def _ended_run_sensor(
         name=f"{product.identifier}_lineage_{status.value.lower()}",
         default_status=dg.DefaultSensorStatus.RUNNING,
         tags={LINEAGE_TAG: tag_value(product.name)},
-        description=f"Emits the missing lineage of {product.name}'s runs that ended as {status.value}: Python "
-        "assets, and the ends of runs whose process died.",
+        description=f"Emits the remaining lineage of {product.name}'s runs that ended as {status.value}: events of "
+        "Python assets, and ends of OpenLineage runs whose process died.",
     )
     def sensor(context: dg.RunStatusSensorContext) -> None:
-        # Nothing is returned: Dagster goes on to the next run of the same tick only then.
+        # Return None: only then does Dagster continue with the next run of the same tick.
         try:
-            emitted = emit_rest_of_run(context, translator, dbt_steps)
+            emitted = emit_remaining_lineage(context, translator, dbt_steps)
         except LineageError as error:
             context.log.warning("%s", error)
             return
@@ -92,18 +92,18 @@ def _ended_run_sensor(
 
 
 def _replay(context: dg.SensorEvaluationContext, product: Product) -> str:
-    """Send what waits, for a few seconds; returns what to show for the tick."""
+    """Send pending events for a few seconds; return the message of the tick."""
     config = product.config.lineage
     try:
         directory = spool_directory(product.name, config)
-        end_what_stayed(context, product)
+        end_abandoned_runs(context, product)
         if not spool_status(directory).waiting:
-            return "No lineage events wait."
+            return "No lineage events are pending."
         backend = find_backend(product.artifacts)
         if backend is None:
-            return "Lineage events wait, but no backend is configured where this code server runs."
+            return "Lineage events are pending, but no backend is configured in the code server's environment."
         done = replay(directory, backend, request_seconds=config.timeout_seconds, seconds=_TICK_SECONDS)
     except (LineageError, OSError) as error:
-        return f"Lineage events wait: {error}"
-    said = f"Lineage: {done.sent} events sent to {backend.shown}, {done.refused} refused, {done.waiting} waiting."
-    return f"{said} {done.reason}".strip()
+        return f"Lineage events are pending: {error}"
+    counts = f"Lineage: {done.sent} events sent to {backend.shown}, {done.refused} refused, {done.waiting} pending."
+    return f"{counts} {done.reason}".strip()

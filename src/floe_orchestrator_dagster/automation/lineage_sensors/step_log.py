@@ -1,4 +1,4 @@
-"""What Dagster's event log says of a run's steps: their tries, and which assets each was to make and made."""
+"""Steps of a run in Dagster's event log: attempts, planned assets and materialized assets."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ _READ = {*_PLANNED, *_STARTS, *_ENDS, _TYPES.ASSET_MATERIALIZATION}
 
 @dataclass
 class StepTry:
-    """One try of a step.
+    """An attempt of a step.
 
     Attributes:
-        started: When it started.
-        ended: When it ended; None when nothing says so.
-        error: Why it failed; None when it did not.
-        made: What it materialized, and when, by asset key; the last of each.
+        started: Its start time.
+        ended: Its end time; None when the log has no end.
+        error: The error message; None when it did not fail.
+        made: The last materialization of each asset and its time, by asset key.
     """
 
     started: datetime
@@ -38,11 +38,11 @@ class StepTry:
 
 @dataclass
 class StepLog:
-    """What became of one step.
+    """The log of one step.
 
     Attributes:
-        planned: The partition of each asset that it was to make; None of one without partitions.
-        tries: Its tries, in their order; empty when it never started.
+        planned: The partition of each planned asset; None for an asset without partitions.
+        tries: Its attempts, in order; empty when it never started.
     """
 
     planned: dict[dg.AssetKey, str | None] = field(default_factory=dict)
@@ -50,12 +50,12 @@ class StepLog:
 
     @property
     def assets(self) -> set[dg.AssetKey]:
-        """The assets that it was to make, or made in any try."""
+        """The planned assets, and those that any attempt materialized."""
         return {*self.planned, *(key for step_try in self.tries for key in step_try.made)}
 
 
 def read_step_logs(instance: dg.DagsterInstance, run_id: str) -> Mapping[str, StepLog]:
-    """Read the steps of a run, by key: those that were to build or check assets, and all others that started."""
+    """Read the steps of a run by key: those with planned assets or checks, and all others that started."""
     steps: dict[str, StepLog] = {}
     for record in instance.all_logs(run_id, of_type=_READ):
         event = record.dagster_event
@@ -83,5 +83,5 @@ def _note(step_try: StepTry, event: dg.DagsterEvent, at: datetime) -> None:
         error = getattr(event.event_specific_data, "error", None)
         cause = (error.cause or error) if error else None
         step_try.error = cause.message.strip() if cause else event.message or "the step failed"
-        if cause and cause.cls_name == dg.Failure.__name__:  # a step's own words, after Dagster's name for them
+        if cause and cause.cls_name == dg.Failure.__name__:  # the message after the name of Dagster's exception
             step_try.error = step_try.error.partition(": ")[2]

@@ -1,4 +1,4 @@
-"""Emits the end of OpenLineage runs whose process died: when the Dagster run is over, or as soon as it can be read."""
+"""Ends of OpenLineage runs whose process died, emitted after the end of their Dagster run."""
 
 from __future__ import annotations
 
@@ -17,43 +17,45 @@ if TYPE_CHECKING:
     from floe_orchestrator_dagster.lineage.delivery.emitter import LineageEmitter
     from floe_orchestrator_dagster.product import Product
 
-UNSAID = "the run ended without a word of this step"
-# The sensor of the run's status comes first: it knows why the run ended.
+END_UNKNOWN = "the run ended before this step reported its end"
+# Delay in favour of the run status sensor, which knows why the run ended.
 _OWN_SENSOR_SECONDS = 300
-# A run that Dagster does not know was deleted, or belongs to another instance, whose own sensors come first.
+# Delay for an unknown run: it was deleted, or it belongs to another instance with sensors of its own.
 _UNKNOWN_SECONDS = 86_400
-# A tick ends after 60 s, and sends what waits after this.
+# Part of the 60 s of a tick, which sends pending events afterwards.
 _FLUSH_SECONDS = 5.0
 
 
-def end_left_open(emitter: LineageEmitter, run_id: str, why: str, log: logging.Logger) -> None:
-    """End what killed processes of a run have started; a warning where that is not possible, and it stays for later.
+def end_open_runs_of(emitter: LineageEmitter, run_id: str, why: str, log: logging.Logger) -> None:
+    """Emit the ends of OpenLineage runs that killed processes of a Dagster run left open.
+
+    When the journal cannot be read or written, a warning is logged, and the replay sensor tries again.
 
     Args:
-        emitter: Where events go; its directory is where processes note what they have started.
-        run_id: The Dagster run.
-        why: Why the run ended; empty when that is not known.
-        log: Where warnings go.
+        emitter: Emits the events; its directory has the journals.
+        run_id: Id of the Dagster run.
+        why: Why the Dagster run ended; empty when unknown.
+        log: Logger for warnings.
     """
     from floe_orchestrator_dagster.lineage.delivery.run_journal import end_open_runs
 
-    why = f"{UNSAID}: {why}" if why else UNSAID
+    why = f"{END_UNKNOWN}: {why}" if why else END_UNKNOWN
     try:
         end_open_runs(emitter.directory, run_id, why, datetime.now(tz=timezone.utc), emitter.emit)
     except OSError as error:
-        what = f"what killed processes of run {run_id} have started cannot be ended ({error})"
+        what = f"OpenLineage runs that killed processes of run {run_id} left open cannot be ended ({error})"
         fix = (
-            "Let the user of the code server read and write this directory (lineage.spool_dir). Nothing is lost: the "
-            "product's sensor `lineage_replay` ends it then."
+            "Let the user of the code server read and write this directory (lineage.spool_dir). The product's sensor "
+            "`lineage_replay` then emits their ends."
         )
         log.warning("%s", LineageError(str(emitter.directory), [Problem("", what, fix)]))
 
 
-def end_what_stayed(context: dg.SensorEvaluationContext, product: Product) -> None:
-    """End what could not be ended when its run was over, now that it can be read.
+def end_abandoned_runs(context: dg.SensorEvaluationContext, product: Product) -> None:
+    """Emit the ends of OpenLineage runs that could not be emitted when their Dagster run ended.
 
     Raises:
-        LineageError: With ``lineage.strict``, a configured backend that cannot be used or has not accepted all events.
+        LineageError: With ``lineage.strict``: the backend cannot be used, or has not accepted all events.
         OSError: The directory cannot be read.
     """
     from floe_orchestrator_dagster.lineage.delivery.run_journal import last_written, runs_in_journal
@@ -71,12 +73,12 @@ def end_what_stayed(context: dg.SensorEvaluationContext, product: Product) -> No
         return
     with emitter:
         for run_id in runs:
-            end_left_open(emitter, run_id, "", context.log)
-        emitter.flush()  # a request that is under way when it closes would be sent again by the replay
+            end_open_runs_of(emitter, run_id, "", context.log)
+        emitter.flush()  # otherwise the replay sends an event again whose request is in progress
 
 
 def _is_long_over(instance: dg.DagsterInstance, run_id: str, last_written: float) -> bool:
-    """Whether nobody else is going to end what a run has left open."""
+    """Return whether no other sensor will emit the ends of a run's OpenLineage runs."""
     record = instance.get_run_record_by_id(run_id)
     if record is None:
         return last_written < time.time() - _UNKNOWN_SECONDS

@@ -61,7 +61,8 @@ def test_it_is_warned_of_and_ended_by_the_sensor_that_replays(
 
         warned = capfd.readouterr().err
         assert (
-            f"{noted.parent}: 1 problem\n  what killed processes of run {run.run_id} have started cannot be" in warned
+            f"{noted.parent}: 1 problem\n"
+            f"  OpenLineage runs that killed processes of run {run.run_id} left open cannot be ended" in warned
         )
         assert "fix: Let the user of the code server read and write this directory (lineage.spool_dir)" in warned
         noted.unlink()
@@ -75,7 +76,7 @@ def test_it_is_warned_of_and_ended_by_the_sensor_that_replays(
         told = [replay(dg.build_sensor_context(instance)) for _ in range(2)]
 
     # What it ended had arrived before it looked for what waits: that would have been sent twice.
-    assert told == [dg.SkipReason("No lineage events wait.")] * 2
+    assert told == [dg.SkipReason("No lineage events are pending.")] * 2
     assert_valid_json(backend.events)
     [end] = backend.events
     assert (end["eventType"], end["run"]["runId"]) == ("ABORT", sample_events()[0].run.runId)
@@ -112,7 +113,7 @@ def test_a_run_that_dagster_no_longer_knows_is_ended_a_day_after_its_last_line(
         artifacts = product_of(tmp_path, backend)
         path = journal(tmp_path, START, hours_ago=hours_ago)
 
-        assert replay_tick(artifacts) == "No lineage events wait."
+        assert replay_tick(artifacts) == "No lineage events are pending."
 
     assert [(event["eventType"], event["run"]["runId"]) for event in backend.events] == ended
     assert path.exists() is not bool(ended)
@@ -141,6 +142,6 @@ def test_an_odd_line_costs_nothing_but_itself(tmp_path: Path) -> None:
     assert "\n  waiting      32 since 1970-01-01T00:00:00+00:00\n" in status.stdout
     assert replayed.stdout == f"1 sent to {backend.url}, 0 refused, 0 waiting\n"
     assert replayed.stderr.startswith("warning: 31 events are refused: ")
-    assert ticked == "No lineage events wait."
+    assert ticked == "No lineage events are pending."
     assert [event["eventType"] for event in backend.events] == ["START", "ABORT"]
     assert not path.exists()

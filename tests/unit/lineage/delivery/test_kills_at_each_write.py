@@ -18,7 +18,7 @@ _SCRIPT = """
 import itertools, json, logging, os, shutil, signal, sys
 from pathlib import Path
 from openlineage.client.event_v2 import RunState
-from floe_orchestrator_dagster.automation.lineage_sensors.unfinished_runs import end_left_open
+from floe_orchestrator_dagster.automation.lineage_sensors.unfinished_runs import end_open_runs_of
 from floe_orchestrator_dagster.config.models import LineageConfig
 from floe_orchestrator_dagster.errors import LineageError
 from floe_orchestrator_dagster.lineage.delivery.emitter import LineageEmitter
@@ -40,7 +40,7 @@ def step(spool):
 
 def code_server(spool):
     with emitter(spool) as lineage:
-        end_left_open(lineage, RUN_ID, "it was killed", logging.getLogger())
+        end_open_runs_of(lineage, RUN_ID, "it was killed", logging.getLogger())
 
 def in_a_process(work, spool, writes=0):
     process = os.fork()

@@ -317,7 +317,7 @@ def test_spool_that_cannot_be_read_is_told_with_its_fix(artifacts: Path) -> None
 
 
 def test_sensor_sends_what_waits(artifacts: Path, instance: dg.DagsterInstance) -> None:
-    assert tick(artifacts, instance) == "No lineage events wait."
+    assert tick(artifacts, instance) == "No lineage events are pending."
     leave(artifacts, *JOBS)
 
     started = time.monotonic()
@@ -326,9 +326,9 @@ def test_sensor_sends_what_waits(artifacts: Path, instance: dg.DagsterInstance) 
     with serving(port(artifacts)) as backend:
         sent = tick(artifacts, instance)
 
-    assert down == f"Lineage: 0 events sent to {address(artifacts)}, 0 refused, 3 waiting. connection refused"
+    assert down == f"Lineage: 0 events sent to {address(artifacts)}, 0 refused, 3 pending. connection refused"
     assert elapsed < 55  # Dagster ends a tick after 60 seconds; this one takes one
-    assert sent == f"Lineage: 3 events sent to {address(artifacts)}, 0 refused, 0 waiting."
+    assert sent == f"Lineage: 3 events sent to {address(artifacts)}, 0 refused, 0 pending."
     assert backend.names == JOBS
 
 
@@ -342,7 +342,7 @@ def test_sensor_says_that_no_backend_is_there_any_more(
     with dg.build_sensor_context(instance=instance) as context:
         message = sensor.evaluate_tick(context).skip_message
 
-    assert message == "Lineage events wait, but no backend is configured where this code server runs."
+    assert message == "Lineage events are pending, but no backend is configured in the code server's environment."
 
 
 def test_sensors_are_running_and_launch_nothing(artifacts: Path) -> None:
