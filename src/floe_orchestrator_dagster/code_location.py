@@ -71,7 +71,7 @@ def build_definitions(
         product: The product.
         schedules: Registered schedules.
         loaded: Purpose of the load; None for :func:`load_type`.
-        translator: The user's translator of dbt nodes; None for the package's own.
+        translator: Translator of dbt nodes; None for floe's own.
 
     Raises:
         FloeDagsterError: The configuration or a schedule is not valid.
@@ -171,7 +171,7 @@ def definitions_from_file(
         path: A CompiledArtifacts JSON.
         expected_name: Required name of the product.
         loaded: Purpose of the load; None for :func:`load_type`.
-        translator: The user's translator of dbt nodes; None for the package's own.
+        translator: Translator of dbt nodes; None for floe's own.
 
     Raises:
         FloeDagsterError: A part of the product is missing or not valid.

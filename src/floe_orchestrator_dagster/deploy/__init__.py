@@ -1,1 +1,1 @@
-"""What a platform team deploys: entry point code, resource presets, Helm values. Nothing here imports dagster."""
+"""Entry points, resource presets and Helm values for platform teams. This package never imports dagster."""

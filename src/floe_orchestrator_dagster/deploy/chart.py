@@ -1,7 +1,7 @@
-"""The values of Dagster's Helm chart that are used here, typed as the chart's own schema has them.
+"""Typed models of the values of Dagster's Helm chart that this package sets.
 
-Chart: https://github.com/dagster-io/dagster/tree/master/helm/dagster. A key that the chart does not read is ignored by
-Helm without a word, so nothing is written that is not in one of these models.
+Chart: https://github.com/dagster-io/dagster/tree/master/helm/dagster. Helm silently ignores keys that the chart does
+not read. Therefore these models, which follow the chart's schema, reject unknown keys.
 """
 
 from __future__ import annotations
@@ -32,20 +32,20 @@ class Webserver(Pod):
 
 
 class QueuedRuns(ChartPart):
-    """How the daemon takes runs from the queue."""
+    """Settings of the daemon's run queue."""
 
     dequeue_use_threads: bool = True
     dequeue_num_workers: int
 
 
 class RunCoordinatorConfig(ChartPart):
-    """Configuration by type."""
+    """Configuration of the run coordinator, by type."""
 
     queued_run_coordinator: QueuedRuns
 
 
 class RunCoordinator(ChartPart):
-    """Runs are queued."""
+    """``dagsterDaemon.runCoordinator``: a queue of runs."""
 
     enabled: bool = True
     type: Literal["QueuedRunCoordinator"] = "QueuedRunCoordinator"
@@ -53,7 +53,7 @@ class RunCoordinator(ChartPart):
 
 
 class RunMonitoring(ChartPart):
-    """Runs whose pod hangs or is gone are found."""
+    """``dagsterDaemon.runMonitoring``: detection of runs whose pod hangs or is gone."""
 
     enabled: bool = True
     start_timeout_seconds: int
@@ -64,7 +64,7 @@ class RunMonitoring(ChartPart):
 
 
 class RunRetries(ChartPart):
-    """Runs are started again."""
+    """``dagsterDaemon.runRetries``."""
 
     enabled: bool = True
     max_retries: int
@@ -72,7 +72,7 @@ class RunRetries(ChartPart):
 
 
 class Threads(ChartPart):
-    """How many sensors or schedules are evaluated at once."""
+    """Number of sensors or schedules that are evaluated concurrently."""
 
     use_threads: bool = True
     num_workers: int
@@ -90,13 +90,13 @@ class Daemon(Pod):
 
 
 class Enabled(ChartPart):
-    """Something that is switched on."""
+    """A feature that is enabled."""
 
     enabled: bool = True
 
 
 class CodeServer(ChartPart):
-    """What a code location serves and where."""
+    """Image, arguments and port of a code server."""
 
     name: str
     image: Image
@@ -106,7 +106,7 @@ class CodeServer(ChartPart):
 
 
 class UserDeployment(Pod, CodeServer):
-    """One code location: a deployment and its service."""
+    """One code location: a Kubernetes deployment and its service."""
 
     env_secrets: list[Named] | None = None
     annotations: dict[str, str] | None = None
@@ -117,7 +117,7 @@ class UserDeployment(Pod, CodeServer):
 
 
 class ServiceAccount(ChartPart):
-    """The account that pods run under."""
+    """The service account of pods."""
 
     create: bool
     name: str
@@ -140,13 +140,13 @@ class RunPodSpec(ChartPart):
 
 
 class RunK8sConfig(ChartPart):
-    """What a run's pod has besides."""
+    """Additional configuration of runs' pods."""
 
     pod_spec_config: RunPodSpec
 
 
 class K8sRunLauncher(ChartPart):
-    """A pod per run."""
+    """Run launcher with one pod per run."""
 
     image_pull_policy: PullPolicy
     resources: Resources
@@ -155,7 +155,7 @@ class K8sRunLauncher(ChartPart):
 
 
 class RunLauncherConfig(ChartPart):
-    """Configuration by type."""
+    """Configuration of the run launcher, by type."""
 
     k8s_run_launcher: K8sRunLauncher
 
@@ -168,7 +168,7 @@ class RunLauncher(ChartPart):
 
 
 class PostgreSQL(ChartPart):
-    """``postgresql``: the chart's own one, or the address of another."""
+    """``postgresql``: the chart's own server, or the address of an external one."""
 
     enabled: bool
     postgresql_host: str | None = None
@@ -178,7 +178,7 @@ class PostgreSQL(ChartPart):
 
 
 class TagConcurrencyLimit(ChartPart):
-    """How many runs with a tag may run at once."""
+    """Maximum number of concurrent runs with a tag."""
 
     key: str
     value: str
@@ -186,14 +186,14 @@ class TagConcurrencyLimit(ChartPart):
 
 
 class ConcurrentRuns(ChartPart):
-    """How many runs may run at once."""
+    """Maximum numbers of concurrent runs."""
 
     max_concurrent_runs: int
     tag_concurrency_limits: list[TagConcurrencyLimit]
 
 
 class Pools(ChartPart):
-    """Limits of steps."""
+    """Default concurrency limit of pools."""
 
     granularity: Literal["op"] = "op"
     default_limit: int | None = None
@@ -208,7 +208,7 @@ class Concurrency(ChartPart):
 
 
 class ComputeLogManager(ChartPart):
-    """``computeLogManager``: where standard output and error of steps are kept."""
+    """``computeLogManager``: storage of the steps' standard output and error."""
 
     type: str
     config: dict[str, dict[str, Any]]

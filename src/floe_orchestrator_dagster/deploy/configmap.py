@@ -16,22 +16,22 @@ _DIGITS = 10
 
 
 def configmap_name(product: DeployedProduct) -> str:
-    """Name the ConfigMap after product and content: new content is a new object, and so a new pod."""
+    """Return the ConfigMap's name, which includes a hash of the content: new content causes new pods."""
     return f"{product.service}-artifacts-{(product.content_hash or '')[:_DIGITS]}"
 
 
 def artifacts_configmap(product: DeployedProduct) -> dict[str, Any]:
-    """Make the ConfigMap of a product's artifacts.
+    """Return the ConfigMap of a product's artifacts.
 
-    The content is binary to Kubernetes and Helm, so that ``{{ env_var() }}`` in it stays as it is.
+    The artifacts are stored as binary data, so that Helm does not render ``{{ env_var() }}`` in them.
 
     Raises:
-        DeployError: The artifacts are larger than a ConfigMap may be.
+        DeployError: The artifacts exceed the maximum size of a ConfigMap.
     """
     content = product.content or b""
     if len(content) > _LARGEST:
-        what = f"{len(content):,} bytes are more than the {_LARGEST:,} that a ConfigMap holds"
-        fix = "Leave the artifacts in the image (no --configmap, no --from-configmap)."
+        what = f"{len(content):,} bytes exceed the {_LARGEST:,} that a ConfigMap can contain"
+        fix = "Leave the artifacts in the image (without --configmap and --from-configmap)."
         raise DeployError(product.origin, [Problem("", what, fix)])
     return {
         "apiVersion": "v1",

@@ -1,4 +1,4 @@
-"""Helm values in the forms they are asked for (FR-010): the floe contract, the Dagster chart, floe's own chart."""
+"""Helm values for each target (FR-010): the floe contract, Dagster's chart, floe's own chart."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ _SUBCHART = "dagster"
 
 
 def helm_values(config: DagsterConfig | None = None) -> dict[str, Any]:
-    """Return a fresh document that deploys one code location: floe's keys, and those that the Dagster chart reads.
+    """Return new Helm values for one code location, with the keys of both floe and Dagster's chart.
 
     Args:
-        config: Sizes, resources and image; the image that ``make image`` builds when it names none.
+        config: Sizes, resources and image. The default image is the one that ``make image`` builds.
 
     Raises:
-        DeployError: A configuration that cannot be deployed.
+        DeployError: The configuration is not valid for a deployment.
     """
     config = config or DagsterConfig()
     image = config.deploy.image
@@ -61,10 +61,10 @@ def default_image() -> ImageReference:
 
 
 def values_for(target: Target, settings: DeploySettings) -> dict[str, Any]:
-    """Make the values for ``target``: the Dagster chart, floe's chart (which has it as a part), or floe's contract.
+    """Return the values for ``target``: Dagster's chart, floe's chart (which contains it), or floe's contract.
 
     Raises:
-        DeployError: Settings that cannot be deployed.
+        DeployError: The settings are not valid.
     """
     if target == "floe-platform":
         _check_platform(settings)
@@ -75,9 +75,9 @@ def values_for(target: Target, settings: DeploySettings) -> dict[str, Any]:
 
 
 def _check_platform(settings: DeploySettings) -> None:
-    """Hold settings against floe's chart, which brings PostgreSQL and a collector of its own."""
+    """Check settings that floe's chart requires, because it has its own PostgreSQL and OpenTelemetry collector."""
     if settings.postgres is None:
-        what = "floe's chart has a PostgreSQL of its own, so the Dagster chart in it needs its address"
+        what = "floe's chart has its own PostgreSQL, so the Dagster chart in it needs its address"
         raise DeployError("--target floe-platform", [Problem("", what, "Give --postgres-host.")])
     if settings.otlp_endpoint is None:
         what = "in floe's chart webserver and daemon send their traces to its collector"
@@ -85,10 +85,10 @@ def _check_platform(settings: DeploySettings) -> None:
 
 
 def _contract(values: Values) -> dict[str, Any]:
-    """Name the services as the floe contract does, with the same settings as the chart's own keys."""
+    """Return the services with the floe contract's names and the same settings as in the chart's keys."""
     webserver, daemon = values.dagster_webserver, values.dagster_daemon
-    asked = [deployment.resources for deployment in values.user_deployments.deployments]
-    largest = max(asked, key=lambda resources: quantity(resources["limits"]["memory"]))
+    requested = [deployment.resources for deployment in values.user_deployments.deployments]
+    largest = max(requested, key=lambda resources: quantity(resources["limits"]["memory"]))
     return {
         "dagster-webserver": _service(webserver.replica_count, webserver.resources),
         "dagster-daemon": _service(1, daemon.resources),

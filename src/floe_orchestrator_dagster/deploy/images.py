@@ -23,8 +23,8 @@ class ImageReference:
 
     Attributes:
         repository: Registry and path.
-        tag: Its tag; None when only the digest is named.
-        digest: Its digest, which wins over the tag; None when only the tag is named.
+        tag: Its tag; None when only the digest is given.
+        digest: Its digest, which takes precedence over the tag; None when only the tag is given.
     """
 
     repository: str
@@ -33,15 +33,15 @@ class ImageReference:
 
     @property
     def is_fixed(self) -> bool:
-        """Whether it names one image for good: by digest, or by a tag that is not ``latest``."""
+        """Whether it always refers to the same image: by digest, or by a tag other than ``latest``."""
         return self.digest is not None or self.tag != _MOVING_TAG
 
 
 def parse_image(text: str, origin: str) -> ImageReference:
-    """Read ``repository:tag`` or ``repository@sha256:digest``.
+    """Parse ``repository:tag`` or ``repository@sha256:digest``.
 
     Raises:
-        DeployError: Anything else. Without a tag the chart would take its own version for one.
+        DeployError: It is not such a reference. Without a tag, the chart would use its own version as the tag.
     """
     found = _REFERENCE.fullmatch(text)
     fix = "Name it as registry.example.com/retail-orders:1.4.0, or with @sha256: and its digest."

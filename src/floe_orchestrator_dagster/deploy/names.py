@@ -1,4 +1,4 @@
-"""Names that Kubernetes takes: of services, and of everything the chart derives from them."""
+"""Valid Kubernetes names of services and of the objects that the chart derives from them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-# The chart calls a container of the webserver's pod init-user-deployment-NAME, and 63 characters are allowed.
+# The chart names a container of the webserver's pod init-user-deployment-NAME; the limit is 63 characters.
 LONGEST_NAME = 63 - len("init-user-deployment-")
 _DIGEST = 6
 _SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
@@ -22,9 +22,9 @@ _LONGEST_SUBDOMAIN = 253
 
 
 def service_name(product_name: str) -> str:
-    """Make a product's name fit for a Kubernetes service (a DNS label, RFC 1035, of 42 characters).
+    """Convert a product's name to the name of a Kubernetes service (a DNS label of at most 42 characters, RFC 1035).
 
-    A longer one ends in a hash of the whole name, so that it stays its own.
+    A longer name is cut and gets a hash of the whole name as a suffix, so that it stays unique.
     """
     label = re.sub(r"[^a-z0-9]+", "-", product_name.lower()).strip("-")
     if len(label) <= LONGEST_NAME:
@@ -34,14 +34,14 @@ def service_name(product_name: str) -> str:
 
 
 def check_names_differ(products: Sequence[tuple[str, Path]], option: str = "--artifacts") -> None:
-    """Refuse products that would share a service or a code location.
+    """Check that products have different names of services and code locations.
 
     Args:
         products: Name and artifacts of each.
-        option: Where they were named.
+        option: The command-line option with the products.
 
     Raises:
-        DeployError: Names every product that shares its service's name with another.
+        DeployError: Several products have the same service name. The message lists them.
     """
     names = [service_name(name) for name, _ in products]
     for name, count in Counter(names).items():
@@ -55,10 +55,10 @@ def check_names_differ(products: Sequence[tuple[str, Path]], option: str = "--ar
 
 
 def check_object_name(name: str, option: str) -> str:
-    """Return the name of a Secret, claim or service account when Kubernetes takes it.
+    """Return the name of a Secret, claim or service account after a check.
 
     Raises:
-        DeployError: It does not; ``option`` is where it comes from.
+        DeployError: The name, which comes from ``option``, is not valid in Kubernetes.
     """
     if len(name) > _LONGEST_SUBDOMAIN or not _SUBDOMAIN.fullmatch(name):
         fix = "Name an object of the release's namespace: lower-case letters, digits, '-' and '.'."

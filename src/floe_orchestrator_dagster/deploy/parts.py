@@ -1,4 +1,4 @@
-"""What pods are made of, as Helm values have it: the parts that all services of the chart share."""
+"""Pod settings that all services of the chart share, as typed Helm values."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pydantic.alias_generators import to_camel
 PullPolicy = Literal["Always", "IfNotPresent"]
 Resources = dict[str, dict[str, str]]
 
-# Keys that are not the camel case of a Python name.
+# Keys of the chart that are not the camel case of the Python name.
 _KEYS = {
     "global_": "global",
     "user_deployments": "dagster-user-deployments",
@@ -24,32 +24,32 @@ def _chart_key(name: str) -> str:
 
 
 class ChartPart(BaseModel):
-    """A part of the values: frozen, without unknown keys, written in camel case; what is None is left out."""
+    """Base class of Helm values: frozen, without unknown keys, serialized in camel case without None."""
 
     model_config = ConfigDict(
         frozen=True, extra="forbid", strict=True, alias_generator=_chart_key, populate_by_name=True
     )
 
     def document(self) -> dict[str, Any]:
-        """Return the values as plain, fresh objects."""
+        """Return the values as new dictionaries and lists."""
         return self.model_dump(by_alias=True, exclude_none=True)
 
 
 class Named(ChartPart):
-    """A reference to a Secret or the like."""
+    """A reference to an object by name, such as a Secret."""
 
     name: str
 
 
 class EnvironmentVariable(ChartPart):
-    """A variable of a container."""
+    """An environment variable of a container."""
 
     name: str
     value: str
 
 
 class Image(ChartPart):
-    """An image; the digest wins."""
+    """An image; the digest takes precedence over the tag."""
 
     repository: str
     tag: str | None = None
@@ -65,13 +65,13 @@ class EmptyDirectory(ChartPart):
 
 
 class Claim(ChartPart):
-    """A persistent volume."""
+    """A persistent volume claim."""
 
     claim_name: str
 
 
 class Volume(ChartPart):
-    """A volume of a pod; one of its sources is set."""
+    """A volume of a pod, with exactly one source."""
 
     name: str
     empty_dir: EmptyDirectory | None = None
@@ -80,7 +80,7 @@ class Volume(ChartPart):
 
 
 class VolumeMount(ChartPart):
-    """Where a container has a volume."""
+    """The mount of a volume in a container."""
 
     name: str
     mount_path: str
@@ -89,13 +89,13 @@ class VolumeMount(ChartPart):
 
 
 class SeccompProfile(ChartPart):
-    """System calls that are allowed."""
+    """The allowed system calls."""
 
     type: Literal["RuntimeDefault"] = "RuntimeDefault"
 
 
 class PodSecurity(ChartPart):
-    """Who the containers of a pod run as."""
+    """User and groups of a pod's containers."""
 
     run_as_non_root: bool = True
     run_as_user: int
@@ -105,13 +105,13 @@ class PodSecurity(ChartPart):
 
 
 class Capabilities(ChartPart):
-    """Powers of root."""
+    """Linux capabilities."""
 
     drop: list[str]
 
 
 class ContainerSecurity(ChartPart):
-    """What a container may do."""
+    """Security settings of a container."""
 
     allow_privilege_escalation: bool = False
     read_only_root_filesystem: bool = True
@@ -119,14 +119,14 @@ class ContainerSecurity(ChartPart):
 
 
 class HttpGet(ChartPart):
-    """A request that has to be answered."""
+    """The HTTP request of a probe."""
 
     path: str
     port: int
 
 
 class Probe(ChartPart):
-    """When a container is ready or alive. For code servers the chart itself adds the command that asks over gRPC."""
+    """A startup, readiness or liveness probe. For code servers, the chart adds the gRPC health command."""
 
     enabled: bool | None = None
     http_get: HttpGet | None = None
@@ -144,7 +144,7 @@ class Service(ChartPart):
 
 
 class Pod(ChartPart):
-    """What the chart lets set for each of its pods."""
+    """Settings that the chart supports for each of its pods."""
 
     env: list[EnvironmentVariable] | None = None
     pod_security_context: PodSecurity | None = None

@@ -1,4 +1,4 @@
-"""How runs are queued, watched and started again in production."""
+"""Production settings: run queue, monitoring, retries, concurrency limits and compute logs."""
 
 from __future__ import annotations
 
@@ -33,23 +33,23 @@ _LOCAL_LOGS = "/tmp"  # noqa: S108  # a volume of the pod's own
 
 
 def run_coordinator(products: int) -> RunCoordinator:
-    """Queue runs; how many are taken at once grows with the number of products."""
+    """Return the run queue, with a number of workers that grows with the number of products."""
     return RunCoordinator(
-        config=RunCoordinatorConfig(queued_run_coordinator=QueuedRuns(dequeue_num_workers=_many(products)))
+        config=RunCoordinatorConfig(queued_run_coordinator=QueuedRuns(dequeue_num_workers=_worker_count(products)))
     )
 
 
 def threads(products: int) -> Threads:
-    """Evaluate sensors or schedules side by side: one code location that hangs does not hold up the others."""
-    return Threads(num_workers=_many(products))
+    """Return the threads for sensors or schedules, so that a code location that hangs does not block the others."""
+    return Threads(num_workers=_worker_count(products))
 
 
-def _many(products: int) -> int:
+def _worker_count(products: int) -> int:
     return min(max(math.ceil(products / _PRODUCTS_PER_THREAD), _FEWEST_THREADS), _MOST_THREADS)
 
 
 def run_monitoring(products: Sequence[DeployedProduct]) -> RunMonitoring:
-    """Find runs whose pod hangs or is gone; with a pod per step they are resumed."""
+    """Return the detection of runs whose pod hangs or is gone. Runs with a pod per step are resumed."""
     resumable = any(product.config.executor == "k8s" for product in products)
     return RunMonitoring(
         start_timeout_seconds=600,
@@ -61,12 +61,12 @@ def run_monitoring(products: Sequence[DeployedProduct]) -> RunMonitoring:
 
 
 def run_retries() -> RunRetries:
-    """Start a run again whose pod crashed; what failed in dbt is left to ``retries`` of the configuration."""
+    """Return the retries of runs whose pod crashed. ``retries`` in the configuration covers failures in dbt."""
     return RunRetries(max_retries=2, retry_on_asset_or_op_failure=False)
 
 
 def concurrency(products: Sequence[DeployedProduct], size: str) -> Concurrency:
-    """Limit runs by size, products on a DuckDB file to one run, pools to the smallest limit that a product declares."""
+    """Return concurrency limits: of runs by size, of products on DuckDB to one run, of pools to the smallest limit."""
     limits = [product.config.concurrency.limit for product in products if product.config.concurrency]
     declared = [limit for limit in limits if limit is not None]
     alone = [product.name for product in products if product.on_duckdb]
@@ -82,7 +82,7 @@ def concurrency(products: Sequence[DeployedProduct], size: str) -> Concurrency:
 
 
 def compute_logs(store: LogStore | None) -> ComputeLogManager | None:
-    """Keep the output of steps in a store that the pod's identity opens; None leaves it to ``kubectl logs``."""
+    """Return the storage of the steps' output, accessed with the pod's identity; None to use ``kubectl logs`` only."""
     if store is None:
         return None
     prefix = {"prefix": store.path} if store.path else {}

@@ -1,4 +1,4 @@
-"""The products to deploy: what of each of them its deployment depends on."""
+"""Products to deploy, with the attributes that their Helm values depend on."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ class DeployedProduct:
 
     Attributes:
         name: The product's name.
-        service: Its name in Kubernetes: of the service, the deployment and the code location.
+        service: Name of its service, deployment and code location in Kubernetes.
         origin: Path of its artifacts, for messages.
-        content: The artifacts' bytes; None for a code location of no certain product.
+        content: The artifacts' bytes; None for a code location without a specific product.
         config: The orchestrator's configuration.
         image: Its image.
-        assets: How many assets it has, counted in the prepared dbt manifest where there is one.
-        on_duckdb: Whether its data is a DuckDB file.
-        variables: Environment variables that its dbt profile reads and that have no default.
-        may_send_lineage: Whether it sends lineage where a pod knows a backend.
+        assets: Number of assets, from the dbt manifest if there is one.
+        on_duckdb: Whether its data is in a DuckDB file.
+        variables: Environment variables without a default in its dbt profile.
+        may_send_lineage: Whether its pods send lineage when a backend is configured.
     """
 
     name: str
@@ -64,13 +64,13 @@ def read_products(
     """Read the artifacts of every product.
 
     Args:
-        paths: Their ``compiled_artifacts.json``.
-        images: One image for all of them, or ``PRODUCT=IMAGE`` for one; what is not named here is taken from
+        paths: Their ``compiled_artifacts.json`` files.
+        images: ``IMAGE`` for all products, or ``PRODUCT=IMAGE`` for one. The default is
             ``plugins.orchestrator.config.deploy.image``.
-        fallback: Image of a product that has neither; None to refuse it.
+        fallback: Image of products without any other; None to raise an error for these.
 
     Raises:
-        FloeDagsterError: Artifacts that cannot be used, a product without an image, products of one name.
+        FloeDagsterError: Artifacts are not valid, a product has no image, or several have the same name.
     """
     read = [(path, validate_artifacts(read_artifacts_file(path), str(path))) for path in paths]
     check_names_differ([(artifacts.metadata.product_name, path) for path, artifacts in read])
@@ -80,10 +80,10 @@ def read_products(
 
 
 def by_product(given: Sequence[str], products: Sequence[str], option: str) -> dict[str, list[str]]:
-    """Sort ``VALUE`` (for all products) and ``PRODUCT=VALUE`` by product, in order.
+    """Group ``VALUE`` (for all products) and ``PRODUCT=VALUE`` by product, in order.
 
     Raises:
-        DeployError: A product that is not deployed.
+        DeployError: An entry names a product that is not deployed.
     """
     values: dict[str, list[str]] = {product: [] for product in products}
     for entry in given:
@@ -144,5 +144,5 @@ def _count_assets(path: Path, artifacts: CompiledArtifacts) -> int:
             return declared
         directory = read_project_directory(project_path, artifacts.metadata.product_name)
         return max(declared, len(prepared_manifest(directory, path).asset_nodes))
-    except (ManifestError, ProjectError):  # a values file can be made where the project is not prepared
+    except (ManifestError, ProjectError):  # values can be generated without a prepared dbt project
         return declared

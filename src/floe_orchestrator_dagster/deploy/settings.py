@@ -1,4 +1,4 @@
-"""What a person asks for when products are deployed, checked."""
+"""Settings of a deployment, and their validation."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ _LOG_STORES = ("s3", "gs", "az")
 
 @dataclass(frozen=True)
 class PostgresAddress:
-    """A PostgreSQL server for Dagster's storage; the password is in the Secret, under ``postgresql-password``.
+    """A PostgreSQL server for Dagster's storage. The Secret has the password in the key ``postgresql-password``.
 
     Attributes:
-        host: Name or address.
+        host: Host name or IP address.
         port: TCP port.
         user: The user.
         database: The database.
@@ -43,12 +43,12 @@ class PostgresAddress:
 
 @dataclass(frozen=True)
 class LogStore:
-    """Where the output of steps is kept.
+    """Object storage for the output of steps.
 
     Attributes:
         scheme: ``s3``, ``gs`` or ``az``.
-        bucket: The bucket; of Azure the storage account.
-        path: The prefix in it; of Azure the container and the prefix.
+        bucket: The bucket; for Azure the storage account.
+        path: The prefix in the bucket; for Azure the container and the prefix.
     """
 
     scheme: str
@@ -58,23 +58,23 @@ class LogStore:
 
 @dataclass(frozen=True)
 class DeploySettings:
-    """What to deploy and how.
+    """Settings of a deployment.
 
     Attributes:
         products: The products.
-        size: Size that wins over the products' own.
-        is_production: Whether pods are locked down, runs queued and crashes survived.
-        postgres: PostgreSQL outside the chart; None for the chart's own.
-        secrets: Names of the Secrets whose keys are a product's environment variables, by product.
-        artifacts_path: Where images have the artifacts.
-        from_configmap: Whether the artifacts come from the ConfigMap of ``floe-dagster helm --configmap`` instead.
-        environment: ``FLOE_ENV`` of the code locations; None to leave it to the images.
-        otlp_endpoint: Where traces go; None to leave it to the products.
-        pull_secrets: Names of the Secrets that images are pulled with.
-        service_account: An account that is there; None for accounts of the chart's own.
-        state_claim: Claim for what runs leave behind; None for a directory that is gone with the pod.
-        lineage_claim: Claim for lineage that could not be delivered; None to keep it with the state.
-        log_store: Where the output of steps is kept; None for nowhere.
+        size: Size of all products; None for each product's own size.
+        is_production: Whether to restrict pods, queue runs, and recover from crashes.
+        postgres: External PostgreSQL; None for the chart's own.
+        secrets: Names of the Secrets with a product's environment variables, by product.
+        artifacts_path: Path of the artifacts in images.
+        from_configmap: Whether to mount the artifacts from the ConfigMap of ``floe-dagster helm --configmap`` instead.
+        environment: ``FLOE_ENV`` of code locations; None for the images' own value.
+        otlp_endpoint: Endpoint for traces; None for the products' own.
+        pull_secrets: Names of the Secrets for pulling images.
+        service_account: Existing service account; None for the chart's own.
+        state_claim: Volume claim for the state of runs; None for a directory that is deleted with the pod.
+        lineage_claim: Volume claim for undelivered lineage; None to store it with the state.
+        log_store: Storage for the output of steps; None for no storage.
     """
 
     products: Sequence[DeployedProduct]
@@ -94,10 +94,10 @@ class DeploySettings:
 
 
 def check_settings(settings: DeploySettings) -> None:
-    """Refuse settings that no cluster takes, and what production must not have.
+    """Check the settings, and the additional requirements of production.
 
     Raises:
-        DeployError: The first thing that is wrong, and the option it comes from.
+        DeployError: A setting is not valid. The message has the first problem and its command-line option.
     """
     for names in settings.secrets.values():
         _check_object_names(names, "--env-secret")
@@ -119,17 +119,17 @@ def check_settings(settings: DeploySettings) -> None:
 
 
 def parse_log_store(text: str) -> LogStore:
-    """Read ``s3://bucket/prefix``, ``gs://bucket/prefix`` or ``az://account/container/prefix``.
+    """Parse ``s3://bucket/prefix``, ``gs://bucket/prefix`` or ``az://account/container/prefix``.
 
     Raises:
-        DeployError: Anything else.
+        DeployError: The URL does not have one of these forms.
     """
     parts = urlsplit(text)
     path = parts.path.strip("/")
     if parts.scheme in _LOG_STORES and _HOST.fullmatch(parts.netloc) and (path or parts.scheme != "az"):
         return LogStore(parts.scheme, parts.netloc, path)
     fix = "Name it as s3://bucket/prefix, gs://bucket/prefix or az://account/container/prefix, without credentials."
-    raise DeployError("--compute-logs", [Problem("", "is not a place where logs can be kept", fix)])
+    raise DeployError("--compute-logs", [Problem("", "is not a supported location for logs", fix)])
 
 
 def _check_object_names(names: Sequence[str | None], option: str) -> None:
@@ -140,7 +140,7 @@ def _check_object_names(names: Sequence[str | None], option: str) -> None:
 
 def _check_endpoint(endpoint: str) -> None:
     parts = urlsplit(endpoint)
-    # The value is not shown: somebody may have put a token into it.
+    # The message does not show the value, which may contain a token.
     if parts.scheme not in {"http", "https"} or not parts.hostname or "@" in parts.netloc or parts.query:
         fix = "Name it as http://otel-collector:4317; headers with tokens belong into a Secret (--env-secret)."
         raise DeployError("--otlp-endpoint", [Problem("", "is not an http(s) URL without credentials", fix)])
@@ -160,7 +160,7 @@ def _check_postgres(postgres: PostgresAddress) -> None:
 
 def _check_production(settings: DeploySettings) -> None:
     if settings.postgres is None:
-        what = "production needs a PostgreSQL of its own: the chart's has a well-known password and no backup"
+        what = "production needs an external PostgreSQL: the chart's has a well-known password and no backup"
         raise DeployError("--production", [Problem("", what, "Give --postgres-host.")])
     moving = [product.name for product in settings.products if not product.image.is_fixed]
     if moving:

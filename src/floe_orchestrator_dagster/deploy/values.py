@@ -1,4 +1,4 @@
-"""Values of Dagster's Helm chart for some products."""
+"""Values of Dagster's Helm chart for a set of products."""
 
 from __future__ import annotations
 
@@ -64,10 +64,10 @@ _SMALLER = {"small": "small", "medium": "small", "large": "medium"}
 
 
 def chart_values(settings: DeploySettings) -> Values:
-    """Make the values of the whole chart.
+    """Return the values of the whole chart.
 
     Raises:
-        DeployError: Settings that cannot be deployed, or products that ask for different shared services.
+        DeployError: The settings are not valid, or products configure shared services differently.
     """
     check_settings(settings)
     accounts = _service_accounts(settings)
@@ -171,7 +171,7 @@ def _user_deployment(product: DeployedProduct, settings: DeploySettings) -> User
 
 
 def _run_launcher(settings: DeploySettings) -> RunLauncher:
-    """Launch a pod per run. Volumes, variables and secrets reach it through the code location's own configuration."""
+    """Return the launcher of a pod per run. Volumes, variables and secrets come from the code location's settings."""
     production = settings.is_production
     launcher = K8sRunLauncher(
         image_pull_policy="IfNotPresent" if all(product.image.is_fixed for product in settings.products) else "Always",
@@ -218,7 +218,7 @@ def _user_code_resources(product: DeployedProduct, settings: DeploySettings) -> 
 
 
 def _shared_size(settings: DeploySettings) -> str:
-    """Settle the size of what all products share."""
+    """Return the size of services that all products share."""
     if settings.size:
         return settings.size
     sizes = {product.name: product.config.deploy.size for product in settings.products}
@@ -227,10 +227,10 @@ def _shared_size(settings: DeploySettings) -> str:
 
 
 def _shared_resources(settings: DeploySettings, service: str) -> Resources:
-    """Settle what a service that all products share asks for."""
+    """Return the resources of a service that all products share."""
     size = _shared_size(settings)
     where = config_path("deploy", service)
-    asked = {
+    requested = {
         product.name: service_resources(
             _SMALLER[size] if service == "daemon" else size,
             getattr(product.config.deploy, service),
@@ -239,14 +239,16 @@ def _shared_resources(settings: DeploySettings, service: str) -> Resources:
         )
         for product in settings.products
     }
-    _check_agree(asked, where, "Set the same in every product's manifest.yaml: they share this service.")
-    return next(iter(asked.values()))
+    _check_agree(requested, where, "Set the same in every product's manifest.yaml: they share this service.")
+    return next(iter(requested.values()))
 
 
 def _check_agree(values: Mapping[str, object], where: str, fix: str) -> None:
     first = next(iter(values.values()))
     if any(value != first for value in values.values()):
-        what = f"products do not agree: {'; '.join(f'{name} has {value}' for name, value in values.items())}"
+        what = (
+            f"the products have different values: {'; '.join(f'{name} has {value}' for name, value in values.items())}"
+        )
         raise DeployError("--artifacts", [Problem(where, what, fix)])
 
 

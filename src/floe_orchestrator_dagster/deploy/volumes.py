@@ -1,4 +1,4 @@
-"""What the code server of a product and its runs have on volumes: state, undelivered lineage, artifacts."""
+"""Volumes of a product's code server and runs: state, undelivered lineage, artifacts."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from floe_orchestrator_dagster.config import config_path
 from floe_orchestrator_dagster.deploy.configmap import configmap_name
-from floe_orchestrator_dagster.deploy.pods import GONE_WITH_THE_POD, STATE_PATH, directory, writable_directories
+from floe_orchestrator_dagster.deploy.pods import EMPTY_DIRECTORY, STATE_PATH, directory, writable_directories
 from floe_orchestrator_dagster.errors import DeployError, Problem
 
 if TYPE_CHECKING:
@@ -19,15 +19,15 @@ MOUNTED_ARTIFACTS = "/opt/floe/artifacts"
 
 
 def product_directories(product: DeployedProduct, settings: DeploySettings) -> list[Directory]:
-    """List the directories of a code server, and so of its runs: the chart hands them on.
+    """List the directories of a code server, which the chart also mounts in its runs.
 
     Raises:
-        DeployError: A spool of lineage at a place that is not known here.
+        DeployError: The location of the lineage spool is unknown.
     """
     directories = writable_directories() if settings.is_production else []
     directories.append(directory("floe-state", STATE_PATH, _claim(settings.state_claim)))
     if settings.lineage_claim or not keeps_lineage_with_state(product):
-        # Products share a claim: each has a part of it.
+        # Products share the claim; each uses a subdirectory.
         part = product.service if settings.lineage_claim else None
         directories.append(directory("floe-lineage", _spool(product), _claim(settings.lineage_claim), part))
     if settings.from_configmap and product.content is not None:
@@ -37,21 +37,21 @@ def product_directories(product: DeployedProduct, settings: DeploySettings) -> l
 
 
 def keeps_lineage_with_state(product: DeployedProduct) -> bool:
-    """Whether lineage that could not be delivered lies in the state directory, as it does by default."""
+    """Return whether undelivered lineage is in the state directory, as it is by default."""
     return PurePosixPath(STATE_PATH) in PurePosixPath(_spool(product)).parents
 
 
 def _spool(product: DeployedProduct) -> str:
-    """Find where a pod of the product keeps lineage that could not be delivered."""
+    """Return the directory for undelivered lineage in the product's pods."""
     configured = product.config.lineage.spool_dir
     if configured is None:
         return f"{STATE_PATH}/{product.name}/lineage"
     if configured.startswith("~"):
-        what = f"{configured!r} is below the home of a user that the image alone knows"
+        what = f"{configured!r} is in a home directory that only the image knows"
         fix = f"Name an absolute directory in manifest.yaml, or leave it out for {STATE_PATH}/PRODUCT/lineage."
         raise DeployError(product.origin, [Problem(config_path("lineage", "spool_dir"), what, fix)])
     return str(PurePosixPath(configured) / product.name)
 
 
 def _claim(name: str | None) -> dict[str, object]:
-    return {"persistent_volume_claim": {"claim_name": name}} if name else dict(GONE_WITH_THE_POD)
+    return {"persistent_volume_claim": {"claim_name": name}} if name else dict(EMPTY_DIRECTORY)

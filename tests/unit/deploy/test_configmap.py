@@ -46,4 +46,4 @@ def test_artifacts_that_are_too_large_are_refused_with_their_size(tmp_path: Path
     with pytest.raises(DeployError) as raised:
         artifacts_configmap(product)
 
-    assert f"{path.stat().st_size:,} bytes are more than the 1,048,576 that a ConfigMap holds" in str(raised.value)
+    assert f"{path.stat().st_size:,} bytes exceed the 1,048,576 that a ConfigMap can contain" in str(raised.value)

@@ -105,7 +105,7 @@ def test_products_that_want_different_webservers_are_named(tmp_path: Path) -> No
 
     (problem,) = raised.value.problems
     assert problem.where == "plugins.orchestrator.config.deploy.webserver"
-    assert problem.what.startswith("products do not agree: shop-a has {")
+    assert problem.what.startswith("the products have different values: shop-a has {")
     assert problem.fix == "Set the same in every product's manifest.yaml: they share this service."
 
 

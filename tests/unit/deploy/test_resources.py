@@ -71,5 +71,5 @@ def test_request_above_the_limit_is_refused_where_it_stands() -> None:
     assert str(raised.value) == (
         "manifest.yaml: 1 problem\n"
         "  deploy.daemon: memory_request 1Gi is more than memory_limit 512Mi\n"
-        "    fix: Raise the limit, or ask for less."
+        "    fix: Raise the limit, or lower the request."
     )

@@ -77,7 +77,7 @@ def test_other_places_of_logs_are_refused_and_not_shown(text: str) -> None:
         parse_log_store(text)
 
     assert str(raised.value) == (
-        "--compute-logs: 1 problem\n  is not a place where logs can be kept\n"
+        "--compute-logs: 1 problem\n  is not a supported location for logs\n"
         "    fix: Name it as s3://bucket/prefix, gs://bucket/prefix or az://account/container/prefix, "
         "without credentials."
     )
