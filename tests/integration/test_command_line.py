@@ -98,7 +98,7 @@ def test_plan_reads_well_where_no_terminal_is(demo: Path) -> None:
         "  finance (3)\n"
         "    fct_daily_revenue        gold    table         duckdb        5"
     )
-    jobs = said.partition("\n\nJobs: what a run of all of it does\n")[2].partition("\n\n")[0].splitlines()
+    jobs = said.partition("\n\nJobs: a run of the whole job\n")[2].partition("\n\n")[0].splitlines()
     assert jobs[0] == "  job            assets  checks  steps  starts dbt"
     assert re.fullmatch(r"  retail_orders      18      \d\d      1           1", jobs[2])
     assert (

@@ -71,7 +71,7 @@ def test_help_lists_the_commands(option: str) -> None:
         ("workspace", "[OPTIONS] PRODUCT_DIR..."),
     ],
 )
-def test_help_of_each_command_begins_with_its_usage(command: str, usage: str) -> None:
+def test_help_of_each_command_starts_with_its_usage(command: str, usage: str) -> None:
     assert invoke(command, "--help").stdout.startswith(f"Usage: floe-dagster {command} {usage}\n")
 
 
@@ -88,7 +88,7 @@ def test_help_fits_one_screen(command: list[str]) -> None:
     assert max(map(len, said.splitlines())) <= 80
 
 
-def test_completion_knows_the_commands() -> None:
+def test_completion_has_the_commands() -> None:
     asked = floe_dagster(COMP_WORDS="floe-dagster v", COMP_CWORD="1", _FLOE_DAGSTER_COMPLETE="bash_complete")
 
     assert asked.stdout == "plain,validate\n"
@@ -109,7 +109,7 @@ def test_prepare_of_a_missing_file_says_how_to_get_one(tmp_path: Path) -> None:
     assert result.stderr.startswith(f"error: {path}: 1 problem\n  the file does not exist\n    fix: ")
 
 
-def test_prepare_takes_the_artifacts_of_the_environment(tmp_path: Path) -> None:
+def test_prepare_uses_the_artifacts_of_the_environment(tmp_path: Path) -> None:
     path = write_json(tmp_path / "compiled_artifacts.json", contract())
 
     result = invoke("prepare", FLOE_ARTIFACTS_PATH=str(path))
@@ -212,7 +212,7 @@ def test_validate_gives_the_same_problems_as_json(tmp_path: Path) -> None:
     }
 
 
-def test_problem_that_is_one_sentence_is_all_what_in_json(tmp_path: Path) -> None:
+def test_problem_of_one_sentence_has_only_what_in_json(tmp_path: Path) -> None:
     path = write_json(tmp_path / "compiled_artifacts.json", contract(model("a")))
     spec = {
         "apiVersion": "floe.dev/v1",
@@ -269,7 +269,7 @@ def test_without_artifacts_the_answer_is_json_when_asked_for() -> None:
     assert (problem["file"], problem["what"]) == ("FLOE_ARTIFACTS_PATH", "the environment variable is not set")
 
 
-def test_validate_of_a_product_without_dbt_project_warns_and_is_fine(tmp_path: Path) -> None:
+def test_validate_of_a_product_without_dbt_project_warns_and_succeeds(tmp_path: Path) -> None:
     path = write_json(tmp_path / "compiled_artifacts.json", contract(model("a"), model("b", "a")))
 
     result = invoke("validate", FLOE_ARTIFACTS_PATH=str(path))
@@ -277,11 +277,11 @@ def test_validate_of_a_product_without_dbt_project_warns_and_is_fine(tmp_path: P
     assert result.stdout == "shop-orders: valid (2 assets, 0 checks, 0 schedules)\n"
     assert result.stderr == (
         f"warning: {path}: no dbt project, so assets can be seen but not run\n"
-        "    fix: Set FLOE_DBT_PROJECT_DIR to it, or put the artifacts into it.\n"
+        "    fix: Set FLOE_DBT_PROJECT_DIR to the dbt project, or put the artifacts into it.\n"
     )
 
 
-def test_what_dbt_prints_does_not_end_up_in_the_json(tmp_path: Path) -> None:
+def test_output_of_dbt_is_not_in_the_json(tmp_path: Path) -> None:
     config = {"jobs": [{"name": "nightly", "select": "tag:nightly"}]}
     path = write_json(tmp_path / "compiled_artifacts.json", contract(model("a"), config=config))
     write_project(tmp_path)
@@ -367,7 +367,7 @@ def test_plan_as_json_has_every_part_and_the_warnings(tmp_path: Path) -> None:
                 "file": str(path),
                 "where": "",
                 "what": "no dbt project, so assets can be seen but not run",
-                "fix": "Set FLOE_DBT_PROJECT_DIR to it, or put the artifacts into it.",
+                "fix": "Set FLOE_DBT_PROJECT_DIR to the dbt project, or put the artifacts into it.",
             }
         ],
     }
@@ -395,7 +395,7 @@ def _healthy(version: str = "1.13.27") -> bytes:
     return json.dumps({"data": {"version": version, **data}}).encode()
 
 
-def test_check_says_what_answers() -> None:
+def test_check_describes_the_webserver() -> None:
     with serving(_healthy()) as server:
         result = invoke("check", server.url)
 
@@ -403,7 +403,7 @@ def test_check_says_what_answers() -> None:
     assert result.stdout == f"Dagster 1.13.27 with 1 code location answers at {server.url}/\n"
 
 
-def test_check_warns_and_is_fine() -> None:
+def test_check_warns_and_succeeds() -> None:
     with serving(_healthy("1.9.0")) as server:
         result = invoke("check", server.url)
 
@@ -412,7 +412,7 @@ def test_check_warns_and_is_fine() -> None:
     assert result.stderr.startswith("warning: Dagster 1.9.0 is older than 1.10.21")
 
 
-def test_check_of_nothing_exits_with_one_and_says_what_to_do() -> None:
+def test_check_without_a_webserver_exits_with_1_and_says_what_to_do() -> None:
     url = f"http://127.0.0.1:{free_port()}"
 
     result = invoke("check", url)
@@ -436,7 +436,7 @@ def test_check_as_json_has_every_part() -> None:
     }
 
 
-def test_check_as_json_of_nothing_has_the_error() -> None:
+def test_check_as_json_without_a_webserver_has_the_error() -> None:
     result = invoke("check", "--json", "ftp://dagster")
 
     answer = json.loads(result.stdout)
@@ -466,7 +466,7 @@ def test_check_of_a_product_that_cannot_be_read_exits_with_one(tmp_path: Path) -
 
 
 @pytest.mark.parametrize("timeout", ["0", "-1", "soon", "nan"])
-def test_check_with_a_timeout_that_is_none_is_wrong_usage(timeout: str) -> None:
+def test_check_with_an_invalid_timeout_is_wrong_usage(timeout: str) -> None:
     result = invoke("check", "--timeout", timeout)
 
     assert result.exit_code == 2
@@ -507,7 +507,7 @@ def test_progress_is_shown_on_a_terminal_only(tmp_path: Path) -> None:
         (["lineage", "replay", "compiled_artifacts.json"], "Sending lineage events"),
     ],
 )
-def test_whatever_reads_a_product_or_asks_a_server_says_so_on_a_terminal(
+def test_commands_that_read_a_product_or_query_a_server_show_progress_on_a_terminal(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: list[str], doing: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -531,7 +531,7 @@ def _read_to_end(terminal: int) -> bytes:
 # --- demo -----------------------------------------------------------------------------------------------------------
 
 
-def test_demo_says_how_to_run_what_it_wrote(tmp_path: Path) -> None:
+def test_demo_says_how_to_run_the_product(tmp_path: Path) -> None:
     directory = tmp_path / "my shop"
 
     result = invoke("demo", directory)
@@ -574,7 +574,7 @@ def test_demo_names_packages_that_it_needs_beside_its_two_lines(
     assert len(re.findall(r"^  ", result.stdout, re.MULTILINE)) == 2
 
 
-def test_demo_leaves_a_directory_alone_that_is_not_empty(tmp_path: Path) -> None:
+def test_demo_does_not_change_a_directory_that_is_not_empty(tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("mine", encoding="utf-8")
 
     result = invoke("demo", str(tmp_path))

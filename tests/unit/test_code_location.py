@@ -60,7 +60,7 @@ def test_models_whose_names_differ_in_punctuation_only_are_different_assets(name
 
 
 @pytest.mark.parametrize("name", _RESERVED)
-def test_product_whose_name_cannot_be_a_jobs_is_refused_with_the_reason(name: str) -> None:
+def test_product_whose_name_is_not_a_valid_job_name_is_refused_with_the_reason(name: str) -> None:
     with pytest.raises(FloeDagsterError, match=f"'{name}'"):
         dg.Definitions.validate_loadable(build_definitions(product(model("stg_orders"), name=name)))
 
@@ -74,7 +74,7 @@ def test_prefix_is_in_front_of_every_key_and_dependency(prefix: list[str]) -> No
 
 
 @pytest.mark.parametrize("prefix", [[""], ["retail eu"], ["retail/eu"], ["größe"]])
-def test_prefix_that_dagster_does_not_take_is_refused_with_its_place(prefix: list[str]) -> None:
+def test_prefix_that_dagster_rejects_is_refused_with_its_place(prefix: list[str]) -> None:
     with pytest.raises(ConfigError, match=r"plugins\.orchestrator\.config\.key_prefix"):
         product(model("stg_orders"), config={"key_prefix": prefix})
 
@@ -88,7 +88,7 @@ def test_dependency_named_twice_is_one_edge() -> None:
     assert graph.get(dg.AssetKey("b")).parent_keys == {dg.AssetKey("a")}
 
 
-def test_asset_says_what_the_contract_says_about_its_model() -> None:
+def test_asset_has_the_attributes_of_its_model_in_the_contract() -> None:
     shop = product(model("fct_orders", tags=["daily", "pii/email", "not a tag", "x" * 70], quality_tier="gold"))
 
     node = build_definitions(shop).resolve_asset_graph().get(dg.AssetKey("fct_orders"))
@@ -199,9 +199,7 @@ def test_loader_refuses_the_artifacts_of_another_product(tmp_path: Path) -> None
         load_product_definitions("shop-returns", tmp_path)
 
 
-def test_definitions_module_reads_the_environment_when_it_is_asked(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_definitions_module_reads_the_environment_on_access(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     module = importlib.import_module("floe_orchestrator_dagster.definitions")
     with pytest.raises(ArtifactsError, match="the environment variable is not set"):
         module.defs()

@@ -291,7 +291,7 @@ def test_wrong_value_in_a_section_is_refused_with_its_place(place: str, key: str
     assert found.endswith("Correct it in manifest.yaml.")
 
 
-def test_tag_that_is_no_text_is_refused_with_its_place() -> None:
+def test_tag_that_is_not_a_string_is_refused_with_its_place() -> None:
     section = {**_SECTIONS["schedules[0]"], "tags": {"retries": 1}}
 
     assert _problems({"schedules": [section]}) == [
@@ -312,7 +312,7 @@ def test_quantity_that_kubernetes_does_not_know_is_refused(quantity: str) -> Non
 
 
 @pytest.mark.parametrize("quantity", ["1", "0.5", "250m", "512Mi", "1.5Gi", "2G", "64k", "1Ti"])
-def test_quantity_of_kubernetes_is_taken(quantity: str) -> None:
+def test_quantity_of_kubernetes_is_accepted(quantity: str) -> None:
     resources = read_config({"run_resources": {"cpu_limit": quantity}}, "contract").run_resources
 
     assert resources is not None
@@ -336,7 +336,7 @@ def test_key_of_the_other_kind_of_sensor_is_unknown() -> None:
     assert problem.endswith(f"Known keys: {known}. Correct it in manifest.yaml.")
 
 
-def test_one_rule_stands_for_a_list_of_one() -> None:
+def test_one_rule_is_the_same_as_a_list_of_one() -> None:
     rule = {"condition": "eager"}
 
     assert read_config({"automation": rule}, "contract") == read_config({"automation": [rule]}, "contract")
@@ -361,7 +361,7 @@ def test_one_rule_stands_for_a_list_of_one() -> None:
         ),
     ],
 )
-def test_cron_goes_with_on_cron_only(rule: dict[str, object], problem: str) -> None:
+def test_cron_is_valid_with_on_cron_only(rule: dict[str, object], problem: str) -> None:
     assert _problems({"automation": [{"condition": "on_missing"}, rule]}) == [
         f"automation[1].cron: {problem} Correct it in manifest.yaml."
     ]
@@ -405,7 +405,7 @@ def test_partitions_that_contradict_themselves_are_refused(changes: dict[str, ob
     assert all(problem.endswith("Correct it in manifest.yaml.") for problem in found)
 
 
-def test_date_is_shown_as_it_has_to_be_written() -> None:
+def test_date_is_shown_in_the_required_form() -> None:
     [problem] = _problems({"partitions": [{"select": "x", "type": "hourly", "start": "2026-01-01"}]})
 
     assert problem.endswith("fix: Write it as '2026-01-31-00:00'. Correct it in manifest.yaml.")
@@ -456,7 +456,7 @@ def test_any_mapping_is_a_config_or_a_config_error(values: dict[str, object]) ->
 # --- all at once ----------------------------------------------------------------------------------------------------
 
 
-def test_what_is_refused_does_not_hide_what_is_wrong_beside_it() -> None:
+def test_refused_entry_does_not_hide_other_problems() -> None:
     config: dict[str, object] = {
         "timezone": "Mars/Base",
         "colour": "red",
@@ -502,7 +502,7 @@ def test_rows_are_those_of_the_file_although_entries_before_cannot_be_read() -> 
     ]
 
 
-def test_what_could_be_read_can_be_used() -> None:
+def test_valid_settings_can_be_used() -> None:
     found = examine_config({"jobs": [{"name": "a", "tags": 5}, 5], "retries": {"max_retries": "x"}, "timezone": "UTC"})
 
     assert [job.name for job in found.config.jobs] == ["a"]
@@ -586,7 +586,7 @@ def test_every_key_has_a_description() -> None:
     assert all(section["description"] for section in sections.values())
 
 
-def test_section_that_is_no_list_may_hold_what_others_refer_to() -> None:
+def test_section_that_is_not_a_list_may_have_referenced_entries() -> None:
     reading = examine_config(
         {"jobs": {"name": "nightly"}, "schedules": [{"name": "a", "cron": "@daily", "job": "nightly"}]}
     )

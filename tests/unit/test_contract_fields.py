@@ -127,7 +127,7 @@ def _terms_fields() -> set[str]:
     return set(re.findall(r"`data_contracts\[\]\.(\w+)`", row)) | {"slaDefaultElement"}
 
 
-def test_every_term_of_a_data_contract_is_shown_as_it_is(tmp_path: Path) -> None:
+def test_every_term_of_a_data_contract_is_shown_unchanged(tmp_path: Path) -> None:
     write_project(tmp_path)
     write_json(tmp_path / "target" / "manifest.json", manifest(node("orders")))
     path = write_json(tmp_path / "artifacts.json", contract(model("orders"), data_contracts=[_TERMS]))
@@ -207,7 +207,7 @@ def test_every_field_that_the_page_says_is_not_used_is_tested() -> None:
         {"check_timeout_seconds": 17},
     ],
 )
-def test_quality_settings_that_are_floes_own_do_not_change_the_checks(changes: Json) -> None:
+def test_quality_settings_of_floe_itself_do_not_change_the_checks(changes: Json) -> None:
     config = {"provider": "dbt_expectations"}
 
     def checks(quality: Json) -> list[dg.AssetCheckKey]:

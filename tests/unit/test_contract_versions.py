@@ -86,7 +86,7 @@ def test_contract_without_transforms_gives_empty_definitions(path: Path) -> None
     assert repository.schedule_defs == []
 
 
-def test_definitions_carry_what_the_contract_says_about_the_product() -> None:
+def test_definitions_have_the_metadata_of_the_contract() -> None:
     definitions = build_definitions(load_product(CONTRACTS / "v0.16.0.json"))
 
     metadata = {key: value.value for key, value in definitions.metadata.items()}

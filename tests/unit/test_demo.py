@@ -25,7 +25,7 @@ def _tracked() -> list[str]:
 
 
 @pytest.mark.parametrize("make", [False, True])
-def test_demo_is_the_sample_that_git_holds(tmp_path: Path, make: bool) -> None:  # noqa: FBT001  # parametrized
+def test_demo_is_the_sample_in_git(tmp_path: Path, make: bool) -> None:  # noqa: FBT001  # parametrized
     directory = tmp_path / "shops" / "retail"
     if make:
         directory.mkdir(parents=True)
@@ -37,7 +37,7 @@ def test_demo_is_the_sample_that_git_holds(tmp_path: Path, make: bool) -> None: 
     assert all((directory / name).read_bytes() == (SAMPLE / name).read_bytes() for name in _files(directory))
 
 
-def test_generated_files_of_a_checkout_stay_there(
+def test_generated_files_of_a_checkout_are_not_copied(
     tmp_path: Path, sample: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = _files(sample)
@@ -51,7 +51,7 @@ def test_generated_files_of_a_checkout_stay_there(
     assert _files(tmp_path / "demo") == before
 
 
-def test_files_can_be_changed_where_the_package_is_read_only(
+def test_files_are_writable_even_if_the_package_is_read_only(
     tmp_path: Path, sample: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for path in sample.rglob("*.yml"):
@@ -63,14 +63,14 @@ def test_files_can_be_changed_where_the_package_is_read_only(
     assert (tmp_path / "demo" / "dbt_project.yml").stat().st_mode & 0o200
 
 
-def test_relative_directory_is_named_in_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_relative_directory_is_shown_as_an_absolute_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
     assert write_demo(Path("shop")) == tmp_path / "shop" / "compiled_artifacts.json"
 
 
 @pytest.mark.parametrize("taken", ["file", "link", "directory"])
-def test_what_is_there_is_left_alone(tmp_path: Path, taken: str) -> None:
+def test_existing_files_are_not_changed(tmp_path: Path, taken: str) -> None:
     place = tmp_path / "shop"
     if taken == "file":
         place.write_text("mine", encoding="utf-8")
@@ -110,5 +110,5 @@ def test_installation_without_the_sample_says_so(tmp_path: Path, monkeypatch: py
         sample_path()
 
 
-def test_editable_install_takes_the_repositorys_sample() -> None:
+def test_editable_install_uses_the_repositorys_sample() -> None:
     assert sample_path() == REPOSITORY / "dbt_project"

@@ -37,7 +37,7 @@ def test_values_of_a_product_are_printed_with_the_command_that_installs_them(tmp
     assert location["envSecrets"] == [{"name": "warehouse"}]
 
 
-def test_artifacts_of_the_environment_are_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_artifacts_of_the_environment_are_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FLOE_ARTIFACTS_PATH", str(artifacts(tmp_path)))
 
     assert "name: shop-orders\n" in _helm("--image", IMAGE).stdout
@@ -98,7 +98,7 @@ def test_values_mount_the_configmap_that_is_printed(tmp_path: Path) -> None:
     assert {"name": configmap["metadata"]["name"]} in sources
 
 
-def test_what_will_be_missed_is_said_beside_the_values(tmp_path: Path) -> None:
+def test_missing_settings_are_warnings_beside_the_values(tmp_path: Path) -> None:
     lost = _helm("--artifacts", artifacts(tmp_path), "--image", IMAGE)
     secrets = _helm("--artifacts", artifacts(tmp_path, "bank", dbt_profiles=SNOWFLAKE), "--image", IMAGE)
     in_production = ("--image", IMAGE, "--production", "--postgres-host", "pg")
@@ -126,13 +126,16 @@ def test_what_will_be_missed_is_said_beside_the_values(tmp_path: Path) -> None:
     ("arguments", "expected"),
     [
         (["--image", "shop"], "error: --image: 1 problem\n  the image 'shop' has neither a tag nor a digest"),
-        (["--image", "shop:1", "--production"], "error: --production: 1 problem\n  production needs a PostgreSQL"),
+        (
+            ["--image", "shop:1", "--production"],
+            "error: --production: 1 problem\n  production needs an external PostgreSQL",
+        ),
         (["--image", "shop:1", "--target", "floe-platform"], "    fix: Give --postgres-host."),
         (["--image", "shop:1", "--compute-logs", "ftp://x"], "error: --compute-logs: 1 problem"),
         (["--image", "shop:1", "--env-secret", "A_B"], "error: --env-secret: 1 problem"),
     ],
 )
-def test_what_cannot_be_deployed_is_reported_and_nothing_printed(
+def test_invalid_deployment_is_reported_and_nothing_printed(
     tmp_path: Path, arguments: list[str], expected: str
 ) -> None:
     result = _helm("--artifacts", artifacts(tmp_path), *arguments)

@@ -89,7 +89,7 @@ def test_page_names_no_field_that_the_contract_does_not_have() -> None:
     assert sorted(path for path in paths - known if not path.endswith((".json", ".yaml", ".md", "/…", "[]"))) == []
 
 
-def test_what_is_read_of_floe_yaml_is_named() -> None:
+def test_settings_read_from_floe_yaml_are_named() -> None:
     section = _page("reference/from-floe-to-dagster.md").partition("## `floe.yaml`")[2].partition("\n## ")[0]
     metadata = {f"metadata.{name}" for name in ("owner", "description", "labels")}
 

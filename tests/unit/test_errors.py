@@ -36,11 +36,11 @@ def _public_errors() -> dict[str, type[Exception]]:
     }
 
 
-def test_everything_raised_on_purpose_has_one_base() -> None:
+def test_all_exceptions_have_one_base() -> None:
     assert all(issubclass(error, FloeDagsterError) for error in _public_errors().values())
 
 
-def test_every_error_stands_in_the_tree_of_the_docstring() -> None:
+def test_every_error_is_in_the_tree_of_the_docstring() -> None:
     drawn = {line.split()[1] for line in (errors.__doc__ or "").splitlines() if line.strip().startswith(("├", "└"))}
 
     assert drawn == set(_public_errors()) - {"FloeDagsterError"}
@@ -74,7 +74,7 @@ def test_one_problem_is_counted_in_the_singular() -> None:
 
 
 @pytest.mark.parametrize("error", [ScheduleError, EntryPointError, DbtBuildError])
-def test_plain_errors_say_what_they_are_given(error: type[FloeDagsterError]) -> None:
+def test_plain_errors_have_their_message(error: type[FloeDagsterError]) -> None:
     assert str(error("no such job")) == "no such job"
 
 

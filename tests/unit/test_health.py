@@ -91,7 +91,7 @@ def test_adapter_that_is_not_installed_is_unhealthy(served: Callable[..., Path])
     assert "the dbt adapter 'oracle' is not installed" in health.message
 
 
-def test_variable_that_runs_will_miss_is_degraded(served: Callable[..., Path]) -> None:
+def test_unset_variable_of_the_profile_is_degraded(served: Callable[..., Path]) -> None:
     served(dbt_profiles=profiles(user="{{ env_var('SHOP_USER') }}"))
 
     health = _health()
@@ -107,7 +107,7 @@ def test_product_without_a_dbt_project_is_degraded(monkeypatch: pytest.MonkeyPat
     assert _health().message == "product: shop-orders 1.2.0 has no dbt project to run"
 
 
-def test_webserver_that_is_named_and_does_not_answer_is_degraded() -> None:
+def test_configured_webserver_that_does_not_respond_is_degraded() -> None:
     health = _health(DagsterConfig(webserver_url=f"http://user:{_SECRET}@127.0.0.1:1"))
 
     assert health.state is HealthState.DEGRADED
@@ -115,7 +115,7 @@ def test_webserver_that_is_named_and_does_not_answer_is_degraded() -> None:
     assert _SECRET not in repr(health)
 
 
-def test_webserver_of_the_environment_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_webserver_of_the_environment_is_checked(monkeypatch: pytest.MonkeyPatch) -> None:
     said = b'{"data": {"version": "1.13.27", "workspaceOrError": {"locationEntries": []}, '
     with serving(said + b'"instance": {"daemonHealth": {"allDaemonStatuses": []}}}}') as server:
         monkeypatch.setenv("DAGSTER_URL", server.url)
@@ -147,6 +147,6 @@ def test_part_that_takes_too_long_is_degraded_in_time() -> None:
 
 
 @pytest.mark.parametrize("timeout", [0, -1, float("nan"), float("inf")])
-def test_timeout_that_is_none_is_refused(timeout: float) -> None:
+def test_invalid_timeout_is_refused(timeout: float) -> None:
     with pytest.raises(ValueError, match="is not a number of seconds above 0"):
         _health(timeout=timeout)

@@ -21,13 +21,13 @@ def _shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FLOE_ARTIFACTS_PATH", str(path))
 
 
-def test_code_server_tells_once_what_will_not_do_what_it_says(caplog: pytest.LogCaptureFixture) -> None:
+def test_code_server_logs_ineffective_settings_once(caplog: pytest.LogCaptureFixture) -> None:
     assert serve().has_job("shop_orders")
 
     assert caplog.text.count(WAITS) == 1
 
 
-def test_process_of_a_run_does_not_tell_it_again(caplog: pytest.LogCaptureFixture) -> None:
+def test_process_of_a_run_does_not_log_ineffective_settings(caplog: pytest.LogCaptureFixture) -> None:
     assert reconstruct().has_job("shop_orders")
 
     assert WAITS not in caplog.text

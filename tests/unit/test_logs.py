@@ -25,7 +25,7 @@ def artifacts(tmp_path: Path) -> Path:
     return write_json(tmp_path / "compiled_artifacts.json", contract(model("a"), model("b"), config=config))
 
 
-def test_load_says_one_line(
+def test_load_logs_one_line(
     artifacts: Path, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:
     with caplog.at_level(logging.INFO):
@@ -38,7 +38,7 @@ def test_load_says_one_line(
     assert capfd.readouterr() == ("", "")
 
 
-def test_line_carries_its_parts(artifacts: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_line_has_structured_fields(artifacts: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO):
         definitions_from_file(artifacts)
 
@@ -58,7 +58,7 @@ def test_line_carries_its_parts(artifacts: Path, caplog: pytest.LogCaptureFixtur
     }
 
 
-def test_debug_tells_the_story(artifacts: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_debug_level_logs_the_details(artifacts: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.DEBUG, "floe_orchestrator_dagster"):
         definitions_from_file(artifacts)
 
@@ -73,7 +73,7 @@ def test_debug_tells_the_story(artifacts: Path, caplog: pytest.LogCaptureFixture
 
 
 @pytest.mark.parametrize(("level", "lines"), [("DEBUG", 5), ("info", 1), ("WARNING", 0), ("loud", 0), ("", 0)])
-def test_level_of_the_environment_is_written_to_standard_error(
+def test_log_of_the_configured_level_is_written_to_standard_error(
     artifacts: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], level: str, lines: int
 ) -> None:
     monkeypatch.setenv("FLOE_LOG_LEVEL", level)

@@ -59,7 +59,7 @@ def test_one_signal_ends_processes_that_ignore_it(number: signal.Signals) -> Non
         assert_gone(below)
 
 
-def test_what_a_command_leaves_behind_ends_with_it() -> None:
+def test_background_processes_of_a_command_end_with_it() -> None:
     with started("exit") as (process, _):
         assert process.stdout is not None
 

@@ -115,5 +115,5 @@ def test_unknown_name_is_an_attribute_error() -> None:
     assert str(raised.value) == "module 'floe_orchestrator_dagster' has no attribute 'DagsterPlugin'"
 
 
-def test_package_says_that_it_is_typed() -> None:
+def test_package_is_marked_as_typed() -> None:
     assert Path(floe_orchestrator_dagster.__file__).with_name("py.typed").is_file()

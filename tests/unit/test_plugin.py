@@ -51,7 +51,7 @@ def test_every_abstract_member_is_there(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", _SIGNATURES)
-def test_every_method_takes_what_the_contract_says(name: str) -> None:
+def test_every_method_has_the_signature_of_the_contract(name: str) -> None:
     expected = inspect.signature(getattr(OrchestratorPlugin, name)).parameters
     found = inspect.signature(getattr(DagsterOrchestratorPlugin, name)).parameters
 
@@ -65,7 +65,7 @@ def test_plugin_is_an_orchestrator_plugin(plugin: DagsterOrchestratorPlugin) -> 
     assert isinstance(plugin, PluginMetadata)
 
 
-def test_plugin_says_who_it_is(plugin: DagsterOrchestratorPlugin) -> None:
+def test_plugin_has_its_metadata(plugin: DagsterOrchestratorPlugin) -> None:
     assert plugin.name == "dagster"
     assert plugin.version == importlib.metadata.version("floe-orchestrator-dagster")
     assert plugin.floe_api_version == "1.0"
@@ -132,7 +132,7 @@ def test_artifacts_are_not_changed(plugin: DagsterOrchestratorPlugin) -> None:
 
 
 @pytest.mark.parametrize("artifacts", [None, [], "compiled_artifacts.json", 5])
-def test_artifacts_that_are_no_object_are_refused(plugin: DagsterOrchestratorPlugin, artifacts: object) -> None:
+def test_artifacts_that_are_not_an_object_are_refused(plugin: DagsterOrchestratorPlugin, artifacts: object) -> None:
     with pytest.raises(ArtifactsError, match="not a JSON object"):
         plugin.create_definitions(cast("dict[str, Any]", artifacts))
 
@@ -148,7 +148,7 @@ def test_empty_artifacts_are_refused_with_what_is_missing(plugin: DagsterOrchest
 # --- assets ---------------------------------------------------------------------------------------------------------
 
 
-def test_every_transform_is_an_asset_of_its_own(plugin: DagsterOrchestratorPlugin) -> None:
+def test_every_transform_is_one_asset(plugin: DagsterOrchestratorPlugin) -> None:
     assets = plugin.create_assets_from_transforms(
         [
             TransformConfig(name="stg_orders"),
@@ -176,7 +176,7 @@ def test_no_transforms_are_no_assets(plugin: DagsterOrchestratorPlugin) -> None:
     ],
     ids=["duplicate", "self", "cycle", "unnamed", "unnamed dependency"],
 )
-def test_transforms_that_are_no_graph_are_refused(
+def test_transforms_that_do_not_form_a_graph_are_refused(
     plugin: DagsterOrchestratorPlugin, transforms: list[tuple[str, list[str]]], problem: str
 ) -> None:
     configs = [TransformConfig(name=name, depends_on=depends_on) for name, depends_on in transforms]
@@ -203,7 +203,7 @@ def test_transforms_of_any_names_are_assets_that_dagster_loads(names: list[str])
     }
 
 
-def test_asset_that_reads_one_of_an_odd_name_can_be_materialized() -> None:
+def test_asset_that_reads_one_with_an_unusual_name_can_be_materialized() -> None:
     """Loaded or not, only a run shows that Dagster asks for no value of the upstream asset."""
     assets = DagsterOrchestratorPlugin().create_assets_from_transforms(
         [TransformConfig(name="orders.v2"), TransformConfig(name="refunds", depends_on=["orders.v2"])]
@@ -257,7 +257,7 @@ def test_plugins_do_not_share_schedules(plugin: DagsterOrchestratorPlugin) -> No
         ("0 6 * * *", "Mars/Base", "timezone 'Mars/Base' is not an IANA timezone"),
     ],
 )
-def test_schedule_that_cannot_work_is_a_value_error_and_not_registered(
+def test_invalid_schedule_is_a_value_error_and_not_registered(
     plugin: DagsterOrchestratorPlugin, cron: str, timezone: str, problem: str
 ) -> None:
     with pytest.raises(ValueError, match="such as") as raised:

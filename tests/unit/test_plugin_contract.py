@@ -43,7 +43,7 @@ def registry() -> PluginRegistry:
 # --- floe-core's registry -------------------------------------------------------------------------------------------
 
 
-def test_api_version_is_one_that_this_floe_core_takes() -> None:
+def test_api_version_is_supported_by_this_floe_core() -> None:
     assert is_compatible(DagsterOrchestratorPlugin().floe_api_version, FLOE_PLUGIN_API_VERSION)
 
 
@@ -61,12 +61,12 @@ def test_registry_configures_it_with_its_own_defaults(registry: PluginRegistry) 
 @pytest.mark.parametrize(
     "config", [{"timezne": "UTC"}, {"executor": "celery"}, {"webserver_headers": [{"name": "X", "value": "secret"}]}]
 )
-def test_registry_refuses_a_configuration_that_cannot_be(registry: PluginRegistry, config: dict[str, Any]) -> None:
+def test_registry_rejects_an_invalid_configuration(registry: PluginRegistry, config: dict[str, Any]) -> None:
     with pytest.raises(PluginConfigurationError):
         registry.configure(*_DAGSTER, config)
 
 
-def test_registry_starts_it_asks_how_it_is_and_stops_it(registry: PluginRegistry) -> None:
+def test_registry_starts_checks_and_stops_it(registry: PluginRegistry) -> None:
     registry.configure(*_DAGSTER, {})
 
     registry.activate_plugin(*_DAGSTER)
@@ -77,7 +77,7 @@ def test_registry_starts_it_asks_how_it_is_and_stops_it(registry: PluginRegistry
     assert stopped["ORCHESTRATOR:dagster"] is None
 
 
-def test_audit_of_the_compiler_has_nothing_to_say() -> None:
+def test_audit_of_the_compiler_reports_nothing() -> None:
     assert verify_plugin_instrumentation([(PluginType.ORCHESTRATOR, DagsterOrchestratorPlugin())]) == []
 
 
@@ -165,7 +165,7 @@ _calls: st.SearchStrategy[Call] = st.one_of(
 
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(calls=st.lists(_calls, min_size=1, max_size=4))
-def test_every_method_called_twice_is_the_method_called_once(calls: list[Call]) -> None:
+def test_calling_any_method_twice_has_no_further_effect(calls: list[Call]) -> None:
     once, twice = DagsterOrchestratorPlugin(), DagsterOrchestratorPlugin()
     environment, directory = dict(os.environ), sorted(Path.cwd().iterdir())
 
@@ -178,7 +178,7 @@ def test_every_method_called_twice_is_the_method_called_once(calls: list[Call]) 
     assert sorted(Path.cwd().iterdir()) == directory
 
 
-def test_plugin_may_be_started_and_stopped_as_often_as_anybody_likes() -> None:
+def test_plugin_may_be_started_and_stopped_repeatedly() -> None:
     plugin = DagsterOrchestratorPlugin()
 
     for start_or_stop in (plugin.shutdown, plugin.startup, plugin.startup, plugin.shutdown, plugin.shutdown):

@@ -96,7 +96,7 @@ def test_what_looks_like_a_credential_is_masked(said: str, shown: str) -> None:
         "columns ['token', 'password_hash', 'id']",
     ],
 )
-def test_other_text_is_left_as_it_is(said: str) -> None:
+def test_other_text_is_unchanged(said: str) -> None:
     assert redact(said) == said
 
 
@@ -132,7 +132,7 @@ def test_hostile_text_is_redacted_in_time(text: str) -> None:
 
 
 @given(st.text(alphabet=st.characters(codec="utf-8", exclude_characters="\0\r\n"), min_size=6, max_size=30))
-def test_known_secret_is_masked_however_it_is_written(secret: str) -> None:
+def test_known_secret_is_masked_in_any_notation(secret: str) -> None:
     encoded = quote(secret, safe="")
     lower = re.sub("%..", lambda code: code[0].lower(), encoded)
 
@@ -149,7 +149,7 @@ def test_known_secret_is_masked_however_it_is_written(secret: str) -> None:
         *("hunter2%252Fdo%252Bnot%2526print", "hunter2/do+not&amp;amp;print", r"hunter2\\/do+not\\u0026print"),
     ],
 )
-def test_known_secret_is_masked_as_other_languages_write_it(spelled: str) -> None:
+def test_known_secret_is_masked_in_notations_of_other_languages(spelled: str) -> None:
     assert Redactor([_SECRET]).redact(f"<{spelled}>") == "<***>"
 
 
@@ -166,7 +166,7 @@ def test_known_secret_is_masked_in_base64(encode: Callable[[bytes], bytes], befo
     assert len(kept) < len(encode(f"{before}and what follows".encode())) + 4
 
 
-def test_very_short_words_of_others_are_kept() -> None:
+def test_very_short_secrets_are_not_masked() -> None:
     assert Redactor(["a", "no", ""]).redact("no answer of a server") == "no answer of a server"
 
 
@@ -296,7 +296,7 @@ def test_configured_value_is_shown_without_its_login(value: str, shown: str) -> 
     assert redact_value(value) == shown
 
 
-def test_login_in_a_path_that_was_made_of_a_url_is_masked() -> None:
+def test_login_in_a_path_built_from_a_url_is_masked() -> None:
     assert redact_urls("no file /files/https:/user:p4ss-word@host.test/x") == "no file /files/https:/***@host.test/x"
 
 

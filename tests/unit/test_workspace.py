@@ -47,7 +47,7 @@ def test_artifacts_in_target_are_found(tmp_path: Path) -> None:
     assert [location.file for location in written.locations] == [directory / "target" / "definitions.py"]
 
 
-def test_keys_that_collide_are_named_with_the_prefix_that_solves_it(tmp_path: Path) -> None:
+def test_keys_that_collide_are_reported_with_a_prefix(tmp_path: Path) -> None:
     directories = [_product(tmp_path, name) for name in ("orders", "shop-returns")]
 
     with pytest.raises(DeployError) as raised:
@@ -74,7 +74,7 @@ def test_proposed_prefix_solves_the_collision(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("prefix", [[], ["returns"]])
-def test_source_that_names_another_products_asset_is_an_edge(tmp_path: Path, prefix: list[str]) -> None:
+def test_source_with_another_products_key_is_an_edge(tmp_path: Path, prefix: list[str]) -> None:
     orders = _product(tmp_path, "orders", {"key_prefix": ["orders"]})
     path = write_json(
         tmp_path / "returns" / "compiled_artifacts.json",
@@ -90,7 +90,7 @@ def test_source_that_names_another_products_asset_is_an_edge(tmp_path: Path, pre
     assert written.edges == (Edge("returns", "orders", "orders/b"),)
 
 
-def test_products_of_one_name_are_refused(tmp_path: Path) -> None:
+def test_products_with_the_same_name_are_refused(tmp_path: Path) -> None:
     first, second = (_product(tmp_path / place, "orders") for place in ("a", "b"))
 
     with pytest.raises(DeployError, match="2 products get the name 'orders'"):
@@ -108,7 +108,7 @@ def test_directory_without_a_product_is_reported(tmp_path: Path) -> None:
     )
 
 
-def test_definitions_of_somebody_else_are_left_alone(tmp_path: Path) -> None:
+def test_definitions_of_other_origin_are_not_overwritten(tmp_path: Path) -> None:
     directory = _product(tmp_path, "orders")
     (directory / "definitions.py").write_text("import dagster\n", encoding="utf-8")
 
@@ -116,14 +116,14 @@ def test_definitions_of_somebody_else_are_left_alone(tmp_path: Path) -> None:
         write_workspace([directory], tmp_path / "workspace.yaml")
 
 
-def test_project_of_the_environment_would_be_everybodys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_dbt_project_of_the_environment_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FLOE_DBT_PROJECT_DIR", str(tmp_path))
 
     with pytest.raises(DeployError, match=r"Unset FLOE_DBT_PROJECT_DIR\."):
         write_workspace([_product(tmp_path, "orders")], tmp_path / "workspace.yaml")
 
 
-def test_command_says_what_it_wrote_and_how_to_see_it(tmp_path: Path) -> None:
+def test_command_says_what_it_wrote_and_how_to_start_it(tmp_path: Path) -> None:
     directory, output = _product(tmp_path, "orders"), tmp_path / "workspace.yaml"
 
     result = invoke("workspace", directory, "--output", output)
@@ -135,7 +135,7 @@ def test_command_says_what_it_wrote_and_how_to_see_it(tmp_path: Path) -> None:
     )
 
 
-def test_command_reports_what_cannot_be_used(tmp_path: Path) -> None:
+def test_command_reports_invalid_products(tmp_path: Path) -> None:
     output = tmp_path / "missing" / "workspace.yaml"
 
     result = invoke("workspace", _product(tmp_path, "orders"), "--output", output)

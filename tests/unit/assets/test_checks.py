@@ -92,7 +92,7 @@ def job_checks(found: dg.Definitions) -> set[str]:
 # --- declared checks ------------------------------------------------------------------------------------------------
 
 
-def test_check_of_a_dbt_test_says_what_the_contract_declares(tmp_path: Path) -> None:
+def test_check_of_a_dbt_test_has_the_attributes_of_the_contract(tmp_path: Path) -> None:
     graph = definitions(tmp_path).resolve_asset_graph()
 
     unique, not_null = spec(graph, "unique_orders_id"), spec(graph, "not_null_orders_id")
@@ -109,7 +109,7 @@ def test_check_of_a_dbt_test_says_what_the_contract_declares(tmp_path: Path) -> 
     assert (not_null.metadata or {})["floe/weight"] == 4
 
 
-def test_test_that_the_contract_does_not_know_stays_as_dagster_dbt_has_it(tmp_path: Path) -> None:
+def test_undeclared_test_has_the_attributes_of_dagster_dbt(tmp_path: Path) -> None:
     other = spec(definitions(tmp_path).resolve_asset_graph(), "other_orders_id")
 
     assert other.blocking
@@ -123,7 +123,7 @@ def test_disabled_check_is_absent(tmp_path: Path) -> None:
     assert "orders:not_negative_orders_id" not in job_checks(found)
 
 
-def test_checks_that_nothing_implements_are_visible_under_names_of_their_own(tmp_path: Path) -> None:
+def test_unimplemented_checks_are_visible_under_distinct_names(tmp_path: Path) -> None:
     graph = definitions(tmp_path).resolve_asset_graph()
 
     first, second = spec(graph, "id_is_known"), spec(graph, "id_is_known_2")
@@ -146,7 +146,7 @@ def test_source_with_criteria_has_a_freshness_check(tmp_path: Path) -> None:
     }
 
 
-def test_freshness_step_is_tried_again_and_takes_a_slot_as_all_steps_of_dbt_do(tmp_path: Path) -> None:
+def test_freshness_step_has_the_retries_and_the_pool_of_dbt_steps(tmp_path: Path) -> None:
     settings = {
         "source_freshness": "in_product_job",
         "retries": {"max_retries": 3, "delay_seconds": 5, "backoff": "exponential"},
@@ -189,7 +189,7 @@ def test_without_a_quality_config_there_is_no_score(tmp_path: Path, quality: Jso
     assert dg.AssetKey("shop_orders") not in graph.get_all_asset_keys()
 
 
-def test_product_called_as_a_model_has_its_score_elsewhere() -> None:
+def test_product_with_the_name_of_a_model_has_its_score_on_another_asset() -> None:
     shop = product(model("orders"), name="orders", quality_config=QUALITY)
 
     graph = build_definitions(shop).resolve_asset_graph()
@@ -200,7 +200,7 @@ def test_product_called_as_a_model_has_its_score_elsewhere() -> None:
 # --- disagreements --------------------------------------------------------------------------------------------------
 
 
-def test_contract_and_dbt_project_are_held_against_each_other(tmp_path: Path) -> None:
+def test_contract_is_compared_with_the_dbt_project(tmp_path: Path) -> None:
     table = {"name": "gone"}, {"name": "orders"}, {"name": "raw.days"}, {"name": "lake.files"}
     contracts = [{"apiVersion": "v3.1.0", "kind": "DataContract", "schema": list(table)}]
     definitions(tmp_path, data_contracts=contracts, ingestion_outputs=[ingestion_output("lake.files")])

@@ -100,14 +100,14 @@ def test_team_of_the_contract_owns_the_asset(shop: Path) -> None:
     assert found.get(dg.AssetKey("other")).owners == []
 
 
-def test_owners_in_dbt_stay_before_the_contracts(shop: Path) -> None:
+def test_owners_in_dbt_take_precedence_over_the_contracts(shop: Path) -> None:
     owned = {**MODEL, "meta": {"dagster": {"owners": ["ann@example.com", "team:dbt"]}}}
     write_json(shop / "target" / "manifest.json", manifest(owned, sources=(source("raw", "orders"),)))
 
     assert graph(shop).get(dg.AssetKey("orders")).owners == ["ann@example.com", "team:dbt", "team:kitchen"]
 
 
-def test_columns_are_dbts_and_the_contracts(shop: Path) -> None:
+def test_columns_of_dbt_and_of_the_contract_are_merged(shop: Path) -> None:
     schema = graph(shop).get(dg.AssetKey("orders")).metadata["dagster/column_schema"]
 
     nullable = dg.TableColumnConstraints(nullable=True, unique=False, other=[])
@@ -152,7 +152,7 @@ def test_tags_classifications_and_terms_are_on_the_asset(shop: Path) -> None:
     assert metadata["floe/data_contract_terms"].value["description"] == {"purpose": "Revenue"}
 
 
-def test_freshness_is_a_policy_where_dagster_has_them(shop: Path) -> None:
+def test_freshness_is_a_freshness_policy_if_dagster_supports_it(shop: Path) -> None:
     found = graph(shop)
     policies = {name: found.get(dg.AssetKey(name)).freshness_policy for name in ("orders", "other")}
 
@@ -167,7 +167,7 @@ def test_freshness_is_a_policy_where_dagster_has_them(shop: Path) -> None:
 # --- ingestion outputs ----------------------------------------------------------------------------------------------
 
 
-def test_source_says_what_ingestion_writes_into_its_table(shop: Path) -> None:
+def test_source_has_metadata_of_its_ingestion(shop: Path) -> None:
     found = graph(shop)
     orders = found.get(dg.AssetKey(["raw", "orders"]))
 
@@ -194,7 +194,7 @@ def test_source_says_what_ingestion_writes_into_its_table(shop: Path) -> None:
 
 
 @pytest.mark.parametrize("prefix", [[], ["retail"]])
-def test_table_without_a_source_is_an_asset_of_its_own(shop: Path, prefix: list[str]) -> None:
+def test_ingested_table_without_a_source_is_an_asset(shop: Path, prefix: list[str]) -> None:
     found = graph(shop, {"key_prefix": prefix})
     stores = found.get(dg.AssetKey([*prefix, "raw", "stores"]))
 
@@ -227,7 +227,7 @@ def test_asset_links_to_its_file_and_its_docs(shop: Path) -> None:
     assert docs_of_source == "https://docs.example.com/shop/#!/source/source.shop.raw.orders"
 
 
-def test_file_is_where_it_is_in_the_repository(tmp_path: Path) -> None:
+def test_link_contains_the_path_in_the_repository(tmp_path: Path) -> None:
     nested = tmp_path / "products" / "shop"
     write_project(nested)
     write_json(nested / "target" / "manifest.json", manifest(node("orders"), node("spice", package_name="spices")))
@@ -263,5 +263,5 @@ def test_without_repository_and_docs_there_are_no_such_links(shop: Path) -> None
         ("github.com/acme/shop", "https://github.com/acme/shop"),
     ],
 )
-def test_repository_is_a_page_when_it_names_one(repository: str, url: str | None) -> None:
+def test_repository_is_converted_to_the_url_of_its_page(repository: str, url: str | None) -> None:
     assert repository_url(repository) == url

@@ -40,7 +40,7 @@ def _relationships(name: str, attached: str, other: str) -> Json:
     }
 
 
-def test_a_test_that_looks_ahead_does_not_hold_up_what_it_waits_for(tmp_path: Path) -> None:
+def test_a_test_that_reads_later_models_does_not_block_them(tmp_path: Path) -> None:
     computes = {"a": "duckdb", "b": "postgres", "c": "duckdb"}
     test = _relationships("a_is_in_c", "a", "c")
 
@@ -57,7 +57,7 @@ def test_a_test_that_looks_ahead_does_not_hold_up_what_it_waits_for(tmp_path: Pa
     }
 
 
-def test_steps_of_computes_with_confusing_names_have_names_of_their_own(tmp_path: Path) -> None:
+def test_steps_of_computes_with_similar_names_have_distinct_names(tmp_path: Path) -> None:
     computes = {"a": "duckdb", "b": "duckdb_2", "c": "duckdb", "d": "duckdb-2", "e": "größe"}
     chain = [_model("a"), _model("b", "a"), _model("c", "b"), _model("d", "c"), _model("e", "d")]
 
@@ -68,7 +68,7 @@ def test_steps_of_computes_with_confusing_names_have_names_of_their_own(tmp_path
     assert all(name.isascii() for name in names)
 
 
-def test_tests_that_ask_for_computes_of_similar_names_have_steps_of_their_own(tmp_path: Path) -> None:
+def test_tests_that_request_computes_with_similar_names_have_distinct_steps(tmp_path: Path) -> None:
     tests = [_relationships("first", "a", "b"), _relationships("second", "b", "c")]
     for test, compute in zip(tests, ("pg-1", "pg_1"), strict=True):
         test["config"]["meta"] = {"floe": {"compute": compute}}

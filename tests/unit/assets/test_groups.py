@@ -32,20 +32,20 @@ def groups(definitions: dg.Definitions) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("config", [{}, {"group_by": "dbt_group"}])
-def test_dbt_group_wins_over_the_product(tmp_path: Path, config: Json) -> None:
+def test_dbt_group_takes_precedence_over_the_product(tmp_path: Path, config: Json) -> None:
     found = groups(build_definitions(dbt_shop(tmp_path, config, *NODES)))
 
     assert found.pop("own") == "finance"
     assert set(found.values()) == {"shop_orders"}
 
 
-def test_product_is_one_group(tmp_path: Path) -> None:
+def test_group_is_the_product(tmp_path: Path) -> None:
     found = groups(build_definitions(dbt_shop(tmp_path, {"group_by": "product"}, *NODES)))
 
     assert set(found.values()) == {"shop_orders"}
 
 
-def test_tier_is_a_group_else_the_product(tmp_path: Path) -> None:
+def test_group_is_the_tier_or_else_the_product(tmp_path: Path) -> None:
     found = groups(build_definitions(dbt_shop(tmp_path, {"group_by": "tier"}, *NODES)))
 
     assert found.pop("stg") == "bronze"
@@ -53,7 +53,7 @@ def test_tier_is_a_group_else_the_product(tmp_path: Path) -> None:
     assert set(found.values()) == {"shop_orders"}
 
 
-def test_folder_is_a_group_else_the_product(tmp_path: Path) -> None:
+def test_group_is_the_folder_or_else_the_product(tmp_path: Path) -> None:
     assert groups(build_definitions(dbt_shop(tmp_path, {"group_by": "folder"}, *NODES))) == {
         "raw": "shop_orders",
         "erp/orders": "staging",

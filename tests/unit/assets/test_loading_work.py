@@ -97,7 +97,7 @@ def test_asset_graph_is_that_of_plain_dagster_dbt(tmp_path: Path, count: int) ->
 
 
 @pytest.mark.parametrize("count", [1, MANY_ASSETS + 1])
-def test_dbts_own_selection_makes_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int) -> None:
+def test_dbts_own_selection_has_the_same_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int) -> None:
     artifacts = _write(tmp_path, count)
     ours = definitions_from_file(artifacts).resolve_asset_graph()
     preselection._is_answered.cache_clear()
@@ -158,7 +158,7 @@ def test_manifest_is_trimmed_once_for_all_processes_and_read_once_in_each(tmp_pa
     assert (second.get(("trimming.py", "trim"), 0), second["trimming.py", "read_trimmed"]) == (0, 1)
 
 
-def test_columns_of_many_assets_stay_text(tmp_path: Path) -> None:
+def test_columns_of_many_assets_are_not_parsed(tmp_path: Path) -> None:
     artifacts = _write(tmp_path, MANY_ASSETS + 1)
     load_product(artifacts)
     _read_product_manifest.cache_clear()  # as another process begins
@@ -188,7 +188,7 @@ def test_twice_the_models_are_twice_the_work(tmp_path: Path) -> None:
     assert {name: counts for name, counts in growing.items() if counts[1] / counts[0] > 2.3} == {}
 
 
-def test_many_assets_say_only_what_nothing_else_says(tmp_path: Path) -> None:
+def test_definitions_of_many_assets_are_reduced(tmp_path: Path) -> None:
     few, many = (definitions_from_file(_write(tmp_path / str(count), count)) for count in (1, MANY_ASSETS + 1))
     key = dg.AssetKey("model_000")
 

@@ -86,7 +86,7 @@ def test_tests_keep_acceptable_names_and_show_the_others(tmp_path: Path) -> None
     assert assets.get(found["test.shop.prüfe größe"]).description == "dbt test prüfe größe"
 
 
-def test_a_further_node_renames_no_other(tmp_path: Path) -> None:
+def test_a_new_node_does_not_rename_others(tmp_path: Path) -> None:
     few = [node("a-b"), singular_test("a-x", "a-b")]
     before = checks(write_product(tmp_path / "before", *few))
 
@@ -97,7 +97,7 @@ def test_a_further_node_renames_no_other(tmp_path: Path) -> None:
     assert len(set(after.values())) == 3
 
 
-def test_a_check_and_a_model_may_have_one_name_together(tmp_path: Path) -> None:
+def test_a_check_and_a_model_may_have_the_same_derived_name(tmp_path: Path) -> None:
     models = ["orders", "orders_summary", "orders_a", "a__b"]
     tests = [("summary", "orders"), ("a_b", "orders"), ("b", "orders_a")]
     path = write_product(
@@ -111,7 +111,7 @@ def test_a_check_and_a_model_may_have_one_name_together(tmp_path: Path) -> None:
     assert {(key.name, key.asset_key.path[0]) for key in checks(path).values()} == set(tests)
 
 
-def test_sources_with_odd_names_are_read_and_tested(tmp_path: Path) -> None:
+def test_sources_with_unusual_names_are_read_and_tested(tmp_path: Path) -> None:
     names = ['"GROUP"', "GROUP", "größe", "a b", "a/b", "a-b", "a_b"]
     sources = [source("erp", name, freshness={"warn_after": {"count": 1, "period": "day"}}) for name in names]
     path = write_product(
@@ -131,7 +131,7 @@ def test_sources_with_odd_names_are_read_and_tested(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("group", ["finance-team", "finance team", "Größe", "a/b-c"])
-def test_a_group_with_an_odd_name_is_shown_in_metadata(tmp_path: Path, group: str) -> None:
+def test_a_group_with_an_unusual_name_is_shown_in_metadata(tmp_path: Path, group: str) -> None:
     config: Json = {"materialized": "view", "enabled": True}
     path = write_product(
         tmp_path,

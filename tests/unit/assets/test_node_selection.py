@@ -57,7 +57,9 @@ def names(selected: frozenset[str]) -> set[str]:
         ("models/m*", None, {"mart"}),
     ],
 )
-def test_selection_is_dbts(selection: NodeSelection, select: str, exclude: str | None, expected: set[str]) -> None:
+def test_selection_has_the_result_of_dbt(
+    selection: NodeSelection, select: str, exclude: str | None, expected: set[str]
+) -> None:
     assert names(selection.unique_ids(select, exclude, HERE)) == expected
 
 
@@ -145,7 +147,7 @@ def test_selection_that_matches_nothing_names_what_is_close(
     assert problem.fix.startswith(f"Did you mean {meant!r}? `dbt ls") is (meant is not None)
 
 
-def test_what_a_run_leaves_out_is_corrected_in_the_run_not_in_the_manifest(selection: NodeSelection) -> None:
+def test_fix_of_a_runs_exclude_does_not_name_manifest_yaml(selection: NodeSelection) -> None:
     with pytest.raises(ConfigError) as raised:
         selection.unique_ids("fqn:*", "fqn:*", "run configuration")
 
@@ -164,7 +166,7 @@ def test_no_match_is_not_printed(selection: NodeSelection, capfd: pytest.Capture
     assert capfd.readouterr() == ("", "")
 
 
-def test_flags_of_dbt_are_left_as_they_were(selection: NodeSelection) -> None:
+def test_flags_of_dbt_are_unchanged(selection: NodeSelection) -> None:
     before = flags.get_flags()  # type: ignore[no-untyped-call]
     attributes = dict(vars(before))
 
@@ -220,13 +222,11 @@ def test_any_text_selects_assets_or_is_refused(selection: NodeSelection, select:
         ("resource_type:seed", {"raw"}),
     ],
 )
-def test_a_run_leaves_out_what_dbts_own_exclude_does(
-    selection: NodeSelection, exclude: str, expected: set[str]
-) -> None:
+def test_a_run_excludes_the_same_nodes_as_dbt(selection: NodeSelection, exclude: str, expected: set[str]) -> None:
     assert names(selection.excluded(exclude, pytest.fail)) == expected
 
 
-def test_each_part_of_an_exclude_that_matches_nothing_is_told(selection: NodeSelection) -> None:
+def test_each_part_of_an_exclude_that_matches_nothing_is_logged(selection: NodeSelection) -> None:
     told: list[str] = []
 
     assert names(selection.excluded("nobody stg tag:slip", told.append)) == {"stg", "unique_stg"}
@@ -234,7 +234,7 @@ def test_each_part_of_an_exclude_that_matches_nothing_is_told(selection: NodeSel
     assert told == [f"{said.format(part)} what it matches." for part in ("nobody", "tag:slip")]
 
 
-def test_an_exclude_of_a_run_that_dbt_cannot_read_is_final(selection: NodeSelection) -> None:
+def test_an_invalid_exclude_of_a_run_is_not_retried(selection: NodeSelection) -> None:
     with pytest.raises(DbtSetupError) as caught:
         selection.excluded("nonsense:x", pytest.fail)
 

@@ -21,7 +21,7 @@ def owned(name: str, owners: object) -> Json:
 
 
 @pytest.mark.parametrize("owners", ["team:finance", ["team:finance"], [" team:finance "]])
-def test_an_owner_is_a_text_or_a_list(tmp_path: Path, owners: object) -> None:
+def test_an_owner_is_a_string_or_a_list(tmp_path: Path, owners: object) -> None:
     definitions = definitions_from_file(write_product(tmp_path, owned("a", owners)))
 
     assert definitions.resolve_asset_graph().get(dg.AssetKey("a")).owners == ["team:finance"]
@@ -53,7 +53,7 @@ def test_each_malformed_owner_is_a_problem_that_names_its_node(tmp_path: Path) -
         (None, []),
     ],
 )
-def test_the_owner_of_a_group_is_taken_as_dbt_takes_it(tmp_path: Path, email: object, owners: list[str]) -> None:
+def test_the_owner_of_a_group_has_the_forms_of_dbt(tmp_path: Path, email: object, owners: list[str]) -> None:
     groups = {"group.shop.fin": {"name": "fin", "owner": {"email": email, "name": "Finance"}}}
     path = write_product(tmp_path, node("a", group="fin"), groups=groups)
 

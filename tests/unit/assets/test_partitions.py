@@ -49,7 +49,7 @@ def _with_dbt(directory: Path, *rules: Json) -> Product:
         ({"select": "orders", "type": "static", "values": ["a", "b"]}, dg.StaticPartitionsDefinition(["a", "b"])),
     ],
 )
-def test_partitions_are_dagsters(rule: Json, definition: dg.PartitionsDefinition[str]) -> None:
+def test_partitions_become_dagsters_definitions(rule: Json, definition: dg.PartitionsDefinition[str]) -> None:
     assert partitions_definitions(_configured(rule, timezone="Europe/Berlin")) == [definition]
 
 
@@ -76,19 +76,19 @@ def test_start_outside_of_dagsters_calendar_is_refused(start: str) -> None:
 
 
 @pytest.mark.parametrize("start", ["1000-01-01", "9999-12-30"])
-def test_start_at_the_ends_of_dagsters_calendar_is_taken(start: str) -> None:
+def test_start_at_the_ends_of_dagsters_calendar_is_accepted(start: str) -> None:
     rule = {**_DAILY, "start": start}
 
     assert partitions_definitions(_configured(rule)) == [dg.DailyPartitionsDefinition(start)]
 
 
-def test_each_node_follows_one_row(tmp_path: Path) -> None:
+def test_each_node_has_one_entry_of_partitions(tmp_path: Path) -> None:
     shop = _with_dbt(tmp_path, _DAILY, {**_DAILY, "select": "items"})
 
     assert partitioned_nodes(shop, NodeSelection(shop)) == {"model.shop.orders": 0, "model.shop.items": 1}
 
 
-def test_rows_that_select_the_same_node_are_refused(tmp_path: Path) -> None:
+def test_entries_that_select_the_same_node_are_refused(tmp_path: Path) -> None:
     shop = _with_dbt(tmp_path, _DAILY, {**_DAILY, "select": "orders items"})
 
     with pytest.raises(ConfigError) as raised:

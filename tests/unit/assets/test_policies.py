@@ -74,7 +74,9 @@ def without_dbt(_directory: Path) -> Product:
 
 
 @pytest.mark.parametrize("shop", [with_dbt, without_dbt])
-def test_every_step_of_a_product_has_them(tmp_path: Path, shop: Callable[[Path], Product]) -> None:
+def test_every_step_of_a_product_has_retries_pool_and_resources(
+    tmp_path: Path, shop: Callable[[Path], Product]
+) -> None:
     assets = [
         asset for asset in build_definitions(shop(tmp_path)).assets or [] if isinstance(asset, dg.AssetsDefinition)
     ]

@@ -36,7 +36,7 @@ def in_marts(name: str, **fields: object) -> Json:
     return node(name, "model", config=config, database="wh", relation_name=f'"wh"."main"."{name}"', **fields)
 
 
-def test_a_source_that_nobody_reads_leaves_its_key_to_the_model(tmp_path: Path) -> None:
+def test_an_unread_source_gets_another_key_than_the_model(tmp_path: Path) -> None:
     unread = source("marts", "dim_org", freshness=DAILY)
     path = write_product(
         tmp_path, in_marts("dim_org"), singular_test("of_source", unread["unique_id"]), sources=[unread]
@@ -78,7 +78,7 @@ def test_all_collisions_are_named_with_nodes_and_files(tmp_path: Path) -> None:
     ]
 
 
-def test_several_sources_have_one_key_where_the_configuration_says_so(tmp_path: Path) -> None:
+def test_several_sources_share_a_key_if_configured(tmp_path: Path) -> None:
     sources = [source("erp", name, meta=SHARED, freshness=DAILY) for name in ("a", "b")]
     path = write_product(
         tmp_path,
@@ -98,7 +98,7 @@ def test_several_sources_have_one_key_where_the_configuration_says_so(tmp_path: 
 
 
 @pytest.mark.parametrize("name", ["orders", "dim_org"])
-def test_what_reads_the_table_of_a_model_through_a_source_depends_on_the_model(tmp_path: Path, name: str) -> None:
+def test_reader_of_a_source_depends_on_the_model_that_builds_its_table(tmp_path: Path, name: str) -> None:
     table = source("marts", name, database="WH", schema="main", identifier="dim_org", relation_name="wh.main.dim_org")
     reader = node("reader", **reads(table["unique_id"]))
     path = write_product(

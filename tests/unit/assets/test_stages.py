@@ -67,7 +67,7 @@ def test_the_tests_of_a_project_without_models_run_without_a_stage() -> None:
     }
 
 
-def test_a_test_that_reads_no_table_is_a_check_of_the_product_on_the_products_own_compute() -> None:
+def test_a_test_that_reads_no_table_is_a_check_of_the_product_on_its_default_compute() -> None:
     hidden = _model("hidden", config={"materialized": "ephemeral", "enabled": True})
     graph = _graph(
         {"a": "postgres", "b": "duckdb", "c": "postgres"},
@@ -87,7 +87,7 @@ def test_a_test_that_reads_no_table_is_a_check_of_the_product_on_the_products_ow
     assert {compute: list(tests) for compute, tests in graph.late_tests.items()} == {"spark": ["test.shop.on_spark"]}
 
 
-def test_a_test_that_reads_no_table_runs_in_no_step_that_follows_partitions() -> None:
+def test_a_test_that_reads_no_table_runs_in_a_step_without_partitions() -> None:
     content = Manifest(Path("manifest.json"), trim(manifest(_model("a"), _model("b"), _test("constant"))))
     partitioned: dict[str, Lane] = {"model.shop.a": ("duckdb", 0)}
 
@@ -108,7 +108,7 @@ def test_alternating_computes_alternate_in_stages() -> None:
     assert _shown(graph) == [("duckdb", {"a"}), ("postgres", {"b"}), ("duckdb", {"c"}), ("postgres", {"d"})]
 
 
-def test_the_compute_that_saves_an_invocation_goes_first() -> None:
+def test_the_order_of_computes_minimizes_invocations() -> None:
     computes = {"a": "duckdb", "b": "postgres", "c": "duckdb"}
 
     assert _shown(_graph(computes, _model("a"), _model("b"), _model("c", "b"))) == [
@@ -117,14 +117,14 @@ def test_the_compute_that_saves_an_invocation_goes_first() -> None:
     ]
 
 
-def test_an_ephemeral_model_passes_the_dependency_on() -> None:
+def test_dependencies_pass_through_ephemeral_models() -> None:
     ephemeral = _model("b", "a", config={"materialized": "ephemeral", "enabled": True})
     graph = _graph({"a": "duckdb", "c": "postgres"}, _model("a"), ephemeral, _model("c", "b"))
 
     assert _shown(graph) == [("duckdb", {"a"}), ("postgres", {"c"})]
 
 
-def test_a_cross_compute_test_runs_with_the_later_model_and_checks_what_it_is_attached_to() -> None:
+def test_a_cross_compute_test_runs_with_the_later_model_and_checks_the_attached_node() -> None:
     computes = {"a": "duckdb", "b": "postgres"}
     attached = _test("related", "a", "b", attached_node="model.shop.a")
     graph = _graph(computes, _model("a"), _model("b", "a"), attached, _test("singular", "a", "b"), _test("own", "a"))
@@ -133,7 +133,7 @@ def test_a_cross_compute_test_runs_with_the_later_model_and_checks_what_it_is_at
     assert graph.late_tests == {}
 
 
-def test_a_test_over_stages_that_do_not_wait_for_each_other_runs_after_both() -> None:
+def test_a_test_over_independent_stages_runs_after_both() -> None:
     graph = _graph({"a": "duckdb", "b": "postgres"}, _model("a"), _model("b"), _test("both", "a", "b"))
 
     assert _tests(graph) == [{}, {}]
@@ -142,7 +142,7 @@ def test_a_test_over_stages_that_do_not_wait_for_each_other_runs_after_both() ->
     assert set(graph.late_tests[last]) == {"test.shop.both"}
 
 
-def test_a_test_runs_on_the_compute_it_asks_for() -> None:
+def test_a_test_runs_on_the_compute_that_it_requests() -> None:
     asking = _test("wide", "a", "b", config={"enabled": True, "meta": {"floe": {"compute": "duckdb"}}})
     graph = _graph({"a": "duckdb", "b": "postgres"}, _model("a"), _model("b", "a"), asking)
 
@@ -206,7 +206,7 @@ def test_a_test_that_runs_after_its_models_stage_is_marked() -> None:
 
 
 @pytest.mark.parametrize("meta", [{"floe": "text", "dagster": None}, {"floe": None, "dagster": "text"}, {"floe": [1]}])
-def test_meta_of_another_shape_is_not_ours(meta: Json) -> None:
+def test_meta_of_another_shape_is_ignored(meta: Json) -> None:
     odd = _test("odd", "a", config={"enabled": True, "meta": meta})
 
     assert _tests(_graph({"a": "duckdb"}, _model("a"), odd)) == [{"odd": "a"}]
@@ -220,7 +220,7 @@ def test_a_unit_test_runs_with_its_model() -> None:
     assert [set(stage.tests) for stage in graph.stages] == [set(), {"unit_test.shop.b.adds_up"}]
 
 
-def test_tests_of_one_name_on_one_model_are_checks_of_different_names() -> None:
+def test_tests_with_the_same_name_on_a_model_are_checks_with_distinct_names() -> None:
     unit = {"unit_test.shop.a.adds_up": {"unique_id": "unit_test.shop.a.adds_up", "name": "adds_up"}}
     parents = {
         "model.shop.a": [],

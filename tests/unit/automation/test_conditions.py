@@ -82,9 +82,7 @@ def test_eager_follows_upstream(tmp_path: Path, instance: dg.DagsterInstance) ->
     assert rules.at(now()) == {"stg", "mart", "wide_v1"}
 
 
-def test_source_that_nobody_reports_does_not_hold_an_eager_asset_up(
-    tmp_path: Path, instance: dg.DagsterInstance
-) -> None:
+def test_source_without_events_does_not_block_an_eager_asset(tmp_path: Path, instance: dg.DagsterInstance) -> None:
     rules = Evaluation(build_definitions(dbt_shop(tmp_path, {"automation": {**EAGER, "select": "stg"}})), instance)
 
     assert rules.at(now()) == set()
@@ -92,7 +90,7 @@ def test_source_that_nobody_reports_does_not_hold_an_eager_asset_up(
     assert rules.at(now()) == {"stg"}
 
 
-def test_missing_upstream_of_the_product_holds_an_eager_asset_up(tmp_path: Path, instance: dg.DagsterInstance) -> None:
+def test_missing_upstream_of_the_product_blocks_an_eager_asset(tmp_path: Path, instance: dg.DagsterInstance) -> None:
     rules = Evaluation(build_definitions(dbt_shop(tmp_path, {"automation": {**EAGER, "select": "stg"}})), instance)
 
     assert rules.at(now()) == set()
@@ -119,7 +117,7 @@ def test_on_cron_ticks_in_its_timezone(tmp_path: Path, instance: dg.DagsterInsta
     assert rules.at(tomorrow + timedelta(minutes=1)) == {"raw"}
 
 
-def test_on_cron_waits_for_a_source_that_somebody_reports(tmp_path: Path, instance: dg.DagsterInstance) -> None:
+def test_on_cron_waits_for_a_source_with_events(tmp_path: Path, instance: dg.DagsterInstance) -> None:
     rules = Evaluation(build_definitions(dbt_shop(tmp_path, {"automation": SIX})), instance)
     rules.materialize("erp/orders")
     # The events that are reported are of this moment, so the tick that they follow has to be in the past.
@@ -132,7 +130,7 @@ def test_on_cron_waits_for_a_source_that_somebody_reports(tmp_path: Path, instan
     assert rules.at(tick + timedelta(minutes=2)) == {"stg", "mart", "wide_v1"}
 
 
-def test_on_missing_builds_what_was_lost(tmp_path: Path, instance: dg.DagsterInstance) -> None:
+def test_on_missing_builds_missing_assets(tmp_path: Path, instance: dg.DagsterInstance) -> None:
     definitions = build_definitions(dbt_shop(tmp_path, {"automation": {"condition": "on_missing"}}))
     rules = Evaluation(definitions, instance)
     rules.materialize("raw", "stg", "mart", "wide_v1")
@@ -143,7 +141,7 @@ def test_on_missing_builds_what_was_lost(tmp_path: Path, instance: dg.DagsterIns
     assert rules.at(now()) == set()
 
 
-def test_first_rule_that_fits_counts(tmp_path: Path) -> None:
+def test_first_matching_rule_applies(tmp_path: Path) -> None:
     rules = [
         {**SIX, "select": "tag:gold"},
         {**SIX, "cron": "@hourly", "select": "resource_type:seed", "timezone": "Asia/Tokyo"},
@@ -159,7 +157,7 @@ def test_first_rule_that_fits_counts(tmp_path: Path) -> None:
     }
 
 
-def test_condition_of_the_dbt_project_wins(tmp_path: Path) -> None:
+def test_condition_of_the_dbt_project_takes_precedence(tmp_path: Path) -> None:
     lazy = {"dagster": {"auto_materialize_policy": {"type": "eager"}}}
     own = node("own", depends_on=depends_on("model.shop.stg"), meta=lazy)
 
@@ -177,7 +175,7 @@ def test_condition_of_the_dbt_project_wins(tmp_path: Path) -> None:
         ([{**EAGER, "select": "stg+"}, {**EAGER, "select": "raw"}, SIX], 2, 4),
     ],
 )
-def test_rule_that_never_counts_is_refused(tmp_path: Path, rules: list[Json], row: int, count: int) -> None:
+def test_rule_without_remaining_assets_is_refused(tmp_path: Path, rules: list[Json], row: int, count: int) -> None:
     with pytest.raises(ConfigError) as raised:
         build_definitions(dbt_shop(tmp_path, {"automation": rules}))
 
@@ -201,7 +199,7 @@ def test_product_without_a_dbt_project_can_have_a_rule_for_everything(instance: 
     assert rules.at(now()) == {"shop/b"}
 
 
-def test_rules_come_with_a_running_sensor_over_the_product(tmp_path: Path) -> None:
+def test_rules_have_a_running_sensor_for_the_product(tmp_path: Path) -> None:
     config = {"automation": EAGER, "timeout_seconds": 60}
     definitions = build_definitions(dbt_shop(tmp_path, config))
 

@@ -44,7 +44,7 @@ def test_schedule_with_a_selection_runs_a_part_of_the_products_job(tmp_path: Pat
     assert request.tags == {"team": "finance", "dagster/schedule_name": "hourly"}
 
 
-def test_only_the_checks_of_the_selected_assets_come_along(tmp_path: Path) -> None:
+def test_only_the_checks_of_the_selected_assets_run(tmp_path: Path) -> None:
     definitions = build_definitions(
         dbt_shop(tmp_path, {"schedules": [{"name": "hourly", "cron": "@hourly", "select": "mart"}]})
     )
@@ -84,7 +84,7 @@ def test_schedule_without_a_selection_runs_a_job_whole(job: str | None, launched
     assert request.tags == {"team": "finance", "dagster/schedule_name": "late"}
 
 
-def test_timezone_is_its_own_else_the_configurations() -> None:
+def test_timezone_is_the_schedules_or_else_the_configurations() -> None:
     entries = [
         {"name": "here", "cron": "0 6 * * *"},
         {"name": "there", "cron": "0 6 * * *", "timezone": "Asia/Tokyo"},
@@ -97,7 +97,7 @@ def test_timezone_is_its_own_else_the_configurations() -> None:
     assert schedule(definitions, "there").execution_timezone == "Asia/Tokyo"
 
 
-def test_disabled_schedule_is_there_but_stopped() -> None:
+def test_disabled_schedule_is_defined_and_stopped() -> None:
     entries = [{"name": "on", "cron": "@daily"}, {"name": "off", "cron": "@daily", "enabled": False}]
 
     definitions = build_definitions(product(model("a"), config={"schedules": entries}))
@@ -106,7 +106,7 @@ def test_disabled_schedule_is_there_but_stopped() -> None:
     assert schedule(definitions, "off").default_status is dg.DefaultScheduleStatus.STOPPED
 
 
-def test_configured_schedules_stand_beside_the_products_own_and_the_registered() -> None:
+def test_configured_main_and_registered_schedules_are_all_defined() -> None:
     shop = product(
         model("a"),
         config={
@@ -134,7 +134,7 @@ def test_registered_schedule_of_an_unknown_job_is_refused_with_all_known_ones() 
     assert str(raised.value) == "no job 'weekly' in product 'shop-orders'; its jobs: 'shop_orders', 'nightly'."
 
 
-def test_name_of_a_registered_schedule_is_taken() -> None:
+def test_name_of_a_registered_schedule_is_refused() -> None:
     name = "shop_orders_at_atdaily_UTC"
     shop = product(model("a"), config={"schedules": [{"name": name, "cron": "@hourly"}]})
 

@@ -224,7 +224,7 @@ def test_cron_that_fires_is_returned_unchanged(cron: str) -> None:
 
 
 @pytest.mark.parametrize("cron", ["0 6 * * * ", "  0 6 * * *", "0 6 * * *\n", "0  6 * *   *", "0\t6\t*\t*\t*"])
-def test_blanks_do_not_make_another_cron(cron: str) -> None:
+def test_blanks_do_not_change_a_cron(cron: str) -> None:
     assert check_cron(cron) == "0 6 * * *"
 
 
@@ -240,7 +240,7 @@ def test_blanks_do_not_make_another_cron(cron: str) -> None:
         ("5,*/60 */23 */31 */12 */7", "5,0 */23 */31 */12 */7"),
     ],
 )
-def test_a_step_beyond_its_field_is_written_as_what_dagster_ticks(cron: str, meant: str) -> None:
+def test_a_step_beyond_its_field_is_normalized_to_dagsters_ticks(cron: str, meant: str) -> None:
     schedule = dg.ScheduleDefinition(job_name="shop", cron_schedule=check_cron(cron), execution_timezone="UTC")
 
     assert schedule.cron_schedule == meant
@@ -283,7 +283,7 @@ def test_a_step_beyond_its_field_is_written_as_what_dagster_ticks(cron: str, mea
         ("0 6 * DEC/3 *", "0 6 * DEC *"),
     ],
 )
-def test_what_croniters_read_differently_is_written_as_what_it_means(cron: str, meant: str) -> None:
+def test_ambiguous_crons_are_normalized(cron: str, meant: str) -> None:
     assert check_cron(cron) == meant
     assert check_cron(meant) == meant
     assert _dagster_takes(meant)
@@ -307,7 +307,7 @@ def test_cron_without_five_fields_is_refused(cron: str) -> None:
 
 
 @pytest.mark.parametrize("cron", [None, 5, ["0 6 * * *"], b"0 6 * * *"])
-def test_cron_that_is_no_text_is_refused(cron: object) -> None:
+def test_cron_that_is_not_a_string_is_refused(cron: object) -> None:
     with pytest.raises(ScheduleError) as raised:
         check_cron(cast("str", cron))
 
@@ -327,14 +327,14 @@ def test_cron_that_cannot_fire_is_refused_with_guidance(cron: str) -> None:
 
 
 @pytest.mark.parametrize("cron", ["0 0 0-0 * *", "0 0 5-0 * *", "0 0 * 3-0 *", "0 0 * 0-0 *"])
-def test_range_to_a_value_that_does_not_exist_is_refused_although_dagster_takes_it(cron: str) -> None:
+def test_range_to_an_invalid_value_is_refused_although_dagster_accepts_it(cron: str) -> None:
     with pytest.raises(ScheduleError, match="out of range"):
         check_cron(cron)
 
     assert _dagster_takes(cron)
 
 
-def test_reason_is_said_in_one_sentence() -> None:
+def test_reason_is_one_sentence() -> None:
     with pytest.raises(ScheduleError) as raised:
         check_cron("0 0 31 2 *")
 
@@ -344,14 +344,14 @@ def test_reason_is_said_in_one_sentence() -> None:
 
 
 @pytest.mark.parametrize("cron", _ACCEPTED + _MACROS)
-def test_accepted_cron_is_one_that_dagster_takes(cron: str) -> None:
+def test_accepted_cron_is_valid_in_dagster(cron: str) -> None:
     schedule = dg.ScheduleDefinition(job_name="shop", cron_schedule=check_cron(cron), execution_timezone="UTC")
 
     assert _dagster_takes(str(schedule.cron_schedule))
 
 
 @pytest.mark.parametrize("cron", _NOT_FIVE_FIELDS + _CANNOT_FIRE)
-def test_refused_cron_is_one_that_dagster_refuses_or_cannot_tick(cron: str) -> None:
+def test_refused_cron_is_invalid_in_dagster_or_never_ticks(cron: str) -> None:
     assert not _dagster_takes(cron)
 
 
@@ -367,7 +367,7 @@ _WEEKDAYS = ["*", "0", "7", "MON-FRI", "FRI-MON", "L5", "L", "1#5", "MON#2", "?"
 @example("0 0 1W * *")
 @example("0 0 31 2 1")
 @example("0 0 30,31 2 MON")
-def test_verdict_is_dagsters(cron: str) -> None:
+def test_result_is_the_same_as_dagsters(cron: str) -> None:
     try:
         check_cron(cron)
     except ScheduleError:
@@ -379,7 +379,7 @@ def test_verdict_is_dagsters(cron: str) -> None:
 
 
 @given(st.text(max_size=30))
-def test_any_text_is_a_cron_that_dagster_takes_or_a_schedule_error(text: str) -> None:
+def test_any_string_is_a_cron_valid_in_dagster_or_a_schedule_error(text: str) -> None:
     try:
         cron = check_cron(text)
     except ScheduleError as error:
@@ -403,14 +403,14 @@ def test_every_timezone_of_pytz_is_accepted() -> None:
 
 
 @pytest.mark.parametrize("name", _TIMEZONES)
-def test_accepted_timezone_is_one_that_dagster_takes(name: str) -> None:
+def test_accepted_timezone_is_valid_in_dagster(name: str) -> None:
     schedule = dg.ScheduleDefinition(job_name="shop", cron_schedule="0 6 * * *", execution_timezone=name)
 
     assert schedule.execution_timezone == name
 
 
 @pytest.mark.parametrize("name", _NOT_TIMEZONES)
-def test_anything_else_is_refused_with_examples(name: str) -> None:
+def test_other_timezone_is_refused_with_examples(name: str) -> None:
     shown = repr(name) if len(repr(name)) <= 60 else f"{repr(name)[:59]}…"
 
     with pytest.raises(ScheduleError) as raised:
@@ -422,7 +422,7 @@ def test_anything_else_is_refused_with_examples(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", [None, 5, ["UTC"], b"UTC", {}, timezone.utc])
-def test_timezone_that_is_no_text_is_refused(name: object) -> None:
+def test_timezone_that_is_not_a_string_is_refused(name: object) -> None:
     with pytest.raises(ScheduleError) as raised:
         check_timezone(cast("str", name))
 
@@ -432,7 +432,7 @@ def test_timezone_that_is_no_text_is_refused(name: object) -> None:
 
 
 @given(st.text())
-def test_any_text_is_an_iana_name_or_a_schedule_error(text: str) -> None:
+def test_any_string_is_an_iana_name_or_a_schedule_error(text: str) -> None:
     try:
         name = check_timezone(text)
     except ScheduleError as error:
@@ -444,7 +444,7 @@ def test_any_text_is_an_iana_name_or_a_schedule_error(text: str) -> None:
 # --- both -----------------------------------------------------------------------------------------------------------
 
 
-def test_checked_schedule_carries_what_was_checked() -> None:
+def test_checked_schedule_has_the_checked_values() -> None:
     assert checked_schedule("shop", " 0 6 * * * ", "Europe/Berlin") == JobSchedule(
         "shop", "0 6 * * *", "Europe/Berlin", enabled=True
     )

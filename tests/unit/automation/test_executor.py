@@ -23,7 +23,7 @@ def test_configured_executor_runs_the_steps(name: str) -> None:
     assert executor(name).name == name
 
 
-def test_nothing_configured_leaves_the_choice_to_dagster() -> None:
+def test_default_executor_is_dagsters() -> None:
     assert executor(None) == dg.multi_or_in_process_executor
 
 

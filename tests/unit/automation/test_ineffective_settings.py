@@ -54,7 +54,7 @@ def told(directory: Path, config: Json) -> list[str]:
         },
     ],
 )
-def test_settings_that_work_are_not_told(tmp_path: Path, config: Json) -> None:
+def test_effective_settings_have_no_warning(tmp_path: Path, config: Json) -> None:
     assert told(tmp_path, config) == []
 
 
@@ -75,20 +75,20 @@ def test_settings_that_work_are_not_told(tmp_path: Path, config: Json) -> None:
         ),
     ],
 )
-def test_partitions_that_a_model_ignores_are_told(tmp_path: Path, rule: Json, what: str) -> None:
+def test_partitions_that_a_model_ignores_are_reported(tmp_path: Path, rule: Json, what: str) -> None:
     fix = f"Read it with var() in the model, or exclude the model from the partitions. {MANIFEST}"
 
     assert told(tmp_path, {"partitions": [rule]}) == [f"{what}\n    fix: {fix}"]
 
 
-def test_column_that_a_model_does_not_have_is_told(tmp_path: Path) -> None:
+def test_column_that_a_model_does_not_have_is_reported(tmp_path: Path) -> None:
     assert told(tmp_path, {"partitions": [{**DAILY, "time_column": "dya"}]}) == [
         f"partitions[0].time_column: 'dya' is not a described column of 'windowed'\n    fix: {MANIFEST}"
     ]
 
 
 @pytest.mark.parametrize(("asset", "hint"), [("erp/order", "Did you mean 'erp/orders'? "), ("crm/customers", "")])
-def test_sensor_on_an_asset_that_the_product_does_not_have_is_told(tmp_path: Path, asset: str, hint: str) -> None:
+def test_sensor_on_an_unknown_asset_is_reported(tmp_path: Path, asset: str, hint: str) -> None:
     sensors = [
         {"type": "asset", "name": "a", "asset": "erp/orders"},
         {"type": "asset", "name": "b", "asset": asset},
@@ -99,7 +99,7 @@ def test_sensor_on_an_asset_that_the_product_does_not_have_is_told(tmp_path: Pat
     ]
 
 
-def test_jobs_that_launch_each_other_are_told(tmp_path: Path) -> None:
+def test_jobs_that_launch_each_other_are_reported(tmp_path: Path) -> None:
     config = {
         "jobs": [{"name": "staging", "select": "stg"}, {"name": "marts", "select": "mart"}],
         "sensors": [
@@ -117,9 +117,7 @@ def test_jobs_that_launch_each_other_are_told(tmp_path: Path) -> None:
     }
 
 
-def test_loading_tells_all_of_it_in_one_line_where_definitions_are_made(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_loading_logs_all_warnings_in_one_line(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     sensors = [{"type": "asset", "name": name, "asset": f"crm/{name}"} for name in ("a", "b")]
     shop = dbt_shop(tmp_path, {"sensors": sensors})
 

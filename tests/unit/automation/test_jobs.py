@@ -33,7 +33,7 @@ def check_names(definition: dg.JobDefinition) -> set[str]:
     return {key.name for key in definition.asset_layer.asset_graph.asset_check_keys}
 
 
-def test_job_builds_what_it_selects_with_its_checks(tmp_path: Path) -> None:
+def test_job_builds_the_selected_assets_with_their_checks(tmp_path: Path) -> None:
     jobs = [{"name": "daily", "select": "tag:daily", "exclude": "stg"}]
 
     definition = job(build_definitions(dbt_shop(tmp_path, {"jobs": jobs})), "daily")
@@ -85,7 +85,7 @@ def test_description_is_the_configured_one(tmp_path: Path) -> None:
     assert job(definitions, "b").description == "Every night."
 
 
-def test_runs_carry_the_products_tags_and_the_jobs_own() -> None:
+def test_runs_have_the_tags_of_the_product_and_of_the_job() -> None:
     shop = product(model("a"), config={"jobs": [{"name": "nightly", "tags": {"team": "finance", "floe/domain": "x"}}]})
 
     definitions = build_definitions(shop)

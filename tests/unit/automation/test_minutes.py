@@ -43,16 +43,18 @@ CRONS += ["0 6 * * *", "0 */2 * * *", "20 * * * MON", "20 * 1 * *", "20 * * 5 *"
         ),
     ],
 )
-def test_moved_minutes_come_with_what_to_write_instead(cron: str, zone: str, what: str, written: str) -> None:
+def test_shifted_minutes_are_reported_with_the_cron_to_write_instead(
+    cron: str, zone: str, what: str, written: str
+) -> None:
     found = shifted_minutes("here", cron, zone, OLD)
 
     assert str(found) == (
         f"here: {cron!r} {what}: Dagster {OLD} counts these minutes in UTC\n"
-        f"    fix: Upgrade Dagster to {FIXED_IN_DAGSTER} or newer, or write {written!r} for as long as it is {OLD}."
+        f"    fix: Upgrade Dagster to {FIXED_IN_DAGSTER} or newer, or write {written!r} while you use {OLD}."
     )
 
 
-def test_no_cron_mends_it_where_clocks_change_by_half_an_hour() -> None:
+def test_no_cron_corrects_the_minutes_where_clocks_change_by_half_an_hour() -> None:
     found = shifted_minutes("here", "0 * * * *", LORD_HOWE, OLD)
 
     assert found is not None
@@ -68,7 +70,7 @@ def test_newer_dagsters_tick_as_the_cron_says(cron: str, zone: str) -> None:
 
 @pytest.mark.parametrize("cron", CRONS)
 @pytest.mark.parametrize("zone", ["UTC", "Europe/Berlin", KATHMANDU, KOLKATA])
-def test_it_is_told_exactly_where_this_dagster_ticks_otherwise(cron: str, zone: str) -> None:
+def test_warning_appears_exactly_when_this_dagster_ticks_differently(cron: str, zone: str) -> None:
     start = datetime(2026, 11, 22, 11, 7, 30, tzinfo=timezone.utc)
     iterator = schedule_execution_time_iterator(start.timestamp(), check_cron(cron), zone)
     ticks = [tick.astimezone(pytz.timezone(zone)) for tick in itertools.islice(iterator, 20)]
@@ -79,7 +81,7 @@ def test_it_is_told_exactly_where_this_dagster_ticks_otherwise(cron: str, zone: 
 
 @pytest.mark.skipif(not IS_OLD, reason="this Dagster counts minutes in the cron's own timezone")
 @pytest.mark.parametrize("zone", [KATHMANDU, KOLKATA])
-def test_what_is_to_be_written_ticks_when_it_should(zone: str) -> None:
+def test_proposed_cron_ticks_at_the_intended_minutes(zone: str) -> None:
     found = shifted_minutes("here", "0 * * * *", zone)
     assert found is not None
     written = found.fix.split("'")[1]
@@ -90,9 +92,7 @@ def test_what_is_to_be_written_ticks_when_it_should(zone: str) -> None:
     assert {tick.astimezone(pytz.timezone(zone)).minute for tick in ticks} == {0}
 
 
-def test_whatever_ticks_in_a_product_is_told_once_where_this_dagster_moves_it(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_each_cron_that_this_dagster_shifts_is_reported_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     config = {
         "default_schedule": "0 * * * *",
         "timezone": KATHMANDU,

@@ -36,20 +36,20 @@ def _utc(day: int, hour: int = 6) -> datetime:
         (dg.StaticPartitionsDefinition(["north", "south"]), _utc(9), _utc(10), ["north", "south"]),
     ],
 )
-def test_a_tick_asks_for_what_became_complete_since_the_one_before(
+def test_a_tick_requests_the_partitions_completed_since_the_previous_one(
     definition: dg.PartitionsDefinition[str], previous: datetime, instant: datetime, expected: list[str]
 ) -> None:
     assert requested_partitions(definition, previous, instant) == expected
 
 
-def test_partitions_that_begin_in_the_future_are_not_asked_for() -> None:
+def test_future_partitions_are_not_requested() -> None:
     tomorrow = datetime.now(tz=timezone.utc) + timedelta(days=2)
     definition = dg.DailyPartitionsDefinition(tomorrow.strftime("%Y-%m-%d"))
 
     assert requested_partitions(definition, _utc(9), _utc(10)) == []
 
 
-def test_the_products_job_builds_the_first_time_partitions_and_all_others_have_jobs_of_their_own() -> None:
+def test_main_job_builds_the_first_time_partitions_and_all_others_have_separate_jobs() -> None:
     def time(kind: str, start: str = "2026-01-01") -> Json:
         return {"select": "x", "type": kind, "start": start}
 

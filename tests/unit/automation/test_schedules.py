@@ -71,7 +71,7 @@ def test_timezone_left_out_is_utc(tmp_path: Path) -> None:
     ]
 
 
-def test_disabled_schedule_is_there_but_stopped(tmp_path: Path) -> None:
+def test_disabled_schedule_is_defined_and_stopped(tmp_path: Path) -> None:
     shop = _declared(tmp_path, {"cron": "0 6 * * *", "enabled": False})
 
     assert _summary(product_schedules(shop)) == [("shop_orders_schedule", "0 6 * * *", "UTC", _STOPPED)]
@@ -83,7 +83,7 @@ def test_configured_default_is_the_products_schedule() -> None:
     assert _summary(product_schedules(shop)) == [("shop_orders_schedule", "*/10 * * * *", "Asia/Tokyo", _RUNNING)]
 
 
-def test_floe_yaml_wins_over_the_configured_default(tmp_path: Path) -> None:
+def test_floe_yaml_takes_precedence_over_the_configured_default(tmp_path: Path) -> None:
     shop = _declared(
         tmp_path, {"cron": "0 6 * * *"}, config={"default_schedule": "*/10 * * * *", "timezone": "Asia/Tokyo"}
     )
@@ -91,7 +91,7 @@ def test_floe_yaml_wins_over_the_configured_default(tmp_path: Path) -> None:
     assert _summary(product_schedules(shop)) == [("shop_orders_schedule", "0 6 * * *", "UTC", _RUNNING)]
 
 
-def test_disabled_schedule_of_floe_yaml_also_wins(tmp_path: Path) -> None:
+def test_disabled_schedule_of_floe_yaml_also_takes_precedence(tmp_path: Path) -> None:
     shop = _declared(tmp_path, {"cron": "0 6 * * *", "enabled": False}, config={"default_schedule": "*/10 * * * *"})
 
     assert _summary(product_schedules(shop)) == [("shop_orders_schedule", "0 6 * * *", "UTC", _STOPPED)]
@@ -111,16 +111,14 @@ def test_floe_yaml_without_a_cron_leaves_the_configured_default(tmp_path: Path, 
         ({"cron": "@daily", "timezone": "Mars/Base"}, "timezone 'Mars/Base' is not an IANA timezone such as 'UTC', "),
     ],
 )
-def test_schedule_of_floe_yaml_that_cannot_work_is_refused_with_its_place(
-    tmp_path: Path, schedule: Json, problem: str
-) -> None:
+def test_invalid_schedule_of_floe_yaml_is_refused_with_its_place(tmp_path: Path, schedule: Json, problem: str) -> None:
     with pytest.raises(ScheduleError) as raised:
         product_schedules(_declared(tmp_path, schedule))
 
     assert str(raised.value).startswith(f"floe.yaml of 'shop-orders', schedule: {problem}")
 
 
-def test_configured_default_that_cannot_work_is_refused_with_its_place() -> None:
+def test_invalid_configured_default_is_refused_with_its_place() -> None:
     with pytest.raises(ConfigError) as raised:
         product(model("stg_orders"), config={"default_schedule": "* * *"})
 

@@ -65,7 +65,7 @@ def tick(
 
 
 @pytest.mark.parametrize("status", ["success", "failure", "canceled"])
-def test_run_that_ended_so_launches_the_job_once(instance: dg.DagsterInstance, status: str) -> None:
+def test_run_with_the_watched_status_launches_the_job_once(instance: dg.DagsterInstance, status: str) -> None:
     sensor = repository({"jobs": [NIGHTLY], "sensors": [watch(status)]}).get_sensor_def("watch")
     cursor = tick(sensor, instance).cursor
     runs = {ended: ended_run(instance, ended) for ended in ("success", "failure", "canceled")}
@@ -80,7 +80,7 @@ def test_run_that_ended_so_launches_the_job_once(instance: dg.DagsterInstance, s
 
 
 @pytest.mark.parametrize(("jobs", "watched"), [([], "shop_orders"), (["weekly", "hourly"], "weekly")])
-def test_named_jobs_are_watched_else_the_products_own(
+def test_named_jobs_are_watched_or_else_the_main_job(
     instance: dg.DagsterInstance, jobs: list[str], watched: str
 ) -> None:
     config = {
@@ -153,7 +153,7 @@ def test_asset_that_the_job_builds_itself_is_refused(tmp_path: Path, asset: str,
     )
 
 
-def test_asset_that_the_job_does_not_build_is_fine(tmp_path: Path) -> None:
+def test_asset_that_the_job_does_not_build_is_accepted(tmp_path: Path) -> None:
     entry = {"type": "asset", "name": "after_seed", "asset": "raw", "job": "daily"}
     shop = dbt_shop(tmp_path, {"jobs": [{"name": "daily", "select": "tag:daily"}], "sensors": [entry]})
 

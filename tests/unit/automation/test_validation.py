@@ -200,7 +200,7 @@ def test_job_over_partitions_of_several_kinds_is_refused(tmp_path: Path) -> None
     ]
 
 
-def test_part_of_the_products_job_has_no_partitions_of_other_jobs(tmp_path: Path) -> None:
+def test_selection_of_the_main_job_has_no_partitions_of_other_jobs(tmp_path: Path) -> None:
     schedules = [{**DAILY, "select": "stg+"}, {**DAILY, "name": "b", "select": "stg raw"}]
 
     assert _wrong(tmp_path, {"schedules": schedules, "partitions": [_STG, _MART]}) == [
@@ -239,7 +239,7 @@ def test_a_job_and_a_schedule_may_share_a_name() -> None:
     assert repository.get_schedule_def("nightly").job_name == "nightly"
 
 
-def test_product_without_transforms_has_nothing_to_hold_the_configuration_against() -> None:
+def test_configuration_of_a_product_without_transforms_is_not_checked() -> None:
     config = {"schedules": [{**DAILY, "job": "weekly"}], "automation": {"condition": "eager", "select": "tag:x"}}
 
     definitions = build_definitions(product(config=config))

@@ -133,7 +133,7 @@ def test_changed_artifacts_roll_the_pod(helm: Path, tmp_path: Path) -> None:
     assert annotations[0] != annotations[1]
 
 
-def test_pods_of_production_are_locked_down(helm: Path, tmp_path: Path) -> None:
+def test_pods_of_production_are_restricted(helm: Path, tmp_path: Path) -> None:
     manifests = render(helm, _written(values_for("community", production(products(tmp_path))), tmp_path))
 
     for name in ("dagster-webserver", "dagster-daemon", "dagster-shop-0"):
@@ -209,7 +209,7 @@ def test_products_on_a_duckdb_file_run_one_at_a_time(tmp_path: Path) -> None:
         (10000, "250m", 132, "440", "880"),
     ],
 )
-def test_large_products_are_given_time(  # noqa: PLR0913, PLR0917  # a row of the table
+def test_large_products_have_longer_timeouts(  # noqa: PLR0913, PLR0917  # a row of the table
     tmp_path: Path, assets: int, cpu: str, startup: int, call: str, repository: str
 ) -> None:
     config = {"deploy": {"user_code": {"cpu_request": "100m", "cpu_limit": cpu}}}
@@ -268,13 +268,13 @@ def test_large_products_are_given_time(  # noqa: PLR0913, PLR0917  # a row of th
         ),
     ],
 )
-def test_output_of_steps_is_kept_where_asked(tmp_path: Path, store: LogStore, expected: Json) -> None:
+def test_output_of_steps_is_stored_in_the_configured_place(tmp_path: Path, store: LogStore, expected: Json) -> None:
     values = values_for("community", DeploySettings(products(tmp_path), log_store=store))
 
     assert values["computeLogManager"] == expected
 
 
-def test_accounts_are_made_or_taken(helm: Path, tmp_path: Path) -> None:
+def test_service_accounts_are_created_or_existing_ones_used(helm: Path, tmp_path: Path) -> None:
     deployed = products(tmp_path)
     render_with = partial(render, helm)
     made = render_with(_written(values_for("community", production(deployed)), tmp_path))
@@ -310,5 +310,5 @@ _PROBE = {"exec": {"command": ["a"]}, "grpc": {"port": 1}}
         ),
     ],
 )
-def test_faults_that_schemas_do_not_see_are_found(pod: Json, fault: str) -> None:
+def test_faults_that_schemas_miss_are_found(pod: Json, fault: str) -> None:
     assert list(pod_faults(pod)) == [fault]

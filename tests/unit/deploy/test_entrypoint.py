@@ -86,7 +86,7 @@ def test_file_compiles(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["a", "A", "shop", "shop-orders", "Shop_Orders-2", "a-", "a" * 128])
-def test_valid_name_becomes_a_text_in_valid_python(tmp_path: Path, name: str) -> None:
+def test_valid_name_becomes_a_string_in_valid_python(tmp_path: Path, name: str) -> None:
     source = write_entry_point(name, tmp_path).read_text(encoding="utf-8")
 
     assert _called_with(source) == name
@@ -112,7 +112,7 @@ def test_name_that_no_product_can_have_is_refused_and_nothing_written(tmp_path: 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(name=st.text(max_size=40))
-def test_any_name_is_refused_or_becomes_that_text(tmp_path: Path, name: str) -> None:
+def test_any_name_is_refused_or_becomes_that_string(tmp_path: Path, name: str) -> None:
     try:
         path = write_entry_point(name, tmp_path)
     except EntryPointError:
@@ -120,7 +120,7 @@ def test_any_name_is_refused_or_becomes_that_text(tmp_path: Path, name: str) -> 
     assert _called_with(path.read_text(encoding="utf-8")) == name
 
 
-def test_missing_directory_is_refused_and_not_made(tmp_path: Path) -> None:
+def test_missing_directory_is_refused_and_not_created(tmp_path: Path) -> None:
     directory = tmp_path / "missing"
 
     with pytest.raises(EntryPointError) as raised:
@@ -175,7 +175,7 @@ def test_directory_in_place_of_the_file_is_refused(tmp_path: Path) -> None:
         write_entry_point("shop", tmp_path)
 
 
-def test_generated_file_is_written_anew(tmp_path: Path) -> None:
+def test_generated_file_is_overwritten(tmp_path: Path) -> None:
     write_entry_point("shop-returns", tmp_path)
 
     path = write_entry_point("shop-orders", tmp_path)

@@ -32,7 +32,9 @@ def test_document_has_the_services_of_the_floe_contract() -> None:
         ("dagster-user-code", ("250m", "1000m"), ("512Mi", "1Gi")),
     ],
 )
-def test_service_is_on_with_resources_by_preset(service: str, cpu: tuple[str, str], memory: tuple[str, str]) -> None:
+def test_service_is_enabled_with_resources_by_preset(
+    service: str, cpu: tuple[str, str], memory: tuple[str, str]
+) -> None:
     values = helm_values()[service]
 
     assert values["enabled"] is True
@@ -43,7 +45,7 @@ def test_service_is_on_with_resources_by_preset(service: str, cpu: tuple[str, st
     }
 
 
-def test_postgresql_is_on() -> None:
+def test_postgresql_is_enabled() -> None:
     assert helm_values()["postgresql"]["enabled"] is True
 
 
@@ -64,7 +66,7 @@ def test_document_is_the_same_in_yaml_and_json() -> None:
     assert json.loads(json.dumps(values)) == values
 
 
-def test_chart_keys_carry_the_same_settings() -> None:
+def test_chart_keys_have_the_same_settings() -> None:
     values = helm_values()
 
     for ours, the_charts in (("dagster-webserver", "dagsterWebserver"), ("dagster-daemon", "dagsterDaemon")):
@@ -82,7 +84,7 @@ def test_daemon_is_one_size_smaller(size: str, memory: str) -> None:
     assert values["dagster-daemon"]["resources"]["limits"]["memory"] == memory
 
 
-def test_resources_and_image_of_the_configuration_count() -> None:
+def test_resources_and_image_of_the_configuration_are_used() -> None:
     config = {
         "deploy": {
             "image": f"registry.example.com/shop@sha256:{'0' * 64}",

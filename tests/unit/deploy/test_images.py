@@ -24,7 +24,7 @@ _DIGEST = f"sha256:{'0a' * 32}"
         (f"localhost/a/b__c:latest@{_DIGEST}", ImageReference("localhost/a/b__c", "latest", _DIGEST), True),
     ],
 )
-def test_reference_is_taken_apart(text: str, expected: ImageReference, *, is_fixed: bool) -> None:
+def test_reference_is_parsed(text: str, expected: ImageReference, *, is_fixed: bool) -> None:
     image = parse_image(text, "--image")
 
     assert image == expected

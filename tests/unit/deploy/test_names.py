@@ -28,7 +28,7 @@ def test_name_is_a_label(product: str, expected: str) -> None:
     assert service_name(product) == expected
 
 
-def test_long_names_that_begin_alike_stay_apart() -> None:
+def test_long_names_with_the_same_prefix_stay_distinct() -> None:
     names = {service_name("a" * 50 + end) for end in ("x", "y")}
 
     assert len(names) == 2
@@ -36,7 +36,7 @@ def test_long_names_that_begin_alike_stay_apart() -> None:
 
 
 @given(st.from_regex(r"[A-Za-z][A-Za-z0-9_-]{0,127}", fullmatch=True))
-def test_name_of_any_product_fits_every_name_that_is_made_of_it(product: str) -> None:
+def test_name_of_any_product_is_valid_in_every_derived_name(product: str) -> None:
     name = service_name(product)
 
     assert _LABEL.fullmatch(name)
@@ -55,12 +55,12 @@ def test_products_that_would_share_a_service_are_named() -> None:
 
 
 @pytest.mark.parametrize("name", ["warehouse", "team.warehouse-2", "a"])
-def test_names_of_objects_are_taken_as_they_are(name: str) -> None:
+def test_valid_names_of_objects_are_unchanged(name: str) -> None:
     assert check_object_name(name, "--env-secret") == name
 
 
 @pytest.mark.parametrize("name", ["", "Warehouse", "a_b", "-a", "a-", ".a", "a..b", "a b", "a\n", "a" * 254, "päss"])
-def test_names_that_kubernetes_refuses_are_refused(name: str) -> None:
+def test_invalid_names_of_objects_are_refused(name: str) -> None:
     with pytest.raises(DeployError) as raised:
         check_object_name(name, "--env-secret")
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def test_product_is_read_whole(tmp_path: Path) -> None:
+def test_all_attributes_of_a_product_are_read(tmp_path: Path) -> None:
     path = artifacts(tmp_path, config={"executor": "k8s"}, dbt_profiles=SNOWFLAKE)
 
     (product,) = read_products([path], [IMAGE])
@@ -33,7 +33,7 @@ def test_product_is_read_whole(tmp_path: Path) -> None:
     assert product.content_hash == hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def test_assets_are_counted_in_the_manifest_where_there_is_one(tmp_path: Path) -> None:
+def test_assets_are_counted_in_the_manifest_if_there_is_one(tmp_path: Path) -> None:
     path = artifacts(tmp_path)
     project = write_project(path.parent)
     unprepared = read_products([path], [IMAGE])[0].assets
@@ -48,14 +48,14 @@ def test_missing_artifacts_are_reported(tmp_path: Path) -> None:
         read_products([tmp_path / "compiled_artifacts.json"], [IMAGE])
 
 
-def test_image_of_the_configuration_is_taken_when_none_is_given(tmp_path: Path) -> None:
+def test_image_of_the_configuration_is_the_default(tmp_path: Path) -> None:
     path = artifacts(tmp_path, config={"deploy": {"image": "shop:7"}})
 
     assert read_products([path], [])[0].image.tag == "7"
     assert read_products([path], [IMAGE])[0].image.tag == "1.4.0"
 
 
-def test_bad_image_of_the_configuration_is_found_there(tmp_path: Path) -> None:
+def test_invalid_image_of_the_configuration_is_reported_with_its_place(tmp_path: Path) -> None:
     path = artifacts(tmp_path, config={"deploy": {"image": "shop"}})
 
     with pytest.raises(DeployError) as raised:
@@ -94,7 +94,7 @@ def test_value_of_an_unknown_product_is_refused() -> None:
     )
 
 
-def test_products_that_want_different_webservers_are_named(tmp_path: Path) -> None:
+def test_products_with_different_webserver_settings_are_named(tmp_path: Path) -> None:
     paths = [
         artifacts(tmp_path, "shop-a", {"deploy": {"webserver": {"memory_limit": "4Gi"}}}),
         artifacts(tmp_path, "shop-b"),
@@ -109,7 +109,7 @@ def test_products_that_want_different_webservers_are_named(tmp_path: Path) -> No
     assert problem.fix == "Set the same in every product's manifest.yaml: they share this service."
 
 
-def test_products_of_different_sizes_need_one_for_what_they_share(tmp_path: Path) -> None:
+def test_products_of_different_sizes_need_a_common_size(tmp_path: Path) -> None:
     paths = [artifacts(tmp_path, "shop-a", {"deploy": {"size": "large"}}), artifacts(tmp_path, "shop-b")]
     deployed = read_products(paths, [IMAGE])
 

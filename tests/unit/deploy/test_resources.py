@@ -55,7 +55,7 @@ def test_quantity_is_read_as_kubernetes_does(text: str, expected: str) -> None:
     assert quantity(text) == Decimal(expected)
 
 
-def test_single_values_win_over_the_size_and_its_own_over_the_one_given() -> None:
+def test_single_values_take_precedence_over_sizes() -> None:
     asked = PodResources(size="small", memory_limit="4Gi")
 
     assert service_resources("large", asked, "x", "y") == {
@@ -64,7 +64,7 @@ def test_single_values_win_over_the_size_and_its_own_over_the_one_given() -> Non
     }
 
 
-def test_request_above_the_limit_is_refused_where_it_stands() -> None:
+def test_request_above_the_limit_is_refused_with_its_place() -> None:
     with pytest.raises(DeployError) as raised:
         service_resources("small", PodResources(memory_request="1Gi"), "deploy.daemon", "manifest.yaml")
 

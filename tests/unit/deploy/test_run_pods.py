@@ -134,7 +134,7 @@ def test_run_has_the_code_servers_image_and_environment(run_pod: Json) -> None:
     assert {"secretRef": {"name": "warehouse"}} in container["envFrom"]
 
 
-def test_run_is_locked_down_and_can_write_where_it_has_to(run_pod: Json) -> None:
+def test_run_is_restricted_and_can_write_the_required_directories(run_pod: Json) -> None:
     (container,) = run_pod["containers"]
     volumes = {volume["name"]: volume for volume in run_pod["volumes"]}
     mounts = {mount["mountPath"]: volumes[mount["name"]] for mount in container["volumeMounts"]}
@@ -148,7 +148,7 @@ def test_run_is_locked_down_and_can_write_where_it_has_to(run_pod: Json) -> None
     assert mounts["/dev/shm"]["emptyDir"] == {"medium": "Memory", "sizeLimit": "64Mi"}  # noqa: S108
 
 
-def test_run_is_under_the_code_servers_account(run_pod: Json) -> None:
+def test_run_has_the_code_servers_service_account(run_pod: Json) -> None:
     assert run_pod["serviceAccountName"] == "dagster-user-code"
 
 
@@ -162,7 +162,7 @@ def test_run_is_under_the_code_servers_account(run_pod: Json) -> None:
         ),
     ],
 )
-def test_run_asks_for_what_its_product_says(helm: Path, tmp_path: Path, config: Json, expected: Json) -> None:
+def test_run_requests_the_resources_of_its_product(helm: Path, tmp_path: Path, config: Json, expected: Json) -> None:
     (product,) = deployed = products(tmp_path, config=config)
 
     job = _launched(helm, DeploySettings(deployed), tmp_path, run_tags(product.config))

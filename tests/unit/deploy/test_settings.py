@@ -52,7 +52,7 @@ def test_setting_is_refused_by_its_option_and_shows_no_secret(
     assert "hunter2" not in str(raised.value)
 
 
-def test_production_does_not_run_an_image_that_moves(tmp_path: Path) -> None:
+def test_production_refuses_an_image_with_a_moving_tag(tmp_path: Path) -> None:
     deployed = read_products([artifacts(tmp_path)], ["shop:latest"])
 
     with pytest.raises(DeployError, match="the image of shop-orders is `latest`"):
@@ -67,12 +67,12 @@ def test_production_does_not_run_an_image_that_moves(tmp_path: Path) -> None:
         ("az://account/container", LogStore("az", "account", "container")),
     ],
 )
-def test_place_of_logs_is_taken_apart(text: str, expected: LogStore) -> None:
+def test_location_of_logs_is_parsed(text: str, expected: LogStore) -> None:
     assert parse_log_store(text) == expected
 
 
 @pytest.mark.parametrize("text", ["", "logs", "s3://", "az://account", "https://logs/a", "s3://key:hunter2@logs/a"])
-def test_other_places_of_logs_are_refused_and_not_shown(text: str) -> None:
+def test_other_locations_of_logs_are_refused_and_not_shown(text: str) -> None:
     with pytest.raises(DeployError) as raised:
         parse_log_store(text)
 

@@ -31,7 +31,7 @@ def _mounted(settings: DeploySettings) -> dict[str, tuple[Json, str | None]]:
 
 
 @pytest.mark.parametrize("spool", [None, "/data/lineage", "/data/lineage/", "/var/lib/floe/state/events"])
-def test_claim_is_mounted_where_the_product_keeps_its_events(
+def test_claim_is_mounted_at_the_products_spool(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spool: str | None
 ) -> None:
     config = {"lineage": {"spool_dir": spool}} if spool else {}
@@ -60,7 +60,7 @@ def test_spool_in_the_state_directory_stays_on_its_volume(tmp_path: Path, spool:
 
 
 @pytest.mark.parametrize(("spool", "is_lost"), [("/data/lineage", True), ("/var/lib/floe/state/events", False)])
-def test_volume_of_the_state_keeps_only_what_lies_in_it(tmp_path: Path, spool: str, is_lost: bool) -> None:  # noqa: FBT001  # a table's column
+def test_state_volume_has_only_spools_inside_it(tmp_path: Path, spool: str, is_lost: bool) -> None:  # noqa: FBT001  # a table's column
     content = json.loads(artifacts(tmp_path, config={"lineage": {"spool_dir": spool}}).read_text(encoding="utf-8"))
     content["observability"]["lineage"] = True
     telling = write_json(tmp_path / "telling.json", content)
@@ -76,7 +76,7 @@ def test_volume_of_the_state_keeps_only_what_lies_in_it(tmp_path: Path, spool: s
     assert ("lineage that cannot be delivered is gone with the pod" in said) is is_lost
 
 
-def test_spool_below_a_home_is_refused(tmp_path: Path) -> None:
+def test_spool_in_a_home_directory_is_refused(tmp_path: Path) -> None:
     deployed = products(tmp_path, config={"lineage": {"spool_dir": "~/lineage"}})
 
     with pytest.raises(DeployError) as raised:

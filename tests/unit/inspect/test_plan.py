@@ -38,7 +38,7 @@ def _plan(*models: Json, config: Json | None = None, now: datetime = _SUNDAY) ->
     return plan_product(planned, build_definitions(planned), now)
 
 
-def test_assets_come_with_what_the_contract_says_of_them_each_after_what_it_reads() -> None:
+def test_assets_have_their_contract_attributes_in_topological_order() -> None:
     plan = _plan(model("orders", "stg_orders", quality_tier="gold"), model("stg_orders", quality_tier="bronze"))
 
     assert [asset.key for asset in plan.assets] == ["stg_orders", "orders"]
@@ -58,14 +58,14 @@ def test_assets_come_with_what_the_contract_says_of_them_each_after_what_it_read
     )
 
 
-def test_each_model_is_a_dbt_build_where_there_is_no_dbt_project() -> None:
+def test_each_model_is_a_dbt_build_without_a_dbt_project() -> None:
     plan = _plan(model("a"), model("b", "a"))
 
     assert plan.jobs == (JobPlan("shop_orders", assets=2, checks=0, steps=2, dbt_invocations=2),)
     assert (plan.dbt_project, plan.dbt_target) == (None, None)
 
 
-def test_product_without_transforms_has_a_plan_of_nothing() -> None:
+def test_product_without_transforms_has_an_empty_plan() -> None:
     plan = _plan()
 
     assert (plan.product, plan.version, plan.domain) == ("shop-orders", "1.2.0", "sales")
@@ -86,7 +86,7 @@ def test_product_without_transforms_has_a_plan_of_nothing() -> None:
         ),
     ],
 )
-def test_ticks_are_dagsters_own_where_clocks_change(now: datetime, ticks: list[str]) -> None:
+def test_ticks_are_dagsters_when_clocks_change(now: datetime, ticks: list[str]) -> None:
     config = {"default_schedule": "30 2 * * *", "timezone": "Europe/Berlin"}
 
     (schedule,) = _plan(model("a"), config=config, now=now).schedules
@@ -151,7 +151,7 @@ def _full_plan(config: Json | None = None) -> Plan:
     return plan_product(product(model("orders"), config=config), _definitions(), _SUNDAY)
 
 
-def test_checks_are_counted_on_their_asset_blocking_ones_apart() -> None:
+def test_checks_are_counted_per_asset_and_blocking_ones_separately() -> None:
     plan = _full_plan()
 
     assert {asset.key: (asset.checks, asset.blocking_checks) for asset in plan.assets} == {
@@ -163,14 +163,14 @@ def test_checks_are_counted_on_their_asset_blocking_ones_apart() -> None:
     assert (plan.checks, plan.blocking_checks) == (3, 1)
 
 
-def test_assets_that_others_make_are_told_apart() -> None:
+def test_external_assets_are_marked() -> None:
     plan = _full_plan()
 
     assert [asset.key for asset in plan.assets if asset.external] == ["raw"]
     assert [asset.key for asset in plan.built] == ["seed_orders", "orders", "report"]
 
 
-def test_of_a_jobs_steps_those_that_build_dbt_assets_start_dbt() -> None:
+def test_steps_that_build_dbt_assets_count_as_dbt_invocations() -> None:
     jobs = {job.name: job for job in _full_plan().jobs}
 
     assert jobs == {
@@ -202,7 +202,7 @@ def test_sensors_automation_and_partitions_are_named() -> None:
     assert [asset.partitions for asset in plan.assets if asset.partitions] == ["Daily, starting 2026-01-01 UTC."]
 
 
-def test_checks_that_start_dbt_in_steps_of_their_own_are_counted() -> None:
+def test_separate_steps_of_checks_count_as_dbt_invocations() -> None:
     built = dg.AssetSpec("orders", kinds={"dbt"}, skippable=True)
     build = dg.multi_asset(name="build", specs=[built], can_subset=True)(_not_run)
     late = dg.AssetCheckSpec("late", asset="orders")
@@ -232,7 +232,7 @@ def test_source_freshness_in_the_products_job_starts_dbt_once_more(tmp_path: Pat
     assert (job.steps, job.dbt_invocations) == (starts, starts)
 
 
-def test_schedule_shows_what_it_runs_of_its_job(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_schedule_shows_its_selection_of_the_job(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     schedules = [
         {"name": "whole", "cron": "@daily"},
         {"name": "part", "cron": "@daily", "select": "tag:daily", "exclude": "stg"},
@@ -255,7 +255,7 @@ def test_schedule_shows_what_it_runs_of_its_job(tmp_path: Path, capsys: pytest.C
     ]
 
 
-def test_sensor_shows_what_it_waits_for(capsys: pytest.CaptureFixture[str]) -> None:
+def test_sensor_shows_what_it_watches(capsys: pytest.CaptureFixture[str]) -> None:
     sensors = [
         {"type": "run_status", "name": "own", "status": "success", "job": "nightly"},
         {"type": "run_status", "name": "named", "status": "failure", "job": "shop_orders", "jobs": ["nightly"]},
@@ -294,7 +294,7 @@ def test_sensor_shows_what_it_waits_for(capsys: pytest.CaptureFixture[str]) -> N
         ),
     ],
 )
-def test_what_holds_for_each_run_is_shown(
+def test_settings_of_each_run_are_shown(
     capsys: pytest.CaptureFixture[str], config: Json, output: Json, runs: RunPlan, said: list[str]
 ) -> None:
     planned = product(model("a"), config=config, dbt_profiles=profiles(**output))
@@ -307,7 +307,7 @@ def test_what_holds_for_each_run_is_shown(
     assert re.findall(r"^  (?:executor|retries|time limit) +(.*)$", printed, re.MULTILINE) == said
 
 
-def test_pools_of_steps_and_configuration_come_with_the_command_that_sets_their_limit() -> None:
+def test_pools_have_the_command_that_sets_their_limit() -> None:
     assert _full_plan().pools == (PoolPlan("warehouse", None, None),)
     assert _full_plan({"concurrency": {"pool": "ware house", "limit": 2}}).pools == (
         PoolPlan("warehouse", None, None),
@@ -316,7 +316,7 @@ def test_pools_of_steps_and_configuration_come_with_the_command_that_sets_their_
     assert _full_plan({"concurrency": {"pool": "warehouse"}}).pools == (PoolPlan("warehouse", None, None),)
 
 
-def test_without_a_clock_given_ticks_lie_ahead() -> None:
+def test_ticks_are_in_the_future_by_default() -> None:
     planned = product(model("a"), config={"default_schedule": "* * * * *"})
 
     before = datetime.now(tz=timezone.utc)
@@ -343,20 +343,20 @@ Assets: 3 built here, 1 made elsewhere
   made elsewhere (1)
     raw
 
-Checks: 3, 1 of them blocking (a failure keeps what is downstream from running)
+Checks: 3, 1 of them blocking (a failure stops downstream assets)
 
 Partitions
   partitions                       assets
   ───────────────────────────────────────
   Daily, starting 2026-01-01 UTC.  report
 
-Jobs: what a run of all of it does
+Jobs: a run of the whole job
   job   assets  checks  steps  starts dbt
   ───────────────────────────────────────
   all        2       3      2           1
   part       1       0      1           1
 
-Runs: what holds for each of them
+Runs: settings of each run
   executor    the default, 1 step at a time
   retries     none
   time limit  none

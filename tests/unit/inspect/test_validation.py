@@ -18,7 +18,7 @@ from floe_orchestrator_dagster.errors import (
     ScheduleError,
     SpecError,
 )
-from floe_orchestrator_dagster.inspect.validation import Findings, Remark, examine_product
+from floe_orchestrator_dagster.inspect.validation import Findings, ProductWarning, examine_product
 from floe_orchestrator_dagster.product import load_product
 from unit.samples import Json, contract, ingestion_output, manifest, model, node, write_json, write_project
 
@@ -72,7 +72,7 @@ def test_product_that_loads_has_its_definitions_and_no_errors(tmp_path: Path) ->
     assert [schedule.name for schedule in findings.loaded.definitions.schedules or []] == ["shop_orders_schedule"]
 
 
-def test_stages_that_do_not_need_each_other_all_report(tmp_path: Path) -> None:
+def test_independent_stages_all_report(tmp_path: Path) -> None:
     path = _compiled(tmp_path, model("a", "b"), model("b", "a"), config={"timezne": "UTC"}, dbt_profiles={})
     _parsed(tmp_path, "a", "c")
     (tmp_path / "floe.yaml").write_text("kind: Nothing", encoding="utf-8")
@@ -126,7 +126,7 @@ def _wrong(findings: Findings) -> list[str]:
     return [problem.where.removeprefix("plugins.orchestrator.config.") for problem in error.problems]
 
 
-def test_one_error_has_all_that_is_wrong_in_the_configuration(tmp_path: Path) -> None:
+def test_one_error_has_all_problems_of_the_configuration(tmp_path: Path) -> None:
     config = {
         "colour": "red",
         "timezone": "Mars/Base",
@@ -165,7 +165,7 @@ def test_one_error_has_all_that_is_wrong_in_the_configuration(tmp_path: Path) ->
     )
 
 
-def test_what_cannot_be_judged_is_not_reported(tmp_path: Path) -> None:
+def test_settings_that_cannot_be_checked_are_not_reported(tmp_path: Path) -> None:
     config = {
         "jobs": [{"name": 5}],
         "schedules": [{"name": "a", "cron": "@daily", "job": "nightly"}],
@@ -191,7 +191,7 @@ def test_unknown_jobs_and_wrong_selections_are_found_although_the_profile_cannot
     assert _wrong(Findings(findings.errors[:1])) == ["schedules[0].job", "jobs[0].select"]
 
 
-def test_assets_that_sensors_would_launch_themselves_by_are_reported_at_once(tmp_path: Path) -> None:
+def test_assets_by_which_sensors_would_launch_themselves_are_reported_at_once(tmp_path: Path) -> None:
     sensors = [{"type": "asset", "name": name, "asset": "a"} for name in ("x", "y")]
     path = _compiled(tmp_path, model("a"), config={"sensors": sensors})
     _parsed(tmp_path, "a")
@@ -200,7 +200,7 @@ def test_assets_that_sensors_would_launch_themselves_by_are_reported_at_once(tmp
 
 
 @pytest.mark.parametrize("plugins", [None, [], {}, {"orchestrator": 5}, {"orchestrator": {"config": []}}])
-def test_plugins_of_any_form_are_the_contracts_problem_alone(tmp_path: Path, plugins: object) -> None:
+def test_malformed_plugins_are_reported_once_with_the_contract(tmp_path: Path, plugins: object) -> None:
     path = _compiled(tmp_path, model("a"), plugins=plugins)
 
     findings = examine_product(path)
@@ -208,7 +208,7 @@ def test_plugins_of_any_form_are_the_contracts_problem_alone(tmp_path: Path, plu
     assert set(_kinds(findings.errors)) <= {ArtifactsError}
 
 
-def test_dangling_dependencies_are_told_by_the_manifest_when_there_is_one(tmp_path: Path) -> None:
+def test_missing_dependencies_are_checked_with_the_manifest_if_there_is_one(tmp_path: Path) -> None:
     path = _compiled(tmp_path, model("a", "nowhere"))
     without_project = examine_product(path)
     _parsed(tmp_path, "a", "b")
@@ -230,7 +230,7 @@ def test_wrong_project_directory_does_not_hide_the_configuration(
     assert _kinds(findings.errors) == [ConfigError, ProjectError]
 
 
-def test_dbt_project_that_is_no_mapping_is_reported(tmp_path: Path) -> None:
+def test_dbt_project_that_is_not_a_mapping_is_reported(tmp_path: Path) -> None:
     path = _compiled(tmp_path, model("a"))
     (tmp_path / "dbt_project.yml").write_text("[]", encoding="utf-8")
 
@@ -257,7 +257,7 @@ def test_artifacts_that_cannot_be_read_are_the_only_problem(tmp_path: Path, cont
     assert findings.errors[0].problems[0].what == what
 
 
-def test_path_that_the_system_refuses_is_a_problem_not_a_traceback(tmp_path: Path) -> None:
+def test_path_that_the_system_rejects_is_a_problem_not_a_traceback(tmp_path: Path) -> None:
     path = tmp_path / ("a" * 5000)
 
     findings = examine_product(path)
@@ -271,7 +271,7 @@ def test_path_that_the_system_refuses_is_a_problem_not_a_traceback(tmp_path: Pat
     ]
 
 
-def test_group_that_dagster_does_not_take_is_valid_under_another_name(tmp_path: Path) -> None:
+def test_group_that_dagster_rejects_gets_another_name(tmp_path: Path) -> None:
     path = _compiled(tmp_path, model("a"))
     write_project(tmp_path)
     grouped = node("a", meta={"dagster": {"group": "the shop"}})
@@ -283,7 +283,7 @@ def test_group_that_dagster_does_not_take_is_valid_under_another_name(tmp_path: 
     assert findings.loaded is not None
 
 
-def test_what_only_dagster_refuses_is_reported_with_its_reason(tmp_path: Path) -> None:
+def test_definitions_that_only_dagster_rejects_are_reported_with_its_reason(tmp_path: Path) -> None:
     path = _compiled(tmp_path, model("a"))
     write_project(tmp_path)
     tags = [f"dagster/kind/kind_{number}" for number in range(10)]
@@ -298,7 +298,7 @@ def test_what_only_dagster_refuses_is_reported_with_its_reason(tmp_path: Path) -
     assert findings.loaded is None
 
 
-def test_product_name_that_cannot_name_a_job_is_found_by_building(tmp_path: Path) -> None:
+def test_product_name_that_is_not_a_valid_job_name_is_reported(tmp_path: Path) -> None:
     path = write_json(tmp_path / "compiled_artifacts.json", contract(model("a"), name="config"))
 
     findings = examine_product(path)
@@ -312,10 +312,10 @@ def test_missing_dbt_project_is_a_warning(tmp_path: Path) -> None:
 
     findings = examine_product(path)
 
-    fix = "Set FLOE_DBT_PROJECT_DIR to it, or put the artifacts into it."
+    fix = "Set FLOE_DBT_PROJECT_DIR to the dbt project, or put the artifacts into it."
     assert findings.errors == ()
     assert findings.warnings == (
-        Remark(str(path), Problem("", "no dbt project, so assets can be seen but not run", fix)),
+        ProductWarning(str(path), Problem("", "no dbt project, so assets can be seen but not run", fix)),
     )
 
 
@@ -387,7 +387,7 @@ def test_data_contracts_of_unknown_tables_are_warnings_unless_ingestion_writes_t
     assert [remark.problem.where for remark in findings.warnings] == ["data_contracts[0].schema[1]"]
 
 
-def test_data_contract_that_cannot_be_used_is_reported_with_the_rest(tmp_path: Path) -> None:
+def test_invalid_data_contract_is_reported_with_other_problems(tmp_path: Path) -> None:
     broken = {**_data_contract("orders"), "slaProperties": [{"property": "freshness", "value": "soon"}]}
     path = _compiled(tmp_path, model("orders"), data_contracts=[broken], config={"colour": "red"})
     _parsed(tmp_path, "orders")

@@ -77,14 +77,14 @@ def test_no_proxy_names_hosts_addresses_and_networks(
         ),
     ],
 )
-def test_loopback_is_asked_directly(monkeypatch: pytest.MonkeyPatch, host: str) -> None:
+def test_loopback_is_requested_directly(monkeypatch: pytest.MonkeyPatch, host: str) -> None:
     monkeypatch.setenv("ALL_PROXY", "http://proxy.test:3128")
 
     assert not _is_proxied(f"http://{host}:3000")
     assert not _is_proxied(f"https://{host}")
 
 
-def test_proxy_of_the_scheme_wins_and_is_shown_without_its_login(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_proxy_of_the_scheme_takes_precedence_and_is_shown_without_its_login(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ALL_PROXY", "http://all.test")
     monkeypatch.setenv("HTTPS_PROXY", f" https://user:{_SECRET}@proxy.test:3128\n")
 
@@ -95,7 +95,7 @@ def test_proxy_of_the_scheme_wins_and_is_shown_without_its_login(monkeypatch: py
     assert str(proxy_for(httpx.URL("http://example.com"))) == "the proxy http://all.test (ALL_PROXY)"
 
 
-def test_proxy_without_a_scheme_speaks_http(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_proxy_without_a_scheme_is_an_http_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("http_proxy", "proxy.test:3128")
 
     assert str(proxy_for(httpx.URL("http://example.com"))) == "the proxy http://proxy.test:3128 (HTTP_PROXY)"

@@ -51,7 +51,7 @@ def _changed(place: str, value: object) -> dict[str, Any]:
 # --- the file -------------------------------------------------------------------------------------------------------
 
 
-def test_file_is_read_as_it_is(tmp_path: Path) -> None:
+def test_file_is_read_unchanged(tmp_path: Path) -> None:
     path = tmp_path / "compiled_artifacts.json"
     path.write_text('{"version": "0.16.0", "anything": [1, null]}', encoding="utf-8")
 
@@ -142,7 +142,7 @@ def test_file_that_is_not_json_is_refused_with_its_line(tmp_path: Path, content:
         ("null", "null"),
     ],
 )
-def test_json_that_is_no_object_is_refused(tmp_path: Path, content: str, kind: str) -> None:
+def test_json_that_is_not_an_object_is_refused(tmp_path: Path, content: str, kind: str) -> None:
     path = tmp_path / "compiled_artifacts.json"
     path.write_text(content, encoding="utf-8")
 
@@ -170,7 +170,7 @@ def test_any_bytes_give_an_object_or_an_artifacts_error(
 
 
 @pytest.mark.parametrize("version", ["0.17.0", "0.100.0", "1.0.0", "2.16.0", "0.17.9"])
-def test_newer_contract_asks_for_an_upgrade(version: str) -> None:
+def test_newer_contract_requires_an_upgrade(version: str) -> None:
     assert _refusal(contract(version=version)) == (
         "contract: 1 problem\n"
         f"  version: compiled by a newer floe: contract {version}, floe-core here knows up to 0.16.0\n"
@@ -187,7 +187,7 @@ def test_known_contract_is_accepted(version: str) -> None:
     assert validate_artifacts(contract(version=version), "contract").version == version
 
 
-def test_version_left_out_means_the_newest_known() -> None:
+def test_missing_version_means_the_newest_known() -> None:
     content = contract()
     del content["version"]
 
@@ -250,7 +250,7 @@ def test_long_value_is_cut() -> None:
     assert message.splitlines()[1].endswith(f", not '{'x' * 78}…")
 
 
-def test_missing_field_asks_for_a_new_compile() -> None:
+def test_missing_field_requires_a_new_compile() -> None:
     content = contract()
     del content["identity"]["domain"]
 
@@ -455,7 +455,7 @@ def test_graph_without_problems_has_none() -> None:
     assert dependency_problems(transforms.models) == []
 
 
-def test_dangling_dependency_is_reported_with_the_closest_name() -> None:
+def test_missing_dependency_is_reported_with_the_closest_name() -> None:
     artifacts = validated(model("stg_orders"), model("fct_orders", "stg_orders", "stg_custmers", "nowhere"))
 
     with pytest.raises(ArtifactsError) as raised:
@@ -494,11 +494,11 @@ def test_other_product_is_refused() -> None:
     )
 
 
-def test_product_asked_for_is_accepted() -> None:
+def test_expected_product_is_accepted() -> None:
     check_product_name(validated(), "shop-orders", "contract")
 
 
-def test_path_that_the_system_refuses_is_reported_with_its_reason(tmp_path: Path) -> None:
+def test_path_that_the_system_rejects_is_reported_with_its_reason(tmp_path: Path) -> None:
     path = tmp_path / ("x" * 300) / "compiled_artifacts.json"
 
     with pytest.raises(ArtifactsError) as raised:

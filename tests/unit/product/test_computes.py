@@ -31,7 +31,7 @@ def _profiles(
     return compute_profiles(artifacts, select_profile(artifacts, directory, "contract"), config, directory, "contract")
 
 
-def test_default_compute_runs_on_the_target_in_use(tmp_path: Path) -> None:
+def test_default_compute_runs_on_the_selected_target(tmp_path: Path) -> None:
     found = _profiles(tmp_path, compute="duckdb")
 
     assert {compute: profile.target for compute, profile in found.items()} == {"duckdb": "dev"}
@@ -88,7 +88,7 @@ def test_floes_compute_plugin_writes_the_output(tmp_path: Path) -> None:
     }
 
 
-def test_what_the_compute_plugin_refuses_is_said_without_the_value(tmp_path: Path) -> None:
+def test_connection_that_the_compute_plugin_refuses_is_reported_without_the_value(tmp_path: Path) -> None:
     profiles = {NAME: {"target": "dev", "outputs": {"dev": {"type": "sqlite"}}}}
     artifacts = validated(transforms={"models": [model("mart")], "default_compute": "sqlite"}, dbt_profiles=profiles)
     directory = project(tmp_path)
@@ -103,7 +103,7 @@ def test_what_the_compute_plugin_refuses_is_said_without_the_value(tmp_path: Pat
     assert "hunter2" not in str(raised.value)
 
 
-def test_compute_without_an_output_is_refused_with_every_model_that_asks_for_it(tmp_path: Path) -> None:
+def test_compute_without_an_output_is_refused_with_all_its_models(tmp_path: Path) -> None:
     with pytest.raises(ProfileError) as raised:
         _profiles(tmp_path, compute="spark")
 
@@ -116,6 +116,6 @@ def test_compute_without_an_output_is_refused_with_every_model_that_asks_for_it(
     )
 
 
-def test_several_outputs_of_the_computes_type_are_not_guessed_from(tmp_path: Path) -> None:
+def test_several_outputs_of_the_computes_type_are_ambiguous(tmp_path: Path) -> None:
     with pytest.raises(ProfileError, match=r"Outputs: 'dev' \(duckdb\), 'east' \(postgres\), 'west' \(postgres\)"):
         _profiles(tmp_path, east=_POSTGRES, west=_POSTGRES)

@@ -67,7 +67,7 @@ def test_freshness_is_a_duration(value: object, unit: str | None, window: timede
         (1e300, "d", "1e+300 with unit 'd'"),
     ],
 )
-def test_freshness_that_is_no_duration_is_refused_with_its_place(value: object, unit: str | None, what: str) -> None:
+def test_freshness_that_is_not_a_duration_is_refused_with_its_place(value: object, unit: str | None, what: str) -> None:
     with pytest.raises(ArtifactsError) as raised:
         read("orders", slaProperties=[{"property": "retention", "value": 3}, sla(value, unit)])
 
@@ -94,7 +94,7 @@ def test_element_without_a_table_is_for_all_tables() -> None:
     assert orders.freshness == timedelta(days=1)
 
 
-def test_other_promises_are_no_freshness() -> None:
+def test_other_slas_are_not_freshness() -> None:
     [orders] = read("orders", slaProperties=[{"property": "latency", "value": 4, "unit": "d"}])
 
     assert orders.freshness is None
@@ -143,7 +143,7 @@ def test_classifications_are_those_of_the_columns() -> None:
         {"name": "o", "physicalName": "Shop.main.fct_orders"},
     ],
 )
-def test_contract_is_about_the_model_of_its_name(table: Json) -> None:
+def test_contract_matches_the_model_of_its_name(table: Json) -> None:
     orders = node("orders", alias="fct_orders", database="shop", schema="main")
 
     found = match_table_contracts(read(table), manifest(orders, node("stores")))
@@ -153,7 +153,7 @@ def test_contract_is_about_the_model_of_its_name(table: Json) -> None:
 
 
 @pytest.mark.parametrize("name", ["customers", "raw.customers", "crm.customers", "raw.cust_table"])
-def test_contract_is_about_the_source_of_its_name(name: str) -> None:
+def test_contract_matches_the_source_of_its_name(name: str) -> None:
     names = {"raw.customers": "customers"}
     customers = source("crm", "customers", schema="raw", identifier=names.get(name, "cust_table"))
 
@@ -162,13 +162,13 @@ def test_contract_is_about_the_source_of_its_name(name: str) -> None:
     assert set(found.by_node) == {"source.shop.crm.customers"}
 
 
-def test_source_called_as_a_model_leaves_the_contract_to_the_model() -> None:
+def test_model_takes_precedence_over_a_source_of_the_same_name() -> None:
     found = match_table_contracts(read("orders"), manifest(node("orders"), sources=(source("crm", "orders"),)))
 
     assert set(found.by_node) == {"model.shop.orders"}
 
 
-def test_contract_about_no_table_is_told() -> None:
+def test_contract_without_a_table_is_reported() -> None:
     found = match_table_contracts(read("orders", "gone"), manifest(node("orders")))
 
     [problem] = contract_problems(found.unmatched)

@@ -21,14 +21,14 @@ def match(source_of_dbt: Json, *outputs: Json) -> IngestionMatches:
         source("raw", "orders", schema="elsewhere"),
     ],
 )
-def test_output_is_behind_the_source_of_its_table_or_name(source_of_dbt: Json) -> None:
+def test_output_matches_the_source_of_its_table_or_name(source_of_dbt: Json) -> None:
     found = match(source_of_dbt, ingestion_output("raw.orders"), ingestion_output("raw.stores"))
 
     assert [output.physical_table for output in found.by_source.values()] == ["raw.orders"]
     assert [output.physical_table for output in found.unmatched] == ["raw.stores"]
 
 
-def test_output_is_found_by_its_logical_table_too() -> None:
+def test_output_matches_by_its_logical_table_too() -> None:
     found = match(source("raw", "orders"), ingestion_output("raw.orders", physical_table="lake.orders_v2"))
 
     assert [output.physical_table for output in found.by_source.values()] == ["lake.orders_v2"]

@@ -53,7 +53,7 @@ def test_manifest_in_the_moved_target_comes_first(tmp_path: Path, monkeypatch: p
     assert find_manifest(directory) == moved
 
 
-def test_missing_manifest_says_how_to_make_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_manifest_says_how_to_generate_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DBT_TARGET_PATH", str(tmp_path / "moved"))
     directory = project(tmp_path / "shop")
 
@@ -104,7 +104,7 @@ def test_file_of_the_same_size_with_a_new_time_is_read_again(tmp_path: Path) -> 
     ],
     ids=["truncated", "empty", "yaml"],
 )
-def test_file_that_is_cut_off_or_no_json_is_refused(tmp_path: Path, content: str, place: str) -> None:
+def test_truncated_file_or_one_that_is_not_json_is_refused(tmp_path: Path, content: str, place: str) -> None:
     path = tmp_path / "manifest.json"
     path.write_text(content, encoding="utf-8")
 
@@ -127,7 +127,7 @@ def test_file_that_is_cut_off_or_no_json_is_refused(tmp_path: Path, content: str
         ({"metadata": {}, "nodes": [], "sources": None, "parent_map": {}, "child_map": {}}, ["nodes", "sources"]),
     ],
 )
-def test_json_that_is_no_manifest_is_refused_with_what_is_missing(
+def test_json_that_is_not_a_manifest_is_refused_with_the_missing_fields(
     tmp_path: Path, content: object, places: list[str]
 ) -> None:
     path = write_json(tmp_path / "manifest.json", content)
@@ -140,7 +140,7 @@ def test_json_that_is_no_manifest_is_refused_with_what_is_missing(
 
 
 @pytest.mark.parametrize("broken", [{"nodes": {"model.shop.a": 1}}, {"sources": {"source.shop.a": None}}])
-def test_manifest_with_a_node_that_is_no_object_is_refused(tmp_path: Path, broken: Json) -> None:
+def test_manifest_with_a_node_that_is_not_an_object_is_refused(tmp_path: Path, broken: Json) -> None:
     with pytest.raises(ManifestError, match="must be a mapping"):
         _read(tmp_path, **broken)
 
@@ -164,7 +164,7 @@ def test_code_macros_and_docs_are_dropped() -> None:
     assert {"raw_code", "compiled_code", "docs", "build_path"} & set(kept["nodes"]["model.shop.stg_orders"]) == set()
 
 
-def test_functions_are_kept_without_their_code_and_change_the_version_of_what_calls_them() -> None:
+def test_functions_are_kept_without_code_and_change_the_version_of_their_callers() -> None:
     def trimmed(code: str) -> Json:
         inner = node("inner", "function", raw_code=code)
         outer = node("outer", "function", depends_on={"nodes": [inner["unique_id"]], "macros": []})
@@ -321,7 +321,7 @@ def test_models_that_dbt_has_are_accepted(tmp_path: Path) -> None:
     check_models_exist(validated(model("stg_orders"), model("stores")), read, "contract")
 
 
-def test_contract_without_transforms_fits_every_manifest(tmp_path: Path) -> None:
+def test_contract_without_transforms_matches_every_manifest(tmp_path: Path) -> None:
     check_models_exist(validated(), _read(tmp_path), "contract")
 
 

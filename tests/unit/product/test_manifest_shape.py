@@ -49,7 +49,7 @@ def problems(content: object, path: Path) -> list[tuple[str, str, str]]:
         ({"tags": [1]}, "tags", "must be a string or a list of strings, not an array"),
     ],
 )
-def test_what_an_author_wrote_is_corrected_in_the_file(tmp_path: Path, fields: Json, where: str, what: str) -> None:
+def test_fix_of_an_authored_field_names_the_file(tmp_path: Path, fields: Json, where: str, what: str) -> None:
     content = manifest(node("a", patch_path="shop://models/marts.yml", **fields))
 
     fix = "Correct it in models/marts.yml, then run `floe-dagster prepare`."
@@ -66,14 +66,14 @@ def test_what_an_author_wrote_is_corrected_in_the_file(tmp_path: Path, fields: J
         ({"raw_code": 1}, "raw_code", "must be a string, not a number (of models/a.sql)"),
     ],
 )
-def test_what_dbt_writes_is_written_again(tmp_path: Path, fields: Json, where: str, what: str) -> None:
+def test_fix_of_a_generated_field_is_to_prepare_again(tmp_path: Path, fields: Json, where: str, what: str) -> None:
     content = manifest(nodes={"model.shop.a": {**node("a"), **fields}})
 
     assert problems(content, tmp_path / "manifest.json") == [(f"{IN_A}.{where}", what, WRITE_AGAIN)]
 
 
 @pytest.mark.parametrize("field", ["name", "resource_type", "package_name", "fqn", "config"])
-def test_node_without_what_every_node_has_is_named(tmp_path: Path, field: str) -> None:
+def test_node_without_a_required_field_is_named(tmp_path: Path, field: str) -> None:
     entry = node("a")
     del entry[field]
 
@@ -100,7 +100,7 @@ def test_collection_of_another_shape_is_named(tmp_path: Path, changes: Json, whe
     assert (where, what, WRITE_AGAIN) in problems(manifest(node("a"), **changes), tmp_path / "manifest.json")
 
 
-def test_parent_that_is_not_there_is_named(tmp_path: Path) -> None:
+def test_missing_parent_is_named(tmp_path: Path) -> None:
     content = manifest(node("a", depends_on={"nodes": ["model.shop.gone"], "macros": []}))
 
     assert problems(content, tmp_path / "manifest.json") == [
@@ -110,9 +110,7 @@ def test_parent_that_is_not_there_is_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("collection", ["parent_map", "child_map"])
 @pytest.mark.parametrize("ids", [("model.shop.a", ["test.shop.gone"]), ("test.shop.gone", [])])
-def test_member_of_the_graph_that_is_not_there_is_named(
-    tmp_path: Path, collection: str, ids: tuple[str, list[str]]
-) -> None:
+def test_missing_member_of_the_graph_is_named(tmp_path: Path, collection: str, ids: tuple[str, list[str]]) -> None:
     content = {**manifest(node("a")), collection: dict([ids])}
 
     assert problems(content, tmp_path / "manifest.json") == [
@@ -150,7 +148,7 @@ def test_values_nested_too_deeply_are_refused(tmp_path: Path, place: str) -> Non
         read_product_manifest(path)
 
 
-def test_null_where_nothing_is_set_and_unknown_keys_are_right(tmp_path: Path) -> None:
+def test_null_and_unknown_keys_are_accepted(tmp_path: Path) -> None:
     nothing = dict.fromkeys(
         ("meta", "tags", "columns", "checksum", "unrendered_config", "patch_path", "group", "access")
     )

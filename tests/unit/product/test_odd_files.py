@@ -96,7 +96,7 @@ def test_legal_yaml_is_read(tmp_path: Path, text: str, value: object) -> None:
 
 @pytest.mark.parametrize("text", ["on: push\nname: shop", "1: a\n", "on: {1: 2}\n", "- a", "text", "? [a]\n: b"])
 @pytest.mark.parametrize("file", ["floe.yaml", "dbt_project.yml"])
-def test_odd_top_level_keys_are_no_traceback(tmp_path: Path, file: str, text: str) -> None:
+def test_unusual_top_level_keys_do_not_end_in_a_traceback(tmp_path: Path, file: str, text: str) -> None:
     (tmp_path / "dbt_project.yml").write_text("name: shop", encoding="utf-8")
     (tmp_path / file).write_text(text, encoding="utf-8")
     artifacts = tmp_path / "compiled_artifacts.json"

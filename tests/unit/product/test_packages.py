@@ -60,7 +60,7 @@ def install(directory: Path, *names: str, version: str = "1.2.0") -> None:
     ],
     ids=lambda declared: " ".join(str(value) for entry in declared for value in entry.values()),
 )
-def test_packages_of_the_lock_that_are_there_are_installed(tmp_path: Path, declared: Entries) -> None:
+def test_locked_packages_that_exist_are_installed(tmp_path: Path, declared: Entries) -> None:
     directory = project(tmp_path)
     declare(tmp_path, declared)
     install(tmp_path, *(f"package_{number}" for number in range(len(declared))))
@@ -68,7 +68,7 @@ def test_packages_of_the_lock_that_are_there_are_installed(tmp_path: Path, decla
     assert packages_are_installed(directory)
 
 
-def test_packages_of_dependencies_yml_count_too(tmp_path: Path) -> None:
+def test_packages_of_dependencies_yml_are_included(tmp_path: Path) -> None:
     directory = project(tmp_path)
     declare(tmp_path, [UTILS], file="dependencies.yml")
     install(tmp_path, "package_0")
@@ -79,7 +79,7 @@ def test_packages_of_dependencies_yml_count_too(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [None, [], {"projects": [{"name": "upstream"}]}, {"packages": None}, "text"])
-def test_nothing_has_to_be_installed_when_nothing_is_declared(tmp_path: Path, content: object) -> None:
+def test_project_without_packages_needs_no_installation(tmp_path: Path, content: object) -> None:
     directory = project(tmp_path)
     write_yaml(tmp_path / "dependencies.yml", content)
 
@@ -139,7 +139,7 @@ def test_variable_of_the_environment_counts_with_its_value(tmp_path: Path, monke
     assert not packages_are_installed(directory)
 
 
-def test_template_that_only_dbt_renders_is_decided_by_times(tmp_path: Path) -> None:
+def test_template_that_only_dbt_renders_is_decided_by_modification_times(tmp_path: Path) -> None:
     directory = project(tmp_path)
     declare(tmp_path, [{"package": "acme/utils", "version": "{{ var('version') }}"}], rendered=[UTILS])
     install(tmp_path, "package_0")
@@ -184,7 +184,7 @@ def test_change_in_a_local_package_is_noticed(tmp_path: Path, *, link: bool) -> 
     assert packages_are_installed(directory) is link
 
 
-def test_what_a_local_package_writes_is_no_change(tmp_path: Path) -> None:
+def test_files_that_a_local_package_generates_are_not_a_change(tmp_path: Path) -> None:
     # Integration tests of a package lie inside of it and declare it: their own files are no change of it.
     directory = project(tmp_path / "shared" / "integration_tests")
     write_yaml(tmp_path / "shared" / "dbt_project.yml", {"name": "shared"})

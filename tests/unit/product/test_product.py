@@ -55,7 +55,7 @@ def test_path_is_taken_from_the_environment(tmp_path: Path, monkeypatch: pytest.
 
 
 @pytest.mark.parametrize("value", [None, ""])
-def test_path_that_is_not_set_shows_the_lines_that_help(monkeypatch: pytest.MonkeyPatch, value: str | None) -> None:
+def test_path_that_is_not_set_shows_the_commands_that_help(monkeypatch: pytest.MonkeyPatch, value: str | None) -> None:
     if value is not None:
         monkeypatch.setenv("FLOE_ARTIFACTS_PATH", value)
 
@@ -115,9 +115,7 @@ def test_other_product_than_expected_is_refused(tmp_path: Path) -> None:
         load_product(path, expected_name="shop-returns")
 
 
-def test_variable_that_is_not_set_is_a_warning_and_its_value_a_matter_of_runs(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_unset_variable_of_the_profile_is_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     _built(tmp_path, node("stg_orders"))
     path = _compiled(tmp_path, model("stg_orders"), dbt_profiles=profiles(schema="{{ env_var('SHOP_SCHEMA') }}"))
 
@@ -162,7 +160,7 @@ def test_dependency_on_a_seed_or_source_of_dbt_is_accepted(tmp_path: Path) -> No
     ],
     ids=["no-profile", "no-model", "other-compute"],
 )
-def test_contract_that_does_not_fit_the_dbt_project_is_refused(
+def test_contract_that_does_not_match_the_dbt_project_is_refused(
     tmp_path: Path, changes: Json, error: type[Exception], message: str
 ) -> None:
     _built(tmp_path, node("stg_orders"))
@@ -209,9 +207,7 @@ def test_object_may_be_any_mapping() -> None:
     assert product_from_artifacts(MappingProxyType(contract(model("stg_orders")))).name == "shop-orders"
 
 
-def test_object_takes_the_dbt_project_that_the_environment_names(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_object_uses_the_dbt_project_of_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FLOE_DBT_PROJECT_DIR", str(_built(tmp_path, node("stg_orders"))))
 
     product = product_from_artifacts(contract(model("stg_orders")))
@@ -220,7 +216,7 @@ def test_object_takes_the_dbt_project_that_the_environment_names(
     assert product.dbt.directory.path == tmp_path
 
 
-def test_object_takes_the_dbt_project_of_its_own_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_object_uses_the_dbt_project_of_its_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _built(tmp_path, node("stg_orders"))
     path = _compiled(tmp_path, model("stg_orders"))
     monkeypatch.setenv("FLOE_ARTIFACTS_PATH", str(path))
@@ -231,7 +227,7 @@ def test_object_takes_the_dbt_project_of_its_own_file(tmp_path: Path, monkeypatc
     assert (product.path, product.origin) == (path, "CompiledArtifacts")
 
 
-def test_object_leaves_the_file_of_another_product_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_object_ignores_the_file_of_another_product(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _built(tmp_path, node("stg_orders"))
     path = write_json(tmp_path / "compiled_artifacts.json", contract(model("stg_orders"), name="shop-returns"))
     monkeypatch.setenv("FLOE_ARTIFACTS_PATH", str(path))
@@ -246,7 +242,7 @@ def test_object_leaves_the_file_of_another_product_alone(tmp_path: Path, monkeyp
 
 
 @pytest.mark.parametrize("place", ["compiled_artifacts.json", "target/compiled_artifacts.json"])
-def test_model_file_leads_to_its_project_and_its_artifacts(tmp_path: Path, place: str) -> None:
+def test_project_and_artifacts_are_found_from_the_models_file(tmp_path: Path, place: str) -> None:
     directory = write_project(tmp_path / "shop")
     write_json(directory / place, contract(model("stg_orders")))
     file = directory / "models" / "staging" / "stg_orders.sql"
@@ -268,7 +264,7 @@ def test_model_without_a_path_uses_the_environments_artifacts(tmp_path: Path, mo
     assert connection.directory.path == directory
 
 
-def test_model_without_any_hint_says_what_to_set() -> None:
+def test_model_without_a_known_project_says_what_to_set() -> None:
     with pytest.raises(ArtifactsError, match="FLOE_ARTIFACTS_PATH: 1 problem"):
         connection_for_model("")
 
@@ -289,7 +285,7 @@ def test_model_of_artifacts_without_a_dbt_project_says_what_to_set(
     )
 
 
-def test_project_without_artifacts_says_where_they_belong(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_project_without_artifacts_names_their_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FLOE_DBT_PROJECT_DIR", str(write_project(tmp_path)))
 
     with pytest.raises(ArtifactsError) as raised:
@@ -302,9 +298,7 @@ def test_project_without_artifacts_says_where_they_belong(tmp_path: Path, monkey
     )
 
 
-def test_model_that_asks_for_another_compute_is_not_run_on_the_products(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_model_of_an_unknown_compute_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     directory = write_project(tmp_path / "shop")
     path = _compiled(directory, model("stg_orders"))
     monkeypatch.setenv("FLOE_ARTIFACTS_PATH", str(path))

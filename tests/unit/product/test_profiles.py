@@ -49,7 +49,7 @@ def _required(tmp_path: Path, **output: object) -> tuple[Variable, ...]:
 
 
 @pytest.mark.parametrize("asked", ["shop_orders", "shop-orders", "Shop_Orders", "anything_else"])
-def test_single_profile_serves_any_project_under_the_name_it_asks_for(tmp_path: Path, asked: str) -> None:
+def test_single_profile_is_used_under_the_projects_profile_name(tmp_path: Path, asked: str) -> None:
     profile = _select(project(tmp_path, profile=asked), profiles("shop-orders"))
 
     assert profile.name == asked
@@ -57,7 +57,7 @@ def test_single_profile_serves_any_project_under_the_name_it_asks_for(tmp_path: 
     assert profile.adapter == "duckdb"
 
 
-def test_project_that_asks_for_no_profile_gets_one_named_after_the_product(tmp_path: Path) -> None:
+def test_project_without_a_profile_gets_one_named_after_the_product(tmp_path: Path) -> None:
     assert _select(project(tmp_path, profile=None), profiles("default")).name == "shop-orders"
 
 
@@ -77,7 +77,7 @@ def test_several_foreign_profiles_are_refused(tmp_path: Path) -> None:
 
     assert str(raised.value) == (
         "contract: 1 problem\n"
-        "  dbt_profiles: none of 'shop-returns', 'default' is the profile 'shop_orders' that dbt_project.yml asks for\n"
+        "  dbt_profiles: none of 'shop-returns', 'default' is the profile 'shop_orders' of dbt_project.yml\n"
         "    fix: Set `profile:` in dbt_project.yml to one of them."
     )
 
@@ -145,7 +145,7 @@ def test_floe_env_selects_the_output_of_its_name(tmp_path: Path, monkeypatch: py
     assert (profile.target, profile.default_target, profile.adapter) == ("production", "dev", "postgres")
 
 
-def test_floe_env_without_an_output_leaves_the_profiles_target_with_a_log_line(
+def test_floe_env_without_an_output_keeps_the_profiles_target_with_a_warning(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
@@ -181,7 +181,7 @@ def test_profile_without_a_target_uses_its_first_output(tmp_path: Path) -> None:
     assert (profile.target, profile.default_target) == ("dev", "dev")
 
 
-def test_target_that_names_no_output_is_refused(tmp_path: Path) -> None:
+def test_target_without_an_output_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ProfileError) as raised:
         _select(project(tmp_path), _two_outputs("prod"))
 
@@ -199,7 +199,7 @@ def test_templated_target_is_left_to_dbt(tmp_path: Path) -> None:
     assert [variable.name for variable in profile.variables] == ["TARGET"]
 
 
-def test_floe_env_wins_over_a_templated_target(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_floe_env_takes_precedence_over_a_templated_target(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FLOE_ENV", "dev")
 
     profile = _select(project(tmp_path), _two_outputs("{{ env_var('TARGET') }}"))
@@ -211,13 +211,13 @@ def test_floe_env_wins_over_a_templated_target(tmp_path: Path, monkeypatch: pyte
 # --- where DuckDB's file lies ---------------------------------------------------------------------------------------
 
 
-def test_relative_duckdb_path_lies_in_the_project(tmp_path: Path) -> None:
+def test_relative_duckdb_path_is_in_the_project(tmp_path: Path) -> None:
     assert _with_path(tmp_path, "warehouse/shop.duckdb").outputs["dev"]["path"] == str(
         tmp_path / "warehouse/shop.duckdb"
     )
 
 
-def test_relative_duckdb_path_lies_in_the_state_directory_when_there_is_one(
+def test_relative_duckdb_path_is_in_the_state_directory_if_there_is_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FLOE_STATE_DIR", str(tmp_path / "state"))
@@ -228,7 +228,7 @@ def test_relative_duckdb_path_lies_in_the_state_directory_when_there_is_one(
     assert profile.outputs["dev"]["path"] == str(directory.state_path / "shop.duckdb")
 
 
-def test_every_output_gets_its_path_settled(tmp_path: Path) -> None:
+def test_every_output_gets_an_absolute_path(tmp_path: Path) -> None:
     outputs = {"dev": {"type": "duckdb", "path": "dev.duckdb"}, "ci": {"type": "duckdb", "path": "ci.duckdb"}}
 
     profile = _select(project(tmp_path), {"shop": {"target": "dev", "outputs": outputs}})
@@ -255,7 +255,7 @@ def test_every_output_gets_its_path_settled(tmp_path: Path) -> None:
         "{{ env_var('WAREHOUSE') }}/shop.duckdb",
     ],
 )
-def test_duckdb_path_that_is_no_relative_file_is_kept(tmp_path: Path, path: str) -> None:
+def test_duckdb_path_that_is_not_a_relative_file_is_kept(tmp_path: Path, path: str) -> None:
     assert _with_path(tmp_path, path).outputs["dev"]["path"] == path
 
 
@@ -265,7 +265,7 @@ def test_path_of_another_adapter_is_kept(tmp_path: Path) -> None:
     assert profile.outputs["dev"] == {"type": "sqlite", "path": "shop.db"}
 
 
-def test_everything_else_of_an_output_is_kept(tmp_path: Path) -> None:
+def test_other_settings_of_an_output_are_kept(tmp_path: Path) -> None:
     extra: Json = {"threads": 4, "extensions": ["httpfs"], "settings": {"memory_limit": "1GB"}, "schema": None}
 
     output = _select(project(tmp_path), profiles(**extra)).outputs["dev"]
@@ -273,7 +273,7 @@ def test_everything_else_of_an_output_is_kept(tmp_path: Path) -> None:
     assert output == {"type": "duckdb", "path": str(tmp_path / "shop.duckdb"), **extra}
 
 
-def test_directory_of_the_duckdb_file_is_made(tmp_path: Path) -> None:
+def test_directory_of_the_duckdb_file_is_created(tmp_path: Path) -> None:
     profile = _with_path(tmp_path, "warehouse/eu/shop.duckdb")
 
     make_database_directory(profile)
@@ -293,7 +293,7 @@ def test_directory_of_the_duckdb_file_is_made(tmp_path: Path) -> None:
         "a/{{ x }}/b",
     ],
 )
-def test_no_directory_is_made_for_a_path_that_is_no_file(
+def test_no_directory_is_created_for_a_path_that_is_not_a_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str
 ) -> None:
     working = tmp_path / "working"
@@ -308,19 +308,19 @@ def test_no_directory_is_made_for_a_path_that_is_no_file(
 
 
 @pytest.mark.parametrize("output", [{"type": "postgres", "path": "x/y"}, {"path": None}], ids=["postgres", "no-path"])
-def test_no_directory_is_made_without_a_duckdb_path(tmp_path: Path, output: Json) -> None:
+def test_no_directory_is_created_without_a_duckdb_path(tmp_path: Path, output: Json) -> None:
     make_database_directory(_select(project(tmp_path), profiles(**output)))
 
     assert [entry.name for entry in tmp_path.iterdir()] == ["dbt_project.yml"]
 
 
-def test_no_directory_is_made_while_dbt_decides_the_target(tmp_path: Path) -> None:
+def test_no_directory_is_created_while_the_target_is_unknown(tmp_path: Path) -> None:
     make_database_directory(_select(project(tmp_path), _two_outputs("{{ env_var('TARGET') }}")))
 
     assert [entry.name for entry in tmp_path.iterdir()] == ["dbt_project.yml"]
 
 
-def test_home_directory_in_a_duckdb_path_is_the_users(tmp_path: Path) -> None:
+def test_home_directory_in_a_duckdb_path_is_expanded(tmp_path: Path) -> None:
     path = _with_path(tmp_path / "shop", "~/shop.duckdb").outputs["dev"]["path"]
 
     assert path == str(Path("~/shop.duckdb").expanduser())
@@ -343,14 +343,14 @@ def test_templated_target_has_its_default(tmp_path: Path) -> None:
     assert _select(project(tmp_path), _two_outputs("{{ env_var('WHERE', 'dev') }}")).target == "dev"
 
 
-def test_templated_target_that_names_no_output_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_templated_target_without_an_output_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WHERE", "moon")
 
     with pytest.raises(ProfileError, match="'moon' names no output"):
         _select(project(tmp_path), _two_outputs("{{ env_var('WHERE') }}"))
 
 
-def test_unset_target_lets_a_parse_go_on_with_the_first_output(tmp_path: Path) -> None:
+def test_unset_target_is_parsed_with_the_first_output(tmp_path: Path) -> None:
     content = _two_outputs("{{ env_var('WHERE') }}")
     content[next(iter(content))]["outputs"]["dev"]["schema"] = "{{ env_var('SCHEMA') }}"
 
@@ -404,7 +404,7 @@ def test_variables_of_outputs_that_are_not_used_are_not_required(tmp_path: Path)
     assert _select(project(tmp_path), _two_outputs("dev")).variables == ()
 
 
-def test_variables_of_the_output_in_use_are_required(tmp_path: Path) -> None:
+def test_variables_of_the_selected_output_are_required(tmp_path: Path) -> None:
     assert [variable.name for variable in _select(project(tmp_path), _two_outputs("production")).variables] == [
         "PG_HOST",
         "PG_USER",
@@ -491,7 +491,7 @@ def test_written_profile_is_removed_after_an_exception(tmp_path: Path, error: ty
     assert not directory.exists()
 
 
-def test_written_profile_is_removed_quietly_when_the_step_that_reads_it_is_dropped(tmp_path: Path) -> None:
+def test_written_profile_is_removed_when_the_step_is_dropped(tmp_path: Path) -> None:
     def step(found: list[Path]) -> Iterator[None]:
         with written_profile(_with_path(tmp_path, "shop.duckdb")) as directory:
             found.append(directory)
@@ -508,16 +508,14 @@ def test_written_profile_is_removed_quietly_when_the_step_that_reads_it_is_dropp
     assert [directory.exists() for directory in found] == [False]
 
 
-def test_two_written_profiles_have_directories_of_their_own(tmp_path: Path) -> None:
+def test_two_written_profiles_have_different_directories(tmp_path: Path) -> None:
     profile = _with_path(tmp_path, "shop.duckdb")
 
     with written_profile(profile) as first, written_profile(profile) as second:
         assert first != second
 
 
-def test_written_profile_goes_where_the_machine_wants_its_temporary_files(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_written_profile_is_in_the_temporary_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     profile = _with_path(tmp_path / "shop", "shop.duckdb")
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
 
@@ -525,7 +523,7 @@ def test_written_profile_goes_where_the_machine_wants_its_temporary_files(
         assert directory.parent == tmp_path
 
 
-def test_profiles_of_processes_that_are_gone_are_swept_and_those_in_use_stay(
+def test_profiles_of_dead_processes_are_removed_and_those_in_use_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
@@ -544,7 +542,7 @@ def test_profiles_of_processes_that_are_gone_are_swept_and_those_in_use_stay(
             assert in_use.exists()
 
 
-def test_secrets_are_the_values_of_telling_keys_and_of_the_variables_they_read(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_secrets_are_the_values_of_secret_keys_and_of_their_variables(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SHOP_PASSWORD", "from-the-environment")
     monkeypatch.setenv("SHORT", "abc")
     outputs: dict[str, Json] = {
@@ -587,7 +585,7 @@ def test_secrets_are_the_values_of_telling_keys_and_of_the_variables_they_read(m
         ("s3://bucket/path", set()),
     ],
 )
-def test_secrets_inside_of_connection_strings_are_found_as_they_stand_and_as_in_a_url(
+def test_secrets_in_connection_strings_are_found_plain_and_url_encoded(
     text: str, secrets: set[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PG_PASSWORD", "from env")

@@ -54,7 +54,9 @@ def test_nothing_to_search_from_means_no_project() -> None:
     assert find_project_path(None) is None
 
 
-def test_environment_variable_wins_over_the_artifacts_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_environment_variable_takes_precedence_over_the_artifacts_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     write_project(tmp_path / "beside")
     named = write_project(tmp_path / "named")
     monkeypatch.setenv("FLOE_DBT_PROJECT_DIR", str(named))
@@ -103,7 +105,7 @@ def test_environment_variable_without_a_dbt_project_is_refused(
 # --- what it says ---------------------------------------------------------------------------------------------------
 
 
-def test_settings_left_out_are_dbts_defaults(tmp_path: Path) -> None:
+def test_missing_settings_have_dbts_defaults(tmp_path: Path) -> None:
     directory = project(tmp_path, profile=None)
 
     assert directory.path == tmp_path
@@ -151,7 +153,7 @@ def test_settings_are_taken_from_dbt_project_yml(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("value", ["{{ env_var('WHERE') }}", 7, None, ["a"]])
-def test_setting_that_is_no_plain_text_falls_back_to_dbts_default(tmp_path: Path, value: object) -> None:
+def test_setting_that_is_not_a_plain_string_has_dbts_default(tmp_path: Path, value: object) -> None:
     directory = project(tmp_path, **{"target-path": value, "profile": value, "packages-install-path": value})
 
     assert directory.written_target == tmp_path / "target"
@@ -166,7 +168,7 @@ def test_absolute_target_path_is_kept(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("absolute", [True, False], ids=["absolute", "relative"])
-def test_dbt_target_path_wins_and_the_projects_own_target_is_still_read(
+def test_dbt_target_path_takes_precedence_and_the_projects_target_is_still_read(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     absolute: bool,  # noqa: FBT001  # a table's column
@@ -180,7 +182,7 @@ def test_dbt_target_path_wins_and_the_projects_own_target_is_still_read(
     assert directory.read_targets == (moved, tmp_path / "out")
 
 
-def test_state_directory_takes_what_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_written_files_are_in_the_state_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FLOE_STATE_DIR", str(tmp_path / "state"))
 
     directory = project(tmp_path / "shop")
@@ -215,7 +217,9 @@ def test_products_that_share_a_state_directory_do_not_share_their_manifest(
     assert not set(orders.read_targets) & set(returns.read_targets)
 
 
-def test_dbt_target_path_wins_over_the_state_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_dbt_target_path_takes_precedence_over_the_state_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("FLOE_STATE_DIR", str(tmp_path / "state"))
     monkeypatch.setenv("DBT_TARGET_PATH", str(tmp_path / "moved"))
 
@@ -226,7 +230,7 @@ def test_dbt_target_path_wins_over_the_state_directory(tmp_path: Path, monkeypat
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
 @pytest.mark.parametrize("xdg", [True, False], ids=["XDG_STATE_HOME", "HOME"])
-def test_project_that_cannot_be_written_keeps_its_state_in_the_home_directory(
+def test_project_that_cannot_be_written_has_its_state_in_the_home_directory(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     xdg: bool,  # noqa: FBT001  # a table's column
@@ -268,7 +272,7 @@ def test_missing_dbt_project_yml_is_refused(tmp_path: Path) -> None:
 # --- when it changed ------------------------------------------------------------------------------------------------
 
 
-def test_project_without_a_change_keeps_its_time(tmp_path: Path) -> None:
+def test_project_without_a_change_has_the_same_time(tmp_path: Path) -> None:
     directory = project(tmp_path)
     (tmp_path / "models").mkdir()
     (tmp_path / "models" / "stg_orders.sql").touch()
@@ -318,7 +322,7 @@ def test_deleted_file_is_noticed(tmp_path: Path, deleted: str) -> None:
 
 
 @pytest.mark.parametrize("written", ["target/manifest.json", "logs/dbt.log", "shop.duckdb"])
-def test_what_dbt_writes_is_no_change(tmp_path: Path, written: str) -> None:
+def test_files_that_dbt_generates_are_not_a_change(tmp_path: Path, written: str) -> None:
     directory = project(tmp_path)
     path = tmp_path / written
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -353,7 +357,7 @@ def test_links_that_form_a_cycle_are_followed_once(tmp_path: Path) -> None:
     assert newest_change(directory.source_paths) == _LONG_AGO
 
 
-def test_link_to_nowhere_is_no_error(tmp_path: Path) -> None:
+def test_broken_link_is_not_an_error(tmp_path: Path) -> None:
     directory = project(tmp_path)
     (tmp_path / "models").mkdir()
     (tmp_path / "models" / "gone.sql").symlink_to(tmp_path / "nowhere.sql")

@@ -86,7 +86,7 @@ def names(found: QualityMatches) -> list[str]:
         ),
     ],
 )
-def test_check_meets_the_test_of_its_type_on_its_column(check: Json, test: Json) -> None:
+def test_check_matches_the_test_of_its_type_on_its_column(check: Json, test: Json) -> None:
     found = matches(declared(**check), test)
 
     assert names(found) == ["t"]
@@ -114,7 +114,7 @@ def test_check_without_such_a_test_is_unimplemented(check: Json, test: Json) -> 
     ]
 
 
-def test_test_whose_arguments_agree_comes_before_others() -> None:
+def test_test_with_equal_arguments_is_preferred() -> None:
     few = dbt_test("few", "accepted_values", arguments={"values": ["a"]})
     both = dbt_test("both", "accepted_values", arguments={"values": ["b", "a"]})
 
@@ -129,7 +129,7 @@ def test_test_whose_arguments_agree_comes_before_others() -> None:
     ("parameter", "argument"),
     [("ref('customers')", 'ref( "customers" )'), (1, 1.0), (1, "1.0"), ([1, 2], [2, 1])],
 )
-def test_arguments_agree_however_they_are_written(parameter: object, argument: object) -> None:
+def test_arguments_are_compared_in_any_notation(parameter: object, argument: object) -> None:
     right = dbt_test("right", "x", arguments={"p": argument})
     wrong = dbt_test("wrong", "x", arguments={"p": "another"})
 
@@ -152,7 +152,7 @@ def test_every_version_of_a_model_has_the_checks_declared_for_it() -> None:
 # --- disabled, several ----------------------------------------------------------------------------------------------
 
 
-def test_disabled_check_takes_its_test_away() -> None:
+def test_disabled_check_disables_its_test() -> None:
     found = matches(declared(enabled=False), dbt_test("t", "unique"), dbt_test("u", "not_null"))
 
     assert found.checks == ()
@@ -160,7 +160,7 @@ def test_disabled_check_takes_its_test_away() -> None:
     assert found.disabled_tests == {"test.shop.t"}
 
 
-def test_test_of_an_enabled_and_a_disabled_check_stays_and_the_most_severe_check_speaks_for_it() -> None:
+def test_test_of_several_checks_has_the_most_severe_enabled_one() -> None:
     checks = [
         declared("off", enabled=False),
         declared("low", severity="info"),
@@ -187,7 +187,7 @@ def test_test_of_an_enabled_and_a_disabled_check_stays_and_the_most_severe_check
         ({"custom_weight": 7.5}, 7.5),
     ],
 )
-def test_weight_is_the_checks_own_or_its_severitys(fields: Json, weight: float) -> None:
+def test_weight_is_of_the_check_or_of_its_severity(fields: Json, weight: float) -> None:
     assert check_weight(QualityCheck(**declared(**fields)), None) == weight
 
 
@@ -211,12 +211,12 @@ def problems(check: Json, *tests: Json, materialized: str = "view") -> list[tupl
     return [(problem.where, problem.what, problem.fix) for problem in found]
 
 
-def test_nothing_to_tell_when_contract_and_dbt_agree() -> None:
+def test_no_problems_when_contract_and_dbt_agree() -> None:
     assert problems(declared(), dbt_test("t", "unique")) == []
     assert problems(declared(severity="info"), dbt_test("t", "unique", severity="warn")) == []
 
 
-def test_unimplemented_check_is_told_with_its_fix() -> None:
+def test_unimplemented_check_is_reported_with_its_fix() -> None:
     assert problems(declared()) == [
         (
             "transforms.models[0].quality_checks[0]",
@@ -232,18 +232,18 @@ def test_unimplemented_check_is_told_with_its_fix() -> None:
         (
             "warning",
             "ERROR",
-            "dbt's severity of t is error: dbt fails the run and skips what is downstream when it fails",
+            "dbt's severity of t is error: its failure fails the run and skips downstream nodes",
             "set `severity: warn` on",
         ),
         (
             "critical",
             "warn",
-            "dbt's severity of t is warn: dbt builds what is downstream in the same step although it fails",
+            "dbt's severity of t is warn: downstream nodes in the same step are built although it fails",
             "remove `severity: warn` from",
         ),
     ],
 )
-def test_severities_that_disagree_are_told(declared_severity: str, dbt_severity: str, effect: str, fix: str) -> None:
+def test_severities_that_differ_are_reported(declared_severity: str, dbt_severity: str, effect: str, fix: str) -> None:
     check = declared(severity=declared_severity)
 
     assert problems(check, dbt_test("t", "unique", severity=dbt_severity)) == [
@@ -255,7 +255,7 @@ def test_severities_that_disagree_are_told(declared_severity: str, dbt_severity:
     ]
 
 
-def test_parameters_that_disagree_are_told() -> None:
+def test_parameters_that_differ_are_reported() -> None:
     check = declared(type="accepted_values", parameters={"values": ["a"]})
 
     assert problems(check, dbt_test("t", "accepted_values", arguments={"values": ["b"]})) == [
@@ -267,7 +267,7 @@ def test_parameters_that_disagree_are_told() -> None:
     ]
 
 
-def test_check_on_an_ephemeral_model_is_told() -> None:
+def test_check_on_an_ephemeral_model_is_reported() -> None:
     [(where, what, _)] = problems(declared(), dbt_test("t", "unique"), materialized="ephemeral")
 
     assert where == "transforms.models[0].quality_checks[0]"

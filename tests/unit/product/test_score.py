@@ -14,7 +14,7 @@ def check(dimension: Dimension, severity: SeverityLevel, *, passed: bool) -> Sco
     return ScoredResult(f"{dimension.value}_{severity.value}", passed, dimension, severity)
 
 
-def test_declared_checks_weigh_by_dimension_and_severity() -> None:
+def test_declared_checks_are_weighted_by_dimension_and_severity() -> None:
     score = product_score(
         "shop",
         [
@@ -32,7 +32,7 @@ def test_declared_checks_weigh_by_dimension_and_severity() -> None:
     assert (score.checks_passed, score.checks_failed) == (1, 2)
 
 
-def test_other_dbt_tests_make_it_the_share_that_passed() -> None:
+def test_score_with_other_dbt_tests_is_the_share_that_passed() -> None:
     results = [
         check(Dimension.ACCURACY, SeverityLevel.CRITICAL, passed=False),
         *(ScoredResult(f"t{number}", passed=number > 0) for number in range(4)),

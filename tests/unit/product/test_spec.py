@@ -40,7 +40,7 @@ def _write(directory: Path, content: str) -> Path:
     return path
 
 
-def test_everything_the_contract_lacks_is_read(tmp_path: Path) -> None:
+def test_all_additional_settings_are_read(tmp_path: Path) -> None:
     _write(tmp_path, _FULL)
 
     spec = read_spec(tmp_path, "shop-orders")
@@ -53,7 +53,7 @@ def test_everything_the_contract_lacks_is_read(tmp_path: Path) -> None:
     assert spec.schedule.enabled is False
 
 
-def test_what_is_not_declared_is_empty(tmp_path: Path) -> None:
+def test_undeclared_settings_are_empty(tmp_path: Path) -> None:
     _write(tmp_path, _MINIMAL)
 
     assert read_spec(tmp_path, "shop-orders") == ProductSpec(owner=None, description=None, labels={}, schedule=None)
@@ -76,7 +76,7 @@ def test_directory_without_floe_yaml_means_an_empty_spec(tmp_path: Path) -> None
     assert read_spec(tmp_path, "shop-orders") == ProductSpec()
 
 
-def test_floe_yaml_of_another_product_is_left_alone_with_a_warning(
+def test_floe_yaml_of_another_product_is_ignored_with_a_warning(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = _write(tmp_path, _FULL)
@@ -106,7 +106,7 @@ def test_broken_yaml_is_refused_with_its_line(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", ["", "- a\n", "text\n"], ids=["empty", "list", "text"])
-def test_yaml_that_is_no_mapping_is_refused(tmp_path: Path, content: str) -> None:
+def test_yaml_that_is_not_a_mapping_is_refused(tmp_path: Path, content: str) -> None:
     path = _write(tmp_path, content)
 
     with pytest.raises(SpecError) as raised:
@@ -142,7 +142,7 @@ def test_models_have_any_name_that_dbt_accepts(tmp_path: Path) -> None:
     assert read_spec(tmp_path, "shop-orders").owner == "orders@example.com"
 
 
-def test_names_of_models_hide_no_other_problem(tmp_path: Path) -> None:
+def test_names_of_models_do_not_hide_other_problems(tmp_path: Path) -> None:
     path = _write(tmp_path, _MINIMAL.replace("stg_orders", "day-sales, tier: lead") + "colour: red\n")
 
     with pytest.raises(SpecError) as raised:

@@ -7,7 +7,7 @@ import dagster as dg
 from floe_orchestrator_dagster.product.tags import PRODUCT_TAG, tag_value
 
 
-def test_values_that_are_cut_still_differ_and_are_what_dagster_takes() -> None:
+def test_cut_values_still_differ_and_are_valid_in_dagster() -> None:
     texts = [f"{'retail-' * 9}{name}" for name in ("orders", "stock")]
 
     values = [tag_value(text) for text in texts]
@@ -19,6 +19,6 @@ def test_values_that_are_cut_still_differ_and_are_what_dagster_takes() -> None:
         dg.AssetSpec("a", tags={PRODUCT_TAG: value, f"floe/{value}": value})
 
 
-def test_values_that_fit_stay_as_they_are() -> None:
+def test_valid_values_are_unchanged() -> None:
     assert tag_value("a" * 63) == "a" * 63
     assert tag_value("Käse & Brot") == "K_se_Brot"

@@ -26,14 +26,14 @@ def _names(content: Json | None) -> set[str]:
     return {entry["name"] for entry in content["nodes"].values()} if content else set()
 
 
-def test_copy_says_what_the_trimmed_manifest_says(tmp_path: Path) -> None:
+def test_copy_equals_the_trimmed_manifest(tmp_path: Path) -> None:
     path = _write(tmp_path, "orders", "customers")
     first = read_product_manifest(path).content
 
     assert read_trimmed(path) == first
 
 
-def test_nodes_share_in_memory_what_they_have_in_common(tmp_path: Path) -> None:
+def test_nodes_share_equal_values_in_memory(tmp_path: Path) -> None:
     path = _write(tmp_path, "orders", "customers")
     read_product_manifest(path)
 
@@ -82,7 +82,7 @@ def test_copy_of_another_manifest_is_not_used(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", ["cut", "emptied", "changed", "removed", "of an older version"])
-def test_damaged_copy_is_made_anew(tmp_path: Path, damage: str) -> None:
+def test_damaged_copy_is_written_again(tmp_path: Path, damage: str) -> None:
     path = _write(tmp_path, "orders")
     copy = tmp_path / TRIMMED_FILE
     read_product_manifest(path)
@@ -118,7 +118,7 @@ def test_concurrent_writers_leave_one_whole_copy_and_nothing_else(tmp_path: Path
     assert sorted(file.name for file in tmp_path.iterdir()) == sorted(["manifest.json", TRIMMED_FILE])
 
 
-def test_what_a_killed_writer_left_behind_is_removed_after_a_while(tmp_path: Path) -> None:
+def test_files_of_a_killed_writer_are_removed_later(tmp_path: Path) -> None:
     path = _write(tmp_path, "orders")
     old, new = tmp_path / ".floe_manifest-old", tmp_path / ".floe_manifest-new"
     for file in (old, new):
@@ -156,7 +156,7 @@ def test_copy_of_another_user_or_group_is_not_used(tmp_path: Path, user: int, gr
     assert read_trimmed(path) is None
 
 
-def test_copy_that_the_own_group_can_write_is_used(tmp_path: Path) -> None:
+def test_copy_that_the_processs_group_can_write_is_used(tmp_path: Path) -> None:
     path = _write(tmp_path, "orders")
     read_product_manifest(path)
     (tmp_path / TRIMMED_FILE).chmod(0o664)
@@ -164,7 +164,7 @@ def test_copy_that_the_own_group_can_write_is_used(tmp_path: Path) -> None:
     assert _names(read_trimmed(path)) == {"orders"}
 
 
-def test_copy_may_be_read_by_whom_the_manifest_may_be(tmp_path: Path) -> None:
+def test_copy_has_the_read_permissions_of_the_manifest(tmp_path: Path) -> None:
     path = _write(tmp_path, "orders")
     path.chmod(0o640)
 
@@ -174,7 +174,7 @@ def test_copy_may_be_read_by_whom_the_manifest_may_be(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_directory_that_cannot_be_written_is_no_problem(tmp_path: Path) -> None:
+def test_directory_that_cannot_be_written_is_not_an_error(tmp_path: Path) -> None:
     path = _write(tmp_path, "orders")
     tmp_path.chmod(0o500)
 

@@ -38,7 +38,7 @@ def test_variables_are_found_wherever_they_are_read(changes: Json, names: list[s
     assert found == ({"model.shop.orders": names} if names else {})
 
 
-def test_macros_that_call_each_other_read_the_same_whoever_is_asked_first() -> None:
+def test_macros_that_call_each_other_read_the_same_in_any_order() -> None:
     nodes = [node(name, depends_on={"nodes": [], "macros": [f"macro.shop.{name}"]}) for name in ("bounds", "window")]
 
     found = variables_read(manifest(*nodes, macros=MACROS))

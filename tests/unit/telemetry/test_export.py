@@ -42,8 +42,8 @@ _LOAD = f"""{_IMPORTS}
 from pathlib import Path
 from floe_orchestrator_dagster.product import load_product
 from floe_orchestrator_dagster.telemetry.export import export_as_configured
-with telemetry.load(export_as_configured) as is_of:
-    is_of(load_product(Path(sys.argv[1]) / "compiled_artifacts.json").artifacts.observability.telemetry)
+with telemetry.load(export_as_configured) as set_product:
+    set_product(load_product(Path(sys.argv[1]) / "compiled_artifacts.json").artifacts.observability.telemetry)
 """
 _LIGHT_RUN = _LOAD + _BUILD
 # It prints how long two builds and the end of the process took: what is registered first is called last.
@@ -94,7 +94,7 @@ def _run(program: str, directory: Path, endpoint: str = "http://localhost:4317",
 # --- where ----------------------------------------------------------------------------------------------------------
 
 
-def test_nobody_says_where_so_nothing_is_sent() -> None:
+def test_nothing_is_sent_without_configuration() -> None:
     assert find_destination("traces", None) is None
     assert find_destination("metrics", _config()) is None
 
@@ -107,7 +107,7 @@ def test_endpoint_of_the_product_is_used_with_its_protocol() -> None:
 
 
 @pytest.mark.parametrize("variable", [_ENDPOINT, "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"])
-def test_endpoint_of_the_operator_wins(monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
+def test_endpoint_of_the_operator_takes_precedence(monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
     monkeypatch.setenv(variable, "http://theirs:4317")
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf")
 
@@ -119,20 +119,20 @@ def test_endpoint_of_the_operator_wins(monkeypatch: pytest.MonkeyPatch, variable
     "environment",
     [{"OTEL_SDK_DISABLED": "true"}, {"OTEL_TRACES_EXPORTER": "none"}, {"OTEL_TRACES_EXPORTER": "console"}],
 )
-def test_operator_can_switch_it_off(monkeypatch: pytest.MonkeyPatch, environment: dict[str, str]) -> None:
+def test_operator_can_disable_telemetry(monkeypatch: pytest.MonkeyPatch, environment: dict[str, str]) -> None:
     for name, value in {_ENDPOINT: "http://theirs:4317", **environment}.items():
         monkeypatch.setenv(name, value)
 
     assert find_destination("traces", _config("http://otel:4317")) is None
 
 
-def test_product_can_switch_it_off(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_product_can_disable_telemetry(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(_ENDPOINT, "http://theirs:4317")
 
     assert find_destination("traces", _config("http://otel:4317", enabled=False)) is None
 
 
-def test_exporter_that_is_named_without_an_endpoint_uses_the_sdks(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_exporter_without_an_endpoint_uses_the_sdks_default(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OTEL_METRICS_EXPORTER", "otlp")
 
     assert find_destination("metrics", None) == Destination("metrics", "grpc", None)
@@ -164,7 +164,7 @@ def test_collector_of_the_operator_gets_spans_and_metrics_of_a_run(tmp_path: Pat
     assert service["floe.product.name"] == "shop-orders"
 
 
-def test_collector_of_the_product_gets_them_when_the_operator_names_none(tmp_path: Path) -> None:
+def test_collector_of_the_product_is_used_without_an_operators_one(tmp_path: Path) -> None:
     with collecting_over_http() as collector:
         said = _run(_LIGHT_RUN, tmp_path, collector.url, FLOE_ENV="dev")
 
@@ -174,7 +174,7 @@ def test_collector_of_the_product_gets_them_when_the_operator_names_none(tmp_pat
     assert collector.spans["floe.orchestrator.dagster.load"]["floe.namespace"] == "sales"
 
 
-def test_collector_over_grpc_gets_them_too() -> None:
+def test_collector_over_grpc_gets_spans_and_metrics() -> None:
     with collecting_over_grpc() as collector, serving(b'{"data": {"version": "1.13.27"}}') as server:
         floe_dagster("check", server.url, OTEL_EXPORTER_OTLP_ENDPOINT=collector.url)
 
@@ -184,7 +184,7 @@ def test_collector_over_grpc_gets_them_too() -> None:
 
 @pytest.mark.parametrize("protocol", ["grpc", "http/protobuf"])
 @pytest.mark.parametrize("collector", ["refuses", "is silent"])
-def test_collector_that_is_down_is_one_line_and_holds_a_process_up_once(
+def test_collector_that_is_down_is_one_warning_and_one_bounded_wait(
     tmp_path: Path, collector: str, protocol: str
 ) -> None:
     with socket.socket() as server:
@@ -200,7 +200,7 @@ def test_collector_that_is_down_is_one_line_and_holds_a_process_up_once(
         )
 
     held_up, line = said.splitlines()
-    assert line.startswith("OpenTelemetry: the collector does not take spans and metrics (")
+    assert line.startswith("OpenTelemetry: the collector does not accept spans and metrics (")
     assert line.endswith("Correct the endpoint, or set OTEL_SDK_DISABLED=true.")
     assert float(held_up) < 10  # 1.5 where nothing else runs
 
@@ -222,7 +222,7 @@ def test_collector_that_repeats_the_request_shows_no_credential(tmp_path: Path) 
     assert "password-of-ours" not in said
 
 
-def test_collector_that_comes_back_gets_what_is_recorded_then(tmp_path: Path) -> None:
+def test_collector_that_is_available_again_gets_new_signals(tmp_path: Path) -> None:
     port = free_port()
     environment = {_ENDPOINT: f"http://127.0.0.1:{port}", "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf"}
 
@@ -231,7 +231,7 @@ def test_collector_that_comes_back_gets_what_is_recorded_then(tmp_path: Path) ->
     assert said.splitlines()[0] == "['floe.orchestrator.dagster.again', 'floe.orchestrator.dagster.build']"
 
 
-def test_set_up_of_somebody_else_is_kept() -> None:
+def test_existing_providers_are_kept() -> None:
     theirs = """
 import json, os
 from opentelemetry import metrics, trace

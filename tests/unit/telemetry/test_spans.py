@@ -60,7 +60,7 @@ def recorded() -> Iterator[Recording]:
         yield kept
 
 
-def test_attributes_are_those_of_floes_conventions() -> None:
+def test_attributes_follow_floes_conventions() -> None:
     attributes = telemetry.product_attributes(validated(model("a")).observability.telemetry)
 
     of_floe = conventions.FloeSpanAttributes(
@@ -72,7 +72,7 @@ def test_attributes_are_those_of_floes_conventions() -> None:
 @pytest.mark.parametrize(
     ("environment", "mode"), [("production", "prod"), ("staging", "staging"), ("", "dev"), ("elsewhere", "dev")]
 )
-def test_mode_is_that_of_floe_env(monkeypatch: pytest.MonkeyPatch, environment: str, mode: str) -> None:
+def test_mode_comes_from_floe_env(monkeypatch: pytest.MonkeyPatch, environment: str, mode: str) -> None:
     monkeypatch.setenv("FLOE_ENV", environment)
 
     assert telemetry.product_attributes(validated(model("a")).observability.telemetry)["floe.mode"] == mode
@@ -143,7 +143,7 @@ def test_secrets_in_an_error_are_not_recorded(recorded: Recording, said: str, sh
     assert _SECRET not in recorded.span("load").to_json()
 
 
-def test_connection_check_is_a_span_with_what_it_found(recorded: Recording) -> None:
+def test_connection_check_is_a_span_with_its_result(recorded: Recording) -> None:
     with serving(b'{"data": {"version": "1.13.27"}}') as server:
         check(server.url.replace("http://", f"http://user:{_SECRET}@"))
 
@@ -192,7 +192,7 @@ def test_every_public_operation_of_the_plugin_is_a_span(recorded: Recording, tmp
     }
 
 
-def test_span_belongs_to_the_span_that_is_current(recorded: Recording) -> None:
+def test_span_is_a_child_of_the_current_span(recorded: Recording) -> None:
     with trace.get_tracer("somebody").start_as_current_span("theirs") as theirs, telemetry.operation("load"):
         pass
 
@@ -201,9 +201,7 @@ def test_span_belongs_to_the_span_that_is_current(recorded: Recording) -> None:
     assert parent.span_id == theirs.get_span_context().span_id
 
 
-def test_span_belongs_to_the_trace_of_whoever_started_the_process(
-    recorded: Recording, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_span_belongs_to_the_trace_of_the_parent_process(recorded: Recording, monkeypatch: pytest.MonkeyPatch) -> None:
     trace_id, span_id = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
     monkeypatch.setenv("TRACEPARENT", f"00-{trace_id}-{span_id}-01")
 
@@ -216,7 +214,7 @@ def test_span_belongs_to_the_trace_of_whoever_started_the_process(
 
 
 @pytest.mark.parametrize("parent", ["", "nonsense", "00-0-0-00"])
-def test_trace_of_no_form_is_left_alone(recorded: Recording, monkeypatch: pytest.MonkeyPatch, parent: str) -> None:
+def test_malformed_traceparent_is_ignored(recorded: Recording, monkeypatch: pytest.MonkeyPatch, parent: str) -> None:
     monkeypatch.setenv("TRACEPARENT", parent)
 
     with telemetry.operation("load"):
@@ -225,7 +223,7 @@ def test_trace_of_no_form_is_left_alone(recorded: Recording, monkeypatch: pytest
     assert recorded.span("load").parent is None
 
 
-def test_trace_is_carried_to_a_process_by_its_environment(recorded: Recording) -> None:
+def test_trace_is_propagated_to_a_process_through_its_environment(recorded: Recording) -> None:
     with telemetry.operation("load"):
         environment = telemetry.trace_environment()
 

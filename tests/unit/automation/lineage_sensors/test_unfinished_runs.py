@@ -41,7 +41,7 @@ def failing() -> None:
     fail()
 
 
-def test_it_is_warned_of_and_ended_by_the_sensor_that_replays(
+def test_an_unreadable_journal_is_logged_and_ended_by_the_replay_sensor(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     with serving() as backend, dg.DagsterInstance.ephemeral() as instance:
@@ -106,7 +106,7 @@ def replay_tick(artifacts: Path) -> str | None:
 
 
 @pytest.mark.parametrize(("hours_ago", "ended"), [(23, []), (25, [("ABORT", START["run"]["runId"])])])
-def test_a_run_that_dagster_no_longer_knows_is_ended_a_day_after_its_last_line(
+def test_a_run_unknown_to_dagster_is_ended_a_day_after_its_last_line(
     tmp_path: Path, hours_ago: float, ended: list[tuple[str, str]]
 ) -> None:
     with serving() as backend:
@@ -128,7 +128,7 @@ def odd_starts() -> list[Any]:
     return [*odd, *[{"ending": start} for start in odd], {"ended": 1}, {"ended": [run["runId"]]}, *values, None]
 
 
-def test_an_odd_line_costs_nothing_but_itself(tmp_path: Path) -> None:
+def test_a_damaged_line_does_not_affect_others(tmp_path: Path) -> None:
     with serving() as backend:
         artifacts = product_of(tmp_path, backend)
         path = journal(tmp_path, *odd_starts(), START, *odd_starts(), hours_ago=25)

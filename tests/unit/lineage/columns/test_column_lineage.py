@@ -248,7 +248,7 @@ CASES = {
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_columns_are_followed_to_the_tables_behind_them(name: str) -> None:
+def test_columns_are_resolved_to_columns_of_tables(name: str) -> None:
     sql, expected = CASES[name]
 
     lineage = column_lineage(sql, "duckdb", RELATIONS)
@@ -272,21 +272,21 @@ def test_columns_are_followed_to_the_tables_behind_them(name: str) -> None:
         ("somebodys", '"db"."s"."a"', "select id from db.s.a"),
     ],
 )
-def test_each_adapter_is_read_in_its_own_dialect(adapter: str, relation_name: str, sql: str) -> None:
+def test_each_adapter_has_its_dialect(adapter: str, relation_name: str, sql: str) -> None:
     lineage = column_lineage(sql, adapter, [Relation("model.shop.a", relation_name, ("Id",))])
 
     assert lineage is not None
     assert list(map(written_input, lineage.fields["id"])) == ["a.Id IDENTITY"]
 
 
-def test_a_star_over_unknown_columns_is_named_by_the_columns_that_were_made() -> None:
+def test_a_star_over_unknown_columns_has_the_actual_output_columns() -> None:
     lineage = column_lineage('select * from "db"."s"."u"', "duckdb", RELATIONS, ["Id", "Größe in m²"])
 
     assert lineage is not None
     assert written(lineage) == {"Id": "u.id IDENTITY", "Größe in m²": "u.größe in m² IDENTITY"}
 
 
-def test_a_star_of_one_table_is_followed_there_only() -> None:
+def test_a_star_of_one_table_is_resolved_to_that_table() -> None:
     sql = 'select t.*, o.x from "db"."s"."u" t join "db"."s"."a" o on o.id = t.k'
 
     lineage = column_lineage(sql, "duckdb", RELATIONS, ["k", "v", "x"])
@@ -300,7 +300,7 @@ def test_a_star_of_one_table_is_followed_there_only() -> None:
     }
 
 
-def test_what_a_star_leaves_out_is_not_followed_and_what_it_replaces_is() -> None:
+def test_excluded_columns_of_a_star_are_left_out_and_replaced_ones_resolved() -> None:
     sql = 'select * exclude (secret) replace (lower(q) as q) from "db"."s"."u"'
 
     lineage = column_lineage(sql, "duckdb", RELATIONS, ["id", "q", "secret"])
@@ -309,14 +309,14 @@ def test_what_a_star_leaves_out_is_not_followed_and_what_it_replaces_is() -> Non
     assert written(lineage) == {"id": "u.id IDENTITY", "q": "u.q TRANSFORMATION"}
 
 
-def test_a_star_over_documented_columns_has_those() -> None:
+def test_a_star_over_documented_columns_has_these_columns() -> None:
     lineage = column_lineage('select * from "db"."s"."d"', "duckdb", RELATIONS)
 
     assert lineage is not None
     assert written(lineage) == {"id": "d.id IDENTITY"}
 
 
-def test_output_columns_are_written_as_the_warehouse_has_them() -> None:
+def test_output_columns_have_the_case_of_the_warehouse() -> None:
     lineage = column_lineage('select x from "db"."s"."a"', "duckdb", RELATIONS, ["X"])
 
     assert lineage is not None
@@ -338,7 +338,7 @@ def test_output_columns_are_written_as_the_warehouse_has_them() -> None:
     ],
     ids=["empty", "semicolon", "no SQL", "two", "DDL", "Jinja", "cut off", "too deep", "too long"],
 )
-def test_sql_that_cannot_be_understood_has_no_lineage(sql: str) -> None:
+def test_sql_that_cannot_be_parsed_has_no_lineage(sql: str) -> None:
     limit = sys.getrecursionlimit()
     sys.setrecursionlimit(1000)  # Python's own, which libraries raise: what is too deep depends on it
     try:
@@ -347,7 +347,7 @@ def test_sql_that_cannot_be_understood_has_no_lineage(sql: str) -> None:
         sys.setrecursionlimit(limit)
 
 
-def test_lineage_tells_which_columns_are_read_and_what_dagster_wants() -> None:
+def test_lineage_has_the_columns_read_and_dagsters_form() -> None:
     sql = 'select id, case when x > 1 then y end as c, rank() over (order by x) as r from "db"."s"."a" where y > 0'
 
     lineage = column_lineage(sql, "duckdb", RELATIONS)
@@ -357,7 +357,7 @@ def test_lineage_tells_which_columns_are_read_and_what_dagster_wants() -> None:
     assert lineage.direct == {"id": [("model.shop.a", "Id")], "c": [("model.shop.a", "y")]}
 
 
-def test_what_a_value_decides_stays_so_whatever_happens_to_it_before_or_after() -> None:
+def test_indirect_dependencies_stay_indirect_through_transformations() -> None:
     decides = Transformation("CONDITIONAL")
 
     assert decides.after(Transformation("AGGREGATION", masking=True)) == Transformation("CONDITIONAL", masking=True)
@@ -372,7 +372,7 @@ def test_adapters_have_dialects(adapter: str, dialect: str) -> None:
 
 
 @pytest.mark.parametrize("names", [None, {}, {"dbt_valid_from": "Start_Date", "dbt_valid_to": None}])
-def test_columns_that_dbt_adds_to_a_snapshot_are_not_its_querys(names: dict[str, str | None] | None) -> None:
+def test_columns_that_dbt_adds_to_a_snapshot_are_left_out(names: dict[str, str | None] | None) -> None:
     start = "start_date" if names else "dbt_valid_from"
     snapshot = {"resource_type": "snapshot", "config": {"snapshot_meta_column_names": names}}
     columns = ["id", "dbt_loaded_at", "DBT_SCD_ID", "dbt_updated_at", start, "dbt_valid_to"]

@@ -72,7 +72,7 @@ def name(shop: Product, target: str, unique_id: str, **place: object) -> tuple[s
     return dataset.namespace, dataset.name
 
 
-def test_a_node_of_the_default_compute_is_named_as_there_whoever_reads_it(shop: Product) -> None:
+def test_a_node_of_the_default_compute_has_its_name_on_that_compute(shop: Product) -> None:
     on_trino = {"database": "lake", "schema": "dev"}
     assert name(shop, "trino", "model.shop.by_duckdb", **on_trino) == (
         "duckdb:///data/shop.duckdb",
@@ -81,7 +81,7 @@ def test_a_node_of_the_default_compute_is_named_as_there_whoever_reads_it(shop: 
     assert name(shop, "trino", "model.shop.seeded", **on_trino)[1] == "shop.main_seeds.seeded"
 
 
-def test_a_node_of_another_compute_is_where_dbts_defaults_put_it_there(shop: Product) -> None:
+def test_a_node_of_another_compute_has_dbts_defaults_on_that_compute(shop: Product) -> None:
     assert name(shop, "dev", "model.shop.by_trino") == (TRINO, "lake.dev_marts.by_trino")
     assert name(shop, "dev", "model.shop.by_spark") == (SPARK, "warehouse.by_spark")
     assert name(shop, "spark", "model.shop.by_trino", database=None, schema="warehouse_marts") == (
@@ -90,20 +90,20 @@ def test_a_node_of_another_compute_is_where_dbts_defaults_put_it_there(shop: Pro
     )
 
 
-def test_what_a_node_configures_itself_stays(shop: Product) -> None:
+def test_settings_of_a_node_itself_are_unchanged(shop: Product) -> None:
     placed = {"database": "shop", "schema": "finance", "config": {"database": "shop", "materialized": "view"}}
 
     assert name(shop, "dev", "model.shop.by_trino", **placed) == (TRINO, "shop.finance.by_trino")
 
 
-def test_what_duckdb_attaches_is_named_by_what_it_attaches(shop: Product) -> None:
+def test_attached_tables_have_the_name_in_the_attached_system(shop: Product) -> None:
     table = ("postgres://pg.example.com:5432", "shop.public.by_postgres")
 
     assert name(shop, "dev", "model.shop.by_postgres") == table
     assert name(shop, "postgres", "model.shop.by_postgres", database="shop") == table
 
 
-def test_a_target_names_what_it_builds_and_the_sources_that_it_reads(shop: Product) -> None:
+def test_a_target_names_its_own_nodes_and_sources(shop: Product) -> None:
     on_trino = {"database": "lake", "schema": "dev_marts"}
     built = computes(shop, "trino").identify(node("by_duckdb"), NodeRelation("lake", "dev", "by_duckdb"))
 
@@ -112,7 +112,7 @@ def test_a_target_names_what_it_builds_and_the_sources_that_it_reads(shop: Produ
     assert (built.dataset.namespace, built.dataset.name) == (TRINO, "lake.dev.by_duckdb")
 
 
-def test_a_target_that_is_no_computes_has_all_nodes(shop: Product) -> None:
+def test_a_target_without_a_compute_has_all_nodes(shop: Product) -> None:
     elsewhere = {"database": "elsewhere", "schema": "main"}
 
     assert name(shop, "elsewhere", "model.shop.by_trino", **elsewhere) == (

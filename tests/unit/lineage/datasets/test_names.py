@@ -290,13 +290,13 @@ def test_every_kind_of_dataset_that_openlineages_client_names_is_compared() -> N
         ),
     ],
 )
-def test_two_places_are_two_datasets(one: Json, another: Json) -> None:
+def test_different_tables_are_different_datasets(one: Json, another: Json) -> None:
     orders = ORDERS | {"database": None}
 
     assert read_warehouse(one, {}).identify(orders).dataset != read_warehouse(another, {}).identify(orders).dataset
 
 
-def test_lakehouse_without_schemas_is_named_once() -> None:
+def test_lakehouse_without_schemas_is_not_repeated_in_the_name() -> None:
     output = {"type": "fabricspark", "workspaceid": "w", "lakehouse": "sales"}
 
     identity = read_warehouse(output, {}).identify(ORDERS | {"database": None})
@@ -304,7 +304,7 @@ def test_lakehouse_without_schemas_is_named_once() -> None:
     assert identity.dataset == DatasetName("fabricspark://api.fabric.microsoft.com/w", "sales.orders_v2")
 
 
-def test_ducklake_as_the_main_database_is_named_as_where_it_is_attached() -> None:
+def test_ducklake_as_the_main_database_has_the_name_of_an_attached_one() -> None:
     lake = "ducklake:postgres:host=pg dbname=lake user=u password=pa55"
     main = read_warehouse({"type": "duckdb", "path": lake, "attach": [{"path": lake, "alias": "lake"}]}, {})
 
@@ -358,7 +358,7 @@ def test_names_are_those_of_openlineages_dbt_integration(each: Json, request: py
     assert (ours == theirs) == (case not in DIFFERENCES)
 
 
-def test_a_source_is_its_table() -> None:
+def test_a_source_has_the_name_of_its_table() -> None:
     orders = source("erp", "orders", database="db", schema="erp", identifier="ORDERS_2")
 
     identity = read_warehouse({"type": "postgres", "host": "pg"}, {}).identify(orders)
@@ -366,7 +366,7 @@ def test_a_source_is_its_table() -> None:
     assert identity.dataset.name == "db.erp.ORDERS_2"
 
 
-def test_a_node_is_where_dbt_puts_it_on_this_target() -> None:
+def test_a_node_has_its_name_on_this_target() -> None:
     relation = NodeRelation("other", "dev", "orders")
 
     identity = read_warehouse({"type": "postgres", "host": "pg"}, {}).identify(ORDERS, relation)
@@ -458,7 +458,7 @@ def test_an_attached_catalog_is_named() -> None:
     assert lake == Catalog("ducklake", "postgres", "lake", "postgres://pg:5432", "s3://lake/")
 
 
-def test_an_attached_file_is_called_by_its_name_when_it_has_no_alias() -> None:
+def test_an_attached_file_without_an_alias_has_its_file_name() -> None:
     output = {"type": "duckdb", "path": "x.duckdb", "attach": [{"path": "/data/db.v1.duckdb"}, "no mapping"]}
 
     identity = read_warehouse(output, {}).identify(ORDERS)
@@ -478,7 +478,7 @@ def test_an_attached_file_is_called_by_its_name_when_it_has_no_alias() -> None:
         (":memory:", "duckdb://:memory:"),
     ],
 )
-def test_relative_paths_start_where_dbt_works(path: str, namespace: str) -> None:
+def test_relative_paths_start_at_dbts_working_directory(path: str, namespace: str) -> None:
     output = {"type": "duckdb", "path": "x.duckdb", "attach": [{"path": path, "alias": "db"}]}
 
     identity = read_warehouse(output, {}, PurePosixPath("/project")).identify(ORDERS)
@@ -562,7 +562,7 @@ def test_namespaces_can_be_replaced() -> None:
         ({"type": "postgres", "host": "pg"}, None),
     ],
 )
-def test_what_others_call_a_table_is_told(output: Json, other: DatasetName | None) -> None:
+def test_other_names_of_a_table_are_included(output: Json, other: DatasetName | None) -> None:
     assert read_warehouse(output, {}).identify(ORDERS).others == ((other,) if other else ())
 
 
@@ -607,7 +607,7 @@ def test_files_have_names(location: str, name: DatasetName) -> None:
         ("'{{ not_rendered }}'", None),
     ],
 )
-def test_a_source_over_a_file_tells_where_the_file_is(relation_name: str, path: str | None) -> None:
+def test_a_source_over_a_file_has_the_location_of_the_file(relation_name: str, path: str | None) -> None:
     orders = source("erp", "orders", database="db", relation_name=relation_name)
     warehouse = read_warehouse({"type": "duckdb", "path": "x.duckdb"}, {}, PurePosixPath("/project"))
 
@@ -617,14 +617,14 @@ def test_a_source_over_a_file_tells_where_the_file_is(relation_name: str, path: 
     assert identity.location == (DatasetName("file", path) if path else None)
 
 
-def test_an_external_materialization_tells_where_its_file_is() -> None:
+def test_an_external_materialization_has_the_location_of_its_file() -> None:
     config = {"materialized": "external", "location": "s3://lake/orders.parquet"}
     warehouse = read_warehouse({"type": "duckdb", "path": "x.duckdb"}, {})
 
     assert warehouse.identify(ORDERS | {"config": config}).location == DatasetName("s3://lake", "orders.parquet")
 
 
-def test_the_database_is_the_outputs_where_dbt_names_none() -> None:
+def test_the_default_database_is_the_outputs() -> None:
     nowhere = ORDERS | {"database": None}
 
     assert (
@@ -635,7 +635,7 @@ def test_the_database_is_the_outputs_where_dbt_names_none() -> None:
     assert read_warehouse({"type": "oracle", "service": "ORCL"}, {}).identify(nowhere).dataset.name.startswith("ORCL.")
 
 
-def test_a_node_that_the_manifest_lacks_has_its_own_name() -> None:
+def test_a_node_without_a_relation_has_its_node_name() -> None:
     identity = read_warehouse({"type": "postgres", "host": "pg"}, {}).identify({"name": "orders"})
 
     assert identity.dataset.name == "orders"

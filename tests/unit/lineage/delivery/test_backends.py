@@ -101,7 +101,7 @@ def found(contract: CompiledArtifacts | None) -> tuple[str, str] | None:
 # --- none -----------------------------------------------------------------------------------------------------------
 
 
-def test_nothing_configured_is_no_backend_and_says_so_at_debug(caplog: pytest.LogCaptureFixture) -> None:
+def test_nothing_configured_means_no_backend_and_is_logged_at_debug(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG, "floe_orchestrator_dagster")
 
     assert find_backend(artifacts()) is None
@@ -125,7 +125,7 @@ print([name for name in ("openlineage", "requests", "dagster") if name in sys.mo
 
 
 @pytest.mark.parametrize("value", ["true", "True", " TRUE "])
-def test_operator_who_disables_openlineage_wins(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+def test_openlineage_disabled_by_the_operator_takes_precedence(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
     monkeypatch.setenv("OPENLINEAGE_DISABLED", value)
     monkeypatch.setenv("OPENLINEAGE_URL", "http://operator:5000")
 
@@ -134,12 +134,12 @@ def test_operator_who_disables_openlineage_wins(monkeypatch: pytest.MonkeyPatch,
 
 
 @pytest.mark.parametrize("changes", [{"lineage": False}, {"lineage_transport": "noop"}])
-def test_contract_that_wants_no_lineage_has_no_backend(changes: dict[str, Any]) -> None:
+def test_contract_without_lineage_has_no_backend(changes: dict[str, Any]) -> None:
     assert find_backend(artifacts(lineage_endpoint=_ENDPOINT, **changes)) is None
     assert not is_configured(artifacts(lineage_endpoint=_ENDPOINT, **changes))
 
 
-def test_noop_of_the_operator_is_no_backend(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_noop_of_the_operator_means_no_backend(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENLINEAGE__TRANSPORT__TYPE", "noop")
 
     assert find_backend(artifacts(lineage_endpoint=_ENDPOINT)) is None
@@ -162,7 +162,7 @@ def test_endpoint_of_the_contract_is_complete(endpoint: str, shown: str) -> None
     assert is_configured(artifacts(lineage_endpoint=endpoint))
 
 
-def test_console_of_the_contract(caplog: pytest.LogCaptureFixture) -> None:
+def test_console_of_the_contract_is_the_backend(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     backend = find_backend(artifacts(lineage_transport="console"))
     assert backend is not None
@@ -176,7 +176,7 @@ def test_console_of_the_contract(caplog: pytest.LogCaptureFixture) -> None:
 
 
 @pytest.mark.parametrize("endpoint", ["marquez:5000", "ftp://marquez", "http://[::1", "http://h:port/"])
-def test_endpoint_that_is_no_http_url_is_an_error_without_its_value(endpoint: str) -> None:
+def test_endpoint_that_is_not_an_http_url_is_an_error_without_its_value(endpoint: str) -> None:
     backend = find_backend(artifacts(lineage_endpoint=endpoint)) if "[" not in endpoint else None
     backend = backend or Backend("observability.lineage_endpoint", "x", {"type": "http", "url": endpoint})
 
@@ -188,14 +188,16 @@ def test_endpoint_that_is_no_http_url_is_an_error_without_its_value(endpoint: st
 # --- the operator's -------------------------------------------------------------------------------------------------
 
 
-def test_operators_url_wins_over_the_endpoint(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_operators_url_takes_precedence_over_the_endpoint(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENLINEAGE_URL", "http://operator:5000")
 
     assert found(artifacts(lineage_endpoint=_ENDPOINT)) == ("OPENLINEAGE_URL", "http://operator:5000/api/v1/lineage")
     assert found(None) == ("OPENLINEAGE_URL", "http://operator:5000/api/v1/lineage")
 
 
-def test_operators_file_wins_over_variables_as_in_the_client(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_operators_file_takes_precedence_over_variables_as_in_the_client(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     file = tmp_path / "mine.yml"
     file.write_text(yaml.safe_dump({"transport": {"type": "file", "log_file_path": str(tmp_path / "events")}}))
     monkeypatch.setenv("OPENLINEAGE_CONFIG", str(file))
@@ -232,7 +234,7 @@ def test_operators_settings_are_used_with_their_headers_and_key(monkeypatch: pyt
 # --- the platform's plugin ------------------------------------------------------------------------------------------
 
 
-def test_plugin_wins_and_its_complete_url_is_kept(plugin: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_plugin_takes_precedence_and_its_complete_url_is_kept(plugin: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENLINEAGE_URL", "http://operator:5000")
     settings = {"url": "http://catalogue:8080/api/v1/lineage", "endpoint": "api/v1/lineage"}
     chosen = reference(plugin, settings)
@@ -267,7 +269,7 @@ def test_api_key_of_a_plugin_comes_from_the_environment(
     assert _SECRET not in repr(backend)
 
 
-def test_answer_of_the_command_line_is_alone_on_standard_output(plugin: str, tmp_path: Path) -> None:
+def test_standard_output_has_only_the_result_of_the_command(plugin: str, tmp_path: Path) -> None:
     content = contract()
     content["plugins"]["lineage_backend"] = reference(plugin, {"url": _ENDPOINT})
     content["observability"]["lineage"] = True
@@ -291,14 +293,14 @@ def test_plugin_that_is_not_installed_is_an_error_that_says_what_to_install() ->
     )
 
 
-def test_endpoint_stands_in_for_a_plugin_that_is_not_installed(caplog: pytest.LogCaptureFixture) -> None:
+def test_endpoint_replaces_a_plugin_that_is_not_installed(caplog: pytest.LogCaptureFixture) -> None:
     contract = artifacts(plugin=reference("marquez-of-tests", {}), lineage_endpoint=_ENDPOINT)
 
     assert found(contract) == ("observability.lineage_endpoint", _ENDPOINT)
     assert f"Lineage goes to {_ENDPOINT} (observability.lineage_endpoint) instead." in caplog.text
 
 
-def test_plugins_own_words_explain_a_configuration_that_it_refuses(plugin: str) -> None:
+def test_message_of_the_plugin_explains_a_refused_configuration(plugin: str) -> None:
     refused = {**reference(plugin, {}), "config": {"port": f"{_SECRET}"}}
 
     with pytest.raises(LineageError, match="port: ") as raised:
@@ -312,14 +314,14 @@ def test_plugin_without_a_url_is_an_error(plugin: str) -> None:
         find_backend(artifacts(plugin=reference(plugin, {})))
 
 
-def test_noop_of_a_plugin_is_no_backend(plugin: str) -> None:
+def test_noop_of_a_plugin_means_no_backend(plugin: str) -> None:
     assert find_backend(artifacts(plugin=reference(plugin, {"type": "noop"}), lineage_endpoint=_ENDPOINT)) is None
 
 
 # --- what each transport is handed ----------------------------------------------------------------------------------
 
 
-def test_file_gets_the_event_as_it_is(tmp_path: Path) -> None:
+def test_file_transport_writes_the_event_unchanged(tmp_path: Path) -> None:
     path = tmp_path / "events.jsonl"
     send(Backend("test", "file", {"type": "file", "log_file_path": str(path), "append": True}), "a", "b")
 
@@ -329,7 +331,7 @@ def test_file_gets_the_event_as_it_is(tmp_path: Path) -> None:
     ]
 
 
-def test_file_that_cannot_be_written_is_tried_again_later(tmp_path: Path) -> None:
+def test_file_that_cannot_be_written_is_retried(tmp_path: Path) -> None:
     backend = Backend("test", "file", {"type": "file", "log_file_path": str(tmp_path / "no" / "such"), "append": True})
 
     with pytest.raises(BackendUnavailableError, match="Failed to write to log file"):
@@ -337,7 +339,7 @@ def test_file_that_cannot_be_written_is_tried_again_later(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(("status", "error"), [(400, EventRefusedError), (500, BackendUnavailableError)])
-def test_clients_http_transport_serves_settings_of_its_own(status: int, error: type[Exception]) -> None:
+def test_clients_http_transport_is_used_for_its_own_settings(status: int, error: type[Exception]) -> None:
     with serving() as server:
         settings = {"type": "http", "url": server.url, "endpoint": "", "compression": None}
         token = {"type": "api_key", "apiKey": _SECRET}
@@ -361,7 +363,7 @@ def test_clients_http_transport_follows_no_redirect() -> None:
 
 
 @pytest.mark.parametrize("name", ["http_proxy", "HTTP_PROXY", "ALL_PROXY"])
-def test_clients_http_transport_asks_this_machine_directly(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+def test_clients_http_transport_connects_directly_to_loopback(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setenv(name, f"http://127.0.0.1:{free_port()}")
     with serving() as server:
         send(Backend("test", "x", {"type": "http", "url": server.url, "endpoint": "", "compression": None}), "a")
@@ -369,7 +371,7 @@ def test_clients_http_transport_asks_this_machine_directly(monkeypatch: pytest.M
     assert server.names == ["a"]
 
 
-def test_clients_http_transport_knows_networks_in_no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_clients_http_transport_supports_networks_in_no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
     settings = {"type": "http", "url": "http://[fd00::1]:9", "compression": None}
     monkeypatch.setenv("ALL_PROXY", "nowhere://proxy.test")
     with pytest.raises(BackendUnavailableError, match=r"^ALL_PROXY does not name an http, https or socks5 proxy\. "):
@@ -394,7 +396,7 @@ def test_composite_is_delivered_once_every_part_has_it() -> None:
     assert (good.names, bad.names) == (["a"], ["a"])
 
 
-def test_part_of_a_composite_that_works_gets_nothing_twice_while_another_is_at_fault(tmp_path: Path) -> None:
+def test_working_part_of_a_composite_gets_no_event_twice_while_another_fails(tmp_path: Path) -> None:
     with serving() as good, serving() as bad:
         bad.answer = lambda _event: 500
         parts = [{"type": "http", "url": server.url, "endpoint": ""} for server in (good, bad)]
@@ -409,7 +411,7 @@ def test_part_of_a_composite_that_works_gets_nothing_twice_while_another_is_at_f
     assert (good.names, bad.names, deliveries.sent) == (["a", "b", "c"], ["a", "b", "c"], 3)
 
 
-def test_composite_that_stops_after_the_first_success_takes_the_next_one_when_the_first_is_down() -> None:
+def test_composite_with_fallback_uses_the_next_part_when_the_first_is_down() -> None:
     with serving() as standby:
         parts = [
             {"type": "http", "url": f"http://127.0.0.1:{free_port()}"},
@@ -434,7 +436,7 @@ def test_kafka_waits_for_the_broker() -> None:
     send(Backend("test", "kafka", {"type": "kafka", "topic": "lineage", "config": broker}))
 
 
-def test_kafka_without_a_broker_is_tried_again_later() -> None:
+def test_kafka_without_a_broker_is_retried() -> None:
     pytest.importorskip("confluent_kafka")
     broker = {"bootstrap.servers": f"127.0.0.1:{free_port()}", "log_level": "0"}
     with pytest.raises(BackendUnavailableError, match="no acknowledgement within"):
@@ -442,7 +444,7 @@ def test_kafka_without_a_broker_is_tried_again_later() -> None:
 
 
 @pytest.mark.parametrize("parents", [[], ["parent"], ["parent", "root"]])
-def test_kafka_key_is_the_one_of_the_client(parents: list[str]) -> None:
+def test_kafka_key_is_the_same_as_the_clients(parents: list[str]) -> None:
     from openlineage.client.facet_v2 import parent_run
     from openlineage.client.serde import Serde
     from openlineage.client.transport.kafka import KafkaTransport

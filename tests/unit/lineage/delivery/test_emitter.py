@@ -84,7 +84,7 @@ def test_event_arrives_as_it_was_emitted(tmp_path: Path) -> None:
     assert backend.asked == [("/api/v1/lineage", None)] * 2
 
 
-def test_events_are_sent_while_the_run_goes_on(tmp_path: Path) -> None:
+def test_events_are_sent_during_the_run(tmp_path: Path) -> None:
     with serving() as backend, emitter(backend.url, tmp_path) as lineage:
         emit(lineage, "a")
         _until(lambda: backend.names == ["a"])
@@ -92,7 +92,7 @@ def test_events_are_sent_while_the_run_goes_on(tmp_path: Path) -> None:
     assert backend.names == ["a"]
 
 
-def test_connection_that_the_backend_closes_after_each_answer_is_made_anew(tmp_path: Path) -> None:
+def test_connection_that_the_backend_closes_after_each_response_is_reopened(tmp_path: Path) -> None:
     with serving() as backend, emitter(backend.url, tmp_path, flush_seconds=20) as lineage:
         backend.keep = False
         emit(lineage, *JOBS)
@@ -101,7 +101,7 @@ def test_connection_that_the_backend_closes_after_each_answer_is_made_anew(tmp_p
     assert (backend.names, deliveries.sent) == (JOBS, 20)
 
 
-def test_emitter_without_events_makes_neither_files_nor_requests(tmp_path: Path) -> None:
+def test_emitter_without_events_creates_no_files_and_sends_no_requests(tmp_path: Path) -> None:
     with serving() as backend, emitter(backend.url, tmp_path / "spool") as lineage:
         assert lineage.flush() == Deliveries()
 
@@ -137,7 +137,7 @@ def _wants_to_be_left_alone(backend: LineageServer) -> None:
 
 
 @pytest.mark.parametrize("fault", [_answers_500, _redirects, _denies, _hangs, _drips, _wants_to_be_left_alone])
-def test_backend_at_fault_costs_no_more_than_the_budget_and_gets_every_event_later(
+def test_failing_backend_delays_a_step_within_the_budget_and_gets_every_event_later(
     tmp_path: Path, fault: Callable[[LineageServer], None], caplog: pytest.LogCaptureFixture
 ) -> None:
     with serving() as backend:
@@ -160,7 +160,7 @@ def test_backend_at_fault_costs_no_more_than_the_budget_and_gets_every_event_lat
     )
 
 
-def test_refused_connection_is_given_up_before_the_budget_is_spent(tmp_path: Path) -> None:
+def test_refused_connection_ends_the_flush_before_the_budget_is_spent(tmp_path: Path) -> None:
     url = f"http://127.0.0.1:{free_port()}/api/v1/lineage"
     with emitter(url, tmp_path, flush_seconds=60) as lineage:
         emit(lineage, *JOBS)
@@ -172,7 +172,7 @@ def test_refused_connection_is_given_up_before_the_budget_is_spent(tmp_path: Pat
     assert spool_status(tmp_path).waiting == 20
 
 
-def test_wait_that_the_backend_asks_for_is_kept_when_it_fits_into_the_budget(tmp_path: Path) -> None:
+def test_retry_after_is_respected_when_it_fits_into_the_budget(tmp_path: Path) -> None:
     times: list[float] = []
 
     def answer(_event: object) -> int | tuple[int, dict[str, str]]:
@@ -189,7 +189,7 @@ def test_wait_that_the_backend_asks_for_is_kept_when_it_fits_into_the_budget(tmp
 
 
 @pytest.mark.parametrize("wait", ["99999999999", "Fri, 31 Dec 9999 23:59:59 GMT"])
-def test_wait_of_years_does_not_end_the_sender(tmp_path: Path, wait: str) -> None:
+def test_retry_after_of_years_does_not_end_the_sender(tmp_path: Path, wait: str) -> None:
     with serving() as backend, emitter(backend.url, tmp_path) as lineage:
         backend.answer = lambda _event: (429, {"Retry-After": wait})
         emit(lineage, "a")
@@ -222,7 +222,7 @@ class Fragile(Transport):
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # the one that ends it
-def test_sender_that_a_transport_has_ended_is_started_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_thread_that_a_transport_has_ended_is_started_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "fragile_transport.py").write_text(_TRANSPORT_THAT_ENDS_ITS_THREAD, encoding="utf-8")
     monkeypatch.syspath_prepend(tmp_path)
     backend = Backend("the test", "a transport", {"type": "fragile_transport.Fragile"})
@@ -234,7 +234,7 @@ def test_sender_that_a_transport_has_ended_is_started_again(tmp_path: Path, monk
     assert deliveries == Deliveries(emitted=1, sent=1)
 
 
-def test_single_failure_is_tried_again(tmp_path: Path) -> None:
+def test_single_failure_is_retried(tmp_path: Path) -> None:
     answers = iter([503, 201])
 
     with serving() as backend, emitter(backend.url, tmp_path) as lineage:
@@ -245,7 +245,7 @@ def test_single_failure_is_tried_again(tmp_path: Path) -> None:
     assert (backend.names, deliveries) == (["a"], Deliveries(emitted=1, sent=1))
 
 
-def test_slow_backend_gets_as_much_as_fits_and_the_rest_later(tmp_path: Path) -> None:
+def test_slow_backend_gets_events_within_the_budget_and_the_rest_later(tmp_path: Path) -> None:
     with serving() as backend:
         backend.delay = 0.5
         with emitter(backend.url, tmp_path, flush_seconds=3) as lineage:
@@ -261,7 +261,7 @@ def test_slow_backend_gets_as_much_as_fits_and_the_rest_later(tmp_path: Path) ->
     assert len(backend.names) - 20 <= 1
 
 
-def test_backend_that_restarts_misses_nothing(tmp_path: Path) -> None:
+def test_restarted_backend_misses_no_event(tmp_path: Path) -> None:
     with serving() as backend:
         lineage = emitter(backend.url, tmp_path)
         emit(lineage, *JOBS[:10])
@@ -294,7 +294,7 @@ def test_unusable_backend_keeps_events_until_it_is_usable(tmp_path: Path, caplog
 
 
 @pytest.mark.parametrize("status", [400, 413, 422])
-def test_refused_event_is_set_aside_and_does_not_block_the_others(tmp_path: Path, status: int) -> None:
+def test_refused_event_is_stored_separately_and_does_not_block_the_others(tmp_path: Path, status: int) -> None:
     with serving() as backend, emitter(backend.url, tmp_path) as lineage:
         backend.answer = lambda sent: status if sent["job"]["name"] == "job_03" else 201
         emit(lineage, *JOBS)
@@ -308,7 +308,7 @@ def test_refused_event_is_set_aside_and_does_not_block_the_others(tmp_path: Path
     assert spool_status(tmp_path).waiting == 0
 
 
-def test_event_that_alone_is_answered_with_500_is_set_aside(tmp_path: Path) -> None:
+def test_poison_event_with_status_500_is_stored_separately(tmp_path: Path) -> None:
     with serving() as backend, emitter(backend.url, tmp_path) as lineage:
         backend.answer = lambda sent: 500 if sent["job"]["name"] == "job_03" else 201
         emit(lineage, *JOBS)
@@ -318,7 +318,7 @@ def test_event_that_alone_is_answered_with_500_is_set_aside(tmp_path: Path) -> N
     assert backend.names == [job for job in JOBS if job != "job_03"]
 
 
-def test_event_at_which_the_backend_cuts_the_connection_is_set_aside(tmp_path: Path) -> None:
+def test_poison_event_that_closes_the_connection_is_stored_separately(tmp_path: Path) -> None:
     def answer(sent: dict[str, Any]) -> int:
         if sent["job"]["name"] == "job_03":
             raise ConnectionError
@@ -339,7 +339,7 @@ def leave(spool: Path, run: str, *jobs: str) -> None:
         emit(lineage, *jobs)
 
 
-def test_odd_event_at_the_end_of_a_file_does_not_block_the_files_after_it(tmp_path: Path) -> None:
+def test_poison_event_at_the_end_of_a_file_does_not_block_later_files(tmp_path: Path) -> None:
     leave(tmp_path, "first", "a", "odd")
     leave(tmp_path, "second", "b")
     leave(tmp_path, "third", "c")
@@ -351,7 +351,7 @@ def test_odd_event_at_the_end_of_a_file_does_not_block_the_files_after_it(tmp_pa
     assert [refusal.reason for refusal in spool_status(tmp_path).refused] == ["HTTP 500: answer 500, you sent None"]
 
 
-def test_nothing_is_set_aside_when_the_backend_fails_at_everything(tmp_path: Path) -> None:
+def test_no_event_is_stored_separately_when_the_backend_fails_at_every_event(tmp_path: Path) -> None:
     for run in ("first", "second", "third"):
         leave(tmp_path, run, run)
     with serving() as backend:
@@ -359,7 +359,7 @@ def test_nothing_is_set_aside_when_the_backend_fails_at_everything(tmp_path: Pat
         assert replayed(tmp_path, backend.url) == (0, 0, 3)
 
 
-def test_odd_event_that_an_earlier_step_left_does_not_block_the_run(tmp_path: Path) -> None:
+def test_poison_event_of_an_earlier_step_does_not_block_the_run(tmp_path: Path) -> None:
     leave(tmp_path, "run", "odd")
     with serving() as backend, emitter(backend.url, tmp_path, run="run") as lineage:
         backend.answer = lambda sent: 500 if sent["job"]["name"] == "odd" else 201
@@ -402,7 +402,7 @@ def test_strict_makes_an_undelivered_event_an_error(tmp_path: Path) -> None:
     assert spool_status(tmp_path).waiting == 1
 
 
-def test_strict_takes_a_refused_event_for_undelivered(tmp_path: Path) -> None:
+def test_strict_counts_a_refused_event_as_undelivered(tmp_path: Path) -> None:
     with serving() as backend, emitter(backend.url, tmp_path, strict=True) as lineage:
         backend.answer = lambda _event: 400
         emit(lineage, "a")
@@ -410,13 +410,13 @@ def test_strict_takes_a_refused_event_for_undelivered(tmp_path: Path) -> None:
             lineage.flush()
 
 
-def test_strict_is_content_when_all_is_delivered(tmp_path: Path) -> None:
+def test_strict_succeeds_when_all_events_are_delivered(tmp_path: Path) -> None:
     with serving() as backend, emitter(backend.url, tmp_path, strict=True) as lineage:
         emit(lineage, "a")
         assert lineage.flush().complete
 
 
-def test_event_that_is_none_is_dropped_with_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_invalid_event_is_dropped_with_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with serving() as backend, emitter(backend.url, tmp_path) as lineage:
         lineage.emit(b"{no json")
         emit(lineage, "a")
@@ -440,7 +440,7 @@ def test_files_are_private(tmp_path: Path) -> None:
         assert {path.stat().st_mode & 0o777 for path in spool.iterdir()} == {0o600}
 
 
-def test_directory_that_is_open_to_others_is_closed_to_them(tmp_path: Path) -> None:
+def test_directory_that_others_can_read_is_restricted(tmp_path: Path) -> None:
     tmp_path.chmod(0o777)
     with emitter(f"http://127.0.0.1:{free_port()}", tmp_path) as lineage:
         emit(lineage, "a")
@@ -448,7 +448,7 @@ def test_directory_that_is_open_to_others_is_closed_to_them(tmp_path: Path) -> N
     assert tmp_path.stat().st_mode & 0o777 == 0o700
 
 
-def test_spool_that_cannot_be_written_is_warned_of_once_and_events_are_sent_directly(
+def test_unwritable_spool_is_one_warning_and_events_are_sent_from_memory(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "file").write_text("no directory", encoding="utf-8")
@@ -465,7 +465,7 @@ def test_spool_that_cannot_be_written_is_warned_of_once_and_events_are_sent_dire
     )
 
 
-def test_events_are_counted_as_lost_when_neither_disk_nor_backend_takes_them(
+def test_events_are_counted_as_lost_when_neither_disk_nor_backend_accepts_them(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "file").write_text("no directory", encoding="utf-8")
@@ -480,7 +480,7 @@ def test_events_are_counted_as_lost_when_neither_disk_nor_backend_takes_them(
     assert "2 events are lost" in caplog.records[-1].getMessage()
 
 
-def test_full_disk_keeps_what_it_has_and_the_rest_goes_directly(tmp_path: Path) -> None:
+def test_full_disk_keeps_stored_events_and_others_are_sent_from_memory(tmp_path: Path) -> None:
     segment = Segment.create(tmp_path, "")
     segment.append(as_json_line(event("first")))
     before = segment.path.read_bytes()
@@ -509,9 +509,7 @@ def _limit_file_size(size: int | None) -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (hard if size is None else size, hard))
 
 
-def test_disk_that_fills_up_is_warned_of_once_and_events_go_on_in_their_order(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_full_disk_is_one_warning_and_events_keep_their_order(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with serving() as backend, emitter(backend.url, tmp_path) as lineage:
         backend.delay = 0.01
         _limit_file_size(3000)
@@ -529,7 +527,7 @@ def test_disk_that_fills_up_is_warned_of_once_and_events_go_on_in_their_order(
     )
 
 
-def test_event_after_the_end_is_dropped(tmp_path: Path) -> None:
+def test_event_after_close_is_dropped(tmp_path: Path) -> None:
     lineage = emitter(f"http://127.0.0.1:{free_port()}", tmp_path)
     lineage.close()
     lineage.close()
@@ -556,7 +554,7 @@ def test_size_is_bounded_with_a_warning_before_anything_is_dropped(
     assert second.startswith(f"Lineage: {tmp_path} has reached lineage.spool_max_mb. Events are now sent from memory")
 
 
-def test_files_are_rotated_and_delivered_ones_removed_while_the_run_goes_on(tmp_path: Path) -> None:
+def test_files_are_rotated_and_delivered_ones_removed_during_the_run(tmp_path: Path) -> None:
     big = "x" * 100_000
     with serving() as backend, emitter(backend.url, tmp_path, spool_max_mb=4) as lineage:
         for number in range(60):
@@ -589,7 +587,7 @@ def test_no_credential_is_stored_or_shown(tmp_path: Path, caplog: pytest.LogCapt
 # --- order and leftovers --------------------------------------------------------------------------------------------
 
 
-def test_what_an_earlier_step_of_the_run_left_is_sent_first(tmp_path: Path) -> None:
+def test_pending_events_of_earlier_steps_are_sent_first(tmp_path: Path) -> None:
     run = "0f6a3f1e-run"
     dead = f"http://127.0.0.1:{free_port()}"
     for left_by, job in (("another", "other"), (run, "start_of_product")):
@@ -606,7 +604,7 @@ def test_what_an_earlier_step_of_the_run_left_is_sent_first(tmp_path: Path) -> N
     assert spool_status(tmp_path).waiting == 1
 
 
-def test_last_line_that_is_cut_off_is_set_aside(tmp_path: Path) -> None:
+def test_incomplete_last_line_is_stored_separately(tmp_path: Path) -> None:
     with emitter(f"http://127.0.0.1:{free_port()}", tmp_path) as lineage:
         emit(lineage, *JOBS[:3])
         lineage.flush()

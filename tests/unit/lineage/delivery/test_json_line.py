@@ -49,7 +49,7 @@ class _Unknown:
         {"unknown": {"value": _Unknown()}},
     ],
 )
-def test_line_is_what_the_client_writes(facets: dict[str, Any]) -> None:
+def test_line_is_the_same_as_the_clients(facets: dict[str, Any]) -> None:
     told = event("a", "START", **facets)
     told.inputs = [event_v2.InputDataset("ns", "raw", {"dataQualityAssertions": _ASSERTIONS}, facets={"s": _SCHEMA})]
     told.outputs = [event_v2.OutputDataset("ns", "a", facets={"schema": _SCHEMA, "columnLineage": _LINEAGE})]
@@ -60,7 +60,7 @@ def test_line_is_what_the_client_writes(facets: dict[str, Any]) -> None:
     assert b"\n" not in line
 
 
-def test_what_no_backend_can_read_is_replaced() -> None:
+def test_values_that_backends_cannot_parse_are_replaced() -> None:
     """Python writes these, and reads them too; JSON has neither."""
     odd = event("a", "START", odd={"half a character": "a\ud800b", "emoji": "\U0001f600", "number": float("nan")})
     odd.run.facets["more"] = {"unknown": _Unknown()}  # type: ignore[index, assignment]
@@ -75,5 +75,5 @@ def test_what_no_backend_can_read_is_replaced() -> None:
     }
 
 
-def test_json_is_brought_onto_one_line() -> None:
+def test_json_is_written_on_one_line() -> None:
     assert as_json_line(b'{"a":\n  [1,\n2]}\n') == b'{"a":[1,2]}'

@@ -151,7 +151,7 @@ def test_event_is_sent_with_the_callers_datasets_and_facets(plugin: DagsterOrche
     }
 
 
-def test_facet_of_the_callers_own_keeps_its_schema_and_one_without_gets_the_general_one(
+def test_custom_facet_keeps_its_schema_or_gets_the_general_one(
     plugin: DagsterOrchestratorPlugin,
 ) -> None:
     own = {"_producer": "https://example.com/me", "_schemaURL": "https://example.com/facet.json", "a": 1}
@@ -179,7 +179,7 @@ def test_schema_of_every_facet_of_the_client_is_found(module: str) -> None:
     assert _client_schema(name, kind) is not None
 
 
-def test_event_with_nothing_but_a_job_is_complete(plugin: DagsterOrchestratorPlugin) -> None:
+def test_event_with_only_a_job_is_complete(plugin: DagsterOrchestratorPlugin) -> None:
     with serving() as backend:
         plugin.create_definitions(artifacts(backend.url))
         run_id = emit(plugin)
@@ -240,7 +240,7 @@ def test_operators_backend_is_used_when_the_artifacts_cannot_be_read(
     assert "missing.json" in caplog.text
 
 
-def test_what_one_plugin_could_not_send_the_next_one_sends_first(
+def test_undelivered_events_of_one_plugin_are_sent_first_by_the_next(
     plugin: DagsterOrchestratorPlugin, caplog: pytest.LogCaptureFixture
 ) -> None:
     port = free_port()
@@ -267,7 +267,7 @@ def test_strict_makes_an_event_that_is_not_accepted_an_error(plugin: DagsterOrch
             plugin.shutdown()
 
 
-def test_process_that_ends_at_once_has_sent_its_event(tmp_path: Path) -> None:
+def test_process_that_ends_immediately_has_sent_its_event(tmp_path: Path) -> None:
     code = """
 from floe_core.lineage import RunState
 from floe_orchestrator_dagster import DagsterOrchestratorPlugin

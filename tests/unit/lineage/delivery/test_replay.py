@@ -93,13 +93,13 @@ def tick(artifacts: Path, instance: dg.DagsterInstance) -> str | None:
 # --- the command line -----------------------------------------------------------------------------------------------
 
 
-def test_replay_of_an_empty_spool_has_nothing_to_do(artifacts: Path) -> None:
+def test_replay_of_an_empty_spool_sends_nothing(artifacts: Path) -> None:
     result = lineage("replay", artifacts)
 
     assert (result.exit_code, result.output) == (0, f"0 sent to {address(artifacts)}, 0 refused, 0 waiting\n")
 
 
-def test_replay_says_what_still_waits_and_why(artifacts: Path) -> None:
+def test_replay_reports_pending_events_and_the_reason(artifacts: Path) -> None:
     leave(artifacts, *JOBS)
 
     result = lineage("replay", artifacts, "--seconds", 5)
@@ -186,7 +186,7 @@ def test_replay_as_json(artifacts: Path) -> None:
     }
 
 
-def test_refused_events_are_shown_and_sent_again_when_asked(artifacts: Path) -> None:
+def test_refused_events_are_shown_and_sent_again_on_request(artifacts: Path) -> None:
     leave(artifacts, *JOBS)
     with serving(port(artifacts)) as backend:
         backend.answer = lambda sent: 400 if sent["job"]["name"] == "b" else 201
@@ -207,7 +207,7 @@ def test_refused_events_are_shown_and_sent_again_when_asked(artifacts: Path) -> 
     assert list(spool(artifacts).iterdir()) == []
 
 
-def test_event_that_is_cut_off_stays_when_refused_ones_are_sent_again(artifacts: Path) -> None:
+def test_incomplete_event_stays_when_refused_ones_are_sent_again(artifacts: Path) -> None:
     spool(artifacts).mkdir(parents=True)
     cut_off = {"refused_at": "2026-03-01T06:00:00+00:00", "reason": "cut off", "event": '{"job'}
     whole = {**cut_off, "event": json.loads(as_json_line(event("whole")))}
@@ -247,7 +247,7 @@ def test_event_that_is_nested_too_deeply_to_be_written_stays_refused(artifacts: 
     assert path.read_text(encoding="utf-8") == "".join(f"{json.dumps(record)}\n" for record in refused[:2])
 
 
-def test_status_counts_what_waits(artifacts: Path) -> None:
+def test_status_counts_pending_events(artifacts: Path) -> None:
     leave(artifacts, *JOBS)
 
     shown = lineage("status", artifacts)
@@ -287,7 +287,7 @@ def test_replay_without_a_backend_says_how_to_configure_one(tmp_path: Path) -> N
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )
-def test_replay_says_what_switches_lineage_off(
+def test_replay_reports_the_setting_that_disables_lineage(
     artifacts: Path, monkeypatch: pytest.MonkeyPatch, switched_off: dict[str, Any], said: str
 ) -> None:
     content = json.loads(artifacts.read_text(encoding="utf-8"))
@@ -303,7 +303,7 @@ def test_replay_says_what_switches_lineage_off(
     assert said in result.output
 
 
-def test_spool_that_cannot_be_read_is_told_with_its_fix(artifacts: Path) -> None:
+def test_unreadable_spool_is_reported_with_its_fix(artifacts: Path) -> None:
     spool(artifacts).parent.mkdir()
     spool(artifacts).symlink_to(spool(artifacts))
 
@@ -316,7 +316,7 @@ def test_spool_that_cannot_be_read_is_told_with_its_fix(artifacts: Path) -> None
 # --- the sensor -----------------------------------------------------------------------------------------------------
 
 
-def test_sensor_sends_what_waits(artifacts: Path, instance: dg.DagsterInstance) -> None:
+def test_sensor_sends_pending_events(artifacts: Path, instance: dg.DagsterInstance) -> None:
     assert tick(artifacts, instance) == "No lineage events are pending."
     leave(artifacts, *JOBS)
 
@@ -332,7 +332,7 @@ def test_sensor_sends_what_waits(artifacts: Path, instance: dg.DagsterInstance) 
     assert backend.names == JOBS
 
 
-def test_sensor_says_that_no_backend_is_there_any_more(
+def test_sensor_reports_that_no_backend_is_configured(
     artifacts: Path, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     leave(artifacts, *JOBS)
@@ -366,7 +366,7 @@ def test_product_without_a_lineage_backend_has_no_sensor(tmp_path: Path, changes
 # --- where and whether ----------------------------------------------------------------------------------------------
 
 
-def test_lineage_that_is_switched_off_has_no_emitter_and_no_sensor(tmp_path: Path) -> None:
+def test_disabled_lineage_has_no_emitter_and_no_sensor(tmp_path: Path) -> None:
     path = write(tmp_path, lineage_endpoint="http://marquez:5000")
     content = json.loads(path.read_text(encoding="utf-8"))
     content["plugins"]["orchestrator"]["config"] = {"lineage": {"enabled": False}}
@@ -437,7 +437,7 @@ def _close(segment: Segment, together: threading.Barrier, failures: list[BaseExc
         failures.append(error)
 
 
-def test_a_closed_file_is_not_written_by_a_thread_that_was_left_behind(tmp_path: Path) -> None:
+def test_a_closed_file_is_not_written_by_an_abandoned_thread(tmp_path: Path) -> None:
     segment = Segment.create(tmp_path, "")
     segment.append(b"{}")
     segment.close()
@@ -450,7 +450,7 @@ def test_a_closed_file_is_not_written_by_a_thread_that_was_left_behind(tmp_path:
     assert (tmp_path / "other").read_bytes() == b""
 
 
-def test_what_an_emitter_took_over_is_free_once_it_is_closed(artifacts: Path) -> None:
+def test_files_that_an_emitter_took_over_are_released_when_it_closes(artifacts: Path) -> None:
     """Its thread may still wait for an answer, and look for what earlier steps left only after that."""
     product = load_product(artifacts)
     directory = spool(artifacts)

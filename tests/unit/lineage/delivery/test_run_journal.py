@@ -62,7 +62,7 @@ def refuse(_line: bytes) -> bool:
     return False
 
 
-def test_what_a_killed_process_has_begun_is_ended_once_as_it_began(tmp_path: Path) -> None:
+def test_runs_of_a_killed_process_are_ended_once_with_their_start(tmp_path: Path) -> None:
     die(tmp_path / "spool")
     [file] = (tmp_path / "spool").iterdir()
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
@@ -83,7 +83,7 @@ def test_what_a_killed_process_has_begun_is_ended_once_as_it_began(tmp_path: Pat
     assert list((tmp_path / "spool").iterdir()) == []
 
 
-def test_a_process_that_lives_ends_its_runs_itself(tmp_path: Path) -> None:
+def test_a_running_process_ends_its_runs_itself(tmp_path: Path) -> None:
     runs = RunJournal(tmp_path, RUN_ID)
     runs.emit(sample_events()[0], partial(take, []))
 
@@ -94,7 +94,7 @@ def test_a_process_that_lives_ends_its_runs_itself(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_end_that_was_not_stored_stays_for_others_as_it_was(tmp_path: Path) -> None:
+def test_an_end_that_was_not_stored_stays_in_the_journal_unchanged(tmp_path: Path) -> None:
     start, end = sample_events()[:2]
     runs = RunJournal(tmp_path, RUN_ID)
     runs.emit(start, partial(take, []))
@@ -120,14 +120,14 @@ def test_an_abort_that_was_not_stored_is_the_same_the_next_time(tmp_path: Path) 
     assert end["run"]["facets"]["errorMessage"]["message"] == "postgres://***@host: the machine is gone"
 
 
-def test_a_line_that_a_crash_cut_off_counts_for_nothing(tmp_path: Path) -> None:
+def test_an_incomplete_line_is_ignored(tmp_path: Path) -> None:
     start = json.dumps(as_json(sample_events()[0]))
     (tmp_path / f"{RUN_ID}-1.open").write_text(f"{start}\n{start[:100]}", encoding="utf-8")
 
     assert len(ends(tmp_path)) == 1
 
 
-def test_a_directory_that_cannot_be_written_is_no_error(tmp_path: Path) -> None:
+def test_a_directory_that_cannot_be_written_is_not_an_error(tmp_path: Path) -> None:
     (tmp_path / "spool").write_text("a file", encoding="utf-8")
     runs = RunJournal(tmp_path / "spool", RUN_ID)
 
@@ -140,7 +140,7 @@ def test_a_directory_that_cannot_be_written_is_no_error(tmp_path: Path) -> None:
     assert (tmp_path / "spool").read_text(encoding="utf-8") == "a file"
 
 
-def test_a_file_that_cannot_be_removed_is_no_error(tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_removed_is_not_an_error(tmp_path: Path) -> None:
     runs = RunJournal(tmp_path, RUN_ID)
     runs.emit(sample_events()[0], partial(take, []))
     [file] = tmp_path.iterdir()
@@ -152,7 +152,7 @@ def test_a_file_that_cannot_be_removed_is_no_error(tmp_path: Path) -> None:
     assert file.is_dir()
 
 
-def test_a_file_that_cannot_be_read_is_an_error_once_the_others_are_done(tmp_path: Path) -> None:
+def test_an_unreadable_file_is_an_error_after_all_others_are_processed(tmp_path: Path) -> None:
     (tmp_path / f"{RUN_ID}-0.open").symlink_to(tmp_path / f"{RUN_ID}-0.open")
     (tmp_path / f"{RUN_ID}-1.open").write_text(json.dumps(as_json(sample_events()[0])), encoding="utf-8")
     emitted: list[dict[str, Any]] = []
@@ -164,9 +164,7 @@ def test_a_file_that_cannot_be_read_is_an_error_once_the_others_are_done(tmp_pat
     assert runs_in_journal(tmp_path) == [RUN_ID]
 
 
-def test_what_is_in_a_file_that_cannot_be_removed_is_not_ended_again_and_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_runs_in_a_file_that_cannot_be_removed_are_ended_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stays, goes = tmp_path / f"{RUN_ID}-0.open", tmp_path / f"{RUN_ID}-1.open"
     for path in (stays, goes):
         path.write_text(json.dumps(as_json(sample_events()[0])), encoding="utf-8")
@@ -184,7 +182,7 @@ def test_what_is_in_a_file_that_cannot_be_removed_is_not_ended_again_and_again(
     assert ends(tmp_path) == []
 
 
-def test_what_is_in_a_file_that_cannot_be_written_is_not_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_runs_in_a_file_that_cannot_be_written_are_not_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     die(tmp_path)
     [file] = tmp_path.iterdir()
 
@@ -225,7 +223,7 @@ def test_journal_and_spool_work_where_only_writable_files_can_be_locked(
     assert runs_in_journal(tmp_path) == []
 
 
-def test_a_directory_that_cannot_be_read_is_an_error_and_one_that_is_not_there_is_empty(tmp_path: Path) -> None:
+def test_an_unreadable_directory_is_an_error_and_a_missing_one_is_empty(tmp_path: Path) -> None:
     (tmp_path / "spool").write_text("a file", encoding="utf-8")
 
     with pytest.raises(NotADirectoryError):
