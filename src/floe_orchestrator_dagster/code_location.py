@@ -179,10 +179,10 @@ def definitions_from_file(
     checked_translator(translator)
     log_as_configured()
     logger.debug("%s: loading the product", path)
-    with _garbage_collection_paused(), telemetry.load(export_as_configured) as is_of:
+    with _garbage_collection_paused(), telemetry.load(export_as_configured) as set_product:
         loaded = loaded or load_type()
         product = load_product(path, expected_name=expected_name, manifest_source=_manifest_source(loaded))
-        is_of(product.artifacts.observability.telemetry)
+        set_product(product.artifacts.observability.telemetry)
         return build_definitions(product, loaded=loaded, translator=translator)
 
 
@@ -193,9 +193,9 @@ def definitions_from_artifacts(content: Mapping[str, Any], schedules: Sequence[J
         FloeDagsterError: A part of the product is missing or not valid.
     """
     # The process belongs to the plugin's caller, who configures the export of spans.
-    with _garbage_collection_paused(), telemetry.load() as is_of:
+    with _garbage_collection_paused(), telemetry.load() as set_product:
         product = product_from_artifacts(content, manifest_source=_manifest_source(load_type()))
-        is_of(product.artifacts.observability.telemetry)
+        set_product(product.artifacts.observability.telemetry)
         return build_definitions(product, schedules)
 
 

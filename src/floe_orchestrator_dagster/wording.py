@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from pydantic_core import ErrorDetails
 
-_WANTED: Mapping[str, str] = {
+_EXPECTED: Mapping[str, str] = {
     "string_type": "a string",
     "int_type": "a whole number",
     "int_from_float": "a whole number",
@@ -46,13 +46,13 @@ _PHRASES = {"missing": "is missing", "extra_forbidden": "is unknown here"}
 _OPENING = re.compile(r"^(Input|Value|String|List|Dictionary|Data|Object) should ")
 
 
-def refusal(details: ErrorDetails) -> str:
+def validation_message(details: ErrorDetails) -> str:
     """Describe a validation error without the value, such as ``must be a whole number``."""
     kind = details["type"]
     if kind in _PHRASES:
         return _PHRASES[kind]
-    if kind in _WANTED:
-        return f"must be {_WANTED[kind]}"
+    if kind in _EXPECTED:
+        return f"must be {_EXPECTED[kind]}"
     if kind in _TOO_SHORT and details["ctx"]["min_length"] == 1:
         return "must not be empty"
     if kind in _BOUNDS:
@@ -70,7 +70,7 @@ def is_empty(details: ErrorDetails) -> bool:
 
 def is_of_wrong_type(details: ErrorDetails) -> bool:
     """Return whether the refused value has the wrong type, so that a message names its type."""
-    return details["type"] in _WANTED
+    return details["type"] in _EXPECTED
 
 
 def type_of(value: object) -> str:

@@ -127,15 +127,15 @@ def _placed_tests(
             continue
         read = manifest.relations_read_by(test)
         checked = graph.checked(test, read) if read else None
-        asked = graph.compute_of_test(test)
+        requested = graph.compute_of_test(test)
         if read and stage_lanes:
             row, waits = graph.place(read | {str(checked)})
-            compute = asked or stage_lanes[row][0]
+            compute = requested or stage_lanes[row][0]
             on_its_own = waits or compute != stage_lanes[row][0]
             is_later = on_its_own or graph.row_of.get(str(checked), row) != row
         else:
-            found = _stage_without_partitions(stage_lanes, asked, default_compute)
-            row, compute = found or 0, asked or default_compute
+            found = _stage_without_partitions(stage_lanes, requested, default_compute)
+            row, compute = found or 0, requested or default_compute
             on_its_own = is_later = found is None
         placed = DbtTest(checked, _free_name(manifest, test, names[checked]), read, is_later)
         names[checked].add(placed.name)
@@ -146,15 +146,15 @@ def _placed_tests(
     return tests, dict(late)
 
 
-def _stage_without_partitions(stage_lanes: Sequence[Lane], asked: str | None, default_compute: str) -> int | None:
+def _stage_without_partitions(stage_lanes: Sequence[Lane], requested: str | None, default_compute: str) -> int | None:
     """Return the index of the stage for a test that reads no table: a stage without partitions, which all runs have.
 
     This is the first stage on the compute that the test requests. Without a request it is the first one on the
     product's default compute, or else the first one.
     """
     unpartitioned = [(row, compute) for row, (compute, partitions) in enumerate(stage_lanes) if partitions is None]
-    on_compute = [row for row, compute in unpartitioned if compute == (asked or default_compute)]
-    others = [] if asked else [row for row, _ in unpartitioned]
+    on_compute = [row for row, compute in unpartitioned if compute == (requested or default_compute)]
+    others = [] if requested else [row for row, _ in unpartitioned]
     return next(iter([*on_compute, *others]), None)
 
 

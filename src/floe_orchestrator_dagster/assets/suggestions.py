@@ -25,8 +25,8 @@ def suggestion(selection: str, manifest: Mapping[str, Any]) -> str:
     for place, criterion in enumerate(criteria):
         close = _close(criterion, manifest)
         if close is not None:
-            meant = ",".join([*criteria[:place], close, *criteria[place + 1 :]])
-            return did_you_mean(meant)
+            corrected = ",".join([*criteria[:place], close, *criteria[place + 1 :]])
+            return did_you_mean(corrected)
     return ""
 
 

@@ -59,7 +59,7 @@ def shifted_minutes(where: str, cron: str, zone: str, dagster_version: str = dg.
     part, fix = " for a part of the year", f"{upgrade}."
     if len(offsets) == 1:
         written = ",".join(map(str, _shifted(minutes, -offsets[0])))
-        part, fix = "", f"{upgrade}, or write '{written} * * * *' for as long as it is {dagster_version}."
+        part, fix = "", f"{upgrade}, or write '{written} * * * *' while you use {dagster_version}."
     what = f"{cron!r} ticks at {_listed(shifted)} of the hour in {zone}{part}, not at {_listed(minutes)}"
     return Problem(where, f"{what}: Dagster {dagster_version} counts these minutes in UTC", fix)
 

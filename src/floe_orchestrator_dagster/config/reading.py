@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from floe_orchestrator_dagster.config.contradictions import contradictions
 from floe_orchestrator_dagster.config.models import config_path
 from floe_orchestrator_dagster.errors import Problem
-from floe_orchestrator_dagster.wording import closest, did_you_mean, is_of_wrong_type, refusal, type_of
+from floe_orchestrator_dagster.wording import closest, did_you_mean, is_of_wrong_type, type_of, validation_message
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -199,7 +199,7 @@ def _said(details: ErrorDetails) -> tuple[str, str]:
     if kind == "string_pattern_mismatch" and context["pattern"] in _FORMS:
         what, fix = _FORMS[context["pattern"]]
         return what, f"{fix} "
-    what = refusal(details)
+    what = validation_message(details)
     if is_of_wrong_type(details):
         return f"{what}, not {type_of(details['input'])}", ""
     if kind == "literal_error":

@@ -1,4 +1,4 @@
-"""Is a Dagster webserver there, and is it well? One question, bounded in wall-clock time whatever the server does."""
+"""Check of the connection to a Dagster webserver, with a wall-clock timeout."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ DEFAULT_TIMEOUT_SECONDS = 10.0
 
 @dataclass(frozen=True)
 class Connection:
-    """What a connection check found; no part of it holds a secret.
+    """The result of a connection check, without secrets.
 
     Attributes:
-        url: Scheme, host and port that were asked.
-        webserver: What answered; None when it was not Dagster.
-        error: Why not, and what to do; empty when Dagster answered.
-        warnings: What should be known although it answers.
+        url: Scheme, host and port of the request.
+        webserver: The webserver; None when Dagster did not respond.
+        error: The problem and its fix; empty when Dagster responded.
+        warnings: Problems of a webserver that responded.
     """
 
     url: str
@@ -46,18 +46,18 @@ class Connection:
 def check(
     dagster_url: str | None = None, timeout: float = DEFAULT_TIMEOUT_SECONDS, config: DagsterConfig | None = None
 ) -> Connection:
-    """Ask a webserver for its version, its code locations and its daemons.
+    """Query a webserver's version, code locations and daemons.
 
     Args:
-        dagster_url: Its address; when left out the configured one, ``DAGSTER_URL`` or http://localhost:3000.
-        timeout: Seconds of wall clock after which the answer does not matter any more.
+        dagster_url: Its address. The default is the configured one, ``DAGSTER_URL`` or http://localhost:3000.
+        timeout: Wall-clock seconds for the whole check.
         config: The orchestrator's configuration.
 
     Raises:
-        ValueError: A timeout that is no number of seconds above 0.
+        ValueError: The timeout is not a positive number of seconds.
     """
     if not (math.isfinite(timeout) and timeout > 0):
-        raise ValueError(f"timeout {timeout!r} is no number of seconds above 0, such as 10.")
+        raise ValueError(f"timeout {timeout!r} is not a number of seconds above 0, such as 10.")
     address = find_address(dagster_url, config)
     with telemetry.operation("connection.check", {"server.address": address.shown}) as traced:
         try:
@@ -72,7 +72,7 @@ def check(
 def validate_connection(
     dagster_url: str | None = None, timeout: float = DEFAULT_TIMEOUT_SECONDS, config: DagsterConfig | None = None
 ) -> ValidationResult:
-    """Check the connection as floe-core wants to know it; arguments and errors as of :func:`check`."""
+    """Check the connection and return floe-core's result type; arguments and errors as for :func:`check`."""
     from floe_core.plugins.orchestrator import ValidationResult
 
     found = check(dagster_url, timeout, config)

@@ -1,4 +1,4 @@
-"""Where the webserver is asked, and with which headers; what of it may be shown."""
+"""Address and request headers of the webserver, and the address without secrets for messages."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ class Address:
     """A webserver's address.
 
     Attributes:
-        url: Address of the webserver, with everything that was configured; may hold a password.
+        url: The configured address; may contain a password.
         shown: Scheme, host and port, for messages.
-        source: What named it, for messages.
-        headers: Headers that are sent along; secrets.
-        warnings: Headers that could not be made.
+        source: The setting with the address, for messages.
+        headers: Request headers, which are secrets.
+        warnings: Warnings about headers without a valid value.
     """
 
     url: str = field(repr=False)
@@ -43,19 +43,19 @@ class Address:
 
     @property
     def endpoint(self) -> str:
-        """Address of its GraphQL API; may hold a password."""
+        """Address of its GraphQL API; may contain a password."""
         return f"{self.url.rstrip('/').removesuffix(_ENDPOINT)}{_ENDPOINT}"
 
 
 def find_address(dagster_url: str | None, config: DagsterConfig | None) -> Address:
-    """Take the first that is named: the argument, ``webserver_url``, ``DAGSTER_URL``, http://localhost:3000."""
+    """Return the first configured address: the argument, ``webserver_url``, ``DAGSTER_URL``, http://localhost:3000."""
     named = {
         "the argument": dagster_url,
         "webserver_url": config.webserver_url if config else None,
         URL_VARIABLE: os.environ.get(URL_VARIABLE),
         "the default": DEFAULT_URL,
     }
-    # A variable that is read from a file ends with a line break.
+    # A value that was read from a file ends with a line break.
     source, url = next((source, url.strip()) for source, url in named.items() if url and url.strip())
     headers = _tokens(url)
     warnings = []
@@ -64,14 +64,14 @@ def find_address(dagster_url: str | None, config: DagsterConfig | None) -> Addre
         if value and value.isascii() and value.isprintable():
             headers[header.name.title()] = value
             continue
-        problem = "holds characters that no header can have" if value else "is not set"
+        problem = "contains characters that are not valid in a header" if value else "is not set"
         place = f"webserver_headers[{row}]"
         warnings.append(f"{place}: {header.name} is not sent, because the variable {header.variable} {problem}.")
     return Address(url, shown_url(url), source, headers, tuple(warnings))
 
 
 def _tokens(url: str) -> dict[str, str]:
-    """Make the headers of the well-known variables; Dagster+'s token is for Dagster+ alone."""
+    """Return the headers from well-known environment variables. Dagster+'s token is sent to Dagster+ only."""
     return {name: value for name, value in _well_known_headers(url) if value.isascii() and value.isprintable()}
 
 
@@ -86,7 +86,7 @@ def _well_known_headers(url: str) -> Iterator[tuple[str, str]]:
 
 
 def shown_url(url: str) -> str:
-    """Show scheme, host and port of a URL that has a host; anything else in it may hold a secret."""
+    """Return scheme, host and port of a URL; the other parts may contain secrets."""
     parsed = _parsed(url)
     if parsed is None or not parsed.host:
         return "the configured URL"
@@ -96,7 +96,7 @@ def shown_url(url: str) -> str:
 def _parsed(url: str) -> httpx.URL | None:
     try:
         parsed = httpx.URL(url)
-        _ = parsed.host  # decoded when it is asked for, which can fail
+        _ = parsed.host  # decoded on access, which can fail
     except (httpx.InvalidURL, UnicodeError):
         return None
     return parsed

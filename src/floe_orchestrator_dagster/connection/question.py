@@ -1,4 +1,4 @@
-"""One GraphQL question, asked of an address that may be anything; what goes wrong says what to do."""
+"""GraphQL query of a webserver, with a message and a fix for each kind of failure."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import httpx
 import orjson
 
 from floe_orchestrator_dagster.connection.address import BEARER_VARIABLE, DAGSTER_PLUS_VARIABLE, shown_url
-from floe_orchestrator_dagster.connection.webserver import QUESTION, SHORT_QUESTION, Webserver, read_webserver
+from floe_orchestrator_dagster.connection.webserver import QUERY, SHORT_QUERY, Webserver, read_webserver
 from floe_orchestrator_dagster.network.endpoint import Answer, Endpoint
 from floe_orchestrator_dagster.network.failures import Cause, NoAnswerError
 from floe_orchestrator_dagster.network.urls import UnusableSettingError
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 _LONGEST_ANSWER = 4 * 1024 * 1024
 _SHORTEST_TIMEOUT = 0.001
 _WHERE = "Name the address of a Dagster webserver (URL of `check`, webserver_url or DAGSTER_URL)"
-_LOGIN = f"Set webserver_headers, {BEARER_VARIABLE} or, for Dagster+, {DAGSTER_PLUS_VARIABLE} to what it asks for."
-# What to do; {address} says where the address came from.
+_LOGIN = f"Set webserver_headers, {BEARER_VARIABLE} or, for Dagster+, {DAGSTER_PLUS_VARIABLE} to a valid login."
+# Fixes by cause; {address} is replaced by the source of the address.
 _FIXES = {
     Cause.TIMEOUT: "Check the address, and that the webserver is up and not overloaded.",
     Cause.REFUSED: "Start it (dagster dev), or correct {address}.",
@@ -35,19 +35,19 @@ _FIXES = {
 
 
 class NoDagsterError(Exception):
-    """No Dagster answers; the text says what was found instead and what to do, and holds no secret."""
+    """Dagster did not respond. The message describes the problem and the fix, without secrets."""
 
     def __init__(self, what: str, fix: str) -> None:
         super().__init__(f"{what}. {fix}")
 
 
 def ask_webserver(address: Address, timeout: float) -> Webserver:
-    """Ask what version, code locations and daemons are there, within ``timeout`` seconds of wall clock.
+    """Query version, code locations and daemons, within ``timeout`` wall-clock seconds.
 
     Raises:
-        NoDagsterError: Nothing answers there in time, or something else than Dagster.
+        NoDagsterError: There is no response in time, or it is not from Dagster.
     """
-    # What comes is counted as it comes: no answer grows when it is unpacked.
+    # No compression, so that the limit of the response's size applies to the bytes received.
     headers = {
         "Content-Type": "application/json",
         "Accept": "application/json",
@@ -68,10 +68,10 @@ def ask_webserver(address: Address, timeout: float) -> Webserver:
 
 
 def _ask(endpoint: Endpoint, deadline: float, timeout: float) -> Webserver:
-    """Ask everything; only the version of a Dagster that does not know, or not allow, the rest."""
-    for question in (QUESTION, SHORT_QUESTION):
-        seconds = timeout if question == QUESTION else max(deadline - time.monotonic(), _SHORTEST_TIMEOUT)
-        answer = _read(endpoint.post(orjson.dumps({"query": question}), seconds), endpoint, timeout)
+    """Query everything, or only the version when Dagster does not support or permit the rest."""
+    for query in (QUERY, SHORT_QUERY):
+        seconds = timeout if query == QUERY else max(deadline - time.monotonic(), _SHORTEST_TIMEOUT)
+        answer = _read(endpoint.post(orjson.dumps({"query": query}), seconds), endpoint, timeout)
         webserver = read_webserver(answer)
         if webserver is not None:
             return webserver
@@ -81,11 +81,11 @@ def _ask(endpoint: Endpoint, deadline: float, timeout: float) -> Webserver:
 
 
 def _read(answer: Answer, endpoint: Endpoint, timeout: float) -> object:
-    # Dagster says 400 to a question with a mistake, and in its body which.
+    # Dagster responds with 400 to a query with an error, which is in the body.
     if answer.status not in (httpx.codes.OK, httpx.codes.BAD_REQUEST):
         raise _refused(answer, endpoint)
     if answer.headers.get("Content-Encoding", "identity") != "identity":
-        raise NoDagsterError("answers in an encoding that was not asked for", f"{_WHERE}, not of something else.")
+        raise NoDagsterError("answers in an encoding that was not requested", f"{_WHERE}.")
     if len(answer.body) > _LONGEST_ANSWER:
         raise NoDagsterError("answers with too much data for Dagster's GraphQL API", f"{_WHERE}.")
     if answer.is_late:
@@ -94,23 +94,23 @@ def _read(answer: Answer, endpoint: Endpoint, timeout: float) -> object:
         return orjson.loads(answer.body)
     except ValueError:
         is_page = "html" in answer.headers.get("Content-Type", "") or answer.body.lstrip()[:1] == b"<"
-        found = "with a web page, such as a login" if is_page else "with something that is no JSON"
+        found = "with a web page, such as a login" if is_page else "with content that is not JSON"
         raise NoDagsterError(f"answers {found}, not as Dagster's GraphQL API", f"{_WHERE}. {_LOGIN}") from None
 
 
 def _refused(answer: Answer, endpoint: Endpoint) -> NoDagsterError:
     status = answer.status
     if httpx.codes.is_redirect(status) and "Location" in answer.headers:
-        target = shown_url(endpoint.joined(answer.headers["Location"]))
+        target = shown_url(endpoint.redirect_target(answer.headers["Location"]))
         return NoDagsterError(
             f"redirects to {target}", f"If that is Dagster's address, use it; if it is a login: {_LOGIN}"
         )
     if status in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
-        return NoDagsterError(f"answers with HTTP {status}: it wants a login, or another one", _LOGIN)
+        return NoDagsterError(f"answers with HTTP {status}: it requires a login or a different one", _LOGIN)
     if status in (httpx.codes.NOT_FOUND, httpx.codes.METHOD_NOT_ALLOWED):
         fix = f"{_WHERE}; include the path, if it was started with --path-prefix."
         return NoDagsterError(f"answers with HTTP {status}: no GraphQL API is there", fix)
     if status >= httpx.codes.INTERNAL_SERVER_ERROR:
-        fix = "Look at the log of the webserver, and of what is in front of it."
-        return NoDagsterError(f"answers with HTTP {status}: it, or what is in front of it, fails", fix)
+        fix = "Check the logs of the webserver and of the proxy."
+        return NoDagsterError(f"answers with HTTP {status}: the webserver or a proxy in front of it fails", fix)
     return NoDagsterError(f"answers with HTTP {status}, not as Dagster's GraphQL API", f"{_WHERE}.")

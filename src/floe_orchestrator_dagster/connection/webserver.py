@@ -1,4 +1,4 @@
-"""What Dagster's GraphQL API says of itself, and what an operator should know of that."""
+"""State of a webserver from Dagster's GraphQL API, with warnings for the operator."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 _LONGEST_REASON = 500
 MINIMUM_VERSION = "1.10.21"
-QUESTION = """{
+QUERY = """{
   version
   instance { daemonHealth { allDaemonStatuses { daemonType required healthy } } }
   workspaceOrError {
@@ -26,7 +26,7 @@ QUESTION = """{
     } }
   }
 }"""
-SHORT_QUESTION = "{ version }"
+SHORT_QUERY = "{ version }"
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class CodeLocation:
     Attributes:
         name: Its name.
         state: ``loaded``, ``loading`` or ``error``.
-        error: First line of its load error, without secrets; empty without one.
+        error: First line of its load error, without secrets; empty when there is none.
     """
 
     name: str
@@ -46,11 +46,11 @@ class CodeLocation:
 
 @dataclass(frozen=True)
 class Daemon:
-    """A daemon that the instance needs.
+    """A daemon that the instance requires.
 
     Attributes:
-        type: Such as ``SCHEDULER``.
-        healthy: Whether it reported in time.
+        type: Type of the daemon, such as ``SCHEDULER``.
+        healthy: Whether it sent a heartbeat in time.
     """
 
     type: str
@@ -59,12 +59,12 @@ class Daemon:
 
 @dataclass(frozen=True)
 class Webserver:
-    """A webserver that answered.
+    """A webserver that responded.
 
     Attributes:
         version: Version of Dagster.
-        locations: Its code locations; None when it does not say.
-        daemons: The daemons that its instance needs; None when it does not say.
+        locations: Its code locations; None when it does not report them.
+        daemons: The daemons that its instance requires; None when it does not report them.
     """
 
     version: str
@@ -73,7 +73,7 @@ class Webserver:
 
     @property
     def summary(self) -> str:
-        """Version, and how many code locations there are."""
+        """The version and the number of code locations."""
         if self.locations is None:
             return f"Dagster {self.version}"
         count = len(self.locations)
@@ -81,12 +81,12 @@ class Webserver:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What works, but not as it should; each with what to do."""
+        """Problems of the running webserver, each with the fix."""
         return tuple(_warnings(self))
 
 
 def read_webserver(answer: object) -> Webserver | None:
-    """Read the answer to one of the questions above; None for JSON that is not Dagster's."""
+    """Parse the response to one of the queries; None for JSON that is not Dagster's."""
     data = _mapping(_mapping(answer).get("data"))
     version = data.get("version")
     if not isinstance(version, str) or not version:
@@ -110,7 +110,7 @@ def _location(entry: dict[str, Any]) -> CodeLocation:
 
 
 def _reason(error: Mapping[str, Any]) -> str:
-    """Give the first line of what was behind an error: Dagster's own says only that there was one."""
+    """Return the first line of an error's cause: Dagster's own message has no details."""
     causes = [cause for cause in error.get("causes") or () if isinstance(cause, dict) and cause.get("message")]
     return _first_line((causes[-1] if causes else error).get("message"))
 
@@ -134,17 +134,17 @@ def _mapping(value: object) -> dict[str, Any]:
 
 def _warnings(webserver: Webserver) -> Iterator[str]:
     if _is_older(webserver.version):
-        upgrade = "Upgrade Dagster, or install a release of floe-orchestrator-dagster that was made for it."
+        upgrade = "Upgrade Dagster, or install a release of floe-orchestrator-dagster that supports it."
         yield f"Dagster {webserver.version} is older than {MINIMUM_VERSION}, the first that is supported. {upgrade}"
     if webserver.locations is None or webserver.daemons is None:
-        yield "It does not say how its code locations and daemons are. Ask with a login that may see them."
+        yield "It does not report the state of its code locations and daemons. Use a login that has access to them."
     for location in webserver.locations or ():
         if location.state == "error":
-            said = f": {location.error}" if location.error else ""
-            look = "Its page, Deployment > Code locations, shows the whole error."
-            yield f"code location {location.name!r} does not load{said}{'' if said.endswith('.') else '.'} {look}"
+            reason = f": {location.error}" if location.error else ""
+            look = "The webserver's page Deployment > Code locations shows the whole error."
+            yield f"code location {location.name!r} does not load{reason}{'' if reason.endswith('.') else '.'} {look}"
         if location.state == "loading":
-            yield f"code location {location.name!r} is still loading. Check again in a while."
+            yield f"code location {location.name!r} is still loading. Check again later."
     stopped = [daemon.type for daemon in webserver.daemons or () if not daemon.healthy]
     if stopped:
         what = "nothing is scheduled or queued until they do. Start `dagster-daemon run`, or look at its log."
@@ -155,4 +155,4 @@ def _is_older(version: str) -> bool:
     try:
         return Version(version) < Version(MINIMUM_VERSION)
     except InvalidVersion:
-        return False  # a build of somebody's own
+        return False  # a custom build

@@ -74,4 +74,7 @@ def _is_generated(content: bytes) -> bool:
 
 
 def _is_loader_call(value: ast.expr) -> bool:
-    return isinstance(value, ast.Call) and isinstance(value.func, ast.Name) and value.func.id == _LOADER
+    """Return whether the value is a call of the loader without a user's translator."""
+    if not (isinstance(value, ast.Call) and isinstance(value.func, ast.Name) and value.func.id == _LOADER):
+        return False
+    return all(keyword.arg != "translator" for keyword in value.keywords)

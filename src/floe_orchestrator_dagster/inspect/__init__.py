@@ -1,1 +1,1 @@
-"""Reports on a product that is not run: validation, plan."""
+"""Validation and plan of a product, without running it."""

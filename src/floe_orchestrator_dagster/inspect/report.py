@@ -1,4 +1,4 @@
-"""A plan as text: tables that fit a terminal of 80 columns, without colours when nobody looks at them."""
+"""Plain-text report of a plan, with tables for a terminal of 80 columns, in colour only on a terminal."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def print_plan(plan: Plan, warnings: Sequence[str]) -> None:
     with console.capture() as captured:
         for part in _parts(plan, warnings):
             console.print(part, crop=False)
-    # Tables come padded to their width.
+    # rich pads the lines of tables.
     click.echo("\n".join(line.rstrip() for line in captured.get().splitlines()))
 
 
@@ -43,16 +43,16 @@ def _parts(plan: Plan, warnings: Sequence[str]) -> Iterator[RenderableType]:
         elsewhere = f", {external} {_ELSEWHERE}" if external else ""
         yield _heading("Assets", f"{len(plan.built)} built here{elsewhere}")
         yield _indented(_asset_table(plan))
-        stop = f", {plan.blocking_checks} of them blocking (a failure keeps what is downstream from running)"
+        stop = f", {plan.blocking_checks} of them blocking (a failure stops downstream assets)"
         yield _heading("Checks", f"{plan.checks}{stop if plan.blocking_checks else ''}")
     else:
         yield Text("\nNothing to build: the product declares no transforms.")
     yield from _partitions(plan)
     if plan.jobs:
-        yield _heading("Jobs", "what a run of all of it does")
+        yield _heading("Jobs", "a run of the whole job")
         rows = [(job.name, job.assets, job.checks, job.steps, job.dbt_invocations) for job in plan.jobs]
         yield _indented(_table(["job"], ["assets", "checks", "steps", "starts dbt"], rows))
-        yield _heading("Runs", "what holds for each of them")
+        yield _heading("Runs", "settings of each run")
         yield _named(_runs(plan.runs))
     if plan.schedules:
         yield _heading("Schedules", "their state once loaded, and their next ticks")
@@ -136,7 +136,7 @@ def _indented(part: RenderableType) -> Padding:
 
 
 def _hanging(line: str) -> Padding:
-    """Wrap a line under its own beginning."""
+    """Wrap a line with a hanging indent."""
     text = line.lstrip()
     return Padding(Text(text, style="yellow", overflow="fold"), (0, 0, 0, 2 + len(line) - len(text)), expand=False)
 
@@ -148,7 +148,7 @@ def _named(pairs: Iterable[tuple[str, str | None]]) -> Group:
 
 
 def _unfolded(lines: Iterable[Text]) -> Group:
-    """Keep each line whole, whatever the terminal's width: people copy paths and commands."""
+    """Keep each line whole at any terminal width, so that paths and commands can be copied."""
     return Group(*(Text(no_wrap=True, overflow="ignore").append_text(line) for line in lines))
 
 
@@ -174,7 +174,7 @@ def _asset_table(plan: Plan) -> Table:
 
 
 def _by_group(assets: Iterable[AssetPlan]) -> list[tuple[str, list[AssetPlan]]]:
-    """Sort assets into groups, the ones that are made elsewhere last."""
+    """Sort assets into groups, external ones last."""
     groups: dict[tuple[bool, str], list[AssetPlan]] = {}
     for asset in assets:
         groups.setdefault((asset.external, _ELSEWHERE if asset.external else asset.group), []).append(asset)

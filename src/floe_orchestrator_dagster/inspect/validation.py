@@ -1,6 +1,6 @@
-"""Everything that is wrong with a product, at once: stages that do not need each other are all looked at.
+"""Validation of a product with all problems at once: stages that do not depend on each other all run.
 
-Nothing is written and dbt does not run.
+It writes no files and does not run dbt.
 """
 
 from __future__ import annotations
@@ -48,71 +48,71 @@ _PACKAGE = __name__.partition(".")[0]
 
 @dataclass(frozen=True)
 class LoadedProduct:
-    """A product without problems, and what it is in Dagster."""
+    """A valid product and its Definitions."""
 
     product: Product
     definitions: dg.Definitions
 
 
 @dataclass(frozen=True)
-class Remark:
-    """Something that does not keep a product from loading, and should be known.
+class ProductWarning:
+    """A problem that does not prevent the product from loading.
 
     Attributes:
-        file: The file it is about; empty when the sentence says so.
-        problem: What and where; a remark that is one sentence has neither place nor fix.
+        file: The file with the problem; empty when the message names it.
+        problem: The problem. A warning from the log has neither place nor fix.
     """
 
     file: str
     problem: Problem
 
     def __str__(self) -> str:
-        """Render as an error's problem, or as the one sentence; the file goes without saying."""
+        """Render as a problem, or as the message of a logged warning; without the file."""
         return str(self.problem) if self.problem.fix else self.problem.what
 
 
 @dataclass(frozen=True)
 class Findings:
-    """What an examination found.
+    """The result of a validation.
 
     Attributes:
-        errors: Everything that keeps the product from loading, by file.
-        warnings: What does not keep it from loading, and should be known.
+        errors: All problems that prevent the product from loading, by file.
+        warnings: Problems that do not prevent it from loading.
         loaded: The product and its Definitions; None when there are errors.
     """
 
     errors: tuple[FloeDagsterError, ...] = ()
-    warnings: tuple[Remark, ...] = ()
+    warnings: tuple[ProductWarning, ...] = ()
     loaded: LoadedProduct | None = None
 
 
 def examine_product(path: Path) -> Findings:
-    """Look at every stage of the product compiled into ``path``, then load it as Dagster does."""
+    """Check each stage of the product in ``path``, then load it as Dagster does."""
     stages = _Stages()
     with _recorded_warnings(path) as logged:
         _examine_stages(path, stages)
-        # What the stages above do not see, loading does: a product is valid when it loads, and only then.
+        # A product is valid only if it loads, which can find problems that the stages miss.
         product = None if stages.errors else stages.attempt(load_product, path)
         definitions = stages.attempt(_definitions, product) if product else None
-    disagreements = [Remark(str(path), problem) for problem in _disagreements(product)] if product else []
+    disagreements = [ProductWarning(str(path), problem) for problem in _disagreements(product)] if product else []
     loaded = LoadedProduct(product, definitions) if product and definitions else None
     return Findings(tuple(stages.errors), (*dict.fromkeys(logged), *disagreements), loaded)
 
 
 class _Stages:
-    """Tries stages one by one and keeps what they raise."""
+    """Runs stages one by one and collects their exceptions."""
 
     def __init__(self) -> None:
         self.errors: list[FloeDagsterError] = []
 
     def attempt(self, stage: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T | None:
-        """Return what the stage does; None when it raises."""
+        """Return the stage's result; None when it raises."""
         try:
             return stage(*args, **kwargs)
         except FloeDagsterError as error:
             self.errors.append(error)
-        except OSError as error:  # a directory on the way that may not be entered, a name that is too long
-            problem = Problem("", f"cannot be read ({error.strerror})", "Name a path that can be read.")
+        except OSError as error:  # a directory without permission, a name that is too long
+            problem = Problem("", f"cannot be read ({error.strerror})", "Use a path that can be read.")
             self.errors.append(ProjectError(str(error.filename), [problem]))
         return None
 
@@ -145,7 +145,7 @@ def _examine_stages(path: Path, stages: _Stages) -> None:
 
 
 class _Configured:
-    """The configuration, and what is wrong with it: one error, where the stages came to it."""
+    """The configuration and its problems, reported as one error in the order of the stages."""
 
     def __init__(self, reading: Reading[DagsterConfig], origin: str, stages: _Stages) -> None:
         self.reading = reading
@@ -155,12 +155,12 @@ class _Configured:
         self._problems = list(reading.problems)
 
     def is_whole(self, section: str) -> bool:
-        """Return whether nothing is wrong in a section, so that what depends on it can be judged."""
+        """Return whether a section has no problems, so that settings which depend on it can be checked."""
         place = config_path(section)
         return not any(problem.where.startswith(place) for problem in self.reading.problems)
 
     def check_against(self, unbuilt: Product, *, can_select: bool) -> None:
-        """Look for names, jobs and selections that the product does not have."""
+        """Check names, jobs and selections in the configuration against the product."""
         from floe_orchestrator_dagster.assets.selection import NodeSelection
         from floe_orchestrator_dagster.automation.validation import automation_problems
 
@@ -170,7 +170,7 @@ class _Configured:
         self._problems.extend(self.reading.in_the_file(problem) for problem in found)
 
     def report(self) -> None:
-        """Add the error, if anything is wrong."""
+        """Add the error if there are problems."""
         if self._problems:
             self._stages.errors.insert(self._place, ConfigError(self._origin, self._problems))
 
@@ -187,21 +187,21 @@ def _examine_dbt(unbuilt: Product, project_path: Path, configured: _Configured, 
     if manifest is None:
         return None
     stages.attempt(check_models_exist, artifacts, manifest, origin)
-    # What can be selected does not depend on the profile.
+    # Selections do not depend on the profile.
     unknown = Profile(name=directory.profile_name or "", target=None, outputs={}, default_target="", variables=())
     return DbtProject(directory, profile or unknown, manifest, profiles={})
 
 
 def _disagreements(product: Product) -> list[Problem]:
-    """Find where contract and dbt project say different things, or where one of them is missing."""
+    """Find differences between contract and dbt project, or report that there is no dbt project."""
     if product.dbt is None:
-        fix = f"Set {PROJECT_DIR_VARIABLE} to it, or put the artifacts into it."
+        fix = f"Set {PROJECT_DIR_VARIABLE} to the dbt project, or put the artifacts into it."
         return [Problem("", "no dbt project, so assets can be seen but not run", fix)] if product.models else []
     return product_disagreements(product)
 
 
 def _well_formed(content: Mapping[str, Any]) -> CompiledArtifacts | None:
-    """Read artifacts whose content was refused and whose form is right, such as ones with a cycle."""
+    """Parse artifacts with valid types but rejected content, such as a cycle; None for others."""
     try:
         return CompiledArtifacts.model_validate(content)
     except ValidationError:
@@ -209,7 +209,7 @@ def _well_formed(content: Mapping[str, Any]) -> CompiledArtifacts | None:
 
 
 def _orchestrator_config(content: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """Find the configuration in artifacts that may be of any form."""
+    """Find the configuration in artifacts that need not be valid."""
     found: object = content
     for key in ("plugins", "orchestrator", "config"):
         found = found.get(key) if isinstance(found, dict) else None
@@ -232,15 +232,15 @@ def _definitions(product: Product) -> dg.Definitions:
 
 
 @contextmanager
-def _recorded_warnings(path: Path) -> Iterator[list[Remark]]:
-    """Collect the warnings that this package logs, instead of showing them."""
+def _recorded_warnings(path: Path) -> Iterator[list[ProductWarning]]:
+    """Collect the warnings that this package logs instead of printing them."""
     recorder = _Recorder(path)
     package = logging.getLogger(_PACKAGE)
     propagated = package.propagate
     package.addHandler(recorder)
     package.propagate = False
     try:
-        yield recorder.remarks
+        yield recorder.warnings
     finally:
         package.propagate = propagated
         package.removeHandler(recorder)
@@ -249,13 +249,13 @@ def _recorded_warnings(path: Path) -> Iterator[list[Remark]]:
 class _Recorder(logging.Handler):
     def __init__(self, path: Path) -> None:
         super().__init__(logging.WARNING)
-        self.remarks: list[Remark] = []
+        self.warnings: list[ProductWarning] = []
         self._path = path
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Keep the problems that the record came with, else its text."""
+        """Keep the record's problems, or else its message."""
         problems = getattr(record, "problems", None)
         if problems:
-            self.remarks.extend(Remark(str(self._path), problem) for problem in problems)
+            self.warnings.extend(ProductWarning(str(self._path), problem) for problem in problems)
         else:
-            self.remarks.append(Remark("", Problem("", record.getMessage(), "")))
+            self.warnings.append(ProductWarning("", Problem("", record.getMessage(), "")))

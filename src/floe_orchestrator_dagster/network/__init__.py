@@ -1,1 +1,1 @@
-"""HTTP requests that end in time: proxies of the environment, TLS, and failures that name the party at fault."""
+"""HTTP requests with wall-clock timeouts, proxies of the environment, and errors that name the party at fault."""

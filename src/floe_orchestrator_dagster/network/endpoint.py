@@ -1,4 +1,4 @@
-"""One HTTP(S) URL that content is posted to, over one kept connection, bounded in wall-clock time."""
+"""POST requests to one HTTP(S) URL over a persistent connection, with wall-clock timeouts."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
-# httpx imports it with its first request, whose time is limited.
+# Imported now, because httpx would import it during the first request, within its timeout.
 import httpcore  # noqa: F401
 import httpx
 
@@ -24,21 +24,21 @@ if TYPE_CHECKING:
 
 _ONE_CONNECTION = httpx.Limits(max_connections=1, max_keepalive_connections=1, keepalive_expiry=None)
 _CONNECTS = ".connect_tcp.started"
-# The steps of httpcore's (`trace` extension) after which a proxy has done its part.
+# Events of httpcore's `trace` extension after which a proxy has established the tunnel.
 _TUNNELLED = ("proxy.start_tls.started", "socks.setup_socks5_connection.complete")
 _SENDS = "http11.send_request_headers.started"
 
 
 @dataclass
 class Answer:
-    """An HTTP answer.
+    """An HTTP response.
 
     Attributes:
-        status: Its status.
+        status: Its status code.
         headers: Its headers.
-        body: What was read of its body.
-        complete: Whether that is all of it.
-        is_late: Whether the rest did not come in time.
+        body: The part of the body that was read.
+        complete: Whether the whole body was read.
+        is_late: Whether reading stopped at the timeout.
     """
 
     status: int
@@ -49,23 +49,23 @@ class Answer:
 
 
 class Endpoint:
-    """Posts to one URL, by one thread at a time. Redirects are answers, not followed."""
+    """Posts to one URL without following redirects. Not thread-safe."""
 
     def __init__(self, url: str, headers: Mapping[str, str], *, longest_answer: int) -> None:
-        """Prepare to post; nothing connects yet.
+        """Prepare requests without connecting.
 
         Args:
-            url: Complete URL; a user in it is sent as basic authentication, unless ``headers`` have another login.
+            url: Complete URL. A login in it is sent as basic authentication, unless ``headers`` have another login.
             headers: Headers of each request.
-            longest_answer: Bytes after which a body is not read any further.
+            longest_answer: Maximum number of bytes to read of a response's body.
 
         Raises:
-            UnusableSettingError: The URL cannot be read; the message does not repeat it.
+            UnusableSettingError: The URL is not valid. The message does not repeat it.
         """
         http_url(url)
         try:
             self._url = httpx.URL(url.strip())
-            _ = self._url.host  # decoded when it is read, which can fail
+            _ = self._url.host  # decoded on access, which can fail
         except (httpx.InvalidURL, UnicodeError):
             raise UnusableSettingError("the URL cannot be read") from None
         self._headers = httpx.Headers({"Authorization": basic_login(self._url)} if self._url.userinfo else {})
@@ -77,25 +77,25 @@ class Endpoint:
 
     @property
     def connected(self) -> bool:
-        """Whether an earlier request left a connection that the next one uses."""
+        """Whether an open connection of an earlier request exists."""
         return self._connected
 
-    def joined(self, reference: str) -> str:
-        """Return the URL that a redirect points to; empty when it cannot be read."""
+    def redirect_target(self, reference: str) -> str:
+        """Return the absolute URL of a redirect; empty when it is not valid."""
         try:
             return str(self._url.join(reference))
         except (httpx.InvalidURL, UnicodeError):
             return ""
 
     def post(self, content: bytes, seconds: float) -> Answer:
-        """Post content; an answer whose body does not end in time is returned as far as it came.
+        """Post content and return the response, possibly with an incomplete body at the timeout.
 
         Args:
-            content: The body.
-            seconds: Wall-clock seconds for all of it: name resolution, proxy, TLS, request and answer.
+            content: The body of the request.
+            seconds: Wall-clock seconds for name resolution, proxy, TLS, request and response.
 
         Raises:
-            NoAnswerError: There is no answer.
+            NoAnswerError: There is no response.
         """
         request = httpx.Request("POST", self._url, headers=self._headers, content=content)
         transport = self._open()
@@ -155,16 +155,16 @@ class Endpoint:
 
 @dataclass
 class _Attempt:
-    """One request, in a thread that may be left behind.
+    """One request, in a thread that can be abandoned.
 
     Attributes:
-        transport: What it is sent with.
-        longest_answer: Bytes after which the body is not read any further.
-        deadline: The instant (``time.monotonic``) after which it is not read any further either.
-        events_past_proxy: Steps of httpcore's that come once a proxy has done its part.
-        is_past_proxy: Whether one of them has come.
-        answer: The answer, from the moment that its headers are there.
-        abandoned: Whether nobody waits any more.
+        transport: The transport.
+        longest_answer: Maximum number of bytes to read of the body.
+        deadline: Time (``time.monotonic``) at which reading of the body stops.
+        events_past_proxy: httpcore's events that occur after a proxy has established the tunnel.
+        is_past_proxy: Whether one of these events has occurred.
+        answer: The response, as soon as its headers are read.
+        abandoned: Whether the caller has stopped waiting.
     """
 
     transport: httpx.HTTPTransport
@@ -176,7 +176,7 @@ class _Attempt:
     abandoned: bool = False
 
     def ask(self, request: httpx.Request) -> Answer:
-        """Send the request, and read its answer."""
+        """Send the request and read the response."""
         response = self.transport.handle_request(request)
         try:
             self.answer = answer = Answer(response.status_code, response.headers)
@@ -191,7 +191,7 @@ class _Attempt:
         return answer
 
     def watch(self, event: str, _info: object) -> None:
-        """Follow the steps of the request; end one that nobody waits for before it is sent."""
+        """Track the progress of the request; cancel an abandoned one before it is sent."""
         if event.endswith(_CONNECTS):
             self.is_past_proxy = False
         elif event in self.events_past_proxy:
@@ -201,13 +201,13 @@ class _Attempt:
 
 
 def basic_login(url: httpx.URL) -> str:
-    """Make the value of the header that sends the user of a URL."""
+    """Return the ``Authorization`` header for the login in a URL."""
     return f"Basic {b64encode(f'{url.username}:{url.password}'.encode()).decode('ascii')}"
 
 
 def _tls() -> ssl.SSLContext:
     try:
-        # certifi's authorities, or those of SSL_CERT_FILE and SSL_CERT_DIR; always verified.
+        # With certifi's authorities, or those of SSL_CERT_FILE and SSL_CERT_DIR. Verification is always on.
         return httpx.create_ssl_context()
     except OSError:
         what = "the certificates that SSL_CERT_FILE or SSL_CERT_DIR names cannot be read"

@@ -1,4 +1,4 @@
-"""Failures of an HTTP request: the cause, and whether the server or a proxy is at fault."""
+"""Causes of failed HTTP requests, and whether the server or a proxy is at fault."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Cause(Enum):
-    """Why there is no usable answer."""
+    """Why there is no valid response."""
 
     TIMEOUT = auto()
     REFUSED = auto()
@@ -33,12 +33,12 @@ class Cause(Enum):
 
 
 class NoAnswerError(Exception):
-    """A request got no usable HTTP answer; the text holds no credential.
+    """A request got no valid HTTP response. The message contains no credentials.
 
     Attributes:
-        cause: Why; ``PROXY`` and ``PROXY_SETTING`` where it is the proxy's fault.
-        what: What happened, such as ``connection refused``.
-        fix: What to do; empty where that depends on the server that was asked.
+        cause: The cause; ``PROXY`` and ``PROXY_SETTING`` when the proxy is at fault.
+        what: The problem, such as ``connection refused``.
+        fix: The fix; empty when it depends on the server.
     """
 
     def __init__(self, cause: Cause, what: str, fix: str = "") -> None:
@@ -49,7 +49,7 @@ class NoAnswerError(Exception):
 
 
 def timed_out(seconds: float, proxy: Proxy | None, *, at_proxy: bool) -> NoAnswerError:
-    """Make the error of a request that was not over in time."""
+    """Return the error of a request that exceeded its timeout."""
     what = f"no answer within {seconds:g} s"
     if proxy is None:
         return NoAnswerError(Cause.TIMEOUT, what)
@@ -59,12 +59,12 @@ def timed_out(seconds: float, proxy: Proxy | None, *, at_proxy: bool) -> NoAnswe
 
 
 def explained(error: Exception, proxy: Proxy | None, *, at_proxy: bool) -> NoAnswerError:
-    """Explain why a request failed.
+    """Return the error that explains why a request failed.
 
     Args:
-        error: What httpx raised.
-        proxy: The proxy that the request was sent to; None for a direct connection.
-        at_proxy: Whether it failed before the proxy passed it on.
+        error: The exception from httpx.
+        proxy: The proxy of the request; None for a direct connection.
+        at_proxy: Whether it failed before the proxy connected to the server.
     """
     if proxy is not None and isinstance(error, httpx.ProxyError):
         return proxy_refuses(proxy, str(error)[:3])
@@ -76,7 +76,7 @@ def explained(error: Exception, proxy: Proxy | None, *, at_proxy: bool) -> NoAns
 
 
 def proxy_refuses(proxy: Proxy, status: str) -> NoAnswerError:
-    """Make the error of a proxy that does not pass a request on, with its HTTP status where it gave one."""
+    """Return the error of a proxy that refuses a request, with its HTTP status if there is one."""
     if status == "407":
         fix = f"Put user and password into {proxy.variable}, as in http://user:password@proxy:3128."
         return NoAnswerError(Cause.PROXY, f"{proxy} asks for a login (HTTP 407)", fix)
@@ -91,7 +91,7 @@ def _described(cause: BaseException) -> tuple[Cause, str] | None:
     elif isinstance(cause, ssl.SSLError):
         found = Cause.TLS, f"TLS fails ({(cause.reason or 'no reason given').replace('_', ' ').lower()})"
     elif isinstance(cause, (socket.gaierror, UnicodeError)):
-        found = Cause.UNKNOWN_HOST, "its name is not resolved"
+        found = Cause.UNKNOWN_HOST, "its name cannot be resolved"
     elif isinstance(cause, ConnectionRefusedError):
         found = Cause.REFUSED, "connection refused"
     elif isinstance(cause, (ConnectionResetError, BrokenPipeError)):
@@ -99,7 +99,7 @@ def _described(cause: BaseException) -> tuple[Cause, str] | None:
     elif isinstance(cause, (httpx.UnsupportedProtocol, httpx.InvalidURL)):
         found = Cause.NO_URL, "it is not an http:// or https:// URL"
     elif isinstance(cause, httpx.RemoteProtocolError):
-        # httpx's own text for a connection that ended; the parser is behind the error for all others.
+        # The error has h11's parser as a cause, unless the connection was closed.
         is_parsed = any(type(behind).__module__.startswith("h11") for behind in _causes(cause))
         found = (
             (Cause.NOT_HTTP, "it does not answer with HTTP")

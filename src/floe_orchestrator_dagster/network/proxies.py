@@ -1,8 +1,8 @@
-"""Proxies of the environment: which one a URL is requested through, and which hosts are asked directly.
+"""Selection of the proxy for a URL from the environment.
 
-``HTTP_PROXY``, ``HTTPS_PROXY``, ``ALL_PROXY`` and ``NO_PROXY``, in either case. An entry of ``NO_PROXY`` is a host name
-with its subdomains, an address, a network (``10.0.0.0/8``, ``fd00::/8``), each with or without a port, or ``*``.
-Loopback addresses are never requested through a proxy.
+The variables are ``HTTP_PROXY``, ``HTTPS_PROXY``, ``ALL_PROXY`` and ``NO_PROXY``, in upper or lower case. An entry of
+``NO_PROXY`` is a host name (also for its subdomains), an address or a network (``10.0.0.0/8``, ``fd00::/8``), each with
+or without a port, or ``*``. Requests to loopback addresses never use a proxy.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 _SCHEMES = ("http", "https", "socks5", "socks5h")
 _PORTS = {"http": 80, "https": 443}
 _PORT = re.compile(r"(?P<host>\[.*\]|[^:]*):(?P<port>\d+)")
-# As /etc/hosts has them on Debian and Fedora.
+# Names in /etc/hosts of Debian and Fedora.
 _LOOPBACK_NAMES = frozenset(
     {"localhost", "localhost.localdomain", "localhost4", "localhost6", "ip6-localhost", "ip6-loopback"}
 )
@@ -38,8 +38,8 @@ class Proxy:
     """A proxy of the environment.
 
     Attributes:
-        url: Its address; may hold a password.
-        variable: The environment variable that names it.
+        url: Its address; may contain a password.
+        variable: The environment variable with its address.
         shown: Scheme, host and port, for messages.
     """
 
@@ -49,24 +49,24 @@ class Proxy:
 
     @property
     def is_socks(self) -> bool:
-        """Whether it speaks SOCKS, not HTTP."""
+        """Whether its protocol is SOCKS instead of HTTP."""
         return self.url.scheme.startswith("socks")
 
     @property
     def fix(self) -> str:
-        """What to do when it is the proxy that fails."""
+        """The fix for a failure of the proxy."""
         return f"Correct {self.variable}, or name the host in NO_PROXY."
 
     def __str__(self) -> str:
-        """Name it without its credentials."""
+        """Return its address without credentials, and its variable."""
         return f"the proxy {self.shown} ({self.variable})"
 
 
 def proxy_for(url: httpx.URL) -> Proxy | None:
-    """Find the proxy that a URL is requested through; None for a direct connection.
+    """Return the proxy for requests to a URL; None for a direct connection.
 
     Raises:
-        NoAnswerError: The environment names something that cannot be used as a proxy.
+        NoAnswerError: The address of the proxy in the environment is not valid.
     """
     named = getproxies()
     kind = next((kind for kind in (url.scheme, "all") if named.get(kind, "").strip()), None)
@@ -76,7 +76,7 @@ def proxy_for(url: httpx.URL) -> Proxy | None:
 
 
 def secrets_of_proxies() -> Iterator[str]:
-    """Find the credentials in the proxies of the environment, which a proxy may repeat in its answer."""
+    """Yield the credentials of proxies in the environment, which a proxy may repeat in its response."""
     for kind, text in getproxies().items():
         if kind != "no":
             yield from secrets_in_url(text if "://" in text else f"http://{text}")
@@ -104,7 +104,7 @@ def _is_direct(url: httpx.URL, exceptions: str) -> bool:
     host = url.raw_host.decode("ascii").strip("[]").rstrip(".").lower()
     port = url.port or _PORTS.get(url.scheme, 0)
     entries = re.split(r"[,\s]+", exceptions.lower())
-    # The last one knows the exceptions in the system's settings (macOS).
+    # proxy_bypass() reads the exceptions in the settings of macOS.
     return _is_loopback(host) or any(_covers(entry, host, port) for entry in entries) or proxy_bypass(host)
 
 
@@ -116,7 +116,7 @@ def _is_loopback(host: str) -> bool:
 
 
 def _covers(entry: str, host: str, port: int) -> bool:
-    """Whether an entry of ``NO_PROXY`` covers a host."""
+    """Return whether an entry of ``NO_PROXY`` matches a host."""
     if entry == "*":
         return True
     with_port = _PORT.fullmatch(entry)
@@ -147,7 +147,7 @@ def _address(host: str) -> IPv4Address | IPv6Address | None:
 
 
 def _legacy_address(host: str) -> IPv4Address | None:
-    """Read what the resolver takes for an address too."""
+    """Parse other forms of IPv4 addresses that the resolver accepts."""
     if not _LEGACY_ADDRESS.fullmatch(host):
         return None
     try:

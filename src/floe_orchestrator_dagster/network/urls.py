@@ -1,4 +1,4 @@
-"""URLs as people write them: read, and shown without their secrets."""
+"""Validation of URLs and headers from settings, and URLs without secrets for messages."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from urllib.parse import SplitResult, urlsplit
 
 
 class UnusableSettingError(ValueError):
-    """A URL, a key or a header that no request can have; the text does not repeat its value."""
+    """A URL, a key or a header is not valid in an HTTP request. The message does not repeat its value."""
 
 
 def http_url(url: str) -> SplitResult:
-    """Split an HTTP URL; space around it, such as the line break of a file, is left out.
+    """Split an HTTP URL, without surrounding white space such as the line break of a file.
 
     Raises:
-        UnusableSettingError: It is none.
+        UnusableSettingError: It is not a valid HTTP URL.
     """
     try:
         parsed = urlsplit(url.strip())
@@ -23,12 +23,12 @@ def http_url(url: str) -> SplitResult:
     if parsed.scheme not in {"http", "https"} or not parsed.hostname:
         raise UnusableSettingError("the URL is not an http:// or https:// URL with a host")
     if any(ord(letter) <= ord(" ") for letter in f"{parsed.netloc}{parsed.path}{parsed.query}"):
-        raise UnusableSettingError("the URL has letters that a URL must not have")
+        raise UnusableSettingError("the URL contains characters that are not valid in a URL")
     return parsed
 
 
 def shown_url(url: str) -> str:
-    """Show a URL without its user, query and fragment: any of them may hold a secret."""
+    """Return a URL without login, query and fragment, which may contain secrets."""
     try:
         parsed = http_url(url)
     except UnusableSettingError:
@@ -37,12 +37,12 @@ def shown_url(url: str) -> str:
 
 
 def header_value(name: str, value: str) -> str:
-    """Return the value of a header without the space around it, such as the line break of a file.
+    """Return the value of a header without surrounding white space such as the line break of a file.
 
     Raises:
-        UnusableSettingError: It has letters that a header must not have.
+        UnusableSettingError: It contains characters that are not valid in a header.
     """
     stripped = value.strip()
     if not (stripped.isascii() and stripped.isprintable()):
-        raise UnusableSettingError(f"{name} has letters that a header must not have")
+        raise UnusableSettingError(f"{name} contains characters that are not valid in a header")
     return stripped

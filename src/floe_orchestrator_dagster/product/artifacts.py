@@ -19,7 +19,7 @@ from pydantic import ValidationError
 
 from floe_orchestrator_dagster.errors import ArtifactsError, Problem
 from floe_orchestrator_dagster.product.files import is_deeper_than, read_json
-from floe_orchestrator_dagster.wording import closest, did_you_mean, is_empty, json_type_of, refusal
+from floe_orchestrator_dagster.wording import closest, did_you_mean, is_empty, json_type_of, validation_message
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -158,13 +158,13 @@ def _field_problem(details: ErrorDetails, content: Mapping[str, Any]) -> Problem
     if details["type"] == "extra_forbidden":
         fix = "Remove it, or upgrade floe-core if a newer floe wrote it."
         return Problem(where, f"is a field that this contract does not have{name}", fix)
-    said = refusal(details)
+    message = validation_message(details)
     if details["type"] == "missing":
-        return Problem(where, f"{said}{name}", "Compile the product again (floe platform compile).")
+        return Problem(where, f"{message}{name}", "Compile the product again (floe platform compile).")
     if details["type"] == "value_error":
-        return Problem(where, f"{said}{name}", _RECOMPILE)
+        return Problem(where, f"{message}{name}", _RECOMPILE)
     value = "" if is_empty(details) else _value(where, details["input"])
-    return Problem(where, f"{said}{value}{name}", _RECOMPILE)
+    return Problem(where, f"{message}{value}{name}", _RECOMPILE)
 
 
 def _in_the_file(details: ErrorDetails, content: Mapping[str, Any]) -> tuple[int | str, ...]:

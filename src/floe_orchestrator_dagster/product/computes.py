@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from floe_orchestrator_dagster.config import config_path
 from floe_orchestrator_dagster.errors import Problem, ProfileError
 from floe_orchestrator_dagster.product.profiles import Place, resolve_paths
-from floe_orchestrator_dagster.wording import refusal
+from floe_orchestrator_dagster.wording import validation_message
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -108,7 +108,7 @@ def _without_values(error: Exception) -> str:
     """Return the plugin's message without the value that pydantic repeats, which may be a password."""
     if isinstance(error, ValidationError):
         details = error.errors(include_url=False, include_input=False)
-        return "; ".join(f"{'.'.join(map(str, detail['loc']))}: {refusal(detail)}" for detail in details)
+        return "; ".join(f"{'.'.join(map(str, detail['loc']))}: {validation_message(detail)}" for detail in details)
     return f"{type(error).__name__}: {error}"
 
 

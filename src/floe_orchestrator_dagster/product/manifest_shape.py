@@ -13,7 +13,7 @@ from pydantic import AfterValidator, ConfigDict, TypeAdapter, ValidationError
 from typing_extensions import NotRequired, TypedDict
 
 from floe_orchestrator_dagster.errors import ManifestError, Problem
-from floe_orchestrator_dagster.wording import json_type_of, refusal
+from floe_orchestrator_dagster.wording import json_type_of, validation_message
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -291,13 +291,19 @@ def _each_once(errors: list[ErrorDetails]) -> list[ErrorDetails]:
 def _problem(details: ErrorDetails, content: object) -> Problem:
     location = details["loc"]
     found = f", not {json_type_of(details['input'])}" if details["type"] != "missing" else ""
-    said = f"is not a dbt manifest: {refusal(details)}{found}" if not location else f"{refusal(details)}{found}"
+    message = (
+        f"is not a dbt manifest: {validation_message(details)}{found}"
+        if not location
+        else f"{validation_message(details)}{found}"
+    )
     file = _file(location, content)
     where = ".".join(map(str, location))
     field, inside = location[_DEPTH_OF_NODE : _DEPTH_OF_NODE + 1], location[_DEPTH_OF_NODE + 1 :]
     if file and (found or inside) and _AUTHORED.issuperset(field):
-        return Problem(where, said, f"Correct it in {file}, then run `{_PREPARE}`.")
-    return Problem(where, f"{said} (of {file})" if file else said, f"Run `{_PREPARE}` to write the manifest again.")
+        return Problem(where, message, f"Correct it in {file}, then run `{_PREPARE}`.")
+    return Problem(
+        where, f"{message} (of {file})" if file else message, f"Run `{_PREPARE}` to write the manifest again."
+    )
 
 
 _DEPTH_OF_NODE = 2

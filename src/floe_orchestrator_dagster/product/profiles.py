@@ -158,15 +158,15 @@ def make_database_directory(profile: Profile) -> None:
         Path(path).parent.mkdir(parents=True, exist_ok=True)
 
 
-def _match_name(compiled: list[str], asked: str | None, origin: str) -> str:
+def _match_name(compiled: list[str], requested: str | None, origin: str) -> str:
     if not compiled:
         raise ProfileError(origin, [Problem("dbt_profiles", "the artifacts carry no dbt profile", _RECOMPILE)])
     if len(compiled) == 1:
         return compiled[0]
-    matches = [name for name in compiled if asked and _fold(name) == _fold(asked)]
+    matches = [name for name in compiled if requested and _fold(name) == _fold(requested)]
     if len(matches) == 1:
         return matches[0]
-    what = f"none of {', '.join(map(repr, compiled))} is the profile {asked!r} that dbt_project.yml asks for"
+    what = f"none of {', '.join(map(repr, compiled))} is the profile {requested!r} of dbt_project.yml"
     raise ProfileError(origin, [Problem("dbt_profiles", what, "Set `profile:` in dbt_project.yml to one of them.")])
 
 

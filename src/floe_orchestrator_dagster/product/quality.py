@@ -235,10 +235,10 @@ def _severity_problems(matches: QualityMatches, manifest: Mapping[str, Any]) -> 
 
 def _severity_problem(declared: DeclaredCheck, test: str, *, fails_the_run: bool) -> Problem:
     if fails_the_run:
-        effect = "dbt fails the run and skips what is downstream when it fails"
+        effect = "its failure fails the run and skips downstream nodes"
         fix = "set `severity: warn` on the dbt test"
     else:
-        effect = "dbt builds what is downstream in the same step although it fails"
+        effect = "downstream nodes in the same step are built although it fails"
         fix = "remove `severity: warn` from the dbt test"
     return Problem(
         f"{declared.where}.severity",

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from floe_orchestrator_dagster.errors import Problem, SpecError
 from floe_orchestrator_dagster.product.yaml_file import key_problems, read_yaml
-from floe_orchestrator_dagster.wording import refusal
+from floe_orchestrator_dagster.wording import validation_message
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -62,7 +62,7 @@ def read_spec(directory: Path | None, product_name: str) -> ProductSpec:
     except ValidationError as error:
         fix = "Correct it; `floe platform compile` reports the same."
         problems = [
-            Problem(".".join(str(part) for part in details["loc"]), refusal(details), fix)
+            Problem(".".join(str(part) for part in details["loc"]), validation_message(details), fix)
             for details in error.errors(include_url=False, include_input=False)
         ]
         raise SpecError(str(path), problems) from None

@@ -43,12 +43,15 @@ def read_yaml(path: Path, error: FileError) -> object:
 def key_problems(content: object, where: str = "") -> list[Problem]:
     """List the keys that are not strings. YAML reads ``on``, ``off``, ``yes`` and ``no`` as booleans."""
     if isinstance(content, dict):
-        odd = [
+        not_strings = [
             Problem(_place(where, key), f"the key {key!r} is not a string", "Put the key into quotes.")
             for key in content
             if not isinstance(key, str)
         ]
-        return [*odd, *(found for key, value in content.items() for found in key_problems(value, _place(where, key)))]
+        return [
+            *not_strings,
+            *(found for key, value in content.items() for found in key_problems(value, _place(where, key))),
+        ]
     if isinstance(content, list):
         return [found for row, value in enumerate(content) for found in key_problems(value, f"{where}[{row}]")]
     return []

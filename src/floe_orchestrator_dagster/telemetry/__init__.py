@@ -1,6 +1,6 @@
-"""OpenTelemetry: spans of what this package does, and where they are sent.
+"""OpenTelemetry spans of this package's operations.
 
-Where they go is configured in ``export``. Nothing configured: nothing is imported, recorded or sent.
+The module ``export`` configures their export. Without a configured collector, OpenTelemetry is not imported.
 """
 
 from __future__ import annotations

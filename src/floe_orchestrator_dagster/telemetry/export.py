@@ -1,7 +1,7 @@
-"""Where spans and metrics go: what the operator's ``OTEL_*`` variables say, else what the product's artifacts say.
+"""Configuration of the export of spans and metrics, from ``OTEL_*`` variables or the product's artifacts.
 
-Only a process that is ours (a code location, a run, the command line) is set up here. In somebody else's process their
-own set-up is used.
+It applies to this package's own processes: code locations, runs and the command line. Other processes use their own
+OpenTelemetry configuration.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from floe_orchestrator_dagster.telemetry.sending import Watched, keep_exporters_quiet, shut_down_at_exit
+from floe_orchestrator_dagster.telemetry.sending import MonitoredExporter, keep_exporters_quiet, shut_down_at_exit
 from floe_orchestrator_dagster.telemetry.spans import product_attributes
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-# What floe's compiler writes when nobody has configured an endpoint.
+# floe's compiler writes this endpoint when none is configured.
 _NOT_CONFIGURED = "http://localhost:4317"
 _TIMEOUT_SECONDS = 3
 _BATCH_VARIABLES = {
@@ -35,12 +35,12 @@ _BATCH_VARIABLES = {
 
 @dataclass(frozen=True)
 class Destination:
-    """Where one kind of signal goes.
+    """The destination of one kind of signal.
 
     Attributes:
         signal: ``traces`` or ``metrics``.
         protocol: ``grpc`` or ``http/protobuf``.
-        endpoint: The collector's address; None when ``OTEL_*`` variables say it.
+        endpoint: The collector's address; None when an ``OTEL_*`` variable sets it.
     """
 
     signal: str
@@ -49,7 +49,7 @@ class Destination:
 
 
 def find_destination(signal: str, config: TelemetryConfig | None) -> Destination | None:
-    """Find where ``traces`` or ``metrics`` go; None when nobody configured it, or somebody switched it off."""
+    """Return the destination of ``traces`` or ``metrics``; None when it is not configured or disabled."""
     exporter = os.environ.get(f"OTEL_{signal.upper()}_EXPORTER", "").lower()
     disabled = os.environ.get("OTEL_SDK_DISABLED", "").lower() == "true"
     if disabled or exporter not in ("", "otlp") or (config is not None and not config.enabled):
@@ -63,7 +63,7 @@ def find_destination(signal: str, config: TelemetryConfig | None) -> Destination
 
 
 def export_as_configured(config: TelemetryConfig | None) -> None:
-    """Send spans and metrics where they are configured to go; whoever has set that up before keeps it.
+    """Set up the configured export of spans and metrics, unless the process already has one.
 
     Args:
         config: The product's settings; None when there is no product.
@@ -80,7 +80,7 @@ def export_as_configured(config: TelemetryConfig | None) -> None:
 
 
 def _is_set_up(module: str, getter: str) -> bool:
-    """Whether this process has a provider of an SDK; the API's own ones cannot be flushed."""
+    """Return whether this process has a provider from an SDK. The API's default providers have no ``force_flush``."""
     from importlib import import_module
 
     return hasattr(getattr(import_module(module), getter)(), "force_flush")
@@ -92,7 +92,7 @@ def _variable(name: str, signal: str) -> str:
 
 
 def _resource(config: TelemetryConfig | None) -> Resource:
-    """Describe this process: as the product's artifacts do, unless ``OTEL_*`` variables say otherwise."""
+    """Return the resource of this process, from ``OTEL_*`` variables or the product's artifacts."""
     from opentelemetry.sdk.resources import OTELResourceDetector, Resource
 
     declared = {**config.resource_attributes.to_otel_dict(), **product_attributes(config)} if config else {}
@@ -120,7 +120,7 @@ def _send_traces(destination: Destination, resource: Resource, config: Telemetry
     provider.add_span_processor(BatchSpanProcessor(_span_exporter(destination), **batch))
     trace.set_tracer_provider(provider)
     shut_down_at_exit("traces", provider.shutdown)
-    logger.debug("spans go to %s by %s", _shown(destination), destination.protocol)
+    logger.debug("spans are sent to %s over %s", _shown(destination), destination.protocol)
 
 
 def _send_metrics(destination: Destination, resource: Resource) -> None:
@@ -132,31 +132,31 @@ def _send_metrics(destination: Destination, resource: Resource) -> None:
     provider = MeterProvider(resource=resource, metric_readers=[reader], shutdown_on_exit=False)
     metrics.set_meter_provider(provider)
     shut_down_at_exit("metrics", provider.shutdown)
-    logger.debug("metrics go to %s by %s", _shown(destination), destination.protocol)
+    logger.debug("metrics are sent to %s over %s", _shown(destination), destination.protocol)
 
 
 def _shown(destination: Destination) -> str:
-    return "where OTEL_EXPORTER_OTLP_* says" if destination.endpoint is None else "the product's otlp_endpoint"
+    return "the endpoint of OTEL_EXPORTER_OTLP_*" if destination.endpoint is None else "the product's otlp_endpoint"
 
 
 def _span_exporter(destination: Destination) -> SpanExporter:
     from opentelemetry.sdk.trace.export import SpanExportResult
 
-    class WatchedSpans(Watched):
+    class MonitoredSpans(MonitoredExporter):
         signal = "traces"
         failure = SpanExportResult.FAILURE
 
     if destination.protocol == "grpc":
         from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter as Grpc
 
-        class GrpcSpans(WatchedSpans, Grpc):
-            """Over gRPC."""
+        class GrpcSpans(MonitoredSpans, Grpc):
+            """Exports spans over gRPC."""
 
         return GrpcSpans(**_settings(destination))
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter as Http
 
-    class HttpSpans(WatchedSpans, Http):
-        """Over HTTP."""
+    class HttpSpans(MonitoredSpans, Http):
+        """Exports spans over HTTP."""
 
     return HttpSpans(**_settings(destination))
 
@@ -164,27 +164,27 @@ def _span_exporter(destination: Destination) -> SpanExporter:
 def _metric_exporter(destination: Destination) -> MetricExporter:
     from opentelemetry.sdk.metrics.export import MetricExportResult
 
-    class WatchedMetrics(Watched):
+    class MonitoredMetrics(MonitoredExporter):
         signal = "metrics"
         failure = MetricExportResult.FAILURE
 
     if destination.protocol == "grpc":
         from opentelemetry.exporter.otlp.proto.grpc.metric_exporter import OTLPMetricExporter as Grpc
 
-        class GrpcMetrics(WatchedMetrics, Grpc):
-            """Over gRPC."""
+        class GrpcMetrics(MonitoredMetrics, Grpc):
+            """Exports metrics over gRPC."""
 
         return GrpcMetrics(**_settings(destination))
     from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter as Http
 
-    class HttpMetrics(WatchedMetrics, Http):
-        """Over HTTP."""
+    class HttpMetrics(MonitoredMetrics, Http):
+        """Exports metrics over HTTP."""
 
     return HttpMetrics(**_settings(destination))
 
 
 def _settings(destination: Destination) -> dict[str, Any]:
-    """Return only the settings that no variable has. One request takes three seconds at most, not the SDK's ten."""
+    """Return the settings that no variable sets. The timeout of a request is 3 s instead of the SDK's 10 s."""
     settings: dict[str, Any] = {}
     if not _variable("TIMEOUT", destination.signal):
         settings["timeout"] = _TIMEOUT_SECONDS

@@ -1,7 +1,7 @@
-"""Bounded waits for spans and metrics to be sent, and one warning when the collector cannot be reached.
+"""Flushing of spans and metrics with time limits, and a single warning when the collector does not respond.
 
-OpenTelemetry's flush and shutdown take time limits and do not keep them: each waits for as many requests as there are
-batches, with all retries. Here they run in threads that are left behind when the time is up.
+OpenTelemetry's flush and shutdown exceed their timeouts, because they wait for all batches with all retries. Here they
+run in threads that are abandoned at the time limit.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-# In all that a process is held up by a collector that takes nothing; it starts again once the collector answers.
-_PATIENCE_SECONDS = 1.5
-# One wait for a collector that does answer, batch by batch.
+# Total time that a process waits for a collector that does not respond, reset by each successful request.
+_UNANSWERED_SECONDS = 1.5
+# Maximum time of one wait for a collector that responds.
 _LONGEST_WAIT_SECONDS = 10.0
 _LONGEST_REASON = 300
 _EXPORTERS = "opentelemetry.exporter"
@@ -33,49 +33,49 @@ _EXPORTERS = "opentelemetry.exporter"
 
 @dataclass
 class Destination:
-    """How sending one kind of signal goes.
+    """State of the export of one kind of signal.
 
     Attributes:
-        answered: The instant (``time.monotonic``) of the last request that succeeded.
-        held_up: Seconds that this process has waited since then.
-        is_ours: Whether this package has set up the export; else nobody knows whether the collector answers.
+        answered: Time (``time.monotonic``) of the last successful request.
+        waited: Seconds that this process has waited since then.
+        is_ours: Whether this package has set up the export. Otherwise it is unknown whether the collector responds.
     """
 
     answered: float = float("-inf")
-    held_up: float = 0.0
+    waited: float = 0.0
     is_ours: bool = True
 
-    def note(self, *, success: bool) -> None:
-        """Note how a request ended."""
+    def record(self, *, success: bool) -> None:
+        """Record the result of a request."""
         if success:
-            self.answered, self.held_up = time.monotonic(), 0.0
+            self.answered, self.waited = time.monotonic(), 0.0
 
     def wait(self, thread: threading.Thread, started: float) -> None:
-        """Wait for what sends in a thread since ``started``, as long as the collector answers or is given time."""
+        """Wait for a thread that has been sending since ``started``, within the time limits."""
         while thread.is_alive() and (left := self._left(started)) > 0:
             thread.join(left)
         if self.answered < started:
-            self.held_up += time.monotonic() - started
+            self.waited += time.monotonic() - started
 
     @property
-    def has_patience(self) -> bool:
-        """Whether waiting makes sense."""
-        return self.held_up < _PATIENCE_SECONDS
+    def may_wait(self) -> bool:
+        """Whether the process may still wait for this collector."""
+        return self.waited < _UNANSWERED_SECONDS
 
     def _left(self, started: float) -> float:
         now = time.monotonic()
-        patience = _PATIENCE_SECONDS - self.held_up - (now - max(started, self.answered))
-        return min(patience, started + _LONGEST_WAIT_SECONDS - now)
+        remaining = _UNANSWERED_SECONDS - self.waited - (now - max(started, self.answered))
+        return min(remaining, started + _LONGEST_WAIT_SECONDS - now)
 
 
 @dataclass
 class Sending:
-    """What this process sends.
+    """State of all exports of this process.
 
     Attributes:
-        destinations: Of each signal that this package exports.
-        reason: Why the last request failed, or is tried again; empty when none did.
-        has_warned: Whether that was logged.
+        destinations: The destination of each signal that this package exports.
+        reason: Why the last request failed or is retried; empty when none has failed.
+        has_warned: Whether the warning was logged.
     """
 
     destinations: dict[str, Destination] = field(default_factory=dict)
@@ -84,19 +84,19 @@ class Sending:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def destination(self, signal: str) -> Destination:
-        """Return the destination of a signal, which is known once something is exported there."""
+        """Return the destination of a signal, and create it at the first call."""
         return self.destinations.setdefault(signal, Destination())
 
     def warn(self) -> None:
-        """Log that the collector takes nothing; once in a process."""
+        """Log once per process that the collector does not accept signals."""
         with self._lock:
             if self.has_warned:
                 return
             self.has_warned = True
         reason = " ".join(_redactor().redact(self.reason).split())[:_LONGEST_REASON] or "no answer"
         logger.warning(
-            "OpenTelemetry: the collector does not take spans and metrics (%s). They are dropped until it does; the "
-            "run goes on. Correct the endpoint, or set OTEL_SDK_DISABLED=true.",
+            "OpenTelemetry: the collector does not accept spans and metrics (%s). They are dropped until it does; the "
+            "run continues. Correct the endpoint, or set OTEL_SDK_DISABLED=true.",
             reason,
         )
 
@@ -104,27 +104,27 @@ class Sending:
 sending = Sending()
 
 
-class Watched:
-    """Mixin for an OpenTelemetry exporter: notes whether the collector answers, and logs the first failure."""
+class MonitoredExporter:
+    """Mixin for an OpenTelemetry exporter that records the result of each request and logs the first failure."""
 
     signal: str
     failure: Any
 
     def export(self, *arguments: Any, **options: Any) -> Any:  # noqa: ANN401  # the exporter's own
-        """Export; an exception is returned as a failure, which the SDK would log with its traceback each time."""
+        """Export, and return a failure for an exception, because the SDK logs a traceback for each exception."""
         try:
             result = super().export(*arguments, **options)  # type: ignore[misc]  # the exporter's, after this mixin
-        except Exception as error:  # noqa: BLE001  # as the docstring says
+        except Exception as error:  # noqa: BLE001  # any exception is a failure
             result, sending.reason = self.failure, f"{type(error).__name__}: {error}"
         success = result is not self.failure
-        sending.destination(self.signal).note(success=success)
+        sending.destination(self.signal).record(success=success)
         if not success:
             sending.warn()
         return result
 
 
 class _Reasons(logging.Handler):
-    """Keeps what an exporter logs, as the reason of the failure that it returns then."""
+    """Keeps the last message of an exporter as the reason of its failure."""
 
     def emit(self, record: logging.LogRecord) -> None:
         sending.reason = record.getMessage()
@@ -133,7 +133,7 @@ class _Reasons(logging.Handler):
 
 
 def _redactor() -> Redactor:
-    """Mask the operator's headers and addresses of the collector, which may repeat them in its answer."""
+    """Return a redactor of the collector's headers and logins, which its response may repeat."""
     variables = [(name, text) for name, text in os.environ.items() if name.startswith("OTEL_EXPORTER_OTLP_")]
     headers = ",".join(text for name, text in variables if name.endswith("HEADERS")).split(",")
     in_headers = (secret for pair in headers for secret in secrets_in_header(unquote(pair.partition("=")[2])))
@@ -142,7 +142,7 @@ def _redactor() -> Redactor:
 
 
 def keep_exporters_quiet() -> None:
-    """Take what OpenTelemetry's exporters log out of this process's log: each failed request is a line or more."""
+    """Keep the messages of OpenTelemetry's exporters, several per failed request, out of this process's log."""
     exporters = logging.getLogger(_EXPORTERS)
     if not any(isinstance(handler, _Reasons) for handler in exporters.handlers):
         exporters.addHandler(_Reasons())
@@ -150,11 +150,11 @@ def keep_exporters_quiet() -> None:
 
 
 def shut_down_at_exit(signal: str, shutdown: Callable[[], None]) -> None:
-    """Shut a provider down when this process exits, within the time that the collector has left.
+    """Shut a provider down when this process exits, within the time limits.
 
     Args:
         signal: ``traces`` or ``metrics``.
-        shutdown: The provider's.
+        shutdown: The provider's ``shutdown``.
     """
     exiting, destination = threading.Event(), sending.destination(signal)
 
@@ -162,12 +162,12 @@ def shut_down_at_exit(signal: str, shutdown: Callable[[], None]) -> None:
         exiting.wait()
         shutdown()
 
-    # Started now: an interpreter that exits starts no threads.
+    # Started now, because an exiting interpreter cannot start threads.
     thread = threading.Thread(target=run, name=f"telemetry-{signal}", daemon=True)
     thread.start()
 
     def close() -> None:
-        if destination.has_patience:
+        if destination.may_wait:
             started = time.monotonic()
             exiting.set()
             _wait(destination, thread, started)
@@ -176,17 +176,17 @@ def shut_down_at_exit(signal: str, shutdown: Callable[[], None]) -> None:
 
 
 def wait_for(flushes: Mapping[str, Callable[[], object]]) -> None:
-    """Run flushes at the same time, by signal, and wait for them within the time that their collector has left."""
+    """Run the flushes of all signals concurrently, and wait for them within the time limits."""
     started = time.monotonic()
     threads = {
         signal: threading.Thread(target=flush, name=f"telemetry-{signal}", daemon=True)
         for signal, flush in flushes.items()
-        if signal not in sending.destinations or sending.destination(signal).has_patience
+        if signal not in sending.destinations or sending.destination(signal).may_wait
     }
     for thread in threads.values():
         thread.start()
     for signal, thread in threads.items():
-        # A provider that somebody else has set up: whether its collector answers is not known.
+        # For a provider of another package, it is unknown whether the collector responds.
         _wait(sending.destinations.get(signal) or Destination(is_ours=False), thread, started)
 
 

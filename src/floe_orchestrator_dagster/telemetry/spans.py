@@ -1,7 +1,7 @@
-"""Spans around operations, called ``floe.orchestrator.dagster.<operation>``.
+"""Spans of operations, with names such as ``floe.orchestrator.dagster.<operation>``.
 
-OpenTelemetry is used when somebody else has imported it already. Who has not cannot have set a tracer provider, so
-there is nobody to record for, and importing it would cost more than all that is measured here.
+Spans are created only if the process has already imported OpenTelemetry. Otherwise there is no tracer provider, and the
+import would take longer than the operations.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 T = TypeVar("T")
 
-# As floe-core cuts the messages of its own spans.
+# The same limit as in floe-core's spans.
 _LONGEST_MESSAGE = 500
 TRACER_NAME = "floe.orchestrator.dagster"
 
 NAMESPACE = "floe.namespace"
-NO_NAMESPACE = "default"  # as floe's compiler calls it
+NO_NAMESPACE = "default"  # the default of floe's compiler
 _MODE = "floe.mode"
 _PRODUCT_KEYS = (NAMESPACE, "floe.product.name", "floe.product.version", _MODE)
 _MODES = {"dev": "dev", "development": "dev", "staging": "staging", "prod": "prod", "production": "prod"}
@@ -41,7 +41,7 @@ _CARRIED = ("traceparent", "tracestate", "baggage")
 
 
 class Operation:
-    """What is being done; takes notes for its span, which is not there when nobody records."""
+    """The current operation, with methods that add to its span, if it has one."""
 
     def __init__(self, span: Span | None) -> None:
         self._span = span
@@ -52,7 +52,7 @@ class Operation:
             self._span.set_attributes(attributes)
 
     def failed(self, message: str, error: str = "") -> None:
-        """Say that it did not succeed, in floe's way: status, type and message, without secrets or stack."""
+        """Record a failure as floe-core does: status, type and message, without secrets and stack trace."""
         if self._span is None or not self._span.is_recording():
             return
         from opentelemetry.trace import Status, StatusCode
@@ -68,13 +68,13 @@ _UNRECORDED = Operation(None)
 
 
 @contextmanager
-def operation(name: str, attributes: Attributes | None = None, began: int | None = None) -> Iterator[Operation]:
-    """Trace what is done inside; an error that leaves it is recorded.
+def operation(name: str, attributes: Attributes | None = None, started: int | None = None) -> Iterator[Operation]:
+    """Create a span around the ``with`` block, and record an exception from it.
 
     Args:
         name: Name of the operation, such as ``connection.check``.
-        attributes: Attributes of the span; :func:`product_attributes` where a product is known.
-        began: When it began, in nanoseconds since the epoch; now when left out.
+        attributes: Attributes of the span, such as :func:`product_attributes`.
+        started: Start time in nanoseconds since the epoch; None for now.
     """
     tracer = current_tracer()
     if tracer is None:
@@ -84,7 +84,7 @@ def operation(name: str, attributes: Attributes | None = None, began: int | None
         f"{TRACER_NAME}.{name}",
         context=parent_context(),
         attributes={NAMESPACE: NO_NAMESPACE, **(attributes or {})},
-        start_time=began,
+        start_time=started,
         record_exception=False,
         set_status_on_exception=False,
     ) as span:
@@ -98,34 +98,34 @@ def operation(name: str, attributes: Attributes | None = None, began: int | None
 
 @contextmanager
 def load(export: Callable[[TelemetryConfig | None], None] | None = None) -> Iterator[Callable[[TelemetryConfig], None]]:
-    """Trace the load of a product, of which the beginning is over before it is known where spans go.
+    """Create a span around the load of a product, whose telemetry settings become known during the load.
 
     Args:
-        export: Prepares the export; called with the product's settings, or with None when the product cannot be read.
+        export: Sets up the export. It is called with the product's settings, or with None if the load fails before.
 
     Yields:
-        To be called with the product's settings, once they are known.
+        A function to call with the product's settings as soon as they are known.
     """
-    began = time.time_ns()
+    started = time.time_ns()
     known: list[TelemetryConfig | None] = []
     with ExitStack() as stack:
 
-        def is_of(config: TelemetryConfig | None) -> None:
+        def set_product(config: TelemetryConfig | None) -> None:
             known.append(config)
             if export is not None:
                 export(config)
-            stack.enter_context(operation("load", product_attributes(config), began))
+            stack.enter_context(operation("load", product_attributes(config), started))
 
         try:
-            yield is_of
+            yield set_product
         except Exception:
             if not known:
-                is_of(None)
+                set_product(None)
             raise
 
 
 def traced(name: str) -> Callable[[Callable[P, T]], Callable[P, T]]:
-    """Trace every call of a function as the operation ``name``."""
+    """Decorate a function so that each call has a span of the operation ``name``."""
 
     def decorate(function: Callable[P, T]) -> Callable[P, T]:
         @wraps(function)
@@ -139,9 +139,9 @@ def traced(name: str) -> Callable[[Callable[P, T]], Callable[P, T]]:
 
 
 def product_attributes(config: TelemetryConfig | None) -> dict[str, str]:
-    """Make the attributes that floe wants on every span: namespace, product, version and mode.
+    """Return the attributes that floe requires on each span: namespace, product, version and mode.
 
-    The compiler writes the mode ``dev`` always; ``FLOE_ENV`` says what it is at run time.
+    The mode comes from ``FLOE_ENV``, because the compiler always writes ``dev``.
     """
     if config is None:
         return {}
@@ -151,9 +151,9 @@ def product_attributes(config: TelemetryConfig | None) -> dict[str, str]:
 
 
 def trace_environment(span: Span | None = None) -> dict[str, str]:
-    """Make the variables that carry the trace to a process: ``TRACEPARENT`` and others; empty without a trace.
+    """Return the environment variables that propagate the trace to a process, such as ``TRACEPARENT``.
 
-    https://opentelemetry.io/docs/specs/otel/context/env-carriers/
+    Empty without a trace. Specification: https://opentelemetry.io/docs/specs/otel/context/env-carriers/
     """
     if current_tracer() is None:
         return {}
@@ -166,7 +166,7 @@ def trace_environment(span: Span | None = None) -> dict[str, str]:
 
 
 def current_tracer() -> Tracer | None:
-    """Find the tracer; None when nobody can be recording."""
+    """Return the tracer; None when OpenTelemetry is not imported."""
     if "opentelemetry.trace" not in sys.modules:
         return None
     from opentelemetry import trace
@@ -175,7 +175,7 @@ def current_tracer() -> Tracer | None:
 
 
 def parent_context() -> Context | None:
-    """Find what a span belongs to: the current span (None says so), else the trace of whoever started this process."""
+    """Return the parent of a new span: None for the current span, else the trace in ``TRACEPARENT``."""
     from opentelemetry import propagate, trace
 
     if trace.get_current_span().get_span_context().is_valid or "TRACEPARENT" not in os.environ:

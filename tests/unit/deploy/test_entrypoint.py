@@ -150,6 +150,12 @@ _HAND_WRITTEN = {
         'product = load_product_definitions("shop-orders", Path(__file__).parent)\n'
         "defs = dg.Definitions.merge(product, dg.Definitions(sensors=[new_files]))\n"
     ),
+    "passes-a-translator": (
+        "from pathlib import Path\n\n"
+        "from floe_orchestrator_dagster import load_product_definitions\n\n"
+        "from .translator import OurTranslator\n\n"
+        'defs = load_product_definitions("shop-orders", Path(__file__).parent, translator=OurTranslator())\n'
+    ),
     "not-utf-8": "# größe\n",
 }
 

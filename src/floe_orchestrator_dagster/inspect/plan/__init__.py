@@ -1,4 +1,4 @@
-"""What a product will be in Dagster, as plain values taken from its built ``Definitions``."""
+"""Plan of a product: its assets, jobs, schedules and sensors in Dagster, as plain values."""
 
 from __future__ import annotations
 
@@ -41,16 +41,16 @@ __all__ = [
     "plan_product",
 ]
 
-_NOT_SHOWN = "__"  # Dagster's own jobs begin with it
+_NOT_SHOWN = "__"  # prefix of Dagster's implicit jobs
 
 
 def plan_product(product: Product, definitions: dg.Definitions, now: datetime | None = None) -> Plan:
-    """Take the plan from the ``Definitions`` of a product.
+    """Create the plan from the ``Definitions`` of a product.
 
     Args:
-        product: The product that they were built from.
-        definitions: All that Dagster will know of it.
-        now: Instant after which schedules tick, with a timezone; this one when left out.
+        product: The product.
+        definitions: Its Definitions.
+        now: Time before the first listed ticks of schedules, with a timezone; None for the current time.
     """
     repository = definitions.get_repository_def()
     graph = definitions.resolve_asset_graph()

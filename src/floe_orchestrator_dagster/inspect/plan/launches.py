@@ -1,4 +1,4 @@
-"""What launches what: jobs, schedules and sensors of a plan."""
+"""Jobs, schedules and sensors of a plan."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 
 _TICKS = 3
 _AUTOMATION = ("AUTOMATION", "AUTO_MATERIALIZE")
-# Dagster's tag of a step that says what it runs; assets say the same as kinds.
+# Dagster's tag with the kind of a step; assets have kinds instead.
 _KIND_TAG = "dagster/compute_kind"
 
 
 def planned_job(job: dg.JobDefinition, graph: AssetGraph) -> JobPlan:
-    """Count what a run of all of a job does."""
+    """Count assets, checks, steps and dbt invocations in a run of a whole job."""
     own = job.asset_layer.asset_graph
     with_dbt = {
         definition.node_def.name
@@ -46,7 +46,7 @@ def planned_job(job: dg.JobDefinition, graph: AssetGraph) -> JobPlan:
 
 
 def planned_schedule(schedule: dg.ScheduleDefinition, config: DagsterConfig, now: datetime) -> SchedulePlan:
-    """Return when a schedule ticks after ``now``, and what it runs of its job."""
+    """Describe a schedule: its state, its next ticks after ``now``, and its selection of the job."""
     declared = next((entry for entry in config.schedules if entry.name == schedule.name), None)
     cron, zone = schedule.cron_schedule, schedule.execution_timezone or "UTC"
     ticks = schedule_execution_time_iterator(now.timestamp(), cron, zone, ascending=True)
@@ -63,7 +63,7 @@ def planned_schedule(schedule: dg.ScheduleDefinition, config: DagsterConfig, now
 
 
 def planned_sensor(sensor: dg.SensorDefinition, product: Product) -> SensorPlan:
-    """Return what a sensor waits for, and what it launches."""
+    """Describe a sensor: its state, and what it watches and launches."""
     declared = next((entry for entry in product.config.sensors if entry.name == sensor.name), None)
     jobs = (declared.jobs or [product.identifier]) if isinstance(declared, RunStatusSensorConfig) else []
     return SensorPlan(

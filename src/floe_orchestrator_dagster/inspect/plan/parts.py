@@ -1,4 +1,4 @@
-"""The parts of a plan, as plain values."""
+"""Dataclasses of a plan."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ class AssetPlan:
     Attributes:
         key: Its parts joined by slashes.
         group: Name of its group.
-        external: Whether something else than this product makes it.
-        tier: Declared quality tier; None when undeclared.
-        compute: Compute that builds it; None when nothing here does.
+        external: Whether the product reads it without building it.
+        tier: Declared quality tier; None when not declared.
+        compute: Compute that builds it; None for an external asset.
         materialization: dbt's materialization, such as ``table``; None when unknown.
-        kinds: Labels on the asset.
+        kinds: Kinds of the asset.
         owners: Email addresses and ``team:`` names.
-        partitions: Its partitions, in Dagster's words; None without.
-        upstream: Keys that it reads.
-        checks: How many checks it has.
-        blocking_checks: How many of them stop what is downstream.
+        partitions: Dagster's description of its partitions; None without partitions.
+        upstream: Keys of the assets that it reads.
+        checks: Number of its checks.
+        blocking_checks: Number of its checks that block downstream assets.
     """
 
     key: str
@@ -48,11 +48,11 @@ class JobPlan:
 
     Attributes:
         name: Name of the job.
-        assets: How many assets it builds.
-        checks: How many checks it runs.
-        steps: How many steps a run of all of it has.
-        dbt_invocations: How often such a run starts dbt: once in each step that builds, tests late or looks at the
-            freshness of sources.
+        assets: Number of assets that it builds.
+        checks: Number of checks that it runs.
+        steps: Number of steps in a run of the whole job.
+        dbt_invocations: Number of dbt invocations in such a run: one per step that builds nodes, runs late tests or
+            checks source freshness.
     """
 
     name: str
@@ -71,10 +71,10 @@ class SchedulePlan:
         job: Job that it runs.
         cron: One cron, or several separated by ``; ``.
         timezone: IANA name.
-        running: Whether it is running once the code location is loaded.
-        next_ticks: The next instants, in its timezone.
-        select: dbt selection of the part of the job that it runs; None for all of it.
-        exclude: dbt selection of what it leaves out; None without.
+        running: Whether it starts running when the code location is loaded.
+        next_ticks: Times of the next ticks, in its timezone.
+        select: dbt selection of the job's assets that it runs; None for the whole job.
+        exclude: dbt selection of excluded assets; None for none.
     """
 
     name: str
@@ -93,11 +93,11 @@ class SensorPlan:
 
     Attributes:
         name: Name of the sensor.
-        type: ``asset``, ``run_status``, ``standard``, or ``automation`` for the one that follows automation conditions.
-        jobs: Jobs that it may launch.
-        running: Whether it is running once the code location is loaded.
-        watches: Names of the jobs, or keys of the assets, that it waits for; none for one that waits for other things.
-        status: How a run of these jobs has to end, such as ``failure``; None for other types.
+        type: ``asset``, ``run_status``, ``standard``, or ``automation`` for the sensor of automation conditions.
+        jobs: Jobs that it can launch.
+        running: Whether it starts running when the code location is loaded.
+        watches: Names of jobs or keys of assets that it watches; empty for other types.
+        status: Status of the watched runs, such as ``failure``; None for other types.
     """
 
     name: str
@@ -110,11 +110,11 @@ class SensorPlan:
 
 @dataclass(frozen=True)
 class AutomationPlan:
-    """A rule by which Dagster materializes assets by itself.
+    """An automation condition.
 
     Attributes:
-        condition: The rule, in Dagster's words.
-        assets: Keys of the assets that follow it.
+        condition: Dagster's label of the condition.
+        assets: Keys of the assets with this condition.
     """
 
     condition: str
@@ -123,12 +123,12 @@ class AutomationPlan:
 
 @dataclass(frozen=True)
 class PoolPlan:
-    """A pool that steps take slots of.
+    """A concurrency pool of steps.
 
     Attributes:
         name: Name of the pool.
-        limit: Slots it should have; None when the configuration names none.
-        command: What sets the limit in the Dagster instance; None without a limit.
+        limit: Configured number of slots; None when not configured.
+        command: The command that sets the limit in the Dagster instance; None without a limit.
     """
 
     name: str
@@ -138,14 +138,14 @@ class PoolPlan:
 
 @dataclass(frozen=True)
 class RunPlan:
-    """What holds for each run.
+    """Settings of each run.
 
     Attributes:
-        executor: Name of the executor; None where the Dagster instance's default counts.
-        max_concurrent: Most steps at a time; None where the executor decides.
-        max_retries: How often a failed step is tried again.
-        delay_seconds: Wait before a try (s).
-        timeout_seconds: How long a run may take (s); None for as long as it takes.
+        executor: Name of the executor; None for the Dagster instance's default.
+        max_concurrent: Maximum number of concurrent steps; None for the executor's default.
+        max_retries: Maximum number of retries of a step.
+        delay_seconds: Delay before a retry, in seconds.
+        timeout_seconds: Maximum duration of a run in seconds; None for no limit.
     """
 
     executor: str | None = None
@@ -157,24 +157,24 @@ class RunPlan:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a product will be in Dagster.
+    """The plan of a product.
 
     Attributes:
         product: Name of the product.
         version: Version of the product.
         domain: Domain of the product.
-        artifacts: Where it was read.
-        dbt_project: Directory of its dbt project; None without.
-        dbt_target: dbt profile and target in use, such as ``retail_orders.dev``; None without, or while undecided.
-        assets: All assets, each after what it reads.
-        checks: How many checks there are.
-        blocking_checks: How many of them stop what is downstream.
-        jobs: Jobs; the product's own is called like the product.
+        artifacts: Path of its artifacts.
+        dbt_project: Directory of its dbt project; None without one.
+        dbt_target: dbt profile and target, such as ``retail_orders.dev``; None when there is none or it is unknown.
+        assets: All assets, in topological order.
+        checks: Number of checks.
+        blocking_checks: Number of checks that block downstream assets.
+        jobs: Jobs; the main job has the product's name.
         schedules: Schedules.
         sensors: Sensors.
-        automation: Rules by which Dagster materializes assets by itself.
+        automation: Automation conditions.
         pools: Pools of the product's steps.
-        runs: What holds for each run.
+        runs: Settings of each run.
     """
 
     product: str
@@ -195,5 +195,5 @@ class Plan:
 
     @property
     def built(self) -> tuple[AssetPlan, ...]:
-        """The assets that this product makes."""
+        """The assets that this product builds."""
         return tuple(asset for asset in self.assets if not asset.external)

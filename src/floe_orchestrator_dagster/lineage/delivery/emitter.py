@@ -252,19 +252,19 @@ class LineageEmitter:
 
     def _attempt(self, delivery: Delivery) -> None:
         try:
-            outcome, own = self._queue.attempt(delivery)
+            result, own = self._queue.attempt(delivery)
         except Exception as error:  # noqa: BLE001  # an exception must not end the thread
-            outcome, own = AttemptResult.FAILED, False
+            result, own = AttemptResult.FAILED, False
             delivery.postpone(f"the spool cannot be read or written ({type(error).__name__}: {error})")
         with self._changed:
             if own:
-                self._sent += outcome in {AttemptResult.SENT, AttemptResult.REFUSED_AND_SENT}
-                self._refused += outcome in {AttemptResult.REFUSED, AttemptResult.REFUSED_AND_SENT}
-                self._dropped += outcome is AttemptResult.LOST
+                self._sent += result in {AttemptResult.SENT, AttemptResult.REFUSED_AND_SENT}
+                self._refused += result in {AttemptResult.REFUSED, AttemptResult.REFUSED_AND_SENT}
+                self._dropped += result is AttemptResult.LOST
             self._changed.notify_all()
-        if outcome is AttemptResult.FAILED:
+        if result is AttemptResult.FAILED:
             self._queue.sync()
-        elif outcome is AttemptResult.QUEUE_EMPTY:
+        elif result is AttemptResult.QUEUE_EMPTY:
             delivery.postpone("pending events are missing from the spool")
 
     def _has_pending(self) -> bool:

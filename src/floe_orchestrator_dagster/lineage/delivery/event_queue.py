@@ -77,20 +77,20 @@ class EventQueue:
             if segment.peek() is not None:
                 return self._attempt_earlier(segment, delivery), False
             self._release_earlier(segment)
-        outcome = delivery.attempt(self._spool)
-        if outcome is AttemptResult.QUEUE_EMPTY:
-            outcome = delivery.attempt(self._memory)
+        result = delivery.attempt(self._spool)
+        if result is AttemptResult.QUEUE_EMPTY:
+            result = delivery.attempt(self._memory)
             # A refused event cannot be stored, because the spool's disk was full before.
-            outcome = AttemptResult.LOST if outcome is AttemptResult.REFUSED else outcome
-        return outcome, True
+            result = AttemptResult.LOST if result is AttemptResult.REFUSED else result
+        return result, True
 
     def _attempt_earlier(self, segment: Segment, delivery: Delivery) -> AttemptResult:
-        outcome = delivery.attempt(segment)
-        if outcome is AttemptResult.FAILED and delivery.may_be_poison_event:
+        result = delivery.attempt(segment)
+        if result is AttemptResult.FAILED and delivery.may_be_poison_event:
             # It may be a poison event without a following one. A replay decides that; this run continues.
             self._release_earlier(segment)
             delivery.reset_failures()
-        return outcome
+        return result
 
     def _first_earlier(self) -> Segment | None:
         """Return the run's oldest earlier file. An abandoned thread takes none, so that a replay can deliver it."""
@@ -181,7 +181,7 @@ class _Memory:
         return None
 
     def advance(self, _entry: Entry) -> None:
-        with suppress(IndexError):  # drained meanwhile
+        with suppress(IndexError):  # drained in the meantime
             self._lines.popleft()
 
     def store_refused(self, entry: Entry, _reason: str) -> None:

@@ -65,8 +65,8 @@ class HttpSender:
             if left <= 0 or not (was_connected and error.server_error):
                 raise
             answer = self._post(line, left)
-        said = self._redactor.redact(answer.body.decode("utf-8", errors="replace"))
-        check_answer(answer.status, answer.headers.get("Retry-After"), said)
+        text = self._redactor.redact(answer.body.decode("utf-8", errors="replace"))
+        check_answer(answer.status, answer.headers.get("Retry-After"), text)
 
     def close(self) -> None:
         """Close the connection."""

@@ -47,7 +47,7 @@ def _as_the_client_does(event: RunEvent | BaseFacet) -> bytes:
     return line
 
 
-def _fields(value: Any) -> dict[str, object]:  # noqa: ANN401  # whatever orjson meets
+def _fields(value: Any) -> dict[str, object]:  # noqa: ANN401  # any type that orjson does not know
     """Return the fields of an attrs object that are set; orjson calls this for types that it does not know."""
     kind: Any = type(value)
     fields = ((name, getattr(value, name)) for name in _names(kind))
@@ -55,7 +55,7 @@ def _fields(value: Any) -> dict[str, object]:  # noqa: ANN401  # whatever orjson
 
 
 @cache
-def _names(kind: Any) -> tuple[str, ...]:  # noqa: ANN401  # attr.fields refuses what is no attrs class
+def _names(kind: Any) -> tuple[str, ...]:  # noqa: ANN401  # attr.fields accepts attrs classes only
     import attr
 
     return tuple(field.name for field in attr.fields(kind))

@@ -173,12 +173,12 @@ def spool_status(directory: Path) -> SpoolStatus:
         OSError: The spool cannot be read.
     """
     files = [(path, count_waiting(path), is_locked(path)) for path in waiting_files(directory)]
-    left = [path for path, count, held in files if count and not held]
+    left = [path for path, count, locked in files if count and not locked]
     return SpoolStatus(
         directory=str(directory),
-        waiting=sum(count for _, count, held in files if not held),
+        waiting=sum(count for _, count, locked in files if not locked),
         oldest=_created(left[0]) if left else None,
-        in_progress=sum(count for _, count, held in files if held),
+        in_progress=sum(count for _, count, locked in files if locked),
         refused=[refusal for path in _refused_files(directory) for refusal in _refusals(path)],
         size_bytes=directory_size(directory),
     )
@@ -237,23 +237,23 @@ class _Replay:
         else:
             segment.close()
 
-    def _store_refused(self, held: Segment) -> None:
-        entry = held.peek()
+    def _store_refused(self, deferred: Segment) -> None:
+        entry = deferred.peek()
         if entry is not None:
-            held.store_refused(entry, self._deferral_reason)
+            deferred.store_refused(entry, self._deferral_reason)
             self.refused += 1
-            self._deliver(held)
-        held.close()
+            self._deliver(deferred)
+        deferred.close()
 
     def _deliver(self, segment: Segment) -> None:
         while not self._over():
-            outcome = self.delivery.attempt(segment)
-            if outcome is AttemptResult.QUEUE_EMPTY:
+            result = self.delivery.attempt(segment)
+            if result is AttemptResult.QUEUE_EMPTY:
                 return
             if not segment.closed:
-                self.sent += outcome in {AttemptResult.SENT, AttemptResult.REFUSED_AND_SENT}
-                self.refused += outcome in {AttemptResult.REFUSED, AttemptResult.REFUSED_AND_SENT}
-            if outcome is AttemptResult.FAILED:
+                self.sent += result in {AttemptResult.SENT, AttemptResult.REFUSED_AND_SENT}
+                self.refused += result in {AttemptResult.REFUSED, AttemptResult.REFUSED_AND_SENT}
+            if result is AttemptResult.FAILED:
                 self._stopped.wait(max(0.0, self.delivery.retry_at - time.monotonic()))
 
     def _over(self) -> bool:

@@ -63,8 +63,8 @@ def check_answer(status: int, retry_after: str | None, detail: str) -> None:
     """
     if HTTPStatus.OK <= status < HTTPStatus.MULTIPLE_CHOICES:
         return
-    said = " ".join(detail.split())[:_LONGEST_DETAIL]
-    reason = f"HTTP {status}" + (f": {said}" if said else "")
+    text = " ".join(detail.split())[:_LONGEST_DETAIL]
+    reason = f"HTTP {status}" + (f": {text}" if text else "")
     if status in _REFUSED_FOR_GOOD:
         raise EventRefusedError(reason)
     server_error = status >= HTTPStatus.INTERNAL_SERVER_ERROR

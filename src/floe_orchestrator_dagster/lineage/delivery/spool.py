@@ -154,5 +154,5 @@ def directory_size(directory: Path) -> int:
 def _size(path: Path) -> int:
     try:
         return path.stat().st_size
-    except FileNotFoundError:  # delivered meanwhile
+    except FileNotFoundError:  # delivered and removed in the meantime
         return 0

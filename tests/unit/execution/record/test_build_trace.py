@@ -56,7 +56,7 @@ def test_build_that_fails_is_an_error_span(recorded: Recording) -> None:
     assert dict(recorded.span("build").attributes or {})["exception.type"] == "RuntimeError"
 
 
-def test_build_that_is_let_go_of_ends_its_span(recorded: Recording) -> None:
+def test_abandoned_build_ends_its_span(recorded: Recording) -> None:
     def build() -> Iterator[int]:
         with dbt_build(_SHOP, "a-run"):
             yield 1
@@ -69,14 +69,14 @@ def test_build_that_is_let_go_of_ends_its_span(recorded: Recording) -> None:
     assert recorded.span("build").status.status_code is StatusCode.UNSET
 
 
-def test_build_is_nobodys_current_span_while_its_caller_runs(recorded: Recording) -> None:
+def test_span_of_a_build_is_not_current_in_its_caller(recorded: Recording) -> None:
     with dbt_build(_SHOP, "a-run"), telemetry.operation("lineage.flush"):
         pass
 
     assert recorded.span("lineage.flush").parent is None
 
 
-def test_node_is_a_span_below_the_build_as_long_as_it_took(recorded: Recording) -> None:
+def test_node_is_a_child_span_of_the_build_with_its_duration(recorded: Recording) -> None:
     with dbt_build(_SHOP, "a-run") as build:
         build.record(_result("model.shop.orders", "success"))
 
