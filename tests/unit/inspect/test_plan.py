@@ -309,9 +309,9 @@ def test_settings_of_each_run_are_shown(
 
 def test_pools_have_the_command_that_sets_their_limit() -> None:
     assert _full_plan().pools == (PoolPlan("warehouse", None, None),)
-    assert _full_plan({"concurrency": {"pool": "ware house", "limit": 2}}).pools == (
+    assert _full_plan({"concurrency": {"pool": "big_warehouse", "limit": 2}}).pools == (
         PoolPlan("warehouse", None, None),
-        PoolPlan("ware house", 2, "dagster instance concurrency set 'ware house' 2"),
+        PoolPlan("big_warehouse", 2, "dagster instance concurrency set big_warehouse 2"),
     )
     assert _full_plan({"concurrency": {"pool": "warehouse"}}).pools == (PoolPlan("warehouse", None, None),)
 
