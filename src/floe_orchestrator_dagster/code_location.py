@@ -207,8 +207,8 @@ def definitions_to_serve(
 ) -> dg.Definitions:
     """Load Definitions as :func:`definitions_from_file` does, in a process that may keep them until it ends.
 
-    In Dagster's processes (code server, run, step), garbage collection then skips the loaded objects and runs less often:
-    Definitions and Dagster's derived objects can be several million. In a user's script it stays unchanged.
+    In Dagster's processes (code server, run, step), garbage collection then skips the loaded objects and runs less
+    often: Definitions and Dagster's derived objects can be several million. A user's script is not affected.
 
     Raises:
         FloeDagsterError: A part of the product is missing or not valid.

@@ -215,19 +215,20 @@ def _tls() -> ssl.SSLContext:
 
 
 def _answer_within(seconds: float, ask: Callable[[], Answer]) -> Answer:
-    """Return what ``ask`` returns, or raise what it raises.
+    """Return the result of ``ask``, or raise its exception.
 
-    It runs in a thread: Python cannot interrupt, for example, the resolution of a name.
+    ``ask`` runs in a thread that can be abandoned, because Python cannot interrupt calls such as name resolution.
 
     Raises:
-        TimeoutError: It takes longer than ``seconds``. The thread goes on, and does not keep the process alive.
+        TimeoutError: It does not return within ``seconds``. Its daemon thread continues, but does not keep the process
+            alive.
     """
     answers: queue.SimpleQueue[Answer | BaseException] = queue.SimpleQueue()
 
     def answer() -> None:
         try:
             answers.put(ask())
-        except BaseException as error:  # noqa: BLE001  # it is raised again, in the thread that waits
+        except BaseException as error:  # noqa: BLE001  # the waiting thread raises it
             answers.put(error)
 
     threading.Thread(target=answer, name=f"{__name__}: {seconds:g} s", daemon=True).start()
