@@ -34,7 +34,7 @@ def write_dbt_shop(directory: Path, config: Json | None = None, *extra: Json) ->
 
 
 def depends_on(*names: str) -> Json:
-    """What a node reads."""
+    """Dependencies of a node."""
     return {"nodes": list(names), "macros": []}
 
 

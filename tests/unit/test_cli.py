@@ -1,4 +1,4 @@
-"""The command line says what it did, and exits with 1 for a product's errors and 2 for wrong usage."""
+"""The command line: its output, and exit status 1 for a product's errors and 2 for wrong usage."""
 
 from __future__ import annotations
 
@@ -484,7 +484,7 @@ def test_progress_is_shown_on_a_terminal_only(tmp_path: Path) -> None:
         command, env=clean_environment(TERM="xterm"), stdout=subprocess.PIPE, stderr=screen, cwd=tmp_path
     ) as process:
         os.close(screen)
-        # The terminal first: a bar that nobody reads would soon hold the process.
+        # Read the terminal first: an unread progress bar would block the process.
         shown = _read_to_end(terminal)
         answer = process.communicate(timeout=300)[0]
 
@@ -521,7 +521,7 @@ def test_commands_that_read_a_product_or_query_a_server_show_progress_on_a_termi
 
 def _read_to_end(terminal: int) -> bytes:
     shown = b""
-    with suppress(OSError):  # Linux says so when the other side is closed
+    with suppress(OSError):  # Linux raises it when the other side is closed
         while piece := os.read(terminal, 4096):
             shown += piece
     os.close(terminal)

@@ -1,4 +1,4 @@
-"""A product without a dbt project becomes definitions whatever its models are called."""
+"""Definitions of products without a dbt project, with any names of models."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_prefix_that_dagster_rejects_is_refused_with_its_place(prefix: list[str]
         product(model("stg_orders"), config={"key_prefix": prefix})
 
 
-# --- what assets say ------------------------------------------------------------------------------------------------
+# --- attributes of assets -------------------------------------------------------------------------------------------
 
 
 def test_dependency_named_twice_is_one_edge() -> None:

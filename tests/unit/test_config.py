@@ -1,4 +1,4 @@
-"""``plugins.orchestrator.config`` is typed: unknown keys and wrong values are refused, all at once."""
+"""Typed ``plugins.orchestrator.config``: unknown keys and wrong values are refused, all at once."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def test_all_problems_are_reported_at_once() -> None:
 
 # --- the sections ---------------------------------------------------------------------------------------------------
 
-# Every section with all of its keys, and where its errors say they are.
+# Every section with all of its keys, and the place in its errors.
 _SECTIONS: dict[str, dict[str, object]] = {
     "jobs[0]": {"name": "a", "select": "x", "exclude": "y", "description": "z", "tags": {"k": "v"}},
     "schedules[0]": {

@@ -1,4 +1,4 @@
-"""The connection check, against real servers on this machine: it proves Dagster, in bounded time, without secrets."""
+"""The connection check against real local servers: it identifies Dagster, in bounded time, without secrets."""
 
 from __future__ import annotations
 
@@ -223,7 +223,7 @@ def test_bearer_token_of_the_environment_is_sent(monkeypatch: pytest.MonkeyPatch
 
 def test_token_of_dagster_plus_is_sent_to_dagster_plus_only(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DAGSTER_CLOUD_API_TOKEN", _SECRET)
-    # A proxy on this machine hears who is called, and cannot read what is said.
+    # A proxy on this machine sees the host of a request, but not its content.
     with serving(_said()) as server, serving_bytes(b"HTTP/1.1 502 No\r\n\r\n") as proxy:
         assert check(server.url).webserver
         monkeypatch.setenv("HTTP_PROXY", proxy.url)
@@ -550,7 +550,7 @@ def test_slow_handshake_times_out() -> None:
 
 
 def test_unroutable_address_times_out() -> None:
-    # Of a range that is for documentation only (RFC 5737): no answer at all, or one of the network that says so.
+    # An address for documentation (RFC 5737): no response, or an error of the network.
     started = time.monotonic()
     result = validate_connection("http://192.0.2.1:3000", timeout=0.5)
 

@@ -1,4 +1,4 @@
-"""Each field of the contract ends up where the page "From floe to Dagster" says; one that is not used changes nothing.
+"""Effects of each field of the contract, as the page "From floe to Dagster" describes them; unused fields have none.
 
 What has a test file of its own (quality checks, data contracts, ingestion, profiles, configuration) is tested there.
 """
@@ -22,7 +22,7 @@ from unit.samples import Json, contract, manifest, model, node, product, write_j
 if TYPE_CHECKING:
     from pathlib import Path
 
-_PAGE = (REPOSITORY / "docs" / "from-floe-to-dagster.md").read_text(encoding="utf-8")
+_PAGE = (REPOSITORY / "docs" / "reference" / "from-floe-to-dagster.md").read_text(encoding="utf-8")
 
 
 def _shown(**changes: Any) -> dict[str, Any]:  # noqa: ANN401  # parts of the contract, each of its own type
@@ -32,7 +32,7 @@ def _shown(**changes: Any) -> dict[str, Any]:  # noqa: ANN401  # parts of the co
 
 
 def _described(definitions: dg.Definitions) -> Json:
-    """Describe everything that Dagster is told of a product."""
+    """Describe all of a product's definitions in Dagster."""
     graph = definitions.resolve_asset_graph()
     repository = definitions.get_repository_def()
     return {

@@ -1,4 +1,4 @@
-"""CompiledArtifacts of every contract version load, and become Dagster definitions."""
+"""Loading of CompiledArtifacts of every contract version."""
 
 from __future__ import annotations
 

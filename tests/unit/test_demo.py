@@ -1,4 +1,4 @@
-"""The demo is the sample product, whole, without anything that dbt or a run leaves behind, and overwrites nothing."""
+"""The demo: a complete copy of the sample product, without generated files, which never overwrites."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``floe-dagster helm`` prints what can be deployed, or says why it cannot."""
+"""``floe-dagster helm``: valid output, or the reason why there is none."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The reference pages name every field and key there is, and their examples work."""
+"""The reference pages: complete lists of fields and keys, and working examples."""
 
 from __future__ import annotations
 

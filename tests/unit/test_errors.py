@@ -1,4 +1,4 @@
-"""All errors share one base, one text format, and are ValueErrors where floe's contract wants them to be."""
+"""Exceptions: a common base and text format, and ValueErrors where floe's contract requires them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files of any content end in an error of this package, or are used: never in a traceback, never in a long wait.
+"""Files with any content are used or refused with an error of this package: no traceback, no long wait.
 
 ``FUZZ`` is how many files are tried in all; ``make fuzz`` tries 5,000.
 """
@@ -127,7 +127,7 @@ PROFILES: dict[str, Any] = {
 
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Write the product, and use it once, so that what is imported counts for no file."""
+    """Write the product and use it once, so that the time of imports does not count."""
     path = write_dbt_shop(tmp_path_factory.mktemp("fuzz"))
     plain = path.read_text(encoding="utf-8")
     whole = with_config(artifacts(path, data_contracts=[CONTRACT], dbt_profiles=PROFILES), CONFIG)
@@ -246,7 +246,7 @@ def test_manifest(shop: Path, data: st.DataObject) -> None:
 @fuzz
 @given(data=st.data())
 def test_spool_and_journal(shop: Path, tmp_path: Path, data: st.DataObject) -> None:
-    """Status, replay and what ends the runs of dead processes go on whatever lies in the directory."""
+    """Status, replay and the ends of dead processes' runs work with any files in the directory."""
     spool = tmp_path / "spool" / "shop-orders"
     shutil.rmtree(spool, ignore_errors=True)
     spool.mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""The health check says of each part how it is: in time, with the worst state first, without secrets."""
+"""The health check: the state of each part, in time, without secrets; the worst state counts."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _SECRET = "hunter2-do-not-print"  # noqa: S105  # the value that no message may 
 
 @pytest.fixture
 def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
-    """Give what writes a product with a dbt project and names it in the environment."""
+    """Return a function that writes a product with a dbt project and sets the environment variable."""
 
     def write(*, prepared: bool = True, **changes: Json) -> Path:
         write_project(tmp_path)

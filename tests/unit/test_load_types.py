@@ -1,4 +1,4 @@
-"""What is told where definitions are made, as in a code server, and not again where they are made for a run."""
+"""Warnings of a code server about settings, which a run's process does not repeat."""
 
 from __future__ import annotations
 

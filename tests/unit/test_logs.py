@@ -1,4 +1,4 @@
-"""Loading says one line at INFO, and tells the story at DEBUG."""
+"""Logging of a load: one line at INFO, details at DEBUG."""
 
 from __future__ import annotations
 
@@ -63,8 +63,8 @@ def test_debug_level_logs_the_details(artifacts: Path, caplog: pytest.LogCapture
         definitions_from_file(artifacts)
 
     project = artifacts.parent
-    told = [record.getMessage() for record in caplog.records if record.levelno == logging.DEBUG]
-    assert told == [
+    messages = [record.getMessage() for record in caplog.records if record.levelno == logging.DEBUG]
+    assert messages == [
         f"{artifacts}: loading the product",
         f"{artifacts}: dbt project {project}, target dev",
         f"{artifacts}: 2 dbt assets in {project}/target/manifest.json",

@@ -1,4 +1,4 @@
-"""The command that ``make dev`` is run by: one signal ends everything below it."""
+"""The wrapper of ``make dev``: one signal ends all processes below it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 REPOSITORY = Path(__file__).parents[2]
 ONE_SIGNAL = REPOSITORY / "scripts" / "one_signal.py"
-# A process and its child, which nothing but SIGKILL ends; the script's argument says how the process goes on.
+# A process and its child, which only SIGKILL ends. The script's argument defines the further behaviour.
 STUBBORN = """
 import os, signal, sys, time
 for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -64,7 +64,7 @@ def test_background_processes_of_a_command_end_with_it() -> None:
         assert process.stdout is not None
 
         assert process.wait(timeout=60) == 3
-        assert process.stdout.read() == ""  # the pipe is closed: nobody holds it any more
+        assert process.stdout.read() == ""  # the pipe is closed by all processes
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Importing the package is cheap, and it shows exactly what it promises."""
+"""Imports of the package: cheap, with exactly the documented public names."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def test_every_error_is_public() -> None:
 
 
 def test_public_names_have_types() -> None:
-    """A type checker takes a name that is not imported for what ``__getattr__`` returns: any object."""
+    """For a type checker, a name that is not imported has the type that ``__getattr__`` returns: any object."""
     statements = ast.parse(Path(floe_orchestrator_dagster.__file__).read_text(encoding="utf-8"))
     imports = [node for node in ast.walk(statements) if isinstance(node, ast.ImportFrom)]
     ours = [node for node in imports if str(node.module).startswith("floe_orchestrator_dagster")]

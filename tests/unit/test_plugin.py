@@ -1,4 +1,4 @@
-"""The plugin is what floe-core's contract asks for, found where floe-core looks."""
+"""The plugin: floe-core's contract, found by floe-core's registry."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""floe-core finds, checks, configures and runs the plugin; calling it twice is calling it once."""
+"""The plugin's life cycle in floe-core; a second call has no further effect."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ def _definitions(names: list[str]) -> Call:
 def _helm_values(plugin: DagsterOrchestratorPlugin) -> object:
     values = plugin.get_helm_values()
     kept = copy.deepcopy(values)
-    values.clear()  # whoever got them may do what they like
+    values.clear()  # callers may change the returned values
     return kept
 
 

@@ -1,4 +1,4 @@
-"""Credentials stay out of every text: of servers that echo them, and of messages that repeat a misplaced value."""
+"""Masking of credentials in messages of servers and in messages that repeat a misplaced value."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Several products in one workspace: what collides is named, what hangs together is shown."""
+"""Several products in one workspace: collisions are reported, dependencies are shown."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which checks a product has, what they say, and which of them its job runs."""
+"""Asset checks of a product: their definitions, attributes and place in the product's job."""
 
 from __future__ import annotations
 
@@ -260,7 +260,7 @@ def test_governance_and_enforcement_are_in_the_definitions(tmp_path: Path) -> No
     assert metadata["floe/enforcement/policy_types_checked"] == ["naming"]
 
 
-# --- what dbt is told -----------------------------------------------------------------------------------------------
+# --- what dbt builds ------------------------------------------------------------------------------------------------
 
 
 def test_disabled_test_runs_neither_with_everything_nor_with_its_asset(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Where data contracts, ingestion outputs and links end up on the assets of a dbt project."""
+"""Attributes of assets from data contracts, ingestion outputs and links."""
 
 from __future__ import annotations
 

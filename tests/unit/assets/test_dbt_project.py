@@ -1,4 +1,4 @@
-"""A dbt project on several computes becomes definitions that Dagster can run."""
+"""Definitions of a dbt project on several computes."""
 
 from __future__ import annotations
 

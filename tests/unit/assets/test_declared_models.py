@@ -1,4 +1,4 @@
-"""Models of packages that have the name of a declared one."""
+"""Models of packages with the same name as a declared model."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def people(package: str, **fields: object) -> Json:
 
 
 def not_null(package: str) -> Json:
-    """Make the test as dbt parses it: its ``ref`` is resolved from the project, whatever the package."""
+    """Return the test as dbt parses it: its ``ref`` is resolved from the project, also in a package."""
     test = singular_test("not_null_people_id", "model.shop.people", package_name=package, column_name="id")
     return {
         **test,

@@ -1,4 +1,4 @@
-"""``group_by`` decides which group an asset is in."""
+"""Groups of assets by ``group_by``."""
 
 from __future__ import annotations
 

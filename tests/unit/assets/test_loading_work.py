@@ -1,4 +1,4 @@
-"""How much work it is to load a product, counted in calls, not in seconds; and that the result is dagster-dbt's."""
+"""Amount of work to load a product, in numbers of calls, and equality with dagster-dbt's result."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _OWN_NODES = 5  # the shop's: raw, stg, mart, wide, and its source
 
 
 def _more(count: int) -> list[Json]:
-    """Models in a row of their own, each with a test and two columns."""
+    """Independent models, each with a test and two columns."""
     nodes = []
     for number in range(count):
         name = f"model_{number:03}"
@@ -151,7 +151,7 @@ def test_manifest_is_trimmed_once_for_all_processes_and_read_once_in_each(tmp_pa
         load_product(artifacts)
 
     first = _calls(load_twice)
-    _read_product_manifest.cache_clear()  # as another process begins
+    _read_product_manifest.cache_clear()  # as in a new process
     second = _calls(load_twice)
 
     assert (first["trimming.py", "trim"], first["trimming.py", "write_trimmed"]) == (1, 1)
@@ -161,7 +161,7 @@ def test_manifest_is_trimmed_once_for_all_processes_and_read_once_in_each(tmp_pa
 def test_columns_of_many_assets_are_not_parsed(tmp_path: Path) -> None:
     artifacts = _write(tmp_path, MANY_ASSETS + 1)
     load_product(artifacts)
-    _read_product_manifest.cache_clear()  # as another process begins
+    _read_product_manifest.cache_clear()  # as in a new process
 
     calls = _calls(partial(_load, artifacts))
 
@@ -176,8 +176,8 @@ def test_columns_of_many_assets_are_not_parsed(tmp_path: Path) -> None:
 def test_twice_the_models_are_twice_the_work(tmp_path: Path) -> None:
     sizes = (MANY_ASSETS + 1, 2 * (MANY_ASSETS + 1))
     artifacts = [_write(tmp_path / str(size), size) for size in sizes]
-    _load(artifacts[0])  # what happens once per process is not of interest
-    load_product(artifacts[1])  # nor is what happens once per manifest
+    _load(artifacts[0])  # excludes work that is done once per process
+    load_product(artifacts[1])  # excludes work that is done once per manifest
 
     small, large = (_calls(partial(_load, path)) for path in artifacts)
 

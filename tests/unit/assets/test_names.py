@@ -1,4 +1,4 @@
-"""Names that dbt accepts and Dagster does not: they load under acceptable, distinct and stable ones."""
+"""Conversion of dbt's names to valid, distinct and stable Dagster names."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""dbt selections on a manifest: what they select, and what is said about those that select nothing."""
+"""dbt selections on a manifest, and errors for selections that match nothing."""
 
 from __future__ import annotations
 
@@ -227,11 +227,11 @@ def test_a_run_excludes_the_same_nodes_as_dbt(selection: NodeSelection, exclude:
 
 
 def test_each_part_of_an_exclude_that_matches_nothing_is_logged(selection: NodeSelection) -> None:
-    told: list[str] = []
+    logged: list[str] = []
 
-    assert names(selection.excluded("nobody stg tag:slip", told.append)) == {"stg", "unique_stg"}
+    assert names(selection.excluded("nobody stg tag:slip", logged.append)) == {"stg", "unique_stg"}
     said = "run configuration, exclude: {0!r} matches nothing, so nothing is excluded. `dbt ls --select {0!r}` shows"
-    assert told == [f"{said.format(part)} what it matches." for part in ("nobody", "tag:slip")]
+    assert logged == [f"{said.format(part)} what it matches." for part in ("nobody", "tag:slip")]
 
 
 def test_an_invalid_exclude_of_a_run_is_not_retried(selection: NodeSelection) -> None:

@@ -1,4 +1,4 @@
-"""Partitions in the configuration that cannot be are refused with their place."""
+"""Partitions in the configuration, and errors with their place."""
 
 from __future__ import annotations
 

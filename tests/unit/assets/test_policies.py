@@ -1,4 +1,4 @@
-"""Retries, pool and resources of the configuration on the steps of a product."""
+"""Retries, pool and resources of a product's steps."""
 
 from __future__ import annotations
 

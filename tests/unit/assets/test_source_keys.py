@@ -1,4 +1,4 @@
-"""Sources whose keys or tables are those of other nodes."""
+"""Sources with the key or the table of another node."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Stages: as few dbt invocations as the computes allow, each complete before the next begins."""
+"""Stages: as few dbt invocations as the computes allow, each dependent only on earlier ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The configured schedules: what they run, when, and with which tags."""
+"""Configured schedules: their selections, ticks and tags."""
 
 from __future__ import annotations
 

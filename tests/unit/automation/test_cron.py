@@ -1,4 +1,4 @@
-"""Crons and timezones: exactly those that croniter, pytz and Dagster all take."""
+"""Crons and timezones: valid exactly when croniter, pytz and Dagster all accept them."""
 
 from __future__ import annotations
 

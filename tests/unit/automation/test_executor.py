@@ -1,4 +1,4 @@
-"""``executor`` decides how the steps of every job run."""
+"""The executor of all jobs' steps by ``executor``."""
 
 from __future__ import annotations
 

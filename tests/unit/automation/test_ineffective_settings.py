@@ -1,4 +1,4 @@
-"""Settings that will not do what they say: told by validate and, in one line, when a product is loaded."""
+"""Warnings about ineffective settings, in ``validate`` and in one line when a product is loaded."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ NODES = (
 )
 
 
-def told(directory: Path, config: Json) -> list[str]:
-    """Examine a product with the configuration; return what is said of it, without the place of the configuration."""
+def reported(directory: Path, config: Json) -> list[str]:
+    """Examine a product with the configuration; return its warnings, without the place of the configuration."""
     findings = examine_product(write_dbt_shop(directory, config, *NODES))
     assert findings.loaded is not None, findings.errors
     assert {remark.file for remark in findings.warnings} <= {str(directory / "compiled_artifacts.json")}
@@ -55,7 +55,7 @@ def told(directory: Path, config: Json) -> list[str]:
     ],
 )
 def test_effective_settings_have_no_warning(tmp_path: Path, config: Json) -> None:
-    assert told(tmp_path, config) == []
+    assert reported(tmp_path, config) == []
 
 
 @pytest.mark.parametrize(
@@ -78,11 +78,11 @@ def test_effective_settings_have_no_warning(tmp_path: Path, config: Json) -> Non
 def test_partitions_that_a_model_ignores_are_reported(tmp_path: Path, rule: Json, what: str) -> None:
     fix = f"Read it with var() in the model, or exclude the model from the partitions. {MANIFEST}"
 
-    assert told(tmp_path, {"partitions": [rule]}) == [f"{what}\n    fix: {fix}"]
+    assert reported(tmp_path, {"partitions": [rule]}) == [f"{what}\n    fix: {fix}"]
 
 
 def test_column_that_a_model_does_not_have_is_reported(tmp_path: Path) -> None:
-    assert told(tmp_path, {"partitions": [{**DAILY, "time_column": "dya"}]}) == [
+    assert reported(tmp_path, {"partitions": [{**DAILY, "time_column": "dya"}]}) == [
         f"partitions[0].time_column: 'dya' is not a described column of 'windowed'\n    fix: {MANIFEST}"
     ]
 
@@ -94,7 +94,7 @@ def test_sensor_on_an_unknown_asset_is_reported(tmp_path: Path, asset: str, hint
         {"type": "asset", "name": "b", "asset": asset},
     ]
 
-    assert told(tmp_path, {"sensors": sensors}) == [
+    assert reported(tmp_path, {"sensors": sensors}) == [
         f"sensors[1].asset: {asset!r} {WAITS}\n    fix: {hint}Keep it if one does. {MANIFEST}"
     ]
 
@@ -108,7 +108,7 @@ def test_jobs_that_launch_each_other_are_reported(tmp_path: Path) -> None:
         ],
     }
 
-    [circle] = told(tmp_path, config)
+    [circle] = reported(tmp_path, config)
 
     fix = f"Remove one of the sensors between them. {MANIFEST}"
     assert circle in {

@@ -1,4 +1,4 @@
-"""A product's jobs: its own, which builds everything, and the configured ones over a dbt selection."""
+"""Jobs of a product: the main job and the configured ones."""
 
 from __future__ import annotations
 

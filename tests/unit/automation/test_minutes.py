@@ -1,4 +1,4 @@
-"""Crons that tick every hour in a timezone that is no whole hour off UTC: before Dagster 1.12.21 at other minutes."""
+"""Hourly crons in timezones with an offset of part of an hour, which Dagster before 1.12.21 shifts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which job builds which partitions, and which of them a tick asks for."""
+"""Partitions of each job, and the partitions that a tick requests."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def _utc(day: int, hour: int = 6) -> datetime:
     ("definition", "previous", "instant", "expected"),
     [
         (_DAILY, _utc(9), _utc(10), ["2026-03-09"]),
-        # Two ticks were missed: what became complete since the one before is caught up, whenever this is evaluated.
+        # Two ticks were missed. The next one requests all partitions that were completed since the previous tick.
         (_DAILY, _utc(7), _utc(10), ["2026-03-07", "2026-03-08", "2026-03-09"]),
         # Nothing new since the tick before: the newest again.
         (_DAILY, _utc(10, 6), _utc(10, 7), ["2026-03-09"]),

@@ -1,4 +1,4 @@
-"""A product's schedules: its own and those that were registered, each once and under a name of its own."""
+"""Main and registered schedules of a product: without duplicates, with distinct names."""
 
 from __future__ import annotations
 

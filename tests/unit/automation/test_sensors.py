@@ -1,4 +1,4 @@
-"""The configured sensors, evaluated on an instance with real runs and real materializations."""
+"""Configured sensors, evaluated on an instance with real runs and materializations."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""When schedules tick where clocks change, as Dagster defines it (SC-007).
+"""Ticks of schedules on days of clock changes, as Dagster defines them (SC-007).
 
 - Spring: a time that does not exist ticks at the first instant after the gap; several such times tick once.
 - Autumn: a time that exists twice ticks once, the second time; a cron that ticks every hour ticks in both.
@@ -38,7 +38,7 @@ TWO_DAYS = timedelta(days=2)
 
 
 def wall_clock(time: str) -> datetime:
-    """Read what a clock on the wall shows."""
+    """Return the local time of an instant."""
     return datetime.fromisoformat(time)
 
 
@@ -72,7 +72,7 @@ DAILY = [
     "@daily",
 ]
 SEVERAL_A_DAY = ["0 */2 * * *", "0 1-3 * * *", "15,45 1,2 * * *", "0,30 2 * * *", "10 2,14 * * *"]
-# Where minutes of an hourly cron are not those of the wall. Older Dagsters count them in UTC.
+# Timezones in which older Dagster versions evaluate the minutes of hourly crons in UTC.
 BY_UTC = {LORD_HOWE} if Version(dg.__version__) >= Version(FIXED_IN_DAGSTER) else {LORD_HOWE, KATHMANDU}
 MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 WEEKDAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")

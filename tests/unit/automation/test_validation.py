@@ -1,4 +1,4 @@
-"""Names, job references, crons and timezones of the configuration: all mistakes at once, each with its place."""
+"""Validation of names, job references, crons and timezones, with all problems at once."""
 
 from __future__ import annotations
 

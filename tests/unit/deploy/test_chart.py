@@ -1,4 +1,4 @@
-"""Values do in a chart what they say: rendered by Helm, every pod accepted by Kubernetes' schemas."""
+"""Helm values rendered with a chart: each pod is valid in Kubernetes' schemas."""
 
 from __future__ import annotations
 

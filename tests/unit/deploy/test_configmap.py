@@ -1,4 +1,4 @@
-"""Artifacts travel in a ConfigMap as they are."""
+"""Artifacts in a ConfigMap, byte for byte."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The Dockerfile is clean and builds what the values expect; `make image-test` builds and runs it."""
+"""The Dockerfile: checked by hadolint, and consistent with the Helm values; `make image-test` builds and runs it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The generated ``definitions.py``: valid Python for valid names, and nothing written for anything else."""
+"""The generated ``definitions.py``: valid Python for valid names, and no file for others."""
 
 from __future__ import annotations
 

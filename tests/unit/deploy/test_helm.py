@@ -1,4 +1,4 @@
-"""Helm values name Dagster's services as the floe contract does."""
+"""Helm values with the floe contract's names of Dagster's services."""
 
 from __future__ import annotations
 

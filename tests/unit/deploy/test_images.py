@@ -1,4 +1,4 @@
-"""References to images are taken apart, or refused."""
+"""Parsing of references to images."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Products get names that Kubernetes takes, each its own."""
+"""Valid and distinct Kubernetes names of products."""
 
 from __future__ import annotations
 

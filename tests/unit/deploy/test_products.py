@@ -1,4 +1,4 @@
-"""What a deployment depends on is read from each product's artifacts."""
+"""Attributes of products that their deployment depends on."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Resource presets are the ones of the floe contract."""
+"""Resource presets of the floe contract."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The pod of a run, as Dagster's own launcher asks Kubernetes for it with these values."""
+"""The pod of a run that Dagster's own launcher creates with these values."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def _kubernetes() -> Iterator[tuple[str, list[Json]]]:
-    """Serve the part of Kubernetes' API that makes jobs; gives its address and the jobs it was asked for."""
+    """Serve the part of Kubernetes' API that creates jobs; yield its address and the requested jobs."""
     jobs: list[Json] = []
 
     class Api(BaseHTTPRequestHandler):

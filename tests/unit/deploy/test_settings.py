@@ -1,4 +1,4 @@
-"""What no cluster takes, and what production must not have, is refused before anything is printed."""
+"""Validation of deployment settings before any output."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Undelivered lineage lies on the volume that is meant for it, wherever the product keeps it."""
+"""Volumes for undelivered lineage, at the product's spool directory."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _STATE = "/var/lib/floe/state"
 
 
 def _mounted(settings: DeploySettings) -> dict[str, tuple[Json, str | None]]:
-    """Give of the first product what it mounts where: the volume, and the part of it."""
+    """Return the mounts of the first product: volume and sub-path by mount path."""
     location = values_for("community", settings)["dagster-user-deployments"]["deployments"][0]
     volumes = {volume.pop("name"): volume for volume in location["volumes"]}
     return {mount["mountPath"]: (volumes[mount["name"]], mount.get("subPath")) for mount in location["volumeMounts"]}
@@ -63,12 +63,12 @@ def test_spool_in_the_state_directory_stays_on_its_volume(tmp_path: Path, spool:
 def test_state_volume_has_only_spools_inside_it(tmp_path: Path, spool: str, is_lost: bool) -> None:  # noqa: FBT001  # a table's column
     content = json.loads(artifacts(tmp_path, config={"lineage": {"spool_dir": spool}}).read_text(encoding="utf-8"))
     content["observability"]["lineage"] = True
-    telling = write_json(tmp_path / "telling.json", content)
-    # Of a product that sends no lineage nothing can be lost.
+    sending = write_json(tmp_path / "sending.json", content)
+    # A product without lineage has no events to lose.
     silent = artifacts(tmp_path, "silent", config={"lineage": {"spool_dir": "/data/lineage"}})
 
     said = invoke(
-        *("helm", "--artifacts", telling, "--artifacts", silent, "--image", IMAGE),
+        *("helm", "--artifacts", sending, "--artifacts", silent, "--image", IMAGE),
         *("--production", "--postgres-host", "pg"),
         *("--state-claim", "state"),
     ).stderr

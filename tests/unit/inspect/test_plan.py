@@ -1,4 +1,4 @@
-"""A plan says what Dagster will make of a product: taken from Definitions, whoever built them."""
+"""Plans of products, created from any Definitions, and their text report."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""All problems of a product come at once, from every stage that can be looked at; a valid product is one that loads."""
+"""Validation of a product: all problems at once, and valid exactly when the product loads."""
 
 from __future__ import annotations
 

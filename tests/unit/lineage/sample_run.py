@@ -1,4 +1,4 @@
-"""A real dbt build of some of the sample's nodes, as its log and files have it, and what runs it."""
+"""A recorded dbt build of some of the sample's nodes: its log and files, and the command that runs it."""
 
 from __future__ import annotations
 

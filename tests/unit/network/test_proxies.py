@@ -1,4 +1,4 @@
-"""Which proxy of the environment a URL is requested through."""
+"""Selection of a URL's proxy from the environment."""
 
 from __future__ import annotations
 

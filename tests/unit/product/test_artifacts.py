@@ -1,4 +1,4 @@
-"""CompiledArtifacts that cannot be used are refused with the place, the problem and the fix."""
+"""Errors of invalid CompiledArtifacts, with place, problem and fix."""
 
 from __future__ import annotations
 
@@ -212,7 +212,7 @@ def test_absurd_version_is_refused_in_a_short_message(version: object) -> None:
 
 
 def _of(place: str) -> str:
-    """Name what a place in a list is in."""
+    """Name the entry that contains a place in a list."""
     return " (in 'stg_orders')" if place.startswith("transforms.models[0].") else ""
 
 

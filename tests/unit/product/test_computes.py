@@ -1,4 +1,4 @@
-"""One dbt target per compute: by name, by type, or built from the configuration."""
+"""dbt targets of computes: by name, by type, or built from the configuration."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Data contracts, table by table, and the dbt nodes that they are about."""
+"""Matching of data contracts with dbt nodes, table by table."""
 
 from __future__ import annotations
 

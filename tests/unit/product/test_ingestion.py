@@ -1,4 +1,4 @@
-"""Ingestion outputs and the dbt sources that stand for their tables."""
+"""Matching of ingestion outputs with dbt sources."""
 
 from __future__ import annotations
 

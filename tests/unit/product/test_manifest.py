@@ -1,4 +1,4 @@
-"""dbt's manifest: found, read once per version of the file, trimmed, and held against the contract."""
+"""dbt's manifest: lookup, caching, trimming, and comparison with the contract."""
 
 from __future__ import annotations
 
@@ -281,7 +281,7 @@ def test_node_without_code_and_checksum_has_no_code_version() -> None:
     assert trim(manifest(sources=(source,)))["sources"]["source.shop.raw_orders"]["code_version"] is None
 
 
-# --- what is in it --------------------------------------------------------------------------------------------------
+# --- content --------------------------------------------------------------------------------------------------------
 
 
 def test_models_seeds_and_snapshots_are_assets_and_tests_are_not(tmp_path: Path) -> None:
@@ -312,7 +312,7 @@ def test_names_are_those_a_contract_may_depend_on(tmp_path: Path) -> None:
     assert read.names == {"fct_orders", "stores", "orders_history", "int_orders", "raw_orders"}
 
 
-# --- held against the contract --------------------------------------------------------------------------------------
+# --- comparison with the contract -----------------------------------------------------------------------------------
 
 
 def test_models_that_dbt_has_are_accepted(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""A manifest of any odd shape: one error with every place, the node's file and the type that is there."""
+"""Errors of malformed manifests, each with its place, the node's file and the type found."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""YAML, paths and templates that no one wrote on purpose: an error with its place, or what was meant."""
+"""Unusual YAML, paths and templates: an error with its place, or the intended value."""
 
 from __future__ import annotations
 

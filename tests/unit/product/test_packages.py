@@ -1,4 +1,4 @@
-"""Which dbt packages are installed, and which of their files count as changes, with dbt's own hash of the lock."""
+"""Detection of installed dbt packages and of changes in them, with dbt's own hash of the lock."""
 
 from __future__ import annotations
 
@@ -185,7 +185,7 @@ def test_change_in_a_local_package_is_noticed(tmp_path: Path, *, link: bool) -> 
 
 
 def test_files_that_a_local_package_generates_are_not_a_change(tmp_path: Path) -> None:
-    # Integration tests of a package lie inside of it and declare it: their own files are no change of it.
+    # Integration tests inside a package declare the package. Their files are not a change of the package.
     directory = project(tmp_path / "shared" / "integration_tests")
     write_yaml(tmp_path / "shared" / "dbt_project.yml", {"name": "shared"})
     declare(tmp_path / "shared" / "integration_tests", [{"local": "../"}])

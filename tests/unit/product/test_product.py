@@ -1,4 +1,4 @@
-"""A product is read from its file or from its JSON object, with the dbt project that belongs to it."""
+"""Loading of a product from its file or its JSON object, with the dbt project that belongs to it."""
 
 from __future__ import annotations
 

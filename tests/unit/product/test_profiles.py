@@ -1,4 +1,4 @@
-"""The compiled dbt profile: which one, which output, which variables, and where it exists on disk."""
+"""The compiled dbt profile: selection, output, variables and the file on disk."""
 
 from __future__ import annotations
 

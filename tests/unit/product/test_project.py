@@ -1,4 +1,4 @@
-"""The dbt project is found, and every place that its settings and the environment decide is settled."""
+"""Lookup of the dbt project, and the paths that its settings and the environment determine."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def test_environment_variable_without_a_dbt_project_is_refused(
     )
 
 
-# --- what it says ---------------------------------------------------------------------------------------------------
+# --- settings -------------------------------------------------------------------------------------------------------
 
 
 def test_missing_settings_have_dbts_defaults(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Declared quality checks meet the dbt tests that implement them."""
+"""Matching of declared quality checks with dbt tests."""
 
 from __future__ import annotations
 
@@ -200,7 +200,7 @@ def test_weight_of_a_severity_is_configured() -> None:
     assert check_weight(QualityCheck(**declared(severity="info")), config) == 1.0
 
 
-# --- what to tell people --------------------------------------------------------------------------------------------
+# --- problems -------------------------------------------------------------------------------------------------------
 
 
 def problems(check: Json, *tests: Json, materialized: str = "view") -> list[tuple[str, str, str]]:

@@ -1,4 +1,4 @@
-"""The score is floe-core's, over declared checks and other dbt tests."""
+"""Quality score of declared checks and other dbt tests, by floe-core's formula."""
 
 from __future__ import annotations
 

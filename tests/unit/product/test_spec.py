@@ -1,4 +1,4 @@
-"""floe.yaml adds schedule, owner, description and labels, and nothing else."""
+"""Settings of floe.yaml that the contract lacks: schedule, owner, description and labels."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tag values: what Dagster takes, of any text."""
+"""Conversion of any string to a valid Dagster tag value."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The trimmed copy of a manifest: used for exactly the manifest it was made of, and never trusted."""
+"""The trimmed copy of a manifest: used for exactly its manifest, and only if no other user could have written it."""
 
 from __future__ import annotations
 

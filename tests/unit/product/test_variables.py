@@ -1,4 +1,4 @@
-"""Which variables a model reads: what its code, its configuration and the macros it calls say."""
+"""dbt variables that a model reads in its code, its configuration and the macros it calls."""
 
 from __future__ import annotations
 

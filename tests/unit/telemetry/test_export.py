@@ -1,4 +1,4 @@
-"""Spans and metrics go where the operator says, else where the product says; and nowhere when nobody says."""
+"""Export of spans and metrics by the operator's variables or the product's settings; none without either."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ with telemetry.load(export_as_configured) as set_product:
     set_product(load_product(Path(sys.argv[1]) / "compiled_artifacts.json").artifacts.observability.telemetry)
 """
 _LIGHT_RUN = _LOAD + _BUILD
-# It prints how long two builds and the end of the process took: what is registered first is called last.
+# It prints the duration of two builds and of the process's end. The first registered function is called last.
 _HELD_UP = f"""
 import atexit, time
 atexit.register(lambda: print(time.monotonic() - started))
@@ -84,7 +84,7 @@ def _config(endpoint: str = "http://localhost:4317", **changes: object) -> Telem
 
 
 def _run(program: str, directory: Path, endpoint: str = "http://localhost:4317", **environment: str) -> str:
-    """Run a program on a product that names a collector; returns what it printed."""
+    """Run a program on a product that names a collector; return its output."""
     content = contract(model("a"), observability=_telemetry(endpoint, otlp_protocol="http"))
     write_json(directory / "compiled_artifacts.json", content)
     result = run_python("-c", program, str(directory), check=True, **environment)
@@ -196,7 +196,7 @@ def test_collector_that_is_down_is_one_warning_and_one_bounded_wait(
             tmp_path,
             OTEL_EXPORTER_OTLP_ENDPOINT=f"http://127.0.0.1:{server.getsockname()[1]}",
             OTEL_EXPORTER_OTLP_PROTOCOL=protocol,
-            OTEL_EXPORTER_OTLP_TIMEOUT="60",  # by the SDK's own flush and shutdown it would be held up for minutes
+            OTEL_EXPORTER_OTLP_TIMEOUT="60",  # the SDK's own flush and shutdown would take minutes
         )
 
     held_up, line = said.splitlines()

@@ -1,4 +1,4 @@
-"""Spans tell what was done, with floe's attributes, with errors, without secrets; and cost nothing unasked."""
+"""Spans of operations, with floe's attributes and errors, without secrets, and without cost when not recorded."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runs that a killed process left in its journal and no sensor ended in time: the replay sensor ends them."""
+"""Runs of killed processes that no sensor could end in time: the replay sensor ends them."""
 
 from __future__ import annotations
 
@@ -73,10 +73,10 @@ def test_an_unreadable_journal_is_logged_and_ended_by_the_replay_sensor(
 
         monkeypatch.setattr(left_open, "_OWN_SENSOR_SECONDS", -1)
         backend.delay = 0.3  # longer than an emitter waits when it closes
-        told = [replay(dg.build_sensor_context(instance)) for _ in range(2)]
+        reasons = [replay(dg.build_sensor_context(instance)) for _ in range(2)]
 
-    # What it ended had arrived before it looked for what waits: that would have been sent twice.
-    assert told == [dg.SkipReason("No lineage events are pending.")] * 2
+    # The ends were delivered before the replay, which would otherwise send them a second time.
+    assert reasons == [dg.SkipReason("No lineage events are pending.")] * 2
     assert_valid_json(backend.events)
     [end] = backend.events
     assert (end["eventType"], end["run"]["runId"]) == ("ABORT", sample_events()[0].run.runId)

@@ -1,4 +1,4 @@
-"""Where the columns of a relation come from that dbt has just built."""
+"""Column lineage of relations that dbt has just built."""
 
 from __future__ import annotations
 

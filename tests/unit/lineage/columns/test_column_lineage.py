@@ -1,4 +1,4 @@
-"""Column lineage from SQL, as people and dbt write it."""
+"""Column lineage of SQL, hand-written and compiled by dbt."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ RELATIONS = (A, B, UNKNOWN, DOCUMENTED, FILE, READER)
 
 
 def written(lineage: ColumnLineage) -> dict[str, str]:
-    """Write lineage down as ``output: relation.column SUBTYPE+SUBTYPE, …``; ``*`` stands for the rows."""
+    """Format lineage as ``output: relation.column SUBTYPE+SUBTYPE, …``; ``*`` represents the rows."""
     fields = {name: ", ".join(map(written_input, inputs)) for name, inputs in lineage.fields.items()}
     rows = ", ".join(map(written_input, lineage.dataset))
     return fields | ({"*": rows} if rows else {})
@@ -67,7 +67,7 @@ CASES = {
         'with o as (select * from "db"."s"."d") select id, more from o',
         {"id": "d.id IDENTITY", "more": "d.more IDENTITY"},
     ),
-    "a name that is both a column and made of it": (
+    "a name that is both a column and an expression of it": (
         'with o as (select * from "db"."s"."d") select cast(at as timestamp) as at, cast(at as date) as day from o',
         {"at": "d.at TRANSFORMATION", "day": "d.at TRANSFORMATION"},
     ),
@@ -340,7 +340,7 @@ def test_output_columns_have_the_case_of_the_warehouse() -> None:
 )
 def test_sql_that_cannot_be_parsed_has_no_lineage(sql: str) -> None:
     limit = sys.getrecursionlimit()
-    sys.setrecursionlimit(1000)  # Python's own, which libraries raise: what is too deep depends on it
+    sys.setrecursionlimit(1000)  # Python's default, which libraries increase: it determines which nesting is too deep
     try:
         assert column_lineage(sql, "duckdb", RELATIONS) is None
     finally:

@@ -1,4 +1,4 @@
-"""Nodes of other computes are named as on their own target, whichever target reads them."""
+"""Names of nodes on other computes, independent of the target that reads them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Names of datasets: as other producers of OpenLineage call the same tables."""
+"""Names of datasets, equal to those of other OpenLineage producers."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SECRETS = {
     "client_secret": "pa55",
 }
 
-# Output of profiles.yml → namespace. The name is db.sales.orders_v2 unless it is told.
+# Output of profiles.yml → namespace. The name is db.sales.orders_v2 unless another is given.
 OUTPUTS: dict[str, tuple[Json, str]] = {
     "duckdb": ({"type": "duckdb", "path": "/data/shop.duckdb"}, "duckdb:///data/shop.duckdb"),
     "postgres": ({"type": "postgres", "host": "pg.example.com", "port": 5433}, "postgres://pg.example.com:5433"),
@@ -209,7 +209,7 @@ SPECIFIED: dict[str, tuple[Json, naming.DatasetNaming]] = {
     "trino": ({"type": "trino", **HOST}, naming.Trino(**HOST, catalog="db", schema="sales", table="orders_v2")),
     "hive": ({"type": "hive", **HOST}, naming.Hive(**HOST, **IN_SCHEMA)),
 }
-# Where OpenLineage's dbt integration has another name, the one of the client is a symlink.
+# The client's name is a symlink if OpenLineage's dbt integration has another name.
 SYMLINKED: dict[str, tuple[Json, naming.DatasetNaming]] = {
     "glue": (
         {"type": "glue", "region": "r", "account_id": "1"},
@@ -224,7 +224,7 @@ SYMLINKED: dict[str, tuple[Json, naming.DatasetNaming]] = {
         naming.Redshift(cluster_identifier="c", region="r", port="1", **SALES),
     ),
 }
-# Files: what DuckDB reads → the client's name.
+# Files: path in DuckDB → the client's name.
 LOCATED: dict[str, naming.DatasetNaming] = {
     "s3://lake/email=a@b.com/x?.parquet": naming.S3("lake", "email=a@b.com/x?.parquet"),
     "s3a://lake/a#b/x": naming.S3("lake", "a#b/x"),

@@ -1,4 +1,4 @@
-"""Which backend is chosen, and what each kind of transport is handed."""
+"""Selection of the lineage backend, and the settings of each kind of transport."""
 
 from __future__ import annotations
 
@@ -318,7 +318,7 @@ def test_noop_of_a_plugin_means_no_backend(plugin: str) -> None:
     assert find_backend(artifacts(plugin=reference(plugin, {"type": "noop"}), lineage_endpoint=_ENDPOINT)) is None
 
 
-# --- what each transport is handed ----------------------------------------------------------------------------------
+# --- events of each transport ---------------------------------------------------------------------------------------
 
 
 def test_file_transport_writes_the_event_unchanged(tmp_path: Path) -> None:
@@ -449,17 +449,17 @@ def test_kafka_key_is_the_same_as_the_clients(parents: list[str]) -> None:
     from openlineage.client.serde import Serde
     from openlineage.client.transport.kafka import KafkaTransport
 
-    told = event("a")
-    run_id = told.run.runId
+    started = event("a")
+    run_id = started.run.runId
     root = parent_run.Root(parent_run.RootRun(run_id), parent_run.RootJob("dagster", "root"))
     facet = parent_run.ParentRunFacet(
         parent_run.Run(run_id), parent_run.Job("shop", "parent"), root if "root" in parents else None
     )
-    told.run.facets = {"parent": facet} if parents else {}
+    started.run.facets = {"parent": facet} if parents else {}
 
-    expected = KafkaTransport._get_run_message_key(object.__new__(KafkaTransport), told)
+    expected = KafkaTransport._get_run_message_key(object.__new__(KafkaTransport), started)
 
-    assert message_key(json.loads(Serde.to_json(told))) == expected
+    assert message_key(json.loads(Serde.to_json(started))) == expected
 
 
 def test_transport_that_is_not_installed_is_an_error() -> None:

@@ -1,4 +1,4 @@
-"""Emitting events to a backend on this machine that answers in every way there is."""
+"""Delivery of events to a local backend with all kinds of responses."""
 
 from __future__ import annotations
 
@@ -256,7 +256,7 @@ def test_slow_backend_gets_events_within_the_budget_and_the_rest_later(tmp_path:
         sent = replayed(tmp_path, backend.url)[0]
 
     assert 0 < deliveries.sent < 20
-    assert deliveries.sent + sent in {20, 21}  # one acknowledgement may come after the emitter has gone
+    assert deliveries.sent + sent in {20, 21}  # one acknowledgement may arrive after the emitter has closed
     assert list(dict.fromkeys(backend.names)) == JOBS
     assert len(backend.names) - 20 <= 1
 
@@ -384,7 +384,7 @@ def test_refused_events_can_be_sent_again(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-# --- what a failure means -------------------------------------------------------------------------------------------
+# --- consequences of failures ---------------------------------------------------------------------------------------
 
 
 def test_strict_makes_an_undelivered_event_an_error(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Posting events: what counts as an acknowledgement, TLS, proxies, and bounds in wall-clock time."""
+"""HTTP delivery: acknowledgements, TLS, proxies and wall-clock timeouts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Stored events are what openlineage's client would have sent."""
+"""Serialization of events, equal to that of openlineage's client."""
 
 from __future__ import annotations
 
@@ -50,13 +50,13 @@ class _Unknown:
     ],
 )
 def test_line_is_the_same_as_the_clients(facets: dict[str, Any]) -> None:
-    told = event("a", "START", **facets)
-    told.inputs = [event_v2.InputDataset("ns", "raw", {"dataQualityAssertions": _ASSERTIONS}, facets={"s": _SCHEMA})]
-    told.outputs = [event_v2.OutputDataset("ns", "a", facets={"schema": _SCHEMA, "columnLineage": _LINEAGE})]
+    start = event("a", "START", **facets)
+    start.inputs = [event_v2.InputDataset("ns", "raw", {"dataQualityAssertions": _ASSERTIONS}, facets={"s": _SCHEMA})]
+    start.outputs = [event_v2.OutputDataset("ns", "a", facets={"schema": _SCHEMA, "columnLineage": _LINEAGE})]
 
-    line = as_json_line(told)
+    line = as_json_line(start)
 
-    assert json.loads(line) == json.loads(Serde.to_json(told))
+    assert json.loads(line) == json.loads(Serde.to_json(start))
     assert b"\n" not in line
 
 

@@ -1,4 +1,4 @@
-"""Runs of OpenLineage end once, whichever write to the disk is the last before a SIGKILL."""
+"""OpenLineage runs end exactly once when their process is killed after any write."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 from processes import clean_environment
 
 # Starts runs, ends every other one and dies. A code server then ends the rest, and is killed after its n-th write; so
-# is, in the second scenario, the step itself. Another code server ends what is left. Prints what is in the spool.
+# is, in the second scenario, the step itself. Another code server ends the other runs. Prints the spool.
 _SCRIPT = """
 import itertools, json, logging, os, shutil, signal, sys
 from pathlib import Path
@@ -97,7 +97,7 @@ def test_no_run_stays_open_and_none_ends_in_two_ways(tmp_path: Path, scenario: s
         events = [json.loads(line) for line in outcome["events"]]
         ends = [line for line, event in zip(outcome["events"], events, strict=True) if event["eventType"] != "START"]
         assert _runs(events, is_start=True) <= _runs(events, is_start=False)
-        assert len(_runs(events, is_start=False)) == len(set(ends))  # what was emitted again is the same to the byte
+        assert len(_runs(events, is_start=False)) == len(set(ends))  # repeated events are equal to the byte
         assert len(ends) - len(set(ends)) <= 1
         assert outcome["journals"] == 0
 

@@ -1,4 +1,4 @@
-"""The lineage methods of the plugin: events of its callers reach a backend on this machine."""
+"""Lineage methods of the plugin, with a local backend."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-# base_subset_dataset is what input and output subsets have in common, no facet.
+# base_subset_dataset is the base class of input and output subsets, not a facet.
 _FACETS = [name for name in dir(facet_v2) if name.endswith(("_dataset", "_job", "_run")) and "base_" not in name]
 INPUTS = [
     LineageDataset(
@@ -82,7 +82,7 @@ def test_event_is_sent_with_the_callers_datasets_and_facets(plugin: DagsterOrche
         plugin.shutdown()
 
     [event] = backend.events
-    told = "https://example.com/loader"
+    producer = "https://example.com/loader"
     classes: dict[str, Any] = {
         "nominalTime": nominal_time_run.NominalTimeRunFacet,
         "documentation": documentation_job.DocumentationJobFacet,
@@ -90,12 +90,12 @@ def test_event_is_sent_with_the_callers_datasets_and_facets(plugin: DagsterOrche
         "dataQualityMetrics": data_quality_metrics_input_dataset.DataQualityMetricsInputDatasetFacet,
         "outputStatistics": output_statistics_output_dataset.OutputStatisticsOutputDatasetFacet,
     }
-    facets = {name: {"_producer": told, "_schemaURL": schema._get_schema()} for name, schema in classes.items()}
+    facets = {name: {"_producer": producer, "_schemaURL": schema._get_schema()} for name, schema in classes.items()}
     assert returned == run_id
     assert event.pop("eventTime").endswith("+00:00")
     assert event == {
         "eventType": "COMPLETE",
-        "producer": told,
+        "producer": producer,
         "schemaURL": "https://openlineage.io/spec/2-0-2/OpenLineage.json#/$defs/RunEvent",
         "run": {
             "runId": str(run_id),

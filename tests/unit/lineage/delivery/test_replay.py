@@ -1,4 +1,4 @@
-"""What looks after events that wait: the command line and the sensor."""
+"""Replay of pending events by the command line and by the sensor."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def lineage(*arguments: object) -> Result:
 
 
 def tick(artifacts: Path, instance: dg.DagsterInstance) -> str | None:
-    """Evaluate the sensor as the daemon does; returns what the tick shows."""
+    """Evaluate the sensor as the daemon does; return the message of the tick."""
     [sensor, *_] = lineage_sensors(ProductTranslator(load_product(artifacts)), [])
     with dg.build_sensor_context(instance=instance) as context:
         ticked = sensor.evaluate_tick(context)
@@ -416,7 +416,7 @@ def test_backend_that_cannot_be_used_keeps_events_or_fails_a_strict_step(
 
 
 def test_a_file_that_two_threads_close_is_closed_once(tmp_path: Path) -> None:
-    """Closing a descriptor twice closes what another thread has opened meanwhile: a database, a request's socket."""
+    """Closing a descriptor twice would close a database or socket that another thread has opened in between."""
     for _ in range(200):
         segment = Segment.create(tmp_path, "")
         segment.append(b"{}")
@@ -451,7 +451,7 @@ def test_a_closed_file_is_not_written_by_an_abandoned_thread(tmp_path: Path) -> 
 
 
 def test_files_that_an_emitter_took_over_are_released_when_it_closes(artifacts: Path) -> None:
-    """Its thread may still wait for an answer, and look for what earlier steps left only after that."""
+    """Its thread may still wait for a response, and look for earlier files only after that."""
     product = load_product(artifacts)
     directory = spool(artifacts)
     with serving(port(artifacts)) as backend:

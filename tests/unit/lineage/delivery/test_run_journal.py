@@ -1,4 +1,4 @@
-"""Journal of started runs: whatever its process does or suffers, each run is ended, by itself or by others."""
+"""Journal of started runs: each run ends, by its own process or by another."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from unit.lineage.sample_run import FCT_ORDERS, RUN_ID, sample_events
 
 NOW = datetime(2026, 11, 22, 6, 0, tzinfo=timezone.utc)
 WHY = "postgres://u:secret@host: the machine is gone"
-# Begins the run's first node, ends it, begins the others, and dies.
+# Starts and ends the run's first node, starts the others, and dies.
 _DIE = """
 import os, signal, sys
 from pathlib import Path
