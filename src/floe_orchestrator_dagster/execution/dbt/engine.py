@@ -35,7 +35,7 @@ class EngineRun(Protocol):
         ...
 
     def require_end(self, running: Sequence[str]) -> None:
-        """Raise a ``DbtBuildError`` when dbt did not come to an end of its own, which a run with failed nodes is.
+        """Raise a ``DbtBuildError`` when dbt was interrupted or crashed; a run with failed nodes has ended.
 
         Args:
             running: Names of the nodes that were running last, for the message.

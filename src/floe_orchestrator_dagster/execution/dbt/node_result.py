@@ -42,7 +42,7 @@ class NodeRelation:
         database: Its database or catalog; empty where the adapter has none.
         schema: Its schema.
         alias: Its name in the schema.
-        name: The whole name as SQL writes it; empty where there is no relation.
+        name: The whole name as SQL writes it; empty for nodes without a relation.
     """
 
     database: str = ""
@@ -108,7 +108,7 @@ class NodeResult:
         finished: As ``started``.
         failed_rows: Of a test, the rows that it found; None where dbt does not count.
         adapter_response: The adapter's response, such as ``{"rows_affected": 600, "query_id": …}``.
-        columns: Type by name of all columns of the relation that was built; None where nobody asked for them.
+        columns: Type by name of all columns of the relation that was built; None if the engine was not asked for them.
         relation: What was built, or where a test stored the rows it found.
         invocation_id: dbt's id of the invocation.
         compiled_code: The compiled query; None where it is not known.

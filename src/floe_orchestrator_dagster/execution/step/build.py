@@ -36,7 +36,6 @@ if TYPE_CHECKING:
 
     from floe_orchestrator_dagster.config.models import DbtConfig
     from floe_orchestrator_dagster.execution.dbt.node_result import NodeResult
-    from floe_orchestrator_dagster.execution.dbt.target import Target
     from floe_orchestrator_dagster.execution.step.node_selection import DbtNodes, Selection
     from floe_orchestrator_dagster.product import DbtConnection, Product
     from floe_orchestrator_dagster.product.manifest import Manifest
@@ -147,8 +146,18 @@ def test_selection(
             yield result
 
 
+def model_invocation(context: dg.OpExecutionContext, dbt: DbtConnection, config: DbtConfig) -> StepInvocation:
+    """Prepare the invocation of a step that builds one model."""
+    target = new_target(dbt, context.op.name, context.run.run_id)
+    return StepInvocation(context, engine_for(dbt, config, context.log), dbt, config, target)
+
+
 def build_model(
-    context: dg.AssetExecutionContext, dbt: DbtConnection, name: str, config: DbtConfig, target: Target | None = None
+    context: dg.AssetExecutionContext,
+    dbt: DbtConnection,
+    name: str,
+    config: DbtConfig,
+    invocation: StepInvocation | None = None,
 ) -> dg.MaterializeResult[Any]:
     """Run ``dbt build`` for one model, seed or snapshot and the tests that read it and its upstream only.
 
@@ -159,7 +168,7 @@ def build_model(
         dbt: Where dbt runs.
         name: The model's name.
         config: How dbt is run.
-        target: Directory for dbt's artifacts; a new one when left out.
+        invocation: The invocation to run (:func:`model_invocation`), for callers that need its results.
 
     Raises:
         ProfileError: A variable that the profile reads is not set.
@@ -172,8 +181,7 @@ def build_model(
     functions = [f"+fqn:{name},resource_type:function"] if _has_functions() else []
     arguments = ["build", "--select", " ".join([*exactly, *functions]), "--indirect-selection", "buildable"]
     op_context = context.op_execution_context
-    target = target or new_target(dbt, op_context.op.name, context.run.run_id)
-    invocation = StepInvocation(op_context, engine_for(dbt, config, op_context.log), dbt, config, target)
+    invocation = invocation or model_invocation(op_context, dbt, config)
     built = [result for result in invocation.run(arguments) if result.was_built]
     if invocation.unmatched.issuperset(exactly):
         raise _unknown_model(dbt, name)

@@ -1,4 +1,4 @@
-"""Relations of a dbt invocation: their names and columns as far as they are known, and where the columns come from."""
+"""Known names and columns of the relations of a dbt invocation, and their column lineage."""
 
 from __future__ import annotations
 

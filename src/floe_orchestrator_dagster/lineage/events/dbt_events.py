@@ -146,7 +146,7 @@ class DbtEvents:
         return nodes.inputs(outside, None), nodes.outputs(made, None, None)
 
     def start(self, start: NodeStart) -> list[RunEvent]:
-        """Make the event of a node's start; none of what is no run, such as an ephemeral model or an exposure."""
+        """Make the event of a node's start; an ephemeral model or an exposure has none."""
         if not self._is_run(start) or self._has_ended(start) or start.unique_id in self._open:
             return []
         self._open[start.unique_id] = start
@@ -190,7 +190,7 @@ class DbtEvents:
         return start.unique_id.partition(".")[0] in _RUNS and materialized != "ephemeral"
 
     def _has_ended(self, start: NodeStart) -> bool:
-        """Whether a node has ended; one that another invocation runs again is a run of its own."""
+        """Whether a node has ended; in another invocation it is another run."""
         ended = self._ended.get(start.unique_id)
         if ended is None or start.invocation_id in {"", ended}:
             return ended is not None
