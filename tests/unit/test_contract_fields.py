@@ -123,7 +123,11 @@ _TERMS: Json = {
 
 def _terms_fields() -> set[str]:
     """Find the fields that the page shows as terms: those it names one by one."""
-    row = next(line for line in _PAGE.splitlines() if "as they are, in the metadata" in line)
+    row = next(
+        line
+        for line in _PAGE.splitlines()
+        if "`floe/data_contract_terms`" in line and line.count("`data_contracts[].") > 1
+    )
     return set(re.findall(r"`data_contracts\[\]\.(\w+)`", row)) | {"slaDefaultElement"}
 
 
