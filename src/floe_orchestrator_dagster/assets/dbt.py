@@ -42,7 +42,6 @@ from floe_orchestrator_dagster.product.manifest import Manifest
 from floe_orchestrator_dagster.upstream.dagster_asset_keys import RememberingAssetsDefinition, remember_output_keys
 from floe_orchestrator_dagster.upstream.dagster_dbt_names import DAGSTER_DBT_UNIQUE_ID_METADATA_KEY, dbt_assets
 from floe_orchestrator_dagster.upstream.dagster_dbt_selection import preselected
-from floe_orchestrator_dagster.upstream.dagster_output_types import take_types_as_they_are
 
 logger = logging.getLogger(__name__)
 
@@ -195,7 +194,6 @@ def _decorated(
     known = dict.fromkeys(_in_order(stage, manifest))
     children = chain.from_iterable(manifest.content["child_map"].values())
     tests = dict.fromkeys(child for child in children if child.startswith("test"))
-    take_types_as_they_are()
     with preselected(manifest.content, (known | tests).keys()) as answered:
         assets = decorate(manifest=manifest.content)(build) if answered else None
     if assets is None or not _matches_stage(stage, assets):
