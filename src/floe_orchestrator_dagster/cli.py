@@ -7,6 +7,7 @@ import logging
 import click
 
 from floe_orchestrator_dagster import __version__
+from floe_orchestrator_dagster.commands.answers import errors_reported
 from floe_orchestrator_dagster.commands.check import check
 from floe_orchestrator_dagster.commands.config_schema import config_schema
 from floe_orchestrator_dagster.commands.demo import demo
@@ -44,10 +45,13 @@ def main() -> None:
     """Run floe data products in Dagster."""
     from floe_orchestrator_dagster.logs import log_as_configured
     from floe_orchestrator_dagster.telemetry.export import export_as_configured
+    from floe_orchestrator_dagster.upstream.patches import are_on
 
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
     log_as_configured()
     export_as_configured(None)
+    with errors_reported():
+        are_on()
 
 
 for _command in (check, config_schema, demo, helm, lineage, plan, prepare, validate, workspace):

@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 from contextlib import suppress
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import pytest
@@ -19,6 +20,7 @@ from floe_orchestrator_dagster import __version__
 from floe_orchestrator_dagster.cli import main
 from floe_orchestrator_dagster.commands import demo as demo_command
 from floe_orchestrator_dagster.config import config_schema, manifest_schema
+from floe_orchestrator_dagster.upstream import patches
 from hostile import free_port, serving
 from processes import clean_environment, floe_dagster
 from unit.samples import Json, contract, manifest, model, node, write_json, write_project
@@ -400,7 +402,7 @@ def test_check_describes_the_webserver() -> None:
         result = invoke("check", server.url)
 
     assert (result.exit_code, result.stderr) == (0, "")
-    assert result.stdout == f"Dagster 1.13.27 with 1 code location answers at {server.url}/\n"
+    assert result.stdout.startswith(f"Dagster 1.13.27 with 1 code location answers at {server.url}/\nPatches of ")
 
 
 def test_check_warns_and_succeeds() -> None:
@@ -415,15 +417,41 @@ def test_check_warns_and_succeeds() -> None:
 def test_check_without_a_webserver_exits_with_1_and_says_what_to_do() -> None:
     url = f"http://127.0.0.1:{free_port()}"
 
-    result = invoke("check", url)
+    result = invoke("check", url, FLOE_UPSTREAM_PATCHES="off")
 
     said = f"error: {url}/: connection refused. Start it (dagster dev), or correct the address (from the argument).\n"
-    assert (result.exit_code, result.stdout, result.stderr) == (1, "", said)
+    assert (result.exit_code, result.stderr) == (1, said)
+    assert result.stdout.startswith("Patches of dagster, dagster-dbt and dbt (FLOE_UPSTREAM_PATCHES=off uses none):\n")
+
+
+def test_check_lists_the_patches_that_are_used_and_those_that_are_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    fits = {patch.name: patches.State("active") for patch in patches.PATCHES}
+    gone = patches.State("gave up", "no _connect(shard)")
+    monkeypatch.setattr(patches, "_states", {**fits, "event-log": gone})
+
+    result = invoke("check", "ftp://dagster")
+    answer = json.loads(invoke("check", "--json", "ftp://dagster").stdout)
+    off = json.loads(invoke("check", "--json", "ftp://dagster", FLOE_UPSTREAM_PATCHES="off").stdout)
+
+    lines = result.stdout.splitlines()[1:]
+    assert lines[0] == "  dbt-import: active"
+    assert lines[5] == "  event-log: gave up (no _connect(shard); Dagster opens the database for each statement)"
+    assert len(lines) == len(answer["patches"]) == len(patches.PATCHES)
+    assert answer["patches"][5] == {**asdict(patches.EVENT_LOG), "status": "gave up", "reason": gone.reason}
+    assert {patch["status"] for patch in off["patches"]} == {"off"}
+
+
+@pytest.mark.parametrize("command", ["check", "validate", "plan", "prepare"])
+def test_switch_of_the_patches_with_another_value_is_an_error(command: str) -> None:
+    result = invoke(command, FLOE_UPSTREAM_PATCHES="false")
+
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "FLOE_UPSTREAM_PATCHES: 'false' is neither 'on' nor 'off'\n" in result.stderr
 
 
 def test_check_as_json_has_every_part() -> None:
     with serving(_healthy()) as server:
-        result = invoke("check", "--json", server.url)
+        result = invoke("check", "--json", server.url, FLOE_UPSTREAM_PATCHES="off")
 
     assert json.loads(result.stdout) == {
         "success": True,
@@ -433,6 +461,7 @@ def test_check_as_json_has_every_part() -> None:
         "daemons": [{"type": "SENSOR", "healthy": True}],
         "error": None,
         "warnings": [],
+        "patches": [{**asdict(patch), "status": "off", "reason": ""} for patch in patches.PATCHES],
     }
 
 

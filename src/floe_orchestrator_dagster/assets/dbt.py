@@ -39,7 +39,7 @@ from floe_orchestrator_dagster.execution.step.run_options import DbtOptions
 from floe_orchestrator_dagster.product import DbtProject, Product
 from floe_orchestrator_dagster.product.functions import uncalled_functions
 from floe_orchestrator_dagster.product.manifest import Manifest
-from floe_orchestrator_dagster.upstream.dagster_asset_keys import RememberingAssetsDefinition, remember_output_keys
+from floe_orchestrator_dagster.upstream.dagster_asset_keys import remember_output_keys, with_keys_kept
 from floe_orchestrator_dagster.upstream.dagster_dbt_names import DAGSTER_DBT_UNIQUE_ID_METADATA_KEY, dbt_assets
 from floe_orchestrator_dagster.upstream.dagster_dbt_selection import preselected
 
@@ -164,7 +164,7 @@ def _stage_assets(project: _Project, stage: Stage, name: str) -> dg.AssetsDefini
     nodes = replace(found, whole=whole, disabled=disabled, severities=severities, uncalled=uncalled)
     step = _step(project, compute, nodes)
     assets = assets.map_asset_specs(partial(_with_partition_metadata, rule)) if rule else assets
-    return RememberingAssetsDefinition.of(assets)
+    return with_keys_kept(assets)
 
 
 def _step(project: _Project, compute: str, nodes: DbtNodes) -> DbtStep:

@@ -9,11 +9,11 @@ from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from floe_orchestrator_dagster.assets.dbt_graph import DbtGraph
 from floe_orchestrator_dagster.assets.suggestions import suggestion
 from floe_orchestrator_dagster.config.models import CONFIG_PATH
 from floe_orchestrator_dagster.errors import ConfigError, DbtSetupError, Problem
 from floe_orchestrator_dagster.product.project import PROJECT_DIR_VARIABLE
+from floe_orchestrator_dagster.upstream.dbt_selection import DbtGraph, UnreadableSelectionError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,7 +34,8 @@ class NodeSelection:
     def __init__(self, product: Product) -> None:
         """Select nodes of ``product``; the graph is built at the first selection."""
         self._product = product
-        self._graph = DbtGraph(product.dbt) if product.dbt else None
+        dbt = product.dbt
+        self._graph = DbtGraph(dbt.manifest.content, dbt.manifest.path, dbt.directory.path) if dbt else None
         self._cache: dict[tuple[str, str | None], frozenset[str]] = {}
 
     def unique_ids(self, select: str, exclude: str | None, where: str) -> frozenset[str]:
@@ -122,14 +123,10 @@ class NodeSelection:
         return frozenset(unique_id for _, matched in parts for unique_id in matched)
 
     def _matches(self, selection: str, key: str, problems: list[Problem]) -> list[tuple[str, set[str]]]:
-        from dbt_common.exceptions import DbtBaseException
-
         try:
             return self._graph.matches(selection) if self._graph else []
-        except (DbtBaseException, ValueError, NotImplementedError, IndexError, OSError) as error:
-            # Besides dbt's errors, those of pathlib and fnmatch for paths and patterns that are not valid.
-            reason = " ".join(str(getattr(error, "msg", error)).split())
-            problems.append(Problem(key, f"{selection!r} is not a valid dbt selection: {reason}", _SYNTAX))
+        except UnreadableSelectionError as error:
+            problems.append(Problem(key, f"{selection!r} is not a valid dbt selection: {error}", _SYNTAX))
             return []
 
     def _error(self, problems: list[Problem], where: str) -> ConfigError:

@@ -15,6 +15,7 @@ from floe_orchestrator_dagster.commands.answers import as_json, echo_json, error
 if TYPE_CHECKING:
     from floe_orchestrator_dagster.config import DagsterConfig
     from floe_orchestrator_dagster.connection import Connection
+    from floe_orchestrator_dagster.upstream.patches import Patch, State
 
 
 @click.command()
@@ -34,7 +35,8 @@ def check(url: str | None, artifacts: Path | None, timeout: float, *, as_json: b
     """Check that a Dagster webserver answers, and how it is.
 
     URL is its address; when left out webserver_url of the product, DAGSTER_URL or http://localhost:3000. Stopped
-    daemons and code locations that do not load are warnings.
+    daemons and code locations that do not load are warnings. Also lists the patches of dagster, dagster-dbt and dbt:
+    which are active with the packages of this environment, and which gave up.
 
     \b
     Example:
@@ -51,10 +53,14 @@ def check(url: str | None, artifacts: Path | None, timeout: float, *, as_json: b
             found = check_connection(url, timeout, config)
     except ValueError as error:  # click lets NaN through any range
         raise click.BadParameter(str(error), param_hint="--timeout") from None
-    if as_json:
-        echo_json(_as_json(found))
-    else:
+    if not as_json:
         _echo(found)
+    with errors_reported(), progress("Checking the patches"):
+        states = _patch_states()
+    if as_json:
+        echo_json({**_as_json(found), "patches": [{**asdict(patch), **asdict(state)} for patch, state in states]})
+    else:
+        _echo_patches(states)
     if found.webserver is None:
         sys.exit(1)
 
@@ -80,6 +86,22 @@ def _echo(found: Connection) -> None:
         click.echo(f"error: {found.error}", err=True)
     else:
         click.echo(found.message)
+
+
+def _patch_states() -> list[tuple[Patch, State]]:
+    """Ask the guard of each patch in this process, where nothing else has been imported yet."""
+    from floe_orchestrator_dagster.upstream import patches
+
+    return [(patch, patches.attempt(patch)) for patch in patches.PATCHES]
+
+
+def _echo_patches(states: list[tuple[Patch, State]]) -> None:
+    from floe_orchestrator_dagster.upstream.patches import SWITCH
+
+    click.echo(f"Patches of dagster, dagster-dbt and dbt ({SWITCH}=off uses none):")
+    for patch, state in states:
+        reason = f" ({state.reason}; {patch.without})" if state.reason else ""
+        click.echo(f"  {patch.name}: {state.status}{reason}")
 
 
 def _as_json(found: Connection) -> dict[str, object]:

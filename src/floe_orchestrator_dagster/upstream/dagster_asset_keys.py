@@ -1,22 +1,39 @@
-"""An asset definition that computes once what Dagster asks for again and again.
+"""An asset definition that computes its sets of keys once.
 
-While a step runs, Dagster asks for each output which assets and checks are selected, and for each of those it has the
-definition put the set together again: with many assets in one step most of the time goes there. A definition never
-changes, so that it can keep its answers.
+While a step runs, Dagster asks for each output which assets and checks are selected, and the definition computes that
+set again: with many assets in one step most of the time goes there. A definition never changes, so it can keep the set.
 """
 
 from __future__ import annotations
 
-import logging
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
+from floe_orchestrator_dagster.upstream import patches
+
 if TYPE_CHECKING:
     from collections.abc import Set as AbstractSet
 
-logger = logging.getLogger(__name__)
+_KEYS = "asset_and_check_keys"
+_OUTPUT_KEYS = "get_output_asset_keys"
+
+
+def find_problem() -> str | None:
+    """Return why Dagster cannot be replaced; None when it can."""
+    from dagster._core.execution.context.system import StepExecutionContext
+
+    if not isinstance(getattr(dg.AssetsDefinition, _KEYS, None), property):
+        return f"AssetsDefinition has no property {_KEYS}"
+    if not callable(getattr(StepExecutionContext, _OUTPUT_KEYS, None)):
+        return f"StepExecutionContext has no {_OUTPUT_KEYS}"
+    return None
+
+
+def with_keys_kept(assets: dg.AssetsDefinition) -> dg.AssetsDefinition:
+    """Return a definition that computes its sets of keys once; the same one where the patch is not used."""
+    return RememberingAssetsDefinition.of(assets) if patches.is_active(patches.ASSET_KEYS) else assets
 
 
 class RememberingAssetsDefinition(dg.AssetsDefinition):
@@ -44,11 +61,13 @@ class RememberingAssetsDefinition(dg.AssetsDefinition):
 def remember_output_keys(context: dg.AssetExecutionContext) -> None:
     """Have a running step compute the keys of its outputs once, not once per output; they never change.
 
-    Dagster has no public place for that; with a Dagster that has not this one either, nothing happens.
+    Nothing happens where the patch is not used.
     """
+    if not patches.is_active(patches.ASSET_KEYS):
+        return
     try:
         step = context.op_execution_context.get_step_execution_context()
         keys = frozenset(step.get_output_asset_keys())
-        vars(step)["get_output_asset_keys"] = lambda: keys
+        vars(step)[_OUTPUT_KEYS] = lambda: keys
     except (AttributeError, TypeError) as error:
-        logger.info("the step computes the keys of its outputs again and again: %s", error)
+        patches.give_up(patches.ASSET_KEYS, str(error))

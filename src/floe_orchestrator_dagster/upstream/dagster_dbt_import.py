@@ -2,9 +2,9 @@
 
 dbt's modules are two to three seconds of CPU and eighty megabytes in each process that loads a product: code servers,
 run workers and steps. None of them runs dbt in itself: a step starts a process for it. From 0.29 on dagster-dbt works
-without dbt-core being installed, with values of its own for dbt's; it is imported as if that were so, and at once given
-the dbt that there is, so that a ``DbtCliResource`` of a user's own works in the same process. A dagster-dbt that cannot
-do so is imported as it is.
+without dbt-core being installed, with values of its own for dbt's; it is imported as if that were so, and given
+the version of the dbt that there is, so that a ``DbtCliResource`` of a user's own works in the same process. A
+dagster-dbt that cannot do so is imported with dbt.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from __future__ import annotations
 import importlib
 import importlib.metadata
 import importlib.util
-import logging
 import sys
 import threading
 from contextlib import contextmanager
@@ -22,15 +21,13 @@ from typing import TYPE_CHECKING, Any
 
 from packaging.version import Version
 
+from floe_orchestrator_dagster.upstream import patches
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from types import ModuleType
 
-logger = logging.getLogger(__name__)
-
 _PACKAGE = "dagster_dbt"
-# The first that is known to work without dbt-core.
-_WORKS_WITHOUT_DBT = Version("0.29")
 # Where dagster-dbt learns which dbt-core there is, and what it says when there is none.
 _COMPAT_FILE = "compat.py"
 _DBT_VERSION = "DBT_PYTHON_VERSION"
@@ -44,27 +41,28 @@ def import_dagster_dbt() -> None:
 
     Nothing is done where one of the two has been imported already.
     """
-    if _PACKAGE in sys.modules or _PROBED in sys.modules or not _works_without_dbt():
+    if _PACKAGE in sys.modules or _PROBED in sys.modules or not patches.is_active(patches.DBT_IMPORT):
         return
     try:
         with _dbt_hidden():
             importlib.import_module(_PACKAGE)
     except ImportError as error:
-        logger.info("dagster-dbt is imported with dbt, which takes longer: %s", error)
+        patches.give_up(patches.DBT_IMPORT, str(error))
         # Python forgets the modules that could not be imported, and keeps the others.
         importlib.import_module(_PACKAGE)
-    _tell_version(Version(importlib.metadata.version("dbt-core")))
+    _set_version(Version(importlib.metadata.version("dbt-core")))
 
 
-def _works_without_dbt() -> bool:
+def find_problem() -> str | None:
+    """Return why dagster-dbt cannot be imported without dbt; None when it can."""
+    version = importlib.metadata.version(patches.DBT_IMPORT.package)
+    if Version(version) < Version(patches.DBT_IMPORT.since):
+        return f"dagster-dbt {version} always imports dbt"
     found = importlib.util.find_spec(_PACKAGE)
-    if found is None or found.origin is None or Version(importlib.metadata.version("dagster-dbt")) < _WORKS_WITHOUT_DBT:
-        return False
-    compat = Path(found.origin).with_name(_COMPAT_FILE)
-    if compat.is_file() and _NONE_SAID in compat.read_text(encoding="utf-8"):
-        return True
-    logger.info("dagster-dbt looks for dbt otherwise than expected: it is imported with dbt, which takes longer")
-    return False
+    compat = Path(found.origin).with_name(_COMPAT_FILE) if found and found.origin else None
+    if compat and compat.is_file() and _NONE_SAID in compat.read_text(encoding="utf-8"):
+        return None
+    return f"dagster-dbt has no {_NONE_SAID!r} in {_COMPAT_FILE}"
 
 
 class _HidingDbt(MetaPathFinder):
@@ -89,8 +87,8 @@ def _dbt_hidden() -> Iterator[None]:
         sys.meta_path.remove(finder)
 
 
-def _tell_version(version: Version) -> None:
-    """Say which dbt-core is installed, in each module of dagster-dbt that has found none, and on Dagster's pages."""
+def _set_version(version: Version) -> None:
+    """Set which dbt-core is installed, in each module of dagster-dbt that has found none, and on Dagster's pages."""
     from dagster_shared.libraries import DagsterLibraryRegistry
 
     for name, module in [*sys.modules.items()]:

@@ -2,31 +2,30 @@
 
 To find nodes, dagster-dbt imports dbt's graph and networkx and builds dbt's manifest and a graph of all nodes: a second
 and more, to learn what the stages of a product say. Here the function of dagster-dbt that asks dbt is answered in its
-place, for one manifest and as long as the decorator runs. The result is compared with what was asked for; where
-dagster-dbt is not as expected, dbt selects.
+place, for one manifest and as long as the decorator runs. The caller compares the result with what it asked for; where
+the patch is not used, dbt selects.
 """
 
 from __future__ import annotations
 
 import inspect
-import logging
 from contextlib import contextmanager
 from contextvars import ContextVar
-from functools import cache, wraps
+from functools import wraps
 from typing import TYPE_CHECKING, Any
 
+from floe_orchestrator_dagster.upstream import patches
 from floe_orchestrator_dagster.upstream.dagster_dbt_names import asset_utils
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from collections.abc import Set as AbstractSet
 
-logger = logging.getLogger(__name__)
-
-# What dagster-dbt calls it: up to 0.26, and from 0.27.
+# Names of dagster-dbt's function: up to 0.26, and from 0.27.
 _NAMES = ("select_unique_ids_from_manifest", "select_unique_ids")
 _PARAMETERS = {"select", "exclude", "selector", "manifest_json"}
 
+_replacements: list[Callable[..., AbstractSet[str]]] = []
 _preselected: ContextVar[tuple[Mapping[str, Any], AbstractSet[str]] | None] = ContextVar("preselected", default=None)
 
 
@@ -34,11 +33,12 @@ _preselected: ContextVar[tuple[Mapping[str, Any], AbstractSet[str]] | None] = Co
 def preselected(manifest: Mapping[str, Any], unique_ids: AbstractSet[str]) -> Iterator[bool]:
     """Let ``@dbt_assets`` take ``unique_ids`` of ``manifest``, in their order; yields whether it will.
 
-    It will not with a dagster-dbt that selects otherwise than those which are known.
+    It will not where the patch is not used.
     """
-    if not _is_answered():
+    if not patches.is_active(patches.DBT_SELECTION):
         yield False
         return
+    _replace()
     token = _preselected.set((manifest, unique_ids))
     try:
         yield True
@@ -46,16 +46,25 @@ def preselected(manifest: Mapping[str, Any], unique_ids: AbstractSet[str]) -> It
         _preselected.reset(token)
 
 
-@cache
-def _is_answered() -> bool:
-    """Put ourselves before dagster-dbt's function, once per process."""
-    name = next((name for name in _NAMES if hasattr(asset_utils, name)), "")
-    ask_dbt = getattr(asset_utils, name, None)
-    if ask_dbt is None or _PARAMETERS - inspect.signature(ask_dbt).parameters.keys():
-        logger.info("dagster-dbt selects otherwise than expected: dbt selects the assets, which takes longer")
-        return False
-    setattr(asset_utils, name, _answering(ask_dbt))
-    return True
+def find_problem() -> str | None:
+    """Return why dagster-dbt cannot be replaced; None when it can."""
+    ask_dbt = getattr(asset_utils, _name(), None)
+    if ask_dbt is None:
+        return f"dagster_dbt.asset_utils has no {' and no '.join(_NAMES)}"
+    missing = _PARAMETERS - inspect.signature(ask_dbt).parameters.keys()
+    return f"{_name()} has no parameter {', '.join(sorted(missing))}" if missing else None
+
+
+def _name() -> str:
+    return next((name for name in _NAMES if hasattr(asset_utils, name)), "")
+
+
+def _replace() -> None:
+    """Replace dagster-dbt's function, once per process."""
+    ask_dbt = getattr(asset_utils, _name())
+    if ask_dbt not in _replacements:
+        _replacements.append(_answering(ask_dbt))
+        setattr(asset_utils, _name(), _replacements[-1])
 
 
 def _answering(ask_dbt: Callable[..., AbstractSet[str]]) -> Callable[..., AbstractSet[str]]:

@@ -1,20 +1,20 @@
 """The SQLite databases of Dagster's event log, kept open while dbt runs.
 
-For each statement Dagster's SQLite event log makes an engine, compiles the statement again and opens the file. An
-event takes three to ten of them, so that most of the CPU of a run with many small nodes goes there. Here the engines
-stay, and each has one connection, until dbt has ended. What is written, and in which transactions, stays as it is; who
-watches a run's database hears of each. Which tables and columns there are is asked once, and which migrations were
-made.
+For each statement Dagster's SQLite event log makes an engine, which compiles the statement again, and opens the file.
+An event takes three to ten of them, so that most of the CPU of a run with many small nodes goes there. Here the engines
+stay, and each has one connection, until dbt has ended. The same rows are written in the same transactions; watchers of
+a run's database are notified of each. Tables, columns and migrations are looked up once.
 """
 
 from __future__ import annotations
 
 import inspect
-import logging
 import os
 from contextlib import contextmanager
 from functools import cache
 from typing import TYPE_CHECKING, Any
+
+from floe_orchestrator_dagster.upstream import patches
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -22,26 +22,25 @@ if TYPE_CHECKING:
     import dagster as dg
     from sqlalchemy.engine import Connection, Engine
 
-logger = logging.getLogger(__name__)
-
 _CONNECT = "_connect"
 # What asks which tables and columns there are, by the version of Dagster.
 _HAS_TABLE, _HAS_COLUMN, _HAS_COLUMN_HERE = "has_table", "has_asset_key_col", "_has_asset_key_col_on_connection"
 # What asks whether a migration has been made.
 _HAS_INDEX = "has_secondary_index"
-# What Dagster's `_connect` works with; where one of them is missing it is another `_connect`, and left alone.
-_WORKS_WITH = ("_db_lock", "_initialized_dbs", "conn_string_for_shard", "path_for_shard")
+# Names that Dagster's `_connect` uses; where one of them is missing it is another `_connect`, and left alone.
+_METHODS = ("conn_string_for_shard", "path_for_shard")
+_ATTRIBUTES = ("_db_lock", "_initialized_dbs")
 
 
 @contextmanager
 def open_event_log(instance: dg.DagsterInstance) -> Iterator[None]:
     """Keep the connections of the instance's event log open; they are closed at the end.
 
-    Other event logs than SQLite's, one that does not look as expected, and one that is kept open already are left as
-    they are.
+    Other event logs than SQLite's, and one that is kept open already, are left as they are; all of them where the patch
+    is not used.
     """
     storage: Any = instance.event_log_storage  # the classes of storages are not public
-    if not _is_known(storage):
+    if not (patches.is_active(patches.EVENT_LOG) and _is_known(storage)):
         yield
         return
     databases = _OpenDatabases(storage)
@@ -57,14 +56,21 @@ def _is_known(storage: object) -> bool:
 
     if type(storage) is not SqliteEventLogStorage:
         return False
-    connect = getattr(storage, _CONNECT, None)
-    if connect is None or [*inspect.signature(connect).parameters] != ["shard"]:
-        known = False
-    else:
-        known = all(hasattr(storage, name) for name in _WORKS_WITH)
-    if not known:
-        logger.info("the event log is opened again for each statement: this Dagster opens it otherwise than expected")
-    return known
+    missing = [name for name in _ATTRIBUTES if not hasattr(storage, name)]
+    if missing:
+        patches.give_up(patches.EVENT_LOG, f"SqliteEventLogStorage has no {', '.join(missing)}")
+    return not missing
+
+
+def find_problem() -> str | None:
+    """Return why Dagster cannot be replaced; None when it can."""
+    from dagster._core.storage.event_log import SqliteEventLogStorage
+
+    connect = getattr(SqliteEventLogStorage, _CONNECT, None)
+    if connect is None or [*inspect.signature(connect).parameters] != ["self", "shard"]:
+        return f"SqliteEventLogStorage has no {_CONNECT}(shard)"
+    missing = [name for name in _METHODS if not hasattr(SqliteEventLogStorage, name)]
+    return f"SqliteEventLogStorage has no {', '.join(missing)}" if missing else None
 
 
 class _OpenDatabases:
@@ -78,7 +84,7 @@ class _OpenDatabases:
         self._standing_in: dict[str, Callable[..., Any]] = {}
 
     def open(self) -> None:
-        """Stand in for what opens a database again, unless somebody does so already."""
+        """Stand in for what opens a database anew, unless somebody does so already."""
         with self._lock:
             if _CONNECT not in vars(self._storage):
                 self._standing_in = {_CONNECT: self._connect, **_answered_once(self._storage)}

@@ -1,4 +1,4 @@
-"""Files that dbt writes before its first node and nobody reads in a step's target directory: they are left out.
+"""Files that dbt writes before its first node and nobody reads in a step's target directory, left out.
 
 ``manifest.json`` is written once, at the end, as dbt does anyway: the first one takes half a second with 400 models and
 two with 2,000. ``graph.gpickle`` and ``graph_summary.json``, for which each node is described three times, take half as
@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from inspect import signature
 from typing import TYPE_CHECKING, Any
+
+from floe_orchestrator_dagster.upstream import patches
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,24 +29,33 @@ def leave_out_files(*, needs_manifest: bool = False) -> str | None:
         needs_manifest: Whether ``manifest.json`` is read before the end, and has to be written first too.
 
     Returns:
-        Why nothing was done, of a dbt that writes these files otherwise than is known; None when it was.
+        Why nothing was done, of a dbt that writes these files differently; None where it was done or is switched off.
     """
-    try:
-        from dbt import compilation
-        from dbt.parser import manifest
-        from dbt.task import runnable
-    except ImportError as error:
-        return str(error)
+    state = patches.attempt(patches.DBT_FILES)
+    if state.status != patches.ACTIVE:
+        return state.reason or None
+    from dbt import compilation
+    from dbt.parser import manifest
+
+    if not needs_manifest:
+        manifest.write_manifest = _complete_manifest
+    compilation.Linker.write_graph = _write_no_graph  # type: ignore[method-assign]
+    compilation.Linker.get_graph_summary = _no_summary  # type: ignore[method-assign]
+    return None
+
+
+def find_problem() -> str | None:
+    """Return why dbt's writers cannot be replaced; None when they can."""
+    from dbt import compilation
+    from dbt.parser import manifest
+    from dbt.task import runnable
+
     written_first, written_last = (getattr(module, "write_manifest", None) for module in (manifest, runnable))
     linker = getattr(compilation, "Linker", None)
     if written_first is not written_last or _parameters(written_first) != _MANIFEST_WRITER:
         return "manifest.json is written elsewhere"
     if any(_parameters(getattr(linker, name, None)) != known for name, known in _GRAPH_WRITERS.items()):
         return "the graph is written elsewhere"
-    if not needs_manifest:
-        manifest.write_manifest = _complete_manifest
-    compilation.Linker.write_graph = _write_no_graph  # type: ignore[method-assign]
-    compilation.Linker.get_graph_summary = _no_summary  # type: ignore[method-assign]
     return None
 
 

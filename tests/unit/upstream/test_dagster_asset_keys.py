@@ -10,7 +10,11 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from floe_orchestrator_dagster.upstream.dagster_asset_keys import RememberingAssetsDefinition, remember_output_keys
+from floe_orchestrator_dagster.upstream.dagster_asset_keys import (
+    RememberingAssetsDefinition,
+    remember_output_keys,
+    with_keys_kept,
+)
 
 
 def _assets(count: int, *, remember: bool) -> dg.AssetsDefinition:
@@ -29,7 +33,7 @@ def _assets(count: int, *, remember: bool) -> dg.AssetsDefinition:
         for check in sorted(context.selected_asset_check_keys):
             yield dg.AssetCheckResult(passed=True, asset_key=check.asset_key, check_name=check.name)
 
-    return RememberingAssetsDefinition.of(build) if remember else build
+    return with_keys_kept(build) if remember else build
 
 
 def _outcome(assets: dg.AssetsDefinition, **selected: Any) -> tuple[list[str], list[str]]:  # noqa: ANN401  # arguments

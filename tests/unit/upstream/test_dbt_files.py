@@ -12,6 +12,7 @@ import json, sys
 from dbt import compilation
 from dbt.parser import manifest
 from dbt.task import runnable
+from floe_orchestrator_dagster.upstream import patches
 from floe_orchestrator_dagster.upstream.dbt_files import leave_out_files
 
 known = [(module, name, getattr(module, name)) for module, name in (
@@ -23,6 +24,7 @@ known = [(module, name, getattr(module, name)) for module, name in (
 )]
 for change, needed in json.loads(sys.argv[1]):
     exec(change)
+    patches._states.clear()
     changed = [getattr(module, name, None) for module, name, _ in known]
     why = leave_out_files(needs_manifest=needed)
     left_out = [name for (module, name, _), was in zip(known, changed) if getattr(module, name, None) is not was]

@@ -13,7 +13,6 @@ import dagster as dg
 from floe_orchestrator_dagster.errors import DbtSetupError
 from floe_orchestrator_dagster.execution.dbt.engine import engine_for
 from floe_orchestrator_dagster.execution.dbt.target import new_target
-from floe_orchestrator_dagster.execution.record.check_evaluations import Evaluations, output_names
 from floe_orchestrator_dagster.execution.record.column_lineage import table_column_lineage
 from floe_orchestrator_dagster.execution.record.materializations import (
     materialization,
@@ -29,6 +28,7 @@ from floe_orchestrator_dagster.execution.step.run_options import DbtOptions, def
 from floe_orchestrator_dagster.execution.step.step_invocation import StepInvocation
 from floe_orchestrator_dagster.execution.step.step_lineage import is_of_other_target, step_lineage
 from floe_orchestrator_dagster.execution.step.unreported import RELOAD, left_out, named
+from floe_orchestrator_dagster.upstream.dagster_check_evaluations import Evaluations, output_names
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from floe_orchestrator_dagster.execution.record.check_evaluations import output_names
+from floe_orchestrator_dagster.upstream.dagster_check_evaluations import output_names
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping

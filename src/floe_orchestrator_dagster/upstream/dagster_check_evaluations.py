@@ -1,24 +1,23 @@
-"""What dbt's tests found → what Dagster records of the checks.
+"""Evaluations of checks, made as Dagster makes them of check results.
 
 Of an ``AssetCheckResult`` Dagster makes an evaluation and an output. For each it looks through all checks of the step,
 which with thousands of them takes longer than all else. Of a table that this very step has built both are made here;
-all other results are Dagster's, and all of them with a Dagster that is not as expected.
+all other results are Dagster's, and all of them where the patch is not used.
 """
 
 from __future__ import annotations
 
 import importlib
-import logging
 from contextlib import suppress
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
+from floe_orchestrator_dagster.upstream import patches
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-logger = logging.getLogger(__name__)
 
 # Where Dagster has the class of what an evaluation points to: from 1.11, and before.
 _MODULES = (
@@ -29,6 +28,15 @@ _TARGET = "AssetCheckEvaluationTargetMaterializationData"
 _LOOK_UP = "maybe_fetch_and_get_input_asset_version_info"
 
 
+def find_problem() -> str | None:
+    """Return why Dagster cannot be replaced; None when it can."""
+    from dagster._core.execution.context.system import StepExecutionContext
+
+    if _target_class() is None:
+        return f"Dagster has no {_TARGET} where it is expected"
+    return None if hasattr(StepExecutionContext, _LOOK_UP) else f"StepExecutionContext has no {_LOOK_UP}"
+
+
 @cache
 def _target_class() -> Any:  # noqa: ANN401  # it is not public
     for name in _MODULES:
@@ -36,7 +44,6 @@ def _target_class() -> Any:  # noqa: ANN401  # it is not public
             found = getattr(importlib.import_module(name), _TARGET, None)
             if found is not None:
                 return found
-    logger.info("Dagster points to materializations otherwise than expected: it makes the evaluations of checks itself")
     return None
 
 
@@ -58,7 +65,7 @@ class Evaluations:
         self._specs = {spec.key: (name, spec) for name, spec in context.assets_def.check_specs_by_output_name.items()}
         # Whether an evaluation belongs to a partition is Dagster's to say.
         is_partitioned = context.has_partition_key or context.has_partition_key_range
-        self._is_plain = not is_partitioned and _target_class() is not None and hasattr(self._step, _LOOK_UP)
+        self._is_plain = not is_partitioned and patches.is_active(patches.CHECK_EVALUATIONS)
         self._outputs = output_names(context)
         self._built: set[str] = set()
 

@@ -11,7 +11,7 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from floe_orchestrator_dagster.execution.record.check_evaluations import Evaluations
+from floe_orchestrator_dagster.upstream.dagster_check_evaluations import Evaluations
 
 _DAY = dg.DailyPartitionsDefinition("2026-01-01")
 

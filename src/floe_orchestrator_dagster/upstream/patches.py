@@ -1,0 +1,179 @@
+"""Registry of the patches: functions of dagster, dagster-dbt and dbt that this package replaces, for speed.
+
+None of these functions is public. A patch is used where the guard of its module, ``find_problem()``, finds what it
+replaces, and the variable ``FLOE_UPSTREAM_PATCHES`` is not ``off``. Otherwise its fallback is used, which gives the
+same results.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from dataclasses import dataclass
+from importlib import import_module
+
+from floe_orchestrator_dagster.errors import ConfigError, Problem
+
+logger = logging.getLogger(__name__)
+
+SWITCH = "FLOE_UPSTREAM_PATCHES"
+"""Environment variable: ``off`` uses the fallback of all patches; ``on``, the default, uses the patches."""
+ACTIVE = "active"
+NOT_TRIED = "not tried yet"
+OFF = "off"
+GAVE_UP = "gave up"
+
+_ON = "on"
+
+
+@dataclass(frozen=True)
+class Patch:
+    """A replacement of functions that are not public.
+
+    Attributes:
+        name: Name in the log and in ``floe-dagster check``.
+        module: Module of this package that holds the patch and its guard.
+        package: Distribution whose functions it replaces.
+        since: First version of the package that the patch is known to fit; newer ones are guarded.
+        replaces: The replaced functions, and for how long.
+        buys: What it saves, as measured.
+        without: What happens without it.
+    """
+
+    name: str
+    module: str
+    package: str
+    since: str
+    replaces: str
+    buys: str
+    without: str
+
+
+@dataclass(frozen=True)
+class State:
+    """State of a patch in this process.
+
+    Attributes:
+        status: ``active``, ``not tried yet``, ``off`` or ``gave up``.
+        reason: Why it gave up; else empty.
+    """
+
+    status: str
+    reason: str = ""
+
+
+DBT_IMPORT = Patch(
+    name="dbt-import",
+    module="dagster_dbt_import",
+    package="dagster-dbt",
+    since="0.29",
+    replaces="the import of dbt by dagster-dbt, while a product is loaded",
+    buys="2 s of CPU and 28 MB in each process that loads a product",
+    without="dagster-dbt imports dbt",
+)
+DBT_SELECTION = Patch(
+    name="dbt-selection",
+    module="dagster_dbt_selection",
+    package="dagster-dbt",
+    since="0.26.21",
+    replaces="`select_unique_ids` (up to 0.26 `select_unique_ids_from_manifest`), while `@dbt_assets` is applied",
+    buys="a second and more of a load of 2,000 models, and the import of dbt",
+    without="dbt selects the nodes of each stage",
+)
+DBT_NODES = Patch(
+    name="dbt-nodes",
+    module="dbt_selection",
+    package="dbt-core",
+    since="1.9",
+    replaces="the constructors of dbt's nodes, while dbt's selection engine works on a product",
+    buys="7.4 of 7.9 s of CPU of the first selection with 2,000 models",
+    without="dbt reads the whole manifest.json",
+)
+ASSET_KEYS = Patch(
+    name="asset-keys",
+    module="dagster_asset_keys",
+    package="dagster",
+    since="1.10.21",
+    replaces="`AssetsDefinition.asset_and_check_keys`, `StepExecutionContext.get_output_asset_keys`, of dbt's steps",
+    buys="the part of a step that grows with the square of its assets",
+    without="Dagster computes both sets of keys again for each output",
+)
+CHECK_EVALUATIONS = Patch(
+    name="check-evaluations",
+    module="dagster_check_evaluations",
+    package="dagster",
+    since="1.10.21",
+    replaces="the evaluation and the output that Dagster makes of a check result, for tables that the step has built",
+    buys="the part of a step that grows with the square of its checks",
+    without="Dagster looks through all checks of the step for each result",
+)
+EVENT_LOG = Patch(
+    name="event-log",
+    module="dagster_event_log",
+    package="dagster",
+    since="1.10.21",
+    replaces="`SqliteEventLogStorage._connect`, and its questions for tables, columns and migrations, while dbt runs",
+    buys="9 of 12 ms of CPU for each event that a step writes into SQLite",
+    without="Dagster opens the database for each statement",
+)
+DBT_FILES = Patch(
+    name="dbt-files",
+    module="dbt_files",
+    package="dbt-core",
+    since="1.9",
+    replaces="the first `write_manifest`, `Linker.write_graph`, `Linker.get_graph_summary`, in the process of dbt",
+    buys="8 of 15 s until the first node with 2,000 models",
+    without="dbt writes manifest.json twice, and graph.gpickle",
+)
+PATCHES = (DBT_IMPORT, DBT_SELECTION, DBT_NODES, ASSET_KEYS, CHECK_EVALUATIONS, EVENT_LOG, DBT_FILES)
+
+_states: dict[str, State] = {}
+
+
+def are_on() -> bool:
+    """Return whether patches are used, as ``FLOE_UPSTREAM_PATCHES`` says.
+
+    Raises:
+        ConfigError: The variable is neither ``on`` nor ``off``.
+    """
+    value = os.environ.get(SWITCH, "").strip().lower() or _ON
+    if value in {_ON, OFF}:
+        return value == _ON
+    what = f"{os.environ[SWITCH]!r} is neither 'on' nor 'off'"
+    raise ConfigError("environment", [Problem(SWITCH, what, f"Set {SWITCH}=off to use no patches, or unset it.")])
+
+
+def state(patch: Patch) -> State:
+    """Return the state of a patch in this process, without trying it."""
+    return _states.get(patch.name, State(NOT_TRIED)) if are_on() else State(OFF)
+
+
+def attempt(patch: Patch) -> State:
+    """Return the state of a patch, for which its guard is asked once per process."""
+    if are_on() and patch.name not in _states:
+        problem = _problem(patch)
+        if problem is None:
+            _states[patch.name] = State(ACTIVE)
+        else:
+            give_up(patch, problem)
+    return state(patch)
+
+
+def is_active(patch: Patch) -> bool:
+    """Return whether a patch is to be used."""
+    return attempt(patch).status == ACTIVE
+
+
+def give_up(patch: Patch, reason: str) -> None:
+    """Use the fallback of a patch from here on; the log says so once."""
+    if _states.get(patch.name) != State(GAVE_UP, reason):
+        _states[patch.name] = State(GAVE_UP, reason)
+        logger.info("Patch %s is not used: %s. %s, which takes longer.", patch.name, reason, patch.without)
+
+
+def _problem(patch: Patch) -> str | None:
+    try:
+        problem: str | None = import_module(f"{__package__}.{patch.module}").find_problem()
+    except ImportError as error:
+        return str(error)
+    return problem
