@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
-from dagster._core.definitions.definitions_load_context import DefinitionsLoadContext, DefinitionsLoadType
 
 from floe_orchestrator_dagster import telemetry
 from floe_orchestrator_dagster.assets.checks import product_checks
@@ -37,6 +36,7 @@ from floe_orchestrator_dagster.product import (
 )
 from floe_orchestrator_dagster.telemetry.export import export_as_configured
 from floe_orchestrator_dagster.upstream.dagster_dbt_names import using_dagster_dev
+from floe_orchestrator_dagster.upstream.dagster_load_type import DefinitionsLoadType, is_dagster_loading, load_type
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -52,11 +52,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _OBJECTS_BETWEEN_COLLECTIONS = 100_000
-
-
-def load_type() -> DefinitionsLoadType:
-    """Return whether Dagster currently initializes definitions in this process or reconstructs them for a run."""
-    return DefinitionsLoadContext.get().load_type
 
 
 def build_definitions(
@@ -214,7 +209,7 @@ def definitions_to_serve(
         FloeDagsterError: A part of the product is missing or not valid.
     """
     definitions = definitions_from_file(path, expected_name, loaded, translator)
-    if DefinitionsLoadContext.is_set():
+    if is_dagster_loading():
         gc.freeze()
         gc.set_threshold(_OBJECTS_BETWEEN_COLLECTIONS, *gc.get_threshold()[1:])
     return definitions

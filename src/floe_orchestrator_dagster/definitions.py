@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import dagster as dg
 
-from floe_orchestrator_dagster.code_location import definitions_to_serve, load_type
+from floe_orchestrator_dagster.code_location import definitions_to_serve
 from floe_orchestrator_dagster.product import artifacts_path_from_environment
+from floe_orchestrator_dagster.upstream.dagster_load_type import load_type
 
 # The load type of the first definitions. Dagster 1.10 and 1.11 report it correctly only at import.
 _LOADED = iter([load_type()])

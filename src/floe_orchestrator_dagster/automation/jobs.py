@@ -16,10 +16,9 @@ from floe_orchestrator_dagster.product.tags import PRODUCT_TAG, tag_value
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
-
     from floe_orchestrator_dagster.automation.targets import Targets
     from floe_orchestrator_dagster.product import Product
+    from floe_orchestrator_dagster.upstream.dagster_types import UnresolvedAssetJobDefinition
 
 
 def job_names(product: Product) -> list[str]:

@@ -16,11 +16,10 @@ from floe_orchestrator_dagster.errors import ConfigError, Problem
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
-
     from floe_orchestrator_dagster.automation.targets import Targets
     from floe_orchestrator_dagster.config.automation import AssetSensorConfig
     from floe_orchestrator_dagster.product import Product
+    from floe_orchestrator_dagster.upstream.dagster_types import UnresolvedAssetJobDefinition
 
 _STATUSES = {
     "success": dg.DagsterRunStatus.SUCCESS,

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
     from datetime import datetime
 
-    from dagster._core.definitions.repository_definition import RepositoryDefinition
-
     from floe_orchestrator_dagster.assets.product_translator import ProductTranslator
     from floe_orchestrator_dagster.lineage.datasets.names import DatasetName
     from floe_orchestrator_dagster.lineage.events.python_assets import PythonAsset
@@ -31,7 +29,7 @@ _ROWS = "dagster/row_count"
 class AssetDescriptions:
     """The assets of a code location."""
 
-    def __init__(self, translator: ProductTranslator, repository: RepositoryDefinition | None) -> None:
+    def __init__(self, translator: ProductTranslator, repository: dg.RepositoryDefinition | None) -> None:
         """Describe assets of a product's code location. Without a repository, only the names of assets are known."""
         self._product = translator.product
         self._translator = translator

@@ -25,15 +25,15 @@ from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn, cast
 
 from floe_orchestrator_dagster.execution.dbt.process_end import PythonEnd, close_connections
 from floe_orchestrator_dagster.execution.dbt.process_guard import continue_guarded
+from floe_orchestrator_dagster.upstream.dbt_adapters import table_columns
+from floe_orchestrator_dagster.upstream.dbt_events import event_fields, masked_text
+from floe_orchestrator_dagster.upstream.dbt_manifest import RunningManifest
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from types import FrameType
 
-    from dbt.adapters.base.column import Column
-    from dbt.adapters.base.impl import BaseAdapter
     from dbt.cli.main import dbtRunnerResult
-    from dbt.contracts.graph.manifest import Manifest
     from dbt_common.events.base_types import EventMsg
 
 END = "FloeDbtEnd"
@@ -60,7 +60,6 @@ _REPORTED = {NODE_STARTED, NODE_FINISHED, NODE_COUNT, BATCH_ENDED, NOTHING_MATCH
 _REPORTED_LEVELS = {"warn", "error"}
 _UNTOLD = {"CacheAction", "CacheDumpGraph", "SendingEvent"}
 _WITH_COLUMNS = {"model", "seed", "snapshot"}
-_RELATION_FIELDS = ("database", "schema", "alias", "identifier", "relation_name")
 # Of an event's data: names of nodes and tables, which stay as they are.
 _NAMES = {"node_info", "relations"}
 # dbt makes a million objects at its start and keeps them: Python's own threshold, 700, is a third of that time.
@@ -120,7 +119,7 @@ class _Reporter:
         self._events = events
         self._pipe = os.fstat(events.fileno())
         self._lock = threading.Lock()
-        self._manifest: Manifest | None = None
+        self._manifest = RunningManifest(None)
 
     def __call__(self, event: EventMsg) -> None:
         """Take an event as dbt's event manager hands it over."""
@@ -128,8 +127,8 @@ class _Reporter:
         if info.name not in _UNTOLD and info.msg.strip():
             self.print(f"{info.ts.ToJsonString()[11:23]}  {info.msg.rstrip()}")
         if info.name == NODE_COUNT:
-            self._manifest = _dbts_manifest()
-            self.report(RELATIONS, relations=_relations(self._manifest))
+            self._manifest = RunningManifest.current()
+            self.report(RELATIONS, relations=self._manifest.table_names())
             # What dbt knows of the project by now, it needs to its end; what nodes leave behind is collected as usual.
             gc.freeze()
             gc.set_threshold(*_USUAL_COLLECTIONS)
@@ -147,11 +146,9 @@ class _Reporter:
 
     def print(self, text: str) -> None:
         """Print a line without the secrets in it."""
-        from dbt_common.events.functions import env_scrubber
-
         # Nobody reads on when the step is gone, and a model may have closed the stream.
         with self._lock, suppress(OSError, ValueError):
-            sys.stdout.write(f"{env_scrubber(text)}\n")
+            sys.stdout.write(f"{masked_text(text)}\n")
             sys.stdout.flush()
 
     def _send(self, event: dict[str, Any]) -> None:
@@ -163,26 +160,17 @@ class _Reporter:
                 self._events.flush()
 
     def _described(self, event: EventMsg) -> dict[str, Any]:
-        from dbt_common.events.functions import msg_to_dict
-
-        described: dict[str, Any] = msg_to_dict(event)
+        described = event_fields(event)
         if event.info.name == NODE_FINISHED:
             data = described["data"]
             if data["node_info"]["resource_type"] == "snapshot":
-                data[COMPILED] = self._compiled(data["node_info"]["unique_id"])
+                data[COMPILED] = self._manifest.compiled_code(data["node_info"]["unique_id"])
             if self._adapter is not None:
                 data["columns"] = self._columns(self._adapter, data)
         return described
 
-    def _compiled(self, unique_id: str) -> str | None:
-        """Give the query of a node, which dbt compiles in its manifest; of a snapshot it writes no file."""
-        node = self._manifest.nodes.get(unique_id) if self._manifest is not None else None
-        return getattr(node, COMPILED, None)
-
     def _columns(self, adapter_name: str, data: dict[str, Any]) -> list[tuple[str, str]] | None:
         """Ask the database for the names and types of what a node has just built, in the thread that built it."""
-        from dbt.adapters.factory import FACTORY
-
         node = data["node_info"]
         relation = node.get("node_relation") or {}
         if (
@@ -191,55 +179,24 @@ class _Reporter:
             or not relation.get("relation_name")
         ):
             return None
-        adapter = cast("BaseAdapter", FACTORY.adapters[adapter_name])
         try:
-            with adapter.connection_named(f"columns of {node['unique_id']}"):
-                described = adapter.Relation.create(
-                    database=relation["database"], schema=relation["schema"], identifier=relation["alias"]
-                )
-                return [(column.name, _type(column)) for column in adapter.get_columns_in_relation(described)]
+            return table_columns(
+                adapter_name, node["unique_id"], relation["database"], relation["schema"], relation["alias"]
+            )
         except Exception as error:  # noqa: BLE001 - adapters raise what they like, and the table is built
             self.print(f"The columns of {node['unique_id']} are not known: {error}")
             return None
 
 
-def _dbts_manifest() -> Manifest | None:
-    """Find the manifest that dbt works on; only in its main thread, once it has parsed the project."""
-    from click import get_current_context
-
-    context = get_current_context(silent=True)
-    found: Manifest | None = (context.obj or {}).get("manifest") if context is not None else None
-    return found
-
-
-def _relations(manifest: Manifest | None) -> dict[str, dict[str, str | None]]:
-    """Name the tables that models, seeds, snapshots and sources are in this environment, by unique id."""
-    if manifest is None:
-        return {}
-    relations = [node for node in manifest.nodes.values() if node.resource_type in _WITH_COLUMNS]
-    return {
-        node.unique_id: {name: getattr(node, name) for name in _RELATION_FIELDS if hasattr(node, name)}
-        for node in [*relations, *manifest.sources.values()]
-    }
-
-
 def _masked(value: Any, key: str = "") -> Any:  # noqa: ANN401 - JSON
     """Mask secrets in an event's texts; names of nodes and fields stay, whatever the secrets are."""
-    from dbt_common.events.functions import env_scrubber
-
     if key in _NAMES:
         return value
     if isinstance(value, dict):
         return {name: _masked(inner, name) for name, inner in value.items()}
     if isinstance(value, list):
         return [_masked(inner) for inner in value]
-    return env_scrubber(value) if isinstance(value, str) else value
-
-
-def _type(column: Column) -> str:
-    """The type as the database has it: dbt gives a length to strings that have none."""
-    has_length = not column.is_string() or column.char_size is not None
-    return str(column.data_type if has_length else column.dtype)
+    return masked_text(value) if isinstance(value, str) else value
 
 
 def _opened(events: int) -> BinaryIO:

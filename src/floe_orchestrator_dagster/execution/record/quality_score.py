@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 import dagster as dg
-from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
 
 from floe_orchestrator_dagster.errors import DbtBuildError
 from floe_orchestrator_dagster.product.score import ScoredResult, is_below_minimum, is_below_warning, product_score
+from floe_orchestrator_dagster.upstream.dagster_check_records import latest_evaluations
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from floe_core.schemas.quality_score import QualityCheck, QualityScore
 
 _Event = TypeVar("_Event")
-_EVALUATED = {AssetCheckExecutionRecordStatus.SUCCEEDED, AssetCheckExecutionRecordStatus.FAILED}
 
 
 @dataclass(frozen=True)
@@ -42,7 +41,7 @@ class ScoredChecks:
 
 def evaluate_score(instance: dg.DagsterInstance, scored: ScoredChecks) -> dg.AssetCheckResult:
     """Compute the score from the latest evaluation of each check; those never evaluated are left out and counted."""
-    passed = _latest_evaluations(instance, list(scored.tests))
+    passed = latest_evaluations(instance, list(scored.tests))
     results = [*_results(scored, passed)]
     if not results:
         return dg.AssetCheckResult(
@@ -103,21 +102,6 @@ def recorded_score(instance: dg.DagsterInstance, scored: ScoredChecks) -> dg.Ass
         metadata=result.metadata,
         description=result.description,
     )
-
-
-def _latest_evaluations(instance: dg.DagsterInstance, keys: list[dg.AssetCheckKey]) -> dict[dg.AssetCheckKey, bool]:
-    storage = instance.event_log_storage
-    latest = storage.get_latest_asset_check_execution_by_key(keys)
-    found = {}
-    for key in keys:
-        record = latest.get(key)
-        # Planned in this run and not run (yet): what it found before counts.
-        if record is not None and record.status not in _EVALUATED:
-            history = storage.get_asset_check_execution_history(key, limit=1, status=_EVALUATED)
-            record = history[0] if history else None
-        if record is not None:
-            found[key] = record.status is AssetCheckExecutionRecordStatus.SUCCEEDED
-    return found
 
 
 def _results(scored: ScoredChecks, passed: Mapping[dg.AssetCheckKey, bool]) -> Iterator[ScoredResult]:

@@ -25,9 +25,8 @@ from floe_orchestrator_dagster.inspect.plan.parts import (
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from dagster._core.definitions.assets.graph.asset_graph import AssetGraph, AssetNode
-
     from floe_orchestrator_dagster.product import Product
+    from floe_orchestrator_dagster.upstream.dagster_types import AssetGraph, AssetNode
 
 __all__ = [
     "AssetPlan",

@@ -6,18 +6,17 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 import dagster as dg
-from dagster._utils.schedules import schedule_execution_time_iterator
 
 from floe_orchestrator_dagster.config.automation import AssetSensorConfig, RunStatusSensorConfig
 from floe_orchestrator_dagster.inspect.plan.parts import JobPlan, SchedulePlan, SensorPlan
+from floe_orchestrator_dagster.upstream.dagster_ticks import ticks_after
 
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from dagster._core.definitions.assets.graph.asset_graph import AssetGraph
-
     from floe_orchestrator_dagster.config import DagsterConfig
     from floe_orchestrator_dagster.product import Product
+    from floe_orchestrator_dagster.upstream.dagster_types import AssetGraph
 
 _TICKS = 3
 _AUTOMATION = ("AUTOMATION", "AUTO_MATERIALIZE")
@@ -49,14 +48,13 @@ def planned_schedule(schedule: dg.ScheduleDefinition, config: DagsterConfig, now
     """Describe a schedule: its state, its next ticks after ``now``, and its selection of the job."""
     declared = next((entry for entry in config.schedules if entry.name == schedule.name), None)
     cron, zone = schedule.cron_schedule, schedule.execution_timezone or "UTC"
-    ticks = schedule_execution_time_iterator(now.timestamp(), cron, zone, ascending=True)
     return SchedulePlan(
         name=schedule.name,
         job=schedule.job_name,
         cron=cron if isinstance(cron, str) else "; ".join(cron),
         timezone=zone,
         running=schedule.default_status is dg.DefaultScheduleStatus.RUNNING,
-        next_ticks=tuple(islice(ticks, _TICKS)),
+        next_ticks=tuple(islice(ticks_after(now, cron, zone), _TICKS)),
         select=declared.select if declared else None,
         exclude=declared.exclude if declared else None,
     )

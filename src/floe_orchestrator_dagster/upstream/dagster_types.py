@@ -1,0 +1,12 @@
+"""Classes of Dagster's values that annotations name and Dagster does not export; nothing is imported at run time."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from dagster._core.definitions.assets.graph.asset_graph import AssetGraph as AssetGraph  # noqa: PLC0414  # exported
+    from dagster._core.definitions.assets.graph.asset_graph import AssetNode as AssetNode  # noqa: PLC0414  # exported
+    from dagster._core.definitions.unresolved_asset_job_definition import (
+        UnresolvedAssetJobDefinition as UnresolvedAssetJobDefinition,  # noqa: PLC0414  # exported
+    )

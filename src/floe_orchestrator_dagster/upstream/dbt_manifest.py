@@ -1,0 +1,46 @@
+"""The manifest that dbt works on in this process, which its events do not carry.
+
+dbt keeps it in the context of its command. Where it is not there, nothing is known of tables and compiled code.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from dbt.contracts.graph.manifest import Manifest
+
+_TABLES = {"model", "seed", "snapshot"}
+_FIELDS = ("database", "schema", "alias", "identifier", "relation_name")
+_CODE = "compiled_code"
+
+
+class RunningManifest:
+    """What dbt knows of its project."""
+
+    def __init__(self, manifest: Manifest | None) -> None:
+        """Wrap dbt's manifest; None knows nothing."""
+        self._manifest = manifest
+
+    @classmethod
+    def current(cls) -> RunningManifest:
+        """Find the manifest that dbt works on; only in its main thread, once it has parsed the project."""
+        from click import get_current_context
+
+        context = get_current_context(silent=True)
+        return cls((context.obj or {}).get("manifest") if context is not None else None)
+
+    def table_names(self) -> dict[str, dict[str, str | None]]:
+        """Name the tables of models, seeds, snapshots and sources in this environment, by unique id."""
+        if self._manifest is None:
+            return {}
+        nodes = [node for node in self._manifest.nodes.values() if node.resource_type in _TABLES]
+        return {
+            node.unique_id: {name: getattr(node, name) for name in _FIELDS if hasattr(node, name)}
+            for node in [*nodes, *self._manifest.sources.values()]
+        }
+
+    def compiled_code(self, unique_id: str) -> str | None:
+        """Return the query of a node, which dbt compiles in its manifest; of a snapshot it writes no file."""
+        node = self._manifest.nodes.get(unique_id) if self._manifest is not None else None
+        return getattr(node, _CODE, None)
