@@ -17,7 +17,7 @@ IMAGE ?= floe-user-code:$(VERSION)
 RENTGEN ?= 3.12
 
 .DEFAULT_GOAL := help
-.PHONY: help setup dev test fuzz chaos test-lowest test-matrix lineage-consumer lint types rules tests format compile lock bench bench-full image image-test clean
+.PHONY: help setup dev test fuzz chaos test-lowest test-unpatched test-matrix lineage-consumer lint types rules tests format compile lock bench bench-full image image-test clean
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -59,6 +59,9 @@ fuzz: setup ## Read 5,000 malformed files of every format (ten minutes)
 
 chaos: setup ## Interrupt runs, code servers and daemons at 60 random moments (an hour)
 	INTERRUPTIONS=60 $(BIN)/python -m pytest --capture=no tests/integration/test_random_interruptions.py
+
+test-unpatched: setup ## Run the integration tests without patches of dagster, dagster-dbt and dbt (half an hour)
+	UNPATCHED=1 FLOE_UPSTREAM_PATCHES=off $(BIN)/python -m pytest --numprocesses auto --dist worksteal tests/integration
 
 test-matrix: setup ## Run the tests on every supported Python with three sets of Dagster and dbt (CELL=3.13-newest for one)
 	$(BIN)/python tests/matrix.py $(addprefix --cell ,$(CELL))

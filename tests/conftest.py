@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-from processes import FOREIGN_PREFIXES, floe_dagster
+from processes import FOREIGN_PREFIXES, PATCHES, floe_dagster
 
 # Hypothesis fails an example after 200 ms and a slow strategy after a second: a busy machine takes longer for nothing.
 settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -27,7 +27,8 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(os.environ):
         if name.startswith(FOREIGN_PREFIXES):
             monkeypatch.delenv(name)
-    monkeypatch.setenv("DAGSTER_DISABLE_TELEMETRY", "true")
+    for name, value in {"DAGSTER_DISABLE_TELEMETRY": "true", **PATCHES}.items():
+        monkeypatch.setenv(name, value)
 
 
 @pytest.fixture(autouse=True)

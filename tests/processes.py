@@ -16,12 +16,14 @@ if TYPE_CHECKING:
     import dagster as dg
 
 FOREIGN_PREFIXES = ("FLOE_", "DBT_", "DAGSTER_", "OPENLINEAGE_", "OTEL_")
+# `make test-unpatched` runs tests without the patches of dagster, dagster-dbt and dbt.
+PATCHES = {"FLOE_UPSTREAM_PATCHES": "off"} if os.environ.get("UNPATCHED") else {}
 
 
 def clean_environment(**environment: str) -> dict[str, str]:
     """Return this process's environment without settings of the machine, plus ``environment``."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith(FOREIGN_PREFIXES)}
-    return {**kept, "DAGSTER_DISABLE_TELEMETRY": "true", **environment}
+    return {**kept, "DAGSTER_DISABLE_TELEMETRY": "true", **PATCHES, **environment}
 
 
 def floe_dagster(*arguments: str, check: bool = True, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 import duckdb
+import pytest
 from dagster_dbt import dbt_assets
 
 from floe_orchestrator_dagster.code_location import definitions_from_file
 from golden_lineage import assert_golden
 from lineage_backend import serving
 from openlineage_schemas import assert_valid_json
-from processes import run_dbt, run_python
+from processes import floe_dagster, run_dbt, run_python
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -84,7 +85,10 @@ def shown_column_lineage(instance: dg.DagsterInstance, name: str) -> ColumnLinea
     }
 
 
-def test_product_job_runs_everything_in_one_dbt_build_without_warnings(prepared_sample: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("patches", ["on", "off"])
+def test_product_job_runs_everything_in_one_dbt_build_without_warnings(
+    prepared_sample: Path, tmp_path: Path, patches: str
+) -> None:
     artifacts = prepared_sample / "compiled_artifacts.json"
     content = json.loads(artifacts.read_text(encoding="utf-8"))
     content["observability"]["lineage"] = True
@@ -94,7 +98,8 @@ def test_product_job_runs_everything_in_one_dbt_build_without_warnings(prepared_
 
     with serving() as backend:
         url = backend.url.removesuffix("/api/v1/lineage")
-        environment = {"FLOE_ARTIFACTS_PATH": str(artifacts), "XDG_STATE_HOME": state, "DAGSTER_HOME": home}
+        paths = {"FLOE_ARTIFACTS_PATH": str(artifacts), "XDG_STATE_HOME": state, "DAGSTER_HOME": home}
+        environment = {**paths, "FLOE_UPSTREAM_PATCHES": patches}
         result = run_python(*JOB, check=True, OPENLINEAGE_URL=url, **environment)
 
     output = result.stdout + result.stderr
@@ -110,6 +115,22 @@ def test_product_job_runs_everything_in_one_dbt_build_without_warnings(prepared_
     with dg.DagsterInstance.from_config(home) as instance:
         assert {name: shown_column_lineage(instance, name) for name in told} == told
     assert told["fct_orders"]["order_id"] == {("stg_orders", "order_id")}
+
+
+def test_product_with_selections_is_the_same_without_patches(prepared_sample: Path) -> None:
+    artifacts = prepared_sample / "compiled_artifacts.json"
+    content = json.loads(artifacts.read_text(encoding="utf-8"))
+    jobs = [{"name": "orders", "select": "+fct_orders path:models/marts", "exclude": "config.materialized:view"}]
+    content["plugins"]["orchestrator"]["config"]["jobs"] = jobs
+    artifacts.write_text(json.dumps(content), encoding="utf-8")
+
+    on, off = (
+        json.loads(floe_dagster("plan", "--json", str(artifacts), FLOE_UPSTREAM_PATCHES=value).stdout)
+        for value in ("on", "off")
+    )
+
+    assert on == off
+    assert {job["name"]: job["assets"] for job in off["jobs"]}["orders"] > 1
 
 
 def test_a_subset_is_built_with_artifacts_target_and_warehouse_anywhere_on_disk(
