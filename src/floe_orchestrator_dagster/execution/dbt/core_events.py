@@ -109,7 +109,7 @@ def _news(name: str, data: Mapping[str, Any]) -> NodeCount | TableNames | Nothin
 
 
 def _message(info: Mapping[str, Any], node: Mapping[str, Any]) -> DbtWarning | NodeError | None:
-    message = str(info.get("msg") or "").strip()
+    message = _unstyled(info.get("msg"))
     if info.get("level") == "warn":
         return DbtWarning(message)
     is_error = info.get("level") == "error" and node.get("unique_id")

@@ -163,7 +163,7 @@ def test_other_events_with_news_are_values_too() -> None:
         {"model.shop.a": {"schema": "dev"}}
     )
     assert read("NoNodesForSelectionCriteria", "warn", "matches nothing", spec_raw="a+") == NothingMatched("a+")
-    assert read("UnusedTables", "warn", " a warning \n") == DbtWarning("a warning")
+    assert read("UnusedTables", "warn", " \x1b[33ma warning\x1b[0m \n") == DbtWarning("a warning")
     assert read("RunResultError", "error", "gone", node_info={"unique_id": "source.shop.raw.a"}) == NodeError(
         "source.shop.raw.a", "gone"
     )
