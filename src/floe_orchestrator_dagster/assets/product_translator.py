@@ -57,7 +57,7 @@ class ProductTranslator(DagsterDbtTranslator):
 
         Args:
             product: The product.
-            custom: The translator that somebody passed for it.
+            custom: A user's translator; floe's own when None.
             tests: The dbt tests that are checks, by unique id.
             conditions: The configured automation conditions, by unique id.
             first: The first node of each definition, by unique id.

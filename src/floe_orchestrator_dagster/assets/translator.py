@@ -23,6 +23,7 @@ from floe_orchestrator_dagster.assets.owners import declared_owners
 from floe_orchestrator_dagster.errors import EntryPointError
 from floe_orchestrator_dagster.product.trimming import CODE_VERSION
 from floe_orchestrator_dagster.upstream.dagster_dbt_names import (
+    CACHED_SPECS,
     DAGSTER_DBT_MANIFEST_METADATA_KEY,
     DAGSTER_DBT_TRANSLATOR_METADATA_KEY,
     DagsterDbtTranslator,
@@ -43,8 +44,6 @@ if TYPE_CHECKING:
     CheckSpecOf = Callable[[dg.AssetSpec, Mapping[str, Any], str, DagsterDbtProject | None], dg.AssetCheckSpec | None]
 
 _OBJECTS = {DAGSTER_DBT_MANIFEST_METADATA_KEY, DAGSTER_DBT_TRANSLATOR_METADATA_KEY}
-# Where dagster-dbt keeps the specs of a translator that was used before; without the attribute it makes them again.
-_SPECS_OF_DAGSTER_DBT = "_resolved_specs"
 
 
 @dataclass(frozen=True)
@@ -111,7 +110,7 @@ class FloeDbtTranslator(DagsterDbtTranslator):
     def get_asset_spec(
         self, manifest: Mapping[str, Any], unique_id: str, project: DagsterDbtProject | None
     ) -> dg.AssetSpec:
-        """Add tier and freshness to dagster-dbt's spec; each node is translated once, whatever stage asks for it."""
+        """Return dagster-dbt's spec with tier and freshness; each node is translated once."""
         floe = self._floe
         spec = floe.specs.get(unique_id)
         if spec is None:
@@ -223,7 +222,7 @@ class FloeDbtTranslator(DagsterDbtTranslator):
 
 
 def checked_translator(translator: object) -> None:
-    """Refuse a translator that is none.
+    """Raise an error for a value that is not a translator.
 
     Raises:
         EntryPointError: It is not an instance of dagster-dbt's translator, or of a subclass.
@@ -250,7 +249,7 @@ def translator_of(product: TranslatedProduct, custom: DagsterDbtTranslator | Non
         kind = types.new_class(kind.__name__, (kind, FloeDbtTranslator))
     # As frozen classes allow it too.
     object.__setattr__(translator, "__class__", kind)
-    vars(translator).pop(_SPECS_OF_DAGSTER_DBT, None)
+    vars(translator).pop(CACHED_SPECS, None)
     vars(translator)["_floe_product"] = product
     return cast("FloeDbtTranslator", translator)
 

@@ -16,6 +16,7 @@ from dagster_dbt.dagster_dbt_translator import DbtManifestWrapper  # noqa: E402
 from dagster_dbt.dbt_project import using_dagster_dev  # noqa: E402
 
 __all__ = [
+    "CACHED_SPECS",
     "DAGSTER_DBT_MANIFEST_METADATA_KEY",
     "DAGSTER_DBT_TRANSLATOR_METADATA_KEY",
     "DAGSTER_DBT_UNIQUE_ID_METADATA_KEY",
@@ -26,3 +27,6 @@ __all__ = [
     "dbt_assets",
     "using_dagster_dev",
 ]
+
+# Attribute with a translator's cached specs. Without it dagster-dbt creates them again.
+CACHED_SPECS = "_resolved_specs"

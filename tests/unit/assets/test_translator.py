@@ -36,7 +36,7 @@ class _Tags(FloeDbtTranslator):
 
 
 class _StockTags(DagsterDbtTranslator):
-    """Written for dagster-dbt, by somebody who never heard of floe."""
+    """A translator written for plain dagster-dbt."""
 
     def get_tags(self, dbt_resource_props: Node) -> Mapping[str, str]:
         return {**super().get_tags(dbt_resource_props), "team": "sales"}
