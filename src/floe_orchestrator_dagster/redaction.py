@@ -256,10 +256,10 @@ def _secrets(
         if is_secret and "{{" not in content:
             yield content
         yield from (text for name, text in variables(content) if is_secret or _SECRET_KEY.search(name))
-        yield from _inside(render(content) or content)
+        yield from _secrets_in_connection_string(render(content) or content)
 
 
-def _inside(text: str) -> Iterator[str]:
+def _secrets_in_connection_string(text: str) -> Iterator[str]:
     """Find the secrets inside a connection string."""
     for login in _LOGIN.finditer(text):
         yield login["secret"]

@@ -69,8 +69,8 @@ class Workspace:
 def write_workspace(directories: Sequence[Path], output: Path) -> Workspace:
     """Write ``workspace.yaml`` for the products in ``directories``, and a ``definitions.py`` into each directory.
 
-    Dagster cannot set environment variables per code location. Therefore ``definitions.py`` contains the product's
-    path.
+    Dagster cannot set environment variables per code location. Therefore each ``definitions.py`` loads the artifacts
+    beside it.
 
     Raises:
         FloeDagsterError: A product is not valid, names or asset keys collide, or a ``definitions.py`` exists that
@@ -130,7 +130,7 @@ def _owners(plans: Sequence[Plan]) -> Mapping[str, str]:
 
 
 def _collision(key: str, products: Sequence[str]) -> Problem:
-    prefixes = [f"[{service_name(product).replace('-', '_')}] in that of {product}" for product in products[1:]]
+    prefixes = [f"[{service_name(product).replace('-', '_')}] for {product}" for product in products[1:]]
     what = f"is built by {len(products)} products: {', '.join(products)}"
     return Problem(
         key, what, f"In manifest.yaml set {config_path('key_prefix')} to {', to '.join(prefixes)}; compile again."
@@ -163,5 +163,5 @@ def _write(locations: Sequence[Location], output: Path) -> None:
     try:
         output.write_text(text, encoding="utf-8")
     except OSError as error:
-        problem = Problem("", f"cannot be written ({error.strerror})", "Name a file that you can write.")
+        problem = Problem("", f"cannot be written ({error.strerror})", "Choose a file that you can write.")
         raise DeployError(str(output), [problem]) from None

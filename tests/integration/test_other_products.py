@@ -66,7 +66,7 @@ def test_loader_refuses_artifacts_of_another_product(stranger: Path) -> None:
     assert str(caught.value) == (
         f"{stranger}/target/compiled_artifacts.json: 1 problem\n"
         "  metadata.product_name: is 'jaffle-shop', expected 'retail-orders'\n"
-        "    fix: Point to the artifacts of 'retail-orders', or ask for 'jaffle-shop'."
+        "    fix: Use the artifacts of 'retail-orders', or load 'jaffle-shop'."
     )
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _SECRET = "hunter2-do-not-print"  # noqa: S105  # the value that no message may show
-_WHERE = "Name the address of a Dagster webserver (URL of `check`, webserver_url or DAGSTER_URL)"
+_WHERE = "Set the address of a Dagster webserver (URL of `check`, webserver_url or DAGSTER_URL)"
 _LOGIN = "Set webserver_headers, DAGSTER_BEARER_TOKEN or, for Dagster+, DAGSTER_CLOUD_API_TOKEN to a valid login."
 _PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR")
 

@@ -172,7 +172,10 @@ def test_no_transforms_are_no_assets(plugin: DagsterOrchestratorPlugin) -> None:
         ([("a", ["a"])], "'a' depends on itself"),
         ([("a", ["b"]), ("b", ["a"])], "circular dependency: "),
         ([("", [])], "transforms[0].name: is empty\n    fix: Name the dbt model."),
-        ([("a", []), ("b", ["a", ""])], "transforms[1].depends_on[1]: is empty\n    fix: Name the dbt model."),
+        (
+            [("a", []), ("b", ["a", ""])],
+            "transforms[1].depends_on[1]: is empty\n    fix: Name the dbt model.",
+        ),
     ],
     ids=["duplicate", "self", "cycle", "unnamed", "unnamed dependency"],
 )

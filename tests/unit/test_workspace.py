@@ -53,7 +53,7 @@ def test_keys_that_collide_are_reported_with_a_prefix(tmp_path: Path) -> None:
     with pytest.raises(DeployError) as raised:
         write_workspace(directories, tmp_path / "workspace.yaml")
 
-    prefix = "In manifest.yaml set plugins.orchestrator.config.key_prefix to [shop_returns] in that of shop-returns"
+    prefix = "In manifest.yaml set plugins.orchestrator.config.key_prefix to [shop_returns] for shop-returns"
     assert str(raised.value) == "\n".join(
         [
             "workspace: 2 problems",

@@ -75,7 +75,7 @@ class AssetAttributes:
         return match_ingestion_outputs(self.product.artifacts.ingestion_outputs, self._manifest)
 
     @cached_property
-    def are_many(self) -> bool:
+    def has_many_assets(self) -> bool:
         """Whether the product has more assets than :data:`MANY_ASSETS`."""
         return self.product.dbt is not None and len(self.product.dbt.manifest.asset_nodes) > MANY_ASSETS
 
@@ -110,7 +110,7 @@ class AssetAttributes:
 
         Empty when the product has many assets.
         """
-        if self.are_many:
+        if self.has_many_assets:
             return {}
         tier, compute = self.tier(names), self.compute(names)
         return {

@@ -168,7 +168,7 @@ class ProductTranslator(DagsterDbtTranslator):
     @cached_property
     def _manifest(self) -> Mapping[str, Any] | None:
         """The manifest that dagster-dbt translates from; of many assets none says which project it is of."""
-        if self.product.dbt is None or not self._attributes.are_many:
+        if self.product.dbt is None or not self._attributes.has_many_assets:
             return self.product.dbt.manifest.content if self.product.dbt else None
         content = self.product.dbt.manifest.content
         metadata = {key: value for key, value in content["metadata"].items() if key != "project_id"}

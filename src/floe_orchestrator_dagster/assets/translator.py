@@ -129,7 +129,7 @@ class FloeDbtTranslator(DagsterDbtTranslator):
 
     def _with_objects_of(self, metadata: Mapping[str, Any], unique_id: str) -> dict[str, Any]:
         """Leave out the objects that dagster-dbt attaches for itself, where they would be one of many."""
-        if self._floe.attributes.are_many and unique_id not in self._floe.first:
+        if self._floe.attributes.has_many_assets and unique_id not in self._floe.first:
             return {key: value for key, value in metadata.items() if key not in _OBJECTS}
         return {**metadata, DAGSTER_DBT_TRANSLATOR_METADATA_KEY: self._floe.translator}
 
@@ -163,11 +163,11 @@ class FloeDbtTranslator(DagsterDbtTranslator):
         """
         attributes, schema = self._floe.attributes, dbt_resource_props.get("schema")
         contract, output = self._contract(dbt_resource_props), self._output(dbt_resource_props)
-        shown = dbt_resource_props if not attributes.are_many else {**dbt_resource_props, "columns": {}}
+        shown = dbt_resource_props if not attributes.has_many_assets else {**dbt_resource_props, "columns": {}}
         return {
             **super().get_metadata(shown),
             **attributes.metadata(attributes.names(dbt_resource_props)),
-            **({"floe/schema": schema} if schema and not attributes.are_many else {}),
+            **({"floe/schema": schema} if schema and not attributes.has_many_assets else {}),
             **(contract_metadata(contract, dbt_resource_props.get("columns") or {}) if contract else {}),
             **(ingestion_metadata(output) if output else {}),
             **self._floe.links.metadata(dbt_resource_props),

@@ -25,7 +25,7 @@ def product_executor(product: Product) -> dg.ExecutorDefinition | None:
     configured = product.config.executor
     if configured == "in_process":
         return dg.in_process_executor
-    at_once = steps_at_once(product)
+    at_once = max_concurrent_steps(product)
     limit = {"max_concurrent": at_once} if at_once else {}
     if configured == "k8s":
         executor = _k8s_executor(product)
@@ -35,7 +35,7 @@ def product_executor(product: Product) -> dg.ExecutorDefinition | None:
     return dg.multiprocess_executor if configured == "multiprocess" else None
 
 
-def steps_at_once(product: Product) -> int | None:
+def max_concurrent_steps(product: Product) -> int | None:
     """Return the maximum number of concurrent steps of a run; None for the executor's default."""
     return 1 if product.config.executor == "in_process" or is_on_duckdb(product.artifacts) else None
 

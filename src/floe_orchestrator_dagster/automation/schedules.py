@@ -76,7 +76,7 @@ def check_registered(product: Product, registered: Sequence[JobSchedule]) -> Non
             raise ScheduleError(f"no job {schedule.job_name!r} in product {product.name!r}; its jobs: {known}.")
 
 
-def own_schedule_name(product: Product) -> str:
+def main_schedule_name(product: Product) -> str:
     """Return the name of the product's main schedule."""
     return f"{product.identifier}_schedule"
 

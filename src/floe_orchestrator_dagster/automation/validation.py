@@ -15,7 +15,7 @@ from floe_orchestrator_dagster.assets.selection import EVERYTHING
 from floe_orchestrator_dagster.automation.conditions import assets_by_rule, automation_sensor_name
 from floe_orchestrator_dagster.automation.jobs import job_names
 from floe_orchestrator_dagster.automation.partitions import partitions_by_job
-from floe_orchestrator_dagster.automation.schedules import own_schedule_name
+from floe_orchestrator_dagster.automation.schedules import main_schedule_name
 from floe_orchestrator_dagster.config import config_path
 from floe_orchestrator_dagster.config.automation import RunStatusSensorConfig
 from floe_orchestrator_dagster.errors import ConfigError, Problem
@@ -119,7 +119,7 @@ def _kinds(
             foreign = sorted(node.split(".", 2)[-1] for node in selected & kind_of.keys() if kind_of[node] != own)
             if foreign:
                 what = f"{select!r} selects {', '.join(foreign)}, whose partitions another job builds"
-                fix = f"Name the job (`job`) that builds them: {', '.join(map(repr, by_job))}. {_FIX}"
+                fix = f"Set `job` to the job that builds them: {', '.join(map(repr, by_job))}. {_FIX}"
                 yield Problem(f"{where}.select", what, fix)
 
 
@@ -131,7 +131,7 @@ def _names(product: Product, by_job: Mapping[str, dg.PartitionsDefinition[str]])
     }
     partition_jobs = dict.fromkeys(by_job, "is the name of the job of other partitions")
     ours.update({f"{name}_schedule": "is the name of the schedule of other partitions" for name in partition_jobs})
-    ours[own_schedule_name(product)] = "is the name of the product's own schedule"
+    ours[main_schedule_name(product)] = "is the name of the product's own schedule"
     schedules = {schedule.name: "is the name of a schedule too" for schedule in config.schedules}
     sections: list[tuple[str, Sequence[JobConfig | ScheduleConfig | SensorConfig], Mapping[str, str]]] = [
         ("jobs", config.jobs, {**partition_jobs, product.identifier: "is the name of the product's own job"}),

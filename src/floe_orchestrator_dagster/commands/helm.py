@@ -189,6 +189,6 @@ def _write(documents: Sequence[Mapping[str, Any]], output: Path | None, header: 
     try:
         output.write_text(text, encoding="utf-8")
     except OSError as error:
-        problem = Problem("", f"cannot be written ({error.strerror})", "Name a file that you can write.")
+        problem = Problem("", f"cannot be written ({error.strerror})", "Choose a file that you can write.")
         raise DeployError(str(output), [problem]) from None
     click.echo(f"wrote {output}", err=True)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from floe_orchestrator_dagster import telemetry
 from floe_orchestrator_dagster.connection.address import DEFAULT_URL, URL_VARIABLE, find_address
-from floe_orchestrator_dagster.connection.question import NoDagsterError, ask_webserver
+from floe_orchestrator_dagster.connection.question import NoDagsterError, query_webserver
 
 if TYPE_CHECKING:
     from floe_core.plugins.orchestrator import ValidationResult
@@ -61,7 +61,7 @@ def check(
     address = find_address(dagster_url, config)
     with telemetry.operation("connection.check", {"server.address": address.shown}) as traced:
         try:
-            webserver = ask_webserver(address, timeout)
+            webserver = query_webserver(address, timeout)
         except NoDagsterError as error:
             traced.failed(str(error))
             return Connection(address.shown, None, f"{address.shown}: {error}", address.warnings)

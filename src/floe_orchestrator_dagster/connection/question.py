@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 _LONGEST_ANSWER = 4 * 1024 * 1024
 _SHORTEST_TIMEOUT = 0.001
-_WHERE = "Name the address of a Dagster webserver (URL of `check`, webserver_url or DAGSTER_URL)"
+_WHERE = "Set the address of a Dagster webserver (URL of `check`, webserver_url or DAGSTER_URL)"
 _LOGIN = f"Set webserver_headers, {BEARER_VARIABLE} or, for Dagster+, {DAGSTER_PLUS_VARIABLE} to a valid login."
 # Fixes by cause; {address} is replaced by the source of the address.
 _FIXES = {
@@ -41,7 +41,7 @@ class NoDagsterError(Exception):
         super().__init__(f"{what}. {fix}")
 
 
-def ask_webserver(address: Address, timeout: float) -> Webserver:
+def query_webserver(address: Address, timeout: float) -> Webserver:
     """Query version, code locations and daemons, within ``timeout`` wall-clock seconds.
 
     Raises:
@@ -60,14 +60,14 @@ def ask_webserver(address: Address, timeout: float) -> Webserver:
     except UnusableSettingError:
         raise NoDagsterError("it is not an http:// or https:// address", f"Correct {named}.") from None
     try:
-        return _ask(endpoint, time.monotonic() + timeout, timeout)
+        return _query(endpoint, time.monotonic() + timeout, timeout)
     except NoAnswerError as error:
         raise NoDagsterError(error.what, error.fix or _FIXES[error.cause].format(address=named)) from None
     finally:
         endpoint.close()
 
 
-def _ask(endpoint: Endpoint, deadline: float, timeout: float) -> Webserver:
+def _query(endpoint: Endpoint, deadline: float, timeout: float) -> Webserver:
     """Query everything, or only the version when Dagster does not support or permit the rest."""
     for query in (QUERY, SHORT_QUERY):
         seconds = timeout if query == QUERY else max(deadline - time.monotonic(), _SHORTEST_TIMEOUT)

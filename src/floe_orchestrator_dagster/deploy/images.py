@@ -44,7 +44,7 @@ def parse_image(text: str, origin: str) -> ImageReference:
         DeployError: It is not such a reference. Without a tag, the chart would use its own version as the tag.
     """
     found = _REFERENCE.fullmatch(text)
-    fix = "Name it as registry.example.com/retail-orders:1.4.0, or with @sha256: and its digest."
+    fix = "Write it as registry.example.com/retail-orders:1.4.0, or with @sha256: and its digest."
     if found is None:
         raise DeployError(origin, [Problem("", f"{redact_value(text)!r} is not a reference to an image", fix)])
     if found["tag"] is None and found["digest"] is None:

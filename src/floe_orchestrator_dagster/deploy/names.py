@@ -61,7 +61,7 @@ def check_object_name(name: str, option: str) -> str:
         DeployError: The name, which comes from ``option``, is not valid in Kubernetes.
     """
     if len(name) > _LONGEST_SUBDOMAIN or not _SUBDOMAIN.fullmatch(name):
-        fix = "Name an object of the release's namespace: lower-case letters, digits, '-' and '.'."
+        fix = "Use the name of an object in the release's namespace: lower-case letters, digits, '-' and '.'."
         raise DeployError(
             option, [Problem("", f"{redact_value(name)!r} cannot be the name of a Kubernetes object", fix)]
         )

@@ -123,7 +123,7 @@ def _image(name: str, config: DagsterConfig, given: Sequence[str], origin: str) 
     distinct = list(dict.fromkeys(given))
     if len(distinct) > 1:
         what = f"product {name!r} is given {len(distinct)} images: {', '.join(map(redact_value, distinct))}"
-        raise DeployError("--image", [Problem("", what, "Name one for each product, as PRODUCT=IMAGE.")])
+        raise DeployError("--image", [Problem("", what, "Give one for each product, as PRODUCT=IMAGE.")])
     if distinct:
         return parse_image(distinct[0], "--image")
     if config.deploy.image:

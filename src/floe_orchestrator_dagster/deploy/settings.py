@@ -107,7 +107,7 @@ def check_settings(settings: DeploySettings) -> None:
     _check_object_names([settings.lineage_claim], "--lineage-claim")
     if not settings.artifacts_path.startswith("/"):
         problem = Problem(
-            "", f"{redact_value(settings.artifacts_path)!r} is not absolute", "Name the path that it has in the image."
+            "", f"{redact_value(settings.artifacts_path)!r} is not absolute", "Use the absolute path in the image."
         )
         raise DeployError("--artifacts-path", [problem])
     if settings.otlp_endpoint is not None:
@@ -128,7 +128,7 @@ def parse_log_store(text: str) -> LogStore:
     path = parts.path.strip("/")
     if parts.scheme in _LOG_STORES and _HOST.fullmatch(parts.netloc) and (path or parts.scheme != "az"):
         return LogStore(parts.scheme, parts.netloc, path)
-    fix = "Name it as s3://bucket/prefix, gs://bucket/prefix or az://account/container/prefix, without credentials."
+    fix = "Write it as s3://bucket/prefix, gs://bucket/prefix or az://account/container/prefix, without credentials."
     raise DeployError("--compute-logs", [Problem("", "is not a supported location for logs", fix)])
 
 
@@ -142,19 +142,19 @@ def _check_endpoint(endpoint: str) -> None:
     parts = urlsplit(endpoint)
     # The message does not show the value, which may contain a token.
     if parts.scheme not in {"http", "https"} or not parts.hostname or "@" in parts.netloc or parts.query:
-        fix = "Name it as http://otel-collector:4317; headers with tokens belong into a Secret (--env-secret)."
+        fix = "Write it as http://otel-collector:4317; headers with tokens belong in a Secret (--env-secret)."
         raise DeployError("--otlp-endpoint", [Problem("", "is not an http(s) URL without credentials", fix)])
 
 
 def _check_postgres(postgres: PostgresAddress) -> None:
     check_object_name(postgres.secret, "--postgres-secret")
     if not _HOST.fullmatch(postgres.host):
-        fix = "Name the host alone; user, database and port have options, the password is in the Secret."
+        fix = "Use the host only; user, database and port have options, and the password is in the Secret."
         raise DeployError("--postgres-host", [Problem("", "is not the name or address of a host", fix)])
     for option, name in (("--postgres-user", postgres.user), ("--postgres-database", postgres.database)):
         if not _WORD.fullmatch(name):
             raise DeployError(
-                option, [Problem("", f"{redact_value(name)!r} is not a name", "Name it without quotes and spaces.")]
+                option, [Problem("", f"{redact_value(name)!r} is not a name", "Write it without quotes and spaces.")]
             )
 
 

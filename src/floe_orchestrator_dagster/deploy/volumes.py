@@ -48,7 +48,7 @@ def _spool(product: DeployedProduct) -> str:
         return f"{STATE_PATH}/{product.name}/lineage"
     if configured.startswith("~"):
         what = f"{configured!r} is in a home directory that only the image knows"
-        fix = f"Name an absolute directory in manifest.yaml, or leave it out for {STATE_PATH}/PRODUCT/lineage."
+        fix = f"Set an absolute directory in manifest.yaml, or remove it for {STATE_PATH}/PRODUCT/lineage."
         raise DeployError(product.origin, [Problem(config_path("lineage", "spool_dir"), what, fix)])
     return str(PurePosixPath(configured) / product.name)
 

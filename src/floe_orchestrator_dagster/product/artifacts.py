@@ -51,7 +51,7 @@ def read_artifacts_file(path: Path) -> dict[str, Any]:
         fix = "Compile the product (floe platform compile), or set FLOE_ARTIFACTS_PATH to its compiled_artifacts.json."
         raise ArtifactsError(str(path), [Problem("", "the file does not exist", fix)])
     if path.is_dir():
-        fix = f"Name the file in it, such as {path / 'compiled_artifacts.json'}."
+        fix = f"Use the file in it, such as {path / 'compiled_artifacts.json'}."
         raise ArtifactsError(str(path), [Problem("", "is a directory, not a file", fix)])
     fix = "Compile the product again; FLOE_ARTIFACTS_PATH must name the JSON output, not YAML or a ConfigMap."
     content = read_json(path, ArtifactsError, fix)
@@ -106,7 +106,7 @@ def check_product_name(artifacts: CompiledArtifacts, expected: str, origin: str)
     found = artifacts.metadata.product_name
     if found == expected:
         return
-    fix = f"Point to the artifacts of {expected!r}, or ask for {found!r}."
+    fix = f"Use the artifacts of {expected!r}, or load {found!r}."
     raise ArtifactsError(origin, [Problem("metadata.product_name", f"is {found!r}, expected {expected!r}", fix)])
 
 

@@ -226,7 +226,7 @@ def checked_shape(content: object, path: Path) -> Mapping[str, Any]:
     try:
         _adapter().validate_python(content)
     except ValidationError as error:
-        details = _each_once(error.errors(include_url=False))
+        details = _without_duplicates(error.errors(include_url=False))
         problems = [_problem(found, content) for found in details[:_MOST_SHOWN]]
         if len(details) > _MOST_SHOWN:
             rest = f"and {len(details) - _MOST_SHOWN} more of this kind"
@@ -277,7 +277,7 @@ def _adapter() -> TypeAdapter[ManifestShape]:
     return TypeAdapter(ManifestShape)
 
 
-def _each_once(errors: list[ErrorDetails]) -> list[ErrorDetails]:
+def _without_duplicates(errors: list[ErrorDetails]) -> list[ErrorDetails]:
     """Report an error in ``meta`` once: dbt writes the same value to ``config.meta`` and to ``meta``."""
     places = {details["loc"] for details in errors}
     repeated = (("config", "meta"), ("meta",))

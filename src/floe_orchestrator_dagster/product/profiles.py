@@ -151,7 +151,7 @@ def require_variables(profile: Profile) -> None:
         raise ProfileError(f"dbt profile {profile.name!r}, target {profile.target!r}", problems)
 
 
-def make_database_directory(profile: Profile) -> None:
+def create_database_directory(profile: Profile) -> None:
     """Create the directory of the selected output's DuckDB file, unless its path is a template."""
     path = profile.outputs[profile.target].get("path") if profile.target else None
     if profile.adapter == "duckdb" and isinstance(path, str) and _is_file(path):

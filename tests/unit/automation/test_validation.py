@@ -206,7 +206,7 @@ def test_selection_of_the_main_job_has_no_partitions_of_other_jobs(tmp_path: Pat
     assert _wrong(tmp_path, {"schedules": schedules, "partitions": [_STG, _MART]}) == [
         (
             "schedules[0].select: 'stg+' selects mart, whose partitions another job builds\n"
-            f"    fix: Name the job (`job`) that builds them: 'shop_orders', 'shop_orders_static'. {MANIFEST}"
+            f"    fix: Set `job` to the job that builds them: 'shop_orders', 'shop_orders_static'. {MANIFEST}"
         )
     ]
 

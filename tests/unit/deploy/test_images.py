@@ -48,5 +48,5 @@ def test_anything_else_is_refused_with_an_example(text: str) -> None:
 
     assert str(raised.value) == (
         f"--image: 1 problem\n  {text!r} is not a reference to an image\n"
-        "    fix: Name it as registry.example.com/retail-orders:1.4.0, or with @sha256: and its digest."
+        "    fix: Write it as registry.example.com/retail-orders:1.4.0, or with @sha256: and its digest."
     )

@@ -78,6 +78,6 @@ def test_other_locations_of_logs_are_refused_and_not_shown(text: str) -> None:
 
     assert str(raised.value) == (
         "--compute-logs: 1 problem\n  is not a supported location for logs\n"
-        "    fix: Name it as s3://bucket/prefix, gs://bucket/prefix or az://account/container/prefix, "
+        "    fix: Write it as s3://bucket/prefix, gs://bucket/prefix or az://account/container/prefix, "
         "without credentials."
     )

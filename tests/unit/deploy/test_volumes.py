@@ -86,5 +86,5 @@ def test_spool_in_a_home_directory_is_refused(tmp_path: Path) -> None:
         f"{tmp_path}/shop-0/compiled_artifacts.json: 1 problem\n"
         "  plugins.orchestrator.config.lineage.spool_dir: '~/lineage' is in a home directory that only the image "
         "knows\n"
-        "    fix: Name an absolute directory in manifest.yaml, or leave it out for /var/lib/floe/state/PRODUCT/lineage."
+        "    fix: Set an absolute directory in manifest.yaml, or remove it for /var/lib/floe/state/PRODUCT/lineage."
     )

@@ -79,7 +79,7 @@ def test_directory_is_refused_with_the_file_in_it(tmp_path: Path) -> None:
     assert str(raised.value) == (
         f"{tmp_path}: 1 problem\n"
         "  is a directory, not a file\n"
-        f"    fix: Name the file in it, such as {tmp_path}/compiled_artifacts.json."
+        f"    fix: Use the file in it, such as {tmp_path}/compiled_artifacts.json."
     )
 
 
@@ -490,7 +490,7 @@ def test_other_product_is_refused() -> None:
     assert str(raised.value) == (
         "contract: 1 problem\n"
         "  metadata.product_name: is 'shop-orders', expected 'shop-returns'\n"
-        "    fix: Point to the artifacts of 'shop-returns', or ask for 'shop-orders'."
+        "    fix: Use the artifacts of 'shop-returns', or load 'shop-orders'."
     )
 
 

@@ -18,7 +18,7 @@ from floe_orchestrator_dagster.errors import ProfileError
 from floe_orchestrator_dagster.product.profile_file import written_profile
 from floe_orchestrator_dagster.product.profiles import (
     Profile,
-    make_database_directory,
+    create_database_directory,
     require_variables,
     select_profile,
 )
@@ -276,8 +276,8 @@ def test_other_settings_of_an_output_are_kept(tmp_path: Path) -> None:
 def test_directory_of_the_duckdb_file_is_created(tmp_path: Path) -> None:
     profile = _with_path(tmp_path, "warehouse/eu/shop.duckdb")
 
-    make_database_directory(profile)
-    make_database_directory(profile)
+    create_database_directory(profile)
+    create_database_directory(profile)
 
     assert list((tmp_path / "warehouse" / "eu").iterdir()) == []
 
@@ -301,7 +301,7 @@ def test_no_directory_is_created_for_a_path_that_is_not_a_file(
     monkeypatch.chdir(working)
     profile = _with_path(tmp_path / "shop", path)
 
-    make_database_directory(profile)
+    create_database_directory(profile)
 
     assert list(working.iterdir()) == []
     assert [entry.name for entry in (tmp_path / "shop").iterdir()] == ["dbt_project.yml"]
@@ -309,13 +309,13 @@ def test_no_directory_is_created_for_a_path_that_is_not_a_file(
 
 @pytest.mark.parametrize("output", [{"type": "postgres", "path": "x/y"}, {"path": None}], ids=["postgres", "no-path"])
 def test_no_directory_is_created_without_a_duckdb_path(tmp_path: Path, output: Json) -> None:
-    make_database_directory(_select(project(tmp_path), profiles(**output)))
+    create_database_directory(_select(project(tmp_path), profiles(**output)))
 
     assert [entry.name for entry in tmp_path.iterdir()] == ["dbt_project.yml"]
 
 
 def test_no_directory_is_created_while_the_target_is_unknown(tmp_path: Path) -> None:
-    make_database_directory(_select(project(tmp_path), _two_outputs("{{ env_var('TARGET') }}")))
+    create_database_directory(_select(project(tmp_path), _two_outputs("{{ env_var('TARGET') }}")))
 
     assert [entry.name for entry in tmp_path.iterdir()] == ["dbt_project.yml"]
 

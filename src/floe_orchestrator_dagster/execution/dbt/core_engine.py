@@ -25,7 +25,7 @@ from floe_orchestrator_dagster.execution.dbt.core_events import CoreEvents
 from floe_orchestrator_dagster.execution.dbt.diagnosis import diagnosed
 from floe_orchestrator_dagster.execution.dbt.output import ProcessOutput
 from floe_orchestrator_dagster.product.profile_file import written_profile
-from floe_orchestrator_dagster.product.profiles import make_database_directory, require_adapter, require_variables
+from floe_orchestrator_dagster.product.profiles import create_database_directory, require_adapter, require_variables
 from floe_orchestrator_dagster.redaction import mask
 
 if TYPE_CHECKING:
@@ -196,7 +196,7 @@ class CoreEngine:
         dbt = self.dbt
         require_adapter(dbt.profile)
         require_variables(dbt.profile)
-        make_database_directory(dbt.profile)
+        create_database_directory(dbt.profile)
         with written_profile(dbt.profile) as profiles_directory:
             arguments = [*arguments, *_profile_arguments(dbt)]
             shown = partial(mask, secrets=dbt.profile.secrets)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from floe_orchestrator_dagster.automation.executor import steps_at_once
+from floe_orchestrator_dagster.automation.executor import max_concurrent_steps
 from floe_orchestrator_dagster.inspect.plan.launches import planned_job, planned_schedule, planned_sensor
 from floe_orchestrator_dagster.inspect.plan.parts import (
     AssetPlan,
@@ -127,7 +127,7 @@ def _runs(product: Product, definitions: dg.Definitions) -> RunPlan:
     executor, retries = definitions.executor, product.config.retries
     return RunPlan(
         executor=executor.name if isinstance(executor, dg.ExecutorDefinition) else None,
-        max_concurrent=steps_at_once(product),
+        max_concurrent=max_concurrent_steps(product),
         max_retries=retries.max_retries if retries else 0,
         delay_seconds=retries.delay_seconds if retries else 0,
         timeout_seconds=product.config.timeout_seconds,
