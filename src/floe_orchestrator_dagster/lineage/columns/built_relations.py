@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class BuiltRelations:
-    """The relations of one target, as the manifest has them and as dbt reports them while it runs."""
+    """The relations of one target, from the manifest and from dbt's events during the invocation."""
 
     def __init__(
         self,
@@ -25,12 +25,12 @@ class BuiltRelations:
         adapter: str,
         columns: Mapping[str, Mapping[str, str]] = MappingProxyType({}),
     ) -> None:
-        """Take what is known before dbt runs.
+        """Start with the names and columns that are known before dbt runs.
 
         Args:
             manifest: dbt's manifest.
-            adapter: dbt's name of the adapter, for the dialect of SQL.
-            columns: Type by column name, all of a relation's, by unique id.
+            adapter: dbt's name of the adapter, which determines the SQL dialect.
+            columns: All columns of each known relation, by unique id: the type by column name.
         """
         self._manifest = manifest
         self._adapter = adapter
@@ -39,7 +39,7 @@ class BuiltRelations:
         self._lineages: dict[tuple[str, str], ColumnLineage | None] = {}
 
     def learn(self, node: NodeStart | NodeResult) -> None:
-        """Note the name of a node's table, and its columns; what the node does not say changes nothing."""
+        """Record the name of a node's table and its columns; missing values do not replace known ones."""
         if node.relation.name:
             self._names[node.unique_id] = node.relation
         if isinstance(node, NodeResult) and node.columns:
@@ -50,11 +50,11 @@ class BuiltRelations:
         return self._names.get(unique_id)
 
     def columns(self, unique_id: str) -> Mapping[str, str] | None:
-        """Return type by column name, all of a relation's; None where they are not known."""
+        """Return all columns of a relation, the type by column name; None when they are unknown."""
         return self._columns.get(unique_id)
 
     def column_lineage(self, result: NodeResult) -> ColumnLineage | None:
-        """Find where the columns of a relation come from, once; None without SQL, or with SQL that is not understood.
+        """Return the cached column lineage of a relation; None without SQL, or when its SQL cannot be parsed.
 
         Args:
             result: The relation's result, with its compiled query.
