@@ -95,7 +95,7 @@ ASSET_KEYS = Patch(
     package="dagster",
     since="1.10.21",
     replaces="`AssetsDefinition.asset_and_check_keys`, `StepExecutionContext.get_output_asset_keys`, of dbt's steps",
-    buys="the part of a step that grows with the square of its assets",
+    buys="0.1 s of CPU for each output of a step with 1,000 assets (8 ms with 250)",
     without="Dagster computes both sets of keys again for each output",
 )
 CHECK_EVALUATIONS = Patch(
@@ -104,7 +104,7 @@ CHECK_EVALUATIONS = Patch(
     package="dagster",
     since="1.10.21",
     replaces="the evaluation and the output that Dagster makes of a check result, for tables that the step has built",
-    buys="the part of a step that grows with the square of its checks",
+    buys="4 ms of CPU for each check result of a step with 1,000 assets (3 ms with 250)",
     without="Dagster looks through all checks of the step for each result",
 )
 EVENT_LOG = Patch(
