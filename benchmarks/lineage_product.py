@@ -89,7 +89,12 @@ def build(url: str, directory: str) -> dict[str, float]:
     path.write_text(json.dumps(content), encoding="utf-8")
     held: list[float] = []
     emitters: list[LineageEmitter] = []
-    for kind, names in {StepLineage: ("node", "end"), ProductRun: ("begin", "end"), LineageEmitter: ("flush",)}.items():
+    methods = {
+        StepLineage: ("node_started", "node_ended", "end"),
+        ProductRun: ("start", "end"),
+        LineageEmitter: ("flush",),
+    }
+    for kind, names in methods.items():
         for name in names:
             setattr(kind, name, timed(getattr(kind, name), held, emitters))
     name = str(content["metadata"]["product_name"]).replace("-", "_")
