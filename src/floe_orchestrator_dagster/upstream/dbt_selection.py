@@ -154,9 +154,17 @@ def _manifest_as_dbt_reads_it(path: Path) -> Manifest:
 
     try:
         return Manifest.from_writable_manifest(WritableManifest.read_and_check_versions(str(path)))
-    except (DbtBaseException, ValueError) as error:
-        what = f"dbt cannot read it: {' '.join(str(error).split())}"
-        raise ManifestError(str(path), [Problem("", what, "Run `floe-dagster prepare` with this dbt.")]) from error
+    except (DbtBaseException, LookupError, ValueError) as error:
+        what = f"dbt cannot read it: {_reason(error)}"
+        raise ManifestError(str(path), [Problem("", what, "Run `floe-dagster prepare` with this dbt.")]) from None
+
+
+def _reason(error: Exception) -> str:
+    """Describe why a manifest cannot be read. The message of an unexpected field would repeat all of the manifest."""
+    field = getattr(error, "field_name", None)
+    if field is not None:
+        return f"its field {field!r} is missing or is not as this dbt expects"
+    return " ".join(str(error).split())
 
 
 def _manifest(content: Mapping[str, Any]) -> Manifest:
