@@ -156,6 +156,12 @@ _HAND_WRITTEN = {
         "from .translator import OurTranslator\n\n"
         'defs = load_product_definitions("shop-orders", Path(__file__).parent, translator=OurTranslator())\n'
     ),
+    "passes-a-translator-in-options": (
+        "from pathlib import Path\n\n"
+        "from floe_orchestrator_dagster import load_product_definitions\n\n"
+        "from .translator import OPTIONS\n\n"
+        'defs = load_product_definitions("shop-orders", Path(__file__).parent, **OPTIONS)\n'
+    ),
     "not-utf-8": "# größe\n",
 }
 
