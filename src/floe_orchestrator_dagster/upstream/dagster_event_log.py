@@ -84,7 +84,7 @@ class _OpenDatabases:
         self._standing_in: dict[str, Callable[..., Any]] = {}
 
     def open(self) -> None:
-        """Stand in for what opens a database anew, unless somebody does so already."""
+        """Replace the functions that open a database for each statement, unless they are replaced already."""
         with self._lock:
             if _CONNECT not in vars(self._storage):
                 self._standing_in = {_CONNECT: self._connect, **_answered_once(self._storage)}
@@ -114,12 +114,12 @@ class _OpenDatabases:
                     with connection.begin():
                         yield connection
                     if database.total_changes > before:
-                        self._tell_watchers(shard)
+                        self._notify_watchers(shard)
             finally:
                 if not self._standing_in:  # it was closed while this thread came here
                     self._dispose()
 
-    def _tell_watchers(self, shard: str) -> None:
+    def _notify_watchers(self, shard: str) -> None:
         """Touch the file: the page of a run watches it, and SQLite writes to it only once it is closed."""
         os.utime(self._storage.path_for_shard(shard))
 

@@ -58,7 +58,7 @@ NOTHING_MATCHED = "NoNodesForSelectionCriteria"
 # Besides all warnings and errors.
 _REPORTED = {NODE_STARTED, NODE_FINISHED, NODE_COUNT, BATCH_ENDED, NOTHING_MATCHED}
 _REPORTED_LEVELS = {"warn", "error"}
-_UNTOLD = {"CacheAction", "CacheDumpGraph", "SendingEvent"}
+_NOT_PRINTED = {"CacheAction", "CacheDumpGraph", "SendingEvent"}
 _WITH_COLUMNS = {"model", "seed", "snapshot"}
 # Of an event's data: names of nodes and tables, which stay as they are.
 _NAMES = {"node_info", "relations"}
@@ -124,7 +124,7 @@ class _Reporter:
     def __call__(self, event: EventMsg) -> None:
         """Take an event as dbt's event manager hands it over."""
         info = cast("Any", event.info)  # a protobuf message, whose protocol in dbt lacks half of its fields
-        if info.name not in _UNTOLD and info.msg.strip():
+        if info.name not in _NOT_PRINTED and info.msg.strip():
             self.print(f"{info.ts.ToJsonString()[11:23]}  {info.msg.rstrip()}")
         if info.name == NODE_COUNT:
             self._manifest = RunningManifest.current()

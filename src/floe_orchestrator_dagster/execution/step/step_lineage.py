@@ -202,7 +202,7 @@ def step_lineage(  # noqa: PLR0913, PLR0917  # a step has these parts
     At the end it waits, within limits, until the events are delivered.
 
     The product's run starts with its first step in the Dagster run and ends with its last one; what no step could emit,
-    killed ones for instance, is emitted when the Dagster run is over, by the sensors of ``automation.lineage``.
+    killed ones for instance, is emitted when the Dagster run is over, by ``automation.lineage_sensors``.
 
     Args:
         context: The step's.
