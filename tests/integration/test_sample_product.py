@@ -120,7 +120,12 @@ def test_product_job_runs_everything_in_one_dbt_build_without_warnings(
 def test_product_with_selections_is_the_same_without_patches(prepared_sample: Path) -> None:
     artifacts = prepared_sample / "compiled_artifacts.json"
     content = json.loads(artifacts.read_text(encoding="utf-8"))
-    jobs = [{"name": "orders", "select": "+fct_orders path:models/marts", "exclude": "config.materialized:view"}]
+    jobs = [
+        {"name": "orders", "select": "+fct_orders path:models/marts", "exclude": "config.materialized:view"},
+        {"name": "unique", "select": "1+test_name:unique"},
+        {"name": "generic", "select": "1+test_type:generic"},
+        {"name": "singular", "select": "1+test_type:singular"},
+    ]
     content["plugins"]["orchestrator"]["config"]["jobs"] = jobs
     artifacts.write_text(json.dumps(content), encoding="utf-8")
 
@@ -130,7 +135,9 @@ def test_product_with_selections_is_the_same_without_patches(prepared_sample: Pa
     )
 
     assert on == off
-    assert {job["name"]: job["assets"] for job in off["jobs"]}["orders"] > 1
+    counts = {job["name"]: job["assets"] for job in off["jobs"]}
+    assert counts["orders"] > 1
+    assert counts["unique"] > counts["singular"] > 1
 
 
 def test_a_subset_is_built_with_artifacts_target_and_warehouse_anywhere_on_disk(

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+import orjson
+
 from floe_orchestrator_dagster.errors import FloeDagsterError, ManifestError, Problem
 from floe_orchestrator_dagster.upstream import patches
 
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
+    from dbt.artifacts.resources import GenericTest
     from dbt.contracts.graph.manifest import Manifest
     from dbt.graph.selector import NodeSelector
     from dbt.graph.selector_spec import SelectionUnion
@@ -153,10 +156,22 @@ def _manifest_as_dbt_reads_it(path: Path) -> Manifest:
     from dbt_common.exceptions import DbtBaseException
 
     try:
-        return Manifest.from_writable_manifest(WritableManifest.read_and_check_versions(str(path)))
+        written = WritableManifest.read_and_check_versions(str(path))
+        written.nodes = {**written.nodes, **_generic_tests(path)}
+        return Manifest.from_writable_manifest(written)
     except (DbtBaseException, LookupError, ValueError) as error:
         what = f"dbt cannot read it: {_reason(error)}"
         raise ManifestError(str(path), [Problem("", what, "Run `floe-dagster prepare` with this dbt.")]) from None
+
+
+def _generic_tests(path: Path) -> dict[str, GenericTest]:
+    """Read the generic tests of a manifest, which dbt reads as singular tests: it takes the first class that fits."""
+    from dbt.artifacts.resources import GenericTest
+
+    nodes = orjson.loads(path.read_bytes())["nodes"]
+    return {
+        unique_id: GenericTest.from_dict(fields) for unique_id, fields in nodes.items() if fields.get("test_metadata")
+    }
 
 
 def _reason(error: Exception) -> str:
