@@ -12,6 +12,9 @@ from hypothesis import HealthCheck, settings
 
 from processes import FOREIGN_PREFIXES, PATCHES, floe_dagster
 
+# Failed assertions of these modules show what differs, as those of tests do.
+pytest.register_assert_rewrite("golden_lineage", "openlineage_schemas")
+
 # Hypothesis fails an example after 200 ms and a slow strategy after a second: a busy machine takes longer for nothing.
 settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("busy")
