@@ -51,6 +51,8 @@ Conditions: TypeAlias = Mapping[str, dg.AutomationCondition[Any]]
 _INTERNAL_METADATA = "dagster_dbt/"
 # A config entry that marks the nodes of a stage for dbt's selection, in this process only.
 _STAGE_CONFIG = "floe_stage"
+# Collections of a manifest whose members no asset depends on.
+_ONLY_READING = ("exposures", "metrics", "semantic_models", "saved_queries")
 _TESTS = ("test.", "unit_test.")
 
 
@@ -229,11 +231,22 @@ def _matches_stage(stage: Stage, assets: dg.AssetsDefinition) -> bool:
 
 
 def _marked(content: Mapping[str, Any], stage: Stage, name: str) -> dict[str, Any]:
-    """Mark the nodes of a stage for dbt's selection."""
-    nodes = dict(content["nodes"])
+    """Mark the nodes of a stage for dbt's selection.
+
+    dagster-dbt creates dbt's functions, semantic models and saved queries from fields that the trimmed manifest lacks.
+    Functions are therefore nodes here, and the others are left out.
+    """
+    nodes = {**content["nodes"], **(content.get("functions") or {})}
     for unique_id in stage.nodes:
         nodes[unique_id] = {**nodes[unique_id], "config": {**nodes[unique_id]["config"], _STAGE_CONFIG: name}}
-    return {**content, "nodes": nodes}
+    members = nodes.keys() | content["sources"].keys()
+    children = {
+        key: [child for child in values if child in members]
+        for key, values in content["child_map"].items()
+        if key in members
+    }
+    others: dict[str, Any] = {collection: {} for collection in ("functions", *_ONLY_READING)}
+    return {**content, **others, "nodes": nodes, "child_map": children}
 
 
 def _with_partition_metadata(rule: PartitionsConfig, spec: dg.AssetSpec) -> dg.AssetSpec:

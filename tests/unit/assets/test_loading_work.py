@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import cProfile
+import json
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,7 @@ from floe_orchestrator_dagster.product.manifest import _read_product_manifest
 from floe_orchestrator_dagster.upstream import dagster_dbt_selection as preselection
 from floe_orchestrator_dagster.upstream import patches
 from unit.dbt_shop import depends_on, write_dbt_shop
-from unit.samples import Json, node
+from unit.samples import Json, node, write_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -121,6 +122,40 @@ def test_dbts_own_selection_has_the_same_result(tmp_path: Path, monkeypatch: pyt
             same.group_name,
             same.description,
         )
+
+
+def test_functions_and_what_reads_models_are_loaded_without_patches_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    artifacts, path = _write(tmp_path, 1), tmp_path / "target" / "manifest.json"
+    content = json.loads(path.read_text(encoding="utf-8"))
+    function = node("plus", "function", depends_on=depends_on("seed.shop.raw"))
+    reading = {
+        f"{kind}.shop.on_wide": node("on_wide", kind, depends_on=depends_on("model.shop.wide"))
+        for kind in ("semantic_model", "saved_query")
+    }
+    content["functions"] = {"function.shop.plus": function}
+    content["semantic_models"], content["saved_queries"] = (
+        {unique_id: reader} for unique_id, reader in reading.items()
+    )
+    content["nodes"]["model.shop.model_000"]["depends_on"] = depends_on("function.shop.plus")
+    content["parent_map"] |= {"model.shop.model_000": ["function.shop.plus"], "function.shop.plus": ["seed.shop.raw"]}
+    content["parent_map"] |= {unique_id: ["model.shop.wide"] for unique_id in reading}
+    content["child_map"]["source.shop.erp.orders"].remove("model.shop.model_000")
+    content["child_map"]["seed.shop.raw"].append("function.shop.plus")
+    content["child_map"]["model.shop.wide"].extend(reading)
+    content["child_map"] |= {"function.shop.plus": ["model.shop.model_000"], **{unique_id: [] for unique_id in reading}}
+    write_json(path, content)
+
+    loaded = []
+    for value in ("on", "off"):
+        monkeypatch.setenv("FLOE_UPSTREAM_PATCHES", value)
+        graph = definitions_from_file(artifacts).resolve_asset_graph()
+        keys = graph.get_all_asset_keys()
+        loaded.append({key: (graph.get(key).parent_keys, graph.get(key).check_keys) for key in keys})
+
+    assert loaded[0] == loaded[1]
+    assert loaded[1][dg.AssetKey("model_000")][0] == {dg.AssetKey("raw")}
 
 
 def test_each_node_is_translated_once_and_dbt_selects_nothing(tmp_path: Path) -> None:
