@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-    from dbt.artifacts.resources import GenericTest
+    from dbt.artifacts.resources.v1.generic_test import GenericTest
     from dbt.contracts.graph.manifest import Manifest
     from dbt.graph.selector import NodeSelector
     from dbt.graph.selector_spec import SelectionUnion
@@ -166,7 +166,7 @@ def _manifest_as_dbt_reads_it(path: Path) -> Manifest:
 
 def _generic_tests(path: Path) -> dict[str, GenericTest]:
     """Read the generic tests of a manifest, which dbt reads as singular tests: it takes the first class that fits."""
-    from dbt.artifacts.resources import GenericTest
+    from dbt.artifacts.resources.v1.generic_test import GenericTest
 
     nodes = orjson.loads(path.read_bytes())["nodes"]
     return {
