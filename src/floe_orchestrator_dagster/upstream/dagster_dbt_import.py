@@ -1,6 +1,6 @@
 """dagster-dbt imported without dbt, which it only names until a dbt of its own runs.
 
-dbt's modules are two to three seconds of CPU and eighty megabytes in each process that loads a product: code servers,
+dbt's modules are two seconds of CPU and 28 MB in each process that loads a product: code servers,
 run workers and steps. None of them runs dbt in itself: a step starts a process for it. From 0.29 on dagster-dbt works
 without dbt-core being installed, with values of its own for dbt's; it is imported as if that were so, and given
 the version of the dbt that there is, so that a ``DbtCliResource`` of a user's own works in the same process. A
