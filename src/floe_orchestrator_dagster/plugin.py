@@ -112,7 +112,7 @@ class DagsterOrchestratorPlugin(OrchestratorPlugin):
         The address is the argument, the configured ``webserver_url``, ``DAGSTER_URL`` or http://localhost:3000.
 
         Raises:
-            ValueError: A timeout that is no number of seconds above 0.
+            ValueError: The timeout is not a number of seconds above 0.
         """
         from floe_orchestrator_dagster.connection import validate_connection
 
@@ -123,7 +123,7 @@ class DagsterOrchestratorPlugin(OrchestratorPlugin):
         """Say how product, dbt and webserver are, within ``timeout`` seconds (just below 5 when left out).
 
         Raises:
-            ValueError: A timeout that is no number of seconds above 0.
+            ValueError: The timeout is not a number of seconds above 0.
         """
         from floe_orchestrator_dagster.health import DEFAULT_TIMEOUT_SECONDS, check_health
 

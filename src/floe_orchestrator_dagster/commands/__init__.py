@@ -1,1 +1,1 @@
-"""The commands of ``floe-dagster``, each in a module of its own, and their output."""
+"""The commands of ``floe-dagster``, one module per command, and their output."""

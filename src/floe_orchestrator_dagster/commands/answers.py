@@ -57,7 +57,7 @@ def progress(doing: str) -> Iterator[None]:
 
     columns = (TextColumn("{task.description}"), BarColumn(bar_width=20), TimeElapsedColumn())
     console = Console(stderr=True)
-    # What is printed meanwhile goes where it was sent: only the bar itself is drawn on standard error.
+    # Other output keeps its stream: only the bar itself is drawn on standard error.
     with Progress(*columns, console=console, transient=True, redirect_stdout=False, redirect_stderr=False) as shown:
         shown.add_task(doing, total=None)
         yield

@@ -73,7 +73,7 @@ def replay(artifacts: Path | None, *, seconds: float, refused: bool, as_json: bo
         click.echo(f"{done.sent} sent to {backend.shown}, {done.refused} refused, {done.waiting} waiting")
         if done.reason:
             click.echo(f"warning: {backend.shown}: {done.reason}", err=True)
-        # What was refused again just now has its reason above.
+        # The reason of events that were refused again is printed above.
         _warn_of_refused(len(left.refused) - (done.refused if refused else 0), were_sent=refused)
     sys.exit(1 if done.waiting or left.refused else 0)
 

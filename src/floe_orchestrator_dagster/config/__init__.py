@@ -56,7 +56,7 @@ _SCHEMA_DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 
 class DagsterConfig(Section):
-    """What a platform team can set for Dagster in floe's manifest.yaml."""
+    """Settings of a platform team for Dagster in floe's manifest.yaml."""
 
     default_schedule: Cron | None = Field(default=None, examples=["0 6 * * *"])
     """Cron of the product's schedule when floe.yaml declares none."""
@@ -69,7 +69,7 @@ class DagsterConfig(Section):
     automation: Rules = Field(default_factory=list)
     """Assets that Dagster materializes by itself; one rule, or a list in which the first that fits counts."""
     sensors: list[SensorConfig] = Field(default_factory=list)
-    """What else launches jobs."""
+    """Sensors that launch jobs."""
     key_prefix: list[KeyPart] = Field(default_factory=list, examples=[["retail"]])
     """Prefix of every asset key, for code locations that share model names."""
     group_by: Literal["dbt_group", "product", "tier", "folder"] = "dbt_group"
@@ -88,7 +88,7 @@ class DagsterConfig(Section):
     computes: dict[Text, dict[str, Any]] = Field(default_factory=dict)
     """Connection of a compute that the compiled profile has no output for, by the compute's name."""
     run_resources: PodResources | None = None
-    """What a run's pod asks for on Kubernetes."""
+    """CPU and memory of a run's pod on Kubernetes."""
     dbt: DbtConfig = DbtConfig()
     """How dbt is run."""
     deploy: DeployConfig = Field(default_factory=DeployConfig)
@@ -98,11 +98,11 @@ class DagsterConfig(Section):
     lineage: LineageConfig = LineageConfig()
     """Delivery of lineage events."""
     docs_url: WebPage | None = Field(default=None, examples=["https://docs.example.com/retail"])
-    """Where the product's dbt docs are served; assets link to it."""
+    """URL of the product's dbt docs; assets link to it."""
     webserver_url: str | None = Field(default=None, examples=["http://dagster-webserver:3000"])
-    """Where the Dagster webserver answers, for the connection check."""
+    """URL of the Dagster webserver, for the connection check."""
     webserver_headers: list[HeaderConfig] = Field(default_factory=list)
-    """What the connection check sends along, for a webserver behind a login."""
+    """Headers that the connection check sends, for a webserver behind a login."""
 
 
 def read_config(values: Mapping[str, object] | None, origin: str) -> DagsterConfig:

@@ -47,7 +47,7 @@ class ScheduleConfig(Section):
 
 
 class AutomationConfig(Section):
-    """When Dagster materializes assets by itself (declarative automation)."""
+    """Rule by which Dagster materializes assets itself (declarative automation)."""
 
     condition: Literal["eager", "on_cron", "on_missing"]
     """``eager`` (upstream changed), ``on_cron`` (after a tick, once upstream is there) or ``on_missing``."""

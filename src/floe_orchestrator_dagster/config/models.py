@@ -56,7 +56,7 @@ class ConcurrencyConfig(Section):
 
 
 class PodResources(Section):
-    """What a pod asks for on Kubernetes; single values win over the size's."""
+    """CPU and memory of a pod on Kubernetes; single values win over the size's."""
 
     size: Literal["small", "medium", "large"] | None = None
     """Preset of CPU and memory."""
@@ -93,7 +93,7 @@ class PartitionsConfig(Section):
     start: Text | None = None
     """First partition, such as ``2026-01-01`` (``2026-01-01-00:00`` for hourly ones)."""
     end: Text | None = None
-    """First instant that is no partition any more; open when left out."""
+    """First instant after the last partition; open when left out."""
     timezone: Timezone | None = None
     """IANA name; the configuration's ``timezone`` when left out."""
     end_offset: int = Field(default=0, ge=-10_000, le=10_000)
@@ -151,11 +151,11 @@ class DeployConfig(Section):
     image: Text | None = Field(default=None, examples=["registry.example.com/retail-orders:1.4.0"])
     """The product's image, with a tag or a digest."""
     webserver: PodResources | None = None
-    """What the webserver's pods ask for."""
+    """CPU and memory of the webserver's pods."""
     daemon: PodResources | None = None
-    """What the daemon's pod asks for."""
+    """CPU and memory of the daemon's pod."""
     user_code: PodResources | None = None
-    """What the product's code server asks for; its run pods too, where ``run_resources`` says nothing."""
+    """CPU and memory of the product's code server, and of its run pods without ``run_resources``."""
 
 
 class HeaderConfig(Section):

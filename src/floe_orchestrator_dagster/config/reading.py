@@ -30,7 +30,7 @@ C = TypeVar("C", bound="DagsterConfig")
 
 _FIX = "Correct it in manifest.yaml."
 _ENTRY = re.compile(r"\b(?P<section>\w+)\[(?P<row>\d+)\]")
-# What is said of a value that does not have the form that is wanted, by that form.
+# Message and fix for a value that does not match a pattern, by pattern.
 _FORMS: Mapping[str, tuple[str, str]] = {
     r"^[A-Za-z0-9_]+$": ("may have letters, digits and _ only", "Write it like `after_lunch`."),
     r"^[A-Za-z0-9_.-]+$": ("may have letters, digits and _ . - only", "Write it like `retail`."),
@@ -122,7 +122,7 @@ class _Draft:
     def take_out(self, errors: Sequence[ErrorDetails]) -> None:
         """Note what is wrong, and change the values so that none of it is found again."""
         for details in errors:
-            # A sensor's location names its type too, which is no place in the file.
+            # A sensor's location also contains its type, which is not a key in the file.
             tagged = details["loc"]
             placed = tagged[:2] + tagged[3:] if tagged[0] == "sensors" else tagged
             # pydantic's place of an empty key in a mapping: the key, and this.

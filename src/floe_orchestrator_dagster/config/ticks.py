@@ -1,4 +1,4 @@
-"""When something runs: a cron that can fire and a timezone that exists, as croniter and pytz say."""
+"""Checks of crons and timezones, by croniter and pytz."""
 
 from __future__ import annotations
 

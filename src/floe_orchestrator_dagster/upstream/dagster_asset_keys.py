@@ -37,7 +37,7 @@ def with_keys_kept(assets: dg.AssetsDefinition) -> dg.AssetsDefinition:
 
 
 class RememberingAssetsDefinition(dg.AssetsDefinition):
-    """The definition that it was made of, and whatever is made of it, with its sets of keys kept."""
+    """A definition, and copies of it, that keep their sets of keys."""
 
     @classmethod
     def of(cls, assets: dg.AssetsDefinition) -> RememberingAssetsDefinition:

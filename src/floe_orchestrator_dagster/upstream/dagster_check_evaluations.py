@@ -19,7 +19,7 @@ from floe_orchestrator_dagster.upstream import patches
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-# Where Dagster has the class of what an evaluation points to: from 1.11, and before.
+# Modules with the class of an evaluation's target: from Dagster 1.11, and before.
 _MODULES = (
     "dagster._core.definitions.asset_checks.asset_check_evaluation",
     "dagster._core.definitions.asset_check_evaluation",

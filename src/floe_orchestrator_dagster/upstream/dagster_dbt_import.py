@@ -1,4 +1,4 @@
-"""dagster-dbt imported without dbt, which it only names until a dbt of its own runs.
+"""Import of dagster-dbt without dbt.
 
 dbt's modules are two seconds of CPU and 28 MB in each process that loads a product: code servers,
 run workers and steps. None of them runs dbt in itself: a step starts a process for it. From 0.29 on dagster-dbt works
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from types import ModuleType
 
 _PACKAGE = "dagster_dbt"
-# Where dagster-dbt learns which dbt-core there is, and what it says when there is none.
+# Where dagster-dbt finds the version of dbt-core, and its values without dbt-core.
 _COMPAT_FILE = "compat.py"
 _DBT_VERSION = "DBT_PYTHON_VERSION"
 _NONE_SAID = f"{_DBT_VERSION} = None"
@@ -66,7 +66,7 @@ def find_problem() -> str | None:
 
 
 class _HidingDbt(MetaPathFinder):
-    """Finds that there is no dbt-core, in the thread that made it."""
+    """Import hook that hides dbt-core in the thread that created it."""
 
     def __init__(self) -> None:
         self._thread = threading.get_ident()

@@ -1,4 +1,4 @@
-"""What is used of dagster-dbt; imported from here, it comes without dbt."""
+"""Names of dagster-dbt, imported without dbt."""
 
 from __future__ import annotations
 

@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Connection, Engine
 
 _CONNECT = "_connect"
-# What asks which tables and columns there are, by the version of Dagster.
+# Functions that list tables and columns, by the version of Dagster.
 _HAS_TABLE, _HAS_COLUMN, _HAS_COLUMN_HERE = "has_table", "has_asset_key_col", "_has_asset_key_col_on_connection"
-# What asks whether a migration has been made.
+# Functions that look for completed migrations.
 _HAS_INDEX = "has_secondary_index"
 # Names that Dagster's `_connect` uses; where one of them is missing it is another `_connect`, and left alone.
 _METHODS = ("conn_string_for_shard", "path_for_shard")

@@ -11,7 +11,7 @@ from enum import Enum
 
 
 class DefinitionsLoadType(Enum):
-    """What definitions are made for, by Dagster's names."""
+    """Purpose for which definitions are created, by Dagster's names."""
 
     INITIALIZATION = "INITIALIZATION"
     RECONSTRUCTION = "RECONSTRUCTION"

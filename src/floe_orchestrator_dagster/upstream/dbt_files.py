@@ -1,4 +1,4 @@
-"""Files that dbt writes before its first node and nobody reads in a step's target directory, left out.
+"""Omission of files that dbt writes before its first node and that are unused in a step's target directory.
 
 ``manifest.json`` is written once, at the end, as dbt does anyway: the first one takes half a second with 400 models and
 two with 2,000. ``graph.gpickle`` and ``graph_summary.json``, for which each node is described three times, take half as

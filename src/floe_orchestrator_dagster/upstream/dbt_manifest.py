@@ -16,7 +16,7 @@ _CODE = "compiled_code"
 
 
 class RunningManifest:
-    """What dbt knows of its project."""
+    """The project as dbt has loaded it."""
 
     def __init__(self, manifest: Manifest | None) -> None:
         """Wrap dbt's manifest; None knows nothing."""

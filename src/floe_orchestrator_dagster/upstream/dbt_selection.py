@@ -2,7 +2,7 @@
 
 dbt has no public function for selections. Its engine wants a manifest with nodes of its own classes, which it makes in
 seconds for a large project: here they are made without their constructors, of the fields that a trimmed manifest has.
-Where this patch is not used, dbt reads manifest.json.
+Without this patch dbt reads manifest.json.
 """
 
 from __future__ import annotations
@@ -135,7 +135,7 @@ def _selection_flags() -> Iterator[None]:
     from dbt import flags
 
     before = flags.GLOBAL_FLAGS
-    # Tests are no assets: finding those of the selected models would be work for nothing.
+    # Tests are not assets: finding those of the selected models would be wasted work.
     flags.GLOBAL_FLAGS = Namespace(INDIRECT_SELECTION="empty")
     try:
         yield

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 END_UNKNOWN = "the run ended before this step reported its end"
 # Delay in favour of the run status sensor, which knows why the run ended.
 _OWN_SENSOR_SECONDS = 300
-# Delay for an unknown run: it was deleted, or it belongs to another instance with sensors of its own.
+# Delay for an unknown run: it was deleted, or it belongs to another instance that has its own sensors.
 _UNKNOWN_SECONDS = 86_400
 # Part of the 60 s of a tick, which sends pending events afterwards.
 _FLUSH_SECONDS = 5.0

@@ -1,1 +1,1 @@
-"""dbt in a process of its own: started, its results read, interrupted, ended."""
+"""dbt in a separate process: start, results of nodes, interrupt, end."""

@@ -29,7 +29,7 @@ class Causes:
         self._found: defaultdict[str, list[NodeResult]] = defaultdict(list)
 
     def add(self, failed: NodeResult) -> None:
-        """Add a failure; the graph is read when somebody asks for causes, as most failures block nothing."""
+        """Add a failure; the graph is read when causes are requested, because most failures block nothing."""
         self._waiting.append(failed)
 
     def of(self, unique_id: str) -> Sequence[NodeResult]:

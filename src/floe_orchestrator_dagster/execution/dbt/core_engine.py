@@ -112,7 +112,7 @@ class CoreRun:
         return self.process.returncode == 0 and bool(self.end.get("success"))
 
     def require_end(self, running: Sequence[str]) -> None:
-        """Raise when dbt did not come to an end of its own, which a run with failed nodes is.
+        """Raise when dbt did not end by itself. A run with failed nodes has ended by itself.
 
         Args:
             running: Names of the nodes that were running last.
@@ -147,7 +147,7 @@ class CoreRun:
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 self.process.wait()
-        # What dbt itself had started is in its process group.
+        # Processes that dbt has started are in its process group.
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(self.process.pid, signal.SIGKILL)
 
@@ -210,7 +210,7 @@ class CoreEngine:
             try:
                 yield run
             finally:
-                output.close()  # nobody reads on: dbt must not wait for that while it ends
+                output.close()  # dbt must not wait for a reader while it ends
                 sys.stdout.flush()
                 run.stop()
 

@@ -72,7 +72,7 @@ _EXIT_INTERRUPTED = 130
 
 @dataclass(frozen=True)
 class Settings:
-    """What the process needs to know besides dbt's arguments.
+    """Settings of the process besides dbt's arguments.
 
     Attributes:
         parent: Process id of the step; dbt ends when that is gone.
@@ -107,7 +107,7 @@ class _Interruption:
     def __call__(self, _number: int, _frame: FrameType | None) -> None:
         if not self.happened:
             self.happened = True
-            os.kill(self._guard, signal.SIGINT)  # the signal may have come from somebody else
+            os.kill(self._guard, signal.SIGINT)  # the signal may have come from another process
             raise KeyboardInterrupt
 
 
@@ -129,7 +129,7 @@ class _Reporter:
         if info.name == NODE_COUNT:
             self._manifest = RunningManifest.current()
             self.report(RELATIONS, relations=self._manifest.table_names())
-            # What dbt knows of the project by now, it needs to its end; what nodes leave behind is collected as usual.
+            # dbt needs the loaded project to its end. Garbage of nodes is collected as usual.
             gc.freeze()
             gc.set_threshold(*_USUAL_COLLECTIONS)
         if info.name in _REPORTED or info.level in _REPORTED_LEVELS:

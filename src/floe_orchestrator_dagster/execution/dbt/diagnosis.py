@@ -1,4 +1,4 @@
-"""What dbt's own errors mean for the one who runs it here."""
+"""Fixes for dbt's own errors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reading what a dbt process says, as it comes: its events from a pipe of their own, and all that is printed."""
+"""Output of a dbt process while it runs: events from a separate pipe, and printed text."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Target directories: one per dbt invocation, removed when nobody needs them any more."""
+"""Target directories: one per dbt invocation, and removal of old ones."""
 
 from __future__ import annotations
 

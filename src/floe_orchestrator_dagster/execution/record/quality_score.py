@@ -22,7 +22,7 @@ _Event = TypeVar("_Event")
 
 @dataclass(frozen=True)
 class ScoredChecks:
-    """What the score of a product is made of.
+    """Checks that make up the score of a product.
 
     Attributes:
         key: The check that shows the score.
@@ -68,7 +68,7 @@ def scored_when_failing(
 ) -> Iterator[_Event | dg.AssetCheckEvaluation]:
     """Pass a step's events on and end with the score when something failed.
 
-    The score has a step of its own, after the others; Dagster leaves it out when one of these fails, which is when the
+    The score has a separate step after the others; Dagster leaves it out when one of these fails, which is when the
     score matters.
     """
     failed = False

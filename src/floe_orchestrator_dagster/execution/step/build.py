@@ -85,7 +85,7 @@ def build_selection(
 ) -> Iterator[Any]:
     """Run one ``dbt build`` for the assets and checks that the step selected; yields Dagster's events.
 
-    What an earlier try of the step has built or tested is not done again.
+    Assets and checks that an earlier try of the step completed are not repeated.
 
     Args:
         context: The step's context.

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class BuildPlan:
-    """What a step builds and what it does not build again.
+    """Selection of a step, and the assets that are not built again.
 
     Attributes:
         selection: What dbt is to run.

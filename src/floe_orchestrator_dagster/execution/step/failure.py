@@ -22,7 +22,7 @@ _SHOWN = 200
 _HOOK_FIX = (
     "Correct the hook, then re-execute from failure: dbt runs hooks with its nodes, all of them if none is left."
 )
-# dbt could not make SQL of these: they fail again until somebody corrects them.
+# dbt could not make SQL of these: they fail again until they are corrected.
 _LASTING = re.compile(r"(Compilation|Parsing) Error")
 
 

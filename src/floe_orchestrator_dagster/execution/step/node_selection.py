@@ -1,4 +1,4 @@
-"""What a step selected → the dbt nodes to run.
+"""The dbt nodes to run for the assets and checks that a step selected.
 
 dagster-dbt leaves tests to dbt's eager indirect selection, which also runs tests of assets that were not selected, and
 it names nodes by FQN, which matches whole directories and soon exceeds the length of a command line. Here nodes are
@@ -87,11 +87,11 @@ class DbtNodes:
 
 @dataclass(frozen=True)
 class Selection:
-    """What dbt is to run.
+    """Nodes that dbt is to run.
 
     Attributes:
-        unique_ids: dbt's unique ids; None stands for everything.
-        left_out: Assets that a selected check reads besides its own and that nobody has built yet, by check.
+        unique_ids: dbt's unique ids; None means everything.
+        left_out: Unbuilt assets that a selected check reads besides its own, by check.
         excluded: dbt's unique ids of what everything is without.
     """
 

@@ -70,7 +70,7 @@ class ProductRun:
         before = self._last_state()
         if end is None or before in ENDS:
             return
-        if not before:  # the first step did not come as far as that
+        if not before:  # the first step failed before that
             self._emit("START")
         self._emit(end, why or ("a step failed before" if end == "FAIL" else ""))
 

@@ -67,7 +67,7 @@ def _check_results(
 def _check_result(
     key: dg.AssetCheckKey, check: QualityCheck, tests: Mapping[str, NodeResult | None]
 ) -> dg.AssetCheckResult:
-    """Combine the results of the tests that implement a check; None stands for a test that dbt did not run."""
+    """Combine the results of the tests that implement a check; None means a test that dbt did not run."""
     passed = bool(tests) and all(result is not None and result.passed for result in tests.values())
     has_run = bool(tests) and not any(result is None or result.was_skipped for result in tests.values())
     statuses = {name: result.status if result is not None else _NO_RESULT for name, result in tests.items()}

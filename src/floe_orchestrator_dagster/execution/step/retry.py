@@ -1,4 +1,4 @@
-"""What earlier tries of a step have done already: a retry runs the rest only.
+"""Completed work of earlier tries of a step: a retry runs only the rest.
 
 Earlier tries are those of the same run (a step's retry policy), and the runs that were re-executed from failure, by
 hand or by Dagster's run retries (https://docs.dagster.io/guides/build/jobs/job-execution#re-executing-from-failure).
@@ -32,7 +32,7 @@ _EVENTS = {
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What a check found.
+    """Result of a check in an earlier try.
 
     Attributes:
         run_id: The run that evaluated it.
@@ -53,7 +53,7 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Done:
-    """What needs no second run.
+    """Assets and checks that need no second run.
 
     Attributes:
         assets: Id of the run that built it, by key of the asset; none of its checks failed.

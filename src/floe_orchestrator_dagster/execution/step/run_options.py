@@ -1,4 +1,4 @@
-"""What a run may ask of dbt, in the launchpad or as run configuration.
+"""Options of one run for dbt, set in the launchpad or as run configuration.
 
 Annotations are evaluated in this module: Dagster reads the fields of its configuration classes.
 """

@@ -1,4 +1,4 @@
-"""A step that Dagster runs in a process of its own ends with the process of its run, however that ends."""
+"""End of a step in a separate process with the process of its run."""
 
 from __future__ import annotations
 

@@ -59,8 +59,8 @@ class StepInvocation:
         dbt: Where it runs.
         config: How it is run.
         target: Directory for its artifacts.
-        nodes: The manifest's nodes and unit tests by unique id, as far as they are known.
-        parents: What each node reads, by unique id, as far as that is known.
+        nodes: The manifest's known nodes and unit tests, by unique id.
+        parents: Known parents of each node, by unique id.
         lineage: Starts the lineage of the nodes, given the trace they are part of.
         telemetry: The product's settings for traces.
         needs_manifest: Whether dbt's manifest is read while dbt runs.

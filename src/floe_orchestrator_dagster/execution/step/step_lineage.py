@@ -228,7 +228,7 @@ def step_lineage(  # noqa: PLR0913, PLR0917  # a step has these parts
         try:
             yield lineage
         except BaseException as error:
-            # Dagster's interrupt and a dropped generator are no exceptions of this kind.
+            # Dagster's interrupt and a dropped generator are not `Exception`s.
             why = str(error) if isinstance(error, Exception) else "the step was interrupted"
             with suppress(LineageError):
                 _end(lineage, why)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class RunSteps:
-    """The steps of a Dagster run that run dbt, as far as they have come.
+    """Progress of the steps of a Dagster run that run dbt.
 
     Attributes:
         upstream: Of each of them, the steps that it waits for, directly or through others.

@@ -77,7 +77,7 @@ def _excluding_variable(resource_type: str) -> str | None:
 
 
 def _is_reported(unique_id: str, results: Results) -> bool:
-    """Whether dbt ran or skipped a node; an ephemeral model is no table."""
+    """Whether dbt ran or skipped a node; an ephemeral model is not a table."""
     result = results.finished.get(unique_id)
     return result is not None and (result.materialized != "ephemeral" or result.has_failed or result.was_skipped)
 

@@ -215,7 +215,7 @@ class DbtEvents:
             if isinstance(node, NodeStart):
                 return self._started(node, time)
             return self._ended_as(node, state, time)
-        except Exception as error:  # noqa: BLE001  # reported by whoever takes the faults; the run must not stay open
+        except Exception as error:  # noqa: BLE001  # reported with the faults; the run must not stay open
             self.note_fault(node.unique_id, error)
             return self._plain(node, state, time)
 

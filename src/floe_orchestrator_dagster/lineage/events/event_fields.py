@@ -1,4 +1,4 @@
-"""What all lineage events have in common: producer, job, run and its place in the chain of runs."""
+"""Fields of all lineage events: producer, job, run and its place in the chain of runs."""
 
 from __future__ import annotations
 

@@ -27,9 +27,9 @@ _MODULES = {"dataSource": "datasource", "version": "dataset_version"}
 def open_lineage_event(event: LineageEvent) -> dict[str, Any]:
     """Write floe-core's event as OpenLineage's JSON.
 
-    A producer that is no URI, such as floe-core's ``floe``, is replaced by this package's. Facets get the ``_producer``
-    and ``_schemaURL`` that they lack, in the version of openlineage's client, and stand where the specification wants
-    them.
+    A producer that is not a URI, such as floe-core's ``floe``, is replaced by this package's. Facets get a missing
+    ``_producer`` and ``_schemaURL``, in the version of openlineage's client, and the place that the specification
+    gives them.
     """
     producer = event.producer if urlsplit(event.producer).scheme else PRODUCER
     instant = event.event_time if event.event_time.tzinfo else event.event_time.replace(tzinfo=timezone.utc)

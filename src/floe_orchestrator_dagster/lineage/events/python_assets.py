@@ -1,4 +1,4 @@
-"""Events of what is no dbt node: the product itself, and Python assets beside dbt."""
+"""Lineage events of the product itself and of Python assets."""
 
 from __future__ import annotations
 
@@ -137,7 +137,7 @@ def asset_event(  # noqa: PLR0913  # an event has these parts
 
 
 def asset_dataset(run: LineageRun, key: AssetKey) -> DatasetName:
-    """Name the dataset of an asset that is no table that lineage knows."""
+    """Name the dataset of an asset that is not a table known to lineage."""
     return DatasetName(f"dagster://{run.namespace}", "/".join(key))
 
 

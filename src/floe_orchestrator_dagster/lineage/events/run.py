@@ -1,4 +1,4 @@
-"""Who runs: the Dagster run and step behind lineage events, and the ids of the runs that they are about.
+"""The Dagster run and step behind lineage events, and run ids.
 
 The chain is node → product → Dagster run; the Dagster run gives way to an incoming parent (``OPENLINEAGE_PARENT_ID``).
 """
@@ -146,7 +146,7 @@ class LineageRun:
 
 
 def read_parent_id(text: str) -> RunReference | None:
-    """Read ``OPENLINEAGE_PARENT_ID``, ``{namespace}/{job name}/{run id}``; None when it is no such reference."""
+    """Read ``OPENLINEAGE_PARENT_ID``, ``{namespace}/{job name}/{run id}``; None when it does not have this form."""
     namespace, name, run_id = (["", "", *text.strip().rsplit("/", 2)])[-3:]
     try:
         run_id = str(UUID(run_id))
