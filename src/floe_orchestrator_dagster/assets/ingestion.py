@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 def ingestion_assets(product: Product) -> list[dg.AssetSpec]:
-    """Return a spec per table. Its key is the product's prefix, the namespace and the table."""
+    """Return one spec per table. Its key is the configured ``key_prefix`` and the table's physical name."""
     attributes = AssetAttributes(product)
     return [_spec(output, attributes) for output in attributes.ingestion.unmatched]
 

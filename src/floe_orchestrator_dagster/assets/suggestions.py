@@ -18,7 +18,7 @@ def suggestion(selection: str, manifest: Mapping[str, Any]) -> str:
     """Return a suggestion such as ``Did you mean 'tag:daily+'? ``; empty when there is none.
 
     Args:
-        selection: A selection without blanks. Of several criteria, the first with a similar value is replaced.
+        selection: A selection without blanks. Of several criteria, the first similar one is corrected.
         manifest: The content of a dbt manifest.
     """
     criteria = selection.split(",")
@@ -41,7 +41,7 @@ def _close(criterion: str, manifest: Mapping[str, Any]) -> str | None:
 
 
 def _values(method: str, manifest: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the values of a method that match a node."""
+    """Yield the values that exist in the project for a selection method, such as all tags for ``tag``."""
     nodes = list(manifest["nodes"].values())
     sources = list(manifest["sources"].values())
     if method == "fqn":

@@ -1,1 +1,1 @@
-"""Jobs and schedules of a product."""
+"""Jobs, schedules, sensors, automation conditions and executor of a product, from its configuration."""

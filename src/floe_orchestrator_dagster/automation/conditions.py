@@ -97,7 +97,7 @@ class _Upstream:
 
     Attributes:
         sources: Keys of sources.
-        built: Keys of assets that the product builds; empty when there are no sources.
+        built: Keys of assets that the product builds; empty without sources.
     """
 
     sources: tuple[dg.AssetKey, ...] = ()

@@ -56,7 +56,7 @@ def automation_problems(
     Args:
         product: The product.
         selection: Resolves dbt selections; None when the manifest cannot be read.
-        lost: Sections of the configuration with unreadable entries. Checks that depend on them are skipped.
+        lost: Sections with unreadable entries. Checks that need all entries of a section are skipped.
     """
     if not product.models:
         return []

@@ -21,10 +21,10 @@ artifacts_argument = click.argument("artifacts", required=False, type=click.Path
 
 
 def artifacts_path(named: Path | None) -> Path:
-    """Return the artifacts that the command line names, else those of the environment.
+    """Return the path of the artifacts: the command line's, else that of FLOE_ARTIFACTS_PATH.
 
     Raises:
-        ArtifactsError: Neither names any.
+        ArtifactsError: Neither the command line nor the environment names artifacts.
     """
     from floe_orchestrator_dagster.product import artifacts_path_from_environment
 
@@ -38,7 +38,7 @@ def echo_json(content: object) -> None:
 
 @contextmanager
 def errors_reported() -> Iterator[None]:
-    """Turn an error that was raised on purpose into a message and exit code 1."""
+    """Turn a ``FloeDagsterError`` into a message and exit code 1."""
     try:
         yield
     except FloeDagsterError as error:
@@ -48,7 +48,7 @@ def errors_reported() -> Iterator[None]:
 
 @contextmanager
 def progress(doing: str) -> Iterator[None]:
-    """Show what takes time and for how long it has, on a terminal only; it is gone when it is done."""
+    """Show a progress bar with the elapsed time, on a terminal only. The bar disappears at the end."""
     if not sys.stderr.isatty():
         yield
         return

@@ -10,7 +10,7 @@ import click
 
 from floe_orchestrator_dagster.commands.answers import as_json, echo_json, errors_reported, progress
 
-# Import name of what serves and runs the sample, by the name of its package.
+# Packages that the sample needs to run: name on PyPI → module to import.
 _NEEDS = {"dagster-webserver": "dagster_webserver", "dbt-duckdb": "dbt.adapters.duckdb"}
 
 
