@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from floe_orchestrator_dagster.errors import FloeDagsterError, ManifestError, Problem
+from floe_orchestrator_dagster.errors import ManifestError, Problem
 from floe_orchestrator_dagster.upstream import patches
 
 if TYPE_CHECKING:
@@ -57,8 +57,8 @@ _CLASSES = {
 _FUNCTION = "FunctionNode"
 
 
-class UnreadableSelectionError(FloeDagsterError, ValueError):
-    """A selection that dbt cannot read; the message is dbt's."""
+class UnreadableSelectionError(ValueError):
+    """A selection that dbt cannot read; the message is dbt's. Callers report it as an error of this package."""
 
 
 @dataclass(frozen=True)
@@ -219,6 +219,7 @@ def _node(classes: Mapping[str, type], fields: Mapping[str, Any]) -> Any:  # noq
     """Make dbt's node of the fields that the trimmed manifest has; dbt's own constructors want all of them."""
     kind = "generic_test" if fields.get("test_metadata") else fields["resource_type"]
     node: Any = object.__new__(classes.get(kind) or classes["model"])
-    nested = {name: _Config(fields[name]) for name in ("config", "depends_on", "test_metadata") if fields.get(name)}
-    vars(node).update({**fields, **nested})
+    nested = {name: _Config(fields[name]) for name in ("depends_on", "test_metadata") if fields.get(name)}
+    config = _Config({"enabled": True, **(fields.get("config") or {})})
+    vars(node).update({**fields, **nested, "config": config})
     return node
