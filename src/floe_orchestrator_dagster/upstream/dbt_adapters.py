@@ -1,10 +1,11 @@
-"""Columns of a table, asked through the adapter of the dbt in this process.
+"""Columns of a table, and the end of connections, through the adapters of the dbt in this process.
 
 dbt's programmatic interface gives no access to its connections; only the adapter that it has opened can use them.
 """
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, cast
 
 if TYPE_CHECKING:
@@ -25,6 +26,22 @@ def table_columns(
     with adapter.connection_named(f"columns of {unique_id}"):
         described = adapter.Relation.create(database=database, schema=schema, identifier=identifier)
         return [(column.name, _type(column)) for column in adapter.get_columns_in_relation(described)]
+
+
+def close_connections() -> None:
+    """Close the connections of all adapters, as dbt's own command does before it ends.
+
+    DuckDB writes the content of its ``.wal`` file into the database when the last connection is closed.
+    """
+    factory = sys.modules.get("dbt.adapters.factory")
+    if factory is None:
+        return
+    factory.FACTORY.cleanup_connections()
+    for adapter in factory.FACTORY.adapters.values():
+        # dbt-duckdb's threads share a connection that is not among those of the adapter.
+        close_all = getattr(adapter.connections, "close_all_connections", None)
+        if close_all is not None:
+            close_all()
 
 
 def _type(column: Column) -> str:

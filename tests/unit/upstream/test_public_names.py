@@ -8,7 +8,7 @@ import sys
 from datetime import datetime, timezone
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeGuard
 
 import pytest
 
@@ -40,11 +40,16 @@ def _private_names(source: str) -> Iterator[str]:
             module = part.module or ""
             named = [module] if part.level == 0 else []
             named += [f"{module}.{alias.name}" for alias in part.names if alias.name.startswith("_")]
-        elif isinstance(part, ast.Call) and part.args and getattr(part.func, "attr", "") == "import_module":
+        elif _takes_module_by_name(part):
             named = [str(argument.value) for argument in part.args if isinstance(argument, ast.Constant)]
         else:
             continue
         yield from (name for name in named if _THEIRS.match(name) and name not in _PUBLIC)
+
+
+def _takes_module_by_name(part: ast.AST) -> TypeGuard[ast.Call]:
+    """Find calls of ``import_module`` and of ``sys.modules.get``."""
+    return isinstance(part, ast.Call) and ast.unparse(part.func).endswith(("import_module", "sys.modules.get"))
 
 
 @pytest.mark.parametrize(
@@ -56,6 +61,7 @@ def _private_names(source: str) -> Iterator[str]:
         ("from dagster_shared.serdes import pack_value", ["dagster_shared.serdes"]),
         ("def f():\n    from dbt.flags import get_flags", ["dbt.flags"]),
         ("import importlib\nimportlib.import_module('dbt.graph')", ["dbt.graph"]),
+        ("import sys\nsys.modules.get('dbt.adapters.factory')", ["dbt.adapters.factory"]),
         ("from dagster_dbt import dbt_assets\nfrom dbt.cli.main import dbtRunner\nfrom . import dagster_dbt_names", []),
         ("from floe_orchestrator_dagster.assets import dbt", []),
     ],

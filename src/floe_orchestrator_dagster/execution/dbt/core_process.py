@@ -23,9 +23,9 @@ from dataclasses import asdict, dataclass
 from io import TextIOWrapper
 from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn, cast
 
-from floe_orchestrator_dagster.execution.dbt.process_end import PythonEnd, close_connections
+from floe_orchestrator_dagster.execution.dbt.process_end import PythonEnd
 from floe_orchestrator_dagster.execution.dbt.process_guard import continue_guarded
-from floe_orchestrator_dagster.upstream.dbt_adapters import table_columns
+from floe_orchestrator_dagster.upstream.dbt_adapters import close_connections, table_columns
 from floe_orchestrator_dagster.upstream.dbt_events import event_fields, masked_text
 from floe_orchestrator_dagster.upstream.dbt_manifest import RunningManifest
 

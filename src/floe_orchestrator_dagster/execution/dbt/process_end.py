@@ -1,4 +1,4 @@
-"""End of the process that runs dbt: connections are closed first, and Python ends within seconds."""
+"""End of the process that runs dbt, within seconds."""
 
 from __future__ import annotations
 
@@ -11,22 +11,6 @@ from typing import NoReturn
 
 # For what models and libraries do when Python ends; some of them wait for threads that never do.
 _SECONDS = 5.0
-
-
-def close_connections() -> None:
-    """Close the connections of all adapters, as dbt's own command does before it ends.
-
-    DuckDB writes what its ``.wal`` file holds into the database when the last connection is closed.
-    """
-    factory = sys.modules.get("dbt.adapters.factory")
-    if factory is None:
-        return
-    factory.FACTORY.cleanup_connections()
-    for adapter in factory.FACTORY.adapters.values():
-        # dbt-duckdb's threads share a connection that is not among those of the adapter.
-        close_all = getattr(adapter.connections, "close_all_connections", None)
-        if close_all is not None:
-            close_all()
 
 
 class PythonEnd:
