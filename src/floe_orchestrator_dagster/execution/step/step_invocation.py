@@ -175,18 +175,18 @@ class StepInvocation:
             self.context.log.warning("dbt: %s", value.message)
 
     def _note_node(self, node: NodeStart | NodeResult) -> None:
-        if self.step_lineage is not None:
-            if isinstance(node, NodeStart):
-                self.step_lineage.node_started(node)
-            else:
-                self.step_lineage.node_ended(node, self.results.causes(node) if node.was_skipped else ())
-        elif self.manifest is not None:
+        lineage = self.step_lineage
+        if lineage is not None and isinstance(node, NodeStart):
+            lineage.node_started(node)
+        elif lineage is not None and isinstance(node, NodeResult):
+            lineage.node_ended(node, self.results.causes(node) if node.was_skipped else ())
+        if (lineage is None or not lineage.is_usable) and self.manifest is not None:
             self.relations = self.relations or BuiltRelations(self.manifest, self.dbt.profile.adapter or "")
             self.relations.learn(node)
 
     def column_lineage(self, result: NodeResult) -> ColumnLineage | None:
         """Return where the columns of a relation come from that has just been built; None where it is not known."""
-        if self.step_lineage is not None:
+        if self.step_lineage is not None and self.step_lineage.is_usable:
             return self.step_lineage.column_lineage(result.unique_id)
         if self.relations is None:
             return None

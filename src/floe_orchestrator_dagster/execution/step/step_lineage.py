@@ -53,7 +53,8 @@ class StepLineage:
         """The product's manifest; the invocation replaces it by one with the tables' names of this run."""
         self._open_runs = RunJournal(emitter.directory, run.dagster_run_id)
         self._events: DbtEvents | None = None
-        self._is_usable = True
+        self.is_usable = True
+        """Whether events can be created; otherwise the run log says why."""
         self._faults = 0
 
     def node_started(self, start: NodeStart) -> None:
@@ -118,12 +119,12 @@ class StepLineage:
 
     def _guarded(self, make: Callable[[DbtEvents], Iterable[RunEvent]]) -> None:
         """Make events and emit them. An odd node costs its own events at most: the run and its lineage go on."""
-        if not self._is_usable:
+        if not self.is_usable:
             return
         try:
             events = self._dbt_events
         except Exception as error:  # noqa: BLE001  # a warning, or an error with `lineage.strict`
-            self._is_usable = False
+            self.is_usable = False
             self._report("no event could be created", error)
             return
         try:

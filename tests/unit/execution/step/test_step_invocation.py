@@ -5,7 +5,8 @@ Annotations are evaluated in this module: Dagster reads those of the step.
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import dagster as dg
@@ -16,8 +17,9 @@ from floe_orchestrator_dagster.execution.dbt.engine_values import DbtWarning, En
 from floe_orchestrator_dagster.execution.dbt.node_result import NodeResult, NodeStart
 from floe_orchestrator_dagster.execution.dbt.target import new_target
 from floe_orchestrator_dagster.execution.step.step_invocation import StepInvocation
+from floe_orchestrator_dagster.execution.step.step_lineage import step_lineage
 from floe_orchestrator_dagster.product import Product, load_product
-from unit.samples import contract, manifest, model, node, write_json, write_project
+from unit.samples import contract, manifest, model, node, profiles, write_json, write_project
 
 
 @dataclass
@@ -126,3 +128,46 @@ def test_a_failed_node_of_any_engine_fails_the_step(shop: Product) -> None:
     assert results == ["orders failed", "stores succeeded", "1 failed, 1 succeeded"]
     assert log[0] == "1 error model orders, 0.25 s\nno such column"
     assert invocation.unmatched == {"fqn:gone"}
+
+
+def test_column_lineage_is_known_although_no_lineage_event_can_be_created(tmp_path: Path) -> None:
+    project = write_project(tmp_path / "shop")
+    reads = {"nodes": ["model.shop.raw"], "macros": []}
+    nodes = (node("raw", path="raw.sql", relation_name='"shop"."main"."raw"'), node("orders", depends_on=reads))
+    write_json(project / "target" / "manifest.json", manifest(*nodes))
+    outputs = profiles()
+    outputs["shop-orders"]["outputs"]["prod"] = outputs["shop-orders"]["outputs"]["dev"]
+    content = contract(model("orders"), config={"lineage": {"spool_dir": str(tmp_path)}}, dbt_profiles=outputs)
+    content["observability"] |= {"lineage": True, "lineage_endpoint": "http://127.0.0.1:9"}
+    shop = load_product(write_json(project / "compiled_artifacts.json", content))
+    _, raw = ended("raw", "success")
+    _, orders = ended("orders", "success")
+    orders = replace(orders, compiled_code='select id as order_id from "shop"."main"."raw"')
+    engine = WrittenEngine(WrittenRun((raw.start, replace(raw, columns={"id": "INTEGER"}), orders.start, orders)))
+    found: dict[str, dict[str, list[str]]] = {}
+
+    @dg.asset(name="orders")
+    def step(context: dg.AssetExecutionContext) -> None:
+        assert shop.dbt is not None
+        dbt = replace(shop.dbt, profile=shop.dbt.profile.on_target("prod"))
+        op_context = context.op_execution_context
+        target = new_target(dbt, "orders", context.run.run_id)
+        # Lineage reads the manifest of another target, which dbt has written.
+        (target.path / "manifest.json").write_text("{")
+        lineage = partial(step_lineage, op_context, shop, dbt, target, ["orders"], None)
+        known, whole = shop.dbt.manifest.content["nodes"], shop.dbt.manifest
+        invocation = StepInvocation(
+            op_context, engine, dbt, shop.config.dbt, target, nodes=known, lineage=lineage, manifest=whole
+        )
+        for result in invocation.run(["build"]):
+            known_columns = invocation.column_lineage(result)
+            if known_columns is not None:
+                origins = {column: [used.unique_id for used in read] for column, read in known_columns.fields.items()}
+                found[result.name] = origins
+
+    with dg.DagsterInstance.ephemeral() as instance:
+        run = dg.materialize([step], instance=instance)
+        log = [entry.user_message for entry in instance.all_logs(run.run_id) if entry.dagster_event is None]
+
+    assert sum("no event could be created (ManifestError" in line for line in log) == 1
+    assert found == {"orders": {"order_id": ["model.shop.raw"]}}
