@@ -62,6 +62,12 @@ class _KeysOfSpecs(FloeDbtTranslator):
         return spec.replace_attributes(key=spec.key.with_prefix("eu"), description=f"{unique_id} in Europe")
 
 
+class _Mapping(FloeDbtTranslator):
+    def get_partition_mapping(self, dbt_resource_props: Node, dbt_parent_resource_props: Node) -> dg.PartitionMapping:
+        edge = (dbt_parent_resource_props["name"], dbt_resource_props["name"])
+        return dg.TimeWindowPartitionMapping(start_offset=-1 if edge == ("raw", "stg") else -2)
+
+
 def _graph(directory: Path, translator: DagsterDbtTranslator | None, config: Json | None = None) -> AssetGraph:
     write_dbt_shop(directory, config)
     return load_product_definitions("shop-orders", directory, translator=translator).resolve_asset_graph()
@@ -93,6 +99,14 @@ def test_product_is_found_by_its_tag_whatever_a_translator_returns(tmp_path: Pat
         "node": "stg",
         "floe/product": "shop-orders",
     }
+
+
+def test_partition_mapping_of_a_translator_is_that_of_the_edge(tmp_path: Path) -> None:
+    rules = [{"select": "raw stg", "type": "daily", "start": "2026-01-01"}]
+
+    stg = _graph(tmp_path, _Mapping(), {"partitions": rules}).get(dg.AssetKey("stg"))
+
+    assert stg.partition_mappings[dg.AssetKey("raw")] == dg.TimeWindowPartitionMapping(start_offset=-1)
 
 
 @pytest.mark.parametrize("translator", [_Keys(), _KeysOfSpecs()])
