@@ -159,7 +159,7 @@ def _spool_errors(directory: Path) -> Iterator[None]:
         yield
     except OSError as error:
         what = f"the spool cannot be read or written ({error.strerror or error})"
-        fix = "Run this as the user that runs Dagster, or mend the directory."
+        fix = "Run this as the user that runs Dagster, or correct the owner of the directory."
         raise LineageError(str(directory), [Problem("", what, fix)]) from None
 
 
