@@ -233,10 +233,18 @@ def checked_shape(content: object, path: Path) -> Mapping[str, Any]:
             problems.append(Problem("", rest, f"Run `{_PREPARE}` once these are corrected."))
         raise ManifestError(str(path), problems) from None
     manifest = cast("Mapping[str, Any]", content)
-    missing = [*_missing_parents(manifest)] or [*_missing_relatives(manifest)]
+    missing = [*_missing_aliases(manifest), *_missing_parents(manifest)] or [*_missing_relatives(manifest)]
     if missing:
         raise ManifestError(str(path), missing[:_MOST_SHOWN])
     return manifest
+
+
+def _missing_aliases(manifest: Mapping[str, Any]) -> Iterator[Problem]:
+    """Find versions of models without an alias, which is the name of a version in Dagster and in floe."""
+    for unique_id, node in manifest["nodes"].items():
+        if node.get("version") and not isinstance(node.get("alias"), str):
+            fix = f"Run `{_PREPARE}` to write the manifest again."
+            yield Problem(f"nodes.{unique_id}.alias", "is missing, and the model has a version", fix)
 
 
 def _missing_parents(manifest: Mapping[str, Any]) -> Iterator[Problem]:

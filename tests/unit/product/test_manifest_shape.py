@@ -100,6 +100,15 @@ def test_collection_of_another_shape_is_named(tmp_path: Path, changes: Json, whe
     assert (where, what, WRITE_AGAIN) in problems(manifest(node("a"), **changes), tmp_path / "manifest.json")
 
 
+@pytest.mark.parametrize("alias", [{}, {"alias": None}])
+def test_version_without_an_alias_is_named(tmp_path: Path, alias: Json) -> None:
+    versioned = {name: value for name, value in node("a").items() if name != "alias"}
+
+    found = problems(manifest({**versioned, "version": 2, **alias}), tmp_path / "manifest.json")
+
+    assert found == [(f"{IN_A}.alias", "is missing, and the model has a version", WRITE_AGAIN)]
+
+
 def test_missing_parent_is_named(tmp_path: Path) -> None:
     content = manifest(node("a", depends_on={"nodes": ["model.shop.gone"], "macros": []}))
 
