@@ -7,6 +7,7 @@
     ├── ProjectError      the dbt project directory
     ├── ManifestError     the dbt manifest, or the parse that makes it
     ├── ProfileError      the compiled dbt profile and its variables
+    ├── EngineError       the dbt engine: not installed, too old, or not the configured one
     ├── ScheduleError     a cron, a timezone or a job name (also a ValueError)
     ├── DeployError       settings of a deployment (also a ValueError)
     ├── EntryPointError   a definitions.py that is wrong or cannot be written (also a ValueError)
@@ -113,6 +114,10 @@ class ManifestError(_FileError):
 
 class ProfileError(_FileError):
     """The compiled dbt profile cannot be used, or an environment variable it needs is not set."""
+
+
+class EngineError(_FileError):
+    """The dbt engine cannot be used: it is not installed, too old, or not the one that the configuration names."""
 
 
 class LineageError(_FileError):

@@ -582,7 +582,7 @@ def test_every_key_has_a_description() -> None:
     ]
 
     assert undescribed == []
-    assert len(sections) == 15
+    assert len(sections) == 16
     assert all(section["description"] for section in sections.values())
 
 

@@ -145,7 +145,10 @@ def test_example_of_the_configuration_is_read_and_has_every_key() -> None:
 def test_example_has_every_key_of_every_nested_section() -> None:
     example = _example()
 
-    for heading, keys in _sections().items():
+    sections = _sections()
+    named = {key for compute in example["computes"].values() for key in compute}
+    assert sections.pop("computes") < named  # beside the keys of a connection
+    for heading, keys in sections.items():
         section = example[heading.removesuffix("[]")]
         used = {key for entry in (section if isinstance(section, list) else [section]) for key in entry}
         # A job has one kind of partitions: the page shows static ones in a comment.

@@ -14,6 +14,7 @@ from floe_orchestrator_dagster.errors import (
     DbtBuildError,
     DbtNodesError,
     DeployError,
+    EngineError,
     EntryPointError,
     FloeDagsterError,
     ManifestError,
@@ -24,7 +25,16 @@ from floe_orchestrator_dagster.errors import (
     SpecError,
 )
 
-_FILE_ERRORS = (ArtifactsError, SpecError, ConfigError, ProjectError, ManifestError, ProfileError, DeployError)
+_FILE_ERRORS = (
+    ArtifactsError,
+    SpecError,
+    ConfigError,
+    ProjectError,
+    ManifestError,
+    ProfileError,
+    EngineError,
+    DeployError,
+)
 _VALUE_ERRORS = (ArtifactsError, SpecError, ConfigError, ScheduleError, DeployError, EntryPointError)
 
 

@@ -46,6 +46,7 @@ _PUBLIC = {
     "DbtNodesError",
     "DbtSetupError",
     "DeployError",
+    "EngineError",
     "EntryPointError",
     "FloeDagsterError",
     "FloeDbtTranslator",

@@ -20,6 +20,7 @@ from floe_orchestrator_dagster.config.automation import (
 )
 from floe_orchestrator_dagster.config.models import (
     CONFIG_PATH,
+    ComputeConfig,
     ConcurrencyConfig,
     DbtConfig,
     DeployConfig,
@@ -85,8 +86,9 @@ class DagsterConfig(Section):
     """How the steps of a run are executed."""
     partitions: list[PartitionsConfig] = Field(default_factory=list)
     """Partitions of some assets."""
-    computes: dict[Text, dict[str, Any]] = Field(default_factory=dict)
-    """Connection of a compute that the compiled profile has no output for, by the compute's name."""
+    computes: dict[Text, ComputeConfig] = Field(default_factory=dict)
+    """Connection of a compute that the compiled profile has no output for, and its dbt engine, by the compute's
+    name."""
     run_resources: PodResources | None = None
     """CPU and memory of a run's pod on Kubernetes."""
     dbt: DbtConfig = DbtConfig()

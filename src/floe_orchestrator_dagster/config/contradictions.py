@@ -36,8 +36,16 @@ def contradictions(config: DagsterConfig) -> Iterator[Problem]:
             yield Problem(config_path("schedules", row), what, fix)
     for row, automation in enumerate(config.automation):
         yield from _cron_of_rule(row, automation)
+    yield from _executable_of_core(config)
     for row, partitions in enumerate(config.partitions):
         yield from _static(row, partitions) if partitions.type == "static" else _of_time(row, partitions)
+
+
+def _executable_of_core(config: DagsterConfig) -> Iterator[Problem]:
+    engines = {config.dbt.engine, *(compute.engine or config.dbt.engine for compute in config.computes.values())}
+    if config.dbt.executable is not None and engines == {"core"}:
+        what = "is for dbt v2 only, and the engine is core: dbt-core runs in the Python of Dagster"
+        yield Problem(config_path("dbt", "executable"), what, f"Remove it, or write `engine: v2`. {_FIX}")
 
 
 def _repeated(section: str, names: Iterable[str]) -> Iterator[Problem]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -106,9 +106,32 @@ class PartitionsConfig(Section):
     """Column that a partition is cut by; shown on the asset, for I/O managers and people."""
 
 
+EngineName = Literal["auto", "core", "v2"]
+
+
+class ComputeConfig(Section):
+    """Connection of a compute, and the dbt engine that runs its models."""
+
+    model_config = ConfigDict(extra="allow")
+
+    engine: EngineName | None = None
+    """dbt engine of this compute; ``dbt.engine`` when left out. All other keys are the connection."""
+
+    @property
+    def connection(self) -> dict[str, Any] | None:
+        """The connection: all keys but ``engine``. None when only the engine is configured."""
+        connection = dict(self.model_extra or {})
+        return None if self.engine is not None and not connection else connection
+
+
 class DbtConfig(Section):
     """How dbt is run by the product's steps."""
 
+    engine: EngineName = "auto"
+    """dbt engine: ``core`` is the dbt-core 1.x of this Python environment, ``v2`` the executable of dbt v2. ``auto``
+    takes dbt-core when it is installed, else dbt v2."""
+    executable: Text | None = None
+    """Executable of dbt v2, as a name on the PATH or a path; the first ``dbt`` of version 2 when left out."""
     timeout_seconds: int | None = Field(default=None, ge=1)
     """How long one dbt invocation may take before it is ended; no limit when left out."""
     columns: bool = True

@@ -17,7 +17,7 @@ from floe_orchestrator_dagster.product.artifacts import (
     read_artifacts_file,
     validate_artifacts,
 )
-from floe_orchestrator_dagster.product.computes import compute_profiles
+from floe_orchestrator_dagster.product.computes import compute_profiles, engine_choice
 from floe_orchestrator_dagster.product.connections import connection_for_model, connection_for_product
 from floe_orchestrator_dagster.product.manifest import Manifest, check_models_exist, prepared_manifest
 from floe_orchestrator_dagster.product.prepare import fresh_manifest, parse_project, prepare_manifest
@@ -162,7 +162,8 @@ def _read_dbt(
         logger.debug("%s: no dbt project; set %s to run its models", origin, PROJECT_DIR_VARIABLE)
         return None
     directory = read_project_directory(project_path, artifacts.metadata.product_name)
-    connection = DbtConnection(directory, select_profile(artifacts, directory, origin))
+    choice = engine_choice(config, artifacts.transforms.default_compute if artifacts.transforms else "")
+    connection = DbtConnection(directory, select_profile(artifacts, directory, origin), choice=choice)
     logger.debug("%s: dbt project %s, target %s", origin, directory.path, connection.profile.target)
     profiles = compute_profiles(artifacts, connection.profile, config, directory, origin)
     missing = {variable.name for profile in profiles.values() for variable in profile.missing_variables}
@@ -171,4 +172,5 @@ def _read_dbt(
     manifest = manifest_source(connection, path)
     check_models_exist(artifacts, manifest, origin)
     logger.debug("%s: %d dbt assets in %s", origin, len(manifest.asset_nodes), manifest.path)
-    return DbtProject(directory, connection.profile, manifest, profiles)
+    choices = {compute: engine_choice(config, compute) for compute in profiles}
+    return DbtProject(directory, connection.profile, manifest, profiles, choice=choice, choices=choices)

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from floe_orchestrator_dagster.config import config_path
 from floe_orchestrator_dagster.errors import Problem, ProfileError
+from floe_orchestrator_dagster.product.engines import EngineChoice
 from floe_orchestrator_dagster.product.profiles import Place, resolve_paths
 from floe_orchestrator_dagster.wording import validation_message
 
@@ -50,7 +51,8 @@ def compute_profiles(
         if compute in found:
             continue
         target = _target_for(compute, profile)
-        connection = config.computes.get(compute)
+        configured = config.computes.get(compute)
+        connection = configured.connection if configured else None
         if target is not None:
             found[compute] = profile.on_target(target)
         elif connection is not None:
@@ -66,6 +68,13 @@ def compute_profiles(
     if problems:
         raise ProfileError(origin, problems)
     return found
+
+
+def engine_choice(config: DagsterConfig, compute: str) -> EngineChoice:
+    """Return the dbt engine that the configuration asks for, for the models of a compute."""
+    of_compute = config.computes.get(compute)
+    engine = of_compute.engine if of_compute else None
+    return EngineChoice(engine or config.dbt.engine, config.dbt.executable)
 
 
 def _target_for(compute: str, profile: Profile) -> str | None:

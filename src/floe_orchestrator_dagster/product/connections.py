@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from floe_orchestrator_dagster.errors import ArtifactsError, Problem, ProfileError, ProjectError
 from floe_orchestrator_dagster.product.artifacts import read_artifacts_file, validate_artifacts
-from floe_orchestrator_dagster.product.computes import compute_profiles
+from floe_orchestrator_dagster.product.computes import compute_profiles, engine_choice
 from floe_orchestrator_dagster.product.profiles import select_profile
 from floe_orchestrator_dagster.product.project import PROJECT_DIR_VARIABLE, find_project_path, read_project_directory
 from floe_orchestrator_dagster.product.settings import (
@@ -67,7 +67,9 @@ def _connect(
     if compute is not None and artifacts.transforms is not None and compute not in profiles:
         what = f"the model needs compute {compute!r}, but the profile has {', '.join(map(repr, profiles))}"
         raise ProfileError(origin, [Problem("compute", what, "Correct `compute:` of the transform in floe.yaml.")])
-    return DbtConnection(directory, profiles.get(compute or "", profile))
+    default = artifacts.transforms.default_compute if artifacts.transforms else ""
+    choice = engine_choice(config, compute or default)
+    return DbtConnection(directory, profiles.get(compute or "", profile), choice=choice)
 
 
 def _artifacts_path_near(project_path: Path | None) -> Path:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+
+from floe_orchestrator_dagster.product.engines import DbtEngine, EngineChoice, find_engine
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -20,10 +22,20 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class DbtConnection:
-    """A dbt project directory and the profile to run it with."""
+    """A dbt project directory, the profile to run it with, and the configured engine that runs it."""
 
     directory: ProjectDirectory
     profile: Profile
+    choice: EngineChoice = field(default=EngineChoice(), kw_only=True)
+
+    @property
+    def engine(self) -> DbtEngine:
+        """The engine that the choice selects here.
+
+        Raises:
+            EngineError: There is none, or it cannot be used.
+        """
+        return find_engine(self.choice)
 
 
 @dataclass(frozen=True)
@@ -33,14 +45,17 @@ class DbtProject(DbtConnection):
     Attributes:
         manifest: dbt's manifest, trimmed.
         profiles: The profile of each compute, by the compute's name. They differ in their target.
+        choices: The configured engine of each compute, by the compute's name.
     """
 
     manifest: Manifest
     profiles: Mapping[str, Profile]
+    choices: Mapping[str, EngineChoice] = field(default_factory=dict, kw_only=True)
 
     def on(self, compute: str) -> DbtConnection:
         """Return the connection for a compute; the product's default one for an unknown compute."""
-        return DbtConnection(self.directory, self.profiles.get(compute, self.profile))
+        profile, choice = self.profiles.get(compute, self.profile), self.choices.get(compute, self.choice)
+        return DbtConnection(self.directory, profile, choice=choice)
 
 
 @dataclass(frozen=True)

@@ -92,7 +92,7 @@ class SourceOptions(dg.Config):
                 f"run configuration, target: {self.target!r} is no output of the dbt profile {dbt.profile.name!r}. "
                 f"Choose one of {', '.join(map(repr, outputs))}."
             )
-        return DbtConnection(dbt.directory, dbt.profile.on_target(self.target))
+        return DbtConnection(dbt.directory, dbt.profile.on_target(self.target), choice=dbt.choice)
 
 
 class DbtOptions(SourceOptions):
