@@ -17,7 +17,7 @@ IMAGE ?= floe-user-code:$(VERSION)
 RENTGEN ?= 3.12
 
 .DEFAULT_GOAL := help
-.PHONY: help setup dev test fuzz chaos test-lowest test-unpatched test-matrix lineage-consumer lint types rules tests format compile lock bench bench-full image image-test clean
+.PHONY: help setup setup-v2 dev test fuzz chaos test-lowest test-unpatched test-matrix lineage-consumer lint types rules tests format compile lock bench bench-full image image-test clean
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -31,6 +31,12 @@ setup: .venv/.installed ## Install everything into .venv
 	$(BIN)/uv --version 2>/dev/null | grep -q "uv $(UV_VERSION)" || $(BIN)/python -m pip install --quiet "uv==$(UV_VERSION)"
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes --no-deps -r requirements.lock
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	@touch $@
+
+setup-v2: .dbt-v2/dbt ## Install dbt v2 into .dbt-v2, for the tests of the second engine (Linux; needs npm)
+
+.dbt-v2/dbt: scripts/setup-v2 | .venv/.installed
+	scripts/setup-v2 $(BIN)/uv $(BIN)/python
 	@touch $@
 
 dev: setup ## Serve the sample product at http://127.0.0.1:3000 (PORT=...)
@@ -110,6 +116,6 @@ image-test: setup ## Lint the Dockerfile, build it without Docker (buildah) and 
 	.ci/image-test
 
 clean: ## Remove all generated files
-	rm -rf .venv .matrix .rentgen .dagster .tmp_dagster_home_* .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf .venv .dbt-v2 .matrix .rentgen .dagster .tmp_dagster_home_* .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 	rm -rf dbt_project/target dbt_project/logs dbt_project/warehouse dbt_project/dbt_packages
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

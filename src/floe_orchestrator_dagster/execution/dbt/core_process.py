@@ -23,6 +23,12 @@ from dataclasses import asdict, dataclass
 from io import TextIOWrapper
 from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn, cast
 
+from floe_orchestrator_dagster.execution.dbt.database_locks import (
+    STARTED,
+    WAITING,
+    lock_databases,
+    open_lock_files,
+)
 from floe_orchestrator_dagster.execution.dbt.process_end import PythonEnd
 from floe_orchestrator_dagster.execution.dbt.process_guard import continue_guarded
 from floe_orchestrator_dagster.upstream.dbt_adapters import close_connections, table_columns
@@ -38,10 +44,6 @@ if TYPE_CHECKING:
 
 END = "FloeDbtEnd"
 """Name of the last event; its data: ``success``, and ``error`` and ``error_type`` of the exception that ended dbt."""
-WAITING = "FloeDbtWaiting"
-"""Another process uses a database that lets one in at a time; data: its ``path``."""
-STARTED = "FloeDbtStarted"
-"""dbt itself starts."""
 RELATIONS = "FloeDbtRelations"
 """The names of all tables, as this dbt has them; data: ``relations``, fields of a node by unique id."""
 NODE_STARTED = "NodeStart"
@@ -238,9 +240,8 @@ def _run(settings: Settings, guard: int, arguments: list[str]) -> int:
 
 
 def _invoke(settings: Settings, reporter: _Reporter, arguments: list[str]) -> dbtRunnerResult:
-    from floe_orchestrator_dagster.execution.dbt.database_locks import lock_databases
-
-    lock_databases(settings.databases, lambda path: reporter.report(WAITING, path=path))
+    locks = open_lock_files(settings.databases)
+    lock_databases(locks, lambda path: reporter.report(WAITING, path=path))
     reporter.report(STARTED)
     from dbt.cli.main import dbtRunner
 

@@ -10,26 +10,40 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
+
+WAITING = "FloeDbtWaiting"
+"""Event of a process that waits for a database; data: its ``path``."""
+STARTED = "FloeDbtStarted"
+"""Event of a process that has locked its databases and starts dbt."""
 
 _CHECK_SECONDS = 0.2
 # Whoever may write the database may lock it: the file's mode is that of a new database, until there is one.
 _NEW_FILE_MODE = 0o666
 
 
-def lock_databases(databases: Sequence[str], waiting: Callable[[str], None]) -> None:
-    """Lock databases for the rest of this process; the operating system frees them, however it ends.
+def open_lock_files(databases: Sequence[str]) -> dict[str, int]:
+    """Open the lock file of each database; returns the descriptor by path, without those that cannot be opened.
+
+    Args:
+        databases: Paths of their files.
+    """
+    locks = {path: _open(Path(path).with_name(f".{Path(path).name}.lock")) for path in sorted(databases)}
+    return {path: lock for path, lock in locks.items() if lock is not None}
+
+
+def lock_databases(locks: Mapping[str, int], waiting: Callable[[str], None]) -> None:
+    """Lock databases until this process, and those that have inherited the descriptors, have ended or closed them.
 
     DuckDB itself lets one process in, and refuses the next one instead of queueing it. So it does where no lock file
     can be opened.
 
     Args:
-        databases: Paths of their files.
+        locks: Descriptors of their lock files, by the database's path.
         waiting: Is called with the path of each that another process has locked.
     """
-    for path in sorted(databases):
-        lock = _open(Path(path).with_name(f".{Path(path).name}.lock"))
-        if lock is None or _take(lock):
+    for path, lock in locks.items():
+        if _take(lock):
             continue
         waiting(path)
         while not _take(lock):

@@ -1,7 +1,7 @@
 """Engine: the interface between a step and the dbt that it runs.
 
-A step knows this interface only. dbt-core 1.x implements it (:mod:`core_engine`); another dbt needs a module that
-starts it and reads what it reports into the same values.
+A step knows this interface only. dbt-core 1.x (:mod:`core_engine`) and dbt v2 (:mod:`v2_engine`) implement it; another
+dbt needs a module that starts it and reads what it reports into the same values.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 from floe_orchestrator_dagster.execution.dbt.core_engine import CoreEngine
+from floe_orchestrator_dagster.execution.dbt.v2_engine import V2Engine
 
 if TYPE_CHECKING:
     import logging
@@ -85,5 +86,10 @@ def engine_for(dbt: DbtConnection, config: DbtConfig, log: logging.Logger) -> En
         dbt: The project, and the profile with its target.
         config: How dbt is run.
         log: Says what is run.
+
+    Raises:
+        EngineError: There is no such engine, or it cannot be used.
     """
-    return CoreEngine(dbt, config, log)
+    engine = dbt.engine
+    log.info("dbt engine: %s", engine)
+    return V2Engine(engine.executable, dbt, config, log) if engine.kind == "v2" else CoreEngine(dbt, config, log)

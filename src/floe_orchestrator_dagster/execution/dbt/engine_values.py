@@ -28,9 +28,15 @@ class FailedHook:
 
 @dataclass(frozen=True)
 class NodeCount:
-    """How many nodes dbt is going to run, without unit tests."""
+    """How many nodes dbt is going to run.
+
+    Attributes:
+        count: The number, without ephemeral models and unit tests.
+        has_all: Whether the number includes ephemeral models and unit tests.
+    """
 
     count: int
+    has_all: bool = False
 
 
 @dataclass(frozen=True)

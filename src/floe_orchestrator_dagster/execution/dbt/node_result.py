@@ -114,6 +114,7 @@ class NodeResult:
         compiled_code: The compiled query; None where it is not known.
         freshness: Of a source, the age of its data; None where dbt could not find it out.
         is_error: Whether the result was reported as an error; decides for statuses that are not known here.
+        skipped_because_of: Unique id of the failed node because of which dbt skipped it; empty where dbt does not say.
     """
 
     unique_id: str
@@ -133,6 +134,7 @@ class NodeResult:
     compiled_code: str | None = None
     freshness: Freshness | None = None
     is_error: bool = False
+    skipped_because_of: str = ""
 
     @property
     def start(self) -> NodeStart:

@@ -69,7 +69,8 @@ class Results:
 
     def causes(self, result: NodeResult) -> Sequence[NodeResult]:
         """Find the failures that made dbt skip a node: nodes upstream of it, and tests that it waits for."""
-        return self._causes.of(result.unique_id)
+        named = self.finished.get(result.skipped_because_of)
+        return self._causes.of(result.unique_id) or ([named] if named is not None else [])
 
     def line(self, result: NodeResult) -> str:
         """Write a node's result in one line, such as ``17/48 success model orders, 0.31 s``."""

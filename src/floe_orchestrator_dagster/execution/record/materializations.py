@@ -122,10 +122,11 @@ def _failed_rows_query(result: NodeResult, compiled: Path | None) -> dict[str, A
     if result.relation.name and result.failed_rows is not None:
         shown = f"select * from {result.relation.name}"  # noqa: S608 - a text for people, of dbt's own relation name
         return {"failed_rows_query": dg.MetadataValue.md(_sql(shown))}
-    if compiled is not None and compiled.is_file():
-        query = compiled.read_text(encoding="utf-8").strip()
-        if len(query) <= _QUERY_LIMIT:
-            return {"failed_rows_query": dg.MetadataValue.md(_sql(query))}
+    query = result.compiled_code
+    if query is None and compiled is not None and compiled.is_file():
+        query = compiled.read_text(encoding="utf-8")
+    if query and len(query.strip()) <= _QUERY_LIMIT:
+        return {"failed_rows_query": dg.MetadataValue.md(_sql(query.strip()))}
     return {}
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from functools import partial
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
+from packaging.version import Version
 
 from floe_orchestrator_dagster.errors import DbtSetupError
 from floe_orchestrator_dagster.execution.dbt.engine import engine_for
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from floe_orchestrator_dagster.execution.dbt.node_result import NodeResult
     from floe_orchestrator_dagster.execution.step.node_selection import DbtNodes, Selection
     from floe_orchestrator_dagster.product import DbtConnection, Product
+    from floe_orchestrator_dagster.product.engines import DbtEngine
     from floe_orchestrator_dagster.product.manifest import Manifest
 
 _FIRST_WITH_FUNCTIONS = (1, 11)
@@ -178,7 +179,7 @@ def build_model(
     if not re.fullmatch(r"[\w.-]+", name):
         raise _unknown_model(dbt, name)
     exactly = [f"fqn:{name},file:{name}", f"fqn:{name},resource_type:snapshot"]
-    functions = [f"+fqn:{name},resource_type:function"] if _has_functions() else []
+    functions = [f"+fqn:{name},resource_type:function"] if _has_functions(dbt.engine) else []
     arguments = ["build", "--select", " ".join([*exactly, *functions]), "--indirect-selection", "buildable"]
     op_context = context.op_execution_context
     invocation = invocation or model_invocation(op_context, dbt, config)
@@ -282,9 +283,9 @@ def _more_metadata(
     }
 
 
-def _has_functions() -> bool:
+def _has_functions(engine: DbtEngine) -> bool:
     """Whether this dbt knows functions as nodes: an older one refuses a selection that names their type."""
-    return tuple(map(int, version("dbt-core").split(".")[:2])) >= _FIRST_WITH_FUNCTIONS
+    return Version(engine.version).release >= _FIRST_WITH_FUNCTIONS
 
 
 def _unknown_model(dbt: DbtConnection, name: str) -> DbtSetupError:

@@ -23,7 +23,17 @@ if TYPE_CHECKING:
 
     from floe_orchestrator_dagster.product.manifest import Manifest
 
-_RUN_RESULTS_SCHEMA = "https://schemas.getdbt.com/dbt/run-results/v6.json"
+# dbt v2 selects nothing, without an error, where one of these is missing; dbt-core reads the version of the schema.
+_INVOCATION = {
+    "metadata": {
+        "dbt_schema_version": "https://schemas.getdbt.com/dbt/run-results/v6.json",
+        "dbt_version": "1.9.0",
+        "generated_at": "2000-01-01T00:00:00Z",
+        "invocation_id": "00000000-0000-0000-0000-000000000000",
+        "env": {},
+    },
+    "args": {"command": "build", "which": "build"},
+}
 
 
 @dataclass(frozen=True)
@@ -212,7 +222,7 @@ def selection_arguments(selection: Selection, directory: Path) -> list[str]:
 def _write_results(unique_ids: frozenset[str], directory: Path) -> None:
     directory.mkdir(parents=True)
     results = [_result(unique_id) for unique_id in sorted(unique_ids)]
-    content = {"metadata": {"dbt_schema_version": _RUN_RESULTS_SCHEMA}, "elapsed_time": 0.0, "results": results}
+    content = {**_INVOCATION, "elapsed_time": 0.0, "results": results}
     (directory / "run_results.json").write_text(json.dumps(content), encoding="utf-8")
 
 

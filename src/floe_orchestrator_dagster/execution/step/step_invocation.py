@@ -166,13 +166,18 @@ class StepInvocation:
             if self.step_lineage is not None:
                 self.step_lineage.manifest = self.manifest
         elif isinstance(value, NodeCount):
-            # dbt counts the unit tests of a build later, in no event.
-            unit_tests = sum(unique_id.startswith("unit_test.") for unique_id in self.expected)
-            self.results.expected = value.count + unit_tests
+            self.results.expected = self._counted(value)
         elif isinstance(value, NothingMatched):
             self.unmatched.add(value.selection)
         elif isinstance(value, DbtWarning):
             self.context.log.warning("dbt: %s", value.message)
+
+    def _counted(self, nodes: NodeCount) -> int:
+        """Count the nodes whose results are numbered in the run's log."""
+        if nodes.has_all:
+            return len(self.expected) or nodes.count
+        # dbt-core counts the unit tests of a build later, in no event.
+        return nodes.count + sum(unique_id.startswith("unit_test.") for unique_id in self.expected)
 
     def _note_node(self, node: NodeStart | NodeResult) -> None:
         lineage = self.step_lineage

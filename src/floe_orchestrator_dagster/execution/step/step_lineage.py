@@ -6,7 +6,6 @@ import os
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import datetime, timezone
-from importlib.metadata import version
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -267,14 +266,16 @@ def _step_run(
     period: tuple[datetime, datetime] | None,
     traceparent: str | None,
 ) -> LineageRun:
-    adapter = dbt.profile.adapter or ""
+    adapter, engine = dbt.profile.adapter or "", dbt.engine
+    # dbt v2 contains its adapters.
+    adapter_version = installed_version(f"dbt-{adapter}") if engine.kind == "core" else ""
     return replace(
         lineage_run(product, context.instance, context.run),
         step_key=context.get_step_execution_context().step.key,
         retry_number=context.retry_number,
         window=period,
-        dbt_version=version("dbt-core"),
-        adapter=f"{adapter} {installed_version(f'dbt-{adapter}')}".strip(),
+        dbt_version=engine.version,
+        adapter=f"{adapter} {adapter_version}".strip(),
         traceparent=traceparent or "",
     )
 

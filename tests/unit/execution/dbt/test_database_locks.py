@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 # Takes the database as another user, says so, and keeps it until its input ends.
 HOLDER = """
 import os, sys
-from floe_orchestrator_dagster.execution.dbt.database_locks import lock_databases
+from floe_orchestrator_dagster.execution.dbt.database_locks import lock_databases, open_lock_files
 if len(sys.argv) > 2:
     os.setgroups([])
     os.setgid(int(sys.argv[2]))
     os.setuid(int(sys.argv[2]))
-lock_databases([sys.argv[1]], lambda path: print("waiting", flush=True))
+lock_databases(open_lock_files([sys.argv[1]]), lambda path: print("waiting", flush=True))
 print("has it", flush=True)
 sys.stdin.read()
 """

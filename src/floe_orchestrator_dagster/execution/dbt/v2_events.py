@@ -1,0 +1,259 @@
+"""Reader of dbt v2's events: nodes, hooks and messages as typed values.
+
+dbt v2 writes OpenTelemetry spans and log records with typed attributes, one line of JSON each
+(https://docs.getdbt.com/reference/events-logging). The start and the end of the span ``NodeProcessed`` are those of a
+node. A test that fails has the outcome ``SUCCESS``: ``node_test_detail`` says what it found. The text of an error comes
+in a log record before the end of its node.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Any
+
+from floe_orchestrator_dagster.execution.dbt.engine_values import (
+    DbtWarning,
+    FailedHook,
+    NodeCount,
+    NodeError,
+    NothingMatched,
+)
+from floe_orchestrator_dagster.execution.dbt.node_result import NO_RELATION, NodeRelation, NodeResult, NodeStart
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from floe_orchestrator_dagster.execution.dbt.engine_values import EngineValue
+
+# Of millions of lines, those with these names are parsed; most of the others are queries.
+_NAMES = (
+    b'.NodeProcessed"',
+    b'.LogMessage"',
+    b'.CompiledCode"',
+    b'.HookProcessed"',
+    b'.PhaseExecuted"',
+    b'.Invocation"',
+    b'"FloeDbt',
+)
+_TESTS = ("test", "unit_test")
+_TEST_STATUSES = {"WARNED": "warn", "FAILED": "fail"}
+_OUTCOMES = {"SUCCESS": "success", "ERROR": "error", "SKIPPED": "skipped"}
+_SKIPPED = {"NO_OP": "no-op", "CACHED": "reused", "REUSED": "reused"}
+_QUOTES = {"bigquery": "`", "databricks": "`", "spark": "`", "snowflake": ""}
+_BACKTRACE = re.compile(r"\n\s*0: .*", re.DOTALL)
+_BROKEN_TEST = re.compile(
+    r"Error materializing test [^\n]*\n\s*(?P<error>.*?)(\. Treating as failing test\.)?", re.DOTALL
+)
+_UNMATCHED = re.compile(r"'(.*)'", re.DOTALL)
+_NOT_REPORTED = ("NoLongerSupportedOption", "NoNodesSelected")
+_NANOSECONDS = 1_000_000_000
+_WRITING = ("table", "incremental", "seed", "snapshot")
+
+
+def may_be_of_use(line: bytes) -> bool:
+    """Return whether a line can have a value; quicker than to parse it."""
+    return any(name in line for name in _NAMES)
+
+
+class V2Events:
+    """The events of one invocation, read in the order in which they come.
+
+    Attributes:
+        invocation_id: dbt's id of the invocation.
+        errors: Messages of errors that name no node.
+        has_ended: Whether dbt has reported its end.
+        has_succeeded: Whether it has reported an end without a failure.
+    """
+
+    def __init__(self, adapter: str, mask: Callable[[str], str]) -> None:
+        """Start without nodes.
+
+        Args:
+            adapter: dbt's name of the adapter, which determines how a table's name is quoted.
+            mask: Masks the secrets in a text; dbt v2 masks none.
+        """
+        self._quote = _QUOTES.get(adapter, '"')
+        self._mask = mask
+        self._messages: defaultdict[str, list[str]] = defaultdict(list)
+        self._compiled: dict[str, str] = {}
+        self.invocation_id = ""
+        self.errors: list[str] = []
+        self.has_ended = False
+        self.has_succeeded = False
+
+    def read(self, event: Mapping[str, Any]) -> EngineValue | None:
+        """Read a record; None for one without news."""
+        name, attributes = str(event.get("event_type")).rpartition(".")[2], _mapping(event.get("attributes"))
+        is_start, is_end = event.get("record_type") == "SpanStart", event.get("record_type") == "SpanEnd"
+        if name == "NodeProcessed" and (is_start or is_end):
+            return self._node(event, attributes, is_end=is_end)
+        if name == "LogMessage":
+            return self._message(str(event.get("severity_text")), self._text(event.get("body")), attributes)
+        if name == "CompiledCode":
+            self._compiled[str(attributes.get("unique_id"))] = self._mask(str(attributes.get("sql") or ""))
+        elif name == "HookProcessed" and is_end:
+            return self._hook(event, attributes)
+        elif name == "PhaseExecuted" and is_start and attributes.get("phase") == "EXECUTION_PHASE_RUN":
+            return NodeCount(_integer(attributes.get("node_count_total")) or 0, has_all=True)
+        elif name == "Invocation":
+            self.invocation_id = str(attributes.get("invocation_id") or "")
+            self.has_ended = is_end
+            self.has_succeeded = is_end and _mapping(event.get("status")).get("code") == 1
+        return None
+
+    def _node(
+        self, event: Mapping[str, Any], attributes: Mapping[str, Any], *, is_end: bool
+    ) -> NodeStart | NodeResult | None:
+        if attributes.get("in_selection") is False:  # an ephemeral model that a selected one reads
+            return None
+        return self._result(event, attributes) if is_end else self._start(event, attributes)
+
+    def _start(self, event: Mapping[str, Any], attributes: Mapping[str, Any]) -> NodeStart:
+        unique_id = str(attributes.get("unique_id") or "")
+        resource_type = unique_id.partition(".")[0]
+        return NodeStart(
+            unique_id=unique_id,
+            resource_type=resource_type,
+            materialized=_materialized(resource_type, attributes),
+            time=_time(event.get("start_time_unix_nano")),
+            invocation_id=self.invocation_id,
+            relation=self._relation(resource_type, attributes),
+        )
+
+    def _result(self, event: Mapping[str, Any], attributes: Mapping[str, Any]) -> NodeResult | None:
+        start = self._start(event, attributes)
+        status = _status(attributes, has_error=start.unique_id in self._messages)
+        if status is None:
+            return None
+        started, finished = (_integer(event.get(f"{name}_time_unix_nano")) or 0 for name in ("start", "end"))
+        test = _mapping(attributes.get("node_test_detail"))
+        skipped = _mapping(attributes.get("node_skip_upstream_detail"))
+        # dbt counts the rows of the last statement, which may be a rename. Only these write rows.
+        rows = _integer(attributes.get("rows_affected")) if start.materialized in _WRITING else None
+        return NodeResult(
+            unique_id=start.unique_id,
+            name=str(attributes.get("name") or start.unique_id.rpartition(".")[2]),
+            resource_type=start.resource_type,
+            materialized=start.materialized,
+            status=status,
+            message=self._result_message(start, status, test),
+            seconds=max(finished - started, 0) / _NANOSECONDS,
+            started=start.time,
+            finished=_time(event.get("end_time_unix_nano")),
+            failed_rows=(_integer(test.get("failing_rows")) or 0) if status in {"pass", "fail", "warn"} else None,
+            adapter_response={} if not rows else {"rows_affected": rows},
+            relation=start.relation,
+            invocation_id=self.invocation_id,
+            compiled_code=self._compiled.pop(start.unique_id, None),
+            is_error=status in {"error", "fail"},
+            skipped_because_of=str(skipped.get("upstream_unique_id") or ""),
+        )
+
+    def _result_message(self, start: NodeStart, status: str, test: Mapping[str, Any]) -> str:
+        messages = self._messages.pop(start.unique_id, [])
+        if messages:
+            return "\n".join(messages)
+        if start.resource_type == "unit_test" and test.get("diff_table"):
+            return f"actual differs from expected:\n\n{self._text(test['diff_table'])}"
+        if status in {"fail", "warn"}:
+            rows = _integer(test.get("failing_rows")) or 0
+            return f"Got {rows} result{'' if rows == 1 else 's'}"
+        return ""
+
+    def _message(
+        self, level: str, text: str, attributes: Mapping[str, Any]
+    ) -> DbtWarning | NodeError | NothingMatched | None:
+        unique_id, code = str(attributes.get("unique_id") or ""), attributes.get("code_name")
+        if code == "NoNodesForSelectionCriteria":
+            named = _UNMATCHED.search(text)
+            return NothingMatched(named[1] if named else text)
+        if level == "WARN" and code not in _NOT_REPORTED:
+            return DbtWarning(text)
+        if level != "ERROR":
+            return None
+        if unique_id:
+            message = _node_message(text, code)
+            self._messages[unique_id].append(message)
+            return NodeError(unique_id, message)
+        self.errors.append(text)
+        return None
+
+    def _hook(self, event: Mapping[str, Any], attributes: Mapping[str, Any]) -> FailedHook | None:
+        if attributes.get("hook_outcome") != "HOOK_OUTCOME_ERROR":
+            return None
+        kind = _enumerated(attributes.get("hook_type"), "HOOK_TYPE_").lower().replace("_", "-")
+        row = str(attributes.get("name")).rpartition("-")[2]
+        name = f"{attributes.get('package_name')}.{kind}.{row}"
+        return FailedHook(name, "dbt_project.yml", self._text(_mapping(event.get("status")).get("message")))
+
+    def _relation(self, resource_type: str, attributes: Mapping[str, Any]) -> NodeRelation:
+        """Name the table; of a test only where it stores the rows that it finds."""
+        if resource_type in _TESTS and not _mapping(attributes.get("node_test_detail")).get("store_failures"):
+            return NO_RELATION
+        database, schema, alias = (str(attributes.get(name) or "") for name in ("database", "schema", "identifier"))
+        quoted = (f"{self._quote}{part}{self._quote}" for part in (database, schema, alias) if part)
+        return NodeRelation(database, schema, alias, ".".join(quoted))
+
+    def _text(self, text: object) -> str:
+        return self._mask(_BACKTRACE.sub("", str(text or "")).strip())
+
+
+def _status(attributes: Mapping[str, Any], *, has_error: bool) -> str | None:
+    """Name dbt-core's status of a node that has ended; None of one that was cancelled."""
+    outcome = _enumerated(attributes.get("node_outcome"), "NODE_OUTCOME_")
+    if outcome == "CANCELED":
+        return None
+    is_test = str(attributes.get("unique_id")).startswith(("test.", "unit_test."))
+    if has_error and is_test:  # dbt v2 reports a test with broken SQL as one that has found a row
+        return "error"
+    if outcome == "SKIPPED":
+        reason = _enumerated(attributes.get("node_skip_reason"), "NODE_SKIP_REASON_")
+        return _SKIPPED.get(reason, "skipped")
+    if outcome == "SUCCESS" and is_test:
+        found = _mapping(attributes.get("node_test_detail")).get("test_outcome")
+        return _TEST_STATUSES.get(_enumerated(found, "TEST_OUTCOME_"), "pass")
+    return _OUTCOMES.get(outcome, outcome.lower())
+
+
+def _node_message(text: str, code: object) -> str:
+    """Start an error with its kind, as dbt-core does; errors of a compilation can come again."""
+    broken = _BROKEN_TEST.fullmatch(text)
+    if broken:
+        return f"Database Error: {broken['error']}"
+    return f"Compilation Error: {text}" if code == "JinjaError" else text
+
+
+def _materialized(resource_type: str, attributes: Mapping[str, Any]) -> str:
+    """Name the materialization as dbt-core does."""
+    if resource_type in {"seed", "snapshot", "test"}:
+        return resource_type
+    named = _enumerated(attributes.get("materialization"), "NODE_MATERIALIZATION_").lower()
+    return "unit" if resource_type == "unit_test" else named
+
+
+def _enumerated(value: object, prefix: str) -> str:
+    return str(value or "").removeprefix(prefix)
+
+
+def _time(nanoseconds: object) -> str:
+    """Write a time of a record in ISO 8601; empty where it is missing."""
+    number = _integer(nanoseconds)
+    if not number:
+        return ""
+    seconds, rest = divmod(number, _NANOSECONDS)
+    time = datetime.fromtimestamp(seconds, tz=timezone.utc).replace(microsecond=rest // 1000)
+    return time.isoformat().replace("+00:00", "Z")
+
+
+def _integer(value: object) -> int | None:
+    """Read a number, which a record may have as text; None for anything else."""
+    try:
+        return int(value) if isinstance(value, (int, float, str)) and not isinstance(value, bool) else None
+    except (OverflowError, ValueError):
+        return None
+
+
+def _mapping(value: object) -> Mapping[str, Any]:
+    return value if isinstance(value, dict) else {}
