@@ -1,6 +1,6 @@
 """floe data products in Dagster.
 
-Importing this package is cheap; dagster, dagster-dbt and dbt are imported when they are first needed.
+Importing this package is cheap: dagster, dagster-dbt and dbt are imported on first use.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ __all__ = [
 
 __version__ = version("floe-orchestrator-dagster")
 
-# The module of each public name that is not of `errors`.
+# The module of each public name that is not in `errors`.
 _MODULES = {
     "DagsterConfig": "config",
     "DagsterOrchestratorPlugin": "plugin",
@@ -71,7 +71,7 @@ _MODULES = {
 
 
 def __getattr__(name: str) -> object:
-    """Import a public name when it is first asked for (PEP 562)."""
+    """Import a public name on first access (PEP 562)."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value: object = getattr(import_module(f"{__name__}.{_MODULES.get(name, 'errors')}"), name)
@@ -79,5 +79,5 @@ def __getattr__(name: str) -> object:
 
 
 def __dir__() -> list[str]:
-    """List the public names, those that are not imported yet too."""
+    """List the public names, including those that are not imported yet."""
     return sorted({*globals(), *__all__})

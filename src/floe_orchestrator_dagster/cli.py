@@ -21,7 +21,7 @@ from floe_orchestrator_dagster.redaction import redact_urls
 
 
 class _Commands(click.Group):
-    """Commands whose usage errors repeat no login of a URL that was put into the wrong place."""
+    """A group whose usage errors mask logins in URLs, such as a URL that was given for another argument."""
 
     def invoke(self, ctx: click.Context) -> object:
         try:
@@ -37,7 +37,7 @@ class _Commands(click.Group):
 @click.group(
     cls=_Commands,
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="Every command exits with 0 when all is well, 1 when the product has problems, 2 on wrong usage. "
+    epilog="Every command exits with 0 on success, 1 when the product has problems, 2 on wrong usage. "
     'Completion for bash: eval "$(_FLOE_DAGSTER_COMPLETE=bash_source floe-dagster)" (zsh_source, fish_source).',
 )
 @click.version_option(__version__, prog_name="floe-dagster")

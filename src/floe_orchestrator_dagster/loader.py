@@ -1,4 +1,4 @@
-"""The functions that load a product: from generated ``definitions.py`` files and from modules of users."""
+"""Functions that load a product, for generated ``definitions.py`` files and modules of users."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ ARTIFACTS_FILE = "compiled_artifacts.json"
 def load_product_definitions(
     product_name: str, project_dir: str | Path, *, translator: DagsterDbtTranslator | None = None
 ) -> dg.Definitions:
-    """Load the product whose ``compiled_artifacts.json`` lies in ``project_dir``.
+    """Load the product whose ``compiled_artifacts.json`` is in ``project_dir``.
 
     Args:
         product_name: The product's name, as in the artifacts.
-        project_dir: Directory that holds ``compiled_artifacts.json``.
-        translator: Changes what dbt nodes are in Dagster: an instance of a subclass of
+        project_dir: Directory with ``compiled_artifacts.json``.
+        translator: Translates dbt nodes to Dagster: an instance of a subclass of
             :class:`~floe_orchestrator_dagster.FloeDbtTranslator`, or of dagster-dbt's ``DagsterDbtTranslator``.
 
     Raises:
-        FloeDagsterError: The artifacts are of another product, or cannot be used.
+        FloeDagsterError: The artifacts belong to another product, or are not valid.
     """
     from floe_orchestrator_dagster.code_location import definitions_to_serve
 
@@ -35,13 +35,13 @@ def load_product_definitions(
 def load_definitions_from_environment(*, translator: DagsterDbtTranslator | None = None) -> dg.Definitions:
     """Load the product that the environment variable ``FLOE_ARTIFACTS_PATH`` names.
 
-    As ``dagster dev -m floe_orchestrator_dagster.definitions`` does, for a module of your own.
+    Use it in a module of your own instead of ``dagster dev -m floe_orchestrator_dagster.definitions``.
 
     Args:
-        translator: As of :func:`load_product_definitions`.
+        translator: As for :func:`load_product_definitions`.
 
     Raises:
-        FloeDagsterError: The variable is not set, or the artifacts cannot be used.
+        FloeDagsterError: The variable is not set, or the artifacts are not valid.
     """
     from floe_orchestrator_dagster.code_location import definitions_to_serve
     from floe_orchestrator_dagster.product import artifacts_path_from_environment

@@ -1,6 +1,6 @@
-"""The floe orchestrator plugin: one line per method, the work is done in the rooms behind it.
+"""The floe orchestrator plugin, whose methods delegate to other modules.
 
-Nothing heavy is imported here: floe-core loads this module to list its plugins.
+This module does not import dagster or dbt, because floe-core loads it to list its plugins.
 """
 
 from __future__ import annotations
@@ -51,12 +51,12 @@ class DagsterOrchestratorPlugin(OrchestratorPlugin):
 
     @property
     def floe_api_version(self) -> str:
-        """The plugin API this is written for."""
+        """The version of floe's plugin API that this plugin implements."""
         return "1.0"
 
     @property
     def description(self) -> str:
-        """One line for listings."""
+        """The description in floe's list of plugins."""
         return "Runs floe data products in Dagster: dbt as assets and checks, with jobs and schedules."
 
     @property
@@ -74,7 +74,7 @@ class DagsterOrchestratorPlugin(OrchestratorPlugin):
         """Build the Definitions of compiled artifacts, with the schedules registered so far.
 
         Raises:
-            FloeDagsterError: Anything about the product that cannot be used.
+            FloeDagsterError: A part of the product is missing or not valid.
         """
         from floe_orchestrator_dagster.code_location import definitions_from_artifacts
 
@@ -85,7 +85,7 @@ class DagsterOrchestratorPlugin(OrchestratorPlugin):
 
     @traced("translate")
     def create_assets_from_transforms(self, transforms: list[TransformConfig]) -> list[dg.AssetsDefinition]:
-        """Make one asset per transform, each materializable on its own.
+        """Create one asset per transform; each can be materialized separately.
 
         Raises:
             ArtifactsError: Duplicate names, a self-dependency or a cycle.
@@ -107,12 +107,12 @@ class DagsterOrchestratorPlugin(OrchestratorPlugin):
         return helm_values(self._config if isinstance(self._config, DagsterConfig) else None)
 
     def validate_connection(self, dagster_url: str | None = None, timeout: float = 10.0) -> ValidationResult:
-        """Ask a webserver how it is, within ``timeout`` seconds of wall clock.
+        """Check that a webserver responds, within ``timeout`` wall-clock seconds.
 
         The address is the argument, the configured ``webserver_url``, ``DAGSTER_URL`` or http://localhost:3000.
 
         Raises:
-            ValueError: The timeout is not a number of seconds above 0.
+            ValueError: The timeout is not a positive number of seconds.
         """
         from floe_orchestrator_dagster.connection import validate_connection
 
@@ -120,10 +120,10 @@ class DagsterOrchestratorPlugin(OrchestratorPlugin):
 
     @traced("health_check")
     def health_check(self, timeout: float | None = None) -> HealthStatus:
-        """Say how product, dbt and webserver are, within ``timeout`` seconds (just below 5 when left out).
+        """Return the state of product, dbt and webserver, within ``timeout`` seconds (just below 5 by default).
 
         Raises:
-            ValueError: The timeout is not a number of seconds above 0.
+            ValueError: The timeout is not a positive number of seconds.
         """
         from floe_orchestrator_dagster.health import DEFAULT_TIMEOUT_SECONDS, check_health
 
@@ -134,7 +134,7 @@ class DagsterOrchestratorPlugin(OrchestratorPlugin):
         """Return the preset for ``small``, ``medium`` or ``large``.
 
         Raises:
-            ValueError: Any other size.
+            ValueError: The size is none of these.
         """
         from floe_orchestrator_dagster.deploy.resources import resource_requirements
 
@@ -156,7 +156,7 @@ class DagsterOrchestratorPlugin(OrchestratorPlugin):
         """Send an event to the product's lineage backend, in the background, and return its run's id.
 
         The product is the one of the last :meth:`create_definitions`, else that of ``FLOE_ARTIFACTS_PATH``. Without a
-        backend nothing is sent. What a backend does not take is kept and sent later.
+        backend nothing is sent. Events that the backend does not accept are stored and sent later.
 
         Raises:
             LineageError: With ``lineage.strict``, when the backend does not accept the event.
@@ -173,11 +173,11 @@ class DagsterOrchestratorPlugin(OrchestratorPlugin):
         )
 
     def get_lineage_emitter(self) -> LineageEmitter | None:
-        """Return floe-core's emitter over the same delivery; None when no lineage backend is configured."""
+        """Return floe-core's emitter, which uses the same delivery; None when no lineage backend is configured."""
         return self._open_lineage().floe_emitter()
 
     def shutdown(self) -> None:
-        """Send what was recorded and not yet sent; lineage within ``lineage.flush_seconds``."""
+        """Send all pending spans, metrics and lineage events; lineage within ``lineage.flush_seconds``."""
         from floe_orchestrator_dagster.telemetry.sending import flush
 
         self._close_lineage()
@@ -196,11 +196,11 @@ class DagsterOrchestratorPlugin(OrchestratorPlugin):
 
     @traced("schedule_job")
     def schedule_job(self, job_name: str, cron: str, timezone: str) -> None:
-        """Register a schedule for the next :meth:`create_definitions`; the same one twice is one.
+        """Register a schedule for the next :meth:`create_definitions`. A repeated schedule is registered once.
 
         Raises:
-            ScheduleError: (a ValueError) A cron or timezone that cannot work. An unknown job is reported when the
-                Definitions are built, where the product's jobs are known.
+            ScheduleError: (a ValueError) The cron or timezone is not valid. An unknown job raises an error later, in
+                :meth:`create_definitions`, because the product's jobs are not known before.
         """
         from floe_orchestrator_dagster.automation.cron import checked_schedule
 
@@ -219,10 +219,11 @@ class DagsterOrchestratorPlugin(OrchestratorPlugin):
     ) -> str:
         """Write ``definitions.py`` beside the artifacts and return its path.
 
-        The file reads lineage and Iceberg settings from the artifacts at load, so it is the same with or without.
+        The file is the same with and without lineage and Iceberg: these settings are read from the artifacts at load.
 
         Raises:
-            EntryPointError: (a ValueError) A bad name or directory, or somebody's own file in the way.
+            EntryPointError: (a ValueError) The name or directory is not valid, or the file exists and floe did not
+                generate it.
         """
         del lineage_enabled, iceberg_enabled
         from floe_orchestrator_dagster.deploy.entrypoint import write_entry_point
@@ -231,7 +232,7 @@ class DagsterOrchestratorPlugin(OrchestratorPlugin):
 
     @property
     def _dagster_config(self) -> DagsterConfig | None:
-        """The configuration, when floe-core has given one."""
+        """The configuration from floe-core; None without one."""
         from floe_orchestrator_dagster.config import DagsterConfig
 
         return self._config if isinstance(self._config, DagsterConfig) else None

@@ -146,14 +146,14 @@ def test_every_node_has_its_result_with_the_cause_of_what_failed_and_was_skipped
         "  models/schema.yml: unit test twice_the_id: actual differs from expected:",
     }
     assert first_lines <= set(lines)
-    assert lines[-1] == "    fix: Correct it, then re-execute from failure: what succeeded is not built again."
+    assert lines[-1] == "    fix: Correct it, then re-execute from failure. Nodes that succeeded are not built again."
     log = logged(instance, result.run_id, "WARNING")
     assert {line.partition(" ")[2] for line in log.splitlines()} == {
-        "skipped model child, because of flaky",
-        "skipped test not_null_child_id, because of flaky",
-        "skipped model after_checked, because of accepted_values_checked_id__1",
-        "skipped model tested, because of twice_the_id",
-        "skipped model after_tested, because of twice_the_id",
+        "skipped model child because of flaky",
+        "skipped test not_null_child_id because of flaky",
+        "skipped model after_checked because of accepted_values_checked_id__1",
+        "skipped model tested because of twice_the_id",
+        "skipped model after_tested because of twice_the_id",
     }
     said = logged(instance, result.run_id, "INFO")
     assert re.search(r"^dbt engine: dbt 2\.\d\S*$", said, re.MULTILINE)

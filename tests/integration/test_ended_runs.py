@@ -187,7 +187,7 @@ def test_an_asset_that_no_event_can_describe_is_a_warning_and_the_others_have_th
     warned = capfd.readouterr().err
     assert warned.count("could be created") == 1
     assert "lineage: no event of asset files/caf" in warned
-    assert "    fix: Please report it; `lineage.enabled: false` switches lineage off.\n" in warned
+    assert "    fix: Please report it. `lineage.enabled: false` disables lineage.\n" in warned
     assert_valid_json(backend.events)
     others = [(name, state) for name in ("files/tea", "raw/payments", "ledger") for state in ("START", "COMPLETE")]
     assert told(backend) == [("shop-orders", "START"), *others, ("shop-orders", "COMPLETE")]

@@ -98,7 +98,7 @@ def test_transforms_materialize_one_by_one(
     with pytest.raises(dg.Failure) as caught:
         dg.materialize([assets[2]], instance=instance)
     assert caught.value.description == (
-        f"{stranger}: dbt has no enabled model, seed or snapshot called 'typo', so nothing was built. "
+        f"{stranger}: dbt has no enabled model, seed or snapshot named 'typo', so nothing was built. "
         "Correct the name, or set FLOE_DBT_PROJECT_DIR to the project that has it."
     )
 

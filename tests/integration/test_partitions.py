@@ -160,7 +160,7 @@ def test_a_static_partition_reaches_dbt_as_a_variable(shop: Path, instance: dg.D
 def test_a_run_without_a_partition_is_refused_before_dbt_builds_a_window_of_its_own(
     shop: Path, instance: dg.DagsterInstance
 ) -> None:
-    with pytest.raises(dg.Failure, match="regional: follow static partitions, and this run has none"):
+    with pytest.raises(dg.Failure, match="regional: the assets have static partitions, and this run has none"):
         _materialize(shop, instance, "regional")
 
 

@@ -83,7 +83,7 @@ def test_a_hook_that_fails_is_named_and_a_retry_runs_it_again_with_its_nodes(
     assert hook.startswith("  dbt_project.yml: hook shop.on-run-end.1: ")
     assert [names & {"first", "unique_first_ID"} for names in ran(shop)] == [{"first", "unique_first_ID"}] * 2
     refused = launch(flags=["--select"])
-    assert "is not passed on to dbt" in failure_of(refused)
+    assert "is not passed to dbt" in failure_of(refused)
     assert tried_again(refused) == 0
 
 

@@ -55,10 +55,10 @@ def test_options_of_the_run_reach_dbt_and_others_are_refused(
     assert tables == {f"other.elsewhere.{name}" for name in ("island", "checked", "after_checked")}
     refused = launch(flags=["--select", "--vars={}", "--nonsense"])
     text = failure_of(refused)
-    assert "'--select' is not passed on to dbt: launch the run for the assets that you want" in text
-    assert "'--vars={}' is not passed on to dbt: set `vars`" in text
-    assert "'--nonsense' is not passed on to dbt: known flags are --empty" in text
-    unknown = "target: 'test' is no output of the dbt profile 'shop_orders'. Choose one of 'dev', 'prod', 'other'."
+    assert "'--select' is not passed to dbt: launch the run for the assets that you want" in text
+    assert "'--vars={}' is not passed to dbt: set `vars`" in text
+    assert "'--nonsense' is not passed to dbt: known flags are --empty" in text
+    unknown = "target: 'test' is not an output of the dbt profile 'shop_orders'. Choose one of 'dev', 'prod', 'other'."
     assert unknown in failure_of(launch(target="test"))
     assert "run configuration, exclude: 'nonsense:x' is not a valid dbt selection" in failure_of(
         launch(exclude="nonsense:x")

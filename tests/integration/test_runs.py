@@ -46,7 +46,7 @@ def test_failed_and_skipped_nodes_are_told_and_a_re_execution_runs_only_what_is_
     reason = lines.index("batch 2025 of main.batched: Runtime Error")
     assert "No files found" in lines[reason + 1]
     assert "  models/schema.yml: test accepted_values_checked_id__1: Got 1 result, configured to fail if != 0" in lines
-    assert lines[-1] == "    fix: Correct it, then re-execute from failure: what succeeded is not built again."
+    assert lines[-1] == "    fix: Correct it, then re-execute from failure. Nodes that succeeded are not built again."
     skipped = data.user_failure_data.metadata["skipped"]
     assert isinstance(skipped, dg.TableMetadataValue)
     assert {(row.data["skipped"], row.data["because of"]) for row in skipped.records} == {
@@ -58,7 +58,7 @@ def test_failed_and_skipped_nodes_are_told_and_a_re_execution_runs_only_what_is_
         r"^\d+/15 error model flaky, [\d.]+ s\nRuntime Error", logged(lasting, first.run_id, "ERROR"), re.MULTILINE
     )
     assert re.search(
-        r"^\d+/15 skipped model child, because of flaky$", logged(lasting, first.run_id, "WARNING"), re.MULTILINE
+        r"^\d+/15 skipped model child because of flaky$", logged(lasting, first.run_id, "WARNING"), re.MULTILINE
     )
     assert re.search(
         r"^\d+/15 success seed regions, 2 rows, [\d.]+ s$", logged(lasting, first.run_id, "INFO"), re.MULTILINE

@@ -56,9 +56,9 @@ def test_a_skipped_node_names_what_it_waits_for(
     assert not result.success
     skipped = re.findall(r"skipped model (\w+)(.*)", logged(instance, result.run_id, "WARNING"))
     assert dict(skipped) == {
-        "after_checked": ", because of nine",
-        "unit_tested": ", because of two",
-        "after_unit_tested": ", because of two",
+        "after_checked": " because of nine",
+        "unit_tested": " because of two",
+        "after_unit_tested": " because of two",
     }
     evaluated = [evaluation.check_name for evaluation in result.get_asset_check_evaluations()]
     assert sorted(evaluated) == ["nine", "two"]
@@ -67,8 +67,8 @@ def test_a_skipped_node_names_what_it_waits_for(
         name for name in (event["job"]["name"] for event in backend.events) if name.startswith("test.shop.nine")
     )
     assert {event["job"]["name"]: event["run"]["facets"]["errorMessage"]["message"] for event in aborted} == {
-        "model.shop.after_checked": f"dbt skipped it, because of {nine}",
-        "model.shop.unit_tested": "dbt skipped it, because of unit_test.shop.unit_tested.two",
-        "model.shop.after_unit_tested": "dbt skipped it, because of unit_test.shop.unit_tested.two",
+        "model.shop.after_checked": f"dbt skipped it because of {nine}",
+        "model.shop.unit_tested": "dbt skipped it because of unit_test.shop.unit_tested.two",
+        "model.shop.after_unit_tested": "dbt skipped it because of unit_test.shop.unit_tested.two",
     }
     assert_valid_json(backend.events)

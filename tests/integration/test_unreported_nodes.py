@@ -67,8 +67,8 @@ def test_models_that_were_renamed_since_the_load_fail_the_step_and_their_new_nam
     ]
     assert tried_again(result) == 0
     assert logged(instance, result.run_id, "WARNING") == (
-        "dbt ran nodes that are not assets or checks: model b2. The dbt project got them after the code location was "
-        "loaded. Run `floe-dagster prepare` and reload the code location."
+        "dbt ran nodes that are not assets or checks: model b2. They were added to the dbt project after the "
+        "code location was loaded. Run `floe-dagster prepare` and reload the code location."
     )
 
 
@@ -96,15 +96,15 @@ def test_a_part_of_the_product_that_dbt_leaves_out_fails_by_name(
             "target or the environment"
         ),
         (
-            "    fix: Run with the values that the manifest was made with, or run `floe-dagster prepare` with these "
+            "    fix: Run with the manifest's variables and target, or run `floe-dagster prepare` with these values "
             "and reload."
         ),
     ]
     variable = "DBT_EXCLUDE_RESOURCE_TYPES='unit_test'"
     assert failure_of(excluded).splitlines() == [
         f"{letters}: 2 selected nodes were not run, 2 succeeded",
-        f"  models/schema.yml: unit test u1 was not run: dbt leaves it out, because of {variable}",
-        f"  models/schema.yml: unit test u2 was not run: dbt leaves it out, because of {variable}",
+        f"  models/schema.yml: unit test u1 was not run: dbt omits it because of {variable}",
+        f"  models/schema.yml: unit test u2 was not run: dbt omits it because of {variable}",
         "    fix: Unset the variable where Dagster's runs get their environment.",
     ]
 

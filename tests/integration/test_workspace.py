@@ -35,7 +35,7 @@ def test_both_products_load_and_one_reads_the_other(tmp_path: Path) -> None:
 
     result = invoke("workspace", orders, returns, "--output", workspace)
 
-    assert "returns reads orders/fct_orders of orders\n" in result.stdout
+    assert "returns reads the asset orders/fct_orders of orders\n" in result.stdout
     target = WorkspaceFileTarget([str(workspace)])
     with dg.instance_for_test() as instance, WorkspaceProcessContext(instance, target) as process:
         context = process.create_request_context()

@@ -116,7 +116,10 @@ def test_prepare_uses_the_artifacts_of_the_environment(tmp_path: Path) -> None:
 
     result = invoke("prepare", FLOE_ARTIFACTS_PATH=str(path))
 
-    assert (result.stdout, result.stderr) == ("shop-orders: declares no transforms, nothing to prepare\n", "")
+    assert (result.stdout, result.stderr) == (
+        "shop-orders: the product declares no transforms, so there is nothing to prepare\n",
+        "",
+    )
 
 
 def test_prepare_as_json_of_a_product_without_transforms(tmp_path: Path) -> None:
@@ -567,7 +570,7 @@ def test_demo_says_how_to_run_the_product(tmp_path: Path) -> None:
 
     assert result.exit_code == 0
     assert result.stdout == (
-        f"The sample product retail-orders is in {directory}. To see it in Dagster:\n"
+        f"The sample product retail-orders is in {directory}. To open it in Dagster:\n"
         "\n"
         f"  export FLOE_ARTIFACTS_PATH='{directory}/compiled_artifacts.json'\n"
         "  dagster dev -m floe_orchestrator_dagster.definitions\n"
@@ -599,7 +602,9 @@ def test_demo_names_packages_that_it_needs_beside_its_two_lines(
 
     result = invoke("demo", tmp_path / "shop")
 
-    assert result.stderr == ("warning: it needs packages that are not installed: pip install dagster-webserver\n")
+    assert result.stderr == (
+        "warning: packages that the sample needs are not installed. Run `pip install dagster-webserver`.\n"
+    )
     assert len(re.findall(r"^  ", result.stdout, re.MULTILINE)) == 2
 
 

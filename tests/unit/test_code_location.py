@@ -173,7 +173,7 @@ def test_materializing_without_a_dbt_project_says_that_it_is_missing(tmp_path: P
     assert str(raised.value) == (
         f"{tmp_path}/compiled_artifacts.json: 1 problem\n"
         "  this product has no dbt project, so there is nothing to run\n"
-        "    fix: Set FLOE_DBT_PROJECT_DIR to the directory that holds dbt_project.yml."
+        "    fix: Set FLOE_DBT_PROJECT_DIR to the directory with dbt_project.yml."
     )
 
 

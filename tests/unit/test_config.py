@@ -307,7 +307,7 @@ def test_quantity_that_kubernetes_does_not_know_is_refused(quantity: str) -> Non
     [problem] = _problems({"run_resources": {"memory_limit": quantity}})
 
     assert problem.startswith(
-        "run_resources.memory_limit: is no quantity of Kubernetes\n    fix: Write it like `500m`, `2` or `512Mi`. "
+        "run_resources.memory_limit: is not a Kubernetes quantity\n    fix: Write it like `500m`, `2` or `512Mi`. "
     )
 
 
@@ -348,14 +348,14 @@ def test_one_rule_is_the_same_as_a_list_of_one() -> None:
         (
             {"condition": "on_cron"},
             (
-                "is missing: the condition on_cron waits for the tick of a cron\n"
-                '    fix: Say when, such as `cron: "0 6 * * *"`, or use the condition eager or on_missing.'
+                "is missing: the condition on_cron needs a cron\n"
+                '    fix: Add one, such as `cron: "0 6 * * *"`, or use the condition eager or on_missing.'
             ),
         ),
         (
             {"condition": "eager", "cron": "@daily"},
             (
-                "goes with the condition on_cron only, and the condition is eager\n"
+                "is only valid with the condition on_cron, and the condition is eager\n"
                 "    fix: Remove it, or write `condition: on_cron`."
             ),
         ),
@@ -370,31 +370,31 @@ def test_cron_is_valid_with_on_cron_only(rule: dict[str, object], problem: str) 
 @pytest.mark.parametrize(
     ("changes", "problems"),
     [
-        ({"type": "static"}, ["values: is missing: static partitions are the keys in it"]),
-        ({"type": "static", "values": ["a", "b", "a"]}, ["values: 'a' is there 2 times"]),
+        ({"type": "static"}, ["values: is missing: static partitions need a list of keys"]),
+        ({"type": "static", "values": ["a", "b", "a"]}, ["values: 'a' is listed 2 times"]),
         (
             {"type": "static", "values": ["a"], "start": "2026-01-01", "end_offset": 1},
             [
-                "start: goes with partitions of time only, and the type is static",
-                "end_offset: goes with partitions of time only, and the type is static",
+                "start: is only valid with time partitions, and the type is static",
+                "end_offset: is only valid with time partitions, and the type is static",
             ],
         ),
-        ({"type": "daily"}, ["start: is missing: daily partitions begin there"]),
+        ({"type": "daily"}, ["start: is missing: daily partitions need it"]),
         (
             {"type": "daily", "start": "2026-01-01", "values": ["a"]},
-            ["values: goes with static partitions only, and the type is daily"],
+            ["values: is only valid with static partitions, and the type is daily"],
         ),
-        ({"type": "daily", "start": "01.01.2026"}, ["start: '01.01.2026' is no start of daily partitions"]),
+        ({"type": "daily", "start": "01.01.2026"}, ["start: '01.01.2026' is not a valid start of daily partitions"]),
         (
             {"type": "hourly", "start": "2026-01-01", "end": "2026"},
             [
-                "start: '2026-01-01' is no start of hourly partitions",
-                "end: '2026' is no end of hourly partitions",
+                "start: '2026-01-01' is not a valid start of hourly partitions",
+                "end: '2026' is not a valid end of hourly partitions",
             ],
         ),
         (
             {"type": "monthly", "start": "2026-01-01", "end": "2026-01-01"},
-            ["end: '2026-01-01' does not come after the start '2026-01-01', so there would be no partition"],
+            ["end: '2026-01-01' is not after the start '2026-01-01'"],
         ),
     ],
 )
@@ -424,7 +424,7 @@ def test_name_used_twice_is_refused_with_both_entries(section: str, entry: dict[
 
     assert problem == (
         f"{section}: the name 'twice' is used 2 times ({section}[0] and {section}[2])\n"
-        "    fix: Give each a name of its own. Correct it in manifest.yaml."
+        "    fix: Give each a different name. Correct it in manifest.yaml."
     )
 
 
@@ -435,8 +435,8 @@ def test_schedule_with_a_job_and_a_selection_is_refused(selection: dict[str, obj
     [problem] = _problems({"schedules": [{"name": "a", "cron": "@daily"}, schedule]})
 
     assert problem == (
-        "schedules[1]: schedule 'b' names a job and a selection\n"
-        "    fix: Keep one: `job` runs a job whole, `select`/`exclude` run a part of the product's own job."
+        "schedules[1]: schedule 'b' has both a job and a selection\n"
+        "    fix: Keep one: `job` runs a whole job, `select`/`exclude` run a part of the product's own job."
     )
 
 
@@ -484,9 +484,9 @@ def test_refused_entry_does_not_hide_other_problems() -> None:
         "partitions[0].vars.begin: unknown key",
         "colour: unknown key",
         "jobs: the name 'twice' is used 2 times (jobs[1] and jobs[2])",
-        "schedules[0]: schedule 'lunch' names a job and a selection",
-        "automation[0].cron: is missing: the condition on_cron waits for the tick of a cron",
-        "partitions[0].start: 'soon' is no start of daily partitions",
+        "schedules[0]: schedule 'lunch' has both a job and a selection",
+        "automation[0].cron: is missing: the condition on_cron needs a cron",
+        "partitions[0].start: 'soon' is not a valid start of daily partitions",
     ]
 
 

@@ -73,7 +73,7 @@ def require_dbt_project(product: Product) -> None:
     """
     if product.config.partitions:
         what = f"product {product.name!r} has no dbt project here, and partitions are selected in it"
-        fix = f"Set {PROJECT_DIR_VARIABLE} to the directory that holds dbt_project.yml."
+        fix = f"Set {PROJECT_DIR_VARIABLE} to the directory with dbt_project.yml."
         raise ConfigError(product.origin, [Problem(config_path("partitions"), what, fix)])
 
 

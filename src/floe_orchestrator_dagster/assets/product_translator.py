@@ -1,4 +1,4 @@
-"""dbt nodes → asset and check specs of one product: a translator's specs, with keys and edges that fit together."""
+"""Translator of one product's dbt nodes: a public translator's specs, with distinct keys and consistent edges."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ if TYPE_CHECKING:
 
     Conditions = Mapping[str, dg.AutomationCondition[Any]]
 
-# dagster-dbt takes for a check what is called a test: unit tests are shown to it under this prefix.
+# dagster-dbt creates checks only for unique ids with this prefix. Unit tests get it while dagster-dbt reads them.
 UNIT_TEST_PREFIX = "test:"
 
 
 class ProductTranslator(DagsterDbtTranslator):
-    """Keys as dagster-dbt's, so that a project can move here without renaming an asset."""
+    """Translator of a whole product. Keys are those of dagster-dbt, so that a migration renames no asset."""
 
     def __init__(
         self,
@@ -53,14 +53,14 @@ class ProductTranslator(DagsterDbtTranslator):
         conditions: Conditions = MappingProxyType({}),
         first: Collection[str] = (),
     ) -> None:
-        """Translate the nodes of one product.
+        """Create the translator of a product's nodes.
 
         Args:
             product: The product.
-            custom: A user's translator; floe's own when None.
-            tests: The dbt tests that are checks, by unique id.
+            custom: A user's translator; None for floe's own.
+            tests: The dbt tests with checks, by unique id.
             conditions: The configured automation conditions, by unique id.
-            first: The first node of each definition, by unique id.
+            first: Unique ids of the first node of each definition.
         """
         may_share = product.config.dbt.enable_duplicate_source_asset_keys
         super().__init__(
@@ -87,29 +87,29 @@ class ProductTranslator(DagsterDbtTranslator):
         self._translator = translator_of(translated, custom)
 
     def placed(self, tests: Mapping[str, DbtTest], conditions: Conditions, first: Collection[str]) -> ProductTranslator:
-        """Return the translator of a product whose tests have their place; arguments as of the constructor."""
+        """Return a translator with the stages' tests, conditions and first nodes; arguments as in the constructor."""
         translator = ProductTranslator(self.product, self._custom, tests, conditions, first)
         translator.sources = self.sources
         return translator
 
     @cached_property
     def quality(self) -> QualityMatches:
-        """The declared quality checks and the dbt tests that implement them."""
+        """The declared quality checks, matched with dbt tests."""
         return product_quality(self.product)
 
     @cached_property
     def key_of(self) -> Mapping[str, dg.AssetKey]:
-        """Key of every model, seed, snapshot and source, by unique id."""
+        """Asset key of every model, seed, snapshot and source, by unique id."""
         return self.sources.key_of
 
     @cached_property
     def product_key(self) -> dg.AssetKey:
-        """Key of the product itself."""
+        """Asset key of the product itself."""
         return product_key(self.product, frozenset(self.key_of.values()))
 
     @cached_property
     def sources(self) -> SourceKeys:
-        """Keys of sources that collide with others, and sources that are tables of models."""
+        """Keys of sources after the resolution of collisions."""
         if self.product.dbt is None:
             return SourceKeys({}, {}, {}, ())
         config = self.product.config
@@ -117,20 +117,20 @@ class ProductTranslator(DagsterDbtTranslator):
         return source_keys(self.product.dbt.manifest, self._key, config.key_prefix, may_share=may_share)
 
     def _key(self, node: Mapping[str, Any]) -> dg.AssetKey:
-        """Return the key that the translator gives a node, whatever other nodes have."""
+        """Return the translator's key of a node, before the resolution of collisions."""
         translator = self._translator
         if type(translator).get_asset_spec is FloeDbtTranslator.get_asset_spec:
             return translator.get_asset_key(node)
         return translator.get_asset_spec(self._manifest or {}, node["unique_id"], None).key
 
     def get_asset_key(self, dbt_resource_props: Mapping[str, Any]) -> dg.AssetKey:
-        """Return the key of a node in Dagster."""
+        """Return the asset key of a node."""
         return self.key_of.get(dbt_resource_props["unique_id"]) or self._key(dbt_resource_props)
 
     def get_asset_spec(
         self, manifest: Mapping[str, Any], unique_id: str, project: DagsterDbtProject | None
     ) -> dg.AssetSpec:
-        """Return the translator's spec, with what this package finds a node's asset by."""
+        """Return the translator's spec with the final key, edges, and the unique id that this package requires."""
         spec = self._specs.get(unique_id)
         if spec is None:
             spec = self._translator.get_asset_spec(self._manifest or manifest, unique_id, project)
@@ -143,7 +143,7 @@ class ProductTranslator(DagsterDbtTranslator):
         return {"key": own} if own else {}
 
     def _deps(self, spec: dg.AssetSpec, unique_id: str) -> dict[str, Any]:
-        """Let what reads a source depend on the model that builds the source's table."""
+        """Replace dependencies on sources with the models that build the sources' tables."""
         if self.product.dbt is None or not self.sources.tables:
             return {}
         manifest, tables = self.product.dbt.manifest, self.sources.tables
@@ -152,7 +152,7 @@ class ProductTranslator(DagsterDbtTranslator):
         return {"deps": _with_keys(spec.deps, moved)} if moved else {}
 
     def _found_by(self, spec: dg.AssetSpec, unique_id: str) -> dict[str, Any]:
-        """Put back what a custom translator left out: the product's tag, and dbt's unique id."""
+        """Add the product's tag and dbt's unique id, which a custom translator can omit."""
         product = tag_value(self.product.name)
         tags = {} if spec.tags.get(PRODUCT_TAG) == product else {"tags": {**spec.tags, PRODUCT_TAG: product}}
         if spec.metadata.get(DAGSTER_DBT_UNIQUE_ID_METADATA_KEY) == unique_id:
@@ -160,14 +160,14 @@ class ProductTranslator(DagsterDbtTranslator):
         return {**tags, "metadata": {**spec.metadata, DAGSTER_DBT_UNIQUE_ID_METADATA_KEY: unique_id}}
 
     def with_objects(self, spec: dg.AssetSpec) -> dg.AssetSpec:
-        """Attach the objects that dagster-dbt attaches for itself, where they were left out."""
+        """Add dagster-dbt's internal objects (manifest, translator), which specs of many assets omit."""
         objects = (DbtManifestWrapper(self._manifest or {}), self)
         keys = (DAGSTER_DBT_MANIFEST_METADATA_KEY, DAGSTER_DBT_TRANSLATOR_METADATA_KEY)
         return spec.merge_attributes(metadata=dict(zip(keys, objects, strict=True)))
 
     @cached_property
     def _manifest(self) -> Mapping[str, Any] | None:
-        """The manifest that dagster-dbt translates from; of many assets none says which project it is of."""
+        """The manifest for dagster-dbt; None when the product has many assets, whose specs omit the project."""
         if self.product.dbt is None or not self._attributes.has_many_assets:
             return self.product.dbt.manifest.content if self.product.dbt else None
         content = self.product.dbt.manifest.content
@@ -177,14 +177,13 @@ class ProductTranslator(DagsterDbtTranslator):
     def get_asset_check_spec(
         self, asset_spec: dg.AssetSpec, manifest: Mapping[str, Any], unique_id: str, project: DagsterDbtProject | None
     ) -> dg.AssetCheckSpec | None:
-        """Describe the check that a dbt test is, on the node that it was found to check.
+        """Return the check spec of a dbt test, on the asset that shows the test.
 
-        As dagster-dbt's, with what the contract declares, and described as the dbt test is, where dagster-dbt looks
-        into the test's meta only. dagster-dbt has no check for unit tests and for tests over several models; they are
-        checks here.
+        The spec is dagster-dbt's with the contract's attributes, and with the test's description, of which dagster-dbt
+        reads only the one in ``meta``. Unlike in dagster-dbt, unit tests and tests of several models are checks, too.
 
         Raises:
-            EntryPointError: A custom translator has no check for the test, or one of another asset or name.
+            EntryPointError: A custom translator returns no spec for the test, or one with another asset or name.
         """
         test = unique_id.removeprefix(UNIT_TEST_PREFIX)
         placed = self._tests.get(test)
@@ -196,10 +195,10 @@ class ProductTranslator(DagsterDbtTranslator):
         owner = self.get_asset_spec(manifest, placed.checks, project) if placed.checks else dg.AssetSpec(key)
         spec = self._translator.get_asset_check_spec(owner, manifest, unique_id, project)
         if spec is None or spec.key != dg.AssetCheckKey(key, placed.name):
-            given = f"the check {spec.key.to_user_string()}" if spec else "no check"
+            given = f"the check {spec.key.to_user_string()}" if spec else "None"
             raise EntryPointError(
                 f"{type(self._translator).__name__}.get_asset_check_spec returns {given} for {test}. Return a check "
-                f"named {placed.name!r} of the asset {key.to_user_string()!r}, as super() does; to leave a test out, "
+                f"named {placed.name!r} of the asset {key.to_user_string()!r}, as super() does. To omit a test, "
                 "disable it in dbt."
             )
         return spec._replace(metadata={**(spec.metadata or {}), DAGSTER_DBT_UNIQUE_ID_METADATA_KEY: test})
@@ -218,7 +217,7 @@ class ProductTranslator(DagsterDbtTranslator):
         stock = super().get_asset_check_spec(asset_spec, manifest, unique_id, project) if test == unique_id else None
         spec = stock or self._own_check_spec(asset_spec, manifest, unique_id, placed)
         description = spec.description or _test_description(node)
-        # As dagster-dbt does, but for its first versions, which block on nothing.
+        # The same as in dagster-dbt, except for its oldest versions, where no check blocks.
         blocking = is_error(node) and not placed.is_later
         spec = spec._replace(name=placed.name, description=description or None, blocking=blocking)
         declared = self.quality.by_test.get(test)
@@ -228,7 +227,7 @@ class ProductTranslator(DagsterDbtTranslator):
         return spec._replace(blocking=False) if placed.is_later else spec
 
     def _product_check_spec(self, node: Mapping[str, Any], placed: DbtTest, test: str) -> dg.AssetCheckSpec:
-        """Describe a test that reads no asset: a check of the product, which nothing waits for."""
+        """Return the spec of a test that reads no asset: a check of the product, which blocks no asset."""
         spec = _plain_check_spec(self.product_key, node, placed)
         declared = self.quality.by_test.get(test)
         spec = declared_check_spec(spec, declared.check, self.product) if declared else spec
@@ -247,7 +246,7 @@ class ProductTranslator(DagsterDbtTranslator):
 
 
 def _with_keys(deps: Iterable[dg.AssetDep], keys: Mapping[dg.AssetKey, dg.AssetKey]) -> list[dg.AssetDep]:
-    """Depend on other assets in the place of some; on each once."""
+    """Replace the keys of dependencies, and remove duplicates."""
     return list({key: _dep(dep, key) for dep in deps for key in (keys.get(dep.asset_key, dep.asset_key),)}.values())
 
 
@@ -256,7 +255,7 @@ def _dep(dep: dg.AssetDep, key: dg.AssetKey) -> dg.AssetDep:
 
 
 def _plain_check_spec(key: dg.AssetKey, node: Mapping[str, Any], placed: DbtTest) -> dg.AssetCheckSpec:
-    """Describe a test that reads one asset, as most do, as dagster-dbt and we would in several steps."""
+    """Return the spec of a test that reads one asset, the most common case, without calling dagster-dbt."""
     description = (node.get("meta") or {}).get("description") or _test_description(node)
     return dg.AssetCheckSpec(
         name=placed.name,
@@ -268,6 +267,6 @@ def _plain_check_spec(key: dg.AssetKey, node: Mapping[str, Any], placed: DbtTest
 
 
 def _test_description(node: Mapping[str, Any]) -> str:
-    """Describe a test as dbt does, or by its own name where the check cannot have it."""
+    """Return dbt's description of a test, or else the test's name if the check has a different name."""
     described: str = (node.get("description") or "").strip()
     return described or ("" if acceptable_name(node["name"]) == node["name"] else f"dbt test {node['name']}")

@@ -104,7 +104,7 @@ class NodeSelection:
     def _needs_project(self, select: str, exclude: str | None) -> Problem:
         key, text = ("exclude", exclude) if select == EVERYTHING and exclude else ("select", select)
         what = f"{text!r} cannot be resolved: product {self._product.name!r} has no dbt project here"
-        fix = f"Set {PROJECT_DIR_VARIABLE} to the directory that holds dbt_project.yml, or leave the selection out."
+        fix = f"Set {PROJECT_DIR_VARIABLE} to the directory with dbt_project.yml, or leave the selection out."
         return Problem(key, what, fix)
 
     def _selected(self, selection: str, problems: list[Problem]) -> frozenset[str]:

@@ -1,4 +1,4 @@
-"""The public translator: dbt nodes → asset specs, as dagster-dbt's, with what the contract and floe.yaml declare."""
+"""The public translator of dbt nodes: dagster-dbt's specs, with attributes of contract, floe.yaml and configuration."""
 
 from __future__ import annotations
 
@@ -48,20 +48,20 @@ _OBJECTS = {DAGSTER_DBT_MANIFEST_METADATA_KEY, DAGSTER_DBT_TRANSLATOR_METADATA_K
 
 @dataclass(frozen=True)
 class TranslatedProduct:
-    """The product whose nodes a translator translates.
+    """The product of a translator's nodes.
 
     Attributes:
         product: The product.
         attributes: Attributes of its assets.
         links: Links from its assets to files and pages.
-        manifest: The manifest that nodes are translated from; None without a dbt project.
+        manifest: The product's manifest; None without a dbt project.
         settings: Settings for dagster-dbt.
         conditions: The configured automation conditions, by unique id.
-        first: The first node of each definition, by unique id. Of many assets only these carry the objects that
-            dagster-dbt attaches for itself (manifest, translator): there it looks for them.
-        translator: The translator that is attached to specs.
-        check_spec: Describes the check that a dbt test is.
-        specs: Specs of the nodes that were translated, by unique id.
+        first: Unique ids of the first node of each definition. When a product has many assets, only their specs have
+            dagster-dbt's internal objects (manifest, translator), which dagster-dbt reads from the first spec.
+        translator: The translator in the metadata of specs.
+        check_spec: Returns the check spec of a dbt test.
+        specs: Cache of the translated specs, by unique id.
     """
 
     product: Product
@@ -77,13 +77,13 @@ class TranslatedProduct:
 
 
 class FloeDbtTranslator(DagsterDbtTranslator):
-    """Translates dbt nodes into assets and checks as floe does.
+    """Translates dbt nodes to asset and check specs, with floe's attributes.
 
-    Subclass it to change what assets are in Dagster, and pass an instance to
-    :func:`~floe_orchestrator_dagster.load_product_definitions`. The methods are dagster-dbt's, and ``super()`` returns
-    floe's values: of ``floe.yaml``, the contract, the configuration, and dbt's ``meta``.
+    Subclass it to change the specs, and pass an instance to
+    :func:`~floe_orchestrator_dagster.load_product_definitions`. The methods are those of dagster-dbt's translator.
+    ``super()`` returns floe's values: those of ``floe.yaml``, the contract, the configuration and dbt's ``meta``.
 
-    Settings are the product's: partitions, for example, come from ``plugins.orchestrator.config``.
+    Partitions and other settings come from the product's configuration, ``plugins.orchestrator.config``.
 
     Example:
         >>> class Translator(FloeDbtTranslator):
@@ -95,26 +95,26 @@ class FloeDbtTranslator(DagsterDbtTranslator):
 
     @property
     def settings(self) -> DagsterDbtTranslatorSettings:
-        """The product's settings; those of the constructor before a product is loaded."""
+        """The product's settings; before a product is loaded, those of the constructor."""
         return self._floe_product.settings if self._floe_product else super().settings
 
     @property
     def _floe(self) -> TranslatedProduct:
         if self._floe_product is None:
             raise EntryPointError(
-                f"{type(self).__name__} has no product to translate yet. Pass it as `translator` to "
-                "load_product_definitions, which calls it for each dbt node."
+                f"{type(self).__name__} has no product. Pass it as `translator` to load_product_definitions, which "
+                "calls it for each dbt node."
             )
         return self._floe_product
 
     def get_asset_spec(
         self, manifest: Mapping[str, Any], unique_id: str, project: DagsterDbtProject | None
     ) -> dg.AssetSpec:
-        """Return dagster-dbt's spec with tier and freshness; each node is translated once."""
+        """Return dagster-dbt's spec with tier and freshness. Each node is translated once."""
         floe = self._floe
         spec = floe.specs.get(unique_id)
         if spec is None:
-            # A stage's manifest says nothing else about the node.
+            # The manifest of each stage has the same node.
             base = super().get_asset_spec(floe.manifest or manifest, unique_id, project)
             contract = floe.attributes.contracts.by_node.get(unique_id)
             output = floe.attributes.ingestion.by_source.get(unique_id)
@@ -128,7 +128,7 @@ class FloeDbtTranslator(DagsterDbtTranslator):
         return spec
 
     def _with_objects_of(self, metadata: Mapping[str, Any], unique_id: str) -> dict[str, Any]:
-        """Leave out the objects that dagster-dbt attaches for itself, where they would be one of many."""
+        """Remove dagster-dbt's internal objects, except from the first spec, when the product has many assets."""
         if self._floe.attributes.has_many_assets and unique_id not in self._floe.first:
             return {key: value for key, value in metadata.items() if key not in _OBJECTS}
         return {**metadata, DAGSTER_DBT_TRANSLATOR_METADATA_KEY: self._floe.translator}
@@ -136,11 +136,11 @@ class FloeDbtTranslator(DagsterDbtTranslator):
     def get_asset_check_spec(
         self, asset_spec: dg.AssetSpec, manifest: Mapping[str, Any], unique_id: str, project: DagsterDbtProject | None
     ) -> dg.AssetCheckSpec | None:
-        """Describe the check that a dbt test is, with what the contract declares; its asset and name are fixed."""
+        """Return the check spec of a dbt test with the contract's attributes. Its asset and name must not change."""
         return self._floe.check_spec(asset_spec, manifest, unique_id, project)
 
     def get_asset_key(self, dbt_resource_props: Mapping[str, Any]) -> dg.AssetKey:
-        """Key as dagster-dbt's, under the configured prefix; the key that a source declares is another product's."""
+        """Return dagster-dbt's key with the configured prefix. A source with a declared key gets no prefix."""
         key = super().get_asset_key(dbt_resource_props)
         declares_key = _declares_key(dbt_resource_props)
         if not declares_key:
@@ -150,16 +150,16 @@ class FloeDbtTranslator(DagsterDbtTranslator):
         return key.with_prefix(prefix) if prefix and not names_another else key
 
     def get_description(self, dbt_resource_props: Mapping[str, Any]) -> str:
-        """The node's description, without its SQL; the data contract's where dbt has none."""
+        """Return the node's description without its SQL, or else the data contract's."""
         contract = self._contract(dbt_resource_props)
         named = f"dbt {dbt_resource_props['resource_type']} {dbt_resource_props['name']}"
         declared = contract.table.description if contract else None
         return (dbt_resource_props.get("description") or declared or named).strip()
 
     def get_metadata(self, dbt_resource_props: Mapping[str, Any]) -> Mapping[str, Any]:
-        """dagster-dbt's metadata (table, columns, materialization), the product's and contracts', and links.
+        """Return dagster-dbt's metadata (table, columns, materialization), those of product and contract, and links.
 
-        Of many assets the columns are those of data contracts only; runs attach the others.
+        When the product has many assets, only columns of data contracts are included; runs record all columns.
         """
         attributes, schema = self._floe.attributes, dbt_resource_props.get("schema")
         contract, output = self._contract(dbt_resource_props), self._output(dbt_resource_props)
@@ -175,7 +175,7 @@ class FloeDbtTranslator(DagsterDbtTranslator):
         }
 
     def get_tags(self, dbt_resource_props: Mapping[str, Any]) -> Mapping[str, str]:
-        """Dbt's tags, the contracts' and the product's."""
+        """Return the tags of dbt, the contracts and the product."""
         attributes = self._floe.attributes
         contract, output = self._contract(dbt_resource_props), self._output(dbt_resource_props)
         return {
@@ -186,7 +186,7 @@ class FloeDbtTranslator(DagsterDbtTranslator):
         }
 
     def get_group_name(self, dbt_resource_props: Mapping[str, Any]) -> str | None:
-        """The group that the configuration asks for; the product where the node has none."""
+        """Return the group that ``group_by`` selects; the product's name for a node without one."""
         product, group_by = self._floe.product.identifier, self._floe.product.config.group_by
         if group_by == "product":
             return product
@@ -199,19 +199,19 @@ class FloeDbtTranslator(DagsterDbtTranslator):
         return acceptable_group(str(named)) if named else product
 
     def get_automation_condition(self, dbt_resource_props: Mapping[str, Any]) -> dg.AutomationCondition[Any] | None:
-        """dagster-dbt's condition (meta), else that of the first configured rule that selects the node."""
+        """Return dagster-dbt's condition (``meta``), else that of the first configured rule that selects the node."""
         named = super().get_automation_condition(dbt_resource_props)
         return named or self._floe.conditions.get(dbt_resource_props["unique_id"])
 
     def get_owners(self, dbt_resource_props: Mapping[str, Any]) -> Sequence[str] | None:
-        """dagster-dbt's owners (meta or dbt group) and the data contract's team, else the product's owner."""
+        """Return dagster-dbt's owners (meta or dbt group) and the data contract's team, else the product's owner."""
         contract = self._contract(dbt_resource_props)
         declared = contract_owners(contract) if contract else []
         found = list(dict.fromkeys([*declared_owners(dbt_resource_props), *declared]))
         return found or self._floe.attributes.owners or None
 
     def get_code_version(self, dbt_resource_props: Mapping[str, Any]) -> str | None:
-        """The version computed when the manifest was trimmed; it equals dagster-dbt's."""
+        """Return the code version from the trimmed manifest, which equals dagster-dbt's."""
         return dbt_resource_props.get(CODE_VERSION)
 
     def _contract(self, node: Mapping[str, Any]) -> TableContract | None:
@@ -222,10 +222,10 @@ class FloeDbtTranslator(DagsterDbtTranslator):
 
 
 def checked_translator(translator: object) -> None:
-    """Raise an error for a value that is not a translator.
+    """Check that a value is a translator.
 
     Raises:
-        EntryPointError: It is not an instance of dagster-dbt's translator, or of a subclass.
+        EntryPointError: It is not an instance of ``DagsterDbtTranslator``.
     """
     if translator is None or isinstance(translator, DagsterDbtTranslator):
         return
@@ -237,9 +237,9 @@ def checked_translator(translator: object) -> None:
 
 
 def translator_of(product: TranslatedProduct, custom: DagsterDbtTranslator | None) -> FloeDbtTranslator:
-    """Return a copy of ``custom`` that translates the nodes of ``product``; floe's own translator when it is None.
+    """Return a copy of ``custom`` for the nodes of ``product``; floe's own translator when it is None.
 
-    The methods of a subclass of dagster-dbt's translator come before floe's: its ``super()`` returns floe's values too.
+    A subclass of dagster-dbt's translator is combined with floe's, so that its ``super()`` also returns floe's values.
     """
     translator = copy.copy(custom) if custom is not None else FloeDbtTranslator()
     kind = type(translator)
@@ -247,7 +247,7 @@ def translator_of(product: TranslatedProduct, custom: DagsterDbtTranslator | Non
         kind = FloeDbtTranslator
     elif not isinstance(translator, FloeDbtTranslator):
         kind = types.new_class(kind.__name__, (kind, FloeDbtTranslator))
-    # As frozen classes allow it too.
+    # Subclasses can be frozen dataclasses.
     object.__setattr__(translator, "__class__", kind)
     vars(translator).pop(CACHED_SPECS, None)
     vars(translator)["_floe_product"] = product
@@ -255,15 +255,15 @@ def translator_of(product: TranslatedProduct, custom: DagsterDbtTranslator | Non
 
 
 def _original_group(node: Mapping[str, Any]) -> dict[str, str]:
-    """Show the dbt group of a node whose group in Dagster has another name."""
+    """Return metadata with the dbt group if the group in Dagster has another name."""
     group = (node.get("config") or {}).get("group")
     return {"floe/dbt_group": group} if isinstance(group, str) and acceptable_group(group) != group else {}
 
 
 def _folder(node: Mapping[str, Any]) -> str | None:
-    """Name the first folder under the model path, as a group may be called; None right under it."""
+    """Return the first folder below the model path as a group's name; None for a node directly below the path."""
     folders = node["fqn"][1:-1]
-    # Between folder and name: a version's model, a table's source, the file of a snapshot written in SQL.
+    # The FQN can have a part between folder and name: the model of a version, the source, the file of a SQL snapshot.
     in_sql = node["resource_type"] == "snapshot" and node["original_file_path"].endswith(".sql")
     if node.get("version") is not None or node["resource_type"] == "source" or in_sql:
         folders = folders[:-1]
@@ -271,6 +271,6 @@ def _folder(node: Mapping[str, Any]) -> str | None:
 
 
 def _declares_key(dbt_resource_props: Mapping[str, Any]) -> bool:
-    """Whether a node says its key itself, in ``meta.dagster.asset_key``, where dagster-dbt looks for it."""
+    """Whether a node declares its key in ``meta.dagster.asset_key``, as dagster-dbt reads it."""
     meta = dbt_resource_props.get("config", {}).get("meta") or dbt_resource_props.get("meta") or {}
     return bool(meta.get("dagster", {}).get("asset_key"))

@@ -1,4 +1,4 @@
-"""Warnings about hourly crons that Dagster before 1.12.21 evaluates in UTC instead of their own timezone."""
+"""Warnings about hourly crons that Dagster before 1.12.21 evaluates in UTC instead of the cron's timezone."""
 
 from __future__ import annotations
 

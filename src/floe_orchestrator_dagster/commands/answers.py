@@ -1,4 +1,4 @@
-"""How commands answer: results to standard output, errors and progress to standard error."""
+"""Output of commands: results on standard output, errors and progress on standard error."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def artifacts_path(named: Path | None) -> Path:
 
 
 def echo_json(content: object) -> None:
-    """Print a JSON object, and nothing else."""
+    """Print a JSON object."""
     click.echo(json.dumps(content, indent=2, default=datetime.isoformat))
 
 

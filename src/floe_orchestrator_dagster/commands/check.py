@@ -1,4 +1,4 @@
-"""``floe-dagster check``: is the webserver there, and is it well?"""
+"""``floe-dagster check``: query the state of a Dagster webserver and of this package's patches."""
 
 from __future__ import annotations
 
@@ -21,28 +21,28 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("url", required=False)
 @click.option(
-    "--artifacts", type=click.Path(path_type=Path), help="Product whose settings count.  [FLOE_ARTIFACTS_PATH]"
+    "--artifacts", type=click.Path(path_type=Path), help="Product whose settings to use.  [FLOE_ARTIFACTS_PATH]"
 )
 @click.option(
     "--timeout",
     type=click.FloatRange(min=0, min_open=True, max=3600),
     default=10.0,
     show_default=True,
-    help="Seconds, whatever the server does.",
+    help="Maximum seconds to wait for the server.",
 )
 @as_json
 def check(url: str | None, artifacts: Path | None, timeout: float, *, as_json: bool) -> None:
-    """Check that a Dagster webserver answers, and how it is.
+    """Check that a Dagster webserver responds, and report its state.
 
-    URL is its address; when left out webserver_url of the product, DAGSTER_URL or http://localhost:3000. Stopped
-    daemons and code locations that do not load are warnings. Also lists the patches of dagster, dagster-dbt and dbt:
-    which are active with the packages of this environment, and which gave up.
+    URL is the webserver's address. The default is webserver_url of the product, DAGSTER_URL or http://localhost:3000.
+    Stopped daemons and code locations that do not load are warnings. The command also lists this package's patches of
+    dagster, dagster-dbt and dbt: which are active in this environment, and which gave up.
 
     \b
     Example:
       floe-dagster check https://dagster.example.com --timeout 5
 
-    Exits with 0 when Dagster answers, 1 when it does not, 2 on wrong usage. Warnings change nothing.
+    Exits with 0 when Dagster responds, 1 when it does not, 2 on wrong usage. Warnings do not change the exit code.
     """  # noqa: D301  # click reads the \b
     from floe_orchestrator_dagster.connection import check as check_connection
 
@@ -66,7 +66,7 @@ def check(url: str | None, artifacts: Path | None, timeout: float, *, as_json: b
 
 
 def _config(artifacts: Path | None) -> DagsterConfig | None:
-    """Read the settings of the product that is named, if one is."""
+    """Read the settings of the product on the command line or in the environment; None without a product."""
     from floe_orchestrator_dagster.config import read_config
     from floe_orchestrator_dagster.product import ARTIFACTS_PATH_VARIABLE, artifacts_path_from_environment
     from floe_orchestrator_dagster.product.artifacts import read_artifacts_file, validate_artifacts
@@ -89,7 +89,7 @@ def _echo(found: Connection) -> None:
 
 
 def _patch_states() -> list[tuple[Patch, State]]:
-    """Ask the guard of each patch in this process, where nothing else has been imported yet."""
+    """Return the state of each patch, found in this process, which has imported no other package yet."""
     from floe_orchestrator_dagster.upstream import patches
 
     return [(patch, patches.attempt(patch)) for patch in patches.PATCHES]

@@ -8,17 +8,19 @@ from floe_orchestrator_dagster.commands.answers import echo_json
 
 
 @click.command("config-schema")
-@click.option("--manifest", "for_manifest", is_flag=True, help="Schema of a whole manifest.yaml that holds it.")
+@click.option(
+    "--manifest", "for_manifest", is_flag=True, help="Schema of a whole manifest.yaml with this configuration."
+)
 def config_schema(*, for_manifest: bool) -> None:
     """Print the JSON schema of plugins.orchestrator.config.
 
-    For editors and CI. With --manifest it is the schema of the platform's manifest.yaml, which an editor can use as it
-    is: everything but plugins.orchestrator.config is left open.
+    Editors and CI can use it for completion and validation. With --manifest it is the schema of the platform's
+    manifest.yaml, which allows anything outside of plugins.orchestrator.config.
 
     \b
     Example:
       floe-dagster config-schema --manifest > manifest.schema.json
-      and as the first line of manifest.yaml:
+      The first line of manifest.yaml then names the schema:
       # yaml-language-server: $schema=manifest.schema.json
 
     Exits with 0, or with 2 on wrong usage.

@@ -1,4 +1,4 @@
-"""``floe-dagster demo``: a product to try things on."""
+"""``floe-dagster demo``: write a sample data product."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ _NEEDS = {"dagster-webserver": "dagster_webserver", "dbt-duckdb": "dbt.adapters.
 @click.argument("directory", type=click.Path(path_type=Path))
 @as_json
 def demo(directory: Path, *, as_json: bool) -> None:
-    """Write a sample data product into DIRECTORY and say how to run it.
+    """Write a sample data product to DIRECTORY and print the commands that run it.
 
-    The orders of a small shop chain: dbt project, floe.yaml, manifest.yaml and compiled artifacts, on DuckDB. DIRECTORY
-    is made; when it is there, it has to be empty.
+    The sample has the orders of a small chain of shops on DuckDB: dbt project, floe.yaml, manifest.yaml and compiled
+    artifacts. DIRECTORY must be new or empty.
 
     \b
     Example:
       floe-dagster demo retail-orders
 
-    Exits with 0, with 1 when DIRECTORY is not empty or cannot be written, 2 on wrong usage.
+    Exits with 0 on success, 1 when DIRECTORY is not empty or cannot be written, 2 on wrong usage.
     """  # noqa: D301  # click reads the \b
     with errors_reported(), progress("Writing the sample product"):
         from floe_orchestrator_dagster.demo import write_demo
@@ -44,8 +44,8 @@ def demo(directory: Path, *, as_json: bool) -> None:
         echo_json({**written, "commands": lines, "missing_packages": lacking})
         return
     if lacking:
-        what = f"warning: it needs packages that are not installed: pip install {' '.join(lacking)}"
-        click.echo(what, err=True)
-    click.echo(f"The sample product retail-orders is in {artifacts.parent}. To see it in Dagster:\n")
+        install = f"pip install {' '.join(lacking)}"
+        click.echo(f"warning: packages that the sample needs are not installed. Run `{install}`.", err=True)
+    click.echo(f"The sample product retail-orders is in {artifacts.parent}. To open it in Dagster:\n")
     for line in lines:
         click.echo(f"  {line}")

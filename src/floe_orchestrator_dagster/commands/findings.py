@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 def examine(artifacts: Path | None) -> Findings:
     """Load the product and collect its problems and warnings."""
-    # dbt's node selection writes to standard output, where the answer belongs alone.
+    # dbt's node selection writes to standard output, which is for the command's result only.
     with progress("Loading the product"), redirect_stdout(sys.stderr):
         from floe_orchestrator_dagster.inspect.validation import Findings, examine_product
 

@@ -30,25 +30,29 @@ _INSTALLS = {
     "artifacts",
     multiple=True,
     type=click.Path(path_type=Path),
-    help="A product's compiled_artifacts.json; repeat it for several. FLOE_ARTIFACTS_PATH when left out.",
+    help="A product's compiled_artifacts.json; repeat it for several products. Default: FLOE_ARTIFACTS_PATH.",
 )
 @click.option(
     "--image",
     "images",
     multiple=True,
     metavar="[PRODUCT=]IMAGE",
-    help="Image with a tag or @sha256 digest, of all products or of one; deploy.image of the product when left out.",
+    help="Image with a tag or digest, for all products or for one. Default: deploy.image of the product.",
 )
 @click.option(
-    "--size", type=click.Choice(["small", "medium", "large"]), help="Size of all services; deploy.size otherwise."
+    "--size",
+    type=click.Choice(["small", "medium", "large"]),
+    help="Size of all services. Default: deploy.size of the products.",
 )
-@click.option("--production", is_flag=True, help="Lock pods down, queue runs, survive crashes. Needs --postgres-host.")
+@click.option(
+    "--production", is_flag=True, help="Restrict pods, queue runs, recover from crashes. Needs --postgres-host."
+)
 @click.option(
     "--target",
     type=click.Choice(["community", "floe-platform", "contract"]),
     default="community",
     show_default=True,
-    help="Values of Dagster's chart, of floe's chart around it, or the services as the floe contract names them.",
+    help="Values for Dagster's chart, for floe's chart (which contains it), or with the floe contract's names.",
 )
 @click.option("--postgres-host", metavar="HOST", help="PostgreSQL outside the chart.")
 @click.option("--postgres-port", type=click.IntRange(1, 65535), default=5432, show_default=True)
@@ -59,7 +63,7 @@ _INSTALLS = {
     metavar="SECRET",
     default="dagster-postgresql-secret",
     show_default=True,
-    help="Secret that has the password under postgresql-password.",
+    help="Secret with the password in its key postgresql-password.",
 )
 @click.option(
     "--env-secret",
@@ -69,30 +73,37 @@ _INSTALLS = {
     help="Secret whose keys become environment variables of code server and runs.",
 )
 @click.option("--image-pull-secret", "pull_secrets", multiple=True, metavar="SECRET", help="Secret for pulling images.")
-@click.option("--service-account", metavar="NAME", help="An account that is there; the chart makes accounts otherwise.")
+@click.option("--service-account", metavar="NAME", help="Existing service account. Default: one of the chart.")
 @click.option(
-    "--environment", metavar="NAME", help="FLOE_ENV, the profile output in use; production with --production."
+    "--environment",
+    metavar="NAME",
+    help="FLOE_ENV, which selects the dbt profile's output. Default: production with --production.",
 )
-@click.option("--otlp-endpoint", metavar="URL", help="Where Dagster and the products send their traces.")
-@click.option("--compute-logs", metavar="URL", help="s3://, gs:// or az:// place for the output of steps.")
+@click.option("--otlp-endpoint", metavar="URL", help="Endpoint for the traces of Dagster and the products.")
+@click.option("--compute-logs", metavar="URL", help="s3://, gs:// or az:// location for the output of steps.")
 @click.option(
-    "--state-claim", metavar="CLAIM", help="Volume for DuckDB files and the like; gone with the pod otherwise."
+    "--state-claim",
+    metavar="CLAIM",
+    help="Volume claim for state such as DuckDB files. Without it, a pod's state is deleted with the pod.",
 )
-@click.option("--lineage-claim", metavar="CLAIM", help="Volume for undelivered lineage; kept with the state otherwise.")
-@click.option("--artifacts-path", metavar="PATH", help="Where images have the artifacts, if elsewhere.")
+@click.option("--lineage-claim", metavar="CLAIM", help="Volume claim for undelivered lineage. Default: --state-claim.")
+@click.option("--artifacts-path", metavar="PATH", help="Path of the artifacts in the images.")
 @click.option("--from-configmap", is_flag=True, help="Mount the artifacts from the ConfigMap of --configmap.")
 @click.option("--configmap", is_flag=True, help="Print the ConfigMaps of the artifacts instead of values.")
-@click.option("--output", type=click.Path(path_type=Path, dir_okay=False), help="File to write; prints otherwise.")
+@click.option(
+    "--output", type=click.Path(path_type=Path, dir_okay=False), help="File to write. Default: standard output."
+)
 def helm(
     artifacts: tuple[Path, ...],
     images: tuple[str, ...],
     target: Target,
     output: Path | None,
-    **options: Any,  # noqa: ANN401  # each of its own type; only what this function reads itself is an argument
+    **options: Any,  # noqa: ANN401  # the types differ; `_settings` reads these options
 ) -> None:
     """Print values that deploy products with Dagster's Helm chart.
 
-    One code location per product: its code server, and the pods of its runs. Secrets are named, never printed.
+    Each product becomes a code location with its own code server and run pods. The values name Secrets and do not
+    contain them.
 
     \b
     Examples:
@@ -102,7 +113,7 @@ def helm(
         --production --postgres-host pg.internal --env-secret warehouse --output values.yaml
       floe-dagster helm --artifacts compiled_artifacts.json --configmap | kubectl apply -f -
 
-    Exits with 0, with 1 when something cannot be deployed, 2 on wrong usage.
+    Exits with 0 on success, 1 when a product or setting cannot be deployed, 2 on wrong usage.
     """  # noqa: D301  # click reads the \b
     with errors_reported():
         with progress("Reading the products"):
@@ -156,27 +167,27 @@ def _settings(products: Sequence[DeployedProduct], options: Mapping[str, Any]) -
 
 
 def _warnings(settings: DeploySettings) -> Iterator[str]:
-    """Say what will be missed later, and what the Secrets have to hold."""
+    """Yield warnings about data that is lost with a pod, and about variables that need a Secret."""
     from floe_orchestrator_dagster.deploy.volumes import keeps_lineage_with_state
 
     for product in settings.products:
         if product.variables and not settings.secrets.get(product.name):
             names = ", ".join(product.variables)
-            yield f"{product.name}: its dbt profile reads {names}; name a Secret that has them (--env-secret)"
+            yield f"{product.name}: the dbt profile reads {names}. Set --env-secret to a Secret with these keys."
         if product.on_duckdb and not settings.state_claim:
-            yield f"{product.name}: its DuckDB file is gone with the pod; keep it on a volume (--state-claim)"
+            yield f"{product.name}: the DuckDB file is deleted with the pod. Set --state-claim to keep it on a volume."
     if settings.is_production and settings.log_store is None:
-        yield "the output of steps is kept nowhere; name a place (--compute-logs)"
+        yield "the output of steps is not stored. Set --compute-logs to store it."
     sending = [product for product in settings.products if product.may_send_lineage]
     kept = settings.lineage_claim or (settings.state_claim and all(map(keeps_lineage_with_state, sending)))
     if settings.is_production and sending and not kept:
-        yield "lineage that cannot be delivered is gone with the pod; keep it on a volume (--lineage-claim)"
+        yield "undelivered lineage is deleted with the pod. Set --lineage-claim to keep it on a volume."
 
 
 def _header(products: Sequence[DeployedProduct], target: str, output: Path | None) -> str:
     install = _INSTALLS.get(target, "").format(file=output or "values.yaml")
     names = ", ".join(product.name for product in products)
-    return f"# Made by floe-dagster helm for {names}.\n" + (f"# {install}\n" if install else "")
+    return f"# Generated by floe-dagster helm for {names}.\n" + (f"# {install}\n" if install else "")
 
 
 def _write(documents: Sequence[Mapping[str, Any]], output: Path | None, header: str) -> None:

@@ -1,4 +1,4 @@
-"""``floe-dagster lineage``: what waits for the lineage backend, and sending it."""
+"""``floe-dagster lineage``: show and send the lineage events that the backend has not accepted yet."""
 
 from __future__ import annotations
 
@@ -36,25 +36,25 @@ _REFUSALS_SHOWN = 5
 
 @click.group()
 def lineage() -> None:
-    """Look after lineage events that did not reach their backend yet."""
+    """Show and send undelivered lineage events."""
 
 
 @lineage.command()
 @artifacts_argument
 @click.option("--seconds", default=_DEFAULT_SECONDS, show_default=True, type=click.FloatRange(min=0.1), help="At most.")
-@click.option("--refused", is_flag=True, help="Send those too that the backend has refused before.")
+@click.option("--refused", is_flag=True, help="Also send events that the backend has refused before.")
 @as_json
 def replay(artifacts: Path | None, *, seconds: float, refused: bool, as_json: bool) -> None:
     """Send the lineage events that earlier runs could not deliver.
 
-    Oldest first, until none waits or the backend is down. Events of running processes are left to them. ARTIFACTS is
-    the product's compiled_artifacts.json; FLOE_ARTIFACTS_PATH when left out.
+    The oldest events are sent first, until none are left or the backend does not respond. Running processes send
+    their own events. ARTIFACTS is the product's compiled_artifacts.json. The default is FLOE_ARTIFACTS_PATH.
 
     \b
     Example:
       floe-dagster lineage replay dbt_project/compiled_artifacts.json
 
-    Exits with 0 when nothing waits any more, 1 when events still wait or are refused, 2 on wrong usage.
+    Exits with 0 when no events are left, 1 when events still wait or were refused, 2 on wrong usage.
     """  # noqa: D301  # click reads the \b
     with errors_reported(), progress("Sending lineage events"):
         from floe_orchestrator_dagster.lineage.delivery.replay import replay as replay_spool
@@ -84,13 +84,13 @@ def replay(artifacts: Path | None, *, seconds: float, refused: bool, as_json: bo
 def status(artifacts: Path | None, *, as_json: bool) -> None:
     """Show how many lineage events wait for the backend, and which it refused.
 
-    Sends nothing. ARTIFACTS is the product's compiled_artifacts.json; FLOE_ARTIFACTS_PATH when left out.
+    It sends nothing. ARTIFACTS is the product's compiled_artifacts.json. The default is FLOE_ARTIFACTS_PATH.
 
     \b
     Example:
       floe-dagster lineage status dbt_project/compiled_artifacts.json
 
-    Exits with 0 when nothing waits, 1 when events of ended processes wait or events were refused, 2 on wrong usage.
+    Exits with 0 when no events wait, 1 when events of ended processes wait or were refused, 2 on wrong usage.
     """  # noqa: D301  # click reads the \b
     with errors_reported(), progress("Counting lineage events"):
         from floe_orchestrator_dagster.lineage.delivery.replay import spool_status
@@ -126,7 +126,7 @@ def _read(named: Path | None) -> _LineageOfProduct:
 def _backend(product: _LineageOfProduct) -> Backend:
     from floe_orchestrator_dagster.lineage.delivery.backends import find_backend
 
-    # floe-core logs to standard output when it loads a plugin, where the answer belongs alone.
+    # floe-core logs to standard output when it loads a plugin. Standard output is for the command's result only.
     with redirect_stdout(sys.stderr):
         backend = find_backend(product.artifacts) if product.config.enabled else None
     if backend is None:
@@ -135,7 +135,7 @@ def _backend(product: _LineageOfProduct) -> Backend:
 
 
 def _why_none(product: _LineageOfProduct) -> Problem:
-    """Say what switches lineage off, or that nothing names a backend."""
+    """Return the setting that disables lineage, or the problem that no backend is configured."""
     from floe_orchestrator_dagster.lineage.delivery.backends import is_disabled
 
     compile_again = "and compile the product again (floe platform compile)."
@@ -145,7 +145,7 @@ def _why_none(product: _LineageOfProduct) -> Problem:
         )
     if not product.artifacts.observability.lineage:
         fix = f"Set observability.lineage.enabled to true in manifest.yaml {compile_again}"
-        return Problem("observability.lineage", "false: the product sends no lineage, wherever to", fix)
+        return Problem("observability.lineage", "false: the product sends no lineage", fix)
     if is_disabled():
         return Problem("OPENLINEAGE_DISABLED", "true: no lineage is sent", "Unset it where this command runs.")
     fix = "Set plugins.lineage_backend in manifest.yaml, or OPENLINEAGE_URL where this command runs."
@@ -164,14 +164,14 @@ def _spool_errors(directory: Path) -> Iterator[None]:
 
 
 def _warn_of_refused(number: int, *, were_sent: bool) -> None:
-    """Warn of events that stay refused; of those that were to be sent again, they could not be read."""
+    """Print a warning about refused events; ``were_sent``: this command tried to send them again."""
     if number <= 0:
         return
     count = "1 event is" if number == 1 else f"{number} events are"
-    hint = "`replay --refused` sends them again"
+    hint = "Run `floe-dagster lineage replay --refused` to send them again."
     if were_sent:
-        hint = "they are cut off or no events, or a running process holds their file; delete it to forget them"
-    click.echo(f"warning: {count} refused: `floe-dagster lineage status` shows why; {hint}", err=True)
+        hint = "They are not complete events, or a running process uses their file. Delete the file to drop them."
+    click.echo(f"warning: {count} refused. `floe-dagster lineage status` shows the reason. {hint}", err=True)
 
 
 def _echo_status(found: SpoolStatus, most: int) -> None:
@@ -186,5 +186,5 @@ def _echo_status(found: SpoolStatus, most: int) -> None:
         click.echo("Send them with `floe-dagster lineage replay`.")
     if found.refused:
         click.echo(
-            "Refused events are sent again by `floe-dagster lineage replay --refused`; delete the file to forget."
+            "Send refused events again with `floe-dagster lineage replay --refused`, or delete their file to drop them."
         )

@@ -1,4 +1,4 @@
-"""``floe-dagster plan``: show a product as it will be in Dagster."""
+"""``floe-dagster plan``: show a product's definitions in Dagster."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ if TYPE_CHECKING:
 @artifacts_argument
 @as_json
 def plan(artifacts: Path | None, *, as_json: bool) -> None:
-    """Show what a product will be in Dagster.
+    """Show a product's definitions in Dagster.
 
-    Assets, checks, jobs, schedules with their next ticks, sensors, automation and pools, and how often a full run
-    starts dbt. ARTIFACTS is the product's compiled_artifacts.json; FLOE_ARTIFACTS_PATH when left out. Writes nothing
-    and runs nothing: the manifest is made by `floe-dagster prepare`, beforehand.
+    These are assets, checks, jobs, schedules with their next ticks, sensors, automation and pools, and the number of
+    dbt invocations in a full run. ARTIFACTS is the product's compiled_artifacts.json. The default is
+    FLOE_ARTIFACTS_PATH. The command writes no files and does not run dbt. Run `floe-dagster prepare` before it.
 
     \b
     Example:
       floe-dagster plan dbt_project/compiled_artifacts.json
 
-    Exits with 0, with 1 when the product has problems (as `floe-dagster validate` reports them), 2 on wrong usage.
+    Exits with 0 on success, 1 when the product has problems (see `floe-dagster validate`), 2 on wrong usage.
     """  # noqa: D301  # click reads the \b
     findings = examine(artifacts)
     if findings.loaded is None:

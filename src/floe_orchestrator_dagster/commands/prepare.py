@@ -27,15 +27,15 @@ if TYPE_CHECKING:
 def prepare(artifacts: Path | None, *, no_deps: bool, as_json: bool) -> None:
     """Install dbt packages and parse the dbt project with the compiled profile.
 
-    For image builds and CI: afterwards the code location loads without running dbt. ARTIFACTS is the product's
-    compiled_artifacts.json; FLOE_ARTIFACTS_PATH when left out. No secrets are needed. Only `dbt deps` connects; it
-    does not run when package-lock.yml is up to date and all its packages are installed.
+    Run it in image builds and CI: afterwards the code location loads without running dbt. ARTIFACTS is the product's
+    compiled_artifacts.json. The default is FLOE_ARTIFACTS_PATH. The command needs no secrets. Only `dbt deps` uses the
+    network. It does not run when package-lock.yml is up to date and all its packages are installed.
 
     \b
     Example:
       floe-dagster prepare dbt_project/compiled_artifacts.json
 
-    Exits with 1 when the product or the dbt project has an error, 2 on wrong usage.
+    Exits with 0 on success, 1 when the product or the dbt project has an error, 2 on wrong usage.
     """  # noqa: D301  # click reads the \b
     with errors_reported(), progress("Parsing the dbt project"):
         from floe_orchestrator_dagster.automation.cron import declared_schedule
@@ -49,7 +49,7 @@ def prepare(artifacts: Path | None, *, no_deps: bool, as_json: bool) -> None:
         if as_json:
             echo_json({"product": product.name, "manifest": None, "assets": 0})
         else:
-            click.echo(f"{product.name}: declares no transforms, nothing to prepare")
+            click.echo(f"{product.name}: the product declares no transforms, so there is nothing to prepare")
         return
     if product.dbt is None:
         click.echo(f"error: {path}: no dbt project to prepare. Set FLOE_DBT_PROJECT_DIR to it.", err=True)

@@ -20,17 +20,17 @@ if TYPE_CHECKING:
 @artifacts_argument
 @as_json
 def validate(artifacts: Path | None, *, as_json: bool) -> None:
-    """Report everything that is wrong with a product, at once.
+    """Report all problems of a product.
 
-    Looks at artifacts, configuration, floe.yaml, dbt project, profile, manifest and schedule, then builds what Dagster
-    would load. ARTIFACTS is the product's compiled_artifacts.json; FLOE_ARTIFACTS_PATH when left out. Writes nothing
-    and runs nothing: the manifest is made by `floe-dagster prepare`, beforehand.
+    The command checks artifacts, configuration, floe.yaml, dbt project, profile, manifest and schedule, then builds
+    Dagster's definitions. ARTIFACTS is the product's compiled_artifacts.json. The default is FLOE_ARTIFACTS_PATH. The
+    command writes no files and does not run dbt. Run `floe-dagster prepare` before it.
 
     \b
     Example:
       floe-dagster validate dbt_project/compiled_artifacts.json
 
-    Exits with 0 when the product loads, 1 when it has problems, 2 on wrong usage. Warnings change nothing.
+    Exits with 0 when the product loads, 1 when it has problems, 2 on wrong usage. Warnings do not change the exit code.
     """  # noqa: D301  # click reads the \b
     findings = examine(artifacts)
     if as_json:

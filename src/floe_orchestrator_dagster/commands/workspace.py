@@ -19,18 +19,19 @@ from floe_orchestrator_dagster.commands.answers import errors_reported
     help="File to write.",
 )
 def workspace(products: tuple[Path, ...], output: Path) -> None:
-    """Serve several products in one `dagster dev`: a code location for each.
+    """Serve several products in one `dagster dev`, each as a code location.
 
-    Writes workspace.yaml, and into each PRODUCT_DIR the definitions.py that loads the compiled_artifacts.json there.
-    Asset keys that two products build are refused; a dbt source whose meta.dagster.asset_key is another product's
-    asset is an edge between them. Parses dbt projects whose manifest is missing or outdated.
+    The command writes workspace.yaml, and a definitions.py to each PRODUCT_DIR, which loads the compiled_artifacts.json
+    there. Two products must not build the same asset key. A dbt source depends on an asset of another product when its
+    meta.dagster.asset_key is the asset's key. The command parses dbt projects without an up-to-date manifest.
 
     \b
     Example:
       floe-dagster workspace orders returns
       dagster dev --workspace workspace.yaml
 
-    Exits with 0, with 1 when a product cannot be used or keys collide (nothing is written), 2 on wrong usage.
+    Exits with 0 on success, 1 when a product is not valid or asset keys collide (no file is written then), 2 on wrong
+    usage.
     """  # noqa: D301  # click reads the \b
     from floe_orchestrator_dagster.workspace import write_workspace
 
@@ -39,5 +40,5 @@ def workspace(products: tuple[Path, ...], output: Path) -> None:
     for location in written.locations:
         click.echo(f"{location.name}: {location.file} ({location.assets} assets)")
     for edge in written.edges:
-        click.echo(f"{edge.product} reads {edge.key} of {edge.owner}")
-    click.echo(f"\nTo see them in Dagster:\n\n  dagster dev --workspace {output}")
+        click.echo(f"{edge.product} reads the asset {edge.key} of {edge.owner}")
+    click.echo(f"\nTo open them in Dagster:\n\n  dagster dev --workspace {output}")

@@ -1,6 +1,6 @@
 """The orchestrator's configuration: ``plugins.orchestrator.config`` of the artifacts, typed.
 
-What depends on the product (a job's name, a dbt selection) is checked where it is used.
+Values that depend on the product (a job's name, a dbt selection) are checked in the modules that use them.
 """
 
 from __future__ import annotations
@@ -57,29 +57,29 @@ _SCHEMA_DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 
 class DagsterConfig(Section):
-    """Settings of a platform team for Dagster in floe's manifest.yaml."""
+    """A platform team's settings for Dagster in floe's manifest.yaml."""
 
     default_schedule: Cron | None = Field(default=None, examples=["0 6 * * *"])
     """Cron of the product's schedule when floe.yaml declares none."""
     timezone: Timezone = Field(default="UTC", examples=["Europe/Berlin"])
-    """IANA timezone of ``default_schedule``, and of everything below that names none."""
+    """IANA timezone of ``default_schedule``, and the default timezone of schedules, rules and partitions."""
     schedules: list[ScheduleConfig] = Field(default_factory=list)
     """Schedules besides the product's own."""
     jobs: list[JobConfig] = Field(default_factory=list)
     """Jobs besides the product's own."""
     automation: Rules = Field(default_factory=list)
-    """Assets that Dagster materializes by itself; one rule, or a list in which the first that fits counts."""
+    """Assets that Dagster materializes by itself: one rule, or a list in which the first matching rule applies."""
     sensors: list[SensorConfig] = Field(default_factory=list)
     """Sensors that launch jobs."""
     key_prefix: list[KeyPart] = Field(default_factory=list, examples=[["retail"]])
     """Prefix of every asset key, for code locations that share model names."""
     group_by: Literal["dbt_group", "product", "tier", "folder"] = "dbt_group"
-    """What an asset's group is: the dbt group (the product where there is none), the product, the quality tier, or the
+    """Group of an asset: its dbt group (the product for assets without one), the product, the quality tier, or the
     folder in the dbt project."""
     retries: RetriesConfig | None = None
-    """How often a failed step is tried again."""
+    """Retries of failed steps."""
     timeout_seconds: int | None = Field(default=None, ge=1)
-    """How long a run may take."""
+    """Maximum duration of a run; no limit by default."""
     concurrency: ConcurrencyConfig | None = None
     """The pool of the product's dbt steps."""
     executor: Literal["in_process", "multiprocess", "k8s"] | None = None
@@ -87,16 +87,16 @@ class DagsterConfig(Section):
     partitions: list[PartitionsConfig] = Field(default_factory=list)
     """Partitions of some assets."""
     computes: dict[Text, ComputeConfig] = Field(default_factory=dict)
-    """Connection of a compute that the compiled profile has no output for, and its dbt engine, by the compute's
-    name."""
+    """Connections of computes without an output in the compiled profile, and the dbt engines of computes, by the
+    compute's name."""
     run_resources: PodResources | None = None
     """CPU and memory of a run's pod on Kubernetes."""
     dbt: DbtConfig = DbtConfig()
-    """How dbt is run."""
+    """Settings of dbt's runs."""
     deploy: DeployConfig = Field(default_factory=DeployConfig)
-    """How Dagster is deployed on Kubernetes."""
+    """Deployment of Dagster on Kubernetes."""
     source_freshness: Literal["on_demand", "in_product_job"] = "on_demand"
-    """Whether ``dbt source freshness`` runs on demand only, or in the product's job too."""
+    """Whether ``dbt source freshness`` runs on demand only, or also in the product's job."""
     lineage: LineageConfig = LineageConfig()
     """Delivery of lineage events."""
     docs_url: WebPage | None = Field(default=None, examples=["https://docs.example.com/retail"])
@@ -104,14 +104,14 @@ class DagsterConfig(Section):
     webserver_url: str | None = Field(default=None, examples=["http://dagster-webserver:3000"])
     """URL of the Dagster webserver, for the connection check."""
     webserver_headers: list[HeaderConfig] = Field(default_factory=list)
-    """Headers that the connection check sends, for a webserver behind a login."""
+    """Headers of the connection check's requests, for a webserver that requires a login."""
 
 
 def read_config(values: Mapping[str, object] | None, origin: str) -> DagsterConfig:
-    """Validate the configuration found in the artifacts; ``None`` means all defaults.
+    """Validate the configuration in the artifacts; ``None`` means all defaults.
 
     Raises:
-        ConfigError: Unknown keys, wrong types, crons that cannot fire, settings that contradict each other; all of it.
+        ConfigError: Keys are unknown, values are not valid, or settings contradict each other. The message lists all.
     """
     reading = examine_config(values)
     if reading.problems:
@@ -120,17 +120,17 @@ def read_config(values: Mapping[str, object] | None, origin: str) -> DagsterConf
 
 
 def examine_config(values: Mapping[str, object] | None) -> Reading[DagsterConfig]:
-    """Read what can be read of the configuration, with everything that is wrong in it."""
+    """Read the valid part of the configuration, and all its problems."""
     return read_settings(DagsterConfig, _SECTIONS, dict(values or {}))
 
 
 def config_schema() -> dict[str, Any]:
-    """Make the JSON schema of the configuration, with a description of every key."""
+    """Return the JSON schema of the configuration, with a description of every key."""
     return {"$schema": _SCHEMA_DIALECT, **DagsterConfig.model_json_schema()}
 
 
 def manifest_schema() -> dict[str, Any]:
-    """Make the JSON schema of a manifest.yaml in which only this configuration is described."""
+    """Return the JSON schema of a manifest.yaml that describes this configuration and allows any other keys."""
     section = config_schema()
     definitions = section.pop("$defs")
     dialect = section.pop("$schema")

@@ -11,16 +11,16 @@ from floe_orchestrator_dagster.config.ticks import Cron, Timezone  # noqa: TC001
 
 
 class JobConfig(Section):
-    """A job over a part of the product, besides the product's own job."""
+    """A job that builds a part of the product, besides the product's own job."""
 
     name: Name
     """Name of the job."""
     select: Text = "fqn:*"
     """dbt selection (https://docs.getdbt.com/reference/node-selection/syntax), such as ``tag:daily+``."""
     exclude: Text | None = None
-    """dbt selection of what is left out."""
+    """dbt selection of the assets to leave out."""
     description: str | None = None
-    """Shown on the job's page."""
+    """Description on the job's page."""
     tags: dict[str, str] = Field(default_factory=dict)
     """Tags of its runs."""
 
@@ -33,53 +33,54 @@ class ScheduleConfig(Section):
     cron: Cron
     """Five fields or a macro such as ``@daily``."""
     timezone: Timezone | None = None
-    """IANA name; the configuration's ``timezone`` when left out."""
+    """IANA name. The default is the configuration's ``timezone``."""
     job: Name | None = None
-    """Job to run; the product's own when left out."""
+    """Job to run. The default is the product's own job."""
     select: Text | None = None
-    """dbt selection of what it builds; everything the job has when left out."""
+    """dbt selection of the assets to build. The default is all assets of the job."""
     exclude: Text | None = None
-    """dbt selection of what it leaves out."""
+    """dbt selection of the assets to leave out."""
     enabled: bool = True
-    """Whether it is running once the code location is loaded."""
+    """Whether the schedule starts running when the code location is loaded."""
     tags: dict[str, str] = Field(default_factory=dict)
     """Tags of its runs."""
 
 
 class AutomationConfig(Section):
-    """Rule by which Dagster materializes assets itself (declarative automation)."""
+    """A rule of declarative automation: when Dagster materializes the selected assets by itself."""
 
     condition: Literal["eager", "on_cron", "on_missing"]
-    """``eager`` (upstream changed), ``on_cron`` (after a tick, once upstream is there) or ``on_missing``."""
+    """``eager`` (after upstream assets change), ``on_cron`` (after a tick, once upstream assets are updated) or
+    ``on_missing``."""
     select: Text = "fqn:*"
     """dbt selection of the assets."""
     exclude: Text | None = None
-    """dbt selection of what is left out."""
+    """dbt selection of the assets to leave out."""
     cron: Cron | None = None
-    """The tick of ``on_cron``."""
+    """Cron of the condition ``on_cron``."""
     timezone: Timezone | None = None
     """IANA name; the configuration's ``timezone`` when left out."""
 
 
 class RunStatusSensorConfig(Section):
-    """A sensor that launches a job when a run has ended."""
+    """A sensor that launches a job after the end of a run."""
 
     type: Literal["run_status"]
     """``run_status``."""
     name: Name
     """Name of the sensor."""
     status: Literal["success", "failure", "canceled"]
-    """The status that it waits for."""
+    """Status of the runs to react to."""
     jobs: list[Name] = Field(default_factory=list)
-    """Jobs of the product whose runs it watches; the product's own job when empty."""
+    """Jobs of the product whose runs the sensor watches. The default is the product's own job."""
     job: Name
-    """Job that it launches."""
+    """Job to launch."""
     enabled: bool = True
     """Whether it is running once the code location is loaded."""
 
 
 class AssetSensorConfig(Section):
-    """A sensor that launches a job when an asset, of this or another code location, was materialized."""
+    """A sensor that launches a job after an asset of this or another code location was materialized."""
 
     type: Literal["asset"]
     """``asset``."""
@@ -88,7 +89,7 @@ class AssetSensorConfig(Section):
     asset: Text
     """The asset's key, its parts joined by slashes."""
     job: Name | None = None
-    """Job that it launches; the product's own when left out."""
+    """Job to launch. The default is the product's own job."""
     enabled: bool = True
     """Whether it is running once the code location is loaded."""
 

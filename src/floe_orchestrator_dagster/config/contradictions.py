@@ -1,4 +1,4 @@
-"""Settings that are right one by one, and cannot be together."""
+"""Checks across several settings, each of which is valid alone."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ _OF_TIME = ("start", "end", "timezone", "end_offset")
 
 
 def contradictions(config: DagsterConfig) -> Iterator[Problem]:
-    """Find names that are used twice, keys that do not go together, and dates that are none."""
+    """Find repeated names, keys that exclude or need each other, and dates that are not valid."""
     yield from _repeated("jobs", (job.name for job in config.jobs))
     yield from _repeated("schedules", (schedule.name for schedule in config.schedules))
     yield from _repeated("sensors", (sensor.name for sensor in config.sensors))
     for row, schedule in enumerate(config.schedules):
         if schedule.job is not None and (schedule.select or schedule.exclude):
-            what = f"schedule {schedule.name!r} names a job and a selection"
-            fix = "Keep one: `job` runs a job whole, `select`/`exclude` run a part of the product's own job."
+            what = f"schedule {schedule.name!r} has both a job and a selection"
+            fix = "Keep one: `job` runs a whole job, `select`/`exclude` run a part of the product's own job."
             yield Problem(config_path("schedules", row), what, fix)
     for row, automation in enumerate(config.automation):
         yield from _cron_of_rule(row, automation)
@@ -55,16 +55,16 @@ def _repeated(section: str, names: Iterable[str]) -> Iterator[Problem]:
             rows = [row for row, other in enumerate(listed) if other == name]
             places = " and ".join(f"{section}[{row}]" for row in rows)
             what = f"the name {name!r} is used {count} times ({places})"
-            yield Problem(config_path(section), what, f"Give each a name of its own. {_FIX}")
+            yield Problem(config_path(section), what, f"Give each a different name. {_FIX}")
 
 
 def _cron_of_rule(row: int, rule: AutomationConfig) -> Iterator[Problem]:
     where = config_path("automation", row, "cron")
     if rule.condition == "on_cron" and rule.cron is None:
-        fix = 'Say when, such as `cron: "0 6 * * *"`, or use the condition eager or on_missing.'
-        yield Problem(where, "is missing: the condition on_cron waits for the tick of a cron", f"{fix} {_FIX}")
+        fix = 'Add one, such as `cron: "0 6 * * *"`, or use the condition eager or on_missing.'
+        yield Problem(where, "is missing: the condition on_cron needs a cron", f"{fix} {_FIX}")
     elif rule.condition != "on_cron" and rule.cron is not None:
-        what = f"goes with the condition on_cron only, and the condition is {rule.condition}"
+        what = f"is only valid with the condition on_cron, and the condition is {rule.condition}"
         yield Problem(where, what, f"Remove it, or write `condition: on_cron`. {_FIX}")
 
 
@@ -72,37 +72,37 @@ def _static(row: int, rule: PartitionsConfig) -> Iterator[Problem]:
     where = config_path("partitions", row, "values")
     if not rule.values:
         fix = f"List the keys, such as `values: [north, south]`. {_FIX}"
-        yield Problem(where, "is missing: static partitions are the keys in it", fix)
+        yield Problem(where, "is missing: static partitions need a list of keys", fix)
     for value, count in Counter(rule.values).items():
         if count > 1:
-            yield Problem(where, f"{value!r} is there {count} times", f"List each key once. {_FIX}")
+            yield Problem(where, f"{value!r} is listed {count} times", f"List each key once. {_FIX}")
     for key in _OF_TIME:
         if key in rule.model_fields_set:
-            what = "goes with partitions of time only, and the type is static"
+            what = "is only valid with time partitions, and the type is static"
             yield Problem(config_path("partitions", row, key), what, f"Remove it, or choose another type. {_FIX}")
 
 
 def _of_time(row: int, rule: PartitionsConfig) -> Iterator[Problem]:
     form = _FORMATS[rule.type]
     if rule.values:
-        what = f"goes with static partitions only, and the type is {rule.type}"
+        what = f"is only valid with static partitions, and the type is {rule.type}"
         fix = f"Remove it, or write `type: static`. {_FIX}"
         yield Problem(config_path("partitions", row, "values"), what, fix)
     if rule.start is None:
         fix = f'Name the first partition, such as `start: "{_EXAMPLES[form]}"`. {_FIX}'
-        yield Problem(config_path("partitions", row, "start"), f"is missing: {rule.type} partitions begin there", fix)
+        yield Problem(config_path("partitions", row, "start"), f"is missing: {rule.type} partitions need it", fix)
     wrong = [(key, text) for key, text in (("start", rule.start), ("end", rule.end)) if text and not _date(text, form)]
     for key, text in wrong:
-        what = f"{text!r} is no {key} of {rule.type} partitions"
+        what = f"{text!r} is not a valid {key} of {rule.type} partitions"
         yield Problem(config_path("partitions", row, key), what, f"Write it as {_EXAMPLES[form]!r}. {_FIX}")
     start, end = _date(rule.start or "", form), _date(rule.end or "", form)
     if start and end and end <= start:
-        what = f"{rule.end!r} does not come after the start {rule.start!r}, so there would be no partition"
-        yield Problem(config_path("partitions", row, "end"), what, _FIX)
+        what = f"{rule.end!r} is not after the start {rule.start!r}"
+        yield Problem(config_path("partitions", row, "end"), what, f"Write a later end, or remove it. {_FIX}")
 
 
 def _date(text: str, form: str) -> datetime | None:
     try:
-        return datetime.strptime(text, form)  # noqa: DTZ007  # a wall clock: Dagster adds the timezone
+        return datetime.strptime(text, form)  # noqa: DTZ007  # local time: Dagster adds the timezone
     except ValueError:
         return None

@@ -1,7 +1,7 @@
-"""Fields of a cron written so that every croniter, Dagster's own copy included, reads the same values.
+"""Normalization of cron fields, so that all versions of croniter and Dagster's copy of it read the same values.
 
-croniter reads an equal range (``6-6``, ``MON-MON``), and in most versions a start at a field's maximum (``59/15``), as
-the whole field; versions differ on ranges that pass the end of a field (``22-2``).
+croniter reads a range of one value (``6-6``, ``MON-MON``) as the whole field, and most versions also read a start at a
+field's maximum (``59/15``) so. Versions differ on ranges that pass the end of a field (``22-2``).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _START = re.compile(r"(?P<first>\w+|\*)/(?P<step>\d+)", re.ASCII)
 
 @dataclass(frozen=True)
 class _Field:
-    """Values of a cron field; ``highest`` is 7 for weekdays, which is Sunday again."""
+    """Values of a cron field; ``highest`` is 7 for weekdays, where both 0 and 7 are Sunday."""
 
     lowest: int
     highest: int
@@ -50,9 +50,10 @@ FIELD_COUNT = len(_FIELDS)
 
 
 def unambiguous(fields: Sequence[str]) -> list[str]:
-    """Write the five fields of a cron without equal ranges, ranges over the end, and steps beyond their range.
+    """Rewrite the five fields of a cron without ranges of one value, ranges over the end, and steps beyond their range.
 
-    Whatever is not a cron stays as it is, and of a range the number that is out of range, for croniter to refuse.
+    Text that is not a cron is unchanged. Of a range with a number out of range, only this number is kept. croniter
+    rejects both.
     """
     return [
         ",".join(_unambiguous_part(part, kind) for part in text.split(","))
@@ -70,14 +71,14 @@ def _unambiguous_part(part: str, kind: _Field) -> str:
 
 def _range(spanned: re.Match[str], kind: _Field) -> str:
     outside = [text for text in (spanned["first"], spanned["last"]) if text.isdecimal() and kind.value(text) is None]
-    if outside:  # alone: croniter takes 5-0 for days 5 to 31
+    if outside:  # without the rest of the range: croniter reads the days 5-0 as 5 to 31
         return outside[0]
     first, last, step = kind.value(spanned["first"]), kind.value(spanned["last"]), int(spanned["step"] or 1)
     if first is None or last is None or step == 0 or spanned["first"].lower() == "l":
         return spanned[0]
     if spanned["nth"]:
         return _nth_weekdays(spanned, first, last, kind)
-    if first < last:  # of a step beyond its range, Dagster warns
+    if first < last:  # Dagster warns about a step beyond its range
         return spanned["first"] if 1 < step > last - first else spanned[0]
     return spanned["first"] if first % kind.size == last % kind.size else _over_the_end(first, last, step, kind)
 
@@ -91,7 +92,7 @@ def _over_the_end(first: int, last: int, step: int, kind: _Field) -> str:
 
 
 def _nth_weekdays(spanned: re.Match[str], first: int, last: int, kind: _Field) -> str:
-    """Write out the n-th weekdays of a range; cron has such ranges of names only."""
+    """List the n-th weekdays of a range one by one, because cron supports such ranges only with names."""
     if first < last or not spanned["first"].isalpha():
         return spanned[0]
     days = [first] if first == last else [day % kind.size for day in range(first, last + kind.size + 1)]
@@ -99,9 +100,9 @@ def _nth_weekdays(spanned: re.Match[str], first: int, last: int, kind: _Field) -
 
 
 def _start(part: str, first_text: str, step: int, kind: _Field) -> str:
-    """Write a start with a step that leads beyond the field as the one value that it means."""
+    """Replace a start whose step leads beyond the field with the single value that it selects."""
     if first_text == "*":
-        # As far as the field's highest value, croniter and Dagster read it right.
+        # croniter and Dagster read it correctly when the step does not lead beyond the field's highest value.
         return str(kind.lowest) if step > kind.highest else part
     first = kind.value(first_text)
     return first_text if first is not None and step > 0 and first <= kind.end < first + step else part

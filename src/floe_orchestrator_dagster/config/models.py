@@ -34,29 +34,29 @@ def config_path(*location: int | str) -> str:
 
 
 class RetriesConfig(Section):
-    """How often a failed step is tried again (https://docs.dagster.io/api/dagster/ops#dagster.RetryPolicy)."""
+    """Retries of failed steps (https://docs.dagster.io/api/dagster/ops#dagster.RetryPolicy)."""
 
     max_retries: int = Field(ge=0, le=100)
-    """Tries after the first."""
+    """Maximum number of retries."""
     delay_seconds: float = Field(default=0, ge=0)
-    """Wait before a try."""
+    """Seconds before a retry."""
     backoff: Literal["linear", "exponential"] | None = None
-    """How the wait grows; it stays when left out."""
+    """Growth of the delay with each retry; constant by default."""
     jitter: Literal["full", "plus_minus"] | None = None
-    """How the wait is spread; not at all when left out."""
+    """Random variation of the delay; none by default."""
 
 
 class ConcurrencyConfig(Section):
-    """The pool that all dbt steps of the product take a slot of."""
+    """The pool of all dbt steps of the product."""
 
     pool: Word
     """Name of the pool (https://docs.dagster.io/guides/operate/managing-concurrency)."""
     limit: int | None = Field(default=None, ge=1)
-    """Slots it should have. Pools live in the Dagster instance: ``floe-dagster plan`` prints the command."""
+    """Number of slots. Pools are part of the Dagster instance: ``floe-dagster plan`` prints the command for it."""
 
 
 class PodResources(Section):
-    """CPU and memory of a pod on Kubernetes; single values win over the size's."""
+    """CPU and memory of a pod on Kubernetes; single values take precedence over the preset of ``size``."""
 
     size: Literal["small", "medium", "large"] | None = None
     """Preset of CPU and memory."""
@@ -71,14 +71,14 @@ class PodResources(Section):
 
 
 class PartitionVars(Section):
-    """Names of the dbt variables that carry a partition to models that are not microbatch."""
+    """Names of the dbt variables with the partition, for models that are not microbatch."""
 
     start: Text = "start_date"
-    """First instant of the window."""
+    """Variable with the first instant of the window."""
     end: Text = "end_date"
-    """First instant after the window."""
+    """Variable with the first instant after the window."""
     key: Text = "partition_key"
-    """The key, for static partitions."""
+    """Variable with the key of a static partition."""
 
 
 class PartitionsConfig(Section):
@@ -87,23 +87,23 @@ class PartitionsConfig(Section):
     select: Text
     """dbt selection of the assets."""
     exclude: Text | None = None
-    """dbt selection of what is left out."""
+    """dbt selection of the assets to leave out."""
     type: Literal["hourly", "daily", "weekly", "monthly", "static"]
     """Length of a partition, or ``static`` for the keys in ``values``."""
     start: Text | None = None
     """First partition, such as ``2026-01-01`` (``2026-01-01-00:00`` for hourly ones)."""
     end: Text | None = None
-    """First instant after the last partition; open when left out."""
+    """First instant after the last partition; no end by default."""
     timezone: Timezone | None = None
-    """IANA name; the configuration's ``timezone`` when left out."""
+    """IANA name. The default is the configuration's ``timezone``."""
     end_offset: int = Field(default=0, ge=-10_000, le=10_000)
-    """Partitions beyond the last complete one: 1 includes the running day."""
+    """Number of partitions after the last complete one: 1 includes the current day."""
     values: list[Text] = Field(default_factory=list)
     """Keys of static partitions."""
     vars: PartitionVars = PartitionVars()
-    """Names of the dbt variables that carry the partition."""
+    """Names of the dbt variables with the partition."""
     time_column: Text | None = None
-    """Column that a partition is cut by; shown on the asset, for I/O managers and people."""
+    """Column with the partition's time; shown on the asset, and read by I/O managers."""
 
 
 EngineName = Literal["auto", "core", "v2"]
@@ -125,7 +125,7 @@ class ComputeConfig(Section):
 
 
 class DbtConfig(Section):
-    """How dbt is run by the product's steps."""
+    """Settings of dbt's runs in the product's steps."""
 
     engine: EngineName = "auto"
     """dbt engine: ``core`` is the dbt-core 1.x of this Python environment, ``v2`` the executable of dbt v2. ``auto``
@@ -133,44 +133,44 @@ class DbtConfig(Section):
     executable: Text | None = None
     """Executable of dbt v2, as a name on the PATH or a path; the first ``dbt`` of version 2 when left out."""
     timeout_seconds: int | None = Field(default=None, ge=1)
-    """How long one dbt invocation may take before it is ended; no limit when left out."""
+    """Maximum duration of a dbt invocation, which is then terminated; no limit by default."""
     columns: bool = True
-    """Whether the names and types of a table's columns are asked for once it is built, and shown on its asset."""
+    """Whether to query the names and types of a built table's columns, and show them on its asset."""
     keep_targets: int = Field(default=3, ge=1)
-    """How many target directories of invocations that succeeded are kept."""
+    """Number of target directories to keep, of invocations that succeeded."""
     keep_failed_targets: int = Field(default=20, ge=1)
-    """How many target directories of invocations that failed are kept."""
+    """Number of target directories to keep, of invocations that failed."""
     enable_duplicate_source_asset_keys: bool = False
-    """Whether several sources may have one asset key, as dagster-dbt's setting of that name."""
+    """Whether several sources may have the same asset key, as in dagster-dbt's setting of this name."""
     attach_artifacts: bool = False
-    """Whether each invocation's artifacts are kept with the run, as an archive in the Dagster instance's storage."""
+    """Whether to store each invocation's artifacts as an archive in the Dagster instance's storage."""
 
 
 class LineageConfig(Section):
-    """How lineage events are named, kept and delivered."""
+    """Names, storage and delivery of lineage events."""
 
     enabled: bool = True
-    """``false`` sends nothing, whatever backend is configured."""
+    """Whether to send lineage events to the configured backend."""
     strict: bool = False
-    """Whether a step fails when the backend has not accepted all its events by its end; a warning otherwise."""
+    """Whether a step fails if the backend has not accepted all its events by its end; a warning by default."""
     spool_dir: Directory | None = None
-    """Absolute directory (or below ``~/``) that keeps events until the backend has them; each product has its own in
-    it. ``$FLOE_STATE_DIR/<product>/lineage`` when left out, else below ``~/.local/state/floe``."""
+    """Absolute directory (or below ``~/``) that stores events until the backend has accepted them; each product uses a
+    subdirectory. The default is ``$FLOE_STATE_DIR/<product>/lineage``, else a directory in ``~/.local/state/floe``."""
     spool_max_mb: int = Field(default=256, ge=1)
-    """Most that the product's spool may take, in MB."""
+    """Maximum size of the product's spool in MB."""
     flush_seconds: float = Field(default=5, ge=0, le=60)
-    """How long the end of a step waits for events that are not delivered yet."""
+    """Seconds that a step waits at its end for undelivered events."""
     timeout_seconds: float = Field(default=2, gt=0, le=30)
-    """How long one request to the backend may take."""
+    """Timeout of a request to the backend in seconds."""
     namespaces: dict[Text, Text] = Field(default_factory=dict)
-    """Dataset namespaces to write differently, such as ``postgres://10.0.0.7:5432: postgres://warehouse:5432``."""
+    """Replacements of dataset namespaces, such as ``postgres://10.0.0.7:5432: postgres://warehouse:5432``."""
 
 
 class DeployConfig(Section):
-    """Values for Dagster's Helm chart, as ``floe-dagster helm`` prints them."""
+    """Settings of the Helm values that ``floe-dagster helm`` prints."""
 
     size: Literal["small", "medium", "large"] = "medium"
-    """Preset of CPU and memory of webserver and code server; the daemon's is one size smaller."""
+    """Preset of CPU and memory of webserver and code server; the daemon gets the next smaller size."""
     image: Text | None = Field(default=None, examples=["registry.example.com/retail-orders:1.4.0"])
     """The product's image, with a tag or a digest."""
     webserver: PodResources | None = None
@@ -178,13 +178,13 @@ class DeployConfig(Section):
     daemon: PodResources | None = None
     """CPU and memory of the daemon's pod."""
     user_code: PodResources | None = None
-    """CPU and memory of the product's code server, and of its run pods without ``run_resources``."""
+    """CPU and memory of the product's code server, and of its run pods when ``run_resources`` is not set."""
 
 
 class HeaderConfig(Section):
-    """A header whose value is a secret, and therefore in the environment."""
+    """A header whose value is a secret in an environment variable."""
 
     name: HeaderName
     """Name of the header, such as ``Authorization``."""
     variable: VariableName
-    """Environment variable that holds its value, such as ``DAGSTER_AUTHORIZATION``."""
+    """Environment variable with its value, such as ``DAGSTER_AUTHORIZATION``."""

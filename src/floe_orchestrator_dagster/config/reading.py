@@ -1,7 +1,7 @@
-"""Reading the configuration: all that is wrong with it at once, and what can be used of it nevertheless.
+"""Reading of the configuration, with all its problems at once and the part that is valid.
 
-A value that is refused does not keep the others from being looked at: it is taken out, or something that is right
-stands in for it, and the rest is read again.
+After a refused value, the others are still checked: the refused value is removed or replaced with a valid one, and the
+configuration is read again.
 """
 
 from __future__ import annotations
@@ -34,17 +34,17 @@ _ENTRY = re.compile(r"\b(?P<section>\w+)\[(?P<row>\d+)\]")
 _FORMS: Mapping[str, tuple[str, str]] = {
     r"^[A-Za-z0-9_]+$": ("may have letters, digits and _ only", "Write it like `after_lunch`."),
     r"^[A-Za-z0-9_.-]+$": ("may have letters, digits and _ . - only", "Write it like `retail`."),
-    r"^\d+(\.\d+)?(m|Ki|Mi|Gi|Ti|k|M|G|T)?$": ("is no quantity of Kubernetes", "Write it like `500m`, `2` or `512Mi`."),
+    r"^\d+(\.\d+)?(m|Ki|Mi|Gi|Ti|k|M|G|T)?$": ("is not a Kubernetes quantity", "Write it like `500m`, `2` or `512Mi`."),
     r"^[Hh][Tt][Tt][Pp][Ss]?://[^\s/]\S*$": (
         "is not the address of a web page",
         "Write it like `https://docs.example.com/retail`.",
     ),
-    r"^(/|~/)": ("is no absolute directory", "Begin it with `/` or `~/`."),
-    r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+$": ("is no name of a header", "Write it like `Authorization`."),
+    r"^(/|~/)": ("is not an absolute directory", "Start it with `/` or `~/`."),
+    r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+$": ("is not a valid name of a header", "Write it like `Authorization`."),
     r"^\S*$": ("must not contain spaces", "Write it like `retail_warehouse`."),
-    r"^[A-Za-z_][A-Za-z0-9_]*$": ("is no name of a variable", "Write it like `DAGSTER_AUTHORIZATION`."),
+    r"^[A-Za-z_][A-Za-z0-9_]*$": ("is not a valid name of a variable", "Write it like `DAGSTER_AUTHORIZATION`."),
 }
-# Keys of list entries without which the entry still says what it is about.
+# Keys of list entries that an entry does not need to be checked further.
 _INDIFFERENT = frozenset({"tags", "description", "enabled", "timezone", "vars", "time_column"})
 _NAMED = {"jobs": "job", "schedules": "schedule", "sensors": "sensor"}
 _UNKNOWN = "extra_forbidden"
@@ -54,13 +54,13 @@ _STAND_INS: Mapping[str, str] = {"cron": "@daily", "status": "success"}
 
 @dataclass(frozen=True)
 class Reading(Generic[C]):
-    """A configuration, as far as it could be read.
+    """The valid part of a configuration, and its problems.
 
     Attributes:
-        config: What could be read; defaults where something was refused.
-        problems: Everything that is wrong in it, each with its place.
-        lost: Sections that have entries which could not be read, or whose name could not.
-        rows: Where the entries that are left are in the file, by section.
+        config: The valid part, with defaults for refused values.
+        problems: All problems, each with its place.
+        lost: Sections with entries that were removed, or that got another name.
+        rows: Rows of the remaining entries in the file, by section.
     """
 
     config: C
@@ -69,7 +69,7 @@ class Reading(Generic[C]):
     rows: Mapping[str, list[int]] = field(default_factory=dict)
 
     def in_the_file(self, problem: Problem) -> Problem:
-        """Place a problem of ``config`` in the file, where entries that could not be read count too."""
+        """Convert the place of a problem in ``config`` to its place in the file, which has more entries."""
 
         def placed(found: re.Match[str]) -> str:
             rows, row = self.rows.get(found["section"], []), int(found["row"])
@@ -79,12 +79,12 @@ class Reading(Generic[C]):
 
 
 def read_settings(model: type[C], sections: Mapping[str, type[BaseModel]], values: dict[str, object]) -> Reading[C]:
-    """Read the configuration, with everything that is wrong in it.
+    """Read the valid part of the configuration, and all its problems.
 
     Args:
-        model: What it is read into.
-        sections: The model of each section, by the names that lead to it.
-        values: What was found in the artifacts.
+        model: Model of the configuration.
+        sections: The model of each section, by the section's path.
+        values: The configuration in the artifacts.
     """
     draft = _Draft(values, sections)
     config = _read(model, draft)
@@ -96,20 +96,20 @@ def read_settings(model: type[C], sections: Mapping[str, type[BaseModel]], value
 
 
 def _read(model: type[C], draft: _Draft) -> C | None:
-    """Read a draft; None when something had to be taken out of it."""
+    """Read a draft; None when values had to be removed from it."""
     try:
         return model.model_validate(draft.values)
     except ValidationError as error:
-        draft.take_out(error.errors(include_url=False))
+        draft.remove_refused(error.errors(include_url=False))
     return None
 
 
 class _Draft:
-    """Values of which everything that is refused is taken out, round by round."""
+    """Values from which refused ones are removed, round by round."""
 
     def __init__(self, values: Mapping[str, object], sections: Mapping[str, type[BaseModel]]) -> None:
         found = deepcopy(dict(values))
-        if isinstance(found.get("automation"), dict):  # one rule stands for a list of one
+        if isinstance(found.get("automation"), dict):  # a rule without a list is a list of one
             found["automation"] = [found["automation"]]
         self.values: dict[str, Any] = found
         self.rows = {name: list(range(len(entries))) for name, entries in found.items() if isinstance(entries, list)}
@@ -119,39 +119,39 @@ class _Draft:
         self._sections = sections
         self._unusable: set[tuple[str, int]] = set()
 
-    def take_out(self, errors: Sequence[ErrorDetails]) -> None:
-        """Note what is wrong, and change the values so that none of it is found again."""
+    def remove_refused(self, errors: Sequence[ErrorDetails]) -> None:
+        """Record the problems, and remove or replace the refused values."""
         for details in errors:
             # A sensor's location also contains its type, which is not a key in the file.
             tagged = details["loc"]
             placed = tagged[:2] + tagged[3:] if tagged[0] == "sensors" else tagged
-            # pydantic's place of an empty key in a mapping: the key, and this.
+            # pydantic marks an empty key of a mapping with "[key]" after the key.
             location = placed[: placed.index("[key]") - 1] if "[key]" in placed else placed
             section, *inside = location
             if not inside or not isinstance(self._as_found[str(section)], list):
-                if details["type"] != _UNKNOWN and section in _NAMED:  # it would have been a list
+                if details["type"] != _UNKNOWN and section in _NAMED:  # it must be a list
                     self.lost.add(str(section))
                 self.problems.append(self._problem(details, location))
                 self._remove(details, location)
             else:
                 in_the_file = (section, self.rows[str(section)][int(inside[0])], *inside[1:])
                 self.problems.append(self._problem(details, in_the_file))
-                self._mend_entry(details, location)
+                self._repair_entry(details, location)
         for section, row in sorted(self._unusable, reverse=True):
             del self.values[section][row], self.rows[section][row]
             self.lost.add(section)
         self._unusable.clear()
 
     def _remove(self, details: ErrorDetails, location: Sequence[int | str]) -> None:
-        """Remove an unknown key; of a section with a refused value, all. It may be gone with what it was in."""
+        """Remove an unknown key, or the whole section of a refused value. It may have been removed before."""
         *path, last = location if details["type"] == _UNKNOWN else location[:1]
         place: Any = self.values
         for part in path:
             place = place[part] if isinstance(part, int) else place.get(part, {})
         place.pop(last, None)
 
-    def _mend_entry(self, details: ErrorDetails, location: Sequence[int | str]) -> None:
-        """Keep an entry of a list, where what is left of it still says what it is about."""
+    def _repair_entry(self, details: ErrorDetails, location: Sequence[int | str]) -> None:
+        """Remove or replace the refused value of a list's entry, or mark the entry for removal."""
         section, row, *keys = location
         entry, key = self.values[str(section)][row], keys[0] if keys else None
         if details["type"] == _UNKNOWN:
@@ -162,7 +162,7 @@ class _Draft:
         elif key in _STAND_INS:
             entry[key] = _STAND_INS[str(key)]
         elif key in _INDIFFERENT:
-            entry.pop(key, None)  # several values in it may be wrong
+            entry.pop(key, None)  # removed before when several values in it are refused
         else:
             self._unusable.add((str(section), int(row)))
 
@@ -181,7 +181,7 @@ class _Draft:
         return Problem(where, f"{what.removesuffix('.')}{name}" if name else what, f"{fix}{_FIX}")
 
     def _name_of(self, location: Sequence[int | str]) -> str:
-        """Name the entry that a place is in, where its row alone would have to be counted out."""
+        """Return the name of the entry at a place, because its row alone is hard to find in the file."""
         section, *inside = location
         if section not in _NAMED or not inside:
             return ""
@@ -191,11 +191,11 @@ class _Draft:
 
 
 def _said(details: ErrorDetails) -> tuple[str, str]:
-    """Say what is wrong with a value, and what would be right."""
+    """Return the problem of a value, and the fix."""
     kind, context = details["type"], details.get("ctx") or {}
     if kind.startswith(_UNION):
         missing = kind == f"{_UNION}_not_found"
-        return "is missing" if missing else "must be 'run_status' or 'asset'", "Say what the sensor watches. "
+        return "is missing" if missing else "must be 'run_status' or 'asset'", "Choose what the sensor watches. "
     if kind == "string_pattern_mismatch" and context["pattern"] in _FORMS:
         what, fix = _FORMS[context["pattern"]]
         return what, f"{fix} "

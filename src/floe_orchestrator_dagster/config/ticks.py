@@ -23,14 +23,14 @@ _RANDOM = re.compile(r"(^|,)[RH]([(/,]|$)", re.IGNORECASE)
 
 
 def check_cron(cron: str) -> str:
-    """Return ``cron``, its fields one blank apart, when it is a schedule that can fire and that Dagster ticks.
+    """Check that a cron can fire, and return it with single spaces between its fields.
 
-    Parts that croniter's versions or Dagster read differently are written as what they mean: an equal range (``6-6``)
-    as its value, a range over the end of its field (``22-2``) as two ranges, a step beyond its field (``*/60``
-    minutes) as the first value.
+    Parts that versions of croniter and Dagster read differently are rewritten: a range of one value (``6-6``) as the
+    value, a range over the end of its field (``22-2``) as two ranges, a step beyond its field (``*/60`` minutes) as
+    the first value.
 
     Raises:
-        ScheduleError: Not five fields or a macro, a value out of range, or a date that never comes.
+        ScheduleError: The cron is not five fields or a macro, a value is out of range, or its date never occurs.
     """
     fields = cron.split() if isinstance(cron, str) and len(cron) <= _LONGEST_CRON else []
     text = " ".join(fields)
@@ -41,7 +41,7 @@ def check_cron(cron: str) -> str:
             f"cron {_shown(cron)} needs five fields (minute hour day month weekday), such as {_CRON_EXAMPLES}."
         )
     meant = unambiguous(fields)
-    # Of a day and a weekday, cron takes either; Dagster's ticks need a day that comes by itself.
+    # With a day and a weekday, cron fires on either. Dagster also needs a day of the month that exists.
     foreign = "Dagster has no R, H or W" if _has_foreign_letters(fields) else ""
     reason = foreign or _never(" ".join(meant)) or _never(" ".join([*meant[:4], "*"]))
     if reason:
@@ -54,7 +54,7 @@ def _has_foreign_letters(fields: list[str]) -> bool:
 
 
 def _never(cron: str) -> str:
-    """Say why a cron has no next date; empty when it has one."""
+    """Return the reason why a cron has no next date; empty when it has one."""
     try:
         croniter(cron, datetime.now(tz=fixed_timezone.utc)).get_next(datetime)
     except (CroniterError, ValueError, KeyError, OverflowError) as error:
@@ -63,10 +63,10 @@ def _never(cron: str) -> str:
 
 
 def check_timezone(name: str) -> str:
-    """Return ``name`` when it is an IANA timezone.
+    """Return ``name`` after a check that it is an IANA timezone.
 
     Raises:
-        ScheduleError: It is not.
+        ScheduleError: It is not an IANA timezone.
     """
     if isinstance(name, str) and name in pytz.all_timezones_set:
         return name
@@ -83,6 +83,6 @@ def _possible_cron(cron: str) -> str:
     return cron
 
 
-# As they were written: `check_cron` makes them Dagster's where they are used.
+# Values as written in the file; their users rewrite them with `check_cron`.
 Cron = Annotated[str, Field(min_length=1), AfterValidator(_possible_cron)]
 Timezone = Annotated[str, AfterValidator(check_timezone)]

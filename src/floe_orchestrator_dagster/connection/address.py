@@ -55,7 +55,7 @@ def find_address(dagster_url: str | None, config: DagsterConfig | None) -> Addre
         URL_VARIABLE: os.environ.get(URL_VARIABLE),
         "the default": DEFAULT_URL,
     }
-    # A value that was read from a file ends with a line break.
+    # A value that was read from a file can end with a line break.
     source, url = next((source, url.strip()) for source, url in named.items() if url and url.strip())
     headers = _tokens(url)
     warnings = []

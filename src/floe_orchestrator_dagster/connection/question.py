@@ -45,7 +45,7 @@ def query_webserver(address: Address, timeout: float) -> Webserver:
     """Query version, code locations and daemons, within ``timeout`` wall-clock seconds.
 
     Raises:
-        NoDagsterError: There is no response in time, or it is not from Dagster.
+        NoDagsterError: The response is late, missing or not from Dagster.
     """
     # No compression, so that the limit of the response's size applies to the bytes received.
     headers = {

@@ -95,7 +95,7 @@ class Endpoint:
             seconds: Wall-clock seconds for name resolution, proxy, TLS, request and response.
 
         Raises:
-            NoAnswerError: There is no response.
+            NoAnswerError: The request got no valid response.
         """
         request = httpx.Request("POST", self._url, headers=self._headers, content=content)
         transport = self._open()

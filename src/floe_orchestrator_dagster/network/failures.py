@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Cause(Enum):
-    """Why there is no valid response."""
+    """Reasons for a missing or invalid response."""
 
     TIMEOUT = auto()
     REFUSED = auto()

@@ -69,7 +69,7 @@ def json_object(content: object, origin: str) -> dict[str, Any]:
             problem = Problem("", f"is nested more than {_DEEPEST} levels deep", _RECOMPILE)
             raise ArtifactsError(origin, [problem])
         return dict(content)
-    what = f"holds {json_type_of(content)}, not a JSON object"
+    what = f"contains {json_type_of(content)}, not a JSON object"
     raise ArtifactsError(origin, [Problem("", what, "Compile the product again (floe platform compile).")])
 
 

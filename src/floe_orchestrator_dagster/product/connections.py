@@ -59,7 +59,7 @@ def _connect(
 ) -> DbtConnection:
     if project_path is None:
         what = "this product has no dbt project, so there is nothing to run"
-        fix = f"Set {PROJECT_DIR_VARIABLE} to the directory that holds dbt_project.yml."
+        fix = f"Set {PROJECT_DIR_VARIABLE} to the directory with dbt_project.yml."
         raise ProjectError(origin, [Problem("", what, fix)])
     directory = read_project_directory(project_path, artifacts.metadata.product_name)
     profile = select_profile(artifacts, directory, origin)

@@ -160,7 +160,7 @@ def create_database_directory(profile: Profile) -> None:
 
 def _match_name(compiled: list[str], requested: str | None, origin: str) -> str:
     if not compiled:
-        raise ProfileError(origin, [Problem("dbt_profiles", "the artifacts carry no dbt profile", _RECOMPILE)])
+        raise ProfileError(origin, [Problem("dbt_profiles", "the artifacts have no dbt profile", _RECOMPILE)])
     if len(compiled) == 1:
         return compiled[0]
     matches = [name for name in compiled if requested and _fold(name) == _fold(requested)]
@@ -177,7 +177,7 @@ def _fold(name: str) -> str:
 def _read_outputs(profile: object, where: str, origin: str) -> dict[str, dict[str, object]]:
     outputs = profile.get("outputs") if isinstance(profile, dict) else None
     if not isinstance(outputs, dict) or not outputs:
-        raise ProfileError(origin, [Problem(f"{where}.outputs", "holds no output", _RECOMPILE)])
+        raise ProfileError(origin, [Problem(f"{where}.outputs", "has no output", _RECOMPILE)])
     untyped = [name for name, output in outputs.items() if not (isinstance(output, dict) and output.get("type"))]
     if untyped:
         problems = [Problem(f"{where}.outputs.{name}.type", "is missing", _RECOMPILE) for name in untyped]

@@ -75,7 +75,7 @@ def find_project_path(artifacts_path: Path | None) -> Path | None:
     if named:
         path = user_path(named, PROJECT_DIR_VARIABLE, ProjectError, "Write the path without `~`.")
         if not (path / PROJECT_FILE).is_file():
-            fix = f"Set {PROJECT_DIR_VARIABLE} to the directory that holds {PROJECT_FILE}, or unset it."
+            fix = f"Set {PROJECT_DIR_VARIABLE} to the directory with {PROJECT_FILE}, or unset it."
             raise ProjectError(str(path), [Problem("", f"{PROJECT_DIR_VARIABLE} has no {PROJECT_FILE} in it", fix)])
         return path
     if artifacts_path is None:

@@ -191,7 +191,7 @@ def wait_for(flushes: Mapping[str, Callable[[], object]]) -> None:
 
 
 def flush() -> None:
-    """Send what was recorded; a process waits once, for a moment, for a collector that takes nothing."""
+    """Send pending spans and metrics. A process waits only once, and briefly, for a collector that does not respond."""
     if "opentelemetry.sdk" not in sys.modules:
         return
     from opentelemetry import metrics, trace

@@ -1,7 +1,7 @@
-"""An asset definition that computes its sets of keys once.
+"""Asset definition that computes its sets of keys once.
 
-While a step runs, Dagster asks for each output which assets and checks are selected, and the definition computes that
-set again: with many assets in one step most of the time goes there. A definition never changes, so it can keep the set.
+For each output of a step, Dagster reads the set of the definition's selected assets and checks, and computes it again.
+With many assets in a step, this takes most of the time. A definition does not change, so that the set can be cached.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _OUTPUT_KEYS = "get_output_asset_keys"
 
 
 def find_problem() -> str | None:
-    """Return why Dagster cannot be replaced; None when it can."""
+    """Return why the functions of Dagster cannot be replaced; None when they can."""
     from dagster._core.execution.context.system import StepExecutionContext
 
     if not isinstance(getattr(dg.AssetsDefinition, _KEYS, None), property):
@@ -32,16 +32,16 @@ def find_problem() -> str | None:
 
 
 def with_keys_kept(assets: dg.AssetsDefinition) -> dg.AssetsDefinition:
-    """Return a definition that computes its sets of keys once; the same one where the patch is not used."""
+    """Return a definition that computes its sets of keys once; unchanged when the patch is not active."""
     return RememberingAssetsDefinition.of(assets) if patches.is_active(patches.ASSET_KEYS) else assets
 
 
 class RememberingAssetsDefinition(dg.AssetsDefinition):
-    """A definition, and copies of it, that keep their sets of keys."""
+    """A definition that caches its sets of keys, and whose subsets do so, too."""
 
     @classmethod
     def of(cls, assets: dg.AssetsDefinition) -> RememberingAssetsDefinition:
-        """Copy a definition; nothing is computed or checked again, the two share what they hold."""
+        """Return a copy that shares all attributes with the original, without computing or validating them again."""
         copied = cls.__new__(cls)
         kept = {name for name, kept in vars(cls).items() if isinstance(kept, cached_property)}
         vars(copied).update({name: value for name, value in vars(assets).items() if name not in kept})
@@ -53,15 +53,15 @@ class RememberingAssetsDefinition(dg.AssetsDefinition):
         return frozenset(super().asset_and_check_keys)
 
     def subset_for(self, *args: Any, **kwargs: Any) -> dg.AssetsDefinition:  # noqa: ANN401  # as Dagster's
-        """Select assets and checks; the subset remembers too."""
+        """Return a subset that caches its sets of keys."""
         subset = super().subset_for(*args, **kwargs)
         return subset if isinstance(subset, RememberingAssetsDefinition) else self.of(subset)
 
 
 def remember_output_keys(context: dg.AssetExecutionContext) -> None:
-    """Have a running step compute the keys of its outputs once, not once per output; they never change.
+    """Cache the keys of a running step's outputs, which Dagster computes for each output.
 
-    Nothing happens where the patch is not used.
+    Without effect when the patch is not active.
     """
     if not patches.is_active(patches.ASSET_KEYS):
         return

@@ -1,8 +1,8 @@
-"""Evaluations of checks, made as Dagster makes them of check results.
+"""Conversion of check results to evaluations, without Dagster's search through all checks of the step.
 
-Of an ``AssetCheckResult`` Dagster makes an evaluation and an output. For each it looks through all checks of the step,
-which with thousands of them takes longer than all else. Of a table that this very step has built both are made here;
-all other results are Dagster's, and all of them where the patch is not used.
+Dagster converts an ``AssetCheckResult`` to an evaluation and an output, and searches all checks of the step for each.
+With thousands of checks, this takes most of the time. This module converts the results of checks on tables that the
+same step has built. Dagster converts all other results, and all of them when the patch is not active.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from floe_orchestrator_dagster.upstream import patches
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-# Modules with the class of an evaluation's target: from Dagster 1.11, and before.
+# Modules with the class of an evaluation's target: since Dagster 1.11, and before.
 _MODULES = (
     "dagster._core.definitions.asset_checks.asset_check_evaluation",
     "dagster._core.definitions.asset_check_evaluation",
@@ -29,11 +29,11 @@ _LOOK_UP = "maybe_fetch_and_get_input_asset_version_info"
 
 
 def find_problem() -> str | None:
-    """Return why Dagster cannot be replaced; None when it can."""
+    """Return why the functions of Dagster cannot be replaced; None when they can."""
     from dagster._core.execution.context.system import StepExecutionContext
 
     if _target_class() is None:
-        return f"Dagster has no {_TARGET} where it is expected"
+        return f"Dagster has no {_TARGET}"
     return None if hasattr(StepExecutionContext, _LOOK_UP) else f"StepExecutionContext has no {_LOOK_UP}"
 
 
@@ -48,7 +48,7 @@ def _target_class() -> Any:  # noqa: ANN401  # it is not public
 
 
 def output_names(context: dg.OpExecutionContext) -> dict[dg.AssetKey, str]:
-    """Return the names of the outputs that a step's selected assets have."""
+    """Return the output names of a step's selected assets."""
     return {key: name for name, key in context.assets_def.keys_by_output_name.items()}
 
 
@@ -56,29 +56,29 @@ class Evaluations:
     """The check results of a step.
 
     Args:
-        context: The step's.
+        context: The step's context.
     """
 
     def __init__(self, context: dg.OpExecutionContext) -> None:
         """Look up the selected checks once."""
         self._step = context.get_step_execution_context()
         self._specs = {spec.key: (name, spec) for name, spec in context.assets_def.check_specs_by_output_name.items()}
-        # Whether an evaluation belongs to a partition is Dagster's to say.
+        # Dagster converts the results of partitioned runs, because it decides which partition they belong to.
         is_partitioned = context.has_partition_key or context.has_partition_key_range
         self._is_plain = not is_partitioned and patches.is_active(patches.CHECK_EVALUATIONS)
         self._outputs = output_names(context)
         self._built: set[str] = set()
 
     def built(self, output: dg.Output[None]) -> None:
-        """Note that a table is built, and its output about to be handed to Dagster."""
+        """Record that a table is built, before its output is yielded to Dagster."""
         self._built.add(output.output_name)
 
     def events(
         self, result: dg.AssetCheckResult
     ) -> Iterator[dg.Output[None] | dg.AssetCheckEvaluation | dg.AssetCheckResult]:
-        """Turn a result into what Dagster records of it.
+        """Yield the output and evaluation of a result, or the result itself for Dagster to convert.
 
-        dbt also runs tests of sources that the step has not selected: they have an evaluation and no output.
+        dbt also runs tests of sources that the step has not selected. These have an evaluation and no output.
         """
         if result.asset_key is None or result.check_name is None:
             yield result
@@ -94,7 +94,7 @@ class Evaluations:
             yield _evaluation(key, result, self._target(result.asset_key), is_blocking=spec.blocking)
 
     def _target(self, asset: dg.AssetKey) -> Any:  # noqa: ANN401  # its class is not public
-        """Point to the materialization as Dagster does, which keeps what it has read for the assets downstream."""
+        """Return the reference to the asset's materialization, which Dagster reads once per asset and step."""
         found = getattr(self._step, _LOOK_UP)(asset)
         if found is None or found.event_type is not dg.DagsterEventType.ASSET_MATERIALIZATION:
             return None

@@ -1,10 +1,9 @@
 """Import of dagster-dbt without dbt.
 
-dbt's modules are two seconds of CPU and 28 MB in each process that loads a product: code servers,
-run workers and steps. None of them runs dbt in itself: a step starts a process for it. From 0.29 on dagster-dbt works
-without dbt-core being installed, with values of its own for dbt's; it is imported as if that were so, and given
-the version of the dbt that there is, so that a ``DbtCliResource`` of a user's own works in the same process. A
-dagster-dbt that cannot do so is imported with dbt.
+The import of dbt costs CPU and memory in each process that loads a product: code servers, run workers and steps. None
+of them runs dbt in the same process. Since 0.29, dagster-dbt works without an installed dbt-core. This module imports
+it as if dbt-core were not installed, and then sets the version of the installed dbt-core, so that a user's
+``DbtCliResource`` works in the same process. Older versions of dagster-dbt are imported with dbt.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
     from types import ModuleType
 
 _PACKAGE = "dagster_dbt"
-# Where dagster-dbt finds the version of dbt-core, and its values without dbt-core.
+# The file and names in which dagster-dbt stores the version of dbt-core, and its value without dbt-core.
 _COMPAT_FILE = "compat.py"
 _DBT_VERSION = "DBT_PYTHON_VERSION"
 _NONE_SAID = f"{_DBT_VERSION} = None"
@@ -37,9 +36,9 @@ _NO_DBT_CORE = "dbt-fusion"
 
 
 def import_dagster_dbt() -> None:
-    """Import dagster-dbt, without dbt where it can do without.
+    """Import dagster-dbt without dbt, if its version supports that.
 
-    Nothing is done where one of the two has been imported already.
+    Without effect when either of them is already imported.
     """
     if _PACKAGE in sys.modules or _PROBED in sys.modules or not patches.is_active(patches.DBT_IMPORT):
         return
@@ -48,7 +47,7 @@ def import_dagster_dbt() -> None:
             importlib.import_module(_PACKAGE)
     except ImportError as error:
         patches.give_up(patches.DBT_IMPORT, str(error))
-        # Python forgets the modules that could not be imported, and keeps the others.
+        # Python removes modules whose import failed, so that they can be imported again.
         importlib.import_module(_PACKAGE)
     _set_version(Version(importlib.metadata.version("dbt-core")))
 
@@ -73,7 +72,7 @@ class _HidingDbt(MetaPathFinder):
 
     def find_spec(self, name: str, _path: Sequence[str] | None, _target: ModuleType | None = None) -> None:
         if name == _PROBED and threading.get_ident() == self._thread:
-            message = f"{name} is left out while dagster-dbt is imported"
+            message = f"{name} is hidden while dagster-dbt is imported"
             raise ModuleNotFoundError(message, name=name)
 
 
@@ -88,7 +87,7 @@ def _dbt_hidden() -> Iterator[None]:
 
 
 def _set_version(version: Version) -> None:
-    """Set which dbt-core is installed, in each module of dagster-dbt that has found none, and on Dagster's pages."""
+    """Set the version of dbt-core in the imported modules of dagster-dbt, and in Dagster's list of libraries."""
     from dagster_shared.libraries import DagsterLibraryRegistry
 
     for name, module in [*sys.modules.items()]:

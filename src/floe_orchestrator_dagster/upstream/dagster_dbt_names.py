@@ -1,4 +1,4 @@
-"""Names of dagster-dbt, imported without dbt."""
+"""Names of dagster-dbt that are not public, imported without dbt."""
 
 from __future__ import annotations
 

@@ -1,9 +1,8 @@
-"""``@dbt_assets`` without dbt's selection engine, for nodes that are known already.
+"""``@dbt_assets`` for known nodes, without dbt's selection engine.
 
-To find nodes, dagster-dbt imports dbt's graph and networkx and builds dbt's manifest and a graph of all nodes: a second
-and more, to learn what the stages of a product say. Here the function of dagster-dbt that asks dbt is answered in its
-place, for one manifest and as long as the decorator runs. The caller compares the result with what it asked for; where
-the patch is not used, dbt selects.
+To select nodes, dagster-dbt imports dbt and builds a manifest and a graph of all nodes. The nodes of a product's stages
+are known without this. Therefore this module replaces dagster-dbt's function that selects nodes, for one manifest and
+while the decorator runs. The caller checks the resulting assets. dbt selects when the patch is not active.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from collections.abc import Set as AbstractSet
 
-# Names of dagster-dbt's function: up to 0.26, and from 0.27.
+# Names of dagster-dbt's function: up to 0.26, and since 0.27.
 _NAMES = ("select_unique_ids_from_manifest", "select_unique_ids")
 _PARAMETERS = {"select", "exclude", "selector", "manifest_json"}
 
@@ -31,10 +30,7 @@ _preselected: ContextVar[tuple[Mapping[str, Any], AbstractSet[str]] | None] = Co
 
 @contextmanager
 def preselected(manifest: Mapping[str, Any], unique_ids: AbstractSet[str]) -> Iterator[bool]:
-    """Let ``@dbt_assets`` take ``unique_ids`` of ``manifest``, in their order; yields whether it will.
-
-    It will not where the patch is not used.
-    """
+    """Make ``@dbt_assets`` select ``unique_ids`` of ``manifest``, in this order. Yields whether the patch is active."""
     if not patches.is_active(patches.DBT_SELECTION):
         yield False
         return
@@ -47,7 +43,7 @@ def preselected(manifest: Mapping[str, Any], unique_ids: AbstractSet[str]) -> It
 
 
 def find_problem() -> str | None:
-    """Return why dagster-dbt cannot be replaced; None when it can."""
+    """Return why the function of dagster-dbt cannot be replaced; None when it can."""
     ask_dbt = getattr(asset_utils, _name(), None)
     if ask_dbt is None:
         return f"dagster_dbt.asset_utils has no {' and no '.join(_NAMES)}"
@@ -69,7 +65,7 @@ def _replace() -> None:
 
 def _answering(ask_dbt: Callable[..., AbstractSet[str]]) -> Callable[..., AbstractSet[str]]:
     @wraps(ask_dbt)
-    def select(*args: Any, **kwargs: Any) -> AbstractSet[str]:  # noqa: ANN401  # as dagster-dbt's, whatever that has
+    def select(*args: Any, **kwargs: Any) -> AbstractSet[str]:  # noqa: ANN401  # dagster-dbt's parameters
         known = _preselected.get()
         if known is not None and kwargs.get("manifest_json") is known[0]:
             return known[1]

@@ -1,9 +1,9 @@
-"""The SQLite databases of Dagster's event log, kept open while dbt runs.
+"""Persistent connections to the SQLite databases of Dagster's event log while dbt runs.
 
-For each statement Dagster's SQLite event log makes an engine, which compiles the statement again, and opens the file.
-An event takes three to ten of them, so that most of the CPU of a run with many small nodes goes there. Here the engines
-stay, and each has one connection, until dbt has ended. The same rows are written in the same transactions; watchers of
-a run's database are notified of each. Tables, columns and migrations are looked up once.
+For each statement, Dagster's SQLite event log creates an engine, compiles the statement and opens the file. An event
+has three to ten statements, which take most of the CPU time of a run with many small nodes. This module keeps one
+engine and connection per database until dbt has ended. It writes the same rows in the same transactions, and notifies
+watchers of a run's database of each one. Tables, columns and migrations are looked up once.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ _CONNECT = "_connect"
 _HAS_TABLE, _HAS_COLUMN, _HAS_COLUMN_HERE = "has_table", "has_asset_key_col", "_has_asset_key_col_on_connection"
 # Functions that look for completed migrations.
 _HAS_INDEX = "has_secondary_index"
-# Names that Dagster's `_connect` uses; where one of them is missing it is another `_connect`, and left alone.
+# Names that Dagster's `_connect` uses. If one is missing, `_connect` works differently and is not replaced.
 _METHODS = ("conn_string_for_shard", "path_for_shard")
 _ATTRIBUTES = ("_db_lock", "_initialized_dbs")
 
 
 @contextmanager
 def open_event_log(instance: dg.DagsterInstance) -> Iterator[None]:
-    """Keep the connections of the instance's event log open; they are closed at the end.
+    """Keep the connections of the instance's event log open, and close them at the end.
 
-    Other event logs than SQLite's, and one that is kept open already, are left as they are; all of them where the patch
-    is not used.
+    Without effect for event logs other than SQLite's, for one that is already kept open, and when the patch is not
+    active.
     """
     storage: Any = instance.event_log_storage  # the classes of storages are not public
     if not (patches.is_active(patches.EVENT_LOG) and _is_known(storage)):
@@ -63,7 +63,7 @@ def _is_known(storage: object) -> bool:
 
 
 def find_problem() -> str | None:
-    """Return why Dagster cannot be replaced; None when it can."""
+    """Return why the functions of Dagster cannot be replaced; None when they can."""
     from dagster._core.storage.event_log import SqliteEventLogStorage
 
     connect = getattr(SqliteEventLogStorage, _CONNECT, None)
@@ -74,7 +74,7 @@ def find_problem() -> str | None:
 
 
 class _OpenDatabases:
-    """The databases of an event log, a run's and the index of all runs, each opened once."""
+    """The databases of an event log (of a run, and the index of all runs), each opened once."""
 
     def __init__(self, storage: Any) -> None:  # noqa: ANN401  # its class is not public
         self._storage = storage
@@ -84,14 +84,14 @@ class _OpenDatabases:
         self._standing_in: dict[str, Callable[..., Any]] = {}
 
     def open(self) -> None:
-        """Replace the functions that open a database for each statement, unless they are replaced already."""
+        """Replace the functions that open a database for each statement, unless they are already replaced."""
         with self._lock:
             if _CONNECT not in vars(self._storage):
                 self._standing_in = {_CONNECT: self._connect, **_answered_once(self._storage)}
                 vars(self._storage).update(self._standing_in)
 
     def close(self) -> None:
-        """Leave the event log as it was; a thread that is about to write can still do so."""
+        """Restore the event log's functions. Threads that have already called a replaced one can still write."""
         with self._lock:
             for name in self._standing_in:
                 del vars(self._storage)[name]
@@ -101,11 +101,11 @@ class _OpenDatabases:
     @contextmanager
     def _connect(self, shard: str) -> Iterator[Connection]:
         if shard not in self._storage._initialized_dbs:  # noqa: SLF001
-            # Dagster makes the tables of a new database.
+            # Dagster creates the tables of a new database.
             with self._stock_connect(shard) as connection:
                 yield connection
             return
-        # As in Dagster's own, one transaction at a time: threads take turns with the one connection.
+        # As in Dagster's function, one transaction at a time: threads share the connection.
         with self._lock:
             try:
                 with self._engine(shard).connect() as connection:
@@ -116,11 +116,11 @@ class _OpenDatabases:
                     if database.total_changes > before:
                         self._notify_watchers(shard)
             finally:
-                if not self._standing_in:  # it was closed while this thread came here
+                if not self._standing_in:  # closed after this thread called the function
                     self._dispose()
 
     def _notify_watchers(self, shard: str) -> None:
-        """Touch the file: the page of a run watches it, and SQLite writes to it only once it is closed."""
+        """Change the file's modification time, which a run's page watches. An open SQLite writes to another file."""
         os.utime(self._storage.path_for_shard(shard))
 
     def _engine(self, shard: str) -> Engine:
@@ -135,7 +135,7 @@ class _OpenDatabases:
 
 
 def _answered_once(storage: Any) -> dict[str, Callable[..., Any]]:  # noqa: ANN401  # as above
-    """Answer from memory what does not change while Dagster runs: which tables, columns and indexes there are."""
+    """Return replacements of the functions that look up tables, columns and migrations, with cached results."""
     answers: dict[str, Callable[..., Any]] = {
         name: cache(getattr(storage, name)) for name in (_HAS_TABLE, _HAS_COLUMN) if hasattr(storage, name)
     }
@@ -155,7 +155,7 @@ def _answered_once(storage: Any) -> dict[str, Callable[..., Any]]:  # noqa: ANN4
 
 
 def _remembered_once_true(ask: Callable[[str], bool]) -> Callable[[str], bool]:
-    """Ask no more once it has been made: a migration may be made meanwhile, and none is undone."""
+    """Cache that a migration is completed. An incomplete one is looked up again, because it can be completed later."""
     made: set[str] = set()
 
     def is_made(name: str) -> bool:
@@ -171,9 +171,9 @@ def _engine(address: str) -> Engine:
     from sqlalchemy import create_engine
     from sqlalchemy.pool import QueuePool
 
-    # Dagster's patience with a locked database, from the version on that sets one.
+    # Dagster's timeout for a locked database, in versions that set one.
     timeout: int | None = getattr(sqlite, "SQLITE_BUSY_TIMEOUT_SECONDS", None)
     patience = {} if timeout is None else {"timeout": timeout}
     arguments = {"check_same_thread": False, **patience}
-    # One connection is kept. Should an interrupt leave it in use, the next is not kept waiting for it.
+    # One connection is kept. If an interrupt leaves it in use, a second one is opened without waiting.
     return create_engine(address, poolclass=QueuePool, pool_size=1, max_overflow=-1, connect_args=arguments)

@@ -1,8 +1,7 @@
-"""Whether this process makes definitions, or makes them again for a run.
+"""Purpose for which Dagster loads definitions in this process: to serve them, or to reconstruct them for a run.
 
-Dagster keeps that in a context without a public name. Where it is missing, definitions are taken as new and as loaded
-by a user's script, as Dagster does outside of any context: a product is then also checked for settings without effect
-in the process of a run, and garbage is collected as usual.
+Dagster stores it in a context that is not public. Without this context, definitions count as new and as loaded by a
+user's script, as in Dagster itself. A run then repeats the warnings about settings, and collects garbage as usual.
 """
 
 from __future__ import annotations
@@ -11,14 +10,14 @@ from enum import Enum
 
 
 class DefinitionsLoadType(Enum):
-    """Purpose for which definitions are created, by Dagster's names."""
+    """Purpose of a load, with Dagster's names."""
 
     INITIALIZATION = "INITIALIZATION"
     RECONSTRUCTION = "RECONSTRUCTION"
 
 
 def load_type() -> DefinitionsLoadType:
-    """Return what definitions are made for in this process at the moment."""
+    """Return the purpose of the current load in this process."""
     try:
         from dagster._core.definitions.definitions_load_context import DefinitionsLoadContext
 

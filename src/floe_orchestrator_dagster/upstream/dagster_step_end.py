@@ -1,4 +1,4 @@
-"""Closes the generators of a step that has failed."""
+"""Closing of a failed step's suspended generator."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ _ENDS = {*_FAILURES, dg.DagsterEventType.STEP_SUCCESS}
 
 
 def close_with_step(context: dg.OpExecutionContext, running: Generator[Any, None, None]) -> None:
-    """Close a generator of a step as soon as Dagster says that the step has failed.
+    """Close a generator of a step when Dagster reports the step's failure.
 
-    Dagster lets an interrupt through where it looks at a step's output, too. The generator that made it is suspended
-    then, and would be left to the garbage collector: at the end of the process, or never.
+    An interrupt can also occur while Dagster processes an output of the step. The generator is suspended then, and
+    Python would close it only at garbage collection.
 
     Args:
-        context: The step's.
-        running: What is to be closed; nothing happens where it has come to its end.
+        context: The step's context.
+        running: The generator. Without effect when it has ended.
     """
     step_key, instance, run_id = context.get_step_execution_context().step.key, context.instance, context.run_id
     suspended, log = weakref.ref(running), context.log
@@ -40,21 +40,21 @@ def close_with_step(context: dg.OpExecutionContext, running: Generator[Any, None
         if generator is None or inspect.getgeneratorstate(generator) == inspect.GEN_CLOSED:
             return
         if event.event_type in _FAILURES:
-            # Dagster drops what is logged while it writes an event. The process waits for the thread.
+            # Dagster drops messages that are logged while it writes an event. The process waits for the thread.
             threading.Thread(target=_close, args=(generator, log), name=f"end of {step_key}").start()
 
     instance.add_event_listener(run_id, close)
 
 
 def _remove_listener(instance: dg.DagsterInstance, run_id: str, listener: Callable[[dg.EventLogEntry], None]) -> None:
-    """Remove a listener, of which each event of a run costs a call, and which keeps its step's context in memory.
+    """Remove a listener, which is called for each event of the run, and keeps the step's context in memory.
 
-    Dagster has no public way to do so. An instance without this attribute keeps its listeners, as Dagster's own do.
+    Dagster has no public function for this. If the instance lacks this attribute, the listener stays.
     """
     listeners: dict[str, list[object]] = getattr(instance, "_subscribers", {})
     left = [other for other in listeners.get(run_id, ()) if other is not listener]
     if left:
-        listeners[run_id] = left  # not in place: Dagster goes through the old list while it calls this
+        listeners[run_id] = left  # a new list, because Dagster iterates over the old one
     else:
         listeners.pop(run_id, None)
 

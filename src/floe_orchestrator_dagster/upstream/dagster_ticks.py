@@ -1,6 +1,6 @@
-"""Ticks of a cron as Dagster's daemon computes them, which counts some minutes differently in older versions.
+"""Ticks of a cron, computed by the iterator of Dagster's daemon, whose older versions evaluate some minutes in UTC.
 
-The daemon's iterator is not public; without it, croniter computes the ticks in the cron's timezone.
+The iterator is not public. Without it, croniter computes the ticks in the cron's timezone.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ def ticks_after(instant: datetime, cron: str | Sequence[str], timezone: str) -> 
 
     Args:
         instant: A time with a timezone.
-        cron: Five fields or a macro; of several crons the ticks of all.
-        timezone: IANA name of the timezone that the cron counts in.
+        cron: Five fields or a macro, or several of these.
+        timezone: IANA name of the cron's timezone.
     """
     try:
         from dagster._utils.schedules import schedule_execution_time_iterator

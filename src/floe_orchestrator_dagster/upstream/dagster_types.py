@@ -1,4 +1,4 @@
-"""Classes of Dagster's values that annotations name and Dagster does not export; nothing is imported at run time."""
+"""Classes that Dagster does not export, for annotations only; not imported at run time."""
 
 from __future__ import annotations
 

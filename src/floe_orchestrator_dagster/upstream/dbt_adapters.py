@@ -1,6 +1,6 @@
-"""Columns of a table, and the end of connections, through the adapters of the dbt in this process.
+"""Columns of tables, and closing of connections, through the adapters of the dbt in this process.
 
-dbt's programmatic interface gives no access to its connections; only the adapter that it has opened can use them.
+dbt's programmatic interface has no access to its connections, which belong to its adapters.
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ if TYPE_CHECKING:
 def table_columns(
     adapter_name: str, unique_id: str, database: str | None, schema: str, identifier: str
 ) -> list[tuple[str, str]]:
-    """Ask the database for the names and types of a table's columns, in the thread that built it.
+    """Query the names and types of a table's columns, in the thread that built the table.
 
-    Adapters raise what they like.
+    Raises:
+        Exception: Any error of the adapter.
     """
     from dbt.adapters.factory import FACTORY
 
@@ -29,22 +30,22 @@ def table_columns(
 
 
 def close_connections() -> None:
-    """Close the connections of all adapters, as dbt's own command does before it ends.
+    """Close the connections of all adapters, as dbt's command does at its end.
 
-    DuckDB writes the content of its ``.wal`` file into the database when the last connection is closed.
+    DuckDB writes the content of its ``.wal`` file to the database when the last connection is closed.
     """
     factory = sys.modules.get("dbt.adapters.factory")
     if factory is None:
         return
     factory.FACTORY.cleanup_connections()
     for adapter in factory.FACTORY.adapters.values():
-        # dbt-duckdb's threads share a connection that is not among those of the adapter.
+        # Threads of dbt-duckdb share a connection that is not in the adapter's list.
         close_all = getattr(adapter.connections, "close_all_connections", None)
         if close_all is not None:
             close_all()
 
 
 def _type(column: Column) -> str:
-    """Return the type as the database has it: dbt gives a length to strings that have none."""
+    """Return the column's type in the database. dbt adds a length to strings without one."""
     has_length = not column.is_string() or column.char_size is not None
     return str(column.data_type if has_length else column.dtype)

@@ -1,7 +1,7 @@
-"""Fields and secrets of dbt's events, as dbt itself writes and masks them.
+"""Fields of dbt's events, and masking of secrets, by functions of dbt.
 
-dbt documents events for callbacks, but neither their fields as JSON nor its masking. All versions of dbt-core that the
-package allows have both functions.
+dbt documents events for callbacks, but not their conversion to JSON and the masking of secrets. All supported versions
+of dbt-core have both functions.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def event_fields(event: EventMsg) -> dict[str, Any]:
-    """Return ``info`` and ``data`` of an event, as ``dbt --log-format json`` prints them."""
+    """Return ``info`` and ``data`` of an event, the same as ``dbt --log-format json`` prints."""
     from dbt_common.events.functions import msg_to_dict
 
     fields: dict[str, Any] = msg_to_dict(event)
@@ -21,7 +21,7 @@ def event_fields(event: EventMsg) -> dict[str, Any]:
 
 
 def masked_text(text: str) -> str:
-    """Mask the values of the variables ``DBT_ENV_SECRET_…`` in a text."""
+    """Mask the values of the variables ``DBT_ENV_SECRET_…`` in a string."""
     from dbt_common.events.functions import env_scrubber
 
     return env_scrubber(text)

@@ -1,8 +1,7 @@
-"""Omission of files that dbt writes before its first node and that are unused in a step's target directory.
+"""Omission of unused files that dbt writes before its first node.
 
-``manifest.json`` is written once, at the end, as dbt does anyway: the first one takes half a second with 400 models and
-two with 2,000. ``graph.gpickle`` and ``graph_summary.json``, for which each node is described three times, take half as
-long; the summary stays empty.
+dbt writes ``manifest.json`` before the first node and again at its end. Only the second one is written here.
+``graph.gpickle`` is not written, and ``graph_summary.json`` is empty.
 """
 
 from __future__ import annotations
@@ -23,13 +22,13 @@ _GRAPH_WRITERS = {"write_graph": ("self", "outfile", "manifest"), "get_graph_sum
 
 
 def leave_out_files(*, needs_manifest: bool = False) -> str | None:
-    """Let the dbt of this process write less before it runs its first node.
+    """Make the dbt of this process omit files before its first node.
 
     Args:
-        needs_manifest: Whether ``manifest.json`` is read before the end, and has to be written first too.
+        needs_manifest: Whether ``manifest.json`` is read while dbt runs, so that both are written.
 
     Returns:
-        Why nothing was done, of a dbt that writes these files differently; None where it was done or is switched off.
+        The reason if this version of dbt writes the files differently; None if the patch is active or switched off.
     """
     state = patches.attempt(patches.DBT_FILES)
     if state.status != patches.ACTIVE:
@@ -53,9 +52,9 @@ def find_problem() -> str | None:
     written_first, written_last = (getattr(module, "write_manifest", None) for module in (manifest, runnable))
     linker = getattr(compilation, "Linker", None)
     if written_first is not written_last or _parameters(written_first) != _MANIFEST_WRITER:
-        return "manifest.json is written elsewhere"
+        return "dbt writes manifest.json with another function"
     if any(_parameters(getattr(linker, name, None)) != known for name, known in _GRAPH_WRITERS.items()):
-        return "the graph is written elsewhere"
+        return "dbt writes the graph with other functions"
     return None
 
 
@@ -64,13 +63,13 @@ def _parameters(function: Callable[..., Any] | None) -> tuple[str, ...]:
 
 
 def _complete_manifest(manifest: Manifest, target_path: str, which: str | None = None) -> None:  # noqa: ARG001
-    """Do what else dbt does when it writes a manifest: a partial parse leaves it to that."""
+    """Complete the manifest without writing it. After a partial parse, dbt's writer does this."""
     manifest.build_parent_and_child_maps()  # type: ignore[no-untyped-call]
     manifest.build_group_map()  # type: ignore[no-untyped-call]
 
 
 def _write_no_graph(self: Linker, outfile: str, manifest: Manifest) -> None:
-    """Write nothing."""
+    """Replace the writer of ``graph.gpickle``; writes no file."""
 
 
 def _no_summary(self: Linker, manifest: Manifest) -> dict[int, dict[str, Any]]:  # noqa: ARG001

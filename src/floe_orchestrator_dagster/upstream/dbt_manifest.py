@@ -1,6 +1,6 @@
-"""The manifest that dbt works on in this process, which its events do not carry.
+"""The manifest of the dbt that runs in this process, for fields that dbt's events lack.
 
-dbt keeps it in the context of its command. Where it is not there, nothing is known of tables and compiled code.
+dbt stores it in the context of its command. Without it, names of tables and compiled code are unknown.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ class RunningManifest:
     """The project as dbt has loaded it."""
 
     def __init__(self, manifest: Manifest | None) -> None:
-        """Wrap dbt's manifest; None knows nothing."""
+        """Wrap dbt's manifest; None for an unknown one."""
         self._manifest = manifest
 
     @classmethod
     def current(cls) -> RunningManifest:
-        """Find the manifest that dbt works on; only in its main thread, once it has parsed the project."""
+        """Return the manifest of the running dbt. Call it in dbt's main thread, after the project is parsed."""
         from click import get_current_context
 
         context = get_current_context(silent=True)
         return cls((context.obj or {}).get("manifest") if context is not None else None)
 
     def table_names(self) -> dict[str, dict[str, str | None]]:
-        """Name the tables of models, seeds, snapshots and sources in this environment, by unique id."""
+        """Return the names of the tables of models, seeds, snapshots and sources in this environment, by unique id."""
         if self._manifest is None:
             return {}
         nodes = [node for node in self._manifest.nodes.values() if node.resource_type in _TABLES]
@@ -41,6 +41,6 @@ class RunningManifest:
         }
 
     def compiled_code(self, unique_id: str) -> str | None:
-        """Return the query of a node, which dbt compiles in its manifest; of a snapshot it writes no file."""
+        """Return the compiled query of a node. dbt does not write a snapshot's query to a file."""
         node = self._manifest.nodes.get(unique_id) if self._manifest is not None else None
         return getattr(node, _CODE, None)

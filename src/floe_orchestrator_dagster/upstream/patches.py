@@ -1,8 +1,7 @@
 """Registry of the patches: functions of dagster, dagster-dbt and dbt that this package replaces, for speed.
 
-None of these functions is public. A patch is used where the guard of its module, ``find_problem()``, finds what it
-replaces, and the variable ``FLOE_UPSTREAM_PATCHES`` is not ``off``. Otherwise its fallback is used, which gives the
-same results.
+None of these functions is public. A patch is active if the function ``find_problem()`` of its module returns None, and
+``FLOE_UPSTREAM_PATCHES`` is not ``off``. Otherwise its fallback is used, with the same results.
 """
 
 from __future__ import annotations
@@ -32,12 +31,12 @@ class Patch:
 
     Attributes:
         name: Name in the log and in ``floe-dagster check``.
-        module: Module of this package that holds the patch and its guard.
+        module: Module of this package with the patch and its ``find_problem()``.
         package: Distribution whose functions it replaces.
-        since: First version of the package that the patch is known to fit; newer ones are guarded.
-        replaces: The replaced functions, and for how long.
-        buys: What it saves, as measured.
-        without: What happens without it.
+        since: First tested version of that distribution.
+        replaces: The replaced functions, and the time of their replacement.
+        buys: The measured saving.
+        without: The behaviour without it.
     """
 
     name: str
@@ -131,7 +130,7 @@ _states: dict[str, State] = {}
 
 
 def are_on() -> bool:
-    """Return whether patches are used, as ``FLOE_UPSTREAM_PATCHES`` says.
+    """Return whether ``FLOE_UPSTREAM_PATCHES`` allows patches.
 
     Raises:
         ConfigError: The variable is neither ``on`` nor ``off``.
@@ -149,7 +148,7 @@ def state(patch: Patch) -> State:
 
 
 def attempt(patch: Patch) -> State:
-    """Return the state of a patch, for which its guard is asked once per process."""
+    """Return the state of a patch; the first call in a process runs its ``find_problem()``."""
     if are_on() and patch.name not in _states:
         problem = _problem(patch)
         if problem is None:
@@ -160,12 +159,12 @@ def attempt(patch: Patch) -> State:
 
 
 def is_active(patch: Patch) -> bool:
-    """Return whether a patch is to be used."""
+    """Return whether a patch is active, as :func:`attempt`."""
     return attempt(patch).status == ACTIVE
 
 
 def give_up(patch: Patch, reason: str) -> None:
-    """Use the fallback of a patch from here on; the log says so once."""
+    """Use the fallback of a patch from now on, and log the reason once."""
     if _states.get(patch.name) != State(GAVE_UP, reason):
         _states[patch.name] = State(GAVE_UP, reason)
         logger.info("Patch %s is not used: %s. %s, which takes longer.", patch.name, reason, patch.without)

@@ -193,7 +193,7 @@ def test_product_without_a_dbt_project_says_so(select: str, exclude: str | None,
     assert str(raised.value) == (
         "CompiledArtifacts: 1 problem\n"
         f"  plugins.orchestrator.config.jobs[0].{problem}: product 'shop-orders' has no dbt project here\n"
-        "    fix: Set FLOE_DBT_PROJECT_DIR to the directory that holds dbt_project.yml, or leave the selection out."
+        "    fix: Set FLOE_DBT_PROJECT_DIR to the directory with dbt_project.yml, or leave the selection out."
     )
 
 

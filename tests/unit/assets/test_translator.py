@@ -242,7 +242,7 @@ class _RenamedChecks(FloeDbtTranslator):
 
 @pytest.mark.parametrize(
     ("translator", "given"),
-    [(_NoChecks(), "no check"), (_RenamedChecks(), "the check stg:unique_stg_in_europe")],
+    [(_NoChecks(), "None"), (_RenamedChecks(), "the check stg:unique_stg_in_europe")],
 )
 def test_check_stays_that_of_its_test(tmp_path: Path, translator: DagsterDbtTranslator, given: str) -> None:
     with pytest.raises(EntryPointError) as raised:
@@ -250,7 +250,7 @@ def test_check_stays_that_of_its_test(tmp_path: Path, translator: DagsterDbtTran
 
     assert str(raised.value) == (
         f"{type(translator).__name__}.get_asset_check_spec returns {given} for test.shop.unique_stg. Return a check "
-        "named 'unique_stg' of the asset 'stg', as super() does; to leave a test out, disable it in dbt."
+        "named 'unique_stg' of the asset 'stg', as super() does. To omit a test, disable it in dbt."
     )
 
 
@@ -276,8 +276,7 @@ def test_translator_without_a_product_says_how_to_use_it() -> None:
         _Tags().get_tags({"name": "a", "tags": []})
 
     assert str(raised.value) == (
-        "_Tags has no product to translate yet. Pass it as `translator` to load_product_definitions, which calls "
-        "it for each dbt node."
+        "_Tags has no product. Pass it as `translator` to load_product_definitions, which calls it for each dbt node."
     )
 
 

@@ -65,7 +65,7 @@ def test_job_over_a_part_needs_a_dbt_project() -> None:
         "CompiledArtifacts: 1 problem\n"
         "  plugins.orchestrator.config.jobs[1].select: 'tag:daily' cannot be resolved: product 'shop-orders' "
         "has no dbt project here\n"
-        "    fix: Set FLOE_DBT_PROJECT_DIR to the directory that holds dbt_project.yml, or leave the selection out."
+        "    fix: Set FLOE_DBT_PROJECT_DIR to the directory with dbt_project.yml, or leave the selection out."
     )
 
 

@@ -73,7 +73,7 @@ def test_state_volume_has_only_spools_inside_it(tmp_path: Path, spool: str, is_l
         *("--state-claim", "state"),
     ).stderr
 
-    assert ("lineage that cannot be delivered is gone with the pod" in said) is is_lost
+    assert ("undelivered lineage is deleted with the pod" in said) is is_lost
 
 
 def test_spool_in_a_home_directory_is_refused(tmp_path: Path) -> None:

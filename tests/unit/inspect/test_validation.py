@@ -242,7 +242,7 @@ def test_dbt_project_that_is_not_a_mapping_is_reported(tmp_path: Path) -> None:
     [
         (None, "the file does not exist"),
         ('{"version": "0.16.0", "meta', "is not JSON, or is cut off: unexpected end of data (line 1, column 28)"),
-        ("[]", "holds an array, not a JSON object"),
+        ("[]", "contains an array, not a JSON object"),
         ("{}", "is missing"),
     ],
 )

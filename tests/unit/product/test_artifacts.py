@@ -149,7 +149,7 @@ def test_json_that_is_not_an_object_is_refused(tmp_path: Path, content: str, kin
     with pytest.raises(ArtifactsError) as raised:
         read_artifacts_file(path)
 
-    assert str(raised.value) == f"{path}: 1 problem\n  holds {kind}, not a JSON object\n    fix: {_COMPILE_AGAIN}"
+    assert str(raised.value) == f"{path}: 1 problem\n  contains {kind}, not a JSON object\n    fix: {_COMPILE_AGAIN}"
 
 
 @given(st.binary(max_size=200))

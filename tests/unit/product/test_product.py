@@ -150,7 +150,7 @@ def test_dependency_on_a_seed_or_source_of_dbt_is_accepted(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("changes", "error", "message"),
     [
-        ({"dbt_profiles": None}, ProfileError, "the artifacts carry no dbt profile"),
+        ({"dbt_profiles": None}, ProfileError, "the artifacts have no dbt profile"),
         ({"transforms": {"models": [model("x")], "default_compute": "duckdb"}}, ManifestError, "'x' is not in the dbt"),
         (
             {"transforms": {"models": [model("stg_orders", compute="spark")], "default_compute": "duckdb"}},
@@ -281,7 +281,7 @@ def test_model_of_artifacts_without_a_dbt_project_says_what_to_set(
     assert str(raised.value) == (
         f"{path}: 1 problem\n"
         "  this product has no dbt project, so there is nothing to run\n"
-        "    fix: Set FLOE_DBT_PROJECT_DIR to the directory that holds dbt_project.yml."
+        "    fix: Set FLOE_DBT_PROJECT_DIR to the directory with dbt_project.yml."
     )
 
 

@@ -93,7 +93,7 @@ def test_contract_without_a_profile_is_refused(tmp_path: Path, dbt_profiles: Jso
         _select(project(tmp_path), dbt_profiles)
 
     assert str(raised.value) == (
-        f"contract: 1 problem\n  dbt_profiles: the artifacts carry no dbt profile\n    fix: {_RECOMPILE}"
+        f"contract: 1 problem\n  dbt_profiles: the artifacts have no dbt profile\n    fix: {_RECOMPILE}"
     )
 
 
@@ -105,7 +105,7 @@ def test_profile_without_outputs_is_refused(tmp_path: Path, content: object) -> 
         _select(project(tmp_path), {"shop": content})
 
     assert str(raised.value) == (
-        f"contract: 1 problem\n  dbt_profiles.shop.outputs: holds no output\n    fix: {_RECOMPILE}"
+        f"contract: 1 problem\n  dbt_profiles.shop.outputs: has no output\n    fix: {_RECOMPILE}"
     )
 
 

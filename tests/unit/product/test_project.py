@@ -98,7 +98,7 @@ def test_environment_variable_without_a_dbt_project_is_refused(
     assert str(raised.value) == (
         f"{path}: 1 problem\n"
         "  FLOE_DBT_PROJECT_DIR has no dbt_project.yml in it\n"
-        "    fix: Set FLOE_DBT_PROJECT_DIR to the directory that holds dbt_project.yml, or unset it."
+        "    fix: Set FLOE_DBT_PROJECT_DIR to the directory with dbt_project.yml, or unset it."
     )
 
 

@@ -158,7 +158,7 @@ class _EndedRun:
             return [*events]
         except Exception as error:  # noqa: BLE001  # one asset must not prevent the end of the product's run
             what = f"no event of asset {key.to_user_string()} could be created ({type(error).__name__}: {error})"
-            problem = Problem("lineage", what, "Please report it; `lineage.enabled: false` switches lineage off.")
+            problem = Problem("lineage", what, "Please report it. `lineage.enabled: false` disables lineage.")
             self.context.log.warning("%s", LineageError(self.product.origin, [problem]))
             return []
 

@@ -69,11 +69,11 @@ def read_step_logs(instance: dg.DagsterInstance, run_id: str) -> Mapping[str, St
         elif event.event_type in _STARTS:
             step.tries.append(StepTry(at))
         elif event.event_type not in _PLANNED and step.tries:
-            _note(step.tries[-1], event, at)
+            _record(step.tries[-1], event, at)
     return steps
 
 
-def _note(step_try: StepTry, event: dg.DagsterEvent, at: datetime) -> None:
+def _record(step_try: StepTry, event: dg.DagsterEvent, at: datetime) -> None:
     if event.event_type is _TYPES.ASSET_MATERIALIZATION:
         made = event.step_materialization_data.materialization
         step_try.made[made.asset_key] = (at, made)

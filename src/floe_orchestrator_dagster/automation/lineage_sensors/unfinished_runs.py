@@ -29,7 +29,7 @@ _FLUSH_SECONDS = 5.0
 def end_open_runs_of(emitter: LineageEmitter, run_id: str, why: str, log: logging.Logger) -> None:
     """Emit the ends of OpenLineage runs that killed processes of a Dagster run left open.
 
-    When the journal cannot be read or written, a warning is logged, and the replay sensor tries again.
+    If the journal cannot be read or written, a warning is logged, and the replay sensor tries again.
 
     Args:
         emitter: Emits the events; its directory has the journals.

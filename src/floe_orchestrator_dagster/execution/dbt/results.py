@@ -1,4 +1,4 @@
-"""Results of a dbt invocation: what is running, finished, failed and skipped, and why."""
+"""Results of a dbt invocation so far: running, finished, failed and skipped nodes."""
 
 from __future__ import annotations
 
@@ -20,11 +20,12 @@ class Results:
     """The results of an invocation so far.
 
     Attributes:
-        parents: Unique ids of what each node reads directly.
-        expected: How many nodes the invocation has, once it says so.
-        finished: Results by unique id, in the order of their end.
+        parents: Unique ids of the direct parents of each node.
+        expected: Number of nodes that dbt counts; None until dbt reports it.
+        finished: Results by unique id, in the order of completion.
         running: Nodes that have started and not ended, by unique id.
-        failed_hooks: The on-run hooks that failed; dbt names them when all else is done.
+        failed_hooks: The on-run hooks that failed; dbt reports them at the end.
+        counted: Number of finished nodes that dbt counts.
     """
 
     parents: Mapping[str, Sequence[str]]
@@ -32,15 +33,15 @@ class Results:
     finished: dict[str, NodeResult] = field(default_factory=dict)
     running: dict[str, NodeStart] = field(default_factory=dict)
     failed_hooks: list[FailedHook] = field(default_factory=list)
+    counted: int = 0
     _causes: Causes = field(init=False)
-    _counted: int = 0
 
     def __post_init__(self) -> None:
         """Start without failures."""
         self._causes = Causes(self.parents)
 
     def add(self, value: EngineValue) -> None:
-        """Add the start or the result of a node, or a hook that failed; other values change nothing."""
+        """Add the start or the result of a node, or a failed hook; other values are ignored."""
         if isinstance(value, NodeStart):
             self.running[value.unique_id] = value
         elif isinstance(value, FailedHook):
@@ -48,7 +49,7 @@ class Results:
         elif isinstance(value, NodeResult):
             self.running.pop(value.unique_id, None)
             self.finished[value.unique_id] = value
-            self._counted += value.is_counted
+            self.counted += value.is_counted
             if value.has_failed:
                 self._causes.add(value)
 
@@ -68,23 +69,12 @@ class Results:
         return [result for result in self.finished.values() if result.was_skipped]
 
     def causes(self, result: NodeResult) -> Sequence[NodeResult]:
-        """Find the failures that made dbt skip a node: nodes upstream of it, and tests that it waits for."""
+        """Return the failures because of which dbt skipped a node: nodes upstream of it, and tests of these."""
         named = self.finished.get(result.skipped_because_of)
         return self._causes.of(result.unique_id) or ([named] if named is not None else [])
 
-    def line(self, result: NodeResult) -> str:
-        """Write a node's result in one line, such as ``17/48 success model orders, 0.31 s``."""
-        count = f"{self._counted}/{self.expected} " if self.expected else f"{self._counted} "
-        kind = result.resource_type.replace("_", " ")
-        ending = f"{count if result.is_counted else ''}{result.status} {kind} {result.name}"
-        if result.was_skipped:
-            causes = [failed.name for failed in self.causes(result)]
-            return f"{ending}, because of {', '.join(causes)}" if causes else ending
-        rows = f", {result.rows_affected} rows" if result.rows_affected is not None else ""
-        return f"{ending}{rows}, {result.seconds:.2f} s"
-
     def summary(self) -> str:
-        """Count the ends: ``3 failed, 5 skipped because of them, 41 succeeded``."""
+        """Return the numbers of results, such as ``3 failed, 5 skipped because of them, 41 succeeded``."""
         failed, skipped, hooks = len(self.failed), len(self.skipped), len(self.failed_hooks)
         parts = [f"{hooks} on-run hook{'s' if hooks > 1 else ''} failed"] if hooks else []
         if failed or not hooks:

@@ -1,6 +1,6 @@
 """Spans of a dbt build and of its nodes, and metrics of the nodes' duration and status.
 
-dbt runs on its own, so a node's span is made when its result is reported.
+dbt runs in another process. Therefore a node's span is created afterwards, from its result.
 """
 
 from __future__ import annotations
@@ -44,11 +44,11 @@ class BuildTrace:
 
     @property
     def traceparent(self) -> str | None:
-        """The build's trace in W3C's form, for lineage; None without a trace."""
+        """The build's trace in W3C's format, for lineage; None without a trace."""
         return self.environment.get("TRACEPARENT")
 
     def record(self, result: NodeResult) -> None:
-        """Trace and count a node that has ended."""
+        """Record the span and the metrics of a node's result."""
         if self._tracer is not None:
             self._trace(self._tracer, result)
             _count(result, self._attributes)
@@ -77,12 +77,12 @@ class BuildTrace:
 
 @contextmanager
 def dbt_build(product: Attributes, run_id: str, attributes: Attributes | None = None) -> Iterator[BuildTrace]:
-    """Trace a dbt build; sends what was recorded before it returns, because a step's process may end abruptly.
+    """Trace a dbt build, and send spans and metrics at its end, because a step's process can end abruptly.
 
-    The span is not made the current one: a build is a generator, whose caller runs in between.
+    The span does not become the current one, because a build is a generator, whose caller runs in between.
 
     Args:
-        product: What :func:`product_attributes` made.
+        product: The attributes from :func:`product_attributes`.
         run_id: Id of the Dagster run.
         attributes: More attributes of the span, such as the dbt target.
     """
@@ -105,7 +105,7 @@ def dbt_build(product: Attributes, run_id: str, attributes: Attributes | None = 
 
 
 def _nanoseconds(time: str) -> int:
-    """Read a time of dbt's; now where there is none."""
+    """Parse a time from dbt; the current time if there is none."""
     try:
         moment = datetime.fromisoformat(time.replace("Z", "+00:00"))
     except ValueError:
@@ -116,7 +116,7 @@ def _nanoseconds(time: str) -> int:
 def _count(result: NodeResult, attributes: Attributes) -> None:
     from opentelemetry import metrics
 
-    # Without run and node: a backend keeps one series for each combination.
+    # Run and node are not attributes, because a backend stores a time series for each combination of attributes.
     labels = {key: value for key, value in attributes.items() if key.startswith("floe.") and key != "floe.pipeline.id"}
     labels = {**labels, "dbt.resource_type": result.resource_type, "dbt.status": result.status}
     counter, histogram = _instruments(metrics.get_meter_provider())
@@ -129,5 +129,5 @@ def _instruments(provider: MeterProvider) -> tuple[Counter, Histogram]:
     meter = provider.get_meter(TRACER_NAME)
     return (
         meter.create_counter(f"{TRACER_NAME}.nodes", unit="{node}", description="dbt nodes that ended"),
-        meter.create_histogram(f"{TRACER_NAME}.node.duration", unit="s", description="how long dbt nodes took"),
+        meter.create_histogram(f"{TRACER_NAME}.node.duration", unit="s", description="duration of dbt nodes"),
     )

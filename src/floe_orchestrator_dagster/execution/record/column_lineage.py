@@ -1,4 +1,4 @@
-"""Column lineage of a table that was built, as Dagster's metadata."""
+"""Column lineage of a built table as Dagster's metadata."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ if TYPE_CHECKING:
 
 
 def table_column_lineage(found: ColumnLineage, key_of: Mapping[str, dg.AssetKey]) -> dg.TableColumnLineage | None:
-    """Show the columns that each column of a table takes its values from; None where they come from no asset.
+    """Convert column lineage to Dagster's type; None when no column comes from an asset.
 
     Args:
-        found: Where they come from.
-        key_of: Key of every model, seed, snapshot and source, by unique id.
+        found: The column lineage.
+        key_of: Asset key of every model, seed, snapshot and source, by unique id.
     """
-    # Several sources may have one key, and Dagster accepts each column of a key once.
+    # Several sources can have the same key, and Dagster accepts each column of a key only once.
     deps = {
         column: list(
             dict.fromkeys(dg.TableColumnDep(key_of[parent], name) for parent, name in inputs if parent in key_of)

@@ -1,7 +1,7 @@
-"""How a dbt node ended → Dagster's events.
+"""Dagster's events for the results of dbt nodes.
 
-Metadata of the same name as dagster-dbt's means the same: ``unique_id``, ``invocation_id``, ``Execution Duration``
-(seconds), ``status``, ``dagster_dbt/failed_row_count``, ``dagster/column_schema``.
+These metadata have the same names and meanings as in dagster-dbt: ``unique_id``, ``invocation_id``, ``Execution
+Duration`` (seconds), ``status``, ``dagster_dbt/failed_row_count``, ``dagster/column_schema``.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from floe_orchestrator_dagster.execution.dbt.node_result import NodeResult
 
-_QUERY_LIMIT = 20_000  # characters; a longer one is better read in its file
+_QUERY_LIMIT = 20_000  # characters; longer queries are only in their file
 
 
 def materialization(
@@ -28,14 +28,14 @@ def materialization(
     compiled: Path | None,
     more: Mapping[str, Any] = MappingProxyType({}),
 ) -> dg.Output[None]:
-    """Turn a table that was built into its asset's output.
+    """Return the output of an asset whose table was built.
 
     Args:
-        result: How it ended.
+        result: The node's result.
         output: Name of the asset's output.
         node: The node in dbt's manifest.
-        compiled: Where its compiled SQL stays; None when there is none.
-        more: Further metadata: where the columns come from, and which table it is.
+        compiled: File with the compiled SQL; None without one.
+        more: Additional metadata: column lineage and name of the table.
     """
     metadata = {
         **_common(result),
@@ -53,10 +53,10 @@ def test_result(
     severities: Mapping[dg.AssetCheckKey, dg.AssetCheckSeverity],
     compiled: Path | None,
 ) -> dg.AssetCheckResult | None:
-    """Turn the end of a test into its check's result; None when dbt did not run it.
+    """Return the check result of a test; None when dbt did not run it.
 
-    The severity is the declared one (``severities``), else as dbt's: WARN when the test only warns. A test that found
-    rows brings the query that shows them.
+    The severity is the declared one (``severities``), else dbt's: WARN when the test only warns. The metadata of a test
+    that found rows have a query for these rows.
     """
     if result.was_skipped:
         return None
@@ -73,17 +73,17 @@ def test_result(
 
 
 def table_metadata(node: Mapping[str, Any]) -> dict[str, str]:
-    """Name a node's table as the metadata of its asset's definition does."""
+    """Return a node's table name, with the same key as in the metadata of the asset's definition."""
     parts = (node.get("database"), node.get("schema"), node.get("alias"))
     schema = {"floe/schema": node["schema"]} if node.get("schema") else {}
     return {"dagster/table_name": ".".join(part for part in parts if part), **schema}
 
 
 def unassigned_result(result: NodeResult, product: dg.AssetKey) -> dg.AssetCheckResult:
-    """Record a node that is neither an asset nor a check of the code location, as a check of the product.
+    """Return a check result of the product for a node that is neither an asset nor a check of the code location.
 
-    dbt also runs what was added to the project since its manifest was loaded, and nodes such as functions. A retry
-    finds in Dagster's event log which of them failed, and runs them again.
+    Such nodes are functions, and nodes that were added to the project after its manifest was loaded. A retry finds
+    those that failed in Dagster's event log, and runs them again.
     """
     return dg.AssetCheckResult(
         asset_key=product,
@@ -108,7 +108,7 @@ def _severity(result: NodeResult) -> dg.AssetCheckSeverity:
 
 
 def _schema(result: NodeResult, node: Mapping[str, Any]) -> dg.TableSchema:
-    """The columns as the database has them, described as the project does."""
+    """Return the columns of the built table, with their descriptions from the project."""
     declared = {name.lower(): column for name, column in (node.get("columns") or {}).items()}
     return dg.TableSchema(
         [
@@ -120,7 +120,7 @@ def _schema(result: NodeResult, node: Mapping[str, Any]) -> dg.TableSchema:
 
 def _failed_rows_query(result: NodeResult, compiled: Path | None) -> dict[str, Any]:
     if result.relation.name and result.failed_rows is not None:
-        shown = f"select * from {result.relation.name}"  # noqa: S608 - a text for people, of dbt's own relation name
+        shown = f"select * from {result.relation.name}"  # noqa: S608 - not executed; the relation's name comes from dbt
         return {"failed_rows_query": dg.MetadataValue.md(_sql(shown))}
     query = result.compiled_code
     if query is None and compiled is not None and compiled.is_file():

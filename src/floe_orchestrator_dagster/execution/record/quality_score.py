@@ -1,4 +1,4 @@
-"""The product's quality score, computed from what its checks found last."""
+"""Quality score of a product, computed from the latest results of its checks."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ _Event = TypeVar("_Event")
 
 @dataclass(frozen=True)
 class ScoredChecks:
-    """Checks that make up the score of a product.
+    """The checks of a product's score.
 
     Attributes:
-        key: The check that shows the score.
+        key: The check with the score.
         product_name: The product's name.
         config: Weights and thresholds.
-        tests: Checks that run: what the contract declares for them, None for dbt tests that it does not know.
-        unimplemented: Declared checks that nothing runs, by the check that says so.
+        tests: Checks that run, each with its declaration in the contract; None for other dbt tests.
+        unimplemented: Declared checks without a dbt test, by the check that reports this.
     """
 
     key: dg.AssetCheckKey
@@ -40,7 +40,7 @@ class ScoredChecks:
 
 
 def evaluate_score(instance: dg.DagsterInstance, scored: ScoredChecks) -> dg.AssetCheckResult:
-    """Compute the score from the latest evaluation of each check; those never evaluated are left out and counted."""
+    """Compute the score from the latest evaluation of each check, without checks that were never evaluated."""
     passed = latest_evaluations(instance, list(scored.tests))
     results = [*_results(scored, passed)]
     if not results:
@@ -66,10 +66,9 @@ def evaluate_score(instance: dg.DagsterInstance, scored: ScoredChecks) -> dg.Ass
 def scored_when_failing(
     events: Iterator[_Event], instance: dg.DagsterInstance, scored: ScoredChecks
 ) -> Iterator[_Event | dg.AssetCheckEvaluation]:
-    """Pass a step's events on and end with the score when something failed.
+    """Yield a step's events, and the score if a check or the step failed.
 
-    The score has a separate step after the others; Dagster leaves it out when one of these fails, which is when the
-    score matters.
+    The score has a separate step after the others. Dagster skips this step when one of the others fails.
     """
     failed = False
     try:
@@ -92,7 +91,7 @@ def _is_error(event: object) -> bool:
 
 
 def recorded_score(instance: dg.DagsterInstance, scored: ScoredChecks) -> dg.AssetCheckEvaluation:
-    """Compute the score for a step that does not target it, where a result would be refused."""
+    """Compute the score as an event, for a step whose selection does not include it. Dagster would reject a result."""
     result = evaluate_score(instance, scored)
     return dg.AssetCheckEvaluation(
         asset_key=scored.key.asset_key,
@@ -105,7 +104,7 @@ def recorded_score(instance: dg.DagsterInstance, scored: ScoredChecks) -> dg.Ass
 
 
 def _results(scored: ScoredChecks, passed: Mapping[dg.AssetCheckKey, bool]) -> Iterator[ScoredResult]:
-    """One result per declared check, which several dbt tests may implement, and one per other test."""
+    """Yield one result per declared check, which can have several dbt tests, and one per other test."""
     declared: dict[tuple[dg.AssetKey, str], tuple[QualityCheck, bool]] = {}
     for key, has_passed in passed.items():
         check = scored.tests[key]

@@ -15,17 +15,17 @@ _LOG_SECONDS = 1.0
 
 
 class NodeLog:
-    """The run's log of nodes: failures at once, the rest in one entry a second, for an entry costs more than a node."""
+    """Writes results to the run's log: failures at once, others in one entry per second, to limit the cost."""
 
     def __init__(self, log: dg.DagsterLogManager) -> None:
-        """Start with nothing to write."""
+        """Start without pending lines."""
         self._log = log
         self._lines: list[str] = []
         self._since = time.monotonic()
 
     def write(self, results: Results, result: NodeResult) -> None:
-        """Take the end of a node."""
-        line = results.line(result)
+        """Write a node's result, or add it to the pending lines."""
+        line = result_line(results, result)
         if result.has_failed or result.was_skipped:
             self.flush()
             log = self._log.error if result.has_failed else self._log.warning
@@ -35,13 +35,25 @@ class NodeLog:
         self.flush_when_due()
 
     def flush_when_due(self) -> None:
-        """Write what has waited long enough."""
+        """Write the pending lines if the last entry is more than a second old."""
         if time.monotonic() - self._since >= _LOG_SECONDS:
             self.flush()
 
     def flush(self) -> None:
-        """Write what waits."""
+        """Write the pending lines."""
         if self._lines:
             self._log.info("%s", "\n".join(self._lines))
         self._lines = []
         self._since = time.monotonic()
+
+
+def result_line(results: Results, result: NodeResult) -> str:
+    """Return a node's result in one line, such as ``17/48 success model orders, 0.31 s``."""
+    count = f"{results.counted}/{results.expected} " if results.expected else f"{results.counted} "
+    kind = result.resource_type.replace("_", " ")
+    ending = f"{count if result.is_counted else ''}{result.status} {kind} {result.name}"
+    if result.was_skipped:
+        causes = [failed.name for failed in results.causes(result)]
+        return f"{ending} because of {', '.join(causes)}" if causes else ending
+    rows = f", {result.rows_affected} rows" if result.rows_affected is not None else ""
+    return f"{ending}{rows}, {result.seconds:.2f} s"

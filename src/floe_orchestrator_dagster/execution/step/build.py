@@ -1,4 +1,4 @@
-"""dbt build, streamed into Dagster's events."""
+"""``dbt build`` of a step, with Dagster's events for its nodes."""
 
 from __future__ import annotations
 
@@ -46,17 +46,17 @@ _FIRST_WITH_FUNCTIONS = (1, 11)
 
 @dataclass(frozen=True)
 class DbtStep:
-    """A step that runs dbt: with which connection, and the nodes behind its assets and checks.
+    """Definition of a step that runs dbt.
 
     Attributes:
-        connection: The project, and the profile with the target of the step's compute.
-        nodes: The nodes that can be selected.
-        manifest: The manifest that the assets were made from.
+        connection: The dbt project, and the profile with the target of the step's compute.
+        nodes: The dbt nodes behind the step's assets and checks.
+        manifest: The manifest of the assets.
         product: The product.
         steps: Names of all steps of the product that run dbt.
-        key_of: Key of every model, seed, snapshot and source of the product, by unique id.
-        product_key: Key of the product itself.
-        excluded: Finds the unique ids that an `exclude` of a run leaves out, the tests on them included, and warns.
+        key_of: Asset key of every model, seed, snapshot and source of the product, by unique id.
+        product_key: Asset key of the product itself.
+        excluded: Resolves a run's ``exclude`` to unique ids, including tests of excluded nodes, and logs warnings.
     """
 
     connection: DbtConnection
@@ -70,7 +70,7 @@ class DbtStep:
 
     @property
     def has_hooks(self) -> bool:
-        """Whether the project has on-run hooks, which dbt runs with its nodes and never alone."""
+        """Whether the project has on-run hooks. dbt runs them only together with nodes."""
         return any(node["resource_type"] == "operation" for node in self.manifest.content["nodes"].values())
 
     def ephemeral_models_of(self, unique_ids: AbstractSet[str]) -> set[str]:
@@ -84,25 +84,25 @@ class DbtStep:
 def build_selection(
     context: dg.AssetExecutionContext, step: DbtStep, options: DbtOptions, window: Window
 ) -> Iterator[Any]:
-    """Run one ``dbt build`` for the assets and checks that the step selected; yields Dagster's events.
+    """Run one ``dbt build`` for the selected assets and checks of a step, and yield Dagster's events.
 
     Assets and checks that an earlier try of the step completed are not repeated.
 
     Args:
         context: The step's context.
-        step: What the step runs.
-        options: What the run asks of dbt.
+        step: The step's definition.
+        options: The run's options for dbt.
         window: The run's partition.
 
     Raises:
-        FloeDagsterError: dbt could not do its work, or nodes failed, or the run asks for what cannot be.
+        FloeDagsterError: dbt failed, nodes failed, or the run's options are not valid.
     """
     op_context = context.op_execution_context
     plan = plan_build(context, step, step.excluded(options.exclude, context.log.warning))
     yield from handed_over(op_context, plan.built, plan.passed)
     if plan.built:
-        context.log.info("assets that an earlier try built, not built again: %d", len(plan.built))
-    _log_waiting(context.log, plan.selection)
+        context.log.info("assets that are not built again, because an earlier try built them: %d", len(plan.built))
+    _log_postponed(context.log, plan.selection)
     if plan.selection.is_empty:
         _report_empty_step(op_context, step, window)
         return
@@ -118,7 +118,7 @@ def build_selection(
 def test_selection(
     context: dg.AssetCheckExecutionContext, step: DbtStep, options: DbtOptions
 ) -> Iterator[dg.AssetCheckResult]:
-    """Run the dbt tests behind the checks that the step selected, in one ``dbt build``.
+    """Run the dbt tests of the step's selected checks in one ``dbt build``.
 
     Tests that passed in an earlier try are not run again.
 
@@ -132,13 +132,13 @@ def test_selection(
     is_built = partial(is_materialized, context.instance)
     selection = select_nodes(nodes, frozenset(), checks - passed.keys(), is_built)
     if selection.is_empty and checks & passed.keys() and step.has_hooks:
-        context.log.warning("all has passed, and runs again with dbt's on-run hooks, which may be what failed")
+        context.log.warning("all checks passed before; they run again, because an on-run hook of dbt may have failed")
         passed = {}
         selection = select_nodes(nodes, frozenset(), checks, is_built)
     for result in handed_over(op_context, {}, {key: found for key, found in passed.items() if key in checks}):
         if isinstance(result, dg.AssetCheckResult):
             yield result
-    _log_waiting(context.log, selection)
+    _log_postponed(context.log, selection)
     if selection.is_empty:
         _report_empty_step(op_context, step, Window())
         return
@@ -148,7 +148,7 @@ def test_selection(
 
 
 def model_invocation(context: dg.OpExecutionContext, dbt: DbtConnection, config: DbtConfig) -> StepInvocation:
-    """Prepare the invocation of a step that builds one model."""
+    """Create the invocation of a step that builds one model."""
     target = new_target(dbt, context.op.name, context.run.run_id)
     return StepInvocation(context, engine_for(dbt, config, context.log), dbt, config, target)
 
@@ -160,22 +160,22 @@ def build_model(
     config: DbtConfig,
     invocation: StepInvocation | None = None,
 ) -> dg.MaterializeResult[Any]:
-    """Run ``dbt build`` for one model, seed or snapshot and the tests that read it and its upstream only.
+    """Run ``dbt build`` for one model, seed or snapshot, its tests, and the functions upstream of it.
 
-    The functions upstream of it come along.
+    Tests that also read other models run only if these are upstream of the model.
 
     Args:
-        context: The step's.
-        dbt: Where dbt runs.
+        context: The step's context.
+        dbt: The dbt project and profile.
         name: The model's name.
-        config: How dbt is run.
-        invocation: The invocation to run (:func:`model_invocation`), for callers that need its results.
+        config: Settings of dbt's runs.
+        invocation: The invocation to run, for callers that read its results; None to create one.
 
     Raises:
-        ProfileError: A variable that the profile reads is not set.
-        DbtBuildError: dbt has nothing of that name, could not do its work, or nodes failed.
+        ProfileError: An environment variable of the profile is not set.
+        DbtBuildError: dbt has no model of this name, dbt failed, or nodes failed.
     """
-    # The name alone would be a selector: of a directory or the whole project when one is called the same.
+    # A bare name also selects a directory or project of this name.
     if not re.fullmatch(r"[\w.-]+", name):
         raise _unknown_model(dbt, name)
     exactly = [f"fqn:{name},file:{name}", f"fqn:{name},resource_type:snapshot"]
@@ -206,7 +206,7 @@ def _build(  # noqa: PLR0913, PLR0917  # a build has these parts
 ) -> Iterator[dg.Output[None] | dg.AssetCheckResult]:
     nodes, content = step.nodes, step.manifest.content
     dbt = options.connection(step.connection)
-    # Options are refused before anything is made.
+    # Options are validated before the target directory is created.
     asked = [*variables(options.vars, window.variables), *window.arguments, *options.arguments(), *deferral()]
     target = new_target(dbt, context.op.name, context.run.run_id)
     expected = nodes.expected(selection) - unassigned
@@ -249,7 +249,7 @@ def _build(  # noqa: PLR0913, PLR0917  # a build has these parts
 def _known(
     context: dg.OpExecutionContext, results: Iterator[NodeResult], known: AbstractSet[str]
 ) -> Iterator[NodeResult]:
-    """Pass results on; at the end warn of what dbt ran that is not in the code location's manifest."""
+    """Yield the results, and log a warning about nodes that are not in the code location's manifest."""
     unknown: set[str] = set()
     try:
         for result in results:
@@ -258,12 +258,12 @@ def _known(
             yield result
     finally:
         if unknown:
-            why = "The dbt project got them after the code location was loaded."
+            why = "They were added to the dbt project after the code location was loaded."
             context.log.warning("dbt ran nodes that are not assets or checks: %s. %s %s", named(unknown), why, RELOAD)
 
 
 def _report_empty_step(context: dg.OpExecutionContext, step: DbtStep, window: Window) -> None:
-    """Emit lineage for a step in which dbt has nothing to do: it may be the run's first, or its last."""
+    """Emit lineage for a step without nodes to run, which can be the first or last step of the product's run."""
     with step_lineage(context, step.product, step.connection, None, step.steps, window.period):
         pass
 
@@ -271,8 +271,8 @@ def _report_empty_step(context: dg.OpExecutionContext, step: DbtStep, window: Wi
 def _more_metadata(
     result: NodeResult, node: Mapping[str, Any], step: DbtStep, invocation: StepInvocation
 ) -> dict[str, Any]:
-    """Find where the columns of a table come from, and its name where the asset's definition has another one."""
-    # With the tables' names of this run, as soon as dbt has read the project.
+    """Return the column lineage of a table, and its name if that differs from the asset's definition."""
+    # The invocation's manifest has the names of tables in this run.
     manifest = invocation.manifest or step.manifest
     actual = manifest.content["nodes"].get(result.unique_id, node)
     found = invocation.column_lineage(result) if step.product.config.dbt.columns else None
@@ -284,18 +284,18 @@ def _more_metadata(
 
 
 def _has_functions(engine: DbtEngine) -> bool:
-    """Whether this dbt knows functions as nodes: an older one refuses a selection that names their type."""
+    """Whether this dbt supports functions. Older versions reject a selection by this resource type."""
     return Version(engine.version).release >= _FIRST_WITH_FUNCTIONS
 
 
 def _unknown_model(dbt: DbtConnection, name: str) -> DbtSetupError:
     return DbtSetupError(
-        f"{dbt.directory.path}: dbt has no enabled model, seed or snapshot called {name!r}, so nothing was built. "
+        f"{dbt.directory.path}: dbt has no enabled model, seed or snapshot named {name!r}, so nothing was built. "
         "Correct the name, or set FLOE_DBT_PROJECT_DIR to the project that has it."
     )
 
 
-def _log_waiting(log: dg.DagsterLogManager, selection: Selection) -> None:
-    for check, unbuilt in selection.left_out.items():
+def _log_postponed(log: dg.DagsterLogManager, selection: Selection) -> None:
+    for check, unbuilt in selection.postponed.items():
         name, unbuilt_names = check.to_user_string(), ", ".join(unbuilt)
-        log.warning("check %s waits: it reads %s, which is not materialized yet", name, unbuilt_names)
+        log.warning("check %s is postponed: it reads %s, which is not materialized yet", name, unbuilt_names)

@@ -1,4 +1,4 @@
-"""Plan of a step's build: what dbt runs, and what an earlier try of the step has done already."""
+"""Plan of a step's build: the nodes that dbt runs, and the completed work of earlier tries."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class BuildPlan:
-    """Selection of a step, and the assets that are not built again.
+    """The nodes to run in a step, and the assets and checks that are not repeated.
 
     Attributes:
-        selection: What dbt is to run.
-        built: Id of the run that built it, by key of each asset that is not built again.
-        passed: The evaluations of checks that are not evaluated again.
-        unassigned: Unique ids of nodes in the selection that failed before and are no asset or check of the step.
+        selection: The nodes to run.
+        built: Assets that are not built again, each with the id of the run that built it.
+        passed: Checks that are not evaluated again, each with its evaluation.
+        unassigned: Unique ids of selected nodes that failed before and belong to no asset or check of the step.
     """
 
     selection: Selection
@@ -38,12 +38,12 @@ class BuildPlan:
 
 
 def plan_build(context: dg.AssetExecutionContext, step: DbtStep, excluded: frozenset[str]) -> BuildPlan:
-    """Plan the build of the assets and checks that a step selected.
+    """Plan the build of a step's selected assets and checks.
 
     Args:
         context: The step's context.
-        step: What the step runs.
-        excluded: dbt's unique ids of what the run leaves out.
+        step: The step's definition.
+        excluded: Unique ids that the run excludes.
     """
     nodes = step.nodes
     assets = {key for key in context.selected_asset_keys if nodes.assets[key] not in excluded}
@@ -56,17 +56,17 @@ def plan_build(context: dg.AssetExecutionContext, step: DbtStep, excluded: froze
         along=nodes.along(assets, checks),
     )
     left = _with_downstream(assets - done.assets.keys(), assets, nodes)
-    # A test over several tables counts again when one of them is built again.
+    # A test of several tables runs again when one of them is built again.
     passed = {check for check in done.checks if not nodes.reads.get(check, frozenset()) & left}
-    # dbt runs tests of sources that the step did not select, too: one of them may be all that failed.
+    # dbt also runs tests of sources that the step did not select. Such a test can be the only failure.
     again = {key for key in done.failed if key in nodes.checks and nodes.checks[key] not in excluded}
     unassigned = frozenset(node for key, node in done.failed_nodes.items() if key not in nodes.checks) - excluded
-    # A function that nothing calls leaves no trace of an earlier try: it is built in every one.
+    # A function that no node calls has no event in Dagster. Therefore every try builds it.
     uncalled = nodes.uncalled - excluded if assets >= nodes.assets.keys() else frozenset()
     selection = select(left, (checks - passed) | again, excluded=excluded, passed=passed)
     selection = selection.with_nodes(unassigned | uncalled)
     if selection.is_empty and (assets or checks & passed) and step.has_hooks:
-        context.log.warning("everything is built, and runs again with dbt's on-run hooks, which may be what failed")
+        context.log.warning("all assets were built before; dbt runs again, because an on-run hook may have failed")
         return BuildPlan(select(assets, checks, excluded=excluded), {}, {})
     return BuildPlan(selection, *_kept(done, assets - left, checks & passed), unassigned)
 
@@ -74,20 +74,20 @@ def plan_build(context: dg.AssetExecutionContext, step: DbtStep, excluded: froze
 def _kept(
     done: Done, assets: AbstractSet[dg.AssetKey], checks: AbstractSet[dg.AssetCheckKey]
 ) -> tuple[dict[dg.AssetKey, str], dict[dg.AssetCheckKey, Evaluation]]:
-    """Choose these assets and checks of what has been done."""
+    """Return the completed work of these assets and checks."""
     built = {key: run_id for key, run_id in done.assets.items() if key in assets}
     return built, {key: evaluation for key, evaluation in done.checks.items() if key in checks}
 
 
 def is_materialized(instance: dg.DagsterInstance, key: dg.AssetKey) -> bool:
-    """Whether an asset has ever been built."""
+    """Whether an asset was ever materialized."""
     return instance.get_latest_materialization_event(key) is not None
 
 
 def _with_downstream(
     left: AbstractSet[dg.AssetKey], assets: AbstractSet[dg.AssetKey], nodes: DbtNodes
 ) -> AbstractSet[dg.AssetKey]:
-    """Add what reads a table that is built again: a failing test over several tables does not hold all of it up."""
+    """Add the selected assets downstream, because they read tables that are built again."""
     found = set(left)
     while more := {key for key in assets - found if nodes.upstream.get(key, frozenset()) & found}:
         found |= more

@@ -1,4 +1,4 @@
-"""The end of a step whose dbt nodes failed: what failed and why, what was skipped, what is there."""
+"""Errors of steps whose dbt nodes failed, with the failed and skipped nodes."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ if TYPE_CHECKING:
     from floe_orchestrator_dagster.execution.dbt.results import Results
 
 _Event = TypeVar("_Event")
-_FIX = "Correct it, then re-execute from failure: what succeeded is not built again."
+_FIX = "Correct it, then re-execute from failure. Nodes that succeeded are not built again."
 _SHOWN = 200
 _HOOK_FIX = (
-    "Correct the hook, then re-execute from failure: dbt runs hooks with its nodes, all of them if none is left."
+    "Correct the hook, then re-execute from failure. dbt runs hooks only with nodes: with all of them if none is left."
 )
-# dbt could not make SQL of these: they fail again until they are corrected.
+# dbt could not compile these nodes. They fail again until they are corrected.
 _LASTING = re.compile(r"(Compilation|Parsing) Error")
 
 
 def nodes_error(
     results: Results, nodes: Mapping[str, Mapping[str, Any]], origin: str, unreported: Sequence[Problem] = ()
 ) -> DbtBuildError:
-    """Put the failures of an invocation into an error.
+    """Create the error of an invocation with failures.
 
     Args:
-        results: How its nodes and on-run hooks ended.
+        results: The results of its nodes and on-run hooks.
         nodes: The manifest's nodes and unit tests, by unique id.
         origin: The project's directory.
-        unreported: The selected nodes that dbt has not run.
+        unreported: Problems of selected nodes that dbt did not run.
     """
     if not results.failed and not results.failed_hooks and not unreported:
         fix = "See the end of the step's captured output."
@@ -62,16 +62,16 @@ def _summary(results: Results, unreported: int) -> str:
 
 def _problem(result: NodeResult, node: Mapping[str, Any]) -> Problem:
     kind = result.resource_type.replace("_", " ")
-    # dbt's own first line says again what failed where.
+    # dbt's first line repeats the node and its file.
     message = re.sub(r"^([\w ]+ Error) in .* \(.*\)\n\s*", r"\1: ", result.message) or result.status
     return Problem(str(node.get("original_file_path") or result.unique_id), f"{kind} {result.name}: {message}", _FIX)
 
 
 def with_failures_shown(events: Iterator[_Event]) -> Iterator[_Event]:
-    """Pass a step's events on; failed nodes become Dagster's failure, with a table of them on its page.
+    """Yield a step's events, and convert its error to Dagster's ``Failure`` with a table of the failed nodes.
 
     Raises:
-        Failure: Nodes failed, or dbt cannot run like this. The step is tried again where that may help.
+        Failure: Nodes failed, or dbt cannot run. Dagster retries the step only if a retry can succeed.
     """
     try:
         yield from events

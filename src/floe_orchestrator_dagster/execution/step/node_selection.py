@@ -1,8 +1,8 @@
-"""The dbt nodes to run for the assets and checks that a step selected.
+"""Selection of the dbt nodes to run for a step's selected assets and checks.
 
-dagster-dbt leaves tests to dbt's eager indirect selection, which also runs tests of assets that were not selected, and
-it names nodes by FQN, which matches whole directories and soon exceeds the length of a command line. Here nodes are
-chosen one by one, by unique id.
+dagster-dbt selects nodes by FQN, which also matches directories and can exceed the length of a command line. It selects
+tests by dbt's eager indirect selection, which also runs tests of assets that were not selected. This module selects
+each node and test by its unique id.
 """
 
 from __future__ import annotations
@@ -38,19 +38,19 @@ _INVOCATION = {
 
 @dataclass(frozen=True)
 class DbtNodes:
-    """The dbt nodes behind one definition's assets and checks.
+    """The dbt nodes of one definition's assets and checks.
 
     Attributes:
-        assets: dbt unique id by asset key.
-        checks: dbt unique id by check key; checks on sources and on assets of other definitions may be among them.
-        reads: The product's assets (not the sources) that a check's SQL reads.
-        upstream: Keys that an asset reads, sources included.
+        assets: dbt unique ids by asset key.
+        checks: dbt unique ids by check key, including checks on sources and on assets of other definitions.
+        reads: The product's assets (without sources) that each check's SQL reads.
+        upstream: Keys that each asset reads, including sources.
         sources: Keys of the sources.
         whole: Whether these are all nodes of the dbt project.
         disabled: dbt unique ids of tests that never run.
-        severities: Severity of a check's result, where the contract declares one.
+        severities: Severities from the contract, by check key.
         functions: Unique ids of the functions that a node calls, by the node's unique id.
-        uncalled: Unique ids of functions that nothing calls; they are built when all assets are selected.
+        uncalled: Unique ids of functions that no node calls; they are built when all assets are selected.
     """
 
     assets: Mapping[dg.AssetKey, str]
@@ -66,16 +66,16 @@ class DbtNodes:
 
     @property
     def check_of(self) -> Mapping[str, dg.AssetCheckKey]:
-        """The check that a dbt test is, by its unique id."""
+        """Check keys by dbt unique id."""
         return {unique_id: key for key, unique_id in self.checks.items()}
 
     @property
     def checks_on_assets(self) -> frozenset[dg.AssetCheckKey]:
-        """Checks on the assets themselves, not on sources or on the product."""
+        """Checks on the definition's assets, without those on sources and on the product."""
         return frozenset(key for key in self.checks if key.asset_key in self.assets)
 
     def expected(self, selection: Selection) -> frozenset[str]:
-        """Return the unique ids of a selection: each of these nodes must have a result."""
+        """Return the unique ids of a selection. Each of these nodes must have a result."""
         if selection.unique_ids is not None:
             return selection.unique_ids
         return frozenset([*self.assets.values(), *self.checks.values()]) - selection.excluded
@@ -83,10 +83,10 @@ class DbtNodes:
     def along(
         self, asset_keys: AbstractSet[dg.AssetKey], check_keys: AbstractSet[dg.AssetCheckKey]
     ) -> frozenset[dg.AssetCheckKey]:
-        """Find the checks that run with a selection although it does not name them.
+        """Return the checks that run with a selection without being selected.
 
-        With assets come the checks on the sources that they read, as with dagster-dbt, and with all assets and their
-        checks those on the product.
+        With assets, the checks on the sources that they read run, as in dagster-dbt. With all assets and their checks,
+        the checks on the product run.
         """
         sources = {key for asset in asset_keys for key in self.upstream[asset]} & self.sources
         found = {check for check in self.checks if check.asset_key in sources}
@@ -97,25 +97,25 @@ class DbtNodes:
 
 @dataclass(frozen=True)
 class Selection:
-    """Nodes that dbt is to run.
+    """The nodes that dbt runs.
 
     Attributes:
-        unique_ids: dbt's unique ids; None means everything.
-        left_out: Unbuilt assets that a selected check reads besides its own, by check.
-        excluded: dbt's unique ids of what everything is without.
+        unique_ids: dbt's unique ids; None for all nodes except ``excluded``.
+        postponed: Checks that are not run, each with the unbuilt assets that it reads besides its own.
+        excluded: dbt's unique ids to exclude when ``unique_ids`` is None.
     """
 
     unique_ids: frozenset[str] | None
-    left_out: Mapping[dg.AssetCheckKey, list[str]] = field(default_factory=dict)
+    postponed: Mapping[dg.AssetCheckKey, list[str]] = field(default_factory=dict)
     excluded: frozenset[str] = frozenset()
 
     @property
     def is_empty(self) -> bool:
-        """Whether there is nothing to run."""
+        """Whether no node is selected."""
         return self.unique_ids is not None and not self.unique_ids
 
     def with_nodes(self, unique_ids: AbstractSet[str]) -> Selection:
-        """Add nodes by their unique ids."""
+        """Return a selection with additional nodes."""
         return self if self.unique_ids is None else replace(self, unique_ids=self.unique_ids | unique_ids)
 
 
@@ -125,19 +125,20 @@ def dbt_nodes(
     manifest: Manifest,
     key_of: Mapping[str, dg.AssetKey],
 ) -> DbtNodes:
-    """Take the unique ids that dagster-dbt attached to the specs.
+    """Collect the unique ids in the metadata that dagster-dbt attached to specs.
 
     Args:
         specs: Assets of a definition.
-        check_specs: Its checks.
-        manifest: The manifest they come from.
-        key_of: Key of every model, seed, snapshot and source, by unique id.
+        check_specs: Checks of the definition.
+        manifest: The manifest of the specs.
+        key_of: Asset key of every model, seed, snapshot and source, by unique id.
     """
     specs = list(specs)
     assets = {spec.key: spec.metadata[DAGSTER_DBT_UNIQUE_ID_METADATA_KEY] for spec in specs}
     checks = {spec.key: (spec.metadata or {})[DAGSTER_DBT_UNIQUE_ID_METADATA_KEY] for spec in check_specs}
     sources = manifest.content["sources"].keys()
-    # What reads a source that a model builds depends on the model; the tests on the source come along all the same.
+    # The spec of an asset that reads a source lists the model that builds the source, if there is one. The source is
+    # added, because its tests run, too.
     upstream = {
         spec.key: frozenset(dep.asset_key for dep in spec.deps).union(
             key_of[read] for read in manifest.relations_read_by(assets[spec.key]) & sources
@@ -166,20 +167,19 @@ def select_nodes(  # noqa: PLR0913, PLR0917  # a selection depends on all of the
     passed: AbstractSet[dg.AssetCheckKey] = frozenset(),
     along: AbstractSet[dg.AssetCheckKey] | None = None,
 ) -> Selection:
-    """Choose the nodes for the assets and checks of a step.
+    """Select the nodes for the assets and checks of a step, with the functions that they call.
 
-    With assets and tests come the functions that they call. A check that came with its asset or source waits while it
-    reads another asset that is neither selected, upstream nor materialized: dbt could only fail on it. A check
-    selected by itself always runs.
+    A check is postponed if it runs because of its asset or source, and reads another asset that is neither selected,
+    upstream nor materialized, because dbt would fail. A check that was selected without its asset always runs.
 
     Args:
         nodes: The step's nodes.
-        asset_keys: The assets to build.
+        asset_keys: The assets to build, without excluded ones.
         check_keys: The checks to evaluate.
-        is_materialized: Whether an asset has ever been built.
-        excluded: dbt's unique ids of what the run leaves out; the assets to build are none of them.
-        passed: Checks that need no second evaluation.
-        along: Checks that run although they were not selected; :meth:`DbtNodes.along` of the keys when left out.
+        is_materialized: Whether an asset was ever materialized.
+        excluded: Unique ids that the run excludes.
+        passed: Checks that are not evaluated again.
+        along: Checks that run without being selected; None for :meth:`DbtNodes.along` of the keys.
     """
     on_assets = {key for key in nodes.checks_on_assets if nodes.checks[key] not in excluded}
     if nodes.whole and not passed and asset_keys >= nodes.assets.keys() and check_keys >= on_assets:
@@ -191,24 +191,25 @@ def select_nodes(  # noqa: PLR0913, PLR0917  # a selection depends on all of the
         for check, test in nodes.checks.items()
         if check in chosen and check not in passed and test not in excluded
     }
-    left_out = {}
+    postponed = {}
     for check in wanted:
         built_elsewhere = check.asset_key not in nodes.assets and check.asset_key not in nodes.sources
         if check.asset_key in asset_keys or built_elsewhere or check not in check_keys:
             read = sorted(nodes.reads[check] - present)
             unbuilt = [key.to_user_string() for key in read if not is_materialized(key)]
             if unbuilt:
-                left_out[check] = unbuilt
-    unique_ids = {nodes.assets[key] for key in asset_keys} | {nodes.checks[check] for check in wanted - left_out.keys()}
+                postponed[check] = unbuilt
+    run = wanted - postponed.keys()
+    unique_ids = {nodes.assets[key] for key in asset_keys} | {nodes.checks[check] for check in run}
     called = frozenset[str]().union(*(nodes.functions.get(unique_id, ()) for unique_id in unique_ids))
-    return Selection(frozenset(unique_ids | (called - excluded)), left_out)
+    return Selection(frozenset(unique_ids | (called - excluded)), postponed)
 
 
 def selection_arguments(selection: Selection, directory: Path) -> list[str]:
-    """Write the selection into ``directory`` and return dbt's arguments for it.
+    """Write the selection to ``directory``, and return dbt's arguments for it.
 
     dbt's ``result`` method selects the unique ids in the ``run_results.json`` of a state directory
-    (https://docs.getdbt.com/reference/node-selection/methods#result): exact, and of any length.
+    (https://docs.getdbt.com/reference/node-selection/methods#result). It is exact and has no limit of length.
     """
     if selection.unique_ids is None and not selection.excluded:
         return ["--select", "fqn:*"]
@@ -233,7 +234,7 @@ def _result(unique_id: str) -> dict[str, object]:
 
 
 def _upstream(keys: AbstractSet[dg.AssetKey], nodes: DbtNodes) -> set[dg.AssetKey]:
-    """Find everything that the assets read, directly or not."""
+    """Return all assets and sources upstream of the assets."""
     found: set[dg.AssetKey] = set()
     waiting = list(keys)
     while waiting:

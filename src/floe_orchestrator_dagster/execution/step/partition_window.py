@@ -1,7 +1,7 @@
-"""The partition of a run → arguments of dbt.
+"""dbt's arguments for the partition of a run.
 
-Microbatch models get their event-time window, all others dbt variables
-(https://docs.getdbt.com/docs/build/incremental-microbatch).
+Microbatch models get an event-time window (https://docs.getdbt.com/docs/build/incremental-microbatch). Other models get
+dbt variables.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ _DATE = "%Y-%m-%d"
 
 @dataclass(frozen=True)
 class Window:
-    """A run's partition, or range of them, as dbt receives it.
+    """A run's partition, or its range of partitions, for dbt.
 
     Attributes:
         variables: dbt variables.
-        arguments: Further arguments of dbt.
-        period: Start and end of a partition in time.
+        arguments: Other arguments of dbt.
+        period: Start and end of a time partition; None for other partitions.
     """
 
     variables: dict[str, Any] = field(default_factory=dict)
@@ -40,19 +40,19 @@ class Window:
 
 
 def partition_window(context: dg.AssetExecutionContext, rule: PartitionsConfig | None) -> Window:
-    """Pass dbt the run's partition, or range of them; nothing where nothing partitioned is built.
+    """Return the run's partition, or its range of partitions; an empty window if no partitioned asset is selected.
 
-    Variables are in the partitions' timezone; dbt reads event time in UTC.
+    Variables are in the partitions' timezone, and event times in UTC, as dbt reads them.
 
     Raises:
-        DbtSetupError: Partitioned assets are to be built and the run has no partition.
+        DbtSetupError: Partitioned assets are selected, and the run has no partition.
     """
     if rule is None or not context.selected_asset_keys:
         return Window()
     if not (context.has_partition_key or context.has_partition_key_range):
         names = ", ".join(sorted(key.to_user_string() for key in context.selected_asset_keys))
         raise DbtSetupError(
-            f"{names}: follow {rule.type} partitions, and this run has none, so dbt would build a window of its own. "
+            f"{names}: the assets have {rule.type} partitions, and this run has none. "
             "Launch it for a partition (`--partition`), or as a backfill."
         )
     if rule.type == "static":

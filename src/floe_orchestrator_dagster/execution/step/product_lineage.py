@@ -1,4 +1,4 @@
-"""The product's run in lineage: which run it is, and which of a Dagster run's steps emits its start and its end."""
+"""OpenLineage run of a product: its identity, and its start and end, which a Dagster run's steps emit."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ _PRODUCT_RUN = "lineage_product"
 
 @dataclass(frozen=True)
 class ProductRun:
-    """The product's run, as one of its steps reports it.
+    """The product's run, from the view of one of its steps.
 
     Attributes:
-        context: The step's.
+        context: The step's context.
         steps: Names of the product's steps that run dbt.
-        run: The step, in lineage.
-        emitter: Where events go.
+        run: The step's lineage attributes.
+        emitter: Emits the events.
     """
 
     context: dg.OpExecutionContext
@@ -43,17 +43,17 @@ class ProductRun:
     emitter: LineageEmitter
 
     def start(self) -> None:
-        """Emit the start, in the first step, unless an earlier try of it has done so."""
+        """Emit the start if this is the first step, and no earlier try of it has emitted it."""
         if not self._last_state() and run_steps(self.context, self.steps).is_first(self.run.step_key):
             self._emit("START")
 
     def end(self, error: BaseException | None = None) -> None:
-        """Emit the end, if it comes with the end of this step: not before a step that is tried again or still to come.
+        """Emit the end if this is the last step, and Dagster does not retry it.
 
-        A step that did its work fails all the same when a blocking check did, and is not tried again.
+        Dagster fails a step without an error if a blocking check failed, and does not retry it.
 
         Args:
-            error: Why the step ends; None when it did its work. An interrupt is no ``Exception``.
+            error: The step's error; None when it succeeded. For an interrupt it is not an ``Exception``.
         """
         if error is None:
             failed = failed_checks(self.context)
@@ -70,7 +70,7 @@ class ProductRun:
         before = self._last_state()
         if end is None or before in ENDS:
             return
-        if not before:  # the first step failed before that
+        if not before:  # the first step failed before it emitted the start
             self._emit("START")
         self._emit(end, why or ("a step failed before" if end == "FAIL" else ""))
 
@@ -85,23 +85,23 @@ class ProductRun:
 
 
 def product_tag(name: str, product: Product) -> str:
-    """Name a tag of a Dagster run that says something of one product: a run can hold assets of several."""
+    """Return the name of a Dagster run's tag for one product, because a run can have assets of several products."""
     return f"floe/{tag_value(f'{name}.{product.identifier}')}"
 
 
 def state_tag(product: Product, run_id: str, state: str) -> dict[str, str]:
-    """Note the last event of the product's run that was emitted, in a tag of the Dagster run.
+    """Return the Dagster run's tag with the last emitted event of the product's run.
 
-    The run is named, because a re-execution starts with its parent's tags.
+    The tag contains the run id, because a re-execution inherits the tags of its parent.
     """
     return {product_tag(_PRODUCT_RUN, product): f"{state} {run_id}"}
 
 
 def last_state(product: Product, instance: dg.DagsterInstance, run_id: str) -> str:
-    """Return the last event of the product's run that was emitted; empty when there was none.
+    """Return the last emitted event of the product's run; empty when there was none.
 
-    Asked of Dagster's table of tags: steps that write tags of a run at the same moment lose each other's from the run
-    itself, which each reads and writes as a whole, but none from the table.
+    It is read from Dagster's table of tags. The run's own record can lack tags, because steps that add tags at the same
+    time overwrite the record.
     """
     tag = product_tag(_PRODUCT_RUN, product)
     for state in (*ENDS, "START"):
@@ -111,7 +111,7 @@ def last_state(product: Product, instance: dg.DagsterInstance, run_id: str) -> s
 
 
 def lineage_run(product: Product, instance: dg.DagsterInstance, dagster_run: dg.DagsterRun) -> LineageRun:
-    """Describe a Dagster run in lineage, without a step; the same in any process."""
+    """Return the lineage attributes of a Dagster run, without those of a step; the same in any process."""
     from floe_orchestrator_dagster.lineage.events.dbt_events import LineageRun, read_parent_id
     from floe_orchestrator_dagster.lineage.events.floe_events import PRODUCER
 

@@ -1,4 +1,4 @@
-"""Declared quality checks of a model whose dbt tests are known only once dbt has run."""
+"""Declared quality checks of a model whose dbt tests are unknown until dbt has run."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ def build_checked_model(
     checks: Mapping[dg.AssetCheckKey, QualityCheck],
     config: DbtConfig,
 ) -> Iterator[dg.MaterializeResult[Any] | dg.AssetCheckResult]:
-    """Build a model as :func:`build_model` does, and report what its dbt tests say about the declared checks.
+    """Build a model as :func:`build_model` does, and yield the results of its declared checks.
 
     Raises:
-        ProfileError: A variable that the profile reads is not set.
-        DbtBuildError: dbt has nothing of that name.
+        ProfileError: An environment variable of the profile is not set.
+        DbtBuildError: dbt has no model of this name, dbt failed, or nodes failed.
     """
     invocation = model_invocation(context.op_execution_context, dbt, config)
     manifest, results = invocation.target.path / MANIFEST_FILE, invocation.results.finished
@@ -56,7 +56,7 @@ def _check_results(
     model: ResolvedModel,
     checks: Mapping[dg.AssetCheckKey, QualityCheck],
 ) -> Iterator[dg.AssetCheckResult]:
-    """Yield the results of checks; dbt's manifest lists the tests that implement each of them."""
+    """Yield the results of checks, from the tests in dbt's manifest that implement them."""
     content = read_manifest(manifest).content
     found = match_quality_checks([model], content).checks
     for key, check in checks.items():
@@ -85,4 +85,8 @@ def _check_result(
 def _description(statuses: Mapping[str, str], *, has_run: bool) -> str | None:
     if not statuses:
         return UNIMPLEMENTED
-    return None if has_run else "dbt did not run its test: it reads what is not upstream of this model, or was skipped"
+    return (
+        None
+        if has_run
+        else "dbt did not run its test: it reads nodes that are not upstream of this model, or was skipped"
+    )

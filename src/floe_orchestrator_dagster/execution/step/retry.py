@@ -1,9 +1,9 @@
-"""Completed work of earlier tries of a step: a retry runs only the rest.
+"""Completed work of earlier tries of a step, which a retry does not repeat.
 
 Earlier tries are those of the same run (a step's retry policy), and the runs that were re-executed from failure, by
 hand or by Dagster's run retries (https://docs.dagster.io/guides/build/jobs/job-execution#re-executing-from-failure).
-Their events say what they did, wherever they ran. A re-execution of failed assets (``FROM_ASSET_FAILURE``) has no
-earlier tries: Dagster selects what is left.
+Their work is read from Dagster's event log. A re-execution of failed assets (``FROM_ASSET_FAILURE``) has no earlier
+tries, because Dagster selects only the remaining assets.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ class Evaluation:
     """Result of a check in an earlier try.
 
     Attributes:
-        run_id: The run that evaluated it.
-        found: Its evaluation.
-        number: Of the try that evaluated it.
+        run_id: Id of the run.
+        found: The evaluation.
+        number: Number of the try.
     """
 
     run_id: str
@@ -46,20 +46,20 @@ class Evaluation:
 
     @property
     def is_fine(self) -> bool:
-        """Whether dbt went on after it: that is dbt's own severity, not the one that the contract declares."""
+        """Whether dbt continued after it. dbt's severity decides this, not the contract's."""
         status = self.found.metadata.get("status")
         return self.found.passed or (status is not None and status.value == "warn")
 
 
 @dataclass(frozen=True)
 class Done:
-    """Assets and checks that need no second run.
+    """Completed and failed work of earlier tries.
 
     Attributes:
-        assets: Id of the run that built it, by key of the asset; none of its checks failed.
-        checks: The last evaluations of checks that passed or only warned, and whose tables are still the same.
-        failed: Checks that failed last, those included that came along with what was selected.
-        failed_nodes: dbt unique id behind each of these.
+        assets: Built assets without failed checks, each with the id of the run that built it.
+        checks: Last evaluations of checks that passed or only warned, and whose tables were not built again.
+        failed: Checks that failed last, including those that ran without being selected.
+        failed_nodes: dbt unique ids of the failed checks.
     """
 
     assets: Mapping[dg.AssetKey, str] = field(default_factory=dict)
@@ -69,11 +69,11 @@ class Done:
 
 
 def done_before(context: dg.OpExecutionContext, reads: Mapping[dg.AssetCheckKey, AbstractSet[dg.AssetKey]]) -> Done:
-    """Find what earlier tries of this step have built and checked; nothing in a first try.
+    """Return the work of earlier tries of this step; empty in a first try.
 
     Args:
-        context: The step's.
-        reads: The assets that each check reads; its own where it is not among them.
+        context: The step's context.
+        reads: The assets that each check reads. A check that is not in it reads its own asset.
     """
     runs = list(_earlier_runs(context))
     if not runs and not context.retry_number:
@@ -86,7 +86,7 @@ def done_before(context: dg.OpExecutionContext, reads: Mapping[dg.AssetCheckKey,
 
 
 class _History:
-    """The events of a step's tries, the oldest first."""
+    """The events of a step's tries, in order."""
 
     def __init__(self, step_key: str, reads: Mapping[dg.AssetCheckKey, AbstractSet[dg.AssetKey]]) -> None:
         self._step_key, self._reads = step_key, reads
@@ -95,7 +95,7 @@ class _History:
         self._evaluations: dict[dg.AssetCheckKey, Evaluation] = {}
 
     def add_run(self, run_id: str, events: Iterable[DagsterEvent]) -> None:
-        """Take the events of a run."""
+        """Add the events of a run."""
         self._number += 1
         for event in events:
             is_own = event.step_key == self._step_key
@@ -110,9 +110,9 @@ class _History:
                     self._evaluations[found.asset_check_key] = Evaluation(run_id, found, self._number)
 
     def _add_table(self, key: dg.AssetKey, run_id: str | None) -> None:
-        """Take a table that was built; what its checks found in an earlier try counts no more.
+        """Add a built table, and drop evaluations of its checks from earlier tries.
 
-        Within a try it does: dbt evaluates tests after the tables that they read, and unit tests before.
+        Evaluations of the same try are kept: dbt runs tests after the tables that they read, and unit tests before.
         """
         if run_id is not None:
             self._built[key] = run_id
@@ -123,7 +123,7 @@ class _History:
         }
 
     def done(self) -> Done:
-        """Return what is there and in order."""
+        """Return the completed and failed work."""
         fine = {check: evaluation for check, evaluation in self._evaluations.items() if evaluation.is_fine}
         failed = self._evaluations.keys() - fine.keys()
         tables = {check.asset_key for check in failed}
@@ -138,7 +138,7 @@ def _was_reused(metadata: Mapping[str, dg.MetadataValue[Any]]) -> bool:
 
 
 def read_by_other_steps(context: dg.OpExecutionContext) -> frozenset[str]:
-    """Name the outputs of this step that other steps of its job wait for."""
+    """Return the names of this step's outputs that other steps of its job depend on."""
     own = context.op_handle.name
     return frozenset(
         dependency.output
@@ -152,12 +152,12 @@ def read_by_other_steps(context: dg.OpExecutionContext) -> frozenset[str]:
 def handed_over(
     context: dg.OpExecutionContext, assets: Mapping[dg.AssetKey, str], checks: Mapping[dg.AssetCheckKey, Evaluation]
 ) -> Iterator[dg.Output[None] | dg.AssetCheckResult]:
-    """Hand over what earlier runs did: Dagster would skip the steps that read it, and show checks as skipped.
+    """Yield outputs and results of earlier runs again, so that Dagster does not skip downstream steps and checks.
 
     Args:
-        context: The step's.
-        assets: Id of the run that built each asset.
-        checks: What the checks found that are not evaluated again.
+        context: The step's context.
+        assets: Assets that are not built again, each with the id of the run that built it.
+        checks: Evaluations of checks that are not evaluated again.
     """
     read, names = read_by_other_steps(context), output_names(context)
     for key, run_id in sorted(assets.items()):
@@ -181,7 +181,7 @@ def _reused(run_id: str) -> dict[str, Any]:
 
 
 def _earlier_runs(context: dg.OpExecutionContext) -> Iterator[str]:
-    """Ids of the runs that this one resumes, the oldest first."""
+    """Return the ids of the runs that this run resumes, the oldest first."""
     found: list[str] = []
     run: dg.DagsterRun | None = context.run
     while run is not None and run.tags.get(RESUME_TAG) == "true" and run.parent_run_id:

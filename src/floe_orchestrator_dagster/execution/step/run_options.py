@@ -1,6 +1,6 @@
 """Options of one run for dbt, set in the launchpad or as run configuration.
 
-Annotations are evaluated in this module: Dagster reads the fields of its configuration classes.
+This module does not postpone the evaluation of annotations, because Dagster reads those of configuration classes.
 """
 
 import json
@@ -59,16 +59,16 @@ _INSTEAD = {
 class SourceOptions(dg.Config):
     """dbt's options for one run of source freshness."""
 
-    vars: dict[str, Any] = Field(default_factory=dict, description="dbt variables, on top of the project's.")
-    threads: int | None = Field(default=None, description="Threads, 1 or more; the profile's when left out.")
+    vars: dict[str, Any] = Field(default_factory=dict, description="dbt variables; they override the project's.")
+    threads: int | None = Field(default=None, description="Threads, 1 or more. The default is the profile's.")
     target: str | None = Field(default=None, description="Output of the compiled profile to run on.")
-    exclude: str | None = Field(default=None, description="dbt selection of what is left out, such as tag:slow.")
+    exclude: str | None = Field(default=None, description="dbt selection to leave out, such as tag:slow.")
 
     def arguments(self) -> list[str]:
         """Return dbt's arguments, without selection and variables.
 
         Raises:
-            DbtSetupError: A flag that cannot be passed on, with what does the same; no number of threads.
+            DbtSetupError: A flag or the number of threads is not valid. The message has the alternative to the flag.
         """
         if self.threads is None:
             return []
@@ -79,17 +79,17 @@ class SourceOptions(dg.Config):
         return ["--threads", str(self.threads)]
 
     def connection(self, dbt: DbtConnection) -> DbtConnection:
-        """Return the connection on the target that the run asks for.
+        """Return the connection with the run's target.
 
         Raises:
-            DbtSetupError: The profile has no such output.
+            DbtSetupError: The profile does not have this output.
         """
         if self.target is None:
             return dbt
         outputs = dbt.profile.outputs
         if self.target not in outputs:
             raise DbtSetupError(
-                f"run configuration, target: {self.target!r} is no output of the dbt profile {dbt.profile.name!r}. "
+                f"run configuration, target: {self.target!r} is not an output of the dbt profile {dbt.profile.name!r}. "
                 f"Choose one of {', '.join(map(repr, outputs))}."
             )
         return DbtConnection(dbt.directory, dbt.profile.on_target(self.target), choice=dbt.choice)
@@ -116,14 +116,14 @@ class DbtOptions(SourceOptions):
 
 
 def deferral() -> list[str]:
-    """Return dbt's argument for the state that the environment names for deferral; ``--state`` holds a selection."""
+    """Return dbt's argument for the environment's deferral state, because ``--state`` is used for the selection."""
     named = (os.environ.get(f"{prefix}DEFER_STATE") for prefix in _PREFIXES)
     state = next((found for prefix in _PREFIXES if (found := os.environ.get(f"{prefix}STATE"))), None)
     return ["--defer-state", state] if state and not any(named) else []
 
 
 def variables(*several: dict[str, Any]) -> list[str]:
-    """Return dbt's argument for variables, the later ones on top; none when there are none."""
+    """Return dbt's argument for variables; later ones override earlier ones. Empty without variables."""
     merged = {name: value for values in several for name, value in values.items()}
     return ["--vars", json.dumps(merged)] if merged else []
 
@@ -131,4 +131,4 @@ def variables(*several: dict[str, Any]) -> list[str]:
 def _refusal(flag: str) -> str:
     name = flag.split("=", maxsplit=1)[0].split(" ", maxsplit=1)[0]
     instead = _INSTEAD.get(name)
-    return f"{flag!r} is not passed on to dbt: {instead or _KNOWN_FLAGS}"
+    return f"{flag!r} is not passed to dbt: {instead or _KNOWN_FLAGS}"

@@ -1,4 +1,4 @@
-"""End of a step in a separate process with the process of its run."""
+"""Interrupt of a step when the process of its run is killed."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ if TYPE_CHECKING:
 
 
 def end_with_run(context: dg.OpExecutionContext) -> None:
-    """See to it that this step is interrupted when its run's process is killed.
+    """Interrupt this step when its run's process is killed.
 
-    Dagster's multiprocess executor leaves its steps alone then: dbt would go on, and hold its database, while the run
+    Dagster's multiprocess executor does not end its steps then. dbt would continue and lock its database while the run
     is retried.
 
     Args:
-        context: The step's.
+        context: The step's context.
     """
     run = multiprocessing.parent_process()
-    # A run that the code server started, with its steps inside, has a parent too; it does not end with that.
-    if run is not None and _is_step_of_its_own(context):
+    # The process of a run with steps inside also has a parent, the code server. It continues without it.
+    if run is not None and _has_own_process(context):
         threading.Thread(target=_interrupt_after, args=(run,), daemon=True).start()
 
 
-def _is_step_of_its_own(context: dg.OpExecutionContext) -> bool:
+def _has_own_process(context: dg.OpExecutionContext) -> bool:
     step_key = context.get_step_execution_context().step.key
     started = context.instance.all_logs(context.run_id, of_type={dg.DagsterEventType.STEP_WORKER_STARTING})
     return any(record.step_key == step_key for record in started)

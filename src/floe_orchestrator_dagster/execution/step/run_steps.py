@@ -1,4 +1,4 @@
-"""How far the steps of a run have come, as Dagster's event log has it."""
+"""Progress of a run's steps, from Dagster's event log."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ _ENDS = {
 
 
 def run_steps(context: dg.OpExecutionContext, steps: Sequence[str]) -> RunSteps:
-    """Read how far a run's dbt steps have come.
+    """Read the progress of a run's dbt steps.
 
     Args:
-        context: The context of one of them.
-        steps: Names of all steps of the product that run dbt; those that the run leaves out do not count.
+        context: The context of one of the steps.
+        steps: Names of all steps of the product that run dbt. Those that are not part of the run are ignored.
     """
     reads = _upstream(context.job_def)
     resumed = context.run.step_keys_to_execute
-    # Dagster splits a step of which something outside waits for a part, and numbers the parts.
+    # Dagster splits a step when another step depends on a part of it, and adds numbers to the names of the parts.
     of_dbt = [node.name for node in context.job_def.nodes if node.definition.name in steps]
     planned = [step for step in of_dbt if resumed is None or step in resumed]
     started: dict[str, None] = {}
@@ -47,10 +47,10 @@ def run_steps(context: dg.OpExecutionContext, steps: Sequence[str]) -> RunSteps:
 
 
 def failed_checks(context: dg.OpExecutionContext) -> list[str]:
-    """Name the checks that Dagster fails a step for, once that is over: blocking ones with an error.
+    """Return the names of failed blocking checks, for which Dagster fails a step at its end.
 
     Args:
-        context: The step's, whose checks have been handed to Dagster.
+        context: The context of the step, after all its checks were yielded.
     """
     if not any(spec.blocking for spec in context.assets_def.check_specs):
         return []
@@ -71,7 +71,7 @@ def failed_checks(context: dg.OpExecutionContext) -> list[str]:
 
 
 def is_tried_again(context: dg.OpExecutionContext, error: BaseException) -> bool:
-    """Whether Dagster tries the step again after this error; not after an interrupt, nor what no try can mend."""
+    """Whether Dagster retries the step after this error: not after an interrupt or an error that is not retryable."""
     step = context.get_step_execution_context()
     policy = step.op_retry_policy
     may = policy is not None and not step.retry_mode.disabled and context.retry_number < policy.max_retries
@@ -80,7 +80,7 @@ def is_tried_again(context: dg.OpExecutionContext, error: BaseException) -> bool
 
 
 def _upstream(job: dg.JobDefinition) -> Mapping[str, set[str]]:
-    """List what each step of a job reads directly."""
+    """Return the direct upstream steps of each step of a job."""
     reads: dict[str, set[str]] = {node.name: set() for node in job.nodes}
     for node, inputs in job.dependencies.items():
         for dependency in inputs.values():

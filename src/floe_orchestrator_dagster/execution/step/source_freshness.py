@@ -35,7 +35,7 @@ _NO_RESULT = "dbt has no result for this source"
 
 
 def freshness_step(product: Product) -> str:
-    """Name the step that checks the freshness of a product's sources."""
+    """Return the name of the step that checks the freshness of a product's sources."""
     return f"{product.identifier}_source_freshness"
 
 
@@ -50,19 +50,19 @@ def check_freshness(  # noqa: PLR0913, PLR0917  # a step has these parts
 ) -> Iterator[dg.AssetCheckResult]:
     """Run one ``dbt source freshness`` for the sources of the selected checks.
 
-    Sources that were fresh enough in an earlier try are not looked at again.
+    Sources that passed in an earlier try are not checked again.
 
     Args:
-        context: The step's.
+        context: The step's context.
         product: The product.
-        connection: Its dbt project, and the profile.
-        sources: dbt unique id of the source behind each selected check.
-        options: What the run asks of dbt.
+        connection: The dbt project and profile.
+        sources: dbt unique ids of the sources, by selected check.
+        options: The run's options for dbt.
         steps: Names of all steps of the product that run dbt.
-        excluded: Unique ids of what the run leaves out.
+        excluded: Unique ids that the run excludes.
 
     Raises:
-        ProfileError: A variable that the profile reads is not set.
+        ProfileError: An environment variable of the profile is not set.
         DbtBuildError: dbt ended without a result.
     """
     done = {key: found for key, found in done_before(context, {}).checks.items() if key in sources}
@@ -71,12 +71,12 @@ def check_freshness(  # noqa: PLR0913, PLR0917  # a step has these parts
             yield result
     left = {key: source for key, source in sources.items() if key not in done and source not in excluded}
     if not left:
-        with step_lineage(context, product, connection, None, steps):  # it may be the run's first step, or its last
+        with step_lineage(context, product, connection, None, steps):  # can be the first or last step of the run
             return
-    yield from _looked_at(context, product, options.connection(connection), left, options, steps)
+    yield from _fresh_results(context, product, options.connection(connection), left, options, steps)
 
 
-def _looked_at(  # noqa: PLR0913, PLR0917  # as above
+def _fresh_results(  # noqa: PLR0913, PLR0917  # as above
     context: dg.OpExecutionContext,
     product: Product,
     dbt: DbtConnection,
@@ -112,9 +112,9 @@ def _looked_at(  # noqa: PLR0913, PLR0917  # as above
 def _results(
     path: Path, dbt: DbtConnection, sources: Iterable[str], errors: Mapping[str, str]
 ) -> dict[str, NodeResult]:
-    """Read dbt's results by unique id; a source that they leave out could not be looked at."""
+    """Read dbt's results by unique id. For a source without a result, dbt's error is its result."""
     if not path.is_file():
-        fix = "The step's captured output holds what dbt said."
+        fix = "See the step's captured output."
         raise DbtBuildError(f"{dbt.directory.path}: dbt source freshness ended without a result. {fix}")
     content: Any = read_json(path, lambda origin, problems: DbtBuildError(f"{origin}: {problems[0]}"), "Run it again.")
     read = [result for entry in content["results"] if (result := read_source_result(entry)) is not None]
@@ -129,9 +129,9 @@ def _unknown(unique_id: str, error: str, now: str) -> NodeResult:
 
 
 def _errors(values: Iterable[EngineValue], lineage: StepLineage | None) -> Iterator[tuple[str, str]]:
-    """Read dbt's error messages about sources from its log: its results leave such sources out.
+    """Yield dbt's error messages by source, because its results omit sources with an error.
 
-    Lineage takes the names of the tables from it.
+    The names of tables in this run are passed to the lineage.
     """
     for value in values:
         if isinstance(value, TableNames) and lineage is not None and lineage.manifest is not None:

@@ -43,13 +43,13 @@ class StepLineage:
         target: Target,
         log: dg.DagsterLogManager,
     ) -> None:
-        """Start; the manifest is read with the first event, when dbt has written it."""
+        """Start the lineage. The manifest is read for the first event, when dbt has written it."""
         from floe_orchestrator_dagster.lineage.delivery.run_journal import RunJournal
 
         self._emitter, self._run, self._dbt, self._target, self._log = emitter, run, dbt, target, log
         self._product = run.product
         self.manifest = run.product.dbt.manifest if run.product.dbt else None
-        """The product's manifest; the invocation replaces it by one with the tables' names of this run."""
+        """The product's manifest; the invocation replaces it with one that has the names of tables in this run."""
         self._open_runs = RunJournal(emitter.directory, run.dagster_run_id)
         self._events: DbtEvents | None = None
         self.is_usable = True
@@ -60,8 +60,8 @@ class StepLineage:
         """Emit the start of a node.
 
         Raises:
-            LineageError: With ``lineage.strict``, when something about the node is odd. A warning otherwise. The event
-                is emitted first, with what is known.
+            LineageError: With ``lineage.strict``: the event is incomplete. It is emitted before the error is raised.
+                Without ``strict``, a warning is logged instead.
         """
         self._guarded(lambda events: events.start(start))
 
@@ -77,11 +77,11 @@ class StepLineage:
         """
         if causes:
             names = ", ".join(cause.unique_id for cause in causes)
-            result = replace(result, message=f"dbt skipped it, because of {names}")
+            result = replace(result, message=f"dbt skipped it because of {names}")
         self._guarded(lambda events: events.end(self._with_compiled_code(events, result)))
 
     def _with_compiled_code(self, events: DbtEvents, result: NodeResult) -> NodeResult:
-        """Add the compiled SQL, which dbt-core writes to a file only."""
+        """Return the result with the compiled SQL, which dbt-core writes only to a file."""
         if result.compiled_code is not None:
             return result
         try:
@@ -91,7 +91,7 @@ class StepLineage:
             return result
 
     def column_lineage(self, unique_id: str) -> ColumnLineage | None:
-        """Return where the columns of a table come from that has been built; None where that is not known."""
+        """Return the column lineage of a built table; None when it is unknown."""
         return self._events.column_lineage(unique_id) if self._events is not None else None
 
     def freshness(self, results: Iterable[NodeResult]) -> None:
@@ -103,7 +103,7 @@ class StepLineage:
         self._guarded(lambda events: events.freshness(results))
 
     def end(self, why: str) -> None:
-        """End what is still open. What could not be ended stays in the journal, for the sensors to end.
+        """Emit the ends of open runs. Runs that cannot be ended stay in the journal, and the sensors end them.
 
         Raises:
             LineageError: As :meth:`node_started`.
@@ -117,7 +117,7 @@ class StepLineage:
                 self._log.warning("Lineage: %d more events are incomplete or missing.", self._faults - 1)
 
     def _guarded(self, make: Callable[[DbtEvents], Iterable[RunEvent]]) -> None:
-        """Make events and emit them. An odd node costs its own events at most: the run and its lineage go on."""
+        """Create events and emit them. After an error, only these events are missing; the lineage continues."""
         if not self.is_usable:
             return
         try:
@@ -138,7 +138,7 @@ class StepLineage:
         self._faults += 1
         if self._faults > 1:
             return
-        fix = "Please report it; `lineage.enabled: false` switches lineage off."
+        fix = "Please report it. `lineage.enabled: false` disables lineage."
         problem = Problem("lineage", f"{what} ({type(error).__name__}: {error})", fix)
         refused = LineageError(self._product.origin, [problem])
         if self._product.config.lineage.strict:
@@ -151,7 +151,7 @@ class StepLineage:
             raise refused[0]
 
     def _refusal(self, event: RunEvent) -> ValueError | None:
-        """Emit an event; return why it cannot be written as JSON, so that the others are emitted all the same."""
+        """Emit an event; return the error if it cannot be written as JSON, so that the other events are emitted."""
         try:
             self._open_runs.emit(event, self._emitter.emit)
         except ValueError as error:
@@ -170,7 +170,7 @@ class StepLineage:
         return self._events
 
     def _manifest(self) -> Manifest:
-        """Another target than the product's own may have other nodes: dbt has just written them."""
+        """Return the product's manifest, or dbt's new one for another target, which can have other nodes."""
         own = self._target.path / MANIFEST_FILE
         if self.manifest is not None and (not is_of_other_target(self._product, self._dbt) or not own.is_file()):
             return self.manifest
@@ -183,7 +183,7 @@ class StepLineage:
 
 
 def is_of_other_target(product: Product, dbt: DbtConnection) -> bool:
-    """Whether dbt builds into another target than the one that the product's manifest was made for."""
+    """Whether dbt's target differs from the target of the product's manifest."""
     return product.dbt is None or dbt.profile.target != product.dbt.profile.target
 
 
@@ -199,22 +199,21 @@ def step_lineage(  # noqa: PLR0913, PLR0917  # a step has these parts
 ) -> Iterator[StepLineage | None]:
     """Emit the lineage of a dbt invocation and of the product's run.
 
-    At the end it waits, within limits, until the events are delivered.
-
-    The product's run starts with its first step in the Dagster run and ends with its last one; what no step could emit,
-    killed ones for instance, is emitted when the Dagster run is over, by ``automation.lineage_sensors``.
+    At the end it waits until the events are delivered, for ``lineage.flush_seconds`` at most. The product's run starts
+    with its first step in the Dagster run, and ends with its last one. Events that no step could emit, for example
+    because it was killed, are emitted by ``automation.lineage_sensors`` after the end of the Dagster run.
 
     Args:
-        context: The step's.
-        product: What is run.
-        dbt: Where dbt runs.
-        target: The invocation's target directory; None where there is nothing to do for dbt.
+        context: The step's context.
+        product: The product.
+        dbt: The dbt project and profile.
+        target: The invocation's target directory; None without an invocation.
         steps: Names of all steps of the product that run dbt.
-        period: Start and end of the run's partition in time.
-        traceparent: The trace that the step belongs to, in W3C's form.
+        period: Start and end of the run's time partition.
+        traceparent: The step's trace in W3C's format.
 
     Raises:
-        LineageError: With ``lineage.strict``, when not all events were accepted.
+        LineageError: With ``lineage.strict``: the backend has not accepted all events.
     """
     emitter = emitter_for(product.artifacts, product.config.lineage, run=context.run_id, log=context.log)
     if emitter is None:
@@ -228,12 +227,12 @@ def step_lineage(  # noqa: PLR0913, PLR0917  # a step has these parts
         try:
             yield lineage
         except BaseException as error:
-            # Dagster's interrupt and a dropped generator are not `Exception`s.
+            # The exceptions of Dagster's interrupt and of a closed generator are not subclasses of `Exception`.
             why = str(error) if isinstance(error, Exception) else "the step was interrupted"
             with suppress(LineageError):
                 _end(lineage, why)
             product_run.end(error)
-            with suppress(LineageError):  # said in the run's log; the step has failed already, for a better reason
+            with suppress(LineageError):  # it is in the run's log, and the step fails with the first error
                 _flush(emitter, context, product)
             raise
         _end(lineage, "dbt ended before it")

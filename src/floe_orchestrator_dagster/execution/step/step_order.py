@@ -1,4 +1,4 @@
-"""Order of a Dagster run's steps that run dbt: the first emits the start of the product's run, the last its end."""
+"""Order of a Dagster run's dbt steps. The first emits the start of the product's run, the last its end."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class RunSteps:
-    """Progress of the steps of a Dagster run that run dbt.
+    """Progress of the dbt steps of a Dagster run.
 
     Attributes:
-        upstream: Of each of them, the steps that it waits for, directly or through others.
-        started: Those that have started, in that order.
-        ended: Whether those that have ended succeeded; one that Dagster tries again has not ended.
+        upstream: All steps upstream of each dbt step.
+        started: Steps that have started, in this order.
+        ended: Whether each ended step succeeded. A step that Dagster retries has not ended.
     """
 
     upstream: Mapping[str, AbstractSet[str]]
@@ -31,14 +31,14 @@ class RunSteps:
         return next(iter(self.started), step) == step
 
     def end_with(self, step: str, state: State) -> State | None:
-        """Say how the product's run ends with the end of a step; None while other steps are still to end.
+        """Return the state in which the product's run ends with a step; None if other steps have yet to end.
 
-        A step that waits for a failed one never comes; of an interrupted run none comes that has not started. When the
-        last two end at the same moment, each may see the other still running: then the sensor emits the end.
+        Steps downstream of a failed one do not run. In an interrupted run, no more steps start. When the last two steps
+        end at the same time, each can see the other still running. Then the sensor emits the end.
 
         Args:
             step: The step that ends now.
-            state: How it ends, for good.
+            state: Its final state.
         """
         failed = {key for key, succeeded in self.ended.items() if not succeeded}
         if state != "COMPLETE":

@@ -1,7 +1,7 @@
-"""Selected nodes of which dbt reported no result: why, and how to fix it.
+"""Problems of selected nodes without a result from dbt, each with the reason and the fix.
 
-The project may have changed since the code location was loaded, and variables, the target and the environment decide
-what of it is enabled. dbt then leaves such nodes out without an error.
+dbt omits a node without an error when it was removed after the code location was loaded, or when variables, the target
+or the environment disable it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _COLLECTIONS = ("nodes", "unit_tests", "functions")
 # https://docs.getdbt.com/reference/global-configs/resource-type
 _ONLY, _NEVER = "DBT_RESOURCE_TYPES", "DBT_EXCLUDE_RESOURCE_TYPES"
 RELOAD = f"Run `{PREPARE_COMMAND}` and reload the code location."
-_ENABLE = f"Run with the values that the manifest was made with, or run `{PREPARE_COMMAND}` with these and reload."
+_ENABLE = f"Run with the manifest's variables and target, or run `{PREPARE_COMMAND}` with these values and reload."
 _UNSET = "Unset the variable where Dagster's runs get their environment."
 _LOOK = "See the end of the step's captured output."
 
@@ -37,15 +37,15 @@ def unreported_problems(
     *,
     has_succeeded: bool,
 ) -> list[Problem]:
-    """Name the selected nodes that dbt neither ran nor skipped, each with the reason.
+    """Return a problem for each selected node that dbt neither ran nor skipped.
 
     Args:
-        expected: Unique ids of the nodes that were selected.
+        expected: Unique ids of the selected nodes.
         results: The results of the invocation.
         nodes: The nodes and unit tests of the code location's manifest, by unique id.
-        target: The invocation's target directory, where dbt has written the manifest that it worked with.
-        has_succeeded: Whether dbt ran everything without a failure. After a failure only the nodes count that it
-            cannot have: with ``--fail-fast`` it does not come to the others.
+        target: The invocation's target directory, with the manifest that dbt has written.
+        has_succeeded: Whether dbt ran without a failure. After a failure, only nodes that dbt does not have are
+            reported, because dbt does not run all others with ``--fail-fast``.
     """
     missing = sorted(unique_id for unique_id in expected if not _is_reported(unique_id, results))
     content = _manifest_of(target) if missing else {}
@@ -60,15 +60,15 @@ def unreported_problems(
 
 
 def left_out(origin: str, name: str) -> DbtSetupError:
-    """Say why dbt built nothing of a model that it has."""
+    """Return the error for an existing model that dbt did not build."""
     variables = (_excluding_variable(resource_type) for resource_type in ("model", "seed", "snapshot"))
     variable = next(filter(None, variables), None)
-    why = f"dbt leaves it out, because of {variable}" if variable else "dbt reported no result of it"
+    why = f"dbt omits it because of {variable}" if variable else "dbt reported no result"
     return DbtSetupError(f"{origin}: {name!r} was not built: {why}. {_UNSET if variable else _LOOK}")
 
 
 def _excluding_variable(resource_type: str) -> str | None:
-    """Name the variable by which dbt leaves out a resource type, with its value; None without one."""
+    """Return the environment variable that excludes a resource type, with its value; None without one."""
     never, only = os.environ.get(_NEVER, ""), os.environ.get(_ONLY, "")
     if resource_type in re.findall(r"\w+", never):
         return f"{_NEVER}={never!r}"
@@ -77,13 +77,13 @@ def _excluding_variable(resource_type: str) -> str | None:
 
 
 def _is_reported(unique_id: str, results: Results) -> bool:
-    """Whether dbt ran or skipped a node; an ephemeral model is not a table."""
+    """Whether dbt ran or skipped a node. An ephemeral model that succeeded does not count, because it has no table."""
     result = results.finished.get(unique_id)
     return result is not None and (result.materialized != "ephemeral" or result.has_failed or result.was_skipped)
 
 
 def _manifest_of(target: Path) -> Mapping[str, Any]:
-    """Read the manifest of the invocation; empty where dbt writes none (``DBT_WRITE_JSON``)."""
+    """Read the manifest of the invocation; empty if dbt did not write it (``DBT_WRITE_JSON``)."""
     path = target / MANIFEST_FILE
     try:
         return read_manifest(path).content if path.is_file() else {}
@@ -92,7 +92,7 @@ def _manifest_of(target: Path) -> Mapping[str, Any]:
 
 
 def _gone(unique_id: str, name: str, content: Mapping[str, Any]) -> tuple[str, str] | None:
-    """Say that dbt's manifest does not have a node, or only as a disabled one, and how to fix it."""
+    """Return the problem and fix of a node that dbt's manifest lacks or lists as disabled; None for others."""
     if not content or any(unique_id in content.get(collection, ()) for collection in _COLLECTIONS):
         return None
     if unique_id in content["disabled"]:
@@ -102,15 +102,15 @@ def _gone(unique_id: str, name: str, content: Mapping[str, Any]) -> tuple[str, s
 
 
 def _not_run(unique_id: str, name: str, results: Results) -> tuple[str, str]:
-    """Say why dbt did not run a node that it has, and how to fix it."""
+    """Return the problem and fix of a node that dbt has and did not run."""
     if unique_id in results.finished:
-        return f"{name} is ephemeral in this run: there is no table of it", _ENABLE
+        return f"{name} is ephemeral in this run, so it has no table", _ENABLE
     variable = _excluding_variable(unique_id.split(".", maxsplit=1)[0])
     if variable:
-        return f"{name} was not run: dbt leaves it out, because of {variable}", _UNSET
+        return f"{name} was not run: dbt omits it because of {variable}", _UNSET
     if unique_id.startswith("unit_test."):
-        return f"{name} was not run: dbt runs a unit test only with its model", "Launch the run for the model too."
-    return f"{name} was not run: dbt reported no result of it", _LOOK
+        return f"{name} was not run: dbt runs a unit test only with its model", "Launch the run for the model, too."
+    return f"{name} was not run: dbt reported no result", _LOOK
 
 
 def _kind(unique_id: str) -> str:

@@ -51,7 +51,7 @@ _DIALECTS = {
 }
 _UNKNOWN = "unknown"
 _ADDED_BY_SNAPSHOTS = ("dbt_scd_id", "dbt_updated_at", "dbt_valid_from", "dbt_valid_to", "dbt_is_deleted")
-_LONGEST_SQL = 500_000  # characters; parsing more would delay the run by seconds
+_LONGEST_SQL = 500_000  # characters; parsing a longer query delays the run by seconds
 
 
 @dataclass(frozen=True)

@@ -75,7 +75,7 @@ def find_backend(artifacts: CompiledArtifacts | None) -> Backend | None:
         ``lineage_transport: noop`` without another backend.
 
     Raises:
-        LineageError: The plugin in ``plugins.lineage_backend`` cannot be used, and there is no other backend.
+        LineageError: The plugin in ``plugins.lineage_backend`` cannot be used, and no other backend is configured.
     """
     if is_disabled():
         logger.debug("OPENLINEAGE_DISABLED is set: no lineage is sent")

@@ -42,9 +42,9 @@ _LAST_REQUEST_SECONDS = 0.2
 def emitter_for(
     artifacts: CompiledArtifacts, config: LineageConfig, *, run: str = "", log: logging.Logger | None = None
 ) -> LineageEmitter | None:
-    """Create the emitter of a step; None when lineage is off.
+    """Create the emitter of a step; None when lineage is disabled.
 
-    Without ``strict``, events are stored when the backend cannot be used, and dropped when there is no spool directory.
+    Without ``strict``, events are stored if the backend cannot be used, and dropped if the spool directory is unknown.
 
     Args:
         artifacts: The product's contract.
@@ -53,7 +53,7 @@ def emitter_for(
         log: Logger for warnings.
 
     Raises:
-        LineageError: With ``strict``: the configured backend cannot be used, or there is no spool directory.
+        LineageError: With ``strict``: the configured backend cannot be used, or the spool directory is unknown.
     """
     if not config.enabled:
         return None

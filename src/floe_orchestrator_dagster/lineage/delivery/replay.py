@@ -44,7 +44,7 @@ class ReplayResult:
         sent: Events that the backend acknowledged.
         refused: Events that the backend permanently refuses; they are kept in separate files.
         waiting: Events that are still pending, without those of running processes.
-        reason: Why events are pending or were refused; empty when neither is so.
+        reason: Why events are pending or were refused; empty when there are none.
     """
 
     sent: int = 0

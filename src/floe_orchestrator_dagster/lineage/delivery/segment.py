@@ -53,8 +53,8 @@ class Entry:
 class Segment:
     """A spool file that this process has locked. Thread-safe.
 
-    The thread of a request that exceeds its timeout is abandoned. The file is then closed while that thread may still
-    use it, or close it again.
+    A request that exceeds its timeout continues in a thread that nothing waits for. The file is closed even while that
+    thread still uses it.
     """
 
     def __init__(self, path: Path, descriptor: int, *, being_written: bool) -> None:

@@ -20,20 +20,20 @@ _NOT_PARAMETERS = ("model", "column_name")
 
 @dataclass(frozen=True)
 class TestEnd:
-    """How a dbt test, unit test or freshness check ended.
+    """The end of a dbt test, unit test or freshness check.
 
     Attributes:
-        node: The test in dbt's manifest; of source freshness, the source.
+        node: The test in dbt's manifest; for source freshness, the source.
         result: The test's result.
     """
 
-    __test__ = False  # no class of tests for pytest
+    __test__ = False  # pytest must not collect this class
 
     node: Mapping[str, Any]
     result: NodeResult
 
     def assertion(self, *, of_column: bool = True) -> data_quality_assertions_dataset.Assertion:
-        """State the result for a dataset; without ``of_column`` for the table as a whole."""
+        """Return the assertion for a dataset; without ``of_column``, for the whole table."""
         return data_quality_assertions_dataset.Assertion(
             assertion=self._kind,
             success=self._passed,
@@ -47,7 +47,7 @@ class TestEnd:
         )
 
     def test_facet(self) -> test_run.TestRunFacet:
-        """State the result for the run."""
+        """Return the facet for the run."""
         status = "skip" if self.result.was_skipped else "pass" if self._passed else "fail"
         execution = test_run.TestExecution(
             name=str(self.node.get("unique_id") or self.node.get("name") or ""),
@@ -89,7 +89,7 @@ class TestEnd:
 
     @property
     def _expected(self) -> str | None:
-        """The rows that a test may find; of a freshness check, the greatest age."""
+        """The number of rows that a test may find; for a freshness check, the maximum age."""
         if self.node.get("resource_type") == "source":
             criteria = freshness_criteria(self.node)
             return ", ".join(f"{name} {age}" for name, age in criteria.items()) or None
@@ -101,7 +101,7 @@ class TestEnd:
 
     @property
     def _actual(self) -> str | None:
-        """The rows that a test found; of a freshness check, the age in seconds."""
+        """The number of rows that a test found; for a freshness check, the age in seconds."""
         if self.result.freshness is not None:
             return f"{self.result.freshness.age_seconds:.15g}"
         return None if self.result.failed_rows is None else str(self.result.failed_rows)

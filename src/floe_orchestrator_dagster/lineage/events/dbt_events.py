@@ -1,19 +1,19 @@
 """OpenLineage events of a dbt invocation.
 
-Everything here is pure: starts and results of nodes come in as values, events go out as openlineage-python's
-``RunEvent``. Each dbt invocation has one :class:`DbtEvents`::
+The functions are pure: they convert the starts and results of nodes to openlineage-python's ``RunEvent``. Each dbt
+invocation has one :class:`DbtEvents`::
 
     run = LineageRun(product, context.run_id, context.job_name, created_at, producer, step_key=…, retry_number=…)
     computes = read_computes(product, profile, os.environ, PurePosixPath(project_directory))
     events = DbtEvents(run, manifest, computes)
     for value in invocation:
         emitter.emit(events.start(value))  # or events.end(value)
-    emitter.emit(events.abort("dbt was interrupted", now))  # ends the nodes that are still open
+    emitter.emit(events.abort("dbt was interrupted", now))  # ends all open nodes
 
-A node that starts is one START; its end is one COMPLETE, FAIL or ABORT with the same run id, inputs and outputs,
-enriched by what is known then. A start or an end that is reported again makes no event. Run ids depend on the run, the
-step, its retry and the node only, so that another process can end what this one started. Source freshness has events
-of its own (:meth:`DbtEvents.freshness`); events of the product and of Python assets are in :mod:`python_assets`.
+A node has one START and one COMPLETE, FAIL or ABORT, with the same run id, inputs and outputs. The end has more facets,
+such as column lineage. A repeated start or end has no event. A run id depends only on the run, the step, its retry and
+the node, so that another process can emit the end. Source freshness has separate events (:meth:`DbtEvents.freshness`).
+Events of the product and of Python assets are in :mod:`python_assets`.
 """
 
 from __future__ import annotations
@@ -69,11 +69,11 @@ _CANCELLED = "cancelled"
 
 @dataclass(frozen=True)
 class Fault:
-    """An event that says less than it should.
+    """An incomplete event.
 
     Attributes:
-        unique_id: The node.
-        error: Why its datasets and facets could not be determined.
+        unique_id: dbt's unique id of the node.
+        error: The error because of which datasets and facets are missing.
     """
 
     unique_id: str
@@ -90,15 +90,13 @@ class DbtEvents:
         place: Computes | Warehouse,
         columns: Mapping[str, Mapping[str, str]] = MappingProxyType({}),
     ) -> None:
-        """Start with nothing open.
+        """Start without open nodes.
 
         Args:
-            run: Who runs dbt.
-            manifest: The product's, or on another target than its own the invocation's, trimmed
-                (``product.manifest.trim``).
-            place: Where the nodes are: on the invocation's target, on those of other computes.
-            columns: The columns (name → type) of relations that are known before dbt runs, by unique id: all of a
-                relation's or none.
+            run: The step that runs dbt.
+            manifest: The product's trimmed manifest; for a run on another target, the invocation's.
+            place: The targets of the invocation and of other computes.
+            columns: All columns of relations that are known before dbt runs, by unique id: the type by column name.
         """
         self._run = run
         self._manifest = manifest
@@ -113,31 +111,31 @@ class DbtEvents:
 
     @property
     def open(self) -> list[str]:
-        """Unique ids of the nodes that have started and not ended."""
+        """Unique ids of nodes that have started and not ended."""
         return list(self._open)
 
     def note_fault(self, unique_id: str, error: Exception) -> None:
-        """Note why the next event of a node says less than it should."""
+        """Record the error because of which the next event of a node is incomplete."""
         self._faults.append(Fault(unique_id, error))
 
     def take_faults(self) -> list[Fault]:
-        """Return the faults since the last call: their events name run, job and state, and at most what START said."""
+        """Return the faults since the last call. Their events have run, job, state, and the datasets of the START."""
         faults, self._faults = self._faults, []
         return faults
 
     def column_lineage(self, unique_id: str) -> ColumnLineage | None:
-        """Return the column lineage of a node that has ended, for Dagster's metadata; None without."""
+        """Return the column lineage of an ended node, for Dagster's metadata; None when it is unknown."""
         return self._lineages.get(unique_id)
 
     def identity(self, unique_id: str) -> DatasetIdentity:
-        """Name the dataset of a model, seed, snapshot or source."""
+        """Return the dataset of a model, seed, snapshot or source."""
         return self._nodes.identity(unique_id)
 
     def boundary(self, unique_ids: Iterable[str]) -> tuple[list[InputDataset], list[OutputDataset]]:
-        """Make the datasets of a product event: what these nodes read that none of them makes, and what they make.
+        """Return the datasets of a product event: inputs that none of these nodes builds, and all outputs.
 
-        A consumer that draws tables as connected by jobs then draws every one of these inputs as connected with every
-        output, besides the real connections that the nodes' events make.
+        A consumer that connects tables through jobs then shows an edge from each of these inputs to each output, in
+        addition to the edges from the nodes' events.
         """
         nodes = self._nodes
         made = [relation for unique_id in unique_ids for relation in nodes.makes(unique_id)]
@@ -146,7 +144,7 @@ class DbtEvents:
         return nodes.inputs(outside, None), nodes.outputs(made, None, None)
 
     def start(self, start: NodeStart) -> list[RunEvent]:
-        """Make the event of a node's start; an ephemeral model or an exposure has none."""
+        """Return the event of a node's start; empty for an ephemeral model or an exposure."""
         if not self._is_run(start) or self._has_ended(start) or start.unique_id in self._open:
             return []
         self._open[start.unique_id] = start
@@ -155,7 +153,7 @@ class DbtEvents:
         return [self._starts[start.unique_id]]
 
     def end(self, result: NodeResult) -> list[RunEvent]:
-        """Make the event of a node's end, and of its start where that has not been reported.
+        """Return the event of a node's end, and of its start if dbt did not report it.
 
         Args:
             result: The node's result. Column lineage needs its ``compiled_code`` and ``columns``.
@@ -165,16 +163,16 @@ class DbtEvents:
         return self._end(result, _state_of(result))
 
     def freshness(self, results: Iterable[NodeResult]) -> list[RunEvent]:
-        """Make the events of source freshness checks, START and end; none of a source that has its events."""
+        """Return START and end of source freshness checks, except for sources whose events were returned before."""
         return [event for result in results for event in self.end(result)]
 
     def abort(self, why: str, at: datetime, unique_ids: Sequence[str] | None = None) -> list[RunEvent]:
-        """End nodes with ABORT: those still open, or ``unique_ids``, which another process may have started.
+        """Return ABORT events of all open nodes, or of ``unique_ids``, which another process can have started.
 
         Args:
-            why: Said in ``errorMessage``.
-            at: When.
-            unique_ids: Nodes to end even though they have not started here; their STARTs are not repeated.
+            why: Text of ``errorMessage``.
+            at: Time of the events.
+            unique_ids: Nodes to end although they did not start here; their STARTs are not repeated.
         """
         aborted: list[RunEvent] = []
         for unique_id in self.open if unique_ids is None else unique_ids:
@@ -190,7 +188,7 @@ class DbtEvents:
         return start.unique_id.partition(".")[0] in _RUNS and materialized != "ephemeral"
 
     def _has_ended(self, start: NodeStart) -> bool:
-        """Whether a node has ended; in another invocation it is another run."""
+        """Whether a node has ended in this invocation. In another invocation, its run is a different one."""
         ended = self._ended.get(start.unique_id)
         if ended is None or start.invocation_id in {"", ended}:
             return ended is not None
@@ -209,13 +207,13 @@ class DbtEvents:
         return events
 
     def _event(self, node: NodeStart | NodeResult, state: State, time: str) -> RunEvent:
-        """Describe the start or the end of a node; with few words where something about the node is odd."""
+        """Return the event of a start or an end; a plain one after an error."""
         time = time or event_time(self._run.created_at)
         try:
             if isinstance(node, NodeStart):
                 return self._started(node, time)
             return self._ended_as(node, state, time)
-        except Exception as error:  # noqa: BLE001  # reported with the faults; the run must not stay open
+        except Exception as error:  # noqa: BLE001  # reported as a fault; the run must not stay open
             self.note_fault(node.unique_id, error)
             return self._plain(node, state, time)
 
@@ -290,7 +288,7 @@ def _state_of(result: NodeResult) -> State:
 
 
 def _cancelled(start: NodeStart, why: str, time: str) -> NodeResult:
-    """Make the result of a node that did not come to an end."""
+    """Return the result of a node that was interrupted."""
     return NodeResult(
         start.unique_id,
         start.unique_id.rpartition(".")[2],
@@ -305,12 +303,12 @@ def _cancelled(start: NodeStart, why: str, time: str) -> NodeResult:
 
 
 def _changes(event: RunEvent) -> dict[str, Any]:
-    """List the fields in which a node's end always differs from its start."""
+    """Return the fields in which a node's end always differs from its start."""
     return {"eventType": event.eventType, "eventTime": event.eventTime, "run": event.run}
 
 
 def _assert_on(inputs: Sequence[InputDataset], end: TestEnd, *, is_direct: bool) -> None:
-    """Attach a test's result: to the table that it is about, the first one, else to all that it reads."""
+    """Attach a test's result to its table, which is the first input, or else to all inputs."""
     about = inputs[:1] if is_direct else inputs
     for dataset in about:
         assertion = end.assertion(of_column=is_direct)

@@ -1,4 +1,4 @@
-"""Fields of all lineage events: producer, job, run and its place in the chain of runs."""
+"""Fields of all lineage events: producer, job, run and parent runs."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def run_event(  # noqa: PLR0913  # an event has these parts
     inputs: Sequence[InputDataset] = (),
     outputs: Sequence[OutputDataset] = (),
 ) -> RunEvent:
-    """Make an event; this package is the producer of it and of each of its facets."""
+    """Create an event. This package is the producer of the event and of all its facets."""
     producer = run.producer
     return RunEvent(
         eventType=RunState[state],
@@ -48,14 +48,14 @@ def run_event(  # noqa: PLR0913  # an event has these parts
 
 
 def error_facet(message: str, language: str) -> error_message_run.ErrorMessageRunFacet:
-    """Say why a run failed or was given up; credentials in the message are masked."""
+    """Return the facet with the reason of a failed or aborted run; credentials are masked."""
     return error_message_run.ErrorMessageRunFacet(
         message=redact(_ANSI.sub("", message).strip()), programmingLanguage=language.upper()
     )
 
 
 def engine_facet(name: str, version: str, run: LineageRun) -> dict[str, RunFacet]:
-    """Say what ran; nothing when its version is not known."""
+    """Return the facet with the processing engine; empty when its version is unknown."""
     if not version:
         return {}
     own = run.adapter_version or None

@@ -51,14 +51,14 @@ _KEPT_IN_URIS = ":/?#[]@!$&'()*+,;=%~"
 def node_job_facets(
     node: Mapping[str, Any], product: Product, groups: Mapping[str, Any], adapter: str, sql: str | None
 ) -> dict[str, JobFacet]:
-    """Describe the job of a dbt node.
+    """Return the facets of a dbt node's job.
 
     Args:
         node: The node in dbt's manifest.
-        product: The product it belongs to.
+        product: The node's product.
         groups: ``groups`` of the manifest.
-        adapter: The dialect of ``sql``.
-        sql: Compiled SQL; None while it is not known.
+        adapter: dbt's name of the adapter, for the dialect of ``sql``.
+        sql: Compiled SQL; None when it is unknown.
     """
     kind = _JOB_TYPES.get(str(node.get("resource_type")), "TEST")
     facets = job_facets(
@@ -73,7 +73,7 @@ def node_job_facets(
 
 
 def product_job_facets(product: Product) -> dict[str, JobFacet]:
-    """Describe the product's job."""
+    """Return the facets of the product's job."""
     spec = product.spec
     tags = [("product_version", product.artifacts.metadata.product_version, "FLOE")]
     tags += [(key, value, "FLOE") for key, value in spec.labels.items()]
@@ -87,7 +87,7 @@ def product_job_facets(product: Product) -> dict[str, JobFacet]:
 def job_facets(
     integration: str, kind: str, description: str, owning: Sequence[str], tags: Iterable[tuple[str, str, str]]
 ) -> dict[str, JobFacet]:
-    """Describe a batch job; ``tags`` are (key, value, source)."""
+    """Return the facets of a batch job; ``tags`` are (key, value, source)."""
     facets: dict[str, JobFacet] = {
         "jobType": job_type_job.JobTypeJobFacet(processingType="BATCH", integration=integration, jobType=kind)
     }
@@ -106,13 +106,13 @@ def job_facets(
 def node_dataset_facets(
     node: Mapping[str, Any], identity: DatasetIdentity, owning: Sequence[str], columns: Columns
 ) -> dict[str, DatasetFacet]:
-    """Describe the table of a dbt node.
+    """Return the facets of a dbt node's table.
 
     Args:
         node: The node in dbt's manifest.
-        identity: What the table is called.
-        owning: Its owners.
-        columns: Its columns, in their order, with types where they are known.
+        identity: Names of the table.
+        owning: Owners of the table.
+        columns: Columns in their order, each with its type or None.
     """
     facets = dataset_facets(str(node.get("description") or ""), owning, _schema_fields(node, columns))
     facets["dataSource"] = _data_source(identity.dataset.namespace)
@@ -152,7 +152,7 @@ def node_dataset_facets(
 def dataset_facets(
     description: str, owning: Sequence[str], fields: list[schema_dataset.SchemaDatasetFacetFields]
 ) -> dict[str, DatasetFacet]:
-    """Describe any dataset: what it is, whose it is, its columns."""
+    """Return the facets of any dataset: description, owners and columns."""
     facets: dict[str, DatasetFacet] = {}
     if fields:
         facets["schema"] = schema_dataset.SchemaDatasetFacet(fields=fields)
@@ -167,7 +167,7 @@ def dataset_facets(
 def column_lineage_facet(
     lineage: ColumnLineage, names: Mapping[str, DatasetName]
 ) -> column_lineage_dataset.ColumnLineageDatasetFacet | None:
-    """Say it with dataset names; None when nothing of it is about a dataset in ``names``."""
+    """Convert column lineage to OpenLineage's facet; None when no column comes from a dataset in ``names``."""
     fields = {
         column: column_lineage_dataset.Fields(
             inputFields=[_input_field(used, names[used.unique_id]) for used in inputs]
@@ -180,7 +180,7 @@ def column_lineage_facet(
 
 
 def owners(node: Mapping[str, Any], product: Product, groups: Mapping[str, Any]) -> list[str]:
-    """Name a node's owners: those in its ``meta``, its group's, else the product's."""
+    """Return a node's owners: those in its ``meta`` or of its group, else the product's."""
     meta = {**(node.get("meta") or {}), **((node.get("config") or {}).get("meta") or {})}
     declared = meta.get("owner") or meta.get("owners") or []
     names = [_owner_name(owner) for owner in (declared if isinstance(declared, list) else [declared])]
@@ -194,7 +194,7 @@ def owners(node: Mapping[str, Any], product: Product, groups: Mapping[str, Any])
 
 
 def node_tags(node: Mapping[str, Any], product: Product) -> list[tuple[str, str, str]]:
-    """Tag a node: dbt's tags, how it is materialized, and the contract's tier and compute."""
+    """Return a node's tags: dbt's tags, the materialization, and the contract's tier and compute."""
     tags = [(tag, "true", "DBT") for tag in _texts(node.get("tags"))]
     materialized = str((node.get("config") or {}).get("materialized") or "")
     if materialized:
@@ -233,7 +233,7 @@ def _data_source(namespace: str) -> datasource_dataset.DatasourceDatasetFacet:
 
 
 def _uri(text: str) -> str | None:
-    """Make an absolute URI; None for a namespace that is none, such as ``bigquery``."""
+    """Return a namespace as an absolute URI; None for a namespace that is not a URI, such as ``bigquery``."""
     uri = quote(text, safe=_KEPT_IN_URIS)
     try:
         has_place = bool(urlsplit(uri).port or True)
@@ -249,7 +249,7 @@ def _dataset_type(node: Mapping[str, Any], identity: DatasetIdentity) -> dataset
 
 
 def _code_location(product: Product, path: str) -> source_code_location_job.SourceCodeLocationJobFacet | None:
-    """Point into the product's repository; None where the contract names none."""
+    """Return the location of a file in the product's repository; None when the contract has no repository."""
     repository = product.artifacts.identity.repository.strip().removesuffix(".git").rstrip("/")
     ssh = _SSH_REPOSITORY.fullmatch(repository)
     url = f"{ssh['host']}/{ssh['path']}" if ssh else repository.partition("://")[2] or repository

@@ -17,19 +17,18 @@ if TYPE_CHECKING:
 PRODUCER = f"urn:floe-orchestrator-dagster:{version('floe-orchestrator-dagster')}"
 _OFFICIAL = "https://openlineage.io/spec/"
 _SPECIFICATION = f"{_OFFICIAL}2-0-2/OpenLineage.json#/$defs"
-# Facets that belong to the use of a dataset in a run, not to the dataset; floe-core knows one place for both.
+# Facets of a dataset's use in a run, not of the dataset itself. floe-core has one field for both kinds.
 _INPUT_FACETS = frozenset({"dataQualityAssertions", "dataQualityMetrics", "icebergScanReport", "inputStatistics"})
 _OUTPUT_FACETS = frozenset({"icebergCommitReport", "outputStatistics"})
-# Facets whose module in openlineage's client is not called as they are.
+# Facets whose module in openlineage's client has a different name.
 _MODULES = {"dataSource": "datasource", "version": "dataset_version"}
 
 
 def open_lineage_event(event: LineageEvent) -> dict[str, Any]:
-    """Write floe-core's event as OpenLineage's JSON.
+    """Convert floe-core's event to OpenLineage's JSON.
 
-    A producer that is not a URI, such as floe-core's ``floe``, is replaced by this package's. Facets get a missing
-    ``_producer`` and ``_schemaURL``, in the version of openlineage's client, and the place that the specification
-    gives them.
+    A producer that is not a URI, such as floe-core's ``floe``, is replaced by this package's. Facets get ``_producer``
+    and ``_schemaURL`` if they lack them, and move to the fields that the specification requires.
     """
     producer = event.producer if urlsplit(event.producer).scheme else PRODUCER
     instant = event.event_time if event.event_time.tzinfo else event.event_time.replace(tzinfo=timezone.utc)
@@ -76,7 +75,7 @@ def _complete(name: str, facet: Mapping[str, Any], kind: str, producer: str) -> 
 
 @cache
 def _client_schema(name: str, kind: str) -> str | None:
-    """Find the schema of a facet that openlineage's client has a class for."""
+    """Return the schema of a facet from openlineage's client; None when the client does not have the facet."""
     from openlineage.client import facet_v2
 
     stem = _MODULES.get(name) or re.sub(r"(?<=[a-z0-9])([A-Z])", r"_\1", name).lower()
@@ -85,5 +84,5 @@ def _client_schema(name: str, kind: str) -> str | None:
         wanted = f"{stem}_{place}".replace("_", "") + "facet"
         for title, part in vars(module).items() if module else ():
             if title.lower() == wanted and hasattr(part, "_get_schema"):
-                return str(part._get_schema())  # noqa: SLF001  # where the client keeps it
+                return str(part._get_schema())  # noqa: SLF001  # the client has no public function for it
     return None

@@ -1,4 +1,4 @@
-"""The nodes of a dbt project as OpenLineage's jobs and datasets: what a node reads, what it makes, column by column."""
+"""OpenLineage's jobs and datasets of dbt nodes: inputs and outputs with their columns."""
 
 from __future__ import annotations
 
@@ -32,15 +32,15 @@ _MAKES_TABLE = ("model", "seed", "snapshot")
 
 
 class Nodes:
-    """The nodes of a dbt project, on one target.
+    """The nodes of a dbt project on one target.
 
-    It learns while dbt runs: where nodes really go, and which columns they really have.
+    While dbt runs, :meth:`learn` adds the actual tables and columns of nodes.
     """
 
     def __init__(
         self, product: Product, manifest: Manifest, computes: Computes, columns: Mapping[str, Mapping[str, str]]
     ) -> None:
-        """Take the columns (name → type) that are known beforehand, all of a relation's, by unique id."""
+        """Use all columns of relations that are known before dbt runs, by unique id: the type by column name."""
         self._product = product
         self._content = manifest.content
         self._manifest = manifest
@@ -49,7 +49,7 @@ class Nodes:
         self._relations = BuiltRelations(manifest, self._warehouse.adapter, columns)
 
     def node(self, unique_id: str) -> Mapping[str, Any]:
-        """Give a node, source or unit test of the manifest; one that the manifest does not have is only a name."""
+        """Return a node, source or unit test of the manifest; for an unknown one, only its names."""
         for collection in ("nodes", "sources", "unit_tests"):
             found = self._content[collection].get(unique_id)
             if found is not None:
@@ -58,17 +58,17 @@ class Nodes:
         return {"unique_id": unique_id, "resource_type": kind, "name": name.rpartition(".")[2]}
 
     def learn(self, node: NodeStart | NodeResult) -> None:
-        """Note where a node goes, and its columns after it ran."""
+        """Record the table of a node, and its columns after the node has run."""
         self._relations.learn(node)
 
     def identity(self, unique_id: str) -> DatasetIdentity:
-        """Name the dataset of a model, seed, snapshot or source."""
+        """Return the dataset of a model, seed, snapshot or source."""
         return self._computes.identify(self.node(unique_id), self._relations.name(unique_id) or NO_RELATION)
 
     def reads(self, unique_id: str) -> list[str]:
-        """List what a node reads: models, seeds, snapshots and sources, ephemeral models read through.
+        """List the models, seeds, snapshots and sources that a node reads; for ephemeral models, those that they read.
 
-        Of a test it starts with what the test is about; a source's freshness check reads the source.
+        For a test, the first one is the tested table. A source's freshness check reads the source.
         """
         node = self.node(unique_id)
         if node["resource_type"] == "source":
@@ -77,7 +77,7 @@ class Nodes:
         return sorted(read, key=lambda parent: parent != node.get("attached_node"))
 
     def tests_table_itself(self, unique_id: str) -> bool:
-        """Whether a test is about the first relation that it reads, and not about several or an ephemeral model."""
+        """Whether a test checks the first relation that it reads, and not several ones or an ephemeral model."""
         node, read = self.node(unique_id), self.reads(unique_id)
         return len(read) == 1 or node.get("attached_node") in read
 
@@ -87,7 +87,7 @@ class Nodes:
         return self._warehouse.configured_namespace(self._warehouse.namespace)
 
     def makes(self, unique_id: str) -> list[str]:
-        """List the relation that a node makes: the node itself, or nothing for tests."""
+        """List the relation that a node builds: the node itself; empty for tests."""
         return [unique_id] if self.node(unique_id)["resource_type"] in _MAKES_TABLE else []
 
     def job_facets(self, unique_id: str, sql: str | None) -> dict[str, JobFacet]:
@@ -96,11 +96,11 @@ class Nodes:
         return node_job_facets(node, self._product, self._content["groups"], self._warehouse.adapter, sql)
 
     def column_lineage(self, result: NodeResult) -> ColumnLineage | None:
-        """Find where the columns of a node come from; None without SQL, or with SQL that cannot be understood."""
+        """Return a node's column lineage; None without SQL, or when its SQL cannot be parsed."""
         return self._relations.column_lineage(result)
 
     def inputs(self, unique_ids: Iterable[str], lineage: ColumnLineage | None) -> list[InputDataset]:
-        """Make input datasets; their columns include those that ``lineage`` says are read."""
+        """Return input datasets; their columns include those that ``lineage`` reads."""
         read = lineage.columns_read if lineage else {}
         return [
             InputDataset(
@@ -114,7 +114,7 @@ class Nodes:
     def outputs(
         self, unique_ids: Iterable[str], lineage: ColumnLineage | None, result: NodeResult | None
     ) -> list[OutputDataset]:
-        """Make output datasets, with column lineage and row counts where they are known."""
+        """Return output datasets, with column lineage and row counts if they are known."""
         return [self._output(unique_id, lineage, result) for unique_id in unique_ids]
 
     def _output(self, unique_id: str, lineage: ColumnLineage | None, result: NodeResult | None) -> OutputDataset:
@@ -137,7 +137,7 @@ class Nodes:
         return node_dataset_facets(node, self.identity(unique_id), owning, self._schema(unique_id, used))
 
     def _schema(self, unique_id: str, used: Sequence[str]) -> Mapping[str, str | None]:
-        """List a relation's columns: as they are, else as they are documented and used."""
+        """Return a relation's actual columns, or else the documented and used ones."""
         known = self._relations.columns(unique_id)
         documented = self.node(unique_id).get("columns") or {}
         columns: dict[str, str | None] = dict(known or {})

@@ -28,15 +28,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class PythonAsset:
-    """An asset that Python makes, beside dbt.
+    """An asset that is built by Python, not by dbt.
 
     Attributes:
         key: Its asset key.
         reads: Keys of the assets that it reads.
-        description: What it is.
-        owners: Whose it is.
+        description: Its description.
+        owners: Its owners.
         tags: Its tags.
-        columns: Its columns and their types, where they are known.
+        columns: Its columns and their types; empty when they are unknown.
     """
 
     key: AssetKey
@@ -61,15 +61,15 @@ def product_event(  # noqa: PLR0913  # an event has these parts
     inputs: Sequence[InputDataset] = (),
     outputs: Sequence[OutputDataset] = (),
 ) -> RunEvent:
-    """Make an event of the product's run.
+    """Create an event of the product's run.
 
     Args:
         run: The Dagster run.
         state: START, COMPLETE, FAIL or ABORT.
-        at: When.
-        why: Why it failed or was given up.
-        inputs: What the run reads from elsewhere (:meth:`DbtEvents.boundary`).
-        outputs: What it makes.
+        at: Time of the event.
+        why: Reason of a FAIL or ABORT.
+        inputs: Datasets that the run reads and does not build (:meth:`DbtEvents.boundary`).
+        outputs: Datasets that the run builds.
     """
     facets = {
         **run.run_facets(run.starter),
@@ -98,17 +98,17 @@ def asset_event(  # noqa: PLR0913  # an event has these parts
     known: Mapping[AssetKey, DatasetName] = MappingProxyType({}),
     rows: int | None = None,
 ) -> RunEvent:
-    """Make an event of the materialization of a Python asset: a job named after its key, which writes a dataset.
+    """Create an event of a Python asset's materialization: a job with the name of the asset, which writes a dataset.
 
     Args:
         run: The step.
         asset: The asset.
         state: START, COMPLETE, FAIL or ABORT.
-        at: When.
-        why: Why it failed or was given up.
-        known: Names of datasets that assets are, for those that are tables of dbt's (:meth:`DbtEvents.identity`); any
-            other asset is ``dagster://{namespace}`` and its key.
-        rows: Rows that were written, where that is known.
+        at: Time of the event.
+        why: Reason of a FAIL or ABORT.
+        known: Dataset names of assets that are dbt's tables (:meth:`DbtEvents.identity`). The dataset of any other
+            asset has the namespace ``dagster://{namespace}`` and the asset's key as its name.
+        rows: Number of written rows; None when it is unknown.
     """
     reference: RunReference = run.job_run(asset.job_name)
     names = {key: known.get(key) or asset_dataset(run, key) for key in (*asset.reads, asset.key)}
@@ -137,7 +137,7 @@ def asset_event(  # noqa: PLR0913  # an event has these parts
 
 
 def asset_dataset(run: LineageRun, key: AssetKey) -> DatasetName:
-    """Name the dataset of an asset that is not a table known to lineage."""
+    """Return the dataset name of an asset that is not a table of dbt."""
     return DatasetName(f"dagster://{run.namespace}", "/".join(key))
 
 

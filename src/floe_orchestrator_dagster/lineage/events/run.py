@@ -1,6 +1,7 @@
-"""The Dagster run and step behind lineage events, and run ids.
+"""Attributes of the Dagster run and step in lineage events, and run ids.
 
-The chain is node → product → Dagster run; the Dagster run gives way to an incoming parent (``OPENLINEAGE_PARENT_ID``).
+The parent of a node's run is the product's run. Its parent is the incoming one (``OPENLINEAGE_PARENT_ID``), or else the
+Dagster run.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ State = Literal["START", "COMPLETE", "FAIL", "ABORT"]
 
 @dataclass(frozen=True)
 class RunReference:
-    """A run of a job, as OpenLineage refers to it."""
+    """OpenLineage's reference to a run of a job."""
 
     namespace: str
     name: str
@@ -33,24 +34,24 @@ class RunReference:
 
 @dataclass(frozen=True)
 class LineageRun:
-    """A step of a Dagster run, as far as lineage events describe it.
+    """Attributes of a Dagster step, or of a whole run, in lineage events.
 
     Attributes:
-        product: What is run.
+        product: The product.
         dagster_run_id: Dagster's run id.
-        job_name: The Dagster job.
-        created_at: When Dagster created the run, with a timezone; all run ids are made from it.
-        producer: URI of this package in its version, the ``producer`` of all events.
-        step_key: The Dagster step; empty for events of the whole run.
-        retry_number: How often Dagster has retried the step before.
-        window: Start and end of the run's partition; None when it has none in time.
-        parent: The run that started this one (:func:`read_parent_id` of ``OPENLINEAGE_PARENT_ID``), if any.
-        root: Where that run's chain begins (``OPENLINEAGE_ROOT_PARENT_ID``); ``parent`` when left out.
+        job_name: Name of the Dagster job.
+        created_at: Creation time of the Dagster run, with a timezone. All run ids contain it.
+        producer: The ``producer`` of all events: a URI with this package's version.
+        step_key: Key of the Dagster step; empty for events of the whole run.
+        retry_number: Number of the step's earlier tries.
+        window: Start and end of the run's time partition; None without one.
+        parent: The run that started this one (``OPENLINEAGE_PARENT_ID``); None without one.
+        root: The first run of the chain with ``parent`` (``OPENLINEAGE_ROOT_PARENT_ID``); None for ``parent`` itself.
         dagster_version: Dagster's version; empty when unknown.
-        dbt_version: dbt-core's version; empty when no dbt runs.
+        dbt_version: dbt's version; empty when no dbt runs.
         adapter: The dbt adapter and its version, such as ``duckdb 1.9.1``.
         adapter_version: This package's version.
-        traceparent: The trace that the step belongs to, in W3C's form; empty without one.
+        traceparent: The step's trace in W3C's format; empty without one.
     """
 
     product: Product
@@ -76,7 +77,7 @@ class LineageRun:
 
     @property
     def starter(self) -> RunReference:
-        """The run above the product's: the incoming parent, else the Dagster run."""
+        """The parent of the product's run: the incoming parent, else the Dagster run."""
         if self.parent is not None:
             return self.parent
         return RunReference(self.namespace, self.job_name, self._id("dagster", self.job_name))
@@ -88,23 +89,23 @@ class LineageRun:
 
     @property
     def product_run(self) -> RunReference:
-        """The product's run: one per Dagster run, whatever its steps and their retries."""
+        """The product's run. A Dagster run has one, with any number of steps and retries."""
         return RunReference(self.namespace, self.product.name, self._id("product", self.product.name))
 
     def job_run(self, name: str, occurrence: int = 0) -> RunReference:
-        """Refer to the run of a dbt node or Python asset in this step.
+        """Return the reference to the run of a dbt node or Python asset in this step.
 
-        The same step, retry and name give the same id, in any process: what started here can be ended elsewhere.
+        The id is the same in every process, so that another process can end a run that started here.
 
         Args:
             name: The job's name, such as dbt's unique id.
-            occurrence: How often the step has run it before, in other dbt invocations.
+            occurrence: Number of the step's earlier runs of this job, in other dbt invocations.
         """
         parts = (self.step_key, str(self.retry_number), name, *([str(occurrence)] if occurrence else []))
         return RunReference(self.namespace, name, self._id("job", *parts))
 
     def run_facets(self, above: RunReference, invocation: str = "") -> dict[str, RunFacet]:
-        """Make the facets of a run below ``above``: parent and root, partition, where in Dagster and dbt it ran."""
+        """Return the facets of a run with the parent ``above``: parent, root, partition, and tags with its origin."""
         facets: dict[str, RunFacet] = {"parent": self._parent_facet(above), "tags": self._tags(invocation)}
         if self.window is not None:
             start, end = self.window
@@ -146,7 +147,7 @@ class LineageRun:
 
 
 def read_parent_id(text: str) -> RunReference | None:
-    """Read ``OPENLINEAGE_PARENT_ID``, ``{namespace}/{job name}/{run id}``; None when it does not have this form."""
+    """Parse ``OPENLINEAGE_PARENT_ID``: ``{namespace}/{job name}/{run id}``; None when it does not have this form."""
     namespace, name, run_id = (["", "", *text.strip().rsplit("/", 2)])[-3:]
     try:
         run_id = str(UUID(run_id))
@@ -156,6 +157,6 @@ def read_parent_id(text: str) -> RunReference | None:
 
 
 def event_time(moment: datetime) -> str:
-    """Write a moment as OpenLineage wants it; one without a timezone is UTC, as dbt's are."""
+    """Format a time for OpenLineage. A time without a timezone is UTC, as in dbt."""
     aware = moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)
     return aware.astimezone(timezone.utc).isoformat().replace("+00:00", "Z")

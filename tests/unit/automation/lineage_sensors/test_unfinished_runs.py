@@ -141,7 +141,7 @@ def test_a_damaged_line_does_not_affect_others(tmp_path: Path) -> None:
 
     assert "\n  waiting      32 since 1970-01-01T00:00:00+00:00\n" in status.stdout
     assert replayed.stdout == f"1 sent to {backend.url}, 0 refused, 0 waiting\n"
-    assert replayed.stderr.startswith("warning: 31 events are refused: ")
+    assert replayed.stderr.startswith("warning: 31 events are refused. ")
     assert ticked == "No lineage events are pending."
     assert [event["eventType"] for event in backend.events] == ["START", "ABORT"]
     assert not path.exists()

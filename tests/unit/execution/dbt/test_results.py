@@ -1,15 +1,16 @@
-"""Results of an invocation: causes of skips, lines and counts for the run's log."""
+"""Results of an invocation: causes of skips, and numbers of results."""
 
 from __future__ import annotations
 
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from floe_orchestrator_dagster.execution.dbt.results import Results
-from unit.execution.dbt.events import finished, result_of, results_of
+from unit.execution.dbt.events import finished, results_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from floe_orchestrator_dagster.execution.dbt.results import Results
 
 
 def test_skipped_nodes_name_the_failure_behind_them_through_others_and_through_tests() -> None:
@@ -28,8 +29,6 @@ def test_skipped_nodes_name_the_failure_behind_them_through_others_and_through_t
 
     assert causes(results) == {"b": ["a"], "c": ["a"], "y": ["t"]}
     assert results.summary() == "2 failed, 3 skipped because of them, 1 succeeded"
-    assert results.line(results.finished["model.shop.c"]) == "6/6 skipped model c, because of a"
-    assert results.line(results.finished["model.shop.x"]) == "6/6 success model x, 0.50 s"
 
 
 def causes(results: Results) -> dict[str, list[str]]:
@@ -76,7 +75,7 @@ def test_a_model_skipped_by_its_own_unit_test_names_it_as_do_those_that_read_the
 
 
 class CountedReads(list[str]):
-    """What a node reads; counts how often somebody goes through it."""
+    """The parents of a node; counts the iterations over them."""
 
     walks = 0
 
@@ -106,22 +105,3 @@ def test_the_summary_of_one_failure_without_skips() -> None:
     results = results_of(finished("a", "error"))
 
     assert results.summary() == "1 failed, 0 succeeded"
-
-
-def test_what_dbt_does_not_count_has_no_number() -> None:
-    results = Results({}, expected=2)
-    ephemeral = finished("amounts")
-    ephemeral["data"]["node_info"]["materialized"] = "ephemeral"
-
-    lines = []
-    for one in (finished("orders"), ephemeral, finished("report", "no-op", "exposure"), finished("stores")):
-        result = result_of(one)
-        results.add(result)
-        lines.append(results.line(result))
-
-    assert lines == [
-        "1/2 success model orders, 0.50 s",
-        "success model amounts, 0.50 s",
-        "no-op exposure report, 0.50 s",
-        "2/2 success model stores, 0.50 s",
-    ]

@@ -37,7 +37,7 @@ def test_a_failure_is_a_table_of_what_failed_and_what_was_skipped() -> None:
     assert str(error) == (
         "/shop: 1 failed, 1 skipped because of it, 0 succeeded\n"
         "  models/a.sql: model a: Runtime Error: Binder Error: no column\n"
-        "    fix: Correct it, then re-execute from failure: what succeeded is not built again."
+        "    fix: Correct it, then re-execute from failure. Nodes that succeeded are not built again."
     )
     assert caught.value.description == str(error)
     assert set(caught.value.metadata) == {"failed", "skipped"}
@@ -58,8 +58,8 @@ def test_a_hook_that_fails_is_named_with_its_file_although_no_node_failed() -> N
     assert str(error) == (
         "/shop: 1 on-run hook failed, 1 succeeded\n"
         "  dbt_project.yml: hook shop.on-run-end.1: Catalog Error: no table\n"
-        "    fix: Correct the hook, then re-execute from failure: dbt runs hooks with its nodes, all of them if none "
-        "is left."
+        "    fix: Correct the hook, then re-execute from failure. dbt runs hooks only with nodes: with all of them if "
+        "none is left."
     )
 
 

@@ -59,5 +59,5 @@ def test_a_test_of_a_source_that_comes_along_waits_for_the_other_table_that_it_r
     asked_for = select_nodes(compared, {A}, {ON_A, ON_SOURCE}, nothing)
 
     assert along.unique_ids == frozenset({"model.shop.a", "test.shop.unique"})
-    assert along.left_out == {ON_SOURCE: ["b"]}
+    assert along.postponed == {ON_SOURCE: ["b"]}
     assert asked_for.unique_ids == frozenset({"model.shop.a", "test.shop.unique", "test.shop.fresh"})

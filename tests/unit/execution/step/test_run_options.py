@@ -35,7 +35,7 @@ def test_a_flag_that_is_not_passed_on_is_named_with_what_does_it(flag: str, inst
     with pytest.raises(DbtSetupError) as caught:
         DbtOptions(flags=[flag]).arguments()
 
-    assert str(caught.value).startswith(f"run configuration, flags: {flag!r} is not passed on to dbt: {instead}")
+    assert str(caught.value).startswith(f"run configuration, flags: {flag!r} is not passed to dbt: {instead}")
 
 
 def test_variables_of_the_partition_win_over_those_of_the_run() -> None:

@@ -43,13 +43,13 @@ def test_a_node_that_dbt_ran_or_skipped_is_reported(target: Path, status: str) -
 
 def test_a_model_that_became_ephemeral_is_no_table(target: Path) -> None:
     assert problems(ended("success", "ephemeral"), target) == [
-        "models/a.sql: model a is ephemeral in this run: there is no table of it"
+        "models/a.sql: model a is ephemeral in this run, so it has no table"
     ]
 
 
 def test_nodes_that_dbt_has_and_did_not_come_to_after_a_failure_are_not_named(target: Path) -> None:
     assert problems(Results({}), target, has_succeeded=False) == []
-    assert problems(Results({}), target) == ["models/a.sql: model a was not run: dbt reported no result of it"]
+    assert problems(Results({}), target) == ["models/a.sql: model a was not run: dbt reported no result"]
 
 
 def test_nodes_that_dbt_no_longer_has_are_named_after_a_failure_too(target: Path) -> None:
@@ -65,7 +65,7 @@ def test_without_a_manifest_of_the_invocation_the_reason_is_not_known(target: Pa
     path = target / "manifest.json"
     path.unlink() if content is None else path.write_text(content)
 
-    assert problems(Results({}), target) == ["models/a.sql: model a was not run: dbt reported no result of it"]
+    assert problems(Results({}), target) == ["models/a.sql: model a was not run: dbt reported no result"]
 
 
 @pytest.mark.parametrize(
@@ -77,7 +77,7 @@ def test_a_variable_that_leaves_out_the_resource_type_is_named(
 ) -> None:
     monkeypatch.setenv(name, value)
 
-    why = f"dbt leaves it out, because of {name}={value!r}"
+    why = f"dbt omits it because of {name}={value!r}"
     assert problems(Results({}), target) == [f"models/a.sql: model a was not run: {why}"]
     assert str(left_out("shop", "a")) == (
         f"shop: 'a' was not built: {why}. Unset the variable where Dagster's runs get their environment."
@@ -88,4 +88,4 @@ def test_variables_that_keep_the_resource_type_are_not_named(target: Path, monke
     monkeypatch.setenv("DBT_RESOURCE_TYPES", "model test")
     monkeypatch.setenv("DBT_EXCLUDE_RESOURCE_TYPES", "seed")
 
-    assert problems(Results({}), target) == ["models/a.sql: model a was not run: dbt reported no result of it"]
+    assert problems(Results({}), target) == ["models/a.sql: model a was not run: dbt reported no result"]

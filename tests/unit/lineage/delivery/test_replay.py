@@ -200,8 +200,8 @@ def test_refused_events_are_shown_and_sent_again_on_request(artifacts: Path) -> 
     assert "  refused      1\n" in status.stdout
     assert "  HTTP 400: answer 400, you sent None\n      in " in status.stdout
     assert (untouched.exit_code, untouched.stdout) == (1, f"0 sent to {address(artifacts)}, 0 refused, 0 waiting\n")
-    hint = "`floe-dagster lineage status` shows why; `replay --refused` sends them again"
-    assert untouched.stderr == f"warning: 1 event is refused: {hint}\n"
+    hint = "Run `floe-dagster lineage replay --refused` to send them again."
+    assert untouched.stderr == f"warning: 1 event is refused. `floe-dagster lineage status` shows the reason. {hint}\n"
     assert (again.exit_code, again.stdout) == (0, f"1 sent to {address(artifacts)}, 0 refused, 0 waiting\n")
     assert backend.names == ["a", "c", "b"]
     assert list(spool(artifacts).iterdir()) == []
@@ -241,8 +241,8 @@ def test_event_that_is_nested_too_deeply_to_be_written_stays_refused(artifacts: 
         result = lineage("replay", "--refused", artifacts)
 
     assert (result.exit_code, result.stdout) == (1, f"1 sent to {address(artifacts)}, 0 refused, 0 waiting\n")
-    hint = "they are cut off or no events, or a running process holds their file; delete it to forget them"
-    assert result.stderr == f"warning: 2 events are refused: `floe-dagster lineage status` shows why; {hint}\n"
+    hint = "They are not complete events, or a running process uses their file. Delete the file to drop them."
+    assert result.stderr == f"warning: 2 events are refused. `floe-dagster lineage status` shows the reason. {hint}\n"
     assert backend.names == ["whole"]
     assert path.read_text(encoding="utf-8") == "".join(f"{json.dumps(record)}\n" for record in refused[:2])
 
@@ -277,7 +277,7 @@ def test_replay_without_a_backend_says_how_to_configure_one(tmp_path: Path) -> N
     [
         (
             {"observability": {"lineage": False}},
-            "false: the product sends no lineage, wherever to\n    fix: Set observability.lineage.enabled to true in",
+            "false: the product sends no lineage\n    fix: Set observability.lineage.enabled to true in",
         ),
         (
             {"config": {"enabled": False}},

@@ -316,12 +316,12 @@ def test_a_failing_test_fails_and_says_what_it_found() -> None:
 
 
 def test_a_skipped_node_is_aborted_with_the_cause_that_its_message_names() -> None:
-    skipped = new_events().end(node_result("skipped", message=f"dbt skipped it, because of {STG_ORDERS}"))
+    skipped = new_events().end(node_result("skipped", message=f"dbt skipped it because of {STG_ORDERS}"))
     *_, unexplained = new_events().end(node_result("skipped"))
 
     content = as_json(skipped[-1])
     assert states(skipped) == [(FCT_ORDERS, "START"), (FCT_ORDERS, "ABORT")]
-    assert content["run"]["facets"]["errorMessage"]["message"] == f"dbt skipped it, because of {STG_ORDERS}"
+    assert content["run"]["facets"]["errorMessage"]["message"] == f"dbt skipped it because of {STG_ORDERS}"
     assert names(content["outputs"]) == ["retail_orders.main.fct_orders"]
     assert as_json(unexplained)["run"]["facets"]["errorMessage"]["message"] == "dbt skipped it"
     assert_valid(skipped)
