@@ -17,7 +17,10 @@ RUN /opt/floe/venv/bin/uv pip install --no-cache --compile-bytecode --require-ha
 # hadolint ignore=SC2086
 RUN if [ -n "${EXTRA_PACKAGES}" ]; then \
       sed '/^ *--hash/d; s/ *\\$//' /build/requirements-image.lock > /build/constraints.txt \
-      && /opt/floe/venv/bin/uv pip install --no-cache --compile-bytecode --constraints /build/constraints.txt ${EXTRA_PACKAGES}; \
+      # dbt-core 1.12 requires this parser, and does not need it to run. Its source archive downloads more.
+      && echo "dbt-core-experimental-parser ; sys_platform == 'never'" > /build/overrides.txt \
+      && /opt/floe/venv/bin/uv pip install --no-cache --compile-bytecode --constraints /build/constraints.txt \
+        --overrides /build/overrides.txt ${EXTRA_PACKAGES}; \
     fi
 
 # --- This package, then the product, parsed where it will lie --------------------------------------------------------

@@ -64,8 +64,8 @@ def _parameters(function: Callable[..., Any] | None) -> tuple[str, ...]:
 
 def _complete_manifest(manifest: Manifest, target_path: str, which: str | None = None) -> None:  # noqa: ARG001
     """Complete the manifest without writing it. After a partial parse, dbt's writer does this."""
-    manifest.build_parent_and_child_maps()  # type: ignore[no-untyped-call]
-    manifest.build_group_map()  # type: ignore[no-untyped-call]
+    manifest.build_parent_and_child_maps()
+    manifest.build_group_map()
 
 
 def _write_no_graph(self: Linker, outfile: str, manifest: Manifest) -> None:

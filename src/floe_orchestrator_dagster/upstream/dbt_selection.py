@@ -179,7 +179,7 @@ def _reason(error: Exception) -> str:
     field = getattr(error, "field_name", None)
     if field is not None:
         return f"its field {field!r} is missing or is not as this dbt expects"
-    return " ".join(str(error).split())
+    return " ".join(str(getattr(error, "msg", error)).split())
 
 
 def _manifest(content: Mapping[str, Any]) -> Manifest:
