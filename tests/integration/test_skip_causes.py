@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
+from importlib.metadata import version
 from typing import TYPE_CHECKING
+
+from packaging.version import Version
 
 from files import write_files
 from floe_orchestrator_dagster.code_location import definitions_from_file
 from floe_orchestrator_dagster.product import load_product, manifest_rebuilt
-from integration.failing_shop import logged
+from integration.failing_shop import built, logged
 from openlineage_schemas import assert_valid_json
 from unit.samples import contract, model, write_json
 
@@ -23,6 +26,9 @@ FILES = {
     "dbt_project.yml": '{name: shop, profile: shop_orders, version: "1.0"}',
     "models/orders.sql": "select 1 as id",
     "models/broken.sql": "select no_column from {{ ref('orders') }}",
+    "models/optional.sql": "{{ config(on_error='continue') }} select no_column from {{ ref('orders') }}",
+    "models/fallback.sql": "select 1 as id -- {{ ref('optional') }}",
+    "models/after_both.sql": "select 1 as id -- {{ ref('optional') }} {{ ref('broken') }}",
     "models/checked.sql": "select id from {{ ref('orders') }}",
     "models/after_checked.sql": "select id from {{ ref('checked') }}",
     "models/unit_tested.sql": "select id from {{ ref('orders') }}",
@@ -38,7 +44,12 @@ FILES = {
             expect: {rows: [{id: 2}]}
         """,
 }
-NAMES = ("orders", "broken", "checked", "after_checked", "unit_tested", "after_unit_tested")
+NAMES = (
+    *("orders", "broken", "optional", "fallback", "after_both"),
+    *("checked", "after_checked", "unit_tested", "after_unit_tested"),
+)
+# https://docs.getdbt.com/reference/resource-configs/on_error
+CONTINUES = Version(version("dbt-core")) >= Version("1.12")
 
 
 def test_a_skipped_node_names_what_it_waits_for(
@@ -56,10 +67,13 @@ def test_a_skipped_node_names_what_it_waits_for(
     assert not result.success
     skipped = re.findall(r"skipped model (\w+)(.*)", logged(instance, result.run_id, "WARNING"))
     assert dict(skipped) == {
+        "after_both": " because of broken",
+        **({} if CONTINUES else {"fallback": " because of optional"}),
         "after_checked": " because of nine",
         "unit_tested": " because of two",
         "after_unit_tested": " because of two",
     }
+    assert set(built(result)) == {"orders", "checked", *(["fallback"] if CONTINUES else [])}
     evaluated = [evaluation.check_name for evaluation in result.get_asset_check_evaluations()]
     assert sorted(evaluated) == ["nine", "two"]
     aborted = [event for event in backend.events if event["eventType"] == "ABORT"]
@@ -67,6 +81,8 @@ def test_a_skipped_node_names_what_it_waits_for(
         name for name in (event["job"]["name"] for event in backend.events) if name.startswith("test.shop.nine")
     )
     assert {event["job"]["name"]: event["run"]["facets"]["errorMessage"]["message"] for event in aborted} == {
+        "model.shop.after_both": "dbt skipped it because of model.shop.broken",
+        **({} if CONTINUES else {"model.shop.fallback": "dbt skipped it because of model.shop.optional"}),
         "model.shop.after_checked": f"dbt skipped it because of {nine}",
         "model.shop.unit_tested": "dbt skipped it because of unit_test.shop.unit_tested.two",
         "model.shop.after_unit_tested": "dbt skipped it because of unit_test.shop.unit_tested.two",

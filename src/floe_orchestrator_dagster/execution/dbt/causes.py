@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Set as AbstractSet
 
     from floe_orchestrator_dagster.execution.dbt.node_result import NodeResult
 
@@ -19,12 +20,13 @@ class Causes:
 
     A failure blocks what is downstream of its node. A failed data test also blocks the nodes that are downstream of all
     that it reads, and a failed unit test its model and what is downstream of it. A test waits as the models do that it
-    reads.
+    reads. A failed model with ``on_error: continue`` blocks nothing (dbt 1.12); an older dbt ignores this setting.
     """
 
-    def __init__(self, parents: Mapping[str, Sequence[str]]) -> None:
-        """Take the unique ids of what each node reads directly."""
+    def __init__(self, parents: Mapping[str, Sequence[str]], continued: AbstractSet[str] = frozenset()) -> None:
+        """Take the unique ids of what each node reads directly, and those of models with ``on_error: continue``."""
         self._parents = parents
+        self._continued = continued
         self._waiting: list[NodeResult] = []
         self._found: defaultdict[str, list[NodeResult]] = defaultdict(list)
 
@@ -38,7 +40,9 @@ class Causes:
             for blocked in self._blocked_by(failed):
                 self._found[blocked].append(failed)
         self._waiting.clear()
-        return self._found.get(unique_id, ())
+        found = self._found.get(unique_id, ())
+        # A dbt that ignores `on_error` skips nodes although no other failure is upstream of them.
+        return [failed for failed in found if failed.unique_id not in self._continued] or found
 
     def _blocked_by(self, failed: NodeResult) -> set[str]:
         blocked = self._downstream([failed.unique_id])

@@ -11,6 +11,7 @@ from floe_orchestrator_dagster.execution.dbt.node_result import NodeResult, Node
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from collections.abc import Set as AbstractSet
 
     from floe_orchestrator_dagster.execution.dbt.engine_values import EngineValue
 
@@ -22,6 +23,7 @@ class Results:
     Attributes:
         parents: Unique ids of the direct parents of each node.
         expected: Number of nodes that dbt counts; None until dbt reports it.
+        continued: Unique ids of the models with ``on_error: continue``.
         finished: Results by unique id, in the order of completion.
         running: Nodes that have started and not ended, by unique id.
         failed_hooks: The on-run hooks that failed; dbt reports them at the end.
@@ -30,6 +32,7 @@ class Results:
 
     parents: Mapping[str, Sequence[str]]
     expected: int | None = None
+    continued: AbstractSet[str] = frozenset()
     finished: dict[str, NodeResult] = field(default_factory=dict)
     running: dict[str, NodeStart] = field(default_factory=dict)
     failed_hooks: list[FailedHook] = field(default_factory=list)
@@ -38,7 +41,7 @@ class Results:
 
     def __post_init__(self) -> None:
         """Start without failures."""
-        self._causes = Causes(self.parents)
+        self._causes = Causes(self.parents, self.continued)
 
     def add(self, value: EngineValue) -> None:
         """Add the start or the result of a node, or a failed hook; other values are ignored."""

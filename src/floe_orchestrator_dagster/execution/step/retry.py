@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 RESUME_TAG = "dagster/is_resume_retry"
 _REUSED = "reused"
+_BUILT_IN_RUN = "floe/built_in_run"
 _EVENTS = {
     dg.DagsterEventType.ASSET_MATERIALIZATION,
     dg.DagsterEventType.ASSET_CHECK_EVALUATION,
@@ -133,8 +134,8 @@ class _History:
 
 
 def _was_reused(metadata: Mapping[str, dg.MetadataValue[Any]]) -> bool:
-    status = metadata.get("status")
-    return status is not None and status.value == _REUSED
+    """Whether an earlier run did it. The status alone does not say so: dbt 1.12 has a status of this name too."""
+    return _BUILT_IN_RUN in metadata
 
 
 def read_by_other_steps(context: dg.OpExecutionContext) -> frozenset[str]:
@@ -177,7 +178,7 @@ def handed_over(
 
 
 def _reused(run_id: str) -> dict[str, Any]:
-    return {"status": _REUSED, "floe/built_in_run": dg.MetadataValue.dagster_run(run_id)}
+    return {"status": _REUSED, _BUILT_IN_RUN: dg.MetadataValue.dagster_run(run_id)}
 
 
 def _earlier_runs(context: dg.OpExecutionContext) -> Iterator[str]:

@@ -91,7 +91,10 @@ class StepInvocation:
 
     def __post_init__(self) -> None:
         """Start without results."""
-        self.results = Results(self.parents)
+        # https://docs.getdbt.com/reference/resource-configs/on_error
+        configs = ((unique_id, node.get("config") or {}) for unique_id, node in self.nodes.items())
+        continued = {unique_id for unique_id, config in configs if config.get("on_error") == "continue"}
+        self.results = Results(self.parents, continued=continued)
 
     def run(self, arguments: Sequence[str]) -> Iterator[NodeResult]:
         """Run dbt; yields the result of each node as it ends.

@@ -10,6 +10,7 @@ from floe_orchestrator_dagster.execution.dbt.results import Results
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from collections.abc import Set as AbstractSet
 
 
 def started(name: str, resource_type: str = "model") -> dict[str, Any]:
@@ -50,10 +51,13 @@ def result_of(finished_event: Mapping[str, Any]) -> NodeResult:
 
 
 def results_of(
-    *events: Mapping[str, Any], parents: Mapping[str, Sequence[str]] | None = None, expected: int | None = None
+    *events: Mapping[str, Any],
+    parents: Mapping[str, Sequence[str]] | None = None,
+    expected: int | None = None,
+    continued: AbstractSet[str] = frozenset(),
 ) -> Results:
     """Collect the results of an invocation."""
-    results, reader = Results(parents or {}, expected), CoreEvents()
+    results, reader = Results(parents or {}, expected, continued), CoreEvents()
     for one in events:
         value = reader.read(one)
         if value is not None:

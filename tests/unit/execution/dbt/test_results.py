@@ -105,3 +105,20 @@ def test_the_summary_of_one_failure_without_skips() -> None:
     results = results_of(finished("a", "error"))
 
     assert results.summary() == "1 failed, 0 succeeded"
+
+
+def test_a_failed_model_with_on_error_continue_is_a_cause_only_where_there_is_no_other() -> None:
+    parents = {
+        "model.shop.both": ["model.shop.optional", "model.shop.broken"],
+        "model.shop.below": ["model.shop.both"],
+        "model.shop.one": ["model.shop.optional"],
+    }
+    results = results_of(
+        *(finished("optional", "error"), finished("broken", "error"), finished("both", "skipped")),
+        *(finished("below", "skipped"), finished("one", "skipped")),
+        parents=parents,
+        continued={"model.shop.optional"},
+    )
+
+    # dbt before 1.12 does not know the setting, and skips `one`.
+    assert causes(results) == {"both": ["broken"], "below": ["broken"], "one": ["optional"]}

@@ -115,3 +115,12 @@ def test_a_check_that_failed_is_told_although_the_step_did_not_select_it(lasting
     assert set(found[1].assets) == {A, B}
     assert not found[1].checks
     assert found[1].failed == {ON_SOURCE}
+
+
+def test_what_dbt_reports_as_reused_was_done_by_the_run_itself(lasting: dg.DagsterInstance) -> None:
+    reused = dg.Output(None, output_name="a", metadata={"status": "reused"})
+
+    runs = executed(lasting, [reused, check(UNIQUE, status="reused")], [])
+
+    assert found[1].assets == {A: runs[0].run_id}
+    assert set(found[1].checks) == {UNIQUE}
