@@ -5,12 +5,15 @@ from __future__ import annotations
 import logging
 import os
 import re
-from dataclasses import dataclass, replace
+from collections import ChainMap
+from dataclasses import dataclass, field, replace
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from floe_orchestrator_dagster.errors import Problem, ProfileError
+from floe_orchestrator_dagster.product.environment_file import file_variables
 from floe_orchestrator_dagster.product.templates import (
     Variable,
     read_from_environment,
@@ -43,6 +46,7 @@ class Profile:
         outputs: Outputs by name, with absolute paths of DuckDB files.
         default_target: The compiled profile's ``target``.
         variables: Environment variables that the selected output requires.
+        file_variables: Values of the project's ``.env``, for variables that are not set in this process.
     """
 
     name: str
@@ -50,6 +54,12 @@ class Profile:
     outputs: Mapping[str, Mapping[str, object]]
     default_target: str
     variables: tuple[Variable, ...]
+    file_variables: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+    @property
+    def environment(self) -> Mapping[str, str]:
+        """Environment variables as dbt sees them."""
+        return ChainMap(os.environ, {**self.file_variables})
 
     @property
     def adapter(self) -> str | None:
@@ -68,14 +78,19 @@ class Profile:
         attached = output.get("attach")
         databases = [output, *(attached if isinstance(attached, list) else [])]
         templates = (database.get("path") for database in databases if _is_written_duckdb(database))
-        paths = (rendered(template) for template in templates if isinstance(template, str))
+        paths = (rendered(template, self.environment) for template in templates if isinstance(template, str))
         files = (_expanded(path) for path in paths if path and _is_file(path))
         return tuple(dict.fromkeys(file for file in files if file is not None))
 
     @property
     def secrets(self) -> tuple[str, ...]:
         """Credentials in the outputs, longest first; never print them."""
-        return secrets_of(self.outputs, variables=read_from_environment, render=rendered)
+        environment = self.environment
+        return secrets_of(
+            self.outputs,
+            variables=partial(read_from_environment, environment=environment),
+            render=partial(rendered, environment=environment),
+        )
 
     def on_target(self, target: str) -> Profile:
         """Return the profile with another output selected."""
@@ -83,8 +98,8 @@ class Profile:
 
     @property
     def missing_variables(self) -> tuple[Variable, ...]:
-        """The required variables that are not set in this process."""
-        return tuple(variable for variable in self.variables if variable.name not in os.environ)
+        """The required variables that are neither set in this process nor in the project's ``.env``."""
+        return tuple(variable for variable in self.variables if variable.name not in self.environment)
 
 
 def select_profile(artifacts: CompiledArtifacts, project: ProjectDirectory, origin: str) -> Profile:
@@ -101,7 +116,8 @@ def select_profile(artifacts: CompiledArtifacts, project: ProjectDirectory, orig
     where = f"dbt_profiles.{compiled_name}"
     outputs = _read_outputs(profiles[compiled_name], where, origin)
     default_target = str(profiles[compiled_name].get("target") or next(iter(outputs)))
-    target = _resolve_target(outputs, default_target, where, origin)
+    of_file = file_variables(project.path)
+    target = _resolve_target(outputs, default_target, Place(origin, where), {**of_file, **os.environ})
     variables = required_variables(outputs[target]) if target else _any_targets_variables(default_target, outputs)
     return Profile(
         name=project.profile_name or artifacts.metadata.product_name,
@@ -112,6 +128,7 @@ def select_profile(artifacts: CompiledArtifacts, project: ProjectDirectory, orig
         },
         default_target=default_target,
         variables=variables,
+        file_variables=of_file,
     )
 
 
@@ -185,7 +202,9 @@ def _read_outputs(profile: object, where: str, origin: str) -> dict[str, dict[st
     return outputs
 
 
-def _resolve_target(outputs: Mapping[str, object], default: str, where: str, origin: str) -> str | None:
+def _resolve_target(
+    outputs: Mapping[str, object], default: str, place: Place, variables: Mapping[str, str]
+) -> str | None:
     environment = os.environ.get(ENVIRONMENT_VARIABLE)
     if environment in outputs:
         return environment
@@ -193,11 +212,11 @@ def _resolve_target(outputs: Mapping[str, object], default: str, where: str, ori
         logger.warning(
             "%s=%s has no output in the dbt profile: target %s is used", ENVIRONMENT_VARIABLE, environment, default
         )
-    named = rendered(default)
+    named = rendered(default, variables)
     if named is None or named in outputs:
         return named
     what = f"{named!r} names no output (outputs: {', '.join(map(repr, outputs))})"
-    raise ProfileError(origin, [Problem(f"{where}.target", what, _RECOMPILE)])
+    raise ProfileError(place.file, [Problem(f"{place.where}.target", what, _RECOMPILE)])
 
 
 @dataclass(frozen=True)

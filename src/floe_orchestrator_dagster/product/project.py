@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from floe_orchestrator_dagster.errors import Problem, ProjectError
+from floe_orchestrator_dagster.product.environment_file import ENVIRONMENT_FILE
 from floe_orchestrator_dagster.product.files import user_path
 from floe_orchestrator_dagster.product.yaml_file import read_yaml
 
@@ -23,7 +24,16 @@ STATE_DIR_VARIABLE = "FLOE_STATE_DIR"
 PACKAGE_FILES = ("packages.yml", "dependencies.yml")
 PACKAGE_LOCK = "package-lock.yml"
 
-_SETTINGS_FILES = (PROJECT_FILE, *PACKAGE_FILES, PACKAGE_LOCK, "selectors.yml", ".dbtignore")
+_SETTINGS_FILES = (
+    PROJECT_FILE,
+    *PACKAGE_FILES,
+    PACKAGE_LOCK,
+    "selectors.yml",
+    ".dbtignore",
+    # Since dbt-core 1.12.
+    "vars.yml",
+    ENVIRONMENT_FILE,
+)
 # dbt's default for `docs-paths` is all the other directories.
 _SOURCE_PATHS: Mapping[str, Sequence[str]] = {
     "model-paths": ["models"],
@@ -33,6 +43,8 @@ _SOURCE_PATHS: Mapping[str, Sequence[str]] = {
     "test-paths": ["tests"],
     "analysis-paths": ["analyses"],
     "function-paths": ["functions"],
+    # Since dbt-core 1.12: definitions of the semantic layer.
+    "osi-paths": ["osi", "OSI"],
     "docs-paths": [],
 }
 

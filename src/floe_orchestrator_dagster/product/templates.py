@@ -148,10 +148,10 @@ def required_variables(content: object) -> tuple[Variable, ...]:
     return tuple({variable.name: variable for variable in variables}.values())
 
 
-def read_from_environment(template: str) -> Iterator[tuple[str, str]]:
+def read_from_environment(template: str, environment: Mapping[str, str] = os.environ) -> Iterator[tuple[str, str]]:
     """Yield the variables that a template reads: each name with its value, or with its default when it is not set."""
     for _, (name, *default) in _env_var_calls(template):
-        yield name, os.environ.get(name, default[0] if default else "")
+        yield name, environment.get(name, default[0] if default else "")
 
 
 def _env_vars(template: str) -> Iterator[Variable]:

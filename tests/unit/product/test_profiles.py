@@ -8,13 +8,15 @@ import os
 import stat
 import tempfile
 import time
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 import yaml
+from packaging.version import Version
 
-from floe_orchestrator_dagster.errors import ProfileError
+from floe_orchestrator_dagster.errors import ProfileError, ProjectError
 from floe_orchestrator_dagster.product.profile_file import written_profile
 from floe_orchestrator_dagster.product.profiles import (
     Profile,
@@ -643,3 +645,70 @@ def test_other_warehouses_have_no_duckdb_files() -> None:
     profile = Profile("shop", "dev", {"dev": {"type": "postgres", "path": "/w/a.duckdb"}}, "dev", ())
 
     assert profile.duckdb_files == ()
+
+
+# --- the project's .env ---------------------------------------------------------------------------------------------
+
+_DBT_READS_ENV_FILES = Version(version("dbt-core")) >= Version("1.12")
+
+
+def _with_env_file(tmp_path: Path, content: str, **output: object) -> Profile:
+    (tmp_path / ".env").write_text(content, encoding="utf-8")
+    return _select(project(tmp_path / "dbt" / "shop"), profiles("shop-orders", **output))
+
+
+@pytest.mark.skipif(not _DBT_READS_ENV_FILES, reason="dbt-core reads .env since 1.12")
+def test_variables_of_the_nearest_env_file_are_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SHOP_SCHEMA", "of_the_process")
+    content = """
+        # Read by dbt too.
+        export SHOP_TOKEN='from the file'
+        SHOP_SCHEMA=of_the_file
+        SHOP_DIRECTORY=/data
+        NOT_A_VALUE
+        """
+    profile = _with_env_file(
+        tmp_path,
+        content,
+        schema="{{ env_var('SHOP_SCHEMA') }}",
+        path="{{ env_var('SHOP_DIRECTORY') }}/shop.duckdb",
+        token="{{ env_var('SHOP_TOKEN') }}",  # noqa: S106  # a template
+        threads="{{ env_var('NOT_A_VALUE') }}",
+    )
+
+    assert [variable.name for variable in profile.missing_variables] == ["NOT_A_VALUE"]
+    assert profile.duckdb_files == (Path("/data/shop.duckdb"),)
+    assert "from the file" in profile.secrets
+    assert "from the file" not in repr(profile)
+    assert profile.environment["SHOP_SCHEMA"] == "of_the_process"
+    assert "SHOP_TOKEN" not in os.environ
+
+
+@pytest.mark.skipif(not _DBT_READS_ENV_FILES, reason="dbt-core reads .env since 1.12")
+def test_an_env_file_can_select_the_target(tmp_path: Path) -> None:
+    outputs = {name: {"type": "duckdb", "path": f"{name}.duckdb"} for name in ("dev", "prod")}
+    compiled = {"shop-orders": {"target": "{{ env_var('SHOP_TARGET') }}", "outputs": outputs}}
+    (tmp_path / ".env").write_text("SHOP_TARGET=prod", encoding="utf-8")
+
+    assert _select(project(tmp_path), compiled).target == "prod"
+
+
+@pytest.mark.skipif(not _DBT_READS_ENV_FILES, reason="dbt-core reads .env since 1.12")
+def test_an_env_file_that_is_not_text_is_an_error_with_its_path(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_bytes(b"SHOP_NAME=caf\xe9")
+
+    with pytest.raises(ProjectError) as raised:
+        _select(project(tmp_path), profiles())
+
+    assert str(raised.value) == (
+        f"{tmp_path}/.env: 1 problem\n"
+        "  cannot be read: 'utf-8' codec can't decode byte 0xe9 in position 13: unexpected end of data\n"
+        "    fix: Write it as UTF-8 and let the user that runs Dagster read it, or remove it: dbt reads .env too."
+    )
+
+
+@pytest.mark.skipif(_DBT_READS_ENV_FILES, reason="dbt-core reads .env since 1.12")
+def test_an_older_dbt_reads_no_env_file(tmp_path: Path) -> None:
+    profile = _with_env_file(tmp_path, "SHOP_SCHEMA=shop", schema="{{ env_var('SHOP_SCHEMA') }}")
+
+    assert [variable.name for variable in profile.missing_variables] == ["SHOP_SCHEMA"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from datetime import timezone
 from functools import cached_property
 from pathlib import PurePosixPath
@@ -97,7 +96,7 @@ class AssetDescriptions:
         dbt = self._product.dbt
         if dbt is None:
             return {}
-        computes = read_computes(self._product, dbt.profile, os.environ, PurePosixPath(dbt.directory.path))
+        computes = read_computes(self._product, dbt.profile, dbt.profile.environment, PurePosixPath(dbt.directory.path))
         relations = [*dbt.manifest.asset_nodes, *dbt.manifest.content["sources"].values()]
         key_of = self._translator.key_of
         return {key_of[node["unique_id"]]: computes.identify(node).dataset for node in relations}

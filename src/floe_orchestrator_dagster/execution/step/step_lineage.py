@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import datetime, timezone
@@ -165,7 +164,7 @@ class StepLineage:
             from floe_orchestrator_dagster.lineage.events.dbt_events import DbtEvents
 
             directory = PurePosixPath(self._dbt.directory.path)
-            computes = read_computes(self._product, self._dbt.profile, os.environ, directory)
+            computes = read_computes(self._product, self._dbt.profile, self._dbt.profile.environment, directory)
             self._events = DbtEvents(self._run, self._manifest(), computes)
         return self._events
 
