@@ -74,7 +74,7 @@ def test_code_location_is_imported_without_dbt_and_dagster_dbt_knows_which_there
     [
         (
             f"try:\n    {_ASK}\nexcept ImportError:\n    DBT_PYTHON_VERSION = None",
-            "Patch dbt-import is not used: dbt.version is left out while dagster-dbt is imported.",
+            "Patch dbt-import is not used: dbt.version is hidden while dagster-dbt is imported.",
         ),
         (_ASK, "Patch dbt-import is not used: dagster-dbt has no 'DBT_PYTHON_VERSION = None' in compat.py."),
     ],
