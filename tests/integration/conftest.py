@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import dagster as dg
 import pytest
 
+from dbt_v2 import engine_config
 from files import write_files
 from integration.failing_shop import SECRET, write_shop
 from lineage_backend import serving
@@ -99,6 +100,12 @@ def shop(_parsed_shop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setenv("SHOP_PASSWORD", SECRET)
     monkeypatch.setenv("FLOE_ARTIFACTS_PATH", str(project / "compiled_artifacts.json"))
     return project
+
+
+@pytest.fixture(params=["core", "v2"])
+def engine(request: pytest.FixtureRequest) -> dict[str, str]:
+    """Give each dbt engine in turn, as keys of ``dbt`` in a product's configuration."""
+    return engine_config(request.param)
 
 
 @pytest.fixture

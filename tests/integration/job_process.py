@@ -70,7 +70,9 @@ class JobProcess:
 
     @property
     def dbt(self) -> list[psutil.Process]:
-        return [child for child in self.alive if "execution.dbt.core_process" in _command(child)]
+        """The processes that run dbt: its guard, and dbt; dbt v2 writes OpenTelemetry records."""
+        marks = ("execution.dbt.core_process", "execution.dbt.v2_process", "--otel-file-name")
+        return [child for child in self.alive if any(mark in _command(child) for mark in marks)]
 
     def ended_within(self, seconds: float) -> bool:
         """Tell whether all processes below the run are gone in time."""

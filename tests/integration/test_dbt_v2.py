@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import stat
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 import duckdb
 import pytest
 
-from dbt_v2 import v2_config
+from dbt_v2 import engine_config
 from files import write_files
 from floe_orchestrator_dagster.code_location import definitions_from_file
 from floe_orchestrator_dagster.product import load_product, manifest_rebuilt
@@ -109,7 +110,8 @@ def shop(_parsed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
 def write_contract(project: Path, **dbt: object) -> None:
     output = profiles(threads=2)
     output["shop-orders"]["outputs"]["prod"] = {"type": "postgres", "password": "{{ env_var('SHOP_PASSWORD') }}"}
-    artifacts = contract(*(model(name) for name in MODELS), config=v2_config(**dbt), dbt_profiles=output)
+    config = {"executor": "in_process", "dbt": {**engine_config("v2"), **dbt}}
+    artifacts = contract(*(model(name) for name in MODELS), config=config, dbt_profiles=output)
     artifacts["observability"]["lineage"] = True
     write_json(project / "compiled_artifacts.json", artifacts)
 
@@ -224,3 +226,118 @@ def test_a_run_builds_exactly_what_is_selected(shop: Path, instance: dg.DagsterI
     assert result.success
     assert set(built(result)) == {"first"}
     assert set(checks(result)) == {"unique_first_id"}
+
+
+def observed_columns(result: dg.ExecuteInProcessResult) -> dict[str, dg.TableSchema]:
+    """Return the columns that the run's observations have, by the asset's name."""
+    events = [event for event in result.all_events if event.event_type is dg.DagsterEventType.ASSET_OBSERVATION]
+    observations = [event.asset_observation_data.asset_observation for event in events]
+    found = {one.asset_key.path[-1]: one.metadata["dagster/column_schema"] for one in observations}
+    return {name: schema.schema for name, schema in found.items() if isinstance(schema, dg.TableSchemaMetadataValue)}
+
+
+def test_columns_are_recorded_once_dbt_has_ended(shop: Path, instance: dg.DagsterInstance) -> None:
+    result = run(shop, instance, ["regions", "first", "history"])
+
+    assert result.success
+    schemas = observed_columns(result)
+    assert {name: {column.name: column.type for column in schema.columns} for name, schema in schemas.items()} == {
+        "regions": {"id": "INTEGER", "name": "VARCHAR"},
+        "first": {"id": "INTEGER", "name": "VARCHAR"},
+        "history": {
+            "id": "INTEGER",
+            "name": "VARCHAR",
+            **dict.fromkeys(("dbt_updated_at", "dbt_valid_from", "dbt_valid_to"), "TIMESTAMP"),
+            "dbt_scd_id": "VARCHAR",
+        },
+    }
+    assert schemas["first"].columns[0].description == "The key."
+
+    write_contract(shop, columns=False)
+    unasked = run(shop, instance, ["first"])
+    assert unasked.success
+    assert not observed_columns(unasked)
+
+
+def test_a_model_that_does_not_compile_is_not_tried_again_and_a_project_that_does_not_names_its_file(
+    shop: Path, instance: dg.DagsterInstance
+) -> None:
+    (shop / "models" / "island.sql").write_text("select {{ exceptions.raise_compiler_error('oh') if execute }} as id")
+
+    result = run(shop, instance, ["island"])
+
+    assert "  models/island.sql: model island: Compilation Error: oh" in failure_of(result)
+
+    (shop / "models" / "island.sql").write_text("select * from {{ ref('nowhere') }}")
+    broken = failure_of(run(shop, instance, ["first"]))
+    assert broken.startswith(f"{shop}: dbt could not do its work: Ref 'nowhere' not found in project.")
+    assert "models/island.sql" in broken
+
+
+def test_a_failing_node_with_fail_fast_ends_the_run_with_its_reason(shop: Path, instance: dg.DagsterInstance) -> None:
+    (shop / "models" / "child.sql").write_text("select id from {{ ref('first') }}")
+
+    result = run(shop, instance, ["checked", "after_checked"], fail_fast=True)
+
+    assert "test accepted_values_checked_id__1: Got 1 result" in failure_of(result)
+    assert "checked" in built(result)
+    assert "after_checked" not in built(result)
+
+
+def test_what_a_run_leaves_is_private_where_dbt_masks_nothing(shop: Path, instance: dg.DagsterInstance) -> None:
+    assert run(shop, instance, ["regions"]).success
+
+    [target] = (path.parent for path in (shop / "target").glob("*/.floe-succeeded"))
+    assert stat.S_IMODE(target.stat().st_mode) == 0o700
+    assert not list(shop.rglob("dbt.log"))
+    assert not list(shop.rglob("query_log.sql"))
+
+
+SOURCES = """
+    sources:
+      - name: pantry
+        schema: main
+        config:
+          freshness: {warn_after: {count: 1, period: day}, error_after: {count: 2, period: day}}
+        tables:
+          - {name: fresh, identifier: files, config: {loaded_at_field: current_timestamp}}
+          - {name: warm, identifier: files, config: {loaded_at_field: current_timestamp - interval 36 hour}}
+          - {name: stale, identifier: files, config: {loaded_at_field: "cast(now() - interval 72 hour as timestamp)"}}
+          - {name: empty, identifier: files, config: {loaded_at_field: now(), freshness: {filter: id > 1}}}
+          - {name: broken, identifier: files, config: {loaded_at_field: no_such_column}}
+          - {name: numbered, identifier: files, config: {loaded_at_field: id}}
+    """
+
+
+def test_source_freshness_comes_from_a_query_for_each_source(
+    shop: Path, instance: dg.DagsterInstance, backend: LineageServer
+) -> None:
+    write_files(shop, {"models/pantry.yml": SOURCES})
+    path = shop / "compiled_artifacts.json"
+    load_product(path, manifest_source=manifest_rebuilt)
+    definitions = definitions_from_file(path)
+    keys = [key for key in definitions.resolve_asset_graph().asset_check_keys if key.name == "freshness"]
+    job = dg.define_asset_job("on_demand", selection=dg.AssetSelection.checks(*keys))
+    with_job = dg.Definitions(assets=definitions.assets, asset_checks=definitions.asset_checks, jobs=[job])
+
+    result = with_job.resolve_job_def("on_demand").execute_in_process(instance=instance, raise_on_error=False)
+
+    assert result.success
+    found = {evaluation.asset_key.path[-1]: evaluation for evaluation in result.get_asset_check_evaluations()}
+    assert {name: (evaluation.passed, evaluation.severity.value) for name, evaluation in found.items()} == {
+        "fresh": (True, "ERROR"),
+        "warm": (False, "WARN"),
+        "stale": (False, "ERROR"),
+        "empty": (False, "ERROR"),
+        "broken": (False, "ERROR"),
+        "numbered": (False, "ERROR"),
+    }
+    stale: dict[str, Any] = {name: value.value for name, value in found["stale"].metadata.items()}
+    assert stale["status"] == "error"
+    assert 72 * 3600 <= stale["age_seconds"] < 73 * 3600
+    assert stale["criteria"]["error_after"] == {"count": 2, "period": "day"}
+    assert found["empty"].metadata["max_loaded_at"].value == "0001-01-01T00:00:00+00:00"
+    assert "no_such_column" in str(found["broken"].description)
+    assert "'1' is not a timestamp: correct loaded_at_field" in str(found["numbered"].description)
+    assert_valid_json(backend.events)
+    assert states(backend, "source.shop.pantry.stale") == ["START", "FAIL"]

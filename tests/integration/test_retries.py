@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import dagster as dg
 import pytest
 
+from dbt_v2 import set_engine
 from files import write_files
 from floe_orchestrator_dagster.code_location import definitions_from_file
 from floe_orchestrator_dagster.product import load_product, manifest_rebuilt
@@ -42,9 +43,9 @@ def broken(_parsed_broken: Path, tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize(("retries", "tries"), [(None, 1), ({"max_retries": 1, "delay_seconds": 0.1}, 2)])
 def test_failing_step_is_tried_as_often_as_configured(
-    broken: Path, instance: dg.DagsterInstance, retries: Json | None, tries: int
+    broken: Path, instance: dg.DagsterInstance, engine: dict[str, str], retries: Json | None, tries: int
 ) -> None:
-    config = {"retries": retries} if retries else None
+    config = {"dbt": engine, **({"retries": retries} if retries else {})}
     path = write_json(broken / "compiled_artifacts.json", contract(model("broken"), config=config))
 
     job = definitions_from_file(path).get_repository_def().get_job("shop_orders")
@@ -55,8 +56,8 @@ def test_failing_step_is_tried_as_often_as_configured(
     assert len(ran(broken)) == tries
 
 
-def job_that_tries_twice(shop: Path) -> dg.JobDefinition:
-    path = shop / "compiled_artifacts.json"
+def job_that_tries_twice(shop: Path, engine: dict[str, str]) -> dg.JobDefinition:
+    path = set_engine(shop / "compiled_artifacts.json", engine)
     artifacts = json.loads(path.read_text())
     artifacts["plugins"]["orchestrator"]["config"]["retries"] = {"max_retries": 1}
     write_json(path, artifacts)
@@ -64,9 +65,9 @@ def job_that_tries_twice(shop: Path) -> dg.JobDefinition:
 
 
 def test_a_hook_that_fails_is_named_and_a_retry_runs_it_again_with_its_nodes(
-    shop: Path, instance: dg.DagsterInstance
+    shop: Path, instance: dg.DagsterInstance, engine: dict[str, str]
 ) -> None:
-    job = job_that_tries_twice(shop)
+    job = job_that_tries_twice(shop, engine)
 
     def launch(**options: object) -> dg.ExecuteInProcessResult:
         config = {"ops": {"shop_orders_dbt_build": {"config": options}}}
@@ -88,9 +89,9 @@ def test_a_hook_that_fails_is_named_and_a_retry_runs_it_again_with_its_nodes(
 
 
 def test_a_retry_of_the_step_runs_only_what_is_left(
-    shop: Path, instance: dg.DagsterInstance, backend: LineageServer
+    shop: Path, instance: dg.DagsterInstance, backend: LineageServer, engine: dict[str, str]
 ) -> None:
-    job = job_that_tries_twice(shop)
+    job = job_that_tries_twice(shop, engine)
     chosen = [dg.AssetKey(name) for name in ("regions", "first", "flaky", "child")]
     config = {"ops": {"shop_orders_dbt_build": {"config": {"vars": {"mend": True}}}}}
 
@@ -126,8 +127,11 @@ def keys_left(instance: dg.DagsterInstance, run_id: str) -> tuple[set[dg.AssetKe
     return set(assets), set(checks)
 
 
-def test_a_re_execution_of_failed_assets_runs_what_dagster_selects(shop: Path, instance: dg.DagsterInstance) -> None:
-    job = definitions_from_file(shop / "compiled_artifacts.json").resolve_job_def("shop_orders")
+def test_a_re_execution_of_failed_assets_runs_what_dagster_selects(
+    shop: Path, instance: dg.DagsterInstance, engine: dict[str, str]
+) -> None:
+    artifacts = set_engine(shop / "compiled_artifacts.json", engine)
+    job = definitions_from_file(artifacts).resolve_job_def("shop_orders")
     chosen = [dg.AssetKey(name) for name in ("first", "flaky", "child", "checked", "after_checked")]
     first = job.execute_in_process(instance=instance, asset_selection=chosen, raise_on_error=False)
     assets, checks = keys_left(instance, first.run_id)

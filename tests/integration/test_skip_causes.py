@@ -53,10 +53,10 @@ CONTINUES = Version(version("dbt-core")) >= Version("1.12")
 
 
 def test_a_skipped_node_names_what_it_waits_for(
-    tmp_path: Path, instance: dg.DagsterInstance, backend: LineageServer
+    tmp_path: Path, instance: dg.DagsterInstance, backend: LineageServer, engine: dict[str, str]
 ) -> None:
     project = write_files(tmp_path / "shop", FILES)
-    artifacts = contract(*(model(name) for name in NAMES), config={"executor": "in_process"})
+    artifacts = contract(*(model(name) for name in NAMES), config={"executor": "in_process", "dbt": engine})
     artifacts["observability"]["lineage"] = True
     path = write_json(project / "compiled_artifacts.json", artifacts)
     load_product(path, manifest_source=manifest_rebuilt)

@@ -7,14 +7,18 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
+from dbt_v2 import set_engine
 from floe_orchestrator_dagster.code_location import definitions_from_file
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 
-def test_target_directories_of_old_runs_go_and_those_of_failures_stay(shop: Path, instance: dg.DagsterInstance) -> None:
-    job = definitions_from_file(shop / "compiled_artifacts.json").resolve_job_def("shop_orders")
+def test_target_directories_of_old_runs_go_and_those_of_failures_stay(
+    shop: Path, instance: dg.DagsterInstance, engine: dict[str, str]
+) -> None:
+    artifacts = set_engine(shop / "compiled_artifacts.json", engine)
+    job = definitions_from_file(artifacts).resolve_job_def("shop_orders")
 
     def directories() -> set[Path]:
         return {path.parent for path in (shop / "target").glob("*/.floe-*")}

@@ -39,6 +39,7 @@ from floe_orchestrator_dagster.redaction import mask
 if TYPE_CHECKING:
     import logging
     from collections.abc import Callable, Iterator, Mapping, Sequence
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from floe_orchestrator_dagster.config.models import DbtConfig
@@ -166,6 +167,24 @@ class CoreEngine:
             run = CoreRun(process, output, str(dbt.directory.path), self.log, self.config.timeout_seconds)
             with stopped_at_end(run):
                 yield run
+
+    def freshness(
+        self,
+        sources: Sequence[str],  # noqa: ARG002  # selected by the arguments
+        arguments: Sequence[str],
+        target: Path,
+        *,
+        needs_manifest: bool = False,
+    ) -> AbstractContextManager[CoreRun]:
+        """Start ``dbt source freshness``.
+
+        Args:
+            sources: dbt's unique ids of the sources.
+            arguments: dbt's arguments, which select the sources.
+            target: Directory for dbt's artifacts.
+            needs_manifest: As for :meth:`start`.
+        """
+        return self.start(["source", "freshness", *arguments], target, needs_manifest=needs_manifest)
 
     def _settings(self, profiles: Path, *, needs_manifest: bool) -> Callable[..., core_process.Settings]:
         dbt = self.dbt

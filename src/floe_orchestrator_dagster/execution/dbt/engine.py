@@ -79,7 +79,27 @@ class Engine(Protocol):
         ...
 
 
-def engine_for(dbt: DbtConnection, config: DbtConfig, log: logging.Logger) -> Engine:
+class SourceEngine(Engine, Protocol):
+    """An engine that also checks the freshness of sources."""
+
+    def freshness(
+        self, sources: Sequence[str], arguments: Sequence[str], target: Path, *, needs_manifest: bool = ...
+    ) -> AbstractContextManager[EngineRun]:
+        """Start the check of sources; at its end ``sources.json`` is in the target directory.
+
+        Args:
+            sources: dbt's unique ids of the sources.
+            arguments: dbt's arguments, which select the sources.
+            target: Directory for dbt's artifacts.
+            needs_manifest: As for :meth:`start`.
+
+        Raises:
+            ProfileError: As :meth:`start`.
+        """
+        ...
+
+
+def engine_for(dbt: DbtConnection, config: DbtConfig, log: logging.Logger) -> SourceEngine:
     """Return the engine that runs a project.
 
     Args:

@@ -47,6 +47,17 @@ class TableNames:
 
 
 @dataclass(frozen=True)
+class TableColumns:
+    """Columns of tables that have been built, where they are known only once dbt has ended.
+
+    Attributes:
+        columns: Type by name of all columns, by the table's unique id.
+    """
+
+    columns: Mapping[str, Mapping[str, str]]
+
+
+@dataclass(frozen=True)
 class NothingMatched:
     """A selection for which dbt found no node."""
 
@@ -68,4 +79,14 @@ class NodeError:
     message: str
 
 
-EngineValue = NodeStart | NodeResult | FailedHook | NodeCount | TableNames | NothingMatched | DbtWarning | NodeError
+EngineValue = (
+    NodeStart
+    | NodeResult
+    | FailedHook
+    | NodeCount
+    | TableNames
+    | TableColumns
+    | NothingMatched
+    | DbtWarning
+    | NodeError
+)

@@ -21,11 +21,12 @@ if TYPE_CHECKING:
     from floe_orchestrator_dagster.config.models import DbtConfig
     from floe_orchestrator_dagster.product import DbtConnection
 
+SOURCE_RESULTS_FILE = "sources.json"
 _SUCCEEDED = ".floe-succeeded"
 _FAILED = ".floe-failed"
 _STARTED = ".floe-started"
 _ARCHIVE = "dbt_artifacts.tar.gz"
-_ARTIFACTS = ("run_results.json", "manifest.json", "sources.json", "compiled", "run")
+_ARTIFACTS = ("run_results.json", "manifest.json", SOURCE_RESULTS_FILE, "compiled", "run")
 
 
 @dataclass(frozen=True)

@@ -8,54 +8,36 @@ is removed at the end.
 from __future__ import annotations
 
 import os
-import sys
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from floe_orchestrator_dagster.execution.dbt import v2_process
+import orjson
+
 from floe_orchestrator_dagster.execution.dbt.database_locks import open_lock_files
-from floe_orchestrator_dagster.execution.dbt.diagnosis import diagnosed
-from floe_orchestrator_dagster.execution.dbt.engine_process import (
-    END_SECONDS,
-    GRACE_SECONDS,
-    EngineProcess,
-    database_files,
-    dbt_variables,
-    parsed_line,
-    profile_arguments,
-    ready_profile,
-    running_then,
-    show,
-    started_process,
-    stopped_at_end,
-)
-from floe_orchestrator_dagster.execution.dbt.engine_values import FailedHook
-from floe_orchestrator_dagster.execution.dbt.node_result import NodeResult
-from floe_orchestrator_dagster.execution.dbt.output import ProcessOutput
-from floe_orchestrator_dagster.execution.dbt.v2_events import V2Events, may_be_of_use
+from floe_orchestrator_dagster.execution.dbt.engine_process import database_files, profile_arguments, ready_profile
+from floe_orchestrator_dagster.execution.dbt.engine_values import TableColumns, TableNames
+from floe_orchestrator_dagster.execution.dbt.target import SOURCE_RESULTS_FILE
+from floe_orchestrator_dagster.execution.dbt.v2_freshness import check_sources
+from floe_orchestrator_dagster.execution.dbt.v2_questions import table_columns
+from floe_orchestrator_dagster.execution.dbt.v2_run import V2Session
+from floe_orchestrator_dagster.product.manifest import MANIFEST_FILE
 from floe_orchestrator_dagster.product.templates import rendered
 from floe_orchestrator_dagster.redaction import mask
 
 if TYPE_CHECKING:
     import logging
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from floe_orchestrator_dagster.config.models import DbtConfig
     from floe_orchestrator_dagster.execution.dbt.engine_values import EngineValue
+    from floe_orchestrator_dagster.execution.dbt.v2_run import V2Run
     from floe_orchestrator_dagster.product import DbtConnection
 
-
-def _nothing() -> None:
-    """Do nothing meanwhile."""
-
-
-# The level of the log file is also that of the records; compiled SQL comes with DEBUG.
-_LOGS = ("--log-level", "debug", "--log-level-file", "debug")
 _SECRET_PREFIX = "DBT_ENV_SECRET"  # noqa: S105  # the prefix of a variable's name
 # Flags of dbt-core for dbt v2: it warns of those without effect, and its own --warn-error leaves out tests.
 _FLAGS: Mapping[str, tuple[str, ...]] = {
@@ -64,67 +46,7 @@ _FLAGS: Mapping[str, tuple[str, ...]] = {
     "--no-store-failures": (),
     "--warn-error": ("--warn-error-options", '{"error": "all"}'),
 }
-
-
-@dataclass
-class V2Run(EngineProcess):
-    """A process of dbt v2, an :class:`~engine.EngineRun`.
-
-    Attributes:
-        reader: Reads dbt's events.
-        has_failures: Whether nodes or hooks have failed.
-    """
-
-    reader: V2Events = field(kw_only=True)
-    has_failures: bool = field(default=False, kw_only=True)
-
-    def values(self, meanwhile: Callable[[], None] = _nothing) -> Iterator[EngineValue]:
-        """Yield what dbt reports as it comes, and pass on what is printed.
-
-        Args:
-            meanwhile: Is called every half second at least, whether events come or not.
-        """
-        for line in self.output.event_lines(meanwhile):
-            event = parsed_line(line) if may_be_of_use(line) else None
-            if event is None or self._take(event):
-                continue
-            value = self.reader.read(event)
-            if value is not None:
-                self.has_failures |= isinstance(value, FailedHook) or (
-                    isinstance(value, NodeResult) and value.has_failed
-                )
-                yield value
-        if not self.output.finish(END_SECONDS):
-            self.stop()
-
-    def _take(self, event: Mapping[str, object]) -> bool:
-        """Take what the process reports before dbt starts; returns whether it was that."""
-        info, data = event.get("info"), event.get("data")
-        return isinstance(info, dict) and isinstance(data, dict) and self.note(info.get("name"), data)
-
-    @property
-    def is_successful(self) -> bool:
-        """Whether dbt did everything without a failure."""
-        return self.process.returncode == 0 and self.reader.has_succeeded
-
-    def require_end(self, running: Sequence[str]) -> None:
-        """Raise when dbt did not end by itself. A run with failed nodes has ended by itself.
-
-        Args:
-            running: Names of the nodes that were running last.
-
-        Raises:
-            DbtBuildError: It took too long, was killed, or could not do its work.
-        """
-        at, code = running_then(running), self.process.returncode
-        if self.timed_out and not (self.reader.has_ended and not running):
-            raise self.time_error(at)
-        # With --fail-fast dbt ends without a report of its end, and of what was running.
-        if code == 0 or (code > 0 and self.has_failures):
-            return
-        if code < 0 or not self.reader.errors:
-            raise self.unfinished_error(at)
-        raise diagnosed(self.origin, "", "\n".join(self.reader.errors))
+_NAMES = ("database", "schema", "alias", "identifier", "relation_name")
 
 
 @dataclass(frozen=True)
@@ -164,35 +86,89 @@ class V2Engine:
         Raises:
             ProfileError: A variable that the profile reads is not set.
         """
-        dbt = self.dbt
-        shown = partial(mask, secrets=_secrets(dbt))
-        with ready_profile(dbt) as profiles, _locks(dbt) as locks:
-            arguments = [*_known_flags(arguments), *_threads(dbt, arguments), *profile_arguments(dbt)]
-            self.log.info("running dbt %s", shown(" ".join(arguments)))
-            target.chmod(0o700)  # the manifest in it has the values of secrets that the project reads
-            settings = partial(
-                v2_process.Settings,
-                parent=os.getpid(),
-                profiles=str(profiles),
-                grace_seconds=GRACE_SECONDS,
-                executable=self.executable,
-                project=str(dbt.directory.path),
-                locks=locks,
-                parse=_parse(arguments) if needs_manifest else (),
-            )
-            variables = {**_environment(dbt, target, profiles), **environment}
-            command = partial(_command, settings, [*arguments, *_LOGS])
-            process, events = started_process(command, target, variables, list(locks.values()))
-            output = ProcessOutput(process, events, lambda line: show(shown(line.decode(errors="replace"))))
-            reader = V2Events(dbt.profile.adapter or "", shown)
-            limit = self.config.timeout_seconds
-            run = V2Run(process, output, str(dbt.directory.path), self.log, limit, reader=reader)
-            with stopped_at_end(run):
+        with self._session(target, environment) as session:
+            arguments = [*_known_flags(arguments), *_threads(self.dbt, arguments)]
+            parse = ["parse", *_variables(arguments)] if needs_manifest else []
+            self._announce(arguments, session)
+            with session.run(arguments, parse=parse) as run:
+                run.parsed = partial(_table_names, target)
+                if self.config.columns:
+                    run.afterwards = partial(_columns, session)
                 yield run
 
+    @contextmanager
+    def freshness(
+        self,
+        sources: Sequence[str],
+        arguments: Sequence[str],
+        target: Path,
+        *,
+        needs_manifest: bool = False,  # noqa: ARG002  # dbt parses the project anyway
+    ) -> Iterator[V2Run]:
+        """Check the freshness of sources with a query for each; dbt v2 has no command for it.
 
-def _command(settings: Callable[..., v2_process.Settings], arguments: Sequence[str], events: int) -> list[str]:
-    return [sys.executable, "-m", v2_process.__name__, settings(events=events).as_argument(), *arguments]
+        Args:
+            sources: dbt's unique ids of the sources.
+            arguments: dbt's arguments; of these, variables count.
+            target: Directory for the results.
+            needs_manifest: Without effect.
+        """
+        with self._session(target, {}) as session:
+            parse = ["parse", *_variables(arguments)]
+            self._announce(parse, session)
+            with session.run(parse) as run:
+                run.afterwards = partial(_freshness, session, sources)
+                yield run
+
+    def _announce(self, arguments: Sequence[str], session: V2Session) -> None:
+        self.log.info("running dbt %s", session.mask(" ".join([*arguments, *profile_arguments(self.dbt)])))
+
+    @contextmanager
+    def _session(self, target: Path, environment: Mapping[str, str]) -> Iterator[V2Session]:
+        shown = partial(mask, secrets=_secrets(self.dbt))
+        target.chmod(0o700)  # dbt masks nothing in its artifacts
+        with ready_profile(self.dbt) as profiles, _locks(self.dbt) as locks:
+            yield V2Session(
+                self.executable,
+                self.dbt,
+                self.log,
+                target,
+                profiles,
+                locks,
+                environment,
+                shown,
+                self.config.timeout_seconds,
+            )
+
+
+def _table_names(target: Path) -> Iterator[TableNames]:
+    """Read the names of all tables from the manifest that dbt has written; none if it cannot parse the project."""
+    path = target / MANIFEST_FILE
+    if path.is_file():
+        content = orjson.loads(path.read_bytes())
+        nodes = {**content["nodes"], **content["sources"]}
+        yield TableNames({one: {name: node.get(name) for name in _NAMES} for one, node in nodes.items()})
+
+
+def _freshness(session: V2Session, sources: Sequence[str], run: V2Run) -> Iterator[EngineValue]:
+    """Check the sources, with the names that they have in this run."""
+    if not run.is_successful:
+        return
+    yield from _table_names(session.target)
+    known = orjson.loads((session.target / MANIFEST_FILE).read_bytes())["sources"]
+    chosen = {unique_id: known[unique_id] for unique_id in sources if unique_id in known}
+    yield from check_sources(session, chosen, session.target / SOURCE_RESULTS_FILE)
+
+
+def _columns(session: V2Session, run: V2Run) -> Iterator[EngineValue]:
+    """Ask for the columns of all that has been built, once dbt has freed the database."""
+    if not run.built or run.timed_out or not run.reader.has_ended:
+        return
+    found, error = table_columns(session, run.built)
+    if error:
+        session.log.info("The columns of %d tables are not known: %s", len(run.built) - len(found), error)
+    if found:
+        yield TableColumns(found)
 
 
 @contextmanager
@@ -218,11 +194,9 @@ def _threads(dbt: DbtConnection, arguments: Sequence[str]) -> list[str]:
     return ["--threads", str(number)] if number and "--threads" not in arguments else []
 
 
-def _parse(arguments: Sequence[str]) -> list[str]:
-    """Return the arguments of a parse with the variables of a command."""
-    options = ("--vars", "--profile", "--target")
-    kept = [(name, value) for name, value in pairwise(arguments) if name in options]
-    return ["parse", *(part for pair in kept for part in pair), *_LOGS]
+def _variables(arguments: Sequence[str]) -> list[str]:
+    """Return the argument for variables in those of a command."""
+    return next(([name, value] for name, value in pairwise(arguments) if name == "--vars"), [])
 
 
 def _secrets(dbt: DbtConnection) -> tuple[str, ...]:
@@ -230,13 +204,3 @@ def _secrets(dbt: DbtConnection) -> tuple[str, ...]:
     variables = [value for name, value in os.environ.items() if name.startswith(_SECRET_PREFIX) and value]
     lines = [line for value in variables for line in (value, *value.splitlines()) if line]
     return tuple(sorted({*dbt.profile.secrets, *lines}, key=len, reverse=True))
-
-
-def _environment(dbt: DbtConnection, target: Path, profiles: Path) -> dict[str, str]:
-    return {
-        # Messages without a trace of dbt's own code, which takes a second to write.
-        "RUST_BACKTRACE": "0",
-        **os.environ,
-        **dbt_variables(dbt, target, profiles),
-        "DBT_LOG_PATH": str(profiles),
-    }

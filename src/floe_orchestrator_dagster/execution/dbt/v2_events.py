@@ -35,8 +35,11 @@ _NAMES = (
     b'.HookProcessed"',
     b'.PhaseExecuted"',
     b'.Invocation"',
+    b'"floe-answer ',
     b'"FloeDbt',
 )
+ANSWER = "floe-answer "
+"""Start of a text that an operation prints as an answer."""
 _TESTS = ("test", "unit_test")
 _TEST_STATUSES = {"WARNED": "warn", "FAILED": "fail"}
 _OUTCOMES = {"SUCCESS": "success", "ERROR": "error", "SKIPPED": "skipped"}
@@ -46,8 +49,10 @@ _BACKTRACE = re.compile(r"\n\s*0: .*", re.DOTALL)
 _BROKEN_TEST = re.compile(
     r"Error materializing test [^\n]*\n\s*(?P<error>.*?)(\. Treating as failing test\.)?", re.DOTALL
 )
+_COMPILING = re.compile(r"^Failed to render SQL (invalid operation: )?(Compilation Error for \S+ from \S+: )?")
 _UNMATCHED = re.compile(r"'(.*)'", re.DOTALL)
 _NOT_REPORTED = ("NoLongerSupportedOption", "NoNodesSelected")
+_PARSING = ("EXECUTION_PHASE_LOAD_PROJECT", "EXECUTION_PHASE_PARSE")
 _NANOSECONDS = 1_000_000_000
 _WRITING = ("table", "incremental", "seed", "snapshot")
 
@@ -63,6 +68,8 @@ class V2Events:
     Attributes:
         invocation_id: dbt's id of the invocation.
         errors: Messages of errors that name no node.
+        error_type: ``Parsing`` when dbt could not read the project; else empty.
+        answers: Texts that an operation has printed as answers.
         has_ended: Whether dbt has reported its end.
         has_succeeded: Whether it has reported an end without a failure.
     """
@@ -80,6 +87,8 @@ class V2Events:
         self._compiled: dict[str, str] = {}
         self.invocation_id = ""
         self.errors: list[str] = []
+        self.error_type = ""
+        self.answers: list[str] = []
         self.has_ended = False
         self.has_succeeded = False
 
@@ -97,6 +106,8 @@ class V2Events:
             return self._hook(event, attributes)
         elif name == "PhaseExecuted" and is_start and attributes.get("phase") == "EXECUTION_PHASE_RUN":
             return NodeCount(_integer(attributes.get("node_count_total")) or 0, has_all=True)
+        elif name == "UserLogMessage" and attributes.get("is_print"):
+            self.answers.append(str(event.get("body")).removeprefix(ANSWER))
         elif name == "Invocation":
             self.invocation_id = str(attributes.get("invocation_id") or "")
             self.has_ended = is_end
@@ -178,6 +189,8 @@ class V2Events:
             self._messages[unique_id].append(message)
             return NodeError(unique_id, message)
         self.errors.append(text)
+        if attributes.get("phase") in _PARSING:
+            self.error_type = "Parsing"
         return None
 
     def _hook(self, event: Mapping[str, Any], attributes: Mapping[str, Any]) -> FailedHook | None:
@@ -222,7 +235,7 @@ def _node_message(text: str, code: object) -> str:
     broken = _BROKEN_TEST.fullmatch(text)
     if broken:
         return f"Database Error: {broken['error']}"
-    return f"Compilation Error: {text}" if code == "JinjaError" else text
+    return f"Compilation Error: {_COMPILING.sub('', text)}" if code == "JinjaError" else text
 
 
 def _materialized(resource_type: str, attributes: Mapping[str, Any]) -> str:

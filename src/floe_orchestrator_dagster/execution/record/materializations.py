@@ -1,7 +1,7 @@
-"""Dagster's events for the results of dbt nodes.
+"""How a dbt node ended → Dagster's events.
 
-These metadata have the same names and meanings as in dagster-dbt: ``unique_id``, ``invocation_id``, ``Execution
-Duration`` (seconds), ``status``, ``dagster_dbt/failed_row_count``, ``dagster/column_schema``.
+Metadata of the same name as dagster-dbt's means the same: ``unique_id``, ``invocation_id``, ``Execution Duration``
+(seconds), ``status``, ``dagster_dbt/failed_row_count``, ``dagster/column_schema``.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from floe_orchestrator_dagster.execution.dbt.node_result import NodeResult
 
-_QUERY_LIMIT = 20_000  # characters; longer queries are only in their file
+_QUERY_LIMIT = 20_000  # characters; a longer one is better read in its file
 
 
 def materialization(
@@ -28,23 +28,39 @@ def materialization(
     compiled: Path | None,
     more: Mapping[str, Any] = MappingProxyType({}),
 ) -> dg.Output[None]:
-    """Return the output of an asset whose table was built.
+    """Turn a table that was built into its asset's output.
 
     Args:
-        result: The node's result.
+        result: How it ended.
         output: Name of the asset's output.
         node: The node in dbt's manifest.
-        compiled: File with the compiled SQL; None without one.
-        more: Additional metadata: column lineage and name of the table.
+        compiled: Where its compiled SQL stays; None when there is none.
+        more: Further metadata: where the columns come from, and which table it is.
     """
     metadata = {
         **_common(result),
         **({"rows_affected": result.rows_affected} if result.rows_affected is not None else {}),
-        **({"dagster/column_schema": _schema(result, node)} if result.columns else {}),
+        **({"dagster/column_schema": column_schema(result.columns, node)} if result.columns else {}),
         **({"compiled_sql": dg.MetadataValue.path(compiled)} if compiled else {}),
         **more,
     }
     return dg.Output(None, output_name=output, metadata=metadata)
+
+
+def column_schema(columns: Mapping[str, str], node: Mapping[str, Any]) -> dg.TableSchema:
+    """Return the columns as the database has them, described as the project does.
+
+    Args:
+        columns: The type by column name.
+        node: The node in dbt's manifest.
+    """
+    declared = {name.lower(): column for name, column in (node.get("columns") or {}).items()}
+    return dg.TableSchema(
+        [
+            dg.TableColumn(name, data_type, description=(declared.get(name.lower()) or {}).get("description") or None)
+            for name, data_type in columns.items()
+        ]
+    )
 
 
 def test_result(
@@ -53,10 +69,10 @@ def test_result(
     severities: Mapping[dg.AssetCheckKey, dg.AssetCheckSeverity],
     compiled: Path | None,
 ) -> dg.AssetCheckResult | None:
-    """Return the check result of a test; None when dbt did not run it.
+    """Turn the end of a test into its check's result; None when dbt did not run it.
 
-    The severity is the declared one (``severities``), else dbt's: WARN when the test only warns. The metadata of a test
-    that found rows have a query for these rows.
+    The severity is the declared one (``severities``), else as dbt's: WARN when the test only warns. A test that found
+    rows brings the query that shows them.
     """
     if result.was_skipped:
         return None
@@ -73,17 +89,17 @@ def test_result(
 
 
 def table_metadata(node: Mapping[str, Any]) -> dict[str, str]:
-    """Return a node's table name, with the same key as in the metadata of the asset's definition."""
+    """Name a node's table as the metadata of its asset's definition does."""
     parts = (node.get("database"), node.get("schema"), node.get("alias"))
     schema = {"floe/schema": node["schema"]} if node.get("schema") else {}
     return {"dagster/table_name": ".".join(part for part in parts if part), **schema}
 
 
 def unassigned_result(result: NodeResult, product: dg.AssetKey) -> dg.AssetCheckResult:
-    """Return a check result of the product for a node that is neither an asset nor a check of the code location.
+    """Record a node that is neither an asset nor a check of the code location, as a check of the product.
 
-    Such nodes are functions, and nodes that were added to the project after its manifest was loaded. A retry finds
-    those that failed in Dagster's event log, and runs them again.
+    dbt also runs what was added to the project since its manifest was loaded, and nodes such as functions. A retry
+    finds in Dagster's event log which of them failed, and runs them again.
     """
     return dg.AssetCheckResult(
         asset_key=product,
@@ -107,20 +123,9 @@ def _severity(result: NodeResult) -> dg.AssetCheckSeverity:
     return dg.AssetCheckSeverity.WARN if result.status == "warn" else dg.AssetCheckSeverity.ERROR
 
 
-def _schema(result: NodeResult, node: Mapping[str, Any]) -> dg.TableSchema:
-    """Return the columns of the built table, with their descriptions from the project."""
-    declared = {name.lower(): column for name, column in (node.get("columns") or {}).items()}
-    return dg.TableSchema(
-        [
-            dg.TableColumn(name, data_type, description=(declared.get(name.lower()) or {}).get("description") or None)
-            for name, data_type in (result.columns or {}).items()
-        ]
-    )
-
-
 def _failed_rows_query(result: NodeResult, compiled: Path | None) -> dict[str, Any]:
     if result.relation.name and result.failed_rows is not None:
-        shown = f"select * from {result.relation.name}"  # noqa: S608 - not executed; the relation's name comes from dbt
+        shown = f"select * from {result.relation.name}"  # noqa: S608 - a text for people, of dbt's own relation name
         return {"failed_rows_query": dg.MetadataValue.md(_sql(shown))}
     query = result.compiled_code
     if query is None and compiled is not None and compiled.is_file():

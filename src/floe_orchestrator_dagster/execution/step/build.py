@@ -15,6 +15,7 @@ from floe_orchestrator_dagster.execution.dbt.engine import engine_for
 from floe_orchestrator_dagster.execution.dbt.target import new_target
 from floe_orchestrator_dagster.execution.record.column_lineage import table_column_lineage
 from floe_orchestrator_dagster.execution.record.materializations import (
+    column_schema,
     materialization,
     table_metadata,
     test_result,
@@ -227,6 +228,7 @@ def _build(  # noqa: PLR0913, PLR0917  # a build has these parts
         needs_manifest=is_of_other_target(product, dbt),
         manifest=step.manifest,
         expected=expected,
+        note_columns=partial(_observe_columns, context, described, nodes),
     )
     outputs = output_names(context)
     output_of = {unique_id: outputs[key] for key, unique_id in nodes.assets.items() if key in outputs}
@@ -244,6 +246,19 @@ def _build(  # noqa: PLR0913, PLR0917  # a build has these parts
                 yield check
         elif result.unique_id in unassigned or (result.has_failed and result.unique_id not in own):
             yield unassigned_result(result, step.product_key)
+
+
+def _observe_columns(
+    context: dg.OpExecutionContext,
+    described: Mapping[str, Mapping[str, Any]],
+    nodes: DbtNodes,
+    columns: Mapping[str, Mapping[str, str]],
+) -> None:
+    """Record the columns of assets that are known only after their materialization."""
+    for key, unique_id in nodes.assets.items():
+        if unique_id in columns:
+            schema = column_schema(columns[unique_id], described.get(unique_id, {}))
+            context.log_event(dg.AssetObservation(key, metadata={"dagster/column_schema": schema}))
 
 
 def _known(

@@ -12,7 +12,7 @@ from floe_orchestrator_dagster.errors import DbtBuildError
 from floe_orchestrator_dagster.execution.dbt.engine import engine_for
 from floe_orchestrator_dagster.execution.dbt.engine_values import EngineValue, NodeError, TableNames
 from floe_orchestrator_dagster.execution.dbt.node_result import NodeResult, read_source_result
-from floe_orchestrator_dagster.execution.dbt.target import leave_target, new_target
+from floe_orchestrator_dagster.execution.dbt.target import SOURCE_RESULTS_FILE, leave_target, new_target
 from floe_orchestrator_dagster.execution.step.node_selection import Selection, selection_arguments
 from floe_orchestrator_dagster.execution.step.retry import done_before, handed_over
 from floe_orchestrator_dagster.execution.step.run_options import variables
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from floe_orchestrator_dagster.execution.step.step_lineage import StepLineage
     from floe_orchestrator_dagster.product import DbtConnection, Product
 
-_RESULTS_FILE = "sources.json"
 _UNKNOWN = "runtime error"
 _NO_RESULT = "dbt has no result for this source"
 
@@ -88,14 +87,15 @@ def _fresh_results(  # noqa: PLR0913, PLR0917  # as above
     end_with_run(context)
     target, config = new_target(dbt, context.op.name, context.run.run_id), product.config.dbt
     selection = selection_arguments(Selection(frozenset(sources.values())), target.path / "selection")
-    arguments = ["source", "freshness", *selection, *asked]
-    path, has_ended = target.path / _RESULTS_FILE, False
+    arguments, unique_ids = [*selection, *asked], sorted(sources.values())
+    path, has_ended = target.path / SOURCE_RESULTS_FILE, False
     try:
         traceparent = telemetry.trace_environment().get("TRACEPARENT")
         with step_lineage(context, product, dbt, target, steps, traceparent=traceparent) as lineage:
             needs_manifest = is_of_other_target(product, dbt)
             engine = engine_for(dbt, config, context.log)
-            with engine.start(arguments, target.path, needs_manifest=needs_manifest) as invocation:
+            started = engine.freshness(unique_ids, arguments, target.path, needs_manifest=needs_manifest)
+            with started as invocation:
                 errors = dict(_errors(invocation.values(), lineage))
                 if not path.is_file():
                     invocation.require_end([])

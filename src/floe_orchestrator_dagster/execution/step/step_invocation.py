@@ -13,6 +13,7 @@ from floe_orchestrator_dagster.execution.dbt.engine_values import (
     EngineValue,
     NodeCount,
     NothingMatched,
+    TableColumns,
     TableNames,
 )
 from floe_orchestrator_dagster.execution.dbt.node_result import NodeResult, NodeStart
@@ -49,6 +50,10 @@ def _no_lineage(_traceparent: str | None) -> AbstractContextManager[None]:
     return nullcontext()
 
 
+def _ignored(_columns: Mapping[str, Mapping[str, str]]) -> None:
+    """Drop columns."""
+
+
 @dataclass
 class StepInvocation:
     """One invocation for a step.
@@ -70,6 +75,7 @@ class StepInvocation:
         results: How the nodes ended.
         step_lineage: The lineage of the nodes, where it is on.
         relations: Names and columns of what has been built, as far as lineage does not know them.
+        note_columns: Takes the columns of tables that dbt reports after its end.
     """
 
     context: dg.OpExecutionContext
@@ -84,6 +90,7 @@ class StepInvocation:
     needs_manifest: bool = False
     manifest: Manifest | None = None
     expected: AbstractSet[str] = frozenset()
+    note_columns: Callable[[Mapping[str, Mapping[str, str]]], None] = _ignored
     unmatched: set[str] = field(default_factory=set)
     results: Results = field(init=False)
     step_lineage: StepLineage | None = field(init=False, default=None)
@@ -170,6 +177,8 @@ class StepInvocation:
                 self.step_lineage.manifest = self.manifest
         elif isinstance(value, NodeCount):
             self.results.expected = self._counted(value)
+        elif isinstance(value, TableColumns):
+            self.note_columns(value.columns)
         elif isinstance(value, NothingMatched):
             self.unmatched.add(value.selection)
         elif isinstance(value, DbtWarning):

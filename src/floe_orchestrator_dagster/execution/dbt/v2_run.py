@@ -1,0 +1,207 @@
+"""A dbt v2 process while it runs: its values, its end, and what several processes of one invocation share."""
+
+from __future__ import annotations
+
+import os
+import sys
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from functools import partial
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from floe_orchestrator_dagster.execution.dbt import v2_process
+from floe_orchestrator_dagster.execution.dbt.diagnosis import diagnosed
+from floe_orchestrator_dagster.execution.dbt.engine_process import (
+    END_SECONDS,
+    GRACE_SECONDS,
+    EngineProcess,
+    dbt_variables,
+    parsed_line,
+    profile_arguments,
+    running_then,
+    show,
+    started_process,
+    stopped_at_end,
+)
+from floe_orchestrator_dagster.execution.dbt.engine_values import FailedHook
+from floe_orchestrator_dagster.execution.dbt.node_result import NodeResult
+from floe_orchestrator_dagster.execution.dbt.output import ProcessOutput
+from floe_orchestrator_dagster.execution.dbt.v2_events import V2Events, may_be_of_use
+
+if TYPE_CHECKING:
+    import logging
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from floe_orchestrator_dagster.execution.dbt.engine_values import EngineValue
+    from floe_orchestrator_dagster.execution.dbt.node_result import NodeRelation
+    from floe_orchestrator_dagster.product import DbtConnection
+
+
+def _nothing(*_arguments: object) -> Iterator[EngineValue]:
+    """Yield nothing."""
+    yield from ()
+
+
+def _wait() -> None:
+    """Do nothing meanwhile."""
+
+
+# The level of the log file is also that of the records; compiled SQL comes with DEBUG.
+_LOGS = ("--log-level", "debug", "--log-level-file", "debug")
+
+
+@dataclass
+class V2Run(EngineProcess):
+    """A process of dbt v2, an :class:`~engine.EngineRun`.
+
+    Attributes:
+        reader: Reads dbt's events.
+        parsed: Yields what is known once the project has been parsed, if it is parsed before it runs.
+        afterwards: Yields what is found out once dbt has ended.
+        has_failures: Whether nodes or hooks have failed.
+        built: The tables that have been built, by unique id.
+    """
+
+    reader: V2Events = field(kw_only=True)
+    parsed: Callable[[], Iterator[EngineValue]] = field(default=_nothing, kw_only=True)
+    afterwards: Callable[[V2Run], Iterator[EngineValue]] = field(default=_nothing, kw_only=True)
+    has_failures: bool = field(default=False, kw_only=True)
+    built: dict[str, NodeRelation] = field(default_factory=dict, kw_only=True)
+
+    def values(self, meanwhile: Callable[[], None] = _wait) -> Iterator[EngineValue]:
+        """Yield what dbt reports as it comes, and pass on what is printed.
+
+        Args:
+            meanwhile: Is called every half second at least, whether events come or not.
+        """
+        for line in self.output.event_lines(meanwhile):
+            event = parsed_line(line) if may_be_of_use(line) else None
+            if event is None:
+                continue
+            if "info" in event:
+                yield from self._before_dbt(event["info"]["name"], event["data"])
+                continue
+            value = self.reader.read(event)
+            if value is not None:
+                self._remember(value)
+                yield value
+        if not self.output.finish(END_SECONDS):
+            self.stop()
+        yield from self.afterwards(self)
+
+    def _before_dbt(self, name: str, data: Mapping[str, object]) -> Iterator[EngineValue]:
+        """Take what the process reports before dbt itself runs."""
+        if not self.note(name, data) and name == v2_process.PARSED:
+            yield from self.parsed()
+
+    def _remember(self, value: EngineValue) -> None:
+        if isinstance(value, FailedHook) or (isinstance(value, NodeResult) and value.has_failed):
+            self.has_failures = True
+        elif isinstance(value, NodeResult) and value.was_built:
+            self.built[value.unique_id] = value.relation
+
+    @property
+    def is_successful(self) -> bool:
+        """Whether dbt did everything without a failure."""
+        return self.process.returncode == 0 and self.reader.has_succeeded
+
+    def require_end(self, running: Sequence[str]) -> None:
+        """Raise when dbt did not end by itself. A run with failed nodes has ended by itself.
+
+        Args:
+            running: Names of the nodes that were running last.
+
+        Raises:
+            DbtBuildError: It took too long, was killed, or could not do its work.
+        """
+        at, code = running_then(running), self.process.returncode
+        if self.timed_out and (running or not self.reader.has_ended):
+            raise self.time_error(at)
+        # With --fail-fast dbt ends without a report of its end, and of what was running.
+        if code == 0 or (code > 0 and self.has_failures):
+            return
+        if code < 0 or not self.reader.errors:
+            raise self.unfinished_error(at)
+        raise diagnosed(self.origin, self.reader.error_type, "\n".join(self.reader.errors))
+
+
+@dataclass(frozen=True)
+class V2Session:
+    """What the processes of one invocation share.
+
+    Attributes:
+        executable: dbt's executable.
+        dbt: The project, and the profile with its target.
+        log: The run's log.
+        target: Directory for dbt's artifacts.
+        profiles: The private directory of the profile; dbt's logs go there, too.
+        locks: Descriptors of the databases' lock files, by path: a later process need not wait for the databases.
+        environment: Further variables for dbt.
+        mask: Masks the secrets in a text.
+        limit: How long a process may take, in seconds.
+    """
+
+    executable: str
+    dbt: DbtConnection
+    log: logging.Logger
+    target: Path
+    profiles: Path
+    locks: Mapping[str, int]
+    environment: Mapping[str, str]
+    mask: Callable[[str], str]
+    limit: int | None
+
+    @contextmanager
+    def run(
+        self,
+        arguments: Sequence[str],
+        *,
+        parse: Sequence[str] = (),
+        variables: Mapping[str, str] = MappingProxyType({}),
+        shown: Callable[[str], None] = show,
+    ) -> Iterator[V2Run]:
+        """Start dbt; it does not run any more when the context is left.
+
+        Args:
+            arguments: dbt's arguments.
+            parse: Arguments of a ``dbt parse`` that runs first; empty without one.
+            variables: Further variables for this process.
+            shown: Takes each line that dbt prints.
+        """
+        environment = {**self._variables(), **self.environment, **variables}
+        settings = partial(
+            v2_process.Settings,
+            parent=os.getpid(),
+            profiles=str(self.profiles),
+            grace_seconds=GRACE_SECONDS,
+            executable=self.executable,
+            project=environment["DBT_PROJECT_DIR"],
+            locks=self.locks,
+            parse=[*parse, *profile_arguments(self.dbt), *_LOGS] if parse else (),
+        )
+        command = partial(_command, settings, [*arguments, *profile_arguments(self.dbt), *_LOGS])
+        process, events = started_process(command, self.target, environment, list(self.locks.values()))
+        output = ProcessOutput(process, events, lambda line: shown(self.mask(line.decode(errors="replace"))))
+        reader = V2Events(self.dbt.profile.adapter or "", self.mask)
+        run = V2Run(process, output, str(self.dbt.directory.path), self.log, self.limit, reader=reader)
+        with stopped_at_end(run):
+            yield run
+
+    def quick(self, seconds: int) -> V2Session:
+        """Return a session whose processes may take so long at most."""
+        return replace(self, limit=seconds)
+
+    def _variables(self) -> dict[str, str]:
+        return {
+            # Messages without a trace of dbt's own code, which takes a second to write.
+            "RUST_BACKTRACE": "0",
+            **os.environ,
+            **dbt_variables(self.dbt, self.target, self.profiles),
+            "DBT_LOG_PATH": str(self.profiles),
+        }
+
+
+def _command(settings: Callable[..., v2_process.Settings], arguments: Sequence[str], events: int) -> list[str]:
+    return [sys.executable, "-m", v2_process.__name__, settings(events=events).as_argument(), *arguments]
