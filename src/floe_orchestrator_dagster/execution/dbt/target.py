@@ -92,6 +92,7 @@ def archive(target: Target, directory: Path) -> Path:
     """Write an invocation's artifacts into ``directory`` as one compressed archive; returns its path."""
     directory.mkdir(parents=True, exist_ok=True)
     path = directory / f"{target.path.name}-{_ARCHIVE}"
+    path.touch(mode=0o600)  # dbt v2 masks nothing in its artifacts
     with tarfile.open(path, "w:gz") as writer:
         for name in _ARTIFACTS:
             if (target.path / name).exists():

@@ -256,7 +256,10 @@ def _time(nanoseconds: object) -> str:
     if not number:
         return ""
     seconds, rest = divmod(number, _NANOSECONDS)
-    time = datetime.fromtimestamp(seconds, tz=timezone.utc).replace(microsecond=rest // 1000)
+    try:
+        time = datetime.fromtimestamp(seconds, tz=timezone.utc).replace(microsecond=rest // 1000)
+    except (OverflowError, OSError, ValueError):
+        return ""
     return time.isoformat().replace("+00:00", "Z")
 
 
