@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from floe_orchestrator_dagster.errors import ManifestError, Problem
 from floe_orchestrator_dagster.product.files import parse_json, read_file
-from floe_orchestrator_dagster.product.manifest_shape import checked_shape, too_deep
+from floe_orchestrator_dagster.product.manifest_shape import add_configs, checked_shape, too_deep
 from floe_orchestrator_dagster.product.trimming import read_trimmed, trim, write_trimmed
 from floe_orchestrator_dagster.wording import closest
 
@@ -253,6 +253,7 @@ def _read_product_manifest(path: Path, _modified: int, _size: int) -> Manifest:
 
 def _trimmed(path: Path, source: bytes) -> dict[str, Any]:
     content = parse_json(source, path, ManifestError, f"Run `{PREPARE_COMMAND}` to write it again.")
+    add_configs(content)
     try:
         trimmed = trim(checked_shape(content, path))
         TopologicalSorter(trimmed["parent_map"]).prepare()

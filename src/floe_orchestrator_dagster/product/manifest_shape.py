@@ -216,6 +216,14 @@ class ManifestShape(TypedDict):
     selectors: NotRequired[dict[str, Any] | None]
 
 
+def add_configs(content: object) -> None:
+    """Add an empty configuration to the on-run hooks of a manifest by dbt v2, which leaves it out."""
+    nodes = content.get("nodes") if isinstance(content, dict) else None
+    for node in nodes.values() if isinstance(nodes, dict) else ():
+        if isinstance(node, dict) and node.get("resource_type") == "operation":
+            node.setdefault("config", {})
+
+
 def checked_shape(content: object, path: Path) -> Mapping[str, Any]:
     """Return the content of a manifest file after a check of its types.
 

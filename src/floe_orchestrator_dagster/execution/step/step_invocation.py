@@ -180,7 +180,7 @@ class StepInvocation:
         elif isinstance(value, TableColumns):
             self.note_columns(value.columns)
         elif isinstance(value, NothingMatched):
-            self.unmatched.add(value.selection)
+            self.unmatched.update(value.selection.split())
         elif isinstance(value, DbtWarning):
             self.context.log.warning("dbt: %s", value.message)
 
