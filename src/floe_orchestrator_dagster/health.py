@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING
 from floe_orchestrator_dagster.connection import URL_VARIABLE, check
 from floe_orchestrator_dagster.errors import FloeDagsterError
 from floe_orchestrator_dagster.product import ARTIFACTS_PATH_VARIABLE, artifacts_path_from_environment, load_product
+from floe_orchestrator_dagster.product.computes import engine_choice
+from floe_orchestrator_dagster.product.engines import EngineChoice, find_engine
 from floe_orchestrator_dagster.product.profiles import require_adapter
 
 if TYPE_CHECKING:
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
 
 # floe-core discards the whole result after 5 s.
 DEFAULT_TIMEOUT_SECONDS = 4.5
-_RUNTIME = ("dagster", "dagster-dbt", "dbt-core")
+_RUNTIME = ("dagster", "dagster-dbt")
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,7 @@ def check_health(timeout: float, config: DagsterConfig | None) -> HealthStatus:
         raise ValueError(f"timeout {timeout!r} is not a number of seconds above 0, such as 5.")
     parts = _checked(
         {
-            "packages": _packages,
+            "packages": lambda: _packages(config),
             "product": _product,
             "webserver": lambda: _webserver(config, timeout),
         },
@@ -99,11 +101,13 @@ def _checked(checks: dict[str, Callable[[], Part]], timeout: float) -> dict[str,
     return {name: found.get(name, late) for name in checks}
 
 
-def _packages() -> Part:
+def _packages(config: DagsterConfig | None) -> Part:
     try:
-        return Part("healthy", ", ".join(f"{name} {version(name)}" for name in _RUNTIME))
+        packages = [f"{name} {version(name)}" for name in _RUNTIME]
     except PackageNotFoundError as error:
         return Part("unhealthy", f"{error.name} is not installed. pip install floe-orchestrator-dagster")
+    engine = find_engine(engine_choice(config, "") if config else EngineChoice())
+    return Part("healthy", ", ".join([*packages, str(engine)]))
 
 
 def _product() -> Part:

@@ -32,6 +32,7 @@ _COMPAT_FILE = "compat.py"
 _DBT_VERSION = "DBT_PYTHON_VERSION"
 _NONE_SAID = f"{_DBT_VERSION} = None"
 _PROBED = "dbt.version"
+_FIRST_WITHOUT_MODULES = 2
 _NO_DBT_CORE = "dbt-fusion"
 
 
@@ -49,7 +50,9 @@ def import_dagster_dbt() -> None:
         patches.give_up(patches.DBT_IMPORT, str(error))
         # Python removes modules whose import failed, so that they can be imported again.
         importlib.import_module(_PACKAGE)
-    _set_version(Version(importlib.metadata.version("dbt-core")))
+    installed = _installed_core()
+    if installed is not None:
+        _set_version(installed)
 
 
 def find_problem() -> str | None:
@@ -62,6 +65,16 @@ def find_problem() -> str | None:
     if compat and compat.is_file() and _NONE_SAID in compat.read_text(encoding="utf-8"):
         return None
     return f"dagster-dbt has no {_NONE_SAID!r} in {_COMPAT_FILE}"
+
+
+def _installed_core() -> Version | None:
+    """Return the version of the dbt-core 1.x that can be imported. dbt v2 is published as dbt-core too."""
+    try:
+        found = importlib.util.find_spec(_PROBED)
+        version = Version(importlib.metadata.version("dbt-core"))
+    except ModuleNotFoundError:  # also importlib.metadata.PackageNotFoundError
+        return None
+    return version if found and version.major < _FIRST_WITHOUT_MODULES else None
 
 
 class _HidingDbt(MetaPathFinder):
