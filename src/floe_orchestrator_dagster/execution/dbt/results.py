@@ -78,11 +78,19 @@ class Results:
 
     def summary(self) -> str:
         """Return the numbers of results, such as ``3 failed, 5 skipped because of them, 41 succeeded``."""
-        failed, skipped, hooks = len(self.failed), len(self.skipped), len(self.failed_hooks)
+        failed, hooks = len(self.failed), len(self.failed_hooks)
+        succeeded = len(self.finished) - failed - len(self.skipped)
+        skipped = len(self.skipped) + self._skipped_by_hooks
         parts = [f"{hooks} on-run hook{'s' if hooks > 1 else ''} failed"] if hooks else []
         if failed or not hooks:
             parts.append(f"{failed} failed")
         if skipped:
-            parts.append(f"{skipped} skipped because of {'it' if failed == 1 else 'them'}")
-        parts.append(f"{len(self.finished) - failed - skipped} succeeded")
+            parts.append(f"{skipped} skipped because of {'it' if failed + hooks == 1 else 'them'}")
+        parts.append(f"{succeeded} succeeded")
         return ", ".join(parts)
+
+    @property
+    def _skipped_by_hooks(self) -> int:
+        """Number of nodes without a result because of an on-run-start hook. Before 1.12, dbt-core runs them anyway."""
+        has_failed_first = any(".on-run-start." in hook.name for hook in self.failed_hooks)
+        return max(0, (self.expected or 0) - self.counted) if has_failed_first else 0

@@ -5,10 +5,13 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
+import pytest
+
+from floe_orchestrator_dagster.execution.dbt.engine_values import FailedHook
 from unit.execution.dbt.events import finished, results_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from floe_orchestrator_dagster.execution.dbt.results import Results
 
@@ -122,3 +125,22 @@ def test_a_failed_model_with_on_error_continue_is_a_cause_only_where_there_is_no
 
     # dbt before 1.12 does not know the setting, and skips `one`.
     assert causes(results) == {"both": ["broken"], "below": ["broken"], "one": ["optional"]}
+
+
+@pytest.mark.parametrize(
+    ("kind", "ended", "summary"),
+    [
+        ("on-run-start", (), "1 on-run hook failed, 3 skipped because of it, 0 succeeded"),
+        ("on-run-start", ("a", "b", "c"), "1 on-run hook failed, 3 succeeded"),
+        ("on-run-end", ("a", "b"), "1 on-run hook failed, 2 succeeded"),
+    ],
+    ids=["dbt 1.12", "dbt before 1.12", "at the end"],
+)
+def test_nodes_that_an_on_run_start_hook_prevented_are_counted_as_skipped(
+    kind: str, ended: Sequence[str], summary: str
+) -> None:
+    results = results_of(*(finished(name) for name in ended), expected=3)
+
+    results.add(FailedHook(f"shop.{kind}.0", "dbt_project.yml", "Catalog Error"))
+
+    assert results.summary() == summary
