@@ -16,6 +16,9 @@ PRODUCT_DIR ?= dbt_project
 IMAGE ?= floe-user-code:$(VERSION)
 RENTGEN ?= 3.12
 
+# One more than the machine has cores, because many tests wait for servers.
+WORKERS ?= $(shell $(PYTHON) -c 'import os; print(1 + (os.cpu_count() or 1))')
+
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-v2 dev test fuzz chaos test-lowest test-unpatched test-matrix lineage-consumer lint types rules tests format compile lock bench bench-full image image-test clean
 
@@ -58,7 +61,7 @@ rules: setup ## Check the import rules
 	$(BIN)/lint-imports
 
 tests: setup ## Run the tests with coverage
-	$(BIN)/python -m pytest --numprocesses auto --dist worksteal --cov --cov-report=term
+	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal --cov --cov-report=term
 
 fuzz: setup ## Read 5,000 malformed files of every format (ten minutes)
 	FUZZ=5000 $(BIN)/python -m pytest tests/unit/test_fuzz.py
@@ -67,7 +70,7 @@ chaos: setup ## Interrupt runs, code servers and daemons at 60 random moments (a
 	INTERRUPTIONS=60 $(BIN)/python -m pytest --capture=no tests/integration/test_random_interruptions.py
 
 test-unpatched: setup ## Run the integration tests without patches of dagster, dagster-dbt and dbt (half an hour)
-	UNPATCHED=1 FLOE_UPSTREAM_PATCHES=off $(BIN)/python -m pytest --numprocesses auto --dist worksteal tests/integration
+	UNPATCHED=1 FLOE_UPSTREAM_PATCHES=off $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal tests/integration
 
 test-matrix: setup ## Run the tests on every supported Python with three sets of Dagster and dbt (CELL=3.13-newest for one)
 	$(BIN)/python tests/matrix.py $(addprefix --cell ,$(CELL))

@@ -36,8 +36,13 @@ _CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
 
 @pytest.fixture(scope="session")
 def dagster_dev(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DagsterDev]:
-    """Serve an unprepared copy of the sample with the repository's workspace, as ``make dev`` does."""
-    directory = tmp_path_factory.mktemp("dagster_dev")
+    """Serve an unprepared copy of the sample with the repository's workspace, as ``make dev`` does, for all workers."""
+    with shared_by_workers(tmp_path_factory, "dagster_dev", _dagster_dev) as found:
+        yield DagsterDev(found["url"], Path(found["project"]), Path(found["log"]))
+
+
+@contextmanager
+def _dagster_dev(directory: Path) -> Iterator[dict[str, str]]:
     project = Path(shutil.copytree(REPOSITORY / "dbt_project", directory / "dbt_project", ignore=_GENERATED))
     home, log, port = dagster_home(directory / "home"), directory / "dagster_dev.log", free_port()
     dev = DagsterDev(f"http://127.0.0.1:{port}", project, log)
@@ -45,7 +50,7 @@ def dagster_dev(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DagsterDev
     environment = {"FLOE_ARTIFACTS_PATH": str(project / "compiled_artifacts.json"), "DAGSTER_HOME": str(home)}
     with server("dev", *arguments, log=log, **environment) as process:
         wait_until(lambda: answers(dev), 600, process, log)
-        yield dev
+        yield {"url": dev.url, "project": str(project), "log": str(log)}
 
 
 @pytest.fixture(scope="session")
