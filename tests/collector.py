@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class Collector:
-    """What was sent to a collector.
+    """Requests that a collector has received.
 
     Attributes:
         url: Where it takes spans and metrics.
@@ -53,7 +53,7 @@ class Collector:
 
     @property
     def services(self) -> list[dict[str, Any]]:
-        """What the senders of spans say of themselves."""
+        """The resource attributes of the received spans."""
         return [_values(resource.resource.attributes) for resource in self._resources("resource_spans")]
 
     def _resources(self, kind: str) -> list[Any]:

@@ -13,7 +13,7 @@ from floe_orchestrator_dagster.cli import main
 
 @dataclass(frozen=True)
 class Answer:
-    """What a command said."""
+    """Output and exit code of a command."""
 
     exit_code: int
     stdout: str
@@ -24,7 +24,7 @@ class Screen(io.StringIO):
     """Standard error on a terminal."""
 
     def isatty(self) -> bool:
-        """Say that somebody looks at it."""
+        """Return True, as for a terminal."""
         return True
 
 

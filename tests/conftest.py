@@ -1,4 +1,4 @@
-"""What all tests share: a clean environment and copies of the sample product."""
+"""Fixtures of all tests: a clean environment and copies of the sample product."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""The events of a run as a file that people read and a test holds them against.
+"""The events of a run as a readable file, with which a test compares them.
 
-What is of one run, version or machine has a name in it, such as ``<time>``. Its parts:
+Values of one run, version or machine are replaced by placeholders such as ``<time>``. Its parts:
 
     events   each event in a line: the tables that it reads and writes, the facets that it brings
     columns  each table's columns after the run: their types, and the columns that they come from

@@ -95,7 +95,7 @@ def validate(manifest: Mapping[str, Any]) -> None:
 
 @cache
 def _schema_validation() -> Callable[..., object]:
-    """Give kubernetes-validate's check, which by itself reads its megabytes of schemas anew for each manifest."""
+    """Return kubernetes-validate's check with cached schemas, which it reads again for each manifest."""
     if find_spec("kubernetes_validate") is None:
         missing("kubernetes-validate is not installed; make setup, or: pip install kubernetes-validate")
     library: Any = import_module("kubernetes_validate.utils")
@@ -122,7 +122,7 @@ def pod_faults(pod: Mapping[str, Any]) -> Iterator[str]:
 
 def _mount_faults(container: Mapping[str, Any], volumes: set[str]) -> Iterator[str]:
     mounts = container.get("volumeMounts", [])
-    yield from (f"{mount['name']} is no volume" for mount in mounts if mount["name"] not in volumes)
+    yield from (f"{mount['name']} is not a volume" for mount in mounts if mount["name"] not in volumes)
     paths = Counter(mount["mountPath"].rstrip("/") for mount in mounts)
     yield from (f"{path} mounted {count} times" for path, count in paths.items() if count > 1)
 

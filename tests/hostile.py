@@ -56,7 +56,7 @@ class HttpServer(ThreadingHTTPServer):
 
     @property
     def url(self) -> str:
-        """Where it answers."""
+        """The server's address."""
         return f"http://127.0.0.1:{self.server_port}"
 
     def handle_error(self, request: object, client_address: object) -> None:
@@ -137,7 +137,7 @@ def serving(  # noqa: PLR0913  # what a server can be
 
 
 class BytesServer:
-    """Sends the same bytes to whoever connects, and keeps what it heard."""
+    """Sends the same bytes to each client, and records the received ones."""
 
     def __init__(self) -> None:
         self.listening = socket.create_server(("127.0.0.1", 0))
@@ -155,7 +155,7 @@ def serving_bytes(
     Args:
         said: What it says to everybody.
         drip: Seconds before each byte.
-        waits: Whether it says it only after it was told something.
+        waits: Whether it sends them only after it has received a request.
         tunnel_to: Where it passes everything on to afterwards, as a proxy does.
     """
     server = BytesServer()
@@ -210,7 +210,7 @@ def _pass_on(server: BytesServer, one: socket.socket, other: socket.socket) -> N
 
 
 def free_port() -> int:
-    """Find a TCP port of 127.0.0.1 that nobody listens on."""
+    """Find a free TCP port of 127.0.0.1."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

@@ -1,4 +1,4 @@
-"""A lineage backend on a real port of this machine, which answers as it is told and keeps what it acknowledged."""
+"""A lineage backend on a real port of this machine, with configurable answers, which records acknowledged events."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ RUN_ID = "01941f29-7c00-7000-8000-000000000001"
 
 
 class LineageServer(ThreadingHTTPServer):
-    """Takes events on any path, and gives them back to whoever asks for one.
+    """Accepts events on any path, and returns them for a GET.
 
     Attributes:
         events: What it acknowledged, in order.

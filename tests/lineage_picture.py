@@ -1,4 +1,4 @@
-"""A picture of a lineage graph: tables in columns, from what everything comes from to what nothing is made of."""
+"""A picture of a lineage graph: tables in columns, from sources to leaves."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def draw(tables: Mapping[str, str], edges: Iterable[Edge]) -> str:
 
     Args:
         tables: Kind (``source``, ``seed``, ``model``, ``snapshot``) by name.
-        edges: From a table that is read to one that is made of it.
+        edges: From a table to one that reads it.
     """
     edges = sorted(edges)
     reads = defaultdict(set)

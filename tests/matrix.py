@@ -54,7 +54,7 @@ SUITES: Mapping[str, Sequence[str]] = {
     "unit": ("tests/unit",),
     "smoke": ("tests/integration/test_sample_product.py",),
 }
-# What others will remove some day is an error on the newest versions, where we can do something about it.
+# Deprecation warnings are errors on the newest versions, where this package can be changed.
 _TOLERATED = ("DeprecationWarning", "PendingDeprecationWarning", "FutureWarning")
 _VERSIONS = (
     "import json, sys, platform; from importlib.metadata import version; "
@@ -83,7 +83,7 @@ CELLS = tuple(Cell(python, packages) for python in PYTHONS for packages in PINS)
 
 @dataclass(frozen=True)
 class Result:
-    """What a cell's run gave.
+    """Result of a cell.
 
     Attributes:
         versions: Installed version of each package that is shown, and of Python; empty when nothing was installed.
@@ -186,8 +186,8 @@ def _uv() -> str:
 def _reason(said: str) -> str:
     """Take from uv's explanation the sentence that says which package does not go with which."""
     sentences = " ".join(said.replace("╰─▶", " ").split()).split(". ")
-    telling = [sentence for sentence in sentences if "Python" in sentence or "depends on" in sentence]
-    return f"cannot be installed: {(telling or sentences)[0][:200]}"
+    relevant = [sentence for sentence in sentences if "Python" in sentence or "depends on" in sentence]
+    return f"cannot be installed: {(relevant or sentences)[0][:200]}"
 
 
 def _run_suite(cell: Cell, name: str, paths: Iterable[str]) -> str:
@@ -217,7 +217,7 @@ def _run_suite(cell: Cell, name: str, paths: Iterable[str]) -> str:
 
 
 def _said_of_failures(cell: Cell, result: Result) -> Iterator[str]:
-    """Show how the logs of what failed end: where nobody can look into ``.matrix``, they are all there is."""
+    """Print the ends of the logs of failed cells, for machines whose ``.matrix`` is not accessible."""
     failed = [name for name, outcome in result.outcomes.items() if "failed" in outcome]
     for log in [cell.name] if result.problem else [f"{cell.name}-{name}" for name in failed]:
         path = WORK / f"{log}.log"

@@ -1,4 +1,4 @@
-"""Odd content for files: one value of a document put in the place of another, or a text cut and changed."""
+"""Odd content for files: a document with one value replaced by another, or a string cut and changed."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def documents(draw: st.DrawFn, content: object) -> Any:  # noqa: ANN401  # JSON
 
 @st.composite
 def texts(draw: st.DrawFn, text: str, odd: list[str]) -> str:
-    """Draw a text that is cut off, has a part of it twice, or an odd part in it."""
+    """Draw a string that is cut off, has a part twice, or has an odd part in it."""
     start = draw(st.integers(0, len(text)))
     end = draw(st.integers(start, min(len(text), start + 40)))
     part = draw(st.sampled_from(["", text[start:end] * 2, "\n", "  ", ": ", "- ", *odd]))

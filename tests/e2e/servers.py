@@ -63,14 +63,14 @@ def answers(dev: DagsterDev) -> bool:
 
 
 def dagster_home(directory: Path, settings: str = "") -> Path:
-    """Make a Dagster instance that reports nothing and greets nobody, with further settings."""
+    """Create a Dagster instance without telemetry and welcome page, with additional settings."""
     directory.mkdir()
     (directory / "dagster.yaml").write_text(_INSTANCE + settings, encoding="utf-8")
     return directory
 
 
 def free_port() -> int:
-    """Find a TCP port of 127.0.0.1 that nobody listens on."""
+    """Find a free TCP port of 127.0.0.1."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -81,7 +81,7 @@ def free_port() -> int:
 def server(
     *arguments: str, log: Path, module: str = "dagster", **environment: str
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """Run ``python -m <module>`` with ``arguments`` in a process group of its own; its output goes to ``log``."""
+    """Run ``python -m <module>`` with ``arguments`` in a new process group, with its output in ``log``."""
     with log.open("wb") as output:
         process = subprocess.Popen(
             [sys.executable, "-m", module, *arguments],

@@ -105,7 +105,7 @@ class ShopDev:
     broken: str
     lineage: str
 
-    def told_of(self, run_id: str) -> list[tuple[str, str]]:
+    def emitted_by(self, run_id: str) -> list[tuple[str, str]]:
         """List the lineage events of a run: job, and start or end."""
         events = httpx.get(self.lineage, timeout=300, trust_env=False).raise_for_status().json()
         return [
@@ -159,7 +159,7 @@ def is_building(dev: DagsterDev, run_id: str) -> bool:
 
 
 def limit(dev: DagsterDev, run_id: str, seconds: int) -> None:
-    """Give a run another time limit than the product's: what it runs has begun by now, however slow the machine is."""
+    """Set a different time limit for a run whose first node has already started."""
     with dg.DagsterInstance.from_config(str(dev.project.parent / "home")) as instance:
         instance.add_run_tags(run_id, {"dagster/max_runtime": str(seconds)})
 

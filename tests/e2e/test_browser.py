@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from e2e.servers import DagsterDev
 
-# What a person switches on and off on the page, so that the whole graph is readable in one picture.
+# Settings of the page with which the whole graph is readable in one picture.
 SETTINGS = """
     localStorage.setItem("dagster-nav-collapsed", "true");
     localStorage.setItem("large-screen-nav-open", "false");

@@ -49,7 +49,10 @@ def test_run_that_takes_too_long_is_ended_and_its_log_names_what_was_running(sho
     assert ended(shop_dev.dev, shop_dev.stuck) == "FAILURE"
 
     # The daemon says so first, and the run's own process when it ends.
-    eventually(shop_dev.dev, lambda: "dbt was ended while it ran waiting" in messages(shop_dev.dev, shop_dev.stuck))
+    eventually(
+        shop_dev.dev,
+        lambda: "dbt was ended before these nodes had ended: waiting" in messages(shop_dev.dev, shop_dev.stuck),
+    )
     assert "Exceeded maximum runtime of 1 seconds" in messages(shop_dev.dev, shop_dev.stuck)
     eventually(shop_dev.dev, lambda: not dbt_processes(shop_dev.dev, shop_dev.stuck), seconds=10)
 
@@ -59,10 +62,10 @@ def test_sensor_ends_the_lineage_of_a_run_whose_process_was_killed(shop_dev: Sho
     node, product = "model.shop_orders.waiting", "shop-orders"
     assert ended(dev, killed) == "FAILURE"
     # The sensor's tag counts what had arrived within a second, which on a slow machine is less than in the end.
-    eventually(dev, lambda: {(node, "ABORT"), (product, "FAIL")} <= set(shop_dev.told_of(killed)))
+    eventually(dev, lambda: {(node, "ABORT"), (product, "FAIL")} <= set(shop_dev.emitted_by(killed)))
     eventually(dev, lambda: "floe/lineage_after_run.shop_orders" in tags(run_of(dev, killed)))
 
-    assert set(shop_dev.told_of(killed)) == {(node, "ABORT"), (node, "START"), (product, "FAIL"), (product, "START")}
+    assert set(shop_dev.emitted_by(killed)) == {(node, "ABORT"), (node, "START"), (product, "FAIL"), (product, "START")}
     assert tags(run_of(dev, killed))["floe/lineage_after_run.shop_orders"].endswith(f" of {killed}")
 
 
@@ -70,7 +73,7 @@ def test_run_says_that_it_waits_for_the_database_of_another(shop_dev: ShopDev) -
     ended(shop_dev.dev, shop_dev.broken)
 
     database = shop_dev.dev.project / "shop.duckdb"
-    assert f"waiting for {database}: another run of dbt uses it" in messages(shop_dev.dev, shop_dev.broken)
+    assert f"waiting for {database}, which another run of dbt uses" in messages(shop_dev.dev, shop_dev.broken)
 
 
 def test_daemon_retries_a_failed_run_with_what_was_left(shop_dev: ShopDev) -> None:

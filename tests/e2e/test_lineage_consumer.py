@@ -93,14 +93,14 @@ def test_the_consumer_has_the_whole_graph_of_tables_and_columns_and_nothing_else
 
 
 class _Graph:
-    """What the consumer answers, over all its datasets; files that sources are views of are other names of these."""
+    """The consumer's answer for all its datasets. Files behind views of sources are symlinks of the sources."""
 
     def __init__(self, rentgen: Rentgen) -> None:
         datasets = {key: one for key, one in rentgen.datasets().items() if one["location"]["type"] != "file"}
         self._names = {key: str(one["name"]).rpartition(".")[2] for key, one in datasets.items()}
         self.tables = set(self._names.values())
         answers = [rentgen.lineage(key)["relations"] for key in datasets]
-        # The same is told of the operations' run and job, which is the product.
+        # The operations' run and job, the product, have the same edges.
         read = {(self._name(one["from"]), one["to"]["id"]) for one in _of_operations(answers, "inputs", "to")}
         made = {(one["from"]["id"], self._name(one["to"])) for one in _of_operations(answers, "outputs", "from")}
         self.edges = {(table, output) for table, node in read for maker, output in made if maker == node}
@@ -140,7 +140,7 @@ def _edges(manifest: Manifest) -> set[Edge]:
 
 
 def _columns(database: Path, manifest: Manifest) -> set[Edge]:
-    """List the columns of all tables that are made of others."""
+    """List the columns of all tables that read other tables."""
     made = {name for _, name in _edges(manifest)}
     with duckdb.connect(str(database), read_only=True) as connection:
         found = connection.sql("select table_name, column_name from information_schema.columns").fetchall()

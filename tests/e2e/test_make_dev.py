@@ -21,7 +21,7 @@ REPOSITORY = Path(__file__).parents[2]
 
 
 def make_dev(port: int, log: Path) -> subprocess.Popen[bytes]:
-    """Start ``make dev`` in the log's directory, in a process group of its own as a shell does."""
+    """Start ``make dev`` in the log's directory, in a new process group as a shell does."""
     make = [shutil.which("make") or "make", "-f", str(REPOSITORY / "Makefile"), "--old-file=setup", "dev"]
     with log.open("wb") as output:
         return subprocess.Popen(

@@ -1,4 +1,4 @@
-"""What a person does on a run's page: resume a failed run, terminate one that hangs."""
+"""Actions on a run's page: resume a failed run, terminate one that hangs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What ``dagster dev`` serves of the sample product, asked through its GraphQL API."""
+"""The sample product in ``dagster dev``, queried through its GraphQL API."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A small dbt project that somebody else wrote, compiled by floe's own compiler."""
+"""A small dbt project of a user, compiled by floe's compiler."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def engine(request: pytest.FixtureRequest) -> dict[str, str]:
 
 @pytest.fixture
 def backend(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LineageServer]:
-    """Serve a lineage backend that the test's runs tell of themselves."""
+    """Serve a lineage backend for the test's runs."""
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     with serving() as served:
         monkeypatch.setenv("OPENLINEAGE_URL", served.url.removesuffix("/api/v1/lineage"))

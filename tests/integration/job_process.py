@@ -1,4 +1,4 @@
-"""A run as Dagster starts it, in a process of its own, and the processes below it."""
+"""A run in a separate process, as Dagster starts it, and its child processes."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def _is_so_within(seconds: float, is_so: Callable[[], bool]) -> bool:
 
 
 def _command(process: psutil.Process) -> str:
-    """Return the command line of a process; empty when it is gone, or waits only for somebody to ask how it ended."""
+    """Return the command line of a process; empty when it has ended, also as a zombie."""
     try:
         return " ".join(process.cmdline()) if process.is_running() else ""
     except (psutil.NoSuchProcess, psutil.ZombieProcess):

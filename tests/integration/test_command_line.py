@@ -1,4 +1,4 @@
-"""What the command line writes and says about the sample product, from the source and from the built wheel."""
+"""Files and output of the command line for the sample product, from the source and from the built wheel."""
 
 from __future__ import annotations
 

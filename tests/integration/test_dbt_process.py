@@ -91,7 +91,7 @@ def _without_databases(shop: Path) -> Iterator[None]:
 
 
 def finished(run: JobProcess) -> int:
-    """Wait for a run that nobody interrupts; returns its exit status."""
+    """Wait for the end of a run, and return its exit status."""
     try:
         while run.process.poll() is None:
             run.look()
@@ -169,6 +169,6 @@ def test_a_model_that_closes_all_files_fails_the_step_by_name(shop: Path, home: 
     assert finished(run) == 1
 
     assert (
-        f"{shop}: dbt was ended because the pipe of its events was closed while it ran. Running then: odd." in run.text
+        f"{shop}: dbt was ended because it closed the pipe for its events. Nodes that had not ended: odd." in run.text
     )
-    assert "A Python model must not close files that it has not opened, as os.closerange does." in run.text
+    assert "Do not close files in a Python model that the model has not opened, as os.closerange does." in run.text

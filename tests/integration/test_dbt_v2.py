@@ -270,7 +270,7 @@ def test_a_model_that_does_not_compile_is_not_tried_again_and_a_project_that_doe
 
     (shop / "models" / "island.sql").write_text("select * from {{ ref('nowhere') }}")
     broken = failure_of(run(shop, instance, ["first"]))
-    assert broken.startswith(f"{shop}: dbt could not do its work: Ref 'nowhere' not found in project.")
+    assert broken.startswith(f"{shop}: dbt failed: Ref 'nowhere' not found in project.")
     assert "models/island.sql" in broken
 
 

@@ -1,4 +1,4 @@
-"""Lineage that is told when a run is over: of Python assets beside dbt, from the log of a real run."""
+"""Lineage after the end of a run: events of Python assets beside dbt, from the log of a real run."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -102,7 +102,7 @@ def tags_of(instance: dg.DagsterInstance, run_id: str) -> dict[str, str]:
     return {name: value for name, value in run.tags.items() if name.startswith("floe/")}
 
 
-def told(backend: LineageServer) -> list[tuple[str, str]]:
+def emitted(backend: LineageServer) -> list[tuple[str, str]]:
     return [(event["job"]["name"], event["eventType"]) for event in backend.events]
 
 
@@ -116,7 +116,7 @@ def test_a_python_asset_is_a_job_that_writes_a_dataset_named_by_its_key(
     evaluate(location, instance, run.run_id)
 
     assert_valid_json(backend.events)
-    assert told(backend) == [
+    assert emitted(backend) == [
         ("shop-orders", "START"),
         ("raw/payments", "START"),
         ("raw/payments", "COMPLETE"),
@@ -124,7 +124,7 @@ def test_a_python_asset_is_a_job_that_writes_a_dataset_named_by_its_key(
     ]
     again = job.execute_in_process(instance=instance, partition_key="2026-01-02", tags=tags_of(instance, run.run_id))
     evaluate(location, instance, again.run_id)
-    assert told(backend)[4:] == told(backend)[:4]  # Dagster gives a re-execution the tags of its parent
+    assert emitted(backend)[4:] == emitted(backend)[:4]  # Dagster gives a re-execution the tags of its parent
 
     product, start, end, _ = backend.events[:4]
     assert start["run"]["runId"] == end["run"]["runId"]
@@ -146,7 +146,7 @@ def test_each_try_is_a_run_and_a_failure_says_why(
     evaluate(location, instance, run.run_id)
 
     assert_valid_json(backend.events)
-    assert sorted(told(backend)) == sorted(
+    assert sorted(emitted(backend)) == sorted(
         [
             ("shop-orders", "START"),
             ("made", "START"),
@@ -190,6 +190,6 @@ def test_an_asset_that_no_event_can_describe_is_a_warning_and_the_others_have_th
     assert "    fix: Please report it. `lineage.enabled: false` disables lineage.\n" in warned
     assert_valid_json(backend.events)
     others = [(name, state) for name in ("files/tea", "raw/payments", "ledger") for state in ("START", "COMPLETE")]
-    assert told(backend) == [("shop-orders", "START"), *others, ("shop-orders", "COMPLETE")]
-    # A day that ends after the calendar, or begins before it in UTC, has no time in JSON.
+    assert emitted(backend) == [("shop-orders", "START"), *others, ("shop-orders", "COMPLETE")]
+    # A day that ends after the calendar, or starts before it in UTC, has no time in JSON.
     assert not any("nominalTime" in event["run"]["facets"] for event in backend.events)

@@ -88,7 +88,7 @@ def _examples() -> list[str]:
 
 def _same(line: str) -> str:
     """Bring examples that do the same to one form: `dbt_project/` is the product that they share."""
-    # dbt takes seconds to parse: one `prepare` stands for all of them.
+    # dbt takes seconds to parse, so that one `prepare` serves all of them.
     return re.sub(r"(?<=^floe-dagster prepare).*", "", line.replace(" dbt_project/", " "))
 
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 FILES = {
     "dbt_project.yml": '{name: shop, version: "1.0", profile: shop_orders}',
     "models/first.sql": "{{ config(materialized='table') }} select 1 as id",
-    # A query that takes minutes unless it is told to be short.
+    # A query that takes minutes, unless a variable makes it short.
     "models/endless.sql": """
         {{ config(materialized='table') }}
         select count(*) as n from range({{ env_var('ROWS', '1000000000000') if execute else 10 }}) as a
@@ -80,7 +80,7 @@ def home(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def endless(shop: Path, home: Path, backend: LineageServer, engine: dict[str, str]) -> Iterator[JobProcess]:
-    """Give a run that is in the middle of a query, and tells its lineage."""
+    """Start a run with lineage, and wait until it is in the middle of a query."""
     run = JobProcess(shop, home, OPENLINEAGE_URL=backend.url.removesuffix("/api/v1/lineage"))
     try:
         is_core = engine["engine"] == "core"
@@ -103,14 +103,14 @@ def evaluate_sensor(project: Path, home: Path, backend: LineageServer, monkeypat
         repository.get_sensor_def(name)(dg.RunStatusSensorContext(name, run, record.dagster_event, instance))
 
 
-def told(backend: LineageServer) -> list[tuple[str, str]]:
+def emitted(backend: LineageServer) -> list[tuple[str, str]]:
     return [(event["job"]["name"].rpartition(".")[2], event["eventType"]) for event in backend.events]
 
 
 def test_a_run_that_is_cancelled_takes_dbt_along(
     endless: JobProcess, shop: Path, home: Path, backend: LineageServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # What Dagster's own termination does: it notes the wish, then signals the process.
+    # The same as Dagster's termination: it records the request, then signals the process.
     with dg.DagsterInstance.from_config(str(home)) as instance:
         instance.report_run_canceling(instance.get_runs(limit=1)[0])
     endless.process.send_signal(signal.SIGTERM)
@@ -121,10 +121,10 @@ def test_a_run_that_is_cancelled_takes_dbt_along(
     assert "first" in tables(shop)
     assert not list(Path(shop / "target").glob("*/partial_parse.msgpack"))
     assert_valid_json(backend.events)
-    assert told(backend)[-3:] == [("endless", "START"), ("endless", "ABORT"), ("shop-orders", "ABORT")]
+    assert emitted(backend)[-3:] == [("endless", "START"), ("endless", "ABORT"), ("shop-orders", "ABORT")]
     events = len(backend.events)
     evaluate_sensor(shop, home, backend, monkeypatch)
-    assert len(backend.events) == events  # the run has told everything itself
+    assert len(backend.events) == events  # the run itself has emitted all events
 
 
 def test_the_lineage_of_a_run_that_was_killed_is_ended_once(
@@ -134,14 +134,14 @@ def test_the_lineage_of_a_run_that_was_killed_is_ended_once(
 
     assert endless.ended_within(30), endless.text
     endless.process.wait()
-    assert told(backend)[-1] == ("endless", "START")
+    assert emitted(backend)[-1] == ("endless", "START")
     with dg.DagsterInstance.from_config(str(home)) as instance:  # as Dagster's run monitoring does
         instance.report_run_failed(instance.get_runs(limit=1)[0], "the machine is gone")
     for _ in range(2):
         evaluate_sensor(shop, home, backend, monkeypatch)
     assert_valid_json(backend.events)
     start, end, product = backend.events[-3:]
-    assert told(backend)[-3:] == [("endless", "START"), ("endless", "ABORT"), ("shop-orders", "FAIL")]
+    assert emitted(backend)[-3:] == [("endless", "START"), ("endless", "ABORT"), ("shop-orders", "FAIL")]
     assert end["run"]["runId"] == start["run"]["runId"]
     assert (end["inputs"], end["outputs"]) == (start["inputs"], start["outputs"])
     assert end["run"]["facets"]["errorMessage"]["message"].endswith("the machine is gone")
@@ -158,7 +158,7 @@ def test_an_invocation_that_takes_too_long_is_ended_and_lets_the_run_in_that_wai
         run.wait_for(run.says("running dbt"))
         write_contract(shop, **engine)
         second = JobProcess(shop, home, ROWS="10")
-        second.wait_for(second.says(f"waiting for {shop / 'shop.duckdb'}: another run of dbt uses it"))
+        second.wait_for(second.says(f"waiting for {shop / 'shop.duckdb'}, which another run of dbt uses"))
         assert run.process.poll() is None
         while run.process.poll() is None:
             run.look()
@@ -170,9 +170,10 @@ def test_an_invocation_that_takes_too_long_is_ended_and_lets_the_run_in_that_wai
             process.end()
 
     assert (
-        f"{shop}: dbt was ended after 40 s, its limit. Running then: hanging. Look at what these wait for" in run.text
+        f"{shop}: dbt exceeded its time limit of 40 s. Nodes that had not ended: hanging. Check why it takes this long"
+        in run.text
     )
-    assert "dbt was ended while it ran hanging" in run.text
+    assert "dbt was ended before these nodes had ended: hanging" in run.text
     assert {"first", "endless", "hanging"} <= tables(shop)
     with dg.DagsterInstance.from_config(str(home)) as instance:
         statuses = [run.status for run in instance.get_runs()]

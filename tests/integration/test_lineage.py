@@ -32,7 +32,7 @@ SELECTED = (
     "unique_fct_orders_order_id assert_payments_match_orders payments_and_refunds_are_summed_per_order"
 )
 NAMES = "plain_dbt.main."  # run_dbt's database
-# Where the integration's datasets of a job are not ours: (job, its inputs that we have not, ours that it has not).
+# Jobs whose datasets differ from the integration's: (job, inputs that only it has, inputs that only this package has).
 DIFFERENCES = {
     # It invents a table for an ephemeral model, and does not see those behind it.
     "model.retail_orders.fct_orders": ({"int_order_amounts"}, {"stg_order_items", "stg_products"}),

@@ -18,7 +18,7 @@ from lineage_backend import free_port, serving
 from processes import clean_environment, floe_dagster
 from unit.samples import contract, model
 
-# Emits its events, says so, and then waits to be killed or, with a last argument, to be told to end.
+# Emits its events, prints a line, and then waits until it is killed or, with a last argument, for input.
 _EMIT = """
 import sys
 from pathlib import Path

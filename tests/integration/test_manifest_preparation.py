@@ -1,4 +1,4 @@
-"""Who parses the dbt project, and when: `floe-dagster prepare` and `dagster dev`, nobody else."""
+"""Parsing of the dbt project, which only `floe-dagster prepare` and `dagster dev` do."""
 
 from __future__ import annotations
 
@@ -149,7 +149,7 @@ def wait_for_parse(target: Path) -> None:
 
 # --- dbt packages ---------------------------------------------------------------------------------------------------
 
-NOWHERE = "http://127.0.0.1:9/"  # the discard port: nobody listens
+NOWHERE = "http://127.0.0.1:9/"  # the discard port, where no server listens
 
 
 def add_hub_package(project: Path) -> None:

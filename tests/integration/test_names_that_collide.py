@@ -57,7 +57,7 @@ def project(stranger: Path) -> Path:
 def materialize(
     project: Path, selection: dg.AssetSelection, instance: dg.DagsterInstance | None = None
 ) -> tuple[dg.ExecuteInProcessResult, set[str]]:
-    """Run a selection; also tell the unique ids that dbt ran."""
+    """Run a selection; also return the unique ids that dbt ran."""
     definitions = definitions_from_file(project / "target" / "compiled_artifacts.json")
     assets: Sequence[dg.AssetsDefinition] = list(definitions.assets or [])  # type: ignore[arg-type]
     result = dg.materialize(assets, selection=selection, instance=instance)
@@ -101,7 +101,7 @@ def test_a_check_waits_for_the_other_asset_it_reads_and_runs_once_that_exists(
 
 
 def ephemeral_tests(ran: set[str]) -> set[str]:
-    """The test on the ephemeral model reads `lonely` alone, so it comes along with it."""
+    """The test on the ephemeral model reads only `lonely`, so it runs with it."""
     return {unique_id for unique_id in ran if unique_id.startswith("test.jaffle.not_null_through_id.")}
 
 

@@ -50,7 +50,7 @@ ONLY_DBT: list[tuple[str, str | None]] = [
     ("version:none", "tag:marts"),
     ("package:this,resource_type:seed", None),
 ]
-# Built into what reads it: it is no asset.
+# An ephemeral model is part of its readers' SQL and not an asset.
 EPHEMERAL = "model.retail_orders.int_order_amounts"
 
 _LIST = """

@@ -181,7 +181,7 @@ def test_project_that_cannot_be_written_keeps_its_data_in_the_users_state_direct
 
 
 def run_with_read_only(directory: Path, command: list[str], environment: dict[str, str]) -> None:
-    """Run a command that finds ``directory`` read-only, for root too (who ignores modes) by a mount of its own."""
+    """Run a command that finds ``directory`` read-only, also for root, who ignores modes, through a mount."""
     if os.geteuid() == 0:
         if shutil.which("unshare") is None:
             reason = "no unshare: apt-get install util-linux"

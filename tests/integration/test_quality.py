@@ -228,7 +228,7 @@ def check_freshness(project: Path, instance: dg.DagsterInstance) -> None:
     (project / "models" / "typo.sql").write_text("select {{ oops(", encoding="utf-8")
     job = dg.define_asset_job("checks", selection=dg.AssetSelection.checks(*keys))
     with_job = dg.Definitions(assets=definitions.assets, asset_checks=definitions.asset_checks, jobs=[job])
-    with pytest.raises(dg.Failure, match="dbt could not do its work: Compilation Error in model typo"):
+    with pytest.raises(dg.Failure, match="dbt failed: Compilation Error in model typo"):
         with_job.resolve_job_def("checks").execute_in_process(instance=instance)
 
 
@@ -247,7 +247,7 @@ def assert_freshness_is_told(events: list[Json]) -> None:
         "stale": "FAIL",
         "broken": "FAIL",
     }
-    assert why["stale"][1].endswith("more than 2 day before it was looked at")
+    assert why["stale"][1].endswith("more than 2 day before the check")
     assert "no_such_column" in why["broken"][1]  # dbt's results leave such a source out
     [history] = ends["snapshot.jaffle.order_history"]["outputs"]
     origins = history["facets"]["columnLineage"]["fields"]

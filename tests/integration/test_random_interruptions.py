@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from dagster._core.definitions.reconstruct import ReconstructableJob
 
 MODELS: dict[str, list[str]] = {"a": [], "b": ["a"], "c": ["b"], "d": ["c"], "e": ["d"], "f": ["e"], "g": ["f"]}
-# Where there are two steps, these are the second: on another target of the same file.
+# With two steps, these are the second: on another target of the same file.
 SECOND_STEP = "efg"
 FIRST_STEP_ENDS = "shop_orders_dbt_build_duckdb - STEP_SUCCESS"
 TESTS = {"unique_b_id": "b", "unique_d_id": "d", "unique_f_id": "f"}
@@ -44,7 +44,7 @@ FILES = {
             +materialized: table
             +post-hook: insert into builds values ('{{ this.name }}', '{{ invocation_id }}')
         """,
-    # One model may not end; which one is no part of what dbt parses.
+    # One model does not end. Its name is not part of the parsed project.
     "macros/count_rows.sql": """
         {% macro count_rows() %}
         {%- set rows = 1000000000000 if execute and env_var('ENDLESS', '') == this.name else 10 -%}
@@ -76,7 +76,7 @@ FILES = {
           - {name: f, columns: [{name: id, data_tests: [unique]}]}
         """,
 }
-# By default two that kill the run's process in the middle of a model: the first one's step has a process of its own,
+# By default two that kill the run's process in the middle of a model: the first one's step has a separate process,
 # and the second one's model holds the interpreter's lock. Services are killed by `make chaos` only: they start slowly.
 COUNT = int(os.environ.get("INTERRUPTIONS", "0"))
 MOMENTS = range(COUNT * 3 // 4) if COUNT else (21, 63)
@@ -91,7 +91,7 @@ SERVICES = {
 
 @dataclass(frozen=True)
 class Interruption:
-    """When a run is ended, and how.
+    """Time and kind of a run's interruption.
 
     Attributes:
         executor: Whether its steps run in its own process or in others.
@@ -189,7 +189,7 @@ def ended_run(instance: dg.DagsterInstance) -> dg.DagsterRun | None:
     """Find the run that was interrupted; None when that was before there was one."""
     runs = instance.get_runs(limit=1)
     if runs and not runs[0].is_finished:
-        # What the daemon does that monitors runs, once their process is gone.
+        # The same as the daemon's run monitoring does after the end of a run's process.
         instance.report_run_failed(runs[0])
         return instance.get_run_by_id(runs[0].run_id)
     return runs[0] if runs else None
@@ -219,7 +219,7 @@ def ran(project: Path, run_id: str) -> set[str]:
 
 
 def builds(project: Path) -> Counter[str]:
-    """Count how often each model was built; a row is committed together with the table that it tells of."""
+    """Count how often each model was built; each row is committed together with its table."""
     if "builds" not in tables(project):
         return Counter()
     with opened(project / "shop.duckdb") as connection:
@@ -240,7 +240,7 @@ def test_a_run_ended_at_any_moment_is_resumed_with_what_was_left(chain: Path, tm
 
 @dataclass(frozen=True)
 class ServiceKill:
-    """When processes of a running Dagster are killed, and which.
+    """Time of the kill, and the killed processes of a running Dagster.
 
     Attributes:
         victims: The service; ``everything`` includes the run.
@@ -341,7 +341,7 @@ def assert_the_rest_is_built(chain: Path, home: Path, second_step: str) -> tuple
         result = dg.execute_job(chain_job(chain), instance=instance)
 
     twice = {name for name, count in after.items() if count > 1}
-    # dbt may have committed a table that nobody was left to hear of; nothing that Dagster knows of is built again.
+    # dbt can commit a table that no process reports. Tables in Dagster's event log are not built again.
     assert built <= before.keys()
     assert not twice & built
     assert len(twice) <= 2

@@ -1,4 +1,4 @@
-"""What a run can be launched with."""
+"""Options of a run's launch."""
 
 from __future__ import annotations
 

@@ -203,7 +203,7 @@ def test_a_database_that_another_process_holds_is_named_with_what_to_do(
     [failure] = result.filter_events(lambda event: event.is_step_failure)
     text = str(failure.step_failure_data.error)
     assert "Could not set lock on file" in text
-    assert "fix: Another process has the DuckDB file open: close it" in text
+    assert "fix: Another process has opened the DuckDB file. Close it" in text
 
 
 @pytest.mark.parametrize(

@@ -51,7 +51,7 @@ def relations(database: Path) -> set[str]:
         return {name for (name,) in connection.sql("select table_name from information_schema.tables").fetchall()}
 
 
-def told_column_lineage(events: Iterable[Node]) -> dict[str, ColumnLineage]:
+def emitted_column_lineage(events: Iterable[Node]) -> dict[str, ColumnLineage]:
     """Of each table the columns behind its columns' values, as OpenLineage is told them."""
     outputs = [output for event in events if event["eventType"] == "COMPLETE" for output in event.get("outputs", ())]
     facets = {_table(output): output["facets"].get("columnLineage", {}).get("fields", {}) for output in outputs}
@@ -111,7 +111,7 @@ def test_product_job_runs_everything_in_one_dbt_build_without_warnings(
     assert rows(prepared_sample / "warehouse" / "retail_orders.duckdb", *MARTS) == MARTS
     assert_valid_json(backend.events)
     assert_golden(backend.events, prepared_sample, GOLDEN)
-    told = told_column_lineage(backend.events)
+    told = emitted_column_lineage(backend.events)
     with dg.DagsterInstance.from_config(home) as instance:
         assert {name: shown_column_lineage(instance, name) for name in told} == told
     assert told["fct_orders"]["order_id"] == {("stg_orders", "order_id")}

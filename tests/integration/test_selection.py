@@ -1,4 +1,4 @@
-"""What dbt really runs for what a step selects."""
+"""Nodes that dbt runs for the selections of a step."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a real dbt says of its nodes becomes spans and metrics, whatever became of them."""
+"""Spans and metrics of nodes that a real dbt runs, with all kinds of results."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _PAGE = (REPOSITORY / "docs" / "reference" / "from-floe-to-dagster.md").read_text(encoding="utf-8")
 
 
-def _shown(**changes: Any) -> dict[str, Any]:  # noqa: ANN401  # parts of the contract, each of its own type
+def _shown(**changes: Any) -> dict[str, Any]:  # noqa: ANN401  # parts of the contract, with different types
     """Read a product with these parts of the contract; return the code location's metadata."""
     definitions = build_definitions(product(model("orders"), **changes))
     return {name: value.value for name, value in definitions.metadata.items()}

@@ -19,9 +19,9 @@ from floe_orchestrator_dagster.assets.quality import declared_metadata, unimplem
 from floe_orchestrator_dagster.assets.score import leaf_keys, score_check, scored_checks
 from floe_orchestrator_dagster.assets.selection import NodeSelection
 from floe_orchestrator_dagster.assets.steps import ProductAssets
-from floe_orchestrator_dagster.execution.step.failure import with_failures_shown
 from floe_orchestrator_dagster.execution.step.run_options import SourceOptions
 from floe_orchestrator_dagster.execution.step.source_freshness import check_freshness, freshness_step
+from floe_orchestrator_dagster.execution.step.step_events import step_events
 from floe_orchestrator_dagster.product import DbtProject, Product
 from floe_orchestrator_dagster.product.manifest import freshness_criteria
 from floe_orchestrator_dagster.product.quality import UNIMPLEMENTED, DeclaredCheck
@@ -155,8 +155,8 @@ def _freshness_definition(
         retry_policy=retry_policy(product.config),
         pool=pool(product.config),
     )
-    def freshness(context: dg.AssetCheckExecutionContext, config: SourceOptions) -> Iterator[dg.AssetCheckResult]:
-        yield from with_failures_shown(results(context, config))
+    def freshness(context: dg.AssetCheckExecutionContext, config: SourceOptions) -> Iterator[Any]:
+        yield from step_events(results(context, config), context.op_execution_context.instance)
 
     def results(context: dg.AssetCheckExecutionContext, options: SourceOptions) -> Iterator[dg.AssetCheckResult]:
         selected = context.op_execution_context.selected_asset_check_keys

@@ -30,12 +30,12 @@ from floe_orchestrator_dagster.assets.stages import DbtTest, Lane, Stage, staged
 from floe_orchestrator_dagster.assets.steps import ProductAssets, dbt_steps
 from floe_orchestrator_dagster.config.models import PartitionsConfig
 from floe_orchestrator_dagster.errors import ManifestError, Problem
-from floe_orchestrator_dagster.execution.record.quality_score import ScoredChecks, recorded_score, scored_when_failing
-from floe_orchestrator_dagster.execution.step.build import DbtStep, build_selection, test_selection
-from floe_orchestrator_dagster.execution.step.failure import with_failures_shown
+from floe_orchestrator_dagster.execution.record.quality_score import ScoredChecks, recorded_score
+from floe_orchestrator_dagster.execution.step.build import build_selection, test_selection
+from floe_orchestrator_dagster.execution.step.dbt_step import DbtStep
 from floe_orchestrator_dagster.execution.step.node_selection import DbtNodes, dbt_nodes
-from floe_orchestrator_dagster.execution.step.partition_window import partition_window
 from floe_orchestrator_dagster.execution.step.run_options import DbtOptions
+from floe_orchestrator_dagster.execution.step.step_events import step_events
 from floe_orchestrator_dagster.product import DbtProject, Product
 from floe_orchestrator_dagster.product.functions import uncalled_functions
 from floe_orchestrator_dagster.product.manifest import Manifest
@@ -138,14 +138,9 @@ def _stage_assets(project: _Project, stage: Stage, name: str) -> dg.AssetsDefini
     whole = stage.tests.keys() >= project.tests and len(stage.nodes) == len(dbt.manifest.asset_nodes)
     manifest = _manifest_for_dagster_dbt(dbt.manifest, stage)
 
-    def events(context: dg.AssetExecutionContext, options: DbtOptions) -> Iterator[Any]:
-        scored = project.scored()
-        built = build_selection(context, step, options, partition_window(context, rule))
-        yield from scored_when_failing(built, context.instance, scored) if scored else built
-
     def build(context: dg.AssetExecutionContext, config: DbtOptions) -> Iterator[Any]:
         remember_output_keys(context)
-        yield from with_failures_shown(events(context, config))
+        yield from step_events(build_selection(context, step, config), context.instance, project.scored())
 
     decorate = partial(
         dbt_assets,
@@ -164,12 +159,12 @@ def _stage_assets(project: _Project, stage: Stage, name: str) -> dg.AssetsDefini
     uncalled = project.uncalled if name == project.steps[0] else frozenset()
     disabled = translator.quality.disabled_tests
     nodes = replace(found, whole=whole, disabled=disabled, severities=severities, uncalled=uncalled)
-    step = _step(project, compute, nodes)
+    step = _step(project, compute, nodes, rule)
     assets = assets.map_asset_specs(partial(_with_partition_metadata, rule)) if rule else assets
     return with_keys_kept(assets)
 
 
-def _step(project: _Project, compute: str, nodes: DbtNodes) -> DbtStep:
+def _step(project: _Project, compute: str, nodes: DbtNodes, rule: PartitionsConfig | None = None) -> DbtStep:
     return DbtStep(
         project.dbt.on(compute),
         nodes,
@@ -179,6 +174,7 @@ def _step(project: _Project, compute: str, nodes: DbtNodes) -> DbtStep:
         project.key_of,
         project.translator.product_key,
         project.selection.excluded,
+        rule,
     )
 
 
@@ -314,7 +310,7 @@ def _late_checks(project: _Project, compute: str, tests: Mapping[str, DbtTest], 
     )
     def test(context: dg.AssetCheckExecutionContext, config: DbtOptions) -> Iterator[Any]:
         scored, results = project.scored(), test_selection(context, step, config)
-        yield from with_failures_shown(scored_when_failing(results, context.instance, scored) if scored else results)
+        yield from step_events(results, context.instance, scored)
         if scored is not None:
             # The step of the score may have run earlier.
             yield recorded_score(context.instance, scored)

@@ -29,10 +29,10 @@ from floe_orchestrator_dagster.assets.quality import contract_checks, declared_c
 from floe_orchestrator_dagster.assets.score import scored_checks
 from floe_orchestrator_dagster.config import DagsterConfig
 from floe_orchestrator_dagster.errors import ArtifactsError, Problem
-from floe_orchestrator_dagster.execution.record.quality_score import ScoredChecks, scored_when_failing
+from floe_orchestrator_dagster.execution.record.quality_score import ScoredChecks
 from floe_orchestrator_dagster.execution.step.build import build_model
-from floe_orchestrator_dagster.execution.step.failure import with_failures_shown
 from floe_orchestrator_dagster.execution.step.quality_checks import build_checked_model
+from floe_orchestrator_dagster.execution.step.step_events import step_events
 from floe_orchestrator_dagster.product import DbtConnection, Product, connection_for_model, connection_for_product
 from floe_orchestrator_dagster.product.artifacts import dependency_problems
 from floe_orchestrator_dagster.product.contracts import contract_of
@@ -147,8 +147,7 @@ def _checked_asset(
     def materialize(context: dg.AssetExecutionContext) -> Iterator[Any]:
         dbt = connection_for_product(product, model.compute)
         events = build_checked_model(context, dbt, model, checks, product.config.dbt)
-        score = scored()
-        yield from with_failures_shown(scored_when_failing(events, context.instance, score) if score else events)
+        yield from step_events(events, context.instance, scored())
 
     return materialize
 
@@ -188,7 +187,7 @@ def _model_asset(
         pool=pool(config),
     )
     def materialize(context: dg.AssetExecutionContext) -> Iterator[Any]:
-        yield from with_failures_shown(built(context))
+        yield from step_events(built(context), context.instance)
 
     def built(context: dg.AssetExecutionContext) -> Iterator[Any]:
         yield build_model(context, connect(), name, config.dbt)

@@ -297,7 +297,7 @@ _PROBE = {"exec": {"command": ["a"]}, "grpc": {"port": 1}}
         ({"containers": [_CONTAINER], "volumes": [{"name": "a"}, {"name": "a"}]}, "volume a twice"),
         ({"containers": [_CONTAINER, _CONTAINER]}, "container dagster twice"),
         ({"containers": [{**_CONTAINER, "name": "a" * 64}]}, f"container name {'a' * 64!r}"),
-        ({"containers": [{**_CONTAINER, "volumeMounts": [{"name": "a", "mountPath": "/a"}]}]}, "a is no volume"),
+        ({"containers": [{**_CONTAINER, "volumeMounts": [{"name": "a", "mountPath": "/a"}]}]}, "a is not a volume"),
         (
             {"containers": [{**_CONTAINER, "readinessProbe": _PROBE}]},
             "readinessProbe has the handlers ['exec', 'grpc']",

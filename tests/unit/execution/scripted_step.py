@@ -1,4 +1,4 @@
-"""A step that does what a test wrote down for each of its tries.
+"""A step whose tries yield the events that a test defines.
 
 Annotations are evaluated in this module: Dagster reads those of the step. Dagster loads the test's own module a second
 time for a re-execution, and not this one: what a test wrote down is here.
@@ -20,7 +20,7 @@ UNIQUE, UNIT, BOTH, ON_SOURCE = (
 )
 CHECKS = (UNIQUE, UNIT, BOTH, ON_SOURCE)
 READS = {UNIQUE: {A}, UNIT: {A}, BOTH: {A, B}, ON_SOURCE: set[dg.AssetKey]()}
-# What each try of the step does before it fails, and what it finds done before.
+# Events of each try of the step before it fails, and the completed work that each try finds.
 tries: list[list[Any]] = []
 found: list[Done] = []
 

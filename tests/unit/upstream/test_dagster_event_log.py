@@ -162,7 +162,7 @@ def test_threads_take_turns(instance: dg.DagsterInstance) -> None:
 
 
 def test_threads_may_end_while_others_go_on(instance: dg.DagsterInstance) -> None:
-    """The first to open it closes it, whoever else is inside."""
+    """The first context that opens it closes it, also while others are open."""
     opened, closed = threading.Event(), threading.Event()
 
     def second() -> None:
@@ -183,7 +183,7 @@ def test_threads_may_end_while_others_go_on(instance: dg.DagsterInstance) -> Non
 
 
 def test_who_watches_a_run_sees_its_events_as_they_come(instance: dg.DagsterInstance, tmp_path: Path) -> None:
-    """As the run's page does, in another process with an instance of its own."""
+    """As the run's page does, in another process with another instance."""
     run = dg.materialize([_assets(open_log=False)], instance=instance).dagster_run
     seen, is_seen = list[str](), threading.Event()
 

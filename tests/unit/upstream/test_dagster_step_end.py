@@ -1,4 +1,4 @@
-"""What a step has begun is closed when Dagster says that it failed, wherever it was interrupted.
+"""Closing of a step's generators when Dagster reports its failure, for interrupts at any place.
 
 Annotations are evaluated in this module: Dagster reads those of the step.
 """

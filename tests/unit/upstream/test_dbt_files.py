@@ -6,7 +6,7 @@ import json
 
 from processes import run_python
 
-# Tries each change of dbt and each option in turn, and tells what became of dbt's functions.
+# Applies each change of dbt and each option in turn, and prints the state of dbt's functions.
 _LEFT_OUT = """
 import json, sys
 from dbt import compilation

@@ -1,4 +1,4 @@
-"""Which batches of a microbatch model failed, and why: the model's own result only counts them.
+"""Failed and skipped batches of microbatch models, with the reasons; a model's result only has their number.
 
 https://docs.getdbt.com/docs/build/incremental-microbatch
 """
@@ -25,8 +25,8 @@ class Batches:
     """The batches of an invocation's models so far.
 
     Attributes:
-        failed: Reason by batch (``batch 2026-01-02 of main.orders``), by the model's unique id.
-        skipped: How many dbt skipped, by the model's unique id.
+        failed: Failed batches by the model's unique id: the reason by batch (``batch 2026-01-02 of main.orders``).
+        skipped: Number of skipped batches, by the model's unique id.
     """
 
     failed: dict[str, dict[str, str]] = field(default_factory=dict)
@@ -35,7 +35,7 @@ class Batches:
     _last: dict[str, str] = field(default_factory=dict)
 
     def add(self, event: Mapping[str, Any]) -> None:
-        """Take an event; those of a batch come one after the other, in its thread."""
+        """Add an event. The events of a batch follow each other in its thread."""
         name = (event.get("info") or {}).get("name")
         if name not in (NODE_RAISED, BATCH_ENDED):
             return
@@ -52,7 +52,7 @@ class Batches:
                 self.skipped[unique_id] = self.skipped.get(unique_id, 0) + 1
 
     def end(self, event: Mapping[str, Any], message: str) -> None:
-        """Take the end of a batch as a node: where dbt could not make SQL of it, this alone says why."""
+        """Add the end of a batch as a node. If dbt could not compile the batch, only this event has the reason."""
         unique_id = event["data"]["node_info"]["unique_id"]
         batch = self._last.pop(str(event["info"].get("thread")), "")
         reasons = self.failed.get(unique_id, {})
@@ -60,11 +60,11 @@ class Batches:
             reasons[batch] = message
 
     def explain(self, unique_id: str, message: str) -> str:
-        """Add the failed batches of a model to its message, each with the reason."""
+        """Return a model's message with its failed batches and their reasons."""
         failed = self.failed.get(unique_id, {})
         lines = [f"{batch}: {reason or 'failed'}" for batch, reason in list(failed.items())[:_SHOWN]]
         if len(failed) > _SHOWN:
-            lines.append(f"and {len(failed) - _SHOWN} batches more")
+            lines.append(f"and {len(failed) - _SHOWN} more batches")
         if self.skipped.get(unique_id):
-            lines.append(f"{self.skipped[unique_id]} batches skipped because of that")
+            lines.append(f"{self.skipped[unique_id]} batches skipped because of these")
         return "\n".join([message, *lines])

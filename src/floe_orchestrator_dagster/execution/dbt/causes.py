@@ -1,4 +1,4 @@
-"""Failures of a dbt invocation, by the nodes that dbt skips because of them."""
+"""Failures because of which dbt skipped nodes."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ _TEST_IDS = ("test.", "unit_test.")
 class Causes:
     """The failures so far, and the nodes that each of them blocks.
 
-    A failure blocks what is downstream of its node. A failed data test also blocks the nodes that are downstream of all
-    that it reads, and a failed unit test its model and what is downstream of it. A test waits as the models do that it
-    reads. A failed model with ``on_error: continue`` blocks nothing (dbt 1.12); an older dbt ignores this setting.
+    A failed node blocks all nodes downstream of it. A failed data test blocks the nodes that are downstream of all its
+    parents. A failed unit test blocks its model and all nodes downstream of the model. A blocked model also blocks its
+    tests. A failed model with ``on_error: continue`` blocks no node (dbt 1.12); older versions ignore this setting.
     """
 
     def __init__(self, parents: Mapping[str, Sequence[str]], continued: AbstractSet[str] = frozenset()) -> None:
-        """Take the unique ids of what each node reads directly, and those of models with ``on_error: continue``."""
+        """Use the direct parents of each node, by unique id, and the models with ``on_error: continue``."""
         self._parents = parents
         self._continued = continued
         self._waiting: list[NodeResult] = []
         self._found: defaultdict[str, list[NodeResult]] = defaultdict(list)
 
     def add(self, failed: NodeResult) -> None:
-        """Add a failure; the graph is read when causes are requested, because most failures block nothing."""
+        """Add a failure. The graph is searched when causes are requested, because most failures block no node."""
         self._waiting.append(failed)
 
     def of(self, unique_id: str) -> Sequence[NodeResult]:
-        """Return the failures that block a node, in their order."""
+        """Return the failures that block a node, in the order of their occurrence."""
         for failed in self._waiting:
             for blocked in self._blocked_by(failed):
                 self._found[blocked].append(failed)
@@ -56,7 +56,7 @@ class Causes:
         return blocked
 
     def _downstream(self, unique_ids: Iterable[str]) -> set[str]:
-        """Find everything that reads these nodes, directly or not."""
+        """Return all nodes downstream of these nodes."""
         found: set[str] = set()
         waiting = [*unique_ids]
         while waiting:

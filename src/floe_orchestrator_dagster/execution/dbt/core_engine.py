@@ -1,7 +1,7 @@
-"""dbt-core 1.x as an engine: a process that is started, read, and ended in time.
+"""Engine for dbt-core 1.x: start, events, interrupt and end of its process.
 
-dbt runs in a process of its own (:mod:`core_process`), so that it can be ended whatever it does; the compiled profile
-exists on disk only while it runs.
+dbt runs in a separate process (:mod:`core_process`), which can always be ended. The compiled profile is on disk only
+while dbt runs.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 
 
 def _nothing() -> None:
-    """Do nothing meanwhile."""
+    """Do nothing between events."""
 
 
 _GLOBAL_FLAGS = ("--log-level", "none", "--log-level-file", "none", "--no-use-colors")
@@ -59,33 +59,31 @@ class CoreRun(EngineProcess):
     """A process of dbt-core, an :class:`~engine.EngineRun`.
 
     Attributes:
-        is_cut_off: Whether it was ended because it had closed the pipe of its events.
-        end: The data of dbt's last event, once it came.
+        is_cut_off: Whether dbt was ended because it had closed the pipe for events.
+        end: Data of the last event; empty before it.
     """
 
     is_cut_off: bool = False
     end: Mapping[str, Any] = field(default_factory=dict)
 
     def values(self, meanwhile: Callable[[], None] = _nothing) -> Iterator[EngineValue]:
-        """Yield what dbt reports as it comes, and pass on what is printed.
+        """Yield the values that dbt reports, and print its output.
 
         Args:
-            meanwhile: Is called every half second at least, whether events come or not.
+            meanwhile: Called at least every half second, also without events.
         """
         reader = CoreEvents()
-        for line in self.output.event_lines(meanwhile):
-            event = parsed_line(line)
-            value = reader.read(event) if event is not None and not self._take(event) else None
-            if value is not None:
-                yield value
-            if self.end:
-                break
+        while not self.end and (lines := self.output.read_lines(meanwhile)) is not None:
+            for event in filter(None, map(parsed_line, lines)):
+                value = None if self._take(event) else reader.read(event)
+                if value is not None:
+                    yield value
         if not self.output.finish(END_SECONDS):
             self.is_cut_off = not self.end
             self.stop()
 
     def _take(self, event: Mapping[str, Any]) -> bool:
-        """Take what the process says of itself; returns whether it was that."""
+        """Process an event of the process itself; return whether it was one."""
         name, data = event["info"]["name"], event["data"]
         if name == core_process.END:
             self.end = data
@@ -93,24 +91,24 @@ class CoreRun(EngineProcess):
 
     @property
     def is_successful(self) -> bool:
-        """Whether dbt did everything without a failure."""
+        """Whether dbt ended without a failure."""
         return self.process.returncode == 0 and bool(self.end.get("success"))
 
     def require_end(self, running: Sequence[str]) -> None:
-        """Raise when dbt did not end by itself. A run with failed nodes has ended by itself.
+        """Check that dbt has completed its command. This includes commands with failed nodes.
 
         Args:
-            running: Names of the nodes that were running last.
+            running: Names of the nodes that had not ended, for the message.
 
         Raises:
-            DbtBuildError: It took too long, was killed, or could not do its work.
+            DbtBuildError: dbt exceeded its time limit, was killed, or failed outside of nodes.
         """
         at = running_then(running)
         if self.timed_out and not self.end:
             raise self.time_error(at)
         if self.is_cut_off:
-            what = "dbt was ended because the pipe of its events was closed while it ran"
-            fix = "A Python model must not close files that it has not opened, as os.closerange does."
+            what = "dbt was ended because it closed the pipe for its events"
+            fix = "Do not close files in a Python model that the model has not opened, as os.closerange does."
             raise DbtBuildError(f"{self.origin}: {what}.{at} {fix}")
         if not self.end:
             raise self.unfinished_error(at)
@@ -123,9 +121,9 @@ class CoreEngine:
     """dbt-core 1.x, an :class:`~engine.Engine`.
 
     Attributes:
-        dbt: The project, and the profile with its target.
-        config: How dbt is run.
-        log: Says what is run.
+        dbt: The dbt project and profile.
+        config: Settings of dbt's runs.
+        log: The run's log.
     """
 
     dbt: DbtConnection
@@ -141,17 +139,16 @@ class CoreEngine:
         *,
         needs_manifest: bool = False,
     ) -> Iterator[CoreRun]:
-        """Start dbt with the compiled profile; it does not run any more when the context is left.
+        """Start dbt with the compiled profile, and end it with the context.
 
         Args:
             arguments: dbt's arguments.
             target: Directory for dbt's artifacts.
-            environment: Further variables for dbt.
-            needs_manifest: Whether ``manifest.json`` has to be there when dbt's first node starts, and not only at its
-                end.
+            environment: Additional environment variables for dbt.
+            needs_manifest: Whether dbt must write ``manifest.json`` before the first node, and not only at its end.
 
         Raises:
-            ProfileError: A variable that the profile reads is not set, or the adapter is not installed.
+            ProfileError: An environment variable of the profile is not set, or the adapter is not installed.
         """
         dbt = self.dbt
         require_adapter(dbt.profile)
@@ -207,7 +204,7 @@ def _command(settings: Callable[..., core_process.Settings], arguments: Sequence
 def _environment(dbt: DbtConnection, target: Path, profiles: Path) -> dict[str, str]:
     masked = {f"DBT_ENV_SECRET_FLOE_{row}": secret for row, secret in enumerate(dbt.profile.secrets)}
     return {
-        # The same order of nodes and tests in a third of the time with 2,000 models; dbt 1.9 does not know it.
+        # A faster algorithm for the same order of nodes and tests. dbt 1.9 ignores the variable.
         "DBT_USE_FAST_TEST_EDGES": "true",
         **os.environ,
         **masked,

@@ -45,10 +45,10 @@ _COUNTING = ("pass", "fail", "warn")
 
 
 class CoreEvents:
-    """The events of one invocation, read in the order in which they come.
+    """The events of one invocation, read in their order.
 
-    The batches of a microbatch model start and end under the model's own id, between its own start and end; they
-    become one start and one result.
+    The batches of a microbatch model have events with the model's id, between the model's start and end. They are not
+    reported separately.
     """
 
     def __init__(self) -> None:
@@ -58,7 +58,7 @@ class CoreEvents:
         self._hook_files: dict[str, str] = {}
 
     def read(self, event: Mapping[str, Any]) -> EngineValue | None:
-        """Read an event, in the form of ``dbt --log-format json``; None for one without news."""
+        """Convert an event, in the format of ``dbt --log-format json``; None for an event without a value."""
         info, data = _mapping(event.get("info")), _mapping(event.get("data"))
         name, node = info.get("name"), _mapping(data.get("node_info"))
         self._batches.add(event)
@@ -163,7 +163,7 @@ def _unstyled(text: object) -> str:
 
 
 def _number(value: object) -> float:
-    """Read a number, which dbt may write as text; 0 for anything else."""
+    """Parse a number, which dbt can write as a string; 0 for other values."""
     try:
         number = float(value) if isinstance(value, (int, float, str)) else 0.0
     except ValueError:

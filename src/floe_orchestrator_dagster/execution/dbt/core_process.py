@@ -1,12 +1,12 @@
-"""The process that runs dbt for a step, started with ``python -m``: it never outlives the step, and says what it does.
+"""Process that runs dbt-core for a step, started with ``python -m``.
 
-It has a guard for its parent (:mod:`process_guard`), which ends it with the step. Before it ends, it closes its
-connections, so that a database in a file is whole without the files beside it.
+Its parent is a guard (:mod:`process_guard`), which ends it with the step. Before its end it closes its connections, so
+that a database in a file has no unmerged files beside it.
 
-A pipe of their own carries the events that matter to Dagster, one line of JSON each (``{"info": …, "data": …}``, as
-``dbt --log-format json`` prints it); the last one is the end (:data:`END`). Standard output is dbt's whole debug log as
-text, between whatever models, adapters and libraries print. Arguments: the settings as JSON, then dbt's own. The
-variables ``DBT_ENV_SECRET_…`` hold what dbt masks in everything it prints.
+A separate pipe has the events that the step reads, one line of JSON each (``{"info": …, "data": …}``, as ``dbt
+--log-format json`` prints them). The last one is :data:`END`. Standard output has dbt's debug log and the output of
+models, adapters and libraries. The arguments are the settings as JSON, then dbt's arguments. dbt masks the values of
+the variables ``DBT_ENV_SECRET_…`` in its output.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 END = "FloeDbtEnd"
 """Name of the last event; its data: ``success``, and ``error`` and ``error_type`` of the exception that ended dbt."""
 RELATIONS = "FloeDbtRelations"
-"""The names of all tables, as this dbt has them; data: ``relations``, fields of a node by unique id."""
+"""Event with the names of all tables in this environment; data: ``relations``, fields of a node by unique id."""
 NODE_STARTED = "NodeStart"
 NODE_FINISHED = "NodeFinished"
 NODE_COUNT = "ConcurrencyLine"
@@ -54,17 +54,18 @@ BATCH_ENDED = "LogBatchResult"
 ERROR_PLACE = "RunResultFailure"
 ERROR_TEXT = "RunResultError"
 COMPILED = "compiled_code"
-"""In the data of a snapshot's end: its query."""
+"""Field of a snapshot's end with its query."""
 NOTHING_MATCHED = "NoNodesForSelectionCriteria"
 
-# Besides all warnings and errors.
+# All warnings and errors are sent, too.
 _REPORTED = {NODE_STARTED, NODE_FINISHED, NODE_COUNT, BATCH_ENDED, NOTHING_MATCHED}
 _REPORTED_LEVELS = {"warn", "error"}
 _NOT_PRINTED = {"CacheAction", "CacheDumpGraph", "SendingEvent"}
 _WITH_COLUMNS = {"model", "seed", "snapshot"}
-# Of an event's data: names of nodes and tables, which stay as they are.
+# Fields of an event's data with names of nodes and tables, which are not masked.
 _NAMES = {"node_info", "relations"}
-# dbt makes a million objects at its start and keeps them: Python's own threshold, 700, is a third of that time.
+# dbt creates a million objects at its start and keeps them. With Python's default, 700, a third of this time is garbage
+# collection.
 _OBJECTS_BETWEEN_COLLECTIONS = 100_000
 _USUAL_COLLECTIONS = gc.get_threshold()
 _EXIT_FAILED = 1
@@ -77,13 +78,13 @@ class Settings:
     """Settings of the process besides dbt's arguments.
 
     Attributes:
-        parent: Process id of the step; dbt ends when that is gone.
+        parent: Process id of the step. dbt ends when this process ends.
         events: File descriptor of the pipe for events.
-        profiles: The directory of ``profiles.yml``, which goes with the step.
-        grace_seconds: How long dbt may take to cancel its queries once it is interrupted.
-        adapter: The adapter to ask for the columns of what was built; None asks for nothing.
+        profiles: The directory of ``profiles.yml``, which is removed with the step.
+        grace_seconds: Time for dbt to cancel its queries after an interrupt.
+        adapter: The adapter to query for the columns of built tables; None for no query.
         needs_manifest: Whether ``manifest.json`` is read before the end.
-        databases: Files that one process at a time may open: it is waited for them, and they are kept until the end.
+        databases: Database files that only one process can open. The process waits for them and locks them.
     """
 
     parent: int
@@ -95,12 +96,12 @@ class Settings:
     databases: Sequence[str] = ()
 
     def as_argument(self) -> str:
-        """Write the settings as the process reads them."""
+        """Serialize the settings to a command-line argument."""
         return json.dumps(asdict(self))
 
 
 class _Interruption:
-    """Handles the signals that ask for an end: dbt is interrupted once; the guard kills it when it does not end."""
+    """Handler of termination signals: interrupts dbt once. The guard kills dbt if it does not end."""
 
     def __init__(self, guard: int) -> None:
         self._guard = guard
@@ -114,7 +115,7 @@ class _Interruption:
 
 
 class _Reporter:
-    """Sends and prints dbt's events, from whichever thread they come."""
+    """Sends and prints dbt's events, which come from several threads."""
 
     def __init__(self, adapter: str | None, events: BinaryIO) -> None:
         self._adapter = adapter
@@ -124,40 +125,42 @@ class _Reporter:
         self._manifest = RunningManifest(None)
 
     def __call__(self, event: EventMsg) -> None:
-        """Take an event as dbt's event manager hands it over."""
-        info = cast("Any", event.info)  # a protobuf message, whose protocol in dbt lacks half of its fields
+        """Process an event of dbt's event manager."""
+        info = cast("Any", event.info)  # a protobuf message; its protocol in dbt lacks fields
         if info.name not in _NOT_PRINTED and info.msg.strip():
             self.print(f"{info.ts.ToJsonString()[11:23]}  {info.msg.rstrip()}")
         if info.name == NODE_COUNT:
             self._manifest = RunningManifest.current()
             self.report(RELATIONS, relations=self._manifest.table_names())
-            # dbt needs the loaded project to its end. Garbage of nodes is collected as usual.
+            # The loaded project stays in memory. Later objects are collected as usual.
             gc.freeze()
             gc.set_threshold(*_USUAL_COLLECTIONS)
         if info.name in _REPORTED or info.level in _REPORTED_LEVELS:
             self._send(self._described(event))
 
     def end(self, result: dbtRunnerResult) -> None:
-        """Send how dbt ended."""
+        """Send the event of dbt's end."""
         error = result.exception
         self.report(END, success=result.success, error=str(error or ""), error_type=type(error).__name__)
 
     def report(self, name: str, **data: object) -> None:
-        """Send an event of this process's own."""
+        """Send an event of this process, not of dbt."""
         self._send({"info": {"name": name, "level": "info", "msg": ""}, "data": data})
 
     def print(self, text: str) -> None:
-        """Print a line without the secrets in it."""
-        # Nobody reads on when the step is gone, and a model may have closed the stream.
+        """Print a line with its secrets masked."""
+        # Printing fails when the step has ended, or when a model has closed the stream.
         with self._lock, suppress(OSError, ValueError):
             sys.stdout.write(f"{masked_text(text)}\n")
             sys.stdout.flush()
 
     def _send(self, event: dict[str, Any]) -> None:
         line = json.dumps(_masked(event), default=str).encode()
-        # dbt is about to end when the step is gone, or when a model has closed the pipe: the step sees that.
+        # Sending fails when the step has ended, or when a model has closed the pipe. dbt is ended in both cases.
         with self._lock, suppress(OSError):
-            if os.path.samestat(os.fstat(self._events.fileno()), self._pipe):  # and no file that got its number
+            if os.path.samestat(
+                os.fstat(self._events.fileno()), self._pipe
+            ):  # not another file with the same descriptor
                 self._events.write(line + b"\n")
                 self._events.flush()
 
@@ -172,7 +175,7 @@ class _Reporter:
         return described
 
     def _columns(self, adapter_name: str, data: dict[str, Any]) -> list[tuple[str, str]] | None:
-        """Ask the database for the names and types of what a node has just built, in the thread that built it."""
+        """Query the names and types of a built table's columns, in the thread that built it."""
         node = data["node_info"]
         relation = node.get("node_relation") or {}
         if (
@@ -186,12 +189,12 @@ class _Reporter:
                 adapter_name, node["unique_id"], relation["database"], relation["schema"], relation["alias"]
             )
         except Exception as error:  # noqa: BLE001 - adapters raise what they like, and the table is built
-            self.print(f"The columns of {node['unique_id']} are not known: {error}")
+            self.print(f"The columns of {node['unique_id']} are unknown: {error}")
             return None
 
 
 def _masked(value: Any, key: str = "") -> Any:  # noqa: ANN401 - JSON
-    """Mask secrets in an event's texts; names of nodes and fields stay, whatever the secrets are."""
+    """Mask secrets in an event's strings, but not in names of nodes and fields."""
     if key in _NAMES:
         return value
     if isinstance(value, dict):
@@ -202,12 +205,12 @@ def _masked(value: Any, key: str = "") -> Any:  # noqa: ANN401 - JSON
 
 
 def _opened(events: int) -> BinaryIO:
-    """Open the pipe for events, for this process alone: what it starts or forks cannot write there."""
+    """Open the pipe for events in this process only, so that child processes cannot write to it."""
     os.set_inheritable(events, False)  # noqa: FBT003 - the standard library's
     still_open = [events]
 
     def close_in_child() -> None:
-        if still_open:  # a child's own child may have another file under this number
+        if still_open:  # in a grandchild, the number can belong to another file
             os.close(still_open.pop())
 
     os.register_at_fork(after_in_child=close_in_child)
@@ -218,7 +221,7 @@ def _run(settings: Settings, guard: int, arguments: list[str]) -> int:
     """Run dbt.
 
     Returns:
-        The exit status: 0, 1 when nodes failed, 2 when dbt could not do its work, 130 when it was interrupted.
+        The exit status: 0 on success, 1 when nodes failed, 2 when dbt failed, 130 when it was interrupted.
     """
     gc.set_threshold(_OBJECTS_BETWEEN_COLLECTIONS, *_USUAL_COLLECTIONS[1:])
     if isinstance(sys.stdout, TextIOWrapper):
@@ -249,17 +252,17 @@ def _invoke(settings: Settings, reporter: _Reporter, arguments: list[str]) -> db
 
     unknown = leave_out_files(needs_manifest=settings.needs_manifest)
     if unknown is not None:
-        reporter.print(f"dbt starts slower than it could with this version of dbt-core: {unknown}")
-    sys.argv = ["dbt", *arguments]  # what dbt calls its command, in its log and its artifacts
+        reporter.print(f"dbt starts slower with this version of dbt-core, because a patch does not fit: {unknown}")
+    sys.argv = ["dbt", *arguments]  # dbt's command in its log and artifacts
     return dbtRunner(callbacks=[reporter]).invoke(arguments)
 
 
 def main(arguments: list[str]) -> NoReturn:
-    """Run dbt with a guard; the arguments are the settings as JSON, and dbt's own."""
+    """Run dbt with a guard. The arguments are the settings as JSON, then dbt's arguments."""
     settings = Settings(**json.loads(arguments[0]))
 
     def remove_profiles() -> None:
-        shutil.rmtree(settings.profiles, ignore_errors=True)  # the step cannot do it any more
+        shutil.rmtree(settings.profiles, ignore_errors=True)  # the step has ended without removing it
 
     guard = continue_guarded(settings.parent, settings.grace_seconds, settings.events, remove_profiles)
     leave = PythonEnd()

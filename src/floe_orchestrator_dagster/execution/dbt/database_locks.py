@@ -1,4 +1,4 @@
-"""Databases that let one process in at a time: who wants such a one queues, with a lock file beside it."""
+"""Locks of databases that only one process can open, such as DuckDB files, with a lock file beside each database."""
 
 from __future__ import annotations
 
@@ -18,29 +18,31 @@ STARTED = "FloeDbtStarted"
 """Event of a process that has locked its databases and starts dbt."""
 
 _CHECK_SECONDS = 0.2
-# Whoever may write the database may lock it: the file's mode is that of a new database, until there is one.
+# All users who can write the database can lock it. Without a database, the lock file gets the mode of a new file.
 _NEW_FILE_MODE = 0o666
 
 
 def open_lock_files(databases: Sequence[str]) -> dict[str, int]:
-    """Open the lock file of each database; returns the descriptor by path, without those that cannot be opened.
+    """Open the lock file of each database.
 
     Args:
-        databases: Paths of their files.
+        databases: Paths of the databases.
+
+    Returns:
+        The file descriptor by the database's path, without lock files that cannot be opened.
     """
     locks = {path: _open(Path(path).with_name(f".{Path(path).name}.lock")) for path in sorted(databases)}
     return {path: lock for path, lock in locks.items() if lock is not None}
 
 
 def lock_databases(locks: Mapping[str, int], waiting: Callable[[str], None]) -> None:
-    """Lock databases until this process, and those that have inherited the descriptors, have ended or closed them.
+    """Lock databases until all processes with the descriptors have ended or closed them.
 
-    DuckDB itself lets one process in, and refuses the next one instead of queueing it. So it does where no lock file
-    can be opened.
+    DuckDB rejects a second process instead of letting it wait. This still happens without a lock file.
 
     Args:
-        locks: Descriptors of their lock files, by the database's path.
-        waiting: Is called with the path of each that another process has locked.
+        locks: Descriptors of the lock files, by the database's path.
+        waiting: Called with the path of each database that another process has locked.
     """
     for path, lock in locks.items():
         if _take(lock):
@@ -51,8 +53,8 @@ def lock_databases(locks: Mapping[str, int], waiting: Callable[[str], None]) -> 
 
 
 def _open(lock: Path) -> int | None:
-    """Open a lock file, which another user may own; None where that is not possible."""
-    # First without O_CREAT: in directories such as /tmp, Linux refuses that for the files of other users.
+    """Open a lock file, which can belong to another user; None when that fails."""
+    # First without O_CREAT, which Linux rejects for files of other users in directories such as /tmp.
     for flags in (os.O_RDWR, os.O_RDWR | os.O_CREAT, os.O_RDONLY):
         with suppress(OSError):
             return os.open(lock, flags, _NEW_FILE_MODE)
@@ -60,11 +62,11 @@ def _open(lock: Path) -> int | None:
 
 
 def _take(lock: int) -> bool:
-    """Take a lock; false while another process has it."""
+    """Lock a file; return False when another process has locked it."""
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
-    except OSError:  # a file system without locks
+    except OSError:  # the file system does not support locks
         return True
     return True

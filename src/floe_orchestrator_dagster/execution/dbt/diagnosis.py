@@ -1,4 +1,4 @@
-"""Fixes for dbt's own errors."""
+"""Fixes for dbt's errors."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import click
 
 from floe_orchestrator_dagster.errors import DbtBuildError, DbtSetupError
 
-# What a message (or the exception's type) contains → what to do, and whether it may be gone at the next try
-# (DbtBuildError) or not (DbtSetupError). The first that fits counts.
+# Pattern of a message or exception type, class of the error (DbtBuildError if a retry can succeed, else DbtSetupError),
+# and fix. The first matching entry is used.
 _ADVICE: tuple[tuple[str, type[DbtBuildError], str], ...] = (
     (
         r"Could not set lock on file|Conflicting lock is held",
         DbtBuildError,
         (
-            "Another process has the DuckDB file open: close it (a database client, a dbt in a terminal), or give it "
+            "Another process has opened the DuckDB file. Close it (a database client, a dbt in a terminal), or give it "
             "another file."
         ),
     ),
@@ -40,7 +40,7 @@ _ADVICE: tuple[tuple[str, type[DbtBuildError], str], ...] = (
             r"not authorized|Unauthorized"
         ),
         DbtSetupError,
-        "The warehouse refuses these credentials: correct the variables that the profile reads.",
+        "The warehouse rejects the credentials. Correct the variables that the profile reads.",
     ),
     (
         (
@@ -48,22 +48,22 @@ _ADVICE: tuple[tuple[str, type[DbtBuildError], str], ...] = (
             r"[Nn]o route to host|Network is unreachable|could not connect|server closed the connection"
         ),
         DbtBuildError,
-        "The warehouse does not answer: check its address in the profile, the network, and whether it is running.",
+        "The warehouse does not respond. Check its address in the profile, the network, and whether it is running.",
     ),
     (
         r"No space left on device|[Dd]isk (is )?full",
         DbtBuildError,
-        "Free space where the database or the target directory lies.",
+        "Free disk space for the database and the target directory.",
     ),
     (
         r"[Pp]ermission denied for",
         DbtSetupError,
-        "Grant this right in the warehouse to the user that the profile names.",
+        "Grant this permission in the warehouse to the user in the profile.",
     ),
     (
         r"[Pp]ermission denied|[Rr]ead-only file system",
         DbtSetupError,
-        "Let the user that runs Dagster write there, or set FLOE_STATE_DIR to a directory that can be written.",
+        "Let the user that runs Dagster write there, or set FLOE_STATE_DIR to a writable directory.",
     ),
     (
         r"dbt deps|packages? .*(not installed|missing)|dbt_packages",
@@ -82,21 +82,21 @@ _ADVICE: tuple[tuple[str, type[DbtBuildError], str], ...] = (
     ),
     (r"UsageException", DbtSetupError, "Correct the options of the run."),
 )
-_OTHERWISE = "The step's captured output holds dbt's own log."
+_OTHERWISE = "See dbt's log in the step's captured output."
 
 
 def diagnosed(origin: str, error_type: str, error: str) -> DbtBuildError:
-    """Make an error of what ended dbt, with what to do about it.
+    """Create the error for an exception of dbt, with the fix.
 
     Args:
         origin: The project's directory.
         error_type: The type of dbt's exception.
-        error: Its text.
+        error: The message of dbt's exception.
 
     Returns:
-        A DbtSetupError when dbt would end so again.
+        A DbtSetupError if a retry would fail in the same way.
     """
     text = click.unstyle(error).strip()
     known = ((kind, fix) for pattern, kind, fix in _ADVICE if re.search(pattern, f"{error_type} {text}"))
     kind, fix = next(known, (DbtBuildError, _OTHERWISE))
-    return kind(f"{origin}: dbt could not do its work: {text}\n    fix: {fix}")
+    return kind(f"{origin}: dbt failed: {text}\n    fix: {fix}")

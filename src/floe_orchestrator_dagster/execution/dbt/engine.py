@@ -1,7 +1,7 @@
-"""Engine: the interface between a step and the dbt that it runs.
+"""Interface between a step and a dbt engine.
 
-A step knows this interface only. dbt-core 1.x (:mod:`core_engine`) and dbt v2 (:mod:`v2_engine`) implement it; another
-dbt needs a module that starts it and reads what it reports into the same values.
+Steps use only this interface. dbt-core 1.x (:mod:`core_engine`) and dbt v2 (:mod:`v2_engine`) implement it. Another
+engine needs a module that starts it and converts its events to the same values.
 """
 
 from __future__ import annotations
@@ -23,38 +23,41 @@ if TYPE_CHECKING:
 
 
 class EngineRun(Protocol):
-    """A dbt command that has been started."""
+    """A started dbt command."""
 
     def values(self, meanwhile: Callable[[], None] = ...) -> Iterator[EngineValue]:
-        """Yield what dbt reports, as it comes, until dbt has ended.
+        """Yield the values that dbt reports, until dbt has ended.
 
-        Each node has one ``NodeResult``, after its ``NodeStart`` where dbt reports one.
+        Each node has one ``NodeResult``, after its ``NodeStart`` if dbt reports the start.
 
         Args:
-            meanwhile: Is called every half second at least, whether values come or not.
+            meanwhile: Called at least every half second, also without values.
         """
         ...
 
     def require_end(self, running: Sequence[str]) -> None:
-        """Raise a ``DbtBuildError`` when dbt was interrupted or crashed; a run with failed nodes has ended.
+        """Check that dbt has completed its command. This includes commands with failed nodes.
 
         Args:
-            running: Names of the nodes that were running last, for the message.
+            running: Names of the nodes that had not ended, for the message.
+
+        Raises:
+            DbtBuildError: dbt was interrupted or crashed.
         """
         ...
 
     @property
     def is_successful(self) -> bool:
-        """Whether dbt did everything without a failure."""
+        """Whether dbt ended without a failure."""
         ...
 
     def stop(self) -> None:
-        """Interrupt dbt, if it still runs, for it to cancel its queries; kill it when it does not end."""
+        """Interrupt a running dbt, so that it cancels its queries; kill it if it does not end."""
         ...
 
 
 class Engine(Protocol):
-    """A dbt, with the project and the profile that it runs with."""
+    """A dbt engine with its project and profile."""
 
     def start(
         self,
@@ -64,17 +67,16 @@ class Engine(Protocol):
         *,
         needs_manifest: bool = ...,
     ) -> AbstractContextManager[EngineRun]:
-        """Start dbt; it does not run any more when the context is left.
+        """Start dbt, and end it with the context.
 
         Args:
             arguments: dbt's arguments.
             target: Directory for dbt's artifacts.
-            environment: Further variables for dbt.
-            needs_manifest: Whether ``manifest.json`` has to be there when dbt's first node starts, and not only at its
-                end.
+            environment: Additional environment variables for dbt.
+            needs_manifest: Whether dbt must write ``manifest.json`` before the first node, and not only at its end.
 
         Raises:
-            ProfileError: A variable that the profile reads is not set, or the adapter is not installed.
+            ProfileError: An environment variable of the profile is not set, or the adapter is not installed.
         """
         ...
 
@@ -103,12 +105,12 @@ def engine_for(dbt: DbtConnection, config: DbtConfig, log: logging.Logger) -> So
     """Return the engine that runs a project.
 
     Args:
-        dbt: The project, and the profile with its target.
-        config: How dbt is run.
-        log: Says what is run.
+        dbt: The dbt project and profile.
+        config: Settings of dbt's runs.
+        log: The run's log.
 
     Raises:
-        EngineError: There is no such engine, or it cannot be used.
+        EngineError: The configured engine is not installed, or cannot be used.
     """
     engine = dbt.engine
     log.info("dbt engine: %s", engine)

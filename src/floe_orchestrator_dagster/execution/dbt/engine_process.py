@@ -1,7 +1,7 @@
 """Process of a dbt engine: environment, start, time limit, interrupt, end.
 
-Both engines start a Python process that locks the databases, has a guard (:mod:`process_guard`) and reports through a
-pipe of its own, one line of JSON for each event.
+Both engines start a Python process that locks the databases, has a guard (:mod:`process_guard`) and reports events
+through a separate pipe, one line of JSON each.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ if TYPE_CHECKING:
     from floe_orchestrator_dagster.product import DbtConnection
 
 GRACE_SECONDS = 2.0
-"""How long dbt may take to cancel its queries once it is interrupted."""
+"""Time for dbt to cancel its queries after an interrupt."""
 END_SECONDS = 10.0
-"""From the end of its events, which the operating system closes, to that of the process."""
+"""Maximum time between the end of the events and the end of the process."""
 _KILL_SECONDS = GRACE_SECONDS + 1
 
 
@@ -43,12 +43,12 @@ class EngineProcess:
 
     Attributes:
         process: The process.
-        output: What it says.
+        output: Its events and printed text.
         origin: The project's directory, for messages.
         log: The run's log.
-        limit: How long dbt may take, in seconds, from when it has its databases.
-        timed_out: Whether it was ended because it took too long.
-        timer: Ends dbt when its time is over.
+        limit: Time limit in seconds, after dbt has locked its databases; None for no limit.
+        timed_out: Whether dbt was ended because it exceeded the limit.
+        timer: Ends dbt at the limit.
     """
 
     process: subprocess.Popen[bytes]
@@ -60,9 +60,9 @@ class EngineProcess:
     timer: threading.Timer | None = None
 
     def note(self, name: object, data: Mapping[str, Any]) -> bool:
-        """Take what the process reports before dbt itself starts; returns whether it was that."""
+        """Process an event from before dbt's start; return whether it was one."""
         if name == WAITING:
-            self.log.info("waiting for %s: another run of dbt uses it", data["path"])
+            self.log.info("waiting for %s, which another run of dbt uses", data["path"])
         elif name == STARTED and self.limit is not None:
             self.timer = threading.Timer(self.limit, self.time_out)
             self.timer.daemon = True
@@ -70,19 +70,19 @@ class EngineProcess:
         return name in (WAITING, STARTED)
 
     def time_error(self, at: str) -> DbtBuildError:
-        """Return the error of a dbt that was ended because its time was over."""
-        fix = "Look at what these wait for, or raise plugins.orchestrator.config.dbt.timeout_seconds."
-        return DbtBuildError(f"{self.origin}: dbt was ended after {self.limit} s, its limit.{at} {fix}")
+        """Return the error of a dbt that exceeded its time limit."""
+        fix = "Check why it takes this long, or raise plugins.orchestrator.config.dbt.timeout_seconds."
+        return DbtBuildError(f"{self.origin}: dbt exceeded its time limit of {self.limit} s.{at} {fix}")
 
     def unfinished_error(self, at: str) -> DbtBuildError:
-        """Return the error of a dbt that ended before it was done."""
+        """Return the error of a dbt that ended before it reported its end."""
         code = self.process.returncode
         how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit status {code}"
-        fix = "The step's captured output holds its last words; SIGKILL mostly means that memory ran out."
-        return DbtBuildError(f"{self.origin}: dbt was {how} before it was done.{at} {fix}")
+        fix = "See the step's captured output. SIGKILL usually means that the memory was exhausted."
+        return DbtBuildError(f"{self.origin}: dbt was {how} before it had completed.{at} {fix}")
 
     def stop(self) -> None:
-        """End dbt, if it still runs: interrupted first, for it to cancel its queries, then killed with its children."""
+        """End a running dbt: interrupt it, so that it cancels its queries, then kill it and its children."""
         if self.timer is not None:
             self.timer.cancel()
         if self.process.poll() is None:
@@ -92,20 +92,20 @@ class EngineProcess:
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 self.process.wait()
-        # Processes that dbt has started are in its process group.
+        # dbt's process group has all processes that dbt has started.
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(self.process.pid, signal.SIGKILL)
 
     def time_out(self) -> None:
-        """End dbt because its time is over."""
+        """End dbt at its time limit."""
         if self.process.poll() is None:
             self.timed_out = True
             self.stop()
 
 
 def running_then(names: Sequence[str]) -> str:
-    """Write the names of the nodes that were running last as a part of a message; empty without any."""
-    return f" Running then: {', '.join(names)}." if names else ""
+    """Return a sentence with the nodes that had not ended; empty without any."""
+    return f" Nodes that had not ended: {', '.join(names)}." if names else ""
 
 
 @contextmanager
@@ -113,7 +113,7 @@ def ready_profile(dbt: DbtConnection) -> Iterator[Path]:
     """Write the profile to a private directory for a dbt process, and create the directory of its database.
 
     Raises:
-        ProfileError: A variable that the profile reads is not set.
+        ProfileError: An environment variable of the profile is not set.
     """
     require_variables(dbt.profile)
     create_database_directory(dbt.profile)
@@ -127,13 +127,13 @@ def started_process(
     environment: Mapping[str, str],
     descriptors: Sequence[int] = (),
 ) -> tuple[subprocess.Popen[bytes], BinaryIO]:
-    """Start a process in ``directory``; returns it and the end of a pipe that its events come from.
+    """Start a process in ``directory``; return it and the reading end of the pipe for its events.
 
     Args:
-        command: Returns the arguments, given the descriptor that the process writes events to.
-        directory: Python looks for modules where it is started: not in the project, whose files may have any name.
-        environment: Its variables.
-        descriptors: Further file descriptors that it inherits.
+        command: Returns the command line for the descriptor of the pipe's writing end.
+        directory: Working directory. It is not the project, because Python would import modules from its files.
+        environment: Environment variables of the process.
+        descriptors: Additional file descriptors to inherit.
     """
     events, events_of_dbt = os.pipe()
     try:
@@ -156,7 +156,7 @@ def started_process(
 
 @contextmanager
 def stopped_at_end(run: EngineProcess) -> Iterator[None]:
-    """End a process with the block, whatever happens in it."""
+    """End a process at the end of the block, also after an exception."""
     try:
         yield
     finally:
@@ -203,6 +203,6 @@ def show(text: str) -> None:
 
 
 def _absolute_python_path() -> dict[str, str]:
-    """Python is started elsewhere, where relative entries would mean something else."""
+    """Return ``PYTHONPATH`` with absolute entries, because the process has another working directory."""
     entries = os.environ.get("PYTHONPATH", "").split(os.pathsep)
     return {"PYTHONPATH": os.pathsep.join(os.path.abspath(entry) for entry in entries)} if any(entries) else {}  # noqa: PTH100

@@ -13,11 +13,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class FailedHook:
-    """An on-run hook that failed; dbt does not report hooks as it reports nodes.
+    """A failed on-run hook. dbt reports hooks with other events than nodes.
 
     Attributes:
-        name: dbt's name of it: package, kind, and row from 0, such as ``shop.on-run-end.0``.
-        file: The file that declares it.
+        name: dbt's name of the hook: package, kind and index, such as ``shop.on-run-end.0``.
+        file: The file with the hook.
         message: dbt's message without colours.
     """
 
@@ -28,7 +28,7 @@ class FailedHook:
 
 @dataclass(frozen=True)
 class NodeCount:
-    """How many nodes dbt is going to run.
+    """Number of nodes in the invocation.
 
     Attributes:
         count: The number, without ephemeral models and unit tests.
@@ -59,7 +59,7 @@ class TableColumns:
 
 @dataclass(frozen=True)
 class NothingMatched:
-    """A selection for which dbt found no node."""
+    """A selection that matches no node."""
 
     selection: str
 
@@ -73,7 +73,7 @@ class DbtWarning:
 
 @dataclass(frozen=True)
 class NodeError:
-    """An error in dbt's log that names a node."""
+    """An error of a node in dbt's log."""
 
     unique_id: str
     message: str

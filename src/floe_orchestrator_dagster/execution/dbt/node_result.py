@@ -1,4 +1,4 @@
-"""Start and result of a dbt node, whichever engine ran it.
+"""Start and result of a dbt node, the same for all engines.
 
 Statuses: https://docs.getdbt.com/reference/artifacts/run-results-json
 """
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 Ending = Literal["succeeded", "failed", "skipped"]
 
-# The one table of dbt's statuses. Of any other status the level of its event decides.
+# All known statuses of dbt. For other statuses, the level of the event is used.
 _ENDINGS: dict[str, Ending] = {
     "success": "succeeded",
     "pass": "succeeded",
@@ -36,13 +36,13 @@ _TIME = re.compile(r"(?P<time>\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?)(?P<zone>
 
 @dataclass(frozen=True)
 class NodeRelation:
-    """The table or view of a node: where the node really goes, on whatever target.
+    """The actual table or view of a node on the current target.
 
     Attributes:
-        database: Its database or catalog; empty where the adapter has none.
+        database: Its database or catalog; empty for adapters without one.
         schema: Its schema.
         alias: Its name in the schema.
-        name: The whole name as SQL writes it; empty for nodes without a relation.
+        name: The quoted name in SQL; empty for nodes without a relation.
     """
 
     database: str = ""
@@ -61,8 +61,8 @@ class NodeStart:
     Attributes:
         unique_id: dbt's unique id.
         resource_type: ``model``, ``seed``, ``snapshot``, ``test``, ``unit_test``, …
-        materialized: ``table``, ``view``, ``ephemeral``, …; empty where dbt does not say.
-        time: ISO 8601 with a timezone; empty where dbt does not say.
+        materialized: ``table``, ``view``, ``ephemeral``, …; empty when unknown.
+        time: ISO 8601 with a timezone; empty when unknown.
         invocation_id: dbt's id of the invocation.
         relation: The node's table.
     """
@@ -80,9 +80,9 @@ class Freshness:
     """The age of a source's data.
 
     Attributes:
-        max_loaded_at: Time of the newest row, as dbt writes it.
-        snapshotted_at: Time of the check, as dbt writes it.
-        age_seconds: The time between them.
+        max_loaded_at: Time of the newest row, in dbt's format.
+        snapshotted_at: Time of the check, in dbt's format.
+        age_seconds: Seconds between these times.
         criteria: dbt's ``criteria``: ``warn_after``, ``error_after`` and ``filter``.
     """
 
@@ -100,21 +100,21 @@ class NodeResult:
         unique_id: dbt's unique id.
         name: The node's name.
         resource_type: ``model``, ``seed``, ``snapshot``, ``test``, ``unit_test``, ``source``, …
-        materialized: ``table``, ``view``, ``ephemeral``, …; empty where dbt does not say.
+        materialized: ``table``, ``view``, ``ephemeral``, …; empty when unknown.
         status: dbt's status in lower case, such as ``success``, ``error``, ``skipped``, ``pass``, ``fail``, ``warn``.
-        message: dbt's message without colours; empty when it says no more than the status.
-        seconds: How long the node took.
-        started: ISO 8601 with a timezone; empty where dbt does not say.
+        message: dbt's message without colours; empty when it only repeats the status.
+        seconds: Duration of the node.
+        started: ISO 8601 with a timezone; empty when unknown.
         finished: As ``started``.
-        failed_rows: Of a test, the rows that it found; None where dbt does not count.
+        failed_rows: Number of rows that a test found; None when unknown.
         adapter_response: The adapter's response, such as ``{"rows_affected": 600, "query_id": …}``.
-        columns: Type by name of all columns of the relation that was built; None if the engine was not asked for them.
-        relation: What was built, or where a test stored the rows it found.
+        columns: All columns of the built relation, the type by column name; None when they were not queried.
+        relation: The built relation; for a test, the one with the rows that it found.
         invocation_id: dbt's id of the invocation.
-        compiled_code: The compiled query; None where it is not known.
-        freshness: Of a source, the age of its data; None where dbt could not find it out.
-        is_error: Whether the result was reported as an error; decides for statuses that are not known here.
-        skipped_because_of: Unique id of the failed node because of which dbt skipped it; empty where dbt does not say.
+        compiled_code: The compiled query; None when unknown.
+        freshness: Age of a source's data; None for other nodes and when unknown.
+        is_error: Whether the event has the level of an error, which is used for unknown statuses.
+        skipped_because_of: Unique id of the failed node because of which dbt skipped this one; empty when unknown.
     """
 
     unique_id: str
@@ -138,13 +138,13 @@ class NodeResult:
 
     @property
     def start(self) -> NodeStart:
-        """The start of this node, of which dbt may have reported the end only."""
+        """The start of this node, for nodes whose start dbt did not report."""
         time = self.started or self.finished
         return NodeStart(self.unique_id, self.resource_type, self.materialized, time, self.invocation_id, self.relation)
 
     @property
     def ending(self) -> Ending:
-        """How the node ended."""
+        """The kind of the node's end."""
         return _ENDINGS.get(self.status, "failed" if self.is_error else "succeeded")
 
     @property
@@ -159,35 +159,35 @@ class NodeResult:
 
     @property
     def is_counted(self) -> bool:
-        """Whether dbt counts it among the nodes that it is going to run."""
+        """Whether dbt includes the node in its number of nodes."""
         return self.materialized != "ephemeral" and self.resource_type != "exposure"
 
     @property
     def has_failed(self) -> bool:
-        """Whether dbt calls it an error; a test that only warns has not failed."""
+        """Whether the node failed. A test that only warns has not failed."""
         return self.ending == "failed"
 
     @property
     def was_skipped(self) -> bool:
-        """Whether dbt left it out because something upstream of it failed."""
+        """Whether dbt skipped the node because a node upstream of it failed."""
         return self.ending == "skipped"
 
     @property
     def was_built(self) -> bool:
-        """Whether it is a table, view, seed or snapshot that is there now."""
+        """Whether it is a table, view, seed or snapshot, and was built."""
         return self.is_relation and self.ending == "succeeded"
 
     @property
     def passed(self) -> bool:
-        """Whether a test found nothing to fail or to warn of."""
+        """Whether a test passed without a failure or warning."""
         return self.status in _PASSED
 
     @property
     def rows_affected(self) -> int | None:
-        """Rows that were written; None where the adapter does not count them."""
+        """Number of written rows; None when the adapter does not report it."""
         found = self.adapter_response.get("rows_affected")
         try:
-            # dbt's events have numbers as text, and adapters that cannot count say -1.
+            # dbt's events have numbers as strings. Adapters that do not count rows report -1.
             rows = -1 if found is None or isinstance(found, bool) else int(float(found))
         except (OverflowError, TypeError, ValueError):
             return None
@@ -195,7 +195,7 @@ class NodeResult:
 
     @property
     def query_id(self) -> str | None:
-        """The warehouse's id of the query; None where the adapter does not say."""
+        """The warehouse's id of the query; None when the adapter does not report it."""
         response = self.adapter_response
         if response.get("job_id"):
             place = ":".join(str(response[name]) for name in ("project_id", "location") if response.get(name))
@@ -235,18 +235,18 @@ def read_source_result(entry: Mapping[str, Any]) -> NodeResult | None:
 
 
 def iso_time(*times: object) -> str:
-    """Return the first that is a time; those of nodes are UTC without saying so. Empty when none is."""
+    """Return the first valid time in ISO 8601; empty without one. Times without a timezone are UTC."""
     found = next((match for time in times if (match := _TIME.fullmatch(str(time or "")))), None)
     return f"{found['time']}{found['zone'] or 'Z'}" if found else ""
 
 
 def _staleness(freshness: Freshness) -> str:
-    """Describe how old the newest row is, of a source that is older than it may be."""
+    """Describe the age of a source's newest row that exceeds the limit."""
     limit = freshness.criteria.get("error_after")
     if not isinstance(limit, dict) or not limit.get("count"):
         return ""
     newest = freshness.max_loaded_at or None
-    return f"the newest row is of {newest}, more than {limit['count']} {limit.get('period')} before it was looked at"
+    return f"the newest row is of {newest}, more than {limit['count']} {limit.get('period')} before the check"
 
 
 def _mappings(values: object) -> list[Mapping[str, Any]]:

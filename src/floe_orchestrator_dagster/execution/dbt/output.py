@@ -9,50 +9,55 @@ from typing import TYPE_CHECKING, BinaryIO
 
 if TYPE_CHECKING:
     import subprocess
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
 _CHUNK = 65_536  # bytes
-_PIPE_CHUNKS = 64  # more than a pipe holds: a process that dbt has left behind may print for ever
+_PIPE_CHUNKS = 64  # more than a pipe's buffer: a process that dbt has started can continue to print
 _TICK_SECONDS = 0.5
 _DRAIN_SECONDS = 0.05
 
 
 class ProcessOutput:
-    """The two pipes of a process: events, one a line, and what it and its children print."""
+    """The two pipes of a process: its events, one per line, and the printed text of it and its children."""
 
     def __init__(self, process: subprocess.Popen[bytes], events: BinaryIO, show: Callable[[bytes], None]) -> None:
-        """Begin; ``show`` takes each line that is printed, with its end."""
+        """Read the pipes of a process; ``show`` is called with each printed line, including the newline."""
         self._process, self._events, self._show = process, events, show
         self._printed = process.stdout
-        self._shown = b""
+        self._shown = self._incomplete = b""
+        self._selector = DefaultSelector()
+        self._selector.register(events, EVENT_READ)
+        if self._printed is not None:
+            self._selector.register(self._printed, EVENT_READ)
 
-    def event_lines(self, meanwhile: Callable[[], None]) -> Iterator[bytes]:
-        """Yield the events' lines until no more can come; calls ``meanwhile`` every half second at least."""
-        cut_off = b""
-        with DefaultSelector() as selector:
-            selector.register(self._events, EVENT_READ)
-            if self._printed is not None:
-                selector.register(self._printed, EVENT_READ)
-            while True:
-                has_ended = self._process.poll() is not None  # before the look: what it wrote until then is seen
-                ready = [key.fileobj for key, _ in selector.select(_TICK_SECONDS)]
-                meanwhile()
-                if self._printed in ready and not self._pass_on():
-                    selector.unregister(ready[ready.index(self._printed)])
-                if self._events in ready:
-                    chunk = os.read(self._events.fileno(), _CHUNK)
-                    if not chunk:
-                        return
-                    *lines, cut_off = (cut_off + chunk).split(b"\n")
-                    yield from lines
-                elif not ready and has_ended:
-                    return  # a process that dbt has left behind holds the pipes open
-
-    def finish(self, seconds: float) -> bool:
-        """Pass on what is printed until the process has ended, however much a pipe holds.
+    def read_lines(self, meanwhile: Callable[[], None]) -> list[bytes] | None:
+        """Wait for output for half a second at most, show printed text, and return the next lines of events.
 
         Args:
-            seconds: How long to wait for the end.
+            meanwhile: Called once.
+
+        Returns:
+            The lines, possibly none; None at the end of the events.
+        """
+        has_ended = self._process.poll() is not None  # before select(), so that all its output is read
+        ready = [key.fileobj for key, _ in self._selector.select(_TICK_SECONDS)]
+        meanwhile()
+        if self._printed in ready and not self._pass_on():
+            self._selector.unregister(ready[ready.index(self._printed)])
+        if self._events not in ready:
+            # Without output, another process that dbt has started keeps the pipes open.
+            return None if has_ended and not ready else []
+        chunk = os.read(self._events.fileno(), _CHUNK)
+        if not chunk:
+            return None
+        *lines, self._incomplete = (self._incomplete + chunk).split(b"\n")
+        return lines
+
+    def finish(self, seconds: float) -> bool:
+        """Show printed text until the process has ended.
+
+        Args:
+            seconds: Maximum time to wait for the end.
 
         Returns:
             Whether the process has ended.
@@ -63,7 +68,7 @@ class ProcessOutput:
             if self._printed is not None:
                 selector.register(self._printed, EVENT_READ)
             while not has_ended and time.monotonic() < until:
-                has_ended = self._process.poll() is not None  # before the look: what it wrote until then is seen
+                has_ended = self._process.poll() is not None  # before select(), so that all its output is read
                 for _ in range(_PIPE_CHUNKS):
                     if not is_open or not selector.select(0 if has_ended else _DRAIN_SECONDS):
                         break
@@ -76,13 +81,14 @@ class ProcessOutput:
         return has_ended
 
     def close(self) -> None:
-        """Read no more: what the process still writes goes nowhere, and it does not wait for anybody to read it."""
+        """Close both pipes, so that a process which still writes does not block."""
+        self._selector.close()
         self._events.close()
         if self._printed is not None:
             self._printed.close()
 
     def _pass_on(self) -> bool:
-        """Show the lines that are there; false at the end."""
+        """Show the available lines; return False at the end of the pipe."""
         chunk = os.read(self._printed.fileno(), _CHUNK) if self._printed is not None else b""
         *lines, self._shown = (self._shown + chunk).split(b"\n")
         for line in lines:

@@ -9,20 +9,20 @@ import threading
 from contextlib import suppress
 from typing import NoReturn
 
-# For what models and libraries do when Python ends; some of them wait for threads that never do.
+# Time for the exit handlers of models and libraries. Some wait for threads that never end.
 _SECONDS = 5.0
 
 
 class PythonEnd:
-    """The end of Python: what is registered for it runs, and the objects of dbt are left to the operating system."""
+    """The end of the Python process: runs exit handlers, and does not free dbt's objects."""
 
     def __init__(self) -> None:
-        # Registered first, called last. Until then threads are waited for, those of models and drivers too.
+        # Handlers run in reverse order, so that this one is the last. Python waits for threads before.
         atexit.register(self._end)
         self._status = 0
 
     def begin(self, status: int) -> NoReturn:
-        """End with a status, in a few seconds at most."""
+        """End the process with a status, within a few seconds."""
         self._status = status
         limit = threading.Timer(_SECONDS, self._end)
         limit.daemon = True

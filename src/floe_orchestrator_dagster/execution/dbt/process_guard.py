@@ -1,7 +1,7 @@
-"""A small parent of the process that runs dbt, which ends it in time whatever a model does to Python.
+"""Guard: a small parent process that ends the process of dbt in time.
 
-A thread cannot do that: a Python model may hold the interpreter's lock in one long call. The guard runs no code of the
-project.
+A thread cannot do this, because a Python model can hold the interpreter's lock in a long call. The guard runs no code
+of the project.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ _SET_PARENT_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of Linux's prctl
 
 
 def continue_guarded(parent: int, grace_seconds: float, events: int, abandoned: Callable[[], None]) -> int:
-    """Fork: this process stays behind as the guard, and its child returns from here.
+    """Fork the process: the parent becomes the guard, and the function returns in the child.
 
-    The guard leads a process group with everything that dbt starts. It ends with the child, and as the child did. When
-    the guard is interrupted or terminated, or its parent is gone, it interrupts the child, and kills the group when
-    that takes too long.
+    The guard leads a process group with all processes that dbt starts. It ends together with the child, with the same
+    status. When the guard is interrupted or terminated, or its parent has ended, it interrupts the child, and kills the
+    group if the child does not end in time.
 
     Args:
         parent: Id of the process that started this one.
-        grace_seconds: How long the child may take to end once it is interrupted.
-        events: A file descriptor of the child alone: its reader sees the end when the child closes it.
-        abandoned: Is called in the guard when the parent is gone.
+        grace_seconds: Time for the child to end after an interrupt.
+        events: A file descriptor for the child only, so that its reader sees the end when the child closes it.
+        abandoned: Called in the guard when the parent has ended.
 
     Returns:
         The guard's process id, in the child.
@@ -50,7 +50,7 @@ def continue_guarded(parent: int, grace_seconds: float, events: int, abandoned: 
 
 
 def end_group() -> None:
-    """End this process and those of its group, at once."""
+    """Kill this process and all others of its group."""
     os.killpg(os.getpgrp(), signal.SIGKILL)
 
 
@@ -61,7 +61,7 @@ class _Guard:
         self._killed_at: float | None = None
 
     def watch(self) -> NoReturn:
-        """Wait for the child to end, and end as it did."""
+        """Wait for the end of the child, and end with the same status."""
         signal.signal(signal.SIGINT, self._interrupt)
         signal.signal(signal.SIGTERM, self._interrupt)
         signal.signal(signal.SIGALRM, self._check)
@@ -80,7 +80,7 @@ class _Guard:
     def _interrupt(self, _number: int, _frame: FrameType | None) -> None:
         if self._killed_at is None:
             self._killed_at = time.monotonic() + self._grace_seconds
-            with suppress(ProcessLookupError):  # it has just ended
+            with suppress(ProcessLookupError):  # the child has ended
                 os.kill(self._child, signal.SIGINT)
 
     def _check(self, number: int, frame: FrameType | None) -> None:
@@ -93,7 +93,7 @@ class _Guard:
 
 
 def _end_like(status: int) -> NoReturn:
-    """End with the status of a child; its parent sees the same signal."""
+    """End with the status or signal of the child."""
     code = os.waitstatus_to_exitcode(status)
     if code < 0:
         with suppress(OSError):  # SIGKILL has no handler to reset
@@ -103,11 +103,11 @@ def _end_like(status: int) -> NoReturn:
 
 
 def _end_with(guard: int) -> None:
-    """End this process when its guard is killed."""
+    """End this process when its guard ends."""
     if sys.platform == "linux":
-        with suppress(AttributeError, OSError):  # a C library without it; the thread does the same
+        with suppress(AttributeError, OSError):  # not every C library has it; the thread does the same
             ctypes.CDLL(None).prctl(_SET_PARENT_DEATH_SIGNAL, signal.SIGKILL)
-    # For kernels without that signal, and for a guard that is gone already.
+    # For kernels without this signal, and for a guard that has already ended.
     threading.Thread(target=_end_after, args=(guard,), daemon=True).start()
 
 

@@ -35,8 +35,8 @@ class Target:
 
     Attributes:
         path: The directory.
-        compiled: Where the compiled SQL of the newest invocations stays, as after a plain ``dbt build``.
-        lock: Descriptor of a file in it that this process has locked until the invocation has ended.
+        compiled: Directory for the compiled SQL of the newest invocations, as after a plain ``dbt build``.
+        lock: Descriptor of a file in the directory that this process locks until the end of the invocation.
     """
 
     path: Path
@@ -44,21 +44,21 @@ class Target:
     lock: int | None = None
 
     def compiled_path(self, node: Mapping[str, Any]) -> Path:
-        """Return where dbt writes a node's compiled SQL, in this directory."""
+        """Return the path of a node's compiled SQL in this directory."""
         return self.path / "compiled" / _compiled_name(node)
 
     def compiled_code(self, node: Mapping[str, Any]) -> str | None:
-        """Read a node's compiled SQL; None where dbt has written none, as of a seed or a snapshot."""
+        """Read a node's compiled SQL; None when dbt does not write it, as for seeds and snapshots."""
         path = self.compiled_path(node)
         return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else None
 
     def lasting_compiled_path(self, node: Mapping[str, Any]) -> Path:
-        """Return where a node's compiled SQL is found after the invocation."""
+        """Return the path of a node's compiled SQL after the invocation."""
         return self.compiled / _compiled_name(node)
 
 
 def new_target(dbt: DbtConnection, step: str, run_id: str) -> Target:
-    """Create the directory of an invocation, with a copy of the known partial parse.
+    """Create the directory of an invocation, with a copy of the partial parse.
 
     Args:
         dbt: Project and profile.
@@ -76,7 +76,7 @@ def new_target(dbt: DbtConnection, step: str, run_id: str) -> Target:
 
 
 def leave_target(target: Target, config: DbtConfig, *, has_succeeded: bool) -> None:
-    """Keep what is still of use of an invocation that has ended, and remove what older ones left."""
+    """Keep the artifacts of an ended invocation, and remove old directories."""
     (target.path / (_SUCCEEDED if has_succeeded else _FAILED)).touch()
     (target.path / _STARTED).unlink(missing_ok=True)
     if target.lock is not None:
@@ -89,7 +89,7 @@ def leave_target(target: Target, config: DbtConfig, *, has_succeeded: bool) -> N
 
 
 def archive(target: Target, directory: Path) -> Path:
-    """Write an invocation's artifacts into ``directory`` as one compressed archive; returns its path."""
+    """Write an invocation's artifacts to ``directory`` as a compressed archive; return its path."""
     directory.mkdir(parents=True, exist_ok=True)
     path = directory / f"{target.path.name}-{_ARCHIVE}"
     path.touch(mode=0o600)  # dbt v2 masks nothing in its artifacts
@@ -101,13 +101,13 @@ def archive(target: Target, directory: Path) -> Path:
 
 
 def _compiled_name(node: Mapping[str, Any]) -> Path:
-    """As dbt's own ``get_target_write_path``: a generic test lies below the file that declares it."""
+    """Return the path as dbt's ``get_target_write_path`` does: a generic test is in a directory of its YAML file."""
     original, path = Path(node["original_file_path"]), Path(node["path"])
     return Path(node["package_name"], original if original.name == path.name else original / path)
 
 
 def _remove_old(target: Target, config: DbtConfig) -> None:
-    """Remove all but the newest directories; the clock orders them, and does not decide which invocations live."""
+    """Remove all but the newest directories of ended invocations. A lock, not a time, marks running ones."""
     directories = target.path.parent
     killed = [(since, path) for since, path in _since(directories, _STARTED) if not _is_locked(path / _STARTED)]
     failed = [*_since(directories, _FAILED), *killed]
@@ -115,7 +115,7 @@ def _remove_old(target: Target, config: DbtConfig) -> None:
     for found, count in kept:
         for _, directory in sorted(found, reverse=True)[count:]:
             if directory != target.path:
-                with suppress(FileNotFoundError):  # another step may be removing it too
+                with suppress(FileNotFoundError):  # another step can remove it at the same time
                     shutil.rmtree(directory)
 
 
@@ -126,15 +126,15 @@ def _since(directories: Path, marker: str) -> Iterator[tuple[float, Path]]:
 
 
 def _locked(marker: Path) -> int:
-    """Create a file and lock it; the operating system frees it with the end of this process."""
+    """Create a file and lock it. The operating system releases the lock at the end of this process."""
     lock = os.open(marker, os.O_RDWR | os.O_CREAT)
-    with suppress(OSError):  # a file system without locks: there, nothing of killed invocations is removed
-        fcntl.flock(lock, fcntl.LOCK_EX)  # another process may hold it for the moment in which it looks
+    with suppress(OSError):  # without support for locks, directories of killed invocations are not removed
+        fcntl.flock(lock, fcntl.LOCK_EX)  # another process can lock it briefly to check it
     return lock
 
 
 def _is_locked(marker: Path) -> bool:
-    """Return whether an invocation runs, or may run: whatever cannot be found out stays."""
+    """Return whether an invocation is running, or may be: True when this cannot be determined."""
     try:
         with marker.open("r+b") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,9 +1,9 @@
 """Reader of dbt v2's events: nodes, hooks and messages as typed values.
 
 dbt v2 writes OpenTelemetry spans and log records with typed attributes, one line of JSON each
-(https://docs.getdbt.com/reference/events-logging). The start and the end of the span ``NodeProcessed`` are those of a
-node. A test that fails has the outcome ``SUCCESS``: ``node_test_detail`` says what it found. The text of an error comes
-in a log record before the end of its node.
+(https://docs.getdbt.com/reference/events-logging). The span ``NodeProcessed`` has the start and the end of a node. A
+failed test has the outcome ``SUCCESS`` and its result in ``node_test_detail``. The text of an error is in a log record
+before the end of its node.
 """
 
 from __future__ import annotations
@@ -58,16 +58,16 @@ _WRITING = ("table", "incremental", "seed", "snapshot")
 
 
 def may_be_of_use(line: bytes) -> bool:
-    """Return whether a line can have a value; quicker than to parse it."""
+    """Return whether a line can have a value; faster than parsing it."""
     return any(name in line for name in _NAMES)
 
 
 class V2Events:
-    """The events of one invocation, read in the order in which they come.
+    """The events of one invocation, read in their order.
 
     Attributes:
         invocation_id: dbt's id of the invocation.
-        errors: Messages of errors that name no node.
+        errors: Messages of errors outside of nodes.
         error_type: ``Parsing`` when dbt could not read the project; else empty.
         answers: Texts that an operation has printed as answers.
         has_ended: Whether dbt has reported its end.
@@ -79,7 +79,7 @@ class V2Events:
 
         Args:
             adapter: dbt's name of the adapter, which determines how a table's name is quoted.
-            mask: Masks the secrets in a text; dbt v2 masks none.
+            mask: Masks the secrets in a string, because dbt v2 does not mask them.
         """
         self._quote = _QUOTES.get(adapter, '"')
         self._mask = mask
@@ -93,7 +93,7 @@ class V2Events:
         self.has_succeeded = False
 
     def read(self, event: Mapping[str, Any]) -> EngineValue | None:
-        """Read a record; None for one without news."""
+        """Convert a record; None for a record without a value."""
         name, attributes = str(event.get("event_type")).rpartition(".")[2], _mapping(event.get("attributes"))
         is_start, is_end = event.get("record_type") == "SpanStart", event.get("record_type") == "SpanEnd"
         if name == "NodeProcessed" and (is_start or is_end):
@@ -202,7 +202,7 @@ class V2Events:
         return FailedHook(name, "dbt_project.yml", self._text(_mapping(event.get("status")).get("message")))
 
     def _relation(self, resource_type: str, attributes: Mapping[str, Any]) -> NodeRelation:
-        """Name the table; of a test only where it stores the rows that it finds."""
+        """Return the node's table; for a test, only if it stores the rows that it finds."""
         if resource_type in _TESTS and not _mapping(attributes.get("node_test_detail")).get("store_failures"):
             return NO_RELATION
         database, schema, alias = (str(attributes.get(name) or "") for name in ("database", "schema", "identifier"))
@@ -214,7 +214,7 @@ class V2Events:
 
 
 def _status(attributes: Mapping[str, Any], *, has_error: bool) -> str | None:
-    """Name dbt-core's status of a node that has ended; None of one that was cancelled."""
+    """Return dbt-core's status of an ended node; None for a cancelled one."""
     outcome = _enumerated(attributes.get("node_outcome"), "NODE_OUTCOME_")
     if outcome == "CANCELED":
         return None
@@ -231,7 +231,7 @@ def _status(attributes: Mapping[str, Any], *, has_error: bool) -> str | None:
 
 
 def _node_message(text: str, code: object) -> str:
-    """Start an error with its kind, as dbt-core does; errors of a compilation can come again."""
+    """Add the kind of an error to its message, as dbt-core does; retries distinguish errors of the compilation."""
     broken = _BROKEN_TEST.fullmatch(text)
     if broken:
         return f"Database Error: {broken['error']}"
@@ -239,7 +239,7 @@ def _node_message(text: str, code: object) -> str:
 
 
 def _materialized(resource_type: str, attributes: Mapping[str, Any]) -> str:
-    """Name the materialization as dbt-core does."""
+    """Return dbt-core's name of the materialization."""
     if resource_type in {"seed", "snapshot", "test"}:
         return resource_type
     named = _enumerated(attributes.get("materialization"), "NODE_MATERIALIZATION_").lower()
@@ -251,7 +251,7 @@ def _enumerated(value: object, prefix: str) -> str:
 
 
 def _time(nanoseconds: object) -> str:
-    """Write a time of a record in ISO 8601; empty where it is missing."""
+    """Format a record's time in ISO 8601; empty when it is missing."""
     number = _integer(nanoseconds)
     if not number:
         return ""
@@ -264,7 +264,7 @@ def _time(nanoseconds: object) -> str:
 
 
 def _integer(value: object) -> int | None:
-    """Read a number, which a record may have as text; None for anything else."""
+    """Parse an integer, which a record can have as a string; None for other values."""
     try:
         return int(value) if isinstance(value, (int, float, str)) and not isinstance(value, bool) else None
     except (OverflowError, ValueError):

@@ -1,8 +1,8 @@
-"""The process that becomes dbt v2 for a step, started with ``python -m``: it never outlives the step.
+"""Process that starts dbt v2 for a step, started with ``python -m``.
 
-It has a guard for its parent (:mod:`process_guard`), locks the databases, and is replaced by dbt's executable, which
-keeps the locks, the process group and the pipe for events. dbt writes its OpenTelemetry records to the pipe, one line
-of JSON each; before that come the events of :mod:`database_locks`.
+Its parent is a guard (:mod:`process_guard`), which ends it with the step. It locks the databases, and is then replaced
+by dbt's executable, which keeps the locks, the process group and the pipe for events. dbt writes its OpenTelemetry
+records to the pipe, one line of JSON each, after the events of :mod:`database_locks`.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ class Settings:
     """Settings of the process besides dbt's arguments.
 
     Attributes:
-        parent: Process id of the step; dbt ends when that is gone.
+        parent: Process id of the step. dbt ends when this process ends.
         events: File descriptor of the pipe for events.
-        profiles: The directory of ``profiles.yml``, which is removed when the step is gone.
-        grace_seconds: How long dbt may take to cancel its queries once it is interrupted.
+        profiles: The directory of ``profiles.yml``, which is removed with the step.
+        grace_seconds: Time for dbt to cancel its queries after an interrupt.
         executable: dbt's executable.
         project: The project's directory, in which dbt runs.
         locks: Inherited descriptors of lock files, by the path of the database.
@@ -52,16 +52,16 @@ class Settings:
     parse: Sequence[str] = ()
 
     def as_argument(self) -> str:
-        """Write the settings as the process reads them."""
+        """Serialize the settings to a command-line argument."""
         return json.dumps(asdict(self))
 
 
 def main(arguments: list[str]) -> NoReturn:
-    """Run dbt with a guard; the arguments are the settings as JSON, and dbt's own."""
+    """Run dbt with a guard. The arguments are the settings as JSON, then dbt's arguments."""
     settings = Settings(**json.loads(arguments[0]))
 
     def remove_profiles() -> None:
-        shutil.rmtree(settings.profiles, ignore_errors=True)  # the step cannot do it any more
+        shutil.rmtree(settings.profiles, ignore_errors=True)  # the step has ended without removing it
 
     continue_guarded(settings.parent, settings.grace_seconds, settings.events, remove_profiles)
     signal.signal(signal.SIGTERM, signal.default_int_handler)

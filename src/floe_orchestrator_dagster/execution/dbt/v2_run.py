@@ -1,4 +1,4 @@
-"""A dbt v2 process while it runs: its values, its end, and what several processes of one invocation share."""
+"""Running process of dbt v2: its values, its end, and the data that the processes of an invocation share."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def _nothing(*_arguments: object) -> Iterator[EngineValue]:
 
 
 def _wait() -> None:
-    """Do nothing meanwhile."""
+    """Do nothing between events."""
 
 
 # The level of the log file is also that of the records; compiled SQL comes with DEBUG.
@@ -58,8 +58,8 @@ class V2Run(EngineProcess):
 
     Attributes:
         reader: Reads dbt's events.
-        parsed: Yields what is known once the project has been parsed, if it is parsed before it runs.
-        afterwards: Yields what is found out once dbt has ended.
+        parsed: Yields the values that are known after a separate parse of the project.
+        afterwards: Yields the values that are queried after dbt has ended.
         has_failures: Whether nodes or hooks have failed.
         built: The tables that have been built, by unique id.
     """
@@ -71,22 +71,20 @@ class V2Run(EngineProcess):
     built: dict[str, NodeRelation] = field(default_factory=dict, kw_only=True)
 
     def values(self, meanwhile: Callable[[], None] = _wait) -> Iterator[EngineValue]:
-        """Yield what dbt reports as it comes, and pass on what is printed.
+        """Yield the values that dbt reports, and print its output.
 
         Args:
-            meanwhile: Is called every half second at least, whether events come or not.
+            meanwhile: Called at least every half second, also without events.
         """
-        for line in self.output.event_lines(meanwhile):
-            event = parsed_line(line) if may_be_of_use(line) else None
-            if event is None:
-                continue
-            if "info" in event:
-                yield from self._before_dbt(event["info"]["name"], event["data"])
-                continue
-            value = self.reader.read(event)
-            if value is not None:
-                self._remember(value)
-                yield value
+        while (lines := self.output.read_lines(meanwhile)) is not None:
+            for event in filter(None, map(parsed_line, filter(may_be_of_use, lines))):
+                if "info" in event:
+                    yield from self._before_dbt(event["info"]["name"], event["data"])
+                    continue
+                value = self.reader.read(event)
+                if value is not None:
+                    self._remember(value)
+                    yield value
         if not self.output.finish(END_SECONDS):
             self.stop()
         yield from self.afterwards(self)
@@ -104,7 +102,7 @@ class V2Run(EngineProcess):
 
     @property
     def is_successful(self) -> bool:
-        """Whether dbt did everything without a failure."""
+        """Whether dbt ended without a failure."""
         return self.process.returncode == 0 and self.reader.has_succeeded
 
     def require_end(self, running: Sequence[str]) -> None:

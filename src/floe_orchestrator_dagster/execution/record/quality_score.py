@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from floe_orchestrator_dagster.errors import DbtBuildError
 from floe_orchestrator_dagster.product.score import ScoredResult, is_below_minimum, is_below_warning, product_score
 from floe_orchestrator_dagster.upstream.dagster_check_records import latest_evaluations
 
@@ -16,8 +15,6 @@ if TYPE_CHECKING:
 
     from floe_core.schemas.quality_config import QualityConfig
     from floe_core.schemas.quality_score import QualityCheck, QualityScore
-
-_Event = TypeVar("_Event")
 
 
 @dataclass(frozen=True)
@@ -60,33 +57,6 @@ def evaluate_score(instance: dg.DagsterInstance, scored: ScoredChecks) -> dg.Ass
         passed=not is_below_warning(score, scored.config) and not is_below_minimum(score, scored.config),
         severity=severity,
         metadata=_metadata(score, scored, never_evaluated=len(scored.tests) - len(passed)),
-    )
-
-
-def scored_when_failing(
-    events: Iterator[_Event], instance: dg.DagsterInstance, scored: ScoredChecks
-) -> Iterator[_Event | dg.AssetCheckEvaluation]:
-    """Yield a step's events, and the score if a check or the step failed.
-
-    The score has a separate step after the others. Dagster skips this step when one of the others fails.
-    """
-    failed = False
-    try:
-        for event in events:
-            failed = failed or _is_error(event)
-            yield event
-    except DbtBuildError:
-        yield recorded_score(instance, scored)
-        raise
-    if failed:
-        yield recorded_score(instance, scored)
-
-
-def _is_error(event: object) -> bool:
-    return (
-        isinstance(event, (dg.AssetCheckResult, dg.AssetCheckEvaluation))
-        and not event.passed
-        and event.severity is dg.AssetCheckSeverity.ERROR
     )
 
 

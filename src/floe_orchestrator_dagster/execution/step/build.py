@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -13,78 +12,32 @@ from packaging.version import Version
 from floe_orchestrator_dagster.errors import DbtSetupError
 from floe_orchestrator_dagster.execution.dbt.engine import engine_for
 from floe_orchestrator_dagster.execution.dbt.target import new_target
-from floe_orchestrator_dagster.execution.record.column_lineage import table_column_lineage
-from floe_orchestrator_dagster.execution.record.materializations import (
-    column_schema,
-    materialization,
-    table_metadata,
-    test_result,
-    unassigned_result,
-)
+from floe_orchestrator_dagster.execution.record.materializations import materialization
 from floe_orchestrator_dagster.execution.step.build_plan import is_materialized, plan_build
+from floe_orchestrator_dagster.execution.step.node_events import NodeEvents, record_columns
 from floe_orchestrator_dagster.execution.step.node_selection import select_nodes, selection_arguments
-from floe_orchestrator_dagster.execution.step.partition_window import Window
+from floe_orchestrator_dagster.execution.step.partition_window import Window, partition_window
 from floe_orchestrator_dagster.execution.step.retry import done_before, handed_over
 from floe_orchestrator_dagster.execution.step.run_options import DbtOptions, deferral, variables
 from floe_orchestrator_dagster.execution.step.step_invocation import StepInvocation
 from floe_orchestrator_dagster.execution.step.step_lineage import is_of_other_target, step_lineage
-from floe_orchestrator_dagster.execution.step.unreported import RELOAD, left_out, named
-from floe_orchestrator_dagster.upstream.dagster_check_evaluations import Evaluations, output_names
+from floe_orchestrator_dagster.execution.step.unreported import left_out
+from floe_orchestrator_dagster.upstream.dagster_check_evaluations import Evaluations
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Iterator
     from collections.abc import Set as AbstractSet
 
     from floe_orchestrator_dagster.config.models import DbtConfig
-    from floe_orchestrator_dagster.execution.dbt.node_result import NodeResult
-    from floe_orchestrator_dagster.execution.step.node_selection import DbtNodes, Selection
-    from floe_orchestrator_dagster.product import DbtConnection, Product
+    from floe_orchestrator_dagster.execution.step.dbt_step import DbtStep
+    from floe_orchestrator_dagster.execution.step.node_selection import Selection
+    from floe_orchestrator_dagster.product import DbtConnection
     from floe_orchestrator_dagster.product.engines import DbtEngine
-    from floe_orchestrator_dagster.product.manifest import Manifest
 
 _FIRST_WITH_FUNCTIONS = (1, 11)
 
 
-@dataclass(frozen=True)
-class DbtStep:
-    """Definition of a step that runs dbt.
-
-    Attributes:
-        connection: The dbt project, and the profile with the target of the step's compute.
-        nodes: The dbt nodes behind the step's assets and checks.
-        manifest: The manifest of the assets.
-        product: The product.
-        steps: Names of all steps of the product that run dbt.
-        key_of: Asset key of every model, seed, snapshot and source of the product, by unique id.
-        product_key: Asset key of the product itself.
-        excluded: Resolves a run's ``exclude`` to unique ids, including tests of excluded nodes, and logs warnings.
-    """
-
-    connection: DbtConnection
-    nodes: DbtNodes
-    manifest: Manifest
-    product: Product
-    steps: tuple[str, ...]
-    key_of: Mapping[str, dg.AssetKey]
-    product_key: dg.AssetKey
-    excluded: Callable[[str | None, Callable[[str], None]], frozenset[str]]
-
-    @property
-    def has_hooks(self) -> bool:
-        """Whether the project has on-run hooks. dbt runs them only together with nodes."""
-        return any(node["resource_type"] == "operation" for node in self.manifest.content["nodes"].values())
-
-    def ephemeral_models_of(self, unique_ids: AbstractSet[str]) -> set[str]:
-        """Find the ephemeral models of unit tests: dbt runs a unit test only if its model is selected."""
-        content, parents = self.manifest.content, self.manifest.content["parent_map"]
-        tested = {model for test in unique_ids & content["unit_tests"].keys() for model in parents.get(test, ())}
-        nodes = (content["nodes"].get(model, {}) for model in tested)
-        return {node["unique_id"] for node in nodes if node and node["config"].get("materialized") == "ephemeral"}
-
-
-def build_selection(
-    context: dg.AssetExecutionContext, step: DbtStep, options: DbtOptions, window: Window
-) -> Iterator[Any]:
+def build_selection(context: dg.AssetExecutionContext, step: DbtStep, options: DbtOptions) -> Iterator[Any]:
     """Run one ``dbt build`` for the selected assets and checks of a step, and yield Dagster's events.
 
     Assets and checks that an earlier try of the step completed are not repeated.
@@ -93,12 +46,11 @@ def build_selection(
         context: The step's context.
         step: The step's definition.
         options: The run's options for dbt.
-        window: The run's partition.
 
     Raises:
         FloeDagsterError: dbt failed, nodes failed, or the run's options are not valid.
     """
-    op_context = context.op_execution_context
+    op_context, window = context.op_execution_context, partition_window(context, step.partitions)
     plan = plan_build(context, step, step.excluded(options.exclude, context.log.warning))
     yield from handed_over(op_context, plan.built, plan.passed)
     if plan.built:
@@ -108,12 +60,15 @@ def build_selection(
         _report_empty_step(op_context, step, window)
         return
     evaluations = Evaluations(op_context)
-    for result in _build(op_context, step, plan.selection, options, window, plan.unassigned):
-        if isinstance(result, dg.AssetCheckResult):
-            yield from evaluations.events(result)
-        else:
-            evaluations.built(result)
-            yield result
+    events = _node_events(op_context, step, plan.selection, options, window, plan.unassigned)
+    with events.unknown_nodes_reported():
+        for result in events.results():
+            event = events.event(result)
+            if isinstance(event, dg.AssetCheckResult):
+                yield from evaluations.events(event)
+            elif event is not None:
+                evaluations.built(event)
+                yield event
 
 
 def test_selection(
@@ -136,16 +91,19 @@ def test_selection(
         context.log.warning("all checks passed before; they run again, because an on-run hook of dbt may have failed")
         passed = {}
         selection = select_nodes(nodes, frozenset(), checks, is_built)
-    for result in handed_over(op_context, {}, {key: found for key, found in passed.items() if key in checks}):
-        if isinstance(result, dg.AssetCheckResult):
-            yield result
+    for reused in handed_over(op_context, {}, {key: found for key, found in passed.items() if key in checks}):
+        if isinstance(reused, dg.AssetCheckResult):
+            yield reused
     _log_postponed(context.log, selection)
     if selection.is_empty:
         _report_empty_step(op_context, step, Window())
         return
-    for result in _build(op_context, step, selection, options, Window()):
-        if isinstance(result, dg.AssetCheckResult):
-            yield result
+    events = _node_events(op_context, step, selection, options, Window())
+    with events.unknown_nodes_reported():
+        for result in events.results():
+            event = events.event(result)
+            if isinstance(event, dg.AssetCheckResult):
+                yield event
 
 
 def model_invocation(context: dg.OpExecutionContext, dbt: DbtConnection, config: DbtConfig) -> StepInvocation:
@@ -197,24 +155,23 @@ def build_model(
     return dg.MaterializeResult(metadata={**(output.metadata or {}), "dagster/table_name": table})
 
 
-def _build(  # noqa: PLR0913, PLR0917  # a build has these parts
+def _node_events(  # noqa: PLR0913, PLR0917  # a build has these parts
     context: dg.OpExecutionContext,
     step: DbtStep,
     selection: Selection,
     options: DbtOptions,
     window: Window,
     unassigned: AbstractSet[str] = frozenset(),
-) -> Iterator[dg.Output[None] | dg.AssetCheckResult]:
-    nodes, content = step.nodes, step.manifest.content
+) -> NodeEvents:
+    """Prepare one ``dbt build`` of a selection."""
+    nodes, content, product = step.nodes, step.manifest.content, step.product
     dbt = options.connection(step.connection)
     # Options are validated before the target directory is created.
     asked = [*variables(options.vars, window.variables), *window.arguments, *options.arguments(), *deferral()]
     target = new_target(dbt, context.op.name, context.run.run_id)
     expected = nodes.expected(selection) - unassigned
     chosen = selection.with_nodes(step.ephemeral_models_of(expected))
-    arguments = ["build", *selection_arguments(chosen, target.path / "selection"), *asked]
     described = {**content["nodes"], **content["unit_tests"]}
-    product, check_of = step.product, nodes.check_of
     invocation = StepInvocation(
         context,
         engine_for(dbt, product.config.dbt, context.log),
@@ -228,74 +185,16 @@ def _build(  # noqa: PLR0913, PLR0917  # a build has these parts
         needs_manifest=is_of_other_target(product, dbt),
         manifest=step.manifest,
         expected=expected,
-        note_columns=partial(_observe_columns, context, described, nodes),
+        note_columns=partial(record_columns, context, described, nodes),
     )
-    outputs = output_names(context)
-    output_of = {unique_id: outputs[key] for key, unique_id in nodes.assets.items() if key in outputs}
-    own = frozenset(nodes.assets.values())
-    for result in _known(context, invocation.run(arguments), described.keys()):
-        node = described.get(result.unique_id, {})
-        if result.was_built and result.unique_id in output_of:
-            lasting = target.lasting_compiled_path(node) if result.resource_type != "seed" else None
-            more = _more_metadata(result, node, step, invocation)
-            yield materialization(result, output_of[result.unique_id], node, lasting, more)
-        elif result.is_test and result.unique_id in check_of:
-            compiled = target.compiled_path(node) if result.resource_type == "test" else None
-            check = test_result(result, check_of[result.unique_id], nodes.severities, compiled)
-            if check is not None:
-                yield check
-        elif result.unique_id in unassigned or (result.has_failed and result.unique_id not in own):
-            yield unassigned_result(result, step.product_key)
-
-
-def _observe_columns(
-    context: dg.OpExecutionContext,
-    described: Mapping[str, Mapping[str, Any]],
-    nodes: DbtNodes,
-    columns: Mapping[str, Mapping[str, str]],
-) -> None:
-    """Record the columns of assets that are known only after their materialization."""
-    for key, unique_id in nodes.assets.items():
-        if unique_id in columns:
-            schema = column_schema(columns[unique_id], described.get(unique_id, {}))
-            context.log_event(dg.AssetObservation(key, metadata={"dagster/column_schema": schema}))
-
-
-def _known(
-    context: dg.OpExecutionContext, results: Iterator[NodeResult], known: AbstractSet[str]
-) -> Iterator[NodeResult]:
-    """Yield the results, and log a warning about nodes that are not in the code location's manifest."""
-    unknown: set[str] = set()
-    try:
-        for result in results:
-            if (result.was_built or result.is_test) and result.unique_id not in known and not result.was_skipped:
-                unknown.add(result.unique_id)
-            yield result
-    finally:
-        if unknown:
-            why = "They were added to the dbt project after the code location was loaded."
-            context.log.warning("dbt ran nodes that are not assets or checks: %s. %s %s", named(unknown), why, RELOAD)
+    arguments = ["build", *selection_arguments(chosen, target.path / "selection"), *asked]
+    return NodeEvents(step, invocation, arguments, unassigned)
 
 
 def _report_empty_step(context: dg.OpExecutionContext, step: DbtStep, window: Window) -> None:
     """Emit lineage for a step without nodes to run, which can be the first or last step of the product's run."""
     with step_lineage(context, step.product, step.connection, None, step.steps, window.period):
         pass
-
-
-def _more_metadata(
-    result: NodeResult, node: Mapping[str, Any], step: DbtStep, invocation: StepInvocation
-) -> dict[str, Any]:
-    """Return the column lineage of a table, and its name if that differs from the asset's definition."""
-    # The invocation's manifest has the names of tables in this run.
-    manifest = invocation.manifest or step.manifest
-    actual = manifest.content["nodes"].get(result.unique_id, node)
-    found = invocation.column_lineage(result) if step.product.config.dbt.columns else None
-    lineage = table_column_lineage(found, step.key_of) if found else None
-    return {
-        **({} if actual is node else table_metadata(actual)),
-        **({"dagster/column_lineage": lineage} if lineage else {}),
-    }
 
 
 def _has_functions(engine: DbtEngine) -> bool:

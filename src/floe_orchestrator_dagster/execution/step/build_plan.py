@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     import dagster as dg
 
-    from floe_orchestrator_dagster.execution.step.build import DbtStep
+    from floe_orchestrator_dagster.execution.step.dbt_step import DbtStep
     from floe_orchestrator_dagster.execution.step.node_selection import DbtNodes, Selection
     from floe_orchestrator_dagster.execution.step.retry import Done, Evaluation
 

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import dagster as dg
 
 from floe_orchestrator_dagster.errors import DbtBuildError, DbtNodesError, FloeDagsterError, Problem
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from typing import Any
 
     from floe_orchestrator_dagster.execution.dbt.node_result import NodeResult
     from floe_orchestrator_dagster.execution.dbt.results import Results
 
-_Event = TypeVar("_Event")
 _FIX = "Correct it, then re-execute from failure. Nodes that succeeded are not built again."
 _SHOWN = 200
 _HOOK_FIX = (
@@ -67,23 +66,18 @@ def _problem(result: NodeResult, node: Mapping[str, Any]) -> Problem:
     return Problem(str(node.get("original_file_path") or result.unique_id), f"{kind} {result.name}: {message}", _FIX)
 
 
-def with_failures_shown(events: Iterator[_Event]) -> Iterator[_Event]:
-    """Yield a step's events, and convert its error to Dagster's ``Failure`` with a table of the failed nodes.
+def dagster_failure(error: FloeDagsterError) -> dg.Failure | None:
+    """Convert the error of a step to Dagster's ``Failure``, with tables of the failed and skipped nodes.
 
-    Raises:
-        Failure: Nodes failed, or dbt cannot run. Dagster retries the step only if a retry can succeed.
+    Returns:
+        The failure. None for an error without nodes after which Dagster can retry the step, and which stays unchanged.
     """
-    try:
-        yield from events
-    except DbtNodesError as error:
+    if isinstance(error, DbtNodesError):
         failed = [dg.TableRecord({"file": problem.where, "failed": problem.what}) for problem in error.problems]
         skipped = [dg.TableRecord({"skipped": name, "because of": cause}) for name, cause in error.skipped]
         metadata = {
             "failed": dg.MetadataValue.table(failed[:_SHOWN]),
             **({"skipped": dg.MetadataValue.table(skipped[:_SHOWN])} if skipped else {}),
         }
-        raise dg.Failure(description=str(error), metadata=metadata, allow_retries=error.retryable) from error
-    except FloeDagsterError as error:
-        if error.retryable:
-            raise
-        raise dg.Failure(description=str(error), allow_retries=False) from error
+        return dg.Failure(description=str(error), metadata=metadata, allow_retries=error.retryable)
+    return None if error.retryable else dg.Failure(description=str(error), allow_retries=False)

@@ -1,4 +1,4 @@
-"""One dbt invocation of a step: its nodes' results as they come, in the run's log, in traces and in lineage."""
+"""A dbt invocation of a step, with its results in the run's log, traces and lineage."""
 
 from __future__ import annotations
 
@@ -56,26 +56,26 @@ def _ignored(_columns: Mapping[str, Mapping[str, str]]) -> None:
 
 @dataclass
 class StepInvocation:
-    """One invocation for a step.
+    """A dbt invocation of a step.
 
     Attributes:
-        context: The step's.
-        engine: The dbt that runs.
-        dbt: Where it runs.
-        config: How it is run.
-        target: Directory for its artifacts.
-        nodes: The manifest's known nodes and unit tests, by unique id.
-        parents: Known parents of each node, by unique id.
-        lineage: Starts the lineage of the nodes, given the trace they are part of.
+        context: The step's context.
+        engine: The dbt engine.
+        dbt: The dbt project and profile.
+        config: Settings of dbt's runs.
+        target: The invocation's target directory.
+        nodes: The manifest's nodes and unit tests, by unique id.
+        parents: Unique ids of the direct parents of each node.
+        lineage: Starts the lineage of the nodes, for the trace in its argument.
         telemetry: The product's settings for traces.
         needs_manifest: Whether dbt's manifest is read while dbt runs.
-        manifest: The product's manifest; once dbt has read the project, with the tables' names of this run.
-        expected: Unique ids of the selected nodes; each of them must have a result at the end.
-        unmatched: Selections that dbt found nothing for.
-        results: How the nodes ended.
-        step_lineage: The lineage of the nodes, where it is on.
-        relations: Names and columns of what has been built, as far as lineage does not know them.
-        note_columns: Takes the columns of tables that dbt reports after its end.
+        manifest: The product's manifest, with the names of tables in this run as soon as dbt has reported them.
+        expected: Unique ids of the selected nodes. Each of them must have a result at the end.
+        unmatched: Selections that matched no node.
+        results: The results so far.
+        step_lineage: The lineage of the nodes; None without lineage.
+        relations: Names and columns of built relations; None when the lineage has them.
+        note_columns: Called with the columns of tables that dbt reports after its end.
     """
 
     context: dg.OpExecutionContext
@@ -104,11 +104,11 @@ class StepInvocation:
         self.results = Results(self.parents, continued=continued)
 
     def run(self, arguments: Sequence[str]) -> Iterator[NodeResult]:
-        """Run dbt; yields the result of each node as it ends.
+        """Run dbt, and yield the result of each node.
 
         Raises:
-            ProfileError: A variable that the profile reads is not set, or the adapter is not installed.
-            DbtBuildError: dbt could not do its work, or nodes failed.
+            ProfileError: An environment variable of the profile is not set, or the adapter is not installed.
+            DbtBuildError: dbt failed, or nodes failed.
         """
         results = self._run(arguments)
         close_with_step(self.context, results)
@@ -141,14 +141,14 @@ class StepInvocation:
                     raise nodes_error(results, self.nodes, str(self.dbt.directory.path), unreported)
         finally:
             node_log.flush()
-            if results.running:  # Dagster interrupts a step that is terminated, or whose run takes too long
-                log.warning("dbt was ended while it ran %s", ", ".join(results.running_names))
+            if results.running:  # Dagster has interrupted the step, or dbt was killed
+                log.warning("dbt was ended before these nodes had ended: %s", ", ".join(results.running_names))
             self._attach()
             leave_target(self.target, self.config, has_succeeded=succeeded)
 
     @contextmanager
     def _running(self, arguments: Sequence[str], trace: BuildTrace) -> Iterator[EngineRun]:
-        """Run dbt, and start lineage while dbt starts, which takes seconds; lineage ends after dbt has ended."""
+        """Run dbt and the lineage. The lineage starts while dbt starts, and ends after dbt."""
         is_started = False
         with ExitStack() as after_dbt:
             try:
@@ -202,7 +202,7 @@ class StepInvocation:
             self.relations.learn(node)
 
     def column_lineage(self, result: NodeResult) -> ColumnLineage | None:
-        """Return where the columns of a relation come from that has just been built; None where it is not known."""
+        """Return the column lineage of a relation that was just built; None when it is unknown."""
         if self.step_lineage is not None and self.step_lineage.is_usable:
             return self.step_lineage.column_lineage(result.unique_id)
         if self.relations is None:

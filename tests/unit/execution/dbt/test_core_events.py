@@ -147,7 +147,7 @@ def test_the_message_of_a_microbatch_model_names_the_batches_that_failed_and_why
         "PARTIAL SUCCESS (1/4)\n"
         "batch 2026-01-01 of main.batched: Runtime Error\n  no such day\n"
         "batch 2026-01-03 of main.batched: Compilation Error in model batched\n  no macro\n"
-        "1 batches skipped because of that"
+        "1 batches skipped because of these"
     )
 
 

@@ -1,4 +1,4 @@
-"""Lock files of databases: one process at a time, whoever it belongs to."""
+"""Lock files of databases, for processes of any user."""
 
 from __future__ import annotations
 

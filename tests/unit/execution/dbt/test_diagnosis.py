@@ -1,4 +1,4 @@
-"""What dbt's errors mean, what to do, and whether trying again may help."""
+"""Fixes for dbt's errors, and whether a retry can succeed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from floe_orchestrator_dagster.execution.dbt.diagnosis import diagnosed
 @pytest.mark.parametrize(
     ("error_type", "error", "fix", "retryable"),
     [
-        ("DbtRuntimeError", 'IO Error: Could not set lock on file "/x.duckdb": Conflicting lock', "close it", True),
+        ("DbtRuntimeError", 'IO Error: Could not set lock on file "/x.duckdb": Conflicting lock', "Close it", True),
         (
             "DbtProjectError",
             "This version of dbt is not supported with the 'shop' package.",
@@ -22,20 +22,20 @@ from floe_orchestrator_dagster.execution.dbt.diagnosis import diagnosed
         (
             "DbtDatabaseError",
             'could not connect: FATAL:  password authentication failed for user "floe"',
-            "refuses these credentials",
+            "rejects the credentials",
             False,
         ),
         (
             "FailedToConnectError",
             "250001: Incorrect username or password was specified.",
-            "refuses these credentials",
+            "rejects the credentials",
             False,
         ),
-        ("DbtDatabaseError", 'could not translate host name "pg" to address', "does not answer", True),
-        ("DbtDatabaseError", "connection to 127.0.0.1, port 1 failed: Connection refused", "does not answer", True),
-        ("OSError", "[Errno 28] No space left on device", "Free space", True),
+        ("DbtDatabaseError", 'could not translate host name "pg" to address', "does not respond", True),
+        ("DbtDatabaseError", "connection to 127.0.0.1, port 1 failed: Connection refused", "does not respond", True),
+        ("OSError", "[Errno 28] No space left on device", "Free disk space", True),
         ("PermissionError", "[Errno 13] Permission denied: '/srv/target'", "FLOE_STATE_DIR", False),
-        ("DbtDatabaseError", "permission denied for database warehouse", "Grant this right", False),
+        ("DbtDatabaseError", "permission denied for database warehouse", "Grant this permission", False),
         ("CompilationError", "Compilation Error in model a\n  'nope' is undefined", "Correct the project", False),
         (
             "CompilationError",
@@ -48,10 +48,10 @@ from floe_orchestrator_dagster.execution.dbt.diagnosis import diagnosed
     ],
 )
 def test_an_error_comes_with_what_to_do(error_type: str, error: str, fix: str, *, retryable: bool) -> None:
-    told = diagnosed("/shop", error_type, f"\x1b[31m{error}\x1b[0m\n")
+    diagnosis = diagnosed("/shop", error_type, f"\x1b[31m{error}\x1b[0m\n")
 
-    first, last = str(told).rsplit("\n", 1)
-    assert first == f"/shop: dbt could not do its work: {error}"
+    first, last = str(diagnosis).rsplit("\n", 1)
+    assert first == f"/shop: dbt failed: {error}"
     assert last.startswith("    fix: ")
     assert fix in last
-    assert told.retryable is retryable
+    assert diagnosis.retryable is retryable

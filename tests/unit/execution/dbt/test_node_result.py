@@ -59,7 +59,7 @@ def test_a_source_has_the_age_of_its_data_and_why_it_is_stale() -> None:
     assert result is not None
     assert (result.name, result.has_failed, result.passed) == ("orders", True, False)
     assert result.started == result.finished == "2026-11-22T00:00:00+00:00"
-    assert result.message == ("the newest row is of 2026-11-01T00:00:00Z, more than 2 day before it was looked at")
+    assert result.message == ("the newest row is of 2026-11-01T00:00:00Z, more than 2 day before the check")
     assert result.freshness == Freshness(
         "2026-11-01T00:00:00Z",
         "2026-11-22T00:00:00+00:00",

@@ -1,4 +1,4 @@
-"""The score is made of the latest evaluations in Dagster, and a failing step records it."""
+"""Quality score from the latest evaluations in Dagster, recorded by failing steps, too."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from floe_core.schemas.quality_config import QualityConfig
 from floe_core.schemas.quality_score import QualityCheck
 
 from floe_orchestrator_dagster.errors import DbtBuildError
-from floe_orchestrator_dagster.execution.record.quality_score import ScoredChecks, evaluate_score, scored_when_failing
+from floe_orchestrator_dagster.execution.record.quality_score import ScoredChecks, evaluate_score
+from floe_orchestrator_dagster.execution.step.step_events import step_events
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -152,14 +153,14 @@ def outcome(*, passed: bool, severity: dg.AssetCheckSeverity) -> dg.AssetCheckRe
 def test_score_is_recorded_after_a_failed_check_of_severity_error(
     instance: dg.DagsterInstance, found: dg.AssetCheckResult, *, recorded: bool
 ) -> None:
-    passed_on = list(scored_when_failing(events(found), instance, scored({})))
+    passed_on = list(step_events(events(found), instance, scored({})))
 
     assert passed_on[0] == found
     assert [event.check_name for event in passed_on[1:]] == ["quality_score"] * recorded
 
 
 def test_score_is_recorded_before_a_step_fails(instance: dg.DagsterInstance) -> None:
-    passed_on = scored_when_failing(events(fail=True), instance, scored({}))
+    passed_on = step_events(events(fail=True), instance, scored({}))
 
     assert next(passed_on).check_name == "quality_score"
     with pytest.raises(DbtBuildError, match="dbt failed"):

@@ -1,4 +1,4 @@
-"""What a step says when dbt failed."""
+"""Errors and failures of a step after dbt failed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from floe_orchestrator_dagster.errors import (
     LineageError,
     ProfileError,
 )
-from floe_orchestrator_dagster.execution.step.failure import nodes_error, with_failures_shown
+from floe_orchestrator_dagster.execution.step.failure import nodes_error
+from floe_orchestrator_dagster.execution.step.step_events import step_events
 from unit.execution.dbt.events import event, finished, results_of
 
 if TYPE_CHECKING:
@@ -25,14 +26,14 @@ if TYPE_CHECKING:
 NODES = {"model.shop.a": {"original_file_path": "models/a.sql"}}
 
 
-def test_a_failure_is_a_table_of_what_failed_and_what_was_skipped() -> None:
+def test_a_failure_has_tables_of_failed_and_skipped_nodes(instance: dg.DagsterInstance) -> None:
     message = "Runtime Error in model a (models/a.sql)\n  Binder Error: no column"
     failed, skipped = finished("a", "error", message=message), finished("b", "skipped")
     results = results_of(failed, skipped, parents={"model.shop.b": ["model.shop.a"]})
     error = nodes_error(results, NODES, "/shop")
 
     with pytest.raises(dg.Failure) as caught:
-        list(with_failures_shown(raising(error)))
+        list(step_events(raising(error), instance))
 
     assert str(error) == (
         "/shop: 1 failed, 1 skipped because of it, 0 succeeded\n"
@@ -63,7 +64,7 @@ def test_a_hook_that_fails_is_named_with_its_file_although_no_node_failed() -> N
     )
 
 
-def test_a_failure_that_dbt_does_not_explain_is_told_too() -> None:
+def test_a_failure_outside_of_nodes_is_an_error() -> None:
     results = results_of(finished("a"))
 
     error = nodes_error(results, NODES, "/shop")
@@ -80,13 +81,13 @@ def test_a_failure_that_dbt_does_not_explain_is_told_too() -> None:
         (("Got 1 result, configured to fail if != 0",), True),
     ],
 )
-def test_what_only_a_change_of_the_project_mends_is_not_tried_again(
-    messages: tuple[str, ...], *, retryable: bool
+def test_errors_that_require_a_change_of_the_project_are_not_retried(
+    instance: dg.DagsterInstance, messages: tuple[str, ...], *, retryable: bool
 ) -> None:
     results = results_of(*(finished(f"node_{row}", "error", message=message) for row, message in enumerate(messages)))
 
     with pytest.raises(dg.Failure) as caught:
-        list(with_failures_shown(raising(nodes_error(results, NODES, "/shop"))))
+        list(step_events(raising(nodes_error(results, NODES, "/shop")), instance))
 
     assert caught.value.allow_retries is retryable
 
@@ -101,14 +102,22 @@ def test_what_only_a_change_of_the_project_mends_is_not_tried_again(
         (LineageError("lineage", []), True),
     ],
 )
-def test_errors_that_a_retry_cannot_mend_are_final(error: FloeDagsterError, *, is_tried_again: bool) -> None:
+def test_errors_that_a_retry_cannot_correct_are_final(
+    instance: dg.DagsterInstance, error: FloeDagsterError, *, is_tried_again: bool
+) -> None:
     with pytest.raises((FloeDagsterError, dg.Failure)) as caught:
-        list(with_failures_shown(raising(error)))
+        list(step_events(raising(error), instance))
 
     raised = caught.value
     assert isinstance(raised, dg.Failure) is not is_tried_again
     assert str(error) == (raised.description if isinstance(raised, dg.Failure) else str(raised))
     assert not isinstance(raised, dg.Failure) or raised.allow_retries is False
+
+
+@pytest.fixture
+def instance() -> Iterator[dg.DagsterInstance]:
+    with dg.DagsterInstance.ephemeral() as instance:
+        yield instance
 
 
 def raising(error: FloeDagsterError) -> Iterator[object]:

@@ -1,4 +1,4 @@
-"""What is left to run once something is excluded, or has passed."""
+"""Nodes that remain to run after exclusions and passed checks."""
 
 from __future__ import annotations
 

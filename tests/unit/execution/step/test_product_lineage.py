@@ -42,7 +42,7 @@ def product_in(directory: Path, name: str) -> Product:
 
 
 def step_of(product: Product, *tries: Sequence[dg.AssetCheckResult | Exception]) -> dg.AssetsDefinition:
-    """Define a step that tells its lineage as one that runs dbt does; its tries yield and raise what is given."""
+    """Define a step that emits lineage as one that runs dbt does; its tries yield and raise the given values."""
     asset, name, left = dg.AssetKey([product.identifier, "orders"]), f"{product.identifier}_dbt_build", list(tries)
 
     @dg.multi_asset(
@@ -63,7 +63,7 @@ def step_of(product: Product, *tries: Sequence[dg.AssetCheckResult | Exception])
     return step
 
 
-def told(backend: LineageServer) -> list[tuple[str, str]]:
+def emitted(backend: LineageServer) -> list[tuple[str, str]]:
     return [(event["job"]["name"], event["eventType"]) for event in backend.events]
 
 
@@ -113,7 +113,7 @@ def test_a_blocking_check_that_fails_dagsters_step_fails_the_products_run(
     assert run is not None
     assert run.is_failure == (end == "FAIL")
     assert_valid_json(backend.events)
-    assert told(backend) == [("shop", "START"), ("shop", end)]
+    assert emitted(backend) == [("shop", "START"), ("shop", end)]
     why = backend.events[-1]["run"]["facets"].get("errorMessage", {}).get("message")
     assert why == ("blocking checks failed: shop/orders:usual" if end == "FAIL" else None)
 
@@ -125,7 +125,7 @@ def test_a_check_that_failed_in_an_earlier_try_does_not_count(
 
     run_of(instance, step_of(product_in(tmp_path, "shop"), first, [dg.AssetCheckResult(passed=True)]))
 
-    assert told(backend) == [("shop", "START"), ("shop", "COMPLETE")]
+    assert emitted(backend) == [("shop", "START"), ("shop", "COMPLETE")]
 
 
 def test_each_of_two_products_of_one_run_begins_and_ends(
@@ -137,13 +137,13 @@ def test_each_of_two_products_of_one_run_begins_and_ends(
     location, run_id = run_of(instance, step_of(shop, [good]), step_of(stock, [bad]))
 
     ends = [("shop", "START"), ("shop", "COMPLETE"), ("stock", "START"), ("stock", "FAIL")]
-    assert sorted(told(backend)) == sorted(ends)
+    assert sorted(emitted(backend)) == sorted(ends)
 
     run = instance.get_run_by_id(run_id)
     assert run is not None
     for product in (shop, stock):
         evaluate(location, instance, run, product)
-    assert len(backend.events) == len(ends)  # nothing is left, and the one tells nothing of the other
+    assert len(backend.events) == len(ends)  # no run is open, and each product has its own events
 
 
 @pytest.mark.parametrize(
@@ -165,10 +165,10 @@ def test_an_asset_of_no_product_is_told_once_by_a_product_of_the_run(
     for product in (stock, shop):
         evaluate(location, instance, run, product)
 
-    assert told(backend).count(("export", "START")) == 1
+    assert emitted(backend).count(("export", "START")) == 1
     [end] = [event for event in backend.events if (event["job"]["name"], event["eventType"]) == ("export", "COMPLETE")]
     assert end["run"]["facets"]["parent"]["job"]["name"] == products[0]
-    assert {name for name, _ in told(backend)} == {"export", *products}
+    assert {name for name, _ in emitted(backend)} == {"export", *products}
 
 
 def test_an_end_whose_tag_another_process_overwrote_is_not_told_again(
@@ -179,7 +179,7 @@ def test_an_end_whose_tag_another_process_overwrote_is_not_told_again(
     run = instance.get_run_by_id(run_id)
     assert run is not None
     assert "floe/lineage_product.shop" in run.tags
-    # What a process leaves that read the run before the end was told, to add a tag of its own.
+    # The run's record after another process, which read it before the end was emitted, has added a tag.
     overwritten = run.with_tags({})
     assert isinstance(instance.run_storage, SqlRunStorage)
     with instance.run_storage.connect() as connection:
@@ -187,4 +187,4 @@ def test_an_end_whose_tag_another_process_overwrote_is_not_told_again(
 
     evaluate(location, instance, overwritten, shop)
 
-    assert told(backend) == [("shop", "START"), ("shop", "COMPLETE")]
+    assert emitted(backend) == [("shop", "START"), ("shop", "COMPLETE")]

@@ -1,4 +1,4 @@
-"""What a retry takes over from earlier tries, on real runs of Dagster."""
+"""Work of earlier tries that a retry reuses, on real runs of Dagster."""
 
 from __future__ import annotations
 

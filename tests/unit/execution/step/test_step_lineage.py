@@ -34,7 +34,7 @@ def instance() -> Iterator[dg.DagsterInstance]:
 
 
 def product_in(directory: Path, backend: LineageServer, *, strict: bool) -> Product:
-    """Load a product, and make two of its nodes odd: what is wrong with them nobody knows beforehand."""
+    """Load a product, and change two of its nodes so that their events cannot be created."""
     project = write_project(directory / "shop")
     write_json(
         project / "target" / "manifest.json",

@@ -1,4 +1,4 @@
-"""Which step of a run tells the start and the end of the product's run."""
+"""Steps of a run that emit the start and the end of the product's run."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_the_step_that_started_first_tells_the_start() -> None:
 
 
 @pytest.mark.parametrize(
-    ("started", "ended", "step", "state", "told"),
+    ("started", "ended", "step", "state", "emitted"),
     [
         ("first", {}, "first", "COMPLETE", None),
         ("first", {}, "first", "FAIL", "FAIL"),  # what waits for it never comes
@@ -44,9 +44,9 @@ def test_the_step_that_started_first_tells_the_start() -> None:
     ],
 )
 def test_the_end_comes_with_the_step_after_which_no_other_comes(
-    started: str, ended: dict[str, bool], step: str, state: State, told: State | None
+    started: str, ended: dict[str, bool], step: str, state: State, emitted: State | None
 ) -> None:
-    assert RunSteps(DIAMOND, started.split(), ended).end_with(step, state) == told
+    assert RunSteps(DIAMOND, started.split(), ended).end_with(step, state) == emitted
 
 
 def test_steps_that_a_resumed_run_leaves_out_are_not_waited_for() -> None:

@@ -1,4 +1,4 @@
-"""What facets say of jobs and datasets."""
+"""Facets of jobs and datasets."""
 
 from __future__ import annotations
 

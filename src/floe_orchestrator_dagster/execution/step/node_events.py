@@ -1,0 +1,115 @@
+"""Dagster's events for the results of the nodes in a ``dbt build``."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+
+from floe_orchestrator_dagster.execution.record.column_lineage import table_column_lineage
+from floe_orchestrator_dagster.execution.record.materializations import (
+    column_schema,
+    materialization,
+    table_metadata,
+    test_result,
+    unassigned_result,
+)
+from floe_orchestrator_dagster.execution.step.unreported import RELOAD, named
+from floe_orchestrator_dagster.upstream.dagster_check_evaluations import output_names
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Set as AbstractSet
+
+    from floe_orchestrator_dagster.execution.dbt.node_result import NodeResult
+    from floe_orchestrator_dagster.execution.step.dbt_step import DbtStep
+    from floe_orchestrator_dagster.execution.step.node_selection import DbtNodes
+    from floe_orchestrator_dagster.execution.step.step_invocation import StepInvocation
+
+
+class NodeEvents:
+    """One ``dbt build`` of a step, and the events for its results."""
+
+    def __init__(
+        self, step: DbtStep, invocation: StepInvocation, arguments: Sequence[str], unassigned: AbstractSet[str]
+    ) -> None:
+        """Prepare the events.
+
+        Args:
+            step: The step's definition.
+            invocation: The invocation of dbt.
+            arguments: dbt's arguments.
+            unassigned: Unique ids of selected nodes that belong to no asset or check of the step.
+        """
+        self._step, self._invocation, self._arguments, self._unassigned = step, invocation, arguments, unassigned
+        outputs = output_names(invocation.context)
+        self._output_of = {unique_id: outputs[key] for key, unique_id in step.nodes.assets.items() if key in outputs}
+        self._check_of = step.nodes.check_of
+        self._own = frozenset(step.nodes.assets.values())
+        self._unknown: set[str] = set()
+
+    def results(self) -> Iterator[NodeResult]:
+        """Run dbt, and yield the result of each node as it ends; errors as :meth:`StepInvocation.run`."""
+        return self._invocation.run(self._arguments)
+
+    def event(self, result: NodeResult) -> dg.Output[None] | dg.AssetCheckResult | None:
+        """Return the event for a result; None for a result without an event."""
+        step, unique_id = self._step, result.unique_id
+        node = self._invocation.nodes.get(unique_id, {})
+        if unique_id not in self._invocation.nodes and (result.was_built or result.is_test) and not result.was_skipped:
+            self._unknown.add(unique_id)
+        target = self._invocation.target
+        if result.was_built and unique_id in self._output_of:
+            lasting = target.lasting_compiled_path(node) if result.resource_type != "seed" else None
+            return materialization(result, self._output_of[unique_id], node, lasting, self._metadata(result, node))
+        if result.is_test and unique_id in self._check_of:
+            compiled = target.compiled_path(node) if result.resource_type == "test" else None
+            return test_result(result, self._check_of[unique_id], step.nodes.severities, compiled)
+        if unique_id in self._unassigned or (result.has_failed and unique_id not in self._own):
+            return unassigned_result(result, step.product_key)
+        return None
+
+    @contextmanager
+    def unknown_nodes_reported(self) -> Iterator[None]:
+        """Log a warning at the end about nodes that are not in the code location's manifest."""
+        try:
+            yield
+        finally:
+            if self._unknown:
+                what = f"dbt ran nodes that are not assets or checks: {named(self._unknown)}"
+                why = "They were added to the dbt project after the code location was loaded."
+                self._invocation.context.log.warning("%s. %s %s", what, why, RELOAD)
+
+    def _metadata(self, result: NodeResult, node: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the column lineage of a table, and its name if that differs from the asset's definition."""
+        step, invocation = self._step, self._invocation
+        # The invocation's manifest has the names of tables in this run.
+        manifest = invocation.manifest or step.manifest
+        actual = manifest.content["nodes"].get(result.unique_id, node)
+        found = invocation.column_lineage(result) if step.product.config.dbt.columns else None
+        lineage = table_column_lineage(found, step.key_of) if found else None
+        return {
+            **({} if actual is node else table_metadata(actual)),
+            **({"dagster/column_lineage": lineage} if lineage else {}),
+        }
+
+
+def record_columns(
+    context: dg.OpExecutionContext,
+    described: Mapping[str, Mapping[str, Any]],
+    nodes: DbtNodes,
+    columns: Mapping[str, Mapping[str, str]],
+) -> None:
+    """Record the columns of assets whose columns become known after their materialization.
+
+    Args:
+        context: The step's context.
+        described: The manifest's nodes, by unique id.
+        nodes: The step's nodes.
+        columns: Columns by unique id: the type by column name.
+    """
+    for key, unique_id in nodes.assets.items():
+        if unique_id in columns:
+            schema = column_schema(columns[unique_id], described.get(unique_id, {}))
+            context.log_event(dg.AssetObservation(key, metadata={"dagster/column_schema": schema}))
