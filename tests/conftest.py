@@ -21,7 +21,6 @@ settings.load_profile("busy")
 
 REPOSITORY = Path(__file__).parent.parent
 SAMPLE = REPOSITORY / "dbt_project"
-_GENERATED = shutil.ignore_patterns("target", "logs", "warehouse", "dbt_packages", ".user.yml")
 
 
 @pytest.fixture(autouse=True)
@@ -45,13 +44,21 @@ def _definitions_are_made(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def sample(tmp_path: Path) -> Path:
     """Give a fresh copy of the sample product, not yet parsed."""
-    return Path(shutil.copytree(SAMPLE, tmp_path / "dbt_project", ignore=_GENERATED))
+    return _written_sample(tmp_path / "dbt_project")
+
+
+def _written_sample(directory: Path) -> Path:
+    """Write the sample in the form that the installed dbt reads, as ``floe-dagster demo`` does."""
+    from floe_orchestrator_dagster.demo import write_demo
+    from floe_orchestrator_dagster.product.engines import EngineChoice, find_engine
+
+    return write_demo(directory, find_engine(EngineChoice())).parent
 
 
 @pytest.fixture(scope="session")
 def _parsed_sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Parse the sample once for the whole session."""
-    project = Path(shutil.copytree(SAMPLE, tmp_path_factory.mktemp("parsed") / "dbt_project", ignore=_GENERATED))
+    project = _written_sample(tmp_path_factory.mktemp("parsed") / "dbt_project")
     floe_dagster("prepare", str(project / "compiled_artifacts.json"))
     return project
 

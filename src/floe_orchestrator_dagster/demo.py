@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from packaging.version import Version
 
 from floe_orchestrator_dagster.errors import Problem, ProjectError
 from floe_orchestrator_dagster.product.files import user_path
@@ -12,14 +15,22 @@ from floe_orchestrator_dagster.product.files import user_path
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from floe_orchestrator_dagster.product.engines import DbtEngine
+
 _PACKAGED = Path(__file__).parent / "_demo"
 _CHECKOUT = Path(__file__).parents[2] / "dbt_project"
+_FIRST_WITH_ARGUMENTS = Version("1.10.5")
+_ARGUMENTS_FLAG = re.compile(r"(?: *#.*\n)*( *require_generic_test_arguments_property:) true\n")
 # Files that dbt, Python and runs generate in a checkout.
 _GENERATED = frozenset({"target", "logs", "warehouse", "dbt_packages", "__pycache__", ".user.yml", "profiles.yml"})
 
 
-def write_demo(directory: Path) -> Path:
+def write_demo(directory: Path, engine: DbtEngine | None = None) -> Path:
     """Write the sample product to ``directory``, which is created when it is missing.
+
+    Args:
+        directory: Where to write it.
+        engine: The dbt that is going to read it. A dbt-core before 1.10.5 gets the form of YAML files that it knows.
 
     Returns:
         Absolute path of its ``compiled_artifacts.json``.
@@ -35,10 +46,28 @@ def write_demo(directory: Path) -> Path:
             target = directory / file.relative_to(source)
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(file, target)
+        if engine is not None and engine.kind == "core" and Version(engine.version) < _FIRST_WITH_ARGUMENTS:
+            _rewrite_for_older_dbt(directory)
     except OSError as error:
         what = f"cannot be written ({error.strerror})"
         raise ProjectError(str(directory), [Problem("", what, "Choose a directory that you can write.")]) from None
     return directory / "compiled_artifacts.json"
+
+
+def _rewrite_for_older_dbt(directory: Path) -> None:
+    """Move arguments of generic tests, and settings of sources, out of the sections that an older dbt does not know."""
+    for file in [directory / "dbt_project.yml", *directory.glob("*/**/*.yml")]:
+        text = _ARGUMENTS_FLAG.sub(r"\1 false\n", file.read_text(encoding="utf-8"))
+        older = _without_section("arguments", text)
+        file.write_text(_without_section("config", older) if "\nsources:" in older else older, encoding="utf-8")
+
+
+def _without_section(name: str, text: str) -> str:
+    """Move the content of each section of that name to the section around it."""
+    pattern = rf"^(?P<indent> *){name}:\n(?P<content>(?:(?P=indent)  .*\n)+)"
+    return re.sub(
+        pattern, lambda found: re.sub(r"^  ", "", found["content"], flags=re.MULTILINE), text, flags=re.MULTILINE
+    )
 
 
 def sample_path() -> Path:

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING
 from floe_orchestrator_dagster.connection import URL_VARIABLE, check
 from floe_orchestrator_dagster.errors import FloeDagsterError
 from floe_orchestrator_dagster.product import ARTIFACTS_PATH_VARIABLE, artifacts_path_from_environment, load_product
+from floe_orchestrator_dagster.product.adapters import require_adapter
 from floe_orchestrator_dagster.product.computes import engine_choice
 from floe_orchestrator_dagster.product.engines import EngineChoice, find_engine
-from floe_orchestrator_dagster.product.profiles import require_adapter
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -117,8 +117,9 @@ def _product() -> Part:
     named = f"{product.name} {product.artifacts.metadata.product_version}"
     if product.dbt is None:
         return Part("degraded" if product.models else "healthy", f"{named} has no dbt project to run")
-    for profile in product.dbt.profiles.values():
-        require_adapter(profile)
+    for compute in product.dbt.profiles:
+        connection = product.dbt.on(compute)
+        require_adapter(connection.profile, connection.engine)
     unset = {variable.name for profile in product.dbt.profiles.values() for variable in profile.missing_variables}
     if unset:
         names = ", ".join(sorted(unset))

@@ -6,11 +6,13 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import yaml
 
 from conftest import REPOSITORY, SAMPLE
 from floe_orchestrator_dagster import demo
 from floe_orchestrator_dagster.demo import sample_path, write_demo
 from floe_orchestrator_dagster.errors import ProjectError
+from floe_orchestrator_dagster.product.engines import DbtEngine
 
 
 def _files(directory: Path) -> list[str]:
@@ -35,6 +37,51 @@ def test_demo_is_the_sample_in_git(tmp_path: Path, make: bool) -> None:  # noqa:
     assert artifacts == directory / "compiled_artifacts.json"
     assert _files(directory) == _tracked()
     assert all((directory / name).read_bytes() == (SAMPLE / name).read_bytes() for name in _files(directory))
+
+
+def test_dbt_core_before_arguments_of_tests_gets_the_form_that_it_reads(tmp_path: Path) -> None:
+    newest, older = tmp_path / "newest", tmp_path / "older"
+    write_demo(newest, DbtEngine("core", "python", "1.10.5"))
+    write_demo(older, DbtEngine("core", "python", "1.10.4"))
+
+    changed = [name for name in _files(newest) if (newest / name).read_bytes() != (older / name).read_bytes()]
+    assert changed == [
+        "dbt_project.yml",
+        "models/intermediate/_intermediate.yml",
+        "models/marts/_marts.yml",
+        "models/staging/_sources.yml",
+        "models/staging/_staging.yml",
+    ]
+    flags = yaml.safe_load((older / "dbt_project.yml").read_text())["flags"]
+    assert flags["require_generic_test_arguments_property"] is False
+    (source,) = yaml.safe_load((older / "models" / "staging" / "_sources.yml").read_text())["sources"]
+    assert source.pop("tables")
+    assert source == {
+        "name": "shop",
+        "description": source["description"],
+        "meta": {"external_location": "data/{name}.csv"},
+        "loaded_at_field": "loaded_at",
+        "freshness": {"warn_after": {"count": 36, "period": "hour"}},
+    }
+    assert _tests_with_settings(newest) == _tests_with_settings(older)
+    assert len(_tests_with_settings(older)) == 22
+    assert "arguments:" not in "".join((older / name).read_text() for name in changed)
+
+
+def _tests_with_settings(directory: Path) -> list[tuple[str, dict[str, object]]]:
+    """Return the generic tests with arguments or a config, in either form, with the arguments beside the config."""
+    found = []
+    for file in sorted(directory.rglob("_*.yml")):
+        content = yaml.safe_load(file.read_text())
+        for node in [*content.get("models", []), *content.get("seeds", []), *content.get("snapshots", [])]:
+            for column in node["columns"]:
+                for test in column.get("data_tests", []):
+                    if isinstance(test, dict):
+                        ((name, settings),) = test.items()
+                        found.append(
+                            (f"{node['name']}.{column['name']}.{name}", settings | settings.pop("arguments", {}))
+                        )
+    return found
 
 
 def test_generated_files_of_a_checkout_are_not_copied(

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import shlex
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 
 import click
 
 from floe_orchestrator_dagster.commands.answers import as_json, echo_json, errors_reported, progress
+from floe_orchestrator_dagster.errors import EngineError
 
-# Packages that the sample needs to run: name on PyPI → module to import.
-_NEEDS = {"dagster-webserver": "dagster_webserver", "dbt-duckdb": "dbt.adapters.duckdb"}
+# Packages that the sample needs to run: name on PyPI → module to import. dbt v2 needs no adapter.
+_WEBSERVER = {"dagster-webserver": "dagster_webserver"}
+_ADAPTER = {"dbt-duckdb": "dbt.adapters.duckdb"}
 
 
 @click.command()
@@ -32,13 +35,18 @@ def demo(directory: Path, *, as_json: bool) -> None:
     with errors_reported(), progress("Writing the sample product"):
         from floe_orchestrator_dagster.demo import write_demo
         from floe_orchestrator_dagster.product import ARTIFACTS_PATH_VARIABLE
+        from floe_orchestrator_dagster.product.engines import EngineChoice, find_engine
 
-        artifacts = write_demo(directory)
+        engine = None
+        with suppress(EngineError):
+            engine = find_engine(EngineChoice())
+        artifacts = write_demo(directory, engine)
     lines = [
         f"export {ARTIFACTS_PATH_VARIABLE}={shlex.quote(str(artifacts))}",
         "dagster dev -m floe_orchestrator_dagster.definitions",
     ]
-    lacking = [package for package, module in _NEEDS.items() if find_spec(module) is None]
+    needs = _WEBSERVER if engine and engine.kind == "v2" else {**_WEBSERVER, **_ADAPTER}
+    lacking = [package for package, module in needs.items() if not _is_installed(module)]
     if as_json:
         written = {"product": "retail-orders", "directory": str(artifacts.parent), "artifacts": str(artifacts)}
         echo_json({**written, "commands": lines, "missing_packages": lacking})
@@ -49,3 +57,10 @@ def demo(directory: Path, *, as_json: bool) -> None:
     click.echo(f"The sample product retail-orders is in {artifacts.parent}. To open it in Dagster:\n")
     for line in lines:
         click.echo(f"  {line}")
+
+
+def _is_installed(module: str) -> bool:
+    try:
+        return find_spec(module) is not None
+    except ModuleNotFoundError:  # the package around it
+        return False

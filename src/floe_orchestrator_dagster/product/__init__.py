@@ -70,17 +70,17 @@ def manifest_as_prepared(dbt: DbtConnection, artifacts_path: Path | None) -> Man
 
 def manifest_kept_fresh(dbt: DbtConnection, artifacts_path: Path | None) -> Manifest:
     """Parse the project when its manifest is missing or outdated. Used by ``dagster dev``."""
-    return fresh_manifest(dbt.directory, dbt.profile, artifacts_path)
+    return fresh_manifest(dbt, artifacts_path)
 
 
 def manifest_rebuilt(dbt: DbtConnection, _artifacts_path: Path | None) -> Manifest:
     """Install missing packages and parse the project. Used by ``floe-dagster prepare``."""
-    return prepare_manifest(dbt.directory, dbt.profile)
+    return prepare_manifest(dbt)
 
 
 def manifest_parsed_offline(dbt: DbtConnection, _artifacts_path: Path | None) -> Manifest:
     """Parse the project with the installed packages. Used by ``floe-dagster prepare --no-deps``."""
-    return parse_project(dbt.directory, dbt.profile)
+    return parse_project(dbt)
 
 
 def load_product(

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
+    from floe_orchestrator_dagster.product.engines import DbtEngine
     from floe_orchestrator_dagster.product.project import ProjectDirectory
 
     Entry = Mapping[str, object]
@@ -42,11 +43,12 @@ _ADDED: Mapping[str, Entry] = {
 _COPYING_SECONDS = 60
 
 
-def packages_are_installed(project: ProjectDirectory) -> bool:
+def packages_are_installed(project: ProjectDirectory, engine: DbtEngine) -> bool:
     """Return whether ``dbt deps`` has nothing to install.
 
-    This is so when the lock's hash matches the declared packages, as in dbt, and each locked package is installed in
-    its version. Modification times decide where there is no version or hash.
+    This is so when the lock's hash matches the declared packages, as in dbt-core, and each locked package is installed
+    in its version. Modification times decide where there is no version or hash, and for locks of dbt v2, which computes
+    the hash in a way that it does not document.
     """
     declared = _declared(project.path)
     if not declared:
@@ -56,9 +58,12 @@ def packages_are_installed(project: ProjectDirectory) -> bool:
     if not locked or not all(_is_installed(entry, project) for entry in locked):
         return False
     computed = _lock_hash(declared)
-    if computed is None:
-        return all(_is_older_than_packages(project.path / name, project) for name in PACKAGE_FILES)
-    return lock.get("sha1_hash") == computed
+    if computed is not None:
+        if lock.get("sha1_hash") == computed:
+            return True
+        if engine.kind == "core" or not {*_addresses(declared)} <= {*_addresses(locked)}:
+            return False
+    return all(_is_older_than_packages(project.path / name, project) for name in PACKAGE_FILES)
 
 
 def package_source_paths(project: ProjectDirectory) -> Iterator[Path]:
@@ -75,6 +80,14 @@ def _declared(directory: Path) -> Sequence[Entry]:
 def _entries(content: Entry) -> Sequence[Entry]:
     packages = content.get("packages")
     return [entry for entry in packages if isinstance(entry, Mapping)] if isinstance(packages, list) else []
+
+
+def _addresses(entries: Sequence[Entry]) -> Iterator[tuple[str, str]]:
+    """Name each package by its kind and address, without its version."""
+    for entry in entries:
+        kind = next((key for key in _ADDED if key in entry), "")
+        address = str(entry.get(kind))
+        yield kind, rendered(address) or address
 
 
 def _mapping(path: Path) -> Entry:

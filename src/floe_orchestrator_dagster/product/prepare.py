@@ -8,98 +8,95 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 import shutil
-import subprocess
 import tempfile
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from floe_orchestrator_dagster.errors import ManifestError, Problem
+from floe_orchestrator_dagster.product.dbt_command import run_dbt
 from floe_orchestrator_dagster.product.files import remove_abandoned
 from floe_orchestrator_dagster.product.manifest import (
     MANIFEST_FILE,
     PARTIAL_PARSE_FILE,
-    PREPARE_COMMAND,
     Manifest,
     find_manifest,
     find_partial_parse,
     read_product_manifest,
 )
 from floe_orchestrator_dagster.product.packages import package_source_paths, packages_are_installed
-from floe_orchestrator_dagster.product.profile_file import written_profile
-from floe_orchestrator_dagster.product.profiles import require_adapter
-from floe_orchestrator_dagster.product.project import dbt_executable, newest_change
-from floe_orchestrator_dagster.redaction import redact_urls
+from floe_orchestrator_dagster.product.project import newest_change
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from floe_orchestrator_dagster.product.profiles import Profile
-    from floe_orchestrator_dagster.product.project import ProjectDirectory
+    from floe_orchestrator_dagster.product.values import DbtConnection
 
 logger = logging.getLogger(__name__)
 
 _TARGET_FILE = "parsed_for_target.txt"
 _SCRATCH_PREFIX = ".parse-"
 _ABANDONED_AFTER_SECONDS = 3600
-_ANSI = re.compile(r"\x1b\[[0-9;]*m")
-# Output for an unreachable package hub, archive or repository; dbt adds a traceback of hundreds of lines.
-_UNREACHABLE = re.compile(r"(?<=External connection exception occurred: ).+|fatal: unable to access .+|ssh: .+")
-_TIMESTAMP = re.compile(r"^\d\d:\d\d:\d\d\s+", re.MULTILINE)
 
 
-def prepare_manifest(project: ProjectDirectory, profile: Profile) -> Manifest:
+def prepare_manifest(dbt: DbtConnection) -> Manifest:
     """Install the project's missing dbt packages, parse the project and read the manifest.
 
     Environment variables of the profile that are not set get placeholders. dbt does not connect to the database.
 
     Raises:
         ManifestError: dbt failed. The message has dbt's output.
+        EngineError: There is no dbt that can be used.
     """
-    if not packages_are_installed(project):
-        _run_dbt(["deps"], project, profile, project.written_target)
-    return parse_project(project, profile)
+    if not packages_are_installed(dbt.directory, dbt.engine):
+        with tempfile.TemporaryDirectory(prefix="floe-dbt-deps-") as scratch:
+            run_dbt("deps", dbt, Path(scratch))
+    return parse_project(dbt)
 
 
-def fresh_manifest(project: ProjectDirectory, profile: Profile, artifacts_path: Path | None) -> Manifest:
+def fresh_manifest(dbt: DbtConnection, artifacts_path: Path | None) -> Manifest:
     """Read the manifest. Generate it first when it is missing, not valid, or older than the project or its artifacts.
 
     Raises:
         ManifestError: dbt failed. The message has dbt's output.
+        EngineError: There is no dbt that can be used.
     """
-    path = find_manifest(project)
-    if path is not None and not _is_outdated(path, project, profile, artifacts_path):
+    path = find_manifest(dbt.directory)
+    if path is not None and not _is_outdated(path, dbt, artifacts_path):
         try:
             return read_product_manifest(path)
         except ManifestError as error:
             logger.warning("%s: parsing the dbt project again", error)
     else:
-        logger.debug("%s: parsing the dbt project, its manifest is %s", project.path, "outdated" if path else "missing")
-    return prepare_manifest(project, profile)
+        why = "outdated" if path else "missing"
+        logger.debug("%s: parsing the dbt project, its manifest is %s", dbt.directory.path, why)
+    return prepare_manifest(dbt)
 
 
-def _is_outdated(path: Path, project: ProjectDirectory, profile: Profile, artifacts_path: Path | None) -> bool:
+def _is_outdated(path: Path, dbt: DbtConnection, artifacts_path: Path | None) -> bool:
+    project = dbt.directory
     compiled = artifacts_path.stat().st_mtime if artifacts_path else 0.0
     changed = newest_change([*project.source_paths, *package_source_paths(project)])
     if path.stat().st_mtime < max(changed, compiled):
         return True
     parsed_for = path.with_name(_TARGET_FILE)
-    return parsed_for.is_file() and parsed_for.read_text(encoding="utf-8") != _target_in_use(profile)
+    return parsed_for.is_file() and parsed_for.read_text(encoding="utf-8") != _parsed_for(dbt)
 
 
-def _target_in_use(profile: Profile) -> str:
-    """Return profile and target, which determine the schemas in the manifest. ``FLOE_ENV`` can change the target."""
-    return f"{profile.name} {profile.target}\n"
+def _parsed_for(dbt: DbtConnection) -> str:
+    """Return profile and target, which determine the schemas in the manifest, and the engine that parses.
+
+    ``FLOE_ENV`` can change the target. The engines and their versions write different manifests.
+    """
+    return f"{dbt.profile.name} {dbt.profile.target} {dbt.engine}\n"
 
 
-def parse_project(project: ProjectDirectory, profile: Profile) -> Manifest:
+def parse_project(dbt: DbtConnection) -> Manifest:
     """Parse the project with its installed packages and read the manifest.
 
     Raises:
         ManifestError: dbt failed, and the message has dbt's output; or the target directory cannot be created.
     """
+    project = dbt.directory
     target = project.written_target
     try:
         target.mkdir(parents=True, exist_ok=True)
@@ -110,74 +107,14 @@ def parse_project(project: ProjectDirectory, profile: Profile) -> Manifest:
     remove_abandoned(target, _SCRATCH_PREFIX, _ABANDONED_AFTER_SECONDS)
     with tempfile.TemporaryDirectory(prefix=_SCRATCH_PREFIX, dir=target) as name:
         scratch = Path(name)
-        known = find_partial_parse(project)
+        known = find_partial_parse(project) if dbt.engine.kind == "core" else None
         if known:
             shutil.copyfile(known, scratch / known.name)
-        _run_dbt(["parse"], project, profile, scratch)
+        run_dbt("parse", dbt, scratch)
         # dbt may have missed a change during the parse. Such a change must be newer than the manifest.
         os.utime(scratch / MANIFEST_FILE, (started, started))
-        (scratch / _TARGET_FILE).write_text(_target_in_use(profile), encoding="utf-8")
+        (scratch / _TARGET_FILE).write_text(_parsed_for(dbt), encoding="utf-8")
         for file in (PARTIAL_PARSE_FILE, _TARGET_FILE, MANIFEST_FILE):
             if (scratch / file).is_file():
                 (scratch / file).replace(target / file)
     return read_product_manifest(target / MANIFEST_FILE)
-
-
-def _run_dbt(command: Sequence[str], project: ProjectDirectory, profile: Profile, target: Path) -> None:
-    require_adapter(profile)
-    missing = profile.missing_variables
-    if missing:
-        names = ", ".join(variable.name for variable in missing)
-        logger.warning("dbt %s uses placeholders for variables that are not set: %s", " ".join(command), names)
-    with written_profile(profile) as profiles_dir:
-        arguments = [
-            dbt_executable(),
-            "--quiet",
-            "--no-use-colors",
-            "--no-version-check",
-            "--write-json",
-            *command,
-            "--project-dir",
-            str(project.path),
-            "--profiles-dir",
-            str(profiles_dir),
-            "--profile",
-            profile.name,
-            *(["--target", profile.target] if profile.target else []),
-        ]
-        environment = {
-            **{variable.name: variable.placeholder for variable in missing},
-            **os.environ,
-            "DBT_TARGET_PATH": str(target),
-            "DBT_LOG_PATH": str(target),
-            "DBT_SEND_ANONYMOUS_USAGE_STATS": "false",
-        }
-        result = subprocess.run(
-            arguments,
-            env=environment,
-            cwd=project.path,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            encoding="utf-8",
-            errors="replace",
-            check=False,
-        )
-    if result.returncode:
-        printed = _TIMESTAMP.sub("", _ANSI.sub("", result.stdout)).strip() or "dbt printed nothing"
-        raise ManifestError(str(project.path), [_problem(" ".join(command), result.returncode, printed)])
-
-
-def _problem(command: str, exit_code: int, printed: str) -> Problem:
-    unreachable = _UNREACHABLE.search(printed)
-    if unreachable and command == "deps":
-        what = f"dbt deps cannot download the packages: {redact_urls(unreachable[0])}"
-        fix = f"Check the network and HTTPS_PROXY. `{PREPARE_COMMAND} --no-deps` uses the packages that are installed."
-        return Problem("", what, fix)
-    what = f"dbt {command} failed with exit code {exit_code}:\n{_indent(printed)}"
-    return Problem("", what, f"Correct the project and run `{PREPARE_COMMAND}` again.")
-
-
-def _indent(text: str) -> str:
-    return "\n".join(f"      {line}" for line in text.splitlines())

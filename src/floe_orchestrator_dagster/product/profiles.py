@@ -8,7 +8,6 @@ import re
 from collections import ChainMap
 from dataclasses import dataclass, field, replace
 from functools import partial
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -138,20 +137,6 @@ def is_on_duckdb(artifacts: CompiledArtifacts) -> bool:
     listed = [profile.get("outputs") for profile in profiles if isinstance(profile, dict)]
     outputs = [output for group in listed if isinstance(group, dict) for output in group.values()]
     return any(isinstance(output, dict) and output.get("type") == "duckdb" for output in outputs)
-
-
-def require_adapter(profile: Profile) -> None:
-    """Check that the dbt adapter of the selected output is installed.
-
-    Raises:
-        ProfileError: The adapter is not installed in this Python environment.
-    """
-    adapter = profile.adapter
-    if adapter is None or find_spec(f"dbt.adapters.{adapter}") is not None:
-        return
-    what = f"the dbt adapter {adapter!r} is not installed in this Python environment"
-    fix = f"pip install dbt-{adapter}, or choose another compute in manifest.yaml and compile again."
-    raise ProfileError(f"dbt profile {profile.name!r}, target {profile.target!r}", [Problem("type", what, fix)])
 
 
 def require_variables(profile: Profile) -> None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -133,16 +131,6 @@ def state_directory(product_name: str) -> Path:
     base = os.environ.get("XDG_STATE_HOME") or "~/.local/state"
     fix = f"Set {STATE_DIR_VARIABLE} to a directory that this user can write."
     return user_path(base, STATE_DIR_VARIABLE, ProjectError, fix) / "floe" / product_name
-
-
-def dbt_executable() -> str:
-    """Find the ``dbt`` executable of this Python environment, activated or not, else the first on the PATH."""
-    beside_python = str(Path(sys.executable).parent)
-    found = shutil.which("dbt", path=beside_python) or shutil.which("dbt")
-    if found is None:
-        fix = "pip install dbt-core and the adapter of your warehouse, such as dbt-duckdb."
-        raise ProjectError(sys.executable, [Problem("", "no dbt command in this environment or on the PATH", fix)])
-    return found
 
 
 def parsed_paths(directory: Path, settings: Mapping[str, object]) -> Iterator[Path]:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
 
 import pytest
 
 from floe_orchestrator_dagster.errors import ProjectError
 from floe_orchestrator_dagster.product.project import (
-    dbt_executable,
     find_project_path,
     newest_change,
     read_project_directory,
@@ -363,38 +361,3 @@ def test_broken_link_is_not_an_error(tmp_path: Path) -> None:
     (tmp_path / "models" / "gone.sql").symlink_to(tmp_path / "nowhere.sql")
 
     assert newest_change(directory.source_paths) > _LONG_AGO
-
-
-# --- dbt itself -----------------------------------------------------------------------------------------------------
-
-
-def test_dbt_of_this_python_is_preferred_to_the_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    other = tmp_path / "dbt"
-    other.touch(mode=0o755)
-    monkeypatch.setenv("PATH", str(tmp_path))
-
-    assert dbt_executable() == str(Path(sys.executable).parent / "dbt")
-
-
-def test_dbt_on_the_path_is_used_when_python_has_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    other = tmp_path / "dbt"
-    other.touch(mode=0o755)
-    monkeypatch.setattr(sys, "executable", str(tmp_path / "python" / "bin" / "python"))
-    monkeypatch.setenv("PATH", str(tmp_path))
-
-    assert dbt_executable() == str(other)
-
-
-def test_no_dbt_at_all_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    python = str(tmp_path / "python")
-    monkeypatch.setattr(sys, "executable", python)
-    monkeypatch.setenv("PATH", str(tmp_path))
-
-    with pytest.raises(ProjectError) as raised:
-        dbt_executable()
-
-    assert str(raised.value) == (
-        f"{python}: 1 problem\n"
-        "  no dbt command in this environment or on the PATH\n"
-        "    fix: pip install dbt-core and the adapter of your warehouse, such as dbt-duckdb."
-    )

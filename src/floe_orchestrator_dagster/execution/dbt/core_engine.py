@@ -33,7 +33,7 @@ from floe_orchestrator_dagster.execution.dbt.engine_process import (
     stopped_at_end,
 )
 from floe_orchestrator_dagster.execution.dbt.output import ProcessOutput
-from floe_orchestrator_dagster.product.profiles import require_adapter
+from floe_orchestrator_dagster.product.adapters import require_adapter
 from floe_orchestrator_dagster.redaction import mask
 
 if TYPE_CHECKING:
@@ -151,7 +151,7 @@ class CoreEngine:
             ProfileError: An environment variable of the profile is not set, or the adapter is not installed.
         """
         dbt = self.dbt
-        require_adapter(dbt.profile)
+        require_adapter(dbt.profile, dbt.engine)
         with ready_profile(dbt) as profiles:
             arguments = [*arguments, *profile_arguments(dbt)]
             shown = partial(mask, secrets=dbt.profile.secrets)

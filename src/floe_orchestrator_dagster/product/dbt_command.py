@@ -1,0 +1,116 @@
+"""dbt's commands ``deps`` and ``parse``, run with the compiled profile, and their errors.
+
+Neither command connects to a database, so that environment variables of the profile that are not set get placeholders.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import subprocess
+from typing import TYPE_CHECKING
+
+from floe_orchestrator_dagster.errors import ManifestError, Problem
+from floe_orchestrator_dagster.product.adapters import require_adapter
+from floe_orchestrator_dagster.product.manifest import PREPARE_COMMAND
+from floe_orchestrator_dagster.product.profile_file import written_profile
+from floe_orchestrator_dagster.product.v2_messages import V2_OUTPUT, v2_problems
+from floe_orchestrator_dagster.redaction import mask, redact_urls
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from floe_orchestrator_dagster.product.values import DbtConnection
+
+logger = logging.getLogger(__name__)
+
+_ANSI = re.compile(r"\x1b\[[0-9;]*m")
+# Output for an unreachable package hub, archive or repository; dbt adds a traceback of hundreds of lines.
+_UNREACHABLE = re.compile(
+    r"(?<=External connection exception occurred: ).+|fatal: unable to access .+|ssh: .+|error sending request .+"
+)
+_TIMESTAMP = re.compile(r"^\d\d:\d\d:\d\d\s+", re.MULTILINE)
+
+
+def run_dbt(command: str, dbt: DbtConnection, target: Path) -> None:
+    """Run ``dbt deps`` or ``dbt parse``.
+
+    Args:
+        command: ``deps`` or ``parse``.
+        dbt: The project, its profile and the engine.
+        target: Directory for dbt's artifacts and logs.
+
+    Raises:
+        EngineError: There is no dbt that can be used.
+        ProfileError: The engine lacks the adapter.
+        ManifestError: dbt failed. The message has dbt's output.
+    """
+    require_adapter(dbt.profile, dbt.engine)
+    missing = dbt.profile.missing_variables
+    if missing:
+        names = ", ".join(variable.name for variable in missing)
+        logger.warning("dbt %s uses placeholders for variables that are not set: %s", command, names)
+    with written_profile(dbt.profile) as profiles_dir:
+        result = subprocess.run(
+            [*_words(command, dbt), "--profiles-dir", str(profiles_dir)],
+            env=_environment(dbt, target),
+            cwd=dbt.directory.path,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            encoding="utf-8",
+            errors="replace",
+            check=False,
+        )
+    if result.returncode:
+        # dbt v2 masks nothing.
+        printed = mask(result.stdout, dbt.profile.secrets)
+        raise ManifestError(str(dbt.directory.path), [*_problems(command, result.returncode, printed, dbt)])
+
+
+def _words(command: str, dbt: DbtConnection) -> list[str]:
+    """Return the command line. dbt-core 1.x takes global flags before the command only, and dbt v2 has not all."""
+    engine, profile = dbt.engine, dbt.profile
+    core = ("--quiet", "--no-use-colors", "--no-version-check", "--write-json")
+    return [
+        *engine.command,
+        *(core if engine.kind == "core" else ()),
+        command,
+        *(V2_OUTPUT if engine.kind == "v2" else ()),
+        *("--project-dir", str(dbt.directory.path)),
+        *("--profile", profile.name),
+        *(("--target", profile.target) if profile.target else ()),
+    ]
+
+
+def _environment(dbt: DbtConnection, target: Path) -> dict[str, str]:
+    return {
+        **{variable.name: variable.placeholder for variable in dbt.profile.missing_variables},
+        **os.environ,
+        "DBT_TARGET_PATH": str(target),
+        "DBT_LOG_PATH": str(target),
+        "DBT_SEND_ANONYMOUS_USAGE_STATS": "false",
+    }
+
+
+def _problems(command: str, exit_code: int, printed: str, dbt: DbtConnection) -> Iterator[Problem]:
+    again = f"Correct the project and run `{PREPARE_COMMAND}` again."
+    unreachable = _UNREACHABLE.search(printed)
+    if unreachable and command == "deps":
+        what = f"dbt deps cannot download the packages: {redact_urls(unreachable[0])}"
+        fix = f"Check the network and HTTPS_PROXY. `{PREPARE_COMMAND} --no-deps` uses the packages that are installed."
+        yield Problem("", what, fix)
+        return
+    found = v2_problems(printed, dbt.directory.path, again) if dbt.engine.kind == "v2" else []
+    if found:
+        yield from found
+        return
+    shown = _TIMESTAMP.sub("", _ANSI.sub("", printed)).strip() or "dbt printed nothing"
+    yield Problem("", f"dbt {command} failed with exit code {exit_code}:\n{_indent(shown)}", again)
+
+
+def _indent(text: str) -> str:
+    return "\n".join(f"      {line}" for line in text.splitlines())

@@ -1,0 +1,81 @@
+"""Errors in the log of dbt v2 as problems: one for each place in a file, with the fix.
+
+Log format: https://docs.getdbt.com/reference/events-logging#structured-logging
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+import orjson
+
+from floe_orchestrator_dagster.config.models import config_path
+from floe_orchestrator_dagster.errors import Problem
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+# Arguments of dbt v2 for a log that :func:`v2_problems` reads.
+V2_OUTPUT = ("--log-format", "json", "--log-level-file", "off")
+_MOST_SHOWN = 50
+# `[error] [UnusedConfigKey (dbt1060)]: message`, then `  --> file:line:column`, then a stack trace.
+_ERROR = re.compile(r"^\[error\] (?:\[\w+ \((?P<code>dbt\d+)\)\]: )?(?P<message>.*)", re.DOTALL)
+_PLACE = re.compile(r"^ *--> (?P<place>.+)$", re.MULTILINE)
+_TRACE = re.compile(r"^ +0: .*", re.MULTILINE | re.DOTALL)
+# Deprecated forms that dbt-core 1.x takes: unknown keys beside `config`, arguments of tests outside `arguments`.
+_DEPRECATED = frozenset({"dbt1060", "dbt1159"})
+
+
+def v2_problems(printed: str, project: Path, fix: str) -> list[Problem]:
+    """Read the errors in a log of dbt v2.
+
+    Args:
+        printed: The log, with one JSON object per line.
+        project: Directory of the project.
+        fix: The fix for errors without a known one.
+
+    Returns:
+        The distinct errors by file and line, at most fifty. Each has its file and line as its place, if the log has
+        them.
+    """
+    autofix = (
+        f"Run `dbt-autofix deprecations --path {project}` (`pip install dbt-autofix`), which rewrites the project for "
+        f"dbt v2, or set {config_path('dbt', 'engine')} to `core`."
+    )
+    problems = [Problem(where, what, autofix if code in _DEPRECATED else fix) for where, what, code in _errors(printed)]
+    # dbt v2 reads files in parallel, so that their order differs.
+    distinct = sorted(dict.fromkeys(problems), key=_by_place)
+    if len(distinct) > _MOST_SHOWN:
+        rest = Problem("", f"and {len(distinct) - _MOST_SHOWN} more errors", fix)
+        return [*distinct[:_MOST_SHOWN], rest]
+    return distinct
+
+
+def _by_place(problem: Problem) -> tuple[str, list[int], str]:
+    file, *position = problem.where.split(":")
+    return file, [int(part) for part in position if part.isdecimal()], problem.what
+
+
+def _errors(printed: str) -> Iterator[tuple[str, str, str]]:
+    for line in printed.splitlines():
+        info = _info(line)
+        if info.get("level") != "error":
+            continue
+        found = _ERROR.match(_TRACE.sub("", str(info.get("msg"))))
+        if found is None:
+            continue
+        place = _PLACE.search(found["message"])
+        message = " ".join(_PLACE.sub("", found["message"]).split()).removesuffix(".")
+        code = found["code"] or ""
+        yield (place["place"] if place else ""), f"{message} ({code})" if code else message, code
+
+
+def _info(line: str) -> dict[str, object]:
+    try:
+        event = orjson.loads(line)
+    except orjson.JSONDecodeError:  # what a native library prints
+        return {}
+    info = event.get("info") if isinstance(event, dict) else None
+    return info if isinstance(info, dict) else {}
