@@ -1,7 +1,4 @@
-"""dbt selections on a product, resolved by dbt's own engine on one shared graph.
-
-dagster-dbt builds a new graph for each selection, so that ten schedules would build ten.
-"""
+"""dbt selections on a product, resolved on one shared graph."""
 
 from __future__ import annotations
 
@@ -13,7 +10,8 @@ from floe_orchestrator_dagster.assets.suggestions import suggestion
 from floe_orchestrator_dagster.config.models import CONFIG_PATH
 from floe_orchestrator_dagster.errors import ConfigError, DbtSetupError, Problem
 from floe_orchestrator_dagster.product.project import PROJECT_DIR_VARIABLE
-from floe_orchestrator_dagster.upstream.dbt_selection import DbtGraph, UnreadableSelectionError
+from floe_orchestrator_dagster.product.selection import NodeGraph
+from floe_orchestrator_dagster.product.selection.criteria import UnreadableSelectionError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,7 +33,7 @@ class NodeSelection:
         """Select nodes of ``product``; the graph is built at the first selection."""
         self._product = product
         dbt = product.dbt
-        self._graph = DbtGraph(dbt.manifest.content, dbt.manifest.path, dbt.directory.path) if dbt else None
+        self._graph = NodeGraph(dbt.manifest.content, dbt.directory.path) if dbt else None
         self._cache: dict[tuple[str, str | None], frozenset[str]] = {}
 
     def unique_ids(self, select: str, exclude: str | None, where: str) -> frozenset[str]:

@@ -79,15 +79,6 @@ DBT_SELECTION = Patch(
     buys="a second and more of a load of 2,000 models, and the import of dbt",
     without="dbt selects the nodes of each stage",
 )
-DBT_NODES = Patch(
-    name="dbt-nodes",
-    module="dbt_selection",
-    package="dbt-core",
-    since="1.9",
-    replaces="the constructors of dbt's nodes, while dbt's selection engine works on a product",
-    buys="7.4 of 7.9 s of CPU of the first selection with 2,000 models",
-    without="dbt reads the whole manifest.json",
-)
 ASSET_KEYS = Patch(
     name="asset-keys",
     module="dagster_asset_keys",
@@ -124,7 +115,7 @@ DBT_FILES = Patch(
     buys="8 of 15 s until the first node with 2,000 models",
     without="dbt writes manifest.json twice, and graph.gpickle",
 )
-PATCHES = (DBT_IMPORT, DBT_SELECTION, DBT_NODES, ASSET_KEYS, CHECK_EVALUATIONS, EVENT_LOG, DBT_FILES)
+PATCHES = (DBT_IMPORT, DBT_SELECTION, ASSET_KEYS, CHECK_EVALUATIONS, EVENT_LOG, DBT_FILES)
 
 _states: dict[str, State] = {}
 

@@ -5,15 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from dbt import flags
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from floe_orchestrator_dagster.assets.selection import NodeSelection
 from floe_orchestrator_dagster.config import config_path
-from floe_orchestrator_dagster.errors import ConfigError, DbtSetupError, ManifestError
+from floe_orchestrator_dagster.errors import ConfigError, DbtSetupError
 from unit.dbt_shop import dbt_shop
-from unit.samples import model, product, write_json
+from unit.samples import model, product
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -166,18 +165,6 @@ def test_no_match_is_not_printed(selection: NodeSelection, capfd: pytest.Capture
     assert capfd.readouterr() == ("", "")
 
 
-def test_flags_of_dbt_are_unchanged(selection: NodeSelection) -> None:
-    before = flags.get_flags()  # type: ignore[no-untyped-call]
-    attributes = dict(vars(before))
-
-    selection.unique_ids("stg+", None, HERE)
-    with pytest.raises(ConfigError):
-        selection.unique_ids("labels:x", None, HERE)
-
-    assert flags.get_flags() is before  # type: ignore[no-untyped-call]
-    assert vars(before) == attributes
-
-
 @pytest.mark.parametrize(
     ("select", "exclude", "problem"),
     [
@@ -239,31 +226,3 @@ def test_an_invalid_exclude_of_a_run_is_not_retried(selection: NodeSelection) ->
         selection.excluded("nonsense:x", pytest.fail)
 
     assert str(caught.value).startswith("run configuration, exclude: 'nonsense:x' is not a valid dbt selection: ")
-
-
-DBT_SCHEMA = {"metadata": {"dbt_schema_version": "https://schemas.getdbt.com/dbt/manifest/v12.json"}}
-
-
-@pytest.mark.parametrize(
-    ("content", "reason"),
-    [
-        ({}, "Artifact is missing schema version"),
-        (DBT_SCHEMA, "its field 'nodes' is missing or is not as this dbt expects"),
-        (DBT_SCHEMA | {"nodes": {"a": "secret"}}, "its field 'nodes' is missing or is not as this dbt expects"),
-    ],
-)
-def test_manifest_that_dbt_cannot_read_is_an_error_without_patches(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: dict[str, object], reason: str
-) -> None:
-    shop = dbt_shop(tmp_path)
-    assert shop.dbt is not None
-    write_json(shop.dbt.manifest.path, content)
-    monkeypatch.setenv("FLOE_UPSTREAM_PATCHES", "off")
-
-    with pytest.raises(ManifestError) as error:
-        NodeSelection(shop).unique_ids("tag:daily", None, HERE)
-
-    assert str(error.value) == (
-        f"{shop.dbt.manifest.path}: 1 problem\n  dbt cannot read it: {reason}\n"
-        "    fix: Run `floe-dagster prepare` with this dbt."
-    )

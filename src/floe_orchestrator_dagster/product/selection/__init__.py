@@ -1,0 +1,91 @@
+"""dbt selections on a manifest: which nodes they match, without dbt.
+
+Syntax: https://docs.getdbt.com/reference/node-selection/syntax. The methods and operators match the same nodes as
+dbt-core's own; tests compare both on many selections. YAML selectors and the methods that compare with an earlier run
+(``state``, ``result``, ``source_status``) are not supported.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from floe_orchestrator_dagster.product.selection.criteria import Criterion, read_criteria
+from floe_orchestrator_dagster.product.selection.members import COLLECTIONS, Members
+from floe_orchestrator_dagster.product.selection.methods import matching
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from pathlib import Path
+
+__all__ = ["NodeGraph"]
+
+
+@dataclass(frozen=True)
+class NodeGraph:
+    """The graph of a project's enabled nodes.
+
+    Attributes:
+        content: The project's manifest, as far as selections need it.
+        project: Directory of the project, below which ``path:`` looks.
+    """
+
+    content: Mapping[str, Any]
+    project: Path
+
+    def matches(self, selection: str) -> list[tuple[str, set[str]]]:
+        """Return what each part of a union matches, tests and sources too. Tests are not added to their models.
+
+        Raises:
+            UnreadableSelectionError: The selection is not valid.
+        """
+        return [
+            (part, set.intersection(*(self._selected(criterion) for criterion in criteria)))
+            for part, criteria in read_criteria(selection)
+        ]
+
+    def _selected(self, criterion: Criterion) -> set[str]:
+        found = set(matching(criterion, self._members))
+        if criterion.childrens_parents:
+            with_children = found | self._related(found, self._children, None)
+            return with_children | self._related(with_children, self._parents, None)
+        parents = self._related(found, self._parents, criterion.parents_depth) if criterion.parents else set()
+        children = self._related(found, self._children, criterion.children_depth) if criterion.children else set()
+        return found | parents | children
+
+    def _related(self, start: Iterable[str], neighbours: Mapping[str, Iterable[str]], depth: int | None) -> set[str]:
+        """Walk ``depth`` steps from these nodes, or all."""
+        related: set[str] = set()
+        layer = set(start)
+        while layer and (depth is None or depth > 0):
+            layer = {near for node in layer for near in neighbours.get(node, ())} - related
+            related |= layer
+            depth = None if depth is None else depth - 1
+        return related
+
+    @cached_property
+    def _members(self) -> Members:
+        return Members(
+            {name: dict(_enabled(self.content.get(name) or {})) for name in COLLECTIONS},
+            self.content["metadata"].get("project_name"),
+            self.project,
+        )
+
+    @cached_property
+    def _children(self) -> Mapping[str, list[str]]:
+        known = self._members.unique_ids
+        neighbours = self.content["child_map"].items()
+        return {node: [near for near in nears if near in known] for node, nears in neighbours if node in known}
+
+    @cached_property
+    def _parents(self) -> Mapping[str, list[str]]:
+        parents: dict[str, list[str]] = {}
+        for node, children in self._children.items():
+            for child in children:
+                parents.setdefault(child, []).append(node)
+        return parents
+
+
+def _enabled(nodes: Mapping[str, Mapping[str, Any]]) -> Iterable[tuple[str, Mapping[str, Any]]]:
+    return ((name, node) for name, node in nodes.items() if (node.get("config") or {}).get("enabled", True))

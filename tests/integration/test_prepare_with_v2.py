@@ -1,0 +1,174 @@
+"""Products that dbt v2 parses: `floe-dagster prepare`, `dagster dev`, and what dbt v2 refuses."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+
+from dbt_v2 import v2_executable
+from files import write_files
+from floe_orchestrator_dagster.errors import ManifestError
+from floe_orchestrator_dagster.product import load_product, manifest_kept_fresh
+from floe_orchestrator_dagster.product.engines import EngineChoice, find_engine
+from processes import floe_dagster
+from unit.samples import contract, model, profiles, write_json
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+FILES = {
+    "dbt_project.yml": "{name: shop, version: '1.0', profile: shop_orders}",
+    "models/orders.sql": "select 1 as id, 'paid' as status",
+    "models/totals.sql": "select count(*) as orders from {{ ref('orders') }}",
+    "models/schema.yml": """
+        models:
+          - name: orders
+            columns:
+              - name: status
+                data_tests: [{accepted_values: {arguments: {values: [paid]}}}]
+        """,
+}
+# Forms that dbt-core 1.x takes: arguments of a test, and settings of a source, outside of their sections.
+DEPRECATED = """
+    sources:
+      - name: landing
+        meta: {owner: shop}
+        tables: [{name: files}]
+    models:
+      - name: orders
+        columns:
+          - name: status
+            data_tests:
+              - accepted_values:
+                  values: [paid]
+    """
+LONG_AGO = 1_000_000_000
+FIX = (
+    "    fix: Run `dbt-autofix deprecations --path {}` (`pip install dbt-autofix`), which rewrites the project for dbt "
+    "v2, or set plugins.orchestrator.config.dbt.engine to `core`.\n"
+)
+SECRET = "correct-horse-battery"  # noqa: S105  # nobody's
+AGAIN = "    fix: Correct the project and run `floe-dagster prepare` again.\n"
+
+
+def write_product(directory: Path, *, engine: str = "v2", files: dict[str, str] = FILES, **output: object) -> Path:
+    project = write_files(directory / "shop", files)
+    config = {"dbt": {"engine": engine, **({} if engine == "core" else {"executable": v2_executable()})}}
+    artifacts = contract(
+        model("orders"), model("totals"), config=config, dbt_profiles=profiles("shop-orders", **output)
+    )
+    write_json(project / "compiled_artifacts.json", artifacts)
+    for path in project.rglob("*"):  # older than any manifest
+        os.utime(path, (LONG_AGO, LONG_AGO), follow_symlinks=False)
+    return project / "compiled_artifacts.json"
+
+
+def test_prepare_leaves_the_manifest_of_dbt_v2_and_nothing_else(tmp_path: Path) -> None:
+    artifacts = write_product(tmp_path)
+    project = artifacts.parent
+    before = sorted(path.name for path in project.iterdir())
+
+    result = floe_dagster("prepare", str(artifacts))
+
+    assert result.stdout == f"shop-orders: 2 dbt assets in {project / 'target' / 'manifest.json'}\n"
+    assert result.stderr == ""
+    assert sorted(path.name for path in project.iterdir()) == sorted([*before, "target"])
+    assert sorted(path.name for path in (project / "target").iterdir()) == [
+        "floe_manifest.json",
+        "manifest.json",
+        "parsed_for_target.txt",
+    ]
+    version = find_engine(EngineChoice("v2", v2_executable())).version
+    assert (project / "target" / "parsed_for_target.txt").read_text() == f"shop_orders dev dbt {version}\n"
+
+
+def test_what_dbt_v2_refuses_is_named_by_file_and_line(tmp_path: Path) -> None:
+    artifacts = write_product(tmp_path, files={**FILES, "models/schema.yml": DEPRECATED})
+    project = artifacts.parent
+
+    result = floe_dagster("prepare", str(artifacts), check=False)
+
+    assert result.returncode == 1
+    assert result.stderr == (
+        f"error: {project}: 2 problems\n"
+        '  models/schema.yml:3:5: Ignored unexpected key `"meta"`. YAML path: `meta` (dbt1060)\n'
+        f"{FIX.format(project)}"
+        '  models/schema.yml:11:23: Deprecated test arguments: ["values"] at top-level detected. Please migrate to the '
+        "new format under the 'arguments' field: "
+        "https://docs.getdbt.com/reference/deprecations#missingargumentspropertyingenerictestdeprecation (dbt1159)\n"
+        f"{FIX.format(project)}"
+    )
+
+
+def test_error_of_a_model_is_shown_without_a_stack_trace_or_a_password(tmp_path: Path) -> None:
+    broken = "{{ exceptions.raise_compiler_error('no login ' ~ env_var('SHOP_PASSWORD')) }}"
+    settings = {"s3_secret_access_key": "{{ env_var('SHOP_PASSWORD') }}"}
+    artifacts = write_product(tmp_path, files={**FILES, "models/totals.sql": broken}, settings=settings)
+
+    result = floe_dagster("prepare", str(artifacts), check=False, SHOP_PASSWORD=SECRET)
+
+    assert result.returncode == 1
+    assert result.stderr == (
+        f"error: {artifacts.parent}: 1 problem\n"
+        "  models/totals.sql:1:1: Failed to render SQL invalid operation: Compilation Error for shop.totals from : "
+        "no login *** (in models/totals.sql:1:1) (dbt1501)\n"
+        f"{AGAIN}"
+    )
+
+
+def test_adapter_that_dbt_v2_does_not_have_is_named_with_the_engine_that_has_it(tmp_path: Path) -> None:
+    artifacts = write_product(tmp_path, type="oracle")
+
+    result = floe_dagster("prepare", str(artifacts), check=False)
+
+    engine = find_engine(EngineChoice("v2", v2_executable()))
+    assert result.stderr == (
+        "error: dbt profile 'shop_orders', target 'dev': 1 problem\n"
+        f"  type: the adapter 'oracle' is not supported by {engine}\n"
+        "    fix: Set plugins.orchestrator.config.dbt.engine to `core`, or the key `engine` of this compute in "
+        'plugins.orchestrator.config.computes, and `pip install "dbt-core<2" dbt-oracle`.\n'
+    )
+
+
+def test_manifest_of_the_other_engine_is_made_again_in_dagster_dev(tmp_path: Path) -> None:
+    made = []
+    for engine in ("v2", "core", "core", "v2"):
+        product = load_product(write_product(tmp_path, engine=engine), manifest_source=manifest_kept_fresh)
+        assert product.dbt is not None
+        assert len(product.dbt.manifest.asset_nodes) == 2
+        made.append(product.dbt.manifest.content["metadata"])
+
+    core, v2 = (find_engine(EngineChoice(*choice)).version for choice in (("core",), ("v2", v2_executable())))
+    assert [metadata["dbt_version"] for metadata in made] == [v2, core, core, v2]
+    assert made[1]["generated_at"] == made[2]["generated_at"]
+
+
+def test_packages_that_dbt_v2_has_installed_are_not_installed_again(tmp_path: Path) -> None:
+    write_files(
+        tmp_path / "shared",
+        {"dbt_project.yml": "{name: shared, version: 1.0.0}", "models/people.sql": "select 1 as id"},
+    )
+    artifacts = write_product(tmp_path, files={**FILES, "packages.yml": "packages: [{local: ../shared}]"})
+    target = artifacts.parent / "target" / "manifest.json"
+    shown = f"shop-orders: 3 dbt assets in {target}\n"
+    assert floe_dagster("prepare", str(artifacts)).stdout == shown
+    lock = artifacts.parent / "package-lock.yml"
+    installed = lock.stat().st_mtime_ns
+
+    assert floe_dagster("prepare", str(artifacts)).stdout == shown
+    assert lock.stat().st_mtime_ns == installed
+
+
+def test_project_that_dbt_v2_refuses_does_not_replace_the_manifest(tmp_path: Path) -> None:
+    artifacts = write_product(tmp_path)
+    load_product(artifacts, manifest_source=manifest_kept_fresh)
+    manifest = artifacts.parent / "target" / "manifest.json"
+    before = manifest.read_bytes()
+    (artifacts.parent / "models" / "schema.yml").write_text("models: [{name: orders, no_such_key: 1}]")
+
+    with pytest.raises(ManifestError, match="no_such_key"):
+        load_product(artifacts, manifest_source=manifest_kept_fresh)
+
+    assert manifest.read_bytes() == before

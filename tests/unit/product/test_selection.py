@@ -1,0 +1,146 @@
+"""Selections match the nodes that dbt-core's own selection engine matches."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from itertools import chain
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from dbt import flags
+from dbt.contracts.graph import nodes as classes
+from dbt.contracts.graph.manifest import Manifest
+from dbt.graph.cli import parse_union
+from dbt.graph.graph import Graph
+from dbt.graph.selector import NodeSelector
+from dbt_common.events.contextvars import task_contextvars
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from networkx import DiGraph  # type: ignore[import-untyped]
+
+from floe_orchestrator_dagster.product.selection import NodeGraph
+from floe_orchestrator_dagster.product.selection.criteria import UnreadableSelectionError
+from unit.dbt_shop import dbt_shop
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+_CLASSES = {
+    "model": classes.ModelNode,
+    "seed": classes.SeedNode,
+    "snapshot": classes.SnapshotNode,
+    "analysis": classes.AnalysisNode,
+    "operation": classes.HookNode,
+    "source": classes.SourceDefinition,
+    "exposure": classes.Exposure,
+    "metric": classes.Metric,
+    "unit_test": classes.UnitTestDefinition,
+}
+_COLLECTIONS = ("nodes", "sources", "exposures", "metrics", "unit_tests", "semantic_models", "saved_queries")
+
+
+class _Config(dict[str, Any]):
+    """A node's config, which dbt reads as attributes."""
+
+    def __getattr__(self, name: str) -> object:
+        try:
+            value = self[name]
+        except KeyError:
+            raise AttributeError(name) from None
+        return _Config(value) if isinstance(value, dict) else value
+
+
+def _node(fields: Mapping[str, Any]) -> Any:  # noqa: ANN401  # one of dbt's classes
+    kind = fields["resource_type"]
+    test = classes.GenericTestNode if fields.get("test_metadata") else classes.SingularTestNode
+    node: Any = object.__new__(test if kind == "test" else _CLASSES[kind])
+    nested = {name: _Config(fields[name]) for name in ("depends_on", "test_metadata") if fields.get(name)}
+    vars(node).update({**fields, **nested, "config": _Config({"enabled": True, **(fields.get("config") or {})})})
+    return node
+
+
+def _matched_by_dbt(content: Mapping[str, Any], project: Path, selection: str) -> list[tuple[str, set[str]]]:
+    manifest = Manifest()
+    for name in _COLLECTIONS:
+        setattr(manifest, name, {unique_id: _node(fields) for unique_id, fields in (content.get(name) or {}).items()})
+    manifest.metadata.project_name = content["metadata"].get("project_name")
+    graph = DiGraph(content["child_map"])
+    graph.add_nodes_from(chain.from_iterable(content.get(name) or () for name in _COLLECTIONS))
+    selector = NodeSelector(Graph(graph), manifest)
+    before = flags.GLOBAL_FLAGS
+    flags.GLOBAL_FLAGS = Namespace(INDIRECT_SELECTION="empty")
+    try:
+        with task_contextvars(project_root=str(project)):
+            parts = parse_union([selection], expect_exists=False).components
+            return [(str(part.raw), {str(name) for name in selector.select_nodes(part)[0]}) for part in parts]
+    finally:
+        flags.GLOBAL_FLAGS = before
+
+
+_MORE = [
+    {
+        "unique_id": f"model.shop.priced.v{version}",
+        "resource_type": "model",
+        "name": "priced",
+        "alias": f"priced_v{version}",
+        "version": version,
+        "latest_version": 2,
+        "package_name": "shop",
+        "fqn": ["shop", "marts", "priced", f"v{version}"],
+        "original_file_path": f"models/marts/priced_v{version}.sql",
+        "raw_code": "select 1 as id",
+        "description": "",
+        "schema": "main",
+        "config": {"enabled": True, "materialized": "table", "group": "finance", "meta": {"tier": {"level": "gold"}}},
+        "tags": ["priced"],
+        "columns": {},
+        "depends_on": {"nodes": ["model.shop.stg"], "macros": []},
+    }
+    for version in (1, 2, 3, "rc")
+]
+_CRITERIA = """
+    stg marts.* models/marts models/stg.sql stg.sql * priced+ + @ +stg+ stg,mart tag labels:x state:modified
+    fqn:* fqn:stg fqn:st* fqn:shop.* fqn:shop.staging fqn:marts fqn:priced fqn:priced.v2 fqn:priced_v2 fqn:pric* fqn:v1
+    fqn:shop.marts.priced.v1 fqn:wide fqn:wide.v1 fqn:?tg fqn:shop fqn:unique_stg fqn:[sm]* fqn: fqn:marts.priced.v*
+    tag:daily tag:gold tag:d* tag:priced tag:nobody group:finance group:fin* group:x access:public access:protected
+    source:erp source:erp.orders source:shop.erp.orders source:e* source:* source:crm source:a.b.c.d
+    path:models path:models/marts path:models/*.sql path:models/stg.sql path:**/*.sql path:gone path:models/marts/*
+    path:/etc path: file:stg.sql file:stg file:*.sql file:priced_v1 file:x package:shop package:this package:s*
+    config.materialized:table config.materialized:view config.materialized:ephemeral config.enabled:true
+    config.enabled:True config.enabled:false config.enabled:1 config.severity:warn config.severity:WARN
+    config.severity:error config.meta.tier.level:gold config.meta.tier:gold config.tags:daily config.no.such:x config:x
+    test_name:unique test_name:u* test_name:x test_type:generic test_type:schema test_type:singular test_type:unit
+    test_type:data test_type:other resource_type:model resource_type:seed resource_type:test resource_type:source
+    resource_type:table version:latest version:prerelease version:old version:none version:other
+    exposure:* exposure:x exposure:a.b exposure:a.b.c metric:* semantic_model:* saved_query:* unit_test:* unit_test:x
+    """
+
+
+@st.composite
+def _selections(draw: st.DrawFn) -> str:
+    prefix = st.sampled_from(["", "", "", "+", "1+", "2+", "0+", "@"])
+    suffix = st.sampled_from(["", "", "", "+", "+1", "+2", "+0"])
+    criterion = st.builds("{}{}{}".format, prefix, st.sampled_from(_CRITERIA.split()), suffix)
+    part = st.lists(criterion, min_size=1, max_size=2).map(",".join)
+    return " ".join(draw(st.lists(part, min_size=1, max_size=3)))
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> tuple[Mapping[str, Any], Path]:
+    dbt = dbt_shop(tmp_path_factory.mktemp("shop"), None, *_MORE).dbt
+    assert dbt is not None
+    return dbt.manifest.content, dbt.directory.path
+
+
+@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(_selections())
+def test_selections_match_what_dbt_matches(shop: tuple[Mapping[str, Any], Path], selection: str) -> None:
+    content, project = shop
+    try:
+        expected = _matched_by_dbt(content, project, selection)
+    except Exception:  # noqa: BLE001  # errors of dbt, of pathlib and of fnmatch
+        with pytest.raises(UnreadableSelectionError):
+            NodeGraph(content, project).matches(selection)
+    else:
+        assert NodeGraph(content, project).matches(selection) == expected
