@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from typing import TYPE_CHECKING
 
@@ -9,7 +10,7 @@ import pytest
 
 from dbt_v2 import v2_executable
 from files import write_files
-from floe_orchestrator_dagster.errors import ManifestError
+from floe_orchestrator_dagster.errors import ManifestError, ProfileError
 from floe_orchestrator_dagster.product import load_product, manifest_kept_fresh
 from floe_orchestrator_dagster.product.engines import EngineChoice, find_engine
 from processes import floe_dagster
@@ -172,3 +173,68 @@ def test_project_that_dbt_v2_refuses_does_not_replace_the_manifest(tmp_path: Pat
         load_product(artifacts, manifest_source=manifest_kept_fresh)
 
     assert manifest.read_bytes() == before
+
+
+# --- What is said before a run ---------------------------------------------------------------------------------------
+
+
+def test_validate_names_all_that_dbt_v2_refuses_and_plan_the_engine(tmp_path: Path) -> None:
+    artifacts = write_product(tmp_path)
+    floe_dagster("prepare", str(artifacts))
+    engine = find_engine(EngineChoice("v2", v2_executable()))
+
+    plan = json.loads(floe_dagster("plan", "--json", str(artifacts)).stdout)
+
+    assert plan["dbt_engine"] == str(engine)
+    (artifacts.parent / "models" / "schema.yml").write_text(
+        "models: [{name: orders, no_such_key: 1}]", encoding="utf-8"
+    )
+
+    result = floe_dagster("validate", str(artifacts), check=False)
+
+    assert result.returncode == 1
+    assert result.stderr == (
+        f"error: {artifacts.parent}: 1 problem\n"
+        '  models/schema.yml:1:25: While parsing config: Ignored unexpected key `"no_such_key"`. YAML path: '
+        "`no_such_key` (dbt1060)\n"
+        f"{FIX.format(artifacts.parent)}"
+        "1 problem\n"
+    )
+
+
+def test_python_model_is_refused_when_the_product_is_loaded(tmp_path: Path) -> None:
+    python = "def model(dbt, session):\n    return dbt.ref('orders')\n"
+    files = {name: text for name, text in FILES.items() if name != "models/totals.sql"}
+    artifacts = write_product(tmp_path, engine="core", files={**files, "models/totals.py": python})
+    product = load_product(artifacts, manifest_source=manifest_kept_fresh)
+    assert product.dbt is not None
+    path = product.dbt.manifest.path
+
+    write_product(tmp_path, files={**files, "models/totals.py": python})
+    with pytest.raises(ManifestError) as raised:
+        load_product(artifacts)
+
+    engine = find_engine(EngineChoice("v2", v2_executable()))
+    assert str(raised.value) == (
+        f"{path}: 1 problem\n"
+        f"  models/totals.py: 'totals' is a Python model, which {engine} does not run on duckdb\n"
+        "    fix: Set plugins.orchestrator.config.dbt.engine to `core`, or write the model in SQL."
+    )
+
+
+def test_adapter_that_dbt_v2_does_not_have_is_refused_for_the_compute_that_uses_it(tmp_path: Path) -> None:
+    artifacts = write_product(tmp_path)
+    load_product(artifacts, manifest_source=manifest_kept_fresh)
+    compiled = json.loads(artifacts.read_text(encoding="utf-8"))
+    compiled["transforms"]["models"][1]["compute"] = "oracle"
+    compiled["dbt_profiles"]["shop-orders"]["outputs"]["warehouse"] = {"type": "oracle", "host": "db"}
+    write_json(artifacts, compiled)
+
+    with pytest.raises(ProfileError, match=r"target 'warehouse': 1 problem\n  type: the adapter 'oracle' is not"):
+        load_product(artifacts)
+
+    compiled["plugins"]["orchestrator"]["config"]["computes"] = {"oracle": {"engine": "core"}}
+    write_json(artifacts, compiled)
+    dbt = load_product(artifacts).dbt
+    assert dbt is not None
+    assert [dbt.on(compute).engine.kind for compute in ("duckdb", "oracle")] == ["v2", "core"]

@@ -326,6 +326,7 @@ def test_plan_as_json_has_every_part_and_the_warnings(tmp_path: Path) -> None:
         "domain": "sales",
         "artifacts": str(path),
         "dbt_project": None,
+        "dbt_engine": None,
         "dbt_target": None,
         "assets": [
             {
@@ -438,9 +439,9 @@ def test_check_lists_the_patches_that_are_used_and_those_that_are_not(monkeypatc
 
     lines = result.stdout.splitlines()[1:]
     assert lines[0] == "  dbt-import: active"
-    assert lines[5] == "  event-log: gave up (no _connect(shard); Dagster opens the database for each statement)"
+    assert lines[4] == "  event-log: gave up (no _connect(shard); Dagster opens the database for each statement)"
     assert len(lines) == len(answer["patches"]) == len(patches.PATCHES)
-    assert answer["patches"][5] == {**asdict(patches.EVENT_LOG), "status": "gave up", "reason": gone.reason}
+    assert answer["patches"][4] == {**asdict(patches.EVENT_LOG), "status": "gave up", "reason": gone.reason}
     assert {patch["status"] for patch in off["patches"]} == {"off"}
 
 
@@ -598,7 +599,7 @@ def test_demo_says_the_same_as_json(tmp_path: Path) -> None:
 def test_demo_names_packages_that_it_needs_beside_its_two_lines(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(demo_command, "_NEEDS", {"dagster-webserver": "no_such_module_anywhere"})
+    monkeypatch.setattr(demo_command, "_WEBSERVER", {"dagster-webserver": "no_such_module_anywhere"})
 
     result = invoke("demo", tmp_path / "shop")
 

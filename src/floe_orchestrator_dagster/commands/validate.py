@@ -24,7 +24,8 @@ def validate(artifacts: Path | None, *, as_json: bool) -> None:
 
     The command checks artifacts, configuration, floe.yaml, dbt project, profile, manifest and schedule, then builds
     Dagster's definitions. ARTIFACTS is the product's compiled_artifacts.json. The default is FLOE_ARTIFACTS_PATH. The
-    command writes no files and does not run dbt. Run `floe-dagster prepare` before it.
+    command writes no files. It runs dbt only if dbt v2 is the engine: to report what dbt v2 refuses, by file. Run
+    `floe-dagster prepare` before it.
 
     \b
     Example:

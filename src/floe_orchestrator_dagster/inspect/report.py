@@ -37,7 +37,8 @@ def print_plan(plan: Plan, warnings: Sequence[str]) -> None:
 
 def _parts(plan: Plan, warnings: Sequence[str]) -> Iterator[RenderableType]:
     yield Text.assemble((f"{plan.product} {plan.version}", "bold"), f" in domain {plan.domain}")
-    yield _named([("artifacts", plan.artifacts), ("dbt project", plan.dbt_project), ("dbt target", plan.dbt_target)])
+    dbt = [("dbt project", plan.dbt_project), ("dbt target", plan.dbt_target), ("dbt engine", plan.dbt_engine)]
+    yield _named([("artifacts", plan.artifacts), *dbt])
     if plan.assets:
         external = len(plan.assets) - len(plan.built)
         elsewhere = f", {external} {_ELSEWHERE}" if external else ""

@@ -1,6 +1,6 @@
 """Validation of a product with all problems at once: stages that do not depend on each other all run.
 
-It writes no files and does not run dbt.
+It writes no files. It runs dbt only to parse the project with dbt v2, which is quick and refuses more than dbt-core.
 """
 
 from __future__ import annotations
@@ -16,16 +16,17 @@ from pydantic import ValidationError
 from floe_orchestrator_dagster.automation.cron import declared_schedule
 from floe_orchestrator_dagster.config import config_path, examine_config
 from floe_orchestrator_dagster.errors import ArtifactsError, ConfigError, FloeDagsterError, Problem, ProjectError
-from floe_orchestrator_dagster.product import DbtProject, Product, load_product
+from floe_orchestrator_dagster.product import DbtConnection, DbtProject, Product, load_product
 from floe_orchestrator_dagster.product.artifacts import (
     check_dependencies_exist,
     read_artifacts_file,
     validate_artifacts,
 )
-from floe_orchestrator_dagster.product.computes import compute_profiles
+from floe_orchestrator_dagster.product.computes import compute_profiles, engine_choice
 from floe_orchestrator_dagster.product.contracts import read_table_contracts
 from floe_orchestrator_dagster.product.disagreements import product_disagreements
 from floe_orchestrator_dagster.product.manifest import check_models_exist, prepared_manifest
+from floe_orchestrator_dagster.product.prepare import check_parse
 from floe_orchestrator_dagster.product.profiles import Profile, select_profile
 from floe_orchestrator_dagster.product.project import PROJECT_DIR_VARIABLE, find_project_path, read_project_directory
 from floe_orchestrator_dagster.product.spec import ProductSpec, read_spec
@@ -183,6 +184,9 @@ def _examine_dbt(unbuilt: Product, project_path: Path, configured: _Configured, 
     profile = stages.attempt(select_profile, artifacts, directory, origin)
     if profile is not None and configured.is_whole("computes"):
         stages.attempt(compute_profiles, artifacts, profile, unbuilt.config, directory, origin)
+    if profile is not None and artifacts.transforms is not None and configured.is_whole("dbt"):
+        choice = engine_choice(unbuilt.config, artifacts.transforms.default_compute)
+        stages.attempt(_check_v2, DbtConnection(directory, profile, choice=choice))
     manifest = stages.attempt(prepared_manifest, directory, unbuilt.path)
     if manifest is None:
         return None
@@ -190,6 +194,12 @@ def _examine_dbt(unbuilt: Product, project_path: Path, configured: _Configured, 
     # Selections do not depend on the profile.
     unknown = Profile(name=directory.profile_name or "", target=None, outputs={}, default_target="", variables=())
     return DbtProject(directory, profile or unknown, manifest, profiles={})
+
+
+def _check_v2(dbt: DbtConnection) -> None:
+    """Report what dbt v2 refuses in the project, if it is the engine."""
+    if dbt.engine.kind == "v2":
+        check_parse(dbt)
 
 
 def _disagreements(product: Product) -> list[Problem]:

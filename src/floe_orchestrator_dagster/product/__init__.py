@@ -10,6 +10,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from floe_orchestrator_dagster.errors import ArtifactsError
+from floe_orchestrator_dagster.product.adapters import require_support
 from floe_orchestrator_dagster.product.artifacts import (
     check_dependencies_exist,
     check_product_name,
@@ -173,4 +174,6 @@ def _read_dbt(
     check_models_exist(artifacts, manifest, origin)
     logger.debug("%s: %d dbt assets in %s", origin, len(manifest.asset_nodes), manifest.path)
     choices = {compute: engine_choice(config, compute) for compute in profiles}
-    return DbtProject(directory, connection.profile, manifest, profiles, choice=choice, choices=choices)
+    dbt = DbtProject(directory, connection.profile, manifest, profiles, choice=choice, choices=choices)
+    require_support(dbt, artifacts.transforms.models if artifacts.transforms else ())
+    return dbt

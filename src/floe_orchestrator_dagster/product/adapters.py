@@ -1,4 +1,4 @@
-"""Adapters that a dbt engine has: packages of dbt-core, and those that are compiled into dbt v2."""
+"""Adapters and models that a dbt engine supports: packages of dbt-core, and what is compiled into dbt v2."""
 
 from __future__ import annotations
 
@@ -13,11 +13,17 @@ from typing import TYPE_CHECKING
 import yaml
 
 from floe_orchestrator_dagster.config.models import config_path
-from floe_orchestrator_dagster.errors import Problem, ProfileError
+from floe_orchestrator_dagster.errors import ManifestError, Problem, ProfileError
+from floe_orchestrator_dagster.product.manifest import declared_nodes
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from floe_core.schemas.compiled_artifacts import ResolvedModel
+
     from floe_orchestrator_dagster.product.engines import DbtEngine
     from floe_orchestrator_dagster.product.profiles import Profile
+    from floe_orchestrator_dagster.product.values import DbtConnection, DbtProject
 
 # Adapters of 2.0.0-alpha.4, which a newer dbt v2 has too. dbt itself is asked about others.
 _OF_V2 = frozenset({"bigquery", "databricks", "duckdb", "redshift", "salesforce", "snowflake"})
@@ -44,6 +50,43 @@ def require_adapter(profile: Profile, engine: DbtEngine) -> None:
             f'{config_path("computes")}, and `pip install "dbt-core<2" dbt-{adapter}`.'
         )
     raise ProfileError(f"dbt profile {profile.name!r}, target {profile.target!r}", [Problem("type", what, fix)])
+
+
+def require_support(dbt: DbtProject, models: Iterable[ResolvedModel]) -> None:
+    """Check that the engine of each compute exists, and that dbt v2 supports what it is going to run.
+
+    Adapters of dbt-core are checked when dbt runs: a code location can be loaded without them.
+
+    Args:
+        dbt: The project.
+        models: The declared models; models that are not declared run on the default compute.
+
+    Raises:
+        EngineError: There is no such engine, or it cannot be used.
+        ProfileError: dbt v2 lacks the adapter of a compute.
+        ManifestError: dbt v2 cannot run some models. The message lists all.
+    """
+    declared = {model.name: model.compute for model in models}
+    connections = {compute: dbt.on(compute) for compute in {"", *declared.values()}}
+    for connection in connections.values():
+        if connection.engine.kind == "v2":
+            require_adapter(connection.profile, connection.engine)
+    content = dbt.manifest.content
+    names = declared_nodes(declared, content)
+    problems = []
+    for unique_id, node in content["nodes"].items():
+        connection = connections[declared.get(names.get(unique_id, ""), "")]
+        if not _is_runnable(node, connection):
+            what = f"{node['name']!r} is a Python model, which {connection.engine} does not run on duckdb"
+            fix = f"Set {config_path('dbt', 'engine')} to `core`, or write the model in SQL."
+            problems.append(Problem(str(node.get("original_file_path") or unique_id), what, fix))
+    if problems:
+        raise ManifestError(str(dbt.manifest.path), problems)
+
+
+def _is_runnable(node: Mapping[str, object], connection: DbtConnection) -> bool:
+    is_python = node["resource_type"] == "model" and node.get("language") == "python"
+    return not (is_python and connection.engine.kind == "v2" and connection.profile.adapter == "duckdb")
 
 
 def _is_installed(adapter: str) -> bool:

@@ -90,6 +90,17 @@ def _parsed_for(dbt: DbtConnection) -> str:
     return f"{dbt.profile.name} {dbt.profile.target} {dbt.engine}\n"
 
 
+def check_parse(dbt: DbtConnection) -> None:
+    """Parse the project without keeping the result.
+
+    Raises:
+        ManifestError: dbt failed. The message has dbt's output.
+        EngineError: There is no dbt that can be used.
+    """
+    with tempfile.TemporaryDirectory(prefix="floe-dbt-parse-") as scratch:
+        run_dbt("parse", dbt, Path(scratch))
+
+
 def parse_project(dbt: DbtConnection) -> Manifest:
     """Parse the project with its installed packages and read the manifest.
 

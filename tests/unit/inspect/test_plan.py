@@ -62,7 +62,7 @@ def test_each_model_is_a_dbt_build_without_a_dbt_project() -> None:
     plan = _plan(model("a"), model("b", "a"))
 
     assert plan.jobs == (JobPlan("shop_orders", assets=2, checks=0, steps=2, dbt_invocations=2),)
-    assert (plan.dbt_project, plan.dbt_target) == (None, None)
+    assert (plan.dbt_project, plan.dbt_target, plan.dbt_engine) == (None, None, None)
 
 
 def test_product_without_transforms_has_an_empty_plan() -> None:

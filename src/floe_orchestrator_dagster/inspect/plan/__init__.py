@@ -63,6 +63,7 @@ def plan_product(product: Product, definitions: dg.Definitions, now: datetime | 
         domain=product.artifacts.identity.domain,
         artifacts=product.origin,
         dbt_project=str(dbt.directory.path) if dbt else None,
+        dbt_engine=_engine(product),
         dbt_target=f"{dbt.profile.name}.{target}" if dbt and target else None,
         assets=assets,
         checks=sum(asset.checks for asset in assets),
@@ -74,6 +75,17 @@ def plan_product(product: Product, definitions: dg.Definitions, now: datetime | 
         pools=tuple(_pools(product, graph)),
         runs=_runs(product, definitions),
     )
+
+
+def _engine(product: Product) -> str | None:
+    """Name the dbt engine; of several computes, also each other one with the computes that it runs."""
+    if product.dbt is None:
+        return None
+    default = str(product.dbt.engine)
+    others: dict[str, list[str]] = {}
+    for compute in product.dbt.profiles:
+        others.setdefault(str(product.dbt.on(compute).engine), []).append(compute)
+    return "; ".join([default, *(f"{name} on {', '.join(on)}" for name, on in others.items() if name != default)])
 
 
 def _assets(graph: AssetGraph) -> Iterable[AssetPlan]:

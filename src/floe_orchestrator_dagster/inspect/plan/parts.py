@@ -165,6 +165,8 @@ class Plan:
         domain: Domain of the product.
         artifacts: Path of its artifacts.
         dbt_project: Directory of its dbt project; None without one.
+        dbt_engine: dbt engine and version, such as ``dbt-core 1.12.6``; engines of other computes follow, each with the
+            computes. None without a dbt project.
         dbt_target: dbt profile and target, such as ``retail_orders.dev``; None when there is none or it is unknown.
         assets: All assets, in topological order.
         checks: Number of checks.
@@ -182,6 +184,7 @@ class Plan:
     domain: str
     artifacts: str
     dbt_project: str | None
+    dbt_engine: str | None
     dbt_target: str | None
     assets: tuple[AssetPlan, ...]
     checks: int
