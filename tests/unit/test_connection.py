@@ -316,12 +316,12 @@ def test_proxy_that_refuses_is_reported(monkeypatch: pytest.MonkeyPatch) -> None
         (201, f"answers with HTTP 201, not as Dagster's GraphQL API. {_WHERE}."),
         (204, f"answers with HTTP 204, not as Dagster's GraphQL API. {_WHERE}."),
         (400, f"answers with JSON that is not Dagster's. {_WHERE}."),
-        (401, f"answers with HTTP 401: it requires a login or a different one. {_LOGIN}"),
-        (403, f"answers with HTTP 403: it requires a login or a different one. {_LOGIN}"),
+        (401, f"answers with HTTP 401: it requires a valid login. {_LOGIN}"),
+        (403, f"answers with HTTP 403: it requires a valid login. {_LOGIN}"),
         (
             404,
             (
-                f"answers with HTTP 404: no GraphQL API is there. {_WHERE}; "
+                f"answers with HTTP 404: it has no GraphQL API at this path. {_WHERE}; "
                 "include the path, if it was started with --path-prefix."
             ),
         ),
@@ -494,7 +494,7 @@ def test_https_to_an_http_server_suggests_http() -> None:
         result = validate_connection(server.url.replace("http://", "https://"))
 
     assert "TLS fails (" in result.errors[0]
-    assert result.errors[0].endswith("is it http:// there?")
+    assert result.errors[0].endswith("which may need http:// instead of https://.")
 
 
 def test_certificate_file_that_cannot_be_read_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

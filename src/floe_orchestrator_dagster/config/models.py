@@ -115,7 +115,7 @@ class ComputeConfig(Section):
     model_config = ConfigDict(extra="allow")
 
     engine: EngineName | None = None
-    """dbt engine of this compute; ``dbt.engine`` when left out. All other keys are the connection."""
+    """dbt engine of this compute. The default is ``dbt.engine``. All other keys are the connection."""
 
     @property
     def connection(self) -> dict[str, Any] | None:
@@ -131,7 +131,7 @@ class DbtConfig(Section):
     """dbt engine: ``core`` is the dbt-core 1.x of this Python environment, ``v2`` the executable of dbt v2. ``auto``
     takes dbt-core when it is installed, else dbt v2."""
     executable: Text | None = None
-    """Executable of dbt v2, as a name on the PATH or a path; the first ``dbt`` of version 2 when left out."""
+    """Executable of dbt v2, as a name on the PATH or a path. The default is the first ``dbt`` of version 2."""
     timeout_seconds: int | None = Field(default=None, ge=1)
     """Maximum duration of a dbt invocation, which is then terminated; no limit by default."""
     columns: bool = True

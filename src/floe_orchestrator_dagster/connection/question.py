@@ -27,7 +27,7 @@ _FIXES = {
     Cause.REFUSED: "Start it (dagster dev), or correct {address}.",
     Cause.UNKNOWN_HOST: "Correct {address}, or the DNS of this machine.",
     Cause.UNTRUSTED: "Set SSL_CERT_FILE to the certificate of the authority that signed it.",
-    Cause.TLS: "Correct {address}: is it http:// there?",
+    Cause.TLS: "Correct {address}, which may need http:// instead of https://.",
     Cause.CLOSED: f"{_WHERE}.",
     Cause.NOT_HTTP: f"{_WHERE}.",
     Cause.UNREACHABLE: "Correct {address}, or the network.",
@@ -106,10 +106,10 @@ def _refused(answer: Answer, endpoint: Endpoint) -> NoDagsterError:
             f"redirects to {target}", f"If that is Dagster's address, use it; if it is a login: {_LOGIN}"
         )
     if status in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
-        return NoDagsterError(f"answers with HTTP {status}: it requires a login or a different one", _LOGIN)
+        return NoDagsterError(f"answers with HTTP {status}: it requires a valid login", _LOGIN)
     if status in (httpx.codes.NOT_FOUND, httpx.codes.METHOD_NOT_ALLOWED):
         fix = f"{_WHERE}; include the path, if it was started with --path-prefix."
-        return NoDagsterError(f"answers with HTTP {status}: no GraphQL API is there", fix)
+        return NoDagsterError(f"answers with HTTP {status}: it has no GraphQL API at this path", fix)
     if status >= httpx.codes.INTERNAL_SERVER_ERROR:
         fix = "Check the logs of the webserver and of the proxy."
         return NoDagsterError(f"answers with HTTP {status}: the webserver or a proxy in front of it fails", fix)

@@ -67,7 +67,7 @@ DBT_IMPORT = Patch(
     package="dagster-dbt",
     since="0.29",
     replaces="the import of dbt by dagster-dbt, while a product is loaded",
-    buys="2 s of CPU and 28 MB in each process that loads a product",
+    buys="2.9 of 7.4 s of CPU and 28 of 169 MB in each process that loads a product of 250 models",
     without="dagster-dbt imports dbt",
 )
 DBT_SELECTION = Patch(
@@ -76,7 +76,7 @@ DBT_SELECTION = Patch(
     package="dagster-dbt",
     since="0.26.21",
     replaces="`select_unique_ids` (up to 0.26 `select_unique_ids_from_manifest`), while `@dbt_assets` is applied",
-    buys="a second and more of a load of 2,000 models, and the import of dbt",
+    buys="3.0 of 7.6 s of CPU and 42 of 183 MB of a load of 250 models",
     without="dbt selects the nodes of each stage",
 )
 ASSET_KEYS = Patch(
@@ -103,7 +103,7 @@ EVENT_LOG = Patch(
     package="dagster",
     since="1.10.21",
     replaces="`SqliteEventLogStorage._connect`, and its questions for tables, columns and migrations, while dbt runs",
-    buys="9 of 12 ms of CPU for each event that a step writes into SQLite",
+    buys="37 of 54 s of CPU of a step with 250 models and 750 checks on SQLite",
     without="Dagster opens the database for each statement",
 )
 DBT_FILES = Patch(

@@ -27,7 +27,7 @@ _FLUSH_SECONDS = 5.0
 
 
 def end_open_runs_of(emitter: LineageEmitter, run_id: str, why: str, log: logging.Logger) -> None:
-    """Emit the ends of OpenLineage runs that killed processes of a Dagster run left open.
+    """Emit the ends of OpenLineage runs that are open because processes of a Dagster run were killed.
 
     If the journal cannot be read or written, a warning is logged, and the replay sensor tries again.
 
@@ -43,7 +43,7 @@ def end_open_runs_of(emitter: LineageEmitter, run_id: str, why: str, log: loggin
     try:
         end_open_runs(emitter.directory, run_id, why, datetime.now(tz=timezone.utc), emitter.emit)
     except OSError as error:
-        what = f"OpenLineage runs that killed processes of run {run_id} left open cannot be ended ({error})"
+        what = f"open OpenLineage runs of killed processes of run {run_id} cannot be ended ({error})"
         fix = (
             "Let the user of the code server read and write this directory (lineage.spool_dir). The product's sensor "
             "`lineage_replay` then emits their ends."

@@ -69,7 +69,7 @@ class StepLineage:
 
         Args:
             result: The node's result.
-            causes: The failures that made dbt skip the node.
+            causes: The failures because of which dbt skipped the node.
 
         Raises:
             LineageError: As :meth:`node_started`.
@@ -200,7 +200,7 @@ def step_lineage(  # noqa: PLR0913, PLR0917  # a step has these parts
 
     At the end it waits until the events are delivered, for ``lineage.flush_seconds`` at most. The product's run starts
     with its first step in the Dagster run, and ends with its last one. Events that no step could emit, for example
-    because it was killed, are emitted by ``automation.lineage_sensors`` after the end of the Dagster run.
+    because the step was killed, are emitted by ``automation.lineage_sensors`` after the end of the Dagster run.
 
     Args:
         context: The step's context.
@@ -234,7 +234,7 @@ def step_lineage(  # noqa: PLR0913, PLR0917  # a step has these parts
             with suppress(LineageError):  # it is in the run's log, and the step fails with the first error
                 _flush(emitter, context, product)
             raise
-        _end(lineage, "dbt ended before it")
+        _end(lineage, "dbt ended before the end of this node")
         product_run.end()
         _flush(emitter, context, product)
 

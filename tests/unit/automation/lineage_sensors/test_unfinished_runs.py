@@ -62,7 +62,7 @@ def test_an_unreadable_journal_is_logged_and_ended_by_the_replay_sensor(
         warned = capfd.readouterr().err
         assert (
             f"{noted.parent}: 1 problem\n"
-            f"  OpenLineage runs that killed processes of run {run.run_id} left open cannot be ended" in warned
+            f"  open OpenLineage runs of killed processes of run {run.run_id} cannot be ended" in warned
         )
         assert "fix: Let the user of the code server read and write this directory (lineage.spool_dir)" in warned
         noted.unlink()
