@@ -1,7 +1,8 @@
 """One build of a generated product with real dbt and DuckDB; prints its times as JSON.
 
 ``plain`` is ``dbt build`` alone, ``stock`` plain dagster-dbt, ``floe`` this package with lineage on, sent to a server
-that answers. ``all`` builds everything, ``one`` a single model. Each build has a new database and a warm partial parse.
+that answers; ``plain-v2`` and ``floe-v2`` are the same with dbt v2 (``make setup-v2``). ``all`` builds everything,
+``one`` a single model. Each build has a new database and a warm partial parse, which dbt v2 does not have.
 ``wall`` is the time of the run, ``process`` that of its whole process (imports, load and run), and ``first_node`` the
 time from the start of the step to the start of its first node.
 """
@@ -12,7 +13,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -23,22 +24,26 @@ from run import executed
 _MODEL = "model_00000"
 _PROFILES = ".profiles"
 _DATABASE = "plain.duckdb"
+_V2 = Path(__file__).parent.parent / ".dbt-v2" / "dbt"
 
 
 def main() -> None:
-    """Measure a build (``all`` or ``one``) of the artifacts' project by ``plain``, ``stock`` or ``floe``."""
+    """Measure a build (``all`` or ``one``) of the artifacts' project by one of the ways above."""
     who, what, artifacts = sys.argv[1], sys.argv[2], Path(sys.argv[3])
     if len(sys.argv) == 4:  # noqa: PLR2004  # the outer process: prepares, and looks at the clock around the inner one
         print(json.dumps(measured(who, what, artifacts)))
         return
-    build = {"plain": build_plain, "stock": build_stock, "floe": build_floe}[who]
-    print(json.dumps(build(what, artifacts)))
+    if who.startswith("plain"):
+        print(json.dumps(build_plain(what, artifacts, v2_command if who == "plain-v2" else dbt_command)))
+    else:
+        print(json.dumps((build_stock if who == "stock" else build_floe)(what, artifacts)))
 
 
 def measured(who: str, what: str, artifacts: Path) -> dict[str, float]:
     """Run this script in a new process, without state of an earlier build."""
     project = artifacts.parent
-    if who == "floe":
+    if who.startswith("floe"):
+        choose_engine(artifacts, who)
         shutil.rmtree(project / "warehouse", ignore_errors=True)
     else:
         project = plain_project(project)
@@ -74,11 +79,25 @@ def dbt_command(project: Path, *arguments: str) -> list[str]:
     return [dbt, *arguments, "--project-dir", str(project), "--profiles-dir", str(project / _PROFILES)]
 
 
-def build_plain(what: str, artifacts: Path) -> dict[str, float]:
+def v2_command(project: Path, *arguments: str) -> list[str]:
+    """Command line of dbt v2, which ignores the profile's threads."""
+    return [str(_V2), *dbt_command(project, *arguments)[1:], "--threads", "4"]
+
+
+def choose_engine(artifacts: Path, who: str) -> None:
+    """Write the engine into the product's configuration."""
+    content = json.loads(artifacts.read_text(encoding="utf-8"))
+    orchestrator = content["plugins"]["orchestrator"]
+    engine = {"engine": "v2", "executable": str(_V2)} if who == "floe-v2" else {"engine": "core"}
+    orchestrator["config"] = {**(orchestrator["config"] or {}), "dbt": engine}
+    artifacts.write_text(json.dumps(content), encoding="utf-8")
+
+
+def build_plain(what: str, artifacts: Path, command_of: Callable[..., list[str]]) -> dict[str, float]:
     """Run ``dbt build``."""
     selection = [] if what == "all" else ["--select", _MODEL]
     started = time.time()
-    command = dbt_command(artifacts.parent, "build", *selection)
+    command = command_of(artifacts.parent, "build", *selection)
     subprocess.run(command, check=True, cwd=artifacts.parent, stdout=subprocess.DEVNULL)
     return {"wall": time.time() - started}
 

@@ -10,6 +10,7 @@ import dagster as dg
 import duckdb
 import pytest
 
+from dbt_v2 import engine_config, set_engine
 from files import write_files
 from floe_orchestrator_dagster.code_location import definitions_from_file
 from lineage_backend import serving
@@ -85,16 +86,16 @@ FILES = {
 }
 
 
-@pytest.fixture(scope="module")
-def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Compile and prepare the product once, and build what is not partitioned."""
+@pytest.fixture(scope="module", params=["core", "v2"])
+def shop(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Path:
+    """Compile and prepare the product once for each dbt engine, and build what is not partitioned."""
     project = write_files(tmp_path_factory.mktemp("partitions") / "shop", FILES)
     floe_compile(project, "--output", "compiled_artifacts.json")
     artifacts = json.loads((project / "compiled_artifacts.json").read_text(encoding="utf-8"))
     artifacts["observability"]["lineage"] = True
     artifacts["plugins"]["orchestrator"]["config"]["lineage"] = {"spool_dir": str(project / "spool")}
     (project / "compiled_artifacts.json").write_text(json.dumps(artifacts), encoding="utf-8")
-    floe_dagster("prepare", str(project / "compiled_artifacts.json"))
+    floe_dagster("prepare", str(set_engine(project / "compiled_artifacts.json", engine_config(request.param))))
     return project
 
 

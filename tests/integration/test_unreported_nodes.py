@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import dagster as dg
 import pytest
 
+from dbt_v2 import set_engine
 from files import write_files
 from floe_orchestrator_dagster.product import load_product, manifest_rebuilt
 from integration.failing_shop import failure_of, logged, own_copy, product_job, ran, tried_again
@@ -49,8 +50,9 @@ def letters(_parsed_letters: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_models_that_were_renamed_since_the_load_fail_the_step_and_their_new_names_are_warned_of(
-    letters: Path, instance: dg.DagsterInstance
+    letters: Path, instance: dg.DagsterInstance, engine: dict[str, str]
 ) -> None:
+    set_engine(letters / "compiled_artifacts.json", engine)
     job = product_job()
     (letters / "models" / "b.sql").rename(letters / "models" / "b2.sql")
     (letters / "models" / "schema.yml").unlink()
@@ -72,22 +74,21 @@ def test_models_that_were_renamed_since_the_load_fail_the_step_and_their_new_nam
     )
 
 
-def test_a_part_of_the_product_that_dbt_leaves_out_fails_by_name(
-    letters: Path, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+def launched(instance: dg.DagsterInstance, name: str, **options: object) -> dg.ExecuteInProcessResult:
+    """Run the product's job for one asset."""
+    config = {"ops": {STEP: {"config": options}}}
+    chosen = [dg.AssetKey(name)]
+    return product_job().execute_in_process(
+        instance=instance, asset_selection=chosen, run_config=config, raise_on_error=False
+    )
+
+
+def test_a_part_of_the_product_that_is_disabled_fails_by_name(
+    letters: Path, instance: dg.DagsterInstance, engine: dict[str, str]
 ) -> None:
-    job = product_job()
+    set_engine(letters / "compiled_artifacts.json", engine)
 
-    def launch(name: str, **options: object) -> dg.ExecuteInProcessResult:
-        config = {"ops": {STEP: {"config": options}}}
-        chosen = [dg.AssetKey(name)]
-        return job.execute_in_process(
-            instance=instance, asset_selection=chosen, run_config=config, raise_on_error=False
-        )
-
-    disabled = launch("c", vars={"with_c": False})
-    monkeypatch.setenv("DBT_EXCLUDE_RESOURCE_TYPES", "unit_test")
-    launch("a")
-    excluded = launch("b")
+    disabled = launched(instance, "c", vars={"with_c": False})
 
     assert failure_of(disabled).splitlines() == [
         f"{letters}: 1 selected node was not run, 0 succeeded",
@@ -100,6 +101,16 @@ def test_a_part_of_the_product_that_dbt_leaves_out_fails_by_name(
             "and reload."
         ),
     ]
+
+
+def test_a_part_of_the_product_that_a_variable_excludes_fails_by_name(
+    letters: Path, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DBT_EXCLUDE_RESOURCE_TYPES", "unit_test")
+    launched(instance, "a")
+
+    excluded = launched(instance, "b")
+
     variable = "DBT_EXCLUDE_RESOURCE_TYPES='unit_test'"
     assert failure_of(excluded).splitlines() == [
         f"{letters}: 2 selected nodes were not run, 2 succeeded",
@@ -110,8 +121,9 @@ def test_a_part_of_the_product_that_dbt_leaves_out_fails_by_name(
 
 
 def test_a_test_that_was_added_since_the_load_keeps_retries_red_until_it_passes(
-    letters: Path, lasting: dg.DagsterInstance
+    letters: Path, lasting: dg.DagsterInstance, engine: dict[str, str]
 ) -> None:
+    set_engine(letters / "compiled_artifacts.json", engine)
     job = dg.reconstructable(product_job)
     # A run that finds the test in a project whose manifest does not have it yet.
     (letters / "tests").mkdir()

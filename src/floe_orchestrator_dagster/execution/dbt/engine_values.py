@@ -59,7 +59,7 @@ class TableColumns:
 
 @dataclass(frozen=True)
 class NothingMatched:
-    """A selection that matches no node."""
+    """A selection, or several separated by spaces, that matches no node."""
 
     selection: str
 

@@ -121,13 +121,17 @@ def test_results_of_any_engine_reach_the_step_and_the_runs_log(shop: Product) ->
 
 
 def test_a_failed_node_of_any_engine_fails_the_step(shop: Product) -> None:
-    values = (*ended("orders", "error", "no such column"), *ended("stores", "success"), NothingMatched("fqn:gone"))
+    values = (
+        *ended("orders", "error", "no such column"),
+        *ended("stores", "success"),
+        NothingMatched("fqn:gone +fqn:old"),
+    )
 
     results, log, _, invocation = run_step(shop, *values)
 
     assert results == ["orders failed", "stores succeeded", "1 failed, 1 succeeded"]
     assert log[0] == "1 error model orders, 0.25 s\nno such column"
-    assert invocation.unmatched == {"fqn:gone"}
+    assert invocation.unmatched == {"fqn:gone", "+fqn:old"}
 
 
 def test_column_lineage_is_known_although_no_lineage_event_can_be_created(tmp_path: Path) -> None:
