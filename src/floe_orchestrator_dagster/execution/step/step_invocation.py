@@ -187,10 +187,9 @@ class StepInvocation:
     def _counted(self, nodes: NodeCount) -> int:
         """Count the nodes whose results are numbered in the run's log."""
         if nodes.has_all:
-            ephemeral = sum(
-                (node.get("config") or {}).get("materialized") == "ephemeral" for node in self.nodes.values()
-            )
-            return max(len(self.expected), nodes.count - ephemeral)
+            configs = [node.get("config") or {} for node in self.nodes.values()]
+            tables = nodes.count - sum(config.get("materialized") == "ephemeral" for config in configs)
+            return max(len(self.expected), int(tables))
         # dbt-core counts the unit tests of a build later, in no event.
         return nodes.count + sum(unique_id.startswith("unit_test.") for unique_id in self.expected)
 
