@@ -1,4 +1,4 @@
-"""A run on real dbt: what became of every node, as Dagster, the run's log and a lineage backend are told."""
+"""A run on real dbt: results of all nodes in Dagster, in the run's log and in a lineage backend."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ def test_lineage_tells_what_became_of_each_node_while_the_run_goes_on(
     tags = [tag for event in backend.events for tag in event["run"]["facets"]["tags"]["tags"]]
     traces = [tag["value"].split("-")[1] for tag in tags if tag["key"] == "traceparent"]
     assert traces == [trace] * len(backend.events)
-    # What dbt has in its environment, as a hook says.
+    # Variables of dbt's environment, printed by a hook.
     assert f"traceparent 00-{trace}-{build.span_id:016x}-" in capfd.readouterr().out
     ends = {
         event["job"]["name"].removeprefix("model.shop."): event["eventType"]

@@ -52,7 +52,7 @@ def relations(database: Path) -> set[str]:
 
 
 def emitted_column_lineage(events: Iterable[Node]) -> dict[str, ColumnLineage]:
-    """Of each table the columns behind its columns' values, as OpenLineage is told them."""
+    """Return the input columns of each table's columns in the OpenLineage events."""
     outputs = [output for event in events if event["eventType"] == "COMPLETE" for output in event.get("outputs", ())]
     facets = {_table(output): output["facets"].get("columnLineage", {}).get("fields", {}) for output in outputs}
     values = {
@@ -111,10 +111,10 @@ def test_product_job_runs_everything_in_one_dbt_build_without_warnings(
     assert rows(prepared_sample / "warehouse" / "retail_orders.duckdb", *MARTS) == MARTS
     assert_valid_json(backend.events)
     assert_golden(backend.events, prepared_sample, GOLDEN)
-    told = emitted_column_lineage(backend.events)
+    lineage = emitted_column_lineage(backend.events)
     with dg.DagsterInstance.from_config(home) as instance:
-        assert {name: shown_column_lineage(instance, name) for name in told} == told
-    assert told["fct_orders"]["order_id"] == {("stg_orders", "order_id")}
+        assert {name: shown_column_lineage(instance, name) for name in lineage} == lineage
+    assert lineage["fct_orders"]["order_id"] == {("stg_orders", "order_id")}
 
 
 def test_product_with_selections_is_the_same_without_patches(prepared_sample: Path) -> None:
@@ -221,7 +221,7 @@ def list_nodes(project: Path, scratch: Path) -> str:
 
 
 def dbt_edges(nodes: dict[str, Node]) -> set[tuple[str, str]]:
-    """Edges as `dbt ls` tells them; a model behind an ephemeral one reads what the ephemeral one reads."""
+    """Return edges from `dbt ls`; a model behind an ephemeral one reads the ephemeral model's parents."""
     return {
         (asset_key(nodes[parent]), asset_key(node))
         for node in nodes.values()

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from floe_orchestrator_dagster.product.profiles import Profile
     from floe_orchestrator_dagster.product.values import DbtConnection, DbtProject
 
-# Adapters of 2.0.0-alpha.4, which a newer dbt v2 has too. dbt itself is asked about others.
+# Adapters of dbt 2.0.0-alpha.4 and newer. For others, dbt is started to find out.
 _OF_V2 = frozenset({"bigquery", "databricks", "duckdb", "redshift", "salesforce", "snowflake"})
 _REFUSED = re.compile(r"adapter is not yet supported|unknown variant")
 _SECONDS = 60
@@ -35,7 +35,7 @@ def require_adapter(profile: Profile, engine: DbtEngine) -> None:
     """Check that the engine has the dbt adapter of the selected output.
 
     Raises:
-        ProfileError: It does not.
+        ProfileError: The engine does not have the adapter.
     """
     adapter = profile.adapter
     if adapter is None or (_is_installed(adapter) if engine.kind == "core" else _is_in_v2(adapter, engine)):
@@ -53,16 +53,16 @@ def require_adapter(profile: Profile, engine: DbtEngine) -> None:
 
 
 def require_support(dbt: DbtProject, models: Iterable[ResolvedModel]) -> None:
-    """Check that the engine of each compute exists, and that dbt v2 supports what it is going to run.
+    """Check that the engine of each compute exists, and that dbt v2 supports its adapters and models.
 
-    Adapters of dbt-core are checked when dbt runs: a code location can be loaded without them.
+    Adapters of dbt-core are checked when dbt runs, because a code location can be loaded without them.
 
     Args:
         dbt: The project.
-        models: The declared models; models that are not declared run on the default compute.
+        models: The declared models. Other models run on the default compute.
 
     Raises:
-        EngineError: There is no such engine, or it cannot be used.
+        EngineError: An engine is not installed, or cannot be used.
         ProfileError: dbt v2 lacks the adapter of a compute.
         ManifestError: dbt v2 cannot run some models. The message lists all.
     """
@@ -102,7 +102,7 @@ def _is_in_v2(adapter: str, engine: DbtEngine) -> bool:
 
 @lru_cache(maxsize=16)
 def _is_accepted(adapter: str, executable: str) -> bool:
-    """Ask dbt v2 for an adapter, with an empty project: it has no command that lists them."""
+    """Return whether dbt v2 has an adapter, by a run in an empty project. It has no command that lists adapters."""
     with tempfile.TemporaryDirectory(prefix="floe-dbt-adapter-") as directory:
         project = {"name": "floe", "profile": "floe"}
         profiles = {"floe": {"target": "floe", "outputs": {"floe": {"type": adapter}}}}

@@ -43,7 +43,7 @@ def run_dbt(command: str, dbt: DbtConnection, target: Path) -> None:
         target: Directory for dbt's artifacts and logs.
 
     Raises:
-        EngineError: There is no dbt that can be used.
+        EngineError: The configured dbt engine cannot be used.
         ProfileError: The engine lacks the adapter.
         ManifestError: dbt failed. The message has dbt's output.
     """
@@ -72,7 +72,7 @@ def run_dbt(command: str, dbt: DbtConnection, target: Path) -> None:
 
 
 def _words(command: str, dbt: DbtConnection) -> list[str]:
-    """Return the command line. dbt-core 1.x takes global flags before the command only, and dbt v2 has not all."""
+    """Return the command line. dbt-core 1.x accepts global flags only before the command; dbt v2 lacks some."""
     engine, profile = dbt.engine, dbt.profile
     core = ("--quiet", "--no-use-colors", "--no-version-check", "--write-json")
     return [

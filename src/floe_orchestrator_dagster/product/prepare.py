@@ -45,7 +45,7 @@ def prepare_manifest(dbt: DbtConnection) -> Manifest:
 
     Raises:
         ManifestError: dbt failed. The message has dbt's output.
-        EngineError: There is no dbt that can be used.
+        EngineError: The configured dbt engine cannot be used.
     """
     if not packages_are_installed(dbt.directory, dbt.engine):
         with tempfile.TemporaryDirectory(prefix="floe-dbt-deps-") as scratch:
@@ -58,7 +58,7 @@ def fresh_manifest(dbt: DbtConnection, artifacts_path: Path | None) -> Manifest:
 
     Raises:
         ManifestError: dbt failed. The message has dbt's output.
-        EngineError: There is no dbt that can be used.
+        EngineError: The configured dbt engine cannot be used.
     """
     path = find_manifest(dbt.directory)
     if path is not None and not _is_outdated(path, dbt, artifacts_path):
@@ -95,7 +95,7 @@ def check_parse(dbt: DbtConnection) -> None:
 
     Raises:
         ManifestError: dbt failed. The message has dbt's output.
-        EngineError: There is no dbt that can be used.
+        EngineError: The configured dbt engine cannot be used.
     """
     with tempfile.TemporaryDirectory(prefix="floe-dbt-parse-") as scratch:
         run_dbt("parse", dbt, Path(scratch))

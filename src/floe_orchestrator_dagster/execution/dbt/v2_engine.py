@@ -1,7 +1,7 @@
-"""dbt v2 as an engine: its executable is started, its OpenTelemetry records are read, and it is ended in time.
+"""Engine for dbt v2: start of its executable, OpenTelemetry records, interrupt and end.
 
 dbt v2 does not end with its parent, masks no secrets and has no Python interface. It runs below a guard
-(:mod:`v2_process`), whatever leaves it is masked here, and its logs are in the private directory of the profile, which
+(:mod:`v2_process`). Secrets in its output are masked here. Its logs are in the private directory of the profile, which
 is removed at the end.
 """
 
@@ -55,9 +55,9 @@ class V2Engine:
 
     Attributes:
         executable: dbt's executable.
-        dbt: The project, and the profile with its target.
-        config: How dbt is run.
-        log: Says what is run.
+        dbt: The dbt project and profile.
+        config: Settings of dbt's runs.
+        log: The run's log.
     """
 
     executable: str
@@ -74,17 +74,17 @@ class V2Engine:
         *,
         needs_manifest: bool = False,
     ) -> Iterator[V2Run]:
-        """Start dbt with the compiled profile; it does not run any more when the context is left.
+        """Start dbt with the compiled profile, and end it with the context.
 
         Args:
             arguments: dbt's arguments.
             target: Directory for dbt's artifacts.
-            environment: Further variables for dbt.
-            needs_manifest: Whether ``manifest.json`` has to be there when dbt's first node starts, and not only at its
-                end: dbt parses the project before it runs, then.
+            environment: Additional environment variables for dbt.
+            needs_manifest: Whether dbt must write ``manifest.json`` before the first node, and not only at its end. A
+                ``dbt parse`` then runs first.
 
         Raises:
-            ProfileError: A variable that the profile reads is not set.
+            ProfileError: An environment variable of the profile is not set.
         """
         with self._session(target, environment) as session:
             arguments = [*_known_flags(arguments), *_threads(self.dbt, arguments)]
@@ -109,7 +109,7 @@ class V2Engine:
 
         Args:
             sources: dbt's unique ids of the sources.
-            arguments: dbt's arguments; of these, variables count.
+            arguments: dbt's arguments, of which only variables are used.
             target: Directory for the results.
             needs_manifest: Without effect.
         """
@@ -142,7 +142,7 @@ class V2Engine:
 
 
 def _table_names(target: Path) -> Iterator[TableNames]:
-    """Read the names of all tables from the manifest that dbt has written; none if it cannot parse the project."""
+    """Read the names of all tables from dbt's manifest; empty if dbt could not parse the project."""
     path = target / MANIFEST_FILE
     if path.is_file():
         content = orjson.loads(path.read_bytes())
@@ -151,7 +151,7 @@ def _table_names(target: Path) -> Iterator[TableNames]:
 
 
 def _freshness(session: V2Session, sources: Sequence[str], run: V2Run) -> Iterator[EngineValue]:
-    """Check the sources, with the names that they have in this run."""
+    """Check the freshness of the sources, with their names in this run."""
     if not run.is_successful:
         return
     yield from _table_names(session.target)
@@ -161,19 +161,19 @@ def _freshness(session: V2Session, sources: Sequence[str], run: V2Run) -> Iterat
 
 
 def _columns(session: V2Session, run: V2Run) -> Iterator[EngineValue]:
-    """Ask for the columns of all that has been built, once dbt has freed the database."""
+    """Query the columns of all built tables, after dbt has released the database."""
     if not run.built or run.timed_out or not run.reader.has_ended:
         return
     found, error = table_columns(session, run.built)
     if error:
-        session.log.info("The columns of %d tables are not known: %s", len(run.built) - len(found), error)
+        session.log.info("The columns of %d tables are unknown: %s", len(run.built) - len(found), error)
     if found:
         yield TableColumns(found)
 
 
 @contextmanager
 def _locks(dbt: DbtConnection) -> Iterator[dict[str, int]]:
-    """Open the lock files of the databases: this process keeps what dbt's process locks until the block ends."""
+    """Open the lock files of the databases. dbt's process locks them, and the locks last until the end of the block."""
     locks = open_lock_files(database_files(dbt))
     try:
         yield locks
@@ -187,7 +187,7 @@ def _known_flags(arguments: Sequence[str]) -> list[str]:
 
 
 def _threads(dbt: DbtConnection, arguments: Sequence[str]) -> list[str]:
-    """Return dbt's argument for the threads of the profile, which dbt v2 itself ignores."""
+    """Return dbt's argument for the threads of the profile, because dbt v2 ignores them in the profile."""
     output = dbt.profile.outputs[dbt.profile.target] if dbt.profile.target else {}
     threads = output.get("threads")
     number = rendered(threads) if isinstance(threads, str) else threads
@@ -195,12 +195,12 @@ def _threads(dbt: DbtConnection, arguments: Sequence[str]) -> list[str]:
 
 
 def _variables(arguments: Sequence[str]) -> list[str]:
-    """Return the argument for variables in those of a command."""
+    """Return the argument for variables among those of a command."""
     return next(([name, value] for name, value in pairwise(arguments) if name == "--vars"), [])
 
 
 def _secrets(dbt: DbtConnection) -> tuple[str, ...]:
-    """List what must not be shown, longest first: credentials of the profile, and dbt's secret variables."""
+    """List the secrets to mask, longest first: credentials of the profile, and dbt's secret variables."""
     variables = [value for name, value in os.environ.items() if name.startswith(_SECRET_PREFIX) and value]
     lines = [line for value in variables for line in (value, *value.splitlines()) if line]
     return tuple(sorted({*dbt.profile.secrets, *lines}, key=len, reverse=True))

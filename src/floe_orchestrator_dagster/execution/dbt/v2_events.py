@@ -39,7 +39,7 @@ _NAMES = (
     b'"FloeDbt',
 )
 ANSWER = "floe-answer "
-"""Start of a text that an operation prints as an answer."""
+"""Start of a line that an operation prints as an answer."""
 _TESTS = ("test", "unit_test")
 _TEST_STATUSES = {"WARNED": "warn", "FAILED": "fail"}
 _OUTCOMES = {"SUCCESS": "success", "ERROR": "error", "SKIPPED": "skipped"}

@@ -90,7 +90,7 @@ class V2Run(EngineProcess):
         yield from self.afterwards(self)
 
     def _before_dbt(self, name: str, data: Mapping[str, object]) -> Iterator[EngineValue]:
-        """Take what the process reports before dbt itself runs."""
+        """Process an event from before dbt's start."""
         if not self.note(name, data) and name == v2_process.PARSED:
             yield from self.parsed()
 
@@ -106,13 +106,13 @@ class V2Run(EngineProcess):
         return self.process.returncode == 0 and self.reader.has_succeeded
 
     def require_end(self, running: Sequence[str]) -> None:
-        """Raise when dbt did not end by itself. A run with failed nodes has ended by itself.
+        """Check that dbt has completed its command. This includes commands with failed nodes.
 
         Args:
-            running: Names of the nodes that were running last.
+            running: Names of the nodes that had not ended, for the message.
 
         Raises:
-            DbtBuildError: It took too long, was killed, or could not do its work.
+            DbtBuildError: dbt exceeded its time limit, was killed, or failed outside of nodes.
         """
         at, code = running_then(running), self.process.returncode
         if self.timed_out and (running or not self.reader.has_ended):
@@ -127,18 +127,18 @@ class V2Run(EngineProcess):
 
 @dataclass(frozen=True)
 class V2Session:
-    """What the processes of one invocation share.
+    """Data that the processes of one invocation share.
 
     Attributes:
         executable: dbt's executable.
-        dbt: The project, and the profile with its target.
+        dbt: The dbt project and profile.
         log: The run's log.
         target: Directory for dbt's artifacts.
         profiles: The private directory of the profile; dbt's logs go there, too.
-        locks: Descriptors of the databases' lock files, by path: a later process need not wait for the databases.
-        environment: Further variables for dbt.
-        mask: Masks the secrets in a text.
-        limit: How long a process may take, in seconds.
+        locks: Descriptors of the databases' lock files, by path. A later process inherits the locks.
+        environment: Additional environment variables for dbt.
+        mask: Masks the secrets in a string.
+        limit: Time limit of a process in seconds.
     """
 
     executable: str
@@ -160,13 +160,13 @@ class V2Session:
         variables: Mapping[str, str] = MappingProxyType({}),
         shown: Callable[[str], None] = show,
     ) -> Iterator[V2Run]:
-        """Start dbt; it does not run any more when the context is left.
+        """Start dbt, and end it with the context.
 
         Args:
             arguments: dbt's arguments.
             parse: Arguments of a ``dbt parse`` that runs first; empty without one.
-            variables: Further variables for this process.
-            shown: Takes each line that dbt prints.
+            variables: Additional environment variables for this process.
+            shown: Called with each line that dbt prints.
         """
         environment = {**self._variables(), **self.environment, **variables}
         settings = partial(
@@ -188,7 +188,7 @@ class V2Session:
             yield run
 
     def quick(self, seconds: int) -> V2Session:
-        """Return a session whose processes may take so long at most."""
+        """Return a session with this time limit for its processes."""
         return replace(self, limit=seconds)
 
     def _variables(self) -> dict[str, str]:

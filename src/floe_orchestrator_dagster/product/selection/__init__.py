@@ -1,4 +1,4 @@
-"""dbt selections on a manifest: which nodes they match, without dbt.
+"""Nodes of a manifest that match a dbt selection, found without dbt.
 
 Syntax: https://docs.getdbt.com/reference/node-selection/syntax. The methods and operators match the same nodes as
 dbt-core's own; tests compare both on many selections. YAML selectors and the methods that compare with an earlier run
@@ -27,7 +27,7 @@ class NodeGraph:
     """The graph of a project's enabled nodes.
 
     Attributes:
-        content: The project's manifest, as far as selections need it.
+        content: The fields of the project's manifest that selections read.
         project: Directory of the project, below which ``path:`` looks.
     """
 
@@ -35,7 +35,7 @@ class NodeGraph:
     project: Path
 
     def matches(self, selection: str) -> list[tuple[str, set[str]]]:
-        """Return what each part of a union matches, tests and sources too. Tests are not added to their models.
+        """Return the matches of each part of a union, including tests and sources, without tests of matched models.
 
         Raises:
             UnreadableSelectionError: The selection is not valid.
