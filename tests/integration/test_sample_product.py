@@ -14,6 +14,7 @@ import duckdb
 import pytest
 from dagster_dbt import dbt_assets
 
+from dbt_v2 import engine_config, set_engine
 from floe_orchestrator_dagster.code_location import definitions_from_file
 from golden_lineage import assert_golden
 from lineage_backend import serving
@@ -115,6 +116,31 @@ def test_product_job_runs_everything_in_one_dbt_build_without_warnings(
     with dg.DagsterInstance.from_config(home) as instance:
         assert {name: shown_column_lineage(instance, name) for name in lineage} == lineage
     assert lineage["fct_orders"]["order_id"] == {("stg_orders", "order_id")}
+
+
+def test_product_job_builds_the_same_rows_and_column_lineage_with_dbt_v2(prepared_sample: Path, tmp_path: Path) -> None:
+    artifacts = set_engine(prepared_sample / "compiled_artifacts.json", engine_config("v2"))
+    content = json.loads(artifacts.read_text(encoding="utf-8"))
+    content["observability"]["lineage"] = True
+    artifacts.write_text(json.dumps(content), encoding="utf-8")
+    (tmp_path / "home").mkdir()
+    home = str(tmp_path / "home")
+
+    with serving() as backend:
+        url = backend.url.removesuffix("/api/v1/lineage")
+        paths = {"FLOE_ARTIFACTS_PATH": str(artifacts), "XDG_STATE_HOME": str(tmp_path / "state"), "DAGSTER_HOME": home}
+        run_python(*JOB, check=True, OPENLINEAGE_URL=url, **paths)
+
+    assert rows(prepared_sample / "warehouse" / "retail_orders.duckdb", *MARTS) == MARTS
+    assert_valid_json(backend.events)
+    told = emitted_column_lineage(backend.events)
+    with dg.DagsterInstance.from_config(home) as instance:
+        assert {name: shown_column_lineage(instance, name) for name in told} == told
+        assert not instance.get_runs(filters=dg.RunsFilter(statuses=[dg.DagsterRunStatus.FAILURE]))
+    assert told["fct_orders"]["order_id"] == {("stg_orders", "order_id")}
+    golden = json.loads(GOLDEN.read_text(encoding="utf-8"))
+    states = {(f"<run of {event['job']['name']}>", event["eventType"]) for event in backend.events}
+    assert states == {(event["run"], event["event"]) for event in golden["events"]}
 
 
 def test_product_with_selections_is_the_same_without_patches(prepared_sample: Path) -> None:
