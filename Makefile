@@ -6,7 +6,10 @@ PORT ?= 3000
 UV_VERSION := 0.13.9
 BIN := .venv/bin
 SAMPLE := $(CURDIR)/dbt_project
-ARTIFACTS := $(SAMPLE)/compiled_artifacts.json
+# `make dev ENGINE=v2` serves a copy of the artifacts, in which dbt v2 is the engine.
+ENGINE ?= core
+ON_V2 := $(if $(filter v2,$(ENGINE)),.dagster/compiled_artifacts_v2.json)
+PRODUCT := FLOE_ARTIFACTS_PATH=$(if $(ON_V2),$(CURDIR)/$(ON_V2) FLOE_DBT_PROJECT_DIR=$(SAMPLE),$(SAMPLE)/compiled_artifacts.json)
 # Ctrl-C, SIGTERM or SIGKILL of `make dev` ends all of Dagster within that many seconds; Dagster itself takes a minute.
 STOP_SECONDS ?= 8
 ONE_SIGNAL = $(BIN)/python $(dir $(lastword $(MAKEFILE_LIST)))scripts/one_signal.py $(STOP_SECONDS)
@@ -42,11 +45,15 @@ setup-v2: .dbt-v2/dbt ## Install dbt v2 into .dbt-v2, for the tests of the secon
 	scripts/setup-v2 $(BIN)/uv $(BIN)/python
 	@touch $@
 
-dev: setup ## Serve the sample product at http://127.0.0.1:3000 (PORT=...)
+dev: setup $(ON_V2) ## Serve the sample product at http://127.0.0.1:3000 (PORT=..., ENGINE=v2)
 	@mkdir -p .dagster && printf 'telemetry: {enabled: false}\nnux: {enabled: false}\n' > .dagster/dagster.yaml
-	exec env FLOE_ARTIFACTS_PATH=$(ARTIFACTS) $(ONE_SIGNAL) $(BIN)/floe-dagster prepare
-	exec env FLOE_ARTIFACTS_PATH=$(ARTIFACTS) DAGSTER_HOME=$(CURDIR)/.dagster \
+	exec env $(PRODUCT) $(ONE_SIGNAL) $(BIN)/floe-dagster prepare
+	exec env $(PRODUCT) DAGSTER_HOME=$(CURDIR)/.dagster \
 		$(ONE_SIGNAL) $(BIN)/dagster dev --workspace workspace.yaml --host 127.0.0.1 --port $(PORT)
+
+.dagster/compiled_artifacts_v2.json: dbt_project/compiled_artifacts.json .dbt-v2/dbt
+	@mkdir -p .dagster
+	$(BIN)/python scripts/choose_engine.py $< $(CURDIR)/.dbt-v2/dbt > $@
 
 test: lint types rules tests ## Run all checks: format, lint, types, import rules, tests with coverage
 

@@ -238,3 +238,32 @@ def test_adapter_that_dbt_v2_does_not_have_is_refused_for_the_compute_that_uses_
     dbt = load_product(artifacts).dbt
     assert dbt is not None
     assert [dbt.on(compute).engine.kind for compute in ("duckdb", "oracle")] == ["v2", "core"]
+
+
+@pytest.mark.parametrize("engine", ["core", "v2"])
+def test_check_of_the_engine_builds_two_models_with_it(tmp_path: Path, engine: str) -> None:
+    artifacts = write_product(tmp_path, engine=engine)
+
+    result = floe_dagster("check", "--engine", "--artifacts", str(artifacts))
+
+    found = find_engine(EngineChoice("core") if engine == "core" else EngineChoice("v2", v2_executable()))
+    assert result.stdout == f"{found}: two models and three tests have the expected result\n"
+
+
+def test_check_of_an_engine_that_leaves_a_model_out_names_the_difference(tmp_path: Path) -> None:
+    artifacts = write_product(tmp_path)
+    executable = tmp_path / "dbt"
+    leave_out = f'case "$1" in build) exec {v2_executable()} "$@" --exclude totals;; esac'
+    executable.write_text(f'#!/bin/sh\n{leave_out}\nexec {v2_executable()} "$@"\n', encoding="utf-8")
+    executable.chmod(0o755)
+    artifacts.write_text(artifacts.read_text().replace(v2_executable(), str(executable)), encoding="utf-8")
+
+    result = floe_dagster("check", "--engine", "--json", "--artifacts", str(artifacts), check=False)
+
+    answer = json.loads(result.stdout)
+    assert result.returncode == 1
+    assert not answer["success"]
+    assert (
+        "results and failing rows of the checks: expected {'no_large_total': (False, 1), 'not_null_totals_total': "
+        "(True, 0), 'unique_amounts_id': (True, 0)}, found {'unique_amounts_id': (True, 0)}"
+    ) in answer["differences"]

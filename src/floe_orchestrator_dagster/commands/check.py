@@ -30,8 +30,9 @@ if TYPE_CHECKING:
     show_default=True,
     help="Maximum seconds to wait for the server.",
 )
+@click.option("--engine", is_flag=True, help="Build two models with the dbt engine instead.")
 @as_json
-def check(url: str | None, artifacts: Path | None, timeout: float, *, as_json: bool) -> None:
+def check(url: str | None, artifacts: Path | None, timeout: float, *, engine: bool, as_json: bool) -> None:
     """Check that a Dagster webserver responds, and report its state.
 
     URL is the webserver's address. The default is webserver_url of the product, DAGSTER_URL or http://localhost:3000.
@@ -41,13 +42,17 @@ def check(url: str | None, artifacts: Path | None, timeout: float, *, as_json: b
     \b
     Example:
       floe-dagster check https://dagster.example.com --timeout 5
+      floe-dagster check --engine
 
-    Exits with 0 when Dagster responds, 1 when it does not, 2 on wrong usage. Warnings do not change the exit code.
+    Exits with 0 when Dagster responds or the engine works, 1 when not, 2 on wrong usage. Warnings do not count.
     """  # noqa: D301  # click reads the \b
     from floe_orchestrator_dagster.connection import check as check_connection
 
     with errors_reported():
         config = _config(artifacts)
+    if engine:
+        _check_engine(config, as_json=as_json)
+        return
     try:
         with progress("Asking the webserver"):
             found = check_connection(url, timeout, config)
@@ -62,6 +67,24 @@ def check(url: str | None, artifacts: Path | None, timeout: float, *, as_json: b
     else:
         _echo_patches(states)
     if found.webserver is None:
+        sys.exit(1)
+
+
+def _check_engine(config: DagsterConfig | None, *, as_json: bool) -> None:
+    from floe_orchestrator_dagster.product.computes import engine_choice
+    from floe_orchestrator_dagster.product.engines import EngineChoice
+
+    with errors_reported(), progress("Building two models"):
+        from floe_orchestrator_dagster.inspect.engine_check import check_engine
+
+        found = check_engine(engine_choice(config, "") if config else EngineChoice())
+    if as_json:
+        echo_json({"engine": found.engine, "success": not found.differences, "differences": [*found.differences]})
+    elif not found.differences:
+        click.echo(f"{found.engine}: two models and three tests have the expected result")
+    for difference in found.differences if not as_json else ():
+        click.echo(f"error: {found.engine}: {difference}", err=True)
+    if found.differences:
         sys.exit(1)
 
 
