@@ -40,7 +40,11 @@ from floe_orchestrator_dagster.product import DbtProject, Product
 from floe_orchestrator_dagster.product.functions import uncalled_functions
 from floe_orchestrator_dagster.product.manifest import Manifest
 from floe_orchestrator_dagster.upstream.dagster_asset_keys import remember_output_keys, with_keys_kept
-from floe_orchestrator_dagster.upstream.dagster_dbt_names import DAGSTER_DBT_UNIQUE_ID_METADATA_KEY, dbt_assets
+from floe_orchestrator_dagster.upstream.dagster_dbt_names import (
+    DAGSTER_DBT_UNIQUE_ID_METADATA_KEY,
+    dbt_assets,
+    with_functions,
+)
 from floe_orchestrator_dagster.upstream.dagster_dbt_selection import preselected
 
 logger = logging.getLogger(__name__)
@@ -251,7 +255,7 @@ def _with_partition_metadata(rule: PartitionsConfig, spec: dg.AssetSpec) -> dg.A
 
 def _manifest_for_dagster_dbt(manifest: Manifest, stage: Stage) -> Manifest:
     """Return the stage's manifest for ``@dbt_assets``: each test is a child of a node, unit tests are data tests."""
-    content = manifest.content
+    content = with_functions(manifest.content)
     nodes = dict(content["nodes"])
     children = {
         key: [child for child in values if not child.startswith(_TESTS)]

@@ -25,6 +25,7 @@ from floe_orchestrator_dagster.upstream.dagster_dbt_names import (
     DagsterDbtTranslator,
     DagsterDbtTranslatorSettings,
     DbtManifestWrapper,
+    with_functions,
 )
 
 if TYPE_CHECKING:
@@ -168,9 +169,11 @@ class ProductTranslator(DagsterDbtTranslator):
     @cached_property
     def _manifest(self) -> Mapping[str, Any] | None:
         """The manifest for dagster-dbt; None when the product has many assets, whose specs omit the project."""
-        if self.product.dbt is None or not self._attributes.has_many_assets:
-            return self.product.dbt.manifest.content if self.product.dbt else None
-        content = self.product.dbt.manifest.content
+        if self.product.dbt is None:
+            return None
+        content = with_functions(self.product.dbt.manifest.content)
+        if not self._attributes.has_many_assets:
+            return content
         metadata = {key: value for key, value in content["metadata"].items() if key != "project_id"}
         return {**content, "metadata": metadata}
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 from floe_orchestrator_dagster.upstream.dagster_dbt_import import import_dagster_dbt
 
 import_dagster_dbt()
@@ -15,6 +17,9 @@ from dagster_dbt.asset_utils import (  # noqa: E402
 from dagster_dbt.dagster_dbt_translator import DbtManifestWrapper  # noqa: E402
 from dagster_dbt.dbt_project import using_dagster_dev  # noqa: E402
 
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
 __all__ = [
     "CACHED_SPECS",
     "DAGSTER_DBT_MANIFEST_METADATA_KEY",
@@ -26,7 +31,20 @@ __all__ = [
     "asset_utils",
     "dbt_assets",
     "using_dagster_dev",
+    "with_functions",
 ]
 
 # Attribute with a translator's cached specs. Without it dagster-dbt creates them again.
 CACHED_SPECS = "_resolved_specs"
+
+
+def with_functions(manifest: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a manifest in which dagster-dbt finds dbt's functions, and the tables that they read.
+
+    Before 0.29 it does not know functions, and fails for a node that calls one. Saved queries are no assets either.
+    """
+    functions = manifest.get("functions")
+    if not functions:
+        return manifest
+    found = {unique_id: {**node, "resource_type": "saved_query"} for unique_id, node in functions.items()}
+    return {**manifest, "saved_queries": {**(manifest.get("saved_queries") or {}), **found}}
