@@ -23,7 +23,7 @@ RENTGEN ?= 3.12
 WORKERS ?= $(shell $(PYTHON) -c 'import os; print(1 + (os.cpu_count() or 1))')
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-v2 dev test fuzz chaos test-lowest test-unpatched test-matrix lineage-consumer lint types rules tests format compile lock bench bench-full image image-test clean
+.PHONY: help setup setup-v2 dev test fuzz chaos test-lowest test-middle test-unpatched test-matrix lineage-consumer lint types rules tests format compile lock bench bench-full image image-test clean
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -82,9 +82,16 @@ test-unpatched: setup ## Run the integration tests without patches of dagster, d
 test-matrix: setup ## Run the tests on every supported Python with three sets of Dagster and dbt (CELL=3.13-newest for one)
 	$(BIN)/python tests/matrix.py $(addprefix --cell ,$(CELL))
 
+# A cell of the matrix with the Python of .venv, and only the build of the sample product.
+TEST_CELL = $(BIN)/python tests/matrix.py \
+	--tests tests/integration/test_sample_product.py::test_product_job_runs_everything_in_one_dbt_build_without_warnings \
+	--cell $$($(BIN)/python -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+
 test-lowest: setup ## Build the sample product with the lowest supported versions, on this Python
-	$(BIN)/python tests/matrix.py --cell $$($(BIN)/python -c 'import sys; print("%d.%d" % sys.version_info[:2])')-lowest \
-		--tests tests/integration/test_sample_product.py::test_product_job_runs_everything_in_one_dbt_build_without_warnings
+	$(TEST_CELL)-lowest
+
+test-middle: setup ## Build the sample product with Dagster 1.12 and dbt-core 1.11, on this Python
+	$(TEST_CELL)-middle
 
 lineage-consumer: setup ## Send the sample's lineage to a real backend, Data.Rentgen (Python 3.12 or newer: RENTGEN=3.13 or a path)
 	test -x .rentgen/bin/python || $(BIN)/uv venv --quiet .rentgen --python "$$(PYTHONPATH=tests $(BIN)/python -c \

@@ -38,7 +38,7 @@ PINS: Mapping[str, Sequence[str]] = {
         "dagster-dbt==0.26.21",
         "dbt-core==1.9.*",
     ),
-    "1.12": (
+    "middle": (
         "dagster==1.12.11",
         "dagster-webserver==1.12.11",
         "dagster-dbt==0.28.11",
