@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 # The fields and settings in the statement that creates a function.
 DEFINING_FIELDS = ("language", "raw_code", "arguments", "returns")
+# Of each further signature (dbt-core 1.12). The field `compiled_body` differs between parsed and built manifests.
+DEFINING_OVERLOAD_FIELDS = ("arguments", "returns", "raw_body")
 DEFINING_SETTINGS = ("type", "volatility", "runtime_version", "entry_point", "packages")
 
 
@@ -62,11 +64,13 @@ def uncalled_functions(manifest: Mapping[str, Any], unique_ids: Iterable[str]) -
 
 
 def function_version(function: Mapping[str, Any]) -> str:
-    """Compute the SHA-1 of a function's definition: code, arguments, result type and creation settings."""
+    """Compute the SHA-1 of a function's definition: code, arguments, result type, overloads and creation settings."""
     config = function.get("config") or {}
+    overloads = function.get("overloads") or ()
     defined = [
         *(function.get(field) for field in DEFINING_FIELDS),
         *(config.get(setting) for setting in DEFINING_SETTINGS),
+        *([overload.get(field) for field in DEFINING_OVERLOAD_FIELDS] for overload in overloads),
     ]
     return _digest(json.dumps(defined, sort_keys=True))
 

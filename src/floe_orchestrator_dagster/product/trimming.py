@@ -22,6 +22,7 @@ import orjson
 from floe_orchestrator_dagster.errors import ManifestError
 from floe_orchestrator_dagster.product.functions import (
     DEFINING_FIELDS,
+    DEFINING_OVERLOAD_FIELDS,
     DEFINING_SETTINGS,
     function_version,
     versions_with_functions,
@@ -122,6 +123,7 @@ _VERSION_OF_TRIMMING = repr(
         _LEFT_OUT_ARGUMENT,
         VARIABLES,
         DEFINING_FIELDS,
+        DEFINING_OVERLOAD_FIELDS,
         DEFINING_SETTINGS,
         FORMAT,
     )

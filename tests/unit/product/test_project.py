@@ -121,6 +121,8 @@ def test_missing_settings_have_dbts_defaults(tmp_path: Path) -> None:
             "package-lock.yml",
             "selectors.yml",
             ".dbtignore",
+            "vars.yml",
+            ".env",
             "models",
             "seeds",
             "snapshots",
@@ -128,6 +130,8 @@ def test_missing_settings_have_dbts_defaults(tmp_path: Path) -> None:
             "tests",
             "analyses",
             "functions",
+            "osi",
+            "OSI",
         )
     )
 

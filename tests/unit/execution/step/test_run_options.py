@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from floe_orchestrator_dagster.errors import DbtSetupError
-from floe_orchestrator_dagster.execution.step.run_options import DbtOptions, SourceOptions, variables
+from floe_orchestrator_dagster.execution.step.run_options import DbtOptions, SourceOptions, deferral, variables
 
 
 def test_options_become_dbts_arguments() -> None:
@@ -47,3 +47,23 @@ def test_variables_of_the_partition_win_over_those_of_the_run() -> None:
 def test_no_number_of_threads_is_refused(threads: int) -> None:
     with pytest.raises(DbtSetupError, match=rf"threads: {threads} is too few\. Give 1 or more"):
         SourceOptions(threads=threads).arguments()
+
+
+@pytest.mark.parametrize(
+    ("environment", "arguments"),
+    [
+        ({}, []),
+        ({"DBT_STATE": "/before"}, ["--defer-state", "/before"]),
+        ({"DBT_ENGINE_STATE": "/before"}, ["--defer-state", "/before"]),
+        ({"DBT_ENGINE_STATE": "/before", "DBT_STATE": "/older"}, ["--defer-state", "/before"]),
+        ({"DBT_ENGINE_STATE": "/before", "DBT_DEFER_STATE": "/other"}, []),
+        ({"DBT_STATE": "/before", "DBT_ENGINE_DEFER_STATE": "/other"}, []),
+    ],
+)
+def test_the_state_of_the_environment_is_for_deferral(
+    environment: dict[str, str], arguments: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+
+    assert deferral() == arguments
