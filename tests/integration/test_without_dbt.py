@@ -43,15 +43,15 @@ def packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return environment_without_dbt(directory / "packages", directory / "wheel")
 
 
-def test_a_prepared_product_is_validated_and_planned(packages: Path, prepared_sample: Path) -> None:
+def test_validation_of_a_prepared_product_reports_only_the_missing_engine(
+    packages: Path, prepared_sample: Path
+) -> None:
     artifacts = str(prepared_sample / "compiled_artifacts.json")
 
-    validated = run_without_dbt(packages, "-m", "floe_orchestrator_dagster", "validate", artifacts)
-    status, plan = run_without_dbt(packages, "-m", "floe_orchestrator_dagster", "plan", artifacts)
+    invalid, validated = run_without_dbt(packages, "-m", "floe_orchestrator_dagster", "validate", artifacts)
 
-    assert validated == (0, "retail-orders: valid (18 assets, 83 checks, 1 schedule)\n")
-    assert status == 0
-    assert "Jobs: a run of the whole job" in plan
+    assert (invalid, validated.splitlines()[-1]) == (1, "1 problem"), validated
+    assert "no dbt engine is installed" in validated
 
 
 def test_a_run_names_the_commands_that_install_an_engine(packages: Path, prepared_sample: Path) -> None:
@@ -65,3 +65,14 @@ def test_a_run_names_the_commands_that_install_an_engine(packages: Path, prepare
     assert "no dbt engine is installed" in description
     assert '`pip install "dbt-core>=1.9,<2"`' in description
     assert "`pip install dbt` installs dbt v2" in description
+
+
+def test_prepare_names_the_commands_that_install_an_engine(packages: Path, sample: Path) -> None:
+    status, printed = run_without_dbt(
+        packages, "-m", "floe_orchestrator_dagster", "prepare", str(sample / "compiled_artifacts.json")
+    )
+
+    assert status == 1
+    assert "no dbt engine is installed" in printed
+    assert "`pip install dbt` installs dbt v2" in printed
+    assert "Traceback" not in printed
