@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 import pytest
@@ -91,6 +92,7 @@ def test_plan_reads_well_where_no_terminal_is(demo: Path) -> None:
         f"  artifacts    {demo}/compiled_artifacts.json\n"
         f"  dbt project  {demo}\n"
         "  dbt target   retail_orders.dev\n"
+        f"  dbt engine   dbt-core {version('dbt-core')}\n"
         "\n"
         "Assets: 18 built here, 3 made elsewhere\n"
         "  asset, by group            tier    materialized  compute  checks  blocking\n"

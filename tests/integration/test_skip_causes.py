@@ -64,16 +64,18 @@ def test_a_skipped_node_names_what_it_waits_for(
     job = definitions_from_file(path).resolve_job_def("shop_orders")
     result = job.execute_in_process(instance=instance, raise_on_error=False)
 
+    # dbt v2 does not know the setting yet.
+    continues = CONTINUES and engine["engine"] == "core"
     assert not result.success
     skipped = re.findall(r"skipped model (\w+)(.*)", logged(instance, result.run_id, "WARNING"))
     assert dict(skipped) == {
         "after_both": " because of broken",
-        **({} if CONTINUES else {"fallback": " because of optional"}),
+        **({} if continues else {"fallback": " because of optional"}),
         "after_checked": " because of nine",
         "unit_tested": " because of two",
         "after_unit_tested": " because of two",
     }
-    assert set(built(result)) == {"orders", "checked", *(["fallback"] if CONTINUES else [])}
+    assert set(built(result)) == {"orders", "checked", *(["fallback"] if continues else [])}
     evaluated = [evaluation.check_name for evaluation in result.get_asset_check_evaluations()]
     assert sorted(evaluated) == ["nine", "two"]
     aborted = [event for event in backend.events if event["eventType"] == "ABORT"]
@@ -82,7 +84,7 @@ def test_a_skipped_node_names_what_it_waits_for(
     )
     assert {event["job"]["name"]: event["run"]["facets"]["errorMessage"]["message"] for event in aborted} == {
         "model.shop.after_both": "dbt skipped it because of model.shop.broken",
-        **({} if CONTINUES else {"model.shop.fallback": "dbt skipped it because of model.shop.optional"}),
+        **({} if continues else {"model.shop.fallback": "dbt skipped it because of model.shop.optional"}),
         "model.shop.after_checked": f"dbt skipped it because of {nine}",
         "model.shop.unit_tested": "dbt skipped it because of unit_test.shop.unit_tested.two",
         "model.shop.after_unit_tested": "dbt skipped it because of unit_test.shop.unit_tested.two",

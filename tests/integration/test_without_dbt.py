@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import zipfile
@@ -9,10 +10,25 @@ from pathlib import Path
 
 import pytest
 
+from floe_orchestrator_dagster.code_location import definitions_from_file
 from processes import clean_environment
 from without_dbt import environment_without_dbt, run_without_dbt
 
 REPOSITORY = Path(__file__).parent.parent.parent
+_RUN = """
+import json, sys
+from pathlib import Path
+from dagster import DagsterInstance
+from floe_orchestrator_dagster.code_location import definitions_from_file
+
+definitions = definitions_from_file(Path(sys.argv[1]))
+keys = [key.to_user_string() for key in definitions.resolve_asset_graph().get_all_asset_keys()]
+with DagsterInstance.ephemeral() as instance:
+    job = definitions.resolve_job_def("retail_orders")
+    result = job.execute_in_process(instance=instance, raise_on_error=False)
+failure = next(event for event in result.all_events if event.is_step_failure).step_failure_data
+print("\\n" + json.dumps([len(keys), failure.user_failure_data.description]))
+"""
 
 
 @pytest.fixture(scope="module")
@@ -27,15 +43,29 @@ def packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return environment_without_dbt(directory / "packages", directory / "wheel")
 
 
-def test_validation_of_a_prepared_product_reports_only_the_missing_engine(
-    packages: Path, prepared_sample: Path
-) -> None:
+def test_a_prepared_product_is_validated_and_planned(packages: Path, prepared_sample: Path) -> None:
     artifacts = str(prepared_sample / "compiled_artifacts.json")
 
-    invalid, validated = run_without_dbt(packages, "-m", "floe_orchestrator_dagster", "validate", artifacts)
+    validated = run_without_dbt(packages, "-m", "floe_orchestrator_dagster", "validate", artifacts)
+    status, plan = run_without_dbt(packages, "-m", "floe_orchestrator_dagster", "plan", artifacts)
 
-    assert (invalid, validated.splitlines()[-1]) == (1, "1 problem"), validated
-    assert "no dbt engine is installed" in validated
+    warning = f"warning: {artifacts}: no dbt is installed; runs will fail\n"
+    assert validated == (0, f"{warning}retail-orders: valid (18 assets, 83 checks, 1 schedule)\n")
+    assert status == 0
+    assert "Jobs: a run of the whole job" in plan
+
+
+def test_a_run_names_the_commands_that_install_an_engine(packages: Path, prepared_sample: Path) -> None:
+    artifacts = prepared_sample / "compiled_artifacts.json"
+
+    status, printed = run_without_dbt(packages, "-c", _RUN, str(artifacts))
+
+    assert status == 0, printed
+    keys, description = json.loads(printed.splitlines()[-1])
+    assert keys == len(definitions_from_file(artifacts).resolve_asset_graph().get_all_asset_keys())
+    assert "no dbt engine is installed" in description
+    assert '`pip install "dbt-core>=1.9,<2"`' in description
+    assert "`pip install dbt` installs dbt v2" in description
 
 
 def test_prepare_names_the_commands_that_install_an_engine(packages: Path, sample: Path) -> None:

@@ -198,7 +198,7 @@ def _examine_dbt(unbuilt: Product, project_path: Path, configured: _Configured, 
 
 def _check_v2(dbt: DbtConnection) -> None:
     """Report what dbt v2 refuses in the project, if it is the engine."""
-    if dbt.engine.kind == "v2":
+    if dbt.is_on_v2:
         check_parse(dbt)
 
 

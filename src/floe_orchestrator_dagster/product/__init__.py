@@ -164,7 +164,7 @@ def _read_dbt(
         return None
     directory = read_project_directory(project_path, artifacts.metadata.product_name)
     choice = engine_choice(config, artifacts.transforms.default_compute if artifacts.transforms else "")
-    connection = DbtConnection(directory, select_profile(artifacts, directory, origin), choice=choice)
+    connection = DbtConnection(directory, select_profile(artifacts, directory, origin, choice), choice=choice)
     logger.debug("%s: dbt project %s, target %s", origin, directory.path, connection.profile.target)
     profiles = compute_profiles(artifacts, connection.profile, config, directory, origin)
     missing = {variable.name for profile in profiles.values() for variable in profile.missing_variables}
@@ -176,4 +176,6 @@ def _read_dbt(
     choices = {compute: engine_choice(config, compute) for compute in profiles}
     dbt = DbtProject(directory, connection.profile, manifest, profiles, choice=choice, choices=choices)
     require_support(dbt, artifacts.transforms.models if artifacts.transforms else ())
+    if dbt.installed_engine is None:
+        logger.warning("%s: no dbt is installed; runs will fail", origin)
     return dbt

@@ -17,7 +17,7 @@ from floe_orchestrator_dagster.errors import ManifestError, Problem, ProfileErro
 from floe_orchestrator_dagster.product.manifest import declared_nodes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from floe_core.schemas.compiled_artifacts import ResolvedModel
 
@@ -55,38 +55,39 @@ def require_adapter(profile: Profile, engine: DbtEngine) -> None:
 def require_support(dbt: DbtProject, models: Iterable[ResolvedModel]) -> None:
     """Check that the engine of each compute exists, and that dbt v2 supports its adapters and models.
 
-    Adapters of dbt-core are checked when dbt runs, because a code location can be loaded without them.
+    Adapters of dbt-core are checked when dbt runs, because a code location can be loaded without them. It can be loaded
+    without any dbt too.
 
     Args:
         dbt: The project.
         models: The declared models. Other models run on the default compute.
 
     Raises:
-        EngineError: An engine is not installed, or cannot be used.
+        EngineError: The configuration names an engine that is not installed, or cannot be used.
         ProfileError: dbt v2 lacks the adapter of a compute.
         ManifestError: dbt v2 cannot run some models. The message lists all.
     """
     declared = {model.name: model.compute for model in models}
-    connections = {compute: dbt.on(compute) for compute in {"", *declared.values()}}
-    for connection in connections.values():
-        if connection.engine.kind == "v2":
-            require_adapter(connection.profile, connection.engine)
-    content = dbt.manifest.content
-    names = declared_nodes(declared, content)
-    problems = []
-    for unique_id, node in content["nodes"].items():
-        connection = connections[declared.get(names.get(unique_id, ""), "")]
-        if not _is_runnable(node, connection):
-            what = f"{node['name']!r} is a Python model, which {connection.engine} does not run on duckdb"
-            fix = f"Set {config_path('dbt', 'engine')} to `core`, or write the model in SQL."
-            problems.append(Problem(str(node.get("original_file_path") or unique_id), what, fix))
+    computes = {compute: dbt.on(compute) for compute in {"", *declared.values()}}
+    on_v2 = {compute: connection for compute, connection in computes.items() if connection.is_on_v2}
+    for connection in on_v2.values():
+        require_adapter(connection.profile, connection.engine)
+    problems = list(_unsupported_models(dbt, declared, on_v2)) if on_v2 else []
     if problems:
         raise ManifestError(str(dbt.manifest.path), problems)
 
 
-def _is_runnable(node: Mapping[str, object], connection: DbtConnection) -> bool:
-    is_python = node["resource_type"] == "model" and node.get("language") == "python"
-    return not (is_python and connection.engine.kind == "v2" and connection.profile.adapter == "duckdb")
+def _unsupported_models(
+    dbt: DbtProject, declared: Mapping[str, str], on_v2: Mapping[str, DbtConnection]
+) -> Iterator[Problem]:
+    names = declared_nodes(declared, dbt.manifest.content)
+    for unique_id, node in dbt.manifest.content["nodes"].items():
+        is_python = node["resource_type"] == "model" and node.get("language") == "python"
+        connection = on_v2.get(declared.get(names.get(unique_id, ""), "")) if is_python else None
+        if connection is not None and connection.profile.adapter == "duckdb":
+            what = f"{node['name']!r} is a Python model, which {connection.engine} does not run on duckdb"
+            fix = f"Set {config_path('dbt', 'engine')} to `core`, or write the model in SQL."
+            yield Problem(str(node.get("original_file_path") or unique_id), what, fix)
 
 
 def _is_installed(adapter: str) -> bool:

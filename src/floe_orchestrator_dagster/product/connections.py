@@ -62,13 +62,13 @@ def _connect(
         fix = f"Set {PROJECT_DIR_VARIABLE} to the directory with dbt_project.yml."
         raise ProjectError(origin, [Problem("", what, fix)])
     directory = read_project_directory(project_path, artifacts.metadata.product_name)
-    profile = select_profile(artifacts, directory, origin)
+    default = artifacts.transforms.default_compute if artifacts.transforms else ""
+    choice = engine_choice(config, compute or default)
+    profile = select_profile(artifacts, directory, origin, choice)
     profiles = compute_profiles(artifacts, profile, config, directory, origin)
     if compute is not None and artifacts.transforms is not None and compute not in profiles:
         what = f"the model needs compute {compute!r}, but the profile has {', '.join(map(repr, profiles))}"
         raise ProfileError(origin, [Problem("compute", what, "Correct `compute:` of the transform in floe.yaml.")])
-    default = artifacts.transforms.default_compute if artifacts.transforms else ""
-    choice = engine_choice(config, compute or default)
     return DbtConnection(directory, profiles.get(compute or "", profile), choice=choice)
 
 

@@ -60,6 +60,9 @@ class EngineChoice:
     executable: str | None = None
 
 
+DEFAULT_CHOICE = EngineChoice()
+
+
 @dataclass(frozen=True)
 class DbtEngine:
     """A dbt that is installed.

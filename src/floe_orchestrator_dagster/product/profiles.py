@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from floe_orchestrator_dagster.errors import Problem, ProfileError
+from floe_orchestrator_dagster.product.engines import DEFAULT_CHOICE, EngineChoice
 from floe_orchestrator_dagster.product.environment_file import file_variables
 from floe_orchestrator_dagster.product.templates import (
     Variable,
@@ -101,7 +102,9 @@ class Profile:
         return tuple(variable for variable in self.variables if variable.name not in self.environment)
 
 
-def select_profile(artifacts: CompiledArtifacts, project: ProjectDirectory, origin: str) -> Profile:
+def select_profile(
+    artifacts: CompiledArtifacts, project: ProjectDirectory, origin: str, choice: EngineChoice = DEFAULT_CHOICE
+) -> Profile:
     """Select the project's profile from the contract, and the output that ``FLOE_ENV`` names.
 
     Profile names are compared without regard to case, dashes and underscores. The only profile of a contract is used
@@ -115,7 +118,7 @@ def select_profile(artifacts: CompiledArtifacts, project: ProjectDirectory, orig
     where = f"dbt_profiles.{compiled_name}"
     outputs = _read_outputs(profiles[compiled_name], where, origin)
     default_target = str(profiles[compiled_name].get("target") or next(iter(outputs)))
-    of_file = file_variables(project.path)
+    of_file = file_variables(project.path, choice)
     target = _resolve_target(outputs, default_target, Place(origin, where), {**of_file, **os.environ})
     variables = required_variables(outputs[target]) if target else _any_targets_variables(default_target, outputs)
     return Profile(

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from floe_orchestrator_dagster.product.engines import DbtEngine, EngineChoice, find_engine
+from floe_orchestrator_dagster.errors import EngineError
+from floe_orchestrator_dagster.product.engines import DEFAULT_CHOICE, DbtEngine, EngineChoice, find_engine
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -26,7 +27,7 @@ class DbtConnection:
 
     directory: ProjectDirectory
     profile: Profile
-    choice: EngineChoice = field(default=EngineChoice(), kw_only=True)
+    choice: EngineChoice = field(default=DEFAULT_CHOICE, kw_only=True)
 
     @property
     def engine(self) -> DbtEngine:
@@ -36,6 +37,30 @@ class DbtConnection:
             EngineError: There is none, or it cannot be used.
         """
         return find_engine(self.choice)
+
+    @property
+    def installed_engine(self) -> DbtEngine | None:
+        """The engine; None if the configuration names none and none is installed.
+
+        Raises:
+            EngineError: The configuration names an engine that is not installed, or cannot be used.
+        """
+        try:
+            return self.engine
+        except EngineError:
+            if self.choice == DEFAULT_CHOICE:
+                return None
+            raise
+
+    @property
+    def is_on_v2(self) -> bool:
+        """Whether dbt v2 is the engine.
+
+        Raises:
+            EngineError: The configuration names an engine that is not installed, or cannot be used.
+        """
+        engine = self.installed_engine
+        return engine is not None and engine.kind == "v2"
 
 
 @dataclass(frozen=True)

@@ -41,6 +41,7 @@ __all__ = [
 ]
 
 _NOT_SHOWN = "__"  # prefix of Dagster's implicit jobs
+_NO_ENGINE = "none is installed"
 
 
 def plan_product(product: Product, definitions: dg.Definitions, now: datetime | None = None) -> Plan:
@@ -81,10 +82,10 @@ def _engine(product: Product) -> str | None:
     """Name the dbt engine; of several computes, also each other one with the computes that it runs."""
     if product.dbt is None:
         return None
-    default = str(product.dbt.engine)
+    default = str(product.dbt.installed_engine or _NO_ENGINE)
     others: dict[str, list[str]] = {}
     for compute in product.dbt.profiles:
-        others.setdefault(str(product.dbt.on(compute).engine), []).append(compute)
+        others.setdefault(str(product.dbt.on(compute).installed_engine or _NO_ENGINE), []).append(compute)
     return "; ".join([default, *(f"{name} on {', '.join(on)}" for name, on in others.items() if name != default)])
 
 
