@@ -11,12 +11,15 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 import duckdb
 
+from dbt_v2 import set_engine
 from files import write_files
 from floe_orchestrator_dagster.code_location import definitions_from_file
 from floe_orchestrator_dagster.product import load_product, manifest_rebuilt
 from unit.samples import contract, model, profiles, write_json
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import pytest
 
     from lineage_backend import LineageServer
@@ -104,6 +107,16 @@ def write_shop(directory: Path) -> Path:
     with duckdb.connect(str(project / "shop.duckdb")) as connection:
         connection.execute("create table files as select 1 as id")
     return project
+
+
+def set_shop_engine(shop: Path, engine: Mapping[str, str]) -> Path:
+    """Let an engine run the product; returns the path of its artifacts. dbt v2 gets no Python model."""
+    artifacts = set_engine(shop / "compiled_artifacts.json", engine)
+    if engine["engine"] == "v2":
+        (shop / "models" / "chatty.py").unlink()
+        write_files(shop, {"models/chatty.sql": "select 1 as id"})
+        load_product(artifacts, manifest_source=manifest_rebuilt)
+    return artifacts
 
 
 @dg.asset(deps=["first", "child"])

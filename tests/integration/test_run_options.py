@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from dbt_v2 import set_engine
 from floe_orchestrator_dagster.code_location import definitions_from_file
-from integration.failing_shop import built, failure_of, logged
+from integration.failing_shop import built, failure_of, logged, set_shop_engine
 from unit.samples import write_json
 
 if TYPE_CHECKING:
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
 def test_options_of_the_run_reach_dbt_and_others_are_refused(
     shop: Path, backend: LineageServer, instance: dg.DagsterInstance, engine: dict[str, str]
 ) -> None:
-    set_engine(shop / "compiled_artifacts.json", engine)
+    set_shop_engine(shop, engine)
     artifacts = json.loads((shop / "compiled_artifacts.json").read_text(encoding="utf-8"))
     outputs = artifacts["dbt_profiles"]["shop-orders"]["outputs"]
     outputs["other"] = {**outputs["dev"], "path": str(shop / "other.duckdb"), "schema": "elsewhere"}

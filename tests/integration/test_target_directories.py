@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from dbt_v2 import set_engine
 from floe_orchestrator_dagster.code_location import definitions_from_file
+from integration.failing_shop import set_shop_engine
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def test_target_directories_of_old_runs_go_and_those_of_failures_stay(
     shop: Path, instance: dg.DagsterInstance, engine: dict[str, str]
 ) -> None:
-    artifacts = set_engine(shop / "compiled_artifacts.json", engine)
+    artifacts = set_shop_engine(shop, engine)
     job = definitions_from_file(artifacts).resolve_job_def("shop_orders")
 
     def directories() -> set[Path]:
