@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import tempfile
-from contextlib import redirect_stderr, redirect_stdout
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
@@ -37,6 +38,10 @@ models:
 _COLUMNS = {"amounts": ["id", "amount"], "totals": ["total"]}
 _CHECKS = {"unique_amounts_id": (True, 0), "not_null_totals_total": (True, 0), "no_large_total": (False, 1)}
 
+# Variables of the user's product and of its dbt project.
+_OF_THE_PRODUCT = ("FLOE_ARTIFACTS_PATH", "FLOE_DBT_PROJECT_DIR", "FLOE_ENV", "FLOE_STATE_DIR")
+_PREFIX_OF_DBT = "DBT_"
+
 
 @dataclass(frozen=True)
 class EngineCheck:
@@ -52,7 +57,7 @@ class EngineCheck:
 
 
 def check_engine(choice: EngineChoice) -> EngineCheck:
-    """Build the project on DuckDB, in a temporary directory.
+    """Build the project on DuckDB, in a temporary directory and without the environment variables of other projects.
 
     Raises:
         FloeDagsterError: There is no such engine, or the project cannot be prepared with it.
@@ -62,16 +67,31 @@ def check_engine(choice: EngineChoice) -> EngineCheck:
     from floe_orchestrator_dagster.code_location import build_definitions
     from floe_orchestrator_dagster.product import load_product, manifest_parsed_offline
 
-    with tempfile.TemporaryDirectory(prefix="floe-engine-check-") as directory:
+    with tempfile.TemporaryDirectory(prefix="floe-engine-check-") as directory, _without_variables_of_projects():
         artifacts = _written(Path(directory), choice)
         product = load_product(artifacts, manifest_source=manifest_parsed_offline)
         if product.dbt is None:
-            raise FloeDagsterError(f"{directory}: the project of the check is not found. Unset FLOE_DBT_PROJECT_DIR.")
+            raise FloeDagsterError(f"{directory}: the project of the check was removed. Run the check again.")
         job = build_definitions(product).resolve_job_def(_NAME.replace("-", "_"))
         printed = StringIO()
         with dg.DagsterInstance.ephemeral() as instance, redirect_stdout(printed), redirect_stderr(printed):
             result = job.execute_in_process(instance=instance, raise_on_error=False)
         return EngineCheck(str(product.dbt.engine), tuple(_differences(result)))
+
+
+@contextmanager
+def _without_variables_of_projects() -> Iterator[None]:
+    """Remove the variables that choose a project, its paths, target and flags, also for the processes of dbt."""
+    before = dict(os.environ)
+    for name in before:
+        if name in _OF_THE_PRODUCT or name.startswith(_PREFIX_OF_DBT):
+            del os.environ[name]
+    os.environ["DBT_SEND_ANONYMOUS_USAGE_STATS"] = "false"
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
 
 
 def _differences(result: dg.ExecuteInProcessResult) -> list[str]:

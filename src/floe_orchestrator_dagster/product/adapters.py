@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import tempfile
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING
 import yaml
 
 from floe_orchestrator_dagster.config.models import config_path
-from floe_orchestrator_dagster.errors import ManifestError, Problem, ProfileError
+from floe_orchestrator_dagster.errors import EngineError, ManifestError, Problem, ProfileError
 from floe_orchestrator_dagster.product.manifest import declared_nodes
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 _OF_V2 = frozenset({"bigquery", "databricks", "duckdb", "redshift", "salesforce", "snowflake"})
 _REFUSED = re.compile(r"adapter is not yet supported|unknown variant")
 _SECONDS = 60
+_PREFIX_OF_DBT = "DBT_"
 
 
 def require_adapter(profile: Profile, engine: DbtEngine) -> None:
@@ -36,6 +38,7 @@ def require_adapter(profile: Profile, engine: DbtEngine) -> None:
 
     Raises:
         ProfileError: The engine does not have the adapter.
+        EngineError: dbt v2 was started to find out, and does not answer.
     """
     adapter = profile.adapter
     if adapter is None or (_is_installed(adapter) if engine.kind == "core" else _is_in_v2(adapter, engine)):
@@ -103,14 +106,27 @@ def _is_in_v2(adapter: str, engine: DbtEngine) -> bool:
 
 @lru_cache(maxsize=16)
 def _is_accepted(adapter: str, executable: str) -> bool:
-    """Return whether dbt v2 has an adapter, by a run in an empty project. It has no command that lists adapters."""
+    """Return whether dbt v2 has an adapter, by a run in an empty project. It has no command that lists adapters.
+
+    Raises:
+        EngineError: It cannot be started, or does not end.
+    """
     with tempfile.TemporaryDirectory(prefix="floe-dbt-adapter-") as directory:
         project = {"name": "floe", "profile": "floe"}
         profiles = {"floe": {"target": "floe", "outputs": {"floe": {"type": adapter}}}}
         for name, content in (("dbt_project.yml", project), ("profiles.yml", profiles)):
             Path(directory, name).write_text(yaml.safe_dump(content), encoding="utf-8")
-        printed = subprocess.run(
-            [executable, "parse", "--project-dir", directory, "--profiles-dir", directory],
+        return _REFUSED.search(_printed_by_parse(executable, directory)) is None
+
+
+def _printed_by_parse(executable: str, directory: str) -> str:
+    paths = ("--project-dir", "--profiles-dir", "--target-path", "--log-path")
+    # Variables of dbt configure the user's project: its directories, state and flags.
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(_PREFIX_OF_DBT)}
+    try:
+        ended = subprocess.run(
+            [executable, "parse", *(word for path in paths for word in (path, directory))],
+            env={**environment, "DBT_SEND_ANONYMOUS_USAGE_STATS": "false"},
             cwd=directory,
             stdin=subprocess.DEVNULL,
             capture_output=True,
@@ -120,4 +136,11 @@ def _is_accepted(adapter: str, executable: str) -> bool:
             timeout=_SECONDS,
             check=False,
         )
-    return _REFUSED.search(f"{printed.stdout}{printed.stderr}") is None
+    except OSError as error:
+        what = f"cannot be started ({error.strerror})"
+    except subprocess.TimeoutExpired:
+        what = f"did not parse an empty project within {_SECONDS} s"
+    else:
+        return f"{ended.stdout}{ended.stderr}"
+    fix = f"Run `dbt parse` with it, and correct {config_path('dbt', 'executable')} or install dbt v2 again."
+    raise EngineError(executable, [Problem("", what, fix)])
