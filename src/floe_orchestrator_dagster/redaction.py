@@ -127,7 +127,11 @@ class Redactor:
 
     def redact(self, text: str) -> str:
         """Return ``text`` with its credentials masked."""
-        return redact(self._known.sub(MASK, text) if self._known else text)
+        return redact(self.mask(text))
+
+    def mask(self, text: str) -> str:
+        """Return ``text`` with the known credentials masked, and nothing else."""
+        return self._known.sub(MASK, text) if self._known else text
 
 
 def mask(text: str, secrets: Iterable[str]) -> str:

@@ -9,14 +9,15 @@ import logging
 import os
 import re
 import subprocess
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from floe_orchestrator_dagster.errors import ManifestError, Problem
 from floe_orchestrator_dagster.product.adapters import require_adapter
 from floe_orchestrator_dagster.product.manifest import PREPARE_COMMAND
 from floe_orchestrator_dagster.product.profile_file import written_profile
-from floe_orchestrator_dagster.product.v2_messages import V2_OUTPUT, v2_problems
-from floe_orchestrator_dagster.redaction import mask, redact_urls
+from floe_orchestrator_dagster.product.v2_messages import V2_OUTPUT, LogMessage, read_v2_log, v2_problems
+from floe_orchestrator_dagster.redaction import Redactor, mask, redact_urls
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -66,9 +67,8 @@ def run_dbt(command: str, dbt: DbtConnection, target: Path) -> None:
             check=False,
         )
     if result.returncode:
-        # dbt v2 masks nothing.
-        printed = mask(result.stdout, dbt.profile.secrets)
-        raise ManifestError(str(dbt.directory.path), [*_problems(command, result.returncode, printed, dbt)])
+        log = _read_log(result.stdout, dbt)
+        raise ManifestError(str(dbt.directory.path), [*_problems(command, result.returncode, log, dbt)])
 
 
 def _words(command: str, dbt: DbtConnection) -> list[str]:
@@ -96,7 +96,16 @@ def _environment(dbt: DbtConnection, target: Path) -> dict[str, str]:
     }
 
 
-def _problems(command: str, exit_code: int, printed: str, dbt: DbtConnection) -> Iterator[Problem]:
+def _read_log(printed: str, dbt: DbtConnection) -> list[LogMessage]:
+    """Read what dbt has printed, and mask secrets, as dbt v2 does not. JSON escapes quotes and line ends in secrets."""
+    secrets = dbt.profile.masked_values
+    redactor = Redactor(secrets)
+    log = read_v2_log(printed) if dbt.engine.kind == "v2" else [LogMessage("", printed)]
+    return [replace(message, text=redactor.mask(mask(message.text, secrets))) for message in log]
+
+
+def _problems(command: str, exit_code: int, log: list[LogMessage], dbt: DbtConnection) -> Iterator[Problem]:
+    printed = "\n".join(message.text for message in log)
     again = f"Correct the project and run `{PREPARE_COMMAND}` again."
     unreachable = _UNREACHABLE.search(printed)
     if unreachable and command == "deps":
@@ -104,7 +113,7 @@ def _problems(command: str, exit_code: int, printed: str, dbt: DbtConnection) ->
         fix = f"Check the network and HTTPS_PROXY. `{PREPARE_COMMAND} --no-deps` uses the packages that are installed."
         yield Problem("", what, fix)
         return
-    found = v2_problems(printed, dbt.directory.path, again) if dbt.engine.kind == "v2" else []
+    found = v2_problems(log, dbt.directory.path, again)
     if found:
         yield from found
         return

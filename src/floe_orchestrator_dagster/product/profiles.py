@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 ENVIRONMENT_VARIABLE = "FLOE_ENV"
+_SECRET_PREFIX = "DBT_ENV_SECRET"  # noqa: S105  # the prefix of a variable's name
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
 _RECOMPILE = "Compile the product again with a compute plugin in manifest.yaml (floe platform compile)."
 
@@ -91,6 +92,13 @@ class Profile:
             variables=partial(read_from_environment, environment=environment),
             render=partial(rendered, environment=environment),
         )
+
+    @property
+    def masked_values(self) -> tuple[str, ...]:
+        """Values to mask in what dbt prints, longest first: credentials, and dbt's secret variables."""
+        variables = [value for name, value in self.environment.items() if name.startswith(_SECRET_PREFIX)]
+        lines = [line for value in variables for line in (value, *value.splitlines()) if line]
+        return tuple(sorted({*self.secrets, *lines}, key=len, reverse=True))
 
     def on_target(self, target: str) -> Profile:
         """Return the profile with another output selected."""

@@ -1,4 +1,4 @@
-"""Errors in the log of dbt v2 as problems: one for each place in a file, with the fix.
+"""The log of dbt v2, and its errors as problems: one for each place in a file, with the fix.
 
 Log format: https://docs.getdbt.com/reference/events-logging#structured-logging
 """
@@ -6,6 +6,7 @@ Log format: https://docs.getdbt.com/reference/events-logging#structured-logging
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import orjson
@@ -14,10 +15,10 @@ from floe_orchestrator_dagster.config.models import config_path
 from floe_orchestrator_dagster.errors import Problem
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
-# Arguments of dbt v2 for a log that :func:`v2_problems` reads.
+# Arguments of dbt v2 for a log that :func:`read_v2_log` reads.
 V2_OUTPUT = ("--log-format", "json", "--log-level-file", "off")
 _MOST_SHOWN = 50
 # `[error] [UnusedConfigKey (dbt1060)]: message`, then `  --> file:line:column`, then a stack trace.
@@ -28,11 +29,24 @@ _TRACE = re.compile(r"^ +0: .*", re.MULTILINE | re.DOTALL)
 _DEPRECATED = frozenset({"dbt1060", "dbt1159"})
 
 
-def v2_problems(printed: str, project: Path, fix: str) -> list[Problem]:
+@dataclass(frozen=True)
+class LogMessage:
+    """A message of dbt; its level is empty for text that is not a log in JSON."""
+
+    level: str
+    text: str
+
+
+def read_v2_log(printed: str) -> list[LogMessage]:
+    """Read a log of dbt v2, with one JSON object per line. A native library may print other lines."""
+    return [_message(line) for line in printed.splitlines()]
+
+
+def v2_problems(log: Iterable[LogMessage], project: Path, fix: str) -> list[Problem]:
     """Read the errors in a log of dbt v2.
 
     Args:
-        printed: The log, with one JSON object per line.
+        log: The messages.
         project: Directory of the project.
         fix: The fix for errors without a known one.
 
@@ -44,7 +58,7 @@ def v2_problems(printed: str, project: Path, fix: str) -> list[Problem]:
         f"Run `dbt-autofix deprecations --path {project}` (`pip install dbt-autofix`), which rewrites the project for "
         f"dbt v2, or set {config_path('dbt', 'engine')} to `core`."
     )
-    problems = [Problem(where, what, autofix if code in _DEPRECATED else fix) for where, what, code in _errors(printed)]
+    problems = [Problem(where, what, autofix if code in _DEPRECATED else fix) for where, what, code in _errors(log)]
     # dbt v2 reads files in parallel, so that their order differs.
     distinct = sorted(dict.fromkeys(problems), key=_by_place)
     if len(distinct) > _MOST_SHOWN:
@@ -58,24 +72,21 @@ def _by_place(problem: Problem) -> tuple[str, list[int], str]:
     return file, [int(part) for part in position if part.isdecimal()], problem.what
 
 
-def _errors(printed: str) -> Iterator[tuple[str, str, str]]:
-    for line in printed.splitlines():
-        info = _info(line)
-        if info.get("level") != "error":
-            continue
-        found = _ERROR.match(_TRACE.sub("", str(info.get("msg"))))
+def _errors(log: Iterable[LogMessage]) -> Iterator[tuple[str, str, str]]:
+    for message in log:
+        found = _ERROR.match(_TRACE.sub("", message.text)) if message.level == "error" else None
         if found is None:
             continue
         place = _PLACE.search(found["message"])
-        message = " ".join(_PLACE.sub("", found["message"]).split()).removesuffix(".")
+        what = " ".join(_PLACE.sub("", found["message"]).split()).removesuffix(".")
         code = found["code"] or ""
-        yield (place["place"] if place else ""), f"{message} ({code})" if code else message, code
+        yield (place["place"] if place else ""), f"{what} ({code})" if code else what, code
 
 
-def _info(line: str) -> dict[str, object]:
+def _message(line: str) -> LogMessage:
     try:
         event = orjson.loads(line)
-    except orjson.JSONDecodeError:  # what a native library prints
-        return {}
+    except orjson.JSONDecodeError:
+        return LogMessage("", line)
     info = event.get("info") if isinstance(event, dict) else None
-    return info if isinstance(info, dict) else {}
+    return LogMessage(str(info.get("level")), str(info.get("msg"))) if isinstance(info, dict) else LogMessage("", line)

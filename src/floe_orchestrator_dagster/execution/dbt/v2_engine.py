@@ -38,7 +38,6 @@ if TYPE_CHECKING:
     from floe_orchestrator_dagster.execution.dbt.v2_run import V2Run
     from floe_orchestrator_dagster.product import DbtConnection
 
-_SECRET_PREFIX = "DBT_ENV_SECRET"  # noqa: S105  # the prefix of a variable's name
 # Flags of dbt-core for dbt v2: it warns of those without effect, and its own --warn-error leaves out tests.
 _FLAGS: Mapping[str, tuple[str, ...]] = {
     "--no-populate-cache": (),
@@ -125,7 +124,7 @@ class V2Engine:
 
     @contextmanager
     def _session(self, target: Path, environment: Mapping[str, str]) -> Iterator[V2Session]:
-        shown = partial(mask, secrets=_secrets(self.dbt))
+        shown = partial(mask, secrets=self.dbt.profile.masked_values)
         target.chmod(0o700)  # dbt masks nothing in its artifacts
         with ready_profile(self.dbt) as profiles, _locks(self.dbt) as locks:
             yield V2Session(
@@ -197,10 +196,3 @@ def _threads(dbt: DbtConnection, arguments: Sequence[str]) -> list[str]:
 def _variables(arguments: Sequence[str]) -> list[str]:
     """Return the argument for variables among those of a command."""
     return next(([name, value] for name, value in pairwise(arguments) if name == "--vars"), [])
-
-
-def _secrets(dbt: DbtConnection) -> tuple[str, ...]:
-    """List the secrets to mask, longest first: credentials of the profile, and dbt's secret variables."""
-    variables = [value for name, value in os.environ.items() if name.startswith(_SECRET_PREFIX) and value]
-    lines = [line for value in variables for line in (value, *value.splitlines()) if line]
-    return tuple(sorted({*dbt.profile.secrets, *lines}, key=len, reverse=True))
