@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 HERE = config_path("jobs", 0)
+NO_SELECTORS = (
+    "is not a valid dbt selection: YAML selectors are not supported. Write what 'nightly' selects, as in "
+    "`tag:daily,fqn:marts.*`"
+)
 SYNTAX = "See https://docs.getdbt.com/reference/node-selection/syntax. Correct it in manifest.yaml."
 
 
@@ -94,6 +98,7 @@ def test_path_is_found_from_any_working_directory(
             "'labels:x' is not a valid dbt selection: 'labels' is not a valid method name",
             SYNTAX,
         ),
+        ("stg selector:nightly+", None, "select", f"'stg selector:nightly+' {NO_SELECTORS}", SYNTAX),
         ("@stg+", None, "select", "'@stg+' is not a valid dbt selection: ", SYNTAX),
         ("state:modified", None, "select", "'state:modified' is not a valid dbt selection: ", SYNTAX),
         ("result:error", None, "select", "'result:error' is not a valid dbt selection: ", SYNTAX),

@@ -37,6 +37,8 @@ _CLASSES = {
     "exposure": classes.Exposure,
     "metric": classes.Metric,
     "unit_test": classes.UnitTestDefinition,
+    "semantic_model": classes.SemanticModel,
+    "saved_query": classes.SavedQuery,
 }
 _COLLECTIONS = ("nodes", "sources", "exposures", "metrics", "unit_tests", "semantic_models", "saved_queries")
 
@@ -100,10 +102,39 @@ _MORE = [
     }
     for version in (1, 2, 3, "rc")
 ]
+
+
+def _member(name: str, kind: str, collection: str, config: Mapping[str, Any], **fields: object) -> tuple[str, Any]:
+    """Return a collection, and a member of it that depends on the model `stg`."""
+    member = {
+        "unique_id": f"{kind}.shop.{name}",
+        "resource_type": kind,
+        "name": name,
+        "package_name": "shop",
+        "fqn": ["shop", "staging", name],
+        "original_file_path": "models/staging/more.yml",
+        "config": {"enabled": True, **config},
+        "depends_on": {"nodes": ["model.shop.stg"], "macros": []},
+        **fields,
+    }
+    return collection, member
+
+
+# dbt-core writes the tags of unit tests into their config only. Members of other collections have fields for tags.
+_MEMBERS = [
+    _member("unit_tags", "unit_test", "unit_tests", {"tags": ["unit", "nightly"]}, model="stg"),
+    _member("unit_tag", "unit_test", "unit_tests", {"tags": "unit"}, model="stg"),
+    _member("unit_none", "unit_test", "unit_tests", {"tags": []}, model="stg"),
+    _member("report", "exposure", "exposures", {"tags": ["of_config"]}, tags=["unit"]),
+    _member("revenue", "metric", "metrics", {"tags": ["of_config"]}, tags=[]),
+    _member("entities", "semantic_model", "semantic_models", {"tags": ["of_config"]}, model="ref('stg')"),
+    _member("query", "saved_query", "saved_queries", {"tags": ["of_config"]}, tags=["unit"]),
+]
 _CRITERIA = """
     stg marts.* models/marts models/stg.sql stg.sql * priced+ + @ +stg+ stg,mart tag labels:x state:modified
     fqn:* fqn:stg fqn:st* fqn:shop.* fqn:shop.staging fqn:marts fqn:priced fqn:priced.v2 fqn:priced_v2 fqn:pric* fqn:v1
     fqn:shop.marts.priced.v1 fqn:wide fqn:wide.v1 fqn:?tg fqn:shop fqn:unique_stg fqn:[sm]* fqn: fqn:marts.priced.v*
+    tag:unit tag:nightly tag:u* tag:of_config tag:model config.tags:unit config.tags:of_config unit_test:unit_*
     tag:daily tag:gold tag:d* tag:priced tag:nobody group:finance group:fin* group:x access:public access:protected
     source:erp source:erp.orders source:shop.erp.orders source:e* source:* source:crm source:a.b.c.d
     path:models path:models/marts path:models/*.sql path:models/stg.sql path:**/*.sql path:gone path:models/marts/*
@@ -131,7 +162,12 @@ def _selections(draw: st.DrawFn) -> str:
 def shop(tmp_path_factory: pytest.TempPathFactory) -> tuple[Mapping[str, Any], Path]:
     dbt = dbt_shop(tmp_path_factory.mktemp("shop"), None, *_MORE).dbt
     assert dbt is not None
-    return dbt.manifest.content, dbt.directory.path
+    content = {**dbt.manifest.content, "child_map": {**dbt.manifest.content["child_map"]}}
+    for collection, member in _MEMBERS:
+        content[collection] = {**content[collection], member["unique_id"]: member}
+        content["child_map"] |= {member["unique_id"]: []}
+        content["child_map"]["model.shop.stg"] = [*content["child_map"]["model.shop.stg"], member["unique_id"]]
+    return content, dbt.directory.path
 
 
 @pytest.mark.skipif(

@@ -49,6 +49,11 @@ def matching(criterion: Criterion, members: Members) -> Iterable[str]:
     method = _METHODS.get(criterion.method)
     if method is not None:
         return method(criterion, members)
+    if criterion.method == "selector":
+        what = (
+            f"YAML selectors are not supported. Write what {criterion.value!r} selects, as in `tag:daily,fqn:marts.*`"
+        )
+        raise UnreadableSelectionError(what)
     if criterion.method in _COMPARING:
         raise UnreadableSelectionError(
             f"the method {criterion.method!r} compares with an earlier run, and there is none"
@@ -91,7 +96,9 @@ def _is_named(fqn: Sequence[str], value: str, *, is_versioned: bool) -> bool:
 
 def _tag(criterion: Criterion, members: Members) -> Iterator[str]:
     for unique_id, node in members.of():
-        tags = node.get("tags") or ()
+        # dbt-core writes the tags of unit tests into their config only.
+        of_config = (node.get("config") or {}).get("tags") if node["resource_type"] == "unit_test" else None
+        tags = node.get("tags") or of_config or ()
         if any(fnmatch(tag, criterion.value) for tag in ([tags] if isinstance(tags, str) else tags)):
             yield unique_id
 
