@@ -119,11 +119,29 @@ def test_error_of_a_model_is_shown_without_a_stack_trace_or_a_password(tmp_path:
     )
 
 
+def test_secrets_with_quotes_and_lines_and_secret_variables_are_masked_in_an_error(tmp_path: Path) -> None:
+    broken = "{{ exceptions.raise_compiler_error('<' ~ env_var('SHOP_PASSWORD') ~ '> <' ~ env_var('PRINTED') ~ '>') }}"
+    settings = {"s3_secret_access_key": "{{ env_var('SHOP_PASSWORD') }}"}
+    files = {**FILES, "models/totals.sql": broken, ".env": f"DBT_ENV_SECRET_OF_FILE={SECRET}\n"}
+    artifacts = write_product(tmp_path, files=files, settings=settings)
+    variables = {
+        "SHOP_PASSWORD": 'pass"word\\ \n  "line',
+        "DBT_ENV_SECRET_TOKEN": 'to"ken',
+        "PRINTED": f'to"ken {SECRET}',
+    }
+
+    result = floe_dagster("prepare", str(artifacts), check=False, **variables)
+
+    assert result.returncode == 1
+    assert "Compilation Error for shop.totals from : <***> <*** ***> (in models/totals.sql" in result.stderr
+
+
 def test_adapter_that_dbt_v2_does_not_have_is_named_with_the_engine_that_has_it(tmp_path: Path) -> None:
     artifacts = write_product(tmp_path, type="oracle")
 
-    result = floe_dagster("prepare", str(artifacts), check=False)
+    result = floe_dagster("prepare", str(artifacts), check=False, DBT_LOG_PATH=str(tmp_path / "logs"))
 
+    assert not (tmp_path / "logs").exists()
     engine = find_engine(EngineChoice("v2", v2_executable()))
     assert result.stderr == (
         "error: dbt profile 'shop_orders', target 'dev': 1 problem\n"
@@ -183,12 +201,13 @@ def test_validate_names_all_that_dbt_v2_refuses_and_plan_the_engine(tmp_path: Pa
     floe_dagster("prepare", str(artifacts))
     engine = find_engine(EngineChoice("v2", v2_executable()))
 
-    plan = json.loads(floe_dagster("plan", "--json", str(artifacts)).stdout)
-
-    assert plan["dbt_engine"] == str(engine)
     (artifacts.parent / "models" / "schema.yml").write_text(
         "models: [{name: orders, no_such_key: 1}]", encoding="utf-8"
     )
+
+    plan = json.loads(floe_dagster("plan", "--json", str(artifacts)).stdout)
+
+    assert plan["dbt_engine"] == str(engine)
 
     result = floe_dagster("validate", str(artifacts), check=False)
 
@@ -241,11 +260,25 @@ def test_adapter_that_dbt_v2_does_not_have_is_refused_for_the_compute_that_uses_
 
 
 @pytest.mark.parametrize("engine", ["core", "v2"])
-def test_check_of_the_engine_builds_two_models_with_it(tmp_path: Path, engine: str) -> None:
+def test_check_of_the_engine_builds_two_models_with_it_and_leaves_the_product_as_it_is(
+    tmp_path: Path, engine: str
+) -> None:
     artifacts = write_product(tmp_path, engine=engine)
+    before = sorted(tmp_path.rglob("*"))
+    variables = {
+        "FLOE_DBT_PROJECT_DIR": str(artifacts.parent),
+        "FLOE_STATE_DIR": str(tmp_path / "state"),
+        "FLOE_ENV": "prod",
+        "DBT_PROFILES_DIR": str(tmp_path / "profiles"),
+        "DBT_TARGET_PATH": str(tmp_path / "target"),
+        "DBT_LOG_PATH": str(tmp_path / "logs"),
+        "DBT_FAIL_FAST": "true",
+    }
 
-    result = floe_dagster("check", "--engine", "--artifacts", str(artifacts))
+    result = floe_dagster("check", "--engine", "--artifacts", str(artifacts), check=True, **variables)
 
+    assert sorted(tmp_path.rglob("*")) == before
+    assert result.stderr == ""
     found = find_engine(EngineChoice("core") if engine == "core" else EngineChoice("v2", v2_executable()))
     assert result.stdout == f"{found}: two models and three tests have the expected result\n"
 

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from floe_orchestrator_dagster.inspect.validation import Findings
 
 
-def examine(artifacts: Path | None) -> Findings:
-    """Load the product and collect its problems and warnings."""
+def examine(artifacts: Path | None, *, parses: bool) -> Findings:
+    """Load the product and collect its problems and warnings, with those of a parse by dbt v2 if ``parses``."""
     # dbt's node selection writes to standard output, which is for the command's result only.
     with progress("Loading the product"), redirect_stdout(sys.stderr):
         from floe_orchestrator_dagster.inspect.validation import Findings, examine_product
@@ -28,7 +28,7 @@ def examine(artifacts: Path | None) -> Findings:
             path = artifacts_path(artifacts)
         except FloeDagsterError as error:
             return Findings(errors=(error,))
-        return examine_product(path)
+        return examine_product(path, parses=parses)
 
 
 def echo_findings(findings: Findings) -> None:

@@ -23,7 +23,8 @@ def plan(artifacts: Path | None, *, as_json: bool) -> None:
 
     These are assets, checks, jobs, schedules with their next ticks, sensors, automation and pools, and the number of
     dbt invocations in a full run. ARTIFACTS is the product's compiled_artifacts.json. The default is
-    FLOE_ARTIFACTS_PATH. The command writes no files and does not run dbt. Run `floe-dagster prepare` before it.
+    FLOE_ARTIFACTS_PATH. The command writes no files and does not parse the dbt project. Run `floe-dagster prepare`
+    before it.
 
     \b
     Example:
@@ -31,7 +32,7 @@ def plan(artifacts: Path | None, *, as_json: bool) -> None:
 
     Exits with 0 on success, 1 when the product has problems (see `floe-dagster validate`), 2 on wrong usage.
     """  # noqa: D301  # click reads the \b
-    findings = examine(artifacts)
+    findings = examine(artifacts, parses=False)
     if findings.loaded is None:
         echo_findings(findings)
         sys.exit(1)

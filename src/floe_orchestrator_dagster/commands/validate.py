@@ -33,7 +33,7 @@ def validate(artifacts: Path | None, *, as_json: bool) -> None:
 
     Exits with 0 when the product loads, 1 when it has problems, 2 on wrong usage. Warnings do not change the exit code.
     """  # noqa: D301  # click reads the \b
-    findings = examine(artifacts)
+    findings = examine(artifacts, parses=True)
     if as_json:
         echo_json(findings_as_json(findings))
     else:

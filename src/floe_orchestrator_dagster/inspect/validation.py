@@ -87,11 +87,16 @@ class Findings:
     loaded: LoadedProduct | None = None
 
 
-def examine_product(path: Path) -> Findings:
-    """Check each stage of the product in ``path``, then load it as Dagster does."""
+def examine_product(path: Path, *, parses: bool = True) -> Findings:
+    """Check each stage of the product in ``path``, then load it as Dagster does.
+
+    Args:
+        path: The artifacts' file.
+        parses: Whether the project is parsed, if dbt v2 is the engine.
+    """
     stages = _Stages()
     with _recorded_warnings(path) as logged:
-        _examine_stages(path, stages)
+        _examine_stages(path, stages, parses=parses)
         # A product is valid only if it loads, which can find problems that the stages miss.
         product = None if stages.errors else stages.attempt(load_product, path)
         definitions = stages.attempt(_definitions, product) if product else None
@@ -118,7 +123,7 @@ class _Stages:
         return None
 
 
-def _examine_stages(path: Path, stages: _Stages) -> None:
+def _examine_stages(path: Path, stages: _Stages, *, parses: bool) -> None:
     origin = str(path)
     content = stages.attempt(read_artifacts_file, path)
     if content is None:
@@ -136,7 +141,8 @@ def _examine_stages(path: Path, stages: _Stages) -> None:
         if spec.schedule is not None and spec.schedule.cron:  # the configured one is checked with the configuration
             stages.attempt(declared_schedule, unbuilt)
         if project_path is not None and is_located and artifacts.transforms is not None:
-            unbuilt = replace(unbuilt, dbt=_examine_dbt(unbuilt, project_path, configured, stages))
+            found = _examine_dbt(unbuilt, project_path, configured, stages, parses=parses)
+            unbuilt = replace(unbuilt, dbt=found)
         can_select = is_located and (project_path is None or unbuilt.dbt is not None)
         if can_select and artifacts.transforms is not None:
             names = unbuilt.dbt.manifest.names if unbuilt.dbt else frozenset()
@@ -176,7 +182,9 @@ class _Configured:
             self._stages.errors.insert(self._place, ConfigError(self._origin, self._problems))
 
 
-def _examine_dbt(unbuilt: Product, project_path: Path, configured: _Configured, stages: _Stages) -> DbtProject | None:
+def _examine_dbt(
+    unbuilt: Product, project_path: Path, configured: _Configured, stages: _Stages, *, parses: bool
+) -> DbtProject | None:
     artifacts, origin = unbuilt.artifacts, unbuilt.origin
     directory = stages.attempt(read_project_directory, project_path, artifacts.metadata.product_name)
     if directory is None:
@@ -184,7 +192,7 @@ def _examine_dbt(unbuilt: Product, project_path: Path, configured: _Configured, 
     profile = stages.attempt(select_profile, artifacts, directory, origin)
     if profile is not None and configured.is_whole("computes"):
         stages.attempt(compute_profiles, artifacts, profile, unbuilt.config, directory, origin)
-    if profile is not None and artifacts.transforms is not None and configured.is_whole("dbt"):
+    if parses and profile is not None and artifacts.transforms is not None and configured.is_whole("dbt"):
         choice = engine_choice(unbuilt.config, artifacts.transforms.default_compute)
         stages.attempt(_check_v2, DbtConnection(directory, profile, choice=choice))
     manifest = stages.attempt(prepared_manifest, directory, unbuilt.path)
