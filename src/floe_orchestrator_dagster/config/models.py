@@ -129,7 +129,7 @@ class DbtConfig(Section):
 
     engine: EngineName = "auto"
     """dbt engine: ``core`` is the dbt-core 1.x of this Python environment, ``v2`` the executable of dbt v2. ``auto``
-    takes dbt-core when it is installed, else dbt v2."""
+    takes dbt v2 if ``executable`` is set; else dbt-core if it is installed, else dbt v2."""
     executable: Text | None = None
     """Executable of dbt v2, as a name on the PATH or a path. The default is the first ``dbt`` of version 2."""
     timeout_seconds: int | None = Field(default=None, ge=1)

@@ -52,7 +52,7 @@ class EngineChoice:
     """The dbt engine that the configuration asks for.
 
     Attributes:
-        engine: ``auto`` takes dbt-core when it is installed, else dbt v2.
+        engine: ``auto`` takes dbt v2 if an executable is named; else dbt-core if it is installed, else dbt v2.
         executable: The executable of dbt v2, as a name on the PATH or a path; None for the first that is found.
     """
 
