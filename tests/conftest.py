@@ -39,6 +39,10 @@ def _definitions_are_made(monkeypatch: pytest.MonkeyPatch) -> None:
     module = sys.modules.get("dagster._core.definitions.definitions_load_context")
     if module is not None:
         monkeypatch.setattr(module.DefinitionsLoadContext, "_instance", None, raising=False)
+    module = sys.modules.get("dagster._core.definitions.reconstruct")
+    if module is not None:  # it keeps the last job, whose product may be that of another test
+        module.ReconstructableJob.get_definition.cache_clear()
+        module.ReconstructableJob.get_repository_definition.cache_clear()
 
 
 @pytest.fixture

@@ -221,6 +221,19 @@ def test_validate_names_all_that_dbt_v2_refuses_and_plan_the_engine(tmp_path: Pa
     )
 
 
+def test_validate_installs_no_packages(tmp_path: Path) -> None:
+    artifacts = write_product(tmp_path)
+    floe_dagster("prepare", str(artifacts))
+    project = artifacts.parent
+    write_files(project / "more", {"dbt_project.yml": 'name: more\nversion: "1"\n'})
+    (project / "packages.yml").write_text("packages: [{local: more}]", encoding="utf-8")
+    before = {path for path in project.rglob("*") if "target" not in path.parts}
+
+    floe_dagster("validate", str(artifacts), check=False)
+
+    assert {path for path in project.rglob("*") if "target" not in path.parts} == before
+
+
 def test_python_model_is_refused_when_the_product_is_loaded(tmp_path: Path) -> None:
     python = "def model(dbt, session):\n    return dbt.ref('orders')\n"
     files = {name: text for name, text in FILES.items() if name != "models/totals.sql"}

@@ -93,12 +93,15 @@ def _parsed_for(dbt: DbtConnection) -> str:
 def check_parse(dbt: DbtConnection) -> None:
     """Parse the project without keeping the result.
 
+    A project whose packages are not installed is not parsed: dbt v2 would install them.
+
     Raises:
         ManifestError: dbt failed. The message has dbt's output.
         EngineError: The configured dbt engine cannot be used.
     """
-    with tempfile.TemporaryDirectory(prefix="floe-dbt-parse-") as scratch:
-        run_dbt("parse", dbt, Path(scratch))
+    if packages_are_installed(dbt.directory, dbt.engine):
+        with tempfile.TemporaryDirectory(prefix="floe-dbt-parse-") as scratch:
+            run_dbt("parse", dbt, Path(scratch))
 
 
 def parse_project(dbt: DbtConnection) -> Manifest:
