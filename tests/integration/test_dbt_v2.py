@@ -137,7 +137,7 @@ def test_every_node_has_its_result_with_the_cause_of_what_failed_and_was_skipped
 
     assert not result.success
     headline, *lines = failure_of(result).splitlines()
-    assert headline == f"{shop}: 4 failed, 5 skipped because of them, 11 succeeded"
+    assert headline == f"{shop}: 4 failed, 5 skipped because of them, 10 succeeded"
     first_lines = {
         '  models/flaky.sql: model flaky: Database Error: IO Error: No files found that match the pattern "flag.csv"',
         (
@@ -257,6 +257,21 @@ def test_columns_are_recorded_once_dbt_has_ended(shop: Path, instance: dg.Dagste
     unasked = run(shop, instance, ["first"])
     assert unasked.success
     assert not observed_columns(unasked)
+
+
+def test_columns_are_recorded_where_the_projects_env_file_has_a_relative_path_of_the_database(
+    shop: Path, instance: dg.DagsterInstance
+) -> None:
+    path = shop / "compiled_artifacts.json"
+    content = json.loads(path.read_text(encoding="utf-8"))
+    content["dbt_profiles"]["shop-orders"]["outputs"]["dev"]["path"] = "{{ env_var('SHOP_DATABASE') }}"
+    write_json(path, content)
+    (shop / ".env").write_text("SHOP_DATABASE=shop.duckdb\n", encoding="utf-8")
+
+    result = run(shop, instance, ["regions"])
+
+    assert result.success
+    assert set(observed_columns(result)) == {"regions"}
 
 
 def test_a_model_that_does_not_compile_is_not_tried_again_and_a_project_that_does_not_names_its_file(

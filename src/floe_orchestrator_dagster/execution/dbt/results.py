@@ -79,7 +79,7 @@ class Results:
     def summary(self) -> str:
         """Return the numbers of results, such as ``3 failed, 5 skipped because of them, 41 succeeded``."""
         failed, hooks = len(self.failed), len(self.failed_hooks)
-        succeeded = len(self.finished) - failed - len(self.skipped)
+        succeeded = sum(result.ending == "succeeded" and result.is_counted for result in self.finished.values())
         skipped = len(self.skipped) + self._skipped_by_hooks
         parts = [f"{hooks} on-run hook{'s' if hooks > 1 else ''} failed"] if hooks else []
         if failed or not hooks:

@@ -41,8 +41,9 @@ _NAMES = (
 ANSWER = "floe-answer "
 """Start of a line that an operation prints as an answer."""
 _TESTS = ("test", "unit_test")
-_TEST_STATUSES = {"WARNED": "warn", "FAILED": "fail"}
-_OUTCOMES = {"SUCCESS": "success", "ERROR": "error", "SKIPPED": "skipped"}
+_TEST_STATUSES = {"PASSED": "pass", "WARNED": "warn", "FAILED": "fail"}
+_OUTCOMES = {"SUCCESS": "success", "ERROR": "error"}
+_SUCCESSES = ("success", "pass", "warn", "no-op", "reused")
 _SKIPPED = {"NO_OP": "no-op", "CACHED": "reused", "REUSED": "reused"}
 _QUOTES = {"bigquery": "`", "databricks": "`", "spark": "`", "snowflake": ""}
 _BACKTRACE = re.compile(r"\n\s*0: .*", re.DOTALL)
@@ -54,6 +55,7 @@ _UNMATCHED = re.compile(r"'(.*)'", re.DOTALL)
 _NOT_REPORTED = ("NoLongerSupportedOption", "NoNodesSelected")
 _PARSING = ("EXECUTION_PHASE_LOAD_PROJECT", "EXECUTION_PHASE_PARSE")
 _NANOSECONDS = 1_000_000_000
+_FAILED_SPAN = 2  # of OpenTelemetry
 _WRITING = ("table", "incremental", "seed", "snapshot")
 
 
@@ -117,7 +119,9 @@ class V2Events:
     def _node(
         self, event: Mapping[str, Any], attributes: Mapping[str, Any], *, is_end: bool
     ) -> NodeStart | NodeResult | None:
-        if attributes.get("in_selection") is False:  # an ephemeral model that a selected one reads
+        is_selected = attributes.get("in_selection")
+        # Records may omit a field that is false. Of the nodes outside of the selection, only ephemeral models run.
+        if is_selected is False or (is_selected is None and _is_ephemeral(attributes)):
             return None
         return self._result(event, attributes) if is_end else self._start(event, attributes)
 
@@ -135,7 +139,8 @@ class V2Events:
 
     def _result(self, event: Mapping[str, Any], attributes: Mapping[str, Any]) -> NodeResult | None:
         start = self._start(event, attributes)
-        status = _status(attributes, has_error=start.unique_id in self._messages)
+        has_failed = _mapping(event.get("status")).get("code") == _FAILED_SPAN
+        status = _status(attributes, has_error=start.unique_id in self._messages, has_failed=has_failed)
         if status is None:
             return None
         started, finished = (_integer(event.get(f"{name}_time_unix_nano")) or 0 for name in ("start", "end"))
@@ -158,7 +163,7 @@ class V2Events:
             relation=start.relation,
             invocation_id=self.invocation_id,
             compiled_code=self._compiled.pop(start.unique_id, None),
-            is_error=status in {"error", "fail"},
+            is_error=status not in {*_SUCCESSES, "skipped"},
             skipped_because_of=str(skipped.get("upstream_unique_id") or ""),
         )
 
@@ -171,7 +176,9 @@ class V2Events:
         if status in {"fail", "warn"}:
             rows = _integer(test.get("failing_rows")) or 0
             return f"Got {rows} result{'' if rows == 1 else 's'}"
-        return ""
+        if status in {*_SUCCESSES, "skipped", "error"}:
+            return ""
+        return f"dbt reported the end of the node with an unknown outcome: {status}"
 
     def _message(
         self, level: str, text: str, attributes: Mapping[str, Any]
@@ -213,8 +220,14 @@ class V2Events:
         return self._mask(_BACKTRACE.sub("", str(text or "")).strip())
 
 
-def _status(attributes: Mapping[str, Any], *, has_error: bool) -> str | None:
-    """Return dbt-core's status of an ended node; None for a cancelled one."""
+def _status(attributes: Mapping[str, Any], *, has_error: bool, has_failed: bool) -> str | None:
+    """Return dbt-core's status of an ended node; None for a cancelled one.
+
+    Args:
+        attributes: The attributes of the node's span.
+        has_error: Whether dbt has logged an error of the node.
+        has_failed: Whether the span's own status is that of a failure, for outcomes that are not known.
+    """
     outcome = _enumerated(attributes.get("node_outcome"), "NODE_OUTCOME_")
     if outcome == "CANCELED":
         return None
@@ -226,8 +239,9 @@ def _status(attributes: Mapping[str, Any], *, has_error: bool) -> str | None:
         return _SKIPPED.get(reason, "skipped")
     if outcome == "SUCCESS" and is_test:
         found = _mapping(attributes.get("node_test_detail")).get("test_outcome")
-        return _TEST_STATUSES.get(_enumerated(found, "TEST_OUTCOME_"), "pass")
-    return _OUTCOMES.get(outcome, outcome.lower())
+        named = _enumerated(found, "TEST_OUTCOME_")  # the record of a passed test omits it
+        return _TEST_STATUSES.get(named, named.lower() or "pass")
+    return _OUTCOMES.get(outcome) or ("error" if has_failed else outcome.lower() or "no outcome")
 
 
 def _node_message(text: str, code: object) -> str:
@@ -244,6 +258,10 @@ def _materialized(resource_type: str, attributes: Mapping[str, Any]) -> str:
         return resource_type
     named = _enumerated(attributes.get("materialization"), "NODE_MATERIALIZATION_").lower()
     return "unit" if resource_type == "unit_test" else named
+
+
+def _is_ephemeral(attributes: Mapping[str, Any]) -> bool:
+    return attributes.get("materialization") == "NODE_MATERIALIZATION_EPHEMERAL"
 
 
 def _enumerated(value: object, prefix: str) -> str:

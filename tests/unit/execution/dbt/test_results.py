@@ -34,6 +34,15 @@ def test_skipped_nodes_name_the_failure_behind_them_through_others_and_through_t
     assert results.summary() == "2 failed, 3 skipped because of them, 1 succeeded"
 
 
+def test_ephemeral_models_are_not_counted_as_succeeded() -> None:
+    ephemeral = finished("inner", "no-op")
+    ephemeral["data"]["node_info"]["materialized"] = "ephemeral"
+
+    results = results_of(finished("a"), ephemeral, finished("broken", "error"))
+
+    assert results.summary() == "1 failed, 1 succeeded"
+
+
 def causes(results: Results) -> dict[str, list[str]]:
     return {result.name: [failed.name for failed in results.causes(result)] for result in results.skipped}
 

@@ -162,6 +162,53 @@ def test_an_error_is_that_of_its_node_without_a_backtrace_and_without_secrets() 
     assert events.errors == []
 
 
+@pytest.mark.parametrize(
+    ("outcome", "code", "status", "message"),
+    [
+        (None, 2, "error", ""),
+        ("SOMETHING_NEW", 2, "error", ""),
+        (None, 1, "no outcome", "dbt reported the end of the node with an unknown outcome: no outcome"),
+        ("UNSPECIFIED", 0, "unspecified", "dbt reported the end of the node with an unknown outcome: unspecified"),
+        (
+            "SOMETHING_NEW",
+            1,
+            "something_new",
+            "dbt reported the end of the node with an unknown outcome: something_new",
+        ),
+    ],
+)
+def test_a_node_with_an_unknown_outcome_has_not_succeeded(
+    outcome: str | None, code: int, status: str, message: str
+) -> None:
+    end = node_end(ORDERS, outcome or "")
+    if outcome is None:
+        del end["attributes"]["node_outcome"]
+
+    ended = result({**end, "status": {"code": code, "message": None}})
+
+    assert (ended.status, ended.ending, ended.was_built, ended.message) == (status, "failed", False, message)
+
+
+def test_a_test_with_an_unknown_result_has_not_passed() -> None:
+    found = result(node_end(TEST, node_test_detail={"test_outcome": "TEST_OUTCOME_UNDECIDED"}))
+
+    assert (found.ending, found.passed) == ("failed", False)
+
+
+@pytest.mark.parametrize("kind", ["SpanStart", "SpanEnd"])
+def test_an_ephemeral_model_without_a_mark_of_its_selection_is_not_selected(kind: str) -> None:
+    unmarked = {name: value for name, value in ORDERS.items() if name != "in_selection"}
+    ephemeral = {**unmarked, "materialization": "NODE_MATERIALIZATION_EPHEMERAL"}
+    end = {"node_outcome": "NODE_OUTCOME_SKIPPED", "node_skip_reason": "NODE_SKIP_REASON_NO_OP"}
+
+    values = [
+        reader().read(record(kind, "node.NodeProcessed", {**node, **end}))
+        for node in (ephemeral, {**ephemeral, "in_selection": True}, unmarked)
+    ]
+
+    assert [value is None for value in values] == [True, False, False]
+
+
 def test_a_node_that_was_cancelled_and_one_that_was_not_selected_have_no_result() -> None:
     assert reader().read(node_end(ORDERS, "CANCELED")) is None
     assert reader().read(node_end({**ORDERS, "in_selection": False})) is None
