@@ -76,10 +76,13 @@ class EngineProcess:
 
     def unfinished_error(self, at: str) -> DbtBuildError:
         """Return the error of a dbt that ended before it reported its end."""
-        code = self.process.returncode
-        how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit status {code}"
         fix = "See the step's captured output. SIGKILL usually means that the memory was exhausted."
-        return DbtBuildError(f"{self.origin}: dbt was {how} before it had completed.{at} {fix}")
+        return DbtBuildError(f"{self.origin}: {self.how_ended()} before it had completed.{at} {fix}")
+
+    def how_ended(self) -> str:
+        """Describe the end of the process by its signal or exit status."""
+        code = self.process.returncode
+        return f"dbt was killed by {signal.Signals(-code).name}" if code < 0 else f"dbt ended with exit status {code}"
 
     def stop(self) -> None:
         """End a running dbt: interrupt it, so that it cancels its queries, then kill it and its children."""

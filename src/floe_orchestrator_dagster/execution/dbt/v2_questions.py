@@ -1,12 +1,15 @@
 """Questions to the warehouse through dbt v2: columns of tables, and newest rows of sources.
 
 dbt v2 has neither a Python interface nor a command for them. An operation in an empty project asks, with the product's
-profile and dbt's own adapter; it prints an answer for each table.
+profile and dbt's own adapter; it prints an answer when it is connected, and one for each table.
 """
 
 from __future__ import annotations
 
 import json
+import math
+import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from floe_orchestrator_dagster.execution.dbt.v2_events import ANSWER
@@ -15,9 +18,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from floe_orchestrator_dagster.execution.dbt.node_result import NodeRelation
-    from floe_orchestrator_dagster.execution.dbt.v2_run import V2Session
+    from floe_orchestrator_dagster.execution.dbt.v2_run import V2Run, V2Session
 
-_SECONDS = 60
+_SECONDS = 60  # for columns; a step can end without them
 _COLUMNS = """
   {% set found = [] %}
   {% for column in adapter.get_columns_in_relation(relation) %}
@@ -35,6 +38,8 @@ _NEWEST = """
 """
 _MACRO = """
 {%% macro floe_question() %%}
+{%% do run_query("select 1") %%}
+{{ print("%(prefix)s" ~ tojson([-1, none])) }}
 {%% for table in %(tables)s %%}
   {%% set relation = api.Relation.create(database=table[0], schema=table[1], identifier=table[2]) %%}
   %(question)s
@@ -52,32 +57,31 @@ def table_columns(session: V2Session, relations: Mapping[str, NodeRelation]) -> 
         relations: The tables, by unique id.
 
     Returns:
-        The type by name of all columns of each table, by unique id, and why others are not known.
+        The type by name of all columns of each table, by unique id, and the first error if others are not known.
     """
-    unique_ids = list(relations)
-    tables = [[relation.database or None, relation.schema, relation.alias] for relation in relations.values()]
-    answers, error = _answers(session, tables, _COLUMNS)
-    found = {unique_ids[row]: {str(name): str(kind) for name, kind in columns} for row, columns in answers}
-    return {unique_id: columns for unique_id, columns in found.items() if columns}, error
+    tables = {one: [relation.database or None, relation.schema, relation.alias] for one, relation in relations.items()}
+    found: dict[str, dict[str, str]] = {}
+    errors: list[str] = []
+    for unique_id, columns, error in _asked(session.limited(_SECONDS), tables, _COLUMNS):
+        if error:
+            errors.append(error)
+        elif columns:
+            found[unique_id] = {str(name): str(kind) for name, kind in columns}
+    return found, errors[0] if errors else ""
 
 
 def newest_rows(
     session: V2Session, sources: Mapping[str, Mapping[str, Any]]
 ) -> Iterator[tuple[str, str | None, str, str]]:
-    """Ask for the time of the newest row of sources.
+    """Ask for the time of the newest row of sources, within the session's time limit.
 
     Yields:
         Unique id, time of the newest row (None without rows), time of the question, and an error instead of both.
     """
-    left = list(sources)
-    while left:
-        tables = [_source(sources[unique_id]) for unique_id in left]
-        answers, error = _answers(session, tables, _NEWEST)
-        for row, (newest, now) in answers:
-            yield left[row], newest, now, ""
-        left = left[len(answers) :]
-        if left and error:  # an error ends the operation; it is that of the first table without an answer
-            yield left.pop(0), None, "", error
+    tables = {unique_id: _source(node) for unique_id, node in sources.items()}
+    for unique_id, answer, error in _asked(session, tables, _NEWEST):
+        newest, now = (None, "") if error else answer
+        yield unique_id, newest, now, error
 
 
 def _source(node: Mapping[str, Any]) -> list[str | None]:
@@ -86,10 +90,45 @@ def _source(node: Mapping[str, Any]) -> list[str | None]:
     return [*names, node.get("loaded_at_field"), node.get("loaded_at_query"), criteria.get("filter")]
 
 
-def _answers(
-    session: V2Session, tables: Sequence[Sequence[str | None]], question: str
-) -> tuple[list[tuple[int, Any]], str]:
-    """Return the answers for the first tables, each with its row, and the error that ended the operation."""
+@dataclass(frozen=True)
+class _Answers:
+    """The answers of one operation.
+
+    Attributes:
+        found: The answers for the first tables, in their order.
+        error: The error that ended the operation: that of the first table without an answer.
+        is_last: Whether the same error is expected for all other tables.
+    """
+
+    found: list[Any]
+    error: str
+    is_last: bool
+
+
+def _asked(
+    session: V2Session, tables: Mapping[str, Sequence[str | None]], question: str
+) -> Iterator[tuple[str, Any, str]]:
+    """Ask a question about each table. An error ends an operation, and another one continues with the next table.
+
+    Yields:
+        Unique id, answer, and an error instead of the answer.
+    """
+    left, end = list(tables), None if session.limit is None else time.monotonic() + session.limit
+    while left:
+        seconds = None if end is None else max(1, math.ceil(end - time.monotonic()))
+        answers = _answers(session.limited(seconds), [tables[unique_id] for unique_id in left], question, session.limit)
+        yield from ((unique_id, answer, "") for unique_id, answer in zip(left, answers.found, strict=False))
+        left = left[len(answers.found) :]
+        failed = len(left) if answers.is_last else 1
+        yield from ((unique_id, None, answers.error) for unique_id in left[:failed])
+        left = left[failed:]
+
+
+def _answers(session: V2Session, tables: Sequence[Sequence[str | None]], question: str, limit: int | None) -> _Answers:
+    """Ask a question about tables in one operation, whose project is in the private directory of the profile.
+
+    dbt runs in the directory of the product's project, where relative paths and ``.env`` are those of the profile.
+    """
     project = session.profiles / "question"
     (project / "macros").mkdir(parents=True, exist_ok=True)
     name = json.dumps(session.dbt.profile.name)
@@ -97,12 +136,21 @@ def _answers(
     macro = _MACRO % {"tables": _literal(tables), "question": question, "prefix": ANSWER}
     (project / "macros" / "question.sql").write_text(macro, "utf-8")
     variables = {"DBT_PROJECT_DIR": str(project), "DBT_TARGET_PATH": str(project / "target")}
-    with session.quick(_SECONDS).run(["run-operation", "floe_question"], variables=variables, shown=_not_shown) as run:
+    with session.run(["run-operation", "floe_question"], variables=variables, shown=_not_shown) as run:
         for _ in run.values():
             pass
-        answers = [json.loads(answer) for answer in run.reader.answers]
-        error = "" if run.is_successful else "\n".join(run.reader.errors) or f"no answer within {_SECONDS} s"
-    return [(int(row), answer) for row, answer in answers], error
+        connected, *found = [json.loads(answer) for answer in run.reader.answers] or [None]
+        has_ended = run.timed_out or connected is None or run.is_successful
+        return _Answers([answer for _, answer in found], _error(run, limit), has_ended)
+
+
+def _error(run: V2Run, limit: int | None) -> str:
+    """Describe why an operation has no answer for the next table."""
+    if run.timed_out:
+        return f"no answer within the time limit of {limit} s"
+    if run.reader.errors:
+        return "\n".join(run.reader.errors)
+    return "no answer from dbt" if run.is_successful else run.how_ended()
 
 
 def _literal(tables: Sequence[Sequence[str | None]]) -> str:

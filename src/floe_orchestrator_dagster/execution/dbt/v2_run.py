@@ -175,7 +175,7 @@ class V2Session:
             profiles=str(self.profiles),
             grace_seconds=GRACE_SECONDS,
             executable=self.executable,
-            project=environment["DBT_PROJECT_DIR"],
+            project=str(self.dbt.directory.path),
             locks=self.locks,
             parse=[*parse, *profile_arguments(self.dbt), *_LOGS] if parse else (),
         )
@@ -187,7 +187,7 @@ class V2Session:
         with stopped_at_end(run):
             yield run
 
-    def quick(self, seconds: int) -> V2Session:
+    def limited(self, seconds: int | None) -> V2Session:
         """Return a session with this time limit for its processes."""
         return replace(self, limit=seconds)
 
