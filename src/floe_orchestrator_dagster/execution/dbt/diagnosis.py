@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING, Literal
 
 import click
 
 from floe_orchestrator_dagster.errors import DbtBuildError, DbtSetupError
 
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+EngineKind = Literal["core", "v2"]
+
 # Pattern of a message or exception type, class of the error (DbtBuildError if a retry can succeed, else DbtSetupError),
-# and fix. The first matching entry is used.
-_ADVICE: tuple[tuple[str, type[DbtBuildError], str], ...] = (
+# and fix, or the fix by engine. The first matching entry is used.
+_ADVICE: tuple[tuple[str, type[DbtBuildError], str | Mapping[EngineKind, str]], ...] = (
     (
         r"Could not set lock on file|Conflicting lock is held",
         DbtBuildError,
@@ -22,12 +28,21 @@ _ADVICE: tuple[tuple[str, type[DbtBuildError], str], ...] = (
     (
         r"require-dbt-version|This version of dbt is not supported",
         DbtSetupError,
-        "Install a dbt-core that the project accepts, or change `require-dbt-version` in its dbt_project.yml.",
+        {
+            "core": "Install a dbt-core that the project accepts, or change `require-dbt-version` in dbt_project.yml.",
+            "v2": (
+                "Set dbt.executable to a dbt v2 that the project accepts or dbt.engine to core, or change "
+                "`require-dbt-version` in dbt_project.yml."
+            ),
+        },
     ),
     (
         r"Could not find adapter type|No module named 'dbt\.adapters",
         DbtSetupError,
-        "Install the adapter of this warehouse, such as dbt-duckdb, in the environment that Dagster runs in.",
+        {
+            "core": "Install the adapter of this warehouse, such as dbt-duckdb, in the environment of Dagster.",
+            "v2": "dbt v2 has its adapters built in. For others, install dbt-core and set dbt.engine to core.",
+        },
     ),
     (
         r"Env var required but not provided",
@@ -73,7 +88,10 @@ _ADVICE: tuple[tuple[str, type[DbtBuildError], str], ...] = (
     (
         r"\b[Ff]usion\b",
         DbtSetupError,
-        "The project asks for the dbt Fusion engine; floe runs dbt Core: remove what only Fusion knows.",
+        {
+            "core": "The project requires dbt Fusion. Set dbt.engine to v2, or remove what only Fusion supports.",
+            "v2": "Remove what dbt v2 does not support, or install dbt-core and set dbt.engine to core.",
+        },
     ),
     (
         r"Compilation|Parsing|Yaml|ParsingError",
@@ -85,18 +103,20 @@ _ADVICE: tuple[tuple[str, type[DbtBuildError], str], ...] = (
 _OTHERWISE = "See dbt's log in the step's captured output."
 
 
-def diagnosed(origin: str, error_type: str, error: str) -> DbtBuildError:
+def diagnosed(origin: str, error_type: str, error: str, engine: EngineKind = "core") -> DbtBuildError:
     """Create the error for an exception of dbt, with the fix.
 
     Args:
         origin: The project's directory.
         error_type: The type of dbt's exception.
         error: The message of dbt's exception.
+        engine: The engine whose exception it is.
 
     Returns:
         A DbtSetupError if a retry would fail in the same way.
     """
     text = click.unstyle(error).strip()
     known = ((kind, fix) for pattern, kind, fix in _ADVICE if re.search(pattern, f"{error_type} {text}"))
-    kind, fix = next(known, (DbtBuildError, _OTHERWISE))
+    kind, fixes = next(known, (DbtBuildError, _OTHERWISE))
+    fix = fixes if isinstance(fixes, str) else fixes[engine]
     return kind(f"{origin}: dbt failed: {text}\n    fix: {fix}")

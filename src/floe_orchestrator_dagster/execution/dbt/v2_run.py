@@ -52,6 +52,9 @@ def _wait() -> None:
 _LOGS = ("--log-level", "debug", "--log-level-file", "debug")
 
 
+_EXIT_FAILURE = 1  # of dbt with failed nodes
+
+
 @dataclass
 class V2Run(EngineProcess):
     """A process of dbt v2, an :class:`~engine.EngineRun`.
@@ -118,11 +121,21 @@ class V2Run(EngineProcess):
         if self.timed_out and (running or not self.reader.has_ended):
             raise self.time_error(at)
         # With --fail-fast dbt ends without a report of its end, and of what was running.
-        if code == 0 or (code > 0 and self.has_failures):
+        if code == 0:
+            return
+        if code > 0 and self.has_failures:
+            self._log_other_errors(at)
             return
         if code < 0 or not self.reader.errors:
             raise self.unfinished_error(at)
-        raise diagnosed(self.origin, self.reader.error_type, "\n".join(self.reader.errors))
+        raise diagnosed(self.origin, self.reader.error_type, "\n".join(self.reader.errors), "v2")
+
+    def _log_other_errors(self, at: str) -> None:
+        """Log the errors outside of nodes, because the error of the step is about its nodes."""
+        for error in self.reader.errors:
+            self.log.error("dbt: %s", error)
+        if self.process.returncode != _EXIT_FAILURE:
+            self.log.error("%s", self.unfinished_error(at))
 
 
 @dataclass(frozen=True)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import pytest
 
-from floe_orchestrator_dagster.execution.dbt.diagnosis import diagnosed
+from floe_orchestrator_dagster.execution.dbt.diagnosis import EngineKind, diagnosed
 
 
 @pytest.mark.parametrize(
@@ -55,3 +57,19 @@ def test_an_error_comes_with_what_to_do(error_type: str, error: str, fix: str, *
     assert last.startswith("    fix: ")
     assert fix in last
     assert diagnosis.retryable is retryable
+
+
+@pytest.mark.parametrize(
+    ("error", "core", "v2"),
+    [
+        ("This version of dbt is not supported with 'shop'.", "Install a dbt-core that", "Set dbt.executable to"),
+        ("Could not find adapter type oracle!", "Install the adapter", "dbt v2 has its adapters built in."),
+        ("The 'oracle' adapter is not yet supported by dbt Fusion.", "Set dbt.engine to v2", "set dbt.engine to core."),
+    ],
+)
+def test_what_to_do_is_for_the_engine_that_failed(error: str, core: str, v2: str) -> None:
+    fixes = [str(diagnosed("/shop", "", error, engine)).partition("    fix: ")[2] for engine in get_args(EngineKind)]
+
+    assert core in fixes[0]
+    assert v2 in fixes[1]
+    assert not any(fix in other for fix, other in ((core, fixes[1]), (v2, fixes[0])))
