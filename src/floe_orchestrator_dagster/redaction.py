@@ -116,7 +116,7 @@ class Redactor:
 
     def __init__(self, secrets: Iterable[str]) -> None:
         """Prepare the masking of ``secrets``; empty and very short ones are ignored."""
-        forms = _longest_first(
+        forms = longest_first(
             form
             for secret in secrets
             for form in (*secret.splitlines(), secret, secret.strip(), unquote(secret), unquote_plus(secret))
@@ -159,7 +159,7 @@ def secrets_of(
         render: Returns a string with these variables filled in; None where that is not possible.
     """
     found = (form for secret in _secrets(settings, variables, render) for form in _forms(secret))
-    return _longest_first(found)
+    return longest_first(found)
 
 
 def secrets_in_url(url: str) -> Iterator[str]:
@@ -236,7 +236,8 @@ def _in_base64(secret: str) -> Iterator[str]:
         yield from (code, code.translate(_URL_SAFE))
 
 
-def _longest_first(secrets: Iterable[str]) -> tuple[str, ...]:
+def longest_first(secrets: Iterable[str]) -> tuple[str, ...]:
+    """Return the order in which secrets are masked, without those so short that they are in any text."""
     kept = {secret for secret in secrets if len(secret) >= _SHORTEST_SECRET}
     return tuple(sorted(kept, key=lambda secret: (-len(secret), secret)))
 

@@ -20,7 +20,7 @@ from floe_orchestrator_dagster.product.templates import (
     rendered,
     required_variables,
 )
-from floe_orchestrator_dagster.redaction import secrets_of
+from floe_orchestrator_dagster.redaction import longest_first, secrets_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -97,8 +97,8 @@ class Profile:
     def masked_values(self) -> tuple[str, ...]:
         """Values to mask in what dbt prints, longest first: credentials, and dbt's secret variables."""
         variables = [value for name, value in self.environment.items() if name.startswith(_SECRET_PREFIX)]
-        lines = [line for value in variables for line in (value, *value.splitlines()) if line]
-        return tuple(sorted({*self.secrets, *lines}, key=len, reverse=True))
+        lines = [line for value in variables for line in (value, *value.splitlines())]
+        return longest_first([*self.secrets, *lines])
 
     def on_target(self, target: str) -> Profile:
         """Return the profile with another output selected."""

@@ -189,7 +189,7 @@ def _threads(dbt: DbtConnection, arguments: Sequence[str]) -> list[str]:
     """Return dbt's argument for the threads of the profile, because dbt v2 ignores them in the profile."""
     output = dbt.profile.outputs[dbt.profile.target] if dbt.profile.target else {}
     threads = output.get("threads")
-    number = rendered(threads) if isinstance(threads, str) else threads
+    number = rendered(threads, dbt.profile.environment) if isinstance(threads, str) else threads
     return ["--threads", str(number)] if number and "--threads" not in arguments else []
 
 
