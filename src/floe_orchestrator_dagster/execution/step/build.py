@@ -199,7 +199,7 @@ def _report_empty_step(context: dg.OpExecutionContext, step: DbtStep, window: Wi
 
 def _has_functions(engine: DbtEngine) -> bool:
     """Whether this dbt supports functions. Older versions reject a selection by this resource type."""
-    return Version(engine.version).release >= _FIRST_WITH_FUNCTIONS
+    return engine.kind == "v2" or Version(engine.version).release >= _FIRST_WITH_FUNCTIONS
 
 
 def _unknown_model(dbt: DbtConnection, name: str) -> DbtSetupError:

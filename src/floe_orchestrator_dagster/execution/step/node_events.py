@@ -112,4 +112,14 @@ def record_columns(
     for key, unique_id in nodes.assets.items():
         if unique_id in columns:
             schema = column_schema(columns[unique_id], described.get(unique_id, {}))
-            context.log_event(dg.AssetObservation(key, metadata={"dagster/column_schema": schema}))
+            metadata = {"dagster/column_schema": schema}
+            context.log_event(dg.AssetObservation(key, partition=_partition(context, key), metadata=metadata))
+
+
+def _partition(context: dg.OpExecutionContext, key: dg.AssetKey) -> str | None:
+    """Return the partition of an asset that the run builds; None for several, and for an asset without partitions."""
+    is_partitioned = context.has_partition_key or context.has_partition_key_range
+    if not is_partitioned or context.assets_def.get_asset_spec(key).partitions_def is None:
+        return None
+    keys = context.partition_key_range
+    return keys.start if keys.start == keys.end else None
