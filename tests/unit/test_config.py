@@ -440,6 +440,13 @@ def test_schedule_with_a_job_and_a_selection_is_refused(selection: dict[str, obj
     )
 
 
+@pytest.mark.parametrize("config", [{"[key]": None}, {"dbt": {"[key]": 1}}, {"computes": {"[key]": {"engine": 1}}}])
+def test_key_with_the_name_of_pydantics_marker_is_reported_as_any_other(config: dict[str, object]) -> None:
+    (problem,) = examine_config(config).problems
+
+    assert "[key]" in f"{problem.where}: {problem.what}"
+
+
 @given(st.dictionaries(st.text(), st.none() | st.text() | st.integers() | st.lists(st.text())))
 def test_any_mapping_is_a_config_or_a_config_error(values: dict[str, object]) -> None:
     try:

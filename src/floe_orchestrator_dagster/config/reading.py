@@ -45,6 +45,7 @@ _FORMS: Mapping[str, tuple[str, str]] = {
     r"^[A-Za-z_][A-Za-z0-9_]*$": ("is not a valid name of a variable", "Write it like `DAGSTER_AUTHORIZATION`."),
 }
 # Keys of list entries that an entry does not need to be checked further.
+_KEY_IN_A_SECTION = 2
 _INDIFFERENT = frozenset({"tags", "description", "enabled", "timezone", "vars", "time_column"})
 _NAMED = {"jobs": "job", "schedules": "schedule", "sensors": "sensor"}
 _UNKNOWN = "extra_forbidden"
@@ -125,8 +126,9 @@ class _Draft:
             # A sensor's location also contains its type, which is not a key in the file.
             tagged = details["loc"]
             placed = tagged[:2] + tagged[3:] if tagged[0] == "sensors" else tagged
-            # pydantic marks an empty key of a mapping with "[key]" after the key.
-            location = placed[: placed.index("[key]") - 1] if "[key]" in placed else placed
+            # pydantic marks an empty key of a mapping with "[key]" after the key. A key of the file may have this name.
+            is_marked = len(placed) > _KEY_IN_A_SECTION and placed[-1] == "[key]" and details["type"] != _UNKNOWN
+            location = placed[:-2] if is_marked else placed
             section, *inside = location
             if not inside or not isinstance(self._as_found[str(section)], list):
                 if details["type"] != _UNKNOWN and section in _NAMED:  # it must be a list
