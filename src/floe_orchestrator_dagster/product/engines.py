@@ -133,8 +133,10 @@ def _named_v2(executable: str) -> DbtEngine:
     where = config_path("dbt", "executable")
     found = shutil.which(str(Path(executable).expanduser()))
     if found is None:
-        fix = "Correct the path, or install dbt v2 there: `pip install dbt`."
-        raise EngineError(where, [Problem("", f"{executable!r} is not an executable file", fix)])
+        fix = "Correct it, or install dbt v2 there: `pip install dbt`."
+        is_path = os.sep in executable
+        what = f"{executable!r} is not {'an executable file' if is_path else 'on the PATH'}"
+        raise EngineError(where, [Problem("", what, fix)])
     examined = _examined(Path(found))
     if examined.problem:
         fix = "Name an executable of dbt v2, or remove the key and write `engine: core` to use dbt-core 1.x."

@@ -192,10 +192,13 @@ def test_file_for_another_machine_cannot_be_started(path: Path) -> None:
 
 
 @pytest.mark.usefixtures("path")
-def test_executable_that_is_not_there_is_reported() -> None:
-    assert _refused(EngineChoice("v2", "dbt-canary")) == (
-        f"{_EXECUTABLE}'dbt-canary' is not an executable file\n"
-        "    fix: Correct the path, or install dbt v2 there: `pip install dbt`."
+@pytest.mark.parametrize(
+    ("executable", "problem"),
+    [("dbt-canary", "is not on the PATH"), ("/nowhere/dbt", "is not an executable file")],
+)
+def test_executable_that_is_not_there_is_reported(executable: str, problem: str) -> None:
+    assert _refused(EngineChoice("v2", executable)) == (
+        f"{_EXECUTABLE}{executable!r} {problem}\n    fix: Correct it, or install dbt v2 there: `pip install dbt`."
     )
 
 
