@@ -221,6 +221,20 @@ def test_validate_names_all_that_dbt_v2_refuses_and_plan_the_engine(tmp_path: Pa
     )
 
 
+def test_package_hub_that_cannot_be_reached_is_one_problem_with_what_to_check(tmp_path: Path) -> None:
+    artifacts = write_product(tmp_path)
+    packages = "packages: [{package: acme/greetings, version: 1.1.0}]"
+    (artifacts.parent / "packages.yml").write_text(packages, encoding="utf-8")
+
+    result = floe_dagster("prepare", str(artifacts), check=False, DBT_PACKAGE_HUB_URL="http://127.0.0.1:9")
+
+    first, problem, fix = result.stderr.splitlines()
+    assert (result.returncode, first) == (1, f"error: {artifacts.parent}: 1 problem")
+    assert problem.startswith("  dbt deps cannot download the packages: ")
+    assert "127.0.0.1:9" in problem
+    assert fix.startswith("    fix: Check the network and HTTPS_PROXY. ")
+
+
 def test_validate_installs_no_packages(tmp_path: Path) -> None:
     artifacts = write_product(tmp_path)
     floe_dagster("prepare", str(artifacts))

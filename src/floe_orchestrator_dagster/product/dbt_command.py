@@ -31,6 +31,7 @@ _ANSI = re.compile(r"\x1b\[[0-9;]*m")
 # Output for an unreachable package hub, archive or repository; dbt adds a traceback of hundreds of lines.
 _UNREACHABLE = re.compile(
     r"(?<=External connection exception occurred: ).+|fatal: unable to access .+|ssh: .+|error sending request .+"
+    r"|Failed to get index from .+"
 )
 _TIMESTAMP = re.compile(r"^\d\d:\d\d:\d\d\s+", re.MULTILINE)
 
@@ -108,7 +109,7 @@ def _problems(command: str, exit_code: int, log: list[LogMessage], dbt: DbtConne
     printed = "\n".join(message.text for message in log)
     again = f"Correct the project and run `{PREPARE_COMMAND}` again."
     unreachable = _UNREACHABLE.search(printed)
-    if unreachable and command == "deps":
+    if unreachable and (command == "deps" or dbt.engine.kind == "v2"):  # dbt v2 installs packages when it parses too
         what = f"dbt deps cannot download the packages: {redact_urls(unreachable[0])}"
         fix = f"Check the network and HTTPS_PROXY. `{PREPARE_COMMAND} --no-deps` uses the packages that are installed."
         yield Problem("", what, fix)
