@@ -33,7 +33,8 @@ _UNREACHABLE = re.compile(
     r"(?<=External connection exception occurred: ).+|fatal: unable to access .+|ssh: .+|error sending request .+"
     r"|Failed to get index from .+"
 )
-_TIMESTAMP = re.compile(r"^\d\d:\d\d:\d\d\s+", re.MULTILINE)
+# dbt-core 1.12 also writes the level of an error.
+_PREFIX = re.compile(r"^\d\d:\d\d:\d\d\s+(?:\[ERROR\]: )?", re.MULTILINE)
 
 
 def run_dbt(command: str, dbt: DbtConnection, target: Path) -> None:
@@ -118,7 +119,7 @@ def _problems(command: str, exit_code: int, log: list[LogMessage], dbt: DbtConne
     if found:
         yield from found
         return
-    shown = _TIMESTAMP.sub("", _ANSI.sub("", printed)).strip() or "dbt printed nothing"
+    shown = _PREFIX.sub("", _ANSI.sub("", printed)).strip() or "dbt printed nothing"
     yield Problem("", f"dbt {command} failed with exit code {exit_code}:\n{_indent(shown)}", again)
 
 
