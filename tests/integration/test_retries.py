@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING
 import dagster as dg
 import pytest
 
-from dbt_v2 import set_engine
 from files import write_files
 from floe_orchestrator_dagster.code_location import definitions_from_file
 from floe_orchestrator_dagster.product import load_product, manifest_rebuilt
-from integration.failing_shop import built, failure_of, ran, states, tried_again
+from integration.failing_shop import built, failure_of, ran, set_shop_engine, states, tried_again
 from openlineage_schemas import assert_valid_json
 from unit.samples import Json, contract, model, write_json
 
@@ -57,7 +56,7 @@ def test_failing_step_is_tried_as_often_as_configured(
 
 
 def job_that_tries_twice(shop: Path, engine: dict[str, str]) -> dg.JobDefinition:
-    path = set_engine(shop / "compiled_artifacts.json", engine)
+    path = set_shop_engine(shop, engine)
     artifacts = json.loads(path.read_text())
     artifacts["plugins"]["orchestrator"]["config"]["retries"] = {"max_retries": 1}
     write_json(path, artifacts)
@@ -130,7 +129,7 @@ def keys_left(instance: dg.DagsterInstance, run_id: str) -> tuple[set[dg.AssetKe
 def test_a_re_execution_of_failed_assets_runs_what_dagster_selects(
     shop: Path, instance: dg.DagsterInstance, engine: dict[str, str]
 ) -> None:
-    artifacts = set_engine(shop / "compiled_artifacts.json", engine)
+    artifacts = set_shop_engine(shop, engine)
     job = definitions_from_file(artifacts).resolve_job_def("shop_orders")
     chosen = [dg.AssetKey(name) for name in ("first", "flaky", "child", "checked", "after_checked")]
     first = job.execute_in_process(instance=instance, asset_selection=chosen, raise_on_error=False)
