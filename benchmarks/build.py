@@ -18,6 +18,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import yaml
 from lineage import Server, free_port
 from run import executed
 
@@ -67,7 +68,8 @@ def plain_project(project: Path) -> Path:
         shutil.copytree(project, copy, ignore=shutil.ignore_patterns("target", "warehouse", "logs"))
         database = {"type": "duckdb", "path": str(copy / _DATABASE), "threads": 4}
         (copy / _PROFILES).mkdir()
-        profile = json.dumps({"generated": {"target": "dev", "outputs": {"dev": database}}})
+        name = yaml.safe_load((copy / "dbt_project.yml").read_text(encoding="utf-8"))["profile"]
+        profile = json.dumps({name: {"target": "dev", "outputs": {"dev": database}}})
         (copy / _PROFILES / "profiles.yml").write_text(profile, encoding="utf-8")
         subprocess.run(dbt_command(copy, "parse"), check=True, cwd=copy, stdout=subprocess.DEVNULL)
     return copy
