@@ -22,6 +22,9 @@ RENTGEN ?= 3.12
 # One more than the machine has cores, because many tests wait for servers.
 WORKERS ?= $(shell $(PYTHON) -c 'import os; print(1 + (os.cpu_count() or 1))')
 
+# Without bytecode, each of the hundreds of processes that the tests start compiles Dagster and dbt again (ten seconds).
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-v2 dev test fuzz chaos test-lowest test-middle test-unpatched test-matrix lineage-consumer lint types rules tests format compile lock bench bench-full image image-test clean
 
