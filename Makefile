@@ -118,12 +118,14 @@ lock: .venv/.installed ## Update requirements.lock and, with the same versions, 
 		--python-version 3.10 --generate-hashes --no-emit-index-url --quiet --output-file requirements-image.lock \
 		--custom-compile-command "make lock"
 
-bench: setup ## Compare with plain dagster-dbt at small sizes (five minutes)
+bench: setup ## Compare with plain dagster-dbt at small sizes (ten minutes)
 	$(BIN)/python benchmarks/compare.py --output benchmark-results
 
 bench-full: setup ## Compare with plain dagster-dbt at all sizes, with schedules (some hours)
-	$(BIN)/python benchmarks/compare.py --sizes 0 250 500 1000 2000 5000 --event-sizes 250 500 1000 2000 \
-		--build-sizes 400 1000 --one-of 400 2000 \
+	$(BIN)/python benchmarks/compare.py \
+		--sizes real-500 real-1000 real-2300 real-10000 250 500 1000 2000 5000 thin-500 0 \
+		--reload-sizes real-2300 2000 5000 --event-sizes 250 500 1000 2000 \
+		--build-sizes 400 1000 --one-of real-2300 400 2000 \
 		--rounds 5 --event-rounds 5 --build-rounds 5 --one-rounds 5 --output benchmark-results
 	$(BIN)/python benchmarks/schedules.py
 

@@ -18,13 +18,14 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import yaml
 from lineage import Server, free_port
+from real_shape_files import SOURCES_FILE
 from run import executed
 
-_MODEL = "model_00000"
 _PROFILES = ".profiles"
-_DATABASE = "plain.duckdb"
+_DATABASE, _FLOE_DATABASE = "plain.duckdb", "warehouse/retail_orders.duckdb"
 _V2 = Path(__file__).parent.parent / ".dbt-v2" / "dbt"
 
 
@@ -46,9 +47,11 @@ def measured(who: str, what: str, artifacts: Path) -> dict[str, float]:
     if who.startswith("floe"):
         choose_engine(artifacts, who)
         shutil.rmtree(project / "warehouse", ignore_errors=True)
+        create_sources(project, project / _FLOE_DATABASE)
     else:
         project = plain_project(project)
         (project / _DATABASE).unlink(missing_ok=True)
+        create_sources(project, project / _DATABASE)
     with Server("answers", free_port()) as server:
         command = [sys.executable, __file__, who, what, str(project / artifacts.name), "inner"]
         environment = {**os.environ, "OPENLINEAGE_URL": server.url.partition("/api")[0]}
@@ -75,6 +78,21 @@ def plain_project(project: Path) -> Path:
     return copy
 
 
+def create_sources(project: Path, database: Path) -> None:
+    """Create the sources that the models of a real shape read."""
+    script = project / SOURCES_FILE
+    if script.is_file():
+        database.parent.mkdir(parents=True, exist_ok=True)
+        with duckdb.connect(str(database)) as connection:
+            connection.execute(script.read_text(encoding="utf-8"))
+
+
+def one_model(artifacts: Path) -> str:
+    """Return the name of the model that ``one`` builds. It reads no other model."""
+    declared = json.loads(artifacts.read_text(encoding="utf-8"))["transforms"]["models"]
+    return str(declared[0]["name"])
+
+
 def dbt_command(project: Path, *arguments: str) -> list[str]:
     """dbt's own command line."""
     dbt = str(Path(sys.executable).with_name("dbt"))
@@ -97,7 +115,7 @@ def choose_engine(artifacts: Path, who: str) -> None:
 
 def build_plain(what: str, artifacts: Path, command_of: Callable[..., list[str]]) -> dict[str, float]:
     """Run ``dbt build``."""
-    selection = [] if what == "all" else ["--select", _MODEL]
+    selection = [] if what == "all" else ["--select", one_model(artifacts)]
     started = time.time()
     command = command_of(artifacts.parent, "build", *selection)
     subprocess.run(command, check=True, cwd=artifacts.parent, stdout=subprocess.DEVNULL)
@@ -118,24 +136,24 @@ def build_stock(what: str, artifacts: Path) -> dict[str, float]:
     dbt = str(Path(sys.executable).with_name("dbt"))
     resource = DbtCliResource(project_dir=str(project), profiles_dir=str(project / _PROFILES), dbt_executable=dbt)
     jobs = [dg.define_asset_job("build_everything")]
-    return built(
-        dg.Definitions([everything], jobs=jobs, resources={"dbt": resource}), "build_everything", what, project
-    )
+    definitions = dg.Definitions([everything], jobs=jobs, resources={"dbt": resource})
+    return built(definitions, "build_everything", what, artifacts)
 
 
 def build_floe(what: str, artifacts: Path) -> dict[str, float]:
     """Run the product's job."""
     from floe_orchestrator_dagster.code_location import definitions_to_serve
 
-    return built(definitions_to_serve(artifacts), "retail_orders", what, artifacts.parent)
+    return built(definitions_to_serve(artifacts), "retail_orders", what, artifacts)
 
 
-def built(definitions: Any, job_name: str, what: str, project: Path) -> dict[str, float]:  # noqa: ANN401  # dg.Definitions
+def built(definitions: Any, job_name: str, what: str, artifacts: Path) -> dict[str, float]:  # noqa: ANN401  # dg.Definitions
     """Seconds of the run, and from its first step's start to that step's first node's."""
     import dagster as dg
 
+    project, model = artifacts.parent, one_model(artifacts)
     before = set(project.glob("target/**/run_results.json"))
-    run = executed(definitions, job_name, None if what == "all" else [dg.AssetKey(_MODEL)])
+    run = executed(definitions, job_name, None if what == "all" else [dg.AssetKey(model)])
     results = set(project.glob("target/**/run_results.json")) - before
     nodes = [node for path in results for node in json.loads(path.read_text(encoding="utf-8"))["results"]]
     times = [datetime.fromisoformat(timing["started_at"]) for node in nodes for timing in node["timing"]]

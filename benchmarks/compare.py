@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from plot import draw_panels
-from products import copy_sample, generate_product, prepare
+from products import SHAPES, Shape, prepare
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -29,9 +29,6 @@ if TYPE_CHECKING:
 
 HERE = Path(__file__).parent
 PACKAGES = ("floe-orchestrator-dagster", "dagster", "dagster-dbt", "dbt-core")
-SAMPLE = 0
-"""Size of the sample product."""
-
 Script = tuple[str, ...]
 """A script and its arguments."""
 
@@ -55,32 +52,32 @@ class Measure:
 
 @dataclass(frozen=True)
 class Asked:
-    """Sizes and rounds of one script.
+    """Products and rounds of one script.
 
     Attributes:
         script: The script.
-        sizes: Models of the products.
+        shapes: The products.
         rounds: Number of rounds.
     """
 
     script: Script
-    sizes: AbstractSet[int]
+    shapes: AbstractSet[Shape]
     rounds: int
 
 
 @dataclass(frozen=True)
 class Row:
-    """A measure at one size.
+    """A measure of one product.
 
     Attributes:
         title: What was measured.
-        size: Models of the product.
+        shape: The product.
         stock: Results per round for plain dagster-dbt, or for dbt; empty if not measured.
         floe: Results per round for this package.
     """
 
     title: str
-    size: int
+    shape: Shape
     stock: Sequence[float]
     floe: Sequence[float]
 
@@ -123,17 +120,24 @@ MEASURES = (
 PLOTTED = (_CPU_OF_LOAD, _MEMORY_OF_LOAD, _CPU_OF_EVENTS, _WALL_OF_BUILD)
 """Measures in the plots."""
 GROWTH = (_CPU_OF_LOAD, _CPU_OF_EVENTS)
-"""Measures whose growth from 500 models to the largest size is printed."""
+"""Measures whose growth to the largest size is printed."""
+GROWTH_FROM = {"real": 1000, "regular": 500}
+"""Size from which the growth of a shape is computed."""
 
 
 def main() -> None:
     """Measure what the arguments ask for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--sizes", type=int, nargs="*", default=[SAMPLE, 500], help="models to load; 0 is the sample")
-    parser.add_argument("--reload-sizes", type=int, nargs="*", help="models to load as a run worker; as --sizes")
-    parser.add_argument("--event-sizes", type=int, nargs="*", default=[250], help="sizes to consume events of")
-    parser.add_argument("--build-sizes", type=int, nargs="*", default=[50], help="sizes to build for real")
-    parser.add_argument("--one-of", type=int, nargs="*", default=[], help="sizes to build one model of")
+    sizes: list[tuple[str, str, str]] = [
+        ("--sizes", "real-500 500 0", "products to load: real-500, 500 (regular), thin-500, 0 (the sample)"),
+        ("--reload-sizes", "real-500 500 0", "products to load as a run worker"),
+        ("--event-sizes", "250", "products to consume events of"),
+        ("--build-sizes", "50", "products to build for real"),
+        ("--one-of", "", "products to build one model of"),
+    ]
+    for option, default, text in sizes:
+        products = [*map(Shape.parsed, default.split())]
+        parser.add_argument(option, type=Shape.parsed, nargs="*", metavar="SIZE", default=products, help=text)
     parser.add_argument("--rounds", type=int, default=2, help="of loads")
     parser.add_argument("--event-rounds", type=int, default=1)
     parser.add_argument("--build-rounds", type=int, default=1)
@@ -142,61 +146,61 @@ def main() -> None:
     parser.add_argument("--add", action="store_true", help="keep what an earlier run has measured besides")
     arguments = parser.parse_args()
     asked = [
-        Asked(_PLUGIN, {*arguments.sizes[:1]}, arguments.rounds),
+        Asked(_PLUGIN, {Shape("sample", 0)} if arguments.sizes else set(), arguments.rounds),
         Asked(_LOAD, {*arguments.sizes}, arguments.rounds),
-        Asked(
-            _RELOAD,
-            {*(arguments.sizes if arguments.reload_sizes is None else arguments.reload_sizes)},
-            arguments.rounds,
-        ),
+        Asked(_RELOAD, {*arguments.reload_sizes}, arguments.rounds),
         Asked(_EVENTS, {*arguments.event_sizes}, arguments.event_rounds),
         Asked(_ONE, {*arguments.one_of}, arguments.one_rounds),
         Asked(_BUILD, {*arguments.build_sizes}, arguments.build_rounds),
     ]
-    known = {(row.title, row.size): row for row in (read(arguments.output) if arguments.add else [])}
+    known = {(row.title, row.shape): row for row in (read(arguments.output) if arguments.add else [])}
     with tempfile.TemporaryDirectory(prefix="floe-bench-") as name:
         for rows in measured(asked, Path(name)):
-            known |= {(row.title, row.size): row for row in rows}
+            known |= {(row.title, row.shape): row for row in rows}
             print("\n".join(map(line, rows)), flush=True)
             write(list(known.values()), arguments.output)
 
 
 def measured(asked: Sequence[Asked], directory: Path) -> Iterator[list[Row]]:
     """Measure all that is asked for, round by round; yields the rows that each measurement adds to."""
-    sizes = sorted(set().union(*(one.sizes for one in asked)))
-    products = {size: prepared(directory, size) for size in sizes}
-    found: dict[tuple[Script, int, str], list[dict[str, float]]] = {}
+    products = {shape: prepared(directory, shape) for shape in in_order(*(one.shapes for one in asked))}
+    found: dict[tuple[Script, Shape, str], list[dict[str, float]]] = {}
     for number in range(max(one.rounds for one in asked)):
         for one in asked:
-            for size in sorted(one.sizes) if number < one.rounds else ():
-                for who in compared(one.script, size):
-                    found.setdefault((one.script, size, who), []).append(measurement(one.script, who, products[size]))
-                yield rows_of(found, one.script, size)
+            for shape in in_order(one.shapes) if number < one.rounds else ():
+                for who in compared(one.script, shape):
+                    found.setdefault((one.script, shape, who), []).append(measurement(one.script, who, products[shape]))
+                yield rows_of(found, one.script, shape)
 
 
-def prepared(directory: Path, size: int) -> Path:
+def in_order(*shapes: AbstractSet[Shape]) -> list[Shape]:
+    """Sort products: real shapes first, each from small to large."""
+    return sorted(set[Shape]().union(*shapes), key=lambda shape: shape.rank)
+
+
+def prepared(directory: Path, shape: Shape) -> Path:
     """Make a product, ready to be loaded and built."""
-    artifacts = generate_product(directory, size) if size else copy_sample(directory)
+    artifacts = shape.write(directory)
     prepare(artifacts)
     return artifacts
 
 
-def compared(script: Script, size: int) -> Iterable[str]:
+def compared(script: Script, shape: Shape) -> Iterable[str]:
     """Name who is measured, in turns."""
     beside = [measure.beside for measure in MEASURES if measure.script == script]
-    return (*dict.fromkeys(() if script == _EVENTS and size > _STOCK_EVENTS else beside), "floe")
+    return (*dict.fromkeys(() if script == _EVENTS and shape.models > _STOCK_EVENTS else beside), "floe")
 
 
 def rows_of(
-    found: Mapping[tuple[Script, int, str], Sequence[Mapping[str, float]]], script: Script, size: int
+    found: Mapping[tuple[Script, Shape, str], Sequence[Mapping[str, float]]], script: Script, shape: Shape
 ) -> list[Row]:
-    """Make a row of each measure of a script at one size."""
+    """Make a row of each measure of a script for one product."""
     return [
         Row(
             measure.title,
-            size,
-            [one[measure.key] for one in found.get((script, size, measure.beside), ())],
-            [one[measure.key] for one in found[script, size, "floe"]],
+            shape,
+            [one[measure.key] for one in found.get((script, shape, measure.beside), ())],
+            [one[measure.key] for one in found[script, shape, "floe"]],
         )
         for measure in MEASURES
         if measure.script == script
@@ -218,9 +222,9 @@ def read(directory: Path) -> list[Row]:
     """Read what an earlier run has written there."""
     path = directory / "results.json"
     rows = json.loads(path.read_text(encoding="utf-8"))["rows"] if path.is_file() else []
-    if not all(isinstance(row["floe"], list) for row in rows):
-        raise SystemExit(f"{path} is of an older version, which kept no rounds: remove it, or leave --add out")
-    return [Row(row["title"], row["size"], row["stock"], row["floe"]) for row in rows]
+    if not all("shape" in row for row in rows):
+        raise SystemExit(f"{path} is of an older version, which had no shapes: remove it, or leave --add out")
+    return [Row(row["title"], Shape(**row["shape"]), row["stock"], row["floe"]) for row in rows]
 
 
 def write(rows: list[Row], directory: Path) -> None:
@@ -229,23 +233,38 @@ def write(rows: list[Row], directory: Path) -> None:
     content = {"machine": machine(), "rows": [{**asdict(row), "ratio": row.ratio} for row in rows]}
     (directory / "results.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     head = ["| | models | plain dagster-dbt | floe | ratio | rounds |", "|---|---|---|---|---|---|"]
-    table = "\n".join([*head, *map(line, rows)])
-    table += "\n\n" + "\n".join(filter(None, (growth(rows, title) for title in GROWTH)))
+    titles = [measure.title for measure in MEASURES]
+    ordered = sorted(rows, key=lambda row: (titles.index(row.title), row.shape.rank))
+    table = "\n".join([*head, *map(line, ordered)])
+    grown = (growth(rows, title, shape) for title in GROWTH for shape in GROWTH_FROM)
+    table += "\n\n" + "\n".join(filter(None, grown))
     said = "\n".join(f"- {name}: {value}" for name, value in machine().items())
     (directory / "results.md").write_text(f"{table}\n\n{said}\n", encoding="utf-8")
-    curves: dict[str, list[tuple[int, float | None, float]]] = {}
-    for row in sorted(rows, key=lambda row: row.size):
-        if row.size:
-            stock = statistics.median(row.stock) if row.stock else None
-            curves.setdefault(row.title, []).append((row.size, stock, statistics.median(row.floe)))
-    (directory / "sizes.svg").write_text(
-        draw_panels({title: curves.get(title, []) for title in PLOTTED}), encoding="utf-8"
-    )
+    (directory / "sizes.svg").write_text(draw_panels(curves(rows)), encoding="utf-8")
+
+
+def curves(rows: Sequence[Row]) -> dict[str, list[tuple[int, float | None, float]]]:
+    """Return the points of each plot: a measure of a shape, by size, for shapes that were measured at two sizes."""
+    found: dict[str, list[tuple[int, float | None, float]]] = {}
+    for shape in SHAPES:
+        for title in PLOTTED:
+            plotted = sorted((row for row in rows if (row.title, row.shape.name) == (title, shape)), key=rank)
+            if len(plotted) > 1:
+                found[f"{title}, {shape} shape"] = [
+                    (row.shape.models, statistics.median(row.stock) if row.stock else None, statistics.median(row.floe))
+                    for row in plotted
+                ]
+    return found
+
+
+def rank(row: Row) -> tuple[int, int]:
+    """Place of a row among rows of the same measure."""
+    return row.shape.rank
 
 
 def line(row: Row) -> str:
     """One line of the table: medians, and the median of the rounds' ratios."""
-    size, rounds, floe = row.size or "sample", len(row.floe), statistics.median(row.floe)
+    size, rounds, floe = row.shape, len(row.floe), statistics.median(row.floe)
     if row.ratio is None:
         return f"| {row.title} | {size} | not measured | {floe:.2f} | | {rounds} |"
     return (
@@ -253,13 +272,14 @@ def line(row: Row) -> str:
     )
 
 
-def growth(rows: list[Row], title: str) -> str | None:
-    """Describe the growth from 500 models to the largest product: the median of the rounds."""
-    floe = {row.size: row.floe for row in rows if row.title == title}
-    if 500 not in floe or max(floe) == 500:  # noqa: PLR2004  # the size to compare with
+def growth(rows: list[Row], title: str, shape: str) -> str | None:
+    """Describe the growth to the largest product of a shape: the median of the rounds."""
+    floe = {row.shape.models: row.floe for row in rows if (row.title, row.shape.name) == (title, shape)}
+    least = GROWTH_FROM[shape]
+    if least not in floe or max(floe) == least:
         return None
-    times = statistics.median(large / small for large, small in zip(floe[max(floe)], floe[500], strict=False))
-    return f"- {title}: {max(floe)} models take {times:.1f} times what 500 take."
+    times = statistics.median(large / small for large, small in zip(floe[max(floe)], floe[least], strict=False))
+    return f"- {title}, {shape} shape: {max(floe)} models take {times:.1f} times what {least} take."
 
 
 def machine() -> dict[str, str]:
