@@ -16,8 +16,8 @@ from floe_orchestrator_dagster import (
     load_product_definitions,
 )
 from floe_orchestrator_dagster.product import load_product
-from unit.dbt_shop import write_dbt_shop
-from unit.samples import Json, contract, model, write_json
+from unit.dbt_shop import depends_on, write_dbt_shop
+from unit.samples import Json, contract, model, node, write_json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     Node = Mapping[str, Any]
 
+_PERIOD_BEFORE = dg.TimeWindowPartitionMapping(start_offset=-1, end_offset=-1)
 _FLOE_TAGS = {"floe/product": "shop-orders", "floe/tier": "bronze", "daily": ""}
 
 
@@ -63,14 +64,22 @@ class _KeysOfSpecs(FloeDbtTranslator):
 
 
 class _Mapping(FloeDbtTranslator):
-    def get_partition_mapping(self, dbt_resource_props: Node, dbt_parent_resource_props: Node) -> dg.PartitionMapping:
+    def get_partition_mapping(
+        self, dbt_resource_props: Node, dbt_parent_resource_props: Node
+    ) -> dg.PartitionMapping | None:
         edge = (dbt_parent_resource_props["name"], dbt_resource_props["name"])
-        return dg.TimeWindowPartitionMapping(start_offset=-1 if edge == ("raw", "stg") else -2)
+        if edge in {("raw", "stg"), ("balance", "balance")}:
+            return _PERIOD_BEFORE
+        return super().get_partition_mapping(dbt_resource_props, dbt_parent_resource_props)
 
 
-def _graph(directory: Path, translator: DagsterDbtTranslator | None, config: Json | None = None) -> AssetGraph:
-    write_dbt_shop(directory, config)
-    return load_product_definitions("shop-orders", directory, translator=translator).resolve_asset_graph()
+def _graph(
+    directory: Path, translator: DagsterDbtTranslator | None, config: Json | None = None, *extra: Json
+) -> AssetGraph:
+    write_dbt_shop(directory, config, *extra)
+    definitions = load_product_definitions("shop-orders", directory, translator=translator)
+    dg.Definitions.validate_loadable(definitions)
+    return definitions.resolve_asset_graph()
 
 
 @pytest.mark.parametrize("translator", [_Tags(), _StockTags(), _StockTagsOfAFamily()])
@@ -101,12 +110,29 @@ def test_product_is_found_by_its_tag_whatever_a_translator_returns(tmp_path: Pat
     }
 
 
-def test_partition_mapping_of_a_translator_is_that_of_the_edge(tmp_path: Path) -> None:
-    rules = [{"select": "raw stg", "type": "daily", "start": "2026-01-01"}]
+@pytest.mark.parametrize("type_of_stg", ["daily", "weekly"])
+def test_partition_mapping_of_a_translator_is_that_of_the_edge(tmp_path: Path, type_of_stg: str) -> None:
+    rules = [_partitions("raw", "daily"), _partitions("stg", type_of_stg)]
 
-    stg = _graph(tmp_path, _Mapping(), {"partitions": rules}).get(dg.AssetKey("stg"))
+    graph = _graph(tmp_path, _Mapping(), {"partitions": rules})
 
-    assert stg.partition_mappings[dg.AssetKey("raw")] == dg.TimeWindowPartitionMapping(start_offset=-1)
+    assert graph.get(dg.AssetKey("stg")).partition_mappings == {dg.AssetKey("raw"): _PERIOD_BEFORE}
+    assert graph.get(dg.AssetKey("mart")).partition_mappings == {}
+
+
+def test_model_reads_its_own_earlier_partition_by_a_translators_mapping(tmp_path: Path) -> None:
+    meta = {"dagster": {"has_self_dependency": True}}
+    balance = node("balance", depends_on=depends_on("model.shop.stg"), meta=meta)
+
+    graph = _graph(tmp_path, _Mapping(), {"partitions": [_partitions("stg balance", "daily")]}, balance)
+
+    own = graph.get(dg.AssetKey("balance"))
+    assert own.parent_keys == {dg.AssetKey("stg"), own.key}
+    assert own.partition_mappings == {own.key: _PERIOD_BEFORE}
+
+
+def _partitions(select: str, kind: str) -> Json:
+    return {"select": select, "type": kind, "start": "2026-01-01"}
 
 
 @pytest.mark.parametrize("translator", [_Keys(), _KeysOfSpecs()])
