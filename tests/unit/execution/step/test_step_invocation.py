@@ -19,7 +19,7 @@ from floe_orchestrator_dagster.execution.dbt.target import new_target
 from floe_orchestrator_dagster.execution.step.step_invocation import StepInvocation
 from floe_orchestrator_dagster.execution.step.step_lineage import step_lineage
 from floe_orchestrator_dagster.product import Product, load_product
-from unit.samples import contract, manifest, model, node, profiles, write_json, write_project
+from unit.samples import Json, contract, manifest, model, node, profiles, write_json, write_project
 
 
 @dataclass
@@ -134,29 +134,49 @@ def test_a_failed_node_of_any_engine_fails_the_step(shop: Product) -> None:
     assert invocation.unmatched == {"fqn:gone", "+fqn:old"}
 
 
-def test_column_lineage_is_known_although_no_lineage_event_can_be_created(tmp_path: Path) -> None:
-    project = write_project(tmp_path / "shop")
+def lineage_shop(directory: Path, raw: Json) -> Product:
+    """Load a product with lineage and two targets; ``raw`` replaces fields of its first model after the load."""
+    project = write_project(directory / "shop")
     reads = {"nodes": ["model.shop.raw"], "macros": []}
     nodes = (node("raw", path="raw.sql", relation_name='"shop"."main"."raw"'), node("orders", depends_on=reads))
     write_json(project / "target" / "manifest.json", manifest(*nodes))
     outputs = profiles()
     outputs["shop-orders"]["outputs"]["prod"] = outputs["shop-orders"]["outputs"]["dev"]
-    content = contract(model("orders"), config={"lineage": {"spool_dir": str(tmp_path)}}, dbt_profiles=outputs)
+    content = contract(model("orders"), config={"lineage": {"spool_dir": str(directory)}}, dbt_profiles=outputs)
     content["observability"] |= {"lineage": True, "lineage_endpoint": "http://127.0.0.1:9"}
     shop = load_product(write_json(project / "compiled_artifacts.json", content))
-    _, raw = ended("raw", "success")
+    assert shop.dbt is not None
+    known = dict(shop.dbt.manifest.content["nodes"])
+    known["model.shop.raw"] = {**known["model.shop.raw"], **raw}
+    whole = replace(shop.dbt.manifest, content={**shop.dbt.manifest.content, "nodes": known})
+    return replace(shop, dbt=replace(shop.dbt, manifest=whole))
+
+
+@pytest.mark.parametrize(
+    ("target_name", "raw", "warning"),
+    [
+        # Lineage reads the manifest of another target, which dbt has written.
+        ("prod", {}, "no event could be created (ManifestError"),
+        ("dev", {"meta": "a text"}, "the event of model.shop.raw is incomplete (TypeError"),
+    ],
+)
+def test_column_lineage_is_known_although_lineage_cannot_describe_the_tables(
+    tmp_path: Path, target_name: str, raw: Json, warning: str
+) -> None:
+    shop = lineage_shop(tmp_path, raw)
+    _, first = ended("raw", "success")
     _, orders = ended("orders", "success")
     orders = replace(orders, compiled_code='select id as order_id from "shop"."main"."raw"')
-    engine = WrittenEngine(WrittenRun((raw.start, replace(raw, columns={"id": "INTEGER"}), orders.start, orders)))
+    results = (replace(first, compiled_code="select 1 as id", columns={"id": "INTEGER"}), orders)
+    engine = WrittenEngine(WrittenRun([value for result in results for value in (result.start, result)]))
     found: dict[str, dict[str, list[str]]] = {}
 
     @dg.asset(name="orders")
     def step(context: dg.AssetExecutionContext) -> None:
         assert shop.dbt is not None
-        dbt = replace(shop.dbt, profile=shop.dbt.profile.on_target("prod"))
+        dbt = replace(shop.dbt, profile=shop.dbt.profile.on_target(target_name))
         op_context = context.op_execution_context
         target = new_target(dbt, "orders", context.run.run_id)
-        # Lineage reads the manifest of another target, which dbt has written.
         (target.path / "manifest.json").write_text("{")
         lineage = partial(step_lineage, op_context, shop, dbt, target, ["orders"], None)
         known, whole = shop.dbt.manifest.content["nodes"], shop.dbt.manifest
@@ -164,14 +184,15 @@ def test_column_lineage_is_known_although_no_lineage_event_can_be_created(tmp_pa
             op_context, engine, dbt, shop.config.dbt, target, nodes=known, lineage=lineage, manifest=whole
         )
         for result in invocation.run(["build"]):
-            known_columns = invocation.column_lineage(result)
-            if known_columns is not None:
-                origins = {column: [used.unique_id for used in read] for column, read in known_columns.fields.items()}
-                found[result.name] = origins
+            columns = invocation.column_lineage(result)
+            if columns is not None and columns.fields:
+                found[result.name] = {
+                    column: [used.unique_id for used in read] for column, read in columns.fields.items()
+                }
 
     with dg.DagsterInstance.ephemeral() as instance:
         run = dg.materialize([step], instance=instance)
         log = [entry.user_message for entry in instance.all_logs(run.run_id) if entry.dagster_event is None]
 
-    assert sum("no event could be created (ManifestError" in line for line in log) == 1
+    assert sum(warning in line for line in log) == 1
     assert found == {"orders": {"order_id": ["model.shop.raw"]}}
