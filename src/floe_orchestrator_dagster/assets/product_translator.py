@@ -249,12 +249,13 @@ class ProductTranslator(DagsterDbtTranslator):
 
 
 def _with_keys(deps: Iterable[dg.AssetDep], keys: Mapping[dg.AssetKey, dg.AssetKey]) -> list[dg.AssetDep]:
-    """Replace the keys of dependencies, and remove duplicates."""
-    return list({key: _dep(dep, key) for dep in deps for key in (keys.get(dep.asset_key, dep.asset_key),)}.values())
-
-
-def _dep(dep: dg.AssetDep, key: dg.AssetKey) -> dg.AssetDep:
-    return dg.AssetDep(key, partition_mapping=dep.partition_mapping)
+    """Replace the keys of dependencies. Of several with the same key, one with a partition mapping is kept."""
+    found: dict[dg.AssetKey, dg.AssetDep] = {}
+    for dep in deps:
+        key = keys.get(dep.asset_key, dep.asset_key)
+        if key not in found or dep.partition_mapping is not None:
+            found[key] = dg.AssetDep(key, partition_mapping=dep.partition_mapping)
+    return list(found.values())
 
 
 def _plain_check_spec(key: dg.AssetKey, node: Mapping[str, Any], placed: DbtTest) -> dg.AssetCheckSpec:

@@ -7,15 +7,20 @@ from typing import TYPE_CHECKING
 import dagster as dg
 import pytest
 
+from floe_orchestrator_dagster import FloeDbtTranslator, load_product_definitions
 from floe_orchestrator_dagster.code_location import definitions_from_file
 from floe_orchestrator_dagster.errors import ManifestError
 from unit.odd_products import singular_test, write_product
 from unit.samples import Json, node, source
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
+    from typing import Any
 
     from dagster._core.definitions.assets.graph.asset_graph import AssetGraph
+
+    Node = Mapping[str, Any]
 
 DAILY = {"warn_after": {"count": 1, "period": "day"}}
 SHARED: Json = {"dagster": {"asset_key": ["extract_all"]}}
@@ -111,6 +116,40 @@ def test_reader_of_a_source_depends_on_the_model_that_builds_its_table(tmp_path:
     [external] = found.external_asset_keys
     assert external.path[-1] == name
     assert [key.asset_key for key in found.asset_check_keys] == [external]
+
+
+class _Mapping(FloeDbtTranslator):
+    """Maps the partitions of the parents of one resource type."""
+
+    def __init__(self, resource_type: str) -> None:
+        super().__init__()
+        self._resource_type = resource_type
+
+    def get_partition_mapping(
+        self, dbt_resource_props: Node, dbt_parent_resource_props: Node
+    ) -> dg.PartitionMapping | None:
+        if dbt_parent_resource_props["resource_type"] == self._resource_type:
+            return dg.LastPartitionMapping()
+        return super().get_partition_mapping(dbt_resource_props, dbt_parent_resource_props)
+
+
+@pytest.mark.parametrize("mapped", ["model", "source"])
+@pytest.mark.parametrize("read", [["source"], ["model", "source"], ["source", "model"]])
+def test_partition_mapping_of_a_source_is_that_of_the_model_that_builds_its_table(
+    tmp_path: Path, mapped: str, read: list[str]
+) -> None:
+    table = source("erp", "dim_org", database="wh", schema="main", relation_name="wh.main.dim_org")
+    ids = {"model": "model.shop.dim_org", "source": table["unique_id"]}
+    reader = node("reader", **reads(*[ids[kind] for kind in read]))
+    partitions = [{"select": "dim_org", "type": "daily", "start": "2026-01-01"}]
+    write_product(tmp_path, reader, in_marts("dim_org"), sources=[table], config={"partitions": partitions})
+
+    definitions = load_product_definitions("shop-orders", tmp_path, translator=_Mapping(mapped))
+
+    dg.Definitions.validate_loadable(definitions)
+    mappings = definitions.resolve_asset_graph().get(dg.AssetKey("reader")).partition_mappings
+    expected = {dg.AssetKey(["marts", "dim_org"]): dg.LastPartitionMapping()} if mapped in read else {}
+    assert mappings == expected
 
 
 def test_a_model_that_reads_its_own_table_through_a_source_keeps_the_source(tmp_path: Path) -> None:
