@@ -6,14 +6,17 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from floe_orchestrator_dagster.execution.dbt.node_result import NodeResult
-from floe_orchestrator_dagster.lineage.columns.column_lineage import Relation, column_lineage, queried_columns
+from floe_orchestrator_dagster.lineage.columns.qualification import Relation
+from floe_orchestrator_dagster.lineage.columns.sql_lineage import column_lineage
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from floe_orchestrator_dagster.execution.dbt.node_result import NodeRelation, NodeStart
     from floe_orchestrator_dagster.lineage.columns.column_lineage import ColumnLineage
     from floe_orchestrator_dagster.product.manifest import Manifest
+
+_ADDED_BY_SNAPSHOTS = ("dbt_scd_id", "dbt_updated_at", "dbt_valid_from", "dbt_valid_to", "dbt_is_deleted")
 
 
 class BuiltRelations:
@@ -71,7 +74,7 @@ class BuiltRelations:
         columns = queried_columns({**node, "resource_type": result.resource_type}, result.columns or ())
         parents = sorted(self._manifest.relations_read_by(result.unique_id))
         relations = [relation for parent in parents if (relation := self._relation(parent))]
-        return column_lineage(result.compiled_code, self._adapter, relations, columns)
+        return column_lineage(result.compiled_code, self._adapter, relations, columns, node=result.unique_id)
 
     def _relation(self, unique_id: str) -> Relation | None:
         node, known, reported = self._node(unique_id), self._columns.get(unique_id), self._names.get(unique_id)
@@ -83,3 +86,18 @@ class BuiltRelations:
         content = self._manifest.content
         found: Mapping[str, Any] = content["nodes"].get(unique_id) or content["sources"].get(unique_id) or {}
         return found
+
+
+def queried_columns(node: Mapping[str, Any], columns: Iterable[str]) -> list[str]:
+    """List the columns of a table that come from its query. dbt adds columns to snapshots; projects can rename them.
+
+    Args:
+        node: The node in dbt's manifest.
+        columns: All columns of its table.
+    """
+    if node.get("resource_type") != "snapshot":
+        return list(columns)
+    names = (node.get("config") or {}).get("snapshot_meta_column_names")
+    chosen = names if isinstance(names, dict) else {}
+    added = {str(chosen.get(name) or name).lower() for name in _ADDED_BY_SNAPSHOTS}
+    return [name for name in columns if name.lower() not in added]

@@ -1,8 +1,13 @@
-"""Resolution of a query's columns, through CTEs, subqueries and set operations, to columns of tables."""
+"""Resolution of a query's columns, through CTEs, subqueries and set operations, to columns of tables.
+
+It works without recursion, and its time is proportional to the number of columns: queries may have thousands of CTEs
+and branches.
+"""
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import defaultdict, deque
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from sqlglot import exp
@@ -11,7 +16,7 @@ from sqlglot.optimizer.scope import Scope
 from floe_orchestrator_dagster.lineage.columns.transformations import IDENTITY, Transformation, uses
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from floe_orchestrator_dagster.lineage.columns.transformations import Subtype
 
@@ -26,6 +31,71 @@ _CLAUSES: dict[str, Subtype] = {
     "distinct": "GROUP_BY",
     "windows": "WINDOW",
 }
+
+
+@dataclass(frozen=True)
+class Use:
+    """A column that another column, or the choice of rows, depends on.
+
+    Attributes:
+        source: The scope that has the column, or the name of its table.
+        name: The column's name.
+        how: The kind of dependency.
+    """
+
+    source: Scope | str
+    name: str
+    how: Transformation = IDENTITY
+
+    def through(self, how: Transformation) -> Use:
+        """Return the use as part of an expression with another kind of dependency."""
+        return Use(self.source, self.name, how.after(self.how))
+
+
+@dataclass
+class _Unfinished:
+    """A column whose origins are being found.
+
+    Attributes:
+        key: The scope's id and the column's name.
+        uses: What it depends on and is not found yet.
+        origins: Those that are found.
+    """
+
+    key: tuple[int, str]
+    uses: deque[Use]
+    origins: list[Origins] = field(default_factory=list)
+
+
+class Output:
+    """The expressions that a scope selects. For a set operation, these are the ones of its first branch.
+
+    Attributes:
+        names: Names of the columns, without those of a ``*``.
+        positions: The position of each name among them; of a repeated name, the first one.
+        is_complete: Whether there is no ``*``.
+    """
+
+    def __init__(self, scope: Scope) -> None:
+        """Read a scope's expressions."""
+        projections: list[exp.Expr] = list(getattr(scope.expression, "selects", ()))
+        self.stars = [projection for projection in projections if projection.is_star]
+        self.names = [projection.alias_or_name for projection in projections if not projection.is_star]
+        self.positions = {name: len(self.names) - 1 - row for row, name in enumerate(reversed(self.names))}
+        self.is_complete = not self.stars
+        written = [*projections, *(part for star in self.stars for part in _star_parts(star, "replace"))]
+        self._written = {projection.alias_or_name: projection for projection in reversed(written)}
+        self._excluded = frozenset(
+            part.name for star in self.stars for name in ("except_", "except") for part in _star_parts(star, name)
+        )
+
+    def expression(self, name: str) -> exp.Expr | None:
+        """Return the expression of a column; None for a column of a ``*``."""
+        return self._written.get(name)
+
+    def may_have(self, name: str) -> bool:
+        """Return whether a column that is not written can be one of a ``*``."""
+        return name not in self._excluded
 
 
 class Resolver:
@@ -46,107 +116,176 @@ class Resolver:
         self._columns = columns
         self._complete = complete
         self._found: dict[tuple[int, str], Origins] = {}
-        self._visited: set[int] = set()
+        self._outputs: dict[int, Output] = {}
+        self._subqueries: dict[int, dict[int, Scope]] = {}
+        recursive = (found for found in root.expression.find_all(exp.With) if found.recursive)
+        self._first_branches = {
+            id(cte.this.this)
+            for found in recursive
+            for cte in found.expressions
+            if isinstance(cte.this, exp.SetOperation)
+        }
+
+    def output(self, scope: Scope) -> Output:
+        """Return the output columns of a scope."""
+        found = self._outputs.get(id(scope))
+        if found is None:
+            found = self._outputs[id(scope)] = Output(scope)
+        return found
 
     def column(self, scope: Scope, name: str) -> Origins:
-        """Find the origins of a scope's output column."""
-        key = (id(scope), name)
-        if key not in self._found:
-            self._found[key] = {}  # end of the recursion of a recursive CTE, whose origins are in its other branch
-            self._found[key] = merged(self._column(scope, name))
-        return self._found[key]
+        """Find the origins of a scope's output column, and before it those of all columns on which it depends."""
+        unfinished = [] if (id(scope), name) in self._found else [self._started(scope, name)]
+        while unfinished:
+            column = unfinished[-1]
+            while column.uses:
+                use = column.uses[0]
+                if isinstance(use.source, Scope) and (id(use.source), use.name) not in self._found:
+                    unfinished.append(self._started(use.source, use.name))
+                    break
+                column.origins.append(self._origins(use))
+                column.uses.popleft()
+            else:
+                self._found[column.key] = merged(column.origins)
+                unfinished.pop()
+        return self._found[id(scope), name]
 
-    def rows(self, scope: Scope) -> Iterator[Origins]:
+    def rows(self, root: Scope) -> Origins:
         """Find the columns in joins, filters, groups and orders of a scope and of its sources."""
-        if id(scope) in self._visited:
-            return
-        self._visited.add(id(scope))
-        if isinstance(scope.expression, exp.Select):
-            for clause, subtype in _row_clauses(scope.expression):
-                for part, how in uses(clause):
-                    yield _through(Transformation(subtype).after(how), self._decider(scope, part))
-        elif isinstance(scope.expression, exp.Except):
-            right = _operands(scope)[1]
-            for name in names_of(right):
-                yield _through(Transformation("FILTER"), self.column(right, name))
-        sources = (source for source in _selected_sources(scope) if isinstance(source, Scope))
-        for inner in (*_operands(scope), *scope.subquery_scopes, *sources):
-            yield from self.rows(inner)
+        found: list[Origins] = []
+        visited: set[int] = set()
+        waiting = [root]
+        while waiting:
+            scope = waiting.pop()
+            if id(scope) not in visited:
+                visited.add(id(scope))
+                found += map(self._origins, self._row_uses(scope))
+                sources = (source for source in _selected_sources(scope) if isinstance(source, Scope))
+                waiting += reversed([*_operands(scope), *scope.subquery_scopes, *sources])
+        return merged(found)
 
-    def _column(self, scope: Scope, name: str) -> Iterator[Origins]:
+    def _started(self, scope: Scope, name: str) -> _Unfinished:
+        key = id(scope), name
+        self._found[key] = {}  # end of the recursion of a recursive CTE, whose origins are in its other branch
+        return _Unfinished(key, deque(self._uses(scope, name)))
+
+    def _origins(self, use: Use) -> Origins:
+        if isinstance(use.source, Scope):
+            return _through(use.how, self.column(use.source, use.name))
+        return {(use.source, use.name): frozenset({use.how})}
+
+    def _uses(self, scope: Scope, name: str) -> Iterator[Use]:
+        """Find what a column depends on directly."""
         expression = scope.expression
         if isinstance(expression, exp.SetOperation):
-            left, right = _operands(scope)
-            yield self.column(left, name)
-            if not isinstance(expression, exp.Except):
-                yield self.column(right, _name_in(right, name, left, by_name=bool(expression.args.get("by_name"))))
+            yield from self._branches(scope, name)
         elif isinstance(expression, exp.Select):
-            yield from self._projected(scope, expression, name)
+            yield from self._projected(scope, name)
         else:  # unnest, lateral, table functions
             for part, how in uses(expression, Transformation("TRANSFORMATION")):
-                yield self._part(scope, part, how)
+                yield from self._part(scope, part, how)
 
-    def _projected(self, scope: Scope, select: exp.Select, name: str) -> Iterator[Origins]:
-        stars = [projection for projection in select.selects if projection.is_star]
-        written = [*select.selects, *(part for star in stars for part in _star_parts(star, "replace"))]
-        named = [projection for projection in written if projection.alias_or_name == name]
-        if named:
-            for part, how in uses(named[0]):
-                yield self._part(scope, part, how)
-            return
-        if not any(name in _excluded(star) for star in stars):
-            candidates = [source for star in stars for source in _behind_star(scope, star)]
+    def _branches(self, scope: Scope, name: str) -> Iterator[Use]:
+        """Find a column in the branches of a set operation. sqlglot nests long unions to the left."""
+        others = []
+        while True:
+            expression, (left, right) = scope.expression, _operands(scope)
+            if not isinstance(expression, exp.Except):
+                by_name = bool(expression.args.get("by_name"))
+                others.append(Use(right, name if by_name else self._name_in(right, name, left)))
+            scope = left
+            # The first branch of a recursive CTE has a key of its own, at which a recursion ends.
+            if not isinstance(left.expression, exp.SetOperation) or id(left.expression) in self._first_branches:
+                break
+        yield Use(scope, name)
+        yield from reversed(others)
+
+    def _name_in(self, branch: Scope, name: str, first: Scope) -> str:
+        """Return a column's name in another branch: at the same position, if positions are known."""
+        own, others = self.output(first), self.output(branch)
+        row = own.positions.get(name)
+        all_known = others.is_complete and len(own.names) == len(others.names)
+        return name if row is None or not all_known else others.names[row]
+
+    def _projected(self, scope: Scope, name: str) -> Iterator[Use]:
+        output = self.output(scope)
+        expression = output.expression(name)
+        if expression is not None:
+            for part, how in uses(expression):
+                yield from self._part(scope, part, how)
+        elif output.may_have(name):
+            candidates = [source for star in output.stars for source in _behind_star(scope, star)]
             yield from self._in_one_of(candidates, name)
 
-    def _in_one_of(self, candidates: list[exp.Expr | Scope], name: str) -> Iterator[Origins]:
+    def _in_one_of(self, candidates: list[exp.Expr | Scope], name: str) -> Iterator[Use]:
         """Resolve a column of a ``*``: to the only source that has it, or the only one that can have it."""
-        having = [source for source in candidates if name in self._known(source)]
+        having = [source for source in candidates if self._has(source, name)]
         open_ended = [source for source in candidates if not self._is_complete(source)]
         chosen = having or open_ended
         if len(chosen) == 1:  # otherwise it is ambiguous
-            yield self._of_source(chosen[0], name)
+            yield from self._of_source(chosen[0], name)
 
-    def _known(self, source: exp.Expr | Scope) -> frozenset[str]:
+    def _has(self, source: exp.Expr | Scope, name: str) -> bool:
         if isinstance(source, Scope):
-            return frozenset(names_of(source))
-        return self._columns.get(source.name, frozenset())
+            return name in self.output(source).positions
+        return name in self._columns.get(source.name, ())
 
     def _is_complete(self, source: exp.Expr | Scope) -> bool:
-        if isinstance(source, Scope):
-            return not any(projection.is_star for projection in projections(source))
-        return source.name in self._complete
+        return self.output(source).is_complete if isinstance(source, Scope) else source.name in self._complete
 
-    def _part(self, scope: Scope, part: exp.Expr, how: Transformation) -> Origins:
+    def _part(self, scope: Scope, part: exp.Expr, how: Transformation) -> Iterator[Use]:
+        """Find what a column or a subquery in an expression depends on."""
         if isinstance(part, exp.Column):
-            return _through(how, self._reference(scope, part))
-        inner = next((sub for sub in scope.subquery_scopes if sub.expression is part.unnest()), None)
-        if inner is None:
-            return {}
-        return _through(how, merged(self.column(inner, name) for name in names_of(inner)))
+            yield from (use.through(how) for use in self._reference(scope, part))
+            return
+        inner = self._subqueries_of(scope).get(id(part.unnest()))
+        if inner is not None:
+            yield from (Use(inner, name, how) for name in self.output(inner).names)
 
-    def _decider(self, scope: Scope, part: exp.Expr) -> Origins:
-        is_alias = isinstance(part, exp.Column) and not part.table and part.name in names_of(scope)
-        return self.column(scope, part.name) if is_alias else self._part(scope, part, IDENTITY)
+    def _subqueries_of(self, scope: Scope) -> Mapping[int, Scope]:
+        found = self._subqueries.get(id(scope))
+        if found is None:
+            found = {id(inner.expression): inner for inner in scope.subquery_scopes}
+            self._subqueries[id(scope)] = found
+        return found
 
-    def _reference(self, scope: Scope, column: exp.Column) -> Origins:
-        sources = scope.sources
-        if column.table in sources:
-            return self._of_source(sources[column.table], column.name)
-        if scope.parent is not None and column.table:
-            return self._reference(scope.parent, column)  # a correlated subquery
-        return merged(self._in_one_of(_selected_sources(scope), column.name))
+    def _row_uses(self, scope: Scope) -> Iterator[Use]:
+        expression = scope.expression
+        if isinstance(expression, exp.Select):
+            for clause, subtype in _row_clauses(expression):
+                for part, how in uses(clause, Transformation(subtype)):
+                    yield from self._decider(scope, part, how)
+        elif isinstance(expression, exp.Except):
+            right = _operands(scope)[1]
+            yield from (Use(right, name, Transformation("FILTER")) for name in self.output(right).names)
 
-    def _of_source(self, source: exp.Expr | Scope, name: str) -> Origins:
+    def _decider(self, scope: Scope, part: exp.Expr, how: Transformation) -> Iterator[Use]:
+        if isinstance(part, exp.Column) and not part.table and part.name in self.output(scope).positions:
+            yield Use(scope, part.name, how)
+        else:
+            yield from self._part(scope, part, how)
+
+    def _reference(self, scope: Scope, column: exp.Column) -> Iterator[Use]:
+        name, table = column.name, column.table
+        while table and table not in scope.sources and scope.parent is not None:
+            scope = scope.parent  # from a correlated subquery
+        if table in scope.sources:
+            yield from self._of_source(scope.sources[table], name)
+        else:
+            yield from self._in_one_of(_selected_sources(scope), name)
+
+    def _of_source(self, source: exp.Expr | Scope, name: str) -> Iterator[Use]:
         if isinstance(source, Scope):
             # A recursive CTE refers to a copy of its first branch that has no sources.
-            return self.column(self._scopes.get(id(source.expression), source), name)
-        if source.name not in self._columns or not name or name == "*":
-            return {}
-        return {(source.name, name): frozenset({IDENTITY})}
+            yield Use(self._scopes.get(id(source.expression), source), name)
+        elif source.name in self._columns and name and name != "*":
+            yield Use(source.name, name)
 
 
-def merged(origins: Iterable[Origins]) -> Origins:
+def merged(origins: Sequence[Origins]) -> Origins:
     """Merge origins; an origin that occurs several times has all its transformations."""
+    if len(origins) == 1:
+        return origins[0]
     together: dict[tuple[str, str], set[Transformation]] = defaultdict(set)
     for each in origins:
         for origin, transformations in each.items():
@@ -162,17 +301,9 @@ def _operands(scope: Scope) -> list[Scope]:
     return found
 
 
-def projections(scope: Scope) -> list[exp.Expr]:
-    """List the expressions that a scope selects; for a set operation, those of its first branch."""
-    return list(getattr(scope.expression, "selects", ()))
-
-
-def names_of(scope: Scope) -> list[str]:
-    """List the names of a scope's output columns, without those of a ``*``."""
-    return [projection.alias_or_name for projection in projections(scope) if not projection.is_star]
-
-
 def _through(how: Transformation, origins: Origins) -> Origins:
+    if how == IDENTITY:
+        return origins
     return {origin: frozenset(how.after(inner) for inner in ways) for origin, ways in origins.items()}
 
 
@@ -199,17 +330,6 @@ def _behind_star(scope: Scope, star: exp.Expr) -> list[exp.Expr | Scope]:
     return [scope.sources[table]] if table in scope.sources else []
 
 
-def _excluded(star: exp.Expr) -> set[str]:
-    return {part.name for part in [*_star_parts(star, "except_"), *_star_parts(star, "except")]}
-
-
 def _star_parts(star: exp.Expr, name: str) -> list[exp.Expr]:
     node = star.this if isinstance(star, exp.Column) else star
     return [part for part in node.args.get(name) or () if isinstance(part, exp.Expression)]
-
-
-def _name_in(branch: Scope, name: str, first: Scope, *, by_name: bool) -> str:
-    """Return a column's name in another branch of a set operation: at the same position, if positions are known."""
-    own, others = names_of(first), names_of(branch)
-    all_known = len(own) == len(others) == len(projections(branch))
-    return others[own.index(name)] if not by_name and all_known and name in own else name

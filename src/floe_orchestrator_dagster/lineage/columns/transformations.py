@@ -6,12 +6,13 @@ Types and subtypes: https://openlineage.io/docs/spec/facets/dataset-facets/colum
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Literal
 
 from sqlglot import exp
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
 Subtype = Literal[
     "IDENTITY", "TRANSFORMATION", "AGGREGATION", "JOIN", "GROUP_BY", "FILTER", "SORT", "WINDOW", "CONDITIONAL"
@@ -57,20 +58,22 @@ IDENTITY = Transformation("IDENTITY")
 
 def uses(expression: exp.Expr, how: Transformation = IDENTITY) -> Iterator[tuple[exp.Expr, Transformation]]:
     """Find the columns and subqueries of an expression, each with its transformation; subqueries are not entered."""
-    if isinstance(expression, (exp.Column, exp.Query)):
-        yield expression, how
-        return
-    for child, subtype in _children(expression):
-        yield from uses(child, how.after(Transformation(subtype, _masks(expression))))
+    waiting = [(expression, how)]
+    while waiting:
+        node, way = waiting.pop()
+        if isinstance(node, (exp.Column, exp.Query)):
+            yield node, way
+        elif isinstance(node, _SAME_VALUE):
+            waiting.append((node.this, way))
+        else:
+            masking = _masks(node)
+            children = [(child, way.after(Transformation(subtype, masking))) for child, subtype in _children(node)]
+            waiting += reversed(children)
 
 
 def _children(node: exp.Expr) -> Iterator[tuple[exp.Expr, Subtype]]:
-    special = next((inputs for kind, inputs in _INPUTS.items() if isinstance(node, kind)), {})
-    default: Subtype = "TRANSFORMATION"
-    if isinstance(node, _SAME_VALUE) or _is_shared_key(node):
-        default = "IDENTITY"
-    elif isinstance(node, exp.AggFunc):
-        default = "AGGREGATION"
+    special = _special_inputs(type(node))  # type: ignore[arg-type]  # mypy looks at instances' __hash__
+    default: Subtype = "IDENTITY" if _is_shared_key(node) else _default(type(node))  # type: ignore[arg-type]  # as above
     for name, value in node.args.items():
         for child in value if isinstance(value, list) else [value]:
             if isinstance(child, exp.If) and isinstance(node, exp.Case):
@@ -79,6 +82,16 @@ def _children(node: exp.Expr) -> Iterator[tuple[exp.Expr, Subtype]]:
                 yield from ((ordered, "AGGREGATION") for ordered in child.expressions)
             elif isinstance(child, exp.Expression):
                 yield child, special.get(name, default)
+
+
+@cache
+def _special_inputs(kind: type[exp.Expr]) -> Mapping[str, Subtype]:
+    return next((inputs for special, inputs in _INPUTS.items() if issubclass(kind, special)), {})
+
+
+@cache
+def _default(kind: type[exp.Expr]) -> Subtype:
+    return "AGGREGATION" if issubclass(kind, exp.AggFunc) else "TRANSFORMATION"
 
 
 def _is_shared_key(node: exp.Expr) -> bool:

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import sys
+from typing import TYPE_CHECKING
 
 import pytest
 
-from floe_orchestrator_dagster.lineage.columns.column_lineage import (
-    ColumnLineage,
-    InputColumn,
-    Relation,
-    column_lineage,
-    dialect_of,
-    queried_columns,
-)
+from floe_orchestrator_dagster.lineage.columns.built_relations import queried_columns
+from floe_orchestrator_dagster.lineage.columns.qualification import Relation, dialect_of
+from floe_orchestrator_dagster.lineage.columns.sql_lineage import column_lineage
 from floe_orchestrator_dagster.lineage.columns.transformations import Transformation
+
+if TYPE_CHECKING:
+    from floe_orchestrator_dagster.lineage.columns.column_lineage import ColumnLineage, InputColumn
 
 A = Relation("model.shop.a", '"db"."s"."a"', ("Id", "x", "y"))
 B = Relation("model.shop.b", '"db"."s"."b"', ("id", "z"))
