@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 from typing import TYPE_CHECKING, Any
 
 from floe_orchestrator_dagster.deploy.pods import ARTIFACTS_FILE
@@ -16,8 +17,8 @@ _DIGITS = 10
 
 
 def configmap_name(product: DeployedProduct) -> str:
-    """Return the ConfigMap's name, which includes a hash of the content: new content causes new pods."""
-    return f"{product.service}-artifacts-{(product.content_hash or '')[:_DIGITS]}"
+    """Return the ConfigMap's name, which includes a hash of its bytes, because Kubernetes refuses to change them."""
+    return f"{product.service}-artifacts-{hashlib.sha256(product.content or b'').hexdigest()[:_DIGITS]}"
 
 
 def artifacts_configmap(product: DeployedProduct) -> dict[str, Any]:

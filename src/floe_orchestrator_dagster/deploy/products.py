@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn
 
@@ -54,8 +55,12 @@ class DeployedProduct:
 
     @property
     def content_hash(self) -> str | None:
-        """SHA-256 of the artifacts."""
-        return None if self.content is None else hashlib.sha256(self.content).hexdigest()
+        """SHA-256 of the artifacts without the time of their compilation and without their layout."""
+        if self.content is None:
+            return None
+        content = json.loads(self.content)
+        content["metadata"].pop("compiled_at", None)
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def read_products(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 from typing import TYPE_CHECKING
 
 import pytest
@@ -26,7 +27,9 @@ def test_configmap_holds_the_bytes_of_the_artifacts(tmp_path: Path) -> None:
     validate(configmap)
     assert base64.b64decode(configmap["binaryData"]["compiled_artifacts.json"]) == path.read_bytes()
     assert configmap["immutable"] is True
-    assert configmap["metadata"]["name"] == f"shop-orders-artifacts-{(product.content_hash or '')[:10]}"
+    assert (
+        configmap["metadata"]["name"] == f"shop-orders-artifacts-{hashlib.sha256(path.read_bytes()).hexdigest()[:10]}"
+    )
 
 
 def test_changed_artifacts_are_another_configmap(tmp_path: Path) -> None:

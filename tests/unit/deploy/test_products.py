@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
+import json
 from typing import TYPE_CHECKING
 
 import pytest
@@ -30,7 +30,22 @@ def test_all_attributes_of_a_product_are_read(tmp_path: Path) -> None:
     assert product.assets == 2
     assert product.on_duckdb is False
     assert product.variables == ("SNOWFLAKE_PASSWORD",)
-    assert product.content_hash == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert product.content_hash is not None
+    assert len(product.content_hash) == 64
+
+
+def test_only_a_change_of_the_content_changes_the_hash(tmp_path: Path) -> None:
+    path = artifacts(tmp_path)
+    content = json.loads(path.read_bytes())
+    compiled_again = {**content, "metadata": {**content["metadata"], "compiled_at": "2027-01-01T00:00:00"}}
+    new_version = {**content, "metadata": {**content["metadata"], "product_version": "9.0.0"}}
+
+    hashes = []
+    for text in (*(json.dumps(each) for each in (content, compiled_again, new_version)), json.dumps(content, indent=4)):
+        path.write_text(text, encoding="utf-8")
+        hashes.append(read_products([path], [IMAGE])[0].content_hash)
+
+    assert hashes[0] == hashes[1] == hashes[3] != hashes[2]
 
 
 def test_assets_are_counted_in_the_manifest_if_there_is_one(tmp_path: Path) -> None:
