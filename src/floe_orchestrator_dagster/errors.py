@@ -59,6 +59,12 @@ class Problem:
 class FloeDagsterError(Exception):
     """Base class of this package's exceptions.
 
+    Example:
+        >>> try:
+        ...     defs = load_product_definitions("retail-orders", Path("retail-orders"))
+        ... except FloeDagsterError as error:
+        ...     fixes = [problem.fix for problem in error.problems]
+
     Attributes:
         origin: Path of the file, or name of the argument with its content. Empty when there is neither.
         problems: All problems, in the order of the file. Empty when the message is complete without them.
@@ -69,9 +75,9 @@ class FloeDagsterError(Exception):
     problems: tuple[Problem, ...] = ()
     retryable: bool = False
 
-    def __init__(self, *details: object) -> None:
-        """Build the message, with logins in URLs masked."""
-        super().__init__(*(redact_urls(detail) if isinstance(detail, str) else detail for detail in details))
+    def __init__(self, message: str) -> None:
+        """Mask logins in URLs of the message."""
+        super().__init__(redact_urls(message))
 
 
 class _FileError(FloeDagsterError):
@@ -84,7 +90,7 @@ class _FileError(FloeDagsterError):
         super().__init__("\n".join(lines))
 
     def __reduce__(self) -> tuple[type[_FileError], tuple[str, tuple[Problem, ...]]]:
-        """Pickle by origin and problems: Dagster sends exceptions between processes."""
+        """Pickle by origin and problems. Dagster sends exceptions between processes."""
         return type(self), (self.origin, self.problems)
 
     def _headline(self) -> str:
@@ -120,12 +126,6 @@ class EngineError(_FileError):
     """The dbt engine cannot be used: it is not installed, too old, or not the one that the configuration names."""
 
 
-class LineageError(_FileError):
-    """Lineage events did not reach their backend, or the backend cannot be used."""
-
-    retryable = True
-
-
 class ScheduleError(FloeDagsterError, ValueError):
     """A schedule's cron, timezone or job name is not valid."""
 
@@ -135,7 +135,13 @@ class DeployError(_FileError, ValueError):
 
 
 class EntryPointError(FloeDagsterError, ValueError):
-    """A ``definitions.py`` cannot be written: its product is not valid, or a file that a user wrote is in its place."""
+    """A ``definitions.py`` passes a wrong translator, or the file cannot be written."""
+
+
+class LineageError(_FileError):
+    """Lineage events did not reach their backend, or the backend cannot be used."""
+
+    retryable = True
 
 
 class DbtBuildError(FloeDagsterError):
@@ -148,7 +154,8 @@ class DbtNodesError(DbtBuildError):
     """Nodes of a dbt invocation failed.
 
     Attributes:
-        skipped: The nodes that dbt skipped for it, each with the failed node upstream of it.
+        summary: Counts of the results, such as ``1 failed, 2 succeeded``.
+        skipped: Pairs of a node that dbt skipped and the failed node because of which dbt skipped it.
     """
 
     def __init__(
@@ -174,7 +181,7 @@ class DbtNodesError(DbtBuildError):
         super().__init__("\n".join(lines))
 
     def __reduce__(self) -> tuple[object, tuple[object, ...]]:
-        """Pickle by the constructor's arguments: Dagster sends exceptions between processes."""
+        """Pickle by the constructor's arguments. Dagster sends exceptions between processes."""
         rebuild = partial(type(self), retryable=self.retryable)
         return rebuild, (self.origin, self.summary, self.problems, self.skipped)
 

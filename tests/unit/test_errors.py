@@ -1,4 +1,4 @@
-"""Exceptions: a common base and text format, and ValueErrors where floe's contract requires them."""
+"""Exceptions: tree, messages, pickling, and ValueErrors where floe's contract requires them."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from floe_orchestrator_dagster.errors import (
     EngineError,
     EntryPointError,
     FloeDagsterError,
+    LineageError,
     ManifestError,
     Problem,
     ProfileError,
@@ -34,6 +35,7 @@ _FILE_ERRORS = (
     ProfileError,
     EngineError,
     DeployError,
+    LineageError,
 )
 _VALUE_ERRORS = (ArtifactsError, SpecError, ConfigError, ScheduleError, DeployError, EntryPointError)
 
@@ -84,7 +86,7 @@ def test_one_problem_is_counted_in_the_singular() -> None:
 
 
 @pytest.mark.parametrize("error", [ScheduleError, EntryPointError, DbtBuildError])
-def test_plain_errors_have_their_message(error: type[FloeDagsterError]) -> None:
+def test_errors_without_problems_show_only_their_message(error: type[FloeDagsterError]) -> None:
     assert str(error("no such job")) == "no such job"
 
 
