@@ -1,7 +1,7 @@
 """Types of the fields in dbt's manifest that this package, dagster-dbt and dbt's node selection read.
 
 Other keys are accepted, and so is null for a value that is not set. A manifest is checked when it is parsed; its
-trimmed copy is not checked again.
+trimmed copy is not checked again. dbt describes all fields: https://docs.getdbt.com/reference/artifacts/manifest-json
 """
 
 from __future__ import annotations
@@ -21,11 +21,26 @@ if TYPE_CHECKING:
 
     from pydantic_core import ErrorDetails
 
+    Location = tuple[int | str, ...]
+
 _PREPARE = "floe-dagster prepare"
+_WRITE_AGAIN = f"Run `{_PREPARE}` to write the manifest again."
 _MOST_SHOWN = 20
-_READABLE = ("nodes", "sources", "functions", "exposures", "metrics", "semantic_models", "saved_queries", "unit_tests")
+# Collections whose members other nodes can depend on.
+_COLLECTIONS = (
+    "nodes",
+    "sources",
+    "functions",
+    "exposures",
+    "metrics",
+    "semantic_models",
+    "saved_queries",
+    "unit_tests",
+)
 # Fields of a node that its author writes; dbt generates the others.
 _AUTHORED = frozenset({"columns", "config", "description", "meta", "tags"})
+# Length of the location of a node: its collection and its unique id.
+_NODE_LOCATION = 2
 
 
 def _strings(value: object) -> object:
@@ -251,8 +266,7 @@ def _missing_aliases(manifest: Mapping[str, Any]) -> Iterator[Problem]:
     """Find versions of models without an alias, which is the name of a version in Dagster and in floe."""
     for unique_id, node in manifest["nodes"].items():
         if node.get("version") and not isinstance(node.get("alias"), str):
-            fix = f"Run `{_PREPARE}` to write the manifest again."
-            yield Problem(f"nodes.{unique_id}.alias", "is missing, and the model has a version", fix)
+            yield Problem(f"nodes.{unique_id}.alias", "is missing, and the model has a version", _WRITE_AGAIN)
 
 
 def _missing_parents(manifest: Mapping[str, Any]) -> Iterator[Problem]:
@@ -275,12 +289,11 @@ def _missing_relatives(manifest: Mapping[str, Any]) -> Iterator[Problem]:
 
 
 def _known(manifest: Mapping[str, Any]) -> set[str]:
-    return {unique_id for collection in _READABLE for unique_id in manifest.get(collection) or ()}
+    return {unique_id for collection in _COLLECTIONS for unique_id in manifest.get(collection) or ()}
 
 
 def _missing(where: str, verb: str, unique_id: str) -> Problem:
-    what = f"{verb} {unique_id!r}, which is not in the manifest"
-    return Problem(where, what, f"Run `{_PREPARE}` to write the manifest again.")
+    return Problem(where, f"{verb} {unique_id!r}, which is not in the manifest", _WRITE_AGAIN)
 
 
 def too_deep() -> Problem:
@@ -294,43 +307,38 @@ def _adapter() -> TypeAdapter[ManifestShape]:
 
 
 def _without_duplicates(errors: list[ErrorDetails]) -> list[ErrorDetails]:
-    """Report an error in ``meta`` once: dbt writes the same value to ``config.meta`` and to ``meta``."""
-    places = {details["loc"] for details in errors}
-    repeated = (("config", "meta"), ("meta",))
-    return [
-        details
-        for details in errors
-        if details["loc"][2:4] != repeated[0] or (*details["loc"][:2], *repeated[1], *details["loc"][4:]) not in places
-    ]
+    """Report an error in ``meta`` once. dbt writes the same value to ``config.meta`` and to ``meta``."""
+    locations = {details["loc"] for details in errors}
+    return [details for details in errors if _without_config(details["loc"]) not in locations]
+
+
+def _without_config(location: Location) -> Location | None:
+    """Return the location in ``meta`` that repeats a location in ``config.meta``; None for other locations."""
+    node, field = location[:_NODE_LOCATION], location[_NODE_LOCATION:]
+    return (*node, *field[1:]) if field[:2] == ("config", "meta") else None
 
 
 def _problem(details: ErrorDetails, content: object) -> Problem:
-    location = details["loc"]
-    found = f", not {json_type_of(details['input'])}" if details["type"] != "missing" else ""
-    message = (
-        f"is not a dbt manifest: {validation_message(details)}{found}"
-        if not location
-        else f"{validation_message(details)}{found}"
-    )
-    file = _file(location, content)
-    where = ".".join(map(str, location))
-    field, inside = location[_DEPTH_OF_NODE : _DEPTH_OF_NODE + 1], location[_DEPTH_OF_NODE + 1 :]
-    if file and (found or inside) and _AUTHORED.issuperset(field):
+    location, is_missing = details["loc"], details["type"] == "missing"
+    message = validation_message(details)
+    if not is_missing:
+        message = f"{message}, not {json_type_of(details['input'])}"
+    if not location:
+        message = f"is not a dbt manifest: {message}"
+    where, file = ".".join(map(str, location)), _file(location, content)
+    field, inside = location[_NODE_LOCATION : _NODE_LOCATION + 1], location[_NODE_LOCATION + 1 :]
+    # dbt writes these fields even if a file leaves them out. Only their values can be an author's mistake.
+    if file and _AUTHORED.issuperset(field) and (inside or not is_missing):
         return Problem(where, message, f"Correct it in {file}, then run `{_PREPARE}`.")
-    return Problem(
-        where, f"{message} (of {file})" if file else message, f"Run `{_PREPARE}` to write the manifest again."
-    )
+    return Problem(where, f"{message} (of {file})" if file else message, _WRITE_AGAIN)
 
 
-_DEPTH_OF_NODE = 2
-
-
-def _file(location: tuple[int | str, ...], content: object) -> str:
+def _file(location: Location, content: object) -> str:
     """Return the file that describes the node of a location; empty for a location outside of nodes."""
     found = content
-    for part in location[:_DEPTH_OF_NODE]:
+    for part in location[:_NODE_LOCATION]:
         found = found.get(part) if isinstance(found, dict) else None
-    if not isinstance(found, dict) or len(location) < _DEPTH_OF_NODE:
+    if not isinstance(found, dict) or len(location) < _NODE_LOCATION:
         return ""
     files = (found.get("patch_path"), found.get("original_file_path"))
     named = next((file for file in files if isinstance(file, str) and file), "")
