@@ -22,10 +22,17 @@ from floe_orchestrator_dagster.assets.partitions import (
     partitions_definitions,
 )
 from floe_orchestrator_dagster.assets.policies import op_tags, pool, retry_policy
-from floe_orchestrator_dagster.assets.product_translator import UNIT_TEST_PREFIX, ProductTranslator
+from floe_orchestrator_dagster.assets.product_translator import ProductTranslator
 from floe_orchestrator_dagster.assets.quality import declared_severities, product_quality
 from floe_orchestrator_dagster.assets.score import scored_checks
 from floe_orchestrator_dagster.assets.selection import NodeSelection
+from floe_orchestrator_dagster.assets.stage_manifest import (
+    dagster_dbt_id,
+    marked_manifest,
+    selection_of_marked,
+    stage_manifest,
+    with_unit_tests,
+)
 from floe_orchestrator_dagster.assets.stages import DbtTest, Lane, Stage, staged_graph
 from floe_orchestrator_dagster.assets.steps import ProductAssets, dbt_steps
 from floe_orchestrator_dagster.config.models import PartitionsConfig
@@ -40,11 +47,7 @@ from floe_orchestrator_dagster.product import DbtProject, Product
 from floe_orchestrator_dagster.product.functions import uncalled_functions
 from floe_orchestrator_dagster.product.manifest import Manifest
 from floe_orchestrator_dagster.upstream.dagster_asset_keys import remember_output_keys, with_keys_kept
-from floe_orchestrator_dagster.upstream.dagster_dbt_names import (
-    DAGSTER_DBT_UNIQUE_ID_METADATA_KEY,
-    dbt_assets,
-    with_functions,
-)
+from floe_orchestrator_dagster.upstream.dagster_dbt_names import DAGSTER_DBT_UNIQUE_ID_METADATA_KEY, dbt_assets
 from floe_orchestrator_dagster.upstream.dagster_dbt_selection import preselected
 
 logger = logging.getLogger(__name__)
@@ -53,11 +56,6 @@ Conditions: TypeAlias = Mapping[str, dg.AutomationCondition[Any]]
 
 # Prefix of dagster-dbt's internal metadata (manifest, translator), which source assets do not need.
 _INTERNAL_METADATA = "dagster_dbt/"
-# A config entry that marks the nodes of a stage for dbt's selection, in this process only.
-_STAGE_CONFIG = "floe_stage"
-# Collections of a manifest whose members no asset depends on.
-_ONLY_READING = ("exposures", "metrics", "semantic_models", "saved_queries")
-_TESTS = ("test.", "unit_test.")
 
 
 @dataclass(frozen=True)
@@ -105,20 +103,29 @@ def dbt_project_assets(
     problems = [*sources.problems, *owner_problems(dbt.manifest)]
     if problems:
         raise ManifestError(str(dbt.manifest.path), problems)
+    lanes = _lanes(product, dbt.manifest, selection)
+    default_compute = AssetAttributes(product).compute([])
     disabled = product_quality(product).disabled_tests
-    lanes, default_compute = _lanes(product, dbt.manifest, selection), AssetAttributes(product).compute([])
     graph = staged_graph(dbt.manifest, lanes, default_compute, disabled, sources.tables)
-    placed = [*(stage.tests for stage in graph.stages), *graph.late_tests.values()]
-    everything = {test: place for group in placed for test, place in group.items()}
+    steps = dbt_steps(product, graph)
+    groups = [*(stage.tests for stage in graph.stages), *graph.late_tests.values()]
+    tests = {unique_id: test for group in groups for unique_id, test in group.items()}
     first = [_in_order(stage, dbt.manifest)[0] for stage in graph.stages]
-    translator = translator.placed(everything, conditions, first)
+    translator = translator.placed(tests, conditions, first)
     definitions: list[dg.AssetsDefinition] = []
-    scored = partial(scored_checks, product, translator.product_key, translator, definitions)
-    partitions = partitions_definitions(product)
-    steps, tests = dbt_steps(product, graph), frozenset(everything)
-    key_of = translator.key_of
-    uncalled = uncalled_functions(dbt.manifest.content, [*key_of, *tests])
-    project = _Project(product, dbt, translator, key_of, partitions, scored, tests, selection, steps.names, uncalled)
+    project = _Project(
+        product=product,
+        dbt=dbt,
+        translator=translator,
+        key_of=translator.key_of,
+        partitions=partitions_definitions(product),
+        # The list is complete when a step calls this.
+        scored=partial(scored_checks, product, translator.product_key, translator, definitions),
+        tests=frozenset(tests),
+        selection=selection,
+        steps=steps.names,
+        uncalled=uncalled_functions(dbt.manifest.content, [*translator.key_of, *tests]),
+    )
     for stage, name in zip(graph.stages, steps.stages, strict=True):
         definitions.append(_stage_assets(project, stage, name))
     for (compute, late), name in zip(graph.late_tests.items(), steps.late, strict=True):
@@ -127,6 +134,7 @@ def dbt_project_assets(
 
 
 def _lanes(product: Product, manifest: Manifest, selection: NodeSelection) -> dict[str, Lane]:
+    """Return compute and partitions of each model, seed and snapshot."""
     attributes = AssetAttributes(product)
     rows = partitioned_nodes(product, selection)
     return {
@@ -136,11 +144,12 @@ def _lanes(product: Product, manifest: Manifest, selection: NodeSelection) -> di
 
 
 def _stage_assets(project: _Project, stage: Stage, name: str) -> dg.AssetsDefinition:
+    """Define the assets of a stage, with the step that builds them and runs their tests."""
     compute, row = stage.lane
     settings, dbt, translator = project.product.config, project.dbt, project.translator
     rule = settings.partitions[row] if row is not None else None
     whole = stage.tests.keys() >= project.tests and len(stage.nodes) == len(dbt.manifest.asset_nodes)
-    manifest = _manifest_for_dagster_dbt(dbt.manifest, stage)
+    manifest = stage_manifest(dbt.manifest, stage)
 
     def build(context: dg.AssetExecutionContext, config: DbtOptions) -> Iterator[Any]:
         remember_output_keys(context)
@@ -148,7 +157,7 @@ def _stage_assets(project: _Project, stage: Stage, name: str) -> dg.AssetsDefini
 
     decorate = partial(
         dbt_assets,
-        select="fqn:*" if whole else f"config.{_STAGE_CONFIG}:{name}",
+        select="fqn:*" if whole else selection_of_marked(name),
         name=name,
         partitions_def=project.partitions[row] if row is not None else None,
         backfill_policy=backfill_policy(rule) if rule else None,
@@ -170,15 +179,15 @@ def _stage_assets(project: _Project, stage: Stage, name: str) -> dg.AssetsDefini
 
 def _step(project: _Project, compute: str, nodes: DbtNodes, rule: PartitionsConfig | None = None) -> DbtStep:
     return DbtStep(
-        project.dbt.on(compute),
-        nodes,
-        project.dbt.manifest,
-        project.product,
-        project.steps,
-        project.key_of,
-        project.translator.product_key,
-        project.selection.excluded,
-        rule,
+        connection=project.dbt.on(compute),
+        nodes=nodes,
+        manifest=project.dbt.manifest,
+        product=project.product,
+        steps=project.steps,
+        key_of=project.key_of,
+        product_key=project.translator.product_key,
+        excluded=project.selection.excluded,
+        partitions=rule,
     )
 
 
@@ -201,12 +210,13 @@ def _decorated(
     if assets is None or not _matches_stage(stage, assets):
         name = str(decorate.keywords["name"])
         logger.info("%s: dbt selects the assets, which takes longer", name)
-        assets = decorate(manifest=_marked(manifest.content, stage, name))(build)
+        assets = decorate(manifest=marked_manifest(manifest.content, stage.nodes, name))(build)
         assets = assets.map_asset_specs(translator.with_objects)
     return keys.restore_keys(assets)
 
 
 def _placeholder_keys(stage: Stage, translator: ProductTranslator, manifest: Manifest) -> PlaceholderKeys:
+    """Create placeholders for the keys of a stage that Dagster cannot use in names of outputs and inputs."""
     # dagster-dbt translates the nodes, because it switches Dagster's warnings off once for all nodes.
     keys, tables = translator.key_of, translator.sources.tables
     checks = [
@@ -230,78 +240,21 @@ def _matches_stage(stage: Stage, assets: dg.AssetsDefinition) -> bool:
     return nodes == stage.nodes and tests == stage.tests.keys()
 
 
-def _marked(content: Mapping[str, Any], stage: Stage, name: str) -> dict[str, Any]:
-    """Mark the nodes of a stage for dbt's selection.
-
-    dagster-dbt creates dbt's functions, semantic models and saved queries from fields that the trimmed manifest lacks.
-    Functions are therefore nodes here, and the others are left out.
-    """
-    nodes = {**content["nodes"], **(content.get("functions") or {})}
-    for unique_id in stage.nodes:
-        nodes[unique_id] = {**nodes[unique_id], "config": {**nodes[unique_id]["config"], _STAGE_CONFIG: name}}
-    members = nodes.keys() | content["sources"].keys()
-    children = {
-        key: [child for child in values if child in members]
-        for key, values in content["child_map"].items()
-        if key in members
-    }
-    others: dict[str, Any] = {collection: {} for collection in ("functions", *_ONLY_READING)}
-    return {**content, **others, "nodes": nodes, "child_map": children}
-
-
 def _with_partition_metadata(rule: PartitionsConfig, spec: dg.AssetSpec) -> dg.AssetSpec:
     return spec.merge_attributes(metadata=partition_metadata(rule))
 
 
-def _manifest_for_dagster_dbt(manifest: Manifest, stage: Stage) -> Manifest:
-    """Return the stage's manifest for ``@dbt_assets``: each test is a child of a node, unit tests are data tests."""
-    content = with_functions(manifest.content)
-    nodes = dict(content["nodes"])
-    children = {
-        key: [child for child in values if not child.startswith(_TESTS)]
-        for key, values in content["child_map"].items()
-        if not key.startswith(_TESTS)
-    }
-    first = min(stage.nodes)
-    nodes |= _unit_tests_as_tests(content, stage.tests)
-    for test, placed in stage.tests.items():
-        shown = _shown(content, test)
-        beside = placed.checks if placed.checks in stage.nodes else min(placed.reads & stage.nodes, default=first)
-        children.setdefault(beside, []).append(shown)
-    return Manifest(manifest.path, {**content, "nodes": nodes, "child_map": children, "unit_tests": {}})
-
-
-def _unit_tests_as_tests(content: Mapping[str, Any], tests: Mapping[str, DbtTest]) -> dict[str, dict[str, Any]]:
-    units = content["unit_tests"]
-    return {_shown(content, test): _as_test(units[test], _shown(content, test)) for test in tests if test in units}
-
-
-def _shown(content: Mapping[str, Any], test: str) -> str:
-    """Return the unique id of a test in the manifest for dagster-dbt."""
-    return f"{UNIT_TEST_PREFIX}{test}" if test in content["unit_tests"] else test
-
-
-def _as_test(unit_test: Mapping[str, Any], unique_id: str) -> dict[str, Any]:
-    kept = ("name", "package_name", "fqn", "path", "original_file_path", "config", "depends_on", "description")
-    return {
-        **{field: unit_test.get(field) for field in kept},
-        "unique_id": unique_id,
-        "resource_type": "test",
-        "tags": [],
-    }
-
-
 def _late_checks(project: _Project, compute: str, tests: Mapping[str, DbtTest], name: str) -> dg.AssetChecksDefinition:
+    """Define the step of the tests of one compute that run after all stages."""
     product, dbt = project.product, project.dbt
     if compute not in dbt.profiles:
         names = ", ".join(test.split(".")[2] for test in sorted(tests))
         what = f"dbt test {names} requests compute {compute!r} (meta.floe.compute), which no model of the product uses"
         fix = f"Use one of {', '.join(map(repr, dbt.profiles))}."
         raise ManifestError(str(dbt.manifest.path), [Problem("nodes", what, fix)])
-    translator, content = project.translator, dbt.manifest.content
-    shown = {**content, "nodes": {**content["nodes"], **_unit_tests_as_tests(content, tests)}}
+    translator, content = project.translator, with_unit_tests(dbt.manifest.content, tests)
     owner = dg.AssetSpec(translator.product_key)  # the translator finds the asset of each test itself
-    specs = [translator.get_asset_check_spec(owner, shown, _shown(content, test), None) for test in tests]
+    specs = [translator.get_asset_check_spec(owner, content, dagster_dbt_id(content, test), None) for test in tests]
 
     @checks_step(
         name=name,
@@ -326,6 +279,7 @@ def _late_checks(project: _Project, compute: str, tests: Mapping[str, DbtTest], 
 
 
 def _source_specs(translator: ProductTranslator, dbt: DbtProject) -> list[dg.AssetSpec]:
+    """Return one external asset for each key of the sources."""
     manifest = dbt.manifest.content
     specs = (translator.get_asset_spec(manifest, unique_id, None) for unique_id in manifest["sources"])
     return list({spec.key: _source_spec(spec) for spec in specs}.values())

@@ -14,6 +14,7 @@ from floe_orchestrator_dagster.assets.names import acceptable_name
 from floe_orchestrator_dagster.assets.product_asset import product_key
 from floe_orchestrator_dagster.assets.quality import declared_check_spec, product_quality
 from floe_orchestrator_dagster.assets.source_keys import SourceKeys, source_keys
+from floe_orchestrator_dagster.assets.stage_manifest import UNIT_TEST_PREFIX
 from floe_orchestrator_dagster.assets.translator import FloeDbtTranslator, TranslatedProduct, translator_of
 from floe_orchestrator_dagster.errors import EntryPointError
 from floe_orchestrator_dagster.product.quality import is_error
@@ -38,9 +39,6 @@ if TYPE_CHECKING:
     from floe_orchestrator_dagster.product.quality import QualityMatches
 
     Conditions = Mapping[str, dg.AutomationCondition[Any]]
-
-# dagster-dbt creates checks only for unique ids with this prefix. Unit tests get it while dagster-dbt reads them.
-UNIT_TEST_PREFIX = "test:"
 
 
 class ProductTranslator(DagsterDbtTranslator):
