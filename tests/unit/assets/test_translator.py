@@ -1,4 +1,4 @@
-"""A translator of one's own changes what dbt nodes are in Dagster, on top of what floe says of them."""
+"""Custom translators: attributes, keys, partition mappings and checks of dbt nodes."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class _StockTags(DagsterDbtTranslator):
         return {**super().get_tags(dbt_resource_props), "team": "sales"}
 
 
-class _StockTagsOfAFamily(_StockTags):
+class _InheritedStockTags(_StockTags):
     pass
 
 
@@ -82,8 +82,8 @@ def _graph(
     return definitions.resolve_asset_graph()
 
 
-@pytest.mark.parametrize("translator", [_Tags(), _StockTags(), _StockTagsOfAFamily()])
-def test_super_is_what_floe_says(tmp_path: Path, translator: DagsterDbtTranslator) -> None:
+@pytest.mark.parametrize("translator", [_Tags(), _StockTags(), _InheritedStockTags()])
+def test_super_returns_floes_values(tmp_path: Path, translator: DagsterDbtTranslator) -> None:
     tags = _graph(tmp_path, translator).get(dg.AssetKey("stg")).tags
 
     assert tags["team"] == "sales"
@@ -91,7 +91,7 @@ def test_super_is_what_floe_says(tmp_path: Path, translator: DagsterDbtTranslato
 
 
 @pytest.mark.parametrize("translator", [FloeDbtTranslator(), DagsterDbtTranslator()])
-def test_translator_that_changes_nothing_changes_nothing(tmp_path: Path, translator: DagsterDbtTranslator) -> None:
+def test_translator_without_overrides_changes_no_asset(tmp_path: Path, translator: DagsterDbtTranslator) -> None:
     plain, same = (_graph(tmp_path / str(row), given) for row, given in enumerate((None, translator)))
 
     described = [
@@ -101,7 +101,7 @@ def test_translator_that_changes_nothing_changes_nothing(tmp_path: Path, transla
     assert described[0] == described[1]
 
 
-def test_product_is_found_by_its_tag_whatever_a_translator_returns(tmp_path: Path) -> None:
+def test_assets_keep_the_product_tag_that_a_translator_leaves_out(tmp_path: Path) -> None:
     graph = _graph(tmp_path, _OwnTagsOnly(), {"automation": [{"select": "*", "condition": "eager"}]})
 
     assert {key: value for key, value in graph.get(dg.AssetKey("stg")).tags.items() if "kind" not in key} == {
@@ -111,7 +111,7 @@ def test_product_is_found_by_its_tag_whatever_a_translator_returns(tmp_path: Pat
 
 
 @pytest.mark.parametrize("type_of_stg", ["daily", "weekly"])
-def test_partition_mapping_of_a_translator_is_that_of_the_edge(tmp_path: Path, type_of_stg: str) -> None:
+def test_edge_has_the_translators_partition_mapping(tmp_path: Path, type_of_stg: str) -> None:
     rules = [_partitions("raw", "daily"), _partitions("stg", type_of_stg)]
 
     graph = _graph(tmp_path, _Mapping(), {"partitions": rules})
@@ -120,7 +120,7 @@ def test_partition_mapping_of_a_translator_is_that_of_the_edge(tmp_path: Path, t
     assert graph.get(dg.AssetKey("mart")).partition_mappings == {}
 
 
-def test_model_reads_its_own_earlier_partition_by_a_translators_mapping(tmp_path: Path) -> None:
+def test_model_that_reads_itself_has_the_translators_partition_mapping(tmp_path: Path) -> None:
     meta = {"dagster": {"has_self_dependency": True}}
     balance = node("balance", depends_on=depends_on("model.shop.stg"), meta=meta)
 
@@ -136,7 +136,7 @@ def _partitions(select: str, kind: str) -> Json:
 
 
 @pytest.mark.parametrize("translator", [_Keys(), _KeysOfSpecs()])
-def test_keys_are_those_of_edges_checks_jobs_and_conditions_too(
+def test_edges_checks_jobs_and_conditions_use_the_translators_keys(
     tmp_path: Path, translator: DagsterDbtTranslator
 ) -> None:
     rules = {
@@ -159,7 +159,7 @@ def test_keys_are_those_of_edges_checks_jobs_and_conditions_too(
     assert {key.to_user_string() for key in stg.parent_keys} == {"eu/raw", "eu/erp/orders"}
     assert {key.to_user_string() for key in graph.asset_check_keys} == {"eu/stg:unique_stg", "eu/mart:unique_mart"}
     assert definitions.resolve_job_def("bronze").asset_layer.executable_asset_keys == {dg.AssetKey(["eu", "stg"])}
-    # The source is missing and holds nothing up: the condition knows it by its key.
+    # The condition ignores the missing source, which it finds by the translated key.
     assert _requested_after_its_seed(definitions, stg.key) == 1
 
 
@@ -172,7 +172,7 @@ def _requested_after_its_seed(definitions: dg.Definitions, key: dg.AssetKey) -> 
         return after.get_num_requested(key)
 
 
-def test_other_hooks_reach_the_asset(tmp_path: Path) -> None:
+def test_asset_has_the_values_of_the_other_methods(tmp_path: Path) -> None:
     class Translator(FloeDbtTranslator):
         def get_group_name(self, dbt_resource_props: Node) -> str | None:
             named = super().get_group_name(dbt_resource_props)
@@ -212,7 +212,7 @@ class _Frozen(DagsterDbtTranslator):
         return {**super().get_tags(dbt_resource_props), "team": self.team}
 
 
-def test_translator_keeps_what_it_was_made_with(tmp_path: Path) -> None:
+def test_translator_keeps_its_constructor_arguments(tmp_path: Path) -> None:
     assert _graph(tmp_path, _Frozen("logistics")).get(dg.AssetKey("stg")).tags["team"] == "logistics"
 
 
@@ -244,7 +244,7 @@ class _Checks(FloeDbtTranslator):
         return spec and spec._replace(blocking=False, metadata={"runbook": f"https://runbooks/{spec.name}"})
 
 
-def test_checks_may_say_more_and_block_less(tmp_path: Path) -> None:
+def test_translator_changes_metadata_and_blocking_of_a_check(tmp_path: Path) -> None:
     graph = _graph(tmp_path, _Checks())
 
     spec = graph.get_check_spec(dg.AssetCheckKey(dg.AssetKey("stg"), "unique_stg"))
@@ -270,7 +270,9 @@ class _RenamedChecks(FloeDbtTranslator):
     ("translator", "given"),
     [(_NoChecks(), "None"), (_RenamedChecks(), "the check stg:unique_stg_in_europe")],
 )
-def test_check_stays_that_of_its_test(tmp_path: Path, translator: DagsterDbtTranslator, given: str) -> None:
+def test_check_without_a_spec_or_with_another_name_is_an_error(
+    tmp_path: Path, translator: DagsterDbtTranslator, given: str
+) -> None:
     with pytest.raises(EntryPointError) as raised:
         _graph(tmp_path, translator)
 
@@ -290,14 +292,14 @@ _NO_INSTANCE = "not an instance of DagsterDbtTranslator. Pass an instance"
         ("upper", f"translator is of type str, {_NO_INSTANCE} of a subclass of FloeDbtTranslator."),
     ],
 )
-def test_what_is_no_translator_is_refused(tmp_path: Path, given: Any, message: str) -> None:  # noqa: ANN401
+def test_value_that_is_not_a_translator_is_an_error(tmp_path: Path, given: Any, message: str) -> None:  # noqa: ANN401
     with pytest.raises(EntryPointError) as raised:
         _graph(tmp_path, given)
 
     assert str(raised.value) == message
 
 
-def test_translator_without_a_product_says_how_to_use_it() -> None:
+def test_translator_without_a_product_names_the_function_that_loads_it() -> None:
     with pytest.raises(EntryPointError) as raised:
         _Tags().get_tags({"name": "a", "tags": []})
 
@@ -306,7 +308,9 @@ def test_translator_without_a_product_says_how_to_use_it() -> None:
     )
 
 
-def test_product_without_a_dbt_project_says_that_it_uses_none(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_product_without_a_dbt_project_warns_that_the_translator_is_unused(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     path = write_json(tmp_path / "compiled_artifacts.json", contract(model("a")))
 
     definitions = load_product_definitions("shop-orders", tmp_path, translator=_Tags())
@@ -316,7 +320,7 @@ def test_product_without_a_dbt_project_says_that_it_uses_none(tmp_path: Path, ca
     assert expected in [record.getMessage() for record in caplog.records]
 
 
-def test_product_of_the_environment_takes_a_translator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_product_in_the_environment_accepts_a_translator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FLOE_ARTIFACTS_PATH", str(write_dbt_shop(tmp_path)))
 
     definitions = load_definitions_from_environment(translator=_Tags())

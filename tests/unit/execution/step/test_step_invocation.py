@@ -1,4 +1,4 @@
-"""A step needs no more of a dbt than the engine's interface.
+"""Steps with an engine that reports written values: results, run log and column lineage.
 
 Annotations are evaluated in this module: Dagster reads those of the step.
 """
@@ -24,7 +24,7 @@ from unit.samples import Json, contract, manifest, model, node, profiles, write_
 
 @dataclass
 class WrittenRun:
-    """A run of a dbt that reports what a test has written down."""
+    """A run of dbt that reports the values of a test."""
 
     reported: Sequence[EngineValue]
     stopped: bool = False
@@ -47,7 +47,7 @@ class WrittenRun:
 
 @dataclass
 class WrittenEngine:
-    """A dbt of a kind that this package does not know; it remembers how it was started."""
+    """An engine of a kind that this package does not know. It records the arguments of its starts."""
 
     run: WrittenRun
     started: list[tuple[str, ...]] = field(default_factory=list)
@@ -105,7 +105,7 @@ def run_step(shop: Product, *values: EngineValue) -> tuple[list[str], list[str],
     return results, log, engine, invocations[0]
 
 
-def test_results_of_any_engine_reach_the_step_and_the_runs_log(shop: Product) -> None:
+def test_results_of_any_engine_are_yielded_and_logged(shop: Product) -> None:
     values = (NodeCount(2), *ended("orders", "reused"), DbtWarning("old syntax"), *ended("stores", "success"))
 
     results, log, engine, _ = run_step(shop, *values)
@@ -120,7 +120,7 @@ def test_results_of_any_engine_reach_the_step_and_the_runs_log(shop: Product) ->
     ]
 
 
-def test_a_failed_node_of_any_engine_fails_the_step(shop: Product) -> None:
+def test_failed_node_of_any_engine_fails_the_step(shop: Product) -> None:
     values = (
         *ended("orders", "error", "no such column"),
         *ended("stores", "success"),
@@ -157,10 +157,10 @@ def lineage_shop(directory: Path, raw: Json) -> Product:
     [
         # Lineage reads the manifest of another target, which dbt has written.
         ("prod", {}, "no event could be created (ManifestError"),
-        ("dev", {"meta": "a text"}, "the event of model.shop.raw is incomplete (TypeError"),
+        ("dev", {"meta": "text"}, "the event of model.shop.raw is incomplete (TypeError"),
     ],
 )
-def test_column_lineage_is_known_although_lineage_cannot_describe_the_tables(
+def test_column_lineage_is_recorded_if_events_cannot_describe_the_tables(
     tmp_path: Path, target_name: str, raw: Json, warning: str
 ) -> None:
     shop = lineage_shop(tmp_path, raw)
