@@ -27,7 +27,7 @@ from floe_orchestrator_dagster.product.functions import (
     function_version,
     versions_with_functions,
 )
-from floe_orchestrator_dagster.product.manifest_shape import too_deep
+from floe_orchestrator_dagster.product.manifest_check import too_deep
 from floe_orchestrator_dagster.product.sharing import COLLECTIONS_OF_NODES, FORMAT, compact, expand
 from floe_orchestrator_dagster.product.trust import distrust_reason
 from floe_orchestrator_dagster.product.variables import variables_read

@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from floe_orchestrator_dagster.cli import main
 from floe_orchestrator_dagster.errors import ManifestError
 from floe_orchestrator_dagster.product.manifest import read_manifest, read_product_manifest
-from floe_orchestrator_dagster.product.manifest_shape import checked_shape
+from floe_orchestrator_dagster.product.manifest_check import checked_shape
 from unit.samples import Json, contract, manifest, model, node, source, write_json, write_project
 
 if TYPE_CHECKING:
