@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from floe_orchestrator_dagster.lineage.datasets.names import read_warehouse
-from floe_orchestrator_dagster.lineage.events.dbt_events import DbtEvents, LineageRun
+from floe_orchestrator_dagster.lineage.events.dbt_events import DbtEvents
+from floe_orchestrator_dagster.lineage.events.run import LineageRun
 from floe_orchestrator_dagster.product import load_product
 from openlineage_schemas import as_json, assert_valid
 from processes import run_dbt

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 from floe_orchestrator_dagster.execution.dbt.core_events import CoreEvents
 from floe_orchestrator_dagster.execution.dbt.node_result import NodeResult, NodeStart
 from floe_orchestrator_dagster.lineage.datasets.names import read_warehouse
-from floe_orchestrator_dagster.lineage.events.dbt_events import DbtEvents, LineageRun
+from floe_orchestrator_dagster.lineage.events.dbt_events import DbtEvents
+from floe_orchestrator_dagster.lineage.events.run import LineageRun
 from floe_orchestrator_dagster.product.manifest import Manifest
 from floe_orchestrator_dagster.product.spec import ProductSpec
 from floe_orchestrator_dagster.product.trimming import trim

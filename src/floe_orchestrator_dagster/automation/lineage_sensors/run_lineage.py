@@ -124,7 +124,7 @@ class _EndedRun:
 
     def events(self) -> Iterator[RunEvent]:
         """Yield the events of Python assets, and those of the product's run that are missing."""
-        from floe_orchestrator_dagster.lineage.events.dbt_events import product_event
+        from floe_orchestrator_dagster.lineage.events.python_assets import product_event
 
         assets = [*self._asset_events()]
         if not assets and not any(map(self._runs_dbt, self.steps)):
@@ -165,7 +165,7 @@ class _EndedRun:
     def _events_of(
         self, run: LineageRun, described: AssetDescriptions, key: dg.AssetKey, step: StepLog, step_try: StepTry
     ) -> Iterator[RunEvent]:
-        from floe_orchestrator_dagster.lineage.events.dbt_events import asset_event
+        from floe_orchestrator_dagster.lineage.events.python_assets import asset_event
 
         at, made = step_try.made.get(key, (None, None))
         if made is None and step_try.ended is not None and step_try.error is None:

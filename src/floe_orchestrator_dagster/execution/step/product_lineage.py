@@ -18,8 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from floe_orchestrator_dagster.lineage.delivery.emitter import LineageEmitter
-    from floe_orchestrator_dagster.lineage.events.dbt_events import LineageRun
-    from floe_orchestrator_dagster.lineage.events.run import State
+    from floe_orchestrator_dagster.lineage.events.run import LineageRun, State
     from floe_orchestrator_dagster.product import Product
 
 ENDS = ("COMPLETE", "FAIL", "ABORT")
@@ -78,7 +77,7 @@ class ProductRun:
         return last_state(self.run.product, self.context.instance, self.context.run_id)
 
     def _emit(self, state: State, why: str = "") -> None:
-        from floe_orchestrator_dagster.lineage.events.dbt_events import product_event
+        from floe_orchestrator_dagster.lineage.events.python_assets import product_event
 
         self.emitter.emit(product_event(self.run, state, datetime.now(tz=timezone.utc), why))
         self.context.instance.add_run_tags(self.context.run_id, state_tag(self.run.product, self.context.run_id, state))
@@ -112,8 +111,8 @@ def last_state(product: Product, instance: dg.DagsterInstance, run_id: str) -> s
 
 def lineage_run(product: Product, instance: dg.DagsterInstance, dagster_run: dg.DagsterRun) -> LineageRun:
     """Return the lineage attributes of a Dagster run, without those of a step; the same in any process."""
-    from floe_orchestrator_dagster.lineage.events.dbt_events import LineageRun, read_parent_id
     from floe_orchestrator_dagster.lineage.events.floe_events import PRODUCER
+    from floe_orchestrator_dagster.lineage.events.run import LineageRun, read_parent_id
 
     record = instance.get_run_record_by_id(dagster_run.run_id)
     return LineageRun(

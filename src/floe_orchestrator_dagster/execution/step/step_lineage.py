@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from floe_orchestrator_dagster.execution.dbt.target import Target
     from floe_orchestrator_dagster.lineage.columns.column_lineage import ColumnLineage
     from floe_orchestrator_dagster.lineage.delivery.emitter import LineageEmitter
-    from floe_orchestrator_dagster.lineage.events.dbt_events import DbtEvents, LineageRun
+    from floe_orchestrator_dagster.lineage.events.dbt_events import DbtEvents
+    from floe_orchestrator_dagster.lineage.events.run import LineageRun
     from floe_orchestrator_dagster.product import DbtConnection, Product
     from floe_orchestrator_dagster.product.manifest import Manifest
 

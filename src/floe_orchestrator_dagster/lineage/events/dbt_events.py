@@ -30,13 +30,7 @@ from floe_orchestrator_dagster.lineage.datasets.computes import Computes, Comput
 from floe_orchestrator_dagster.lineage.events.assertions import TestEnd
 from floe_orchestrator_dagster.lineage.events.event_fields import engine_facet, error_facet, run_event
 from floe_orchestrator_dagster.lineage.events.nodes import Nodes
-from floe_orchestrator_dagster.lineage.events.python_assets import (
-    PythonAsset,
-    asset_dataset,
-    asset_event,
-    product_event,
-)
-from floe_orchestrator_dagster.lineage.events.run import LineageRun, RunReference, State, event_time, read_parent_id
+from floe_orchestrator_dagster.lineage.events.run import LineageRun, RunReference, State, event_time
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -48,20 +42,6 @@ if TYPE_CHECKING:
     from floe_orchestrator_dagster.lineage.columns.column_lineage import ColumnLineage
     from floe_orchestrator_dagster.lineage.datasets.names import DatasetIdentity, Warehouse
     from floe_orchestrator_dagster.product.manifest import Manifest
-
-__all__ = [
-    "DbtEvents",
-    "Fault",
-    "LineageRun",
-    "PythonAsset",
-    "RunReference",
-    "State",
-    "asset_dataset",
-    "asset_event",
-    "event_time",
-    "product_event",
-    "read_parent_id",
-]
 
 _RUNS = ("model", "seed", "snapshot", "test", "unit_test", "source")
 _CANCELLED = "cancelled"

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from floe_orchestrator_dagster.lineage.datasets.names import DatasetName, read_warehouse
-from floe_orchestrator_dagster.lineage.events.dbt_events import DbtEvents, product_event
+from floe_orchestrator_dagster.lineage.events.dbt_events import DbtEvents
+from floe_orchestrator_dagster.lineage.events.python_assets import product_event
 from floe_orchestrator_dagster.product.manifest import Manifest
 from openlineage_schemas import as_json, assert_valid
 from unit.lineage.sample_run import lineage_run, node_result, sample_manifest

@@ -10,7 +10,7 @@ import os
 from datetime import timedelta
 from typing import Any
 
-from floe_orchestrator_dagster.lineage.events.dbt_events import PythonAsset, asset_event, product_event
+from floe_orchestrator_dagster.lineage.events.python_assets import PythonAsset, asset_event, product_event
 from openlineage_schemas import as_json, assert_valid
 from unit.lineage.sample_run import CREATED_AT, DATA, lineage_run, new_events, observed
 

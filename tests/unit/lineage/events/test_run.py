@@ -9,14 +9,8 @@ from uuid import UUID
 import pytest
 
 from floe_orchestrator_dagster.lineage.datasets.names import DatasetName
-from floe_orchestrator_dagster.lineage.events.dbt_events import (
-    PythonAsset,
-    RunReference,
-    asset_event,
-    event_time,
-    product_event,
-    read_parent_id,
-)
+from floe_orchestrator_dagster.lineage.events.python_assets import PythonAsset, asset_event, product_event
+from floe_orchestrator_dagster.lineage.events.run import RunReference, event_time, read_parent_id
 from openlineage_schemas import as_json, assert_valid
 from processes import run_python
 from unit.lineage.sample_run import CREATED_AT, FCT_ORDERS, PRODUCER, lineage_run, new_events, node_start
