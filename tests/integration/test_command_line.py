@@ -116,7 +116,7 @@ def test_plan_reads_well_where_no_terminal_is(demo: Path) -> None:
     assert max(len(line) for line in said.replace(str(demo), "").splitlines()) <= 80
 
 
-def test_plan_is_what_dagster_says(demo: Path) -> None:
+def test_plan_equals_dagsters_definitions(demo: Path) -> None:
     artifacts = demo / "compiled_artifacts.json"
     plan = json.loads(floe_dagster("plan", "--json", str(artifacts)).stdout)
 

@@ -165,7 +165,7 @@ def test_a_run_without_a_partition_is_refused_before_dbt_builds_a_window_of_its_
         _materialize(shop, instance, "regional")
 
 
-def test_a_partitioned_model_tells_its_column_and_its_backfills(shop: Path) -> None:
+def test_partitioned_model_has_its_column_and_backfill_policy(shop: Path) -> None:
     graph = definitions_from_file(shop / "compiled_artifacts.json").resolve_asset_graph()
 
     batched = graph.get(dg.AssetKey("batched"))

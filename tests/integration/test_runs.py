@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from lineage_backend import LineageServer
 
 
-def test_failed_and_skipped_nodes_are_told_and_a_re_execution_runs_only_what_is_left(
+def test_failed_and_skipped_nodes_are_recorded_and_a_re_execution_runs_only_them(
     shop: Path, lasting: dg.DagsterInstance, capfd: pytest.CaptureFixture[str], backend: LineageServer
 ) -> None:
     first = dg.execute_job(dg.reconstructable(shop_job), instance=lasting)
@@ -111,7 +111,7 @@ def test_failed_and_skipped_nodes_are_told_and_a_re_execution_runs_only_what_is_
     assert states(backend, "shop-orders") == ["START", "FAIL", "START", "COMPLETE"]
 
 
-def test_lineage_tells_what_became_of_each_node_while_the_run_goes_on(
+def test_lineage_reports_the_end_of_each_node_while_the_run_continues(
     shop: Path, instance: dg.DagsterInstance, capfd: pytest.CaptureFixture[str], backend: LineageServer
 ) -> None:
     job = definitions_from_file(shop / "compiled_artifacts.json").resolve_job_def("shop_orders")
@@ -214,7 +214,7 @@ def test_a_database_that_another_process_holds_is_named_with_what_to_do(
         ({"path": "/proc/shop/shop.duckdb"}, "/proc/shop"),
     ],
 )
-def test_a_run_whose_dbt_cannot_start_is_told_too(
+def test_run_whose_dbt_cannot_start_fails_and_has_lineage(
     shop: Path, backend: LineageServer, instance: dg.DagsterInstance, setting: dict[str, str], said: str
 ) -> None:
     artifacts = json.loads((shop / "compiled_artifacts.json").read_text(encoding="utf-8"))

@@ -1,4 +1,4 @@
-"""dagster-dbt comes without dbt where it can, knows of dbt all the same, and comes as it is where it cannot."""
+"""Import of dagster-dbt without dbt: dbt's names still work, and an unknown dagster-dbt is imported unchanged."""
 
 from __future__ import annotations
 

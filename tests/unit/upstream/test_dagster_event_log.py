@@ -182,7 +182,7 @@ def test_threads_may_end_while_others_go_on(instance: dg.DagsterInstance) -> Non
     assert not {"_connect", "has_table"} & vars(instance.event_log_storage).keys()
 
 
-def test_who_watches_a_run_sees_its_events_as_they_come(instance: dg.DagsterInstance, tmp_path: Path) -> None:
+def test_watchers_of_a_run_receive_its_events_at_once(instance: dg.DagsterInstance, tmp_path: Path) -> None:
     """As the run's page does, in another process with another instance."""
     run = dg.materialize([_assets(open_log=False)], instance=instance).dagster_run
     seen, is_seen = list[str](), threading.Event()

@@ -68,7 +68,7 @@ def test_it_is_closed_with_the_failure_of_the_step() -> None:
         assert _said(instance, run.run_id) == ["closed"]
 
 
-def test_what_goes_wrong_at_the_end_is_said_and_hides_nothing() -> None:
+def test_error_while_closing_is_logged_and_the_interrupt_is_kept() -> None:
     with dg.DagsterInstance.ephemeral() as instance:
         with pytest.raises(dg.DagsterExecutionInterruptedError):
             _job(FloeDagsterError("the backend is gone")).execute_in_process(instance=instance)

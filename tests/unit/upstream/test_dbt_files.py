@@ -1,4 +1,4 @@
-"""A dbt that writes its files as is known writes fewer before its first node; any other is left as it is."""
+"""Files that dbt does not write before its first node; an unknown dbt writes all of them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A dbt build is a span, each node that ends is a span below it; metrics count how nodes end and how long they take."""
+"""Spans of dbt builds and of their nodes, and metrics of results and durations."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An odd node costs a step's lineage only its own details.
+"""Lineage of a step with nodes whose events cannot be created in full.
 
 Annotations are evaluated in this module: Dagster reads those of the step.
 """

@@ -212,7 +212,7 @@ def test_a_source_over_a_file_carries_the_file() -> None:
     }
 
 
-def test_the_job_says_what_it_is_whose_it_is_and_what_ran() -> None:
+def test_job_facets_contain_type_sql_owners_and_description() -> None:
     facets = end_of(FCT_ORDERS)["job"]["facets"]
     tags = {tag["key"]: tag["value"] for tag in facets["tags"]["tags"]}
 

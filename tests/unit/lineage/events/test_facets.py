@@ -122,7 +122,7 @@ def test_a_data_source_has_a_uri_where_its_namespace_makes_one(output: Json, uri
     assert end_of(node("orders"), output)["outputs"][0]["facets"]["dataSource"].get("uri") == uri
 
 
-def test_a_catalog_and_other_names_are_told() -> None:
+def test_facets_contain_catalog_and_other_names() -> None:
     attach = [{"path": "wh", "alias": "lake", "type": "iceberg", "options": {"endpoint": "http://polaris:8181"}}]
     iceberg = end_of(node("orders", database="lake"), {"type": "duckdb", "path": "x.duckdb", "attach": attach})
     redshift = end_of(node("orders"), {"type": "redshift", "host": "shop.abc.eu-west-1.redshift.amazonaws.com"})
@@ -165,7 +165,7 @@ def test_tags_of_columns_name_the_column() -> None:
         ({}, None),
     ],
 )
-def test_only_counts_of_rows_are_told(response: Json, rows: int | None) -> None:
+def test_only_counts_of_rows_become_row_counts(response: Json, rows: int | None) -> None:
     facets = end_of(node("orders"), adapter_response=response)["outputs"][0]["outputFacets"]
 
     assert facets.get("outputStatistics", {}).get("rowCount") == rows

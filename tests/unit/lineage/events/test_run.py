@@ -55,7 +55,7 @@ def test_an_incoming_parent_takes_the_dagster_runs_place() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "a/b", "a/b/no-uuid", f"/b/{INCOMING}", f"a//{INCOMING}", "///", INCOMING])
-def test_what_is_no_parent_is_none(text: str) -> None:
+def test_invalid_parent_is_none(text: str) -> None:
     assert read_parent_id(text) is None
 
 
@@ -77,7 +77,7 @@ def test_the_trace_of_a_build_is_a_tag_of_its_runs() -> None:
     assert_valid([event])
 
 
-def test_the_product_event_says_what_the_product_is() -> None:
+def test_product_event_describes_the_product() -> None:
     event = product_event(lineage_run(), "FAIL", CREATED_AT, "step retail_orders_dbt failed")
 
     content = as_json(event)
