@@ -13,7 +13,7 @@ from floe_orchestrator_dagster.deploy.names import check_names_differ, service_n
 from floe_orchestrator_dagster.errors import DeployError, ManifestError, Problem, ProjectError
 from floe_orchestrator_dagster.product.artifacts import read_artifacts_file, validate_artifacts
 from floe_orchestrator_dagster.product.manifest import prepared_manifest
-from floe_orchestrator_dagster.product.profiles import is_on_duckdb
+from floe_orchestrator_dagster.product.profiles import is_on_duckdb, targets_of_environments
 from floe_orchestrator_dagster.product.project import find_project_path, read_project_directory
 from floe_orchestrator_dagster.product.templates import required_variables
 from floe_orchestrator_dagster.redaction import redact_value
@@ -38,6 +38,7 @@ class DeployedProduct:
         image: Its image.
         assets: Number of assets, from the dbt manifest if there is one.
         on_duckdb: Whether its data is in a DuckDB file.
+        targets: Outputs of its dbt profile, from which ``FLOE_ENV`` selects one; empty if something else selects it.
         variables: Environment variables without a default in its dbt profile.
         may_send_lineage: Whether its pods send lineage when a backend is configured.
     """
@@ -50,6 +51,7 @@ class DeployedProduct:
     image: ImageReference
     assets: int
     on_duckdb: bool
+    targets: tuple[str, ...]
     variables: tuple[str, ...]
     may_send_lineage: bool
 
@@ -119,6 +121,7 @@ def _read_product(
         image=_image(name, config, images[name], str(path)) or fallback or _no_image(name, str(path)),
         assets=_count_assets(path, artifacts),
         on_duckdb=is_on_duckdb(artifacts),
+        targets=targets_of_environments(artifacts),
         variables=tuple(dict.fromkeys(variable.name for variable in required_variables(artifacts.dbt_profiles))),
         may_send_lineage=config.lineage.enabled and artifacts.observability.lineage,
     )

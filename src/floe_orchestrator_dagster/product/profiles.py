@@ -150,6 +150,18 @@ def is_on_duckdb(artifacts: CompiledArtifacts) -> bool:
     return any(isinstance(output, dict) and output.get("type") == "duckdb" for output in outputs)
 
 
+def targets_of_environments(artifacts: CompiledArtifacts) -> tuple[str, ...]:
+    """Return the names of the outputs, from which ``FLOE_ENV`` selects one.
+
+    They are empty if the artifacts have no profile, or if an environment variable of its own selects the output.
+    """
+    profiles = [profile for profile in (artifacts.dbt_profiles or {}).values() if isinstance(profile, dict)]
+    if any([*read_from_environment(str(profile.get("target")))] for profile in profiles):
+        return ()
+    listed = [profile.get("outputs") for profile in profiles]
+    return tuple(dict.fromkeys(str(name) for outputs in listed if isinstance(outputs, dict) for name in outputs))
+
+
 def require_variables(profile: Profile) -> None:
     """Check that all environment variables which the profile requires are set.
 

@@ -13,17 +13,21 @@ if TYPE_CHECKING:
 
 IMAGE = "registry.example.com/data/shops:1.4.0"
 POSTGRES = PostgresAddress("postgres.data.svc")
+_DUCKDB = {"type": "duckdb", "path": "shop.duckdb"}
+_PROFILES = {"shop": {"target": "dev", "outputs": dict.fromkeys(("dev", "staging", "production"), _DUCKDB)}}
 SNOWFLAKE: Json = {
     "shop": {
-        "target": "prod",
-        "outputs": {"prod": {"type": "snowflake", "account": "a", "password": "{{ env_var('SNOWFLAKE_PASSWORD') }}"}},
+        "target": "production",
+        "outputs": {
+            "production": {"type": "snowflake", "account": "a", "password": "{{ env_var('SNOWFLAKE_PASSWORD') }}"}
+        },
     }
 }
 
 
 def artifacts(directory: Path, name: str = "shop-orders", config: Json | None = None, **changes: Any) -> Path:  # noqa: ANN401
     """Write the artifacts of a product with two models; returns their path."""
-    content = contract(model("a"), model("b", "a"), name=name, config=config, **changes)
+    content = contract(model("a"), model("b", "a"), name=name, config=config, **{"dbt_profiles": _PROFILES, **changes})
     return write_json(directory / name / "compiled_artifacts.json", content)
 
 

@@ -59,6 +59,26 @@ def test_production_refuses_an_image_with_a_moving_tag(tmp_path: Path) -> None:
         check_settings(production(deployed))
 
 
+def test_production_refuses_an_environment_that_a_profile_has_no_output_for(tmp_path: Path) -> None:
+    profile = {"target": "dev", "outputs": {"dev": {"type": "duckdb"}, "live": {"type": "duckdb"}}}
+    deployed = products(tmp_path, dbt_profiles={"shop": profile})
+
+    with pytest.raises(DeployError) as raised:
+        check_settings(production(deployed))
+
+    assert str(raised.value) == (
+        "--environment: 1 problem\n"
+        "  the dbt profile of shop-0 has no output for the environment 'production'\n"
+        "    fix: Give one of its outputs, or add an output with this name. Outputs: dev, live."
+    )
+
+
+def test_variable_of_the_profile_may_select_the_output_of_production(tmp_path: Path) -> None:
+    profile = {"target": "{{ env_var('DBT_TARGET', 'dev') }}", "outputs": {"dev": {"type": "duckdb"}}}
+
+    check_settings(production(products(tmp_path, dbt_profiles={"shop": profile})))
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
