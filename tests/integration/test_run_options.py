@@ -6,7 +6,9 @@ import json
 from typing import TYPE_CHECKING
 
 import dagster as dg
+import duckdb
 
+from files import write_files
 from floe_orchestrator_dagster.code_location import definitions_from_file
 from integration.failing_shop import built, failure_of, logged, set_shop_engine
 from unit.samples import write_json
@@ -64,3 +66,33 @@ def test_options_of_the_run_reach_dbt_and_others_are_refused(
     assert "run configuration, exclude: 'nonsense:x' is not a valid dbt selection" in failure_of(
         launch(exclude="nonsense:x")
     )
+
+
+def test_a_sample_limits_what_the_models_of_the_run_read(
+    shop: Path, instance: dg.DagsterInstance, engine: dict[str, str]
+) -> None:
+    seen = "cast(now() as timestamp) - interval"
+    write_files(
+        shop,
+        {
+            "models/first.sql": "{{ config(materialized='table', event_time='seen') }} "
+            f"select 1 as id, {seen} 1 hour as seen union all select 2, {seen} 10 day",
+            "models/island.sql": "{{ config(materialized='table') }} select count(*) as id from {{ ref('first') }}",
+        },
+    )
+    job = definitions_from_file(set_shop_engine(shop, engine)).resolve_job_def("shop_orders")
+
+    def launch(sample: str) -> dg.ExecuteInProcessResult:
+        config = {"ops": {"shop_orders_dbt_build": {"config": {"sample": sample}}}}
+        chosen = [dg.AssetKey("first"), dg.AssetKey("island")]
+        return job.execute_in_process(
+            instance=instance, asset_selection=chosen, run_config=config, raise_on_error=False
+        )
+
+    result = launch("3 days")
+
+    assert set(built(result)) == {"first", "island"}
+    with duckdb.connect(str(shop / "shop.duckdb"), read_only=True) as connection:
+        assert connection.execute("select count(*) from first").fetchall() == [(2,)]
+        assert connection.execute("select id from island").fetchall() == [(1,)]
+    assert "sample: '3 weeks' is not a time window. Write a number of hours" in failure_of(launch("3 weeks"))

@@ -19,6 +19,7 @@ from floe_orchestrator_dagster.execution.step.node_selection import select_nodes
 from floe_orchestrator_dagster.execution.step.partition_window import Window, partition_window
 from floe_orchestrator_dagster.execution.step.retry import done_before, handed_over
 from floe_orchestrator_dagster.execution.step.run_options import DbtOptions, deferral, variables
+from floe_orchestrator_dagster.execution.step.sample_window import sample_arguments
 from floe_orchestrator_dagster.execution.step.step_invocation import StepInvocation
 from floe_orchestrator_dagster.execution.step.step_lineage import is_of_other_target, step_lineage
 from floe_orchestrator_dagster.execution.step.unreported import left_out
@@ -167,7 +168,8 @@ def _node_events(  # noqa: PLR0913, PLR0917  # a build has these parts
     nodes, content, product = step.nodes, step.manifest.content, step.product
     dbt = options.connection(step.connection)
     # Options are validated before the target directory is created.
-    asked = [*variables(options.vars, window.variables), *window.arguments, *options.arguments(), *deferral()]
+    sample = sample_arguments(options.sample, dbt.engine, has_event_times=bool(window.arguments))
+    asked = [*variables(options.vars, window.variables), *window.arguments, *options.arguments(), *sample, *deferral()]
     target = new_target(dbt, context.op.name, context.run.run_id)
     expected = nodes.expected(selection) - unassigned
     chosen = selection.with_nodes(step.ephemeral_models_of(expected))

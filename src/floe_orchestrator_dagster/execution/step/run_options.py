@@ -51,6 +51,7 @@ _INSTEAD = {
     "--log-path": "see the step's captured output",
     "--log-format": "see the step's captured output",
     "--log-level": "see the step's captured output, which has all of dbt's log",
+    "--sample": "set `sample`",
     "--event-time-start": "launch the run for a partition",
     "--event-time-end": "launch the run for a partition",
 }
@@ -100,6 +101,9 @@ class DbtOptions(SourceOptions):
 
     full_refresh: bool = Field(default=False, description="Rebuild incremental models and seeds from scratch.")
     fail_fast: bool = Field(default=False, description="Stop at the first failure.")
+    sample: str | None = Field(
+        default=None, description="Window of event times to read, such as 3 days, or a mapping with start and end."
+    )
     flags: list[str] = Field(default_factory=list, description=f"Further flags of dbt build: {', '.join(_FLAGS)}.")
 
     def arguments(self) -> list[str]:

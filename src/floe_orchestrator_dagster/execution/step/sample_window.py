@@ -1,0 +1,93 @@
+"""Time window of a run's sample, for dbt's ``--sample``.
+
+dbt then reads only the rows of the window from models, seeds, snapshots and sources that have an ``event_time``
+(https://docs.getdbt.com/docs/build/sample-flag).
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import date, datetime, time, timezone
+from typing import TYPE_CHECKING
+
+import orjson
+import yaml
+from packaging.version import Version
+
+from floe_orchestrator_dagster.errors import DbtSetupError
+
+if TYPE_CHECKING:
+    from floe_orchestrator_dagster.product.engines import DbtEngine
+
+_FIRST_WITH_SAMPLES = (1, 10)
+_LOOKBACK = re.compile(r"(?P<number>[0-9]{1,6})\s+(?P<unit>hour|day|month|year)s?", re.IGNORECASE)
+_BOUNDS = ("start", "end")
+_UTC_SUFFIX = re.compile(r"[Zz]$")  # read by Python from 3.11 on
+_FORMS = (
+    'Write a number of hours, days, months or years, such as "3 days", or {"start": "2025-01-01", "end": "2025-02-01"}'
+)
+
+
+def sample_arguments(sample: str | None, engine: DbtEngine, *, has_event_times: bool) -> list[str]:
+    """Return dbt's argument for a sample; empty without one.
+
+    Args:
+        sample: A number of hours, days, months or years up to now, or a mapping with ``start`` and ``end`` as YAML.
+        engine: The dbt that runs.
+        has_event_times: Whether the run's partition already limits the event times.
+
+    Raises:
+        DbtSetupError: The sample is not valid, the engine has no samples, or the run has a time partition.
+    """
+    if sample is None:
+        return []
+    window = _lookback(sample) or _period(sample)
+    if engine.kind == "core" and Version(engine.version).release < _FIRST_WITH_SAMPLES:
+        raise _refused(f"{engine} has no samples", "Leave it out, or install dbt-core 1.10 or newer")
+    if has_event_times:
+        what = "dbt would build the sample instead of the run's partition"
+        raise _refused(what, "Leave it out, or launch the run for assets without time partitions")
+    return ["--sample", window]
+
+
+def _lookback(sample: str) -> str | None:
+    """Return a number of units as both engines read it; None if the sample has another form."""
+    found = _LOOKBACK.fullmatch(sample.strip())
+    if found is None:
+        return None
+    number = int(found["number"])
+    if not number:
+        raise _refused(f"{sample!r} is an empty window", _FORMS)
+    return f"{number} {found['unit'].lower()}s"
+
+
+def _period(sample: str) -> str:
+    try:
+        bounds = yaml.safe_load(sample)
+    except (yaml.YAMLError, ValueError, RecursionError):  # dates that do not exist; lists that are too deep
+        bounds = None
+    if not isinstance(bounds, dict):
+        raise _refused(f"{sample!r} is not a time window", _FORMS)
+    if set(bounds) != set(_BOUNDS):
+        raise _refused(f"{sample!r} must have the keys start and end, and no others", _FORMS)
+    start, end = (_instant(name, bounds[name]) for name in _BOUNDS)
+    if start >= end:
+        raise _refused(f"start {bounds['start']} is not before end {bounds['end']}", "Correct one of them")
+    return orjson.dumps({"start": str(start), "end": str(end)}).decode()
+
+
+def _instant(name: str, value: object) -> datetime:
+    """Return a date or time in UTC, without the timezone, which dbt-core ignores."""
+    try:
+        found = datetime.fromisoformat(_UTC_SUFFIX.sub("+00:00", value)) if isinstance(value, str) else value
+        if isinstance(found, datetime):
+            return found.astimezone(timezone.utc).replace(tzinfo=None) if found.tzinfo else found
+        if isinstance(found, date):
+            return datetime.combine(found, time())
+    except (ValueError, OverflowError):
+        pass
+    raise _refused(f"{name} {value!r} is not a date or time", 'Write it as "2025-01-31" or "2025-01-31 12:00:00"')
+
+
+def _refused(what: str, fix: str) -> DbtSetupError:
+    return DbtSetupError(f"run configuration, sample: {what}. {fix}.")
