@@ -235,6 +235,29 @@ def test_package_hub_that_cannot_be_reached_is_one_problem_with_what_to_check(tm
     assert fix.startswith("    fix: Check the network and HTTPS_PROXY. ")
 
 
+@pytest.mark.parametrize(
+    ("adapter", "texts", "numbers"),
+    [
+        ("duckdb", "path schema database threads", ""),
+        ("snowflake", "account user password role database warehouse schema threads port", "connect_retries"),
+        ("redshift", "host user password dbname schema threads port", "retries connect_timeout keepalives_idle"),
+        ("databricks", "host http_path token catalog schema threads", "connect_retries connect_timeout"),
+        ("bigquery", "project dataset keyfile threads", "job_retries maximum_bytes_billed timeout_seconds"),
+    ],
+)
+def test_variables_of_the_profile_need_no_values_to_parse(
+    tmp_path: Path, adapter: str, texts: str, numbers: str
+) -> None:
+    settings = {name: f"{{{{ env_var('SHOP_{name.upper()}') }}}}" for name in (*texts.split(), *numbers.split())}
+
+    product = load_product(write_product(tmp_path, type=adapter, **settings), manifest_source=manifest_kept_fresh)
+
+    assert product.dbt is not None
+    assert {variable.name for variable in product.dbt.profile.missing_variables} == {
+        f"SHOP_{name.upper()}" for name in settings
+    }
+
+
 def test_validate_installs_no_packages(tmp_path: Path) -> None:
     artifacts = write_product(tmp_path)
     floe_dagster("prepare", str(artifacts))

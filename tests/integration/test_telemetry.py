@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
-from pathlib import Path
+import logging
 from typing import TYPE_CHECKING, Any
 
 import pytest
-import yaml
 from opentelemetry.trace import StatusCode
 
+from dbt_v2 import engine_config
 from files import write_files
-from floe_orchestrator_dagster.execution.dbt.core_events import CoreEvents
+from floe_orchestrator_dagster.execution.dbt.engine import engine_for
 from floe_orchestrator_dagster.execution.dbt.node_result import NodeResult
+from floe_orchestrator_dagster.execution.dbt.target import new_target
 from floe_orchestrator_dagster.execution.record.build_trace import dbt_build
-from processes import clean_environment
+from floe_orchestrator_dagster.product import load_product, manifest_rebuilt
 from recording import recording
+from unit.samples import contract, model, write_json
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import ReadableSpan
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
 _FILES = {
     "dbt_project.yml": """
         name: shop
-        profile: shop
+        profile: shop_orders
         version: "1.0"
         """,
     "seeds/raw.csv": """
@@ -46,29 +45,18 @@ _FILES = {
 }
 
 
-# dbt reports the results of nodes on the level debug.
-_JSON_LOG = ("--log-format", "json", "--log-level", "debug", "--no-use-colors")
-
-
-@pytest.fixture(scope="module")
-def results(tmp_path_factory: pytest.TempPathFactory) -> list[NodeResult]:
-    """Build a project with dbt itself; gives the results of the nodes that it logs."""
+@pytest.fixture(scope="module", params=["core", "v2"])
+def results(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> list[NodeResult]:
+    """Build a project with each dbt engine; gives the results of its nodes."""
     project = write_files(tmp_path_factory.mktemp("traced"), _FILES)
-    output = {"type": "duckdb", "path": str(project / "shop.duckdb")}
-    profile = {"shop": {"target": "dev", "outputs": {"dev": output}}}
-    (project / "profiles.yml").write_text(yaml.safe_dump(profile), encoding="utf-8")
-    dbt = Path(sys.executable).with_name("dbt")
-    result = subprocess.run(
-        [str(dbt), *_JSON_LOG, "build", "--profiles-dir", str(project)],
-        cwd=project,
-        env=clean_environment(DBT_SEND_ANONYMOUS_USAGE_STATS="false", DBT_VERSION_CHECK="false"),
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=600,
-    )
-    log = [json.loads(line) for line in result.stdout.splitlines() if line.startswith("{")]
-    return [value for value in map(CoreEvents().read, log) if isinstance(value, NodeResult)]
+    artifacts = contract(*map(model, ("good", "view", "broken", "after")), config={"dbt": engine_config(request.param)})
+    path = write_json(project / "compiled_artifacts.json", artifacts)
+    product = load_product(path, manifest_source=manifest_rebuilt)
+    assert product.dbt is not None
+    dbt = product.dbt.on("")
+    target = new_target(dbt, "build", "a-run").path
+    with engine_for(dbt, product.config.dbt, logging.getLogger(__name__)).start(["build"], target) as run:
+        return [value for value in run.values() if isinstance(value, NodeResult)]
 
 
 def _attributes(span: ReadableSpan) -> dict[str, Any]:

@@ -178,6 +178,35 @@ def test_every_key_of_the_connection_is_named(part: type) -> None:
     assert {field.name for field in fields(part)} - _code(section) - {"webserver"} == set()
 
 
+def _parity_rows() -> list[list[str]]:
+    """Return the cells of the table that compares dbt-core with dbt v2."""
+    table = _page("reference/compatibility.md").partition("| behaviour |")[2].partition("\n\n")[0]
+    return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in table.splitlines()[2:]]
+
+
+@pytest.mark.parametrize("row", _parity_rows(), ids=lambda row: row[0])
+def test_every_behaviour_of_both_engines_names_tests_that_exist(row: list[str]) -> None:
+    assert len(row) == 4
+    named = re.findall(r"`([\w/]+\.py)::(\w+)`", row[3])
+    assert named
+    for file, name in named:
+        assert f"\ndef {name}(" in (REPOSITORY / "tests" / file).read_text(encoding="utf-8")
+
+
+def test_versions_of_the_gate_are_those_that_it_installs() -> None:
+    page = _page("reference/compatibility.md").partition("## Tested versions")[2]
+    locked = (REPOSITORY / "requirements.lock").read_text(encoding="utf-8")
+    scripts = (REPOSITORY / "scripts" / "setup-v2").read_text(encoding="utf-8")
+
+    [core] = re.findall(r"^dbt-core==(\S+)", locked, re.MULTILINE)
+    [dagster] = re.findall(r"^dagster==(\d+\.\d+)", locked, re.MULTILINE)
+    [v2] = re.findall(r"^dbt=(\S+)", scripts, re.MULTILINE)
+    assert f"| `make test` | all | {dagster}, locked | dbt-core {core}; dbt v2 {v2.replace('a', '-alpha.')}," in page
+    gate = (REPOSITORY / ".ci" / "run").read_text(encoding="utf-8").partition("set -euo pipefail")[2]
+    listed = re.findall(r"^\| `(make [\w-]+)` \|", page, re.MULTILINE)
+    assert set(listed) == set(re.findall(r"^make test[\w-]*", gate, re.MULTILINE))
+
+
 def _anchors(page: Path) -> set[str]:
     """Compute the anchors of a page: of its headings, as GitHub makes them, and those written as HTML."""
     text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)

@@ -90,7 +90,7 @@ def _words(command: str, dbt: DbtConnection) -> list[str]:
 
 def _environment(dbt: DbtConnection, target: Path) -> dict[str, str]:
     return {
-        **{variable.name: variable.placeholder for variable in dbt.profile.missing_variables},
+        **{one.name: one.v2_placeholder if dbt.is_on_v2 else one.placeholder for one in missing},
         **os.environ,
         "DBT_TARGET_PATH": str(target),
         "DBT_LOG_PATH": str(target),

@@ -6,6 +6,7 @@ dbt's ``env_var``: https://docs.getdbt.com/reference/dbt-jinja-functions/env_var
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -40,6 +41,9 @@ _HARMLESS_FILTERS = frozenset({
 _HARMLESS_METHODS = frozenset({
     "endswith", "lower", "lstrip", "replace", "rstrip", "split", "startswith", "strip", "title", "upper"
 })  # fmt: skip
+_NUMBER = "1"
+# Settings that dbt v2 reads as numbers only. It also reads `01` as a number for ports and threads.
+_NUMERIC_SETTING = re.compile(r"(^|_)(retries|timeout|seconds|billed|idle)(_|$)")
 _LONGEST_TEMPLATE = 10_000
 _LONGEST_TEXT = 1_000_000
 
@@ -50,11 +54,19 @@ class Variable:
 
     Attributes:
         name: The variable's name.
-        placeholder: A value that lets dbt parse (not connect) while the variable is not set.
+        placeholder: A value that lets dbt-core parse (not connect) while the variable is not set.
+        setting: The setting of the profile that reads it.
     """
 
     name: str
     placeholder: str
+    setting: str = ""
+
+    @property
+    def v2_placeholder(self) -> str:
+        """The placeholder for dbt v2, which reads ``1`` as a number and rejects it as a schema or user."""
+        is_text = self.placeholder == _NUMBER and not _NUMERIC_SETTING.search(self.setting)
+        return f"0{self.placeholder}" if is_text else self.placeholder
 
 
 def rendered(template: str, environment: Mapping[str, str] = os.environ) -> str | None:
@@ -144,7 +156,7 @@ def _replaced(value: object, old: str, new: str) -> str:
 
 def required_variables(content: object) -> tuple[Variable, ...]:
     """List the distinct environment variables that an output reads without a default."""
-    variables = (variable for text in _templates(content) for variable in _env_vars(text))
+    variables = (variable for setting, text in _templates(content) for variable in _env_vars(text, setting))
     return tuple({variable.name: variable for variable in variables}.values())
 
 
@@ -154,22 +166,23 @@ def read_from_environment(template: str, environment: Mapping[str, str] = os.env
         yield name, environment.get(name, default[0] if default else "")
 
 
-def _env_vars(template: str) -> Iterator[Variable]:
+def _env_vars(template: str, setting: str) -> Iterator[Variable]:
     """Find ``env_var('NAME')`` calls without a default. The placeholder is ``true`` with ``as_bool``, else ``1``."""
     for is_bool, arguments in _env_var_calls(template):
         if len(arguments) == 1:
-            yield Variable(arguments[0], "true" if is_bool else "1")
+            yield Variable(arguments[0], "true" if is_bool else _NUMBER, setting)
 
 
-def _templates(content: object) -> Iterator[str]:
+def _templates(content: object, setting: str = "") -> Iterator[tuple[str, str]]:
+    """Yield the templates in an output, each with its setting."""
     if isinstance(content, str) and "{{" in content:
-        yield content
+        yield setting, content
     elif isinstance(content, dict):
-        for value in content.values():
-            yield from _templates(value)
+        for name, value in content.items():
+            yield from _templates(value, str(name))
     elif isinstance(content, list):
         for value in content:
-            yield from _templates(value)
+            yield from _templates(value, setting)
 
 
 def _env_var_calls(template: str) -> Iterator[tuple[bool, list[str]]]:

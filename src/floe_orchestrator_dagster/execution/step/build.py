@@ -21,7 +21,7 @@ from floe_orchestrator_dagster.execution.step.retry import done_before, handed_o
 from floe_orchestrator_dagster.execution.step.run_options import DbtOptions, deferral, variables
 from floe_orchestrator_dagster.execution.step.sample_window import sample_arguments
 from floe_orchestrator_dagster.execution.step.step_invocation import StepInvocation
-from floe_orchestrator_dagster.execution.step.step_lineage import is_of_other_target, step_lineage
+from floe_orchestrator_dagster.execution.step.step_lineage import may_have_other_names, step_lineage
 from floe_orchestrator_dagster.execution.step.unreported import left_out
 from floe_orchestrator_dagster.upstream.dagster_check_evaluations import Evaluations
 
@@ -184,7 +184,7 @@ def _node_events(  # noqa: PLR0913, PLR0917  # a build has these parts
         content["parent_map"],
         lineage=partial(step_lineage, context, product, dbt, target, step.steps, window.period),
         telemetry=product.artifacts.observability.telemetry,
-        needs_manifest=is_of_other_target(product, dbt),
+        needs_manifest=may_have_other_names(product, dbt),
         manifest=step.manifest,
         expected=expected,
         note_columns=partial(record_columns, context, described, nodes),

@@ -86,13 +86,23 @@ class NodeEvents:
         step, invocation = self._step, self._invocation
         # The invocation's manifest has the names of tables in this run.
         manifest = invocation.manifest or step.manifest
-        actual = manifest.content["nodes"].get(result.unique_id, node)
+        actual = _with_relation(manifest.content["nodes"].get(result.unique_id, node), result)
         found = invocation.column_lineage(result) if step.product.config.dbt.columns else None
         lineage = table_column_lineage(found, step.key_of) if found else None
         return {
             **({} if actual is node else table_metadata(actual)),
             **({"dagster/column_lineage": lineage} if lineage else {}),
         }
+
+
+def _with_relation(node: Mapping[str, Any], result: NodeResult) -> Mapping[str, Any]:
+    """Return a node with the table that dbt has built; unchanged if the node names the same."""
+    relation = result.relation
+    built = {"database": relation.database, "schema": relation.schema, "alias": relation.alias}
+    named = {name: value for name, value in built.items() if value}
+    if all(str(node.get(name) or "").lower() == value.lower() for name, value in named.items()):
+        return node
+    return {**node, **named}
 
 
 def record_columns(

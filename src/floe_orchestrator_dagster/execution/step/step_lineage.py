@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from floe_orchestrator_dagster.product.manifest import Manifest
 
 RUN_TAG = "floe/lineage"
+# Settings of an output that are part of the names of its tables.
+_LOCATIONS = ("database", "dbname", "catalog", "project", "schema", "dataset", "path")
 
 
 class StepLineage:
@@ -185,6 +187,17 @@ class StepLineage:
 def is_of_other_target(product: Product, dbt: DbtConnection) -> bool:
     """Whether dbt's target differs from the target of the product's manifest."""
     return product.dbt is None or dbt.profile.target != product.dbt.profile.target
+
+
+def may_have_other_names(product: Product, dbt: DbtConnection) -> bool:
+    """Whether tables can have other names in this run than in the product's manifest.
+
+    dbt-core always reports the names of all tables. dbt v2 reports them after a separate parse, which is only worth its
+    time on another target, or if the output reads variables for its database or schema.
+    """
+    output = dbt.profile.outputs.get(dbt.profile.target or "", {})
+    is_templated = any("{{" in str(output.get(name, "")) for name in _LOCATIONS)
+    return is_of_other_target(product, dbt) or (dbt.is_on_v2 and is_templated)
 
 
 @contextmanager
