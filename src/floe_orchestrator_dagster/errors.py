@@ -50,10 +50,14 @@ class Problem:
         for name in ("where", "what", "fix"):
             object.__setattr__(self, name, redact_urls(getattr(self, name)))
 
+    @property
+    def fault(self) -> str:
+        """The place and the fault, without the fix."""
+        return f"{self.where}: {self.what}" if self.where else self.what
+
     def __str__(self) -> str:
         """Render as two lines: place and fault, then the fix."""
-        place = f"{self.where}: " if self.where else ""
-        return f"{place}{self.what}\n    fix: {self.fix}"
+        return f"{self.fault}\n    fix: {self.fix}"
 
 
 class FloeDagsterError(Exception):
@@ -86,8 +90,11 @@ class _FileError(FloeDagsterError):
     def __init__(self, origin: str, problems: Sequence[Problem]) -> None:
         self.origin = redact_urls(origin)
         self.problems = tuple(problems)
-        lines = [f"{origin}: {self._headline()}", *(f"  {problem}" for problem in self.problems)]
-        super().__init__("\n".join(lines))
+        by_fix: dict[str, list[str]] = {}
+        for problem in self.problems:
+            by_fix.setdefault(problem.fix, []).append(f"  {problem.fault}")
+        listed = ("\n".join([*faults, f"    fix: {fix}"]) for fix, faults in by_fix.items())
+        super().__init__("\n".join([f"{origin}: {self._headline()}", *listed]))
 
     def __reduce__(self) -> tuple[type[_FileError], tuple[str, tuple[Problem, ...]]]:
         """Pickle by origin and problems. Dagster sends exceptions between processes."""

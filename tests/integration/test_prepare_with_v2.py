@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from typing import TYPE_CHECKING
 
 import pytest
@@ -95,12 +96,53 @@ def test_what_dbt_v2_refuses_is_named_by_file_and_line(tmp_path: Path) -> None:
     assert result.stderr == (
         f"error: {project}: 2 problems\n"
         '  models/schema.yml:3:5: Ignored unexpected key `"meta"`. YAML path: `meta` (dbt1060)\n'
-        f"{FIX.format(project)}"
         '  models/schema.yml:11:23: Deprecated test arguments: ["values"] at top-level detected. Please migrate to the '
         "new format under the 'arguments' field: "
         "https://docs.getdbt.com/reference/deprecations#missingargumentspropertyingenerictestdeprecation (dbt1159)\n"
         f"{FIX.format(project)}"
     )
+
+
+WITHOUT_PLUS = "Write the key without the plus, under `config:` of its model, column or test. Keys with a plus are for "
+AS_LIST = "List the resources, each with `- name:`, and write their settings under `config:` without a plus. "
+
+
+@pytest.mark.parametrize(
+    ("files", "places", "fix"),
+    [
+        (
+            {
+                "models/schema.yml": """
+                    models:
+                      - name: orders
+                        +materialized: table
+                        config: {+tags: [daily]}
+                        columns: [{name: id, +tags: [key], data_tests: [{unique: {config: {+severity: warn}}}]}]
+                    """
+            },
+            ["models/schema.yml:3:5", "models/schema.yml:4:14", "models/schema.yml:5:26", "models/schema.yml:5:72"],
+            WITHOUT_PLUS,
+        ),
+        ({"models/schema.yml": "models: {+materialized: table}"}, ["models/schema.yml:1:9"], AS_LIST),
+        (
+            {"dbt_project.yml": FILES["dbt_project.yml"][:-1] + ", models: {shop: {materialized: table, +layer: 1}}}"},
+            ["dbt_project.yml:1:82", "dbt_project.yml:1:97"],
+            "Write a setting of dbt with a plus, such as `+materialized`, and keys of your own under `+meta:`.",
+        ),
+    ],
+    ids=["plus", "map", "project"],
+)
+def test_key_with_or_without_a_plus_in_the_wrong_place_has_its_own_fix(
+    tmp_path: Path, files: dict[str, str], places: list[str], fix: str
+) -> None:
+    artifacts = write_product(tmp_path, files={**FILES, **files})
+
+    with pytest.raises(ManifestError) as raised:
+        load_product(artifacts, manifest_source=manifest_kept_fresh)
+
+    assert [problem.where for problem in raised.value.problems] == places
+    assert {problem.fix.startswith(fix) for problem in raised.value.problems} == {True}
+    assert str(raised.value).count("    fix: ") == 1
 
 
 def test_error_of_a_model_is_shown_without_a_stack_trace_or_a_password(tmp_path: Path) -> None:
@@ -193,48 +235,6 @@ def test_project_that_dbt_v2_refuses_does_not_replace_the_manifest(tmp_path: Pat
     assert manifest.read_bytes() == before
 
 
-# --- What is said before a run ---------------------------------------------------------------------------------------
-
-
-def test_validate_names_all_that_dbt_v2_refuses_and_plan_the_engine(tmp_path: Path) -> None:
-    artifacts = write_product(tmp_path)
-    floe_dagster("prepare", str(artifacts))
-    engine = find_engine(EngineChoice("v2", v2_executable()))
-
-    (artifacts.parent / "models" / "schema.yml").write_text(
-        "models: [{name: orders, no_such_key: 1}]", encoding="utf-8"
-    )
-
-    plan = json.loads(floe_dagster("plan", "--json", str(artifacts)).stdout)
-
-    assert plan["dbt_engine"] == str(engine)
-
-    result = floe_dagster("validate", str(artifacts), check=False)
-
-    assert result.returncode == 1
-    assert result.stderr == (
-        f"error: {artifacts.parent}: 1 problem\n"
-        '  models/schema.yml:1:25: While parsing config: Ignored unexpected key `"no_such_key"`. YAML path: '
-        "`no_such_key` (dbt1060)\n"
-        f"{FIX.format(artifacts.parent)}"
-        "1 problem\n"
-    )
-
-
-def test_package_hub_that_cannot_be_reached_is_one_problem_with_what_to_check(tmp_path: Path) -> None:
-    artifacts = write_product(tmp_path)
-    packages = "packages: [{package: acme/greetings, version: 1.1.0}]"
-    (artifacts.parent / "packages.yml").write_text(packages, encoding="utf-8")
-
-    result = floe_dagster("prepare", str(artifacts), check=False, DBT_PACKAGE_HUB_URL="http://127.0.0.1:9")
-
-    first, problem, fix = result.stderr.splitlines()
-    assert (result.returncode, first) == (1, f"error: {artifacts.parent}: 1 problem")
-    assert problem.startswith("  dbt deps cannot download the packages: ")
-    assert "127.0.0.1:9" in problem
-    assert fix.startswith("    fix: Check the network and HTTPS_PROXY. ")
-
-
 @pytest.mark.parametrize(
     ("adapter", "texts", "numbers"),
     [
@@ -256,6 +256,52 @@ def test_variables_of_the_profile_need_no_values_to_parse(
     assert {variable.name for variable in product.dbt.profile.missing_variables} == {
         f"SHOP_{name.upper()}" for name in settings
     }
+
+
+# --- What is said before a run ---------------------------------------------------------------------------------------
+
+
+def test_validate_names_all_that_dbt_v2_refuses_and_plan_the_engine(tmp_path: Path) -> None:
+    artifacts = write_product(tmp_path)
+    floe_dagster("prepare", str(artifacts))
+    engine = find_engine(EngineChoice("v2", v2_executable()))
+
+    (artifacts.parent / "models" / "schema.yml").write_text(
+        "models: [{name: orders, no_such_key: 1}]", encoding="utf-8"
+    )
+
+    plan = json.loads(floe_dagster("plan", "--json", str(artifacts)).stdout)
+
+    assert plan["dbt_engine"] == str(engine)
+
+    result = floe_dagster("validate", str(artifacts), check=False)
+    # Without a manifest: `prepare`, which makes it, would report the same.
+    shutil.rmtree(artifacts.parent / "target")
+    unprepared = floe_dagster("validate", str(artifacts), check=False)
+
+    assert result.returncode == 1
+    assert result.stderr == unprepared.stderr
+    assert result.stderr == (
+        f"error: {artifacts.parent}: 1 problem\n"
+        '  models/schema.yml:1:25: While parsing config: Ignored unexpected key `"no_such_key"`. YAML path: '
+        "`no_such_key` (dbt1060)\n"
+        f"{FIX.format(artifacts.parent)}"
+        "1 problem\n"
+    )
+
+
+def test_package_hub_that_cannot_be_reached_is_one_problem_with_what_to_check(tmp_path: Path) -> None:
+    artifacts = write_product(tmp_path)
+    packages = "packages: [{package: acme/greetings, version: 1.1.0}]"
+    (artifacts.parent / "packages.yml").write_text(packages, encoding="utf-8")
+
+    result = floe_dagster("prepare", str(artifacts), check=False, DBT_PACKAGE_HUB_URL="http://127.0.0.1:9")
+
+    first, problem, fix = result.stderr.splitlines()
+    assert (result.returncode, first) == (1, f"error: {artifacts.parent}: 1 problem")
+    assert problem.startswith("  dbt deps cannot download the packages: ")
+    assert "127.0.0.1:9" in problem
+    assert fix.startswith("    fix: Check the network and HTTPS_PROXY. ")
 
 
 def test_validate_installs_no_packages(tmp_path: Path) -> None:

@@ -182,7 +182,6 @@ def test_validate_reports_problems_of_several_places_at_once(tmp_path: Path) -> 
         "    fix: Correct floe.yaml and compile the product again (floe platform compile).\n"
         f"error: {path}: 2 problems\n"
         "  plugins.orchestrator.config.timezone: must be a string, not a number\n"
-        "    fix: Correct it in manifest.yaml.\n"
         "  plugins.orchestrator.config.group_by: must be 'dbt_group', 'product', 'tier' or 'folder'\n"
         "    fix: Correct it in manifest.yaml.\n"
         f"error: {tmp_path}/floe.yaml: 1 problem\n"
@@ -496,6 +495,22 @@ def test_check_of_a_product_that_cannot_be_read_exits_with_one(tmp_path: Path) -
 
     assert (result.exit_code, result.stdout) == (1, "")
     assert result.stderr.startswith(f"error: {tmp_path}/missing.json: 1 problem\n")
+
+
+@pytest.mark.parametrize("path", ["compiled_artifacts.json", "product/compiled_artifacts.json", "./product"])
+def test_check_of_a_path_names_the_command_that_takes_one(
+    path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "product").mkdir()
+    monkeypatch.chdir(tmp_path)
+
+    result = invoke("check", path)
+
+    assert result.exit_code == 2
+    assert (
+        f"URL: {path!r} is a path, not the address of a webserver. To check a product, run "
+        f"`floe-dagster validate {path}`." in " ".join(result.stderr.split())
+    )
 
 
 @pytest.mark.parametrize("timeout", ["0", "-1", "soon", "nan"])

@@ -79,6 +79,15 @@ def test_problems_of_a_file_are_listed_each_with_its_fix(error: type[ArtifactsEr
     assert raised.problems == tuple(problems)
 
 
+def test_problems_with_the_same_fix_are_listed_together_with_one_fix() -> None:
+    problems = [Problem("a", "is 1", "Call it x."), Problem("b", "is 2", "Cut it."), Problem("c", "is 3", "Call it x.")]
+
+    raised = ProjectError("dir", problems)
+
+    assert str(raised) == ("dir: 3 problems\n  a: is 1\n  c: is 3\n    fix: Call it x.\n  b: is 2\n    fix: Cut it.")
+    assert raised.problems == tuple(problems)
+
+
 def test_one_problem_is_counted_in_the_singular() -> None:
     assert str(ProjectError("dir", [Problem("", "is empty", "Fill it.")])) == (
         "dir: 1 problem\n  is empty\n    fix: Fill it."

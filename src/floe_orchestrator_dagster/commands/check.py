@@ -48,6 +48,9 @@ def check(url: str | None, artifacts: Path | None, timeout: float, *, engine: bo
     """  # noqa: D301  # click reads the \b
     from floe_orchestrator_dagster.connection import check as check_connection
 
+    if url is not None and _is_path(url):
+        what = f"{url!r} is a path, not the address of a webserver."
+        raise click.BadParameter(f"{what} To check a product, run `floe-dagster validate {url}`.", param_hint="URL")
     with errors_reported():
         config = _config(artifacts)
     if engine:
@@ -68,6 +71,10 @@ def check(url: str | None, artifacts: Path | None, timeout: float, *, engine: bo
         _echo_patches(states)
     if found.webserver is None:
         sys.exit(1)
+
+
+def _is_path(url: str) -> bool:
+    return "://" not in url and (url.endswith(".json") or (os.sep in url and Path(url).exists()))
 
 
 def _check_engine(config: DagsterConfig | None, *, as_json: bool) -> None:

@@ -25,7 +25,7 @@ from floe_orchestrator_dagster.product.artifacts import (
 from floe_orchestrator_dagster.product.computes import compute_profiles, engine_choice
 from floe_orchestrator_dagster.product.contracts import read_table_contracts
 from floe_orchestrator_dagster.product.disagreements import product_disagreements
-from floe_orchestrator_dagster.product.manifest import check_models_exist, prepared_manifest
+from floe_orchestrator_dagster.product.manifest import check_models_exist, find_manifest, prepared_manifest
 from floe_orchestrator_dagster.product.prepare import check_parse
 from floe_orchestrator_dagster.product.profiles import Profile, select_profile
 from floe_orchestrator_dagster.product.project import PROJECT_DIR_VARIABLE, find_project_path, read_project_directory
@@ -192,9 +192,12 @@ def _examine_dbt(
     profile = stages.attempt(select_profile, artifacts, directory, origin)
     if profile is not None and configured.is_whole("computes"):
         stages.attempt(compute_profiles, artifacts, profile, unbuilt.config, directory, origin)
+    known = len(stages.errors)
     if parses and profile is not None and artifacts.transforms is not None and configured.is_whole("dbt"):
         choice = engine_choice(unbuilt.config, artifacts.transforms.default_compute)
         stages.attempt(_check_v2, DbtConnection(directory, profile, choice=choice))
+    if len(stages.errors) > known and find_manifest(directory) is None:  # `prepare` would report the same
+        return None
     manifest = stages.attempt(prepared_manifest, directory, unbuilt.path)
     if manifest is None:
         return None

@@ -26,7 +26,23 @@ _ERROR = re.compile(r"^\[error\] (?:\[\w+ \((?P<code>dbt\d+)\)\]: )?(?P<message>
 _PLACE = re.compile(r"^ *--> (?P<place>.+)$", re.MULTILINE)
 _TRACE = re.compile(r"^ +0: .*", re.MULTILINE | re.DOTALL)
 # Deprecated forms that dbt-core 1.x takes: unknown keys beside `config`, arguments of tests outside `arguments`.
-_DEPRECATED = frozenset({"dbt1060", "dbt1159"})
+_UNKNOWN_KEY, _WRONG_TYPE = "dbt1060", "dbt1013"
+_DEPRECATED = frozenset({_UNKNOWN_KEY, "dbt1159"})
+_WITHOUT_PLUS = (
+    "Write the key without the plus, under `config:` of its model, column or test. Keys with a plus are for "
+    "dbt_project.yml."
+)
+_WITH_PLUS = "Write a setting of dbt with a plus, such as `+materialized`, and keys of your own under `+meta:`."
+_AS_LIST = (
+    "List the resources, each with `- name:`, and write their settings under `config:` without a plus. Settings of a "
+    "whole directory, such as `+materialized`, are for dbt_project.yml."
+)
+# Errors that dbt-autofix does not correct.
+_FIXES = (
+    (_UNKNOWN_KEY, re.compile(r'unexpected key `"\+'), _WITHOUT_PLUS),
+    (_WRONG_TYPE, re.compile(r"YAML error: \w+: invalid type: map, expected a sequence"), _AS_LIST),
+    (_WRONG_TYPE, re.compile(r"expected struct Project"), _WITH_PLUS),
+)
 
 
 @dataclass(frozen=True)
@@ -58,13 +74,20 @@ def v2_problems(log: Iterable[LogMessage], project: Path, fix: str) -> list[Prob
         f"Run `dbt-autofix deprecations --path {project}` (`pip install dbt-autofix`), which rewrites the project for "
         f"dbt v2, or set {config_path('dbt', 'engine')} to `core`."
     )
-    problems = [Problem(where, what, autofix if code in _DEPRECATED else fix) for where, what, code in _errors(log)]
+    problems = [
+        Problem(where, what, _known_fix(code, what) or (autofix if code in _DEPRECATED else fix))
+        for where, what, code in _errors(log)
+    ]
     # dbt v2 reads files in parallel, so that their order differs.
     distinct = sorted(dict.fromkeys(problems), key=_by_place)
     if len(distinct) > _MOST_SHOWN:
         rest = Problem("", f"and {len(distinct) - _MOST_SHOWN} more errors", fix)
         return [*distinct[:_MOST_SHOWN], rest]
     return distinct
+
+
+def _known_fix(code: str, what: str) -> str | None:
+    return next((fix for known, pattern, fix in _FIXES if known == code and pattern.search(what)), None)
 
 
 def _by_place(problem: Problem) -> tuple[str, list[int], str]:
