@@ -4,6 +4,8 @@
 #
 # Without an ENTRYPOINT: Dagster's chart and run launcher pass the whole command. hadolint checks it in `make image-test`.
 ARG BASE_IMAGE=python:3.12-slim-bookworm
+# The dbt in the image: core (dbt-core 1.x) or v2.
+ARG DBT_ENGINE=core
 
 # --- Dependencies, locked: this layer is built again only when they change -------------------------------------------
 FROM ${BASE_IMAGE} AS dependencies
@@ -23,8 +25,27 @@ RUN if [ -n "${EXTRA_PACKAGES}" ]; then \
         --overrides /build/overrides.txt ${EXTRA_PACKAGES}; \
     fi
 
+# --- The dbt engine: a stage for each value of DBT_ENGINE ------------------------------------------------------------
+FROM dependencies AS engine-core
+
+FROM dependencies AS engine-v2
+# npm has the DuckDB library that dbt v2 loads. npm itself is not in the final image.
+# hadolint ignore=DL3008
+RUN apt-get update && apt-get install --yes --no-install-recommends npm openssl && rm -rf /var/lib/apt/lists/*
+COPY scripts/setup-v2 /build/scripts/
+# Another version of dbt v2, such as "dbt==2.0.9". The default is the tested one, with its hash.
+ARG DBT_V2=""
+RUN /opt/floe/venv/bin/uv pip uninstall dbt-core dbt-adapters dbt-common dbt-duckdb dbt-extractor dbt-protos metricflow \
+    && /build/scripts/setup-v2 /opt/floe/venv/bin/uv /opt/floe/venv/bin/python && mv /build/.dbt-v2 /opt/floe/dbt-v2 \
+    && if [ -n "${DBT_V2}" ]; then \
+      rm -rf /opt/floe/dbt-v2/package && /opt/floe/venv/bin/uv venv /opt/floe/dbt-v2/package \
+      && /opt/floe/venv/bin/uv pip install --no-cache --python /opt/floe/dbt-v2/package/bin/python "${DBT_V2}"; \
+    fi \
+    && ln -s /opt/floe/dbt-v2/dbt /opt/floe/venv/bin/dbt
+
 # --- This package, then the product, parsed where it will lie --------------------------------------------------------
-FROM dependencies AS product
+# hadolint ignore=DL3006
+FROM engine-${DBT_ENGINE} AS product
 COPY pyproject.toml README.md LICENSE /build/
 COPY src /build/src
 COPY dbt_project /build/dbt_project

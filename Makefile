@@ -129,13 +129,13 @@ bench-full: setup ## Compare with plain dagster-dbt at all sizes, with schedules
 		--rounds 5 --event-rounds 5 --build-rounds 5 --one-rounds 5 --output benchmark-results
 	$(BIN)/python benchmarks/schedules.py
 
-image: ## Build the image of a product with Docker (PRODUCT_DIR=dbt_project IMAGE=floe-user-code:VERSION)
-	docker build --build-arg PRODUCT_DIR=$(PRODUCT_DIR) --build-arg VERSION=$(VERSION) \
+image: ## Build the image of a product with Docker (PRODUCT_DIR=dbt_project IMAGE=floe-user-code:VERSION, ENGINE=v2)
+	docker build --build-arg PRODUCT_DIR=$(PRODUCT_DIR) --build-arg DBT_ENGINE=$(ENGINE) --build-arg VERSION=$(VERSION) \
 		--build-arg REVISION=$$(git rev-parse HEAD) --tag $(IMAGE) .
 
-image-test: setup ## Lint the Dockerfile, build it without Docker (buildah) and run the image read-only; needs root
+image-test: setup ## Lint the Dockerfile, build it without Docker (buildah) and run the image read-only; needs root (ENGINE=v2)
 	$(BIN)/hadolint Dockerfile
-	.ci/image-test
+	.ci/image-test $(ENGINE)
 
 clean: ## Remove all generated files
 	rm -rf .venv .dbt-v2 .matrix .rentgen .dagster .tmp_dagster_home_* .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

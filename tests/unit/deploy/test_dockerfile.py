@@ -8,8 +8,10 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args
 
 from conftest import REPOSITORY
+from floe_orchestrator_dagster.config.models import EngineName
 from floe_orchestrator_dagster.deploy.pods import ARTIFACTS_FILE, CODE_SERVER_PORT, PRODUCT_PATH, STATE_PATH, USER_ID
 from helm_chart import missing
 
@@ -43,6 +45,21 @@ def test_image_is_what_the_values_expect() -> None:
     assert f"\nEXPOSE {CODE_SERVER_PORT}\n" in final
     assert "\nHEALTHCHECK " in final
     assert not re.search(r"^ENTRYPOINT", _DOCKERFILE, re.MULTILINE)
+
+
+def test_image_has_a_stage_for_each_dbt_engine_and_dbt_core_by_default() -> None:
+    found = re.findall(r"^FROM dependencies AS engine-(.+)$", _DOCKERFILE, re.MULTILINE)
+
+    assert {*found} == {*get_args(EngineName)} - {"auto"}
+    assert "\nARG DBT_ENGINE=core\n" in _DOCKERFILE
+    assert "\nFROM engine-${DBT_ENGINE} AS product\n" in _DOCKERFILE
+
+
+def test_image_of_dbt_v2_removes_every_package_of_dbt_core() -> None:
+    [removed] = re.findall(r"uv pip uninstall (dbt-core .+) \\", _DOCKERFILE)
+    shipped = dict(pin.split("==") for pin in _PIN.findall((REPOSITORY / "requirements-image.lock").read_text("utf-8")))
+
+    assert {name for name in shipped if name.startswith("dbt-")} | {"metricflow"} == set(removed.split())
 
 
 def test_image_has_the_versions_that_were_tested() -> None:
