@@ -17,7 +17,8 @@ from dbt_v2 import engine_config
 from files import write_files
 from floe_orchestrator_dagster.code_location import definitions_from_file
 from floe_orchestrator_dagster.product import load_product, manifest_rebuilt
-from integration.failing_shop import built, failure_of, logged, ran, states
+from integration.failing_shop import FILES as SHOP_FILES
+from integration.failing_shop import SECRET, built, failure_of, logged, ran, states
 from openlineage_schemas import assert_valid_json
 from unit.samples import contract, model, profiles, write_json
 
@@ -26,30 +27,23 @@ if TYPE_CHECKING:
 
     from lineage_backend import LineageServer
 
-SECRET = "correct-horse-battery"  # noqa: S105  # nobody's
 FILES = {
+    **{name: SHOP_FILES[name] for name in ("seeds/regions.csv", "models/flaky.sql", "models/schema.yml")},
+    **{name: SHOP_FILES[name] for name in ("models/island.sql", "models/after_checked.sql")},
     "dbt_project.yml": """
         name: shop
         version: "1.0"
         profile: shop_orders
         on-run-end: ["{{ 'select * from nowhere' if var('break_hook', false) else 'select 1' }}"]
         """,
-    "seeds/regions.csv": """
-        id,name
-        1,north
-        2,south
-        """,
     "models/first.sql": "{{ config(materialized='table') }} select id, upper(name) as name from {{ ref('regions') }}",
     "models/inner.sql": "{{ config(materialized='ephemeral') }} select id from {{ ref('first') }}",
-    "models/island.sql": f"select {{{{ var('island', 1) }}}} as id -- {SECRET}",
     "models/grown.sql": """
         {{ config(materialized='incremental', unique_key='id') }}
         select id, current_timestamp as at from {{ ref('inner') }}
         """,
-    "models/flaky.sql": "select * from read_csv('flag.csv')",
     "models/child.sql": "select flaky.id from {{ ref('flaky') }} as flaky join {{ ref('first') }} using (id)",
     "models/checked.sql": "select 2 as id",
-    "models/after_checked.sql": "select * from {{ ref('checked') }}",
     "models/tested.sql": "select id * 2 as twice from {{ ref('first') }}",
     "models/after_tested.sql": "select * from {{ ref('tested') }}",
     "snapshots/history.yml": """
@@ -58,27 +52,7 @@ FILES = {
             relation: ref('first')
             config: {unique_key: id, strategy: check, check_cols: all}
         """,
-    "models/schema.yml": """
-        sources:
-          - name: landing
-            schema: main
-            tables:
-              - name: files
-                columns: [{name: id, data_tests: [not_null]}]
-        models:
-          - name: first
-            columns:
-              - {name: id, description: The key., data_tests: [unique]}
-          - name: island
-            columns:
-              - name: id
-                data_tests:
-                  - accepted_values: {arguments: {values: [3]}, config: {severity: warn, store_failures: true}}
-                  - not_null
-          - name: child
-            columns: [{name: id, data_tests: [not_null]}]
-          - name: checked
-            columns: [{name: id, data_tests: [{accepted_values: {arguments: {values: [1]}}}]}]
+    "models/unit_tests.yml": """
         unit_tests:
           - name: twice_the_id
             model: tested
@@ -145,7 +119,7 @@ def test_every_node_has_its_result_with_the_cause_of_what_failed_and_was_skipped
             'Referenced column "no_such_column" not found in FROM clause!'
         ),
         "  models/schema.yml: test accepted_values_checked_id__1: Got 1 result",
-        "  models/schema.yml: unit test twice_the_id: actual differs from expected:",
+        "  models/unit_tests.yml: unit test twice_the_id: actual differs from expected:",
     }
     assert first_lines <= set(lines)
     assert lines[-1] == "    fix: Correct it, then re-execute from failure. Nodes that succeeded are not built again."
@@ -197,7 +171,7 @@ def test_what_is_built_and_checked_has_the_metadata_that_it_has_with_dbt_core(
         "accepted_values_island_id__3": (False, "WARN", "warn"),
         "no_such_column": (False, "ERROR", "error"),
         "accepted_values_checked_id__1": (False, "ERROR", "fail"),
-        "unique_first_id": (True, "ERROR", "pass"),
+        "unique_first_ID": (True, "ERROR", "pass"),
         "twice_the_id": (False, "ERROR", "fail"),
     }
     counted = {name: check.metadata.get("dagster_dbt/failed_row_count") for name, check in found.items()}
@@ -225,7 +199,7 @@ def test_a_run_builds_exactly_what_is_selected(shop: Path, instance: dg.DagsterI
     result = run(shop, instance, ["first", "island"], exclude="island")
     assert result.success
     assert set(built(result)) == {"first"}
-    assert set(checks(result)) == {"unique_first_id"}
+    assert set(checks(result)) == {"unique_first_ID"}
 
 
 def observed_columns(result: dg.ExecuteInProcessResult) -> dict[str, dg.TableSchema]:

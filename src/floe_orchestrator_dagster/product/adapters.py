@@ -15,6 +15,7 @@ import yaml
 
 from floe_orchestrator_dagster.config.models import config_path
 from floe_orchestrator_dagster.errors import EngineError, ManifestError, Problem, ProfileError
+from floe_orchestrator_dagster.product.engines import run_captured
 from floe_orchestrator_dagster.product.manifest import declared_nodes
 
 if TYPE_CHECKING:
@@ -124,23 +125,11 @@ def _printed_by_parse(executable: str, directory: str) -> str:
     # Variables of dbt configure the user's project: its directories, state and flags.
     environment = {name: value for name, value in os.environ.items() if not name.startswith(_PREFIX_OF_DBT)}
     try:
-        ended = subprocess.run(
-            [executable, "parse", *(word for path in paths for word in (path, directory))],
-            env={**environment, "DBT_SEND_ANONYMOUS_USAGE_STATS": "false"},
-            cwd=directory,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            encoding="utf-8",
-            errors="replace",
-            timeout=_SECONDS,
-            check=False,
-        )
+        words = [executable, "parse", *(word for path in paths for word in (path, directory))]
+        return run_captured(words, environment, Path(directory), _SECONDS).stdout
     except OSError as error:
         what = f"cannot be started ({error.strerror})"
     except subprocess.TimeoutExpired:
         what = f"did not parse an empty project within {_SECONDS} s"
-    else:
-        return f"{ended.stdout}{ended.stderr}"
     fix = f"Run `dbt parse` with it, and correct {config_path('dbt', 'executable')} or install dbt v2 again."
     raise EngineError(executable, [Problem("", what, fix)])

@@ -8,12 +8,12 @@ from __future__ import annotations
 import logging
 import os
 import re
-import subprocess
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from floe_orchestrator_dagster.errors import ManifestError, Problem
 from floe_orchestrator_dagster.product.adapters import require_adapter
+from floe_orchestrator_dagster.product.engines import run_captured
 from floe_orchestrator_dagster.product.manifest import PREPARE_COMMAND
 from floe_orchestrator_dagster.product.profile_file import written_profile
 from floe_orchestrator_dagster.product.v2_messages import V2_OUTPUT, LogMessage, read_v2_log, v2_problems
@@ -56,18 +56,8 @@ def run_dbt(command: str, dbt: DbtConnection, target: Path) -> None:
         names = ", ".join(variable.name for variable in missing)
         logger.warning("dbt %s uses placeholders for variables that are not set: %s", command, names)
     with written_profile(dbt.profile) as profiles_dir:
-        result = subprocess.run(
-            [*_words(command, dbt), "--profiles-dir", str(profiles_dir)],
-            env=_environment(dbt, target),
-            cwd=dbt.directory.path,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            encoding="utf-8",
-            errors="replace",
-            check=False,
-        )
+        words = [*_words(command, dbt), "--profiles-dir", str(profiles_dir)]
+        result = run_captured(words, _environment(dbt, target), dbt.directory.path)
     if result.returncode:
         log = _read_log(result.stdout, dbt)
         raise ManifestError(str(dbt.directory.path), [*_problems(command, result.returncode, log, dbt)])
@@ -89,12 +79,12 @@ def _words(command: str, dbt: DbtConnection) -> list[str]:
 
 
 def _environment(dbt: DbtConnection, target: Path) -> dict[str, str]:
+    missing = dbt.profile.missing_variables
     return {
         **{one.name: one.v2_placeholder if dbt.is_on_v2 else one.placeholder for one in missing},
         **os.environ,
         "DBT_TARGET_PATH": str(target),
         "DBT_LOG_PATH": str(target),
-        "DBT_SEND_ANONYMOUS_USAGE_STATS": "false",
     }
 
 

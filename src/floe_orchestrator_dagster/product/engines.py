@@ -24,7 +24,7 @@ from floe_orchestrator_dagster.config.models import EngineName, config_path
 from floe_orchestrator_dagster.errors import EngineError, Problem
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping, Sequence
 
 OLDEST_CORE = "1.9"
 _V2 = 2
@@ -184,6 +184,36 @@ def _is_core_script(path: Path) -> bool:
     return start.startswith(b"#!") and _CORE_ENTRY_POINT in start
 
 
+def run_captured(
+    command: Sequence[str], environment: Mapping[str, str], directory: Path | None = None, seconds: float | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run dbt without its telemetry, and capture standard output and standard error together.
+
+    Args:
+        command: The command line.
+        environment: Environment variables.
+        directory: Working directory; None for that of this process.
+        seconds: Time limit; None for no limit.
+
+    Raises:
+        OSError: The command cannot be started.
+        subprocess.TimeoutExpired: It did not end in time.
+    """
+    return subprocess.run(
+        command,
+        env={**environment, "DBT_SEND_ANONYMOUS_USAGE_STATS": "false"},
+        cwd=directory,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        encoding="utf-8",
+        errors="replace",
+        timeout=seconds,
+        check=False,
+    )
+
+
 @dataclass(frozen=True)
 class _Examined:
     """An executable: its version if it is dbt v2, else the reason why it is not."""
@@ -203,18 +233,7 @@ def _examined(path: Path) -> _Examined:
 @lru_cache(maxsize=16)
 def _asked(executable: str, _modified: int, _size: int) -> _Examined:
     try:
-        ended = subprocess.run(
-            [executable, "--version"],
-            env={**os.environ, "DBT_SEND_ANONYMOUS_USAGE_STATS": "false"},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            encoding="utf-8",
-            errors="replace",
-            timeout=_VERSION_SECONDS,
-            check=False,
-        )
+        ended = run_captured([executable, "--version"], os.environ, seconds=_VERSION_SECONDS)
     except OSError as error:
         return _Examined(problem=f"cannot be started ({error.strerror})")
     except subprocess.TimeoutExpired:

@@ -7,7 +7,6 @@ while dbt runs.
 from __future__ import annotations
 
 import os
-import sys
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -20,7 +19,6 @@ from floe_orchestrator_dagster.execution.dbt.core_events import CoreEvents
 from floe_orchestrator_dagster.execution.dbt.diagnosis import diagnosed
 from floe_orchestrator_dagster.execution.dbt.engine_process import (
     END_SECONDS,
-    GRACE_SECONDS,
     EngineProcess,
     database_files,
     dbt_variables,
@@ -158,8 +156,9 @@ class CoreEngine:
             self.log.info("running dbt %s", shown(" ".join(arguments)))
             variables = {**_environment(dbt, target, profiles), **environment}
             settings = self._settings(profiles, needs_manifest=needs_manifest)
-            command = partial(_command, settings, arguments)
-            process, events = started_process(command, target, variables)
+            process, events = started_process(
+                core_process.__name__, settings, [*_GLOBAL_FLAGS, *arguments], target, variables
+            )
             output = ProcessOutput(process, events, lambda line: show(shown(line.decode(errors="replace"))))
             run = CoreRun(process, output, str(dbt.directory.path), self.log, self.config.timeout_seconds)
             with stopped_at_end(run):
@@ -187,18 +186,11 @@ class CoreEngine:
         dbt = self.dbt
         return partial(
             core_process.Settings,
-            parent=os.getpid(),
             profiles=str(profiles),
-            grace_seconds=GRACE_SECONDS,
             adapter=dbt.profile.adapter if self.config.columns else None,
             needs_manifest=needs_manifest,
             databases=database_files(dbt),
         )
-
-
-def _command(settings: Callable[..., core_process.Settings], arguments: Sequence[str], events: int) -> list[str]:
-    process = [sys.executable, "-m", core_process.__name__, settings(events=events).as_argument()]
-    return [*process, *_GLOBAL_FLAGS, *arguments]
 
 
 def _environment(dbt: DbtConnection, target: Path, profiles: Path) -> dict[str, str]:

@@ -14,12 +14,11 @@ from __future__ import annotations
 import gc
 import json
 import os
-import shutil
 import signal
 import sys
 import threading
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from io import TextIOWrapper
 from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn, cast
 
@@ -30,7 +29,7 @@ from floe_orchestrator_dagster.execution.dbt.database_locks import (
     open_lock_files,
 )
 from floe_orchestrator_dagster.execution.dbt.process_end import PythonEnd
-from floe_orchestrator_dagster.execution.dbt.process_guard import continue_guarded
+from floe_orchestrator_dagster.execution.dbt.process_guard import GuardSettings, continue_guarded
 from floe_orchestrator_dagster.upstream.dbt_adapters import close_connections, table_columns
 from floe_orchestrator_dagster.upstream.dbt_events import event_fields, masked_text
 from floe_orchestrator_dagster.upstream.dbt_manifest import RunningManifest
@@ -74,30 +73,18 @@ _EXIT_INTERRUPTED = 130
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(GuardSettings):
     """Settings of the process besides dbt's arguments.
 
     Attributes:
-        parent: Process id of the step. dbt ends when this process ends.
-        events: File descriptor of the pipe for events.
-        profiles: The directory of ``profiles.yml``, which is removed with the step.
-        grace_seconds: Time for dbt to cancel its queries after an interrupt.
         adapter: The adapter to query for the columns of built tables; None for no query.
         needs_manifest: Whether ``manifest.json`` is read before the end.
         databases: Database files that only one process can open. The process waits for them and locks them.
     """
 
-    parent: int
-    events: int
-    profiles: str
-    grace_seconds: float
     adapter: str | None
     needs_manifest: bool = False
     databases: Sequence[str] = ()
-
-    def as_argument(self) -> str:
-        """Serialize the settings to a command-line argument."""
-        return json.dumps(asdict(self))
 
 
 class _Interruption:
@@ -260,11 +247,7 @@ def _invoke(settings: Settings, reporter: _Reporter, arguments: list[str]) -> db
 def main(arguments: list[str]) -> NoReturn:
     """Run dbt with a guard. The arguments are the settings as JSON, then dbt's arguments."""
     settings = Settings(**json.loads(arguments[0]))
-
-    def remove_profiles() -> None:
-        shutil.rmtree(settings.profiles, ignore_errors=True)  # the step has ended without removing it
-
-    guard = continue_guarded(settings.parent, settings.grace_seconds, settings.events, remove_profiles)
+    guard = continue_guarded(settings)
     leave = PythonEnd()
     leave.begin(_run(settings, guard, arguments[1:]))
 

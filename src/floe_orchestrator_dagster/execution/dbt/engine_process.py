@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from floe_orchestrator_dagster.execution.dbt.output import ProcessOutput
+    from floe_orchestrator_dagster.execution.dbt.process_guard import GuardSettings
     from floe_orchestrator_dagster.product import DbtConnection
 
 GRACE_SECONDS = 2.0
@@ -124,24 +125,29 @@ def ready_profile(dbt: DbtConnection) -> Iterator[Path]:
         yield directory
 
 
-def started_process(
-    command: Callable[[int], Sequence[str]],
+def started_process(  # noqa: PLR0913, PLR0917  # a process has these parts
+    module: str,
+    settings: Callable[..., GuardSettings],
+    arguments: Sequence[str],
     directory: Path,
     environment: Mapping[str, str],
     descriptors: Sequence[int] = (),
 ) -> tuple[subprocess.Popen[bytes], BinaryIO]:
-    """Start a process in ``directory``; return it and the reading end of the pipe for its events.
+    """Start a module as a process; return it and the reading end of the pipe for its events.
 
     Args:
-        command: Returns the command line for the descriptor of the pipe's writing end.
+        module: Name of the module. Its first argument are the settings.
+        settings: Returns the settings of the module. It is called with those that this function knows.
+        arguments: dbt's arguments.
         directory: Working directory. It is not the project, because Python would import modules from its files.
         environment: Environment variables of the process.
         descriptors: Additional file descriptors to inherit.
     """
     events, events_of_dbt = os.pipe()
+    known = settings(parent=os.getpid(), events=events_of_dbt, grace_seconds=GRACE_SECONDS)
     try:
         process = subprocess.Popen(
-            command(events_of_dbt),
+            [sys.executable, "-m", module, known.as_argument(), *arguments],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             bufsize=0,

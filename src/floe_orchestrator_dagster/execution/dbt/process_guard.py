@@ -7,34 +7,52 @@ of the project.
 from __future__ import annotations
 
 import ctypes
+import json
 import os
+import shutil
 import signal
 import sys
 import threading
 import time
 from contextlib import suppress
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, NoReturn
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from types import FrameType
 
 _CHECK_SECONDS = 0.25
 _SET_PARENT_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of Linux's prctl
 
 
-def continue_guarded(parent: int, grace_seconds: float, events: int, abandoned: Callable[[], None]) -> int:
+@dataclass(frozen=True)
+class GuardSettings:
+    """Settings that a process needs for its guard.
+
+    Attributes:
+        parent: Process id of the step. dbt ends when this process ends.
+        events: File descriptor of the pipe for events, which only the child uses: its reader sees the end when the
+            child closes it.
+        profiles: The directory of ``profiles.yml``. The guard removes it if the step has ended without doing so.
+        grace_seconds: Time for dbt to cancel its queries after an interrupt.
+    """
+
+    parent: int
+    events: int
+    profiles: str
+    grace_seconds: float
+
+    def as_argument(self) -> str:
+        """Serialize the settings to a command-line argument."""
+        return json.dumps(asdict(self))
+
+
+def continue_guarded(settings: GuardSettings) -> int:
     """Fork the process: the parent becomes the guard, and the function returns in the child.
 
     The guard leads a process group with all processes that dbt starts. It ends together with the child, with the same
     status. When the guard is interrupted or terminated, or its parent has ended, it interrupts the child, and kills the
     group if the child does not end in time.
-
-    Args:
-        parent: Id of the process that started this one.
-        grace_seconds: Time for the child to end after an interrupt.
-        events: A file descriptor for the child only, so that its reader sees the end when the child closes it.
-        abandoned: Called in the guard when the parent has ended.
 
     Returns:
         The guard's process id, in the child.
@@ -43,8 +61,8 @@ def continue_guarded(parent: int, grace_seconds: float, events: int, abandoned: 
     guard = os.getpid()
     child = os.fork()
     if child:
-        os.close(events)
-        _Guard(child, parent, grace_seconds, abandoned).watch()
+        os.close(settings.events)
+        _Guard(child, settings).watch()
     _end_with(guard)
     return guard
 
@@ -55,9 +73,8 @@ def end_group() -> None:
 
 
 class _Guard:
-    def __init__(self, child: int, parent: int, grace_seconds: float, abandoned: Callable[[], None]) -> None:
-        self._child, self._parent, self._abandoned = child, parent, abandoned
-        self._grace_seconds = grace_seconds
+    def __init__(self, child: int, settings: GuardSettings) -> None:
+        self._child, self._settings = child, settings
         self._killed_at: float | None = None
 
     def watch(self) -> NoReturn:
@@ -75,11 +92,11 @@ class _Guard:
 
     @property
     def _is_abandoned(self) -> bool:
-        return os.getppid() != self._parent
+        return os.getppid() != self._settings.parent
 
     def _interrupt(self, _number: int, _frame: FrameType | None) -> None:
         if self._killed_at is None:
-            self._killed_at = time.monotonic() + self._grace_seconds
+            self._killed_at = time.monotonic() + self._settings.grace_seconds
             with suppress(ProcessLookupError):  # the child has ended
                 os.kill(self._child, signal.SIGINT)
 
@@ -88,7 +105,7 @@ class _Guard:
             if time.monotonic() > self._killed_at:
                 end_group()
         elif self._is_abandoned:
-            self._abandoned()
+            shutil.rmtree(self._settings.profiles, ignore_errors=True)
             self._interrupt(number, frame)
 
 

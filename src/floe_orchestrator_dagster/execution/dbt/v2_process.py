@@ -9,15 +9,14 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn
 
 from floe_orchestrator_dagster.execution.dbt.database_locks import STARTED, WAITING, lock_databases
-from floe_orchestrator_dagster.execution.dbt.process_guard import continue_guarded
+from floe_orchestrator_dagster.execution.dbt.process_guard import GuardSettings, continue_guarded
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -28,42 +27,26 @@ _EXIT_INTERRUPTED = 130
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(GuardSettings):
     """Settings of the process besides dbt's arguments.
 
     Attributes:
-        parent: Process id of the step. dbt ends when this process ends.
-        events: File descriptor of the pipe for events.
-        profiles: The directory of ``profiles.yml``, which is removed with the step.
-        grace_seconds: Time for dbt to cancel its queries after an interrupt.
         executable: dbt's executable.
         project: The project's directory, in which dbt runs.
         locks: Inherited descriptors of lock files, by the path of the database.
         parse: Arguments of a ``dbt parse`` that runs first; empty without one.
     """
 
-    parent: int
-    events: int
-    profiles: str
-    grace_seconds: float
     executable: str
     project: str
     locks: Mapping[str, int]
     parse: Sequence[str] = ()
 
-    def as_argument(self) -> str:
-        """Serialize the settings to a command-line argument."""
-        return json.dumps(asdict(self))
-
 
 def main(arguments: list[str]) -> NoReturn:
     """Run dbt with a guard. The arguments are the settings as JSON, then dbt's arguments."""
     settings = Settings(**json.loads(arguments[0]))
-
-    def remove_profiles() -> None:
-        shutil.rmtree(settings.profiles, ignore_errors=True)  # the step has ended without removing it
-
-    continue_guarded(settings.parent, settings.grace_seconds, settings.events, remove_profiles)
+    continue_guarded(settings)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         _run(settings, arguments[1:])

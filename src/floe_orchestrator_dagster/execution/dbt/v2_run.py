@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -14,7 +13,6 @@ from floe_orchestrator_dagster.execution.dbt import v2_process
 from floe_orchestrator_dagster.execution.dbt.diagnosis import diagnosed
 from floe_orchestrator_dagster.execution.dbt.engine_process import (
     END_SECONDS,
-    GRACE_SECONDS,
     EngineProcess,
     dbt_variables,
     parsed_line,
@@ -184,16 +182,15 @@ class V2Session:
         environment = {**self._variables(), **self.environment, **variables}
         settings = partial(
             v2_process.Settings,
-            parent=os.getpid(),
             profiles=str(self.profiles),
-            grace_seconds=GRACE_SECONDS,
             executable=self.executable,
             project=str(self.dbt.directory.path),
             locks=self.locks,
             parse=[*parse, *profile_arguments(self.dbt), *_LOGS] if parse else (),
         )
-        command = partial(_command, settings, [*arguments, *profile_arguments(self.dbt), *_LOGS])
-        process, events = started_process(command, self.target, environment, list(self.locks.values()))
+        arguments = [*arguments, *profile_arguments(self.dbt), *_LOGS]
+        inherited = list(self.locks.values())
+        process, events = started_process(v2_process.__name__, settings, arguments, self.target, environment, inherited)
         output = ProcessOutput(process, events, lambda line: shown(self.mask(line.decode(errors="replace"))))
         reader = V2Events(self.dbt.profile.adapter or "", self.mask)
         run = V2Run(process, output, str(self.dbt.directory.path), self.log, self.limit, reader=reader)
@@ -212,7 +209,3 @@ class V2Session:
             **dbt_variables(self.dbt, self.target, self.profiles),
             "DBT_LOG_PATH": str(self.profiles),
         }
-
-
-def _command(settings: Callable[..., v2_process.Settings], arguments: Sequence[str], events: int) -> list[str]:
-    return [sys.executable, "-m", v2_process.__name__, settings(events=events).as_argument(), *arguments]
