@@ -206,7 +206,10 @@ def _outs(spec: dg.AssetSpec) -> dict[str, dg.AssetOut]:
 
 
 def _op_name(key: dg.AssetKey) -> str:
-    """Return a unique op name that is not a job's name or a reserved word; keys may differ in punctuation only."""
+    """Return a unique op name that is not a job's name or a reserved word.
+
+    A name with replaced characters ends in a checksum, because keys can differ only in these characters.
+    """
     readable = re.sub(r"[^A-Za-z0-9_]", "_", "__".join(key.path))
     exact = readable == "__".join(key.path)
     return f"dbt_build_{readable}" if exact else f"dbt_build_{readable}_{zlib.crc32(key.to_string().encode()):08x}"

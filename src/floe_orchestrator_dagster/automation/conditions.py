@@ -108,7 +108,7 @@ def _condition(rule: AutomationConfig, config: DagsterConfig, upstream: _Upstrea
     """Return Dagster's condition, changed so that sources without any event in Dagster do not block it.
 
     dbt sources rarely have events in Dagster. With the unchanged conditions, assets that read them are never requested.
-    The condition lists upstream assets by key: in Dagster 1.10, ignoring some of them affects other conditions.
+    The condition lists upstream assets by key, because ``ignore`` changes other parts of a condition in Dagster 1.10.
     """
     if rule.condition == "on_cron":
         return _on_cron(check_cron(rule.cron or ""), check_timezone(rule.timezone or config.timezone), upstream)

@@ -26,7 +26,8 @@ _LONGEST_PARTITION = timedelta(days=32)
 def partitions_by_job(product: Product) -> dict[str, dg.PartitionsDefinition[str]]:
     """Return the partitions that each job builds, by the job's name; empty without partitions.
 
-    Static partitions always have a separate job: each of them is a run, which must not build all other assets, too.
+    Static partitions always have a separate job, because each static partition is a run. In the main job, each of these
+    runs would build all other assets again.
 
     Raises:
         ConfigError: The configured partitions are not valid.
@@ -45,8 +46,8 @@ def partitions_by_job(product: Product) -> dict[str, dg.PartitionsDefinition[str
 def requested_partitions(definition: dg.PartitionsDefinition[str], previous: datetime, instant: datetime) -> list[str]:
     """Return the partitions that a tick requests.
 
-    For time partitions these are the ones that were completed since the previous tick, even if this tick is evaluated
-    late, or else the newest complete one again. For static partitions these are all.
+    Of time partitions, the tick requests those that have ended since the previous tick. If none has ended, it requests
+    the newest complete one again. A late evaluation does not change the result. Of static partitions, it requests all.
 
     Args:
         definition: The partitions of the job.

@@ -58,7 +58,8 @@ class QualityMatches:
 
     Attributes:
         checks: The enabled checks, in the contract's order.
-        by_test: The check that each dbt test implements, by the test's unique id. Of several, the most severe one.
+        by_test: The check that each dbt test implements, by the test's unique id. If a test implements several checks,
+            this is the most severe one.
         disabled_tests: dbt tests that implement only disabled checks; they are neither shown nor run.
     """
 
@@ -257,5 +258,5 @@ def _parameter_problems(matches: QualityMatches, manifest: Mapping[str, Any]) ->
                 yield Problem(
                     f"{declared.where}.parameters.{name}",
                     f"{declared.check.name!r} declares {value!r}, but dbt's {node['name']} runs with {found!r}",
-                    "Make the two agree; what runs is the dbt test.",
+                    "Use the same value in both. Only the dbt test runs.",
                 )

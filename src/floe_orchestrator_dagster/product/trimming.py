@@ -92,7 +92,7 @@ _KEPT_FIELDS = (
     "loaded_at_query",
     "language",
 )
-# Fields that the same readers do not need of a test. Most nodes of a manifest are tests.
+# Fields that are kept of other nodes, but not of tests. Most nodes of a manifest are tests.
 _LEFT_OUT_OF_TESTS = {
     "patch_path",
     "database",
@@ -107,7 +107,7 @@ _LEFT_OUT_OF_TESTS = {
 }
 _KEPT_TEST_FIELDS = tuple(field for field in _KEPT_FIELDS if field not in _LEFT_OUT_OF_TESTS)
 _NOTHING_WHEN_NULL = frozenset({"checksum", "columns", "depends_on", "meta", "tags", "unrendered_config"})
-# Fields that describe a column. dbt writes about as many empty fields.
+# Fields of columns that are kept, unless they are empty.
 _KEPT_COLUMN_FIELDS = ("name", "data_type", "description", "tags", "meta", "constraints")
 # The argument of a test without information: the template that refers to its model.
 _LEFT_OUT_ARGUMENT = "model"

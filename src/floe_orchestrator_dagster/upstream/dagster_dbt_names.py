@@ -39,9 +39,10 @@ CACHED_SPECS = "_resolved_specs"
 
 
 def with_functions(manifest: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return a manifest in which dagster-dbt finds dbt's functions, and the tables that they read.
+    """Return a manifest with dbt's functions listed as saved queries, which dagster-dbt supports.
 
-    Before 0.29 it does not know functions, and fails for a node that calls one. Saved queries are no assets either.
+    dagster-dbt fails for a node that calls a function, before version 0.29. It creates no assets for saved queries, and
+    the tables that they read become upstream assets.
     """
     functions = manifest.get("functions")
     if not functions:

@@ -262,7 +262,7 @@ def test_parameters_that_differ_are_reported() -> None:
         (
             "transforms.models[0].quality_checks[0].parameters.values",
             "'id_unique' declares ['a'], but dbt's t runs with ['b']",
-            "Make the two agree; what runs is the dbt test.",
+            "Use the same value in both. Only the dbt test runs.",
         )
     ]
 

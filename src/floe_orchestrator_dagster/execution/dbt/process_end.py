@@ -17,7 +17,7 @@ class PythonEnd:
     """The end of the Python process: runs exit handlers, and does not free dbt's objects."""
 
     def __init__(self) -> None:
-        # Handlers run in reverse order, so that this one is the last. Python waits for threads before.
+        # Exit handlers run in reverse order of registration, so this one runs last. Python joins threads before them.
         atexit.register(self._end)
         self._status = 0
 
