@@ -57,10 +57,8 @@ def test_keys_that_collide_are_reported_with_a_prefix(tmp_path: Path) -> None:
     assert str(raised.value) == "\n".join(
         [
             "workspace: 2 problems",
-            *(
-                f"  {key}: is built by 2 products: orders, shop-returns\n    fix: {prefix}; compile again."
-                for key in ("a", "b")
-            ),
+            *(f"  {key}: is built by 2 products: orders, shop-returns" for key in ("a", "b")),
+            f"    fix: {prefix}; compile again.",
         ]
     )
     assert not (tmp_path / "workspace.yaml").exists()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -60,7 +60,7 @@ class Variable:
 
     name: str
     placeholder: str
-    setting: str = ""
+    setting: str = field(default="", compare=False)
 
     @property
     def v2_placeholder(self) -> str:

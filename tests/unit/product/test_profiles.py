@@ -120,10 +120,8 @@ def test_every_output_without_a_type_is_reported(tmp_path: Path) -> None:
     assert str(raised.value) == "\n".join(
         [
             "contract: 3 problems",
-            *(
-                f"  dbt_profiles.shop.outputs.{name}.type: is missing\n    fix: {_RECOMPILE}"
-                for name in ("dev", "production", "test")
-            ),
+            *(f"  dbt_profiles.shop.outputs.{name}.type: is missing" for name in ("dev", "production", "test")),
+            f"    fix: {_RECOMPILE}",
         ]
     )
 
@@ -429,7 +427,6 @@ def test_every_missing_variable_is_reported(tmp_path: Path) -> None:
     assert str(raised.value) == (
         "dbt profile 'shop_orders', target 'production': 2 problems\n"
         "  PG_HOST: the environment variable is not set\n"
-        "    fix: Set it where Dagster's runs get their secrets.\n"
         "  PG_USER: the environment variable is not set\n"
         "    fix: Set it where Dagster's runs get their secrets."
     )

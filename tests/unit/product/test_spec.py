@@ -127,9 +127,7 @@ def test_every_invalid_field_is_reported_with_its_place(tmp_path: Path) -> None:
     assert str(raised.value) == (
         f"{path}: 3 problems\n"
         "  kind: must be 'FloeSpec'\n"
-        "    fix: Correct it; `floe platform compile` reports the same.\n"
         "  metadata.version: must be a string\n"
-        "    fix: Correct it; `floe platform compile` reports the same.\n"
         "  colour: is unknown here\n"
         "    fix: Correct it; `floe platform compile` reports the same."
     )
@@ -151,7 +149,6 @@ def test_names_of_models_do_not_hide_other_problems(tmp_path: Path) -> None:
     assert str(raised.value) == (
         f"{path}: 2 problems\n"
         "  transforms.0.tier: must be 'bronze', 'silver' or 'gold'\n"
-        "    fix: Correct it; `floe platform compile` reports the same.\n"
         "  colour: is unknown here\n"
         "    fix: Correct it; `floe platform compile` reports the same."
     )
