@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -248,7 +248,9 @@ def test_project_that_dbt_v2_refuses_does_not_replace_the_manifest(tmp_path: Pat
 def test_variables_of_the_profile_need_no_values_to_parse(
     tmp_path: Path, adapter: str, texts: str, numbers: str
 ) -> None:
-    settings = {name: f"{{{{ env_var('SHOP_{name.upper()}') }}}}" for name in (*texts.split(), *numbers.split())}
+    settings: dict[str, Any] = {
+        name: f"{{{{ env_var('SHOP_{name.upper()}') }}}}" for name in (*texts.split(), *numbers.split())
+    }
 
     product = load_product(write_product(tmp_path, type=adapter, **settings), manifest_source=manifest_kept_fresh)
 
