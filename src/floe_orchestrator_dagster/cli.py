@@ -17,6 +17,7 @@ from floe_orchestrator_dagster.commands.plan import plan
 from floe_orchestrator_dagster.commands.prepare import prepare
 from floe_orchestrator_dagster.commands.validate import validate
 from floe_orchestrator_dagster.commands.workspace import workspace
+from floe_orchestrator_dagster.garbage import collection_paused
 from floe_orchestrator_dagster.redaction import redact_urls
 
 
@@ -43,6 +44,7 @@ class _Commands(click.Group):
 @click.version_option(__version__, prog_name="floe-dagster")
 def main() -> None:
     """Run floe data products in Dagster."""
+    click.get_current_context().with_resource(collection_paused())
     from floe_orchestrator_dagster.logs import log_as_configured
     from floe_orchestrator_dagster.telemetry.export import export_as_configured
     from floe_orchestrator_dagster.upstream.patches import are_on

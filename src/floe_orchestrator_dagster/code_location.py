@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import logging
 import time
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -27,6 +26,7 @@ from floe_orchestrator_dagster.automation.schedules import check_registered, pro
 from floe_orchestrator_dagster.automation.sensors import product_sensors
 from floe_orchestrator_dagster.automation.targets import Targets
 from floe_orchestrator_dagster.automation.validation import check_automation
+from floe_orchestrator_dagster.garbage import collection_paused
 from floe_orchestrator_dagster.logs import log_as_configured
 from floe_orchestrator_dagster.product import (
     load_product,
@@ -39,7 +39,7 @@ from floe_orchestrator_dagster.upstream.dagster_dbt_names import using_dagster_d
 from floe_orchestrator_dagster.upstream.dagster_load_type import DefinitionsLoadType, is_dagster_loading, load_type
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from dagster_dbt import DagsterDbtTranslator
@@ -174,7 +174,7 @@ def definitions_from_file(
     checked_translator(translator)
     log_as_configured()
     logger.debug("%s: loading the product", path)
-    with _garbage_collection_paused(), telemetry.load(export_as_configured) as set_product:
+    with collection_paused(), telemetry.load(export_as_configured) as set_product:
         loaded = loaded or load_type()
         product = load_product(path, expected_name=expected_name, manifest_source=_manifest_source(loaded))
         set_product(product.artifacts.observability.telemetry)
@@ -188,7 +188,7 @@ def definitions_from_artifacts(content: Mapping[str, Any], schedules: Sequence[J
         FloeDagsterError: A part of the product is missing or not valid.
     """
     # The process belongs to the plugin's caller, who configures the export of spans.
-    with _garbage_collection_paused(), telemetry.load() as set_product:
+    with collection_paused(), telemetry.load() as set_product:
         product = product_from_artifacts(content, manifest_source=_manifest_source(load_type()))
         set_product(product.artifacts.observability.telemetry)
         return build_definitions(product, schedules)
@@ -213,19 +213,6 @@ def definitions_to_serve(
         gc.freeze()
         gc.set_threshold(_OBJECTS_BETWEEN_COLLECTIONS, *gc.get_threshold()[1:])
     return definitions
-
-
-@contextmanager
-def _garbage_collection_paused() -> Iterator[None]:
-    """Pause garbage collection while a product is loaded, because almost no object is garbage."""
-    if not gc.isenabled():
-        yield
-        return
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.enable()
 
 
 def _manifest_source(loaded: DefinitionsLoadType) -> ManifestSource:

@@ -1,4 +1,4 @@
-"""The garbage collector is tuned in processes of Dagster's only."""
+"""Use of Python's garbage collector: tuned in processes of Dagster's only, paused in commands."""
 
 from __future__ import annotations
 
@@ -40,6 +40,19 @@ from dagster._grpc.server import LoadedRepositories
 LoadedRepositories(LoadableTargetOrigin(module_name="floe_orchestrator_dagster.definitions"), None, ["dagster"], None)
 print(json.dumps(collector()))
 """
+# The load of a small product starts some hundred passes. Libraries and the end of the process may start one or two.
+_PASSES_OF_A_LOAD = 20
+_COMMAND = """
+import gc
+import json
+import os
+from floe_orchestrator_dagster.cli import main
+
+passes = []
+gc.callbacks.append(lambda phase, _details: passes.append(phase))
+main(["validate", os.environ["FLOE_ARTIFACTS_PATH"]], standalone_mode=False)
+print(json.dumps([len(passes), gc.isenabled()]))
+"""
 
 
 @pytest.mark.parametrize(
@@ -49,3 +62,11 @@ def test_collector_after_a_load(tmp_path: Path, process: str, collector: list[ob
     ended = run_python("-c", process, FLOE_ARTIFACTS_PATH=str(write_dbt_shop(tmp_path)))
 
     assert json.loads(ended.stdout) == collector
+
+
+def test_collector_is_paused_during_a_command(tmp_path: Path) -> None:
+    ended = run_python("-c", _COMMAND, FLOE_ARTIFACTS_PATH=str(write_dbt_shop(tmp_path)))
+
+    passes, is_enabled = json.loads(ended.stdout.splitlines()[-1])
+    assert passes < _PASSES_OF_A_LOAD
+    assert is_enabled

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from functools import lru_cache, partial
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -21,23 +21,24 @@ def variables_read(manifest: Mapping[str, Any]) -> dict[str, list[str]]:
         manifest: The content of a dbt manifest, with code and macros.
     """
     macros = manifest.get("macros") or {}
-    of_macros = lru_cache(partial(_of_macros, macros, lru_cache(partial(_of_macro, macros))))
+    # Without a limit: dbt itself has more than 600 macros, and most models call several hundred of them indirectly.
+    of_macro = cache(partial(_of_macro_and_called, macros, cache(partial(_of_macro, macros))))
     found = {}
     for unique_id, node in manifest["nodes"].items():
         if node.get("raw_code") and node["resource_type"] in {"model", "snapshot"}:
             names = _named(node["raw_code"]) | _named(json.dumps(node.get("unrendered_config") or {}))
-            names |= of_macros(_called(node))
+            names = names.union(*map(of_macro, _called(node)))
             if names:
                 found[unique_id] = sorted(names)
     return found
 
 
-def _of_macros(
-    macros: Mapping[str, Any], of_macro: Callable[[str], frozenset[str]], called: frozenset[str]
+def _of_macro_and_called(
+    macros: Mapping[str, Any], of_macro: Callable[[str], frozenset[str]], unique_id: str
 ) -> frozenset[str]:
-    """Collect the variables of macros and of all macros that they call, directly or indirectly."""
+    """Collect the variables of a macro and of all macros that it calls, directly or indirectly."""
     reached: set[str] = set()
-    waiting = set(called)
+    waiting = {unique_id}
     while waiting:
         macro = waiting.pop()
         reached.add(macro)
