@@ -18,7 +18,11 @@ if TYPE_CHECKING:
 
 
 def main() -> None:
-    """Measure ``load`` (as a code server does), ``reload`` (as a run worker does) or ``plugin`` (its import)."""
+    """Measure a process.
+
+    ``load`` is a code server, ``reload`` the worker of a run of the whole job, ``reload-one`` that of a run of one
+    model, and ``plugin`` the plugin's import.
+    """
     who, what, artifacts = sys.argv[1:]
     if what == "plugin":
         print(json.dumps({"import": plugin_import(who)}))
@@ -26,7 +30,10 @@ def main() -> None:
     os.environ["FLOE_ARTIFACTS_PATH"] = artifacts
     make = floe_definitions() if who == "floe" else stock_definitions(Path(artifacts))
     imported = time.process_time()
-    measured = loaded(make()) if what == "load" else reloaded(make())
+    model = one_model(Path(artifacts)) if what == "reload-one" else None
+    measured = (
+        loaded(make()) if what == "load" else reloaded(make(), "build_everything" if who == "stock" else None, model)
+    )
     measured["cpu"] = time.process_time() - imported
     measured["process_cpu"] = time.process_time()
     measured["peak_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
@@ -58,12 +65,15 @@ def loaded(definitions: "dg.Definitions") -> dict[str, float]:
     return {"snapshot_mb": len(snapshot) / 1e6}
 
 
-def reloaded(definitions: "dg.Definitions") -> dict[str, float]:
-    """Build the job and its plan, as a run worker or a step process does before the first step."""
+def reloaded(definitions: "dg.Definitions", job_name: str | None, model: str | None) -> dict[str, float]:
+    """Build the job, or its part with one model, and its plan, as a worker does before the first step."""
     from dagster._core.execution.api import create_execution_plan
 
     repository = definitions.get_repository_def()
-    job = next(job for job in repository.get_all_jobs() if not job.name.startswith("__"))
+    job = repository.get_job(job_name or "retail_orders")
+    if model is not None:
+        keys = {key for key in repository.asset_graph.executable_asset_keys if key.path[-1] == model}
+        job = job.get_subset(asset_selection=keys)
     plan = create_execution_plan(job)
     return {"steps": len(plan.step_keys_to_execute)}
 
@@ -82,6 +92,11 @@ def stock_definitions(artifacts: Path) -> Any:  # noqa: ANN401  # a function tha
         return dg.Definitions(assets=[everything], jobs=[dg.define_asset_job("build_everything")])
 
     return make
+
+
+def one_model(artifacts: Path) -> str:
+    """Return the name of the contract's first model."""
+    return str(json.loads(artifacts.read_text(encoding="utf-8"))["transforms"]["models"][0]["name"])
 
 
 def floe_definitions() -> Any:  # noqa: ANN401  # a function that makes Definitions

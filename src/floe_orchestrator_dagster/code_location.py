@@ -37,6 +37,7 @@ from floe_orchestrator_dagster.product import (
 from floe_orchestrator_dagster.telemetry.export import export_as_configured
 from floe_orchestrator_dagster.upstream.dagster_dbt_names import using_dagster_dev
 from floe_orchestrator_dagster.upstream.dagster_load_type import DefinitionsLoadType, is_dagster_loading, load_type
+from floe_orchestrator_dagster.upstream.dagster_node_deps import replace_node_dependencies
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -110,6 +111,7 @@ def _definitions(
     jobs = product_jobs(product, targets, checks.on_demand)
     if loaded is DefinitionsLoadType.INITIALIZATION:
         _log_warnings(product, ineffective_settings(product, selection, targets, schedules))
+    replace_node_dependencies()
     own = [sensor for sensor in (automation_sensor(product),) if sensor] + lineage_sensors(translator, built.steps)
     return dg.Definitions(
         assets=assets,

@@ -88,6 +88,15 @@ ASSET_KEYS = Patch(
     buys="0.1 s of CPU for each output of a step with 1,000 assets (8 ms with 250)",
     without="Dagster computes both sets of keys again for each output",
 )
+NODE_DEPENDENCIES = Patch(
+    name="node-dependencies",
+    module="dagster_node_deps",
+    package="dagster",
+    since="1.10.21",
+    replaces="`build_node_deps`, which connects the steps of a job, while jobs are resolved",
+    buys="a third of the CPU of a load of 2,300 models in a real shape",
+    without="Dagster collects the assets of all checks of a step again for each input of the step",
+)
 CHECK_EVALUATIONS = Patch(
     name="check-evaluations",
     module="dagster_check_evaluations",
@@ -115,7 +124,7 @@ DBT_FILES = Patch(
     buys="8 of 15 s until the first node with 2,000 models",
     without="dbt writes manifest.json twice, and graph.gpickle",
 )
-PATCHES = (DBT_IMPORT, DBT_SELECTION, ASSET_KEYS, CHECK_EVALUATIONS, EVENT_LOG, DBT_FILES)
+PATCHES = (DBT_IMPORT, DBT_SELECTION, ASSET_KEYS, NODE_DEPENDENCIES, CHECK_EVALUATIONS, EVENT_LOG, DBT_FILES)
 
 _states: dict[str, State] = {}
 

@@ -1,0 +1,130 @@
+"""Dependencies of a job's steps: the same as Dagster's, without a search through all checks for each input."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+import pytest
+
+from floe_orchestrator_dagster.code_location import definitions_from_file
+from floe_orchestrator_dagster.upstream import dagster_node_deps
+from floe_orchestrator_dagster.upstream.dagster_node_deps import replace_node_dependencies
+from processes import run_python
+from unit.odd_products import singular_test, write_product
+from unit.samples import node, source
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from collections.abc import Set as AbstractSet
+    from pathlib import Path
+    from types import ModuleType
+
+    from dagster._core.definitions.assets.graph.asset_graph import AssetGraph
+
+    Build = Callable[[AssetGraph], tuple[Any, Any]]
+
+_OFF = """
+from floe_orchestrator_dagster.upstream import dagster_node_deps
+module = dagster_node_deps._module()
+build = module.build_node_deps
+dagster_node_deps.replace_node_dependencies()
+print(module.build_node_deps is build)
+"""
+DAILY = {"warn_after": {"count": 1, "period": "day"}}
+
+
+@pytest.fixture
+def module(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """Dagster's module, with Dagster's own function until a test replaces it."""
+    found = dagster_node_deps._module()
+    assert found is not None
+    own = found.build_node_deps
+    monkeypatch.setattr(found, "build_node_deps", getattr(own, "__wrapped__", own))
+    return found
+
+
+def graph(directory: Path, count: int) -> AssetGraph:
+    """Write and load a product of models that read a source each, with tests of models and of some sources."""
+    nodes = []
+    for row in range(count):
+        reads = [f"source.shop.erp.table_{row}", *([f"model.shop.model_{row - 1}"] if row % 2 else [])]
+        nodes += [
+            node(f"model_{row}", depends_on={"nodes": reads, "macros": []}),
+            singular_test(f"of_model_{row}", f"model_{row}"),
+        ]
+    nodes += [singular_test(f"of_source_{row}", f"source.shop.erp.table_{row}") for row in range(4)]
+    sources = [source("erp", f"table_{row}", **({"freshness": DAILY} if row < 2 else {})) for row in range(count)]
+    return definitions_from_file(write_product(directory, *nodes, sources=sources)).resolve_asset_graph()
+
+
+def test_steps_depend_on_the_same_outputs(tmp_path: Path, module: ModuleType) -> None:
+    found = graph(tmp_path, 6)
+    build: Build = module.build_node_deps.__wrapped__
+
+    expected, expected_steps = build(found)
+    deps, steps = module.build_node_deps(found)
+
+    assert deps == expected
+    assert {key.name: len(inputs) for key, inputs in deps.items()} == {
+        "shop_orders_dbt_build": 0,
+        "shop_orders_source_freshness": 1,
+    }
+    assert list(steps) == list(expected_steps)
+    assert all(definition is expected_steps[handle] for handle, definition in steps.items())
+
+
+def test_job_and_its_part_are_those_of_dagster(
+    tmp_path: Path, module: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = graph(tmp_path, 6)
+    definitions = [*found.assets_defs]
+
+    def part() -> AbstractSet[dg.AssetKey]:
+        job = dg.Definitions(assets=definitions).resolve_implicit_global_asset_job_def()
+        return job.get_subset(asset_selection={dg.AssetKey("model_1")}).asset_layer.selected_asset_keys
+
+    replaced = part()
+    monkeypatch.setattr(module, "build_node_deps", module.build_node_deps.__wrapped__)
+
+    assert replaced == part() == {dg.AssetKey("model_1")}
+
+
+def test_twice_the_models_are_twice_the_work(
+    tmp_path: Path, module: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    graphs = {count: graph(tmp_path / str(count), count) for count in (20, 40)}
+    own: Any = dg.AssetsDefinition.check_keys
+    read = 0
+
+    class Counted(frozenset[dg.AssetCheckKey]):
+        def __iter__(self) -> Iterator[dg.AssetCheckKey]:
+            nonlocal read
+            for key in super().__iter__():
+                read += 1
+                yield key
+
+    monkeypatch.setattr(dg.AssetsDefinition, "check_keys", property(lambda definition: Counted(own.fget(definition))))
+
+    def work(build: Build, count: int) -> int:
+        nonlocal read
+        read = 0
+        build(graphs[count])
+        return read
+
+    assert work(module.build_node_deps, 40) / work(module.build_node_deps, 20) < 2.5
+    dagsters: Build = module.build_node_deps.__wrapped__
+    assert work(dagsters, 40) / work(dagsters, 20) > 3
+
+
+def test_a_second_call_replaces_nothing(module: ModuleType) -> None:
+    replace_node_dependencies()
+    once = module.build_node_deps
+    replace_node_dependencies()
+
+    assert module.build_node_deps is once
+
+
+def test_without_patches_dagsters_function_is_used() -> None:
+    assert run_python("-c", _OFF, FLOE_UPSTREAM_PATCHES="off").stdout == "True\n"
+    assert run_python("-c", _OFF).stdout == "False\n"
