@@ -99,6 +99,15 @@ def _unimplemented_definition(
     return report
 
 
+def _last_of_each_step(definitions: Sequence[dg.AssetsDefinition]) -> list[dg.AssetKey]:
+    """Return a leaf of each definition with leaves. A step waits for whole steps, so that one of its assets is enough.
+
+    With all leaves in the spec of each check, the specs would grow with the number of sources times that of models.
+    """
+    leaves = frozenset(leaf_keys(definitions))
+    return [min(found) for definition in definitions if (found := leaves & definition.keys)]
+
+
 def _is_in_product_job(product: Product) -> bool:
     return product.config.source_freshness == "in_product_job"
 
@@ -133,15 +142,15 @@ def _freshness_definition(
     built: ProductAssets,
     selection: NodeSelection,
 ) -> dg.AssetChecksDefinition:
-    leaves = leaf_keys(_built_by_dagster(built))
+    last = _last_of_each_step(_built_by_dagster(built))
     specs = [
         dg.AssetCheckSpec(
             key.name,
             asset=key.asset_key,
             description="dbt source freshness",
             metadata=freshness_criteria(dbt.manifest.content["sources"][unique_id]),
-            # It runs after all models of a job, because only one process can open a DuckDB file.
-            additional_deps=leaves,
+            # It runs after the steps of the product's job, because only one process can open a DuckDB file.
+            additional_deps=last,
         )
         for key, unique_id in sources.items()
     ]

@@ -66,7 +66,7 @@ class _Project:
         product: The product.
         dbt: Its dbt project.
         translator: Translates each node once for all stages.
-        key_of: Key of every model, seed, snapshot and source, by unique id.
+        key_of: Key of every model, seed, snapshot and served source, by unique id.
         partitions: Definitions of the configured partitions, in the configuration's order.
         scored: Returns the checks in the product's quality score, once all definitions exist.
         tests: Unique ids of all tests, in stages and after them.
@@ -90,7 +90,7 @@ class _Project:
 def dbt_project_assets(
     translator: ProductTranslator, dbt: DbtProject, selection: NodeSelection, conditions: Conditions
 ) -> ProductAssets:
-    """Define one subsettable ``@dbt_assets`` per stage of the project, and one spec per source.
+    """Define one subsettable ``@dbt_assets`` per stage of the project, and one spec per served source.
 
     A project on a single compute has one stage. Models, seeds and snapshots become assets, dbt tests their checks.
     Tests that must wait for several computes run in a separate step.
@@ -279,9 +279,8 @@ def _late_checks(project: _Project, compute: str, tests: Mapping[str, DbtTest], 
 
 
 def _source_specs(translator: ProductTranslator, dbt: DbtProject) -> list[dg.AssetSpec]:
-    """Return one external asset for each key of the sources."""
-    manifest = dbt.manifest.content
-    specs = (translator.get_asset_spec(manifest, unique_id, None) for unique_id in manifest["sources"])
+    """Return one external asset for each key of the served sources."""
+    specs = (translator.get_asset_spec(dbt.manifest.content, unique_id, None) for unique_id in translator.served)
     return list({spec.key: _source_spec(spec) for spec in specs}.values())
 
 

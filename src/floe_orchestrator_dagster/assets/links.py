@@ -28,13 +28,19 @@ class AssetLinks:
 
     product: Product
 
-    def metadata(self, node: Mapping[str, Any]) -> dict[str, Any]:
-        """Return metadata with the path of the node's file, a reference to its code, and its page in the dbt docs."""
+    def metadata(self, node: Mapping[str, Any], *, is_reduced: bool) -> dict[str, Any]:
+        """Return metadata with the path of the node's file, a reference to its code, and its page in the dbt docs.
+
+        Args:
+            node: The node.
+            is_reduced: Whether to omit the path, which is the label of the reference, and both for a source.
+        """
         path = node.get("original_file_path")
         docs, dbt = self.product.config.docs_url, self.product.dbt
+        omits_code = is_reduced and node["resource_type"] == "source"
         return {
-            **({"floe/path": path} if path else {}),
-            **({"dagster/code_references": self._code(node, path, dbt)} if path and dbt else {}),
+            **({"floe/path": path} if path and not is_reduced else {}),
+            **({"dagster/code_references": self._code(node, path, dbt)} if path and dbt and not omits_code else {}),
             **({"floe/docs": dg.MetadataValue.url(_docs_page(docs, node))} if docs else {}),
         }
 

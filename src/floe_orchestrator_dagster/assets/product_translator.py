@@ -13,6 +13,7 @@ from floe_orchestrator_dagster.assets.links import AssetLinks
 from floe_orchestrator_dagster.assets.names import acceptable_name
 from floe_orchestrator_dagster.assets.product_asset import product_key
 from floe_orchestrator_dagster.assets.quality import declared_check_spec, product_quality
+from floe_orchestrator_dagster.assets.served_sources import served_sources
 from floe_orchestrator_dagster.assets.source_keys import SourceKeys, source_keys
 from floe_orchestrator_dagster.assets.stage_manifest import UNIT_TEST_PREFIX
 from floe_orchestrator_dagster.assets.translator import FloeDbtTranslator, TranslatedProduct, translator_of
@@ -88,7 +89,7 @@ class ProductTranslator(DagsterDbtTranslator):
     def placed(self, tests: Mapping[str, DbtTest], conditions: Conditions, first: Collection[str]) -> ProductTranslator:
         """Return a translator with the stages' tests, conditions and first nodes; arguments as in the constructor."""
         translator = ProductTranslator(self.product, self._custom, tests, conditions, first)
-        translator.sources = self.sources
+        translator.served, translator.sources = self.served, self.sources
         return translator
 
     @cached_property
@@ -98,7 +99,7 @@ class ProductTranslator(DagsterDbtTranslator):
 
     @cached_property
     def key_of(self) -> Mapping[str, dg.AssetKey]:
-        """Asset key of every model, seed, snapshot and source, by unique id."""
+        """Asset key of every model, seed, snapshot and served source, by unique id."""
         return self.sources.key_of
 
     @cached_property
@@ -107,13 +108,18 @@ class ProductTranslator(DagsterDbtTranslator):
         return product_key(self.product, frozenset(self.key_of.values()))
 
     @cached_property
+    def served(self) -> Mapping[str, Mapping[str, Any]]:
+        """The sources that are assets, by unique id."""
+        return served_sources(self.product, self._attributes)
+
+    @cached_property
     def sources(self) -> SourceKeys:
-        """Keys of sources after the resolution of collisions."""
+        """Keys of the served sources after the resolution of collisions."""
         if self.product.dbt is None:
             return SourceKeys({}, {}, {}, ())
         config = self.product.config
         may_share = config.dbt.enable_duplicate_source_asset_keys
-        return source_keys(self.product.dbt.manifest, self._key, config.key_prefix, may_share=may_share)
+        return source_keys(self.product.dbt.manifest, self.served, self._key, config.key_prefix, may_share=may_share)
 
     def _key(self, node: Mapping[str, Any]) -> dg.AssetKey:
         """Return the translator's key of a node, before the resolution of collisions."""
@@ -169,7 +175,8 @@ class ProductTranslator(DagsterDbtTranslator):
         """The manifest for dagster-dbt; None when the product has many assets, whose specs omit the project."""
         if self.product.dbt is None:
             return None
-        content = with_functions(self.product.dbt.manifest.content)
+        # dagster-dbt translates all sources that it finds here to compare their keys.
+        content = {**with_functions(self.product.dbt.manifest.content), "sources": self.served}
         if not self._attributes.has_many_assets:
             return content
         metadata = {key: value for key, value in content["metadata"].items() if key != "project_id"}

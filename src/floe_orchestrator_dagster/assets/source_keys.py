@@ -24,11 +24,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SourceKeys:
-    """Keys of sources after the resolution of collisions.
+    """Keys of the served sources after the resolution of collisions.
 
     Attributes:
         own: Alternative key of each source whose default key another node has, by unique id.
-        key_of: Key of every model, seed, snapshot and source, by unique id.
+        key_of: Key of every model, seed, snapshot and served source, by unique id.
         tables: The model, seed or snapshot that builds the table of a source, by the source's unique id. Readers of
             the source depend on that node.
         problems: Collisions that cannot be resolved.
@@ -42,6 +42,7 @@ class SourceKeys:
 
 def source_keys(
     manifest: Manifest,
+    sources: Mapping[str, Node],
     key_of: Callable[[Node], dg.AssetKey],
     prefix: Sequence[str],
     *,
@@ -51,16 +52,17 @@ def source_keys(
 
     Args:
         manifest: The dbt manifest.
+        sources: The served sources, by unique id.
         key_of: Returns the default key of a node, from its name or ``meta.dagster.asset_key``.
         prefix: Prefix of all keys.
         may_share: Whether several sources may have one key.
     """
-    nodes, sources = manifest.asset_nodes, manifest.content["sources"]
+    nodes = manifest.asset_nodes
     reads = {node["unique_id"]: manifest.relations_read_by(node["unique_id"]) for node in nodes}
     read = frozenset().union(*reads.values())
     keys = {node["unique_id"]: key_of(node) for node in [*nodes, *sources.values()]}
     built, shared = _by_key(nodes, keys), _by_key(sources.values(), keys)
-    tables = _tables(manifest, reads)
+    tables = _tables(manifest, sources, reads)
     problems = [_collision(group, key) for key, group in built.items() if len(group) > 1]
     yielding: list[Node] = []
     for key, group in shared.items():
@@ -87,7 +89,7 @@ def _by_key(nodes: Iterable[Node], keys: Mapping[str, dg.AssetKey]) -> Mapping[d
     return found
 
 
-def _tables(manifest: Manifest, reads: Mapping[str, frozenset[str]]) -> dict[str, str]:
+def _tables(manifest: Manifest, sources: Mapping[str, Node], reads: Mapping[str, frozenset[str]]) -> dict[str, str]:
     """Find the sources that are tables of models; not one whose readers the model itself depends on."""
     models: defaultdict[str, list[str]] = defaultdict(list)
     for node in manifest.asset_nodes:
@@ -98,7 +100,7 @@ def _tables(manifest: Manifest, reads: Mapping[str, frozenset[str]]) -> dict[str
         for parent in parents:
             readers_of[parent].append(reader)
     found: dict[str, str] = {}
-    for unique_id, source in sorted(manifest.content["sources"].items()):
+    for unique_id, source in sorted(sources.items()):
         relation = _relation(source)
         builders = models.get(relation, []) if relation else []
         if len(builders) != 1:

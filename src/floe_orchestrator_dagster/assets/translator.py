@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 
     CheckSpecOf = Callable[[dg.AssetSpec, Mapping[str, Any], str, DagsterDbtProject | None], dg.AssetCheckSpec | None]
 
+_STORAGE_KIND = "dagster/storage_kind"
 _OBJECTS = {DAGSTER_DBT_MANIFEST_METADATA_KEY, DAGSTER_DBT_TRANSLATOR_METADATA_KEY}
 
 
@@ -163,14 +164,20 @@ class FloeDbtTranslator(DagsterDbtTranslator):
         """
         attributes, schema = self._floe.attributes, dbt_resource_props.get("schema")
         contract, output = self._contract(dbt_resource_props), self._output(dbt_resource_props)
-        shown = dbt_resource_props if not attributes.has_many_assets else {**dbt_resource_props, "columns": {}}
+        is_reduced = attributes.has_many_assets
+        metadata = dict(
+            super().get_metadata({**dbt_resource_props, "columns": {}} if is_reduced else dbt_resource_props)
+        )
+        if is_reduced and dbt_resource_props["resource_type"] == "source":
+            # The same as the kind.
+            metadata.pop(_STORAGE_KIND, None)
         return {
-            **super().get_metadata(shown),
+            **metadata,
             **attributes.metadata(attributes.names(dbt_resource_props)),
-            **({"floe/schema": schema} if schema and not attributes.has_many_assets else {}),
+            **({"floe/schema": schema} if schema and not is_reduced else {}),
             **(contract_metadata(contract, dbt_resource_props.get("columns") or {}) if contract else {}),
             **(ingestion_metadata(output) if output else {}),
-            **self._floe.links.metadata(dbt_resource_props),
+            **self._floe.links.metadata(dbt_resource_props, is_reduced=is_reduced),
             **_original_group(dbt_resource_props),
         }
 

@@ -79,7 +79,9 @@ def _product_job(
     for definition in _other_partitions(product).values():
         selection = selection - dg.AssetSelection.assets(*targets.keys_following(definition))
     if targets.sources:
-        selection = selection | dg.AssetSelection.checks_for_assets(*targets.sources)
+        # `checks_for_assets` would compare each check with each source.
+        on_sources = dg.AssetSelection.assets(*targets.sources) & dg.AssetSelection.all_asset_checks()
+        selection = selection | on_sources
     if on_demand:
         selection = selection - dg.AssetSelection.checks(*on_demand)
     return dg.define_asset_job(

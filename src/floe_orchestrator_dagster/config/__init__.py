@@ -95,6 +95,9 @@ class DagsterConfig(Section):
     """Settings of dbt's runs."""
     deploy: DeployConfig = Field(default_factory=DeployConfig)
     """Deployment of Dagster on Kubernetes."""
+    sources: Literal["used", "all"] = "used"
+    """The dbt sources that are assets: those that a node of the dbt project reads, that have freshness limits, or that
+    the contract, a sensor or ``meta.dagster`` names; or all."""
     source_freshness: Literal["on_demand", "in_product_job"] = "on_demand"
     """Whether ``dbt source freshness`` runs on demand only, or also in the product's job."""
     lineage: LineageConfig = LineageConfig()

@@ -44,6 +44,9 @@ def _parts(plan: Plan, warnings: Sequence[str]) -> Iterator[RenderableType]:
         elsewhere = f", {external} {_ELSEWHERE}" if external else ""
         yield _heading("Assets", f"{len(plan.built)} built here{elsewhere}")
         yield _indented(_asset_table(plan))
+        if plan.unused_sources:
+            sources = "1 source" if plan.unused_sources == 1 else f"{plan.unused_sources} sources"
+            yield Text(f"  Left out: {sources} that nothing uses. See the key `sources`.")
         stop = f", {plan.blocking_checks} of them blocking (a failure stops downstream assets)"
         yield _heading("Checks", f"{plan.checks}{stop if plan.blocking_checks else ''}")
     else:

@@ -229,12 +229,15 @@ def test_definitions_of_many_assets_are_reduced(tmp_path: Path) -> None:
 
     whole, lean = (definitions.resolve_asset_graph().get(key) for definitions in (few, many))
 
-    said_elsewhere = {"floe/product", "floe/product_version", "floe/source_hash", "floe/domain", "floe/schema"}
+    said_elsewhere = {
+        *("floe/product", "floe/product_version", "floe/source_hash", "floe/domain", "floe/schema", "floe/path")
+    }
     assert said_elsewhere <= whole.metadata.keys()
     assert not said_elsewhere & lean.metadata.keys()
     assert "dagster/column_schema" in whole.metadata
     assert "dagster/column_schema" not in lean.metadata
     assert lean.tags == whole.tags
+    assert lean.metadata["dagster/code_references"].code_references[0].label == whole.metadata["floe/path"]
     assert lean.metadata["dagster/table_name"] == "shop.main.model_000"
     assert {"floe/product", "floe/source_hash"} <= (many.metadata or {}).keys()
 

@@ -99,7 +99,11 @@ class AssetDescriptions:
         computes = read_computes(self._product, dbt.profile, dbt.profile.environment, PurePosixPath(dbt.directory.path))
         relations = [*dbt.manifest.asset_nodes, *dbt.manifest.content["sources"].values()]
         key_of = self._translator.key_of
-        return {key_of[node["unique_id"]]: computes.identify(node).dataset for node in relations}
+        return {
+            key_of[node["unique_id"]]: computes.identify(node).dataset
+            for node in relations
+            if node["unique_id"] in key_of
+        }
 
 
 def _columns(metadata: Mapping[str, object]) -> dict[str, str]:

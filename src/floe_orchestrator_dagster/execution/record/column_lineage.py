@@ -17,7 +17,7 @@ def table_column_lineage(found: ColumnLineage, key_of: Mapping[str, dg.AssetKey]
 
     Args:
         found: The column lineage.
-        key_of: Asset key of every model, seed, snapshot and source, by unique id.
+        key_of: Asset key of every model, seed, snapshot and served source, by unique id.
     """
     # Several sources can have the same key, and Dagster accepts each column of a key only once.
     deps = {

@@ -27,7 +27,7 @@ class DbtStep:
         manifest: The manifest of the assets.
         product: The product.
         steps: Names of all steps of the product that run dbt.
-        key_of: Asset key of every model, seed, snapshot and source of the product, by unique id.
+        key_of: Asset key of every model, seed, snapshot and served source of the product, by unique id.
         product_key: Asset key of the product itself.
         excluded: Resolves a run's ``exclude`` to unique ids, including tests of excluded nodes, and logs warnings.
         partitions: The partitions of its assets; None without partitions.

@@ -131,7 +131,7 @@ def dbt_nodes(
         specs: Assets of a definition.
         check_specs: Checks of the definition.
         manifest: The manifest of the specs.
-        key_of: Asset key of every model, seed, snapshot and source, by unique id.
+        key_of: Asset key of every model, seed, snapshot and served source, by unique id.
     """
     specs = list(specs)
     assets = {spec.key: spec.metadata[DAGSTER_DBT_UNIQUE_ID_METADATA_KEY] for spec in specs}
@@ -141,7 +141,7 @@ def dbt_nodes(
     # added, because its tests run, too.
     upstream = {
         spec.key: frozenset(dep.asset_key for dep in spec.deps).union(
-            key_of[read] for read in manifest.relations_read_by(assets[spec.key]) & sources
+            key_of[read] for read in manifest.relations_read_by(assets[spec.key]) if read in sources
         )
         for spec in specs
     }
@@ -149,11 +149,11 @@ def dbt_nodes(
         assets=assets,
         checks=checks,
         reads={
-            key: frozenset(key_of[read] for read in manifest.relations_read_by(test) - sources)
+            key: frozenset(key_of[read] for read in manifest.relations_read_by(test) if read not in sources)
             for key, test in checks.items()
         },
         upstream=upstream,
-        sources=frozenset(key_of[source] for source in sources),
+        sources=frozenset(key_of[source] for source in sources if source in key_of),
         functions=called_functions(manifest.content, [*assets.values(), *checks.values()]),
     )
 

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
+from floe_orchestrator_dagster.assets.attributes import AssetAttributes
+from floe_orchestrator_dagster.assets.served_sources import served_sources
 from floe_orchestrator_dagster.automation.executor import max_concurrent_steps
 from floe_orchestrator_dagster.inspect.plan.launches import planned_job, planned_schedule, planned_sensor
 from floe_orchestrator_dagster.inspect.plan.parts import (
@@ -75,7 +77,14 @@ def plan_product(product: Product, definitions: dg.Definitions, now: datetime | 
         automation=tuple(_automation(graph)),
         pools=tuple(_pools(product, graph)),
         runs=_runs(product, definitions),
+        unused_sources=_unused_sources(product),
     )
+
+
+def _unused_sources(product: Product) -> int:
+    if product.dbt is None or not product.models:
+        return 0
+    return len(product.dbt.manifest.content["sources"]) - len(served_sources(product, AssetAttributes(product)))
 
 
 def _engine(product: Product) -> str | None:

@@ -177,6 +177,7 @@ class Plan:
         automation: Automation conditions.
         pools: Pools of the product's steps.
         runs: Settings of each run.
+        unused_sources: Number of sources in the dbt project that are not assets, because nothing uses them.
     """
 
     product: str
@@ -195,6 +196,7 @@ class Plan:
     automation: tuple[AutomationPlan, ...]
     pools: tuple[PoolPlan, ...]
     runs: RunPlan = RunPlan()
+    unused_sources: int = 0
 
     @property
     def built(self) -> tuple[AssetPlan, ...]:
