@@ -14,8 +14,7 @@ from floe_orchestrator_dagster.deploy.values import chart_values
 from floe_orchestrator_dagster.errors import DeployError, Problem
 
 if TYPE_CHECKING:
-    from floe_orchestrator_dagster.deploy.chart import Values
-    from floe_orchestrator_dagster.deploy.parts import Resources
+    from floe_orchestrator_dagster.deploy.pods import Resources, Values
 
 Target = Literal["community", "floe-platform", "contract"]
 
@@ -53,7 +52,7 @@ def helm_values(config: DagsterConfig | None = None) -> dict[str, Any]:
             ]
         )
     )
-    return {**_contract(values), **values.document()}
+    return {**_contract(values), **values}
 
 
 def default_image() -> ImageReference:
@@ -72,7 +71,7 @@ def values_for(target: Target, settings: DeploySettings) -> dict[str, Any]:
     values = chart_values(settings)
     if target == "contract":
         return _contract(values)
-    return {_SUBCHART: values.document()} if target == "floe-platform" else values.document()
+    return {_SUBCHART: values} if target == "floe-platform" else values
 
 
 def _check_platform(settings: DeploySettings) -> None:
@@ -87,14 +86,14 @@ def _check_platform(settings: DeploySettings) -> None:
 
 def _contract(values: Values) -> dict[str, Any]:
     """Return the services with the floe contract's names and the same settings as in the chart's keys."""
-    webserver, daemon = values.dagster_webserver, values.dagster_daemon
-    requested = [deployment.resources for deployment in values.user_deployments.deployments]
+    webserver, daemon = values["dagsterWebserver"], values["dagsterDaemon"]
+    requested = [deployment["resources"] for deployment in values["dagster-user-deployments"]["deployments"]]
     largest = max(requested, key=lambda resources: quantity(resources["limits"]["memory"]))
     return {
-        "dagster-webserver": _service(webserver.replica_count, webserver.resources),
-        "dagster-daemon": _service(1, daemon.resources),
+        "dagster-webserver": _service(webserver["replicaCount"], webserver["resources"]),
+        "dagster-daemon": _service(1, daemon["resources"]),
         "dagster-user-code": _service(1, largest),
-        "postgresql": values.postgresql.document(),
+        "postgresql": values["postgresql"],
     }
 
 

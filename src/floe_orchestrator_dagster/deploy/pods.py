@@ -1,27 +1,19 @@
-"""Common settings of all pods: user, writable directories, probes and timeouts."""
+"""Common settings of all pods, as Helm values: user, writable directories, probes and timeouts."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-from floe_orchestrator_dagster.deploy.parts import (
-    ContainerSecurity,
-    EmptyDirectory,
-    HttpGet,
-    PodSecurity,
-    Probe,
-    Volume,
-    VolumeMount,
-)
 from floe_orchestrator_dagster.deploy.resources import quantity
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from floe_orchestrator_dagster.deploy.parts import Resources
+# A part of the chart's values. Helm ignores unknown keys silently; the schema of the tests' chart rejects them.
+Values: TypeAlias = "dict[str, Any]"
+Resources: TypeAlias = "Mapping[str, Mapping[str, str]]"
 
 # Numeric, because Kubernetes cannot check by name that a user is not root.
 USER_ID = 10001
@@ -42,31 +34,27 @@ _SHORTEST_STARTUP = 600
 _SHORTEST_CALL = 60
 _SHORTEST_REPOSITORY_CALL = 180
 
-EMPTY_DIRECTORY: Mapping[str, object] = MappingProxyType({"empty_dir": EmptyDirectory()})
-
 
 @dataclass(frozen=True)
 class Directory:
     """A volume and its mount."""
 
-    volume: Volume
-    mount: VolumeMount
+    volume: Values
+    mount: Values
 
 
-def directory(
-    name: str, path: str, source: Mapping[str, object] = EMPTY_DIRECTORY, sub_path: str | None = None
-) -> Directory:
+def directory(name: str, path: str, source: Values | None = None, sub_path: str | None = None) -> Directory:
     """Create a directory of a pod.
 
     Args:
         name: Name of the volume.
         path: Mount path in containers.
-        source: Source of the volume.
+        source: Source of the volume; None for an empty directory that lives as long as the pod.
         sub_path: Path inside the volume to mount; None for the whole volume.
     """
-    volume = Volume.model_validate({"name": name, **source})
-    read_only = True if "config_map" in source else None
-    return Directory(volume, VolumeMount(name=name, mount_path=path, sub_path=sub_path, read_only=read_only))
+    source = source or {"emptyDir": {}}
+    mount = {"name": name, "mountPath": path, "subPath": sub_path, "readOnly": True if "configMap" in source else None}
+    return Directory({"name": name, **source}, without_none(mount))
 
 
 def writable_directories() -> list[Directory]:
@@ -74,28 +62,41 @@ def writable_directories() -> list[Directory]:
     return [
         directory("floe-home", _DAGSTER_HOME),
         directory("floe-tmp", "/tmp"),  # noqa: S108  # a volume of the pod's own
-        directory("floe-shm", "/dev/shm", {"empty_dir": EmptyDirectory(medium="Memory", size_limit="64Mi")}),  # noqa: S108
+        directory("floe-shm", "/dev/shm", {"emptyDir": {"medium": "Memory", "sizeLimit": "64Mi"}}),  # noqa: S108
     ]
 
 
-def volumes(directories: Iterable[Directory]) -> list[Volume] | None:
-    """Return the volumes of a pod; None when there are none."""
-    return [entry.volume for entry in directories] or None
+def mounted(directories: Iterable[Directory]) -> Values:
+    """Return the volumes of a pod and their mounts; empty without directories."""
+    listed = list(directories)
+    if not listed:
+        return {}
+    return {"volumes": [entry.volume for entry in listed], "volumeMounts": [entry.mount for entry in listed]}
 
 
-def mounts(directories: Iterable[Directory]) -> list[VolumeMount] | None:
-    """Return the mounts of a container; None when there are none."""
-    return [entry.mount for entry in directories] or None
+def without_none(values: Values) -> Values:
+    """Return values without the keys that are None, for which the chart has a default."""
+    return {key: value for key, value in values.items() if value is not None}
 
 
-def pod_security() -> PodSecurity:
+def pod_security() -> Values:
     """Return the user and groups of all containers, which are not root."""
-    return PodSecurity(run_as_user=USER_ID, run_as_group=USER_ID, fs_group=USER_ID)
+    return {
+        "runAsNonRoot": True,
+        "runAsUser": USER_ID,
+        "runAsGroup": USER_ID,
+        "fsGroup": USER_ID,
+        "seccompProfile": {"type": "RuntimeDefault"},
+    }
 
 
-def container_security() -> ContainerSecurity:
+def container_security() -> Values:
     """Return the security settings of containers: no privileges, no capabilities, and a read-only root."""
-    return ContainerSecurity()
+    return {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    }
 
 
 def load_seconds(assets: int, resources: Resources) -> float:
@@ -103,33 +104,35 @@ def load_seconds(assets: int, resources: Resources) -> float:
     return (_BASE_SECONDS + _SECONDS_PER_ASSET * assets) / float(quantity(resources["limits"]["cpu"]))
 
 
-def startup_probe(seconds: float) -> Probe:
+def startup_probe(seconds: float) -> Values:
     """Return the startup probe of a code server that loads in ``seconds``: three times as long, at least 600 s."""
     longest = max(3 * seconds, _SHORTEST_STARTUP)
-    return Probe(
-        enabled=True,
-        period_seconds=_STARTUP_PERIOD,
-        timeout_seconds=_STARTUP_PERIOD,
-        failure_threshold=math.ceil(longest / _STARTUP_PERIOD),
-    )
+    failures = math.ceil(longest / _STARTUP_PERIOD)
+    return {"enabled": True, **_probe(_STARTUP_PERIOD, _STARTUP_PERIOD, failures)}
 
 
-def readiness_probe() -> Probe:
+def readiness_probe() -> Values:
     """Return the readiness probe of a code server. Each check takes about a second of CPU."""
-    return Probe(enabled=True, period_seconds=20, timeout_seconds=10, success_threshold=1, failure_threshold=3)
+    return {"enabled": True, **_probe(20, 10, 3), "successThreshold": 1}
 
 
-def liveness_probe() -> Probe:
+def liveness_probe() -> Values:
     """Return the liveness probe of a code server, which restarts it after five minutes without a response."""
-    return Probe(period_seconds=60, timeout_seconds=30, failure_threshold=5)
+    return _probe(60, 30, 5)
 
 
-def webserver_probe(*, starting: bool = False) -> Probe:
-    """Return the webserver's readiness probe, or its startup probe with a limit of five minutes."""
-    answer = HttpGet(path="/server_info", port=WEBSERVER_PORT)
-    if starting:
-        return Probe(enabled=True, http_get=answer, period_seconds=10, timeout_seconds=10, failure_threshold=30)
-    return Probe(http_get=answer, period_seconds=20, timeout_seconds=10, success_threshold=1, failure_threshold=3)
+def webserver_probes() -> Values:
+    """Return the webserver's readiness probe, and its startup probe with a limit of five minutes."""
+    answer = {"httpGet": {"path": "/server_info", "port": WEBSERVER_PORT}}
+    return {
+        "readinessProbe": {**answer, **_probe(20, 10, 3), "successThreshold": 1},
+        "startupProbe": {"enabled": True, **answer, **_probe(10, 10, 30)},
+    }
+
+
+def _probe(period: int, timeout: int, failures: int) -> Values:
+    """Return the times of a probe. For code servers, the chart adds the gRPC health command."""
+    return {"periodSeconds": period, "timeoutSeconds": timeout, "failureThreshold": failures}
 
 
 def grpc_timeouts(seconds: float) -> dict[str, str]:

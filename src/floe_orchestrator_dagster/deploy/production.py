@@ -5,24 +5,13 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from floe_orchestrator_dagster.deploy.chart import (
-    ComputeLogManager,
-    Concurrency,
-    ConcurrentRuns,
-    Pools,
-    QueuedRuns,
-    RunCoordinator,
-    RunCoordinatorConfig,
-    RunMonitoring,
-    RunRetries,
-    TagConcurrencyLimit,
-    Threads,
-)
+from floe_orchestrator_dagster.deploy.pods import without_none
 from floe_orchestrator_dagster.product.tags import PRODUCT_TAG, tag_value
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from floe_orchestrator_dagster.deploy.pods import Values
     from floe_orchestrator_dagster.deploy.products import DeployedProduct
     from floe_orchestrator_dagster.deploy.settings import LogStore
 
@@ -32,66 +21,65 @@ _FEWEST_THREADS, _MOST_THREADS = 4, 16
 _LOCAL_LOGS = "/tmp"  # noqa: S108  # a volume of the pod's own
 
 
-def run_coordinator(products: int) -> RunCoordinator:
+def run_coordinator(products: int) -> Values:
     """Return the run queue, with a number of workers that grows with the number of products."""
-    return RunCoordinator(
-        config=RunCoordinatorConfig(queued_run_coordinator=QueuedRuns(dequeue_num_workers=_worker_count(products)))
-    )
+    queue = {"dequeueUseThreads": True, "dequeueNumWorkers": _worker_count(products)}
+    return {"enabled": True, "type": "QueuedRunCoordinator", "config": {"queuedRunCoordinator": queue}}
 
 
-def threads(products: int) -> Threads:
+def threads(products: int) -> Values:
     """Return the threads for sensors or schedules, so that a code location that hangs does not block the others."""
-    return Threads(num_workers=_worker_count(products))
+    return {"useThreads": True, "numWorkers": _worker_count(products)}
 
 
 def _worker_count(products: int) -> int:
     return min(max(math.ceil(products / _PRODUCTS_PER_THREAD), _FEWEST_THREADS), _MOST_THREADS)
 
 
-def run_monitoring(products: Sequence[DeployedProduct]) -> RunMonitoring:
+def run_monitoring(products: Sequence[DeployedProduct]) -> Values:
     """Return the detection of runs whose pod hangs or is gone. Runs with a pod per step are resumed."""
     resumable = any(product.config.executor == "k8s" for product in products)
-    return RunMonitoring(
-        start_timeout_seconds=600,
-        cancel_timeout_seconds=300,
-        poll_interval_seconds=60,
-        max_resume_run_attempts=3 if resumable else 0,
-        free_slots_after_run_end_seconds=300,
-    )
+    return {
+        "enabled": True,
+        "startTimeoutSeconds": 600,
+        "cancelTimeoutSeconds": 300,
+        "pollIntervalSeconds": 60,
+        "maxResumeRunAttempts": 3 if resumable else 0,
+        "freeSlotsAfterRunEndSeconds": 300,
+    }
 
 
-def run_retries() -> RunRetries:
+def run_retries() -> Values:
     """Return the retries of runs whose pod crashed. ``retries`` in the configuration covers failures in dbt."""
-    return RunRetries(max_retries=2, retry_on_asset_or_op_failure=False)
+    return {"enabled": True, "maxRetries": 2, "retryOnAssetOrOpFailure": False}
 
 
-def concurrency(products: Sequence[DeployedProduct], size: str) -> Concurrency:
+def concurrency(products: Sequence[DeployedProduct], size: str) -> Values:
     """Return concurrency limits: of runs by size, of products on DuckDB to one run, of pools to the smallest limit."""
     limits = [product.config.concurrency.limit for product in products if product.config.concurrency]
     declared = [limit for limit in limits if limit is not None]
     alone = [product.name for product in products if product.on_duckdb]
-    return Concurrency(
-        pools=Pools(default_limit=min(declared, default=None)),
-        runs=ConcurrentRuns(
-            max_concurrent_runs=_CONCURRENT_RUNS[size],
-            tag_concurrency_limits=[
-                TagConcurrencyLimit(key=PRODUCT_TAG, value=tag_value(name), limit=1) for name in alone
-            ],
-        ),
-    )
+    return {
+        "enabled": True,
+        "pools": without_none({"granularity": "op", "defaultLimit": min(declared, default=None)}),
+        "runs": {
+            "maxConcurrentRuns": _CONCURRENT_RUNS[size],
+            "tagConcurrencyLimits": [{"key": PRODUCT_TAG, "value": tag_value(name), "limit": 1} for name in alone],
+        },
+    }
 
 
-def compute_logs(store: LogStore | None) -> ComputeLogManager | None:
+def compute_logs(store: LogStore | None) -> Values | None:
     """Return the storage of the steps' output, accessed with the pod's identity; None to use ``kubectl logs`` only."""
     if store is None:
         return None
     prefix = {"prefix": store.path} if store.path else {}
     if store.scheme == "s3":
         config = {"bucket": store.bucket, "localDir": _LOCAL_LOGS, "skipEmptyFiles": True, **prefix}
-        return ComputeLogManager(type="S3ComputeLogManager", config={"s3ComputeLogManager": config})
+        return {"type": "S3ComputeLogManager", "config": {"s3ComputeLogManager": config}}
     if store.scheme == "gs":
         config = {"bucket": store.bucket, "localDir": _LOCAL_LOGS, **prefix}
-        return ComputeLogManager(type="GCSComputeLogManager", config={"gcsComputeLogManager": config})
+        return {"type": "GCSComputeLogManager", "config": {"gcsComputeLogManager": config}}
     container, _, path = store.path.partition("/")
     config = {
         "storageAccount": store.bucket,
@@ -100,4 +88,4 @@ def compute_logs(store: LogStore | None) -> ComputeLogManager | None:
         "localDir": _LOCAL_LOGS,
         **({"prefix": path} if path else {}),
     }
-    return ComputeLogManager(type="AzureBlobComputeLogManager", config={"azureBlobComputeLogManager": config})
+    return {"type": "AzureBlobComputeLogManager", "config": {"azureBlobComputeLogManager": config}}

@@ -5,22 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from floe_orchestrator_dagster.config import config_path
-from floe_orchestrator_dagster.deploy.chart import (
-    Daemon,
-    Global,
-    K8sRunLauncher,
-    PostgreSQL,
-    RunK8sConfig,
-    RunLauncher,
-    RunLauncherConfig,
-    RunPodSpec,
-    ServiceAccount,
-    UserDeployment,
-    UserDeployments,
-    Values,
-    Webserver,
-)
-from floe_orchestrator_dagster.deploy.parts import EnvironmentVariable, Image, Named, Service
 from floe_orchestrator_dagster.deploy.pods import (
     ARTIFACTS_FILE,
     CODE_SERVER_PORT,
@@ -30,12 +14,12 @@ from floe_orchestrator_dagster.deploy.pods import (
     grpc_timeouts,
     liveness_probe,
     load_seconds,
-    mounts,
+    mounted,
     pod_security,
     readiness_probe,
     startup_probe,
-    volumes,
-    webserver_probe,
+    webserver_probes,
+    without_none,
     writable_directories,
 )
 from floe_orchestrator_dagster.deploy.production import (
@@ -54,7 +38,8 @@ from floe_orchestrator_dagster.errors import DeployError, Problem
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from floe_orchestrator_dagster.deploy.parts import Resources
+    from floe_orchestrator_dagster.deploy.images import ImageReference
+    from floe_orchestrator_dagster.deploy.pods import Resources, Values
     from floe_orchestrator_dagster.deploy.products import DeployedProduct
     from floe_orchestrator_dagster.deploy.settings import DeploySettings
 
@@ -71,117 +56,119 @@ def chart_values(settings: DeploySettings) -> Values:
     """
     check_settings(settings)
     accounts = _service_accounts(settings)
-    pull_secrets = [Named(name=name) for name in settings.pull_secrets] or None
+    deployments = {
+        "enabled": True,
+        "enableSubchart": True,
+        "imagePullSecrets": _named(settings.pull_secrets),
+        "deployments": [_user_deployment(product, settings) for product in settings.products],
+        "serviceAccount": accounts.get("dagster-user-code"),
+    }
     production = settings.is_production
-    return Values(
-        global_=_global(settings),
-        image_pull_secrets=pull_secrets,
-        dagster_webserver=_webserver(settings),
-        dagster_daemon=_daemon(settings),
-        user_deployments=UserDeployments(
-            image_pull_secrets=pull_secrets,
-            deployments=[_user_deployment(product, settings) for product in settings.products],
-            service_account=accounts.get("dagster-user-code"),
-        ),
-        run_launcher=_run_launcher(settings),
-        postgresql=_postgresql(settings),
-        generate_postgresql_password_secret=False if settings.postgres else None,
-        concurrency=concurrency(settings.products, _shared_size(settings)) if production else None,
-        compute_log_manager=compute_logs(settings.log_store),
-        service_account=accounts.get("dagster"),
+    return without_none(
+        {
+            "global": _global(settings),
+            "imagePullSecrets": _named(settings.pull_secrets),
+            "dagsterWebserver": _webserver(settings),
+            "dagsterDaemon": _daemon(settings),
+            "dagster-user-deployments": without_none(deployments),
+            "runLauncher": _run_launcher(settings),
+            "postgresql": _postgresql(settings),
+            "generatePostgresqlPasswordSecret": False if settings.postgres else None,
+            "concurrency": concurrency(settings.products, _shared_size(settings)) if production else None,
+            "computeLogManager": compute_logs(settings.log_store),
+            "serviceAccount": accounts.get("dagster"),
+        }
     )
 
 
-def _global(settings: DeploySettings) -> Global | None:
+def _global(settings: DeploySettings) -> Values | None:
     secret = settings.postgres.secret if settings.postgres else None
-    if secret is None and settings.service_account is None:
-        return None
-    return Global(postgresql_secret_name=secret, service_account_name=settings.service_account)
+    named = without_none({"postgresqlSecretName": secret, "serviceAccountName": settings.service_account})
+    return named or None
 
 
-def _webserver(settings: DeploySettings) -> Webserver:
-    resources = _shared_resources(settings, "webserver")
+def _webserver(settings: DeploySettings) -> Values:
+    return {
+        "replicaCount": 2 if settings.is_production else 1,
+        **_shared_service(settings, "webserver"),
+        **({"service": {"type": "ClusterIP", "port": WEBSERVER_PORT}} if settings.is_production else {}),
+        **(webserver_probes() if settings.is_production else {}),
+    }
+
+
+def _daemon(settings: DeploySettings) -> Values:
+    service = {"enabled": True, **_shared_service(settings, "daemon")}
     if not settings.is_production:
-        return Webserver(resources=resources, env=_variables(_service_environment(settings)))
-    directories = writable_directories()
-    return Webserver(
-        replica_count=2,
-        service=Service(port=WEBSERVER_PORT),
-        env=_variables(_service_environment(settings)),
-        pod_security_context=pod_security(),
-        security_context=container_security(),
-        resources=resources,
-        volumes=volumes(directories),
-        volume_mounts=mounts(directories),
-        readiness_probe=webserver_probe(),
-        startup_probe=webserver_probe(starting=True),
-    )
-
-
-def _daemon(settings: DeploySettings) -> Daemon:
-    resources = _shared_resources(settings, "daemon")
-    if not settings.is_production:
-        return Daemon(resources=resources, env=_variables(_service_environment(settings)))
-    directories = writable_directories()
+        return service
     count = len(settings.products)
-    return Daemon(
-        env=_variables(_service_environment(settings)),
-        pod_security_context=pod_security(),
-        security_context=container_security(),
-        resources=resources,
-        volumes=volumes(directories),
-        volume_mounts=mounts(directories),
-        run_coordinator=run_coordinator(count),
-        run_monitoring=run_monitoring(settings.products),
-        run_retries=run_retries(),
-        sensors=threads(count),
-        schedules=threads(count),
-    )
+    return {
+        **service,
+        "runCoordinator": run_coordinator(count),
+        "runMonitoring": run_monitoring(settings.products),
+        "runRetries": run_retries(),
+        "sensors": threads(count),
+        "schedules": threads(count),
+    }
 
 
-def _user_deployment(product: DeployedProduct, settings: DeploySettings) -> UserDeployment:
-    directories = product_directories(product, settings)
+def _shared_service(settings: DeploySettings, service: str) -> Values:
+    """Return the settings that webserver and daemon have in common."""
+    return {
+        "env": _variables(_service_environment(settings)),
+        "resources": _shared_resources(settings, service),
+        **(_security() if settings.is_production else {}),
+        **(mounted(writable_directories()) if settings.is_production else {}),
+    }
+
+
+def _security() -> Values:
+    return {"podSecurityContext": pod_security(), "securityContext": container_security()}
+
+
+def _user_deployment(product: DeployedProduct, settings: DeploySettings) -> Values:
     resources = _user_code_resources(product, settings)
-    production = settings.is_production
     described = {"product": product.name, "content-hash": product.content_hash}
-    image = product.image
-    return UserDeployment(
-        name=product.service,
-        image=Image(
-            repository=image.repository,
-            tag=image.tag,
-            digest=image.digest,
-            pull_policy="IfNotPresent" if image.is_fixed else "Always",
-        ),
-        dagster_api_grpc_args=["-m", _MODULE, "--location-name", product.service],
-        port=CODE_SERVER_PORT,
-        env=_variables(_environment(settings)),
-        env_secrets=[Named(name=name) for name in settings.secrets.get(product.name, ())] or None,
-        annotations={f"{_ANNOTATION}/{key}": value for key, value in described.items() if value},
-        labels={f"{_ANNOTATION}/product": product.service},
-        pod_security_context=pod_security() if production else None,
-        security_context=container_security() if production else None,
-        resources=resources,
-        volumes=volumes(directories),
-        volume_mounts=mounts(directories),
-        readiness_probe=readiness_probe(),
-        liveness_probe=liveness_probe() if production else None,
-        startup_probe=startup_probe(load_seconds(product.assets, resources)),
-    )
+    deployment = {
+        "name": product.service,
+        "image": _image(product.image),
+        "dagsterApiGrpcArgs": ["-m", _MODULE, "--location-name", product.service],
+        "port": CODE_SERVER_PORT,
+        "includeConfigInLaunchedRuns": {"enabled": True},
+        "env": _variables(_environment(settings)),
+        "envSecrets": _named(settings.secrets.get(product.name, ())),
+        "annotations": {f"{_ANNOTATION}/{key}": value for key, value in described.items() if value},
+        "labels": {f"{_ANNOTATION}/product": product.service},
+        "resources": resources,
+        **(_security() if settings.is_production else {}),
+        **mounted(product_directories(product, settings)),
+        "readinessProbe": readiness_probe(),
+        "livenessProbe": liveness_probe() if settings.is_production else None,
+        "startupProbe": startup_probe(load_seconds(product.assets, resources)),
+    }
+    return without_none(deployment)
 
 
-def _run_launcher(settings: DeploySettings) -> RunLauncher:
+def _image(image: ImageReference) -> Values:
+    policy = "IfNotPresent" if image.is_fixed else "Always"
+    named = {"repository": image.repository, "tag": image.tag, "digest": image.digest, "pullPolicy": policy}
+    return without_none(named)
+
+
+def _named(names: Sequence[str]) -> list[Values] | None:
+    """Return references to Secrets; None without any."""
+    return [{"name": name} for name in names] or None
+
+
+def _run_launcher(settings: DeploySettings) -> Values:
     """Return the launcher of a pod per run. Volumes, variables and secrets come from the code location's settings."""
-    production = settings.is_production
-    launcher = K8sRunLauncher(
-        image_pull_policy="IfNotPresent" if all(product.image.is_fixed for product in settings.products) else "Always",
-        resources=service_resources(_shared_size(settings), None, "", ""),
-        security_context=container_security() if production else None,
-        run_k8s_config=RunK8sConfig(pod_spec_config=RunPodSpec(security_context=pod_security()))
-        if production
-        else None,
-    )
-    return RunLauncher(config=RunLauncherConfig(k8s_run_launcher=launcher))
+    launcher: Values = {
+        "imagePullPolicy": "IfNotPresent" if all(product.image.is_fixed for product in settings.products) else "Always",
+        "resources": service_resources(_shared_size(settings), None, "", ""),
+    }
+    if settings.is_production:
+        launcher["securityContext"] = container_security()
+        launcher["runK8sConfig"] = {"podSpecConfig": {"securityContext": pod_security()}}
+    return {"type": "K8sRunLauncher", "config": {"k8sRunLauncher": launcher}}
 
 
 def _environment(settings: DeploySettings) -> dict[str, str]:
@@ -207,8 +194,8 @@ def _telemetry(settings: DeploySettings) -> dict[str, str]:
     return {"OTEL_EXPORTER_OTLP_ENDPOINT": settings.otlp_endpoint} if settings.otlp_endpoint else {}
 
 
-def _variables(environment: Mapping[str, str]) -> list[EnvironmentVariable]:
-    return [EnvironmentVariable(name=name, value=value) for name, value in environment.items()]
+def _variables(environment: Mapping[str, str]) -> list[Values]:
+    return [{"name": name, "value": value} for name, value in environment.items()]
 
 
 def _user_code_resources(product: DeployedProduct, settings: DeploySettings) -> Resources:
@@ -252,21 +239,20 @@ def _check_agree(values: Mapping[str, object], where: str, fix: str) -> None:
         raise DeployError("--artifacts", [Problem(where, what, fix)])
 
 
-def _postgresql(settings: DeploySettings) -> PostgreSQL:
+def _postgresql(settings: DeploySettings) -> Values:
     postgres = settings.postgres
     if postgres is None:
-        return PostgreSQL(enabled=True)
-    return PostgreSQL(
-        enabled=False,
-        postgresql_host=postgres.host,
-        postgresql_username=postgres.user,
-        postgresql_database=postgres.database,
-        service={"port": postgres.port},
-    )
+        return {"enabled": True}
+    return {
+        "enabled": False,
+        "postgresqlHost": postgres.host,
+        "postgresqlUsername": postgres.user,
+        "postgresqlDatabase": postgres.database,
+        "service": {"port": postgres.port},
+    }
 
 
-def _service_accounts(settings: DeploySettings) -> dict[str, ServiceAccount]:
+def _service_accounts(settings: DeploySettings) -> dict[str, Values]:
     if settings.service_account or not settings.is_production:
         return {}
-    names: Sequence[str] = ("dagster", "dagster-user-code")
-    return {name: ServiceAccount(create=True, name=name) for name in names}
+    return {name: {"create": True, "name": name} for name in ("dagster", "dagster-user-code")}

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 from floe_orchestrator_dagster.config import config_path
 from floe_orchestrator_dagster.deploy.configmap import configmap_name
-from floe_orchestrator_dagster.deploy.pods import EMPTY_DIRECTORY, STATE_PATH, directory, writable_directories
+from floe_orchestrator_dagster.deploy.pods import STATE_PATH, directory, writable_directories
 from floe_orchestrator_dagster.errors import DeployError, Problem
 
 if TYPE_CHECKING:
-    from floe_orchestrator_dagster.deploy.pods import Directory
+    from floe_orchestrator_dagster.deploy.pods import Directory, Values
     from floe_orchestrator_dagster.deploy.products import DeployedProduct
     from floe_orchestrator_dagster.deploy.settings import DeploySettings
 
@@ -31,7 +31,7 @@ def product_directories(product: DeployedProduct, settings: DeploySettings) -> l
         part = product.service if settings.lineage_claim else None
         directories.append(directory("floe-lineage", _spool(product), _claim(settings.lineage_claim), part))
     if settings.from_configmap and product.content is not None:
-        source = {"config_map": {"name": configmap_name(product)}}
+        source = {"configMap": {"name": configmap_name(product)}}
         directories.append(directory("floe-artifacts", MOUNTED_ARTIFACTS, source))
     return directories
 
@@ -53,5 +53,5 @@ def _spool(product: DeployedProduct) -> str:
     return str(PurePosixPath(configured) / product.name)
 
 
-def _claim(name: str | None) -> dict[str, object]:
-    return {"persistent_volume_claim": {"claim_name": name}} if name else dict(EMPTY_DIRECTORY)
+def _claim(name: str | None) -> Values | None:
+    return {"persistentVolumeClaim": {"claimName": name}} if name else None

@@ -67,6 +67,27 @@ def test_values_are_accepted_and_rendered(helm: Path, tmp_path: Path, count: int
     ]
 
 
+@pytest.mark.parametrize(
+    ("part", "key"),
+    [
+        ((), "dagsterWebServer"),
+        (("dagsterWebserver",), "replicas"),
+        (("dagsterDaemon", "runMonitoring"), "pollSeconds"),
+        (("dagsterDaemon", "podSecurityContext"), "run_as_user"),
+        (("runLauncher", "config", "k8sRunLauncher", "runK8sConfig"), "podSpec"),
+    ],
+)
+def test_key_that_the_chart_does_not_read_is_found(helm: Path, tmp_path: Path, part: tuple[str, ...], key: str) -> None:
+    values = values_for("community", production(products(tmp_path)))
+    inner = values
+    for name in part:
+        inner = inner[name]
+    inner[key] = {}
+
+    with pytest.raises(pytest.fail.Exception, match=key):
+        lint(helm, _written(values, tmp_path))
+
+
 def test_values_without_products_deploy_the_image_of_make_image(helm: Path, tmp_path: Path) -> None:
     path = _written(helm_values(), tmp_path)
 
