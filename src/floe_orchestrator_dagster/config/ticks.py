@@ -26,8 +26,8 @@ def check_cron(cron: str) -> str:
     """Check that a cron can fire, and return it with single spaces between its fields.
 
     Parts that versions of croniter and Dagster read differently are rewritten: a range of one value (``6-6``) as the
-    value, a range over the end of its field (``22-2``) as two ranges, a step beyond its field (``*/60`` minutes) as
-    the first value.
+    value, a range over the end of its field (``22-2``) as two ranges, a step that is larger than its field
+    (``*/60`` minutes) as the first value.
 
     Raises:
         ScheduleError: The cron is not five fields or a macro, a value is out of range, or its date never occurs.
@@ -41,7 +41,7 @@ def check_cron(cron: str) -> str:
             f"cron {_shown(cron)} needs five fields (minute hour day month weekday), such as {_CRON_EXAMPLES}."
         )
     meant = unambiguous(fields)
-    # With a day and a weekday, cron fires on either. Dagster also needs a day of the month that exists.
+    # A cron with a day and a weekday ticks on both. Dagster refuses a day that no month has, even beside a weekday.
     foreign = "Dagster has no R, H or W" if _has_foreign_letters(fields) else ""
     reason = foreign or _never(" ".join(meant)) or _never(" ".join([*meant[:4], "*"]))
     if reason:
@@ -83,6 +83,6 @@ def _possible_cron(cron: str) -> str:
     return cron
 
 
-# Values as written in the file; their users rewrite them with `check_cron`.
+# Types of checked values. Fields keep them as written in the file; code that ticks calls `check_cron` again.
 Cron = Annotated[str, Field(min_length=1), AfterValidator(_possible_cron)]
 Timezone = Annotated[str, AfterValidator(check_timezone)]

@@ -36,8 +36,8 @@ def compute_profiles(
 
     1. the output of the same name,
     2. the only output of its type,
-    3. an output built from ``computes`` in the configuration: by floe's compute plugin of that name, or without such
-       a plugin the configured mapping as it is.
+    3. an output from ``computes`` in the configuration. If floe has a compute plugin of that name, the plugin builds
+       it. Otherwise it is the configured mapping.
 
     Raises:
         ProfileError: Some computes have no output. The message lists all, each with its models.

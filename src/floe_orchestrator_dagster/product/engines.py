@@ -1,7 +1,8 @@
 """dbt engines: the dbt-core 1.x of this Python environment, and executables of dbt v2.
 
 Distributions do not identify an engine: both engines are published as ``dbt-core``, and both install a command
-``dbt``. dbt-core 1.x is what Python can import as ``dbt.cli.main``; dbt v2 is an executable that prints such a version.
+``dbt``. dbt-core 1.x is what Python can import as ``dbt.cli.main``. dbt v2 is an executable that prints a version from
+2.0 on.
 """
 
 from __future__ import annotations

@@ -46,7 +46,7 @@ def _wait() -> None:
     """Do nothing between events."""
 
 
-# The level of the log file is also that of the records; compiled SQL comes with DEBUG.
+# dbt v2 writes records of the level of its log file. Compiled SQL has the level DEBUG.
 _LOGS = ("--log-level", "debug", "--log-level-file", "debug")
 
 

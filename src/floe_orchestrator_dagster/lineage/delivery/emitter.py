@@ -230,7 +230,7 @@ class LineageEmitter:
             )
 
     def _start(self) -> None:
-        """Start the background thread unless it runs. A fork has no thread, and a transport can end it."""
+        """Start the background thread, also again after a fork of the process or an exception in a transport."""
         running = self._thread is not None and self._thread.is_alive()
         if not running and self._delivery is not None and not self._closing:
             self._thread = threading.Thread(target=self._send_all, name="lineage", daemon=True)

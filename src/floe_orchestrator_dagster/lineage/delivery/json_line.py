@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from openlineage.client.event_v2 import RunEvent
     from openlineage.client.facet_v2 import BaseFacet
 
-# openlineage omits these values. `_fields` omits them from attrs objects; orjson writes those in plain dictionaries.
+# Values that openlineage omits. `_fields` omits them from attrs objects, but orjson writes those in dictionaries.
 _LEFT_OUT_ELSEWHERE = (b":null", b"null,", b"null]", b"[{}", b",{}")
 
 

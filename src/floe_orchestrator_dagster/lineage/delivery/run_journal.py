@@ -105,7 +105,7 @@ def end_open_runs(directory: Path, run: str, why: str, at: datetime, emit: Emit)
         run: The Dagster run's id.
         why: Text of ``errorMessage``.
         at: Time of the ABORT events.
-        emit: Stores an event, which has the run id, inputs and outputs of its START, and returns whether it succeeded.
+        emit: Stores an end, and returns whether it succeeded. The end has the run id, inputs and outputs of its START.
             An end that is not stored stays in the journal.
 
     Raises:
@@ -206,7 +206,7 @@ class _Ending:
 def _open_runs_in(content: bytes) -> dict[str, _OpenRun]:
     """Read the runs without a stored end, by run id.
 
-    An incomplete last line was never emitted. This package did not write other lines that are not valid.
+    Lines that are not valid are skipped: the event of an incomplete last line was never emitted.
     """
     found: dict[str, _OpenRun] = {}
     for line in content.splitlines():
