@@ -70,8 +70,8 @@ class StagedGraph:
 
     Attributes:
         stages: The stages.
-        late_tests: Tests that run after all stages, by compute and unique id. They read nodes of stages that do not
-            depend on each other, or request another compute than their models', or no stage can run them.
+        late_tests: Tests that run after all stages, by compute and unique id: tests that read stages which do not
+            depend on each other, tests that request another compute, and tests that no stage can run.
     """
 
     stages: tuple[Stage, ...]
@@ -180,7 +180,7 @@ def _sequences(lanes: Mapping[str, Lane]) -> Iterator[Sequence[Lane]]:
 def _turns(
     order: Sequence[str], parents: Mapping[str, frozenset[str]], lanes: Mapping[str, Lane], sequence: Sequence[Lane]
 ) -> dict[str, int]:
-    """Assign to each node the earliest turn of its lane that is not before a turn of its parents."""
+    """Assign each node to a turn of its lane: the first one that is not before the turns of its parents."""
     position = {lane: turn for turn, lane in enumerate(sequence)}
     turns: dict[str, int] = {}
     for unique_id in order:
