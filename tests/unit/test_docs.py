@@ -245,8 +245,11 @@ def _helm_commands() -> list[list[str]]:
 
 def test_commands_that_print_values_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    profiles = samples.profiles()
+    outputs = profiles[samples.NAME]["outputs"]
+    outputs["production"] = outputs["dev"]
     for directory, name in (("dbt_project", "retail-orders"), ("orders", "orders"), ("returns", "returns")):
-        content = samples.contract(samples.model("a"), name=name)
+        content = samples.contract(samples.model("a"), name=name, dbt_profiles=profiles)
         samples.write_json(tmp_path / directory / "compiled_artifacts.json", content)
 
     results = [invoke(*command) for command in _helm_commands()]
