@@ -16,7 +16,7 @@ from floe_orchestrator_dagster.execution.dbt.target import SOURCE_RESULTS_FILE, 
 from floe_orchestrator_dagster.execution.step.node_selection import Selection, selection_arguments
 from floe_orchestrator_dagster.execution.step.retry import done_before, handed_over
 from floe_orchestrator_dagster.execution.step.run_options import variables
-from floe_orchestrator_dagster.execution.step.run_process import end_with_run
+from floe_orchestrator_dagster.execution.step.run_process import ended_with_run
 from floe_orchestrator_dagster.execution.step.step_lineage import is_of_other_target, step_lineage
 from floe_orchestrator_dagster.product.files import read_json
 
@@ -84,14 +84,16 @@ def _fresh_results(  # noqa: PLR0913, PLR0917  # as above
     steps: Sequence[str],
 ) -> Iterator[dg.AssetCheckResult]:
     asked = [*variables(options.vars), *options.arguments()]
-    end_with_run(context)
     target, config = new_target(dbt, context.op.name, context.run.run_id), product.config.dbt
     selection = selection_arguments(Selection(frozenset(sources.values())), target.path / "selection")
     arguments, unique_ids = [*selection, *asked], sorted(sources.values())
     path, has_ended = target.path / SOURCE_RESULTS_FILE, False
     try:
         traceparent = telemetry.trace_environment().get("TRACEPARENT")
-        with step_lineage(context, product, dbt, target, steps, traceparent=traceparent) as lineage:
+        with (
+            ended_with_run(context),
+            step_lineage(context, product, dbt, target, steps, traceparent=traceparent) as lineage,
+        ):
             needs_manifest = is_of_other_target(product, dbt)
             engine = engine_for(dbt, config, context.log)
             started = engine.freshness(unique_ids, arguments, target.path, needs_manifest=needs_manifest)

@@ -22,7 +22,7 @@ from floe_orchestrator_dagster.execution.dbt.target import archive, leave_target
 from floe_orchestrator_dagster.execution.record.build_trace import dbt_build
 from floe_orchestrator_dagster.execution.record.run_log import NodeLog
 from floe_orchestrator_dagster.execution.step.failure import nodes_error
-from floe_orchestrator_dagster.execution.step.run_process import end_with_run
+from floe_orchestrator_dagster.execution.step.run_process import ended_with_run
 from floe_orchestrator_dagster.execution.step.unreported import unreported_problems
 from floe_orchestrator_dagster.lineage.columns.built_relations import BuiltRelations
 from floe_orchestrator_dagster.upstream.dagster_event_log import open_event_log
@@ -115,7 +115,6 @@ class StepInvocation:
         return results
 
     def _run(self, arguments: Sequence[str]) -> Generator[NodeResult, None, None]:
-        end_with_run(self.context)
         results, log = self.results, self.context.log
         node_log = NodeLog(log)
         succeeded = False
@@ -123,6 +122,7 @@ class StepInvocation:
         target = {"dbt.target": self.dbt.profile.target or self.dbt.profile.default_target}
         try:
             with (
+                ended_with_run(self.context),
                 open_event_log(self.context.instance),
                 dbt_build(attributes, self.context.run_id, target) as trace,
                 self._running(arguments, trace) as invocation,
