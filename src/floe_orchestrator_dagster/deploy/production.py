@@ -6,7 +6,6 @@ import math
 from typing import TYPE_CHECKING
 
 from floe_orchestrator_dagster.deploy.pods import without_none
-from floe_orchestrator_dagster.product.tags import PRODUCT_TAG, tag_value
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -15,9 +14,14 @@ if TYPE_CHECKING:
     from floe_orchestrator_dagster.deploy.products import DeployedProduct
     from floe_orchestrator_dagster.deploy.settings import LogStore
 
+# Dagster sets this tag on every run, also on those of the asset graph's own job, which have no tags of a product's job.
+_LOCATION_TAG = "dagster/code_location"
 _CONCURRENT_RUNS = {"small": 5, "medium": 10, "large": 25}
 _PRODUCTS_PER_THREAD = 5
 _FEWEST_THREADS, _MOST_THREADS = 4, 16
+# With the interval of the checks, a pod that dies while it starts is found within two minutes.
+_SHORTEST_START = 90
+_SCHEDULING_SECONDS = 30
 _LOCAL_LOGS = "/tmp"  # noqa: S108  # a volume of the pod's own
 
 
@@ -36,17 +40,30 @@ def _worker_count(products: int) -> int:
     return min(max(math.ceil(products / _PRODUCTS_PER_THREAD), _FEWEST_THREADS), _MOST_THREADS)
 
 
-def run_monitoring(products: Sequence[DeployedProduct]) -> Values:
-    """Return the detection of runs whose pod hangs or is gone. Runs with a pod per step are resumed."""
-    resumable = any(product.config.executor == "k8s" for product in products)
-    return {
+def run_monitoring(products: Sequence[DeployedProduct], load_seconds: float) -> Values:
+    """Return the detection of runs whose pod is gone, hangs, does not start, or takes too long.
+
+    Jobs have the time limit of their product. Runs of the asset graph have the longest one, if every product has one.
+
+    Runs are not resumed, but retried. With resumes, Dagster does not end the pods of steps when a run with a pod per
+    step is terminated (https://github.com/dagster-io/dagster/issues/33923).
+
+    Args:
+        products: The products.
+        load_seconds: Longest time that the process of a run needs to load its product.
+    """
+    time_limits = [product.config.timeout_seconds for product in products]
+    declared = [limit for limit in time_limits if limit is not None]
+    monitoring = {
         "enabled": True,
-        "startTimeoutSeconds": 600,
+        "startTimeoutSeconds": max(math.ceil(2 * load_seconds) + _SCHEDULING_SECONDS, _SHORTEST_START),
         "cancelTimeoutSeconds": 300,
-        "pollIntervalSeconds": 60,
-        "maxResumeRunAttempts": 3 if resumable else 0,
+        "maxRuntimeSeconds": max(declared) if len(declared) == len(time_limits) else None,
+        "pollIntervalSeconds": 20,
+        "maxResumeRunAttempts": 0,
         "freeSlotsAfterRunEndSeconds": 300,
     }
+    return without_none(monitoring)
 
 
 def run_retries() -> Values:
@@ -58,13 +75,13 @@ def concurrency(products: Sequence[DeployedProduct], size: str) -> Values:
     """Return concurrency limits: of runs by size, of products on DuckDB to one run, of pools to the smallest limit."""
     limits = [product.config.concurrency.limit for product in products if product.config.concurrency]
     declared = [limit for limit in limits if limit is not None]
-    alone = [product.name for product in products if product.on_duckdb]
+    alone = [product.service for product in products if product.on_duckdb]
     return {
         "enabled": True,
         "pools": without_none({"granularity": "op", "defaultLimit": min(declared, default=None)}),
         "runs": {
             "maxConcurrentRuns": _CONCURRENT_RUNS[size],
-            "tagConcurrencyLimits": [{"key": PRODUCT_TAG, "value": tag_value(name), "limit": 1} for name in alone],
+            "tagConcurrencyLimits": [{"key": _LOCATION_TAG, "value": name, "limit": 1} for name in alone],
         },
     }
 

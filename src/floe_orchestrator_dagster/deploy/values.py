@@ -30,7 +30,8 @@ from floe_orchestrator_dagster.deploy.production import (
     run_retries,
     threads,
 )
-from floe_orchestrator_dagster.deploy.resources import service_resources
+from floe_orchestrator_dagster.deploy.resources import requested_resources, service_resources
+from floe_orchestrator_dagster.deploy.run_pods import with_run_resources
 from floe_orchestrator_dagster.deploy.settings import check_settings
 from floe_orchestrator_dagster.deploy.volumes import MOUNTED_ARTIFACTS, product_directories
 from floe_orchestrator_dagster.errors import DeployError, Problem
@@ -45,6 +46,8 @@ if TYPE_CHECKING:
 
 _MODULE = "floe_orchestrator_dagster.definitions"
 _ANNOTATION = "floe.dev"
+_CODE_ACCOUNT = "dagster-user-code"
+_ONE_CORE = "1"  # assumed for pods without a limit
 _SMALLER = {"small": "small", "medium": "small", "large": "medium"}
 
 
@@ -61,7 +64,7 @@ def chart_values(settings: DeploySettings) -> Values:
         "enableSubchart": True,
         "imagePullSecrets": _named(settings.pull_secrets),
         "deployments": [_user_deployment(product, settings) for product in settings.products],
-        "serviceAccount": accounts.get("dagster-user-code"),
+        "serviceAccount": accounts.get(_CODE_ACCOUNT),
     }
     production = settings.is_production
     return without_none(
@@ -101,10 +104,11 @@ def _daemon(settings: DeploySettings) -> Values:
     if not settings.is_production:
         return service
     count = len(settings.products)
+    slowest_run = max(_run_load_seconds(product, settings) for product in settings.products)
     return {
         **service,
         "runCoordinator": run_coordinator(count),
-        "runMonitoring": run_monitoring(settings.products),
+        "runMonitoring": run_monitoring(settings.products, slowest_run),
         "runRetries": run_retries(),
         "sensors": threads(count),
         "schedules": threads(count),
@@ -128,7 +132,7 @@ def _security() -> Values:
 def _user_deployment(product: DeployedProduct, settings: DeploySettings) -> Values:
     resources = _user_code_resources(product, settings)
     described = {"product": product.name, "content-hash": product.content_hash}
-    deployment = {
+    deployment: Values = {
         "name": product.service,
         "image": _image(product.image),
         "dagsterApiGrpcArgs": ["-m", _MODULE, "--location-name", product.service],
@@ -145,6 +149,9 @@ def _user_deployment(product: DeployedProduct, settings: DeploySettings) -> Valu
         "livenessProbe": liveness_probe() if settings.is_production else None,
         "startupProbe": startup_probe(load_seconds(product.assets, resources)),
     }
+    runs, account = product.config.run_resources, _code_service_account(settings)
+    if runs is not None and account is not None:
+        deployment = with_run_resources(deployment, requested_resources(runs), account, _named(settings.pull_secrets))
     return without_none(deployment)
 
 
@@ -204,6 +211,15 @@ def _user_code_resources(product: DeployedProduct, settings: DeploySettings) -> 
     return service_resources(size, product.config.deploy.user_code, where, product.origin)
 
 
+def _run_load_seconds(product: DeployedProduct, settings: DeploySettings) -> float:
+    """Return an upper estimate of the seconds that a run's process takes to load the product."""
+    requested = product.config.run_resources
+    if requested is None:
+        return load_seconds(product.assets, _user_code_resources(product, settings))
+    limits = requested_resources(requested).get("limits", {})
+    return load_seconds(product.assets, {"limits": {"cpu": _ONE_CORE, **limits}})
+
+
 def _shared_size(settings: DeploySettings) -> str:
     """Return the size of services that all products share."""
     if settings.size:
@@ -255,4 +271,9 @@ def _postgresql(settings: DeploySettings) -> Values:
 def _service_accounts(settings: DeploySettings) -> dict[str, Values]:
     if settings.service_account or not settings.is_production:
         return {}
-    return {name: {"create": True, "name": name} for name in ("dagster", "dagster-user-code")}
+    return {name: {"create": True, "name": name} for name in ("dagster", _CODE_ACCOUNT)}
+
+
+def _code_service_account(settings: DeploySettings) -> str | None:
+    """Return the service account of code servers; None when the chart names it after the release."""
+    return settings.service_account or (_CODE_ACCOUNT if settings.is_production else None)

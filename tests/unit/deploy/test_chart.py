@@ -205,10 +205,22 @@ def test_dagster_accepts_the_instance_of_production(helm: Path, tmp_path: Path, 
 
     accepted, _ = dagster_instance_config(str(home))
 
-    assert accepted["run_monitoring"].get("max_resume_run_attempts", 0) == (3 if config else 0)
+    assert accepted["run_monitoring"].get("max_resume_run_attempts", 0) == 0
     assert accepted["run_retries"] == {"enabled": True, "max_retries": 2, "retry_on_asset_or_op_failure": False}
     assert accepted["concurrency"]["pools"].get("default_limit") == (2 if config else None)
     assert accepted["concurrency"]["runs"]["max_concurrent_runs"] == 10
+
+
+@pytest.mark.parametrize(("limits", "expected"), [((600, 3600), 3600), ((600, None), None)])
+def test_runs_of_the_asset_graph_have_the_longest_time_limit_if_all_products_have_one(
+    helm: Path, tmp_path: Path, limits: tuple[int | None, ...], expected: int | None
+) -> None:
+    configs = [{"timeout_seconds": limit} if limit else None for limit in limits]
+    deployed = [products(tmp_path / str(row), row + 1, config)[row] for row, config in enumerate(configs)]
+
+    instance = _instance(render(helm, _written(values_for("community", production(deployed)), tmp_path)))
+
+    assert instance["run_monitoring"].get("max_runtime_seconds") == expected
 
 
 def test_products_on_a_duckdb_file_run_one_at_a_time(tmp_path: Path) -> None:
@@ -217,8 +229,31 @@ def test_products_on_a_duckdb_file_run_one_at_a_time(tmp_path: Path) -> None:
         for deployed in (products(tmp_path), products(tmp_path, dbt_profiles=SNOWFLAKE))
     )
 
-    assert on_duckdb["tagConcurrencyLimits"] == [{"key": "floe/product", "value": "shop-0", "limit": 1}]
+    assert on_duckdb["tagConcurrencyLimits"] == [{"key": "dagster/code_location", "value": "shop-0", "limit": 1}]
     assert elsewhere["tagConcurrencyLimits"] == []
+
+
+@pytest.mark.parametrize(
+    ("assets", "run_resources", "seconds"),
+    [
+        (2, {}, 90),
+        (2000, {}, 90),
+        (5000, {}, 150),
+        (5000, {"cpu_limit": "500m"}, 270),
+        (5000, {"memory_limit": "1Gi"}, 150),
+    ],
+)
+def test_runs_of_large_products_have_longer_to_start(
+    tmp_path: Path, assets: int, run_resources: Json, seconds: int
+) -> None:
+    (product,) = products(tmp_path, config={"run_resources": run_resources} if run_resources else None)
+    large = type(product)(**{**vars(product), "assets": assets})
+
+    monitoring = values_for("community", production([large]))["dagsterDaemon"]["runMonitoring"]
+
+    assert monitoring["startTimeoutSeconds"] == seconds
+    # Two minutes until a pod that has died while it started is found, for a product of usual size.
+    assert assets > 2000 or seconds + monitoring["pollIntervalSeconds"] < 120
 
 
 @pytest.mark.parametrize(

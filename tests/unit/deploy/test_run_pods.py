@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from contextlib import contextmanager
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from threading import Thread
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ from dagster._core.origin import JobPythonOrigin, RepositoryPythonOrigin
 from dagster._serdes import ConfigurableClassData
 
 from floe_orchestrator_dagster.assets.policies import run_tags
+from floe_orchestrator_dagster.config import DagsterConfig
 from floe_orchestrator_dagster.deploy.helm import values_for
 from floe_orchestrator_dagster.deploy.settings import DeploySettings
 from helm_chart import render, validate
@@ -169,6 +171,38 @@ def test_run_requests_the_resources_of_its_product(helm: Path, tmp_path: Path, c
 
     validate(job)
     assert job["spec"]["template"]["spec"]["containers"][0]["resources"] == expected
+
+
+@pytest.mark.parametrize("account", [None, "data"])
+def test_run_of_the_asset_graph_has_the_pod_of_a_job_of_its_product(
+    helm: Path, tmp_path: Path, account: str | None
+) -> None:
+    config = {"run_resources": {"size": "large", "memory_limit": "8Gi"}}
+    (product,) = deployed = products(tmp_path, config=config)
+    settings = production(
+        deployed,
+        secrets={"shop-0": ["warehouse"]},
+        pull_secrets=["registry"],
+        service_account=account,
+        state_claim="state",
+    )
+
+    of_job = _launched(helm, settings, tmp_path, run_tags(product.config))
+    of_asset_graph = _launched(helm, settings, tmp_path, {})
+    with_chart = _launched(helm, replace(settings, products=[replace(product, config=DagsterConfig())]), tmp_path, {})
+
+    validate(of_asset_graph)
+    resources = {"requests": {"cpu": "500m", "memory": "1Gi"}, "limits": {"cpu": "2000m", "memory": "8Gi"}}
+    pods = [job["spec"]["template"]["spec"] for job in (of_job, of_asset_graph, with_chart)]
+    for pod in pods:
+        del pod["containers"][0]["args"]  # with the id of the run
+    assert pods[0] == pods[1]
+    assert pods[1]["containers"][0]["resources"] == resources
+    # Nothing else differs from what the chart passes to runs. Its ConfigMap of the location has no variables of ours.
+    default = pods[2]["containers"][0]
+    default["resources"] = resources
+    default["envFrom"].remove({"configMapRef": {"name": "dagster-shop-0-user-env"}})
+    assert pods[2] == pods[1]
 
 
 def test_run_mounts_the_artifacts_of_the_configmap(helm: Path, tmp_path: Path) -> None:
