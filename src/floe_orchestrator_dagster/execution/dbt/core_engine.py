@@ -65,11 +65,7 @@ class CoreRun(EngineProcess):
     end: Mapping[str, Any] = field(default_factory=dict)
 
     def values(self, meanwhile: Callable[[], None] = _nothing) -> Iterator[EngineValue]:
-        """Yield the values that dbt reports, and print its output.
-
-        Args:
-            meanwhile: Called at least every half second, also without events.
-        """
+        """Yield the values that dbt reports, and print its output; see :meth:`engine.EngineRun.values`."""
         reader = CoreEvents()
         while not self.end and (lines := self.output.read_lines(meanwhile)) is not None:
             for event in filter(None, map(parsed_line, lines)):
@@ -93,14 +89,7 @@ class CoreRun(EngineProcess):
         return self.process.returncode == 0 and bool(self.end.get("success"))
 
     def require_end(self, running: Sequence[str]) -> None:
-        """Check that dbt has completed its command. This includes commands with failed nodes.
-
-        Args:
-            running: Names of the nodes that had not ended, for the message.
-
-        Raises:
-            DbtBuildError: dbt exceeded its time limit, was killed, or failed outside of nodes.
-        """
+        """Check that dbt has completed its command; see :meth:`engine.EngineRun.require_end`."""
         at = running_then(running)
         if self.timed_out and not self.end:
             raise self.time_error(at)
@@ -137,17 +126,7 @@ class CoreEngine:
         *,
         needs_manifest: bool = False,
     ) -> Iterator[CoreRun]:
-        """Start dbt with the compiled profile, and end it with the context.
-
-        Args:
-            arguments: dbt's arguments.
-            target: Directory for dbt's artifacts.
-            environment: Additional environment variables for dbt.
-            needs_manifest: Whether dbt must write ``manifest.json`` before the first node, and not only at its end.
-
-        Raises:
-            ProfileError: An environment variable of the profile is not set, or the adapter is not installed.
-        """
+        """Start dbt with the compiled profile; see :meth:`engine.Engine.start`."""
         dbt = self.dbt
         require_adapter(dbt.profile, dbt.engine)
         with ready_profile(dbt) as profiles:
@@ -172,14 +151,7 @@ class CoreEngine:
         *,
         needs_manifest: bool = False,
     ) -> AbstractContextManager[CoreRun]:
-        """Start ``dbt source freshness``.
-
-        Args:
-            sources: dbt's unique ids of the sources.
-            arguments: dbt's arguments, which select the sources.
-            target: Directory for dbt's artifacts.
-            needs_manifest: As for :meth:`start`.
-        """
+        """Start ``dbt source freshness``; see :meth:`engine.SourceEngine.freshness`."""
         return self.start(["source", "freshness", *arguments], target, needs_manifest=needs_manifest)
 
     def _settings(self, profiles: Path, *, needs_manifest: bool) -> Callable[..., core_process.Settings]:

@@ -73,17 +73,9 @@ class V2Engine:
         *,
         needs_manifest: bool = False,
     ) -> Iterator[V2Run]:
-        """Start dbt with the compiled profile, and end it with the context.
+        """Start dbt with the compiled profile; see :meth:`engine.Engine.start`.
 
-        Args:
-            arguments: dbt's arguments.
-            target: Directory for dbt's artifacts.
-            environment: Additional environment variables for dbt.
-            needs_manifest: Whether dbt must write ``manifest.json`` before the first node, and not only at its end. A
-                ``dbt parse`` then runs first.
-
-        Raises:
-            ProfileError: An environment variable of the profile is not set.
+        A ``dbt parse`` runs first if ``needs_manifest``, because dbt v2 writes its manifest at its end.
         """
         with self._session(target, environment) as session:
             arguments = [*_known_flags(arguments), *_threads(self.dbt, arguments)]
@@ -104,13 +96,9 @@ class V2Engine:
         *,
         needs_manifest: bool = False,  # noqa: ARG002  # dbt parses the project anyway
     ) -> Iterator[V2Run]:
-        """Check the freshness of sources with a query for each; dbt v2 has no command for it.
+        """Check the freshness of sources with a query for each; see :meth:`engine.SourceEngine.freshness`.
 
-        Args:
-            sources: dbt's unique ids of the sources.
-            arguments: dbt's arguments, of which only variables are used.
-            target: Directory for the results.
-            needs_manifest: Without effect.
+        dbt v2 has no command for it. Of the arguments, only variables are used.
         """
         with self._session(target, {}) as session:
             parse = ["parse", *_variables(arguments)]

@@ -72,11 +72,7 @@ class V2Run(EngineProcess):
     built: dict[str, NodeRelation] = field(default_factory=dict, kw_only=True)
 
     def values(self, meanwhile: Callable[[], None] = _wait) -> Iterator[EngineValue]:
-        """Yield the values that dbt reports, and print its output.
-
-        Args:
-            meanwhile: Called at least every half second, also without events.
-        """
+        """Yield the values that dbt reports, and print its output; see :meth:`engine.EngineRun.values`."""
         while (lines := self.output.read_lines(meanwhile)) is not None:
             for event in filter(None, map(parsed_line, filter(may_be_of_use, lines))):
                 if "info" in event:
@@ -107,14 +103,7 @@ class V2Run(EngineProcess):
         return self.process.returncode == 0 and self.reader.has_succeeded
 
     def require_end(self, running: Sequence[str]) -> None:
-        """Check that dbt has completed its command. This includes commands with failed nodes.
-
-        Args:
-            running: Names of the nodes that had not ended, for the message.
-
-        Raises:
-            DbtBuildError: dbt exceeded its time limit, was killed, or failed outside of nodes.
-        """
+        """Check that dbt has completed its command; see :meth:`engine.EngineRun.require_end`."""
         at, code = running_then(running), self.process.returncode
         if self.timed_out and (running or not self.reader.has_ended):
             raise self.time_error(at)
