@@ -90,7 +90,10 @@ def _by_key(nodes: Iterable[Node], keys: Mapping[str, dg.AssetKey]) -> Mapping[d
 
 
 def _tables(manifest: Manifest, sources: Mapping[str, Node], reads: Mapping[str, frozenset[str]]) -> dict[str, str]:
-    """Find the sources that are tables of models; not one whose readers the model itself depends on."""
+    """Find the sources that are tables of models.
+
+    A source is left out if its model depends on a reader of the source, because the graph would have a cycle.
+    """
     models: defaultdict[str, list[str]] = defaultdict(list)
     for node in manifest.asset_nodes:
         models[_relation(node)].append(node["unique_id"])

@@ -111,7 +111,7 @@ def _partitions(product: Product, targets: Targets, job: str) -> dg.PartitionsDe
 
 
 def _requests(run_key: str, partitions: dg.PartitionsDefinition[str] | None) -> Iterator[dg.RunRequest | dg.SkipReason]:
-    """Request a run of the job: for time partitions of the newest one, for static partitions of each."""
+    """Request a run of the job for its newest time partition, or a run for each of its static partitions."""
     if partitions is None:
         yield dg.RunRequest(run_key=run_key)
         return

@@ -81,5 +81,5 @@ def _answer(request: bytes) -> bytes:
 
 
 if __name__ == "__main__":
-    gc.disable()  # the process ends before garbage matters; looking for it takes half of the time
+    gc.disable()  # the process is short, and half of its time would be garbage collection
     sys.stdout.buffer.write(_answer(sys.stdin.buffer.read()))
