@@ -10,6 +10,7 @@ import json
 import socket
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import yaml
@@ -20,7 +21,7 @@ from e2e.servers import DagsterDev, answers, free_port, wait_until
 from e2e.shop import LAUNCH, RUNS, eventually, launch, tags
 from files import write_files
 from floe_orchestrator_dagster.product import load_product, manifest_rebuilt
-from helm_chart import render, unpack_helm
+from helm_chart import missing, render, unpack_helm
 from postgres import running_postgres
 from unit.samples import contract, model, write_json
 
@@ -217,6 +218,8 @@ def image_of(name: str) -> str:
 @contextmanager
 def running_release(directory: Path, artifacts: Mapping[str, Path], *options: str) -> Iterator[Release]:
     """Install the products' values and wait until the webserver answers; end everything afterwards."""
+    if find_spec("dagster_k8s") is None:
+        missing("dagster-k8s is not installed; make setup, or: pip install dagster-k8s")
     values = directory / "values.yaml"
     values.write_text(printed_values(artifacts, *options), encoding="utf-8")
     manifests = render(unpack_helm(directory), values)

@@ -20,7 +20,6 @@ LARGE = {"requests": {"cpu": "500m", "memory": "1Gi"}, "limits": {"cpu": "2000m"
 @pytest.fixture(scope="module")
 def release(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Release]:
     """Deploy ``orders``, whose steps are processes of the run's pod, and ``returns``, each of whose steps has a pod."""
-    pytest.importorskip("dagster_k8s")
     directory = tmp_path_factory.mktemp("kubernetes")
     large = {"run_resources": {"size": "large"}}
     artifacts = {
@@ -56,7 +55,7 @@ def test_terminate_ends_the_query(release: Release, product: str) -> None:
 
         release.terminate(run_id)
 
-        # Five times as long as it takes.
+        # It takes two seconds.
         eventually(release.dev, lambda: release.sleeping() == 0, seconds=10)
     finally:
         release.slow_down(0)

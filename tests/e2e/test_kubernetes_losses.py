@@ -29,7 +29,6 @@ BACKEND = free_port()
 @pytest.fixture(scope="module")
 def release(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Release]:
     """Deploy three products: with steps as processes, with a pod for each step, and with partitions on DuckDB."""
-    pytest.importorskip("dagster_k8s")
     directory = tmp_path_factory.mktemp("kubernetes")
     config = {"run_resources": {"size": "large"}, "retries": {"max_retries": 1, "delay_seconds": 1}}
     lineage = f"http://127.0.0.1:{BACKEND}/api/v1/lineage"
@@ -83,7 +82,7 @@ def test_run_whose_pod_is_lost_is_retried_and_its_steps_end(release: Release, pr
     [lost] = release.kubernetes.of_run(run_id, "run_worker")
 
     lost.pod.signal(signal.SIGKILL)
-    if product == "orders":  # with its pod, all its processes are lost: nobody cancels the query
+    if product == "orders":  # no process of its pod is left, which could cancel the query
         release.warehouse("select pg_terminate_backend(pid) from pg_stat_activity where wait_event = 'PgSleep'")
     eventually(release.dev, lambda: release.sleeping() == 0)
     release.slow_down(0)
