@@ -122,7 +122,8 @@ class Pod:
         assert self.process is not None
         self.process.wait()
         for process in psutil.process_iter(["environ"]):
-            if (process.info["environ"] or {}).get("HOSTNAME") == self.name:
+            # A directory of this test; the names of services are the same in all of them.
+            if (process.info["environ"] or {}).get("TMPDIR") == str(self.directory):
                 with suppress(psutil.NoSuchProcess):
                     process.kill()
 

@@ -45,7 +45,7 @@ def helm_values(config: DagsterConfig | None = None) -> dict[str, Any]:
                     image=parse_image(image, "deploy.image") if image else default_image(),
                     assets=0,
                     on_duckdb=False,
-                    targets=(),
+                    targets=None,
                     variables=(),
                     may_send_lineage=True,
                 )

@@ -6,6 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 from floe_orchestrator_dagster.deploy.pods import without_none
+from floe_orchestrator_dagster.product.tags import PRODUCT_TAG, tag_value
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -14,7 +15,8 @@ if TYPE_CHECKING:
     from floe_orchestrator_dagster.deploy.products import DeployedProduct
     from floe_orchestrator_dagster.deploy.settings import LogStore
 
-# Dagster sets this tag on every run, also on those of the asset graph's own job, which have no tags of a product's job.
+# Dagster 1.12 and newer set this tag on every run, also on those of the asset graph's own job, which have no tags of a
+# product's job.
 _LOCATION_TAG = "dagster/code_location"
 _CONCURRENT_RUNS = {"small": 5, "medium": 10, "large": 25}
 _PRODUCTS_PER_THREAD = 5
@@ -43,7 +45,8 @@ def _worker_count(products: int) -> int:
 def run_monitoring(products: Sequence[DeployedProduct], load_seconds: float) -> Values:
     """Return the detection of runs whose pod is gone, hangs, does not start, or takes too long.
 
-    Jobs have the time limit of their product. Runs of the asset graph have the longest one, if every product has one.
+    Jobs have the time limit of their product. All other runs, such as those of the asset graph, have the longest one,
+    if every product has one.
 
     Runs are not resumed, but retried. With resumes, Dagster does not end the pods of steps when a run with a pod per
     step is terminated (https://github.com/dagster-io/dagster/issues/33923).
@@ -75,15 +78,20 @@ def concurrency(products: Sequence[DeployedProduct], size: str) -> Values:
     """Return concurrency limits: of runs by size, of products on DuckDB to one run, of pools to the smallest limit."""
     limits = [product.config.concurrency.limit for product in products if product.config.concurrency]
     declared = [limit for limit in limits if limit is not None]
-    alone = [product.service for product in products if product.on_duckdb]
+    alone = [product for product in products if product.on_duckdb]
     return {
         "enabled": True,
         "pools": without_none({"granularity": "op", "defaultLimit": min(declared, default=None)}),
         "runs": {
             "maxConcurrentRuns": _CONCURRENT_RUNS[size],
-            "tagConcurrencyLimits": [{"key": _LOCATION_TAG, "value": name, "limit": 1} for name in alone],
+            "tagConcurrencyLimits": [limit for product in alone for limit in _one_at_a_time(product)],
         },
     }
+
+
+def _one_at_a_time(product: DeployedProduct) -> list[Values]:
+    tags = {_LOCATION_TAG: product.service, PRODUCT_TAG: tag_value(product.name)}
+    return [{"key": key, "value": value, "limit": 1} for key, value in tags.items()]
 
 
 def compute_logs(store: LogStore | None) -> Values | None:

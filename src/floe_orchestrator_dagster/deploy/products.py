@@ -38,7 +38,7 @@ class DeployedProduct:
         image: Its image.
         assets: Number of assets, from the dbt manifest if there is one.
         on_duckdb: Whether its data is in a DuckDB file.
-        targets: Outputs of its dbt profile, from which ``FLOE_ENV`` selects one; empty if something else selects it.
+        targets: Outputs of its dbt profile, from which ``FLOE_ENV`` selects one; None if something else selects it.
         variables: Environment variables without a default in its dbt profile.
         may_send_lineage: Whether its pods send lineage when a backend is configured.
     """
@@ -51,7 +51,7 @@ class DeployedProduct:
     image: ImageReference
     assets: int
     on_duckdb: bool
-    targets: tuple[str, ...]
+    targets: tuple[str, ...] | None
     variables: tuple[str, ...]
     may_send_lineage: bool
 

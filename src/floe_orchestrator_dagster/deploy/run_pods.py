@@ -10,7 +10,8 @@ if TYPE_CHECKING:
 
     from floe_orchestrator_dagster.deploy.pods import Resources, Values
 
-# The variable of `dagster api grpc --container-context`, which the chart sets, too.
+# The variable of `dagster api grpc --container-context`. The chart sets it unless `includeConfigInLaunchedRuns` is off,
+# and then passes to the pods of runs what is listed below. A new setting of code servers must be added here.
 _VARIABLE = "DAGSTER_CLI_API_GRPC_CONTAINER_CONTEXT"
 
 

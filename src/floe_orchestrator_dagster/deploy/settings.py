@@ -167,7 +167,8 @@ def _check_production(settings: DeploySettings) -> None:
         what = f"the image of {', '.join(moving)} is `latest`, so pods of one release may run different code"
         raise DeployError("--image", [Problem("", what, "Give it a tag that is never moved, or a digest.")])
     for product in settings.products:
-        if product.targets and settings.environment not in product.targets:
+        if product.targets is not None and settings.environment not in product.targets:
             what = f"the dbt profile of {product.name} has no output for the environment {settings.environment!r}"
-            fix = f"Give one of its outputs, or add an output with this name. Outputs: {', '.join(product.targets)}."
+            outputs = ", ".join(product.targets) or "none"
+            fix = f"Give one of its outputs, or add an output with this name. Outputs: {outputs}."
             raise DeployError("--environment", [Problem("", what, fix)])

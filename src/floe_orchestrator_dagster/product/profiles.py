@@ -150,16 +150,16 @@ def is_on_duckdb(artifacts: CompiledArtifacts) -> bool:
     return any(isinstance(output, dict) and output.get("type") == "duckdb" for output in outputs)
 
 
-def targets_of_environments(artifacts: CompiledArtifacts) -> tuple[str, ...]:
-    """Return the names of the outputs, from which ``FLOE_ENV`` selects one.
+def targets_of_environments(artifacts: CompiledArtifacts) -> tuple[str, ...] | None:
+    """Return the names of the outputs, from which ``FLOE_ENV`` selects one. With several profiles, all have these.
 
-    They are empty if the artifacts have no profile, or if an environment variable of its own selects the output.
+    They are None if the artifacts have no profile, or if the profile selects an output by an environment variable.
     """
     profiles = [profile for profile in (artifacts.dbt_profiles or {}).values() if isinstance(profile, dict)]
-    if any([*read_from_environment(str(profile.get("target")))] for profile in profiles):
-        return ()
-    listed = [profile.get("outputs") for profile in profiles]
-    return tuple(dict.fromkeys(str(name) for outputs in listed if isinstance(outputs, dict) for name in outputs))
+    listed = [outputs for profile in profiles if isinstance(outputs := profile.get("outputs"), dict)]
+    if not listed or any([*read_from_environment(str(profile.get("target")))] for profile in profiles):
+        return None
+    return tuple(str(name) for name in listed[0] if all(name in outputs for outputs in listed))
 
 
 def require_variables(profile: Profile) -> None:

@@ -229,7 +229,10 @@ def test_products_on_a_duckdb_file_run_one_at_a_time(tmp_path: Path) -> None:
         for deployed in (products(tmp_path), products(tmp_path, dbt_profiles=SNOWFLAKE))
     )
 
-    assert on_duckdb["tagConcurrencyLimits"] == [{"key": "dagster/code_location", "value": "shop-0", "limit": 1}]
+    assert on_duckdb["tagConcurrencyLimits"] == [
+        {"key": "dagster/code_location", "value": "shop-0", "limit": 1},
+        {"key": "floe/product", "value": "shop-0", "limit": 1},
+    ]
     assert elsewhere["tagConcurrencyLimits"] == []
 
 

@@ -73,6 +73,17 @@ def test_production_refuses_an_environment_that_a_profile_has_no_output_for(tmp_
     )
 
 
+def test_production_needs_the_output_in_every_profile_of_the_product(tmp_path: Path) -> None:
+    outputs = {"shop": ("dev", "live"), "other": ("live", "production")}
+    profiles = {
+        name: {"target": targets[0], "outputs": {key: {"type": "duckdb"} for key in targets}}
+        for name, targets in outputs.items()
+    }
+
+    with pytest.raises(DeployError, match=r"Outputs: live\."):
+        check_settings(production(products(tmp_path, dbt_profiles=profiles)))
+
+
 def test_variable_of_the_profile_may_select_the_output_of_production(tmp_path: Path) -> None:
     profile = {"target": "{{ env_var('DBT_TARGET', 'dev') }}", "outputs": {"dev": {"type": "duckdb"}}}
 
