@@ -183,7 +183,7 @@ def profile_arguments(dbt: DbtConnection) -> list[str]:
 def dbt_variables(dbt: DbtConnection, target: Path, profiles: Path) -> dict[str, str]:
     """Return the variables that place dbt's project, profile and artifacts, and switch its telemetry off."""
     return {
-        **_absolute_python_path(),
+        **absolute_python_path(),
         "DAGSTER_DBT_CLI": "true",
         "DBT_SEND_ANONYMOUS_USAGE_STATS": "false",
         "DBT_TARGET_PATH": str(target),
@@ -211,7 +211,7 @@ def show(text: str) -> None:
     sys.stdout.write(text)
 
 
-def _absolute_python_path() -> dict[str, str]:
+def absolute_python_path() -> dict[str, str]:
     """Return ``PYTHONPATH`` with absolute entries, because the process has another working directory."""
     entries = os.environ.get("PYTHONPATH", "").split(os.pathsep)
     return {"PYTHONPATH": os.pathsep.join(os.path.abspath(entry) for entry in entries)} if any(entries) else {}  # noqa: PTH100

@@ -200,7 +200,8 @@ class StepInvocation:
         elif lineage is not None and isinstance(node, NodeResult):
             lineage.node_ended(node, self.results.causes(node) if node.was_skipped else ())
         if (lineage is None or not lineage.is_usable) and self.manifest is not None:
-            self.relations = self.relations or BuiltRelations(self.manifest, self.dbt.profile.adapter or "")
+            adapter = self.dbt.profile.adapter or ""
+            self.relations = self.relations or BuiltRelations(self.manifest, adapter, log=self.context.log)
             self.relations.learn(node)
 
     def column_lineage(self, result: NodeResult) -> ColumnLineage | None:

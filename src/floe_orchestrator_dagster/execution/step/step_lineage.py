@@ -168,7 +168,7 @@ class StepLineage:
 
             directory = PurePosixPath(self._dbt.directory.path)
             computes = read_computes(self._product, self._dbt.profile, self._dbt.profile.environment, directory)
-            self._events = DbtEvents(self._run, self._manifest(), computes)
+            self._events = DbtEvents(self._run, self._manifest(), computes, log=self._log)
         return self._events
 
     def _manifest(self) -> Manifest:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from floe_orchestrator_dagster.lineage.columns.column_lineage import ColumnLineage
     from floe_orchestrator_dagster.product.manifest import Manifest
 
+logger = logging.getLogger(__name__)
+
 _ADDED_BY_SNAPSHOTS = ("dbt_scd_id", "dbt_updated_at", "dbt_valid_from", "dbt_valid_to", "dbt_is_deleted")
 
 
@@ -27,6 +30,7 @@ class BuiltRelations:
         manifest: Manifest,
         adapter: str,
         columns: Mapping[str, Mapping[str, str]] = MappingProxyType({}),
+        log: logging.Logger = logger,
     ) -> None:
         """Start with the names and columns that are known before dbt runs.
 
@@ -34,8 +38,10 @@ class BuiltRelations:
             manifest: dbt's manifest.
             adapter: dbt's name of the adapter, which determines the SQL dialect.
             columns: All columns of each known relation, by unique id: the type by column name.
+            log: Receives a warning when the SQL of a node exceeds a limit.
         """
         self._manifest = manifest
+        self._log = log
         self._adapter = adapter
         self._columns = {unique_id: dict(known) for unique_id, known in columns.items()}
         self._names: dict[str, NodeRelation] = {}
@@ -74,7 +80,9 @@ class BuiltRelations:
         columns = queried_columns({**node, "resource_type": result.resource_type}, result.columns or ())
         parents = sorted(self._manifest.relations_read_by(result.unique_id))
         relations = [relation for parent in parents if (relation := self._relation(parent))]
-        return column_lineage(result.compiled_code, self._adapter, relations, columns, node=result.unique_id)
+        return column_lineage(
+            result.compiled_code, self._adapter, relations, columns, node=result.unique_id, log=self._log
+        )
 
     def _relation(self, unique_id: str) -> Relation | None:
         node, known, reported = self._node(unique_id), self._columns.get(unique_id), self._names.get(unique_id)

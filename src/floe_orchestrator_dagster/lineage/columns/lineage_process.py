@@ -1,4 +1,4 @@
-"""Computation of column lineage in a process whose CPU time the operating system limits.
+"""Computation of column lineage in a process whose CPU time and memory the operating system limits.
 
 sqlglot cannot be interrupted: in its compiled form, all other threads wait for it. A process can be ended at any time,
 and does not use up the memory or the stack of this one. Its start takes about half a second of CPU.
@@ -9,6 +9,7 @@ As a module, it reads a request from its standard input and writes the answer to
 from __future__ import annotations
 
 import gc
+import os
 import pickle
 import resource
 import signal
@@ -21,6 +22,7 @@ from typing import TYPE_CHECKING
 from floe_orchestrator_dagster.lineage.columns.column_lineage import ColumnLineage
 from floe_orchestrator_dagster.lineage.columns.qualification import Query
 from floe_orchestrator_dagster.lineage.columns.query_lineage import query_lineage
+from floe_orchestrator_dagster.lineage.columns.query_size import LARGEST_QUERY, query_size
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,10 +30,19 @@ if TYPE_CHECKING:
     from floe_orchestrator_dagster.lineage.columns.qualification import Relation
 
 _WALL_PER_CPU_SECOND = 10  # on a machine that is busy or suspended, the time limit may take longer to be reached
+_MOST_MEMORY = 2**30  # bytes
+# Exit statuses of the process. Python's own are 1 and 2.
+_UNREADABLE = 3
+_TOO_LARGE = 4
+_ENDED_BY_LIMIT = {_TOO_LARGE, -signal.SIGXCPU, -signal.SIGKILL}
 
 
-class TimeLimitError(Exception):
-    """The computation has taken too long."""
+class LimitError(Exception):
+    """The computation takes too much time or memory."""
+
+
+class UnreadableError(Exception):
+    """sqlglot cannot parse or resolve the SQL."""
 
 
 def limited_lineage(
@@ -47,9 +58,14 @@ def limited_lineage(
         cpu_seconds: CPU time of the computation, without the start of the process.
 
     Raises:
-        TimeLimitError: It takes longer.
-        CalledProcessError: The SQL cannot be parsed or resolved.
+        LimitError: It takes longer, or more than 1 GiB of memory.
+        UnreadableError: The SQL cannot be parsed or resolved.
+        OSError: The process cannot be started.
+        CalledProcessError: The process has failed otherwise.
     """
+    # The process does not need this module, and starts sooner without it.
+    from floe_orchestrator_dagster.execution.dbt.engine_process import absolute_python_path
+
     command = [sys.executable, "-m", __name__]
     request = pickle.dumps((sql, adapter, relations, output, cpu_seconds))
     try:
@@ -60,26 +76,55 @@ def limited_lineage(
             stderr=subprocess.DEVNULL,
             timeout=cpu_seconds * _WALL_PER_CPU_SECOND,
             check=True,
+            # Python would import modules from the files of the working directory.
+            cwd=os.sep,
+            env={**os.environ, **absolute_python_path()},
         ).stdout
     except subprocess.TimeoutExpired as error:
-        raise TimeLimitError from error
+        raise LimitError from error
     except subprocess.CalledProcessError as error:
-        if error.returncode == -signal.SIGXCPU:
-            raise TimeLimitError from error
+        if error.returncode == _UNREADABLE:
+            raise UnreadableError from error
+        if error.returncode in _ENDED_BY_LIMIT:
+            raise LimitError from error
         raise
     fields, dataset = pickle.loads(answer)  # noqa: S301  # written by this module
     return ColumnLineage(MappingProxyType(fields), dataset)
 
 
-def _answer(request: bytes) -> bytes:
-    sql, adapter, relations, output, cpu_seconds = pickle.loads(request)  # noqa: S301  # written by this module
-    limit = round(time.process_time()) + cpu_seconds
+def _main() -> int:
+    """Answer a request; return the exit status."""
+    sql, adapter, relations, output, cpu_seconds = pickle.load(sys.stdin.buffer)  # noqa: S301  # written by this module
+    _limit_resources(cpu_seconds)
+    try:
+        query = Query(sql, adapter, relations)
+        if query_size(query) > LARGEST_QUERY:
+            return _TOO_LARGE
+        lineage = query_lineage(query, output)
+    except (MemoryError, RecursionError):
+        return _TOO_LARGE
+    except Exception:  # noqa: BLE001  # sqlglot raises many types
+        return _UNREADABLE
+    sys.stdout.buffer.write(pickle.dumps((dict(lineage.fields), lineage.dataset)))
+    return 0
+
+
+def _limit_resources(cpu_seconds: int) -> None:
+    signal.signal(signal.SIGXCPU, signal.SIG_DFL)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_CPU, (limit, limit + 1))
-    lineage = query_lineage(Query(sql, adapter, relations), output)
-    return pickle.dumps((dict(lineage.fields), lineage.dataset))
+    seconds = round(time.process_time()) + cpu_seconds
+    _limit(resource.RLIMIT_CPU, seconds, seconds + 1)
+    _limit(resource.RLIMIT_AS, _MOST_MEMORY, _MOST_MEMORY)
+
+
+def _limit(kind: int, soft: int, hard: int) -> None:
+    """Set a limit, or the present one if that is lower."""
+    _, highest = resource.getrlimit(kind)
+    if highest != resource.RLIM_INFINITY:
+        soft, hard = min(soft, highest), min(hard, highest)
+    resource.setrlimit(kind, (soft, hard))
 
 
 if __name__ == "__main__":
     gc.disable()  # the process is short, and half of its time would be garbage collection
-    sys.stdout.buffer.write(_answer(sys.stdin.buffer.read()))
+    sys.exit(_main())

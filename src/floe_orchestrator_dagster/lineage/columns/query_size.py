@@ -11,11 +11,29 @@ from typing import TYPE_CHECKING
 from sqlglot import exp
 from sqlglot.optimizer.scope import Scope, traverse_scope
 
+from floe_orchestrator_dagster.lineage.columns.qualification import is_complete
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from floe_orchestrator_dagster.lineage.columns.qualification import Query
+
+LARGEST_QUERY = 500_000  # expressions; each takes about a kilobyte
+
 # sqlglot's names of these clauses depend on its version.
 _COUNTED_ELSEWHERE = frozenset({"expressions", "with", "with_", "from", "from_"})
+
+
+def query_size(query: Query) -> int:
+    """Estimate the number of expressions in a query after qualification."""
+    tree = query.folded()
+    # A table with unknown columns may get a column for each name in the query.
+    unknown = len({column.name for column in tree.find_all(exp.Column)})
+    columns = {
+        name: len(relation.columns) if is_complete(relation) else len(relation.columns) + unknown
+        for name, relation in query.tables.items()
+    }
+    return expanded_size(tree, columns)
 
 
 def expanded_size(query: exp.Query, columns: Mapping[str, int]) -> int:

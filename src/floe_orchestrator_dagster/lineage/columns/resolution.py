@@ -78,7 +78,10 @@ class Output:
 
     def __init__(self, scope: Scope) -> None:
         """Read a scope's expressions."""
-        projections: list[exp.Expr] = list(getattr(scope.expression, "selects", ()))
+        first: exp.Expr = scope.expression
+        while isinstance(first, exp.SetOperation):
+            first = first.this.unnest()
+        projections: list[exp.Expr] = list(getattr(first, "selects", ()))
         self.stars = [projection for projection in projections if projection.is_star]
         self.names = [projection.alias_or_name for projection in projections if not projection.is_star]
         self.positions = {name: len(self.names) - 1 - row for row, name in enumerate(reversed(self.names))}

@@ -18,6 +18,7 @@ Events of the product and of Python assets are in :mod:`python_assets`.
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -42,6 +43,8 @@ if TYPE_CHECKING:
     from floe_orchestrator_dagster.lineage.columns.column_lineage import ColumnLineage
     from floe_orchestrator_dagster.lineage.datasets.names import DatasetIdentity, Warehouse
     from floe_orchestrator_dagster.product.manifest import Manifest
+
+logger = logging.getLogger(__name__)
 
 _RUNS = ("model", "seed", "snapshot", "test", "unit_test", "source")
 _CANCELLED = "cancelled"
@@ -69,6 +72,7 @@ class DbtEvents:
         manifest: Manifest,
         place: Computes | Warehouse,
         columns: Mapping[str, Mapping[str, str]] = MappingProxyType({}),
+        log: logging.Logger = logger,
     ) -> None:
         """Start without open nodes.
 
@@ -77,11 +81,12 @@ class DbtEvents:
             manifest: The product's trimmed manifest; for a run on another target, the invocation's.
             place: The targets of the invocation and of other computes.
             columns: All columns of relations that are known before dbt runs, by unique id: the type by column name.
+            log: Receives a warning when the SQL of a node exceeds a limit.
         """
         self._run = run
         self._manifest = manifest
         computes = place if isinstance(place, Computes) else Computes(ComputeTarget(place))
-        self._nodes = Nodes(run.product, manifest, computes, columns)
+        self._nodes = Nodes(run.product, manifest, computes, columns, log)
         self._open: dict[str, NodeStart] = {}
         self._starts: dict[str, RunEvent] = {}
         self._faults: list[Fault] = []

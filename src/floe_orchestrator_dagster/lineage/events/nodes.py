@@ -17,6 +17,7 @@ from floe_orchestrator_dagster.lineage.events.facets import (
 )
 
 if TYPE_CHECKING:
+    import logging
     from collections.abc import Iterable, Mapping, Sequence
 
     from openlineage.client.facet_v2 import DatasetFacet, JobFacet, OutputDatasetFacet
@@ -38,7 +39,12 @@ class Nodes:
     """
 
     def __init__(
-        self, product: Product, manifest: Manifest, computes: Computes, columns: Mapping[str, Mapping[str, str]]
+        self,
+        product: Product,
+        manifest: Manifest,
+        computes: Computes,
+        columns: Mapping[str, Mapping[str, str]],
+        log: logging.Logger,
     ) -> None:
         """Use all columns of relations that are known before dbt runs, by unique id: the type by column name."""
         self._product = product
@@ -46,7 +52,7 @@ class Nodes:
         self._manifest = manifest
         self._computes = computes
         self._warehouse = computes.own.warehouse
-        self._relations = BuiltRelations(manifest, self._warehouse.adapter, columns)
+        self._relations = BuiltRelations(manifest, self._warehouse.adapter, columns, log)
 
     def node(self, unique_id: str) -> Mapping[str, Any]:
         """Return a node, source or unit test of the manifest; for an unknown one, only its names."""

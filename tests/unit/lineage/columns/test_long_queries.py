@@ -26,6 +26,7 @@ COLUMNS = tuple(f"column_{number}" for number in range(30))
 TABLE = Relation("model.shop.a", '"db"."s"."a"', COLUMNS)
 # sqlglot replaces each name with its expression, so that the query has 2 ** 40 names afterwards.
 DOUBLING = ", ".join(f"e{row} + e{row} as e{row + 1}" for row in range(40))
+FIX = "Split the model, or set dbt.columns to false. Its tables are reported as usual."
 EXPLOSIVE = f'select column_0 as e0, {DOUBLING} from "db"."s"."a"'
 
 
@@ -72,15 +73,56 @@ def test_expressions_may_be_deep() -> None:
     assert origins(lineage) == {"total": [("model.shop.a", "column_0"), ("model.shop.a", "column_1")]}
 
 
-def test_a_query_that_takes_too_long_has_no_lineage_and_the_log_names_its_node(
+def test_a_query_that_grows_too_large_has_no_lineage_and_the_log_names_its_node(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     with caplog.at_level(logging.WARNING):
         lineage = column_lineage(EXPLOSIVE, "duckdb", [TABLE], node="model.shop.explosive", cpu_seconds=1)
 
     assert lineage is None
-    expected = "model.shop.explosive has no column lineage: reading its SQL takes more than 1 CPU seconds"
+    limits = "more than 1 s of CPU or 1 GiB of memory"
+    expected = f"model.shop.explosive has no column lineage: the analysis of its SQL takes {limits}. {FIX}"
     assert caplog.messages == [expected]
+
+
+def test_a_query_that_takes_too_long_has_no_lineage_and_the_log_names_its_node(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    tables = [Relation(f"model.shop.m{row:03}", f'"db"."s"."m{row}"', COLUMNS) for row in range(400)]
+    selected = ", ".join(f"upper({name}) as {name}" for name in COLUMNS)
+    sql = " union all ".join(f"select {selected} from {table.relation_name}" for table in tables)
+
+    lineage = column_lineage(sql, "duckdb", tables, node="model.shop.long", cpu_seconds=1)
+
+    assert lineage is None
+    [message] = caplog.messages
+    assert message.startswith(
+        "model.shop.long has no column lineage: the analysis of its SQL takes more than 1 s of CPU"
+    )
+
+
+def test_the_process_imports_no_module_of_the_working_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "sqlglot.py").write_text("raise RuntimeError", encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    sql = f'select column_0, {" + ".join(COLUMNS[1:2] * 2000)} as total from "db"."s"."a"'
+
+    lineage = column_lineage(sql, "duckdb", [TABLE])
+
+    assert origins(lineage)["column_0"] == [("model.shop.a", "column_0")]
+
+
+def test_a_process_that_fails_is_a_warning_with_the_node(
+    caplog: pytest.LogCaptureFixture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.executable", str(tmp_path / "python"))
+
+    lineage = column_lineage(" " * 30_000 + 'select column_0 from "db"."s"."a"', "duckdb", [TABLE], node="model.shop.b")
+
+    assert lineage is None
+    [message] = caplog.messages
+    assert message.startswith("model.shop.b has no column lineage: the process that analyzes its SQL failed (")
 
 
 def test_the_log_names_a_built_node_with_too_much_sql(caplog: pytest.LogCaptureFixture) -> None:
@@ -93,7 +135,7 @@ def test_the_log_names_a_built_node_with_too_much_sql(caplog: pytest.LogCaptureF
         lineage = BuiltRelations(manifest, "duckdb").column_lineage(result)
 
     assert lineage is None
-    assert caplog.messages == [f"{built} has no column lineage: its SQL has more than 500000 characters"]
+    assert caplog.messages == [f"{built} has no column lineage: its SQL has more than 500000 characters. {FIX}"]
 
 
 @pytest.mark.parametrize(
