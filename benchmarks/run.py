@@ -1,12 +1,16 @@
-"""Execution of a run in this process, with an event log in SQLite as in ``dagster dev``."""
+"""Execution of a run in this process, with Dagster's storage in SQLite as in ``dagster dev``, or in PostgreSQL."""
 
 from __future__ import annotations
 
+import os
 import tempfile
 import time
 from dataclasses import dataclass
 from typing import Any
 from uuid import uuid4
+
+POSTGRES_VARIABLE = "FLOE_BENCH_POSTGRES"
+"""Environment variable with the address of a PostgreSQL for Dagster's storage."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,8 @@ def executed(definitions: Any, job_name: str, assets: Any = None) -> Run:  # noq
 
     job = definitions.get_repository_def().get_job(job_name)
     run_id = str(uuid4())
+    url = os.environ.get(POSTGRES_VARIABLE)
+    overrides = {"storage": {"postgres": {"postgres_url": url}}} if url else {}
     started: list[tuple[float, float]] = []
     steps: list[float] = []
 
@@ -50,7 +56,7 @@ def executed(definitions: Any, job_name: str, assets: Any = None) -> Run:  # noq
 
     with (
         tempfile.TemporaryDirectory(prefix="floe-bench-") as directory,
-        dg.DagsterInstance.local_temp(directory) as instance,
+        dg.DagsterInstance.local_temp(directory, overrides=overrides) as instance,
     ):
         instance.add_event_listener(run_id, note)
         result = job.execute_in_process(instance=instance, run_id=run_id, asset_selection=assets)

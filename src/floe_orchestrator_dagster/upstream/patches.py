@@ -115,6 +115,15 @@ EVENT_LOG = Patch(
     buys="37 of 54 s of CPU of a step with 250 models and 750 checks on SQLite",
     without="Dagster opens the database for each statement",
 )
+POSTGRES_LOG = Patch(
+    name="postgres-log",
+    module="dagster_postgres_log",
+    package="dagster-postgres",
+    since="0.26.21",
+    replaces="the engine of `PostgresEventLogStorage`, while dbt runs",
+    buys="1.4 of 9.3 s of CPU and half of the time of a run with 100 models and 300 checks",
+    without="Dagster opens a connection for each statement",
+)
 DBT_FILES = Patch(
     name="dbt-files",
     module="dbt_files",
@@ -124,7 +133,16 @@ DBT_FILES = Patch(
     buys="8 of 15 s until the first node with 2,000 models",
     without="dbt writes manifest.json twice, and graph.gpickle",
 )
-PATCHES = (DBT_IMPORT, DBT_SELECTION, ASSET_KEYS, NODE_DEPENDENCIES, CHECK_EVALUATIONS, EVENT_LOG, DBT_FILES)
+PATCHES = (
+    DBT_IMPORT,
+    DBT_SELECTION,
+    ASSET_KEYS,
+    NODE_DEPENDENCIES,
+    CHECK_EVALUATIONS,
+    EVENT_LOG,
+    POSTGRES_LOG,
+    DBT_FILES,
+)
 
 _states: dict[str, State] = {}
 

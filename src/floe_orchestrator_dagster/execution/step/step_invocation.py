@@ -26,6 +26,7 @@ from floe_orchestrator_dagster.execution.step.run_process import ended_with_run
 from floe_orchestrator_dagster.execution.step.unreported import unreported_problems
 from floe_orchestrator_dagster.lineage.columns.built_relations import BuiltRelations
 from floe_orchestrator_dagster.upstream.dagster_event_log import open_event_log
+from floe_orchestrator_dagster.upstream.dagster_postgres_log import open_postgres_log
 from floe_orchestrator_dagster.upstream.dagster_step_end import close_with_step
 
 if TYPE_CHECKING:
@@ -124,6 +125,7 @@ class StepInvocation:
             with (
                 ended_with_run(self.context),
                 open_event_log(self.context.instance),
+                open_postgres_log(self.context.instance),
                 dbt_build(attributes, self.context.run_id, target) as trace,
                 self._running(arguments, trace) as invocation,
             ):
