@@ -93,6 +93,7 @@ class Row:
 
 _LOAD: Script = ("load.py", "load")
 _RELOAD: Script = ("load.py", "reload")
+_RELOAD_ONE: Script = ("load.py", "reload-one")
 _PLUGIN: Script = ("load.py", "plugin")
 _EVENTS: Script = ("events.py",)
 _EVENTS_IN_POSTGRES: Script = ("events.py", "postgres")
@@ -110,6 +111,7 @@ MEASURES = (
     Measure(_LOAD, "peak_mb", _MEMORY_OF_LOAD),
     Measure(_LOAD, "snapshot_mb", "load, what the webserver fetches (MB)"),
     Measure(_RELOAD, "cpu", "reload in a run worker, CPU after imports (s)"),
+    Measure(_RELOAD_ONE, "cpu", "reload in a run worker, one model selected, CPU after imports (s)"),
     Measure(_PLUGIN, "import", "import of floe-core's interface, and of the plugin on top (s)"),
     Measure(_EVENTS, "cpu", _CPU_OF_EVENTS),
     Measure(_EVENTS_IN_POSTGRES, "cpu", "events of a whole build on PostgreSQL, own CPU (s)"),
@@ -152,6 +154,7 @@ def main() -> None:
         Asked(_PLUGIN, {Shape("sample", 0)} if arguments.sizes else set(), arguments.rounds),
         Asked(_LOAD, {*arguments.sizes}, arguments.rounds),
         Asked(_RELOAD, {*arguments.reload_sizes}, arguments.rounds),
+        Asked(_RELOAD_ONE, {*arguments.reload_sizes}, arguments.rounds),
         Asked(_EVENTS, {*arguments.event_sizes}, arguments.event_rounds),
         Asked(_EVENTS_IN_POSTGRES, {*arguments.postgres_event_sizes}, arguments.event_rounds),
         Asked(_ONE, {*arguments.one_of}, arguments.one_rounds),

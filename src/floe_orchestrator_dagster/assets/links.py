@@ -33,25 +33,31 @@ class AssetLinks:
 
         Args:
             node: The node.
-            is_reduced: Whether to omit the path, which is the label of the reference, and both for a source.
+            is_reduced: Whether to omit the path, with which the path of the reference ends, and both for a source.
         """
         path = node.get("original_file_path")
         docs, dbt = self.product.config.docs_url, self.product.dbt
         omits_code = is_reduced and node["resource_type"] == "source"
         return {
             **({"floe/path": path} if path and not is_reduced else {}),
-            **({"dagster/code_references": self._code(node, path, dbt)} if path and dbt and not omits_code else {}),
+            **(
+                {"dagster/code_references": self._code(node, path, dbt, label=None if is_reduced else path)}
+                if path and dbt and not omits_code
+                else {}
+            ),
             **({"floe/docs": dg.MetadataValue.url(_docs_page(docs, node))} if docs else {}),
         }
 
-    def _code(self, node: Mapping[str, Any], path: str, dbt: DbtProject) -> dg.CodeReferencesMetadataValue:
+    def _code(
+        self, node: Mapping[str, Any], path: str, dbt: DbtProject, *, label: str | None
+    ) -> dg.CodeReferencesMetadataValue:
         file = _directory(node, dbt) / path
         url = self._url(file)
         with warnings.catch_warnings():
             # Dagster's code references are in beta since 1.8.
             warnings.simplefilter("ignore", dg.BetaWarning)
-            local = dg.LocalFileCodeReference(file_path=str(file), label=path)
-            online = [dg.UrlCodeReference(url=url, label=path)] if url else []
+            local = dg.LocalFileCodeReference(file_path=str(file), label=label)
+            online = [dg.UrlCodeReference(url=url, label=label)] if url else []
             return dg.CodeReferencesMetadataValue(code_references=[local, *online])
 
     def _url(self, file: Path) -> str | None:

@@ -129,9 +129,13 @@ class FloeDbtTranslator(DagsterDbtTranslator):
         return spec
 
     def _with_objects_of(self, metadata: Mapping[str, Any], unique_id: str) -> dict[str, Any]:
-        """Remove dagster-dbt's internal objects, except from the first spec, when the product has many assets."""
+        """Remove dagster-dbt's internal objects, except from the first spec, when the product has many assets.
+
+        Sources then have no storage kind either, because their kinds name it.
+        """
         if self._floe.attributes.has_many_assets and unique_id not in self._floe.first:
-            return {key: value for key, value in metadata.items() if key not in _OBJECTS}
+            omitted = {*_OBJECTS, _STORAGE_KIND} if unique_id.startswith("source.") else _OBJECTS
+            return {key: value for key, value in metadata.items() if key not in omitted}
         return {**metadata, DAGSTER_DBT_TRANSLATOR_METADATA_KEY: self._floe.translator}
 
     def get_asset_check_spec(
@@ -152,8 +156,10 @@ class FloeDbtTranslator(DagsterDbtTranslator):
 
     def get_description(self, dbt_resource_props: Mapping[str, Any]) -> str:
         """Return the node's description without its SQL, or else the data contract's."""
-        contract = self._contract(dbt_resource_props)
-        named = f"dbt {dbt_resource_props['resource_type']} {dbt_resource_props['name']}"
+        contract, kind = self._contract(dbt_resource_props), dbt_resource_props["resource_type"]
+        # Large products declare thousands of sources, whose names would be repeated.
+        is_named = kind != "source" or not self._floe.attributes.has_many_assets
+        named = f"dbt {kind} {dbt_resource_props['name']}" if is_named else ""
         declared = contract.table.description if contract else None
         return (dbt_resource_props.get("description") or declared or named).strip()
 
@@ -165,14 +171,9 @@ class FloeDbtTranslator(DagsterDbtTranslator):
         attributes, schema = self._floe.attributes, dbt_resource_props.get("schema")
         contract, output = self._contract(dbt_resource_props), self._output(dbt_resource_props)
         is_reduced = attributes.has_many_assets
-        metadata = dict(
-            super().get_metadata({**dbt_resource_props, "columns": {}} if is_reduced else dbt_resource_props)
-        )
-        if is_reduced and dbt_resource_props["resource_type"] == "source":
-            # The same as the kind.
-            metadata.pop(_STORAGE_KIND, None)
+        shown = {**dbt_resource_props, "columns": {}} if is_reduced else dbt_resource_props
         return {
-            **metadata,
+            **super().get_metadata(shown),
             **attributes.metadata(attributes.names(dbt_resource_props)),
             **({"floe/schema": schema} if schema and not is_reduced else {}),
             **(contract_metadata(contract, dbt_resource_props.get("columns") or {}) if contract else {}),

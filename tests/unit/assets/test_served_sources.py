@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import dagster as dg
 import pytest
 
+from floe_orchestrator_dagster.assets.attributes import MANY_ASSETS
 from floe_orchestrator_dagster.code_location import build_definitions, definitions_from_file
 from floe_orchestrator_dagster.inspect.plan import plan_product
 from floe_orchestrator_dagster.inspect.report import print_plan
@@ -173,3 +174,19 @@ def test_plan_has_the_number_of_sources_left_out(
     printed = [found.strip() for found in capsys.readouterr().out.splitlines()]
     assert plan.unused_sources == (count if line else 0)
     assert [found for found in printed if found.startswith("Left out")] == ([line] if line else [])
+
+
+def test_sources_of_many_assets_are_reduced(tmp_path: Path) -> None:
+    sources = [source("erp", "orders", description=""), source("erp", "items", description="Items of orders.")]
+    readers = [node(f"model_{row}", **reads(ID, "source.shop.erp.items")) for row in range(MANY_ASSETS + 1)]
+    few, many = (
+        graph(write_product(tmp_path / str(count), *readers[:count], sources=sources)) for count in (1, len(readers))
+    )
+
+    whole, lean = few.get(KEY), many.get(KEY)
+
+    assert (whole.description, lean.description) == ("dbt source orders", None)
+    assert many.get(dg.AssetKey(["erp", "items"])).description == "Items of orders."
+    assert {"floe/path", "dagster/code_references"} <= whole.metadata.keys()
+    assert not {"floe/path", "dagster/code_references", "dagster/storage_kind"} & lean.metadata.keys()
+    assert lean.tags == whole.tags
