@@ -20,6 +20,9 @@ from floe_orchestrator_dagster.commands.workspace import workspace
 from floe_orchestrator_dagster.garbage import collection_paused
 from floe_orchestrator_dagster.redaction import redact_urls
 
+# Commands that load a product and end. Others wait for servers, some of them for minutes.
+_LOADING = {"helm", "plan", "prepare", "validate", "workspace"}
+
 
 class _Commands(click.Group):
     """A group whose usage errors mask logins in URLs, such as a URL that was given for another argument."""
@@ -44,7 +47,9 @@ class _Commands(click.Group):
 @click.version_option(__version__, prog_name="floe-dagster")
 def main() -> None:
     """Run floe data products in Dagster."""
-    click.get_current_context().with_resource(collection_paused())
+    context = click.get_current_context()
+    if context.invoked_subcommand in _LOADING:
+        context.with_resource(collection_paused())
     from floe_orchestrator_dagster.logs import log_as_configured
     from floe_orchestrator_dagster.telemetry.export import export_as_configured
     from floe_orchestrator_dagster.upstream.patches import are_on

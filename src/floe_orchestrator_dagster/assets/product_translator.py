@@ -78,6 +78,7 @@ class ProductTranslator(DagsterDbtTranslator):
             attributes=self._attributes,
             links=AssetLinks(product),
             manifest=self._manifest,
+            project=self._wrapped_project,
             settings=self.settings,
             conditions=conditions,
             first=frozenset(first),
@@ -128,6 +129,13 @@ class ProductTranslator(DagsterDbtTranslator):
             return translator.get_asset_key(node)
         return translator.get_asset_spec(self._manifest or {}, node["unique_id"], None).key
 
+    def unserved_key(self, source: Mapping[str, Any]) -> dg.AssetKey:
+        """Return the key that a source has when it is an asset."""
+        translator = self._translator
+        if type(translator).get_asset_spec is FloeDbtTranslator.get_asset_spec:
+            return translator.get_asset_key(source)
+        return translator.get_asset_spec(self._manifest_with(source["unique_id"]) or {}, source["unique_id"], None).key
+
     def get_asset_key(self, dbt_resource_props: Mapping[str, Any]) -> dg.AssetKey:
         """Return the asset key of a node."""
         return self.key_of.get(dbt_resource_props["unique_id"]) or self._key(dbt_resource_props)
@@ -138,7 +146,7 @@ class ProductTranslator(DagsterDbtTranslator):
         """Return the translator's spec with the final key, edges, and the unique id that this package requires."""
         spec = self._specs.get(unique_id)
         if spec is None:
-            spec = self._translator.get_asset_spec(self._manifest or manifest, unique_id, project)
+            spec = self._translator.get_asset_spec(self._manifest_with(unique_id) or manifest, unique_id, project)
             changes = {**self._own_key(unique_id), **self._deps(spec, unique_id), **self._found_by(spec, unique_id)}
             spec = self._specs[unique_id] = spec.replace_attributes(**changes) if changes else spec
         return spec
@@ -166,21 +174,35 @@ class ProductTranslator(DagsterDbtTranslator):
 
     def with_objects(self, spec: dg.AssetSpec) -> dg.AssetSpec:
         """Add dagster-dbt's internal objects (manifest, translator), which specs of many assets omit."""
-        objects = (DbtManifestWrapper(self._manifest or {}), self)
+        objects = (self._wrapped_project, self)
         keys = (DAGSTER_DBT_MANIFEST_METADATA_KEY, DAGSTER_DBT_TRANSLATOR_METADATA_KEY)
         return spec.merge_attributes(metadata=dict(zip(keys, objects, strict=True)))
 
     @cached_property
-    def _manifest(self) -> Mapping[str, Any] | None:
-        """The manifest for dagster-dbt; None when the product has many assets, whose specs omit the project."""
+    def _project(self) -> Mapping[str, Any] | None:
+        """The manifest for dagster-dbt, without the project's id when the product has many assets; None without dbt."""
         if self.product.dbt is None:
             return None
-        # dagster-dbt translates all sources that it finds here to compare their keys.
-        content = {**with_functions(self.product.dbt.manifest.content), "sources": self.served}
+        content = with_functions(self.product.dbt.manifest.content)
         if not self._attributes.has_many_assets:
             return content
         metadata = {key: value for key, value in content["metadata"].items() if key != "project_id"}
         return {**content, "metadata": metadata}
+
+    @cached_property
+    def _wrapped_project(self) -> DbtManifestWrapper:
+        return DbtManifestWrapper(self._project or {})
+
+    @cached_property
+    def _manifest(self) -> Mapping[str, Any] | None:
+        """The same with the served sources only, because dagster-dbt translates all sources to compare their keys."""
+        return None if self._project is None else {**self._project, "sources": self.served}
+
+    def _manifest_with(self, unique_id: str) -> Mapping[str, Any] | None:
+        """Return the manifest for the translation of a node, which can be a source that is not served."""
+        if self._project is None or unique_id in self.served or unique_id not in self._project["sources"]:
+            return self._manifest
+        return {**self._project, "sources": {unique_id: self._project["sources"][unique_id]}}
 
     def get_asset_check_spec(
         self, asset_spec: dg.AssetSpec, manifest: Mapping[str, Any], unique_id: str, project: DagsterDbtProject | None

@@ -25,7 +25,8 @@ def served_sources(product: Product, attributes: AssetAttributes) -> Mapping[str
     """Return the sources that are assets, by unique id.
 
     A source is an asset if a node of the project reads it (a model, a test, an exposure, …), if it has freshness
-    limits, or if the contract, a sensor of the configuration, or ``meta.dagster`` in its properties names it.
+    limits, or if the contract, a sensor of the configuration, or ``meta.dagster`` in its properties names it. A sensor
+    has the key without changes by a custom translator.
     ``sources: all`` in the configuration makes all sources assets.
 
     Args:
@@ -39,6 +40,7 @@ def served_sources(product: Product, attributes: AssetAttributes) -> Mapping[str
     if product.config.sources == "all":
         return sources
     read = {parent for parents in content["parent_map"].values() for parent in parents}
+    read.update(attached for node in content["nodes"].values() if (attached := node.get("attached_node")))
     named = attributes.contracts.by_node.keys() | attributes.ingestion.by_source.keys()
     watched = _watched(product)
     return {
@@ -48,22 +50,21 @@ def served_sources(product: Product, attributes: AssetAttributes) -> Mapping[str
         or unique_id in named
         or freshness_criteria(source)
         or _meta_of_dagster(source)
-        or _default_key(source) in watched
+        or _end_of_key(source) in watched
     }
 
 
 def _watched(product: Product) -> set[tuple[str, ...]]:
-    """Return the keys that asset sensors of the configuration watch, without the product's prefix."""
+    """Return the last two parts of the keys that asset sensors of the configuration watch."""
     sensors = [sensor for sensor in product.config.sensors if isinstance(sensor, AssetSensorConfig)]
-    prefix = product.config.key_prefix
-    keys = [sensor.asset.split("/") for sensor in sensors]
-    return {(*key[len(prefix) :],) for key in keys if key[: len(prefix)] == prefix}
+    return {(*sensor.asset.split("/")[-2:],) for sensor in sensors}
 
 
-def _default_key(source: Node) -> tuple[str, ...]:
+def _end_of_key(source: Node) -> tuple[str, ...]:
+    """Return the last two parts of a source's key. Before them are prefixes, such as those of a key that collides."""
     return (acceptable_key_part(source["source_name"]), acceptable_key_part(source["name"]))
 
 
 def _meta_of_dagster(source: Node) -> bool:
-    meta = (source.get("config") or {}).get("meta") or source.get("meta") or {}
-    return "dagster" in meta
+    metas = ((source.get("config") or {}).get("meta"), source.get("meta"))
+    return any("dagster" in (meta or {}) for meta in metas)

@@ -28,6 +28,7 @@ from floe_orchestrator_dagster.upstream.dagster_dbt_names import (
     DAGSTER_DBT_TRANSLATOR_METADATA_KEY,
     DagsterDbtTranslator,
     DagsterDbtTranslatorSettings,
+    DbtManifestWrapper,
 )
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ if TYPE_CHECKING:
     CheckSpecOf = Callable[[dg.AssetSpec, Mapping[str, Any], str, DagsterDbtProject | None], dg.AssetCheckSpec | None]
 
 _STORAGE_KIND = "dagster/storage_kind"
-_OBJECTS = {DAGSTER_DBT_MANIFEST_METADATA_KEY, DAGSTER_DBT_TRANSLATOR_METADATA_KEY}
+_OBJECTS = (DAGSTER_DBT_MANIFEST_METADATA_KEY, DAGSTER_DBT_TRANSLATOR_METADATA_KEY)
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,8 @@ class TranslatedProduct:
         product: The product.
         attributes: Attributes of its assets.
         links: Links from its assets to files and pages.
-        manifest: The product's manifest; None without a dbt project.
+        manifest: The product's manifest with the served sources; None without a dbt project.
+        project: The manifest with all sources, in the metadata of specs.
         settings: Settings for dagster-dbt.
         conditions: The configured automation conditions, by unique id.
         first: Unique ids of the first node of each definition. When a product has many assets, only their specs have
@@ -69,6 +71,7 @@ class TranslatedProduct:
     attributes: AssetAttributes
     links: AssetLinks
     manifest: Mapping[str, Any] | None
+    project: DbtManifestWrapper
     settings: DagsterDbtTranslatorSettings
     conditions: Mapping[str, dg.AutomationCondition[Any]]
     first: Collection[str]
@@ -115,8 +118,11 @@ class FloeDbtTranslator(DagsterDbtTranslator):
         floe = self._floe
         spec = floe.specs.get(unique_id)
         if spec is None:
-            # The manifest of each stage has the same node.
-            base = super().get_asset_spec(floe.manifest or manifest, unique_id, project)
+            # The manifest of each stage has the same node. dagster-dbt can ask for a source that is not served.
+            project_manifest = (
+                manifest if floe.manifest is None or _is_other_source(unique_id, floe.manifest) else floe.manifest
+            )
+            base = super().get_asset_spec(project_manifest, unique_id, project)
             contract = floe.attributes.contracts.by_node.get(unique_id)
             output = floe.attributes.ingestion.by_source.get(unique_id)
             node = manifest["nodes"].get(unique_id) or manifest["sources"][unique_id]
@@ -134,9 +140,10 @@ class FloeDbtTranslator(DagsterDbtTranslator):
         Sources then have no storage kind either, because their kinds name it.
         """
         if self._floe.attributes.has_many_assets and unique_id not in self._floe.first:
-            omitted = {*_OBJECTS, _STORAGE_KIND} if unique_id.startswith("source.") else _OBJECTS
+            omitted = (*_OBJECTS, _STORAGE_KIND) if unique_id.startswith("source.") else _OBJECTS
             return {key: value for key, value in metadata.items() if key not in omitted}
-        return {**metadata, DAGSTER_DBT_TRANSLATOR_METADATA_KEY: self._floe.translator}
+        objects = (self._floe.project, self._floe.translator)
+        return {**metadata, **dict(zip(_OBJECTS, objects, strict=True))}
 
     def get_asset_check_spec(
         self, asset_spec: dg.AssetSpec, manifest: Mapping[str, Any], unique_id: str, project: DagsterDbtProject | None
@@ -260,6 +267,10 @@ def translator_of(product: TranslatedProduct, custom: DagsterDbtTranslator | Non
     vars(translator).pop(CACHED_SPECS, None)
     vars(translator)["_floe_product"] = product
     return cast("FloeDbtTranslator", translator)
+
+
+def _is_other_source(unique_id: str, manifest: Mapping[str, Any]) -> bool:
+    return unique_id.startswith("source.") and unique_id not in manifest["sources"]
 
 
 def _original_group(node: Mapping[str, Any]) -> dict[str, str]:

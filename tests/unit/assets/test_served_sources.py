@@ -7,8 +7,11 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 import pytest
+from dagster_dbt import get_asset_keys_by_output_name_for_source
 
 from floe_orchestrator_dagster.assets.attributes import MANY_ASSETS
+from floe_orchestrator_dagster.assets.product_translator import ProductTranslator
+from floe_orchestrator_dagster.automation.lineage_sensors.asset_lineage import AssetDescriptions
 from floe_orchestrator_dagster.code_location import build_definitions, definitions_from_file
 from floe_orchestrator_dagster.inspect.plan import plan_product
 from floe_orchestrator_dagster.inspect.report import print_plan
@@ -99,6 +102,12 @@ def test_a_source_that_an_exposure_reads_is_an_asset(tmp_path: Path) -> None:
             dg.AssetKey(["eu", "erp", "orders"]),
             id="a sensor of its key with the prefix",
         ),
+        pytest.param(
+            {"meta": {"dagster": {"group": "raw"}}, "config": {"meta": {"owner": "erp"}}},
+            {},
+            KEY,
+            id="meta beside other meta",
+        ),
     ],
 )
 def test_a_source_that_settings_name_is_an_asset(tmp_path: Path, fields: Json, config: Json, key: dg.AssetKey) -> None:
@@ -141,6 +150,27 @@ def test_the_products_job_runs_the_tests_of_a_source_that_no_model_reads(tmp_pat
 
     assert job.asset_layer.selected_asset_keys == {dg.AssetKey("stg")}
     assert set(job.asset_layer.asset_graph.asset_check_keys) == {dg.AssetCheckKey(KEY, "of_source")}
+
+
+def test_dagster_dbt_finds_the_keys_of_all_tables_of_a_source_that_is_left_out(tmp_path: Path) -> None:
+    path = write_product(tmp_path, MODEL, sources=[source("erp", "orders"), source("erp", "items")])
+    [stage] = [entry for entry in definitions_from_file(path).assets or () if isinstance(entry, dg.AssetsDefinition)]
+
+    found = get_asset_keys_by_output_name_for_source([stage], "erp")
+
+    assert set(found.values()) == {KEY, dg.AssetKey(["erp", "items"])}
+
+
+def test_a_python_asset_reads_the_table_of_a_source_that_is_left_out(tmp_path: Path) -> None:
+    names = []
+    for setting in ("used", "all"):
+        directory = tmp_path / setting
+        path = write_product(directory, MODEL, sources=[source("erp", "orders")], config={"sources": setting})
+        found = AssetDescriptions(ProductTranslator(load_product(path)), None).names(KEY)
+        names.append({key: dataset.name for key, dataset in found.items()})
+
+    assert names[0] == names[1]
+    assert [*names[0]] == [("erp", "orders")]
 
 
 def test_a_source_left_out_takes_no_key_from_another_node(tmp_path: Path) -> None:

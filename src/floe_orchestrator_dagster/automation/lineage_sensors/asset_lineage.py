@@ -99,10 +99,12 @@ class AssetDescriptions:
         computes = read_computes(self._product, dbt.profile, dbt.profile.environment, PurePosixPath(dbt.directory.path))
         relations = [*dbt.manifest.asset_nodes, *dbt.manifest.content["sources"].values()]
         key_of = self._translator.key_of
+        # A Python asset can depend on a source that is no asset of the product.
+        others = [node for node in relations if node["unique_id"] not in key_of]
+        served = {node["unique_id"]: node for node in relations if node["unique_id"] in key_of}
         return {
-            key_of[node["unique_id"]]: computes.identify(node).dataset
-            for node in relations
-            if node["unique_id"] in key_of
+            **{self._translator.unserved_key(node): computes.identify(node).dataset for node in others},
+            **{key_of[unique_id]: computes.identify(node).dataset for unique_id, node in served.items()},
         }
 
 
