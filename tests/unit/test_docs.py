@@ -193,6 +193,10 @@ def test_every_behaviour_of_both_engines_names_tests_that_exist(row: list[str]) 
         assert f"\ndef {name}(" in (REPOSITORY / "tests" / file).read_text(encoding="utf-8")
 
 
+def test_the_table_of_both_engines_has_rows() -> None:
+    assert len(_parity_rows()) > 20
+
+
 def test_versions_of_the_gate_are_those_that_it_installs() -> None:
     page = _page("reference/compatibility.md").partition("## Tested versions")[2]
     locked = (REPOSITORY / "requirements.lock").read_text(encoding="utf-8")

@@ -42,8 +42,10 @@ def _strings() -> frozenset[str]:
 
 def _strings_of(path: Path) -> Iterator[str]:
     module = ".".join(path.relative_to(_PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__")
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, (ast.Constant, ast.JoinedStr)):
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    docstrings = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.Constant, ast.JoinedStr)) and id(node) not in docstrings:
             yield re.sub(r"%[sd]", _GAP, _text(module, node))
 
 

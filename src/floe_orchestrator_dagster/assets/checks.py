@@ -100,9 +100,10 @@ def _unimplemented_definition(
 
 
 def _last_of_each_step(definitions: Sequence[dg.AssetsDefinition]) -> list[dg.AssetKey]:
-    """Return a leaf of each definition with leaves. A step waits for whole steps, so that one of its assets is enough.
+    """Return one leaf of each definition with leaves.
 
-    With all leaves in the spec of each check, the specs would grow with the number of sources times that of models.
+    In the product's job, one asset is enough, because steps wait for whole steps. With all leaves in the spec of each
+    check, the specs would grow with the number of sources times that of models.
     """
     leaves = frozenset(leaf_keys(definitions))
     return [min(found) for definition in definitions if (found := leaves & definition.keys)]

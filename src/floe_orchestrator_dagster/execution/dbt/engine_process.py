@@ -144,8 +144,8 @@ def started_process(  # noqa: PLR0913, PLR0917  # a process has these parts
         descriptors: Additional file descriptors to inherit.
     """
     events, events_of_dbt = os.pipe()
-    known = settings(parent=os.getpid(), events=events_of_dbt, grace_seconds=GRACE_SECONDS)
     try:
+        known = settings(parent=os.getpid(), events=events_of_dbt, grace_seconds=GRACE_SECONDS)
         process = subprocess.Popen(
             [sys.executable, "-m", module, known.as_argument(), *arguments],
             stdout=subprocess.PIPE,

@@ -39,9 +39,8 @@ class ProcessOutput:
         Returns:
             The lines, possibly none; None at the end of the events.
         """
-        has_ended = (
-            self._process.poll() is not None
-        )  # looked up before select(), so that no output of an ended process is missed
+        # Looked up before select(), so that no output of an ended process is missed.
+        has_ended = self._process.poll() is not None
         ready = [key.fileobj for key, _ in self._selector.select(_TICK_SECONDS)]
         meanwhile()
         if self._printed in ready and not self._pass_on():
@@ -70,9 +69,8 @@ class ProcessOutput:
             if self._printed is not None:
                 selector.register(self._printed, EVENT_READ)
             while not has_ended and time.monotonic() < until:
-                has_ended = (
-                    self._process.poll() is not None
-                )  # looked up before select(), so that no output of an ended process is missed
+                # Looked up before select(), so that no output of an ended process is missed.
+                has_ended = self._process.poll() is not None
                 for _ in range(_PIPE_CHUNKS):
                     if not is_open or not selector.select(0 if has_ended else _DRAIN_SECONDS):
                         break

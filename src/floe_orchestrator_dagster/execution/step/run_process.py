@@ -23,7 +23,7 @@ _CHECK_SECONDS = 10
 
 @contextmanager
 def ended_with_run(context: dg.OpExecutionContext) -> Iterator[None]:
-    """Interrupt this step when its run ends inside the block, or is killed, without ending its steps.
+    """Interrupt this step when its run ends, or is killed, inside the block.
 
     Dagster's multiprocess executor does not end its steps when its process is killed. Executors with a pod or container
     per step do not end them when the pod of the run is lost, or when a run is terminated that would be resumed. dbt
