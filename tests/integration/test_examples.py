@@ -20,7 +20,7 @@ from command import invoke
 from conftest import REPOSITORY
 from floe_orchestrator_dagster.cli import main
 from hostile import certificate, serving, serving_bytes
-from unit.samples import contract, model, write_json
+from unit.samples import NAME, contract, model, profiles, write_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -113,8 +113,10 @@ def _run(line: str, place: Path) -> str:
 @pytest.fixture
 def place(prepared_sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """Make everything that examples name: products, a webserver and a lineage backend, all of them on this machine."""
+    outputs = dict.fromkeys(("dev", "production"), profiles()[NAME]["outputs"]["dev"])
     for file, name in (("a.json", "orders"), ("b.json", "returns")):
-        content = contract(model("a"), name=name, config={"key_prefix": [name]})
+        profile = {name: {"target": "dev", "outputs": outputs}}
+        content = contract(model("a"), name=name, config={"key_prefix": [name]}, dbt_profiles=profile)
         write_json(tmp_path / file, content)
         write_json(tmp_path / name / "compiled_artifacts.json", content)
     artifacts = prepared_sample / "compiled_artifacts.json"
