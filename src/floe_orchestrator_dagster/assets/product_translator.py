@@ -127,17 +127,11 @@ class ProductTranslator(DagsterDbtTranslator):
         translator = self._translator
         if type(translator).get_asset_spec is FloeDbtTranslator.get_asset_spec:
             return translator.get_asset_key(node)
-        return translator.get_asset_spec(self._manifest or {}, node["unique_id"], None).key
-
-    def unserved_key(self, source: Mapping[str, Any]) -> dg.AssetKey:
-        """Return the key that a source has when it is an asset."""
-        translator = self._translator
-        if type(translator).get_asset_spec is FloeDbtTranslator.get_asset_spec:
-            return translator.get_asset_key(source)
-        return translator.get_asset_spec(self._manifest_with(source["unique_id"]) or {}, source["unique_id"], None).key
+        unique_id = node["unique_id"]
+        return translator.get_asset_spec(self._manifest_with(unique_id) or {}, unique_id, None).key
 
     def get_asset_key(self, dbt_resource_props: Mapping[str, Any]) -> dg.AssetKey:
-        """Return the asset key of a node."""
+        """Return the asset key of a node; of a source that is not served, the key that it would have."""
         return self.key_of.get(dbt_resource_props["unique_id"]) or self._key(dbt_resource_props)
 
     def get_asset_spec(

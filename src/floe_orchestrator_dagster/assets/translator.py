@@ -173,7 +173,7 @@ class FloeDbtTranslator(DagsterDbtTranslator):
     def get_metadata(self, dbt_resource_props: Mapping[str, Any]) -> Mapping[str, Any]:
         """Return dagster-dbt's metadata (table, columns, materialization), those of product and contract, and links.
 
-        When the product has many assets, only columns of data contracts are included; runs record all columns.
+        If the product has many assets, the metadata contains only columns of data contracts. Runs record all columns.
         """
         attributes, schema = self._floe.attributes, dbt_resource_props.get("schema")
         contract, output = self._contract(dbt_resource_props), self._output(dbt_resource_props)

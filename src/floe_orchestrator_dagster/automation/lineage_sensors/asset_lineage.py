@@ -98,14 +98,10 @@ class AssetDescriptions:
             return {}
         computes = read_computes(self._product, dbt.profile, dbt.profile.environment, PurePosixPath(dbt.directory.path))
         relations = [*dbt.manifest.asset_nodes, *dbt.manifest.content["sources"].values()]
-        key_of = self._translator.key_of
-        # A Python asset can depend on a source that is no asset of the product.
-        others = [node for node in relations if node["unique_id"] not in key_of]
-        served = {node["unique_id"]: node for node in relations if node["unique_id"] in key_of}
-        return {
-            **{self._translator.unserved_key(node): computes.identify(node).dataset for node in others},
-            **{key_of[unique_id]: computes.identify(node).dataset for unique_id, node in served.items()},
-        }
+        # Python assets can also read sources that are left out. If such a source has the key of another node, the
+        # other node replaces it.
+        relations.sort(key=lambda node: node["unique_id"] in self._translator.key_of)
+        return {self._translator.get_asset_key(node): computes.identify(node).dataset for node in relations}
 
 
 def _columns(metadata: Mapping[str, object]) -> dict[str, str]:
