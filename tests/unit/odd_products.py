@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import dagster as dg
+
+from floe_orchestrator_dagster.code_location import definitions_from_file
 from unit.samples import Json, contract, manifest, model, node, write_json, write_project
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
+
+    from dagster._core.definitions.assets.graph.asset_graph import AssetGraph
 
 PROJECT = "shop"
 
@@ -44,6 +49,18 @@ def write_product(
     write_json(directory / "target" / "manifest.json", {**content, **collections})
     declared = [*models] or [model(nodes[0]["name"])]
     return write_json(directory / "compiled_artifacts.json", contract(*declared, config=config))
+
+
+def reads(*unique_ids: str) -> Json:
+    """Make the fields of a node that reads others."""
+    return {"depends_on": {"nodes": [*unique_ids], "macros": []}}
+
+
+def graph(path: Path) -> AssetGraph:
+    """Load a product, and check that Dagster accepts its definitions."""
+    definitions = definitions_from_file(path)
+    dg.Definitions.validate_loadable(definitions)
+    return definitions.resolve_asset_graph()
 
 
 def singular_test(name: str, *reads: str, **fields: object) -> Json:

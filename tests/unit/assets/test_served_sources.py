@@ -16,28 +16,17 @@ from floe_orchestrator_dagster.code_location import build_definitions, definitio
 from floe_orchestrator_dagster.inspect.plan import plan_product
 from floe_orchestrator_dagster.inspect.report import print_plan
 from floe_orchestrator_dagster.product import load_product
-from unit.odd_products import singular_test, write_product
+from unit.odd_products import graph, reads, singular_test, write_product
 from unit.samples import Json, ingestion_output, node, source, write_json
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from dagster._core.definitions.assets.graph.asset_graph import AssetGraph
 
 ID = "source.shop.erp.orders"
 KEY = dg.AssetKey(["erp", "orders"])
 MODEL = node("stg")
 DAILY: Json = {"warn_after": {"count": 1, "period": "day"}}
-
-
-def reads(*unique_ids: str) -> Json:
-    return {"depends_on": {"nodes": [*unique_ids], "macros": []}}
-
-
-def graph(path: Path) -> AssetGraph:
-    definitions = definitions_from_file(path)
-    dg.Definitions.validate_loadable(definitions)
-    return definitions.resolve_asset_graph()
 
 
 def test_a_source_that_nothing_uses_is_no_asset(tmp_path: Path) -> None:

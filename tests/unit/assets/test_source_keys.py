@@ -10,7 +10,7 @@ import pytest
 from floe_orchestrator_dagster import FloeDbtTranslator, load_product_definitions
 from floe_orchestrator_dagster.code_location import definitions_from_file
 from floe_orchestrator_dagster.errors import ManifestError
-from unit.odd_products import singular_test, write_product
+from unit.odd_products import graph, reads, singular_test, write_product
 from unit.samples import Json, node, source
 
 if TYPE_CHECKING:
@@ -18,22 +18,10 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import Any
 
-    from dagster._core.definitions.assets.graph.asset_graph import AssetGraph
-
     Node = Mapping[str, Any]
 
 DAILY = {"warn_after": {"count": 1, "period": "day"}}
 SHARED: Json = {"dagster": {"asset_key": ["extract_all"]}}
-
-
-def reads(*unique_ids: str) -> Json:
-    return {"depends_on": {"nodes": [*unique_ids], "macros": []}}
-
-
-def graph(path: Path) -> AssetGraph:
-    definitions = definitions_from_file(path)
-    dg.Definitions.validate_loadable(definitions)
-    return definitions.resolve_asset_graph()
 
 
 def in_marts(name: str, **fields: object) -> Json:
