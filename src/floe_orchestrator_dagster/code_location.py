@@ -11,16 +11,15 @@ import dagster as dg
 
 from floe_orchestrator_dagster import telemetry
 from floe_orchestrator_dagster.assets.checks import product_checks
+from floe_orchestrator_dagster.assets.contracts import ingestion_assets
 from floe_orchestrator_dagster.assets.dbt import dbt_project_assets
-from floe_orchestrator_dagster.assets.ingestion import ingestion_assets
 from floe_orchestrator_dagster.assets.product_translator import ProductTranslator
 from floe_orchestrator_dagster.assets.selection import NodeSelection
 from floe_orchestrator_dagster.assets.steps import ProductAssets
 from floe_orchestrator_dagster.assets.translator import checked_translator
 from floe_orchestrator_dagster.automation.conditions import automation_conditions, automation_sensor
-from floe_orchestrator_dagster.automation.executor import product_executor
 from floe_orchestrator_dagster.automation.ineffective_settings import ineffective_settings
-from floe_orchestrator_dagster.automation.jobs import product_jobs
+from floe_orchestrator_dagster.automation.jobs import product_executor, product_jobs
 from floe_orchestrator_dagster.automation.lineage_sensors.sensors import lineage_sensors
 from floe_orchestrator_dagster.automation.schedules import check_registered, product_schedules
 from floe_orchestrator_dagster.automation.sensors import product_sensors

@@ -1,25 +1,34 @@
-"""Tags, owners, kinds and metadata of a product's assets (FR-008)."""
+"""Tags, owners, kinds, links and metadata of a product's assets (FR-008)."""
 
 from __future__ import annotations
 
 import re
+import warnings
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from floe_orchestrator_dagster.product.contracts import match_table_contracts, read_table_contracts
-from floe_orchestrator_dagster.product.ingestion import match_ingestion_outputs
+import dagster as dg
+
+from floe_orchestrator_dagster.errors import Problem
+from floe_orchestrator_dagster.product.contracts import (
+    match_ingestion_outputs,
+    match_table_contracts,
+    read_table_contracts,
+)
 from floe_orchestrator_dagster.product.manifest import declared_nodes
 from floe_orchestrator_dagster.product.tags import PRODUCT_TAG, tag_value
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from pathlib import Path
 
     from floe_core.schemas.compiled_artifacts import ResolvedModel
 
-    from floe_orchestrator_dagster.product import Product
-    from floe_orchestrator_dagster.product.contracts import ContractMatches, TableContract
-    from floe_orchestrator_dagster.product.ingestion import IngestionMatches
+    from floe_orchestrator_dagster.product import DbtProject, Product
+    from floe_orchestrator_dagster.product.contracts import ContractMatches, IngestionMatches, TableContract
+    from floe_orchestrator_dagster.product.manifest import Manifest
+
 
 MANY_ASSETS = 200
 """With more models, seeds and snapshots than this, the definitions of assets are reduced.
@@ -32,6 +41,10 @@ _VALID_TAG_KEY = re.compile(r"([A-Za-z0-9_.-]{1,63}/)?[A-Za-z0-9_.-]{1,63}")
 # Email addresses that Dagster accepts as owners. Any other owner becomes a team.
 _EMAIL = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._%+-]*@[A-Za-z0-9.-]+\.[A-Za-z]{2,7}")
 _TEAM = "team:"
+_SSH = re.compile(r"git@([\w.-]+):(.+)")
+_SCHEMELESS = re.compile(r"[\w-]+(\.[\w-]+)+/\S+")
+# Paths of a file on the default branch, by host.
+_FILE_PATHS = {"github": "blob/HEAD", "gitlab": "-/blob/HEAD"}
 
 
 @dataclass(frozen=True)
@@ -166,3 +179,123 @@ def is_dagster_owner(owner: str) -> bool:
 def declared_tags(tags: Iterable[str]) -> dict[str, str]:
     """Convert dbt's tags to Dagster's, without those that Dagster rejects as keys, as dagster-dbt does."""
     return {tag: "" for tag in tags if _VALID_TAG_KEY.fullmatch(tag)}
+
+
+def declared_owners(node: Mapping[str, Any]) -> list[str]:
+    """Return a node's owners in Dagster's form; its ``group`` may be the name or the group itself.
+
+    An email address of a dbt group that Dagster does not accept becomes a team.
+    """
+    declared = _dagster_owners(node)
+    if declared:
+        return [owner.strip() for owner in declared if isinstance(owner, str) and is_dagster_owner(owner.strip())]
+    group = node.get("group")
+    owner = group.get("owner") if isinstance(group, dict) else None
+    emails = _listed(owner.get("email")) if isinstance(owner, dict) else []
+    return [found for email in emails if isinstance(email, str) for found in dagster_owners(email.strip())]
+
+
+def owner_problems(manifest: Manifest) -> list[Problem]:
+    """Return a problem for each owner in ``meta.dagster.owners`` that Dagster does not accept."""
+    nodes = [*manifest.asset_nodes, *manifest.content["sources"].values()]
+    return [problem for node in nodes for problem in _problems(node)]
+
+
+def _problems(node: Mapping[str, Any]) -> Iterator[Problem]:
+    for owner in _dagster_owners(node):
+        if not isinstance(owner, str) or not is_dagster_owner(owner.strip()):
+            yield Problem(
+                f"{node['unique_id']} ({node.get('original_file_path')}), meta.dagster.owners",
+                f"{owner!r} is not an owner",
+                "Write an email address, or `team:` and a name.",
+            )
+
+
+def _dagster_owners(node: Mapping[str, Any]) -> list[object]:
+    meta = node.get("meta")
+    dagster = meta.get("dagster") if isinstance(meta, dict) else None
+    return _listed(dagster.get("owners")) if isinstance(dagster, dict) else []
+
+
+def _listed(value: object) -> list[object]:
+    return value if isinstance(value, list) else ([value] if value else [])
+
+
+@dataclass(frozen=True)
+class AssetLinks:
+    """Links of a product's dbt nodes."""
+
+    product: Product
+
+    def metadata(self, node: Mapping[str, Any], *, is_reduced: bool) -> dict[str, Any]:
+        """Return metadata with the path of the node's file, a reference to its code, and its page in the dbt docs.
+
+        Args:
+            node: The node.
+            is_reduced: Whether to omit the path, with which the path of the reference ends, and both for a source.
+        """
+        path = node.get("original_file_path")
+        docs, dbt = self.product.config.docs_url, self.product.dbt
+        omits_code = is_reduced and node["resource_type"] == "source"
+        return {
+            **({"floe/path": path} if path and not is_reduced else {}),
+            **(
+                {"dagster/code_references": self._code(node, path, dbt, label=None if is_reduced else path)}
+                if path and dbt and not omits_code
+                else {}
+            ),
+            **({"floe/docs": dg.MetadataValue.url(_docs_page(docs, node))} if docs else {}),
+        }
+
+    def _code(
+        self, node: Mapping[str, Any], path: str, dbt: DbtProject, *, label: str | None
+    ) -> dg.CodeReferencesMetadataValue:
+        file = _directory(node, dbt) / path
+        url = self._url(file)
+        with warnings.catch_warnings():
+            # Dagster's code references are in beta since 1.8.
+            warnings.simplefilter("ignore", dg.BetaWarning)
+            local = dg.LocalFileCodeReference(file_path=str(file), label=label)
+            online = [dg.UrlCodeReference(url=url, label=label)] if url else []
+            return dg.CodeReferencesMetadataValue(code_references=[local, *online])
+
+    def _url(self, file: Path) -> str | None:
+        repository = self._repository
+        if repository is None or self._root is None or self._root not in file.parents:
+            return repository
+        shown = next((path for host, path in _FILE_PATHS.items() if host in repository), None)
+        return f"{repository}/{shown}/{file.relative_to(self._root).as_posix()}" if shown else repository
+
+    @cached_property
+    def _repository(self) -> str | None:
+        return repository_url(self.product.artifacts.identity.repository)
+
+    @cached_property
+    def _root(self) -> Path | None:
+        """The root of the git checkout; without one, as in an image, the directory of the dbt project."""
+        if self.product.dbt is None:
+            return None
+        project = self.product.dbt.directory.path
+        return next((path for path in [project, *project.parents] if (path / ".git").exists()), project)
+
+
+def repository_url(repository: str) -> str | None:
+    """Convert ``identity.repository`` to a web URL: from a URL, ``git@host:path`` or ``host/path``; else None."""
+    text = repository.strip().removesuffix("/").removesuffix(".git")
+    if text.startswith(("https://", "http://")):
+        return text
+    ssh = _SSH.fullmatch(text)
+    if ssh:
+        return f"https://{ssh[1]}/{ssh[2]}"
+    return f"https://{text}" if _SCHEMELESS.fullmatch(text) else None
+
+
+def _directory(node: Mapping[str, Any], dbt: DbtProject) -> Path:
+    """Return the directory of a node's project: the product's dbt project, or an installed package."""
+    own = dbt.manifest.content["metadata"].get("project_name")
+    package = str(node.get("package_name"))
+    return dbt.directory.path if package == own else dbt.directory.packages_path / package
+
+
+def _docs_page(docs_url: str, node: Mapping[str, Any]) -> str:
+    return f"{docs_url.rstrip('/')}/#!/{node['resource_type']}/{node['unique_id']}"

@@ -1,4 +1,4 @@
-"""Data contracts and ingestion outputs as attributes of assets."""
+"""Data contracts and ingestion outputs as attributes of assets, and specs of upstream assets without a dbt source."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from floe_orchestrator_dagster.assets.attributes import dagster_owners, declared_tags
+from floe_orchestrator_dagster.assets.attributes import AssetAttributes, dagster_owners, declared_tags
+from floe_orchestrator_dagster.product.contracts import contract_of
 from floe_orchestrator_dagster.product.tags import tag_value
 
 if TYPE_CHECKING:
@@ -16,7 +17,9 @@ if TYPE_CHECKING:
     from floe_core.schemas.compiled_artifacts import IngestionOutputTable
     from floe_core.schemas.data_contract import SchemaProperty
 
+    from floe_orchestrator_dagster.product import Product
     from floe_orchestrator_dagster.product.contracts import TableContract
+
 
 _CLASSIFICATION = "floe.classification"
 _HAS_FRESHNESS_POLICIES = "freshness_policy" in inspect.signature(dg.AssetSpec.__new__).parameters and hasattr(
@@ -138,3 +141,34 @@ def _column(
 
 def _classification_tags(classes: Iterable[str]) -> dict[str, str]:
     return {f"{_CLASSIFICATION}/{tag_value(name.lower())}": "" for name in classes}
+
+
+def ingestion_assets(product: Product) -> list[dg.AssetSpec]:
+    """Return one spec per table. Its key is the configured ``key_prefix`` and the table's physical name."""
+    attributes = AssetAttributes(product)
+    return [_spec(output, attributes) for output in attributes.ingestion.unmatched]
+
+
+def _spec(output: IngestionOutputTable, attributes: AssetAttributes) -> dg.AssetSpec:
+    product = attributes.product
+    contract = contract_of(attributes.table_contracts, output.physical_table, output.logical_table)
+    described = contract.table.description if contract else None
+    return dg.AssetSpec(
+        [*product.config.key_prefix, *output.physical_table.split(".")],
+        description=described or f"Table that the ingestion source {output.source_name} writes.",
+        group_name=product.identifier,
+        kinds={output.table_format, output.quality_tier},
+        owners=(contract_owners(contract) if contract else []) or attributes.owners,
+        tags={
+            **(contract_tags(contract) if contract else {}),
+            **attributes.product_tags,
+            **ingestion_tags(output),
+        },
+        metadata={
+            "dagster/table_name": output.physical_table,
+            **attributes.product_metadata,
+            **ingestion_metadata(output),
+            **(contract_metadata(contract, {}) if contract else {}),
+        },
+        **(freshness_attributes(contract) if contract else {}),
+    )

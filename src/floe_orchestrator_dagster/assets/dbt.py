@@ -12,19 +12,17 @@ from typing import Any, TypeAlias
 
 import dagster as dg
 
-from floe_orchestrator_dagster.assets.attributes import AssetAttributes
-from floe_orchestrator_dagster.assets.op_names import PlaceholderKeys, PlaceholderTranslator, checks_step
-from floe_orchestrator_dagster.assets.owners import owner_problems
+from floe_orchestrator_dagster.assets.attributes import AssetAttributes, owner_problems
+from floe_orchestrator_dagster.assets.checks import scored_checks
+from floe_orchestrator_dagster.assets.names import PlaceholderKeys, PlaceholderTranslator, checks_step
 from floe_orchestrator_dagster.assets.partitions import (
     backfill_policy,
     partition_metadata,
     partitioned_nodes,
     partitions_definitions,
 )
-from floe_orchestrator_dagster.assets.policies import op_tags, pool, retry_policy
 from floe_orchestrator_dagster.assets.product_translator import ProductTranslator
 from floe_orchestrator_dagster.assets.quality import declared_severities, product_quality
-from floe_orchestrator_dagster.assets.score import scored_checks
 from floe_orchestrator_dagster.assets.selection import NodeSelection
 from floe_orchestrator_dagster.assets.stage_manifest import (
     dagster_dbt_id,
@@ -34,18 +32,17 @@ from floe_orchestrator_dagster.assets.stage_manifest import (
     with_unit_tests,
 )
 from floe_orchestrator_dagster.assets.stages import DbtTest, Lane, Stage, staged_graph
-from floe_orchestrator_dagster.assets.steps import ProductAssets, dbt_steps
+from floe_orchestrator_dagster.assets.steps import ProductAssets, dbt_steps, op_tags, pool, retry_policy
 from floe_orchestrator_dagster.config.models import PartitionsConfig
 from floe_orchestrator_dagster.errors import ManifestError, Problem
 from floe_orchestrator_dagster.execution.record.quality_score import ScoredChecks, recorded_score
-from floe_orchestrator_dagster.execution.step.build import build_selection, test_selection
-from floe_orchestrator_dagster.execution.step.dbt_step import DbtStep
+from floe_orchestrator_dagster.execution.step.build import build_selection, step_events, test_selection
+from floe_orchestrator_dagster.execution.step.build_plan import DbtStep
 from floe_orchestrator_dagster.execution.step.node_selection import DbtNodes, dbt_nodes
 from floe_orchestrator_dagster.execution.step.run_options import DbtOptions
-from floe_orchestrator_dagster.execution.step.step_events import step_events
 from floe_orchestrator_dagster.product import DbtProject, Product
-from floe_orchestrator_dagster.product.functions import uncalled_functions
 from floe_orchestrator_dagster.product.manifest import Manifest
+from floe_orchestrator_dagster.product.references import uncalled_functions
 from floe_orchestrator_dagster.upstream.dagster_asset_keys import remember_output_keys, with_keys_kept
 from floe_orchestrator_dagster.upstream.dagster_dbt_names import DAGSTER_DBT_UNIQUE_ID_METADATA_KEY, dbt_assets
 from floe_orchestrator_dagster.upstream.dagster_dbt_selection import preselected

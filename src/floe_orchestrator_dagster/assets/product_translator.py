@@ -8,13 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from floe_orchestrator_dagster.assets.attributes import AssetAttributes
-from floe_orchestrator_dagster.assets.links import AssetLinks
+from floe_orchestrator_dagster.assets.attributes import AssetAttributes, AssetLinks
 from floe_orchestrator_dagster.assets.names import acceptable_name
-from floe_orchestrator_dagster.assets.product_asset import product_key
-from floe_orchestrator_dagster.assets.quality import declared_check_spec, product_quality
-from floe_orchestrator_dagster.assets.served_sources import served_sources
-from floe_orchestrator_dagster.assets.source_keys import SourceKeys, source_keys
+from floe_orchestrator_dagster.assets.quality import declared_check_spec, product_key, product_quality
+from floe_orchestrator_dagster.assets.sources import SourceKeys, served_sources, source_keys
 from floe_orchestrator_dagster.assets.stage_manifest import UNIT_TEST_PREFIX
 from floe_orchestrator_dagster.assets.translator import FloeDbtTranslator, TranslatedProduct, translator_of
 from floe_orchestrator_dagster.errors import EntryPointError

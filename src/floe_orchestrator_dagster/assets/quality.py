@@ -1,20 +1,17 @@
-"""Attributes of asset checks from the contract's quality checks."""
+"""Attributes of asset checks from the contract's quality checks, and the asset of the product that has its score."""
 
 from __future__ import annotations
 
 import itertools
 import re
+from itertools import chain, count
 from typing import TYPE_CHECKING
 
 import dagster as dg
 from floe_core.schemas.quality_config import SeverityLevel
 
-from floe_orchestrator_dagster.product.quality import (
-    QualityMatches,
-    check_weight,
-    is_ephemeral,
-    match_quality_checks,
-)
+from floe_orchestrator_dagster.assets.attributes import AssetAttributes
+from floe_orchestrator_dagster.product.quality import QualityMatches, check_weight, is_ephemeral, match_quality_checks
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -23,6 +20,7 @@ if TYPE_CHECKING:
 
     from floe_orchestrator_dagster.product import Product
     from floe_orchestrator_dagster.product.quality import DeclaredCheck
+
 
 _SEVERITY = "floe/severity"
 
@@ -100,3 +98,36 @@ def _free_key(asset: dg.AssetKey, name: str, taken: Collection[dg.AssetCheckKey]
 
 def _severity(declared: str) -> dg.AssetCheckSeverity:
     return dg.AssetCheckSeverity.ERROR if declared == "critical" else dg.AssetCheckSeverity.WARN
+
+
+def product_key(product: Product, taken: Collection[dg.AssetKey]) -> dg.AssetKey:
+    """Return the product's key: its name, or a variant when another asset has that key.
+
+    Args:
+        product: The product.
+        taken: Keys of its other assets.
+    """
+    other = f"{product.identifier}_product"
+    names = chain([product.identifier, other], (f"{other}_{number}" for number in count(2)))
+    keys = (dg.AssetKey([*product.config.key_prefix, name]) for name in names)
+    return next(key for key in keys if key not in taken)
+
+
+def product_spec(product: Product, key: dg.AssetKey, leaves: Sequence[dg.AssetKey]) -> dg.AssetSpec:
+    """Return the spec of the product's asset, downstream of the product's leaves."""
+    attributes = AssetAttributes(product)
+    config = product.artifacts.quality_config
+    scored_by = config.model_dump(mode="json") if config is not None and config.enabled else None
+    return dg.AssetSpec(
+        key,
+        deps=leaves,
+        description=product.spec.description or f"The data product {product.name}.",
+        group_name=product.identifier,
+        kinds={"floe"},
+        owners=attributes.owners,
+        tags=attributes.product_tags,
+        metadata={
+            **attributes.product_metadata,
+            **({"floe/quality_config": dg.JsonMetadataValue(scored_by)} if scored_by else {}),
+        },
+    )

@@ -16,23 +16,21 @@ from floe_core.schemas.compiled_artifacts import ResolvedModel
 from floe_core.schemas.quality_score import QualityCheck
 
 from floe_orchestrator_dagster.assets.attributes import AssetAttributes, dagster_owners, declared_tags
+from floe_orchestrator_dagster.assets.checks import scored_checks
 from floe_orchestrator_dagster.assets.contracts import (
     contract_metadata,
     contract_owners,
     contract_tags,
     freshness_attributes,
 )
-from floe_orchestrator_dagster.assets.policies import op_tags, pool, retry_policy
-from floe_orchestrator_dagster.assets.product_asset import product_key
 from floe_orchestrator_dagster.assets.product_translator import ProductTranslator
-from floe_orchestrator_dagster.assets.quality import contract_checks, declared_check_spec
-from floe_orchestrator_dagster.assets.score import scored_checks
+from floe_orchestrator_dagster.assets.quality import contract_checks, declared_check_spec, product_key
+from floe_orchestrator_dagster.assets.steps import op_tags, pool, retry_policy
 from floe_orchestrator_dagster.config import DagsterConfig
 from floe_orchestrator_dagster.errors import ArtifactsError, Problem
 from floe_orchestrator_dagster.execution.record.quality_score import ScoredChecks
-from floe_orchestrator_dagster.execution.step.build import build_model
+from floe_orchestrator_dagster.execution.step.build import build_model, step_events
 from floe_orchestrator_dagster.execution.step.quality_checks import build_checked_model
-from floe_orchestrator_dagster.execution.step.step_events import step_events
 from floe_orchestrator_dagster.product import DbtConnection, Product, connection_for_model, connection_for_product
 from floe_orchestrator_dagster.product.artifacts import dependency_problems
 from floe_orchestrator_dagster.product.contracts import contract_of

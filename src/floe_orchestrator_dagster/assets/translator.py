@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import dagster as dg
 
+from floe_orchestrator_dagster.assets.attributes import declared_owners
 from floe_orchestrator_dagster.assets.contracts import (
     contract_metadata,
     contract_owners,
@@ -19,7 +20,6 @@ from floe_orchestrator_dagster.assets.contracts import (
     ingestion_tags,
 )
 from floe_orchestrator_dagster.assets.names import acceptable_group, acceptable_key_part
-from floe_orchestrator_dagster.assets.owners import declared_owners
 from floe_orchestrator_dagster.errors import EntryPointError
 from floe_orchestrator_dagster.product.trimming import CODE_VERSION
 from floe_orchestrator_dagster.upstream.dagster_dbt_names import (
@@ -37,8 +37,7 @@ if TYPE_CHECKING:
     from dagster_dbt import DbtProject as DagsterDbtProject
     from floe_core.schemas.compiled_artifacts import IngestionOutputTable
 
-    from floe_orchestrator_dagster.assets.attributes import AssetAttributes
-    from floe_orchestrator_dagster.assets.links import AssetLinks
+    from floe_orchestrator_dagster.assets.attributes import AssetAttributes, AssetLinks
     from floe_orchestrator_dagster.product import Product
     from floe_orchestrator_dagster.product.contracts import TableContract
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from floe_orchestrator_dagster.config import config_path
-from floe_orchestrator_dagster.config.ticks import check_cron, check_timezone
+from floe_orchestrator_dagster.config.crons import check_cron, check_timezone
 from floe_orchestrator_dagster.errors import ScheduleError
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""Jobs of a product: the main job, which builds the whole product, and the configured ones."""
+"""Jobs of a product, the main one and the configured ones, and the executor of their runs."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from floe_orchestrator_dagster.assets.attributes import AssetAttributes
-from floe_orchestrator_dagster.assets.policies import run_tags
-from floe_orchestrator_dagster.automation.partitions import partitions_by_job
+from floe_orchestrator_dagster.assets.steps import run_tags
+from floe_orchestrator_dagster.automation.targets import partitions_by_job
 from floe_orchestrator_dagster.config import config_path
-from floe_orchestrator_dagster.errors import ArtifactsError, Problem
+from floe_orchestrator_dagster.errors import ArtifactsError, ConfigError, Problem
+from floe_orchestrator_dagster.product.profiles import is_on_duckdb
 from floe_orchestrator_dagster.product.tags import PRODUCT_TAG, tag_value
 
 if TYPE_CHECKING:
@@ -105,3 +106,40 @@ def _job_name(product: Product) -> str:
         fix = "Rename the product in floe.yaml (metadata.name) and compile it again."
         raise ArtifactsError(product.origin, [Problem("metadata.product_name", what, fix)]) from None
     return product.identifier
+
+
+def product_executor(product: Product) -> dg.ExecutorDefinition | None:
+    """Return the configured executor; None for Dagster's default (a process per step).
+
+    With a DuckDB file, steps run one at a time, because only one process can open the file.
+
+    Raises:
+        ConfigError: The executor is ``k8s``, and ``dagster-k8s`` is not installed.
+    """
+    configured = product.config.executor
+    if configured == "in_process":
+        return dg.in_process_executor
+    at_once = max_concurrent_steps(product)
+    limit = {"max_concurrent": at_once} if at_once else {}
+    if configured == "k8s":
+        executor = _k8s_executor(product)
+        return executor.configured(limit) if limit else executor
+    if limit:
+        return dg.multiprocess_executor.configured(limit)
+    return dg.multiprocess_executor if configured == "multiprocess" else None
+
+
+def max_concurrent_steps(product: Product) -> int | None:
+    """Return the maximum number of concurrent steps of a run; None for the executor's default."""
+    return 1 if product.config.executor == "in_process" or is_on_duckdb(product.artifacts) else None
+
+
+def _k8s_executor(product: Product) -> dg.ExecutorDefinition:
+    try:
+        from dagster_k8s import k8s_job_executor
+    except ImportError:
+        what = "'k8s' needs the package dagster-k8s, which is not installed"
+        fix = "Run `pip install dagster-k8s` in the image of the code location."
+        raise ConfigError(product.origin, [Problem(config_path("executor"), what, fix)]) from None
+    executor: dg.ExecutorDefinition = k8s_job_executor
+    return executor

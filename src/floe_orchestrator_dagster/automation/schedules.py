@@ -15,7 +15,7 @@ from croniter import croniter
 from floe_orchestrator_dagster.assets.selection import EVERYTHING
 from floe_orchestrator_dagster.automation.cron import JobSchedule, checked_schedule, declared_schedule
 from floe_orchestrator_dagster.automation.jobs import job_names
-from floe_orchestrator_dagster.automation.partitions import (
+from floe_orchestrator_dagster.automation.targets import (
     partition_requests,
     partitions_by_job,
     requested_partitions,

@@ -14,10 +14,10 @@ from floe_orchestrator_dagster.assets.partitions import (
 from floe_orchestrator_dagster.assets.selection import EVERYTHING
 from floe_orchestrator_dagster.automation.conditions import assets_by_rule, automation_sensor_name
 from floe_orchestrator_dagster.automation.jobs import job_names
-from floe_orchestrator_dagster.automation.partitions import partitions_by_job
 from floe_orchestrator_dagster.automation.schedules import main_schedule_name
+from floe_orchestrator_dagster.automation.targets import partitions_by_job
 from floe_orchestrator_dagster.config import config_path
-from floe_orchestrator_dagster.config.automation import RunStatusSensorConfig
+from floe_orchestrator_dagster.config.models import RunStatusSensorConfig
 from floe_orchestrator_dagster.errors import ConfigError, Problem
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from typing import ParamSpec
 
     from floe_orchestrator_dagster.assets.selection import NodeSelection
-    from floe_orchestrator_dagster.config.automation import JobConfig, ScheduleConfig, SensorConfig
+    from floe_orchestrator_dagster.config.models import JobConfig, ScheduleConfig, SensorConfig
     from floe_orchestrator_dagster.product import Product
 
     P = ParamSpec("P")

@@ -117,9 +117,9 @@ def helm(
     """  # noqa: D301  # click reads the \b
     with errors_reported():
         with progress("Reading the products"):
-            from floe_orchestrator_dagster.deploy.configmap import artifacts_configmap
             from floe_orchestrator_dagster.deploy.helm import default_image, values_for
             from floe_orchestrator_dagster.deploy.products import read_products
+            from floe_orchestrator_dagster.deploy.volumes import artifacts_configmap
 
             paths = [path.absolute() for path in artifacts] or [artifacts_path(None)]
             fallback = default_image() if options["configmap"] else None

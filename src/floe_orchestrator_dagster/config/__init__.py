@@ -9,35 +9,33 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, Field
 
-from floe_orchestrator_dagster.config.automation import (
-    AssetSensorConfig,
-    AutomationConfig,
-    JobConfig,
-    Rules,
-    RunStatusSensorConfig,
-    ScheduleConfig,
-    SensorConfig,
-)
+from floe_orchestrator_dagster.config.crons import Cron, Timezone  # noqa: TC001  # pydantic reads the annotations
 from floe_orchestrator_dagster.config.models import (
     CONFIG_PATH,
+    AssetSensorConfig,
+    AutomationConfig,
     ComputeConfig,
     ConcurrencyConfig,
     DbtConfig,
     DeployConfig,
     HeaderConfig,
+    JobConfig,
     KeyPart,
     LineageConfig,
     PartitionsConfig,
     PartitionVars,
     PodResources,
     RetriesConfig,
+    Rules,
+    RunStatusSensorConfig,
+    ScheduleConfig,
     Section,
+    SensorConfig,
     Text,
     WebPage,
     config_path,
 )
 from floe_orchestrator_dagster.config.reading import Reading, read_settings
-from floe_orchestrator_dagster.config.ticks import Cron, Timezone  # noqa: TC001  # pydantic reads the annotations
 from floe_orchestrator_dagster.errors import ConfigError
 
 if TYPE_CHECKING:

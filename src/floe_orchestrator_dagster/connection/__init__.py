@@ -7,8 +7,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from floe_orchestrator_dagster import telemetry
-from floe_orchestrator_dagster.connection.address import DEFAULT_URL, URL_VARIABLE, find_address
-from floe_orchestrator_dagster.connection.question import NoDagsterError, query_webserver
+from floe_orchestrator_dagster.connection.question import (
+    DEFAULT_URL,
+    URL_VARIABLE,
+    NoDagsterError,
+    find_address,
+    query_webserver,
+)
 
 if TYPE_CHECKING:
     from floe_core.plugins.orchestrator import ValidationResult

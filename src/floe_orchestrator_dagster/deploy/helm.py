@@ -6,7 +6,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Literal
 
 from floe_orchestrator_dagster.config import DagsterConfig
-from floe_orchestrator_dagster.deploy.images import ImageReference, parse_image
+from floe_orchestrator_dagster.deploy.names import ImageReference, parse_image
 from floe_orchestrator_dagster.deploy.products import DeployedProduct
 from floe_orchestrator_dagster.deploy.resources import quantity
 from floe_orchestrator_dagster.deploy.settings import DeploySettings

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn
 
 from floe_orchestrator_dagster.config import DagsterConfig, config_path, read_config
-from floe_orchestrator_dagster.deploy.images import ImageReference, parse_image
-from floe_orchestrator_dagster.deploy.names import check_names_differ, service_name
+from floe_orchestrator_dagster.deploy.names import ImageReference, check_names_differ, parse_image, service_name
 from floe_orchestrator_dagster.errors import DeployError, ManifestError, Problem, ProjectError
 from floe_orchestrator_dagster.product.artifacts import read_artifacts_file, validate_artifacts
 from floe_orchestrator_dagster.product.manifest import prepared_manifest

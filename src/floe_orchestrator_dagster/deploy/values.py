@@ -19,6 +19,7 @@ from floe_orchestrator_dagster.deploy.pods import (
     readiness_probe,
     startup_probe,
     webserver_probes,
+    with_run_resources,
     without_none,
     writable_directories,
 )
@@ -31,7 +32,6 @@ from floe_orchestrator_dagster.deploy.production import (
     threads,
 )
 from floe_orchestrator_dagster.deploy.resources import requested_resources, service_resources
-from floe_orchestrator_dagster.deploy.run_pods import with_run_resources
 from floe_orchestrator_dagster.deploy.settings import check_settings
 from floe_orchestrator_dagster.deploy.volumes import MOUNTED_ARTIFACTS, product_directories
 from floe_orchestrator_dagster.errors import DeployError, Problem
@@ -39,7 +39,7 @@ from floe_orchestrator_dagster.errors import DeployError, Problem
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from floe_orchestrator_dagster.deploy.images import ImageReference
+    from floe_orchestrator_dagster.deploy.names import ImageReference
     from floe_orchestrator_dagster.deploy.pods import Resources, Values
     from floe_orchestrator_dagster.deploy.products import DeployedProduct
     from floe_orchestrator_dagster.deploy.settings import DeploySettings

@@ -23,12 +23,17 @@ from floe_orchestrator_dagster.product.artifacts import (
     validate_artifacts,
 )
 from floe_orchestrator_dagster.product.computes import compute_profiles, engine_choice
-from floe_orchestrator_dagster.product.contracts import read_table_contracts
-from floe_orchestrator_dagster.product.disagreements import product_disagreements
+from floe_orchestrator_dagster.product.contracts import (
+    contract_of,
+    contract_problems,
+    match_table_contracts,
+    read_table_contracts,
+)
 from floe_orchestrator_dagster.product.manifest import check_models_exist, find_manifest, prepared_manifest
 from floe_orchestrator_dagster.product.prepare import check_parse
 from floe_orchestrator_dagster.product.profiles import Profile, select_profile
 from floe_orchestrator_dagster.product.project import PROJECT_DIR_VARIABLE, find_project_path, read_project_directory
+from floe_orchestrator_dagster.product.quality import match_quality_checks, quality_problems
 from floe_orchestrator_dagster.product.spec import ProductSpec, read_spec
 
 if TYPE_CHECKING:
@@ -43,6 +48,7 @@ if TYPE_CHECKING:
 
     P = ParamSpec("P")
     T = TypeVar("T")
+
 
 _PACKAGE = __name__.partition(".")[0]
 
@@ -280,3 +286,28 @@ class _Recorder(logging.Handler):
             self.warnings.extend(ProductWarning(str(self._path), problem) for problem in problems)
         else:
             self.warnings.append(ProductWarning("", Problem("", record.getMessage(), "")))
+
+
+def product_disagreements(product: Product) -> list[Problem]:
+    """List the differences between contract and dbt project; empty without a dbt project.
+
+    These are quality checks without a dbt test, checks whose severity or parameters differ from dbt's, and data
+    contracts without a table.
+
+    Raises:
+        ArtifactsError: A data contract is not valid.
+    """
+    tables = read_table_contracts(product.artifacts.data_contracts, product.origin)
+    if product.dbt is None:
+        return []
+    manifest = product.dbt.manifest.content
+    quality = match_quality_checks(product.models, manifest)
+    ingested = [
+        contract_of(tables, output.physical_table, output.logical_table)
+        for output in product.artifacts.ingestion_outputs
+    ]
+    unmatched = match_table_contracts(tables, manifest).unmatched
+    return [
+        *quality_problems(quality, manifest),
+        *contract_problems([table for table in unmatched if table not in ingested]),
+    ]

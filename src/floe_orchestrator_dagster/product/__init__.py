@@ -12,9 +12,12 @@ from typing import TYPE_CHECKING, Any
 from floe_orchestrator_dagster.errors import ArtifactsError
 from floe_orchestrator_dagster.product.adapters import require_support
 from floe_orchestrator_dagster.product.artifacts import (
+    ARTIFACTS_PATH_VARIABLE,
+    artifacts_path_from_environment,
     check_dependencies_exist,
     check_product_name,
     json_object,
+    orchestrator_config,
     read_artifacts_file,
     validate_artifacts,
 )
@@ -24,11 +27,6 @@ from floe_orchestrator_dagster.product.manifest import Manifest, check_models_ex
 from floe_orchestrator_dagster.product.prepare import fresh_manifest, parse_project, prepare_manifest
 from floe_orchestrator_dagster.product.profiles import select_profile
 from floe_orchestrator_dagster.product.project import PROJECT_DIR_VARIABLE, find_project_path, read_project_directory
-from floe_orchestrator_dagster.product.settings import (
-    ARTIFACTS_PATH_VARIABLE,
-    artifacts_path_from_environment,
-    orchestrator_config,
-)
 from floe_orchestrator_dagster.product.spec import read_spec
 from floe_orchestrator_dagster.product.values import DbtConnection, DbtProject, Product
 

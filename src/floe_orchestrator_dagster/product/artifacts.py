@@ -1,4 +1,4 @@
-"""Reading and validation of CompiledArtifacts, the compiled contract of a product.
+"""Reading and validation of CompiledArtifacts, the compiled contract of a product, and of the configuration in it.
 
 floe-core's model checks types. This module also rejects contracts of newer versions, duplicate names, missing and
 circular dependencies, and a failed strict enforcement.
@@ -7,6 +7,7 @@ circular dependencies, and a failed strict enforcement.
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections import Counter
 from collections.abc import Mapping
@@ -17,8 +18,9 @@ from floe_core.schemas.compiled_artifacts import CompiledArtifacts
 from floe_core.schemas.versions import COMPILED_ARTIFACTS_VERSION
 from pydantic import ValidationError
 
+from floe_orchestrator_dagster.config import DagsterConfig, read_config
 from floe_orchestrator_dagster.errors import ArtifactsError, Problem
-from floe_orchestrator_dagster.product.files import is_deeper_than, read_json
+from floe_orchestrator_dagster.product.files import is_deeper_than, read_json, user_path
 from floe_orchestrator_dagster.wording import closest, did_you_mean, is_empty, json_type_of, validation_message
 
 if TYPE_CHECKING:
@@ -28,12 +30,14 @@ if TYPE_CHECKING:
     from floe_core.schemas.compiled_artifacts import ResolvedModel
     from pydantic_core import ErrorDetails
 
+
 _MODELS = "transforms.models"
 _RECOMPILE = "Correct floe.yaml and compile the product again (floe platform compile)."
 _VERSION = re.compile(r"(\d{1,9})\.(\d{1,9})\.(\d{1,9})")
 _SECRET_WORDS = ("secret", "password", "token", "key", "credential", "private")
 _LONGEST_VALUE = 80
 _DEEPEST = 100
+ARTIFACTS_PATH_VARIABLE = "FLOE_ARTIFACTS_PATH"
 
 
 def read_artifacts_file(path: Path) -> dict[str, Any]:
@@ -243,3 +247,31 @@ def _cycles(models: Sequence[ResolvedModel]) -> Iterator[Problem]:
         # graphlib reports a cycle as [a, b, …, a], each name a dependency of the next.
         path = " -> ".join(reversed(error.args[1]))
         yield Problem(_MODELS, f"circular dependency: {path} (each depends on the next)", _RECOMPILE)
+
+
+def artifacts_path_from_environment() -> Path:
+    """Read ``FLOE_ARTIFACTS_PATH``.
+
+    Raises:
+        ArtifactsError: The variable is not set. The message shows how to set it and how to create a sample product.
+    """
+    named = os.environ.get(ARTIFACTS_PATH_VARIABLE)
+    if named:
+        return user_path(named, ARTIFACTS_PATH_VARIABLE, ArtifactsError, "Write the path without `~`.")
+    fix = (
+        "Set it to the file that `floe platform compile` writes, and start again:\n"
+        f"        export {ARTIFACTS_PATH_VARIABLE}=path/to/compiled_artifacts.json\n"
+        "        dagster dev -m floe_orchestrator_dagster.definitions\n"
+        "    No product yet? `floe-dagster demo retail-orders` writes one and shows how to run it."
+    )
+    raise ArtifactsError(ARTIFACTS_PATH_VARIABLE, [Problem("", "the environment variable is not set", fix)])
+
+
+def orchestrator_config(artifacts: CompiledArtifacts, origin: str) -> DagsterConfig:
+    """Read the orchestrator's configuration from the contract, ``plugins.orchestrator.config``.
+
+    Raises:
+        ConfigError: As :func:`~floe_orchestrator_dagster.config.read_config`.
+    """
+    orchestrator = artifacts.plugins.orchestrator if artifacts.plugins else None
+    return read_config(orchestrator.config if orchestrator else None, origin)

@@ -7,15 +7,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from floe_orchestrator_dagster.errors import ArtifactsError, Problem, ProfileError, ProjectError
-from floe_orchestrator_dagster.product.artifacts import read_artifacts_file, validate_artifacts
-from floe_orchestrator_dagster.product.computes import compute_profiles, engine_choice
-from floe_orchestrator_dagster.product.profiles import select_profile
-from floe_orchestrator_dagster.product.project import PROJECT_DIR_VARIABLE, find_project_path, read_project_directory
-from floe_orchestrator_dagster.product.settings import (
+from floe_orchestrator_dagster.product.artifacts import (
     ARTIFACTS_PATH_VARIABLE,
     artifacts_path_from_environment,
     orchestrator_config,
+    read_artifacts_file,
+    validate_artifacts,
 )
+from floe_orchestrator_dagster.product.computes import compute_profiles, engine_choice
+from floe_orchestrator_dagster.product.profiles import select_profile
+from floe_orchestrator_dagster.product.project import PROJECT_DIR_VARIABLE, find_project_path, read_project_directory
 from floe_orchestrator_dagster.product.values import DbtConnection
 
 if TYPE_CHECKING:

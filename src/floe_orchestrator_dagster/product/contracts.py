@@ -1,4 +1,4 @@
-"""Matching of the artifacts' data contracts (Open Data Contract Standard) with dbt nodes.
+"""Matching of the artifacts' data contracts (Open Data Contract Standard) and ingestion outputs with the dbt project.
 
 Format: https://bitol-io.github.io/open-data-contract-standard/latest/
 """
@@ -17,7 +17,9 @@ from floe_orchestrator_dagster.product.manifest import declared_names
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    from floe_core.schemas.compiled_artifacts import IngestionOutputTable
     from floe_core.schemas.data_contract import DataContract, SchemaObject, ServiceLevelAgreementProperty
+
 
 _FRESHNESS = "freshness"
 _DAYS = dict.fromkeys(("d", "day", "days"), 1) | dict.fromkeys(("y", "yr", "year", "years"), 365)
@@ -200,3 +202,32 @@ def _applies(element: str | None, table: SchemaObject, contract: DataContract) -
     named |= {part.rpartition(".")[0] for part in named}
     own = {name.lower() for name in (table.name, table.physicalName) if name}
     return not named & tables or bool(named & own)
+
+
+@dataclass(frozen=True)
+class IngestionMatches:
+    """Ingestion outputs matched with dbt sources.
+
+    Attributes:
+        by_source: The output that writes each matched source, by the source's unique id.
+        unmatched: Outputs without a source in the dbt project.
+    """
+
+    by_source: Mapping[str, IngestionOutputTable]
+    unmatched: tuple[IngestionOutputTable, ...]
+
+
+def match_ingestion_outputs(outputs: Sequence[IngestionOutputTable], manifest: Mapping[str, Any]) -> IngestionMatches:
+    """Match outputs with sources by the table in the warehouse or the name in dbt, case-insensitively."""
+    by_table = {
+        table.lower(): output for output in reversed(outputs) for table in (output.logical_table, output.physical_table)
+    }
+    by_source = {}
+    for unique_id, source in manifest["sources"].items():
+        table = f"{source.get('schema')}.{source.get('identifier') or source['name']}".lower()
+        named = f"{source['source_name']}.{source['name']}".lower()
+        output = by_table.get(table) or by_table.get(named)
+        if output is not None:
+            by_source[unique_id] = output
+    matched = {output.physical_table for output in by_source.values()}
+    return IngestionMatches(by_source, tuple(output for output in outputs if output.physical_table not in matched))

@@ -34,7 +34,7 @@ class DagsterMeta(TypedDict):
 
     asset_key: NotRequired[Strings]
     group: NotRequired[str | None]
-    owners: NotRequired[Any]  # `assets/owners.py` checks each owner
+    owners: NotRequired[Any]  # `assets/attributes.py` checks each owner
     auto_materialize_policy: NotRequired[dict[str, Any]]
     ref: NotRequired[DagsterRef | None]
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from floe_orchestrator_dagster.errors import Problem, ProfileError
 from floe_orchestrator_dagster.product.engines import DEFAULT_CHOICE, EngineChoice
-from floe_orchestrator_dagster.product.environment_file import file_variables
+from floe_orchestrator_dagster.product.project import file_variables
 from floe_orchestrator_dagster.product.templates import (
     Variable,
     read_from_environment,

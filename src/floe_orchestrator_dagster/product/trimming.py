@@ -20,17 +20,17 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from floe_orchestrator_dagster.errors import ManifestError
-from floe_orchestrator_dagster.product.functions import (
+from floe_orchestrator_dagster.product.files import distrust_reason
+from floe_orchestrator_dagster.product.manifest_check import too_deep
+from floe_orchestrator_dagster.product.references import (
     DEFINING_FIELDS,
     DEFINING_OVERLOAD_FIELDS,
     DEFINING_SETTINGS,
     function_version,
+    variables_read,
     versions_with_functions,
 )
-from floe_orchestrator_dagster.product.manifest_check import too_deep
 from floe_orchestrator_dagster.product.sharing import COLLECTIONS_OF_NODES, FORMAT, compact, expand
-from floe_orchestrator_dagster.product.trust import distrust_reason
-from floe_orchestrator_dagster.product.variables import variables_read
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

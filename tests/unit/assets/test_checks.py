@@ -10,8 +10,8 @@ import pytest
 
 from floe_orchestrator_dagster.code_location import build_definitions, definitions_from_file
 from floe_orchestrator_dagster.execution.step.node_selection import DbtNodes, select_nodes, selection_arguments
+from floe_orchestrator_dagster.inspect.validation import product_disagreements
 from floe_orchestrator_dagster.product import load_product
-from floe_orchestrator_dagster.product.disagreements import product_disagreements
 from unit.samples import (
     Json,
     contract,

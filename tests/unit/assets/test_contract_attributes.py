@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 import pytest
 
-from floe_orchestrator_dagster.assets.links import repository_url
+from floe_orchestrator_dagster.assets.attributes import repository_url
 from floe_orchestrator_dagster.code_location import definitions_from_file
 from unit.samples import Json, contract, ingestion_output, manifest, model, node, source, write_json, write_project
 

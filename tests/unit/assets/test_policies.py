@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import dagster as dg
 import pytest
 
-from floe_orchestrator_dagster.assets.policies import op_tags, pool, retry_policy, run_tags
+from floe_orchestrator_dagster.assets.steps import op_tags, pool, retry_policy, run_tags
 from floe_orchestrator_dagster.code_location import build_definitions
 from floe_orchestrator_dagster.config import read_config
 from unit.dbt_shop import dbt_shop

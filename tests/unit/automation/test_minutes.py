@@ -15,7 +15,7 @@ from dagster._utils.schedules import schedule_execution_time_iterator
 from packaging.version import Version
 
 from floe_orchestrator_dagster.automation.cron import JobSchedule, check_cron
-from floe_orchestrator_dagster.automation.minutes import FIXED_IN_DAGSTER, shifted_minutes
+from floe_orchestrator_dagster.automation.ineffective_settings import FIXED_IN_DAGSTER, shifted_minutes
 from floe_orchestrator_dagster.code_location import build_definitions
 from floe_orchestrator_dagster.inspect.validation import examine_product
 from unit.dbt_shop import dbt_shop, write_dbt_shop

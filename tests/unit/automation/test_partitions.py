@@ -7,7 +7,7 @@ from datetime import datetime, timedelta, timezone
 import dagster as dg
 import pytest
 
-from floe_orchestrator_dagster.automation.partitions import partitions_by_job, requested_partitions
+from floe_orchestrator_dagster.automation.targets import partitions_by_job, requested_partitions
 from unit.samples import Json, model, product
 
 _DAILY = dg.DailyPartitionsDefinition("2026-01-01")

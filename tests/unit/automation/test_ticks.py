@@ -25,7 +25,7 @@ from hypothesis import strategies as st
 from packaging.version import Version
 
 from floe_orchestrator_dagster.assets.selection import NodeSelection
-from floe_orchestrator_dagster.automation.minutes import FIXED_IN_DAGSTER
+from floe_orchestrator_dagster.automation.ineffective_settings import FIXED_IN_DAGSTER
 from floe_orchestrator_dagster.automation.schedules import product_schedules
 from floe_orchestrator_dagster.automation.targets import Targets
 from unit.samples import model, product

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from floe_orchestrator_dagster.deploy.configmap import artifacts_configmap, configmap_name
 from floe_orchestrator_dagster.deploy.products import read_products
+from floe_orchestrator_dagster.deploy.volumes import artifacts_configmap, configmap_name
 from floe_orchestrator_dagster.errors import DeployError
 from helm_chart import validate
 from unit.deploy.deployed import IMAGE, SNOWFLAKE, artifacts

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from floe_orchestrator_dagster.deploy.images import ImageReference, parse_image
+from floe_orchestrator_dagster.deploy.names import ImageReference, parse_image
 from floe_orchestrator_dagster.errors import DeployError
 
 _DIGEST = f"sha256:{'0a' * 32}"

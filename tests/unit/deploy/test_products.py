@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from floe_orchestrator_dagster.deploy.helm import values_for
-from floe_orchestrator_dagster.deploy.images import ImageReference
+from floe_orchestrator_dagster.deploy.names import ImageReference
 from floe_orchestrator_dagster.deploy.products import by_product, read_products
 from floe_orchestrator_dagster.deploy.settings import DeploySettings
 from floe_orchestrator_dagster.errors import ArtifactsError, DeployError

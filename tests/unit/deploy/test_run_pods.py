@@ -17,7 +17,7 @@ from dagster._core.launcher import LaunchRunContext, RunLauncher
 from dagster._core.origin import JobPythonOrigin, RepositoryPythonOrigin
 from dagster._serdes import ConfigurableClassData
 
-from floe_orchestrator_dagster.assets.policies import run_tags
+from floe_orchestrator_dagster.assets.steps import run_tags
 from floe_orchestrator_dagster.config import DagsterConfig
 from floe_orchestrator_dagster.deploy.helm import values_for
 from floe_orchestrator_dagster.deploy.settings import DeploySettings

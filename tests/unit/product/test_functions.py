@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from floe_orchestrator_dagster.product.functions import versions_with_functions
+from floe_orchestrator_dagster.product.references import versions_with_functions
 
 if TYPE_CHECKING:
     from unit.samples import Json

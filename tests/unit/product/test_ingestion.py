@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from floe_orchestrator_dagster.product.ingestion import IngestionMatches, match_ingestion_outputs
+from floe_orchestrator_dagster.product.contracts import IngestionMatches, match_ingestion_outputs
 from unit.samples import Json, ingestion_output, manifest, model, source, validated
 
 

@@ -19,11 +19,10 @@ from floe_orchestrator_dagster.errors import (
     SpecError,
 )
 from floe_orchestrator_dagster.lineage.delivery.emitter import emitter_for
-from floe_orchestrator_dagster.product.artifacts import json_object
+from floe_orchestrator_dagster.product.artifacts import artifacts_path_from_environment, json_object
 from floe_orchestrator_dagster.product.files import is_deeper_than
 from floe_orchestrator_dagster.product.profiles import select_profile
 from floe_orchestrator_dagster.product.project import find_project_path, read_project_directory, state_directory
-from floe_orchestrator_dagster.product.settings import artifacts_path_from_environment
 from floe_orchestrator_dagster.product.spec import read_spec
 from floe_orchestrator_dagster.product.templates import rendered, required_variables
 from floe_orchestrator_dagster.product.yaml_file import read_yaml

@@ -12,7 +12,7 @@ from dbt.config.project import package_config_from_data
 from dbt.task.deps import _create_sha1_hash
 
 from floe_orchestrator_dagster.product.engines import DbtEngine
-from floe_orchestrator_dagster.product.packages import package_source_paths, packages_are_installed
+from floe_orchestrator_dagster.product.prepare import package_source_paths, packages_are_installed
 from floe_orchestrator_dagster.product.project import newest_change
 from unit.samples import project
 

@@ -5,7 +5,12 @@ from __future__ import annotations
 import pytest
 from floe_core.schemas.quality_config import Dimension, QualityConfig, SeverityLevel
 
-from floe_orchestrator_dagster.product.score import ScoredResult, is_below_minimum, is_below_warning, product_score
+from floe_orchestrator_dagster.execution.record.quality_score import (
+    ScoredResult,
+    is_below_minimum,
+    is_below_warning,
+    product_score,
+)
 
 CONFIG = QualityConfig.model_validate({"provider": "dbt_expectations"})
 

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from floe_orchestrator_dagster.product.variables import variables_read
+from floe_orchestrator_dagster.product.references import variables_read
 from unit.samples import Json, manifest, node
 
 MACROS: Json = {

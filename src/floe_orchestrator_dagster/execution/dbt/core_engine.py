@@ -20,6 +20,7 @@ from floe_orchestrator_dagster.execution.dbt.diagnosis import diagnosed
 from floe_orchestrator_dagster.execution.dbt.engine_process import (
     END_SECONDS,
     EngineProcess,
+    ProcessOutput,
     database_files,
     dbt_variables,
     parsed_line,
@@ -30,7 +31,6 @@ from floe_orchestrator_dagster.execution.dbt.engine_process import (
     started_process,
     stopped_at_end,
 )
-from floe_orchestrator_dagster.execution.dbt.output import ProcessOutput
 from floe_orchestrator_dagster.product.adapters import require_adapter
 from floe_orchestrator_dagster.redaction import mask
 
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from floe_orchestrator_dagster.config.models import DbtConfig
-    from floe_orchestrator_dagster.execution.dbt.engine_values import EngineValue
+    from floe_orchestrator_dagster.execution.dbt.node_result import EngineValue
     from floe_orchestrator_dagster.product import DbtConnection
 
 

@@ -11,6 +11,7 @@ the variables ``DBT_ENV_SECRET_…`` in its output.
 
 from __future__ import annotations
 
+import atexit
 import gc
 import json
 import os
@@ -22,17 +23,15 @@ from dataclasses import dataclass
 from io import TextIOWrapper
 from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn, cast
 
-from floe_orchestrator_dagster.execution.dbt.database_locks import (
-    STARTED,
-    WAITING,
-    lock_databases,
-    open_lock_files,
-)
-from floe_orchestrator_dagster.execution.dbt.process_end import PythonEnd
+from floe_orchestrator_dagster.execution.dbt.database_locks import STARTED, WAITING, lock_databases, open_lock_files
 from floe_orchestrator_dagster.execution.dbt.process_guard import GuardSettings, continue_guarded
-from floe_orchestrator_dagster.upstream.dbt_adapters import close_connections, table_columns
-from floe_orchestrator_dagster.upstream.dbt_events import event_fields, masked_text
-from floe_orchestrator_dagster.upstream.dbt_manifest import RunningManifest
+from floe_orchestrator_dagster.upstream.dbt_core import (
+    RunningManifest,
+    close_connections,
+    event_fields,
+    masked_text,
+    table_columns,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -41,6 +40,9 @@ if TYPE_CHECKING:
     from dbt.cli.main import dbtRunnerResult
     from dbt_common.events.base_types import EventMsg
 
+
+# Time for the exit handlers of models and libraries. Some wait for threads that never end.
+_SECONDS = 5.0
 END = "FloeDbtEnd"
 """Name of the last event; its data: ``success``, and ``error`` and ``error_type`` of the exception that ended dbt."""
 RELATIONS = "FloeDbtRelations"
@@ -70,6 +72,28 @@ _USUAL_COLLECTIONS = gc.get_threshold()
 _EXIT_FAILED = 1
 _EXIT_UNUSABLE = 2
 _EXIT_INTERRUPTED = 130
+
+
+class PythonEnd:
+    """The end of the Python process: runs exit handlers, and does not free dbt's objects."""
+
+    def __init__(self) -> None:
+        # Exit handlers run in reverse order of registration, so this one runs last. Python joins threads before them.
+        atexit.register(self._end)
+        self._status = 0
+
+    def begin(self, status: int) -> NoReturn:
+        """End the process with a status, within a few seconds."""
+        self._status = status
+        limit = threading.Timer(_SECONDS, self._end)
+        limit.daemon = True
+        limit.start()
+        sys.exit(status)
+
+    def _end(self) -> None:
+        with suppress(OSError, ValueError):
+            sys.stdout.flush()
+        os._exit(self._status)
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from floe_orchestrator_dagster.config.models import DbtConfig
-    from floe_orchestrator_dagster.execution.dbt.engine_values import EngineValue
+    from floe_orchestrator_dagster.execution.dbt.node_result import EngineValue
     from floe_orchestrator_dagster.product import DbtConnection
 
 

@@ -19,10 +19,9 @@ import orjson
 
 from floe_orchestrator_dagster.execution.dbt.database_locks import open_lock_files
 from floe_orchestrator_dagster.execution.dbt.engine_process import database_files, profile_arguments, ready_profile
-from floe_orchestrator_dagster.execution.dbt.engine_values import TableColumns, TableNames
+from floe_orchestrator_dagster.execution.dbt.node_result import TableColumns, TableNames
 from floe_orchestrator_dagster.execution.dbt.target import SOURCE_RESULTS_FILE
-from floe_orchestrator_dagster.execution.dbt.v2_freshness import check_sources
-from floe_orchestrator_dagster.execution.dbt.v2_questions import table_columns
+from floe_orchestrator_dagster.execution.dbt.v2_questions import check_sources, table_columns
 from floe_orchestrator_dagster.execution.dbt.v2_run import V2Session
 from floe_orchestrator_dagster.product.manifest import MANIFEST_FILE
 from floe_orchestrator_dagster.product.templates import rendered
@@ -34,7 +33,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from floe_orchestrator_dagster.config.models import DbtConfig
-    from floe_orchestrator_dagster.execution.dbt.engine_values import EngineValue
+    from floe_orchestrator_dagster.execution.dbt.node_result import EngineValue
     from floe_orchestrator_dagster.execution.dbt.v2_run import V2Run
     from floe_orchestrator_dagster.product import DbtConnection
 

@@ -13,19 +13,22 @@ from collections import defaultdict
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
-from floe_orchestrator_dagster.execution.dbt.engine_values import (
+from floe_orchestrator_dagster.execution.dbt.node_result import (
+    NO_RELATION,
     DbtWarning,
     FailedHook,
     NodeCount,
     NodeError,
+    NodeRelation,
+    NodeResult,
+    NodeStart,
     NothingMatched,
 )
-from floe_orchestrator_dagster.execution.dbt.node_result import NO_RELATION, NodeRelation, NodeResult, NodeStart
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from floe_orchestrator_dagster.execution.dbt.engine_values import EngineValue
+    from floe_orchestrator_dagster.execution.dbt.node_result import EngineValue
 
 # Of millions of lines, those with these names are parsed; most of the others are queries.
 _NAMES = (

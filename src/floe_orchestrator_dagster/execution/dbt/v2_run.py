@@ -14,6 +14,7 @@ from floe_orchestrator_dagster.execution.dbt.diagnosis import diagnosed
 from floe_orchestrator_dagster.execution.dbt.engine_process import (
     END_SECONDS,
     EngineProcess,
+    ProcessOutput,
     dbt_variables,
     parsed_line,
     profile_arguments,
@@ -22,9 +23,7 @@ from floe_orchestrator_dagster.execution.dbt.engine_process import (
     started_process,
     stopped_at_end,
 )
-from floe_orchestrator_dagster.execution.dbt.engine_values import FailedHook
-from floe_orchestrator_dagster.execution.dbt.node_result import NodeResult
-from floe_orchestrator_dagster.execution.dbt.output import ProcessOutput
+from floe_orchestrator_dagster.execution.dbt.node_result import FailedHook, NodeResult
 from floe_orchestrator_dagster.execution.dbt.v2_events import V2Events, may_be_of_use
 
 if TYPE_CHECKING:
@@ -32,8 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from floe_orchestrator_dagster.execution.dbt.engine_values import EngineValue
-    from floe_orchestrator_dagster.execution.dbt.node_result import NodeRelation
+    from floe_orchestrator_dagster.execution.dbt.node_result import EngineValue, NodeRelation
     from floe_orchestrator_dagster.product import DbtConnection
 
 

@@ -1,4 +1,4 @@
-"""How a dbt node ended → Dagster's events.
+"""Dagster's events for the result of a dbt node, and its column lineage as metadata.
 
 Metadata of the same name as dagster-dbt's means the same: ``unique_id``, ``invocation_id``, ``Execution Duration``
 (seconds), ``status``, ``dagster_dbt/failed_row_count``, ``dagster/column_schema``.
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from floe_orchestrator_dagster.execution.dbt.node_result import NodeResult
+    from floe_orchestrator_dagster.lineage.columns.column_lineage import ColumnLineage
+
 
 _QUERY_LIMIT = 20_000  # characters; a longer one is better read in its file
 
@@ -137,3 +139,21 @@ def _failed_rows_query(result: NodeResult, compiled: Path | None) -> dict[str, A
 
 def _sql(query: str) -> str:
     return f"```sql\n{query}\n```"
+
+
+def table_column_lineage(found: ColumnLineage, key_of: Mapping[str, dg.AssetKey]) -> dg.TableColumnLineage | None:
+    """Convert column lineage to Dagster's type; None when no column comes from an asset.
+
+    Args:
+        found: The column lineage.
+        key_of: Asset key of every model, seed, snapshot and served source, by unique id.
+    """
+    # Several sources can have the same key, and Dagster accepts each column of a key only once.
+    deps = {
+        column: list(
+            dict.fromkeys(dg.TableColumnDep(key_of[parent], name) for parent, name in inputs if parent in key_of)
+        )
+        for column, inputs in found.direct.items()
+    }
+    known = {column: inputs for column, inputs in deps.items() if inputs}
+    return dg.TableColumnLineage(known) if known else None

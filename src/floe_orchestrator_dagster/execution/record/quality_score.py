@@ -1,4 +1,4 @@
-"""Quality score of a product, computed from the latest results of its checks."""
+"""Quality score of a product, computed with floe-core's formula from the latest results of its checks."""
 
 from __future__ import annotations
 
@@ -6,14 +6,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import dagster as dg
+from floe_core.schemas.quality_score import QualityCheckResult, QualitySuiteResult
+from floe_core.scoring import calculate_unified_score, check_score_thresholds
 
-from floe_orchestrator_dagster.product.score import ScoredResult, is_below_minimum, is_below_warning, product_score
 from floe_orchestrator_dagster.upstream.dagster_check_records import latest_evaluations
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
-    from floe_core.schemas.quality_config import QualityConfig
+    from floe_core.schemas.quality_config import Dimension, QualityConfig, SeverityLevel
     from floe_core.schemas.quality_score import QualityCheck, QualityScore
 
 
@@ -102,3 +103,54 @@ def _metadata(score: QualityScore, scored: ScoredChecks, never_evaluated: int) -
         "floe/other_dbt_tests_failed": score.dbt_tests_failed,
         "floe/never_evaluated": never_evaluated,
     }
+
+
+@dataclass(frozen=True)
+class ScoredResult:
+    """The latest result of a declared check, or of a dbt test that the contract does not declare.
+
+    Attributes:
+        name: Name of the check.
+        passed: Whether it passed. A declared check without a dbt test counts as failed.
+        dimension: The contract's dimension; None for a dbt test that the contract does not declare.
+        severity: The contract's severity; None when the dimension is None.
+    """
+
+    name: str
+    passed: bool
+    dimension: Dimension | None = None
+    severity: SeverityLevel | None = None
+
+
+def product_score(product_name: str, results: Iterable[ScoredResult], config: QualityConfig) -> QualityScore:
+    """Compute the score, from 0 to 100, with floe-core's calculator.
+
+    The scores per dimension come from declared checks. The overall score is weighted by dimension and severity when
+    all results are of declared checks; otherwise floe-core uses the share of all results that passed.
+    """
+    every = list(results)
+    declared = [
+        QualityCheckResult(
+            check_name=result.name, passed=result.passed, dimension=result.dimension, severity=result.severity
+        )
+        for result in every
+        if result.dimension is not None and result.severity is not None
+    ]
+    others = [result.passed for result in every if result.dimension is None]
+    suite = QualitySuiteResult(
+        suite_name=product_name,
+        model_name=product_name,
+        passed=all(result.passed for result in every),
+        checks=declared,
+    )
+    return calculate_unified_score(suite, {"passed": sum(others), "failed": len(others) - sum(others)}, config)
+
+
+def is_below_minimum(score: QualityScore, config: QualityConfig) -> bool:
+    """Return whether the score is below ``min_score``."""
+    return check_score_thresholds(score.overall, config)["blocked"]
+
+
+def is_below_warning(score: QualityScore, config: QualityConfig) -> bool:
+    """Return whether the score is below ``warn_score``."""
+    return check_score_thresholds(score.overall, config)["warning"]

@@ -1,28 +1,28 @@
-"""``dbt build`` of a step, with Dagster's events for its nodes."""
+"""``dbt build`` of a step, with Dagster's events for its nodes, the quality score and the step's failure."""
 
 from __future__ import annotations
 
 import re
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import dagster as dg
 from packaging.version import Version
 
-from floe_orchestrator_dagster.errors import DbtSetupError
+from floe_orchestrator_dagster.errors import DbtBuildError, DbtSetupError, FloeDagsterError
 from floe_orchestrator_dagster.execution.dbt.engine import engine_for
 from floe_orchestrator_dagster.execution.dbt.target import new_target
 from floe_orchestrator_dagster.execution.record.materializations import materialization
+from floe_orchestrator_dagster.execution.record.quality_score import recorded_score
 from floe_orchestrator_dagster.execution.step.build_plan import is_materialized, plan_build
+from floe_orchestrator_dagster.execution.step.failure import dagster_failure, left_out
 from floe_orchestrator_dagster.execution.step.node_events import NodeEvents, record_columns
 from floe_orchestrator_dagster.execution.step.node_selection import select_nodes, selection_arguments
-from floe_orchestrator_dagster.execution.step.partition_window import Window, partition_window
 from floe_orchestrator_dagster.execution.step.retry import done_before, handed_over
 from floe_orchestrator_dagster.execution.step.run_options import DbtOptions, deferral, variables
-from floe_orchestrator_dagster.execution.step.sample_window import sample_arguments
 from floe_orchestrator_dagster.execution.step.step_invocation import StepInvocation
 from floe_orchestrator_dagster.execution.step.step_lineage import may_have_other_names, step_lineage
-from floe_orchestrator_dagster.execution.step.unreported import left_out
+from floe_orchestrator_dagster.execution.step.time_windows import Window, partition_window, sample_arguments
 from floe_orchestrator_dagster.upstream.dagster_check_evaluations import Evaluations
 
 if TYPE_CHECKING:
@@ -30,12 +30,15 @@ if TYPE_CHECKING:
     from collections.abc import Set as AbstractSet
 
     from floe_orchestrator_dagster.config.models import DbtConfig
-    from floe_orchestrator_dagster.execution.step.dbt_step import DbtStep
+    from floe_orchestrator_dagster.execution.record.quality_score import ScoredChecks
+    from floe_orchestrator_dagster.execution.step.build_plan import DbtStep
     from floe_orchestrator_dagster.execution.step.node_selection import Selection
     from floe_orchestrator_dagster.product import DbtConnection
     from floe_orchestrator_dagster.product.engines import DbtEngine
 
+
 _FIRST_WITH_FUNCTIONS = (1, 11)
+_Event = TypeVar("_Event")
 
 
 def build_selection(context: dg.AssetExecutionContext, step: DbtStep, options: DbtOptions) -> Iterator[Any]:
@@ -215,3 +218,43 @@ def _log_postponed(log: dg.DagsterLogManager, selection: Selection) -> None:
     for check, unbuilt in selection.postponed.items():
         name, unbuilt_names = check.to_user_string(), ", ".join(unbuilt)
         log.warning("check %s is postponed: it reads %s, which is not materialized yet", name, unbuilt_names)
+
+
+def step_events(
+    events: Iterator[_Event], instance: dg.DagsterInstance, scored: ScoredChecks | None = None
+) -> Iterator[_Event | dg.AssetCheckEvaluation]:
+    """Yield a step's events, and the quality score if a check or the step failed.
+
+    The score has a separate step after the others. Dagster skips this step when one of the others fails.
+
+    Args:
+        events: The events.
+        instance: The Dagster instance, with the results of checks.
+        scored: The checks in the product's score; None for a product without a score.
+
+    Raises:
+        Failure: Nodes failed, or dbt cannot run.
+        FloeDagsterError: Another error after which Dagster can retry the step.
+    """
+    failed = False
+    try:
+        for event in events:
+            failed = failed or _is_error(event)
+            yield event
+    except FloeDagsterError as error:
+        if scored is not None and isinstance(error, DbtBuildError):
+            yield recorded_score(instance, scored)
+        failure = dagster_failure(error)
+        if failure is None:
+            raise
+        raise failure from error
+    if failed and scored is not None:
+        yield recorded_score(instance, scored)
+
+
+def _is_error(event: object) -> bool:
+    return (
+        isinstance(event, (dg.AssetCheckResult, dg.AssetCheckEvaluation))
+        and not event.passed
+        and event.severity is dg.AssetCheckSeverity.ERROR
+    )

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from floe_orchestrator_dagster.execution.record.column_lineage import table_column_lineage
 from floe_orchestrator_dagster.execution.record.materializations import (
     column_schema,
     materialization,
+    table_column_lineage,
     table_metadata,
     test_result,
     unassigned_result,
 )
-from floe_orchestrator_dagster.execution.step.unreported import RELOAD, named
+from floe_orchestrator_dagster.execution.step.failure import RELOAD, named
 from floe_orchestrator_dagster.upstream.dagster_check_evaluations import output_names
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Set as AbstractSet
 
     from floe_orchestrator_dagster.execution.dbt.node_result import NodeResult
-    from floe_orchestrator_dagster.execution.step.dbt_step import DbtStep
+    from floe_orchestrator_dagster.execution.step.build_plan import DbtStep
     from floe_orchestrator_dagster.execution.step.node_selection import DbtNodes
     from floe_orchestrator_dagster.execution.step.step_invocation import StepInvocation
 

@@ -11,7 +11,7 @@ import json
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from floe_orchestrator_dagster.product.functions import called_functions
+from floe_orchestrator_dagster.product.references import called_functions
 from floe_orchestrator_dagster.upstream.dagster_dbt_names import DAGSTER_DBT_UNIQUE_ID_METADATA_KEY
 
 if TYPE_CHECKING:

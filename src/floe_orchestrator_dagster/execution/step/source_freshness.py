@@ -10,13 +10,18 @@ import dagster as dg
 from floe_orchestrator_dagster import telemetry
 from floe_orchestrator_dagster.errors import DbtBuildError
 from floe_orchestrator_dagster.execution.dbt.engine import engine_for
-from floe_orchestrator_dagster.execution.dbt.engine_values import EngineValue, NodeError, TableNames
-from floe_orchestrator_dagster.execution.dbt.node_result import NodeResult, read_source_result
+from floe_orchestrator_dagster.execution.dbt.node_result import (
+    EngineValue,
+    NodeError,
+    NodeResult,
+    TableNames,
+    read_source_result,
+)
 from floe_orchestrator_dagster.execution.dbt.target import SOURCE_RESULTS_FILE, leave_target, new_target
 from floe_orchestrator_dagster.execution.step.node_selection import Selection, selection_arguments
 from floe_orchestrator_dagster.execution.step.retry import done_before, handed_over
 from floe_orchestrator_dagster.execution.step.run_options import variables
-from floe_orchestrator_dagster.execution.step.run_process import ended_with_run
+from floe_orchestrator_dagster.execution.step.step_invocation import ended_with_run
 from floe_orchestrator_dagster.execution.step.step_lineage import is_of_other_target, step_lineage
 from floe_orchestrator_dagster.product.files import read_json
 

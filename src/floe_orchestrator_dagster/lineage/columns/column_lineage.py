@@ -1,4 +1,6 @@
-"""Column lineage of a relation.
+"""Column lineage of a relation, with the kinds of dependency that OpenLineage names.
+
+Types and subtypes: https://openlineage.io/docs/spec/facets/dataset-facets/column_lineage_facet
 
 It refers to tables by dbt's unique ids, and is converted to both OpenLineage's facet and Dagster's column metadata.
 """
@@ -6,13 +8,117 @@ It refers to tables by dbt's unique ids, and is converted to both OpenLineage's 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cache
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
+
+from sqlglot import exp
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
-    from floe_orchestrator_dagster.lineage.columns.transformations import Transformation
+
+Subtype = Literal[
+    "IDENTITY", "TRANSFORMATION", "AGGREGATION", "JOIN", "GROUP_BY", "FILTER", "SORT", "WINDOW", "CONDITIONAL"
+]
+# In ascending order of precedence: an aggregate of a transformed value is an aggregation.
+_DIRECT: tuple[Subtype, ...] = ("IDENTITY", "TRANSFORMATION", "AGGREGATION")
+_SAME_VALUE = (exp.Alias, exp.Paren)
+_COUNTS = (exp.Count, exp.CountIf, exp.ApproxDistinct)
+_HASHES = (exp.MD5, exp.MD5Digest, exp.SHA, exp.SHA2)
+_HASH_FUNCTIONS = frozenset({"hash", "xxhash64", "farm_fingerprint", "murmur_hash", "sha1_hex", "sha2_hex", "sha256"})
+
+
+@dataclass(frozen=True, order=True)
+class Transformation:
+    """A dependency of an output column, or of all output columns, on an input column.
+
+    Attributes:
+        subtype: IDENTITY, TRANSFORMATION or AGGREGATION (direct: the output contains the value), or the part of the
+            query that the value influences: join, filter, group, sort, window or condition (indirect).
+        masking: Whether the output hides the input's value, as a hash or a count does.
+    """
+
+    subtype: Subtype
+    masking: bool = False
+
+    @property
+    def type(self) -> Literal["DIRECT", "INDIRECT"]:
+        """DIRECT when the output contains the value, else INDIRECT."""
+        return "DIRECT" if self.subtype in _DIRECT else "INDIRECT"
+
+    def after(self, inner: Transformation) -> Transformation:
+        """Combine with an earlier transformation, closer to the input."""
+        masking = self.masking or inner.masking
+        if self.type == "INDIRECT":
+            return Transformation(self.subtype, masking)
+        if inner.type == "INDIRECT":
+            return Transformation(inner.subtype, masking)
+        return Transformation(max(self.subtype, inner.subtype, key=_DIRECT.index), masking)
+
+
+IDENTITY = Transformation("IDENTITY")
+
+
+def uses(expression: exp.Expr, how: Transformation = IDENTITY) -> Iterator[tuple[exp.Expr, Transformation]]:
+    """Find the columns and subqueries of an expression, each with its transformation; subqueries are not entered."""
+    waiting = [(expression, how)]
+    while waiting:
+        node, way = waiting.pop()
+        if isinstance(node, (exp.Column, exp.Query)):
+            yield node, way
+        elif isinstance(node, _SAME_VALUE):
+            waiting.append((node.this, way))
+        else:
+            masking = _masks(node)
+            children = [(child, way.after(Transformation(subtype, masking))) for child, subtype in _children(node)]
+            waiting += reversed(children)
+
+
+def _children(node: exp.Expr) -> Iterator[tuple[exp.Expr, Subtype]]:
+    special = _special_inputs(type(node))  # type: ignore[arg-type]  # mypy looks at instances' __hash__
+    default: Subtype = "IDENTITY" if _is_shared_key(node) else _default(type(node))  # type: ignore[arg-type]  # as above
+    for name, value in node.args.items():
+        for child in value if isinstance(value, list) else [value]:
+            if isinstance(child, exp.If) and isinstance(node, exp.Case):
+                yield from _children(child)
+            elif isinstance(child, exp.Order) and isinstance(node, exp.WithinGroup):
+                yield from ((ordered, "AGGREGATION") for ordered in child.expressions)
+            elif isinstance(child, exp.Expression):
+                yield child, special.get(name, default)
+
+
+@cache
+def _special_inputs(kind: type[exp.Expr]) -> Mapping[str, Subtype]:
+    return next((inputs for special, inputs in _INPUTS.items() if issubclass(kind, special)), {})
+
+
+@cache
+def _default(kind: type[exp.Expr]) -> Subtype:
+    return "AGGREGATION" if issubclass(kind, exp.AggFunc) else "TRANSFORMATION"
+
+
+def _is_shared_key(node: exp.Expr) -> bool:
+    """Return whether this is the column of ``join … using (column)``: sqlglot writes it as a coalesce of both sides."""
+    columns = [node.this, *node.expressions] if isinstance(node, exp.Coalesce) else []
+    names = {column.name if isinstance(column, exp.Column) else None for column in columns}
+    return len(names) == 1 and None not in names
+
+
+# Inputs of an expression whose kind of dependency differs from the expression's default.
+_INPUTS: dict[type[exp.Expr], dict[str, Subtype]] = {
+    exp.Case: {"this": "CONDITIONAL"},
+    exp.If: {"this": "CONDITIONAL"},
+    exp.Filter: {"this": "IDENTITY", "expression": "FILTER"},
+    exp.Window: {"this": "IDENTITY", "partition_by": "WINDOW", "order": "WINDOW"},
+    exp.WithinGroup: {"this": "IDENTITY"},
+    exp.Order: {"this": "IDENTITY", "expressions": "SORT"},
+}
+
+
+def _masks(node: exp.Expr) -> bool:
+    is_hash = isinstance(node, _HASHES) or (isinstance(node, exp.Anonymous) and node.name.lower() in _HASH_FUNCTIONS)
+    return is_hash or isinstance(node, _COUNTS)
 
 
 @dataclass(frozen=True)

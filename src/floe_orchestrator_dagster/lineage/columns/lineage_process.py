@@ -21,8 +21,7 @@ from typing import TYPE_CHECKING
 
 from floe_orchestrator_dagster.lineage.columns.column_lineage import ColumnLineage
 from floe_orchestrator_dagster.lineage.columns.qualification import Query
-from floe_orchestrator_dagster.lineage.columns.query_lineage import query_lineage
-from floe_orchestrator_dagster.lineage.columns.query_size import LARGEST_QUERY, query_size
+from floe_orchestrator_dagster.lineage.columns.query_lineage import LARGEST_QUERY, query_lineage, query_size
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

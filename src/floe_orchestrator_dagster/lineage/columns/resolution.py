@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING
 from sqlglot import exp
 from sqlglot.optimizer.scope import Scope
 
-from floe_orchestrator_dagster.lineage.columns.transformations import IDENTITY, Transformation, uses
+from floe_orchestrator_dagster.lineage.columns.column_lineage import IDENTITY, Transformation, uses
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from floe_orchestrator_dagster.lineage.columns.transformations import Subtype
+    from floe_orchestrator_dagster.lineage.columns.column_lineage import Subtype
 
     Origins = Mapping[tuple[str, str], frozenset[Transformation]]
 

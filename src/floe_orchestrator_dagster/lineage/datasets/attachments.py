@@ -12,9 +12,8 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
-from floe_orchestrator_dagster.lineage.datasets.connection_settings import Settings
 from floe_orchestrator_dagster.lineage.datasets.locations import read_location, without_login
-from floe_orchestrator_dagster.lineage.datasets.namespaces import database_namespace, motherduck_database
+from floe_orchestrator_dagster.lineage.datasets.namespaces import Settings, database_namespace, motherduck_database
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

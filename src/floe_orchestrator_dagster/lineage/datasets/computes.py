@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from floe_orchestrator_dagster.execution.dbt.node_result import NO_RELATION, NodeRelation
 from floe_orchestrator_dagster.lineage.datasets.attachments import database_name
-from floe_orchestrator_dagster.lineage.datasets.connection_settings import Settings
 from floe_orchestrator_dagster.lineage.datasets.names import read_warehouse
+from floe_orchestrator_dagster.lineage.datasets.namespaces import Settings
 from floe_orchestrator_dagster.product.manifest import declared_nodes
 
 if TYPE_CHECKING:

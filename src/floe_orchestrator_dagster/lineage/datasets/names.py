@@ -21,9 +21,8 @@ from floe_orchestrator_dagster.lineage.datasets.attachments import (
     database_name,
     read_attachments,
 )
-from floe_orchestrator_dagster.lineage.datasets.connection_settings import Settings
 from floe_orchestrator_dagster.lineage.datasets.locations import read_location
-from floe_orchestrator_dagster.lineage.datasets.namespaces import alternative_namespace, warehouse_namespace
+from floe_orchestrator_dagster.lineage.datasets.namespaces import Settings, alternative_namespace, warehouse_namespace
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

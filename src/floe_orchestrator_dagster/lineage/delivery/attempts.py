@@ -1,16 +1,20 @@
-"""Delivery attempts: results, retries with growing pauses, and handling of events that the backend rejects."""
+"""Delivery attempts: results, counts, retries with growing pauses, and handling of events that the backend rejects."""
 
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 from enum import Enum, auto
 from typing import TYPE_CHECKING, Protocol
 
 from floe_orchestrator_dagster.lineage.delivery.sender import BackendUnavailableError, EventRefusedError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from floe_orchestrator_dagster.lineage.delivery.segment import Entry
     from floe_orchestrator_dagster.lineage.delivery.sender import Sender
+
 
 # After this many consecutive failures the backend counts as down. It is retried at growing intervals.
 FAILURES_UNTIL_DOWN = 3
@@ -142,3 +146,45 @@ class Delivery:
         self.backend_set_pause = error.retry_after is not None
         pause = min(_LONGEST_PAUSE_SECONDS, _FIRST_PAUSE_SECONDS * 2.0 ** (self.failures - 1))
         self.retry_at = time.monotonic() + (pause if error.retry_after is None else error.retry_after)
+
+
+@dataclass(frozen=True)
+class Deliveries:
+    """Counts of the events of one emitter.
+
+    Attributes:
+        emitted: All events.
+        sent: Events that the backend acknowledged.
+        refused: Events that the backend permanently refused. They are kept in separate files for inspection.
+        pending: Events that are not delivered yet.
+        spooled: Pending events on disk; a replay delivers them.
+        dropped: Lost events, neither delivered nor stored.
+    """
+
+    emitted: int = 0
+    sent: int = 0
+    refused: int = 0
+    pending: int = 0
+    spooled: int = 0
+    dropped: int = 0
+
+    @property
+    def complete(self) -> bool:
+        """Whether the backend has every event."""
+        return self.sent == self.emitted
+
+    @property
+    def counts(self) -> str:
+        """The counts as text, such as ``40 sent, 2 spooled``."""
+        counts = {"sent": self.sent, "spooled": self.spooled, "refused": self.refused, "dropped": self.dropped}
+        return ", ".join(f"{count} {what}" for what, count in counts.items() if count or what == "sent")
+
+    def locations(self, spool: Path) -> str:
+        """Describe where undelivered events are, such as ``2 waiting in /spool, 1 lost``."""
+        counts = {
+            f"waiting in {spool}": self.spooled,
+            "in memory only": self.pending - self.spooled,
+            "refused and kept there": self.refused,
+            "lost": self.dropped,
+        }
+        return ", ".join(f"{count} {place}" for place, count in counts.items() if count)

@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING
 
 from floe_orchestrator_dagster.config import config_path
 from floe_orchestrator_dagster.errors import LineageError, Problem, ProjectError
-from floe_orchestrator_dagster.lineage.delivery.attempts import AttemptResult, Delivery
+from floe_orchestrator_dagster.lineage.delivery.attempts import AttemptResult, Deliveries, Delivery
 from floe_orchestrator_dagster.lineage.delivery.backends import find_backend
-from floe_orchestrator_dagster.lineage.delivery.delivery_log import Deliveries
 from floe_orchestrator_dagster.lineage.delivery.event_queue import EventQueue
 from floe_orchestrator_dagster.lineage.delivery.json_line import as_json_line
 from floe_orchestrator_dagster.lineage.delivery.spool import Spool

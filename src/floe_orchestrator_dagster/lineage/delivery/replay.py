@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import orjson
 
 from floe_orchestrator_dagster.lineage.delivery.attempts import AttemptResult, Delivery
+from floe_orchestrator_dagster.lineage.delivery.json_line import is_event, read_line, text_of
 from floe_orchestrator_dagster.lineage.delivery.segment import (
     REFUSED_SUFFIX,
     Segment,
@@ -22,8 +23,7 @@ from floe_orchestrator_dagster.lineage.delivery.segment import (
     waiting_files,
 )
 from floe_orchestrator_dagster.lineage.delivery.spool import directory_size
-from floe_orchestrator_dagster.lineage.delivery.stored_line import is_event, read_line, text_of
-from floe_orchestrator_dagster.product.trust import is_trusted, require_trusted
+from floe_orchestrator_dagster.product.files import is_trusted, require_trusted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -20,13 +20,11 @@ import attrs
 import orjson
 from openlineage.client.event_v2 import RunState
 
-from floe_orchestrator_dagster.lineage.delivery.json_line import as_json_line
+from floe_orchestrator_dagster.lineage.delivery.json_line import as_json_line, is_event, read_line, text_of
 from floe_orchestrator_dagster.lineage.delivery.segment import open_locked, write_line
 from floe_orchestrator_dagster.lineage.delivery.spool import filename_run_id, make_private
-from floe_orchestrator_dagster.lineage.delivery.stored_line import is_event, read_line, text_of
-from floe_orchestrator_dagster.lineage.events.event_fields import error_facet
-from floe_orchestrator_dagster.lineage.events.run import event_time
-from floe_orchestrator_dagster.product.trust import is_trusted, require_trusted
+from floe_orchestrator_dagster.lineage.events.run import error_facet, event_time
+from floe_orchestrator_dagster.product.files import is_trusted, require_trusted
 
 if TYPE_CHECKING:
     from collections.abc import Callable

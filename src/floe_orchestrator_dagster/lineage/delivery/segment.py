@@ -23,8 +23,8 @@ from typing import TYPE_CHECKING
 
 import orjson
 
-from floe_orchestrator_dagster.lineage.delivery.stored_line import is_event, read_line
-from floe_orchestrator_dagster.product.trust import is_trusted, require_trusted
+from floe_orchestrator_dagster.lineage.delivery.json_line import is_event, read_line
+from floe_orchestrator_dagster.product.files import is_trusted, require_trusted
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -1,11 +1,15 @@
-"""Interface of senders, their two exceptions, and the meaning of HTTP status codes."""
+"""Interface of senders, the meaning of HTTP status codes, and the sender to several backends."""
 
 from __future__ import annotations
 
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 
 # Statuses for an event that is not valid. With any other status, a retry can succeed.
 _REFUSED_FOR_GOOD = frozenset(
@@ -14,6 +18,8 @@ _REFUSED_FOR_GOOD = frozenset(
 _LONGEST_DETAIL = 300
 # A longer Retry-After is a mistake of the backend, and can exceed the maximum timeout of a thread.
 _LONGEST_WAIT_SECONDS = 3600.0
+# Attempts alternate between the oldest event and the next one.
+_LINES_REMEMBERED = 8
 
 
 class Sender(Protocol):
@@ -85,3 +91,55 @@ def _seconds_until(http_date: str) -> float:
     date = parsedate_to_datetime(http_date)
     aware = date if date.tzinfo else date.replace(tzinfo=timezone.utc)
     return (aware - datetime.now(tz=timezone.utc)).total_seconds()
+
+
+class CompositeSender:
+    """Delivers an event to all parts, or to the first that accepts it.
+
+    openlineage's own composite reports success when any part has the event, so that an unavailable part silently
+    loses it.
+    """
+
+    def __init__(self, parts: Sequence[Sender], *, first_is_enough: bool) -> None:
+        """Send to ``parts`` in this order; with ``first_is_enough``, stop at the first success."""
+        self._parts = parts
+        self._first_is_enough = first_is_enough
+        self._had: dict[bytes, set[int]] = {}
+
+    def send(self, line: bytes) -> None:
+        """Send one event. A retry skips the parts that already have the event.
+
+        Raises:
+            EventRefusedError: Some parts refuse the event, and all others have it.
+            BackendUnavailableError: At least one part is unavailable.
+        """
+        had = self._had.setdefault(line, set())
+        failures: list[EventRefusedError | BackendUnavailableError] = []
+        for number, part in enumerate(self._parts):
+            if number in had:
+                continue
+            try:
+                part.send(line)
+            except (EventRefusedError, BackendUnavailableError) as error:
+                failures.append(error)
+            else:
+                had.add(number)
+                if self._first_is_enough:
+                    failures.clear()
+                    break
+        unavailable = [error for error in failures if isinstance(error, BackendUnavailableError)]
+        if unavailable:
+            self._forget_oldest()
+            raise unavailable[0]
+        del self._had[line]
+        if failures:
+            raise failures[0]
+
+    def close(self) -> None:
+        """Close all parts."""
+        for part in self._parts:
+            part.close()
+
+    def _forget_oldest(self) -> None:
+        while len(self._had) > _LINES_REMEMBERED:
+            del self._had[next(iter(self._had))]

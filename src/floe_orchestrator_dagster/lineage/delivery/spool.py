@@ -10,7 +10,7 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from floe_orchestrator_dagster.lineage.delivery.segment import Segment
-from floe_orchestrator_dagster.product.trust import require_trusted
+from floe_orchestrator_dagster.product.files import require_trusted
 
 if TYPE_CHECKING:
     from pathlib import Path

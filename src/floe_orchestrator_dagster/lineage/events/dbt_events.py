@@ -29,9 +29,16 @@ from openlineage.client.facet_v2 import data_quality_assertions_dataset, externa
 from floe_orchestrator_dagster.execution.dbt.node_result import NodeResult, NodeStart
 from floe_orchestrator_dagster.lineage.datasets.computes import Computes, ComputeTarget
 from floe_orchestrator_dagster.lineage.events.assertions import TestEnd
-from floe_orchestrator_dagster.lineage.events.event_fields import engine_facet, error_facet, run_event
 from floe_orchestrator_dagster.lineage.events.nodes import Nodes
-from floe_orchestrator_dagster.lineage.events.run import LineageRun, RunReference, State, event_time
+from floe_orchestrator_dagster.lineage.events.run import (
+    LineageRun,
+    RunReference,
+    State,
+    engine_facet,
+    error_facet,
+    event_time,
+    run_event,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

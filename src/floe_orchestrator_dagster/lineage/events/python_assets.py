@@ -10,9 +10,8 @@ from openlineage.client.event_v2 import InputDataset, OutputDataset
 from openlineage.client.facet_v2 import output_statistics_output_dataset, schema_dataset
 
 from floe_orchestrator_dagster.lineage.datasets.names import DatasetName
-from floe_orchestrator_dagster.lineage.events.event_fields import engine_facet, error_facet, run_event
 from floe_orchestrator_dagster.lineage.events.facets import dataset_facets, job_facets, product_job_facets
-from floe_orchestrator_dagster.lineage.events.run import event_time
+from floe_orchestrator_dagster.lineage.events.run import engine_facet, error_facet, event_time, run_event
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""Attributes of the Dagster run and step in lineage events, and run ids.
+"""Attributes of the Dagster run and step in lineage events, run ids, and the fields that all events have.
 
 The parent of a node's run is the product's run. Its parent is the incoming one (``OPENLINEAGE_PARENT_ID``), or else the
 Dagster run.
@@ -6,21 +6,39 @@ Dagster run.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from uuid import UUID
 
-from openlineage.client.facet_v2 import nominal_time_run, parent_run, tags_run
+import attrs
+from openlineage.client.event_v2 import Dataset, InputDataset, Job, OutputDataset, Run, RunEvent, RunState
+from openlineage.client.facet_v2 import (
+    BaseFacet,
+    error_message_run,
+    nominal_time_run,
+    parent_run,
+    processing_engine_run,
+    tags_run,
+)
 from openlineage.client.uuid import generate_static_uuid
 
+from floe_orchestrator_dagster.redaction import redact
+
 if TYPE_CHECKING:
-    from openlineage.client.facet_v2 import RunFacet
+    from collections.abc import Mapping, Sequence
+
+    from openlineage.client.facet_v2 import JobFacet, RunFacet
 
     from floe_orchestrator_dagster.product import Product
 
+
 State = Literal["START", "COMPLETE", "FAIL", "ABORT"]
 """The state of a run, as OpenLineage's ``eventType``."""
+_ANSI = re.compile(r"\x1b\[[0-9;]*m")
+AnyFacet = TypeVar("AnyFacet", bound=BaseFacet)
+AnyDataset = TypeVar("AnyDataset", bound=Dataset)
 
 
 @dataclass(frozen=True)
@@ -160,3 +178,56 @@ def event_time(moment: datetime) -> str:
     """Format a time for OpenLineage. A time without a timezone is UTC, as in dbt."""
     aware = moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)
     return aware.astimezone(timezone.utc).isoformat().replace("+00:00", "Z")
+
+
+def run_event(  # noqa: PLR0913  # an event has these parts
+    run: LineageRun,
+    reference: RunReference,
+    state: State,
+    time: str,
+    *,
+    run_facets: Mapping[str, RunFacet],
+    job_facets: Mapping[str, JobFacet],
+    inputs: Sequence[InputDataset] = (),
+    outputs: Sequence[OutputDataset] = (),
+) -> RunEvent:
+    """Create an event. This package is the producer of the event and of all its facets."""
+    producer = run.producer
+    return RunEvent(
+        eventType=RunState[state],
+        eventTime=time,
+        producer=producer,
+        run=Run(runId=reference.run_id, facets=_produced(run_facets, producer)),
+        job=Job(namespace=reference.namespace, name=reference.name, facets=_produced(job_facets, producer)),
+        inputs=[_with_producer(dataset, producer) for dataset in inputs],
+        outputs=[_with_producer(dataset, producer) for dataset in outputs],
+    )
+
+
+def error_facet(message: str, language: str) -> error_message_run.ErrorMessageRunFacet:
+    """Return the facet with the reason of a failed or aborted run; credentials are masked."""
+    return error_message_run.ErrorMessageRunFacet(
+        message=redact(_ANSI.sub("", message).strip()), programmingLanguage=language.upper()
+    )
+
+
+def engine_facet(name: str, version: str, run: LineageRun) -> dict[str, RunFacet]:
+    """Return the facet with the processing engine; empty when its version is unknown."""
+    if not version:
+        return {}
+    own = run.adapter_version or None
+    engine = processing_engine_run.ProcessingEngineRunFacet(version=version, name=name, openlineageAdapterVersion=own)
+    return {"processing_engine": engine}
+
+
+def _with_producer(dataset: AnyDataset, producer: str) -> AnyDataset:
+    changes: dict[str, Any] = {
+        field: _produced(getattr(dataset, field) or {}, producer)
+        for field in ("facets", "inputFacets", "outputFacets")
+        if hasattr(dataset, field)
+    }
+    return attrs.evolve(dataset, **changes)
+
+
+def _produced(facets: Mapping[str, AnyFacet], producer: str) -> dict[str, AnyFacet]:
+    return {name: attrs.evolve(facet, producer=producer) for name, facet in facets.items()}

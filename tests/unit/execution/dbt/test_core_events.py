@@ -9,15 +9,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from floe_orchestrator_dagster.execution.dbt.core_events import CoreEvents
-from floe_orchestrator_dagster.execution.dbt.engine_values import (
+from floe_orchestrator_dagster.execution.dbt.node_result import (
     DbtWarning,
     FailedHook,
     NodeCount,
     NodeError,
+    NodeRelation,
+    NodeResult,
+    NodeStart,
     NothingMatched,
     TableNames,
 )
-from floe_orchestrator_dagster.execution.dbt.node_result import NodeRelation, NodeResult, NodeStart
 from unit.execution.dbt.events import event, finished, result_of, started
 
 

@@ -8,7 +8,7 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from floe_orchestrator_dagster.execution.dbt.output import ProcessOutput
+from floe_orchestrator_dagster.execution.dbt.engine_process import ProcessOutput
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from floe_orchestrator_dagster.execution.dbt.engine_values import FailedHook
+from floe_orchestrator_dagster.execution.dbt.node_result import FailedHook
 from unit.execution.dbt.events import finished, results_of
 
 if TYPE_CHECKING:

@@ -8,14 +8,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from floe_orchestrator_dagster.execution.dbt.engine_values import (
+from floe_orchestrator_dagster.execution.dbt.node_result import (
+    NO_RELATION,
     DbtWarning,
     FailedHook,
     NodeCount,
     NodeError,
+    NodeRelation,
+    NodeResult,
+    NodeStart,
     NothingMatched,
 )
-from floe_orchestrator_dagster.execution.dbt.node_result import NO_RELATION, NodeRelation, NodeResult, NodeStart
 from floe_orchestrator_dagster.execution.dbt.v2_events import V2Events, may_be_of_use
 
 Record = dict[str, Any]

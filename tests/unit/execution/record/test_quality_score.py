@@ -12,7 +12,7 @@ from floe_core.schemas.quality_score import QualityCheck
 
 from floe_orchestrator_dagster.errors import DbtBuildError
 from floe_orchestrator_dagster.execution.record.quality_score import ScoredChecks, evaluate_score
-from floe_orchestrator_dagster.execution.step.step_events import step_events
+from floe_orchestrator_dagster.execution.step.build import step_events
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

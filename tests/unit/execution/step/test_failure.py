@@ -16,8 +16,8 @@ from floe_orchestrator_dagster.errors import (
     LineageError,
     ProfileError,
 )
+from floe_orchestrator_dagster.execution.step.build import step_events
 from floe_orchestrator_dagster.execution.step.failure import nodes_error
-from floe_orchestrator_dagster.execution.step.step_events import step_events
 from unit.execution.dbt.events import event, finished, results_of
 
 if TYPE_CHECKING:

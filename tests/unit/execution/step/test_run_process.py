@@ -8,16 +8,16 @@ from processes import run_python
 _STEPS = """
 import sys, time
 import dagster as dg
-from floe_orchestrator_dagster.execution.step import run_process
+from floe_orchestrator_dagster.execution.step import step_invocation
 
-run_process._CHECK_SECONDS = 0.1
+step_invocation._CHECK_SECONDS = 0.1
 
 def run(name, in_pod, ends_inside, ends_afterwards, seconds):
     @dg.op
     def step(context):
         if in_pod:
             dg.DagsterEvent.step_worker_starting(context.get_step_execution_context(), "in a pod of its own", {})
-        with run_process.ended_with_run(context):
+        with step_invocation.ended_with_run(context):
             if ends_inside:
                 context.instance.report_run_failed(context.run)
             time.sleep(seconds)

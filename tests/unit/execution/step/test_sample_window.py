@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from floe_orchestrator_dagster.errors import DbtSetupError
-from floe_orchestrator_dagster.execution.step.sample_window import sample_arguments
+from floe_orchestrator_dagster.execution.step.time_windows import sample_arguments
 from floe_orchestrator_dagster.product.engines import DbtEngine
 
 CORE = DbtEngine("core", "python", "1.12.6")

@@ -13,8 +13,14 @@ import dagster as dg
 import pytest
 
 from floe_orchestrator_dagster.errors import DbtNodesError
-from floe_orchestrator_dagster.execution.dbt.engine_values import DbtWarning, EngineValue, NodeCount, NothingMatched
-from floe_orchestrator_dagster.execution.dbt.node_result import NodeResult, NodeStart
+from floe_orchestrator_dagster.execution.dbt.node_result import (
+    DbtWarning,
+    EngineValue,
+    NodeCount,
+    NodeResult,
+    NodeStart,
+    NothingMatched,
+)
 from floe_orchestrator_dagster.execution.dbt.target import new_target
 from floe_orchestrator_dagster.execution.step.step_invocation import StepInvocation
 from floe_orchestrator_dagster.execution.step.step_lineage import step_lineage

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from floe_orchestrator_dagster.execution.step.step_order import RunSteps
+from floe_orchestrator_dagster.execution.step.product_lineage import RunSteps
 
 if TYPE_CHECKING:
     from floe_orchestrator_dagster.lineage.events.run import State

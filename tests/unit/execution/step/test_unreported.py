@@ -8,7 +8,7 @@ import pytest
 
 from floe_orchestrator_dagster.execution.dbt.node_result import NodeResult
 from floe_orchestrator_dagster.execution.dbt.results import Results
-from floe_orchestrator_dagster.execution.step.unreported import left_out, unreported_problems
+from floe_orchestrator_dagster.execution.step.failure import left_out, unreported_problems
 from unit.samples import manifest, node, write_json
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ import dagster as dg
 import pytest
 
 from floe_orchestrator_dagster.execution.dbt.node_result import NodeRelation, NodeResult
-from floe_orchestrator_dagster.execution.record.column_lineage import table_column_lineage
+from floe_orchestrator_dagster.execution.record.materializations import table_column_lineage
 from floe_orchestrator_dagster.lineage.columns.built_relations import BuiltRelations
 from floe_orchestrator_dagster.product.manifest import Manifest
 

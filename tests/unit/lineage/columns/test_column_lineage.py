@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from floe_orchestrator_dagster.lineage.columns.built_relations import queried_columns
+from floe_orchestrator_dagster.lineage.columns.built_relations import column_lineage, queried_columns
+from floe_orchestrator_dagster.lineage.columns.column_lineage import Transformation
 from floe_orchestrator_dagster.lineage.columns.qualification import Relation, dialect_of
-from floe_orchestrator_dagster.lineage.columns.sql_lineage import column_lineage
-from floe_orchestrator_dagster.lineage.columns.transformations import Transformation
 
 if TYPE_CHECKING:
     from floe_orchestrator_dagster.lineage.columns.column_lineage import ColumnLineage, InputColumn

@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from floe_orchestrator_dagster.execution.dbt.node_result import NodeResult
-from floe_orchestrator_dagster.lineage.columns.built_relations import BuiltRelations
+from floe_orchestrator_dagster.lineage.columns.built_relations import BuiltRelations, column_lineage
 from floe_orchestrator_dagster.lineage.columns.qualification import Query, Relation
-from floe_orchestrator_dagster.lineage.columns.query_size import expanded_size
-from floe_orchestrator_dagster.lineage.columns.sql_lineage import column_lineage
+from floe_orchestrator_dagster.lineage.columns.query_lineage import expanded_size
 from floe_orchestrator_dagster.product.manifest import Manifest
 
 if TYPE_CHECKING:

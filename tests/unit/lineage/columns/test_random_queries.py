@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from floe_orchestrator_dagster.lineage.columns.built_relations import column_lineage
 from floe_orchestrator_dagster.lineage.columns.qualification import Relation
-from floe_orchestrator_dagster.lineage.columns.sql_lineage import column_lineage
 
 TABLES = {
     "a": Relation("model.shop.a", '"db"."s"."a"', ("id", "x", "y")),

@@ -14,8 +14,8 @@ import pytest
 
 from floe_orchestrator_dagster.config.models import LineageConfig
 from floe_orchestrator_dagster.errors import LineageError, Problem
+from floe_orchestrator_dagster.lineage.delivery.attempts import Deliveries
 from floe_orchestrator_dagster.lineage.delivery.backends import Backend
-from floe_orchestrator_dagster.lineage.delivery.delivery_log import Deliveries
 from floe_orchestrator_dagster.lineage.delivery.emitter import LineageEmitter
 from floe_orchestrator_dagster.lineage.delivery.json_line import as_json_line
 from floe_orchestrator_dagster.lineage.delivery.replay import replay, retry_refused, spool_status

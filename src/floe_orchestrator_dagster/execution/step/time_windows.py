@@ -1,4 +1,7 @@
-"""Time window of a run's sample, for dbt's ``--sample``.
+"""dbt's arguments for a window of time: the partition of a run, and the sample of a run.
+
+Microbatch models get an event-time window (https://docs.getdbt.com/docs/build/incremental-microbatch). Other models get
+dbt variables.
 
 dbt then reads only the rows of the window from models, seeds, snapshots and sources that have an ``event_time``
 (https://docs.getdbt.com/docs/build/sample-flag).
@@ -7,8 +10,9 @@ dbt then reads only the rows of the window from models, seeds, snapshots and sou
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass, field
 from datetime import date, datetime, time, timezone
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import orjson
 import yaml
@@ -17,8 +21,15 @@ from packaging.version import Version
 from floe_orchestrator_dagster.errors import DbtSetupError
 
 if TYPE_CHECKING:
+    import dagster as dg
+
+    from floe_orchestrator_dagster.config.models import PartitionsConfig
     from floe_orchestrator_dagster.product.engines import DbtEngine
 
+
+_EVENT_TIME = "%Y-%m-%d %H:%M:%S"
+_VARIABLE_FORMATS = {"hourly": _EVENT_TIME}
+_DATE = "%Y-%m-%d"
 _FIRST_WITH_SAMPLES = (1, 10)
 _LOOKBACK = re.compile(r"(?P<number>[0-9]{1,6})\s+(?P<unit>hour|day|month|year)s?", re.IGNORECASE)
 _BOUNDS = ("start", "end")
@@ -26,6 +37,50 @@ _UTC_SUFFIX = re.compile(r"[Zz]$")  # read by Python from 3.11 on
 _FORMS = (
     'Write a number of hours, days, months or years, such as "3 days", or {"start": "2025-01-01", "end": "2025-02-01"}'
 )
+
+
+@dataclass(frozen=True)
+class Window:
+    """A run's partition, or its range of partitions, for dbt.
+
+    Attributes:
+        variables: dbt variables.
+        arguments: Other arguments of dbt.
+        period: Start and end of a time partition; None for other partitions.
+    """
+
+    variables: dict[str, Any] = field(default_factory=dict)
+    arguments: tuple[str, ...] = ()
+    period: tuple[datetime, datetime] | None = None
+
+
+def partition_window(context: dg.AssetExecutionContext, rule: PartitionsConfig | None) -> Window:
+    """Return the run's partition, or its range of partitions; an empty window if no partitioned asset is selected.
+
+    Variables are in the partitions' timezone, and event times in UTC, as dbt reads them.
+
+    Raises:
+        DbtSetupError: Partitioned assets are selected, and the run has no partition.
+    """
+    if rule is None or not context.selected_asset_keys:
+        return Window()
+    if not (context.has_partition_key or context.has_partition_key_range):
+        names = ", ".join(sorted(key.to_user_string() for key in context.selected_asset_keys))
+        raise DbtSetupError(
+            f"{names}: the assets have {rule.type} partitions, and this run has none. "
+            "Launch it for a partition (`--partition`), or as a backfill."
+        )
+    if rule.type == "static":
+        return Window({rule.vars.key: context.partition_key})
+    window = context.partition_time_window
+    form = _VARIABLE_FORMATS.get(rule.type, _DATE)
+    variables = {rule.vars.start: window.start.strftime(form), rule.vars.end: window.end.strftime(form)}
+    event_time = ("--event-time-start", _utc(window.start), "--event-time-end", _utc(window.end))
+    return Window(variables, event_time, (window.start, window.end))
+
+
+def _utc(instant: datetime) -> str:
+    return instant.astimezone(timezone.utc).strftime(_EVENT_TIME)
 
 
 def sample_arguments(sample: str | None, engine: DbtEngine, *, has_event_times: bool) -> list[str]:

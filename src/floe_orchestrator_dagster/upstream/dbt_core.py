@@ -1,0 +1,109 @@
+"""Names of dbt-core that are not public: fields of events, masking of secrets, the manifest, columns of tables.
+
+dbt documents events for callbacks, but not their conversion to JSON and the masking of secrets. All supported versions
+of dbt-core have both functions.
+
+dbt stores it in the context of its command. Without it, names of tables and compiled code are unknown.
+
+dbt's programmatic interface has no access to its connections, which belong to its adapters.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any, cast
+
+if TYPE_CHECKING:
+    from dbt.adapters.base.column import Column
+    from dbt.adapters.base.impl import BaseAdapter
+    from dbt.contracts.graph.manifest import Manifest
+    from dbt_common.events.base_types import EventMsg
+
+
+_TABLES = {"model", "seed", "snapshot"}
+_FIELDS = ("database", "schema", "alias", "identifier", "relation_name")
+_CODE = "compiled_code"
+
+
+def event_fields(event: EventMsg) -> dict[str, Any]:
+    """Return ``info`` and ``data`` of an event, the same as ``dbt --log-format json`` prints."""
+    from dbt_common.events.functions import msg_to_dict
+
+    fields: dict[str, Any] = msg_to_dict(event)
+    return fields
+
+
+def masked_text(text: str) -> str:
+    """Mask the values of the variables ``DBT_ENV_SECRET_…`` in a string."""
+    from dbt_common.events.functions import env_scrubber
+
+    return env_scrubber(text)
+
+
+class RunningManifest:
+    """The project as dbt has loaded it."""
+
+    def __init__(self, manifest: Manifest | None) -> None:
+        """Wrap dbt's manifest; None for an unknown one."""
+        self._manifest = manifest
+
+    @classmethod
+    def current(cls) -> RunningManifest:
+        """Return the manifest of the running dbt. Call it in dbt's main thread, after the project is parsed."""
+        from click import get_current_context
+
+        context = get_current_context(silent=True)
+        return cls((context.obj or {}).get("manifest") if context is not None else None)
+
+    def table_names(self) -> dict[str, dict[str, str | None]]:
+        """Return the names of the tables of models, seeds, snapshots and sources in this environment, by unique id."""
+        if self._manifest is None:
+            return {}
+        nodes = [node for node in self._manifest.nodes.values() if node.resource_type in _TABLES]
+        return {
+            node.unique_id: {name: getattr(node, name) for name in _FIELDS if hasattr(node, name)}
+            for node in [*nodes, *self._manifest.sources.values()]
+        }
+
+    def compiled_code(self, unique_id: str) -> str | None:
+        """Return the compiled query of a node. dbt does not write a snapshot's query to a file."""
+        node = self._manifest.nodes.get(unique_id) if self._manifest is not None else None
+        return getattr(node, _CODE, None)
+
+
+def table_columns(
+    adapter_name: str, unique_id: str, database: str | None, schema: str, identifier: str
+) -> list[tuple[str, str]]:
+    """Query the names and types of a table's columns, in the thread that built the table.
+
+    Raises:
+        Exception: Any error of the adapter.
+    """
+    from dbt.adapters.factory import FACTORY
+
+    adapter = cast("BaseAdapter", FACTORY.adapters[adapter_name])
+    with adapter.connection_named(f"columns of {unique_id}"):
+        described = adapter.Relation.create(database=database, schema=schema, identifier=identifier)
+        return [(column.name, _type(column)) for column in adapter.get_columns_in_relation(described)]
+
+
+def close_connections() -> None:
+    """Close the connections of all adapters, as dbt's command does at its end.
+
+    DuckDB writes the content of its ``.wal`` file to the database when the last connection is closed.
+    """
+    factory = sys.modules.get("dbt.adapters.factory")
+    if factory is None:
+        return
+    factory.FACTORY.cleanup_connections()
+    for adapter in factory.FACTORY.adapters.values():
+        # Threads of dbt-duckdb share a connection that is not in the adapter's list.
+        close_all = getattr(adapter.connections, "close_all_connections", None)
+        if close_all is not None:
+            close_all()
+
+
+def _type(column: Column) -> str:
+    """Return the column's type in the database. dbt adds a length to strings without one."""
+    has_length = not column.is_string() or column.char_size is not None
+    return str(column.data_type if has_length else column.dtype)
