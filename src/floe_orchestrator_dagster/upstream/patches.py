@@ -124,6 +124,15 @@ POSTGRES_LOG = Patch(
     buys="1.4 of 9.3 s of CPU and half of the time of a run with 100 models and 300 checks",
     without="Dagster opens a connection for each statement",
 )
+POSTGRES_BATCHES = Patch(
+    name="postgres-batches",
+    module="dagster_postgres_batches",
+    package="dagster-postgres",
+    since="0.26.21",
+    replaces="`PostgresEventLogStorage.store_event`, `_connect` and lookups of tables and columns, while dbt runs",
+    buys="9.4 of 19.6 s of CPU of a step with 250 models and 750 checks",
+    without="Dagster writes each event with two to five statements",
+)
 DBT_FILES = Patch(
     name="dbt-files",
     module="dbt_files",
@@ -141,6 +150,7 @@ PATCHES = (
     CHECK_EVALUATIONS,
     EVENT_LOG,
     POSTGRES_LOG,
+    POSTGRES_BATCHES,
     DBT_FILES,
 )
 

@@ -31,7 +31,7 @@ class EngineRun(Protocol):
         Each node has one ``NodeResult``, after its ``NodeStart`` if dbt reports the start.
 
         Args:
-            meanwhile: Called at least every half second, also without values.
+            meanwhile: Called before each wait for output, and at least every half second.
         """
         ...
 

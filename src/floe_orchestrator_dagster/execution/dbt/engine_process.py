@@ -240,15 +240,15 @@ class ProcessOutput:
         """Wait for output for half a second at most, show printed text, and return the next lines of events.
 
         Args:
-            meanwhile: Called once.
+            meanwhile: Called once, before the wait.
 
         Returns:
             The lines, possibly none; None at the end of the events.
         """
+        meanwhile()
         # Looked up before select(), so that no output of an ended process is missed.
         has_ended = self._process.poll() is not None
         ready = [key.fileobj for key, _ in self._selector.select(_TICK_SECONDS)]
-        meanwhile()
         if self._printed in ready and not self._pass_on():
             self._selector.unregister(ready[ready.index(self._printed)])
         if self._events not in ready:

@@ -33,6 +33,7 @@ from floe_orchestrator_dagster.execution.record.run_log import NodeLog
 from floe_orchestrator_dagster.execution.step.failure import nodes_error, unreported_problems
 from floe_orchestrator_dagster.lineage.columns.built_relations import BuiltRelations
 from floe_orchestrator_dagster.upstream.dagster_event_log import open_event_log
+from floe_orchestrator_dagster.upstream.dagster_postgres_batches import batched_events
 from floe_orchestrator_dagster.upstream.dagster_postgres_log import open_postgres_log
 from floe_orchestrator_dagster.upstream.dagster_step_end import close_with_step
 
@@ -60,6 +61,11 @@ _CHECK_SECONDS = 10
 
 def _no_lineage(_traceparent: str | None) -> AbstractContextManager[None]:
     return nullcontext()
+
+
+def _call_each(*functions: Callable[[], None]) -> None:
+    for function in functions:
+        function()
 
 
 def _ignored(_columns: Mapping[str, Mapping[str, str]]) -> None:
@@ -137,10 +143,11 @@ class StepInvocation:
                 ended_with_run(self.context),
                 open_event_log(self.context.instance),
                 open_postgres_log(self.context.instance),
+                batched_events(self.context.instance) as write_events,
                 dbt_build(attributes, self.context.run_id, target) as trace,
                 self._running(arguments, trace) as invocation,
             ):
-                for value in invocation.values(node_log.flush_when_due):
+                for value in invocation.values(partial(_call_each, node_log.flush_when_due, write_events)):
                     self._note(value)
                     if isinstance(value, NodeResult):
                         trace.record(value)
