@@ -367,6 +367,7 @@ def test_plan_as_json_has_every_part_and_the_warnings(tmp_path: Path) -> None:
             "delay_seconds": 0,
             "timeout_seconds": None,
         },
+        "steps": [],
         "unused_sources": 0,
         "warnings": [
             {

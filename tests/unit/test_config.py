@@ -138,6 +138,12 @@ _SECTIONS: dict[str, dict[str, object]] = {
         "vars": {"start": "a", "end": "b", "key": "c"},
         "time_column": "t",
     },
+    "steps[0]": {
+        "select": "x",
+        "exclude": "y",
+        "name": "a",
+        "resources": {"size": "small", "cpu_limit": "2"},
+    },
     "run_resources": {
         "size": "small",
         "cpu_request": "1",
@@ -210,7 +216,8 @@ def test_every_key_of_a_section_can_be_set(place: str, section: dict[str, object
 def test_unknown_key_of_a_section_is_refused_with_the_known_ones(place: str, section: dict[str, object]) -> None:
     [problem] = _problems(_values(place, {**section, "colour": "red"}))
 
-    known = sorted({*section, *({"values"} if place == "partitions[0]" else ())})
+    others = {"partitions[0]": {"values"}, "steps[0]": {"by", "max"}}
+    known = sorted({*section, *others.get(place, ())})
     entry = f" ({_NOUNS[place]} 'a')" if place in _NOUNS else ""
     assert problem == (
         f"{place}.colour: unknown key{entry}\n    fix: Known keys: {', '.join(known)}. Correct it in manifest.yaml."
@@ -589,7 +596,7 @@ def test_every_key_has_a_description() -> None:
     ]
 
     assert undescribed == []
-    assert len(sections) == 16
+    assert len(sections) == 17
     assert all(section["description"] for section in sections.values())
 
 

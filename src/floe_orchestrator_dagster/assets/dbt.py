@@ -21,6 +21,7 @@ from floe_orchestrator_dagster.assets.partitions import (
     partitioned_nodes,
     partitions_definitions,
 )
+from floe_orchestrator_dagster.assets.parts import built_parents, product_parts
 from floe_orchestrator_dagster.assets.product_translator import ProductTranslator
 from floe_orchestrator_dagster.assets.quality import declared_severities, product_quality
 from floe_orchestrator_dagster.assets.selection import NodeSelection
@@ -89,8 +90,8 @@ def dbt_project_assets(
 ) -> ProductAssets:
     """Define one subsettable ``@dbt_assets`` per stage of the project, and one spec per served source.
 
-    A project on a single compute has one stage. Models, seeds and snapshots become assets, dbt tests their checks.
-    Tests that must wait for several computes run in a separate step.
+    A project on a single compute has one stage, unless the configuration cuts it into parts. Models, seeds and
+    snapshots become assets, dbt tests their checks. Tests that must wait for several stages run in a separate step.
 
     Raises:
         FloeDagsterError: Nodes have the same key, an owner or partitions are not valid, or a test requests a compute
@@ -103,7 +104,10 @@ def dbt_project_assets(
     lanes = _lanes(product, dbt.manifest, selection)
     default_compute = AssetAttributes(product).compute([])
     disabled = product_quality(product).disabled_tests
-    graph = staged_graph(dbt.manifest, lanes, default_compute, disabled, sources.tables)
+    parts = (
+        product_parts(product, selection, built_parents(dbt.manifest, sources.tables)) if product.config.steps else ()
+    )
+    graph = staged_graph(dbt.manifest, lanes, default_compute, disabled, sources.tables, parts)
     steps = dbt_steps(product, graph)
     groups = [*(stage.tests for stage in graph.stages), *graph.late_tests.values()]
     tests = {unique_id: test for group in groups for unique_id, test in group.items()}
@@ -159,7 +163,7 @@ def _stage_assets(project: _Project, stage: Stage, name: str) -> dg.AssetsDefini
         partitions_def=project.partitions[row] if row is not None else None,
         backfill_policy=backfill_policy(rule) if rule else None,
         dagster_dbt_translator=translator,
-        op_tags=op_tags(settings),
+        op_tags=op_tags(settings, stage.part.resources if stage.part else None),
         retry_policy=retry_policy(settings),
         pool=pool(settings),
     )

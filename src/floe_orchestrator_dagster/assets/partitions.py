@@ -32,24 +32,7 @@ def partitioned_nodes(product: Product, selection: NodeSelection) -> dict[str, i
         ConfigError: A selection is not valid or matches nothing, or several entries select the same node. The message
             lists all problems.
     """
-    rows: dict[str, int] = {}
-    problems: list[Problem] = []
-    for row, rule in enumerate(product.config.partitions):
-        try:
-            found = selection.unique_ids(rule.select, rule.exclude, config_path("partitions", row))
-        except ConfigError as error:
-            problems.extend(error.problems)
-            continue
-        taken = sorted(found & rows.keys())
-        if taken:
-            names = ", ".join(unique_id.split(".")[-1] for unique_id in taken)
-            what = f"{rule.select!r} selects {names}, which partitions[{rows[taken[0]]}] selects already"
-            fix = "Exclude it from one of them (`exclude`). Correct it in manifest.yaml."
-            problems.append(Problem(config_path("partitions", row, "select"), what, fix))
-        rows = {**dict.fromkeys(found, row), **rows}
-    if problems:
-        raise ConfigError(product.origin, problems)
-    return rows
+    return selection.rows([(rule.select, rule.exclude) for rule in product.config.partitions], "partitions")
 
 
 def partitions_definitions(product: Product) -> list[dg.PartitionsDefinition[str]]:

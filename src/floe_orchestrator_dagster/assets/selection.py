@@ -7,7 +7,7 @@ from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from floe_orchestrator_dagster.config.models import CONFIG_PATH
+from floe_orchestrator_dagster.config.models import CONFIG_PATH, config_path
 from floe_orchestrator_dagster.errors import ConfigError, DbtSetupError, Problem
 from floe_orchestrator_dagster.product.project import PROJECT_DIR_VARIABLE
 from floe_orchestrator_dagster.product.selection import NodeGraph
@@ -15,7 +15,7 @@ from floe_orchestrator_dagster.product.selection.criteria import UnreadableSelec
 from floe_orchestrator_dagster.wording import closest, did_you_mean
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from floe_orchestrator_dagster.product import Product
 
@@ -62,6 +62,36 @@ class NodeSelection:
                 raise self._error(list(dict.fromkeys(problems)), where)
             self._cache[select, exclude] = unique_ids
         return self._cache[select, exclude]
+
+    def rows(self, selections: Sequence[tuple[str, str | None]], section: str) -> dict[str, int]:
+        """Return the index of the entry that selects each node, by unique id.
+
+        Args:
+            selections: dbt selections of a section's entries: selected and excluded nodes.
+            section: Name of the section in the configuration, whose entries may not select the same node.
+
+        Raises:
+            ConfigError: A selection is not valid or matches nothing, or several entries select the same node. The
+                message lists all problems.
+        """
+        rows: dict[str, int] = {}
+        problems: list[Problem] = []
+        for row, (select, exclude) in enumerate(selections):
+            try:
+                found = self.unique_ids(select, exclude, config_path(section, row))
+            except ConfigError as error:
+                problems.extend(error.problems)
+                continue
+            taken = sorted(found & rows.keys())
+            if taken:
+                names = ", ".join(unique_id.split(".")[-1] for unique_id in taken)
+                what = f"{select!r} selects {names}, which {section}[{rows[taken[0]]}] selects already"
+                fix = "Exclude it from one of them (`exclude`). Correct it in manifest.yaml."
+                problems.append(Problem(config_path(section, row, "select"), what, fix))
+            rows = {**dict.fromkeys(found, row), **rows}
+        if problems:
+            raise ConfigError(self._product.origin, problems)
+        return rows
 
     def _resolved(self, select: str, exclude: str | None, problems: list[Problem]) -> frozenset[str]:
         if self._product.dbt is None:

@@ -1,7 +1,8 @@
 """Division of the dbt graph into stages, each of which one dbt invocation builds.
 
 Models of the same compute and partitions share a lane. A stage contains as many models of one lane as one invocation
-can build. Where lanes alternate along the graph, stages alternate, too. Each stage depends only on earlier stages.
+can build. Where lanes alternate along the graph, stages alternate, too. Each stage depends only on earlier stages. If
+the project is cut into parts, each part is divided into stages.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from floe_orchestrator_dagster.assets.names import acceptable_name
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    from floe_orchestrator_dagster.assets.parts import Part
     from floe_orchestrator_dagster.product.manifest import Manifest
 
 Lane: TypeAlias = "tuple[str, int | None]"
@@ -55,6 +57,7 @@ class Stage:
 
     Attributes:
         lane: Compute and partitions of the nodes.
+        part: The configured part that it belongs to; None for a project that is not cut into parts.
         nodes: Unique ids of its models, seeds and snapshots.
         tests: The tests that run with them, by unique id.
     """
@@ -62,6 +65,7 @@ class Stage:
     lane: Lane
     nodes: frozenset[str]
     tests: Mapping[str, DbtTest]
+    part: Part | None = None
 
 
 @dataclass(frozen=True)
@@ -78,14 +82,15 @@ class StagedGraph:
     late_tests: Mapping[str, Mapping[str, DbtTest]]
 
 
-def staged_graph(
+def staged_graph(  # noqa: PLR0913, PLR0917  # a division has these parts
     manifest: Manifest,
     lanes: Mapping[str, Lane],
     default_compute: str,
     excluded: frozenset[str] = frozenset(),
     tables: Mapping[str, str] = MappingProxyType({}),
+    parts: Sequence[Part] = (),
 ) -> StagedGraph:
-    """Split the project into as few stages as its lanes allow.
+    """Split the project, or each of its parts, into as few stages as its lanes allow.
 
     Args:
         manifest: The dbt manifest.
@@ -93,6 +98,7 @@ def staged_graph(
         default_compute: Compute of tests that read no model, seed or snapshot.
         excluded: Tests that no stage runs.
         tables: The model that builds the table of a source, by the source's unique id.
+        parts: Parts of the project, each of which depends only on earlier ones; empty for a project in one part.
     """
     reads = {unique_id: manifest.relations_read_by(unique_id) for unique_id in lanes}
     parents = {
@@ -100,18 +106,19 @@ def staged_graph(
     }
     built_parents = {unique_id: read & lanes.keys() for unique_id, read in parents.items()}
     order = list(TopologicalSorter(built_parents).static_order())
-    turns = min(
-        (_turns(order, built_parents, lanes, sequence) for sequence in _sequences(lanes)),
-        key=lambda taken: len(set(taken.values())),
-    )
-    rows = {turn: row for row, turn in enumerate(sorted(set(turns.values())))}
-    graph = _Graph(manifest, parents, {unique_id: rows[turns[unique_id]] for unique_id in order})
-    nodes = [
-        frozenset(unique_id for unique_id, row in graph.row_of.items() if row == wanted) for wanted in rows.values()
-    ]
+    places: dict[str, tuple[int, int]] = {}
+    for number, members in enumerate([part.nodes for part in parts] or [lanes.keys()]):
+        turns = _fewest_turns([unique_id for unique_id in order if unique_id in members], built_parents, lanes)
+        places.update({unique_id: (number, turn) for unique_id, turn in turns.items()})
+    rows = {place: row for row, place in enumerate(sorted(set(places.values())))}
+    graph = _Graph(manifest, parents, {unique_id: rows[places[unique_id]] for unique_id in order})
+    nodes: list[set[str]] = [set() for _ in rows]
+    for unique_id, row in graph.row_of.items():
+        nodes[row].add(unique_id)
     stage_lanes = [lanes[next(iter(members))] for members in nodes]
     tests, late = _placed_tests(graph, stage_lanes, default_compute, excluded)
-    return StagedGraph(tuple(map(Stage, stage_lanes, nodes, tests)), late)
+    stage_parts = [parts[number] if parts else None for number, _ in rows]
+    return StagedGraph(tuple(map(Stage, stage_lanes, map(frozenset, nodes), tests, stage_parts)), late)
 
 
 def _placed_tests(
@@ -168,6 +175,17 @@ def _free_name(manifest: Manifest, test: str, taken: set[str]) -> str:
     return acceptable_name(name)
 
 
+def _fewest_turns(
+    order: Sequence[str], parents: Mapping[str, frozenset[str]], lanes: Mapping[str, Lane]
+) -> dict[str, int]:
+    """Assign each node of a part to a turn, with as few turns as possible."""
+    own = {unique_id: lanes[unique_id] for unique_id in order}
+    return min(
+        (_turns(order, parents, own, sequence) for sequence in _sequences(own)),
+        key=lambda taken: len(set(taken.values())),
+    )
+
+
 def _sequences(lanes: Mapping[str, Lane]) -> Iterator[Sequence[Lane]]:
     """Yield orders of the lanes: all orders of a few lanes, or rotations of many."""
     different = list(dict.fromkeys(lanes.values()))
@@ -184,7 +202,7 @@ def _turns(
     position = {lane: turn for turn, lane in enumerate(sequence)}
     turns: dict[str, int] = {}
     for unique_id in order:
-        earliest = max((turns[parent] for parent in parents[unique_id]), default=0)
+        earliest = max((turns[parent] for parent in parents[unique_id] & lanes.keys()), default=0)
         turns[unique_id] = earliest + (position[lanes[unique_id]] - earliest) % len(sequence)
     return turns
 

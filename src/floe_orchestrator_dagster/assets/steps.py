@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from floe_orchestrator_dagster.assets.stages import StagedGraph
     from floe_orchestrator_dagster.config import DagsterConfig
+    from floe_orchestrator_dagster.config.models import PodResources
     from floe_orchestrator_dagster.product import Product
 
 
@@ -42,9 +43,15 @@ def pool(config: DagsterConfig) -> str | None:
     return config.concurrency.pool if config.concurrency else None
 
 
-def op_tags(config: DagsterConfig) -> dict[str, Any]:
-    """Return the tags of steps: the resource requests of their pods, for executors with a pod per step."""
-    resources = requested_resources(config.run_resources) if config.run_resources else {}
+def op_tags(config: DagsterConfig, own: PodResources | None = None) -> dict[str, Any]:
+    """Return the tags of steps: the resource requests of their pods, for executors with a pod per step.
+
+    Args:
+        config: The configuration.
+        own: Resources of these steps; None for those of runs.
+    """
+    requested = own or config.run_resources
+    resources = requested_resources(requested) if requested else {}
     return {K8S_CONFIG_TAG: {"container_config": {"resources": resources}}} if resources else {}
 
 
@@ -95,7 +102,7 @@ def dbt_steps(product: Product, graph: StagedGraph) -> DbtSteps:
 
 
 def _stage_names(product: Product, graph: StagedGraph) -> tuple[str, ...]:
-    """Name each stage after the product, its compute and partitions if there are several, and its number."""
+    """Name each stage after the product, its part, its compute and partitions if there are several, and its number."""
     if len(graph.stages) == 1:
         return (f"{product.identifier}_dbt_build",)
     several = len({compute for compute, _ in (stage.lane for stage in graph.stages)}) > 1
@@ -103,6 +110,7 @@ def _stage_names(product: Product, graph: StagedGraph) -> tuple[str, ...]:
     for stage in graph.stages:
         compute, row = stage.lane
         parts = [
+            *([_word(stage.part.name)] if stage.part else []),
             *([_word(compute)] if several else []),
             *([product.config.partitions[row].type] if row is not None else []),
         ]
@@ -123,5 +131,5 @@ def _free(name: str, taken: Collection[str]) -> str:
     return next(free for free in numbered if free not in taken)
 
 
-def _word(compute: str) -> str:
-    return re.sub(r"\W", "_", compute, flags=re.ASCII)
+def _word(name: str) -> str:
+    return re.sub(r"\W", "_", name, flags=re.ASCII)

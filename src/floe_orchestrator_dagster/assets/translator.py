@@ -280,12 +280,18 @@ def _original_group(node: Mapping[str, Any]) -> dict[str, str]:
 
 def _folder(node: Mapping[str, Any]) -> str | None:
     """Return the first folder below the model path as a group's name; None for a node directly below the path."""
-    folders = node["fqn"][1:-1]
+    found = folders(node)
+    return re.sub(r"\W", "_", found[0], flags=re.ASCII) if found else None
+
+
+def folders(node: Mapping[str, Any]) -> Sequence[str]:
+    """Return the folders of a node below the model path."""
+    found: Sequence[str] = node["fqn"][1:-1]
     # The FQN can have a part between folder and name: the model of a version, the source, the file of a SQL snapshot.
     in_sql = node["resource_type"] == "snapshot" and node["original_file_path"].endswith(".sql")
     if node.get("version") is not None or node["resource_type"] == "source" or in_sql:
-        folders = folders[:-1]
-    return re.sub(r"\W", "_", folders[0], flags=re.ASCII) if folders else None
+        return found[:-1]
+    return found
 
 
 def _declares_key(dbt_resource_props: Mapping[str, Any]) -> bool:

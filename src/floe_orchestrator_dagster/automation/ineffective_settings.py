@@ -17,6 +17,7 @@ from floe_orchestrator_dagster.automation.jobs import job_names
 from floe_orchestrator_dagster.config import config_path
 from floe_orchestrator_dagster.config.models import AssetSensorConfig
 from floe_orchestrator_dagster.errors import Problem
+from floe_orchestrator_dagster.product.profiles import is_on_duckdb
 from floe_orchestrator_dagster.product.trimming import VARIABLES
 from floe_orchestrator_dagster.wording import closest, did_you_mean
 
@@ -47,12 +48,14 @@ def ineffective_settings(
 
     - Partitions whose variables a model does not read, or whose column it does not have.
     - Schedules that the installed Dagster evaluates at other minutes.
+    - Parts of the product that no run builds at the same time, or whose resources nothing reads.
     - Sensors on assets that the product does not have.
     - Sensors that make jobs launch each other in a cycle.
     """
     return [
         *shifted_schedules(product, registered),
         *_partitions(product, selection),
+        *_steps(product),
         *_unknown_assets(product, targets),
         *_cycles(product, targets),
     ]
@@ -79,6 +82,24 @@ def _partitions(product: Product, selection: NodeSelection) -> Iterator[Problem]
         if without:
             what = f"{rule.time_column!r} is not a described column of {_listed(without)}"
             yield Problem(config_path("partitions", row, "time_column"), what, _FIX)
+
+
+def _steps(product: Product) -> Iterator[Problem]:
+    config = product.config
+    if not config.steps:
+        return
+    if config.executor == "in_process":
+        fix = f"Use the executor multiprocess or k8s. {_FIX}"
+        yield Problem(config_path("steps"), "the executor in_process builds one part after the other", fix)
+    elif is_on_duckdb(product.artifacts):
+        what = "one part is built after the other, because only one process at a time can open a DuckDB file"
+        fix = f"Use a compute with a server, or remove `steps` and raise dbt's threads. {_FIX}"
+        yield Problem(config_path("steps"), what, fix)
+    if config.executor != "k8s":
+        for row, step in enumerate(config.steps):
+            if step.resources is not None:
+                what = "has no effect: only the executor k8s starts a pod for each part"
+                yield Problem(config_path("steps", row, "resources"), what, f"Use `executor: k8s`. {_FIX}")
 
 
 def _ignores(node: Mapping[str, Any], variables: list[str], rule: PartitionsConfig) -> bool:

@@ -11,6 +11,7 @@ from floe_orchestrator_dagster.assets.partitions import (
     partitions_definitions,
     require_dbt_project,
 )
+from floe_orchestrator_dagster.assets.parts import built_parents, product_parts
 from floe_orchestrator_dagster.assets.selection import EVERYTHING
 from floe_orchestrator_dagster.automation.conditions import assets_by_rule, automation_sensor_name
 from floe_orchestrator_dagster.automation.jobs import job_names
@@ -60,7 +61,7 @@ def automation_problems(
     """
     if not product.models:
         return []
-    problems = [*_selections(product, selection)] if selection else []
+    problems = [*_selections(product, selection, lost)] if selection else []
     by_job: Mapping[str, dg.PartitionsDefinition[str]] = {}
     is_known = "partitions" not in lost
     try:
@@ -75,8 +76,8 @@ def automation_problems(
     return [*names, *references, *_sensors(product), *problems]
 
 
-def _selections(product: Product, selection: NodeSelection) -> Iterator[Problem]:
-    """Find selections that are not valid, and rules and partitions that overlap with others."""
+def _selections(product: Product, selection: NodeSelection, lost: AbstractSet[str]) -> Iterator[Problem]:
+    """Find selections that are not valid, rules, partitions and parts that overlap, and parts in a cycle."""
     config = product.config
     for row, job in enumerate(config.jobs):
         yield from _refused(selection.unique_ids, job.select, job.exclude, config_path("jobs", row))
@@ -89,6 +90,10 @@ def _selections(product: Product, selection: NodeSelection) -> Iterator[Problem]
         yield from _refused(partitioned_nodes, product, selection)
     else:
         yield from _refused(require_dbt_project, product)
+    if "steps" not in lost:
+        # Loading the product also compares the tables of sources with models.
+        parents = built_parents(product.dbt.manifest, {}) if product.config.steps and product.dbt else {}
+        yield from _refused(product_parts, product, selection, parents)
 
 
 def _refused(ask: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> Sequence[Problem]:

@@ -31,6 +31,8 @@ from floe_orchestrator_dagster.config.models import (
     ScheduleConfig,
     Section,
     SensorConfig,
+    StepConfig,
+    Steps,
     Text,
     WebPage,
     config_path,
@@ -82,6 +84,9 @@ class DagsterConfig(Section):
     """The pool of the product's dbt steps."""
     executor: Literal["in_process", "multiprocess", "k8s"] | None = None
     """How the steps of a run are executed."""
+    steps: Steps = Field(default_factory=list)
+    """Parts of the product that steps of their own build: selections, or one rule that divides the whole product. By
+    default, one step builds all models of a compute."""
     partitions: list[PartitionsConfig] = Field(default_factory=list)
     """Partitions of some assets."""
     computes: dict[Text, ComputeConfig] = Field(default_factory=dict)
@@ -150,6 +155,8 @@ _SECTIONS: Mapping[str, type[BaseModel]] = {
     "retries": RetriesConfig,
     "concurrency": ConcurrencyConfig,
     "dbt": DbtConfig,
+    "steps": StepConfig,
+    "steps.resources": PodResources,
     "partitions": PartitionsConfig,
     "partitions.vars": PartitionVars,
     "lineage": LineageConfig,

@@ -21,6 +21,7 @@ WebPage = Annotated[str, Field(pattern=r"^[Hh][Tt][Tt][Pp][Ss]?://[^\s/]\S*$")]
 Quantity = Annotated[str, Field(pattern=r"^\d+(\.\d+)?(m|Ki|Mi|Gi|Ti|k|M|G|T)?$")]
 HeaderName = Annotated[str, Field(pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+$")]
 VariableName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
+PodSize = Literal["small", "medium", "large"]
 Directory = Annotated[str, Field(pattern=r"^(/|~/)")]
 
 
@@ -61,7 +62,7 @@ class ConcurrencyConfig(Section):
 class PodResources(Section):
     """CPU and memory of a pod on Kubernetes; single values take precedence over the preset of ``size``."""
 
-    size: Literal["small", "medium", "large"] | None = None
+    size: PodSize | None = None
     """Preset of CPU and memory."""
     cpu_request: Quantity | None = None
     """Such as ``500m``."""
@@ -71,6 +72,31 @@ class PodResources(Section):
     """Such as ``512Mi``."""
     memory_limit: Quantity | None = None
     """Such as ``2Gi``."""
+
+
+def _size(value: object) -> object:
+    return {"size": value} if isinstance(value, str) else value
+
+
+Resources = Annotated[PodResources, BeforeValidator(_size, json_schema_input_type=PodSize | PodResources)]
+
+
+class StepConfig(Section):
+    """A part of the product that steps of its own build, or a rule that divides the product into such parts."""
+
+    select: Text | None = None
+    """dbt selection of the part's assets."""
+    exclude: Text | None = None
+    """dbt selection of the assets to leave out."""
+    name: Name | None = None
+    """Name of the part in the names of its steps; by default its number."""
+    by: Literal["group", "folder", "layers"] | None = None
+    """Instead of a selection: one part per dbt group, or per folder in the dbt project, or layers across the graph."""
+    max: int = Field(default=8, ge=1, le=100)
+    """Maximum number of parts, with ``by``."""
+    resources: Resources | None = None
+    """CPU and memory of the pods of its steps with the executor ``k8s``: a preset such as ``large``, or single values.
+    The default is ``run_resources``."""
 
 
 class PartitionVars(Section):
@@ -284,6 +310,7 @@ def _in_a_list(value: object) -> object:
     return [value] if isinstance(value, dict) else value
 
 
+Steps = Annotated[list[StepConfig], BeforeValidator(_in_a_list, json_schema_input_type=StepConfig | list[StepConfig])]
 Rules = Annotated[
     list[AutomationConfig],
     BeforeValidator(_in_a_list, json_schema_input_type=AutomationConfig | list[AutomationConfig]),

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
     from floe_orchestrator_dagster.config import DagsterConfig
-    from floe_orchestrator_dagster.config.models import AutomationConfig, PartitionsConfig
+    from floe_orchestrator_dagster.config.models import AutomationConfig, PartitionsConfig, StepConfig
 
 
 _DAY = "%Y-%m-%d"
@@ -54,7 +54,7 @@ _FORMS: Mapping[str, tuple[str, str]] = {
 }
 # Keys of list entries that an entry does not need to be checked further.
 _KEY_IN_A_SECTION = 2
-_INDIFFERENT = frozenset({"tags", "description", "enabled", "timezone", "vars", "time_column"})
+_INDIFFERENT = frozenset({"tags", "description", "enabled", "timezone", "vars", "time_column", "resources", "max"})
 _NAMED = {"jobs": "job", "schedules": "schedule", "sensors": "sensor"}
 _UNKNOWN = "extra_forbidden"
 _UNION = "union_tag"
@@ -118,8 +118,9 @@ class _Draft:
 
     def __init__(self, values: Mapping[str, object], sections: Mapping[str, type[BaseModel]]) -> None:
         found = deepcopy(dict(values))
-        if isinstance(found.get("automation"), dict):  # a rule without a list is a list of one
-            found["automation"] = [found["automation"]]
+        for section in ("automation", "steps"):
+            if isinstance(found.get(section), dict):  # a rule without a list is a list of one
+                found[section] = [found[section]]
         self.values: dict[str, Any] = found
         self.rows = {name: list(range(len(entries))) for name, entries in found.items() if isinstance(entries, list)}
         self.problems: list[Problem] = []
@@ -231,6 +232,9 @@ def contradictions(config: DagsterConfig) -> Iterator[Problem]:
     for row, automation in enumerate(config.automation):
         yield from _cron_of_rule(row, automation)
     yield from _executable_of_core(config)
+    yield from _repeated("steps", (step.name for step in config.steps if step.name is not None))
+    for row, step in enumerate(config.steps):
+        yield from _step(row, step, is_alone=len(config.steps) == 1)
     for row, partitions in enumerate(config.partitions):
         yield from _static(row, partitions) if partitions.type == "static" else _of_time(row, partitions)
 
@@ -260,6 +264,24 @@ def _cron_of_rule(row: int, rule: AutomationConfig) -> Iterator[Problem]:
     elif rule.condition != "on_cron" and rule.cron is not None:
         what = f"is only valid with the condition on_cron, and the condition is {rule.condition}"
         yield Problem(where, what, f"Remove it, or write `condition: on_cron`. {_FIX}")
+
+
+def _step(row: int, step: StepConfig, *, is_alone: bool) -> Iterator[Problem]:
+    where = config_path("steps", row)
+    if step.by is None:
+        if step.select is None:
+            fix = "Write the part's dbt selection, or divide the product with `by: folder`."
+            yield Problem(f"{where}.select", "is missing", f"{fix} {_FIX}")
+        if "max" in step.model_fields_set:
+            yield Problem(f"{where}.max", "is only valid with `by`", f"Remove it, or replace `select`. {_FIX}")
+        return
+    for key in ("select", "exclude", "name"):
+        if key in step.model_fields_set:
+            what = "is not valid with `by`, which divides the whole product"
+            yield Problem(f"{where}.{key}", what, f"Keep one of them. {_FIX}")
+    if not is_alone:
+        what = "divides the whole product, and `steps` has other entries"
+        yield Problem(f"{where}.by", what, f"Keep this entry alone, or replace it with selections. {_FIX}")
 
 
 def _static(row: int, rule: PartitionsConfig) -> Iterator[Problem]:

@@ -12,11 +12,19 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from rich.console import RenderableType
 
-    from floe_orchestrator_dagster.inspect.plan import AssetPlan, Plan, PoolPlan, RunPlan, SchedulePlan, SensorPlan
+    from floe_orchestrator_dagster.inspect.plan import (
+        AssetPlan,
+        Plan,
+        PoolPlan,
+        RunPlan,
+        SchedulePlan,
+        SensorPlan,
+        StepPlan,
+    )
 
 _WIDEST = 120
 _INDENT = (0, 0, 0, 2)
@@ -52,6 +60,9 @@ def _parts(plan: Plan, warnings: Sequence[str]) -> Iterator[RenderableType]:
     else:
         yield Text("\nNothing to build: the product declares no transforms.")
     yield from _partitions(plan)
+    if len(plan.steps) > 1:
+        yield _heading("Steps", "those without a common order can run at the same time")
+        yield _indented(_step_table(plan.steps))
     if plan.jobs:
         yield _heading("Jobs", "a run of the whole job")
         rows = [(job.name, job.assets, job.checks, job.steps, job.dbt_invocations) for job in plan.jobs]
@@ -82,6 +93,24 @@ def _partitions(plan: Plan) -> Iterator[RenderableType]:
         yield _heading("Partitions")
         rows = [(partitions, _listed(keys)) for partitions, keys in by_definition.items()]
         yield _indented(_table(["partitions", "assets"], [], rows))
+
+
+def _step_table(steps: Sequence[StepPlan]) -> Table:
+    rows = [
+        (
+            step.name,
+            ", ".join(step.after) or "-",
+            ", ".join(f"{kind} {_amounts(amounts)}" for kind, amounts in (step.resources or {}).items()) or "-",
+            len(step.assets),
+            step.checks,
+        )
+        for step in steps
+    ]
+    return _table(["step", "after", "pod"], ["assets", "checks"], rows)
+
+
+def _amounts(amounts: Mapping[str, str]) -> str:
+    return "/".join(amounts.values())
 
 
 def _triggers(plan: Plan) -> Iterator[RenderableType]:

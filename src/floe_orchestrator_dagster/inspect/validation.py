@@ -177,7 +177,7 @@ class _Configured:
         from floe_orchestrator_dagster.assets.selection import NodeSelection
         from floe_orchestrator_dagster.automation.validation import automation_problems
 
-        lost = self.reading.lost | (frozenset() if self.is_whole("partitions") else {"partitions"})
+        lost = self.reading.lost | {section for section in ("partitions", "steps") if not self.is_whole(section)}
         selection = NodeSelection(unbuilt) if can_select else None
         found = automation_problems(unbuilt, selection, lost)
         self._problems.extend(self.reading.in_the_file(problem) for problem in found)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from collections import Counter
 from datetime import datetime, timezone
+from graphlib import TopologicalSorter
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -12,6 +14,7 @@ import dagster as dg
 
 from floe_orchestrator_dagster.assets.attributes import AssetAttributes
 from floe_orchestrator_dagster.assets.sources import served_sources
+from floe_orchestrator_dagster.assets.steps import K8S_CONFIG_TAG
 from floe_orchestrator_dagster.automation.jobs import max_concurrent_steps
 from floe_orchestrator_dagster.config.models import AssetSensorConfig, RunStatusSensorConfig
 from floe_orchestrator_dagster.inspect.plan.parts import (
@@ -23,6 +26,7 @@ from floe_orchestrator_dagster.inspect.plan.parts import (
     RunPlan,
     SchedulePlan,
     SensorPlan,
+    StepPlan,
 )
 from floe_orchestrator_dagster.upstream.dagster_ticks import ticks_after
 
@@ -47,6 +51,7 @@ __all__ = [
     "RunPlan",
     "SchedulePlan",
     "SensorPlan",
+    "StepPlan",
     "plan_product",
 ]
 
@@ -85,6 +90,7 @@ def plan_product(product: Product, definitions: dg.Definitions, now: datetime | 
         automation=tuple(_automation(graph)),
         pools=tuple(_pools(product, graph)),
         runs=_runs(product, definitions),
+        steps=planned_steps(graph) if dbt else (),
         unused_sources=_unused_sources(product),
     )
 
@@ -181,6 +187,39 @@ def planned_job(job: dg.JobDefinition, graph: AssetGraph) -> JobPlan:
         dbt_invocations=sum(
             definition.name in with_dbt or definition.tags.get(_KIND_TAG) == "dbt" for definition in definitions
         ),
+    )
+
+
+def planned_steps(graph: AssetGraph) -> tuple[StepPlan, ...]:
+    """Describe the steps that build assets with dbt, in the order of their dependencies."""
+    built = [
+        definition
+        for definition in graph.assets_defs
+        if definition.is_materializable and any("dbt" in spec.kinds for spec in definition.specs)
+    ]
+    step_of = {key: definition.node_def.name for definition in built for key in definition.keys}
+    above: dict[str, set[str]] = {}
+    for definition in built:
+        read = {dep.asset_key for spec in definition.specs for dep in spec.deps}
+        name = definition.node_def.name
+        above.setdefault(name, set()).update({step_of[key] for key in read & step_of.keys()} - {name})
+    by_name = {definition.node_def.name: definition for definition in built}
+    return tuple(
+        _planned_step(by_name[name], tuple(sorted(above[name]))) for name in TopologicalSorter(above).static_order()
+    )
+
+
+def _planned_step(definition: dg.AssetsDefinition, after: tuple[str, ...]) -> StepPlan:
+    tagged = definition.node_def.tags.get(K8S_CONFIG_TAG)
+    described = json.loads(tagged) if isinstance(tagged, str) else tagged or {}
+    computes = (spec.metadata.get("floe/compute") for spec in definition.specs)
+    return StepPlan(
+        name=definition.node_def.name,
+        assets=tuple(sorted(key.to_user_string() for key in definition.keys)),
+        checks=len(list(definition.check_specs)),
+        compute=next((compute for compute in computes if isinstance(compute, str)), None),
+        after=after,
+        resources=described.get("container_config", {}).get("resources"),
     )
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from datetime import datetime
 
 
@@ -40,6 +41,27 @@ class AssetPlan:
     upstream: tuple[str, ...]
     checks: int
     blocking_checks: int
+
+
+@dataclass(frozen=True)
+class StepPlan:
+    """A step that builds a part of the product with dbt.
+
+    Attributes:
+        name: Name of the step.
+        assets: Keys of the assets that it builds.
+        checks: Number of the checks that it runs.
+        compute: Compute of its assets.
+        after: Names of the steps that run before it.
+        resources: Requests and limits of its pod with the executor ``k8s``; None for the default.
+    """
+
+    name: str
+    assets: tuple[str, ...]
+    checks: int
+    compute: str | None
+    after: tuple[str, ...]
+    resources: Mapping[str, Mapping[str, str]] | None = None
 
 
 @dataclass(frozen=True)
@@ -177,6 +199,7 @@ class Plan:
         automation: Automation conditions.
         pools: Pools of the product's steps.
         runs: Settings of each run.
+        steps: The steps that build the assets with dbt, in the order of their dependencies.
         unused_sources: Number of sources in the dbt project that are not assets, because nothing uses them.
     """
 
@@ -196,6 +219,7 @@ class Plan:
     automation: tuple[AutomationPlan, ...]
     pools: tuple[PoolPlan, ...]
     runs: RunPlan = RunPlan()
+    steps: tuple[StepPlan, ...] = ()
     unused_sources: int = 0
 
     @property

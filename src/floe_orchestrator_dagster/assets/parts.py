@@ -1,0 +1,341 @@
+"""Cut of a dbt project's graph into parts, which steps of their own build (the configuration's ``steps``).
+
+Parts never depend on each other in a cycle, so that each of them can be built as a whole. Parts that do not depend on
+each other can be built at the same time.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+from functools import partial
+from graphlib import CycleError, TopologicalSorter
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from floe_orchestrator_dagster.assets.translator import folders
+from floe_orchestrator_dagster.config import config_path
+from floe_orchestrator_dagster.errors import ConfigError, Problem
+from floe_orchestrator_dagster.product.project import PROJECT_DIR_VARIABLE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from floe_orchestrator_dagster.assets.selection import NodeSelection
+    from floe_orchestrator_dagster.config.models import PodResources
+    from floe_orchestrator_dagster.product import Product
+    from floe_orchestrator_dagster.product.manifest import Manifest
+
+Parents: TypeAlias = "Mapping[str, frozenset[str]]"
+"""Unique ids of the models, seeds and snapshots that each one reads, by unique id."""
+
+_REST = "rest"
+_FIX = "Correct it in manifest.yaml."
+
+
+@dataclass(frozen=True)
+class Part:
+    """Models, seeds and snapshots that are built together.
+
+    Attributes:
+        name: Name of the part, for the names of its steps.
+        nodes: Unique ids of its nodes.
+        resources: CPU and memory of the pods of its steps; None for those of all steps.
+    """
+
+    name: str
+    nodes: frozenset[str]
+    resources: PodResources | None = None
+
+
+def built_parents(manifest: Manifest, tables: Mapping[str, str]) -> Parents:
+    """Find the models, seeds and snapshots that each one reads.
+
+    Args:
+        manifest: The dbt manifest.
+        tables: The model that builds the table of a source, by the source's unique id.
+    """
+    own = {node["unique_id"] for node in manifest.asset_nodes}
+    reads = {unique_id: manifest.relations_read_by(unique_id) for unique_id in own}
+    return {
+        unique_id: (read | {tables[source] for source in read & tables.keys()}) & own
+        for unique_id, read in reads.items()
+    }
+
+
+def product_parts(product: Product, selection: NodeSelection, parents: Parents) -> tuple[Part, ...]:
+    """Cut the graph as configured. Each part depends only on earlier ones.
+
+    Args:
+        product: The product.
+        selection: Resolves dbt selections.
+        parents: The graph.
+
+    Returns:
+        The parts, in which each node is once; empty if the configuration has no ``steps``.
+
+    Raises:
+        ConfigError: A selection is not valid, a node is selected twice, parts depend on each other in a cycle, or there
+            is no dbt project. The message lists all problems.
+    """
+    rules = product.config.steps
+    if not rules:
+        return ()
+    if product.dbt is None:
+        what = f"product {product.name!r} has no dbt project here, whose graph would be cut"
+        fix = f"Set {PROJECT_DIR_VARIABLE} to the directory with dbt_project.yml."
+        raise ConfigError(product.origin, [Problem(config_path("steps"), what, fix)])
+    nodes = {node["unique_id"]: node for node in product.dbt.manifest.asset_nodes}
+    ordered = {unique_id: parents[unique_id] for unique_id in nodes}
+    rule = rules[0]
+    if rule.by is None:
+        return _selected_parts(product, selection, ordered)
+    if rule.by == "layers":
+        found = layered(ordered, rule.max)
+    else:
+        label = _group if rule.by == "group" else partial(_folder, _project_name(product.dbt.manifest))
+        found = labelled({unique_id: label(node) for unique_id, node in nodes.items()}, ordered, rule.max)
+    return tuple(Part(name, members, rule.resources) for name, members in found)
+
+
+def labelled(labels: Mapping[str, str], parents: Parents, limit: int) -> list[tuple[str, frozenset[str]]]:
+    """Cut a graph by labels. Labels that depend on each other in a cycle are one part.
+
+    Args:
+        labels: Label of each node.
+        parents: The graph.
+        limit: Maximum number of parts. While there are more, two are joined: first those that are built one after the
+            other anyway, then small ones that are built at the same time.
+
+    Returns:
+        Name and nodes of each part, in the order of their dependencies.
+    """
+    groups: defaultdict[str, set[str]] = defaultdict(set)
+    for unique_id, label in labels.items():
+        groups[label].add(unique_id)
+    parts = [_Labelled((label,), frozenset(nodes)) for label, nodes in groups.items()]
+    order = _acyclic(parts, parents)
+    while len(order) > limit:
+        first, second = _least_loss(order, parents)
+        order = _acyclic([part for part in order if part not in {first, second}] + [first.with_other(second)], parents)
+    return [(part.name, part.nodes) for part in order]
+
+
+def layered(parents: Parents, limit: int) -> list[tuple[str, frozenset[str]]]:
+    """Cut a graph across into layers of similar size, and each layer into parts that do not read each other.
+
+    Args:
+        parents: The graph.
+        limit: Maximum number of parts; up to half of it are layers.
+
+    Returns:
+        Name and nodes of each part, in the order of their dependencies.
+    """
+    layers = _layers(parents, max(1, limit // 2))
+    free = limit - len(layers)
+    total = len(parents)
+    found: list[tuple[str, frozenset[str]]] = []
+    for number, layer in enumerate(layers, 1):
+        bins = _balanced(_connected(layer, parents), 1 + free * len(layer) // total)
+        names = [f"layer_{number}_{place}" if len(bins) > 1 else f"layer_{number}" for place in range(1, len(bins) + 1)]
+        found.extend(zip(names, bins, strict=True))
+    return found
+
+
+def _selected_parts(product: Product, selection: NodeSelection, parents: Parents) -> tuple[Part, ...]:
+    """Return the selected parts, and the rest of the graph in as few parts as their order allows."""
+    rules = product.config.steps
+    rows = selection.rows([(rule.select or "", rule.exclude) for rule in rules], "steps")
+    _refuse_cycle(product, rows, parents)
+    turns = _turns(rows, parents)
+    members: defaultdict[tuple[int, int], set[str]] = defaultdict(set)
+    for unique_id, turn in turns.items():
+        members[turn, rows.get(unique_id, -1)].add(unique_id)
+    parts: list[Part] = []
+    for (_, row), nodes in sorted(members.items(), key=lambda found: found[0]):
+        rule = rules[row] if row >= 0 else None
+        name = (rule.name or f"part_{row + 1}") if rule else _REST
+        parts.append(Part(name, frozenset(nodes), rule.resources if rule else None))
+    return tuple(parts)
+
+
+def _refuse_cycle(product: Product, rows: Mapping[str, int], parents: Parents) -> None:
+    """Reject parts that depend on each other, directly or by models that no part selects."""
+    try:
+        TopologicalSorter(_graph_of_parts(rows, parents)).prepare()
+    except CycleError as error:
+        cycle: list[int | str] = error.args[1][:-1]
+        row = min(place for place in cycle if isinstance(place, int))
+        first = cycle.index(row)
+        ordered = [*cycle[first:], *cycle[:first], row]
+        edges = [_edge(upstream, downstream, rows, parents) for upstream, downstream in pairwise(ordered)]
+        what = f"the parts would depend on each other in a cycle: {', '.join(edges)}"
+        fix = f"Select the models of the cycle in one part, or exclude some of them (`exclude`). {_FIX}"
+        raise ConfigError(product.origin, [Problem(config_path("steps", row), what, fix)]) from None
+
+
+def _graph_of_parts(rows: Mapping[str, int], parents: Parents) -> Mapping[int | str, Sequence[int | str]]:
+    """Return the graph with each part as one node: its row."""
+    graph: defaultdict[int | str, dict[int | str, None]] = defaultdict(dict)
+    for unique_id, read in parents.items():
+        own = rows.get(unique_id, unique_id)
+        graph[own].update({rows.get(parent, parent): None for parent in sorted(read)})
+        graph[own].pop(own, None)
+    return {place: list(read) for place, read in graph.items()}
+
+
+def _edge(upstream: int | str, downstream: int | str, rows: Mapping[str, int], parents: Parents) -> str:
+    """Describe one dependency between two parts, or models outside of parts."""
+    parent, child = next(
+        (parent, child)
+        for child, read in parents.items()
+        if rows.get(child, child) == downstream
+        for parent in sorted(read)
+        if rows.get(parent, parent) == upstream
+    )
+    return " -> ".join(
+        f"{unique_id.split('.', 2)[-1]} ({f'steps[{rows[unique_id]}]' if unique_id in rows else 'no part'})"
+        for unique_id in (parent, child)
+    )
+
+
+def _turns(rows: Mapping[str, int], parents: Parents) -> dict[str, int]:
+    """Assign each node to a turn, in which the nodes without a part are built before the parts.
+
+    A part has the turn of its last node, so that it is built once.
+    """
+    graph = _graph_of_parts(rows, parents)
+    turns: dict[int | str, int] = {}
+    for place in TopologicalSorter(graph).static_order():
+        turns[place] = max((turns[parent] + isinstance(parent, int) for parent in graph[place]), default=0)
+    return {unique_id: turns[rows.get(unique_id, unique_id)] for unique_id in parents}
+
+
+@dataclass(frozen=True)
+class _Labelled:
+    """Nodes with one of these labels."""
+
+    labels: tuple[str, ...]
+    nodes: frozenset[str]
+
+    @property
+    def name(self) -> str:
+        first, *others = self.labels
+        return f"{first}_and_{len(others)}_more" if others else first
+
+    def with_other(self, *others: _Labelled) -> _Labelled:
+        labels = [label for part in (self, *others) for label in part.labels]
+        return _Labelled(tuple(labels), self.nodes.union(*(part.nodes for part in others)))
+
+
+def _acyclic(parts: Sequence[_Labelled], parents: Parents) -> list[_Labelled]:
+    """Join the parts of each cycle, and return the parts in the order of their dependencies."""
+    current = list(parts)
+    while cycle := _cycle(current, parents):
+        first, *others = cycle
+        current[current.index(first)] = first.with_other(*others)
+        current = [part for part in current if part not in others]
+    return list(TopologicalSorter(_quotient(current, parents)).static_order())
+
+
+def _cycle(parts: Sequence[_Labelled], parents: Parents) -> list[_Labelled]:
+    """Return the parts of a cycle; empty if there is none."""
+    try:
+        TopologicalSorter(_quotient(parts, parents)).prepare()
+    except CycleError as error:
+        return sorted(set(error.args[1]), key=parts.index)
+    return []
+
+
+def _quotient(parts: Sequence[_Labelled], parents: Parents) -> dict[_Labelled, dict[_Labelled, None]]:
+    """Return the parts that each part reads, in the order of the parts."""
+    part_of = {unique_id: part for part in parts for unique_id in part.nodes}
+    graph: dict[_Labelled, dict[_Labelled, None]] = {part: {} for part in parts}
+    for unique_id, read in parents.items():
+        own = part_of[unique_id]
+        graph[own].update(dict.fromkeys(part_of[parent] for parent in sorted(read) if part_of[parent] != own))
+    return graph
+
+
+def _least_loss(parts: Sequence[_Labelled], parents: Parents) -> tuple[_Labelled, _Labelled]:
+    """Return two parts to join: consecutive ones beside which no other part is built, or else small ones of a level.
+
+    Neither choice makes a cycle, because each part depends only on parts of lower levels.
+    """
+    graph = _quotient(parts, parents)
+    level_of: dict[_Labelled, int] = {}
+    levels: defaultdict[int, list[_Labelled]] = defaultdict(list)
+    for part in parts:
+        level_of[part] = max((level_of[parent] + 1 for parent in graph[part]), default=0)
+        levels[level_of[part]].append(part)
+    in_a_row = [
+        (levels[level][0], levels[level + 1][0])
+        for level in range(len(levels) - 1)
+        if len(levels[level]) == len(levels[level + 1]) == 1
+    ]
+    smallest = [sorted(level, key=lambda part: len(part.nodes))[:2] for level in levels.values() if len(level) > 1]
+    pairs = in_a_row or [(first, second) for first, second in smallest]
+    return min(pairs, key=lambda pair: len(pair[0].nodes) + len(pair[1].nodes))
+
+
+def _layers(parents: Parents, limit: int) -> list[list[str]]:
+    """Cut a graph into layers of similar size: nodes with a similar distance from the first ones."""
+    levels: dict[str, int] = {}
+    for unique_id in TopologicalSorter(parents).static_order():
+        levels[unique_id] = max((levels[parent] + 1 for parent in parents[unique_id]), default=0)
+    by_level: defaultdict[int, list[str]] = defaultdict(list)
+    for unique_id in parents:
+        by_level[levels[unique_id]].append(unique_id)
+    layers: defaultdict[int, list[str]] = defaultdict(list)
+    before = 0
+    for level in sorted(by_level):
+        layers[before * limit // len(parents)] += by_level[level]
+        before += len(by_level[level])
+    return list(layers.values())
+
+
+def _connected(nodes: Sequence[str], parents: Parents) -> list[list[str]]:
+    """Group nodes that read each other, directly or by other ones of them."""
+    beside: dict[str, set[str]] = {unique_id: set() for unique_id in nodes}
+    for unique_id in nodes:
+        for parent in parents[unique_id] & beside.keys():
+            beside[unique_id].add(parent)
+            beside[parent].add(unique_id)
+    groups: list[list[str]] = []
+    seen: set[str] = set()
+    for start in nodes:
+        if start in seen:
+            continue
+        seen.add(start)
+        group, waiting = [], [start]
+        while waiting:
+            unique_id = waiting.pop()
+            group.append(unique_id)
+            found = beside[unique_id] - seen
+            seen |= found
+            waiting += sorted(found)
+        groups.append(group)
+    return groups
+
+
+def _balanced(groups: Iterable[Sequence[str]], limit: int) -> list[frozenset[str]]:
+    """Distribute groups to at most ``limit`` sets of similar size: the largest first, to the smallest set."""
+    bins: list[list[str]] = [[] for _ in range(limit)]
+    for group in sorted(groups, key=len, reverse=True):
+        min(bins, key=len).extend(group)
+    return [frozenset(members) for members in bins if members]
+
+
+def _group(node: Mapping[str, Any]) -> str:
+    return str(node["config"].get("group") or node.get("group") or "ungrouped")
+
+
+def _folder(project: str | None, node: Mapping[str, Any]) -> str:
+    """Return the folder below the model path, after the name of a package; ``models`` for a model in no folder."""
+    package = [] if node["package_name"] == project else [str(node["package_name"])]
+    return "/".join([*package, *folders(node)]) or f"{node['resource_type']}s"
+
+
+def _project_name(manifest: Manifest) -> str | None:
+    name: str | None = (manifest.content.get("metadata") or {}).get("project_name")
+    return name
