@@ -64,6 +64,14 @@ def emitted_column_lineage(events: Iterable[Node]) -> dict[str, ColumnLineage]:
     return {table: {column: made for column, made in of.items() if made} for table, of in values.items() if of}
 
 
+def emitted_columns(events: Iterable[Node]) -> dict[str, list[str]]:
+    """Return the columns of each table that a node has built, from its OpenLineage events."""
+    nodes = [event for event in events if event["eventType"] == "COMPLETE" and "." in event["job"]["name"]]
+    outputs = [output for event in nodes for output in event.get("outputs", ())]
+    fields = {output["name"]: output["facets"].get("schema", {}).get("fields", []) for output in outputs}
+    return {name: [field["name"] for field in found] for name, found in fields.items()}
+
+
 def _values(inputs: Iterable[Node]) -> set[tuple[str, str]]:
     direct = [field for field in inputs if any(part["type"] == "DIRECT" for part in field["transformations"])]
     return {(_table(field), field["field"]) for field in direct}
@@ -139,6 +147,8 @@ def test_product_job_builds_the_same_rows_and_column_lineage_with_dbt_v2(prepare
         assert not instance.get_runs(filters=dg.RunsFilter(statuses=[dg.DagsterRunStatus.FAILURE]))
     assert told["fct_orders"]["order_id"] == {("stg_orders", "order_id")}
     golden = json.loads(GOLDEN.read_text(encoding="utf-8"))
+    built = {name.rpartition(" ")[2]: list(columns) for name, columns in golden["columns"].items()}
+    assert emitted_columns(backend.events) == built
     states = {(f"<run of {event['job']['name']}>", event["eventType"]) for event in backend.events}
     assert states == {(event["run"], event["event"]) for event in golden["events"]}
 

@@ -31,6 +31,7 @@ from floe_orchestrator_dagster.execution.dbt.target import archive, leave_target
 from floe_orchestrator_dagster.execution.record.build_trace import dbt_build
 from floe_orchestrator_dagster.execution.record.run_log import NodeLog
 from floe_orchestrator_dagster.execution.step.failure import nodes_error, unreported_problems
+from floe_orchestrator_dagster.execution.step.seed_columns import with_seed_columns
 from floe_orchestrator_dagster.lineage.columns.built_relations import BuiltRelations
 from floe_orchestrator_dagster.upstream.dagster_event_log import open_event_log
 from floe_orchestrator_dagster.upstream.dagster_postgres_batches import batched_events
@@ -214,6 +215,8 @@ class StepInvocation:
         return nodes.count + sum(unique_id.startswith("unit_test.") for unique_id in self.expected)
 
     def _note_node(self, node: NodeStart | NodeResult) -> None:
+        if isinstance(node, NodeResult):
+            node = with_seed_columns(node, self.nodes.get(node.unique_id, {}), self.dbt.directory)
         lineage = self.step_lineage
         if lineage is not None and isinstance(node, NodeStart):
             lineage.node_started(node)

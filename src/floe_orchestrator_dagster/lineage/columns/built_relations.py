@@ -30,7 +30,8 @@ _LONGEST_SQL = 500_000  # characters; the tree of a longer query takes hundreds 
 _CPU_SECONDS = 10
 logger = logging.getLogger(__name__)
 
-_ADDED_BY_SNAPSHOTS = ("dbt_scd_id", "dbt_updated_at", "dbt_valid_from", "dbt_valid_to", "dbt_is_deleted")
+_ADDED_BY_SNAPSHOTS = ("dbt_scd_id", "dbt_updated_at", "dbt_valid_from", "dbt_valid_to")
+_MARKS_DELETED_ROWS = "dbt_is_deleted"
 
 
 class BuiltRelations:
@@ -91,9 +92,12 @@ class BuiltRelations:
         columns = queried_columns({**node, "resource_type": result.resource_type}, result.columns or ())
         parents = sorted(self._manifest.relations_read_by(result.unique_id))
         relations = [relation for parent in parents if (relation := self._relation(parent))]
-        return column_lineage(
+        found = column_lineage(
             result.compiled_code, self._adapter, relations, columns, node=result.unique_id, log=self._log
         )
+        if found is not None and found.output and not result.columns and result.was_built:
+            self._columns[result.unique_id] = _columns_of_query(node, found.output)
+        return found
 
     def _relation(self, unique_id: str) -> Relation | None:
         node, known, reported = self._node(unique_id), self._columns.get(unique_id), self._names.get(unique_id)
@@ -107,6 +111,20 @@ class BuiltRelations:
         return found
 
 
+def _columns_of_query(node: Mapping[str, Any], output: Sequence[str]) -> dict[str, str]:
+    """Return the columns that a new table has, with their documented types, or empty.
+
+    Args:
+        node: The node in dbt's manifest.
+        output: The columns of its query.
+    """
+    types = {str(name).lower(): column.get("data_type") for name, column in (node.get("columns") or {}).items()}
+    added = _added_columns(node) if node.get("resource_type") == "snapshot" else []
+    if (node.get("config") or {}).get("hard_deletes") != "new_record":
+        added = added[: len(_ADDED_BY_SNAPSHOTS)]
+    return {name: str(types.get(name.lower()) or "") for name in (*output, *added)}
+
+
 def queried_columns(node: Mapping[str, Any], columns: Iterable[str]) -> list[str]:
     """List the columns of a table that come from its query. dbt adds columns to snapshots; projects can rename them.
 
@@ -116,10 +134,15 @@ def queried_columns(node: Mapping[str, Any], columns: Iterable[str]) -> list[str
     """
     if node.get("resource_type") != "snapshot":
         return list(columns)
+    added = {name.lower() for name in _added_columns(node)}
+    return [name for name in columns if name.lower() not in added]
+
+
+def _added_columns(node: Mapping[str, Any]) -> list[str]:
+    """List the columns that dbt can add to a snapshot, as the project names them."""
     names = (node.get("config") or {}).get("snapshot_meta_column_names")
     chosen = names if isinstance(names, dict) else {}
-    added = {str(chosen.get(name) or name).lower() for name in _ADDED_BY_SNAPSHOTS}
-    return [name for name in columns if name.lower() not in added]
+    return [str(chosen.get(name) or name) for name in (*_ADDED_BY_SNAPSHOTS, _MARKS_DELETED_ROWS)]
 
 
 def column_lineage(  # noqa: PLR0913  # a query has these parts

@@ -149,10 +149,12 @@ class ColumnLineage:
         fields: Inputs of each output column, in the order of the output. An output column without inputs (a literal,
             a row number) is left out.
         dataset: Inputs that determine the rows: of joins, filters, groups and orders.
+        output: All columns of the output in their order, with or without inputs; empty when they are unknown.
     """
 
     fields: Mapping[str, tuple[InputColumn, ...]] = field(default_factory=lambda: MappingProxyType({}))
     dataset: tuple[InputColumn, ...] = ()
+    output: tuple[str, ...] = ()
 
     @property
     def columns_read(self) -> Mapping[str, tuple[str, ...]]:

@@ -87,8 +87,8 @@ def limited_lineage(
         if error.returncode in _ENDED_BY_LIMIT:
             raise LimitError from error
         raise
-    fields, dataset = pickle.loads(answer)  # noqa: S301  # written by this module
-    return ColumnLineage(MappingProxyType(fields), dataset)
+    fields, dataset, columns = pickle.loads(answer)  # noqa: S301  # written by this module
+    return ColumnLineage(MappingProxyType(fields), dataset, columns)
 
 
 def _main() -> int:
@@ -104,7 +104,7 @@ def _main() -> int:
         return _TOO_LARGE
     except Exception:  # noqa: BLE001  # sqlglot raises many types
         return _UNREADABLE
-    sys.stdout.buffer.write(pickle.dumps((dict(lineage.fields), lineage.dataset)))
+    sys.stdout.buffer.write(pickle.dumps((dict(lineage.fields), lineage.dataset, lineage.output)))
     return 0
 
 

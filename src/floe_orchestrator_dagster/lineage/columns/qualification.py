@@ -39,6 +39,10 @@ _DIALECTS = {
     "starburst": "trino",
 }
 _UNKNOWN = "unknown"
+# Adapters of databases that keep the letter case of a name as it was written, with and without quotes.
+_KEEP_THE_CASE = ("duckdb",)
+# Expressions of a select that can be several columns, with names that are not in the query.
+_SEVERAL_COLUMNS = (exp.Columns, exp.Explode, exp.Inline, exp.Stack)
 
 
 @dataclass(frozen=True)
@@ -72,6 +76,7 @@ class Query:
     Attributes:
         tree: The query.
         tables: The relations that it reads, by their names in ``tree``.
+        keeps_case: Whether the database keeps the letter case of names.
     """
 
     def __init__(self, sql: str, adapter: str, relations: Sequence[Relation]) -> None:
@@ -85,6 +90,7 @@ class Query:
         Raises:
             ParseError: The SQL is not one query.
         """
+        self.keeps_case = adapter in _KEEP_THE_CASE
         dialect = dialect_of(adapter)
         statements = [statement for statement in sqlglot.parse(sql, dialect=dialect or None) if statement is not None]
         if len(statements) != 1 or not isinstance(statements[0], exp.Query):
@@ -97,6 +103,15 @@ class Query:
     def folded(self) -> exp.Query:
         """Return a copy with all names in lower case."""
         return normalize_identifiers(self.tree.copy(), dialect=self._folding)
+
+    @property
+    def names_its_columns(self) -> bool:
+        """Whether each expression of its selects is one column, except for a ``*``."""
+        return self.tree.find(*_SEVERAL_COLUMNS) is None
+
+    def aliases(self) -> dict[str, str]:
+        """Return the aliases of expressions as they are written, by name in lower case."""
+        return {alias.alias.lower(): alias.alias for alias in self.tree.find_all(exp.Alias)}
 
     def qualified(self) -> Scope | None:
         """Return the scope of a copy with qualified columns."""

@@ -48,13 +48,15 @@ def query_lineage(query: Query, output: Sequence[str]) -> ColumnLineage:
     resolver = Resolver(scope, columns, complete)
     inputs = _Inputs(query.tables)
     actual = {name.lower(): name for name in output}
-    fields = {
-        actual.get(name, name): inputs.of(resolver.column(scope, name))
-        for name in _output_names(scope, resolver, query.tables, list(actual))
-    }
+    names = _output_names(scope, resolver, query.tables, list(actual))
+    found = {name: inputs.of(resolver.column(scope, name)) for name in names}
+    spelled = actual or (_spelled(query, found) if query.keeps_case else {})
+    fields = {spelled.get(name, name): columns_read for name, columns_read in found.items()}
+    is_known = bool(actual) or (resolver.output(scope).is_complete and query.names_its_columns)
     return ColumnLineage(
-        fields=MappingProxyType({name: found for name, found in fields.items() if found}),
+        fields=MappingProxyType({name: columns_read for name, columns_read in fields.items() if columns_read}),
         dataset=inputs.of(resolver.rows(scope)),
+        output=tuple(fields) if is_known else (),
     )
 
 
@@ -68,6 +70,12 @@ def _output_names(
     documented = ((table, name) for table, relation in tables.items() for name in folded(relation))
     through = (name for table, name in documented if (table, name) in resolver.column(scope, name))
     return list(dict.fromkeys([*written.names, *through]))
+
+
+def _spelled(query: Query, found: Mapping[str, Sequence[InputColumn]]) -> Mapping[str, str]:
+    """Return the spelling of output columns: that of an alias, or else of the table's column."""
+    of_tables = {name: used.column for name, inputs in found.items() for used in inputs if used.column.lower() == name}
+    return of_tables | query.aliases()
 
 
 class _Inputs:

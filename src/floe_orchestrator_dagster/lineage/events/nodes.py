@@ -125,7 +125,7 @@ class Nodes:
 
     def _output(self, unique_id: str, lineage: ColumnLineage | None, result: NodeResult | None) -> OutputDataset:
         name = self.identity(unique_id).dataset
-        facets = self._facets(unique_id, tuple(lineage.fields) if lineage else ())
+        facets = self._facets(unique_id, (lineage.output or tuple(lineage.fields)) if lineage else ())
         if lineage:
             names = {parent: self.identity(parent).dataset for parent in self.reads(unique_id)}
             facet = column_lineage_facet(lineage, names)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -91,3 +92,51 @@ def test_what_has_no_query_has_no_columns_to_follow() -> None:
     python = relations_of("model.shop.python", language="python")
     assert python.column_lineage(finished("model.shop.python", ["id"], script)) is None
     assert relations_of("test.shop.a").column_lineage(finished("test.shop.a", [], SQL)) is None
+
+
+@pytest.mark.parametrize(
+    ("sql", "materialized", "columns"),
+    [
+        ("select ID as Number, 1 as one, amount from {orders}", "table", ["Number", "one", "Amount"]),
+        ("with o as (select * from {orders}) select * exclude (amount), id as Last from o", "view", ["Id", "Last"]),
+        ("select id, amount from {orders} union all select 1, 2", "table", ["Id", "Amount"]),
+        ("select id, amount from {orders}", "incremental", ["Id", "Amount"]),
+        ("select id from {orders}", "snapshot", ["Id", "row_id", "dbt_updated_at", "dbt_valid_from", "dbt_valid_to"]),
+        ("select columns('a.*') from {orders}", "table", None),
+        ("select id, unnest({{'a': 1, 'b': 2}}) from {orders}", "table", None),
+        ("select * from elsewhere", "table", None),
+    ],
+)
+def test_a_table_has_the_columns_of_its_query_if_dbt_reports_none(
+    sql: str, materialized: str, columns: list[str] | None
+) -> None:
+    built = "snapshot.shop.history" if materialized == "snapshot" else "model.shop.history"
+    names = {"snapshot_meta_column_names": {"dbt_scd_id": "row_id"}}
+    documented = {"NUMBER": {"data_type": "integer"}, "gone": {}}
+    kind = built.partition(".")[0]
+    relations = relations_of(built, resource_type=kind, columns=documented, config=names)
+    relations.learn(finished(ORDERS, ["Id", "Amount"]))
+    compiled = sql.format(orders='"shop"."main"."orders"')
+
+    relations.column_lineage(replace(finished(built, [], compiled), materialized=materialized))
+
+    found = relations.columns(built)
+    assert (None if found is None else list(found)) == columns
+    assert (found or {}).get("Number", "integer") == "integer"
+
+
+def test_a_table_that_failed_has_no_columns_of_its_query() -> None:
+    relations = relations_of("model.shop.history")
+
+    relations.column_lineage(replace(finished("model.shop.history", [], SQL), status="error"))
+
+    assert relations.columns("model.shop.history") is None
+
+
+def test_a_snapshot_that_records_deletions_has_one_more_column() -> None:
+    built = "snapshot.shop.history"
+    relations = relations_of(built, resource_type="snapshot", config={"hard_deletes": "new_record"})
+
+    relations.column_lineage(finished(built, [], SQL))
+
+    assert [*(relations.columns(built) or ())][-2:] == ["dbt_valid_to", "dbt_is_deleted"]

@@ -38,7 +38,7 @@ def written_input(used: InputColumn) -> str:
 CASES = {
     "plain columns": (
         'select id, x as renamed, 1 as one from "db"."s"."a"',
-        {"id": "a.Id IDENTITY", "renamed": "a.x IDENTITY"},
+        {"Id": "a.Id IDENTITY", "renamed": "a.x IDENTITY"},
     ),
     "expressions": (
         'select x + y as total, cast(x as integer) as x, coalesce(x, y) as c, (x) as same from "db"."s"."a"',
@@ -51,11 +51,11 @@ CASES = {
     ),
     "select star": (
         'select * from "db"."s"."a"',
-        {"id": "a.Id IDENTITY", "x": "a.x IDENTITY", "y": "a.y IDENTITY"},
+        {"Id": "a.Id IDENTITY", "x": "a.x IDENTITY", "y": "a.y IDENTITY"},
     ),
     "star through a CTE, without some": (
         'with o as (select * from "db"."s"."a") select * exclude (x), x as last from o',
-        {"id": "a.Id IDENTITY", "y": "a.y IDENTITY", "last": "a.x IDENTITY"},
+        {"Id": "a.Id IDENTITY", "y": "a.y IDENTITY", "last": "a.x IDENTITY"},
     ),
     "star over a table of unknown columns": (
         'with o as (select * from "db"."s"."u") select id, lower(q) as q from o where w > 1 order by q',
@@ -87,7 +87,7 @@ CASES = {
             'left join "db"."s"."b" b on a.id = b.id'
         ),
         {
-            "id": "a.Id IDENTITY",
+            "Id": "a.Id IDENTITY",
             "c": "a.x CONDITIONAL, a.y TRANSFORMATION, b.z TRANSFORMATION",
             "*": "a.Id JOIN, b.id JOIN",
         },
@@ -112,7 +112,7 @@ CASES = {
             "group by 1 having max(x) > 2"
         ),
         {
-            "id": "a.Id IDENTITY",
+            "Id": "a.Id IDENTITY",
             "s": "a.x AGGREGATION, a.y FILTER",
             "d": "a.y AGGREGATION!",
             "*": "a.Id GROUP_BY, a.x FILTER",
@@ -135,7 +135,7 @@ CASES = {
     ),
     "qualify": (
         'select id from "db"."s"."a" qualify row_number() over (partition by x order by y) = 1',
-        {"id": "a.Id IDENTITY", "*": "a.x FILTER, a.y FILTER"},
+        {"Id": "a.Id IDENTITY", "*": "a.x FILTER, a.y FILTER"},
     ),
     "if": (
         'select if(x > 1, y, 0) as f from "db"."s"."a"',
@@ -143,7 +143,7 @@ CASES = {
     ),
     "union by position": (
         'select id, x from "db"."s"."a" union all select z, id from "db"."s"."b"',
-        {"id": "a.Id IDENTITY, b.z IDENTITY", "x": "a.x IDENTITY, b.id IDENTITY"},
+        {"Id": "a.Id IDENTITY, b.z IDENTITY", "x": "a.x IDENTITY, b.id IDENTITY"},
     ),
     "union of three": (
         'select x from "db"."s"."a" union all select y from "db"."s"."a" union all select z from "db"."s"."b"',
@@ -170,7 +170,7 @@ CASES = {
             'with recursive t as (select id, x from "db"."s"."a" union all '
             'select t.id, t.x + 1 from t join "db"."s"."b" b on b.id = t.id) select id, x from t'
         ),
-        {"id": "a.Id IDENTITY", "x": "a.x IDENTITY+TRANSFORMATION", "*": "a.Id JOIN, b.id JOIN"},
+        {"Id": "a.Id IDENTITY", "x": "a.x IDENTITY+TRANSFORMATION", "*": "a.Id JOIN, b.id JOIN"},
     ),
     "a CTE named like a table": (
         'with a as (select z as x from "db"."s"."b") select x from a',
@@ -181,7 +181,7 @@ CASES = {
             'with __dbt__cte__e as (select id, sum(x) as x from "db"."s"."a" group by id), o as '
             "(select * from __dbt__cte__e) select id, x from o"
         ),
-        {"id": "a.Id IDENTITY", "x": "a.x AGGREGATION", "*": "a.Id GROUP_BY"},
+        {"Id": "a.Id IDENTITY", "x": "a.x AGGREGATION", "*": "a.Id GROUP_BY"},
     ),
     "a table that dbt does not know": (
         'select a.x, q.v from "db"."s"."a" a, "other"."t"."q" q where q.k = a.y',
@@ -221,7 +221,7 @@ CASES = {
     ),
     "star of one table of several, with a replacement": (
         'select a.* replace (y + 1 as y), b.z from "db"."s"."a" a cross join "db"."s"."b" b',
-        {"id": "a.Id IDENTITY", "x": "a.x IDENTITY", "y": "a.y TRANSFORMATION", "z": "b.z IDENTITY"},
+        {"Id": "a.Id IDENTITY", "x": "a.x IDENTITY", "y": "a.y TRANSFORMATION", "z": "b.z IDENTITY"},
     ),
     "columns that could be of either table": (
         'select a, u.b from "db"."s"."u" u join "db"."s"."d" d on u.k = d.k',
@@ -352,7 +352,7 @@ def test_lineage_has_the_columns_read_and_dagsters_form() -> None:
 
     assert lineage is not None
     assert lineage.columns_read == {"model.shop.a": ("Id", "x", "y")}
-    assert lineage.direct == {"id": [("model.shop.a", "Id")], "c": [("model.shop.a", "y")]}
+    assert lineage.direct == {"Id": [("model.shop.a", "Id")], "c": [("model.shop.a", "y")]}
 
 
 def test_indirect_dependencies_stay_indirect_through_transformations() -> None:
