@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import zipfile
 from pathlib import Path
 
+import duckdb
 import pytest
 
+from dbt_v2 import v2_executable
 from floe_orchestrator_dagster.code_location import definitions_from_file
 from processes import clean_environment
+from unit.samples import write_json
 from without_dbt import environment_without_dbt, run_without_dbt
 
 REPOSITORY = Path(__file__).parent.parent.parent
@@ -19,6 +23,7 @@ _RUN = """
 import json, sys
 from pathlib import Path
 from dagster import DagsterInstance
+from dbt_v2 import v2_executable
 from floe_orchestrator_dagster.code_location import definitions_from_file
 
 definitions = definitions_from_file(Path(sys.argv[1]))
@@ -77,3 +82,44 @@ def test_prepare_names_the_commands_that_install_an_engine(packages: Path, sampl
     assert "no dbt engine is installed" in printed
     assert "`pip install dbt` installs dbt v2" in printed
     assert "Traceback" not in printed
+
+
+def test_dbt_v2_on_the_path_prepares_plans_and_builds_a_product_without_dbt_core(
+    packages: Path, sample: Path, tmp_path: Path
+) -> None:
+    artifacts = sample / "compiled_artifacts.json"
+    content = json.loads(artifacts.read_text(encoding="utf-8"))
+    content["plugins"]["orchestrator"]["config"] = {
+        "jobs": [{"name": "early", "select": "+int_order_amounts path:seeds", "exclude": "stg_payments"}],
+        "partitions": [
+            {"select": "stg_stores", "type": "static", "values": ["north", "south"], "vars": {"key": "region"}}
+        ],
+    }
+    write_json(artifacts, content)
+    stores = sample / "models" / "staging" / "stg_stores.sql"
+    stores.write_text(
+        f"{stores.read_text(encoding='utf-8')}\nwhere '{{{{ var('region') }}}}' = 'north'", encoding="utf-8"
+    )
+    (tmp_path / "home").mkdir()
+    paths = {"FLOE_ARTIFACTS_PATH": str(artifacts), "DAGSTER_HOME": str(tmp_path / "home")}
+    path = os.pathsep.join([str(Path(v2_executable()).parent), os.defpath])
+    module = ("-m", "floe_orchestrator_dagster.definitions")
+    of_north = ("asset", "materialize", *module, "--select", "stg_stores", "--partition", "north")
+
+    for arguments, expected in (
+        (("floe_orchestrator_dagster", "prepare"), "18 dbt assets"),
+        (("floe_orchestrator_dagster", "validate"), "retail-orders: valid (18 assets, 83 checks, 2 schedules)"),
+        (("floe_orchestrator_dagster", "plan"), "dbt 2."),
+        (("floe_orchestrator_dagster", "check", "--engine"), "dbt 2."),
+        (("dagster", "job", "execute", *module, "--job", "early"), "RUN_SUCCESS"),
+        (("dagster", *of_north), "RUN_SUCCESS"),
+    ):
+        status, printed = run_without_dbt(packages, "-m", *arguments, path=path, **paths)
+        assert (status, expected in printed) == (0, True), printed
+
+    with duckdb.connect(str(sample / "warehouse" / "retail_orders.duckdb"), read_only=True) as connection:
+        tables = {name for (name,) in connection.sql("select table_name from information_schema.tables").fetchall()}
+        rows = connection.sql("select count(*) from stg_stores").fetchall()
+    assert {"stores", "products", "stg_orders"} <= tables
+    assert "fct_orders" not in tables
+    assert rows == [(12,)]
