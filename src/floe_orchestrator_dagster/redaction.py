@@ -134,6 +134,11 @@ class Redactor:
         return self._known.sub(MASK, text) if self._known else text
 
 
+def is_secret_name(name: str) -> bool:
+    """Return whether a variable or key with this name usually has a credential as its value."""
+    return _SECRET_PARAMETER.search(name) is not None or "private_key" in name.lower()
+
+
 def mask(text: str, secrets: Iterable[str]) -> str:
     """Mask each secret in its literal form only."""
     for secret in secrets:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 _CHART = "dagster/dagster"
 _INSTALLS = {
-    "community": f"helm upgrade --install dagster {_CHART} --values {{file}}",
+    "community": f"helm upgrade --install dagster {_CHART} --version {{version}} --values {{file}}",
     "floe-platform": "helm upgrade --install floe-platform floe/floe-platform --values {file}",
 }
 
@@ -72,12 +73,52 @@ _INSTALLS = {
     metavar="[PRODUCT=]SECRET",
     help="Secret whose keys become environment variables of code server and runs.",
 )
+@click.option(
+    "--env-configmap",
+    "configmaps",
+    multiple=True,
+    metavar="[PRODUCT=]CONFIGMAP",
+    help="ConfigMap whose keys become environment variables of code server and runs.",
+)
+@click.option(
+    "--env",
+    "variables",
+    multiple=True,
+    metavar="[PRODUCT:]NAME=VALUE",
+    help="Environment variable of code server and runs. Secrets belong in --env-secret.",
+)
+@click.option(
+    "--node-selector",
+    multiple=True,
+    metavar="[PRODUCT:]LABEL=VALUE",
+    help="Label of the nodes for code server and runs.",
+)
+@click.option(
+    "--toleration",
+    "tolerations",
+    multiple=True,
+    metavar="[PRODUCT:]TAINT[=VALUE][:EFFECT]",
+    help="Taint of nodes that code server and runs tolerate.",
+)
+@click.option(
+    "--annotation",
+    "annotations",
+    multiple=True,
+    metavar="[PRODUCT:]NAME=VALUE",
+    help="Annotation of the pods of code server and runs.",
+)
 @click.option("--image-pull-secret", "pull_secrets", multiple=True, metavar="SECRET", help="Secret for pulling images.")
 @click.option("--service-account", metavar="NAME", help="Existing service account. Default: one of the chart.")
 @click.option(
     "--environment",
     metavar="NAME",
     help="FLOE_ENV, which selects the dbt profile's output. Default: production with --production.",
+)
+@click.option(
+    "--start-timeout",
+    type=click.IntRange(min=1),
+    metavar="SECONDS",
+    help="Time after which production fails a run whose pod has not started. Default: by the size of the products.",
 )
 @click.option("--otlp-endpoint", metavar="URL", help="Endpoint for the traces of Dagster and the products.")
 @click.option("--compute-logs", metavar="URL", help="s3://, gs:// or az:// location for the output of steps.")
@@ -90,6 +131,13 @@ _INSTALLS = {
 @click.option("--artifacts-path", metavar="PATH", help="Path of the artifacts in the images.")
 @click.option("--from-configmap", is_flag=True, help="Mount the artifacts from the ConfigMap of --configmap.")
 @click.option("--configmap", is_flag=True, help="Print the ConfigMaps of the artifacts instead of values.")
+@click.option(
+    "--diff",
+    "deployed",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    metavar="DEPLOYED.yaml",
+    help="Print what an upgrade of these deployed values changes, instead of values.",
+)
 @click.option(
     "--output", type=click.Path(path_type=Path, dir_okay=False), help="File to write. Default: standard output."
 )
@@ -108,10 +156,12 @@ def helm(
     \b
     Examples:
       floe-dagster helm --artifacts compiled_artifacts.json --image registry.example.com/retail:1.4.0 > values.yaml
-      helm upgrade --install dagster dagster/dagster --values values.yaml
+      helm upgrade --install dagster dagster/dagster --version 1.13.27 --values values.yaml
       floe-dagster helm --artifacts a.json --artifacts b.json --image orders=r/orders:7 --image returns=r/returns:3 \\
         --production --postgres-host pg.internal --env-secret warehouse --output values.yaml
       floe-dagster helm --artifacts compiled_artifacts.json --configmap | kubectl apply -f -
+      floe-dagster helm --artifacts compiled_artifacts.json --env DBT_THREADS=8 --node-selector pool=batch \\
+        --service-account data --diff deployed.yaml
 
     Exits with 0 on success, 1 when a product or setting cannot be deployed, 2 on wrong usage.
     """  # noqa: D301  # click reads the \b
@@ -130,12 +180,16 @@ def helm(
             return
         settings = _settings(products, options)
         values = values_for(target, settings)
-        _write([values], output, _header(products, target, output))
+        if options["deployed"] is not None:
+            _print_differences(options["deployed"], values)
+        else:
+            _write([values], output, _header(products, target, output))
     for warning in _warnings(settings):
         click.echo(f"warning: {warning}", err=True)
 
 
 def _settings(products: Sequence[DeployedProduct], options: Mapping[str, Any]) -> DeploySettings:
+    from floe_orchestrator_dagster.deploy.pod_options import pod_options
     from floe_orchestrator_dagster.deploy.products import by_product
     from floe_orchestrator_dagster.deploy.settings import DeploySettings, PostgresAddress, parse_log_store
 
@@ -147,13 +201,14 @@ def _settings(products: Sequence[DeployedProduct], options: Mapping[str, Any]) -
         secret=options["postgres_secret"],
     )
     production = options["production"]
+    names = [product.name for product in products]
     in_image = {"artifacts_path": options["artifacts_path"]} if options["artifacts_path"] else {}
     return DeploySettings(
         products=products,
         size=options["size"],
         is_production=production,
         postgres=postgres if postgres.host else None,
-        secrets=by_product(options["env_secrets"], [product.name for product in products], "--env-secret"),
+        secrets=by_product(options["env_secrets"], names, "--env-secret"),
         from_configmap=options["from_configmap"],
         environment=options["environment"] or ("production" if production else None),
         otlp_endpoint=options["otlp_endpoint"],
@@ -162,6 +217,15 @@ def _settings(products: Sequence[DeployedProduct], options: Mapping[str, Any]) -
         state_claim=options["state_claim"],
         lineage_claim=options["lineage_claim"],
         log_store=parse_log_store(options["compute_logs"]) if options["compute_logs"] else None,
+        pods=pod_options(
+            names,
+            variables=options["variables"],
+            configmaps=options["configmaps"],
+            node_selector=options["node_selector"],
+            tolerations=options["tolerations"],
+            annotations=options["annotations"],
+        ),
+        start_timeout=options["start_timeout"],
         **in_image,
     )
 
@@ -185,9 +249,18 @@ def _warnings(settings: DeploySettings) -> Iterator[str]:
 
 
 def _header(products: Sequence[DeployedProduct], target: str, output: Path | None) -> str:
-    install = _INSTALLS.get(target, "").format(file=output or "values.yaml")
+    # The chart of a Dagster has its version.
+    install = _INSTALLS.get(target, "").format(file=output or "values.yaml", version=version("dagster"))
     names = ", ".join(product.name for product in products)
     return f"# Generated by floe-dagster helm for {names}.\n" + (f"# {install}\n" if install else "")
+
+
+def _print_differences(deployed: Path, values: Mapping[str, Any]) -> None:
+    from floe_orchestrator_dagster.deploy.differences import differences, read_values
+
+    lines = differences(read_values(deployed), values)
+    for line in lines or ["an upgrade changes nothing"]:
+        click.echo(line)
 
 
 def _write(documents: Sequence[Mapping[str, Any]], output: Path | None, header: str) -> None:

@@ -148,19 +148,24 @@ def grpc_timeouts(seconds: float) -> dict[str, str]:
     }
 
 
-def with_run_resources(
-    deployment: Values, resources: Resources, service_account: str, pull_secrets: Sequence[Values] | None
+def with_run_pods(
+    deployment: Values,
+    resources: Resources | None,
+    service_account: str,
+    pull_secrets: Sequence[Values] | None,
+    config: Values,
 ) -> Values:
-    """Return the deployment with other resources for the pods of its runs than for its code server.
+    """Return the deployment with other settings for the pods of its runs than for its code server.
 
-    The chart passes the settings of the code server to the pods of runs. The tags of a product's jobs replace the
-    resources, but runs of the asset graph belong to no job of the product.
+    The chart passes some settings of the code server to the pods of runs, but no nodes, tolerations and annotations.
+    The tags of a product's jobs replace the resources, but runs of the asset graph belong to no job of the product.
 
     Args:
         deployment: The code server.
-        resources: Requests and limits of runs.
+        resources: Requests and limits of runs; None for those of the code server.
         service_account: Service account of the code server, which its runs have, too.
         pull_secrets: References to the Secrets for pulling its image.
+        config: Dagster's ``run_k8s_config``; empty for none.
     """
     configuration = {
         "image_pull_policy": deployment["image"]["pullPolicy"],
@@ -168,10 +173,12 @@ def with_run_resources(
         "service_account_name": service_account,
         "env": deployment["env"],
         "env_secrets": [secret["name"] for secret in deployment["envSecrets"] or ()],
+        "env_config_maps": [configmap["name"] for configmap in deployment["envConfigMaps"] or ()],
         "volumes": deployment.get("volumes") or [],
         "volume_mounts": deployment.get("volumeMounts") or [],
         "labels": deployment["labels"],
-        "resources": resources,
+        "resources": resources if resources is not None else deployment["resources"],
+        **({"run_k8s_config": config} if config else {}),
     }
     variable = {"name": _VARIABLE, "value": json.dumps({"k8s": configuration})}
     return {

@@ -42,7 +42,9 @@ def _worker_count(products: int) -> int:
     return min(max(math.ceil(products / _PRODUCTS_PER_THREAD), _FEWEST_THREADS), _MOST_THREADS)
 
 
-def run_monitoring(products: Sequence[DeployedProduct], load_seconds: float) -> Values:
+def run_monitoring(
+    products: Sequence[DeployedProduct], load_seconds: float, start_timeout: int | None = None
+) -> Values:
     """Return the detection of runs whose pod is gone, hangs, does not start, or takes too long.
 
     Jobs have the time limit of their product. All other runs, such as those of the asset graph, have the longest one,
@@ -54,12 +56,13 @@ def run_monitoring(products: Sequence[DeployedProduct], load_seconds: float) -> 
     Args:
         products: The products.
         load_seconds: Longest time that the process of a run needs to load its product.
+        start_timeout: Seconds after which a run that has not started is failed; None to compute them.
     """
     time_limits = [product.config.timeout_seconds for product in products]
     declared = [limit for limit in time_limits if limit is not None]
     monitoring = {
         "enabled": True,
-        "startTimeoutSeconds": max(math.ceil(2 * load_seconds) + _SCHEDULING_SECONDS, _SHORTEST_START),
+        "startTimeoutSeconds": start_timeout or max(math.ceil(2 * load_seconds) + _SCHEDULING_SECONDS, _SHORTEST_START),
         "cancelTimeoutSeconds": 300,
         "maxRuntimeSeconds": max(declared) if len(declared) == len(time_limits) else None,
         "pollIntervalSeconds": 20,

@@ -15,6 +15,7 @@ from floe_orchestrator_dagster.redaction import redact_value
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from floe_orchestrator_dagster.deploy.pod_options import PodOptions
     from floe_orchestrator_dagster.deploy.products import DeployedProduct
 
 _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?|[0-9a-fA-F:]+")
@@ -75,6 +76,8 @@ class DeploySettings:
         state_claim: Volume claim for the state of runs; None for a directory that is deleted with the pod.
         lineage_claim: Volume claim for undelivered lineage; None to store it with the state.
         log_store: Storage for the output of steps; None for no storage.
+        pods: Options for the pods of products, by product.
+        start_timeout: Seconds after which production fails a run that has not started; None to compute them.
     """
 
     products: Sequence[DeployedProduct]
@@ -91,6 +94,8 @@ class DeploySettings:
     state_claim: str | None = None
     lineage_claim: str | None = None
     log_store: LogStore | None = None
+    pods: Mapping[str, PodOptions] = field(default_factory=dict)
+    start_timeout: int | None = None
 
 
 def check_settings(settings: DeploySettings) -> None:
@@ -116,6 +121,9 @@ def check_settings(settings: DeploySettings) -> None:
         _check_postgres(settings.postgres)
     if settings.is_production:
         _check_production(settings)
+    elif settings.start_timeout is not None:
+        problem = Problem("", "only production has a limit for the start of runs", "Give --production, too.")
+        raise DeployError("--start-timeout", [problem])
 
 
 def parse_log_store(text: str) -> LogStore:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from floe_orchestrator_dagster.config import config_path
+from floe_orchestrator_dagster.deploy.pod_options import PodOptions
 from floe_orchestrator_dagster.deploy.pods import (
     ARTIFACTS_FILE,
     CODE_SERVER_PORT,
@@ -19,7 +20,7 @@ from floe_orchestrator_dagster.deploy.pods import (
     readiness_probe,
     startup_probe,
     webserver_probes,
-    with_run_resources,
+    with_run_pods,
     without_none,
     writable_directories,
 )
@@ -108,7 +109,7 @@ def _daemon(settings: DeploySettings) -> Values:
     return {
         **service,
         "runCoordinator": run_coordinator(count),
-        "runMonitoring": run_monitoring(settings.products, slowest_run),
+        "runMonitoring": run_monitoring(settings.products, slowest_run, settings.start_timeout),
         "runRetries": run_retries(),
         "sensors": threads(count),
         "schedules": threads(count),
@@ -131,28 +132,47 @@ def _security() -> Values:
 
 def _user_deployment(product: DeployedProduct, settings: DeploySettings) -> Values:
     resources = _user_code_resources(product, settings)
+    options = settings.pods.get(product.name, PodOptions())
     described = {"product": product.name, "content-hash": product.content_hash}
+    annotations = {f"{_ANNOTATION}/{key}": value for key, value in described.items() if value}
     deployment: Values = {
         "name": product.service,
         "image": _image(product.image),
         "dagsterApiGrpcArgs": ["-m", _MODULE, "--location-name", product.service],
         "port": CODE_SERVER_PORT,
         "includeConfigInLaunchedRuns": {"enabled": True},
-        "env": _variables(_environment(settings)),
+        "env": _variables({**_environment(settings), **options.variables}),
         "envSecrets": _named(settings.secrets.get(product.name, ())),
-        "annotations": {f"{_ANNOTATION}/{key}": value for key, value in described.items() if value},
+        "envConfigMaps": _named(options.configmaps),
+        "annotations": {**options.annotations, **annotations},
         "labels": {f"{_ANNOTATION}/product": product.service},
         "resources": resources,
+        "nodeSelector": dict(options.node_selector) or None,
+        "tolerations": list(options.tolerations) or None,
         **(_security() if settings.is_production else {}),
         **mounted(product_directories(product, settings)),
         "readinessProbe": readiness_probe(),
         "livenessProbe": liveness_probe() if settings.is_production else None,
         "startupProbe": startup_probe(load_seconds(product.assets, resources)),
     }
+    return without_none(_with_run_pods(deployment, product, options, settings))
+
+
+def _with_run_pods(
+    deployment: Values, product: DeployedProduct, options: PodOptions, settings: DeploySettings
+) -> Values:
+    """Add the settings of the pods of runs that the chart would not pass to them."""
     runs, account = product.config.run_resources, _code_service_account(settings)
-    if runs is not None and account is not None:
-        deployment = with_run_resources(deployment, requested_resources(runs), account, _named(settings.pull_secrets))
-    return without_none(deployment)
+    if runs is None and not options.run_config:
+        return deployment
+    if account is None:
+        if options.run_config:
+            what = "the pods of runs need the name of the service account, which the chart derives from the release"
+            fix = "Give --service-account, or --production, whose accounts have names of their own."
+            raise DeployError(options.first_option, [Problem("", what, fix)])
+        return deployment
+    resources = requested_resources(runs) if runs is not None else None
+    return with_run_pods(deployment, resources, account, _named(settings.pull_secrets), options.run_config)
 
 
 def _image(image: ImageReference) -> Values:

@@ -72,7 +72,7 @@ def _kubeconfig(address: str, path: Path) -> Path:
     return path
 
 
-def _launched(helm: Path, settings: DeploySettings, tmp_path: Path, tags: dict[str, Any]) -> Json:
+def launched(helm: Path, settings: DeploySettings, tmp_path: Path, tags: dict[str, Any]) -> Json:
     """Launch a run of the first product with the launcher of the rendered instance; returns the job."""
     dagster_k8s = pytest.importorskip("dagster_k8s")
     values = tmp_path / "values.yaml"
@@ -119,7 +119,7 @@ def run_pod(helm: Path, tmp_path_factory: pytest.TempPathFactory) -> Json:
     """Give the pod of a run in production, validated."""
     tmp_path = tmp_path_factory.mktemp("run")
     settings = production(products(tmp_path), secrets={"shop-0": ["warehouse"]}, lineage_claim="lineage")
-    job = _launched(helm, settings, tmp_path, {})
+    job = launched(helm, settings, tmp_path, {})
     validate(job)
     spec: Json = job["spec"]["template"]["spec"]
     return spec
@@ -167,7 +167,7 @@ def test_run_has_the_code_servers_service_account(run_pod: Json) -> None:
 def test_run_requests_the_resources_of_its_product(helm: Path, tmp_path: Path, config: Json, expected: Json) -> None:
     (product,) = deployed = products(tmp_path, config=config)
 
-    job = _launched(helm, DeploySettings(deployed), tmp_path, run_tags(product.config))
+    job = launched(helm, DeploySettings(deployed), tmp_path, run_tags(product.config))
 
     validate(job)
     assert job["spec"]["template"]["spec"]["containers"][0]["resources"] == expected
@@ -187,9 +187,9 @@ def test_run_of_the_asset_graph_has_the_pod_of_a_job_of_its_product(
         state_claim="state",
     )
 
-    of_job = _launched(helm, settings, tmp_path, run_tags(product.config))
-    of_asset_graph = _launched(helm, settings, tmp_path, {})
-    with_chart = _launched(helm, replace(settings, products=[replace(product, config=DagsterConfig())]), tmp_path, {})
+    of_job = launched(helm, settings, tmp_path, run_tags(product.config))
+    of_asset_graph = launched(helm, settings, tmp_path, {})
+    with_chart = launched(helm, replace(settings, products=[replace(product, config=DagsterConfig())]), tmp_path, {})
 
     validate(of_asset_graph)
     resources = {"requests": {"cpu": "500m", "memory": "1Gi"}, "limits": {"cpu": "2000m", "memory": "8Gi"}}
@@ -206,7 +206,7 @@ def test_run_of_the_asset_graph_has_the_pod_of_a_job_of_its_product(
 
 
 def test_run_mounts_the_artifacts_of_the_configmap(helm: Path, tmp_path: Path) -> None:
-    job = _launched(helm, production(products(tmp_path), from_configmap=True), tmp_path, {})
+    job = launched(helm, production(products(tmp_path), from_configmap=True), tmp_path, {})
 
     validate(job)
     spec = job["spec"]["template"]["spec"]

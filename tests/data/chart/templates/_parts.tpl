@@ -38,7 +38,11 @@ k8s:
   image_pull_policy: {{ .image.pullPolicy }}
   namespace: {{ $.Release.Namespace }}
   service_account_name: {{ include "code-account" $ }}
-  env_config_maps: [{{ $.Release.Name }}-{{ .name }}-user-env]
+  env_config_maps:
+    - {{ $.Release.Name }}-{{ .name }}-user-env
+    {{- range .envConfigMaps }}
+    - {{ .name }}
+    {{- end }}
   {{- with (index $.Values "dagster-user-deployments").imagePullSecrets }}
   image_pull_secrets: {{ toYaml . | nindent 4 }}
   {{- end }}

@@ -1,0 +1,194 @@
+"""Differences between deployed Helm values and new ones, in words.
+
+Values of variables are shown only for variables that this package sets, because others may be secrets.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, TypeAlias
+
+import yaml
+
+from floe_orchestrator_dagster.errors import DeployError, Problem
+from floe_orchestrator_dagster.redaction import MASK, is_secret_name, redact
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+Leaves: TypeAlias = "dict[str, object]"
+
+_SUBCHART = "dagster"
+_DEPLOYMENTS = "dagster-user-deployments"
+# The first line of `helm get values` without `--output yaml`.
+_TITLE = "USER-SUPPLIED VALUES"
+_SHOWN_VARIABLES = ("FLOE_", "DAGSTER_GRPC_", "DAGSTER_REPOSITORY_GRPC_", "OTEL_EXPORTER_OTLP_ENDPOINT")
+_CONTEXT = "DAGSTER_CLI_API_GRPC_CONTAINER_CONTEXT"
+_HASH = "floe.dev/content-hash"
+_DIGITS = 12
+_LISTS_BY = ("name", "mountPath", "key")
+
+
+def read_values(path: Path) -> dict[str, object]:
+    """Read deployed values: a file of ``floe-dagster helm``, or the output of ``helm get values``.
+
+    Raises:
+        DeployError: The file cannot be read, or does not have Helm values.
+    """
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        what = f"cannot be read ({getattr(error, 'strerror', None) or 'it is not text'})"
+        raise DeployError(str(path), [Problem("", what, "Give the values of the release.")]) from None
+    except yaml.YAMLError:
+        fix = "Write it with `helm get values RELEASE --output yaml`."
+        raise DeployError(str(path), [Problem("", "is not YAML", fix)]) from None
+    if not isinstance(content, dict):
+        fix = "Write it with `helm get values RELEASE --output yaml`."
+        raise DeployError(str(path), [Problem("", "has no Helm values", fix)])
+    return {str(key): value for key, value in content.items() if key != _TITLE}
+
+
+def differences(deployed: Mapping[str, object], new: Mapping[str, object]) -> list[str]:
+    """Describe what an upgrade changes, a line for each change: products first, then what they share."""
+    old, current = _of_dagster(deployed), _of_dagster(new)
+    before, after = _locations(old), _locations(current)
+    lines = [f"adds the product {name} with the image {_image(after[name])}" for name in after if name not in before]
+    lines += [f"removes the product {name}" for name in before if name not in after]
+    for name, location in after.items():
+        if name in before:
+            lines += [f"{name}: {line}" for line in _changes(_leaves(before[name]), _leaves(location))]
+    return lines + list(_changes(_leaves(_shared(old)), _leaves(_shared(current))))
+
+
+def _of_dagster(values: Mapping[str, object]) -> Mapping[str, object]:
+    """Return the values of Dagster's chart, which can be a part of floe's."""
+    inner = values.get(_SUBCHART)
+    return inner if isinstance(inner, dict) and _DEPLOYMENTS in inner else values
+
+
+def _locations(values: Mapping[str, object]) -> dict[str, Mapping[str, object]]:
+    """Return the code locations by name."""
+    section = values.get(_DEPLOYMENTS)
+    listed = section.get("deployments") if isinstance(section, dict) else None
+    entries = listed if isinstance(listed, list) else []
+    return {str(entry.get("name")): entry for entry in entries if isinstance(entry, dict)}
+
+
+def _shared(values: Mapping[str, object]) -> dict[str, object]:
+    """Return the values without code locations."""
+    section = values.get(_DEPLOYMENTS)
+    rest = {key: value for key, value in section.items() if key != "deployments"} if isinstance(section, dict) else {}
+    return {**values, _DEPLOYMENTS: rest}
+
+
+def _image(location: Mapping[str, object]) -> str:
+    image = location.get("image")
+    parts = image if isinstance(image, dict) else {}
+    mark = f"@{parts['digest']}" if parts.get("digest") else f":{parts.get('tag')}"
+    return redact(f"{parts.get('repository')}{mark}")
+
+
+def _leaves(value: object, path: str = "") -> Leaves:
+    """Return each value in nested mappings and lists by its path. Entries of lists are named by their name or key."""
+    found: Leaves = {}
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            found.update(_leaves(inner, f"{path}.{key}" if path else str(key)))
+    elif isinstance(value, list):
+        for row, entry in enumerate(value):
+            found.update(_leaves_of_entry(entry, row, path))
+    elif value is not None:
+        found[path] = value
+    return found
+
+
+def _leaves_of_entry(entry: object, row: int, path: str) -> Leaves:
+    if not isinstance(entry, dict):
+        return _leaves(entry, f"{path}[{row}]")
+    mark = next((key for key in _LISTS_BY if key in entry), None)
+    if mark is None:
+        return _leaves(entry, f"{path}[{row}]")
+    name = str(entry[mark])
+    if name == _CONTEXT and isinstance(entry.get("value"), str):
+        return _leaves(_of_runs(str(entry["value"])), "runs")
+    value = entry.get("value")
+    # Of limits for tags, several entries have one key.
+    named = f"{path}[{name}={value}]" if mark == "key" and "limit" in entry else f"{path}[{name}]"
+    rest = {key: inner for key, inner in entry.items() if key != mark and not (mark == "key" and key == "value")}
+    return _leaves(rest, named) or {named: "present"}
+
+
+def _of_runs(text: str) -> object:
+    """Return what the pods of runs have besides the settings of their code server."""
+    try:
+        context = json.loads(text)
+    except ValueError:
+        return {}
+    runs = context.get("k8s") if isinstance(context, dict) else None
+    kept = ("resources", "run_k8s_config", "service_account_name", "image_pull_policy")
+    return {key: value for key, value in runs.items() if key in kept} if isinstance(runs, dict) else {}
+
+
+def _changes(before: Leaves, after: Leaves) -> Iterator[str]:
+    for path in [*before, *(path for path in after if path not in before)]:
+        old, new = before.get(path), after.get(path)
+        if old != new:
+            yield _change(path, old, new)
+
+
+def _change(path: str, old: object, new: object) -> str:
+    if path == f"annotations.{_HASH}":
+        return f"changes its content ({_short(old)} to {_short(new)}), so that its pods are replaced"
+    was, is_now = _shown(path, old), _shown(path, new)
+    what = _words(path)
+    if old is None:
+        return f"adds {what}{_with(is_now)}"
+    if new is None:
+        return f"removes {what}{_with(was)}"
+    return f"changes {what}" if was == is_now else f"changes {what} from {was} to {is_now}"
+
+
+def _with(shown: str) -> str:
+    return "" if shown in {MASK, "present"} else f": {shown}"
+
+
+def _short(value: object) -> str:
+    return str(value)[:_DIGITS] if value is not None else "none"
+
+
+def _shown(path: str, value: object) -> str:
+    """Return a value for the output, masked where it may be a secret."""
+    variable = _variable(path)
+    if variable is not None and not variable.startswith(_SHOWN_VARIABLES):
+        return MASK
+    if is_secret_name(path.rpartition(".")[2]) and not path.endswith(("Secret", "SecretName")):
+        return MASK
+    text = json.dumps(value) if isinstance(value, bool) else str(value)
+    return redact(text)
+
+
+def _variable(path: str) -> str | None:
+    """Return the name of the environment variable whose value is at a path."""
+    section, bracket, rest = path.rpartition("env[")
+    return rest.partition("]")[0] if bracket and (not section or section.endswith(".")) else None
+
+
+def _words(path: str) -> str:
+    """Describe a path of the values."""
+    variable = _variable(path)
+    if variable is not None:
+        service = path.partition(".env[")[0]
+        return f"the variable {variable}" if path.startswith("env[") else f"the variable {variable} of {service}"
+    named = {"image.tag": "the tag of the image", "image.digest": "the digest of the image"}
+    for start, noun in (("envSecrets[", "the Secret"), ("envConfigMaps[", "the ConfigMap"), ("volumes[", "the volume")):
+        if path.startswith(start):
+            return f"{noun} {path[len(start) :].replace(']', '', 1)}"
+    if path.startswith("annotations."):
+        return f"the annotation {path.partition('.')[2]}"
+    for start, owner in (("resources.", ""), ("runs.resources.", " of runs")):
+        kind, _, name = path.removeprefix(start).partition(".")
+        if path.startswith(start) and name:
+            return f"the {kind.removesuffix('s')} of {name}{owner}"
+    return named.get(path, path)
