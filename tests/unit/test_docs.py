@@ -258,9 +258,11 @@ def test_commands_that_print_values_work(tmp_path: Path, monkeypatch: pytest.Mon
         content = samples.contract(samples.model("a"), name=name, dbt_profiles=profiles)
         samples.write_json(tmp_path / directory / "compiled_artifacts.json", content)
 
+    (tmp_path / "deployed.yaml").write_text("{}\n", encoding="utf-8")  # of `helm get values`
+
     results = [invoke(*command) for command in _helm_commands()]
 
-    assert [result.exit_code for result in results] == [0] * 5
+    assert [result.exit_code for result in results] == [0] * 6
 
 
 def test_table_of_versions_is_made_from_runs() -> None:
