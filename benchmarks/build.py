@@ -3,8 +3,8 @@
 ``plain`` is ``dbt build`` alone, ``stock`` plain dagster-dbt, ``floe`` this package with lineage on, sent to a server
 that answers; ``plain-v2`` and ``floe-v2`` are the same with dbt v2 (``make setup-v2``). ``all`` builds everything,
 ``one`` a single model. Each build has a new database and a warm partial parse, which dbt v2 does not have.
-``wall`` is the time of the run, ``process`` that of its whole process (imports, load and run), and ``first_node`` the
-time from the start of the step to the start of its first node.
+``wall`` is the time of the run, ``process`` that of its whole process (imports, load and run), ``launch`` the time from
+the start of that process to the start of the first node, and ``first_node`` that from the start of the step.
 """
 
 import json
@@ -61,7 +61,9 @@ def measured(who: str, what: str, artifacts: Path) -> dict[str, float]:
         if finished.returncode:
             raise SystemExit(f"{' '.join(command)} failed:\n{finished.stderr[-4000:]}")
         found: dict[str, float] = json.loads(finished.stdout.splitlines()[-1])
-        return {**found, "process": process, "lineage_events": len(server.held())}
+        node_started = found.pop("node_started", started)
+        from_launch = {"launch": node_started - started, "process": process}
+        return {**found, **from_launch, "lineage_events": len(server.held())}
 
 
 def plain_project(project: Path) -> Path:
@@ -157,8 +159,13 @@ def built(definitions: Any, job_name: str, what: str, artifacts: Path) -> dict[s
     results = set(project.glob("target/**/run_results.json")) - before
     nodes = [node for path in results for node in json.loads(path.read_text(encoding="utf-8"))["results"]]
     times = [datetime.fromisoformat(timing["started_at"]) for node in nodes for timing in node["timing"]]
-    first_node = min(times).timestamp() - run.first_step
-    return {"wall": run.wall, "first_node": first_node, "materializations": run.materializations}
+    node_started = min(times).timestamp()
+    return {
+        "wall": run.wall,
+        "first_node": node_started - run.first_step,
+        "node_started": node_started,
+        "materializations": run.materializations,
+    }
 
 
 if __name__ == "__main__":

@@ -106,7 +106,7 @@ def _definitions(
     built = _product_assets(translator, selection, conditions)
     checks = product_checks(translator, built, selection)
     assets = [*built.definitions, *ingestion_assets(product), *checks.assets]
-    targets = Targets(assets, selection)
+    targets = Targets(assets, selection, checks.definitions)
     jobs = product_jobs(product, targets, checks.on_demand)
     if loaded is DefinitionsLoadType.INITIALIZATION:
         _log_warnings(product, ineffective_settings(product, selection, targets, schedules))

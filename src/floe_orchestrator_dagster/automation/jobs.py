@@ -79,9 +79,10 @@ def _product_job(
     selection = dg.AssetSelection.tag(PRODUCT_TAG, tag_value(product.name))
     for definition in _other_partitions(product).values():
         selection = selection - dg.AssetSelection.assets(*targets.keys_following(definition))
-    if targets.sources:
+    # Others are not named: a job that names an asset cannot be loaded without it, and a user may drop sources.
+    if targets.checked_sources:
         # `checks_for_assets` would compare each check with each source.
-        on_sources = dg.AssetSelection.assets(*targets.sources) & dg.AssetSelection.all_asset_checks()
+        on_sources = dg.AssetSelection.assets(*targets.checked_sources) & dg.AssetSelection.all_asset_checks()
         selection = selection | on_sources
     if on_demand:
         selection = selection - dg.AssetSelection.checks(*on_demand)

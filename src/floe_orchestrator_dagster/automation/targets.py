@@ -36,10 +36,12 @@ class Targets:
     Attributes:
         assets: All assets of the product.
         selection: Resolves dbt selections.
+        checks: The checks with definitions of their own.
     """
 
     assets: Sequence[dg.AssetsDefinition | dg.AssetSpec]
     selection: NodeSelection
+    checks: Sequence[dg.AssetChecksDefinition] = ()
 
     def keys(self, select: str, exclude: str | None, where: str) -> list[dg.AssetKey]:
         """Return the sorted keys of the selected assets; ``where`` is the section's place, for errors.
@@ -86,9 +88,11 @@ class Targets:
         }
 
     @cached_property
-    def sources(self) -> list[dg.AssetKey]:
-        """Keys of assets that the product reads and does not build."""
-        return [asset.key for asset in self.assets if isinstance(asset, dg.AssetSpec)]
+    def checked_sources(self) -> list[dg.AssetKey]:
+        """Keys of assets with checks that the product reads and does not build."""
+        definitions = [asset for asset in (*self.assets, *self.checks) if isinstance(asset, dg.AssetsDefinition)]
+        checked = {key.asset_key for definition in definitions for key in definition.check_keys}
+        return [asset.key for asset in self.assets if isinstance(asset, dg.AssetSpec) and asset.key in checked]
 
     @cached_property
     def _keys(self) -> Mapping[str, dg.AssetKey]:

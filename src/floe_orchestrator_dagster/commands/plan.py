@@ -23,8 +23,9 @@ def plan(artifacts: Path | None, *, as_json: bool) -> None:
 
     These are assets, checks, jobs, schedules with their next ticks, sensors, automation and pools, and the number of
     dbt invocations in a full run. ARTIFACTS is the product's compiled_artifacts.json. The default is
-    FLOE_ARTIFACTS_PATH. The command writes no files and does not parse the dbt project. Run `floe-dagster prepare`
-    before it.
+    FLOE_ARTIFACTS_PATH. The command does not parse the dbt project. Run `floe-dagster prepare` before it. It writes one
+    file, as every load does: floe_manifest.json, a smaller copy of dbt's manifest.json beside it, if that is missing or
+    outdated.
 
     \b
     Example:

@@ -1,6 +1,7 @@
 """Validation of a product with all problems at once: stages that do not depend on each other all run.
 
-It writes no files. It runs dbt only to parse the project with dbt v2, which is quick and refuses more than dbt-core.
+It writes only the trimmed copy of the manifest. It runs dbt only to parse the project with dbt v2, which is quick and
+refuses more than dbt-core.
 """
 
 from __future__ import annotations

@@ -141,6 +141,20 @@ def test_the_products_job_runs_the_tests_of_a_source_that_no_model_reads(tmp_pat
     assert set(job.asset_layer.asset_graph.asset_check_keys) == {dg.AssetCheckKey(KEY, "of_source")}
 
 
+def test_a_product_loads_without_the_sources_that_a_user_drops(tmp_path: Path) -> None:
+    sources = [source("erp", "orders"), source("erp", "items")]
+    path = write_product(tmp_path, MODEL, singular_test("of_source", ID), sources=sources, config={"sources": "all"})
+    served = definitions_from_file(path)
+
+    assets = [asset for asset in served.assets or () if not isinstance(asset, dg.AssetSpec)]
+    kept = dg.Definitions(assets, asset_checks=served.asset_checks, jobs=served.jobs)
+
+    assert len(assets) == len([*(served.assets or ())]) - len(sources)
+    job = kept.get_repository_def().get_job("shop_orders")
+    assert job.asset_layer.selected_asset_keys == {dg.AssetKey("stg")}
+    assert set(job.asset_layer.asset_graph.asset_check_keys) == {dg.AssetCheckKey(KEY, "of_source")}
+
+
 def test_dagster_dbt_finds_the_keys_of_all_tables_of_a_source_that_is_left_out(tmp_path: Path) -> None:
     path = write_product(tmp_path, MODEL, sources=[source("erp", "orders"), source("erp", "items")])
     [stage] = [entry for entry in definitions_from_file(path).assets or () if isinstance(entry, dg.AssetsDefinition)]

@@ -6,7 +6,9 @@ import logging
 from typing import TYPE_CHECKING
 
 import pytest
+from click.testing import CliRunner
 
+from floe_orchestrator_dagster.cli import main
 from floe_orchestrator_dagster.errors import (
     ArtifactsError,
     ConfigError,
@@ -20,6 +22,7 @@ from floe_orchestrator_dagster.errors import (
 )
 from floe_orchestrator_dagster.inspect.validation import Findings, ProductWarning, examine_product
 from floe_orchestrator_dagster.product import load_product
+from floe_orchestrator_dagster.product.trimming import TRIMMED_FILE
 from unit.samples import Json, contract, ingestion_output, manifest, model, node, write_json, write_project
 
 if TYPE_CHECKING:
@@ -406,8 +409,15 @@ def test_nothing_is_changed_and_only_the_trimmed_manifest_is_written(tmp_path: P
     examine_product(path)
 
     after = {entry: entry.stat().st_mtime_ns for entry in tmp_path.rglob("*") if entry.is_file()}
-    after.pop(tmp_path / "target" / "floe_manifest.json")
+    after.pop(tmp_path / "target" / TRIMMED_FILE)
     assert after == before
+
+
+@pytest.mark.parametrize("command", ["validate", "plan"])
+def test_help_names_the_file_that_is_written(command: str) -> None:
+    shown = CliRunner().invoke(main, [command, "--help"]).output
+
+    assert f"It writes one file, as every load does: {TRIMMED_FILE}," in " ".join(shown.split())
 
 
 @pytest.mark.parametrize(
