@@ -1,4 +1,4 @@
-"""Tags, owners, kinds, links and metadata of a product's assets (FR-008)."""
+"""Tags, owners, kinds, links and metadata of a product's assets."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ if TYPE_CHECKING:
 
 
 MANY_ASSETS = 200
-"""With more models, seeds and snapshots than this, the definitions of assets are reduced.
+"""Number of models, seeds and snapshots above which the definitions of assets contain less.
 
-Columns are recorded by an asset's first run, and metadata does not repeat the asset's tags or the code location's
-metadata. Large products then load faster in every process and in the webserver.
+An asset's columns are then recorded by its first run, and its metadata does not repeat its tags or the metadata of the
+code location. Large products load faster in this form, in every process and in the webserver.
 """
 
 _VALID_TAG_KEY = re.compile(r"([A-Za-z0-9_.-]{1,63}/)?[A-Za-z0-9_.-]{1,63}")
@@ -104,7 +104,11 @@ class AssetAttributes:
         }
 
     def tags(self, names: Sequence[str]) -> dict[str, str]:
-        """Return the tags of the node with these names: of the product, the contract, the compute and the tier."""
+        """Return the tags of a node: those of the contract, the product, the compute and the tier.
+
+        Args:
+            names: As returned by :meth:`names`.
+        """
         model, tier, compute = self._declared(names), self.tier(names), self.compute(names)
         return {
             **declared_tags((model.tags if model else None) or ()),
@@ -119,9 +123,12 @@ class AssetAttributes:
         return {tier} if tier else set()
 
     def metadata(self, names: Sequence[str]) -> dict[str, str]:
-        """Return the metadata of the node with these names: of the product, the compute and the tier.
+        """Return the metadata of a node: those of the product, the compute and the tier.
 
-        Empty when the product has many assets.
+        Empty when the product has more assets than :data:`MANY_ASSETS`.
+
+        Args:
+            names: As returned by :meth:`names`.
         """
         if self.has_many_assets:
             return {}
@@ -182,9 +189,10 @@ def declared_tags(tags: Iterable[str]) -> dict[str, str]:
 
 
 def declared_owners(node: Mapping[str, Any]) -> list[str]:
-    """Return a node's owners in Dagster's form; its ``group`` may be the name or the group itself.
+    """Return a node's owners in Dagster's form: those in ``meta.dagster.owners``, else the owner of its dbt group.
 
-    An email address of a dbt group that Dagster does not accept becomes a team.
+    An email address of a dbt group that Dagster does not accept becomes a team. A ``group`` that is only a name has no
+    owner.
     """
     declared = _dagster_owners(node)
     if declared:
@@ -232,7 +240,8 @@ class AssetLinks:
 
         Args:
             node: The node.
-            is_reduced: Whether to omit the path, with which the path of the reference ends, and both for a source.
+            is_reduced: Whether to leave out the path, which is also the end of the code reference. For a source, the
+                code reference is left out, too.
         """
         path = node.get("original_file_path")
         docs, dbt = self.product.config.docs_url, self.product.dbt

@@ -1,8 +1,6 @@
 """Asset checks in separate steps: source freshness, declared checks that no dbt test implements, and the quality score.
 
 This module has no ``from __future__ import annotations``: Dagster reads the annotation of the context at run time.
-
-This module has no ``from __future__ import annotations``: Dagster reads the annotation of the context at run time.
 """
 
 from collections import Counter
@@ -42,7 +40,7 @@ class ProductChecks:
 
     Attributes:
         definitions: Their definitions.
-        assets: Additional assets for checks: the product itself, when it has checks.
+        assets: The asset that represents the product, when it has checks; else empty.
         on_demand: Checks that the product's main job does not run.
     """
 
@@ -191,7 +189,7 @@ def scored_checks(
 
     Args:
         product: The product.
-        key: The product's asset key.
+        key: Key of the asset that represents the product.
         translator: Translates dbt nodes.
         definitions: The product's assets and their checks.
     """
@@ -209,7 +207,7 @@ def scored_checks(
 
 
 def score_check(scored: ScoredChecks, leaves: Sequence[dg.AssetKey]) -> dg.AssetChecksDefinition:
-    """Define the check with the product's score, which runs after the product's leaves."""
+    """Define the check with the product's score, which runs after the assets of ``leaves``."""
     check_spec = dg.AssetCheckSpec(
         scored.key.name,
         asset=scored.key.asset_key,

@@ -1,4 +1,4 @@
-"""Data contracts and ingestion outputs as attributes of assets, and specs of upstream assets without a dbt source."""
+"""Attributes of assets from data contracts and ingestion outputs, and assets of ingested tables without dbt source."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def contract_owners(contract: TableContract) -> list[str]:
 def contract_tags(contract: TableContract) -> dict[str, str]:
     """Return the tags of contract and table, and one per classification of a column (``floe.classification/pii``).
 
-    All classifications are listed: they are free text without an order, so that none is the strictest.
+    There is a tag for each classification, because they are free text: none of them can be chosen as the strictest.
     """
     tags = declared_tags([*(contract.contract.tags or []), *(contract.table.tags or [])])
     return {**tags, **_classification_tags(contract.classifications)}
@@ -144,7 +144,10 @@ def _classification_tags(classes: Iterable[str]) -> dict[str, str]:
 
 
 def ingestion_assets(product: Product) -> list[dg.AssetSpec]:
-    """Return one spec per table. Its key is the configured ``key_prefix`` and the table's physical name."""
+    """Return the spec of each table that ingestion writes and that is not a source of the dbt project.
+
+    Its key is the configured ``key_prefix`` and the table's physical name.
+    """
     attributes = AssetAttributes(product)
     return [_spec(output, attributes) for output in attributes.ingestion.unmatched]
 

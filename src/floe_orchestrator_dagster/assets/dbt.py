@@ -64,7 +64,7 @@ class _Project:
         product: The product.
         dbt: Its dbt project.
         translator: Translates each node once for all stages.
-        key_of: Key of every model, seed, snapshot and served source, by unique id.
+        key_of: Key of every model, seed, snapshot and source that is an asset, by unique id.
         partitions: Definitions of the configured partitions, in the configuration's order.
         scored: Returns the checks in the product's quality score, once all definitions exist.
         tests: Unique ids of all tests, in stages and after them.
@@ -88,7 +88,7 @@ class _Project:
 def dbt_project_assets(
     translator: ProductTranslator, dbt: DbtProject, selection: NodeSelection, conditions: Conditions
 ) -> ProductAssets:
-    """Define one subsettable ``@dbt_assets`` per stage of the project, and one spec per served source.
+    """Define one subsettable ``@dbt_assets`` per stage of the project, and one spec per source that is an asset.
 
     A project on a single compute has one stage, unless the configuration cuts it into parts. Models, seeds and
     snapshots become assets, dbt tests their checks. Tests that must wait for several stages run in a separate step.
@@ -218,7 +218,7 @@ def _decorated(
 
 def _placeholder_keys(stage: Stage, translator: ProductTranslator, manifest: Manifest) -> PlaceholderKeys:
     """Create placeholders for the keys of a stage that Dagster cannot use in names of outputs and inputs."""
-    # dagster-dbt translates the nodes, because it switches Dagster's warnings off once for all nodes.
+    # The keys are computed without specs: dagster-dbt translates the nodes, with Dagster's warnings switched off.
     keys, tables = translator.key_of, translator.sources.tables
     checks = [
         dg.AssetCheckKey(keys[test.checks] if test.checks else translator.product_key, test.name)
@@ -246,7 +246,7 @@ def _with_partition_metadata(rule: PartitionsConfig, spec: dg.AssetSpec) -> dg.A
 
 
 def _late_checks(project: _Project, compute: str, tests: Mapping[str, DbtTest], name: str) -> dg.AssetChecksDefinition:
-    """Define the step of the tests of one compute that run after all stages."""
+    """Define the step that runs the tests of one compute after all stages."""
     product, dbt = project.product, project.dbt
     if compute not in dbt.profiles:
         names = ", ".join(test.split(".")[2] for test in sorted(tests))
@@ -280,8 +280,8 @@ def _late_checks(project: _Project, compute: str, tests: Mapping[str, DbtTest], 
 
 
 def _source_specs(translator: ProductTranslator, dbt: DbtProject) -> list[dg.AssetSpec]:
-    """Return one external asset for each key of the served sources."""
-    specs = (translator.get_asset_spec(dbt.manifest.content, unique_id, None) for unique_id in translator.served)
+    """Return one external asset for each key of a source."""
+    specs = (translator.get_asset_spec(dbt.manifest.content, unique_id, None) for unique_id in translator.asset_sources)
     return list({spec.key: _source_spec(spec) for spec in specs}.values())
 
 

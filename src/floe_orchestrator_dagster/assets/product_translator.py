@@ -1,4 +1,4 @@
-"""Translator of one product's dbt nodes: a public translator's specs, with distinct keys and consistent edges."""
+"""Translator of one product's dbt nodes: specs of floe's or a user's translator, with distinct keys and valid edges."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import dagster as dg
 from floe_orchestrator_dagster.assets.attributes import AssetAttributes, AssetLinks
 from floe_orchestrator_dagster.assets.names import acceptable_name
 from floe_orchestrator_dagster.assets.quality import declared_check_spec, product_key, product_quality
-from floe_orchestrator_dagster.assets.sources import SourceKeys, served_sources, source_keys
+from floe_orchestrator_dagster.assets.sources import SourceKeys, asset_sources, source_keys
 from floe_orchestrator_dagster.assets.stage_manifest import UNIT_TEST_PREFIX
 from floe_orchestrator_dagster.assets.translator import FloeDbtTranslator, TranslatedProduct, translator_of
 from floe_orchestrator_dagster.errors import EntryPointError
@@ -87,7 +87,7 @@ class ProductTranslator(DagsterDbtTranslator):
     def placed(self, tests: Mapping[str, DbtTest], conditions: Conditions, first: Collection[str]) -> ProductTranslator:
         """Return a translator with the stages' tests, conditions and first nodes; arguments as in the constructor."""
         translator = ProductTranslator(self.product, self._custom, tests, conditions, first)
-        translator.served, translator.sources = self.served, self.sources
+        translator.asset_sources, translator.sources = self.asset_sources, self.sources
         return translator
 
     @cached_property
@@ -97,7 +97,7 @@ class ProductTranslator(DagsterDbtTranslator):
 
     @cached_property
     def key_of(self) -> Mapping[str, dg.AssetKey]:
-        """Asset key of every model, seed, snapshot and served source, by unique id."""
+        """Asset key of every model, seed, snapshot and source that is an asset, by unique id."""
         return self.sources.key_of
 
     @cached_property
@@ -106,18 +106,20 @@ class ProductTranslator(DagsterDbtTranslator):
         return product_key(self.product, frozenset(self.key_of.values()))
 
     @cached_property
-    def served(self) -> Mapping[str, Mapping[str, Any]]:
+    def asset_sources(self) -> Mapping[str, Mapping[str, Any]]:
         """The sources that are assets, by unique id."""
-        return served_sources(self.product, self._attributes)
+        return asset_sources(self.product, self._attributes)
 
     @cached_property
     def sources(self) -> SourceKeys:
-        """Keys of the served sources after the resolution of collisions."""
+        """Keys of the sources that are assets, after the resolution of collisions."""
         if self.product.dbt is None:
             return SourceKeys({}, {}, {}, ())
         config = self.product.config
         may_share = config.dbt.enable_duplicate_source_asset_keys
-        return source_keys(self.product.dbt.manifest, self.served, self._key, config.key_prefix, may_share=may_share)
+        return source_keys(
+            self.product.dbt.manifest, self.asset_sources, self._key, config.key_prefix, may_share=may_share
+        )
 
     def _key(self, node: Mapping[str, Any]) -> dg.AssetKey:
         """Return the translator's key of a node, before the resolution of collisions."""
@@ -128,7 +130,7 @@ class ProductTranslator(DagsterDbtTranslator):
         return translator.get_asset_spec(self._manifest_with(unique_id) or {}, unique_id, None).key
 
     def get_asset_key(self, dbt_resource_props: Mapping[str, Any]) -> dg.AssetKey:
-        """Return the asset key of a node; of a source that is not served, the key that it would have."""
+        """Return the asset key of a node; for a source that is not an asset, the key that it would have."""
         return self.key_of.get(dbt_resource_props["unique_id"]) or self._key(dbt_resource_props)
 
     def get_asset_spec(
@@ -186,12 +188,12 @@ class ProductTranslator(DagsterDbtTranslator):
 
     @cached_property
     def _manifest(self) -> Mapping[str, Any] | None:
-        """The same with the served sources only, because dagster-dbt translates all sources to compare their keys."""
-        return None if self._project is None else {**self._project, "sources": self.served}
+        """The project without sources that are not assets: dagster-dbt translates all sources to compare their keys."""
+        return None if self._project is None else {**self._project, "sources": self.asset_sources}
 
     def _manifest_with(self, unique_id: str) -> Mapping[str, Any] | None:
-        """Return the manifest for the translation of a node, which can be a source that is not served."""
-        if self._project is None or unique_id in self.served or unique_id not in self._project["sources"]:
+        """Return the manifest for the translation of a node, which can be a source that is not an asset."""
+        if self._project is None or unique_id in self.asset_sources or unique_id not in self._project["sources"]:
             return self._manifest
         return {**self._project, "sources": {unique_id: self._project["sources"][unique_id]}}
 
@@ -200,8 +202,8 @@ class ProductTranslator(DagsterDbtTranslator):
     ) -> dg.AssetCheckSpec | None:
         """Return the check spec of a dbt test, on the asset that shows the test.
 
-        The spec is dagster-dbt's with the contract's attributes, and with the test's description, of which dagster-dbt
-        reads only the one in ``meta``. Unlike in dagster-dbt, unit tests and tests of several models are checks, too.
+        The spec is dagster-dbt's with the contract's attributes and the test's description; dagster-dbt reads only a
+        description in ``meta``. Unlike in dagster-dbt, unit tests and tests of several models are checks, too.
 
         Raises:
             EntryPointError: A custom translator returns no spec for the test, or one with another asset or name.

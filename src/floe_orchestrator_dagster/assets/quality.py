@@ -1,8 +1,7 @@
-"""Attributes of asset checks from the contract's quality checks, and the asset of the product that has its score."""
+"""Quality checks of the contract as asset checks, and the asset that represents the product itself."""
 
 from __future__ import annotations
 
-import itertools
 import re
 from itertools import chain, count
 from typing import TYPE_CHECKING
@@ -92,7 +91,7 @@ def contract_checks(product: Product) -> dict[dg.AssetCheckKey, QualityCheck]:
 def _free_key(asset: dg.AssetKey, name: str, taken: Collection[dg.AssetCheckKey]) -> dg.AssetCheckKey:
     """Return a check key with a valid name that is unique on the asset."""
     plain = re.sub(r"\W", "_", name, flags=re.ASCII)
-    names = (plain if count == 1 else f"{plain}_{count}" for count in itertools.count(1))
+    names = (plain if number == 1 else f"{plain}_{number}" for number in count(1))
     return next(key for name in names if (key := dg.AssetCheckKey(asset, name)) not in taken)
 
 
@@ -101,7 +100,7 @@ def _severity(declared: str) -> dg.AssetCheckSeverity:
 
 
 def product_key(product: Product, taken: Collection[dg.AssetKey]) -> dg.AssetKey:
-    """Return the product's key: its name, or a variant when another asset has that key.
+    """Return the key of the asset that represents the product: its name, or a variant when another asset has that key.
 
     Args:
         product: The product.
@@ -114,7 +113,13 @@ def product_key(product: Product, taken: Collection[dg.AssetKey]) -> dg.AssetKey
 
 
 def product_spec(product: Product, key: dg.AssetKey, leaves: Sequence[dg.AssetKey]) -> dg.AssetSpec:
-    """Return the spec of the product's asset, downstream of the product's leaves."""
+    """Return the spec of the asset that represents the product.
+
+    Args:
+        product: The product.
+        key: Key of the asset.
+        leaves: Keys of its upstream assets: those that no other asset of the product reads.
+    """
     attributes = AssetAttributes(product)
     config = product.artifacts.quality_config
     scored_by = config.model_dump(mode="json") if config is not None and config.enabled else None

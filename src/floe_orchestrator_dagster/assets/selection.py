@@ -20,11 +20,11 @@ if TYPE_CHECKING:
     from floe_orchestrator_dagster.product import Product
 
 
+EVERYTHING = "fqn:*"
+
 # dbt's form of one criterion: graph operators around a method and its value.
 _CRITERION = re.compile(r"^(?P<before>@|\d*\+)?((?P<method>[\w.]+):)?(?P<value>.*?)(?P<after>\+\d*)?$")
-EVERYTHING = "fqn:*"
 _TESTS = ("test.", "unit_test.")
-
 _RUN_EXCLUDE = "run configuration, exclude"
 _FIX = "Correct it in manifest.yaml."
 _SYNTAX = "See https://docs.getdbt.com/reference/node-selection/syntax."
@@ -182,7 +182,8 @@ def suggestion(selection: str, manifest: Mapping[str, Any]) -> str:
     """Return a suggestion such as ``Did you mean 'tag:daily+'? ``; empty when there is none.
 
     Args:
-        selection: A selection without blanks. Of several criteria, the first similar one is corrected.
+        selection: A selection without spaces. Of several criteria (``tag:a,tag:b``), the first one is corrected that
+            is similar to a value in the project.
         manifest: The content of a dbt manifest.
     """
     criteria = selection.split(",")

@@ -32,11 +32,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SourceKeys:
-    """Keys of the served sources after the resolution of collisions.
+    """Asset keys of sources after the resolution of collisions.
 
     Attributes:
         own: Alternative key of each source whose default key another node has, by unique id.
-        key_of: Key of every model, seed, snapshot and served source, by unique id.
+        key_of: Key of every model, seed, snapshot and source that is an asset, by unique id.
         tables: The model, seed or snapshot that builds the table of a source, by the source's unique id. Readers of
             the source depend on that node.
         problems: Collisions that cannot be resolved.
@@ -60,7 +60,7 @@ def source_keys(
 
     Args:
         manifest: The dbt manifest.
-        sources: The served sources, by unique id.
+        sources: The sources that are assets, by unique id.
         key_of: Returns the default key of a node, from its name or ``meta.dagster.asset_key``.
         prefix: Prefix of all keys.
         may_share: Whether several sources may have one key.
@@ -155,13 +155,14 @@ def _collision(group: Sequence[Node], key: dg.AssetKey) -> Problem:
     return Problem("", f"{named} have the asset key {key.to_user_string()!r}", f"{fix}.")
 
 
-def served_sources(product: Product, attributes: AssetAttributes) -> Mapping[str, Node]:
+def asset_sources(product: Product, attributes: AssetAttributes) -> Mapping[str, Node]:
     """Return the sources that are assets, by unique id.
 
-    A source is an asset if a node of the project reads it (a model, a test, an exposure, …), if it has freshness
-    limits, or if the contract, a sensor of the configuration, or ``meta.dagster`` in its properties names it. A sensor
-    has the key without changes by a custom translator.
-    ``sources: all`` in the configuration makes all sources assets.
+    ``sources: all`` in the configuration makes all sources assets. Otherwise a source is an asset in these cases:
+
+    - A node of the project reads it, such as a model, a test or an exposure.
+    - It has freshness limits, or ``meta.dagster`` in its properties.
+    - The contract names it, or an asset sensor watches its default key (before changes by a custom translator).
 
     Args:
         product: The product.

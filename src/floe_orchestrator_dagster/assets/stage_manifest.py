@@ -44,7 +44,7 @@ def stage_manifest(manifest: Manifest, stage: Stage) -> Manifest:
 
 
 def with_unit_tests(content: Mapping[str, Any], tests: Iterable[str]) -> dict[str, Any]:
-    """Return a manifest's content with those of ``tests`` that are unit tests as data tests, too."""
+    """Return a manifest's content to which the unit tests among ``tests`` are added as data tests."""
     units = content["unit_tests"]
     added = {dagster_dbt_id(content, test): units[test] for test in tests if test in units}
     return {
@@ -54,7 +54,7 @@ def with_unit_tests(content: Mapping[str, Any], tests: Iterable[str]) -> dict[st
 
 
 def dagster_dbt_id(content: Mapping[str, Any], test: str) -> str:
-    """Return the unique id of a test for dagster-dbt: its own, or that of a unit test's data test."""
+    """Return the unique id of a test for dagster-dbt: its own; for a unit test, that of the data test in its place."""
     return f"{UNIT_TEST_PREFIX}{test}" if test in content["unit_tests"] else test
 
 

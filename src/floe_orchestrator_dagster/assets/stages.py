@@ -198,7 +198,10 @@ def _sequences(lanes: Mapping[str, Lane]) -> Iterator[Sequence[Lane]]:
 def _turns(
     order: Sequence[str], parents: Mapping[str, frozenset[str]], lanes: Mapping[str, Lane], sequence: Sequence[Lane]
 ) -> dict[str, int]:
-    """Assign each node to a turn of its lane: the first one that is not before the turns of its parents."""
+    """Number the repetitions of ``sequence``, and assign each node to the first number of its lane after its parents.
+
+    A node and a parent of the same lane can have the same number.
+    """
     position = {lane: turn for turn, lane in enumerate(sequence)}
     turns: dict[str, int] = {}
     for unique_id in order:

@@ -82,7 +82,7 @@ class DbtSteps:
 
     Attributes:
         stages: Names of the stages' steps, in order.
-        late: Names of the steps with tests after all stages, in the order of their computes.
+        late: Names of the steps that run tests after all stages, one for each compute.
         freshness: Name of the step of source freshness.
     """
 

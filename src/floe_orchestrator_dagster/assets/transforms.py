@@ -1,4 +1,4 @@
-"""Assets of products without a dbt manifest, one per declared model (FR-006).
+"""Assets of products without a dbt manifest, one per declared model.
 
 This module has no ``from __future__ import annotations``: Dagster reads the annotation of the context at run time.
 """

@@ -55,7 +55,7 @@ class TranslatedProduct:
         product: The product.
         attributes: Attributes of its assets.
         links: Links from its assets to files and pages.
-        manifest: The product's manifest with the served sources; None without a dbt project.
+        manifest: The product's manifest with the sources that are assets; None without a dbt project.
         project: The manifest with all sources, in the metadata of specs.
         settings: Settings for dagster-dbt.
         conditions: The configured automation conditions, by unique id.
@@ -117,7 +117,7 @@ class FloeDbtTranslator(DagsterDbtTranslator):
         floe = self._floe
         spec = floe.specs.get(unique_id)
         if spec is None:
-            # The manifest of each stage has the same node. dagster-dbt can ask for a source that is not served.
+            # The manifest of each stage has the same node. dagster-dbt can ask for a source that is not an asset.
             project_manifest = (
                 manifest if floe.manifest is None or _is_other_source(unique_id, floe.manifest) else floe.manifest
             )

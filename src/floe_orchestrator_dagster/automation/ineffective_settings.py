@@ -32,13 +32,14 @@ if TYPE_CHECKING:
 
 
 FIXED_IN_DAGSTER = "1.12.21"
-"""The first Dagster version that evaluates these minutes in the cron's timezone."""
-_HOUR = 60
-_ANY = ["*"]
-_MONTHS = 12
-_SHOWN_MINUTES = 6
+"""The first Dagster version that evaluates the minutes of hourly crons in the cron's timezone instead of UTC."""
+
 _FIX = "Correct it in manifest.yaml."
-_SHOWN = 5
+_SHOWN_MODELS = 5
+_SHOWN_MINUTES = 6
+_MINUTES_OF_HOUR = 60
+_MONTHS = 12
+_ANY = ["*"]  # croniter's expansion of a field that is `*`
 
 
 def ineffective_settings(
@@ -149,8 +150,8 @@ def _cycles(product: Product, targets: Targets) -> Iterator[Problem]:
 
 
 def _listed(names: list[str]) -> str:
-    shown = ", ".join(map(repr, names[:_SHOWN]))
-    return shown if len(names) <= _SHOWN else f"{shown} and {len(names) - _SHOWN} more"
+    shown = ", ".join(map(repr, names[:_SHOWN_MODELS]))
+    return shown if len(names) <= _SHOWN_MODELS else f"{shown} and {len(names) - _SHOWN_MODELS} more"
 
 
 def shifted_schedules(product: Product, registered: Sequence[JobSchedule] = ()) -> Iterator[Problem]:
@@ -209,11 +210,11 @@ def _offsets(zone: str) -> list[int]:
     now = datetime.now(tz=timezone.utc)
     instants = (now + timedelta(days=30) * month for month in range(_MONTHS + 1))
     offsets = (at.astimezone(pytz.timezone(zone)).utcoffset() or timedelta() for at in instants)
-    return sorted({int(offset.total_seconds() // 60) % _HOUR for offset in offsets})
+    return sorted({int(offset.total_seconds() // 60) % _MINUTES_OF_HOUR for offset in offsets})
 
 
 def _shifted(minutes: Iterable[int], offset: int) -> list[int]:
-    return sorted((minute + offset) % _HOUR for minute in minutes)
+    return sorted((minute + offset) % _MINUTES_OF_HOUR for minute in minutes)
 
 
 def _minutes_text(minutes: Sequence[int]) -> str:

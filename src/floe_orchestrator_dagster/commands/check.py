@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="Maximum seconds to wait for the server.",
 )
-@click.option("--engine", is_flag=True, help="Build two models with the dbt engine instead.")
+@click.option("--engine", is_flag=True, help="Check the dbt engine instead: build two models with it.")
 @as_json
 def check(url: str | None, artifacts: Path | None, timeout: float, *, engine: bool, as_json: bool) -> None:
     """Check that a Dagster webserver responds, and report its state.

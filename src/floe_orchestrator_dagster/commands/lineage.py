@@ -164,7 +164,7 @@ def _spool_errors(directory: Path) -> Iterator[None]:
 
 
 def _warn_of_refused(number: int, *, were_sent: bool) -> None:
-    """Print a warning about refused events; ``were_sent``: this command tried to send them again."""
+    """Print a warning about refused events; ``were_sent`` is true if this command tried to send them again."""
     if number <= 0:
         return
     count = "1 event is" if number == 1 else f"{number} events are"

@@ -1,7 +1,7 @@
 """Checks of crons and timezones, by croniter and pytz.
 
-croniter reads a range of one value (``6-6``, ``MON-MON``) as the whole field, and most versions also read a start at a
-field's maximum (``59/15``) so. Versions differ on ranges that pass the end of a field (``22-2``).
+croniter reads a range of one value (``6-6``, ``MON-MON``) as the whole field. Most versions do the same with a start at
+a field's maximum (``59/15``). Versions differ on ranges that pass the end of a field (``22-2``).
 """
 
 from __future__ import annotations
@@ -116,7 +116,7 @@ class _Field:
 
     @property
     def end(self) -> int:
-        """The last of the different values."""
+        """The last value without another spelling: 6 for weekdays, where 7 is the same as 0."""
         return self.lowest + self.size - 1
 
 

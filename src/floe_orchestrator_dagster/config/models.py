@@ -158,7 +158,7 @@ class DbtConfig(Section):
 
     engine: EngineName = "auto"
     """dbt engine: ``core`` is the dbt-core 1.x of this Python environment, ``v2`` the executable of dbt v2. ``auto``
-    takes dbt v2 if ``executable`` is set; else dbt-core if it is installed, else dbt v2."""
+    selects dbt v2 if ``executable`` is set; else dbt-core if it is installed, else dbt v2."""
     executable: Text | None = None
     """Executable of dbt v2, as a name on the PATH or a path. The default is the first ``dbt`` of version 2."""
     timeout_seconds: int | None = Field(default=None, ge=1)
@@ -268,7 +268,7 @@ class AutomationConfig(Section):
     cron: Cron | None = None
     """Cron of the condition ``on_cron``."""
     timezone: Timezone | None = None
-    """IANA name; the configuration's ``timezone`` when left out."""
+    """IANA name. The default is the configuration's ``timezone``."""
 
 
 class RunStatusSensorConfig(Section):

@@ -1,6 +1,6 @@
 """Reading of the configuration, with all its problems at once, and checks across several settings.
 
-After a refused value, the others are still checked: the refused value is removed or replaced with a valid one, and the
+A refused value does not prevent the check of the others: it is removed or replaced with a valid one, and the
 configuration is read again.
 """
 
@@ -34,8 +34,6 @@ _HOUR = "%Y-%m-%d-%H:%M"
 _FORMATS = {"hourly": _HOUR, "daily": _DAY, "weekly": _DAY, "monthly": _DAY}
 _EXAMPLES = {_DAY: "2026-01-31", _HOUR: "2026-01-31-00:00"}
 _OF_TIME = ("start", "end", "timezone", "end_offset")
-C = TypeVar("C", bound="DagsterConfig")
-
 _FIX = "Correct it in manifest.yaml."
 _ENTRY = re.compile(r"\b(?P<section>\w+)\[(?P<row>\d+)\]")
 # Message and fix for a value that does not match a pattern, by pattern.
@@ -52,13 +50,17 @@ _FORMS: Mapping[str, tuple[str, str]] = {
     r"^\S*$": ("must not contain spaces", "Write it like `retail_warehouse`."),
     r"^[A-Za-z_][A-Za-z0-9_]*$": ("is not a valid name of a variable", "Write it like `DAGSTER_AUTHORIZATION`."),
 }
-# Keys of list entries that an entry does not need to be checked further.
+# The number of parts of a location such as ("jobs", "name").
 _KEY_IN_A_SECTION = 2
+# Keys of list entries that are not needed to check the rest of the entry. A refused value of them is removed.
 _INDIFFERENT = frozenset({"tags", "description", "enabled", "timezone", "vars", "time_column", "resources", "max"})
 _NAMED = {"jobs": "job", "schedules": "schedule", "sensors": "sensor"}
 _UNKNOWN = "extra_forbidden"
 _UNION = "union_tag"
+# Valid values that replace refused ones in list entries.
 _STAND_INS: Mapping[str, str] = {"cron": "@daily", "status": "success"}
+
+C = TypeVar("C", bound="DagsterConfig")
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Helm values for each target (FR-010): the floe contract, Dagster's chart, floe's own chart."""
+"""Helm values for each target: the floe contract, Dagster's chart, floe's own chart."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Common settings of all pods, as Helm values, and of runs' pods, as configuration of Dagster's run launcher."""
+"""Settings of all pods as Helm values, and of the pods of runs as configuration of Dagster's run launcher."""
 
 from __future__ import annotations
 
@@ -35,8 +35,9 @@ _STARTUP_PERIOD = 10
 _SHORTEST_STARTUP = 600
 _SHORTEST_CALL = 60
 _SHORTEST_REPOSITORY_CALL = 180
-# The variable of `dagster api grpc --container-context`. The chart sets it unless `includeConfigInLaunchedRuns` is off,
-# and then passes to the pods of runs what is listed below. A new setting of code servers must be added here.
+# The variable of `dagster api grpc --container-context`. The chart sets it unless `includeConfigInLaunchedRuns` is off.
+# `with_run_resources` sets it with the settings that the pods of runs get. A new setting of code servers must be added
+# there.
 _VARIABLE = "DAGSTER_CLI_API_GRPC_CONTAINER_CONTEXT"
 
 

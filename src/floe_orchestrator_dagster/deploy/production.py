@@ -34,7 +34,7 @@ def run_coordinator(products: int) -> Values:
 
 
 def threads(products: int) -> Values:
-    """Return the threads for sensors or schedules, so that a code location that hangs does not block the others."""
+    """Return settings that evaluate sensors or schedules in threads: a code location that hangs blocks no others."""
     return {"useThreads": True, "numWorkers": _worker_count(products)}
 
 

@@ -1,4 +1,4 @@
-"""CPU and memory presets of orchestration workloads (FR-011, FR-012)."""
+"""CPU and memory presets of orchestration workloads."""
 
 from __future__ import annotations
 

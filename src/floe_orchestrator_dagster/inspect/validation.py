@@ -1,7 +1,7 @@
-"""Validation of a product with all problems at once: stages that do not depend on each other all run.
+"""Validation of a product that reports all its problems at once.
 
-It writes only the trimmed copy of the manifest. It runs dbt only to parse the project with dbt v2, which is quick and
-refuses more than dbt-core.
+Stages that do not depend on each other all run, also after an error. Only the trimmed copy of the manifest is written.
+dbt runs only to parse the project with dbt v2, which is quick and refuses more than dbt-core.
 """
 
 from __future__ import annotations

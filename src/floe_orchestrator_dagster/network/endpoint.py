@@ -12,7 +12,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING
 from urllib.parse import SplitResult, urlsplit
 
-import httpcore  # noqa: F401
+import httpcore  # noqa: F401  # httpx would import it during the first request, within its timeout
 import httpx
 
 from floe_orchestrator_dagster.network.proxies import (
@@ -27,9 +27,6 @@ from floe_orchestrator_dagster.network.proxies import (
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-
-
-# Imported now, because httpx would import it during the first request, within its timeout.
 
 
 _ONE_CONNECTION = httpx.Limits(max_connections=1, max_keepalive_connections=1, keepalive_expiry=None)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from floe_orchestrator_dagster.product.profiles import Profile
     from floe_orchestrator_dagster.product.values import DbtConnection, DbtProject
 
-# Adapters of dbt 2.0.0-alpha.4 and newer. For others, dbt is started to find out.
+# Adapters of dbt 2.0.0-alpha.4 and newer. For any other adapter, dbt is started to check whether it has it.
 _OF_V2 = frozenset({"bigquery", "databricks", "duckdb", "redshift", "salesforce", "snowflake"})
 _REFUSED = re.compile(r"adapter is not yet supported|unknown variant")
 _SECONDS = 60
@@ -39,7 +39,7 @@ def require_adapter(profile: Profile, engine: DbtEngine) -> None:
 
     Raises:
         ProfileError: The engine does not have the adapter.
-        EngineError: dbt v2 was started to find out, and does not answer.
+        EngineError: dbt v2 cannot be started to check this, or does not end.
     """
     adapter = profile.adapter
     if adapter is None or (_is_installed(adapter) if engine.kind == "core" else _is_in_v2(adapter, engine)):
@@ -59,8 +59,8 @@ def require_adapter(profile: Profile, engine: DbtEngine) -> None:
 def require_support(dbt: DbtProject, models: Iterable[ResolvedModel]) -> None:
     """Check that the engine of each compute exists, and that dbt v2 supports its adapters and models.
 
-    Adapters of dbt-core are checked when dbt runs, because a code location can be loaded without them. It can be loaded
-    without any dbt too.
+    Adapters of dbt-core are checked when dbt runs, because a code location can be loaded without them, and also without
+    dbt.
 
     Args:
         dbt: The project.
@@ -107,7 +107,7 @@ def _is_in_v2(adapter: str, engine: DbtEngine) -> bool:
 
 @lru_cache(maxsize=16)
 def _is_accepted(adapter: str, executable: str) -> bool:
-    """Return whether dbt v2 has an adapter, by a run in an empty project. It has no command that lists adapters.
+    """Return whether dbt v2 has an adapter, by a parse of an empty project: dbt v2 has no command that lists adapters.
 
     Raises:
         EngineError: It cannot be started, or does not end.

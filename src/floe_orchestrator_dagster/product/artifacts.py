@@ -1,7 +1,7 @@
 """Reading and validation of CompiledArtifacts, the compiled contract of a product, and of the configuration in it.
 
 floe-core's model checks types. This module also rejects contracts of newer versions, duplicate names, missing and
-circular dependencies, and a failed strict enforcement.
+circular dependencies, and products that failed a strict check of floe's policies.
 """
 
 from __future__ import annotations

@@ -46,7 +46,7 @@ def connection_for_model(model_path: str, compute: str | None = None) -> DbtConn
         compute: The model's compute; None for the product's default.
 
     Raises:
-        FloeDagsterError: There is no dbt project, there are no artifacts with its profile, or the compute is unknown.
+        FloeDagsterError: The dbt project is missing, no artifacts have its profile, or the compute is unknown.
     """
     above_model = find_project_path(Path(model_path)) if Path(model_path).is_file() else find_project_path(None)
     path = _artifacts_path_near(above_model)

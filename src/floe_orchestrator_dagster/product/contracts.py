@@ -50,7 +50,7 @@ class TableContract:
 
     @property
     def names(self) -> frozenset[str]:
-        """The table's names in lower case; the physical name is as qualified as in the contract."""
+        """The table's names in lower case; the physical name has database and schema if the contract has them."""
         return frozenset(name.lower() for name in (self.table.physicalName, self.table.name) if name)
 
     @property

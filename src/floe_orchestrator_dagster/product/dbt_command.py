@@ -30,7 +30,9 @@ if TYPE_CHECKING:
     from floe_orchestrator_dagster.product.values import DbtConnection
 
 
-# Arguments of dbt v2 for a log that :func:`read_v2_log` reads.
+logger = logging.getLogger(__name__)
+
+# Arguments of dbt v2 for a log that `read_v2_log` reads.
 V2_OUTPUT = ("--log-format", "json", "--log-level-file", "off")
 _MOST_SHOWN = 50
 # `[error] [UnusedConfigKey (dbt1060)]: message`, then `  --> file:line:column`, then a stack trace.
@@ -49,14 +51,12 @@ _AS_LIST = (
     "List the resources, each with `- name:`, and write their settings under `config:` without a plus. Settings of a "
     "whole directory, such as `+materialized`, are for dbt_project.yml."
 )
-# Errors that dbt-autofix does not correct.
+# Fixes for errors that dbt-autofix does not correct, each with dbt's code and a part of the message.
 _FIXES = (
     (_UNKNOWN_KEY, re.compile(r'unexpected key `"\+'), _WITHOUT_PLUS),
     (_WRONG_TYPE, re.compile(r"YAML error: \w+: invalid type: map, expected a sequence"), _AS_LIST),
     (_WRONG_TYPE, re.compile(r"expected struct Project"), _WITH_PLUS),
 )
-logger = logging.getLogger(__name__)
-
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
 # Output for an unreachable package hub, archive or repository; dbt adds a traceback of hundreds of lines.
 _UNREACHABLE = re.compile(
@@ -119,7 +119,7 @@ def _environment(dbt: DbtConnection, target: Path) -> dict[str, str]:
 
 
 def _read_log(printed: str, dbt: DbtConnection) -> list[LogMessage]:
-    """Read what dbt has printed, and mask secrets, as dbt v2 does not. JSON escapes quotes and line ends in secrets."""
+    """Read dbt's output and mask secrets, which dbt v2 does not do. JSON escapes quotes and line ends in secrets."""
     secrets = dbt.profile.masked_values
     redactor = Redactor(secrets)
     log = read_v2_log(printed) if dbt.engine.kind == "v2" else [LogMessage("", printed)]

@@ -36,7 +36,7 @@ _SCRIPT_BYTES = 4096
 # `dbt-core 2.0.0`, `dbt-fusion 2.0.0-preview.76`, `dbt 2.0.9`; dbt-core 1.x prints `- installed: 1.11.2`.
 _VERSION = re.compile(r"^(?:dbt\b|.*\binstalled:).*?(?<![\w.])(?P<version>\d+\.\d+[\w.+-]*)")
 _VERSION_SECONDS = 60
-# Its own script may have been replaced by that of dbt v2. Modules of the project must not shadow those of dbt.
+# dbt-core's own script may have been replaced by that of dbt v2. Modules of the project must not shadow those of dbt.
 _RUN_CORE = (
     "import sys; sys.path = [entry for entry in sys.path if entry]; sys.argv[0] = 'dbt'; "
     "from dbt.cli.main import cli; cli()"
@@ -53,7 +53,7 @@ class EngineChoice:
     """The dbt engine that the configuration asks for.
 
     Attributes:
-        engine: ``auto`` takes dbt v2 if an executable is named; else dbt-core if it is installed, else dbt v2.
+        engine: ``auto`` selects dbt v2 if ``executable`` is set; else dbt-core if it is installed, else dbt v2.
         executable: The executable of dbt v2, as a name on the PATH or a path; None for the first that is found.
     """
 
@@ -109,7 +109,7 @@ def find_engine(choice: EngineChoice) -> DbtEngine:
 
 
 def _installed_core() -> str | None:
-    """Return the version of the dbt-core 1.x that this Python can import; None without one. Nothing of it is imported.
+    """Return the version of the dbt-core 1.x that this Python can import, without the import; None without one.
 
     Raises:
         EngineError: It is too old.

@@ -1,9 +1,9 @@
-"""Generation of the manifest: comparison of the dbt packages, ``dbt deps`` and ``dbt parse``, without secrets.
+"""Generation of the manifest with ``dbt deps`` and ``dbt parse``, and checks whether they have to run.
 
 dbt writes to a temporary directory. Each result then replaces the old file in one step, so that a reader never finds
 a partial file, and a killed parse leaves the old files in place.
 
-Format: https://docs.getdbt.com/docs/build/packages
+Packages: https://docs.getdbt.com/docs/build/packages
 """
 
 from __future__ import annotations
@@ -50,6 +50,8 @@ if TYPE_CHECKING:
     Entry = Mapping[str, object]
 
 
+logger = logging.getLogger(__name__)
+
 _GIT = {"revision": None, "subdirectory": None, "warn-unpinned": None}
 # Keys that dbt adds to an entry before it hashes the lock, by the key that defines the kind of package.
 _ADDED: Mapping[str, Entry] = {
@@ -61,8 +63,6 @@ _ADDED: Mapping[str, Entry] = {
 }
 # Tolerance for copied projects: a package that was installed after the lock may look older in the copy.
 _COPYING_SECONDS = 60
-logger = logging.getLogger(__name__)
-
 _TARGET_FILE = "parsed_for_target.txt"
 _SCRATCH_PREFIX = ".parse-"
 _ABANDONED_AFTER_SECONDS = 3600
@@ -167,9 +167,9 @@ def parse_project(dbt: DbtConnection) -> Manifest:
 def packages_are_installed(project: ProjectDirectory, engine: DbtEngine) -> bool:
     """Return whether ``dbt deps`` has nothing to install.
 
-    This is so when the lock's hash matches the declared packages, as in dbt-core, and each locked package is installed
-    in its version. Modification times decide where there is no version or hash, and for locks of dbt v2, which computes
-    the hash in a way that it does not document.
+    Nothing is missing when the lock's hash matches the declared packages, as in dbt-core, and each locked package is
+    installed with its version. Where there is no version or hash, modification times are compared instead, and also for
+    locks of dbt v2, whose hash is not documented.
     """
     declared = _declared(project.path)
     if not declared:

@@ -151,9 +151,9 @@ def is_on_duckdb(artifacts: CompiledArtifacts) -> bool:
 
 
 def targets_of_environments(artifacts: CompiledArtifacts) -> tuple[str, ...] | None:
-    """Return the names of the outputs, from which ``FLOE_ENV`` selects one. With several profiles, all have these.
+    """Return the names of the outputs, from which ``FLOE_ENV`` selects one. All profiles of the artifacts have these.
 
-    They are None if the artifacts have no profile, or if the profile selects an output by an environment variable.
+    None if the artifacts have no profile, or if the profile selects an output by an environment variable.
     """
     profiles = [profile for profile in (artifacts.dbt_profiles or {}).values() if isinstance(profile, dict)]
     listed = [outputs for profile in profiles if isinstance(outputs := profile.get("outputs"), dict)]
@@ -272,7 +272,7 @@ def _is_written_duckdb(database: object) -> bool:
 
 
 def _any_targets_variables(template: str, outputs: Mapping[str, object]) -> tuple[Variable, ...]:
-    """Return the variables for a parse with the first output, while the variable that selects one is not set."""
+    """Return the variables of the first output: dbt parses with it while the variable that selects one is not set."""
     first = next(iter(outputs))
     choosing = (Variable(variable.name, first) for variable in required_variables(template))
     return (*choosing, *required_variables(outputs[first]))

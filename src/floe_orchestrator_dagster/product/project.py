@@ -1,6 +1,6 @@
 """A product's dbt project directory: its location, its settings and ``.env`` file, and the paths that runs write to.
 
-https://docs.getdbt.com/reference/dbt-jinja-functions/env_var
+Variables in ``.env``: https://docs.getdbt.com/reference/dbt-jinja-functions/env_var
 """
 
 from __future__ import annotations
@@ -23,15 +23,14 @@ if TYPE_CHECKING:
     from floe_orchestrator_dagster.product.engines import EngineChoice
 
 
-ENVIRONMENT_FILE = ".env"
-_FIRST_DBT_THAT_READS_IT = Version("1.12")
 PROJECT_FILE = "dbt_project.yml"
 PROJECT_DIR_VARIABLE = "FLOE_DBT_PROJECT_DIR"
 STATE_DIR_VARIABLE = "FLOE_STATE_DIR"
-
+ENVIRONMENT_FILE = ".env"
 PACKAGE_FILES = ("packages.yml", "dependencies.yml")
 PACKAGE_LOCK = "package-lock.yml"
 
+_FIRST_DBT_WITH_ENVIRONMENT_FILE = Version("1.12")
 _SETTINGS_FILES = (
     PROJECT_FILE,
     *PACKAGE_FILES,
@@ -229,4 +228,4 @@ def _is_read_by(choice: EngineChoice) -> bool:
         engine = find_engine(choice)
     except EngineError:
         return False  # reported when dbt is needed
-    return engine.kind == "v2" or Version(engine.version) >= _FIRST_DBT_THAT_READS_IT
+    return engine.kind == "v2" or Version(engine.version) >= _FIRST_DBT_WITH_ENVIRONMENT_FILE

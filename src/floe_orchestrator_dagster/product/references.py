@@ -1,6 +1,6 @@
 """Variables and user-defined functions (UDFs) that the nodes of a dbt project use.
 
-dbt-core has them since 1.11: https://docs.getdbt.com/docs/build/udfs
+dbt-core has functions since 1.11: https://docs.getdbt.com/docs/build/udfs
 """
 
 from __future__ import annotations

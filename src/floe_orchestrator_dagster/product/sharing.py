@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 COLLECTIONS_OF_NODES = ("nodes", "sources")
-# Fields with the same value in many nodes. The copy and the memory have each distinct value once.
+# Fields with the same value in many nodes. Each distinct value is stored once, in the copy and in memory.
 _SHARED_FIELDS = (
     "access",
     "attached_node",
@@ -32,7 +32,7 @@ _SHARED_FIELDS = (
     "test_metadata",
     "unrendered_config",
 )
-# Fields with names that occur several times. The memory has each distinct name once.
+# Fields with names that occur several times. Each distinct name is in memory once.
 _NAMES = ("name", "alias", "path", "identifier")
 FORMAT = (_SHARED_FIELDS, "columns as text")
 """Identifies the version of this form."""

@@ -72,8 +72,8 @@ class Variable:
 def rendered(template: str, environment: Mapping[str, str] = os.environ) -> str | None:
     """Render a template as dbt does; None when only dbt can render it.
 
-    This is so when a variable is not set, when the template is not valid, and when it uses more than the environment
-    and expressions of bounded cost.
+    The result is None when a variable is not set, when the template is not valid, and when it contains more than
+    environment variables and expressions of limited cost.
     """
     if "{{" not in template:
         return template

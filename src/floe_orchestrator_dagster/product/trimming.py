@@ -1,7 +1,7 @@
 """Trimming of dbt's manifest to the fields that Dagster needs, and the cached copy of the result.
 
-The copy lies beside the manifest, so that only one process parses the whole manifest. It is valid for the exact bytes
-of the manifest and for this version of the package. It is written again when it is outdated or damaged, or when
+The copy is stored beside the manifest, so that only one process parses the whole manifest. It is valid for exactly this
+content of the manifest and this version of the package. It is written again when it is outdated or damaged, or when
 another user could have written it.
 """
 

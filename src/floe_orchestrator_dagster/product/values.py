@@ -31,7 +31,7 @@ class DbtConnection:
 
     @property
     def engine(self) -> DbtEngine:
-        """The engine that the choice selects here.
+        """The engine that the configuration selects in this environment.
 
         Raises:
             EngineError: There is none, or it cannot be used.

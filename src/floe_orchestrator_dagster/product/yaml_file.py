@@ -83,7 +83,9 @@ class _Loader(yaml.SafeLoader):
             kind = str(node.tag).rpartition(":")[2]
             raise ConstructorError(None, None, f"{_shown(node.value)} is not a valid {kind}", node.start_mark) from None
         if isinstance(value, str) and not _is_text(value):
-            raise ConstructorError(None, None, f"{_shown(value)} is half of a character", node.start_mark)
+            raise ConstructorError(
+                None, None, f"{_shown(value)} is an incomplete character (a surrogate)", node.start_mark
+            )
         return value
 
 

@@ -2,7 +2,7 @@
 
 To select nodes, dagster-dbt imports dbt and builds a manifest and a graph of all nodes. The nodes of a product's stages
 are known without this. Therefore this module replaces dagster-dbt's function that selects nodes, for one manifest and
-while the decorator runs. The caller checks the resulting assets. dbt selects when the patch is not active.
+while the decorator runs. The caller checks the resulting assets. When the patch is not active, dbt selects the nodes.
 """
 
 from __future__ import annotations

@@ -221,7 +221,7 @@ class _Writer:
                 self._note_error(event, error)
 
     def _note_error(self, event: dg.EventLogEntry, error: Exception) -> None:
-        """Keep the first error of an event. As in Dagster, a message of the log that cannot be stored is no error."""
+        """Keep the first error of an event. As in Dagster, a log message that cannot be stored is not an error."""
         if event.is_dagster_event:
             self._error = self._error or error
         else:
@@ -237,7 +237,7 @@ class _Writer:
             return [int(found[0]) for found in connection.exec_driver_sql(statement, values)]
 
     def _update_checks(self, checks: Sequence[tuple[_Stored, int]]) -> None:
-        """Store the results of checks in the rows of their plan; as Dagster does, where there is not one row."""
+        """Store check results in the rows of the planned checks; Dagster stores a result without exactly one row."""
         latest = {stored.check: (stored, number) for stored, number in checks}
         if not latest:
             return

@@ -1,11 +1,9 @@
 """Names of dbt-core that are not public: fields of events, masking of secrets, the manifest, columns of tables.
 
-dbt documents events for callbacks, but not their conversion to JSON and the masking of secrets. All supported versions
-of dbt-core have both functions.
-
-dbt stores it in the context of its command. Without it, names of tables and compiled code are unknown.
-
-dbt's programmatic interface has no access to its connections, which belong to its adapters.
+- Events: dbt documents those for callbacks, but not their conversion to JSON and the masking of secrets. All supported
+  versions of dbt-core have both functions.
+- Manifest: dbt stores it in the context of its command. Without it, names of tables and compiled code are unknown.
+- Columns: dbt's programmatic interface has no access to the connections, which belong to the adapters.
 """
 
 from __future__ import annotations

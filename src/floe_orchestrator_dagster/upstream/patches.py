@@ -102,7 +102,7 @@ CHECK_EVALUATIONS = Patch(
     module="dagster_check_evaluations",
     package="dagster",
     since="1.10.21",
-    replaces="the evaluation and the output that Dagster makes of a check result, for tables that the step has built",
+    replaces="the evaluation and output that Dagster creates for a check result, for tables that the step has built",
     buys="4 ms of CPU for each check result of a step with 1,000 assets (3 ms with 250)",
     without="Dagster looks through all checks of the step for each result",
 )
@@ -111,7 +111,7 @@ EVENT_LOG = Patch(
     module="dagster_event_log",
     package="dagster",
     since="1.10.21",
-    replaces="`SqliteEventLogStorage._connect`, and its questions for tables, columns and migrations, while dbt runs",
+    replaces="`SqliteEventLogStorage._connect`, and its lookups of tables, columns and migrations, while dbt runs",
     buys="37 of 54 s of CPU of a step with 250 models and 750 checks on SQLite",
     without="Dagster opens the database for each statement",
 )

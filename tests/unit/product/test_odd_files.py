@@ -50,7 +50,7 @@ _BOMB = "a: &a [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
         ("[" * 5_000, "is nested too deeply"),
         ("a: " + "[" * 150 + "]" * 150, "is nested more than 100 levels deep"),
         ("a: &a [*a]", "an alias refers to itself"),
-        ('a: "\\ud800"', "'\\ud800' is half of a character"),
+        ('a: "\\ud800"', "'\\ud800' is an incomplete character (a surrogate)"),
         (_BOMB, "aliases expand to more than 1000000 values"),
         ("a: b: c", "mapping values are not allowed here"),
         ("\0", "unacceptable character"),

@@ -22,7 +22,7 @@ END_UNKNOWN = "the run ended before this step reported its end"
 _OWN_SENSOR_SECONDS = 300
 # Delay for an unknown run: it was deleted, or it belongs to another instance that has its own sensors.
 _UNKNOWN_SECONDS = 86_400
-# Part of the 60 s of a tick, which sends pending events afterwards.
+# Time limit for these events. A tick is limited to 60 s, and also sends the pending events of other processes.
 _FLUSH_SECONDS = 5.0
 
 
@@ -74,11 +74,11 @@ def end_abandoned_runs(context: dg.SensorEvaluationContext, product: Product) ->
     with emitter:
         for run_id in runs:
             end_open_runs_of(emitter, run_id, "", context.log)
-        emitter.flush()  # otherwise the replay sends an event again whose request is in progress
+        emitter.flush()  # so that the replay after it does not repeat an event whose request is in progress
 
 
 def _is_long_over(instance: dg.DagsterInstance, run_id: str, last_written: float) -> bool:
-    """Return whether no other sensor will emit the ends of a run's OpenLineage runs."""
+    """Return whether a Dagster run ended so long ago that the sensor for ended runs does not process it anymore."""
     record = instance.get_run_record_by_id(run_id)
     if record is None:
         return last_written < time.time() - _UNKNOWN_SECONDS

@@ -77,7 +77,7 @@ class CoreRun(EngineProcess):
             self.stop()
 
     def _take(self, event: Mapping[str, Any]) -> bool:
-        """Process an event of the process itself; return whether it was one."""
+        """Handle the events that the process sends itself; return whether this is one of them."""
         name, data = event["info"]["name"], event["data"]
         if name == core_process.END:
             self.end = data

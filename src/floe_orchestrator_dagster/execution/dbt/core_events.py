@@ -1,9 +1,10 @@
 """Reader of dbt-core's events: nodes, hooks, batches and tables as typed values.
 
-Event shapes: https://docs.getdbt.com/reference/events-logging#structured-logging. dbt-core reports each node by a
-``NodeStart`` and a ``NodeFinished``; the process that runs it passes these on, and all warnings and errors.
+dbt-core reports each node by a ``NodeStart`` and a ``NodeFinished``. The process that runs dbt (:mod:`core_process`)
+sends these two, and all warnings and errors.
 
-https://docs.getdbt.com/docs/build/incremental-microbatch
+Events: https://docs.getdbt.com/reference/events-logging#structured-logging
+Batches: https://docs.getdbt.com/docs/build/incremental-microbatch
 """
 
 from __future__ import annotations
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
 
 
 _RAISED = "Exception on worker thread. "
+# Messages of a batch's end that contain no reason.
 _NOTHING_SAID = ("", "ERROR")
 _SHOWN = 20
 _FAILED_HOOK = re.compile(r"([\w.-]+) failed, error:\s*")

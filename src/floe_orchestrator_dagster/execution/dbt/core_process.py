@@ -1,12 +1,12 @@
 """Process that runs dbt-core for a step, started with ``python -m``.
 
-Its parent is a guard (:mod:`process_guard`), which ends it with the step. Before its end it closes its connections, so
-that a database in a file has no unmerged files beside it.
+The arguments are the settings as JSON, then dbt's arguments. The parent of the process is a guard
+(:mod:`process_guard`), which ends it with the step. The process closes its database connections before it ends, so that
+DuckDB merges its ``.wal`` file into the database.
 
-A separate pipe has the events that the step reads, one line of JSON each (``{"info": …, "data": …}``, as ``dbt
---log-format json`` prints them). The last one is :data:`END`. Standard output has dbt's debug log and the output of
-models, adapters and libraries. The arguments are the settings as JSON, then dbt's arguments. dbt masks the values of
-the variables ``DBT_ENV_SECRET_…`` in its output.
+The step reads dbt's events from a separate pipe, one line of JSON each (``{"info": …, "data": …}``, as ``dbt
+--log-format json`` prints them). The last event is :data:`END`. Standard output has dbt's debug log and the output of
+models, adapters and libraries. dbt masks the values of the variables ``DBT_ENV_SECRET_…`` in both.
 """
 
 from __future__ import annotations
@@ -41,8 +41,6 @@ if TYPE_CHECKING:
     from dbt_common.events.base_types import EventMsg
 
 
-# Time for the exit handlers of models and libraries. Some wait for threads that never end.
-_SECONDS = 5.0
 END = "FloeDbtEnd"
 """Name of the last event; its data: ``success``, and ``error`` and ``error_type`` of the exception that ended dbt."""
 RELATIONS = "FloeDbtRelations"
@@ -55,9 +53,11 @@ BATCH_ENDED = "LogBatchResult"
 ERROR_PLACE = "RunResultFailure"
 ERROR_TEXT = "RunResultError"
 COMPILED = "compiled_code"
-"""Field of a snapshot's end with its query."""
+"""Field of a snapshot's :data:`NODE_FINISHED` with its compiled query."""
 NOTHING_MATCHED = "NoNodesForSelectionCriteria"
 
+# Time for the exit handlers of models and libraries. Some wait for threads that never end.
+_EXIT_HANDLER_SECONDS = 5.0
 # All warnings and errors are sent, too.
 _REPORTED = {NODE_STARTED, NODE_FINISHED, NODE_COUNT, BATCH_ENDED, NOTHING_MATCHED}
 _REPORTED_LEVELS = {"warn", "error"}
@@ -85,7 +85,7 @@ class PythonEnd:
     def begin(self, status: int) -> NoReturn:
         """End the process with a status, within a few seconds."""
         self._status = status
-        limit = threading.Timer(_SECONDS, self._end)
+        limit = threading.Timer(_EXIT_HANDLER_SECONDS, self._end)
         limit.daemon = True
         limit.start()
         sys.exit(status)

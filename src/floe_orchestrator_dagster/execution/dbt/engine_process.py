@@ -67,7 +67,7 @@ class EngineProcess:
     timer: threading.Timer | None = None
 
     def note(self, name: object, data: Mapping[str, Any]) -> bool:
-        """Process an event from before dbt's start; return whether it was one."""
+        """Handle the events that the process sends before dbt starts; return whether this is one of them."""
         if name == WAITING:
             self.log.info("waiting for %s, which another run of dbt uses", data["path"])
         elif name == STARTED and self.limit is not None:

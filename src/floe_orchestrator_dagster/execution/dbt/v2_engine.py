@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from floe_orchestrator_dagster.execution.dbt.v2_run import V2Run
     from floe_orchestrator_dagster.product import DbtConnection
 
-# Flags of dbt-core for dbt v2: it warns of those without effect, and its own --warn-error leaves out tests.
+# Replacements of dbt-core's flags. dbt v2 warns about flags without effect, and its --warn-error ignores tests.
 _FLAGS: Mapping[str, tuple[str, ...]] = {
     "--no-populate-cache": (),
     "--use-fast-test-edges": (),

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from floe_orchestrator_dagster.execution.dbt.node_result import EngineValue
 
-# Of millions of lines, those with these names are parsed; most of the others are queries.
+# Only lines with these names are parsed. dbt writes millions of others, most of them about queries.
 _NAMES = (
     b'.NodeProcessed"',
     b'.LogMessage"',
@@ -248,7 +248,7 @@ def _status(attributes: Mapping[str, Any], *, has_error: bool, has_failed: bool)
 
 
 def _node_message(text: str, code: object) -> str:
-    """Add the kind of an error to its message, as dbt-core does; retries distinguish errors of the compilation."""
+    """Add the kind of an error to its message, as dbt-core does. A compilation error is not retried."""
     broken = _BROKEN_TEST.fullmatch(text)
     if broken:
         return f"Database Error: {broken['error']}"

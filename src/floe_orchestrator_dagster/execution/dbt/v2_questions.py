@@ -1,7 +1,7 @@
-"""Questions to the warehouse through dbt v2: columns of tables, and source freshness, for which it has no command.
+"""Queries of the warehouse through dbt v2: columns of tables, and source freshness.
 
-dbt v2 has neither a Python interface nor a command for them. An operation in an empty project asks, with the product's
-profile and dbt's own adapter; it prints an answer when it is connected, and one for each table.
+dbt v2 has neither a command for them nor a Python interface. Therefore ``dbt run-operation`` runs a macro in a project
+without models, with the product's profile. The macro prints a first answer once it is connected, then one per table.
 
 Format of ``sources.json``: https://docs.getdbt.com/reference/artifacts/sources-json
 """
@@ -54,7 +54,7 @@ _MACRO = """
 {%% endmacro %%}
 """
 _PERIOD_SECONDS = {"minute": 60, "hour": 3600, "day": 86_400}
-# As dbt-core counts the age of a table without rows.
+# The time from which dbt-core computes the age of a table without rows.
 _NEVER = "0001-01-01T00:00:00+00:00"
 _NO_FIELD = (
     "It has no loaded_at_field, and dbt v2 does not read the warehouse's metadata here. Set loaded_at_field or "
@@ -63,14 +63,14 @@ _NO_FIELD = (
 
 
 def table_columns(session: V2Session, relations: Mapping[str, NodeRelation]) -> tuple[dict[str, dict[str, str]], str]:
-    """Ask for the columns of tables.
+    """Query the columns of tables.
 
     Args:
         session: The invocation that has built them.
         relations: The tables, by unique id.
 
     Returns:
-        The type by name of all columns of each table, by unique id, and the first error if others are not known.
+        The type by name of all columns of each table, by unique id, and the first error; empty without an error.
     """
     tables = {one: [relation.database or None, relation.schema, relation.alias] for one, relation in relations.items()}
     found: dict[str, dict[str, str]] = {}
@@ -86,10 +86,10 @@ def table_columns(session: V2Session, relations: Mapping[str, NodeRelation]) -> 
 def newest_rows(
     session: V2Session, sources: Mapping[str, Mapping[str, Any]]
 ) -> Iterator[tuple[str, str | None, str, str]]:
-    """Ask for the time of the newest row of sources, within the session's time limit.
+    """Query the time of the newest row of sources, within the session's time limit.
 
     Yields:
-        Unique id, time of the newest row (None without rows), time of the question, and an error instead of both.
+        Unique id, time of the newest row (None without rows), time of the query, and an error instead of both.
     """
     tables = {unique_id: _source(node) for unique_id, node in sources.items()}
     for unique_id, answer, error in _asked(session, tables, _NEWEST):
@@ -121,7 +121,7 @@ class _Answers:
 def _asked(
     session: V2Session, tables: Mapping[str, Sequence[str | None]], question: str
 ) -> Iterator[tuple[str, Any, str]]:
-    """Ask a question about each table. An error ends an operation, and another one continues with the next table.
+    """Run a query for each table. An error ends an operation, and another operation continues with the next table.
 
     Yields:
         Unique id, answer, and an error instead of the answer.
@@ -138,9 +138,9 @@ def _asked(
 
 
 def _answers(session: V2Session, tables: Sequence[Sequence[str | None]], question: str, limit: int | None) -> _Answers:
-    """Ask a question about tables in one operation, whose project is in the private directory of the profile.
+    """Query tables in one operation, whose project is in the private directory of the profile.
 
-    dbt runs in the directory of the product's project, where relative paths and ``.env`` are those of the profile.
+    dbt runs in the directory of the product's project, so that relative paths and ``.env`` of the profile are found.
     """
     project = session.profiles / "question"
     (project / "macros").mkdir(parents=True, exist_ok=True)
@@ -167,7 +167,7 @@ def _error(run: V2Run, limit: int | None) -> str:
 
 
 def _literal(tables: Sequence[Sequence[str | None]]) -> str:
-    """Write lists of texts as Jinja has them."""
+    """Return lists of strings as a literal in Jinja."""
     rows = (
         ", ".join("none" if cell is None else json.dumps(cell, ensure_ascii=False) for cell in row) for row in tables
     )
@@ -179,7 +179,7 @@ def _not_shown(_line: str) -> None:
 
 
 def check_sources(session: V2Session, sources: Mapping[str, Mapping[str, Any]], path: Path) -> Iterator[NodeError]:
-    """Ask for the newest row of each source, and write the results as dbt-core does.
+    """Query the newest row of each source, and write ``sources.json`` as dbt-core does.
 
     Args:
         session: The invocation.
@@ -187,7 +187,7 @@ def check_sources(session: V2Session, sources: Mapping[str, Mapping[str, Any]], 
         path: The file of the results.
 
     Yields:
-        The error of each source that could not be looked at; it has no result.
+        The error of each source that could not be queried. Such a source has no result.
     """
     results = []
     asked = {one: node for one, node in sources.items() if node.get("loaded_at_field") or node.get("loaded_at_query")}
@@ -216,7 +216,7 @@ def _result(unique_id: str, loaded: datetime, looked: datetime, criteria: Mappin
 
 
 def _instant(text: str) -> datetime | None:
-    """Read a time; as with dbt-core, one without a timezone is in UTC. None for what is not a time."""
+    """Parse a time; None for other text. As with dbt-core, a time without a timezone is in UTC."""
     try:
         time = datetime.fromisoformat(text.replace("Z", "+00:00"))
     except ValueError:

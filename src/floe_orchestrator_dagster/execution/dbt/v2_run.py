@@ -85,7 +85,7 @@ class V2Run(EngineProcess):
         yield from self.afterwards(self)
 
     def _before_dbt(self, name: str, data: Mapping[str, object]) -> Iterator[EngineValue]:
-        """Process an event from before dbt's start."""
+        """Handle the events that the process sends before dbt starts."""
         if not self.note(name, data) and name == v2_process.PARSED:
             yield from self.parsed()
 
@@ -116,7 +116,7 @@ class V2Run(EngineProcess):
         raise diagnosed(self.origin, self.reader.error_type, "\n".join(self.reader.errors), "v2")
 
     def _log_other_errors(self, at: str) -> None:
-        """Log the errors outside of nodes, because the error of the step is about its nodes."""
+        """Log the errors outside of nodes, because the step's error only lists nodes."""
         for error in self.reader.errors:
             self.log.error("dbt: %s", error)
         if self.process.returncode != _EXIT_FAILURE:

@@ -1,7 +1,7 @@
 """Dagster's events for the result of a dbt node, and its column lineage as metadata.
 
-Metadata of the same name as dagster-dbt's means the same: ``unique_id``, ``invocation_id``, ``Execution Duration``
-(seconds), ``status``, ``dagster_dbt/failed_row_count``, ``dagster/column_schema``.
+These keys of the metadata have the same meaning as in dagster-dbt: ``unique_id``, ``invocation_id``, ``Execution
+Duration`` (seconds), ``status``, ``dagster_dbt/failed_row_count``, ``dagster/column_schema``.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from floe_orchestrator_dagster.lineage.columns.column_lineage import ColumnLineage
 
 
-_QUERY_LIMIT = 20_000  # characters; a longer one is better read in its file
+_QUERY_LIMIT = 20_000  # characters; a longer query is only in its file
 
 
 def materialization(
@@ -30,14 +30,14 @@ def materialization(
     compiled: Path | None,
     more: Mapping[str, Any] = MappingProxyType({}),
 ) -> dg.Output[None]:
-    """Turn a table that was built into its asset's output.
+    """Create the output of an asset whose table was built.
 
     Args:
-        result: How it ended.
+        result: The node's result.
         output: Name of the asset's output.
         node: The node in dbt's manifest.
-        compiled: Where its compiled SQL stays; None when there is none.
-        more: Further metadata: where the columns come from, and which table it is.
+        compiled: File with its compiled SQL; None without one.
+        more: Additional metadata, such as column lineage and the table's name.
     """
     metadata = {
         **_common(result),
@@ -50,7 +50,7 @@ def materialization(
 
 
 def column_schema(columns: Mapping[str, str], node: Mapping[str, Any]) -> dg.TableSchema:
-    """Return the columns as the database has them, described as the project does.
+    """Return the table's columns with their types in the database and their descriptions in the project.
 
     Args:
         columns: The type by column name.
@@ -71,10 +71,10 @@ def test_result(
     severities: Mapping[dg.AssetCheckKey, dg.AssetCheckSeverity],
     compiled: Path | None,
 ) -> dg.AssetCheckResult | None:
-    """Turn the end of a test into its check's result; None when dbt did not run it.
+    """Create the result of the check for a dbt test; None when dbt skipped the test.
 
-    The severity is the declared one (``severities``), else as dbt's: WARN when the test only warns. A test that found
-    rows brings the query that shows them.
+    The severity is the declared one (``severities``), else dbt's: WARN for a test that only warns. A test that did not
+    pass has the query of the failing rows in its metadata.
     """
     if result.was_skipped:
         return None
@@ -91,16 +91,16 @@ def test_result(
 
 
 def table_metadata(node: Mapping[str, Any]) -> dict[str, str]:
-    """Name a node's table as the metadata of its asset's definition does."""
+    """Return the names of a node's table, with the same keys as in the metadata of its asset's definition."""
     parts = (node.get("database"), node.get("schema"), node.get("alias"))
     schema = {"floe/schema": node["schema"]} if node.get("schema") else {}
     return {"dagster/table_name": ".".join(part for part in parts if part), **schema}
 
 
 def unassigned_result(result: NodeResult, product: dg.AssetKey) -> dg.AssetCheckResult:
-    """Record a node that is neither an asset nor a check of the code location, as a check of the product.
+    """Create a check result on the product's asset for a node that is neither an asset nor a check.
 
-    dbt also runs what was added to the project since its manifest was loaded, and nodes such as functions. A retry
+    These are nodes that were added to the project after its manifest was loaded, and nodes such as functions. A retry
     finds in Dagster's event log which of them failed, and runs them again.
     """
     return dg.AssetCheckResult(
@@ -146,7 +146,7 @@ def table_column_lineage(found: ColumnLineage, key_of: Mapping[str, dg.AssetKey]
 
     Args:
         found: The column lineage.
-        key_of: Asset key of every model, seed, snapshot and served source, by unique id.
+        key_of: Asset key of every model, seed, snapshot and source that is an asset, by unique id.
     """
     # Several sources can have the same key, and Dagster accepts each column of a key only once.
     deps = {

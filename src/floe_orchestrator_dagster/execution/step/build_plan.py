@@ -1,4 +1,4 @@
-"""Definition of a step that runs dbt, and the plan of its build: nodes to run, and completed work of earlier tries."""
+"""Definition of a step that runs dbt, and the plan of its build: nodes to run, and results kept from earlier tries."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class DbtStep:
         manifest: The manifest of the assets.
         product: The product.
         steps: Names of all steps of the product that run dbt.
-        key_of: Asset key of every model, seed, snapshot and served source of the product, by unique id.
+        key_of: Asset key of every model, seed, snapshot and source that is an asset, by unique id.
         product_key: Asset key of the product itself.
         excluded: Resolves a run's ``exclude`` to unique ids, including tests of excluded nodes, and logs warnings.
         partitions: The partitions of its assets; None without partitions.
@@ -121,7 +121,7 @@ def _kept(
 
 
 def is_materialized(instance: dg.DagsterInstance, key: dg.AssetKey) -> bool:
-    """Whether an asset was ever materialized."""
+    """Return whether an asset was ever materialized."""
     return instance.get_latest_materialization_event(key) is not None
 
 

@@ -31,17 +31,18 @@ if TYPE_CHECKING:
     from floe_orchestrator_dagster.execution.dbt.results import Results
 
 
-_FIX = "Correct it, then re-execute from failure. Nodes that succeeded are not built again."
+RELOAD = f"Run `{PREPARE_COMMAND}` and reload the code location."
+
 _SHOWN = 200
-_HOOK_FIX = (
-    "Correct the hook, then re-execute from failure. dbt runs hooks only with nodes: with all of them if none is left."
-)
 # dbt could not compile these nodes. They fail again until they are corrected.
 _LASTING = re.compile(r"(Compilation|Parsing) Error")
 _COLLECTIONS = ("nodes", "unit_tests", "functions")
 # https://docs.getdbt.com/reference/global-configs/resource-type
 _ONLY, _NEVER = "DBT_RESOURCE_TYPES", "DBT_EXCLUDE_RESOURCE_TYPES"
-RELOAD = f"Run `{PREPARE_COMMAND}` and reload the code location."
+_FIX = "Correct it, then re-execute from failure. Nodes that succeeded are not built again."
+_HOOK_FIX = (
+    "Correct the hook, then re-execute from failure. dbt runs hooks only with nodes: with all of them if none is left."
+)
 _ENABLE = f"Run with the manifest's variables and target, or run `{PREPARE_COMMAND}` with these values and reload."
 _UNSET = "Unset the variable where Dagster's runs get their environment."
 _LOOK = "See the end of the step's captured output."
@@ -59,8 +60,7 @@ def nodes_error(
         unreported: Problems of selected nodes that dbt did not run.
     """
     if not results.failed and not results.failed_hooks and not unreported:
-        fix = "See the end of the step's captured output."
-        return DbtBuildError(f"{origin}: dbt failed outside of its nodes: {results.summary()}. {fix}")
+        return DbtBuildError(f"{origin}: dbt failed outside of its nodes: {results.summary()}. {_LOOK}")
     failed = [
         *(_problem(result, nodes.get(result.unique_id, {})) for result in results.failed),
         *(Problem(hook.file, f"hook {hook.name}: {hook.message}", _HOOK_FIX) for hook in results.failed_hooks),
@@ -153,7 +153,7 @@ def _excluding_variable(resource_type: str) -> str | None:
 
 
 def _is_reported(unique_id: str, results: Results) -> bool:
-    """Whether dbt ran or skipped a node. An ephemeral model that succeeded does not count, because it has no table."""
+    """Return whether dbt ran or skipped a node; false for an ephemeral model that succeeded: it has no table."""
     result = results.finished.get(unique_id)
     return result is not None and (result.materialized != "ephemeral" or result.has_failed or result.was_skipped)
 

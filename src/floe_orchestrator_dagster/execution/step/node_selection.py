@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from floe_orchestrator_dagster.product.manifest import Manifest
 
-# dbt v2 selects nothing, without an error, where one of these is missing; dbt-core reads the version of the schema.
+# Fields that dbt requires: without one of them, dbt v2 selects nothing and reports no error.
 _INVOCATION = {
     "metadata": {
         "dbt_schema_version": "https://schemas.getdbt.com/dbt/run-results/v6.json",
@@ -131,7 +131,7 @@ def dbt_nodes(
         specs: Assets of a definition.
         check_specs: Checks of the definition.
         manifest: The manifest of the specs.
-        key_of: Asset key of every model, seed, snapshot and served source, by unique id.
+        key_of: Asset key of every model, seed, snapshot and source that is an asset, by unique id.
     """
     specs = list(specs)
     assets = {spec.key: spec.metadata[DAGSTER_DBT_UNIQUE_ID_METADATA_KEY] for spec in specs}

@@ -23,19 +23,22 @@ if TYPE_CHECKING:
     from floe_orchestrator_dagster.product import Product
 
 
-_STARTS = (dg.DagsterEventType.STEP_START, dg.DagsterEventType.STEP_RESTARTED)
-_ENDS = {
+ENDS = ("COMPLETE", "FAIL", "ABORT")
+"""States in which an OpenLineage run ends."""
+
+_STEP_STARTS = (dg.DagsterEventType.STEP_START, dg.DagsterEventType.STEP_RESTARTED)
+# Whether a step succeeded, by the event of its end.
+_STEP_ENDS = {
     dg.DagsterEventType.STEP_SUCCESS: True,
     dg.DagsterEventType.STEP_SKIPPED: True,
     dg.DagsterEventType.STEP_FAILURE: False,
 }
-ENDS = ("COMPLETE", "FAIL", "ABORT")
 _PRODUCT_RUN = "lineage_product"
 
 
 @dataclass(frozen=True)
 class ProductRun:
-    """The product's run, from the view of one of its steps.
+    """The product's OpenLineage run, as seen by one of the steps that start and end it.
 
     Attributes:
         context: The step's context.
@@ -157,15 +160,15 @@ def run_steps(context: dg.OpExecutionContext, steps: Sequence[str]) -> RunSteps:
     planned = [step for step in of_dbt if resumed is None or step in resumed]
     started: dict[str, None] = {}
     ended: dict[str, bool] = {}
-    for record in context.instance.all_logs(context.run_id, of_type={*_STARTS, *_ENDS}):
+    for record in context.instance.all_logs(context.run_id, of_type={*_STEP_STARTS, *_STEP_ENDS}):
         event = record.dagster_event
         if event is None or event.step_key not in planned:
             continue
-        if event.event_type in _STARTS:
+        if event.event_type in _STEP_STARTS:
             started[event.step_key] = None
             ended.pop(event.step_key, None)
         else:
-            ended[event.step_key] = _ENDS[event.event_type]
+            ended[event.step_key] = _STEP_ENDS[event.event_type]
     return RunSteps({step: _all_above(step, reads) for step in planned}, list(started), ended)
 
 
@@ -179,12 +182,12 @@ def failed_checks(context: dg.OpExecutionContext) -> list[str]:
         return []
     step = context.get_step_execution_context().step.key
     failed: list[str] = []
-    kinds = {*_STARTS, dg.DagsterEventType.ASSET_CHECK_EVALUATION}
+    kinds = {*_STEP_STARTS, dg.DagsterEventType.ASSET_CHECK_EVALUATION}
     for record in context.instance.all_logs(context.run_id, of_type=kinds):
         event = record.dagster_event
         if event is None or event.step_key != step:
             continue
-        if event.event_type in _STARTS:
+        if event.event_type in _STEP_STARTS:
             failed.clear()
             continue
         found = event.asset_check_evaluation_data
@@ -194,7 +197,7 @@ def failed_checks(context: dg.OpExecutionContext) -> list[str]:
 
 
 def is_tried_again(context: dg.OpExecutionContext, error: BaseException) -> bool:
-    """Whether Dagster retries the step after this error: not after an interrupt or an error that is not retryable."""
+    """Return whether Dagster retries the step: not after an interrupt, or an error that is not retryable."""
     step = context.get_step_execution_context()
     policy = step.op_retry_policy
     may = policy is not None and not step.retry_mode.disabled and context.retry_number < policy.max_retries
@@ -239,7 +242,7 @@ class RunSteps:
     ended: Mapping[str, bool]
 
     def is_first(self, step: str) -> bool:
-        """Whether no other step has started before this one."""
+        """Return whether no other step has started before this one."""
         return next(iter(self.started), step) == step
 
     def end_with(self, step: str, state: State) -> State | None:

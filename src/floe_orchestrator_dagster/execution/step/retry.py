@@ -134,7 +134,7 @@ class _History:
 
 
 def _was_reused(metadata: Mapping[str, dg.MetadataValue[Any]]) -> bool:
-    """Whether an earlier run did it. The status alone does not say so: dbt 1.12 has a status of this name too."""
+    """Return whether an event repeats one of an earlier run. Its status is ambiguous: dbt 1.12 also has ``reused``."""
     return _BUILT_IN_RUN in metadata
 
 

@@ -93,7 +93,7 @@ class StepInvocation:
         unmatched: Selections that matched no node.
         results: The results so far.
         step_lineage: The lineage of the nodes; None without lineage.
-        relations: Names and columns of built relations; None when the lineage has them.
+        relations: Names and columns of built relations; None when ``step_lineage`` has them.
         note_columns: Called with the columns of tables that dbt reports after its end.
     """
 
@@ -255,7 +255,7 @@ def ended_with_run(context: dg.OpExecutionContext) -> Iterator[None]:
     Args:
         context: The step's context.
     """
-    # The process of a run with steps inside also has a parent, the code server. It continues without it.
+    # Without a separate process, the step's parent process is the code server. The run continues without it.
     if not _has_own_process(context):
         yield
         return

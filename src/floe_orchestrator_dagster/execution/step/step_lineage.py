@@ -192,8 +192,8 @@ def is_of_other_target(product: Product, dbt: DbtConnection) -> bool:
 def may_have_other_names(product: Product, dbt: DbtConnection) -> bool:
     """Whether tables can have other names in this run than in the product's manifest.
 
-    dbt-core always reports the names of all tables. dbt v2 reports them after a separate parse, which is only worth its
-    time on another target, or if the output reads variables for its database or schema.
+    dbt-core always reports the names of all tables. dbt v2 reports them after a separate parse. This is only needed on
+    another target, or if the output reads variables for its database or schema.
     """
     output = dbt.profile.outputs.get(dbt.profile.target or "", {})
     is_templated = any("{{" in str(output.get(name, "")) for name in _LOCATIONS)

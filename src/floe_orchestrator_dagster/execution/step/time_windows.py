@@ -1,10 +1,10 @@
 """dbt's arguments for a window of time: the partition of a run, and the sample of a run.
 
-Microbatch models get an event-time window (https://docs.getdbt.com/docs/build/incremental-microbatch). Other models get
-dbt variables.
+For a partition, microbatch models get an event-time window
+(https://docs.getdbt.com/docs/build/incremental-microbatch), and other models get dbt variables.
 
-dbt then reads only the rows of the window from models, seeds, snapshots and sources that have an ``event_time``
-(https://docs.getdbt.com/docs/build/sample-flag).
+With a sample, dbt reads only the rows of the window from models, seeds, snapshots and sources that have an
+``event_time`` (https://docs.getdbt.com/docs/build/sample-flag).
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ def sample_arguments(sample: str | None, engine: DbtEngine, *, has_event_times: 
     """Return dbt's argument for a sample; empty without one.
 
     Args:
-        sample: A number of hours, days, months or years up to now, or a mapping with ``start`` and ``end`` as YAML.
+        sample: A number of hours, days, months or years before now, or a mapping with ``start`` and ``end`` as YAML.
         engine: The dbt that runs.
         has_event_times: Whether the run's partition already limits the event times.
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import dagster as dg
 
 from floe_orchestrator_dagster.assets.attributes import AssetAttributes
-from floe_orchestrator_dagster.assets.sources import served_sources
+from floe_orchestrator_dagster.assets.sources import asset_sources
 from floe_orchestrator_dagster.assets.steps import K8S_CONFIG_TAG
 from floe_orchestrator_dagster.automation.jobs import max_concurrent_steps
 from floe_orchestrator_dagster.config.models import AssetSensorConfig, RunStatusSensorConfig
@@ -98,11 +98,11 @@ def plan_product(product: Product, definitions: dg.Definitions, now: datetime | 
 def _unused_sources(product: Product) -> int:
     if product.dbt is None or not product.models:
         return 0
-    return len(product.dbt.manifest.content["sources"]) - len(served_sources(product, AssetAttributes(product)))
+    return len(product.dbt.manifest.content["sources"]) - len(asset_sources(product, AssetAttributes(product)))
 
 
 def _engine(product: Product) -> str | None:
-    """Name the dbt engine; of several computes, also each other one with the computes that it runs."""
+    """Return the dbt engine of the default compute, followed by other engines, each with its computes."""
     if product.dbt is None:
         return None
     default = str(product.dbt.installed_engine or _NO_ENGINE)

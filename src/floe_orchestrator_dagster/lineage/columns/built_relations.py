@@ -20,16 +20,15 @@ if TYPE_CHECKING:
     from floe_orchestrator_dagster.product.manifest import Manifest
 
 
-_FIX = "Split the model, or set dbt.columns to false. Its tables are reported as usual."
+logger = logging.getLogger(__name__)
 
+_FIX = "Split the model, or set dbt.columns to false. Its tables are reported as usual."
 # Characters, and expressions after the expansion of stars and aliases. Either takes less than half a second of CPU.
 _SHORT_SQL = 20_000
 _SMALL_QUERY = 20_000
 _LONGEST_SQL = 500_000  # characters; the tree of a longer query takes hundreds of megabytes
 # CPU time for one node. A union of a hundred models of a hundred columns, 300 kB of SQL, takes three seconds.
 _CPU_SECONDS = 10
-logger = logging.getLogger(__name__)
-
 _ADDED_BY_SNAPSHOTS = ("dbt_scd_id", "dbt_updated_at", "dbt_valid_from", "dbt_valid_to")
 _MARKS_DELETED_ROWS = "dbt_is_deleted"
 

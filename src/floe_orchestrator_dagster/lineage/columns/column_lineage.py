@@ -1,8 +1,8 @@
 """Column lineage of a relation, with the kinds of dependency that OpenLineage names.
 
-Types and subtypes: https://openlineage.io/docs/spec/facets/dataset-facets/column_lineage_facet
+The lineage refers to tables by dbt's unique ids. It is converted to OpenLineage's facet and to Dagster's metadata.
 
-It refers to tables by dbt's unique ids, and is converted to both OpenLineage's facet and Dagster's column metadata.
+Types and subtypes: https://openlineage.io/docs/spec/facets/dataset-facets/column_lineage_facet
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ IDENTITY = Transformation("IDENTITY")
 
 
 def uses(expression: exp.Expr, how: Transformation = IDENTITY) -> Iterator[tuple[exp.Expr, Transformation]]:
-    """Find the columns and subqueries of an expression, each with its transformation; subqueries are not entered."""
+    """Find the columns and subqueries of an expression, each with its transformation; none inside of subqueries."""
     waiting = [(expression, how)]
     while waiting:
         node, way = waiting.pop()

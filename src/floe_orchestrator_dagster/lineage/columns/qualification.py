@@ -1,4 +1,4 @@
-"""Qualification of a query: its columns have the names of their tables, and stars the columns that are known."""
+"""Qualification of a query: each column gets the name of its table, and ``*`` is replaced with the known columns."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Column lineage of one parsed query, and the query's size after its stars and aliases are expanded.
+"""Column lineage of one parsed query, and the query's size once ``*`` and aliases are replaced with expressions.
 
-Both can grow exponentially: ``select * from a as l join a as r`` has twice the columns of ``a``, and sqlglot replaces
-``more`` in ``select x + x as more, more + more as most`` with its expression.
+The size can be exponential in the query's length: ``select * from a as l join a as r`` has twice the columns of ``a``,
+and sqlglot replaces ``more`` in ``select x + x as more, more + more as most`` with ``x + x``.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def _spelled(query: Query, found: Mapping[str, Sequence[InputColumn]]) -> Mappin
 
 
 class _Inputs:
-    """Converts origins to columns of relations, as these write their names."""
+    """Converts origins to input columns, with the letter case of the relation's columns."""
 
     def __init__(self, tables: Mapping[str, Relation]) -> None:
         self._tables = tables

@@ -35,7 +35,7 @@ _CLAUSES: dict[str, Subtype] = {
 
 @dataclass(frozen=True)
 class Use:
-    """A column that another column, or the choice of rows, depends on.
+    """A column that another column, or the selection of rows, depends on.
 
     Attributes:
         source: The scope that has the column, or the name of its table.
@@ -58,8 +58,8 @@ class _Unfinished:
 
     Attributes:
         key: The scope's id and the column's name.
-        uses: What it depends on and is not found yet.
-        origins: Those that are found.
+        uses: The columns that it depends on, whose origins are not found yet.
+        origins: The origins found so far.
     """
 
     key: tuple[int, str]
@@ -197,7 +197,7 @@ class Resolver:
                 by_name = bool(expression.args.get("by_name"))
                 others.append(Use(right, name if by_name else self._name_in(right, name, left)))
             scope = left
-            # The first branch of a recursive CTE has a key of its own, at which a recursion ends.
+            # The first branch of a recursive CTE has a separate key, at which the recursion ends.
             if not isinstance(left.expression, exp.SetOperation) or id(left.expression) in self._first_branches:
                 break
         yield Use(scope, name)

@@ -60,8 +60,8 @@ class Computes:
     def identify(self, node: Mapping[str, Any], relation: NodeRelation = NO_RELATION) -> DatasetIdentity:
         """Return the dataset of a model, seed, snapshot or source.
 
-        A table in a database that DuckDB attaches has the attached system's name, whichever compute builds it. A
-        source has the name on the target that reads it.
+        A table in a database that DuckDB attaches has the name that it has in the attached system, whichever compute
+        builds it. A source has the name that it has on the target that reads it.
 
         Args:
             node: The node in the manifest of the target that dbt runs on.

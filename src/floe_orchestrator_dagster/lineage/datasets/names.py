@@ -1,8 +1,8 @@
 """OpenLineage names of the tables of dbt nodes.
 
 The name consists of dbt's database, schema and table; the namespace comes from the connection. A table in a database
-that DuckDB attaches has the attached system's name. Names are not escaped, because other producers do not escape them
-either.
+that DuckDB attaches has the name that it has in the attached system. Names are not escaped, because other producers do
+not escape them either.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ class Warehouse:
 
         Args:
             node: The node in dbt's manifest.
-            relation: Of a running node, with its actual names on the current target.
+            relation: The actual names of the node's table on the current target; empty when dbt has not reported them.
         """
         database, schema, table = (_part(node, relation, name) for name in ("database", "schema", "alias"))
         if node.get("resource_type") == "source":
@@ -126,7 +126,7 @@ class Warehouse:
         return (DatasetName(self.configured_namespace(self.alternative), other),)
 
     def configured_namespace(self, namespace: str) -> str:
-        """Return the namespace that is configured in place of this one, or this one."""
+        """Return the namespace that the configuration replaces this one with, or this one."""
         return self.overrides.get(namespace, namespace)
 
     def _location(self, node: Mapping[str, Any]) -> DatasetName | None:
@@ -151,7 +151,7 @@ def read_warehouse(
     directory: PurePosixPath = _ROOT,
     overrides: Mapping[str, str] = MappingProxyType({}),
 ) -> Warehouse:
-    """Read the warehouse of a dbt output, from those of its settings that determine names.
+    """Read the warehouse of a dbt output.
 
     Args:
         output: An output of ``profiles.yml``; values may be ``env_var()`` templates.

@@ -93,7 +93,7 @@ class EventQueue:
         return result
 
     def _first_earlier(self) -> Segment | None:
-        """Return the run's oldest earlier file. An abandoned thread takes none, so that a replay can deliver it."""
+        """Return the run's oldest earlier file. An abandoned thread opens none, because nothing would close it."""
         with self._lock:
             if self._earlier is None:
                 self._earlier = deque() if self._closed else self._take_earlier()

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from openlineage.client.facet_v2 import BaseFacet
 
 
-# Values that openlineage omits. `_fields` omits them from attrs objects, but orjson writes those in dictionaries.
-_LEFT_OUT_ELSEWHERE = (b":null", b"null,", b"null]", b"[{}", b",{}")
+# JSON of values that openlineage's client omits. `_fields` omits them from attrs objects, but not from dictionaries.
+_OMITTED_BY_CLIENT = (b":null", b"null,", b"null]", b"[{}", b",{}")
 
 
 def as_json_line(event: RunEvent | BaseFacet | bytes) -> bytes:
@@ -34,7 +34,7 @@ def as_json_line(event: RunEvent | BaseFacet | bytes) -> bytes:
         line = orjson.dumps(event, default=_fields)
     except TypeError:
         return _as_the_client_does(event)
-    return _as_the_client_does(event) if any(part in line for part in _LEFT_OUT_ELSEWHERE) else line
+    return _as_the_client_does(event) if any(part in line for part in _OMITTED_BY_CLIENT) else line
 
 
 def _as_the_client_does(event: RunEvent | BaseFacet) -> bytes:
@@ -87,7 +87,7 @@ def is_event(content: object) -> TypeGuard[dict[str, Any]]:
 
 
 def _can_be_stored(event: dict[str, Any]) -> bool:
-    """Return whether an event can be stored as a refused one: orjson reads deeper nesting than it writes."""
+    """Return whether an event can be written to a file of refused events: orjson parses deeper values than it writes."""
     try:
         orjson.dumps([[event]])
     except orjson.JSONEncodeError:

@@ -199,7 +199,7 @@ class DbtEvents:
         return events
 
     def _event(self, node: NodeStart | NodeResult, state: State, time: str) -> RunEvent:
-        """Return the event of a start or an end; a plain one after an error."""
+        """Return the event of a start or an end; after an error, an incomplete event (see :meth:`take_faults`)."""
         time = time or event_time(self._run.created_at)
         try:
             if isinstance(node, NodeStart):

@@ -1,7 +1,7 @@
-"""Attributes of the Dagster run and step in lineage events, run ids, and the fields that all events have.
+"""Run ids, parents and Dagster's attributes in lineage events, and the fields that all events have.
 
-The parent of a node's run is the product's run. Its parent is the incoming one (``OPENLINEAGE_PARENT_ID``), or else the
-Dagster run.
+The parent of a node's run is the product's run. The parent of the product's run is the run in
+``OPENLINEAGE_PARENT_ID``, or else the Dagster run.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ class LineageRun:
 
     @property
     def starter(self) -> RunReference:
-        """The parent of the product's run: the incoming parent, else the Dagster run."""
+        """The parent of the product's run: ``parent``, else the Dagster run."""
         if self.parent is not None:
             return self.parent
         return RunReference(self.namespace, self.job_name, self._id("dagster", self.job_name))
@@ -123,7 +123,7 @@ class LineageRun:
         return RunReference(self.namespace, name, self._id("job", *parts))
 
     def run_facets(self, above: RunReference, invocation: str = "") -> dict[str, RunFacet]:
-        """Return the facets of a run with the parent ``above``: parent, root, partition, and tags with its origin."""
+        """Return the facets of a run with the parent ``above``: parent, root, partition, tags of Dagster and dbt."""
         facets: dict[str, RunFacet] = {"parent": self._parent_facet(above), "tags": self._tags(invocation)}
         if self.window is not None:
             start, end = self.window

@@ -39,7 +39,7 @@ class Members:
     project: Path
 
     def of(self, *collections: str) -> Iterator[tuple[str, Node]]:
-        """List the members of these collections; of all collections without a name."""
+        """List the members of these collections; without names, the members of all collections."""
         for name in collections or COLLECTIONS:
             yield from self.collections[name].items()
 

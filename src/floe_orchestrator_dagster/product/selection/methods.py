@@ -75,11 +75,11 @@ def _is_versioned(node: Node) -> bool:
 
 
 def _is_named(fqn: Sequence[str], value: str, *, is_versioned: bool) -> bool:
-    """Return whether a value is a node's name, a prefix of its path in dots, or a pattern of the rest of that path."""
+    """Return whether a value is a node's name, a prefix of its FQN, or a pattern that matches its FQN."""
     if not fqn:
         return False
     parts = value.split(".")
-    # The last part of a version's path is `v2`, and the part before it the model's name.
+    # The last part of a version's FQN is `v2`, and the part before it the model's name.
     leaf = fqn[-2] if is_versioned and len(fqn) > 1 else fqn[-1]
     if leaf == value or (is_versioned and "_".join(fqn[-2:]) == "_".join(parts[-2:])):
         return True
