@@ -87,7 +87,7 @@ def is_event(content: object) -> TypeGuard[dict[str, Any]]:
 
 
 def _can_be_stored(event: dict[str, Any]) -> bool:
-    """Return whether an event can be written to a file of refused events: orjson parses deeper values than it writes."""
+    """Return whether an event can be written to a file of refused events: orjson parses more levels than it writes."""
     try:
         orjson.dumps([[event]])
     except orjson.JSONEncodeError:
