@@ -151,9 +151,7 @@ def test_pods_of_runs_need_a_known_service_account(tmp_path: Path, given: dict[s
     deployed = products(tmp_path)
     pods = pod_options(["shop-0"], **given)
 
-    with pytest.raises(
-        DeployError, match=rf"^{option}: 1 problem\n  the pods of runs need the name of"
-    ):
+    with pytest.raises(DeployError, match=rf"^{option}: 1 problem\n  the pods of runs need the name of"):
         values_for("community", DeploySettings(deployed, pods=pods))
 
     values = values_for("community", DeploySettings(deployed, pods=pods, service_account="data"))
@@ -168,7 +166,5 @@ def test_start_timeout_replaces_the_computed_one_in_production(tmp_path: Path) -
     values = values_for("community", production(deployed, start_timeout=900))
 
     assert values["dagsterDaemon"]["runMonitoring"]["startTimeoutSeconds"] == 900
-    with pytest.raises(
-        DeployError, match=r"^--start-timeout: 1 problem\n  only production has a limit"
-    ):
+    with pytest.raises(DeployError, match=r"^--start-timeout: 1 problem\n  only production has a limit"):
         values_for("community", DeploySettings(deployed, start_timeout=900))
