@@ -23,7 +23,6 @@ _RUN = """
 import json, sys
 from pathlib import Path
 from dagster import DagsterInstance
-from dbt_v2 import v2_executable
 from floe_orchestrator_dagster.code_location import definitions_from_file
 
 definitions = definitions_from_file(Path(sys.argv[1]))
