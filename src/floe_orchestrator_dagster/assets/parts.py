@@ -1,4 +1,4 @@
-"""Cut of a dbt project's graph into parts, which steps of their own build (the configuration's ``steps``).
+"""Division of a dbt project's graph into parts, which separate steps build (``steps`` in the configuration).
 
 Parts never depend on each other in a cycle, so that each of them can be built as a whole. Parts that do not depend on
 each other can be built at the same time.
@@ -64,7 +64,7 @@ def built_parents(manifest: Manifest, tables: Mapping[str, str]) -> Parents:
 
 
 def product_parts(product: Product, selection: NodeSelection, parents: Parents) -> tuple[Part, ...]:
-    """Cut the graph as configured. Each part depends only on earlier ones.
+    """Divide the graph as configured. Each part depends only on earlier ones.
 
     Args:
         product: The product.
@@ -82,7 +82,7 @@ def product_parts(product: Product, selection: NodeSelection, parents: Parents) 
     if not rules:
         return ()
     if product.dbt is None:
-        what = f"product {product.name!r} has no dbt project here, whose graph would be cut"
+        what = f"product {product.name!r} has no dbt project here that can be divided into parts"
         fix = f"Set {PROJECT_DIR_VARIABLE} to the directory with dbt_project.yml."
         raise ConfigError(product.origin, [Problem(config_path("steps"), what, fix)])
     nodes = {node["unique_id"]: node for node in product.dbt.manifest.asset_nodes}
@@ -99,7 +99,7 @@ def product_parts(product: Product, selection: NodeSelection, parents: Parents) 
 
 
 def labelled(labels: Mapping[str, str], parents: Parents, limit: int) -> list[tuple[str, frozenset[str]]]:
-    """Cut a graph by labels. Labels that depend on each other in a cycle are one part.
+    """Divide a graph by labels. Labels that depend on each other in a cycle are one part.
 
     Args:
         labels: Label of each node.
@@ -122,7 +122,7 @@ def labelled(labels: Mapping[str, str], parents: Parents, limit: int) -> list[tu
 
 
 def layered(parents: Parents, limit: int) -> list[tuple[str, frozenset[str]]]:
-    """Cut a graph across into layers of similar size, and each layer into parts that do not read each other.
+    """Divide a graph into layers of similar size, and each layer into parts that do not read each other.
 
     Args:
         parents: The graph.
@@ -200,9 +200,9 @@ def _edge(upstream: int | str, downstream: int | str, rows: Mapping[str, int], p
 
 
 def _turns(rows: Mapping[str, int], parents: Parents) -> dict[str, int]:
-    """Assign each node to a turn, in which the nodes without a part are built before the parts.
+    """Assign each node to a turn. In a turn, the nodes without a part are built first, then the parts.
 
-    A part has the turn of its last node, so that it is built once.
+    All nodes of a part have the same turn, so that the part is built once.
     """
     graph = _graph_of_parts(rows, parents)
     turns: dict[int | str, int] = {}
@@ -258,7 +258,7 @@ def _quotient(parts: Sequence[_Labelled], parents: Parents) -> dict[_Labelled, d
 
 
 def _least_loss(parts: Sequence[_Labelled], parents: Parents) -> tuple[_Labelled, _Labelled]:
-    """Return two parts to join: consecutive ones beside which no other part is built, or else small ones of a level.
+    """Return two parts to join: two that are built one after the other in any case, or else two small ones of a level.
 
     Neither choice makes a cycle, because each part depends only on parts of lower levels.
     """
@@ -279,7 +279,7 @@ def _least_loss(parts: Sequence[_Labelled], parents: Parents) -> tuple[_Labelled
 
 
 def _layers(parents: Parents, limit: int) -> list[list[str]]:
-    """Cut a graph into layers of similar size: nodes with a similar distance from the first ones."""
+    """Divide a graph into layers of similar size: nodes with a similar distance from the first ones."""
     levels: dict[str, int] = {}
     for unique_id in TopologicalSorter(parents).static_order():
         levels[unique_id] = max((levels[parent] + 1 for parent in parents[unique_id]), default=0)
@@ -295,7 +295,7 @@ def _layers(parents: Parents, limit: int) -> list[list[str]]:
 
 
 def _connected(nodes: Sequence[str], parents: Parents) -> list[list[str]]:
-    """Group nodes that read each other, directly or by other ones of them."""
+    """Group nodes that read each other, directly or through other nodes of the group."""
     beside: dict[str, set[str]] = {unique_id: set() for unique_id in nodes}
     for unique_id in nodes:
         for parent in parents[unique_id] & beside.keys():

@@ -178,7 +178,7 @@ def _free_name(manifest: Manifest, test: str, taken: set[str]) -> str:
 def _fewest_turns(
     order: Sequence[str], parents: Mapping[str, frozenset[str]], lanes: Mapping[str, Lane]
 ) -> dict[str, int]:
-    """Assign each node of a part to a turn, with as few turns as possible."""
+    """Assign each node of a part to a turn (see :func:`_turns`), with as few turns as possible."""
     own = {unique_id: lanes[unique_id] for unique_id in order}
     return min(
         (_turns(order, parents, own, sequence) for sequence in _sequences(own)),
@@ -198,9 +198,10 @@ def _sequences(lanes: Mapping[str, Lane]) -> Iterator[Sequence[Lane]]:
 def _turns(
     order: Sequence[str], parents: Mapping[str, frozenset[str]], lanes: Mapping[str, Lane], sequence: Sequence[Lane]
 ) -> dict[str, int]:
-    """Number the repetitions of ``sequence``, and assign each node to the first number of its lane after its parents.
+    """Assign each node to a turn, the number of a stage.
 
-    A node and a parent of the same lane can have the same number.
+    The lanes of ``sequence`` take turns, again and again. A node gets the first turn of its lane that is not before the
+    turns of its parents. A parent in the same lane can have the same turn.
     """
     position = {lane: turn for turn, lane in enumerate(sequence)}
     turns: dict[str, int] = {}

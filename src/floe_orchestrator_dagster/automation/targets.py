@@ -36,7 +36,7 @@ class Targets:
     Attributes:
         assets: All assets of the product.
         selection: Resolves dbt selections.
-        checks: The checks with definitions of their own.
+        checks: The checks with separate definitions.
     """
 
     assets: Sequence[dg.AssetsDefinition | dg.AssetSpec]

@@ -85,7 +85,7 @@ class DagsterConfig(Section):
     executor: Literal["in_process", "multiprocess", "k8s"] | None = None
     """How the steps of a run are executed."""
     steps: Steps = Field(default_factory=list)
-    """Parts of the product that steps of their own build: selections, or one rule that divides the whole product. By
+    """Parts of the product that are built by separate steps: selections, or one rule that divides the whole product. By
     default, one step builds all models of a compute."""
     partitions: list[PartitionsConfig] = Field(default_factory=list)
     """Partitions of some assets."""

@@ -82,7 +82,7 @@ Resources = Annotated[PodResources, BeforeValidator(_size, json_schema_input_typ
 
 
 class StepConfig(Section):
-    """A part of the product that steps of its own build, or a rule that divides the product into such parts."""
+    """A part of the product that is built by separate steps, or a rule that divides the product into such parts."""
 
     select: Text | None = None
     """dbt selection of the part's assets."""

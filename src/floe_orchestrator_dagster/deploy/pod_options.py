@@ -110,7 +110,7 @@ def pod_options(  # noqa: PLR0913  # an argument per option
 
 
 def _pairs(given: Sequence[str], products: Sequence[str], option: str) -> ByProduct:
-    """Return the values by product and key. An entry that names the product wins over one for all products."""
+    """Return the values by product and key. An entry for one product takes precedence over one for all products."""
     of_all: dict[str, str] = {}
     own: ByProduct = {product: {} for product in products}
     for entry in given:
@@ -139,7 +139,7 @@ def _check_variable(name: str, value: str) -> None:
     if not _VARIABLE.fullmatch(name):
         _refuse("--env", name, "is not a valid name of a variable", "Write it like `DBT_THREADS=8`.")
     if name in _SET_BY_OPTIONS:
-        _refuse("--env", name, "has an option of its own", f"Use {_SET_BY_OPTIONS[name]}.")
+        _refuse("--env", name, "has a separate option", f"Use {_SET_BY_OPTIONS[name]}.")
     if name in _SET_ALWAYS:
         _refuse("--env", name, "is set to a directory of the pod", "Remove it.")
     # Values are stored in plain text, in the chart's release and in every pod.

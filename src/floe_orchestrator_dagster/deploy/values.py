@@ -168,7 +168,7 @@ def _with_run_pods(
     if account is None:
         if options.run_config:
             what = "the pods of runs need the name of the service account, which the chart derives from the release"
-            fix = "Give --service-account, or --production, whose accounts have names of their own."
+            fix = "Give --service-account, or --production, which creates accounts with known names."
             raise DeployError(options.first_option, [Problem("", what, fix)])
         return deployment
     resources = requested_resources(runs) if runs is not None else None

@@ -1,6 +1,6 @@
 """Storage of Dagster's events in PostgreSQL in batches while dbt runs.
 
-Dagster's storage writes an event with two to five statements, each in a transaction of its own. This module passes the
+Dagster's storage writes an event with two to five statements, each in a separate transaction. This module passes the
 events to a thread, which writes those that have come within a tenth of a second together: one statement for their rows,
 and one for the results of checks. Everything that uses the storage in this process waits until the events before it are
 written.

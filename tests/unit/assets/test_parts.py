@@ -233,7 +233,7 @@ def test_parts_need_the_dbt_project(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.delenv("FLOE_DBT_PROJECT_DIR", raising=False)
     path = write_json(tmp_path / "artifacts.json", contract(model("sales"), config={"steps": {"by": "folder"}}))
 
-    what = "steps: product 'shop-orders' has no dbt project here, whose graph would be cut"
+    what = "steps: product 'shop-orders' has no dbt project here that can be divided into parts"
     assert problems(path) == [f"{what}\n    fix: Set FLOE_DBT_PROJECT_DIR to the directory with dbt_project.yml."]
 
 

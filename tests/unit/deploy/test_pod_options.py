@@ -61,7 +61,7 @@ def test_options_go_to_all_products_or_to_the_named_one() -> None:
         ("variables", "DBT_THREADS", "--env: 'DBT_THREADS' has no `=`"),
         ("variables", "2B=x", "--env: '2B' is not a valid name of a variable"),
         ("variables", "shop:A=1", "--env: 'shop' is a product that is not among the artifacts"),
-        ("variables", "FLOE_ENV=dev", "--env: 'FLOE_ENV' has an option of its own"),
+        ("variables", "FLOE_ENV=dev", "--env: 'FLOE_ENV' has a separate option"),
         ("variables", "FLOE_STATE_DIR=/x", "--env: 'FLOE_STATE_DIR' is set to a directory of the pod"),
         ("variables", "DB_PASSWORD=hunter22", "--env: 'DB_PASSWORD' looks like a secret"),
         ("variables", "DATABASE=postgres://u:hunter22@h/d", "--env: 'DATABASE' looks like a secret"),
