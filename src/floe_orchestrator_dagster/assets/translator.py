@@ -117,7 +117,7 @@ class FloeDbtTranslator(DagsterDbtTranslator):
         floe = self._floe
         spec = floe.specs.get(unique_id)
         if spec is None:
-            # The manifest of each stage has the same node. dagster-dbt can ask for a source that is not an asset.
+            # A node is the same in the manifests of all stages. Only `manifest` has sources that are not assets.
             project_manifest = (
                 manifest if floe.manifest is None or _is_other_source(unique_id, floe.manifest) else floe.manifest
             )

@@ -59,7 +59,7 @@ class Done:
     Attributes:
         assets: Built assets without failed checks, each with the id of the run that built it.
         checks: Last evaluations of checks that passed or only warned, and whose tables were not built again.
-        failed: Checks that failed last, including those that ran without being selected.
+        failed: Checks whose last evaluation failed, including checks that ran without being selected.
         failed_nodes: dbt unique ids of the failed checks.
     """
 

@@ -105,7 +105,7 @@ def replay(directory: Path, backend: Backend, *, request_seconds: float, seconds
         OSError: The spool cannot be read or written.
     """
     work = _Replay(directory, backend.open(request_seconds), time.monotonic() + seconds)
-    # Name resolution has no timeout. A thread that can be abandoned limits it.
+    # Name resolution has no timeout. Therefore the replay runs in a thread that can be abandoned.
     thread = threading.Thread(target=work.run, name="lineage-replay", daemon=True)
     thread.start()
     thread.join(seconds)
@@ -279,6 +279,6 @@ def _refusals(path: Path) -> list[Refusal]:
     with suppress(FileNotFoundError):
         for line in path.read_bytes().splitlines():
             record = read_line(line)
-            if record is not None:  # incomplete after a crash or on a full disk
+            if record is not None:  # a line can be incomplete after a crash or on a full disk
                 refusals.append(Refusal(str(path), text_of(record, "refused_at"), text_of(record, "reason")))
     return refusals
