@@ -109,7 +109,7 @@ _KEPT_TEST_FIELDS = tuple(field for field in _KEPT_FIELDS if field not in _LEFT_
 _NOTHING_WHEN_NULL = frozenset({"checksum", "columns", "depends_on", "meta", "tags", "unrendered_config"})
 # Fields of columns that are kept, unless they are empty.
 _KEPT_COLUMN_FIELDS = ("name", "data_type", "description", "tags", "meta", "constraints")
-# The argument of a test without information: the template that refers to its model.
+# The argument of generic tests that is left out: it only repeats, as a template, which model the test reads.
 _LEFT_OUT_ARGUMENT = "model"
 # Identifies the version of the trimming. A copy with another one is not used.
 _VERSION_OF_TRIMMING = repr(
@@ -166,7 +166,7 @@ def read_trimmed(manifest: Path) -> dict[str, Any] | None:
             if distrusted is not None:
                 logger.warning("%s is not used: %s", path, distrusted)
                 return None
-            # This package wrote the file, and it is smaller than the manifest.
+            # It is read as a whole, because this package wrote it, and it is smaller than the manifest.
             kept = memoryview(file.read())
         source = _digest_of_file(manifest)
     except OSError:
@@ -239,7 +239,7 @@ def _kept(node: Mapping[str, Any], fields: Sequence[str]) -> dict[str, Any]:
 def _trim_test(test: Mapping[str, Any]) -> dict[str, Any]:
     kept = _kept(test, _KEPT_TEST_FIELDS)
     if "depends_on" in kept:
-        # The macros themselves are left out. Without their names, the tests of a model share this value.
+        # Nothing reads the names of macros. Without them, the tests of a model have the same value, stored once.
         kept["depends_on"] = {**kept["depends_on"], "macros": []}
     generic = kept.get("test_metadata")
     if generic and generic.get("kwargs"):

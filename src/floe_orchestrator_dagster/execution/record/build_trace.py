@@ -79,7 +79,7 @@ class BuildTrace:
 def dbt_build(product: Attributes, run_id: str, attributes: Attributes | None = None) -> Iterator[BuildTrace]:
     """Trace a dbt build, and send spans and metrics at its end, because a step's process can end abruptly.
 
-    The span does not become the current one, because a build is a generator, whose caller runs in between.
+    The span is not made the current one, because code of the caller runs between the results that a build yields.
 
     Args:
         product: The attributes from :func:`product_attributes`.
