@@ -55,7 +55,7 @@ def require_dbt_project(product: Product) -> None:
         ConfigError: The configuration has partitions.
     """
     if product.config.partitions:
-        what = f"partitions select dbt nodes, and product {product.name!r} has no dbt project here"
+        what = f"product {product.name!r} has no dbt project here, so the selections of partitions match nothing"
         fix = f"Set {PROJECT_DIR_VARIABLE} to the directory with dbt_project.yml."
         raise ConfigError(product.origin, [Problem(config_path("partitions"), what, fix)])
 
