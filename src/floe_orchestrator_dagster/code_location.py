@@ -65,7 +65,7 @@ def build_definitions(
     Args:
         product: The product.
         schedules: Registered schedules.
-        loaded: Purpose of the load; None for :func:`load_type`.
+        loaded: Purpose of the load; None for the result of :func:`load_type`.
         translator: Translator of dbt nodes; None for floe's own.
 
     Raises:
@@ -166,7 +166,7 @@ def definitions_from_file(
     Args:
         path: A CompiledArtifacts JSON.
         expected_name: Required name of the product.
-        loaded: Purpose of the load; None for :func:`load_type`.
+        loaded: Purpose of the load; None for the result of :func:`load_type`.
         translator: Translator of dbt nodes; None for floe's own.
 
     Raises:

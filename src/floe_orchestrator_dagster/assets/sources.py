@@ -196,7 +196,7 @@ def _watched(product: Product) -> set[tuple[str, ...]]:
 
 
 def _end_of_key(source: Node) -> tuple[str, ...]:
-    """Return the last two parts of a source's key. Before them are prefixes, such as those of a key that collides."""
+    """Return the last two parts of a source's key. All parts before them are prefixes."""
     return (acceptable_key_part(source["source_name"]), acceptable_key_part(source["name"]))
 
 

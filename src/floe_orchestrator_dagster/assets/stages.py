@@ -38,8 +38,8 @@ class DbtTest:
     """A data test or unit test.
 
     Attributes:
-        checks: Unique id of the model, seed, snapshot or source whose asset shows the check; None for a test that reads
-            none of these, which the product's asset shows.
+        checks: Unique id of the model, seed, snapshot or source whose asset shows the check. None for a test that reads
+            none of these: the product's asset shows its check.
         name: Name of the check: the test's name as Dagster requires, with a prefix when another check has that name.
         reads: Unique ids of the nodes that it reads.
         is_later: Whether it runs after the stage of the node that it checks, so that it cannot block downstream nodes.
@@ -222,9 +222,9 @@ class _Graph:
     def place(self, read: frozenset[str]) -> tuple[int, bool]:
         """Return the index of a test's stage, and whether the test must run in a separate step.
 
-        The stage is the last one with a table that the test reads. It waits only for tables that its own models read;
-        a test that reads other tables needs a separate step. A test of sources alone runs with the first stage that
-        reads one of them.
+        The stage is the last one with a table that the test reads. A stage waits only for tables that its models read.
+        A test that reads other tables needs a separate step. A test that only reads sources runs with the first stage
+        that reads one of them.
         """
         built = read & self.row_of.keys()
         if built:
@@ -233,7 +233,7 @@ class _Graph:
         return min((self._first_reader[source] for source in read if source in self._first_reader), default=0), False
 
     def checked(self, test: str, read: frozenset[str]) -> str:
-        """Return the node whose asset shows a test's check: as in dagster-dbt, or else the last model that it reads."""
+        """Return the node whose asset shows a test's check: that of dagster-dbt, or else the last model that it reads."""
         node = self.manifest.content["nodes"].get(test, {})
         # For a test in a package, dbt can resolve the model's name to another model of the project.
         attached = node.get("attached_node")

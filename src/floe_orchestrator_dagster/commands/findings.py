@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def examine(artifacts: Path | None, *, parses: bool) -> Findings:
-    """Load the product and collect its problems and warnings, with those of a parse by dbt v2 if ``parses``."""
+    """Load the product and collect its problems and warnings; ``parses`` includes those of a parse by dbt v2."""
     # dbt's node selection writes to standard output, which is for the command's result only.
     with progress("Loading the product"), redirect_stdout(sys.stderr):
         from floe_orchestrator_dagster.inspect.validation import Findings, examine_product

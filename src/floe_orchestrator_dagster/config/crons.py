@@ -133,8 +133,8 @@ FIELD_COUNT = len(_FIELDS)
 def unambiguous(fields: Sequence[str]) -> list[str]:
     """Rewrite the five fields of a cron without ranges of one value, ranges over the end, and steps beyond their range.
 
-    Text that is not a cron is unchanged. Of a range with a number out of range, only this number is kept. croniter
-    rejects both.
+    Text that is not a cron is unchanged. If a range contains a number that the field does not allow, only this number
+    is kept. croniter rejects both.
     """
     return [
         ",".join(_unambiguous_part(part, kind) for part in text.split(","))

@@ -44,7 +44,7 @@ def resource_requirements(workload_size: str) -> ResourceSpec:
 
 
 def requested_resources(requested: PodResources) -> dict[str, dict[str, str]]:
-    """Return Kubernetes requests and limits: of the size's preset, overridden by single values; without unset ones."""
+    """Return Kubernetes requests and limits: the preset of ``size``, overridden by single values, if they are set."""
     preset = resource_requirements(requested.size) if requested.size else None
     values = {
         "requests": {

@@ -196,7 +196,7 @@ def _duration_problem(promise: ServiceLevelAgreementProperty, where: str) -> Pro
 
 
 def _applies(element: str | None, table: SchemaObject, contract: DataContract) -> bool:
-    """Return whether an SLA applies to a table: its elements (``table.column`` with commas) name it or no table."""
+    """Return whether an SLA applies to a table: its elements (``table.column,…``) name this table or no table."""
     tables = {name.lower() for entry in contract.schema_ or [] for name in (entry.name, entry.physicalName) if name}
     named = {part.strip().lower() for part in (element or "").split(",")}
     named |= {part.rpartition(".")[0] for part in named}

@@ -49,7 +49,7 @@ class Destination:
 
 
 def find_destination(signal: str, config: TelemetryConfig | None) -> Destination | None:
-    """Return the destination of ``traces`` or ``metrics``; None when it is not configured or disabled."""
+    """Return the destination of ``traces`` or ``metrics``; None when the export is disabled or not configured."""
     exporter = os.environ.get(f"OTEL_{signal.upper()}_EXPORTER", "").lower()
     disabled = os.environ.get("OTEL_SDK_DISABLED", "").lower() == "true"
     if disabled or exporter not in ("", "otlp") or (config is not None and not config.enabled):

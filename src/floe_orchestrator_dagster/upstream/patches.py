@@ -34,7 +34,7 @@ class Patch:
         module: Module of this package with the patch and its ``find_problem()``.
         package: Distribution whose functions it replaces.
         since: First tested version of that distribution.
-        replaces: The replaced functions, and the time of their replacement.
+        replaces: The replaced functions, and when they are replaced.
         buys: The measured saving.
         without: The behaviour without it.
     """

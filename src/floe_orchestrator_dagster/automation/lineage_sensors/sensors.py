@@ -65,7 +65,7 @@ def _replay_sensor(product: Product) -> dg.SensorDefinition:
 def _ended_run_sensor(
     translator: ProductTranslator, dbt_steps: frozenset[str], status: dg.DagsterRunStatus
 ) -> dg.SensorDefinition:
-    """Define the sensor for runs that ended with this status; a run status sensor of Dagster has one status."""
+    """Define the sensor for runs that ended with this status. A run status sensor of Dagster monitors one status."""
     product = translator.product
 
     @dg.run_status_sensor(

@@ -58,7 +58,7 @@ _UNMATCHED = re.compile(r"'(.*)'", re.DOTALL)
 _NOT_REPORTED = ("NoLongerSupportedOption", "NoNodesSelected")
 _PARSING = ("EXECUTION_PHASE_LOAD_PROJECT", "EXECUTION_PHASE_PARSE")
 _NANOSECONDS = 1_000_000_000
-_FAILED_SPAN = 2  # of OpenTelemetry
+_FAILED_SPAN = 2  # OpenTelemetry's code of the status "error"
 _WRITING = ("table", "incremental", "seed", "snapshot")
 
 
@@ -149,7 +149,7 @@ class V2Events:
         started, finished = (_integer(event.get(f"{name}_time_unix_nano")) or 0 for name in ("start", "end"))
         test = _mapping(attributes.get("node_test_detail"))
         skipped = _mapping(attributes.get("node_skip_upstream_detail"))
-        # dbt counts the rows of the last statement, which may be a rename. Only these write rows.
+        # dbt counts the rows of the last statement, which writes rows only for these materializations.
         rows = _integer(attributes.get("rows_affected")) if start.materialized in _WRITING else None
         return NodeResult(
             unique_id=start.unique_id,
@@ -229,7 +229,7 @@ def _status(attributes: Mapping[str, Any], *, has_error: bool, has_failed: bool)
     Args:
         attributes: The attributes of the node's span.
         has_error: Whether dbt has logged an error of the node.
-        has_failed: Whether the span's own status is that of a failure, for outcomes that are not known.
+        has_failed: Whether the span has the status of a failure, which is used for unknown outcomes.
     """
     outcome = _enumerated(attributes.get("node_outcome"), "NODE_OUTCOME_")
     if outcome == "CANCELED":

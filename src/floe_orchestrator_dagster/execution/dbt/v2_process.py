@@ -61,7 +61,7 @@ def _run(settings: Settings, arguments: list[str]) -> NoReturn:
     if settings.parse:
         subprocess.run([settings.executable, *settings.parse], check=False)
         _report(settings.events, PARSED)
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # Python ignores it, and a program inherits that
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # Python ignores SIGPIPE, and dbt would inherit that
     records = ("--otel-file-name", f"/dev/fd/{settings.events}")
     os.execv(settings.executable, [settings.executable, *arguments, *records])  # noqa: S606  # a shell would only be in between
 

@@ -121,7 +121,7 @@ def unreported_problems(
         nodes: The nodes and unit tests of the code location's manifest, by unique id.
         target: The invocation's target directory, with the manifest that dbt has written.
         has_succeeded: Whether dbt ran without a failure. After a failure, only nodes that dbt does not have are
-            reported, because dbt does not run all others with ``--fail-fast``.
+            reported, because dbt with ``--fail-fast`` leaves out others.
     """
     missing = sorted(unique_id for unique_id in expected if not _is_reported(unique_id, results))
     content = _manifest_of(target) if missing else {}

@@ -96,7 +96,7 @@ class NodeEvents:
 
 
 def _with_relation(node: Mapping[str, Any], result: NodeResult) -> Mapping[str, Any]:
-    """Return a node with the table that dbt has built; unchanged if the node names the same."""
+    """Return a node with the names of the table that dbt has built; the node itself if it has the same names."""
     relation = result.relation
     built = {"database": relation.database, "schema": relation.schema, "alias": relation.alias}
     named = {name: value for name, value in built.items() if value}

@@ -169,8 +169,8 @@ def select_nodes(  # noqa: PLR0913, PLR0917  # a selection depends on all of the
 ) -> Selection:
     """Select the nodes for the assets and checks of a step, with the functions that they call.
 
-    A check is postponed if it runs because of its asset or source, and reads another asset that is neither selected,
-    upstream nor materialized, because dbt would fail. A check that was selected without its asset always runs.
+    A check that runs because of its asset or source is postponed if it reads another asset that is neither selected,
+    upstream nor materialized: dbt would fail. A check that was selected without its asset always runs.
 
     Args:
         nodes: The step's nodes.

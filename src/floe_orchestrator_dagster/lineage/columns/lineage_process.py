@@ -60,9 +60,9 @@ def limited_lineage(
         LimitError: It takes longer, or more than 1 GiB of memory.
         UnreadableError: The SQL cannot be parsed or resolved.
         OSError: The process cannot be started.
-        CalledProcessError: The process has failed otherwise.
+        CalledProcessError: The process has failed for another reason.
     """
-    # The process does not need this module, and starts sooner without it.
+    # Imported here, because the process does not need it and starts sooner without it.
     from floe_orchestrator_dagster.execution.dbt.engine_process import absolute_python_path
 
     command = [sys.executable, "-m", __name__]
@@ -117,7 +117,7 @@ def _limit_resources(cpu_seconds: int) -> None:
 
 
 def _limit(kind: int, soft: int, hard: int) -> None:
-    """Set a limit, or the present one if that is lower."""
+    """Set a limit, but do not raise a lower one."""
     _, highest = resource.getrlimit(kind)
     if highest != resource.RLIM_INFINITY:
         soft, hard = min(soft, highest), min(hard, highest)

@@ -71,7 +71,7 @@ def dialect_of(adapter: str) -> str:
 class Query:
     """A parsed query, in which each known relation has a unique one-part name: dialects differ in the number of parts.
 
-    Other tables keep their aliases and get a common name for unknown tables.
+    All other tables get one common name, and keep their aliases.
 
     Attributes:
         tree: The query.

@@ -137,7 +137,7 @@ class Resolver:
         return found
 
     def column(self, scope: Scope, name: str) -> Origins:
-        """Find the origins of a scope's output column, and before it those of all columns on which it depends."""
+        """Find the origins of a scope's output column, after those of all columns on which it depends."""
         unfinished = [] if (id(scope), name) in self._found else [self._started(scope, name)]
         while unfinished:
             column = unfinished[-1]

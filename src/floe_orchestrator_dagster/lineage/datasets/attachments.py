@@ -136,7 +136,7 @@ def _bigquery(path: str, alias: str, _settings: Settings) -> Attachment:
 
 
 def _ducklake(path: str, alias: str, settings: Settings) -> Attachment:
-    """Name a DuckLake after its metadata database, of which each schema can contain one lake."""
+    """Name a DuckLake after its metadata database, which can contain one lake per schema."""
     scheme, metadata = _scheme_and_path(path)
     metadata_database = (
         _KINDS[scheme](metadata, alias, settings) if scheme in _METADATA_DATABASES else _duckdb(path, alias, settings)

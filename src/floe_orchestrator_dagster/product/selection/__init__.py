@@ -28,7 +28,7 @@ class NodeGraph:
 
     Attributes:
         content: The fields of the project's manifest that selections read.
-        project: Directory of the project, below which ``path:`` looks.
+        project: Directory of the project. ``path:`` selects files below it.
     """
 
     content: Mapping[str, Any]
