@@ -233,7 +233,7 @@ class _Graph:
         return min((self._first_reader[source] for source in read if source in self._first_reader), default=0), False
 
     def checked(self, test: str, read: frozenset[str]) -> str:
-        """Return the node whose asset shows a test's check: dagster-dbt's choice, or else the last model that it reads."""
+        """Return the node whose asset shows a test's check: dagster-dbt's choice, else the last model that it reads."""
         node = self.manifest.content["nodes"].get(test, {})
         # For a test in a package, dbt can resolve the model's name to another model of the project.
         attached = node.get("attached_node")
