@@ -4,7 +4,8 @@
 that answers; ``plain-v2`` and ``floe-v2`` are the same with dbt v2 (``make setup-v2``). ``all`` builds everything,
 ``one`` a single model. Each build has a new database and a warm partial parse, which dbt v2 does not have.
 ``wall`` is the time of the run, ``process`` that of its whole process (imports, load and run), ``launch`` the time from
-the start of that process to the start of the first node, and ``first_node`` that from the start of the step.
+the start of that process to the start of the first node, ``launch_cpu`` the CPU of all its processes in this time, and
+``first_node`` the time from the start of the step.
 """
 
 import json
@@ -12,13 +13,16 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import duckdb
+import psutil
 import yaml
 from lineage import Server, free_port
 from real_shape_files import SOURCES_FILE
@@ -26,6 +30,7 @@ from run import executed
 
 _PROFILES = ".profiles"
 _DATABASE, _FLOE_DATABASE = "plain.duckdb", "warehouse/retail_orders.duckdb"
+_SAMPLE_SECONDS = 0.25
 _V2 = Path(__file__).parent.parent / ".dbt-v2" / "dbt"
 
 
@@ -56,14 +61,30 @@ def measured(who: str, what: str, artifacts: Path) -> dict[str, float]:
         command = [sys.executable, __file__, who, what, str(project / artifacts.name), "inner"]
         environment = {**os.environ, "OPENLINEAGE_URL": server.url.partition("/api")[0]}
         started = time.time()
-        finished = subprocess.run(command, check=False, capture_output=True, text=True, env=environment)
-        process = time.time() - started
-        if finished.returncode:
-            raise SystemExit(f"{' '.join(command)} failed:\n{finished.stderr[-4000:]}")
-        found: dict[str, float] = json.loads(finished.stdout.splitlines()[-1])
+        with tempfile.TemporaryFile("w+") as printed, tempfile.TemporaryFile("w+") as log:
+            process = subprocess.Popen(command, stdout=printed, stderr=log, env=environment)
+            used = list(cpu_times(process))
+            seconds = time.time() - started
+            printed.seek(0)
+            log.seek(0)
+            if process.returncode:
+                raise SystemExit(f"{' '.join(command)} failed:\n{log.read()[-4000:]}")
+            found: dict[str, float] = json.loads(printed.read().splitlines()[-1])
         node_started = found.pop("node_started", started)
-        from_launch = {"launch": node_started - started, "process": process}
+        cpu = max((cpu for at, cpu in used if at <= node_started), default=0)
+        from_launch = {"launch": node_started - started, "launch_cpu": cpu, "process": seconds}
         return {**found, **from_launch, "lineage_events": len(server.held())}
+
+
+def cpu_times(process: subprocess.Popen[bytes]) -> Iterator[tuple[float, float]]:
+    """Yield the time and the CPU seconds of a process and its descendants, until it ends."""
+    root = psutil.Process(process.pid)
+    while process.poll() is None:
+        used = 0.0
+        with suppress(psutil.NoSuchProcess):  # it has ended
+            used = sum(sum(one.cpu_times()[:4]) for one in (root, *root.children(recursive=True)))
+        yield time.time(), used
+        time.sleep(_SAMPLE_SECONDS)
 
 
 def plain_project(project: Path) -> Path:

@@ -1,9 +1,12 @@
-"""Import of dagster-dbt without dbt.
+"""Import of dagster-dbt without dbt and sqlglot.
 
 The import of dbt costs CPU and memory in each process that loads a product: code servers, run workers and steps. None
 of them runs dbt in the same process. Since 0.29, dagster-dbt works without an installed dbt-core. This module imports
 it as if dbt-core were not installed, and then sets the version of the installed dbt-core, so that a user's
 ``DbtCliResource`` works in the same process. Older versions of dagster-dbt are imported with dbt.
+
+dagster-dbt imports sqlglot for the column lineage of ``with_column_lineage``. It gets stand-ins for the names that it
+imports from there. The first use of one of them imports sqlglot.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ import threading
 from contextlib import contextmanager
 from importlib.abc import MetaPathFinder
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from packaging.version import Version
@@ -24,7 +28,6 @@ from floe_orchestrator_dagster.upstream import patches
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from types import ModuleType
 
 _PACKAGE = "dagster_dbt"
 # The file and names in which dagster-dbt stores the version of dbt-core, and its value without dbt-core.
@@ -34,6 +37,8 @@ _NONE_SAID = f"{_DBT_VERSION} = None"
 _PROBED = "dbt.version"
 _FIRST_WITHOUT_MODULES = 2
 _NO_DBT_CORE = "dbt-fusion"
+_SQLGLOT = "sqlglot"
+_SQLGLOT_MODULES = (_SQLGLOT, "sqlglot.expressions", "sqlglot.lineage", "sqlglot.optimizer")
 
 
 def import_dagster_dbt() -> None:
@@ -44,7 +49,7 @@ def import_dagster_dbt() -> None:
     if _PACKAGE in sys.modules or _PROBED in sys.modules or not patches.is_active(patches.DBT_IMPORT):
         return
     try:
-        with _dbt_hidden():
+        with _dbt_hidden(), _sqlglot_postponed():
             importlib.import_module(_PACKAGE)
     except ImportError as error:
         patches.give_up(patches.DBT_IMPORT, str(error))
@@ -97,6 +102,50 @@ def _dbt_hidden() -> Iterator[None]:
         yield
     finally:
         sys.meta_path.remove(finder)
+
+
+class _PostponedModule(ModuleType):
+    """Stand-in for a module of sqlglot while dagster-dbt is imported."""
+
+    def __getattr__(self, name: str) -> _PostponedName:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return _PostponedName(self.__name__, name)
+
+
+class _PostponedName:
+    """Stand-in for a function, class or module of sqlglot, which is imported by its first use."""
+
+    def __init__(self, module: str, name: str) -> None:
+        self._module, self._name = module, name
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401  # as in sqlglot
+        return getattr(self._imported(), name)
+
+    def __call__(self, *arguments: Any, **options: Any) -> Any:  # noqa: ANN401  # as in sqlglot
+        return self._imported()(*arguments, **options)
+
+    def _imported(self) -> Any:  # noqa: ANN401  # as in sqlglot
+        module = importlib.import_module(self._module)
+        if isinstance(module, _PostponedModule):
+            message = f"dagster-dbt uses {self._module}.{self._name} while it is imported"
+            raise ImportError(message)  # noqa: TRY004  # as for a module that cannot be imported
+        return getattr(module, self._name)
+
+
+@contextmanager
+def _sqlglot_postponed() -> Iterator[None]:
+    """Import stand-ins for sqlglot, unless it is already imported."""
+    if _SQLGLOT in sys.modules:
+        yield
+        return
+    postponed = {name: _PostponedModule(name) for name in _SQLGLOT_MODULES}
+    sys.modules.update(postponed)
+    try:
+        yield
+    finally:
+        for name in postponed:
+            sys.modules.pop(name, None)
 
 
 def _set_version(version: Version) -> None:

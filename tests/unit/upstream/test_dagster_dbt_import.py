@@ -49,7 +49,25 @@ from dagster_dbt.compat import DBT_PYTHON_VERSION
 hidden = any("Hiding" in type(finder).__name__ for finder in sys.meta_path)
 print(json.dumps([dagster_dbt.FOUND, str(DBT_PYTHON_VERSION), hidden]))
 """
+_SQLGLOT = """
+import json, sys
+import floe_orchestrator_dagster.definitions
+before = [name for name in sys.modules if name.startswith("sqlglot")]
+from dagster_dbt.core import dbt_cli_event as theirs
+schema = theirs.MappingSchema(dialect="duckdb")
+schema.add_table("orders", {"id": "integer", "amount": "integer"})
+query = theirs.optimize(theirs.parse_one("select amount * 2 as doubled from orders"), schema=schema)
+[column] = theirs.lineage("doubled", query, schema=schema).downstream
+import sqlglot
+print(json.dumps({
+    "before": before,
+    "table": theirs.normalize_table_name(column.expression.find(theirs.exp.Table)),
+    "is_own": isinstance(query, sqlglot.exp.Select) and theirs.exp.Table is sqlglot.exp.Table,
+    "name": theirs.to_table("main.orders").name,
+}))
+"""
 _ASK = "from dbt.version import __version__ as DBT_PYTHON_VERSION"
+_ASK_IN_VAIN = f"try:\n    {_ASK}\nexcept ImportError:\n    DBT_PYTHON_VERSION = None"
 _needs_dagster_dbt_without_dbt = pytest.mark.skipif(
     Version(version("dagster-dbt")) < Version("0.29"), reason="this dagster-dbt imports dbt whatever happens"
 )
@@ -69,16 +87,31 @@ def test_code_location_is_imported_without_dbt_and_dagster_dbt_knows_which_there
     }
 
 
+@_needs_dagster_dbt_without_dbt
+def test_code_location_is_imported_without_sqlglot_which_dagster_dbt_can_use() -> None:
+    found = json.loads(run_python("-c", _SQLGLOT).stdout)
+
+    assert found == {"before": [], "table": "orders", "is_own": True, "name": "orders"}
+
+
 @pytest.mark.parametrize(
     ("compat", "said"),
     [
         (
-            f"try:\n    {_ASK}\nexcept ImportError:\n    DBT_PYTHON_VERSION = None",
+            _ASK_IN_VAIN,
             "Patch dbt-import is not used: dbt.version is hidden while dagster-dbt is imported.",
+        ),
+        (
+            f"from sqlglot import exp\nTable = exp.Table\n{_ASK_IN_VAIN}",
+            "Patch dbt-import is not used: dagster-dbt uses sqlglot.exp while it is imported.",
+        ),
+        (
+            f"import sqlglot.schema\n{_ASK_IN_VAIN}",
+            "Patch dbt-import is not used: No module named 'sqlglot.schema'; 'sqlglot' is not a package.",
         ),
         (_ASK, "Patch dbt-import is not used: dagster-dbt has no 'DBT_PYTHON_VERSION = None' in compat.py."),
     ],
-    ids=["cannot do without dbt", "asks for dbt otherwise"],
+    ids=["cannot do without dbt", "uses sqlglot", "imports more of sqlglot", "asks for dbt otherwise"],
 )
 def test_dagster_dbt_that_is_not_as_known_is_imported_with_dbt(tmp_path: Path, compat: str, said: str) -> None:
     package = tmp_path / "dagster_dbt"

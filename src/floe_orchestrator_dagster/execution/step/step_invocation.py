@@ -32,7 +32,6 @@ from floe_orchestrator_dagster.execution.record.build_trace import dbt_build
 from floe_orchestrator_dagster.execution.record.run_log import NodeLog
 from floe_orchestrator_dagster.execution.step.failure import nodes_error, unreported_problems
 from floe_orchestrator_dagster.execution.step.seed_columns import with_seed_columns
-from floe_orchestrator_dagster.lineage.columns.built_relations import BuiltRelations
 from floe_orchestrator_dagster.upstream.dagster_event_log import open_event_log
 from floe_orchestrator_dagster.upstream.dagster_postgres_batches import batched_events
 from floe_orchestrator_dagster.upstream.dagster_postgres_log import open_postgres_log
@@ -50,6 +49,7 @@ if TYPE_CHECKING:
     from floe_orchestrator_dagster.execution.dbt.target import Target
     from floe_orchestrator_dagster.execution.record.build_trace import BuildTrace
     from floe_orchestrator_dagster.execution.step.step_lineage import StepLineage
+    from floe_orchestrator_dagster.lineage.columns.built_relations import BuiltRelations
     from floe_orchestrator_dagster.lineage.columns.column_lineage import ColumnLineage
     from floe_orchestrator_dagster.product import DbtConnection
     from floe_orchestrator_dagster.product.manifest import Manifest
@@ -223,6 +223,9 @@ class StepInvocation:
         elif lineage is not None and isinstance(node, NodeResult):
             lineage.node_ended(node, self.results.causes(node) if node.was_skipped else ())
         if (lineage is None or not lineage.is_usable) and self.manifest is not None:
+            # A local import, because it imports sqlglot, which takes 30 MB.
+            from floe_orchestrator_dagster.lineage.columns.built_relations import BuiltRelations
+
             adapter = self.dbt.profile.adapter or ""
             self.relations = self.relations or BuiltRelations(self.manifest, adapter, log=self.context.log)
             self.relations.learn(node)

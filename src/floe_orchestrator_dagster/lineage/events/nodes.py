@@ -8,7 +8,6 @@ from openlineage.client.event_v2 import InputDataset, OutputDataset
 from openlineage.client.facet_v2 import output_statistics_output_dataset
 
 from floe_orchestrator_dagster.execution.dbt.node_result import NO_RELATION
-from floe_orchestrator_dagster.lineage.columns.built_relations import BuiltRelations
 from floe_orchestrator_dagster.lineage.events.facets import (
     column_lineage_facet,
     node_dataset_facets,
@@ -47,6 +46,9 @@ class Nodes:
         log: logging.Logger,
     ) -> None:
         """Use all columns of relations that are known before dbt runs, by unique id: the type by column name."""
+        # A local import, because it imports sqlglot, which takes 30 MB and which processes without a step do not need.
+        from floe_orchestrator_dagster.lineage.columns.built_relations import BuiltRelations
+
         self._product = product
         self._content = manifest.content
         self._manifest = manifest
