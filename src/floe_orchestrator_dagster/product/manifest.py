@@ -37,8 +37,8 @@ class Manifest:
 
     Attributes:
         path: The file that it was read from.
-        content: The manifest without code and macros. Each node has a ``code_version``: the SHA-1 of its raw code, as
-            dagster-dbt computes it. Do not change it: the whole process shares it.
+        content: The manifest without code and macros. Each node has a ``code_version``: its fingerprint, or a
+            function's version. Do not change it: the whole process shares it.
     """
 
     path: Path

@@ -124,23 +124,5 @@ def function_version(function: Mapping[str, Any]) -> str:
     return _digest(json.dumps(defined, sort_keys=True))
 
 
-def versions_with_functions(manifest: Mapping[str, Any], versions: Mapping[str, str | None]) -> dict[str, str]:
-    """Compute the code versions of nodes that call functions. They change with the code of these functions.
-
-    Args:
-        manifest: The content of a dbt manifest, with code.
-        versions: The code version of every node, by unique id.
-
-    Returns:
-        The versions that differ from ``versions``, by unique id.
-    """
-    functions = manifest.get("functions") or {}
-    own = {unique_id: function_version(function) for unique_id, function in functions.items()}
-    return {
-        unique_id: _digest("\n".join([str(versions[unique_id]), *(own[function] for function in sorted(called))]))
-        for unique_id, called in called_functions(manifest, versions).items()
-    }
-
-
 def _digest(text: str) -> str:
     return hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()

@@ -21,6 +21,7 @@ import orjson
 
 from floe_orchestrator_dagster.errors import ManifestError
 from floe_orchestrator_dagster.product.files import distrust_reason
+from floe_orchestrator_dagster.product.fingerprints import FINGERPRINT_FORMAT, fingerprints
 from floe_orchestrator_dagster.product.manifest_check import too_deep
 from floe_orchestrator_dagster.product.references import (
     DEFINING_FIELDS,
@@ -28,7 +29,6 @@ from floe_orchestrator_dagster.product.references import (
     DEFINING_SETTINGS,
     function_version,
     variables_read,
-    versions_with_functions,
 )
 from floe_orchestrator_dagster.product.sharing import COLLECTIONS_OF_NODES, FORMAT, compact, expand
 
@@ -125,6 +125,7 @@ _VERSION_OF_TRIMMING = repr(
         DEFINING_FIELDS,
         DEFINING_OVERLOAD_FIELDS,
         DEFINING_SETTINGS,
+        FINGERPRINT_FORMAT,
         FORMAT,
     )
 ).encode()
@@ -137,18 +138,16 @@ _COPY_PERMISSIONS = 0o755
 def trim(content: Mapping[str, Any]) -> dict[str, Any]:
     """Return the fields of a manifest that Dagster needs, about a quarter of its size.
 
-    Two fields are added. ``code_version`` of all nodes but tests is the SHA-1 of the raw code, as dagster-dbt computes
-    it, combined with the versions of the functions that the code calls. ``floe_variables`` of models and snapshots
-    lists the dbt variables that they read.
+    Two fields are added. ``code_version`` is the fingerprint of models, seeds and snapshots, and the version of
+    functions. ``floe_variables`` of models and snapshots lists the dbt variables that they read.
     """
     kept = {key: content.get(key) or {} for key in _KEPT_COLLECTIONS}
     for collection in COLLECTIONS_OF_NODES:
         kept[collection] = {
             unique_id: {**_trim_node(node), "unique_id": unique_id} for unique_id, node in content[collection].items()
         }
-    versions = {unique_id: node.get(CODE_VERSION) for unique_id, node in kept["nodes"].items() if CODE_VERSION in node}
-    for unique_id, combined in versions_with_functions(content, versions).items():
-        kept["nodes"][unique_id][CODE_VERSION] = combined
+    for unique_id, fingerprint in fingerprints(content).items():
+        kept["nodes"][unique_id][CODE_VERSION] = fingerprint
     kept["functions"] = {unique_id: _trim_function(node) for unique_id, node in kept["functions"].items()}
     for unique_id, names in variables_read(content).items():
         kept["nodes"][unique_id][VARIABLES] = names
@@ -213,13 +212,6 @@ def _trim_node(node: Mapping[str, Any]) -> dict[str, Any]:
     columns = kept.get("columns")
     if columns:
         kept["columns"] = {name: _trim_column(column) for name, column in columns.items()}
-    code = node.get("raw_code")
-    # The same as dagster-dbt's default, so that code versions stay the same after a migration from dagster-dbt.
-    kept[CODE_VERSION] = (
-        hashlib.sha1(code.encode(), usedforsecurity=False).hexdigest()
-        if code
-        else (node.get("checksum") or {}).get("checksum")
-    )
     return kept
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from floe_orchestrator_dagster.product.references import versions_with_functions
+from floe_orchestrator_dagster.product.fingerprints import fingerprints
 
 if TYPE_CHECKING:
     from unit.samples import Json
@@ -13,11 +13,11 @@ CALLER, FUNCTION = "model.shop.priced", "function.shop.rounded"
 
 
 def version_of_caller(*overloads: Json) -> str:
-    node = {"unique_id": CALLER, "resource_type": "model", "depends_on": {"nodes": [FUNCTION]}}
+    node = {"unique_id": CALLER, "resource_type": "model", "config": {}, "depends_on": {"nodes": [FUNCTION]}}
     function = {"unique_id": FUNCTION, "raw_code": "x", "depends_on": {"nodes": []}, "overloads": [*overloads]}
-    manifest: Json = {"nodes": {CALLER: node}, "functions": {FUNCTION: function}, "unit_tests": {}}
+    manifest: Json = {"metadata": {}, "nodes": {CALLER: node}, "functions": {FUNCTION: function}, "unit_tests": {}}
     manifest["parent_map"] = {CALLER: [FUNCTION], FUNCTION: []}
-    return versions_with_functions(manifest, {CALLER: "1"})[CALLER]
+    return fingerprints(manifest)[CALLER]
 
 
 def test_an_overload_is_part_of_the_definition_and_its_compiled_body_is_not() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import hashlib
 import os
 from itertools import pairwise
 from typing import TYPE_CHECKING
@@ -259,26 +258,6 @@ def test_only_names_of_disabled_nodes_are_kept() -> None:
     kept = trim(manifest(disabled={"model.shop.old": [node("old")]}))
 
     assert kept["disabled"] == {"model.shop.old": None}
-
-
-@pytest.mark.parametrize("code", ["select 1", "select 'größe'\n", "{{ config() }}\nselect 1"])
-def test_code_version_is_the_sha1_of_the_raw_code(code: str) -> None:
-    kept = trim(manifest(node("stg_orders", raw_code=code)))["nodes"]["model.shop.stg_orders"]
-
-    assert kept["code_version"] == hashlib.sha1(code.encode("utf-8"), usedforsecurity=False).hexdigest()
-
-
-@pytest.mark.parametrize("code", ["", None])
-def test_code_version_of_a_seed_is_its_checksum(code: str | None) -> None:
-    kept = trim(manifest(node("stores", "seed", raw_code=code)))["nodes"]["seed.shop.stores"]
-
-    assert kept["code_version"] == "checksum-of-stores"
-
-
-def test_node_without_code_and_checksum_has_no_code_version() -> None:
-    source = node("raw_orders", "source", raw_code=None, checksum=None)
-
-    assert trim(manifest(sources=(source,)))["sources"]["source.shop.raw_orders"]["code_version"] is None
 
 
 # --- content --------------------------------------------------------------------------------------------------------

@@ -1,0 +1,86 @@
+"""Macros of a dbt project that a piece of code can call, directly or through other macros.
+
+dbt's manifest lists the macros that are called by their name. A macro can also be passed as a value, be chosen by
+``adapter.dispatch``, or replace one of dbt's own. A macro counts if its name occurs anywhere in the code.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+_WORD = re.compile(r"\w+")
+# Access to macros by a name that the code computes.
+_COMPUTED = re.compile(r"""\bcontext\s*[\[.]|\bbuiltins\b|\battr\b|\bdispatch\b(?!\s*\(\s*(?:\w+\s*=\s*)?["'])""")
+
+
+class ProjectMacros:
+    """The macros of a project and of its packages, without those of dbt and its adapter.
+
+    These change with the versions of dbt and the adapter only.
+    """
+
+    def __init__(self, manifest: Mapping[str, Any]) -> None:
+        """Index the macros by name. ``code`` has the code of each by unique id.
+
+        Args:
+            manifest: The content of a dbt manifest, with macros.
+        """
+        macros: Mapping[str, Mapping[str, Any]] = manifest.get("macros") or {}
+        of_dbt = {"dbt", f"dbt_{manifest['metadata'].get('adapter_type')}"}
+        self.code = {
+            unique_id: str(macro.get("macro_sql") or "")
+            for unique_id, macro in macros.items()
+            if macro.get("package_name") not in of_dbt
+        }
+        self._named: dict[str, set[str]] = {}
+        for unique_id in self.code:
+            for name in _names(macros[unique_id]):
+                self._named.setdefault(name, set()).add(unique_id)
+        replaceable = {name for key, macro in macros.items() if key not in self.code for name in _names(macro)}
+        self._replacing = {
+            unique_id
+            for name, found in self._named.items()
+            if name in replaceable or name.startswith("materialization_")
+            for unique_id in found
+        }
+        self._called_by = cache(self._called_by_macro)
+        self._closed = cache(self._closure)
+
+    def reached(self, code: Iterable[str]) -> tuple[str, ...]:
+        """Return the sorted unique ids of all macros that pieces of code can call.
+
+        Those that replace a macro of dbt are always among them.
+        """
+        first = frozenset(self._replacing).union(*map(self._called, code))
+        return self._closed(first)
+
+    def _called(self, code: str) -> frozenset[str]:
+        if not self.code:
+            return frozenset()
+        if _COMPUTED.search(code):
+            return frozenset(self.code)
+        words = set(_WORD.findall(code)) & self._named.keys()
+        return frozenset().union(*(self._named[word] for word in words))
+
+    def _called_by_macro(self, unique_id: str) -> frozenset[str]:
+        return self._called(self.code[unique_id])
+
+    def _closure(self, first: frozenset[str]) -> tuple[str, ...]:
+        found: set[str] = set()
+        waiting = set(first)
+        while waiting:
+            macro = waiting.pop()
+            found.add(macro)
+            waiting |= self._called_by(macro) - found
+        return tuple(sorted(found))
+
+
+def _names(macro: Mapping[str, Any]) -> set[str]:
+    """Return the names under which a macro can be called: ``default__name`` is one of the macros of ``name``."""
+    name = str(macro.get("name"))
+    return {name, name.partition("__")[2] or name}

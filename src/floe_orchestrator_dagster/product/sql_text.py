@@ -1,0 +1,67 @@
+"""Code of dbt models without comments and with uniform whitespace, for comparisons.
+
+Comments and whitespace are only left out where they mean nothing on every database. All other code is compared as it
+is: a model that looks changed is built once too often, one that looks unchanged would keep wrong rows.
+"""
+
+from __future__ import annotations
+
+import re
+
+_PIECE = re.compile(
+    r"""
+    (?=[-/{'"`])(?:  # faster than trying each alternative at each character
+    (?P<template_comment>\{\#(?!-)(?:(?!\#\}).)*(?<!-)\#\})
+    | (?P<template>\{\{.*?\}\}|\{%.*?%\})
+    | (?P<quoted>(?<!\w)'(?:[^'\\{]|'')*'(?!')|(?<!\w)"(?:[^"\\{]|"")*"(?!")|`[^`\\{]*`)
+    | (?P<comment>--(?=\s|$)[^\n]*|/\*(?![+!]).*?\*/)
+    )
+    """,
+    re.VERBOSE | re.DOTALL,
+)
+# Templates that emit the name of a table, nothing, or one of the pieces between them.
+_PLAIN = re.compile(
+    r"""
+    \{\{\s*(?:this|(?:ref|source)\((?:\s*(?:'[\w.-]+'|"[\w.-]+")\s*,?)+\s*\)|config\([^{}%]*\))\s*\}\}
+    | \{%\s*(?:if|elif)\b[^{}%]*%\}
+    | \{%\s*(?:else|endif)\s*%\}
+    """,
+    re.VERBOSE,
+)
+_SPACE = re.compile(r"\s+", re.ASCII)
+_TEMPLATE = re.compile(r"\{\{.*?\}\}|\{%.*?%\}", re.DOTALL)
+# Templates and comments in a comment.
+_NESTED = re.compile(r"\{[{%#]|(?!^)/\*")
+# Comments to the end of the line and escapes of some databases, strings between dollar signs, and quotes without an
+# end, which a template may end.
+_AMBIGUOUS = re.compile(r"""--|//|/\*|\*/|[\#\\$'"`]""")
+# Strings of some databases, and a line break of some.
+_AMBIGUOUS_ANYWHERE = re.compile(r"""'{3}|"{3}|\r(?!\n)""")
+
+
+def significant_sql(code: str) -> str:
+    """Return the part of a SQL model's code that can change its rows; the whole code if that is not certain.
+
+    Args:
+        code: The code with its Jinja templates.
+    """
+    if _AMBIGUOUS_ANYWHERE.search(code) or not all(map(_PLAIN.fullmatch, _TEMPLATE.findall(code))):
+        return code
+    kept: list[str] = []
+    between, end = "", 0
+    for piece in _PIECE.finditer(code):
+        kind, text = piece.lastgroup, piece.group()
+        between += code[end : piece.start()]
+        end = piece.end()
+        if kind == "comment":
+            if between.endswith(("-", "/")) or _NESTED.search(text):
+                return code
+            between += " "
+        elif kind != "template_comment":
+            kept += [between, text]
+            between = ""
+    kept.append(between + code[end:])
+    if any(map(_AMBIGUOUS.search, kept[::2])):
+        return code
+    kept[::2] = [_SPACE.sub(" ", text) for text in kept[::2]]
+    return "".join(kept).strip()

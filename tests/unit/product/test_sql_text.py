@@ -1,0 +1,99 @@
+"""Comments and whitespace of dbt models that mean nothing."""
+
+from __future__ import annotations
+
+import jinja2
+import pytest
+import sqlglot
+from hypothesis import given
+from hypothesis import strategies as st
+from sqlglot.errors import TokenError
+
+from floe_orchestrator_dagster.product.sql_text import significant_sql
+
+DIALECTS = ("duckdb", "postgres", "snowflake", "bigquery", "mysql", "spark")
+PIECES = [
+    *("a", "b1", ",", "(", ")", "-", "/", "*", "#", "$", "\\", ";", "1", "{", "}"),
+    *("'a  b'", '"a  b"', "`a  b`", "'", '"', "`", "''", "$$", "'''", "/*", "*/", "--", "//"),
+    *("-- c\n", "--c\n", "/* c */", "/*+ c */", "/*c*/", "# c\n", "// c\n", "-- it's\r", "{# c #}", "{#- c -#}"),
+    *("{{ ref('t') }}", "{{ this }}", "{{- this -}}", "{% if x %}", "{%- else -%}", "{% endif %}"),
+    *(" ", "  ", "\n", "\t", "\r", "\r\n"),
+]
+
+
+@pytest.mark.parametrize(
+    ("code", "significant"),
+    [
+        ("select  1 -- one\n, 2\n", "select 1 , 2"),
+        ("select 'it''s'   x /* c */ from {{ ref('t') }}", "select 'it''s' x from {{ ref('t') }}"),
+        ("{{ config(materialized='table') }}\n\nselect 1", "{{ config(materialized='table') }} select 1"),
+        ("{# of {{ ref('t') }} #}\nselect \"a  b\"", 'select "a  b"'),
+        ("select 1\n{% if is_incremental() %}\nwhere x\n{% endif %}", None),
+    ],
+)
+def test_comments_and_whitespace_are_left_out(code: str, significant: str | None) -> None:
+    assert significant_sql(code) == (significant or " ".join(code.split()))
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "select {{ quoted('a') }}  b",  # a macro can open a string
+        "{% set text %}a  b{% endset %}select '{{ text }}'",
+        "{% for x in y %}  {{ x }}{% endfor %}",
+        "select '{{ this }}  a'",
+        "select $$a  b$$",
+        "select 'a\\'  b'",
+        "select 1 # a\n, 2",
+        "select 1 // a\n, 2",
+        "select 5--1\n, 2",
+        "select 5 --- 1\n, 2",
+        "select 5 //* 1 */  2",
+        "select 1 -- a\r, 2",
+        "select /*+ hint */  1",
+        "/* a /* b */ c */  d",
+        "select 1 -- {{ ref('t') }}\n, 2",
+        "select 1 -- a\n{%- if x -%}, 2{% endif %}",
+        "select '''it's  b'''",
+        "select q'[it's  a]', q'[it's  b]'",
+    ],
+)
+def test_code_with_another_meaning_somewhere_stays_as_it_is(code: str) -> None:
+    assert significant_sql(code) == code
+
+
+@given(st.lists(st.sampled_from(PIECES), max_size=14), st.data())
+def test_code_of_different_tokens_is_never_taken_for_the_same(pieces: list[str], data: st.DataObject) -> None:
+    other = list(pieces)
+    for _ in range(data.draw(st.integers(1, 3))):
+        place = data.draw(st.integers(0, len(other)))
+        other[place : place + data.draw(st.integers(0, 2))] = data.draw(st.lists(st.sampled_from(PIECES), max_size=2))
+    one, two = "".join(pieces), "".join(other)
+    if significant_sql(one) == significant_sql(two):
+        assert _tokens(one) == _tokens(two)
+
+
+def _tokens(code: str) -> list[object]:
+    """Split what Jinja leaves of the code into the tokens of each dialect."""
+    return [_tokens_in(dialect, _rendered(code, **names)) for names in ({}, {"x": 1}) for dialect in DIALECTS]
+
+
+def _tokens_in(dialect: str, code: str) -> list[tuple[object, str]] | None:
+    """Return kind and text of each token; None for code that the dialect does not accept."""
+    try:
+        return [(token.token_type, token.text) for token in sqlglot.tokenize(code, dialect=dialect)]
+    except TokenError:
+        return None
+
+
+def _rendered(code: str, **names: int) -> str:
+    """Render code in which `this` and every `ref` are a table named t."""
+
+    class Table:
+        def __str__(self) -> str:
+            return "t"
+
+    try:
+        return jinja2.Template(code).render(ref=lambda _: "t", this=Table(), **names)
+    except jinja2.TemplateError:
+        return code
