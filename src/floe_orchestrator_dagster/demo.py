@@ -30,7 +30,7 @@ def write_demo(directory: Path, engine: DbtEngine | None = None) -> Path:
 
     Args:
         directory: Where to write it.
-        engine: The dbt that is going to read it. A dbt-core before 1.10.5 gets the form of YAML files that it knows.
+        engine: The dbt that will build it. For dbt-core before 1.10.5, the YAML files are written in their older form.
 
     Returns:
         Absolute path of its ``compiled_artifacts.json``.

@@ -36,8 +36,7 @@ _SHORTEST_STARTUP = 600
 _SHORTEST_CALL = 60
 _SHORTEST_REPOSITORY_CALL = 180
 # The variable of `dagster api grpc --container-context`. The chart sets it unless `includeConfigInLaunchedRuns` is off.
-# `with_run_resources` sets it with the settings that the pods of runs get. A new setting of code servers must be added
-# there.
+# `with_run_pods` sets it to the settings that the pods of runs get. A new setting of code servers must be added there.
 _VARIABLE = "DAGSTER_CLI_API_GRPC_CONTAINER_CONTEXT"
 
 
@@ -156,10 +155,11 @@ def with_run_pods(
     pull_secrets: Sequence[Values] | None,
     config: Values,
 ) -> Values:
-    """Return the deployment with other settings for the pods of its runs than for its code server.
+    """Return the deployment with separate settings for the pods of its runs.
 
-    The chart passes some settings of the code server to the pods of runs, but no nodes, tolerations and annotations.
-    The tags of a product's jobs replace the resources, but runs of the asset graph belong to no job of the product.
+    The chart passes the settings of the code server to the pods of runs, except for node selectors, tolerations and
+    annotations. The tags of a product's jobs replace the resources, but runs of the asset graph belong to no job of the
+    product.
 
     Args:
         deployment: The code server.

@@ -187,7 +187,7 @@ def attempt(patch: Patch) -> State:
 
 
 def is_active(patch: Patch) -> bool:
-    """Return whether a patch is active, as :func:`attempt`."""
+    """Return whether a patch is active; the first call in a process runs its ``find_problem()``."""
     return attempt(patch).status == ACTIVE
 
 

@@ -187,7 +187,7 @@ def _config(criterion: Criterion, members: Members) -> Iterator[str]:
 
 
 def _setting(config: object, names: Sequence[str]) -> object:
-    """Look up a nested setting; None without it, which no value of a selection equals."""
+    """Look up a nested setting; None when the configuration does not have it."""
     for name in names:
         config = config.get(name) if isinstance(config, dict) else None
     return config
@@ -222,7 +222,7 @@ def _resource_type(criterion: Criterion, members: Members) -> Iterator[str]:
 
 def _version(criterion: Criterion, members: Members) -> Iterator[str]:
     if criterion.value not in _VERSIONS:
-        raise UnreadableSelectionError(f"{criterion.value!r} is not a kind of versions: {', '.join(_VERSIONS)}")
+        raise UnreadableSelectionError(f"{criterion.value!r} is not one of the versions {', '.join(_VERSIONS)}")
     for unique_id, node in members.of("nodes"):
         if node["resource_type"] == "model" and _kind_of_version(node) == criterion.value:
             yield unique_id
