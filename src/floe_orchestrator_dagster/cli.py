@@ -20,7 +20,7 @@ from floe_orchestrator_dagster.commands.workspace import workspace
 from floe_orchestrator_dagster.garbage import collection_paused
 from floe_orchestrator_dagster.redaction import redact_urls
 
-# Commands that load a product and end. Others wait for servers, some of them for minutes.
+# Commands that load a product and then end, and therefore run without garbage collection. Others can run for minutes.
 _LOADING = {"helm", "plan", "prepare", "validate", "workspace"}
 
 

@@ -5,7 +5,7 @@
     ├── SpecError         floe.yaml beside the dbt project (also a ValueError)
     ├── ConfigError       plugins.orchestrator.config (also a ValueError)
     ├── ProjectError      the dbt project directory
-    ├── ManifestError     the dbt manifest, or the parse that makes it
+    ├── ManifestError     the dbt manifest, or the parse that creates it
     ├── ProfileError      the compiled dbt profile and its variables
     ├── EngineError       the dbt engine: not installed, too old, or not the configured one
     ├── ScheduleError     a cron, a timezone or a job name (also a ValueError)

@@ -105,10 +105,10 @@ def _unimplemented_definition(
 
 
 def _last_of_each_step(definitions: Sequence[dg.AssetsDefinition]) -> list[dg.AssetKey]:
-    """Return one leaf of each definition with leaves.
+    """Return one asset of each definition, of those that no other asset of the product reads.
 
-    In the product's job, one asset is enough, because steps wait for whole steps. With all leaves in the spec of each
-    check, the specs would grow with the number of sources times that of models.
+    One of each step is enough, because in the product's job a step waits for whole steps. With all of them in the spec
+    of each check, the specs would grow with the number of sources times that of models.
     """
     leaves = frozenset(leaf_keys(definitions))
     return [min(found) for definition in definitions if (found := leaves & definition.keys)]

@@ -1,4 +1,4 @@
-"""Attributes of assets from data contracts and ingestion outputs, and assets of ingested tables without dbt source."""
+"""Asset attributes from data contracts and ingestion outputs, and assets of ingested tables without a dbt source."""
 
 from __future__ import annotations
 

@@ -218,7 +218,7 @@ def _decorated(
 
 def _placeholder_keys(stage: Stage, translator: ProductTranslator, manifest: Manifest) -> PlaceholderKeys:
     """Create placeholders for the keys of a stage that Dagster cannot use in names of outputs and inputs."""
-    # The keys are computed without specs: dagster-dbt translates the nodes, with Dagster's warnings switched off.
+    # No specs are created here, because dagster-dbt creates them with Dagster's warnings switched off.
     keys, tables = translator.key_of, translator.sources.tables
     checks = [
         dg.AssetCheckKey(keys[test.checks] if test.checks else translator.product_key, test.name)

@@ -245,7 +245,7 @@ class _Graph:
         return chosen or max(sorted(read), key=lambda unique_id: self._position.get(unique_id, -1))
 
     def compute_of_test(self, test: str) -> str | None:
-        """Return the compute that a test requests (``meta: {floe: {compute: …}}``), which can read all its tables."""
+        """Return the compute on which a test must run (``meta: {floe: {compute: …}}``), to read all its tables."""
         floe = _meta(self.manifest.content["nodes"].get(test, {})).get("floe")
         compute = floe.get("compute") if isinstance(floe, dict) else None
         return str(compute) if compute else None

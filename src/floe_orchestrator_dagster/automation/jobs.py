@@ -79,7 +79,8 @@ def _product_job(
     selection = dg.AssetSelection.tag(PRODUCT_TAG, tag_value(product.name))
     for definition in _other_partitions(product).values():
         selection = selection - dg.AssetSelection.assets(*targets.keys_following(definition))
-    # Others are not named: a job that names an asset cannot be loaded without it, and a user may drop sources.
+    # Sources without checks are not named. A job that names an asset cannot be loaded without it, and a user may drop
+    # sources.
     if targets.checked_sources:
         # `checks_for_assets` would compare each check with each source.
         on_sources = dg.AssetSelection.assets(*targets.checked_sources) & dg.AssetSelection.all_asset_checks()

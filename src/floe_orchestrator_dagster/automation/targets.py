@@ -89,7 +89,7 @@ class Targets:
 
     @cached_property
     def checked_sources(self) -> list[dg.AssetKey]:
-        """Keys of assets with checks that the product reads and does not build."""
+        """Keys of the sources that have checks."""
         definitions = [asset for asset in (*self.assets, *self.checks) if isinstance(asset, dg.AssetsDefinition)]
         checked = {key.asset_key for definition in definitions for key in definition.check_keys}
         return [asset.key for asset in self.assets if isinstance(asset, dg.AssetSpec) and asset.key in checked]

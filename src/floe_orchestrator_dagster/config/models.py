@@ -285,7 +285,7 @@ class RunStatusSensorConfig(Section):
     job: Name
     """Job to launch."""
     enabled: bool = True
-    """Whether it is running once the code location is loaded."""
+    """Whether the sensor starts running when the code location is loaded."""
 
 
 class AssetSensorConfig(Section):
@@ -300,7 +300,7 @@ class AssetSensorConfig(Section):
     job: Name | None = None
     """Job to launch. The default is the product's own job."""
     enabled: bool = True
-    """Whether it is running once the code location is loaded."""
+    """Whether the sensor starts running when the code location is loaded."""
 
 
 SensorConfig = Annotated[RunStatusSensorConfig | AssetSensorConfig, Field(discriminator="type")]

@@ -114,7 +114,7 @@ def _leaves_of_entry(entry: object, row: int, path: str) -> Leaves:
     if name == _CONTEXT and isinstance(entry.get("value"), str):
         return _leaves(_of_runs(str(entry["value"])), "runs")
     value = entry.get("value")
-    # Of limits for tags, several entries have one key.
+    # Several limits of concurrent runs can have the same tag as their key.
     named = f"{path}[{name}={value}]" if mark == "key" and "limit" in entry else f"{path}[{name}]"
     rest = {key: inner for key, inner in entry.items() if key != mark and not (mark == "key" and key == "value")}
     return _leaves(rest, named) or {named: "present"}

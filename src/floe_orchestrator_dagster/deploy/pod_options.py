@@ -52,7 +52,7 @@ class PodOptions:
 
     @property
     def run_config(self) -> Values:
-        """Dagster's ``run_k8s_config`` of run pods, with what the chart does not pass to them; empty for none."""
+        """Dagster's ``run_k8s_config`` of run pods, with the options that the chart does not pass to them."""
         nodes = {"node_selector": dict(self.node_selector), "tolerations": list(self.tolerations)}
         spec = {key: value for key, value in nodes.items() if value}
         metadata = {"pod_template_spec_metadata": {"annotations": dict(self.annotations)}} if self.annotations else {}
@@ -79,7 +79,7 @@ def pod_options(  # noqa: PLR0913  # an argument per option
 
     Args:
         products: Names of the products.
-        variables: ``[PRODUCT:]NAME=VALUE``. For an option of one product and one of all, that of the product is used.
+        variables: ``[PRODUCT:]NAME=VALUE``. An option for one product takes precedence over one for all.
         configmaps: ``[PRODUCT=]CONFIGMAP``.
         node_selector: ``[PRODUCT:]LABEL=VALUE``.
         tolerations: ``[PRODUCT:]TAINT[=VALUE][:EFFECT]``.
@@ -161,7 +161,7 @@ def _tolerations(given: Sequence[str], products: Sequence[str]) -> dict[str, lis
 
 
 def _parts_of_taint(entry: str) -> list[str]:
-    """Return product, if there is one, and taint. What follows the last colon is an effect if it can be one."""
+    """Split an option at its first colon into product and taint; not at all if an effect follows the colon."""
     first, colon, rest = entry.partition(":")
     return [first, rest] if colon and rest not in _EFFECTS else [entry]
 

@@ -56,7 +56,7 @@ def run_monitoring(
     Args:
         products: The products.
         load_seconds: Longest time that the process of a run needs to load its product.
-        start_timeout: Seconds after which a run that has not started is failed; None to compute them.
+        start_timeout: Seconds after which a run that has not started fails; None to compute the time.
     """
     time_limits = [product.config.timeout_seconds for product in products]
     declared = [limit for limit in time_limits if limit is not None]
@@ -78,7 +78,7 @@ def run_retries() -> Values:
 
 
 def concurrency(products: Sequence[DeployedProduct], size: str) -> Values:
-    """Return concurrency limits: of runs by size, of products on DuckDB to one run, of pools to the smallest limit."""
+    """Return the number of concurrent runs by size, one run of each product on DuckDB, and the limits of pools."""
     limits = [product.config.concurrency.limit for product in products if product.config.concurrency]
     declared = [limit for limit in limits if limit is not None]
     alone = [product for product in products if product.on_duckdb]

@@ -77,7 +77,7 @@ class DeploySettings:
         lineage_claim: Volume claim for undelivered lineage; None to store it with the state.
         log_store: Storage for the output of steps; None for no storage.
         pods: Options for the pods of products, by product.
-        start_timeout: Seconds after which production fails a run that has not started; None to compute them.
+        start_timeout: Seconds after which a run that has not started fails in production; None to compute the time.
     """
 
     products: Sequence[DeployedProduct]

@@ -62,7 +62,7 @@ def _claim(name: str | None) -> Values | None:
 
 
 def configmap_name(product: DeployedProduct) -> str:
-    """Return the ConfigMap's name, which includes a hash of its bytes, because Kubernetes refuses to change them."""
+    """Return the ConfigMap's name, which includes a hash of its bytes: an immutable ConfigMap cannot be changed."""
     return f"{product.service}-artifacts-{hashlib.sha256(product.content or b'').hexdigest()[:_DIGITS]}"
 
 

@@ -95,7 +95,7 @@ class Findings:
 
 
 def examine_product(path: Path, *, parses: bool = True) -> Findings:
-    """Check each stage of the product in ``path``, then load it as Dagster does.
+    """Check the product in ``path`` in stages (artifacts, configuration, dbt project, …), then load it as Dagster does.
 
     Args:
         path: The artifacts' file.

@@ -86,7 +86,7 @@ def validate_artifacts(content: Mapping[str, Any], origin: str) -> CompiledArtif
 
     Raises:
         ArtifactsError: The contract is newer than the installed floe-core, a field is not valid, model names are
-            duplicate, a model depends on itself, dependencies form a cycle, or a strict enforcement failed.
+            duplicate, a model depends on itself, dependencies form a cycle, or a strict check of policies failed.
     """
     _check_version(content, origin)
     try:

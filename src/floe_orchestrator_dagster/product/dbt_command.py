@@ -1,6 +1,6 @@
 """dbt's commands ``deps`` and ``parse``, run with the compiled profile, and their errors.
 
-Neither command connects to a database, so that environment variables of the profile that are not set get placeholders.
+Neither command connects to a database. Variables of the profile that are not set in the environment get placeholders.
 
 Log format: https://docs.getdbt.com/reference/events-logging#structured-logging
 """
@@ -39,7 +39,7 @@ _MOST_SHOWN = 50
 _ERROR = re.compile(r"^\[error\] (?:\[\w+ \((?P<code>dbt\d+)\)\]: )?(?P<message>.*)", re.DOTALL)
 _PLACE = re.compile(r"^ *--> (?P<place>.+)$", re.MULTILINE)
 _TRACE = re.compile(r"^ +0: .*", re.MULTILINE | re.DOTALL)
-# Deprecated forms that dbt-core 1.x takes: unknown keys beside `config`, arguments of tests outside `arguments`.
+# Deprecated forms that dbt-core 1.x accepts: unknown keys beside `config`, arguments of tests outside `arguments`.
 _UNKNOWN_KEY, _WRONG_TYPE = "dbt1060", "dbt1013"
 _DEPRECATED = frozenset({_UNKNOWN_KEY, "dbt1159"})
 _WITHOUT_PLUS = (

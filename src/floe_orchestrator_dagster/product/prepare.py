@@ -261,7 +261,7 @@ def _is_installed(entry: Entry, project: ProjectDirectory) -> bool:
 
 
 def _is_current_copy(local: Path, project: ProjectDirectory) -> bool:
-    """Return whether a local package is unchanged since dbt copied it, as dbt does where it cannot create a link."""
+    """Return whether a local package is unchanged since dbt copied it. dbt copies it where it cannot create a link."""
     changed = newest_change(parsed_paths(local, _mapping(local / PROJECT_FILE)))
     return changed <= project.packages_path.stat().st_mtime
 

@@ -115,8 +115,8 @@ def select_profile(
 ) -> Profile:
     """Select the project's profile from the contract, and the output that ``FLOE_ENV`` names.
 
-    Profile names are compared without regard to case, dashes and underscores. The only profile of a contract is used
-    whatever its name: the compiler names it after the product, and projects use names of their authors.
+    Profile names are compared without regard to case, dashes and underscores. If the contract has only one profile, it
+    is used whatever its name is, because the compiler names it after the product.
 
     Raises:
         ProfileError: The contract has no valid profile for the project.

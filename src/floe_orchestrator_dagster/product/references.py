@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 _READ = re.compile(r"""\b(?:var|config\.get)\(\s*\\?["'](\w+)\\?["']""")
 # The fields and settings in the statement that creates a function.
 DEFINING_FIELDS = ("language", "raw_code", "arguments", "returns")
-# Of each further signature (dbt-core 1.12). The field `compiled_body` differs between parsed and built manifests.
+# The fields of each further signature (dbt-core 1.12), without `compiled_body`, which differs between parsed and built
+# manifests.
 DEFINING_OVERLOAD_FIELDS = ("arguments", "returns", "raw_body")
 DEFINING_SETTINGS = ("type", "volatility", "runtime_version", "entry_point", "packages")
 

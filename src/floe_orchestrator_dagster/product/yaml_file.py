@@ -74,7 +74,7 @@ def _parse(text: str) -> object:
 
 
 class _Loader(yaml.SafeLoader):
-    """PyYAML's safe loader, but with a YAML error and its place for any exception from the conversion of a value."""
+    """PyYAML's safe loader. Any exception from the conversion of a value becomes a YAML error with its place."""
 
     def construct_object(self, node: Node, deep: bool = False) -> object:  # noqa: FBT001, FBT002  # PyYAML's signature
         try:

@@ -41,7 +41,7 @@ CACHED_SPECS = "_resolved_specs"
 def with_functions(manifest: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return a manifest with dbt's functions listed as saved queries, which dagster-dbt supports.
 
-    dagster-dbt fails for a node that calls a function, before version 0.29. It creates no assets for saved queries, and
+    Before version 0.29, dagster-dbt fails for a node that calls a function. It creates no assets for saved queries, and
     the tables that they read become upstream assets.
     """
     functions = manifest.get("functions")

@@ -3,7 +3,7 @@
 To connect the steps of a job, Dagster collects the assets of all checks of a step again for each input of the step. A
 product with thousands of sources and tests is one step with as many inputs and checks. Dagster looks for checks on the
 step's inputs only, which are assets of other definitions. Therefore Dagster's function gets copies of the definitions
-without the checks on their own assets. This holds for all jobs of the process.
+without the checks on their own assets. This applies to all jobs of the process.
 """
 
 from __future__ import annotations

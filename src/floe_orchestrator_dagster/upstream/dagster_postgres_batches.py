@@ -58,7 +58,7 @@ def _nothing() -> None:
 
 @contextmanager
 def batched_events(instance: dg.DagsterInstance) -> Iterator[Callable[[], None]]:
-    """Store the events of an instance in batches inside the block; yields a function that waits for their end.
+    """Store the events of an instance in batches inside the block; yields a function that waits until they are written.
 
     Without effect for event logs other than PostgreSQL's, for one that stores batches already, and when the patch is
     not active.

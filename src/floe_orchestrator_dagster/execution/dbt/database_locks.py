@@ -29,7 +29,7 @@ def open_lock_files(databases: Sequence[str]) -> dict[str, int]:
         databases: Paths of the databases.
 
     Returns:
-        The file descriptor by the database's path, without lock files that cannot be opened.
+        The file descriptors by the databases' paths. Lock files that cannot be opened are left out.
     """
     locks = {path: _open(Path(path).with_name(f".{Path(path).name}.lock")) for path in sorted(databases)}
     return {path: lock for path, lock in locks.items() if lock is not None}
@@ -38,7 +38,7 @@ def open_lock_files(databases: Sequence[str]) -> dict[str, int]:
 def lock_databases(locks: Mapping[str, int], waiting: Callable[[str], None]) -> None:
     """Lock databases until all processes with the descriptors have ended or closed them.
 
-    DuckDB rejects a second process instead of letting it wait. This still happens without a lock file.
+    Without a lock, DuckDB rejects a second process instead of letting it wait.
 
     Args:
         locks: Descriptors of the lock files, by the database's path.

@@ -142,7 +142,7 @@ def started_process(  # noqa: PLR0913, PLR0917  # a process has these parts
     """Start a module as a process; return it and the reading end of the pipe for its events.
 
     Args:
-        module: Name of the module. Its first argument are the settings.
+        module: Name of the module, whose first argument is its settings.
         settings: Returns the settings of the module. It is called with those that this function knows.
         arguments: dbt's arguments.
         directory: Working directory. It is not the project, because Python would import modules from its files.

@@ -291,7 +291,7 @@ class TableNames:
 
 @dataclass(frozen=True)
 class TableColumns:
-    """Columns of tables that have been built, where they are known only once dbt has ended.
+    """Columns of built tables, from an engine that queries them after dbt has ended.
 
     Attributes:
         columns: Type by name of all columns, by the table's unique id.

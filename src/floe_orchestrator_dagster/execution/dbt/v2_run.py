@@ -190,7 +190,7 @@ class V2Session:
 
     def _variables(self) -> dict[str, str]:
         return {
-            # Messages without a trace of dbt's own code, which takes a second to write.
+            # Messages without backtraces, which take a second to write.
             "RUST_BACKTRACE": "0",
             **os.environ,
             **dbt_variables(self.dbt, self.target, self.profiles),

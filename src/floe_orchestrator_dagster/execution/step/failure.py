@@ -92,7 +92,7 @@ def dagster_failure(error: FloeDagsterError) -> dg.Failure | None:
     """Convert the error of a step to Dagster's ``Failure``, with tables of the failed and skipped nodes.
 
     Returns:
-        The failure. None for an error without nodes after which Dagster can retry the step, and which stays unchanged.
+        The failure. None if the error can be raised unchanged: it lists no nodes, and Dagster can retry the step.
     """
     if isinstance(error, DbtNodesError):
         failed = [dg.TableRecord({"file": problem.where, "failed": problem.what}) for problem in error.problems]

@@ -26,7 +26,7 @@ _FLAGS = (
     "--use-fast-test-edges",
     "--warn-error",
 )
-# dbt's variables from 1.11 on, and before.
+# Names of dbt's variable: since dbt-core 1.11, and before.
 _PREFIXES = ("DBT_ENGINE_", "DBT_")
 _KNOWN_FLAGS = f"known flags are {', '.join(_FLAGS)}"
 _INSTEAD = {

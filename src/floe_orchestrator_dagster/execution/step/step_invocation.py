@@ -85,7 +85,7 @@ class StepInvocation:
         target: The invocation's target directory.
         nodes: The manifest's nodes and unit tests, by unique id.
         parents: Unique ids of the direct parents of each node.
-        lineage: Starts the lineage of the nodes, for the trace in its argument.
+        lineage: Starts the lineage of the nodes. Its argument is the trace of the build.
         telemetry: The product's settings for traces.
         needs_manifest: Whether dbt's manifest is read while dbt runs.
         manifest: The product's manifest, with the names of tables in this run as soon as dbt has reported them.
@@ -211,7 +211,7 @@ class StepInvocation:
             configs = [node.get("config") or {} for node in self.nodes.values()]
             tables = nodes.count - sum(config.get("materialized") == "ephemeral" for config in configs)
             return max(len(self.expected), int(tables))
-        # dbt-core counts the unit tests of a build later, in no event.
+        # The count in dbt-core's event does not include the unit tests of a build.
         return nodes.count + sum(unique_id.startswith("unit_test.") for unique_id in self.expected)
 
     def _note_node(self, node: NodeStart | NodeResult) -> None:
@@ -282,7 +282,7 @@ def _wait_for_end(instance: dg.DagsterInstance, run_id: str, step_ended: threadi
     while not step_ended.wait(_CHECK_SECONDS):
         try:
             run = instance.get_run_by_id(run_id)
-        except Exception as error:  # noqa: BLE001  # those of a database that cannot be reached for a while
+        except Exception as error:  # noqa: BLE001  # errors of a database that cannot be reached for a while
             logger.debug("cannot read the status of run %s: %s", run_id, error)
             continue
         if run is None or run.is_finished:

@@ -111,7 +111,7 @@ class BuiltRelations:
 
 
 def _columns_of_query(node: Mapping[str, Any], output: Sequence[str]) -> dict[str, str]:
-    """Return the columns that a new table has, with their documented types, or empty.
+    """Return the columns of a new table with their documented types; an undocumented type is empty.
 
     Args:
         node: The node in dbt's manifest.

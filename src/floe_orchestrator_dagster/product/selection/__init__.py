@@ -35,7 +35,9 @@ class NodeGraph:
     project: Path
 
     def matches(self, selection: str) -> list[tuple[str, set[str]]]:
-        """Return the matches of each part of a union, including tests and sources, without tests of matched models.
+        """Return the nodes that each part of a union matches.
+
+        These can be tests and sources. Unlike in dbt, tests of matched models are not added.
 
         Raises:
             UnreadableSelectionError: The selection is not valid.
@@ -55,7 +57,7 @@ class NodeGraph:
         return found | parents | children
 
     def _related(self, start: Iterable[str], neighbours: Mapping[str, Iterable[str]], depth: int | None) -> set[str]:
-        """Walk ``depth`` steps from these nodes, or all."""
+        """Return the nodes that are at most ``depth`` steps from these nodes; None for any number of steps."""
         related: set[str] = set()
         layer = set(start)
         while layer and (depth is None or depth > 0):
