@@ -149,6 +149,10 @@ def test_product_job_builds_the_same_rows_and_column_lineage_with_dbt_v2(prepare
     golden = json.loads(GOLDEN.read_text(encoding="utf-8"))
     built = {name.rpartition(" ")[2]: list(columns) for name, columns in golden["columns"].items()}
     assert emitted_columns(backend.events) == built
+    tables = [table for event in backend.events for table in event.get("outputs", ())]
+    tags = [tag for table in tables for tag in table["facets"].get("tags", {"tags": []})["tags"]]
+    assert {tag["key"] for tag in tags} > {"daily", "marts"}
+    assert not [tag for tag in tags if tag.get("field")]
     states = {(f"<run of {event['job']['name']}>", event["eventType"]) for event in backend.events}
     assert states == {(event["run"], event["event"]) for event in golden["events"]}
 

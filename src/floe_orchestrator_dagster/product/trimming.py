@@ -109,6 +109,8 @@ _KEPT_TEST_FIELDS = tuple(field for field in _KEPT_FIELDS if field not in _LEFT_
 _NOTHING_WHEN_NULL = frozenset({"checksum", "columns", "depends_on", "meta", "tags", "unrendered_config"})
 # Fields of columns that are kept, unless they are empty.
 _KEPT_COLUMN_FIELDS = ("name", "data_type", "description", "tags", "meta", "constraints")
+# Of columns without a config, dbt v2 fills these fields with those of the node.
+_COPIED_TO_COLUMNS = frozenset({"tags", "meta"})
 # The argument of generic tests that is left out: it only repeats, as a template, which model the test reads.
 _LEFT_OUT_ARGUMENT = "model"
 # Identifies the version of the trimming. A copy with another one is not used.
@@ -119,7 +121,7 @@ _VERSION_OF_TRIMMING = repr(
         _KEPT_FIELDS,
         sorted(_LEFT_OUT_OF_TESTS),
         _KEPT_COLUMN_FIELDS,
-        "tags of columns as text",
+        "tags of columns as text, without those of the node",
         _LEFT_OUT_ARGUMENT,
         VARIABLES,
         DEFINING_FIELDS,
@@ -211,7 +213,7 @@ def _trim_node(node: Mapping[str, Any]) -> dict[str, Any]:
     kept = _kept(node, _KEPT_FIELDS)
     columns = kept.get("columns")
     if columns:
-        kept["columns"] = {name: _trim_column(column) for name, column in columns.items()}
+        kept["columns"] = {name: _trim_column(column, node) for name, column in columns.items()}
     return kept
 
 
@@ -240,9 +242,17 @@ def _trim_test(test: Mapping[str, Any]) -> dict[str, Any]:
     return kept
 
 
-def _trim_column(column: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the fields that describe a column. dbt accepts tags of any type in ``config``, Dagster only strings."""
-    kept = {field: column[field] for field in _KEPT_COLUMN_FIELDS if column.get(field)}
+def _trim_column(column: Mapping[str, Any], node: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields that describe a column. dbt accepts tags of any type in ``config``, Dagster only strings.
+
+    dbt v2 copies tags and meta of a node to its columns that have none. They are left out, as in dbt-core.
+    """
+    is_copied = column.get("config") == {}
+    kept = {
+        field: column[field]
+        for field in _KEPT_COLUMN_FIELDS
+        if column.get(field) and not (is_copied and field in _COPIED_TO_COLUMNS and column[field] == node.get(field))
+    }
     if "tags" in kept:
         kept["tags"] = [str(tag) for tag in kept["tags"]]
     return kept

@@ -71,6 +71,26 @@ def test_columns_are_those_of_the_manifest(tmp_path: Path) -> None:
     assert columns == {"id": {"name": "id"}}
 
 
+def test_columns_do_not_have_the_tags_and_meta_that_dbt_v2_copies_from_the_node() -> None:
+    given = {"tags": ["daily"], "meta": {"team": "sales"}}
+    columns: Json = {
+        "copied": {"name": "copied", **given, "config": {}},
+        "own": {"name": "own", **given, "config": given},
+        "other": {"name": "other", "tags": ["daily", "key"], "meta": {}, "config": {}},
+        "of_dbt_1_9": {"name": "of_dbt_1_9", **given},
+    }
+
+    kept = trim(manifest(node("orders", **given, columns=columns)))["nodes"]["model.shop.orders"]
+
+    assert kept["columns"] == {
+        "copied": {"name": "copied"},
+        "own": {"name": "own", **given},
+        "other": {"name": "other", "tags": ["daily", "key"]},
+        "of_dbt_1_9": {"name": "of_dbt_1_9", **given},
+    }
+    assert {field: kept[field] for field in given} == given
+
+
 def test_copy_of_another_manifest_is_not_used(tmp_path: Path) -> None:
     path = _write(tmp_path, "orders")
     read_product_manifest(path)
