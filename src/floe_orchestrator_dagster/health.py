@@ -1,6 +1,6 @@
 """Health check of this process's packages, product and webserver, for floe-core's plugin interface.
 
-The parts are checked at the same time. A part without a result within the timeout is degraded.
+These three parts are checked at the same time. A part without a result within the timeout is degraded.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _RUNTIME = ("dagster", "dagster-dbt")
 
 @dataclass(frozen=True)
 class Part:
-    """State of one part.
+    """State of the packages, the product or the webserver.
 
     Attributes:
         state: ``healthy``, ``degraded`` or ``unhealthy``.

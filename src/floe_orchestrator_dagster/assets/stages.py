@@ -82,7 +82,7 @@ class StagedGraph:
     late_tests: Mapping[str, Mapping[str, DbtTest]]
 
 
-def staged_graph(  # noqa: PLR0913, PLR0917  # a division has these parts
+def staged_graph(  # noqa: PLR0913, PLR0917  # a division needs all of these
     manifest: Manifest,
     lanes: Mapping[str, Lane],
     default_compute: str,

@@ -46,7 +46,9 @@ _INSTALLS = {
     help="Size of all services. Default: deploy.size of the products.",
 )
 @click.option(
-    "--production", is_flag=True, help="Restrict pods, queue runs, recover from crashes. Needs --postgres-host."
+    "--production",
+    is_flag=True,
+    help="Settings for production: restricted pods, queued runs, recovery from crashes. Needs --postgres-host.",
 )
 @click.option(
     "--target",
@@ -118,7 +120,7 @@ _INSTALLS = {
     "--start-timeout",
     type=click.IntRange(min=1),
     metavar="SECONDS",
-    help="Time after which production fails a run whose pod has not started. Default: by the size of the products.",
+    help="With --production: time until a run fails if its pod has not started. Default: 90, more for large products.",
 )
 @click.option("--otlp-endpoint", metavar="URL", help="Endpoint for the traces of Dagster and the products.")
 @click.option("--compute-logs", metavar="URL", help="s3://, gs:// or az:// location for the output of steps.")

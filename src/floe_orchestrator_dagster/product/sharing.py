@@ -50,7 +50,7 @@ class _Columns(Mapping[str, Any]):
             self._read = orjson.loads(self._text)
         return self._read
 
-    def __getitem__(self, name: str) -> Any:  # noqa: ANN401  # JSON
+    def __getitem__(self, name: str) -> Any:  # noqa: ANN401  # JSON values
         return self._all()[name]
 
     def __iter__(self) -> Iterator[str]:

@@ -101,7 +101,7 @@ def _environment() -> type[SandboxedEnvironment]:
     from jinja2.sandbox import SandboxedEnvironment
 
     class Environment(SandboxedEnvironment):
-        def call(self, context: Context, called: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401  # Jinja's
+        def call(self, context: Context, called: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401  # Jinja's parameters
             text = getattr(called, "__self__", None)
             if isinstance(text, str) and called.__name__ == "replace":
                 return _replaced(text, *args, **kwargs)

@@ -110,7 +110,7 @@ class MonitoredExporter:
     signal: str
     failure: Any
 
-    def export(self, *arguments: Any, **options: Any) -> Any:  # noqa: ANN401  # the exporter's own
+    def export(self, *arguments: Any, **options: Any) -> Any:  # noqa: ANN401  # the exporter's parameters
         """Export, and return a failure for an exception, because the SDK logs a traceback for each exception."""
         try:
             result = super().export(*arguments, **options)  # type: ignore[misc]  # the exporter's, after this mixin

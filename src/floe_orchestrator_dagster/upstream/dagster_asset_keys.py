@@ -52,7 +52,7 @@ class RememberingAssetsDefinition(dg.AssetsDefinition):
         """Keys of the selected assets and checks."""
         return frozenset(super().asset_and_check_keys)
 
-    def subset_for(self, *args: Any, **kwargs: Any) -> dg.AssetsDefinition:  # noqa: ANN401  # as Dagster's
+    def subset_for(self, *args: Any, **kwargs: Any) -> dg.AssetsDefinition:  # noqa: ANN401  # Dagster's parameters
         """Return a subset that caches its sets of keys."""
         subset = super().subset_for(*args, **kwargs)
         return subset if isinstance(subset, RememberingAssetsDefinition) else self.of(subset)

@@ -38,7 +38,7 @@ def find_problem() -> str | None:
 
 
 @cache
-def _target_class() -> Any:  # noqa: ANN401  # it is not public
+def _target_class() -> Any:  # noqa: ANN401  # a class that is not public
     for name in _MODULES:
         with suppress(ImportError):
             found = getattr(importlib.import_module(name), _TARGET, None)

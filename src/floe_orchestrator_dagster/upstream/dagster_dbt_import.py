@@ -34,8 +34,11 @@ _PACKAGE = "dagster_dbt"
 _COMPAT_FILE = "compat.py"
 _DBT_VERSION = "DBT_PYTHON_VERSION"
 _NONE_SAID = f"{_DBT_VERSION} = None"
+# The module from which dagster-dbt imports this version.
 _PROBED = "dbt.version"
+# dbt v2 is an executable without Python modules.
 _FIRST_WITHOUT_MODULES = 2
+# The library that dagster-dbt lists when it finds no dbt-core.
 _NO_DBT_CORE = "dbt-fusion"
 _SQLGLOT = "sqlglot"
 _SQLGLOT_MODULES = (_SQLGLOT, "sqlglot.expressions", "sqlglot.lineage", "sqlglot.optimizer")

@@ -174,7 +174,7 @@ class _Writer:
         while batch := self._next_batch():
             try:
                 self._write(batch)
-            except Exception as error:  # noqa: BLE001, PERF203  # those of a database; raised where events are stored
+            except Exception as error:  # noqa: BLE001, PERF203  # errors of a database; raised where events are stored
                 self._error = self._error or error
             finally:
                 with self._changed:
@@ -217,7 +217,7 @@ class _Writer:
         for event in events:
             try:
                 self._stock_store(event)
-            except Exception as error:  # noqa: BLE001, PERF203  # those of a database
+            except Exception as error:  # noqa: BLE001, PERF203  # errors of a database
                 self._note_error(event, error)
 
     def _note_error(self, event: dg.EventLogEntry, error: Exception) -> None:

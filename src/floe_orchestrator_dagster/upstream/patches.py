@@ -94,7 +94,7 @@ NODE_DEPENDENCIES = Patch(
     package="dagster",
     since="1.10.21",
     replaces="`build_node_deps`, which connects the steps of a job, while jobs are resolved",
-    buys="a third of the CPU of a load of 2,300 models in a real shape",
+    buys="a third of the CPU of a load of 2,300 models in a graph like that of a real project",
     without="Dagster collects the assets of all checks of a step again for each input of the step",
 )
 CHECK_EVALUATIONS = Patch(

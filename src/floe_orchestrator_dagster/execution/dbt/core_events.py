@@ -70,7 +70,7 @@ class CoreEvents:
         self._hook_files: dict[str, str] = {}
 
     def read(self, event: Mapping[str, Any]) -> EngineValue | None:
-        """Convert an event, in the format of ``dbt --log-format json``; None for an event without a value."""
+        """Convert an event, in the format of ``dbt --log-format json``; None for an event that no step needs."""
         info, data = _mapping(event.get("info")), _mapping(event.get("data"))
         name, node = info.get("name"), _mapping(data.get("node_info"))
         self._batches.add(event)

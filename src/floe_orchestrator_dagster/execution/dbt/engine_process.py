@@ -131,7 +131,7 @@ def ready_profile(dbt: DbtConnection) -> Iterator[Path]:
         yield directory
 
 
-def started_process(  # noqa: PLR0913, PLR0917  # a process has these parts
+def started_process(  # noqa: PLR0913, PLR0917  # a process needs all of these
     module: str,
     settings: Callable[..., GuardSettings],
     arguments: Sequence[str],

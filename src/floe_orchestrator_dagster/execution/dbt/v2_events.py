@@ -42,7 +42,7 @@ _NAMES = (
     b'"FloeDbt',
 )
 ANSWER = "floe-answer "
-"""Start of a line that an operation prints as an answer."""
+"""Start of a line that a macro of ``dbt run-operation`` prints as the answer to a query of this package."""
 _TESTS = ("test", "unit_test")
 _TEST_STATUSES = {"PASSED": "pass", "WARNED": "warn", "FAILED": "fail"}
 _OUTCOMES = {"SUCCESS": "success", "ERROR": "error"}
@@ -63,7 +63,7 @@ _WRITING = ("table", "incremental", "seed", "snapshot")
 
 
 def may_be_of_use(line: bytes) -> bool:
-    """Return whether a line can have a value; faster than parsing it."""
+    """Return whether a line can contain an event that is read; faster than parsing it."""
     return any(name in line for name in _NAMES)
 
 
@@ -74,7 +74,7 @@ class V2Events:
         invocation_id: dbt's id of the invocation.
         errors: Messages of errors outside of nodes.
         error_type: ``Parsing`` when dbt could not read the project; else empty.
-        answers: Texts that an operation has printed as answers.
+        answers: Answers to queries that a macro of ``dbt run-operation`` has printed.
         has_ended: Whether dbt has reported its end.
         has_succeeded: Whether it has reported an end without a failure.
     """
@@ -98,7 +98,7 @@ class V2Events:
         self.has_succeeded = False
 
     def read(self, event: Mapping[str, Any]) -> EngineValue | None:
-        """Convert a record; None for a record without a value."""
+        """Convert a record to the start or result of a node, or a message; None for a record without any of these."""
         name, attributes = str(event.get("event_type")).rpartition(".")[2], _mapping(event.get("attributes"))
         is_start, is_end = event.get("record_type") == "SpanStart", event.get("record_type") == "SpanEnd"
         if name == "NodeProcessed" and (is_start or is_end):

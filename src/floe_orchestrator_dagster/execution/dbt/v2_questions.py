@@ -105,11 +105,11 @@ def _source(node: Mapping[str, Any]) -> list[str | None]:
 
 @dataclass(frozen=True)
 class _Answers:
-    """The answers of one operation.
+    """The answers of one ``dbt run-operation``.
 
     Attributes:
         found: The answers for the first tables, in their order.
-        error: The error that ended the operation: that of the first table without an answer.
+        error: The error that ended the command: that of the first table without an answer.
         is_last: Whether the same error is expected for all other tables.
     """
 
@@ -121,7 +121,7 @@ class _Answers:
 def _asked(
     session: V2Session, tables: Mapping[str, Sequence[str | None]], question: str
 ) -> Iterator[tuple[str, Any, str]]:
-    """Run a query for each table. An error ends an operation, and another operation continues with the next table.
+    """Run a query for each table. An error ends the command, and another command continues with the next table.
 
     Yields:
         Unique id, answer, and an error instead of the answer.
@@ -138,7 +138,7 @@ def _asked(
 
 
 def _answers(session: V2Session, tables: Sequence[Sequence[str | None]], question: str, limit: int | None) -> _Answers:
-    """Query tables in one operation, whose project is in the private directory of the profile.
+    """Query tables in one ``dbt run-operation``, whose project is in the private directory of the profile.
 
     dbt runs in the directory of the product's project, so that relative paths and ``.env`` of the profile are found.
     """
@@ -158,7 +158,7 @@ def _answers(session: V2Session, tables: Sequence[Sequence[str | None]], questio
 
 
 def _error(run: V2Run, limit: int | None) -> str:
-    """Describe why an operation has no answer for the next table."""
+    """Describe why the command has no answer for the next table."""
     if run.timed_out:
         return f"no answer within the time limit of {limit} s"
     if run.reader.errors:

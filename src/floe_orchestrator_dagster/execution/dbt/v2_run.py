@@ -1,4 +1,4 @@
-"""Running process of dbt v2: its values, its end, and the data that the processes of an invocation share."""
+"""Running process of dbt v2: what it reports, its end, and the data that the processes of an invocation share."""
 
 from __future__ import annotations
 
@@ -46,8 +46,6 @@ def _wait() -> None:
 
 # dbt v2 writes records of the level of its log file. Compiled SQL has the level DEBUG.
 _LOGS = ("--log-level", "debug", "--log-level-file", "debug")
-
-
 _EXIT_FAILURE = 1  # of dbt with failed nodes
 
 
@@ -105,7 +103,7 @@ class V2Run(EngineProcess):
         at, code = running_then(running), self.process.returncode
         if self.timed_out and (running or not self.reader.has_ended):
             raise self.time_error(at)
-        # With --fail-fast dbt ends without a report of its end, and of what was running.
+        # With --fail-fast, dbt reports neither its end nor the end of the running nodes.
         if code == 0:
             return
         if code > 0 and self.has_failures:

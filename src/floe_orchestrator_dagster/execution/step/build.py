@@ -159,7 +159,7 @@ def build_model(
     return dg.MaterializeResult(metadata={**(output.metadata or {}), "dagster/table_name": table})
 
 
-def _node_events(  # noqa: PLR0913, PLR0917  # a build has these parts
+def _node_events(  # noqa: PLR0913, PLR0917  # a build needs all of these
     context: dg.OpExecutionContext,
     step: DbtStep,
     selection: Selection,

@@ -43,7 +43,7 @@ def freshness_step(product: Product) -> str:
     return f"{product.identifier}_source_freshness"
 
 
-def check_freshness(  # noqa: PLR0913, PLR0917  # a step has these parts
+def check_freshness(  # noqa: PLR0913, PLR0917  # a step needs all of these
     context: dg.OpExecutionContext,
     product: Product,
     connection: DbtConnection,

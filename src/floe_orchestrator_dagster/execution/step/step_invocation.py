@@ -169,7 +169,7 @@ class StepInvocation:
 
     @contextmanager
     def _running(self, arguments: Sequence[str], trace: BuildTrace) -> Iterator[EngineRun]:
-        """Run dbt and the lineage. The lineage starts while dbt starts, and ends after dbt."""
+        """Run dbt, and emit lineage: its start while dbt starts, its end after dbt has ended."""
         is_started = False
         with ExitStack() as after_dbt:
             try:
@@ -252,8 +252,8 @@ def ended_with_run(context: dg.OpExecutionContext) -> Iterator[None]:
     """Interrupt this step when its run ends, or is killed, inside the block.
 
     Dagster's multiprocess executor does not end its steps when its process is killed. Executors with a pod or container
-    per step do not end them when the pod of the run is lost, or when a run is terminated that would be resumed. dbt
-    would continue, in the same tables as a retry of the run.
+    per step do not end them when the pod of the run is lost, or when someone terminates a run that Dagster may resume.
+    dbt would continue, in the same tables as a retry of the run.
 
     Args:
         context: The step's context.

@@ -201,7 +201,7 @@ def may_have_other_names(product: Product, dbt: DbtConnection) -> bool:
 
 
 @contextmanager
-def step_lineage(  # noqa: PLR0913, PLR0917  # a step has these parts
+def step_lineage(  # noqa: PLR0913, PLR0917  # a step needs all of these
     context: dg.OpExecutionContext,
     product: Product,
     dbt: DbtConnection,

@@ -144,7 +144,7 @@ def _added_columns(node: Mapping[str, Any]) -> list[str]:
     return [str(chosen.get(name) or name) for name in (*_ADDED_BY_SNAPSHOTS, _MARKS_DELETED_ROWS)]
 
 
-def column_lineage(  # noqa: PLR0913  # a query has these parts
+def column_lineage(  # noqa: PLR0913  # a query needs all of these
     sql: str,
     adapter: str,
     relations: Iterable[Relation],

@@ -78,7 +78,7 @@ class _Session(Session):
         # A redirected POST becomes a GET, and its 200 would count as an acknowledgement.
         self.max_redirects = 0
 
-    def merge_environment_settings(self, url: str, *settings: Any) -> Any:  # noqa: ANN401  # requests'
+    def merge_environment_settings(self, url: str, *settings: Any) -> Any:  # noqa: ANN401  # of requests
         """Use a proxy only where ``proxy_for`` does: it supports more forms of ``NO_PROXY`` than requests."""
         merged: Any = super().merge_environment_settings(url, *settings)
         if proxy_for(httpx.URL(url)) is None:

@@ -51,7 +51,7 @@ class PythonAsset:
         return "/".join(self.key)
 
 
-def product_event(  # noqa: PLR0913  # an event has these parts
+def product_event(  # noqa: PLR0913  # an event needs all of these
     run: LineageRun,
     state: State,
     at: datetime,
@@ -87,7 +87,7 @@ def product_event(  # noqa: PLR0913  # an event has these parts
     )
 
 
-def asset_event(  # noqa: PLR0913  # an event has these parts
+def asset_event(  # noqa: PLR0913  # an event needs all of these
     run: LineageRun,
     asset: PythonAsset,
     state: State,

@@ -180,7 +180,7 @@ def event_time(moment: datetime) -> str:
     return aware.astimezone(timezone.utc).isoformat().replace("+00:00", "Z")
 
 
-def run_event(  # noqa: PLR0913  # an event has these parts
+def run_event(  # noqa: PLR0913  # an event needs all of these
     run: LineageRun,
     reference: RunReference,
     state: State,
