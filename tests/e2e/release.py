@@ -178,6 +178,30 @@ def write_product(directory: Path, name: str, computes: Sequence[str], config: J
     return artifacts
 
 
+def write_wide_product(directory: Path) -> Path:
+    """Write and parse the product ``wide`` with a pod per part: ``left`` and ``right``, which wait in the warehouse."""
+    slow = "select id, pg_sleep(seconds) is null as slow from {{ ref('first') }}, public.pace"
+    files = {
+        "dbt_project.yml": "{name: wide, profile: wide, version: '1.0', models: {+materialized: table}}",
+        "models/first.sql": "select 1 as id",
+        "models/left.sql": slow,
+        "models/right.sql": slow,
+        "models/last.sql": "select id from {{ ref('left') }} join {{ ref('right') }} using (id)",
+    }
+    write_files(directory, files)
+    reads = {"first": (), "left": ("first",), "right": ("first",), "last": ("left", "right")}
+    steps = [{"select": "left", "name": "left", "resources": "large"}, {"select": "right", "name": "right"}]
+    config = {"key_prefix": ["wide"], "executor": "k8s", "run_resources": {"size": "small"}, "steps": steps}
+    content = contract(*(model(name, *parents, compute="postgres") for name, parents in reads.items()), name="wide")
+    content["plugins"]["orchestrator"]["config"] = config
+    content["transforms"]["default_compute"] = content["plugins"]["compute"]["type"] = "postgres"
+    outputs = {"production": {**OUTPUT, "schema": "wide"}}
+    content["dbt_profiles"] = {"wide": {"target": "production", "outputs": outputs}}
+    artifacts = write_json(directory / "compiled_artifacts.json", content)
+    load_product(artifacts, manifest_source=manifest_rebuilt)
+    return artifacts
+
+
 def write_daily_product(directory: Path) -> Path:
     """Write and parse the product ``daily``, whose only model has daily partitions and is in a DuckDB file."""
     windowed = """

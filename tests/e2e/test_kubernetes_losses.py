@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import duckdb
 import pytest
 
-from e2e.release import running_release, write_daily_product, write_product
+from e2e.release import running_release, write_daily_product, write_product, write_wide_product
 from e2e.shop import UNFINISHED, ended, eventually, messages, run_of
 from lineage_backend import free_port, serving
 
@@ -28,7 +28,7 @@ BACKEND = free_port()
 
 @pytest.fixture(scope="module")
 def release(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Release]:
-    """Deploy three products: with steps as processes, with a pod for each step, and with partitions on DuckDB."""
+    """Deploy products: with steps as processes, a pod for each step, partitions on DuckDB, and a pod for each part."""
     directory = tmp_path_factory.mktemp("kubernetes")
     config = {"run_resources": {"size": "large"}, "retries": {"max_retries": 1, "delay_seconds": 1}}
     lineage = f"http://127.0.0.1:{BACKEND}/api/v1/lineage"
@@ -37,6 +37,7 @@ def release(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Release]:
         "orders": write_product(directory / "orders", "orders", ["postgres"] * 3, config, lineage),
         "returns": write_product(directory / "returns", "returns", ["postgres", "reporting", "reporting"], returns),
         "daily": write_daily_product(directory / "daily"),
+        "wide": write_wide_product(directory / "wide"),
     }
     with running_release(directory, artifacts, "--state-claim", "state") as running:
         yield running
@@ -162,3 +163,23 @@ def test_no_run_is_left(release: Release) -> None:
     results = release.dev.graphql("{ runsOrError { ... on Runs { results { status } } } }")["runsOrError"]["results"]
 
     assert not {run["status"] for run in results} & UNFINISHED
+
+
+def test_parts_of_a_product_are_built_at_the_same_time_in_pods_of_their_own(release: Release) -> None:
+    release.slow_down(600)
+    try:
+        run_id = release.launch("wide")
+        eventually(release.dev, lambda: release.sleeping() == 2)
+    finally:
+        release.slow_down(0)
+    release.warehouse("select pg_terminate_backend(pid) from pg_stat_activity where wait_event = 'PgSleep'")
+    assert ended(release.dev, run_id) == "FAILURE"
+    assert release.materialized(run_id) == ["first"]
+    again = release.launch("wide")
+
+    assert ended(release.dev, again) == "SUCCESS", messages(release.dev, again)
+    assert release.materialized(again) == ["first", "last", "left", "right"]
+    limits = [
+        job.pod.container["resources"]["limits"]["memory"] for job in release.kubernetes.of_run(again, "step_worker")
+    ]
+    assert sorted(limits) == ["2Gi", "512Mi", "512Mi", "512Mi"]
