@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from importlib.metadata import version
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 import pytest
@@ -179,4 +180,15 @@ def test_all_options_together_reach_the_values(tmp_path: Path) -> None:
     assert environment["FLOE_ARTIFACTS_PATH"] == "/srv/compiled_artifacts.json"
     assert environment["OTEL_EXPORTER_OTLP_ENDPOINT"] == "http://otel:4317"
     assert claims == ["state", "lineage"]
-    assert (result.exit_code, result.stderr) == (0, "")
+    assert result.exit_code == 0
+    assert [line for line in result.stderr.splitlines() if "dagster-aws" not in line] == []
+
+
+def test_package_of_the_log_store_is_asked_for(tmp_path: Path) -> None:
+    result = _helm("--artifacts", artifacts(tmp_path, dbt_profiles={}), "--image", IMAGE, "--compute-logs", "gs://logs")
+
+    warning = (
+        "warning: gs:// needs the package dagster-gcp in every image, and it is not installed here. "
+        "Build the images with EXTRA_PACKAGES=dagster-gcp, or no run starts.\n"
+    )
+    assert result.stderr == ("" if find_spec("dagster_gcp") else warning)

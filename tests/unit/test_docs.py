@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 from dataclasses import fields
@@ -21,6 +22,7 @@ from floe_orchestrator_dagster.cli import main
 from floe_orchestrator_dagster.config import DagsterConfig, read_config
 from floe_orchestrator_dagster.connection import Connection
 from floe_orchestrator_dagster.connection.webserver import CodeLocation, Daemon, Webserver
+from floe_orchestrator_dagster.deploy.settings import parse_log_store
 from floe_orchestrator_dagster.inspect.plan import (
     AssetPlan,
     AutomationPlan,
@@ -32,6 +34,7 @@ from floe_orchestrator_dagster.inspect.plan import (
     SensorPlan,
     StepPlan,
 )
+from floe_orchestrator_dagster.telemetry import TRACER_NAME
 from unit import samples
 
 if TYPE_CHECKING:
@@ -247,6 +250,25 @@ def _helm_commands() -> list[list[str]]:
     blocks = re.findall(r"^```console\n(.*?)^```", _page("how-to/deploy.md"), re.MULTILINE | re.DOTALL)
     lines = [line.partition(" | ")[0] for block in blocks for line in block.replace("\\\n", " ").splitlines()]
     return [shlex.split(line)[1:] for line in lines if line.startswith("floe-dagster helm")]
+
+
+def test_documented_image_has_the_package_that_the_documented_values_need() -> None:
+    page = _page("how-to/deploy.md")
+    [location] = {argument for command in _helm_commands() for argument in command if argument.startswith("s3://")}
+
+    assert f"--build-arg EXTRA_PACKAGES={parse_log_store(location).package} " in page
+
+
+def test_alerts_and_dashboard_use_the_metrics_that_are_sent() -> None:
+    sent = TRACER_NAME.replace(".", "_")
+    named = {f"{sent}_nodes_total", *(f"{sent}_node_duration_seconds_{part}" for part in ("bucket", "sum"))}
+    rules = yaml.safe_load((_DOCS / "monitoring" / "alerts.yaml").read_text(encoding="utf-8"))
+    dashboard = json.loads((_DOCS / "monitoring" / "dashboard.json").read_text(encoding="utf-8"))
+
+    queries = [rule["expr"] for group in rules["groups"] for rule in group["rules"]]
+    queries += [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
+
+    assert {name for query in queries for name in re.findall(r"floe_orchestrator\w+", query)} == named
 
 
 def test_commands_that_print_values_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

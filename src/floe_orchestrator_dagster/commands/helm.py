@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -242,6 +243,12 @@ def _warnings(settings: DeploySettings) -> Iterator[str]:
             yield f"{product.name}: the dbt profile reads {names}. Set --env-secret to a Secret with these keys."
         if product.on_duckdb and not settings.state_claim:
             yield f"{product.name}: the DuckDB file is deleted with the pod. Set --state-claim to keep it on a volume."
+    if settings.log_store is not None and find_spec(settings.log_store.package.replace("-", "_")) is None:
+        package, scheme = settings.log_store.package, settings.log_store.scheme
+        yield (
+            f"{scheme}:// needs the package {package} in every image, and it is not installed here. "
+            f"Build the images with EXTRA_PACKAGES={package}, or no run starts."
+        )
     if settings.is_production and settings.log_store is None:
         yield "the output of steps is not stored. Set --compute-logs to store it."
     sending = [product for product in settings.products if product.may_send_lineage]

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?|[0-9a-fA-F:]+")
 _WORD = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.$-]*")
-_LOG_STORES = ("s3", "gs", "az")
+_LOG_STORES = {"s3": "dagster-aws", "gs": "dagster-gcp", "az": "dagster-azure"}
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,11 @@ class LogStore:
     scheme: str
     bucket: str
     path: str
+
+    @property
+    def package(self) -> str:
+        """The package with Dagster's access to the storage, which each image needs."""
+        return _LOG_STORES[self.scheme]
 
 
 @dataclass(frozen=True)

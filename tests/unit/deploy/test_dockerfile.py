@@ -52,7 +52,20 @@ def test_image_has_a_stage_for_each_dbt_engine_and_dbt_core_by_default() -> None
 
     assert {*found} == {*get_args(EngineName)} - {"auto"}
     assert "\nARG DBT_ENGINE=core\n" in _DOCKERFILE
-    assert "\nFROM engine-${DBT_ENGINE} AS product\n" in _DOCKERFILE
+    assert "\nFROM engine-${DBT_ENGINE} AS package\n" in _DOCKERFILE
+
+
+def test_what_differs_between_products_is_in_the_last_layers() -> None:
+    """A changed argument or product must not rebuild, nor copy again, what all products share."""
+    final = _DOCKERFILE.rpartition("\nFROM ")[2]
+    order = ["COPY --from=package /opt/floe ", "COPY --from=package /build/package ", "COPY --from=product ", "LABEL "]
+
+    assert sorted(map(final.index, order)) == list(map(final.index, order))
+    assert final.index("COPY --from=product ") < min(
+        found.start() for found in re.finditer(r"^ARG", final, re.MULTILINE)
+    )
+    shared = _DOCKERFILE.partition(" AS product\n")[0]
+    assert not re.search(r"^ARG (PRODUCT_DIR|PRODUCT_NAME|VERSION|REVISION|SOURCE)", shared, re.MULTILINE)
 
 
 def test_image_of_dbt_v2_removes_every_package_of_dbt_core() -> None:
