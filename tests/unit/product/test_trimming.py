@@ -72,7 +72,7 @@ def test_columns_are_those_of_the_manifest(tmp_path: Path) -> None:
 
 
 def test_columns_do_not_have_the_tags_and_meta_that_dbt_v2_copies_from_the_node() -> None:
-    given = {"tags": ["daily"], "meta": {"team": "sales"}}
+    given: Json = {"tags": ["daily"], "meta": {"team": "sales"}}
     columns: Json = {
         "copied": {"name": "copied", **given, "config": {}},
         "own": {"name": "own", **given, "config": given},
