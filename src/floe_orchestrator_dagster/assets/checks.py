@@ -105,7 +105,7 @@ def _unimplemented_definition(
 
 
 def _last_of_each_step(definitions: Sequence[dg.AssetsDefinition]) -> list[dg.AssetKey]:
-    """Return one asset of each definition, of those that no other asset of the product reads.
+    """Return one asset of each step, of those that no other asset of the product reads.
 
     One of each step is enough, because in the product's job a step waits for whole steps. With all of them in the spec
     of each check, the specs would grow with the number of sources times that of models.

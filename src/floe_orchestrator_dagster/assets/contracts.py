@@ -35,7 +35,7 @@ def contract_owners(contract: TableContract) -> list[str]:
 def contract_tags(contract: TableContract) -> dict[str, str]:
     """Return the tags of contract and table, and one per classification of a column (``floe.classification/pii``).
 
-    There is a tag for each classification, because they are free text: none of them can be chosen as the strictest.
+    Each classification becomes a tag, because classifications are free text: the strictest one cannot be chosen.
     """
     tags = declared_tags([*(contract.contract.tags or []), *(contract.table.tags or [])])
     return {**tags, **_classification_tags(contract.classifications)}

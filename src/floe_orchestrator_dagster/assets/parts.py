@@ -72,7 +72,7 @@ def product_parts(product: Product, selection: NodeSelection, parents: Parents) 
         parents: The graph.
 
     Returns:
-        The parts, in which each node is once; empty if the configuration has no ``steps``.
+        The parts; each node is in one of them. Empty if the configuration has no ``steps``.
 
     Raises:
         ConfigError: A selection is not valid, a node is selected twice, parts depend on each other in a cycle, or there
@@ -175,7 +175,7 @@ def _refuse_cycle(product: Product, rows: Mapping[str, int], parents: Parents) -
 
 
 def _graph_of_parts(rows: Mapping[str, int], parents: Parents) -> Mapping[int | str, Sequence[int | str]]:
-    """Return the graph with each part as one node: its row."""
+    """Return the graph with each part as one node, named by the part's index."""
     graph: defaultdict[int | str, dict[int | str, None]] = defaultdict(dict)
     for unique_id, read in parents.items():
         own = rows.get(unique_id, unique_id)
@@ -258,9 +258,10 @@ def _quotient(parts: Sequence[_Labelled], parents: Parents) -> dict[_Labelled, d
 
 
 def _least_loss(parts: Sequence[_Labelled], parents: Parents) -> tuple[_Labelled, _Labelled]:
-    """Return two parts to join: two that are built one after the other in any case, or else two small ones of a level.
+    """Return two parts to join: two that are built one after the other anyway, or else two small ones of a level.
 
-    Neither choice makes a cycle, because each part depends only on parts of lower levels.
+    The level of a part is one more than the highest level of the parts that it reads. Parts of a level do not depend on
+    each other, so that joining two of them, or two successive levels of one part each, makes no cycle.
     """
     graph = _quotient(parts, parents)
     level_of: dict[_Labelled, int] = {}

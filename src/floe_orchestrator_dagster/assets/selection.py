@@ -182,8 +182,8 @@ def suggestion(selection: str, manifest: Mapping[str, Any]) -> str:
     """Return a suggestion such as ``Did you mean 'tag:daily+'? ``; empty when there is none.
 
     Args:
-        selection: A selection without spaces. Of several criteria (``tag:a,tag:b``), the first one is corrected that
-            is similar to a value in the project.
+        selection: A selection without spaces. If it has several criteria (``tag:a,tag:b``), the suggestion corrects the
+            first of them that is similar to a value in the project.
         manifest: The content of a dbt manifest.
     """
     criteria = selection.split(",")

@@ -97,7 +97,7 @@ class DbtSteps:
 
 
 def dbt_steps(product: Product, graph: StagedGraph) -> DbtSteps:
-    """Return the names of the steps that run a product's stages, late tests and source freshness."""
+    """Return the names of the steps that run a product's stages, the tests after all stages, and source freshness."""
     return DbtSteps(_stage_names(product, graph), _late_names(product, graph), freshness_step(product))
 
 

@@ -136,7 +136,7 @@ class FloeDbtTranslator(DagsterDbtTranslator):
     def _with_objects_of(self, metadata: Mapping[str, Any], unique_id: str) -> dict[str, Any]:
         """Remove dagster-dbt's internal objects, except from the first spec, when the product has many assets.
 
-        Sources then have no storage kind either, because their kinds name it.
+        Sources then have no metadata about their storage either, because their kinds name it.
         """
         if self._floe.attributes.has_many_assets and unique_id not in self._floe.first:
             omitted = (*_OBJECTS, _STORAGE_KIND) if unique_id.startswith("source.") else _OBJECTS

@@ -1,4 +1,4 @@
-"""Schedules of a product: the main one (floe.yaml or the default), configured ones, and those of ``schedule_job``."""
+"""Schedules of a product: the main one, configured ones, and those registered with the plugin's ``schedule_job``."""
 
 from __future__ import annotations
 

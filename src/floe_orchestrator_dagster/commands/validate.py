@@ -24,9 +24,9 @@ def validate(artifacts: Path | None, *, as_json: bool) -> None:
 
     The command checks artifacts, configuration, floe.yaml, dbt project, profile, manifest and schedule, then builds
     Dagster's definitions. ARTIFACTS is the product's compiled_artifacts.json. The default is FLOE_ARTIFACTS_PATH. The
-    command runs dbt only if dbt v2 is the engine: to report what dbt v2 refuses, by file. Run `floe-dagster prepare`
-    before it. It writes one file, as every load does: floe_manifest.json, a smaller copy of dbt's manifest.json beside
-    it, if that is missing or outdated.
+    command runs dbt only if dbt v2 is the engine: dbt v2 then parses the project. Run `floe-dagster prepare` before it.
+    It writes one file, as every load does: floe_manifest.json, a smaller copy of dbt's manifest.json beside it, if that
+    is missing or outdated.
 
     \b
     Example:

@@ -23,7 +23,7 @@ def workspace(products: tuple[Path, ...], output: Path) -> None:
 
     The command writes workspace.yaml, and a definitions.py to each PRODUCT_DIR, which loads the compiled_artifacts.json
     there. Two products must not build the same asset key. A dbt source depends on an asset of another product when its
-    meta.dagster.asset_key is the asset's key. The command parses dbt projects without an up-to-date manifest.
+    meta.dagster.asset_key is the asset's key. The command parses dbt projects whose manifest is missing or outdated.
 
     \b
     Example:

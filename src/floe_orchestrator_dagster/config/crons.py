@@ -95,7 +95,7 @@ def _possible_cron(cron: str) -> str:
     return cron
 
 
-# Types of checked values. Fields keep them as written in the file; code that ticks calls `check_cron` again.
+# Types of checked values. Fields keep them as written in the file; code that computes ticks calls `check_cron` again.
 Cron = Annotated[str, Field(min_length=1), AfterValidator(_possible_cron)]
 Timezone = Annotated[str, AfterValidator(check_timezone)]
 

@@ -181,7 +181,7 @@ class LineageConfig(Section):
     enabled: bool = True
     """Whether to send lineage events to the configured backend."""
     strict: bool = False
-    """Whether a step fails if the backend has not accepted all its events by its end; a warning by default."""
+    """Whether a step fails if the backend has not accepted its events by the end of the step; a warning by default."""
     spool_dir: Directory | None = None
     """Absolute directory (or below ``~/``) that stores events until the backend has accepted them; each product uses a
     subdirectory. The default is ``$FLOE_STATE_DIR/<product>/lineage``, else a directory in ``~/.local/state/floe``."""

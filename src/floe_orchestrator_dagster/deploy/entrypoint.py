@@ -74,7 +74,7 @@ def _is_generated(content: bytes) -> bool:
 
 
 def _is_loader_call(value: ast.expr) -> bool:
-    """Return whether the value is a call of the loader without a user's translator, which ``**options`` may contain."""
+    """Return whether the value calls the loader without ``translator``, and without ``**options`` that may have one."""
     if not (isinstance(value, ast.Call) and isinstance(value.func, ast.Name) and value.func.id == _LOADER):
         return False
     return all(keyword.arg not in {"translator", None} for keyword in value.keywords)

@@ -1,8 +1,8 @@
-"""Fingerprints of models, seeds and snapshots: everything in a dbt project that decides about their rows, besides data.
+"""Fingerprints of models, seeds and snapshots: hashes of everything in a dbt project that determines their rows.
 
 A fingerprint changes with the code, the macros that it can call, the ephemeral models and functions that it reads, the
 settings that change the table, and the versions of dbt and the adapter. It does not change with comments, descriptions,
-tags or owners. Where that is not certain, it changes. Values of variables and the table's name are not part of it.
+tags or owners. Where that is not certain, it changes. Data, values of variables and the table's name do not change it.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ FINGERPRINT_FORMAT = 1
 """Version of the algorithm. A change gives each node another fingerprint."""
 
 _BUILT = frozenset({"model", "seed", "snapshot"})
-# What describes a table, and only changes it if code reads it.
+# Fields that describe a table. They change it only if code reads them.
 _DESCRIBING = ("access", "docs", "group", "meta", "tags", "description", "columns")
-# Code that may read all of it: `model` or `config` as a whole.
+# Code that may read all of these fields: `model` or `config` as a whole.
 _READS_ALL = re.compile(r"\bmodel\b(?!\s*[.\[])|\bmodel\.config\b(?!\s*[.\[])|\bconfig\b(?!\s*[.(\[=])")
 _READS = re.compile(rf"""\.({"|".join(_DESCRIBING)})|["']({"|".join(_DESCRIBING)})["']""")
 # Without one of these words, code has no access to its node.

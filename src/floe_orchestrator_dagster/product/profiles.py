@@ -272,7 +272,7 @@ def _is_written_duckdb(database: object) -> bool:
 
 
 def _any_targets_variables(template: str, outputs: Mapping[str, object]) -> tuple[Variable, ...]:
-    """Return the variables of the first output: dbt parses with it while the variable that selects one is not set."""
+    """Return the variables of the first output. dbt parses with it if the variable that selects one is not set."""
     first = next(iter(outputs))
     choosing = (Variable(variable.name, first) for variable in required_variables(template))
     return (*choosing, *required_variables(outputs[first]))

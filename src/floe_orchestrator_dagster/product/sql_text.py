@@ -1,6 +1,6 @@
 """Code of dbt models without comments and with uniform whitespace, for comparisons.
 
-Comments and whitespace are only left out where they mean nothing on every database. All other code is compared as it
+Comments and whitespace are only left out where they have no meaning on any database. All other code is compared as it
 is: a model that looks changed is built once too often, one that looks unchanged would keep wrong rows.
 """
 
@@ -19,7 +19,7 @@ _PIECE = re.compile(
     """,
     re.VERBOSE | re.DOTALL,
 )
-# Templates that emit the name of a table, nothing, or one of the pieces between them.
+# Templates that emit the name of a table or nothing, and conditions, which select the text between them.
 _PLAIN = re.compile(
     r"""
     \{\{\s*(?:this|(?:ref|source)\((?:\s*(?:'[\w.-]+'|"[\w.-]+")\s*,?)+\s*\)|config\([^{}%]*\))\s*\}\}
@@ -32,10 +32,10 @@ _SPACE = re.compile(r"\s+", re.ASCII)
 _TEMPLATE = re.compile(r"\{\{.*?\}\}|\{%.*?%\}", re.DOTALL)
 # Templates and comments in a comment.
 _NESTED = re.compile(r"\{[{%#]|(?!^)/\*")
-# Comments to the end of the line and escapes of some databases, strings between dollar signs, and quotes without an
-# end, which a template may end.
+# Characters that only some databases read as comments, escapes or strings, and quotes without an end, which a template
+# may end.
 _AMBIGUOUS = re.compile(r"""--|//|/\*|\*/|[\#\\$'"`]""")
-# Strings of some databases, and a line break of some.
+# Triple quotes are strings, and a single carriage return is a line break, on some databases only.
 _AMBIGUOUS_ANYWHERE = re.compile(r"""'{3}|"{3}|\r(?!\n)""")
 
 

@@ -175,7 +175,7 @@ def current_tracer() -> Tracer | None:
 
 
 def parent_context() -> Context | None:
-    """Return the parent of a new span: None for the current span, else the trace in ``TRACEPARENT``."""
+    """Return the context with the trace in ``TRACEPARENT``; None if the current span, if any, is to be the parent."""
     from opentelemetry import propagate, trace
 
     if trace.get_current_span().get_span_context().is_valid or "TRACEPARENT" not in os.environ:

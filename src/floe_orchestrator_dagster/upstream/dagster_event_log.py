@@ -3,7 +3,7 @@
 For each statement, Dagster's SQLite event log creates an engine, compiles the statement and opens the file. An event
 has three to ten statements, which take most of the CPU time of a run with many small nodes. This module keeps one
 engine and connection per database until dbt has ended. It writes the same rows in the same transactions, and notifies
-watchers of a run's database of each one. Tables, columns and migrations are looked up once.
+the watchers of a run's database after each one. Tables, columns and migrations are looked up once.
 """
 
 from __future__ import annotations

@@ -121,7 +121,7 @@ class _Writer:
         self._thread.start()
 
     def store(self, event: dg.EventLogEntry) -> None:
-        """Pass an event to the thread, or store it as Dagster does after those before it."""
+        """Pass an event to the thread. Store one that does not fit in a batch as Dagster does, after all before it."""
         if self._is_closed or not _fits_in_batch(event):
             self.flush()
             self._stock_store(event)
@@ -213,7 +213,7 @@ class _Writer:
         self._update_checks(checks)
 
     def _write_each(self, events: Iterable[dg.EventLogEntry]) -> None:
-        """Store events as Dagster does, also those after one that cannot be stored."""
+        """Store events as Dagster does. An event that cannot be stored does not prevent the next ones."""
         for event in events:
             try:
                 self._stock_store(event)
@@ -237,7 +237,7 @@ class _Writer:
             return [int(found[0]) for found in connection.exec_driver_sql(statement, values)]
 
     def _update_checks(self, checks: Sequence[tuple[_Stored, int]]) -> None:
-        """Store check results in the rows of the planned checks; Dagster stores a result without exactly one row."""
+        """Store check results in the rows of the planned checks; Dagster stores results that match no single row."""
         latest = {stored.check: (stored, number) for stored, number in checks}
         if not latest:
             return

@@ -1,7 +1,7 @@
 """Persistent connections to the PostgreSQL database of Dagster's event log while dbt runs.
 
-Dagster's storage opens a connection for each use, with a login and a new process of the server. An event has one to
-three uses, some of them within another. This module keeps two connections until dbt has ended. They are checked before
+To store one event, Dagster's storage opens one to three connections, of which two can be open at once. Each needs a
+login and a new process of the server. This module keeps two connections until dbt has ended. They are checked before
 each use, and opened again if they are broken. Statements and transactions stay the same.
 """
 

@@ -1,6 +1,6 @@
 """Classes that Dagster does not export, for annotations only; not imported at run time."""
 
-# ruff: noqa: PLC0414  # other modules can import these names because each is imported as itself
+# ruff: noqa: PLC0414  # `import X as X` lets other modules import X from here
 from __future__ import annotations
 
 from typing import TYPE_CHECKING

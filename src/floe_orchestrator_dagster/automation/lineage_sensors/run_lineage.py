@@ -48,7 +48,8 @@ _STATES: dict[dg.DagsterRunStatus, State] = {
     dg.DagsterRunStatus.FAILURE: "FAIL",
     dg.DagsterRunStatus.CANCELED: "ABORT",
 }
-# Tag of a processed run: counts of its events and its run id. A re-execution inherits the tags of its parent.
+# Tag of a processed run, with counts of its events, and with its run id, because re-executions inherit their parent's
+# tags.
 _AFTER_RUN = "lineage_after_run"
 # A sensor's tick is limited to 60 s and can have 25 runs. Events that are not delivered in time stay in the spool.
 _RUN_SECONDS = 1.0

@@ -74,7 +74,7 @@ def end_abandoned_runs(context: dg.SensorEvaluationContext, product: Product) ->
     with emitter:
         for run_id in runs:
             end_open_runs_of(emitter, run_id, "", context.log)
-        emitter.flush()  # so that the replay after it does not repeat an event whose request is in progress
+        emitter.flush()  # so that the replay that follows does not repeat an event whose request is in progress
 
 
 def _is_long_over(instance: dg.DagsterInstance, run_id: str, last_written: float) -> bool:

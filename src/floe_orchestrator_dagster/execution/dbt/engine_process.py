@@ -143,7 +143,7 @@ def started_process(  # noqa: PLR0913, PLR0917  # a process needs all of these
 
     Args:
         module: Name of the module, whose first argument is its settings.
-        settings: Returns the settings of the module. It is called with those that this function knows.
+        settings: Creates the settings of the module from those that this function passes to it.
         arguments: dbt's arguments.
         directory: Working directory. It is not the project, because Python would import modules from its files.
         environment: Environment variables of the process.

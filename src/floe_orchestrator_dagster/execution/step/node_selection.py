@@ -85,8 +85,8 @@ class DbtNodes:
     ) -> frozenset[dg.AssetCheckKey]:
         """Return the checks that run with a selection without being selected.
 
-        With assets, the checks on the sources that they read run, as in dagster-dbt. With all assets and their checks,
-        the checks on the product run.
+        If assets are selected, the checks on the sources that they read run, as in dagster-dbt. If all assets and their
+        checks are selected, the checks on the product run.
         """
         sources = {key for asset in asset_keys for key in self.upstream[asset]} & self.sources
         found = {check for check in self.checks if check.asset_key in sources}

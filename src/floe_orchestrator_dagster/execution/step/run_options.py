@@ -120,7 +120,7 @@ class DbtOptions(SourceOptions):
 
 
 def deferral() -> list[str]:
-    """Return dbt's argument for the environment's deferral state, because ``--state`` is used for the selection."""
+    """Return ``--defer-state`` with the environment's ``DBT_STATE``: ``--state``, which overrides it, selects nodes."""
     named = (os.environ.get(f"{prefix}DEFER_STATE") for prefix in _PREFIXES)
     state = next((found for prefix in _PREFIXES if (found := os.environ.get(f"{prefix}STATE"))), None)
     return ["--defer-state", state] if state and not any(named) else []

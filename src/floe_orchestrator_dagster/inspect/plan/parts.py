@@ -73,8 +73,8 @@ class JobPlan:
         assets: Number of assets that it builds.
         checks: Number of checks that it runs.
         steps: Number of steps in a run of the whole job.
-        dbt_invocations: Number of dbt invocations in such a run: one per step that builds nodes, runs late tests or
-            checks source freshness.
+        dbt_invocations: Number of dbt invocations in such a run: one per step that builds nodes, runs tests after all
+            stages, or checks source freshness.
     """
 
     name: str

@@ -97,7 +97,7 @@ class Output:
         return self._written.get(name)
 
     def may_have(self, name: str) -> bool:
-        """Return whether a column that is not written can be one of a ``*``."""
+        """Return whether a column that the scope does not name can be one of a ``*``."""
         return name not in self._excluded
 
 

@@ -95,24 +95,24 @@ def _seconds_until(http_date: str) -> float:
 
 
 class CompositeSender:
-    """Delivers an event to all parts, or to the first that accepts it.
+    """Delivers an event to all of several backends, or to the first that accepts it.
 
-    openlineage's own composite reports success when any part has the event, so that an unavailable part silently
+    openlineage's own composite reports success when any backend has the event, so that an unavailable one silently
     loses it.
     """
 
     def __init__(self, parts: Sequence[Sender], *, first_is_enough: bool) -> None:
-        """Send to ``parts`` in this order; with ``first_is_enough``, stop at the first success."""
+        """Send through ``parts``, one per backend, in this order; with ``first_is_enough`` until the first success."""
         self._parts = parts
         self._first_is_enough = first_is_enough
         self._had: dict[bytes, set[int]] = {}
 
     def send(self, line: bytes) -> None:
-        """Send one event. A retry skips the parts that already have the event.
+        """Send one event. A retry skips the backends that already have the event.
 
         Raises:
-            EventRefusedError: Some parts refuse the event, and all others have it.
-            BackendUnavailableError: At least one part is unavailable.
+            EventRefusedError: Some backends refuse the event, and all others have it.
+            BackendUnavailableError: At least one backend is unavailable.
         """
         had = self._had.setdefault(line, set())
         failures: list[EventRefusedError | BackendUnavailableError] = []
@@ -137,7 +137,7 @@ class CompositeSender:
             raise failures[0]
 
     def close(self) -> None:
-        """Close all parts."""
+        """Close all senders."""
         for part in self._parts:
             part.close()
 

@@ -111,7 +111,7 @@ class DbtEvents:
         self._faults.append(Fault(unique_id, error))
 
     def take_faults(self) -> list[Fault]:
-        """Return the faults since the last call. Their events have run, job, state, and the datasets of the START."""
+        """Return the faults since the last call. Their events lack facets; an end has the datasets of its START."""
         faults, self._faults = self._faults, []
         return faults
 
