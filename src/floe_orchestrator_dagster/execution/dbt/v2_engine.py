@@ -1,6 +1,6 @@
 """Engine for dbt v2: start of its executable, OpenTelemetry records, interrupt and end.
 
-dbt v2 does not end with its parent, masks no secrets and has no Python interface. It runs below a guard
+dbt v2 does not end with its parent, masks no secrets and has no Python interface. A guard, its parent process, ends it
 (:mod:`v2_process`). Secrets in its output are masked here. Its logs are in the private directory of the profile, which
 is removed at the end.
 """

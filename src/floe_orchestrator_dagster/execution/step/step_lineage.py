@@ -45,7 +45,7 @@ class StepLineage:
         target: Target,
         log: dg.DagsterLogManager,
     ) -> None:
-        """Start the lineage. The manifest is read for the first event, when dbt has written it."""
+        """Prepare the events. dbt's manifest is read for the first event, because dbt writes it before that."""
         from floe_orchestrator_dagster.lineage.delivery.run_journal import RunJournal
 
         self._emitter, self._run, self._dbt, self._target, self._log = emitter, run, dbt, target, log
@@ -119,7 +119,7 @@ class StepLineage:
                 self._log.warning("Lineage: %d more events are incomplete or missing.", self._faults - 1)
 
     def _guarded(self, make: Callable[[DbtEvents], Iterable[RunEvent]]) -> None:
-        """Create events and emit them. After an error, only these events are missing; the lineage continues."""
+        """Create events and emit them. An error is reported, and does not prevent later events."""
         if not self.is_usable:
             return
         try:
