@@ -126,7 +126,7 @@ def distrust_reason(path: Path | int) -> str | None:
 
 
 def is_trusted(path: Path) -> bool:
-    """Return whether no other user can write a file. True for a file that cannot be accessed: its reader fails."""
+    """Return whether no other user can write a file; also true for one without access, because reading it fails."""
     try:
         return distrust_reason(path) is None
     except OSError:

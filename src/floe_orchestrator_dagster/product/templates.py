@@ -186,7 +186,7 @@ def _templates(content: object, setting: str = "") -> Iterator[tuple[str, str]]:
 
 
 def _env_var_calls(template: str) -> Iterator[tuple[bool, list[str]]]:
-    """Find calls of ``env_var`` with literal arguments, each with whether the template contains ``as_bool``."""
+    """Find calls of ``env_var`` with literal arguments. Yield whether ``as_bool`` is used, and the arguments."""
     from jinja2 import Environment, nodes
 
     tree = _parsed(Environment(autoescape=True), template)

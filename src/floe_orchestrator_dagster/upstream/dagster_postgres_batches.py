@@ -1,8 +1,8 @@
 """Storage of Dagster's events in PostgreSQL in batches while dbt runs.
 
 Dagster's storage writes an event with two to five statements, each in a separate transaction. This module passes the
-events to a thread, which writes those that have come within a tenth of a second together: one statement for their rows,
-and one for the results of checks. Everything that uses the storage in this process waits until the events before it are
+events to a thread, which collects them for a tenth of a second and writes them with one statement for their rows, and
+one for the results of checks. Everything that uses the storage in this process waits until the events before it are
 written.
 """
 
@@ -137,7 +137,7 @@ class _Writer:
         """Wait until all events are written.
 
         Raises:
-            Exception: An event of Dagster's could not be written.
+            Exception: An event could not be written. Log messages that cannot be written raise no exception.
         """
         if threading.current_thread() is self._thread:
             return
