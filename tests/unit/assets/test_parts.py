@@ -164,6 +164,19 @@ def test_layers_are_cut_into_parts_that_do_not_read_each_other(shop: Path) -> No
     }
 
 
+def test_partitioned_models_of_a_part_have_a_separate_step(shop: Path) -> None:
+    daily = {"select": "int_sales", "type": "daily", "start": "2026-01-01"}
+
+    found = planned(write(shop, [{"select": "stg_fees int_sales", "name": "a"}], partitions=[daily]))
+
+    assert found == {
+        "rest": ({"stg_orders"}, set()),
+        "a": ({"stg_fees"}, set()),
+        "a_daily": ({"int_sales"}, {"rest", "a"}),
+        "rest_2": ({"sales", "margins", "report"}, {"a_daily"}),
+    }
+
+
 def test_tests_run_with_the_part_that_reads_their_tables_or_after_all(shop: Path) -> None:
     product = load_product(write(shop, [{"select": "sales"}, {"select": "margins"}]))
 
