@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import dagster as dg
 
 from floe_orchestrator_dagster.config import config_path
+from floe_orchestrator_dagster.config.models import CORRECT_IT
 from floe_orchestrator_dagster.errors import ConfigError, Problem
 from floe_orchestrator_dagster.product.project import PROJECT_DIR_VARIABLE
 
@@ -89,9 +90,9 @@ def _problems(product: Product, row: int, rule: PartitionsConfig) -> list[Proble
                 definition.time_window_for_partition_key(first)
     except dg.DagsterError as error:
         where = config_path("partitions", row, "values")
-        return [Problem(where, str(error).rstrip("."), "Give the keys other names. Correct it in manifest.yaml.")]
+        return [Problem(where, str(error).rstrip("."), f"Give the keys other names. {CORRECT_IT}")]
     except (ValueError, OverflowError):
         what = f"{rule.start!r} is outside of Dagster's calendar, which has the years from 1000 to 9999"
-        fix = "Write the first day that has data. Correct it in manifest.yaml."
+        fix = f"Write the first day that has data. {CORRECT_IT}"
         return [Problem(config_path("partitions", row, "start"), what, fix)]
     return []

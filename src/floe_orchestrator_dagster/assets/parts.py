@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from floe_orchestrator_dagster.assets.translator import folders
 from floe_orchestrator_dagster.config import config_path
+from floe_orchestrator_dagster.config.models import CORRECT_IT
 from floe_orchestrator_dagster.errors import ConfigError, Problem
 from floe_orchestrator_dagster.product.project import PROJECT_DIR_VARIABLE
 
@@ -30,7 +31,6 @@ Parents: TypeAlias = "Mapping[str, frozenset[str]]"
 """Unique ids of the models, seeds and snapshots that each one reads, by unique id."""
 
 _REST = "rest"
-_FIX = "Correct it in manifest.yaml."
 
 
 @dataclass(frozen=True)
@@ -170,7 +170,7 @@ def _refuse_cycle(product: Product, rows: Mapping[str, int], parents: Parents) -
         ordered = [*cycle[first:], *cycle[:first], row]
         edges = [_edge(upstream, downstream, rows, parents) for upstream, downstream in pairwise(ordered)]
         what = f"the parts would depend on each other in a cycle: {', '.join(edges)}"
-        fix = f"Select the models of the cycle in one part, or exclude some of them (`exclude`). {_FIX}"
+        fix = f"Select the models of the cycle in one part, or exclude some of them (`exclude`). {CORRECT_IT}"
         raise ConfigError(product.origin, [Problem(config_path("steps", row), what, fix)]) from None
 
 

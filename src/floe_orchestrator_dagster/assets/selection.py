@@ -7,7 +7,7 @@ from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from floe_orchestrator_dagster.config.models import CONFIG_PATH, config_path
+from floe_orchestrator_dagster.config.models import CONFIG_PATH, CORRECT_IT, config_path
 from floe_orchestrator_dagster.errors import ConfigError, DbtSetupError, Problem
 from floe_orchestrator_dagster.product.project import PROJECT_DIR_VARIABLE
 from floe_orchestrator_dagster.product.selection import NodeGraph
@@ -26,7 +26,6 @@ EVERYTHING = "fqn:*"
 _CRITERION = re.compile(r"^(?P<before>@|\d*\+)?((?P<method>[\w.]+):)?(?P<value>.*?)(?P<after>\+\d*)?$")
 _TESTS = ("test.", "unit_test.")
 _RUN_EXCLUDE = "run configuration, exclude"
-_FIX = "Correct it in manifest.yaml."
 _SYNTAX = "See https://docs.getdbt.com/reference/node-selection/syntax."
 
 
@@ -86,7 +85,7 @@ class NodeSelection:
             if taken:
                 names = ", ".join(unique_id.split(".")[-1] for unique_id in taken)
                 what = f"{select!r} selects {names}, which {section}[{rows[taken[0]]}] selects already"
-                fix = "Exclude it from one of them (`exclude`). Correct it in manifest.yaml."
+                fix = f"Exclude it from one of them (`exclude`). {CORRECT_IT}"
                 problems.append(Problem(config_path(section, row, "select"), what, fix))
             rows = {**dict.fromkeys(found, row), **rows}
         if problems:
@@ -166,7 +165,7 @@ class NodeSelection:
         if not where.startswith(CONFIG_PATH):
             return ConfigError(where, problems)
         needs_project = self._product.dbt is None
-        in_manifest = "" if needs_project else f" {_FIX}"
+        in_manifest = "" if needs_project else f" {CORRECT_IT}"
         placed = [
             replace(problem, where=f"{where}.{problem.where}", fix=f"{problem.fix}{in_manifest}")
             for problem in problems

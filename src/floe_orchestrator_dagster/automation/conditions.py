@@ -16,6 +16,7 @@ import dagster as dg
 from floe_orchestrator_dagster.automation.cron import check_cron, check_timezone
 from floe_orchestrator_dagster.automation.jobs import job_tags
 from floe_orchestrator_dagster.config import config_path
+from floe_orchestrator_dagster.config.models import CORRECT_IT
 from floe_orchestrator_dagster.errors import ConfigError, Problem
 from floe_orchestrator_dagster.product.tags import PRODUCT_TAG, tag_value
 
@@ -63,7 +64,7 @@ def assets_by_rule(product: Product, selection: NodeSelection) -> list[frozenset
         by_rule.append(selected.difference(*by_rule))
         if not by_rule[-1]:
             what = f"all {len(selected)} assets that it selects match earlier rules, and the first match applies"
-            fix = "Put the narrower rule first, or remove this one. Correct it in manifest.yaml."
+            fix = f"Put the narrower rule first, or remove this one. {CORRECT_IT}"
             problems.append(Problem(where, what, fix))
     if problems:
         raise ConfigError(product.origin, problems)

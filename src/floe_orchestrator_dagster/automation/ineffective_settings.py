@@ -15,7 +15,7 @@ from floe_orchestrator_dagster.assets.partitions import partitioned_nodes
 from floe_orchestrator_dagster.automation.cron import check_cron, declared_schedule
 from floe_orchestrator_dagster.automation.jobs import job_names
 from floe_orchestrator_dagster.config import config_path
-from floe_orchestrator_dagster.config.models import AssetSensorConfig
+from floe_orchestrator_dagster.config.models import CORRECT_IT, AssetSensorConfig
 from floe_orchestrator_dagster.errors import Problem
 from floe_orchestrator_dagster.product.profiles import is_on_duckdb
 from floe_orchestrator_dagster.product.trimming import VARIABLES
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 FIXED_IN_DAGSTER = "1.12.21"
 """The first Dagster version that evaluates the minutes of hourly crons in the cron's timezone instead of UTC."""
 
-_FIX = "Correct it in manifest.yaml."
 _SHOWN_MODELS = 5
 _SHOWN_MINUTES = 6
 _MINUTES_OF_HOUR = 60
@@ -77,12 +76,12 @@ def _partitions(product: Product, selection: NodeSelection) -> Iterator[Problem]
             read = " or ".join(map(repr, variables))
             kind = "does not read" if rule.type == "static" else "is not microbatch and does not read"
             what = f"each partition builds all of {_listed(ignoring)}: the code {kind} the dbt variable {read}"
-            fix = f"Read it with var() in the model, or exclude the model from the partitions. {_FIX}"
+            fix = f"Read it with var() in the model, or exclude the model from the partitions. {CORRECT_IT}"
             yield Problem(config_path("partitions", row, "select"), what, fix)
         without = [node["name"] for node in following if rule.time_column and _lacks(node, rule.time_column)]
         if without:
             what = f"{rule.time_column!r} is not a described column of {_listed(without)}"
-            yield Problem(config_path("partitions", row, "time_column"), what, _FIX)
+            yield Problem(config_path("partitions", row, "time_column"), what, CORRECT_IT)
 
 
 def _steps(product: Product) -> Iterator[Problem]:
@@ -90,17 +89,17 @@ def _steps(product: Product) -> Iterator[Problem]:
     if not config.steps:
         return
     if config.executor == "in_process":
-        fix = f"Use the executor multiprocess or k8s. {_FIX}"
+        fix = f"Use the executor multiprocess or k8s. {CORRECT_IT}"
         yield Problem(config_path("steps"), "the executor in_process builds one part after the other", fix)
     elif is_on_duckdb(product.artifacts):
         what = "one part is built after the other, because only one process at a time can open a DuckDB file"
-        fix = f"Use a compute with a server, or remove `steps` and raise dbt's threads. {_FIX}"
+        fix = f"Use a compute with a server, or remove `steps` and raise dbt's threads. {CORRECT_IT}"
         yield Problem(config_path("steps"), what, fix)
     if config.executor != "k8s":
         for row, step in enumerate(config.steps):
             if step.resources is not None:
                 what = "has no effect: only the executor k8s starts a pod for each part"
-                yield Problem(config_path("steps", row, "resources"), what, f"Use `executor: k8s`. {_FIX}")
+                yield Problem(config_path("steps", row, "resources"), what, f"Use `executor: k8s`. {CORRECT_IT}")
 
 
 def _ignores(node: Mapping[str, Any], variables: list[str], rule: PartitionsConfig) -> bool:
@@ -128,7 +127,7 @@ def _unknown_assets(product: Product, targets: Targets) -> Iterator[Problem]:
                 f"{entry.asset!r} is not an asset of this product: "
                 "the sensor waits for another code location to materialize it"
             )
-            fix = f"{did_you_mean(closest(entry.asset, known))}Keep it if one does. {_FIX}"
+            fix = f"{did_you_mean(closest(entry.asset, known))}Keep it if one does. {CORRECT_IT}"
             yield Problem(config_path("sensors", row, "asset"), what, fix)
 
 
@@ -146,7 +145,7 @@ def _cycles(product: Product, targets: Targets) -> Iterator[Problem]:
     except CycleError as error:
         path = " -> ".join(error.args[1])
         what = f"jobs launch each other in a cycle: {path}"
-        yield Problem(config_path("sensors"), what, f"Remove one of the sensors between them. {_FIX}")
+        yield Problem(config_path("sensors"), what, f"Remove one of the sensors between them. {CORRECT_IT}")
 
 
 def _listed(names: list[str]) -> str:

@@ -10,7 +10,7 @@ import dagster as dg
 
 from floe_orchestrator_dagster.automation.targets import partition_requests, requested_partitions
 from floe_orchestrator_dagster.config import config_path
-from floe_orchestrator_dagster.config.models import RunStatusSensorConfig
+from floe_orchestrator_dagster.config.models import CORRECT_IT, RunStatusSensorConfig
 from floe_orchestrator_dagster.errors import ConfigError, Problem
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def product_sensors(
         key, job = dg.AssetKey(entry.asset.split("/")), entry.job or product.identifier
         if key in targets.job_keys(product, job):
             what = f"{entry.asset!r} is an asset that the job {job!r} builds, so that it would launch itself repeatedly"
-            fix = "Watch an asset that the job does not build, or launch another job. Correct it in manifest.yaml."
+            fix = f"Watch an asset that the job does not build, or launch another job. {CORRECT_IT}"
             problems.append(Problem(config_path("sensors", row, "asset"), what, fix))
         else:
             sensors.append(_asset_sensor(entry, key, jobs[job], _partitions(product, targets, job)))

@@ -18,7 +18,7 @@ from floe_orchestrator_dagster.automation.jobs import job_names
 from floe_orchestrator_dagster.automation.schedules import main_schedule_name
 from floe_orchestrator_dagster.automation.targets import partitions_by_job
 from floe_orchestrator_dagster.config import config_path
-from floe_orchestrator_dagster.config.models import RunStatusSensorConfig
+from floe_orchestrator_dagster.config.models import CORRECT_IT, RunStatusSensorConfig
 from floe_orchestrator_dagster.errors import ConfigError, Problem
 
 if TYPE_CHECKING:
@@ -32,8 +32,7 @@ if TYPE_CHECKING:
 
     P = ParamSpec("P")
 
-_FIX = "Correct it in manifest.yaml."
-_RENAME = f"Give it another name. {_FIX}"
+_RENAME = f"Give it another name. {CORRECT_IT}"
 # Prefix of the names of Dagster's implicit asset jobs.
 _IMPLICIT_JOB = "__ASSET_JOB"
 
@@ -115,7 +114,7 @@ def _kinds(
         kinds = [kind_of[node] for node in selected & kind_of.keys()]
         if any(kind != kinds[0] for kind in kinds):
             what = f"{job.select!r} selects assets with different partitions, and a job supports one kind"
-            yield Problem(config_path("jobs", row, "select"), what, f"Define one job per kind. {_FIX}")
+            yield Problem(config_path("jobs", row, "select"), what, f"Define one job per kind. {CORRECT_IT}")
     own = by_job.get(product.identifier)
     for row, schedule in enumerate(product.config.schedules):
         if schedule.job is None and (schedule.select or schedule.exclude):
@@ -124,7 +123,7 @@ def _kinds(
             foreign = sorted(node.split(".", 2)[-1] for node in selected & kind_of.keys() if kind_of[node] != own)
             if foreign:
                 what = f"{select!r} selects {', '.join(foreign)}, whose partitions another job builds"
-                fix = f"Set `job` to the job that builds them: {', '.join(map(repr, by_job))}. {_FIX}"
+                fix = f"Set `job` to the job that builds them: {', '.join(map(repr, by_job))}. {CORRECT_IT}"
                 yield Problem(f"{where}.select", what, fix)
 
 
@@ -175,7 +174,7 @@ def _job_references(product: Product) -> Iterator[Problem]:
     for location, job in named:
         if job is not None and job not in known:
             what = f"no job {job!r} in product {product.name!r}"
-            yield Problem(config_path(*location), what, f"Its jobs: {', '.join(map(repr, known))}. {_FIX}")
+            yield Problem(config_path(*location), what, f"Its jobs: {', '.join(map(repr, known))}. {CORRECT_IT}")
 
 
 def _sensors(product: Product) -> Iterator[Problem]:
@@ -183,8 +182,8 @@ def _sensors(product: Product) -> Iterator[Problem]:
         if not isinstance(sensor, RunStatusSensorConfig):
             if not all(sensor.asset.split("/")):
                 what = f"{sensor.asset!r} has an empty part"
-                fix = f"Write the asset's key with its parts joined by slashes, such as 'shop/orders'. {_FIX}"
+                fix = f"Write the asset's key with its parts joined by slashes, such as 'shop/orders'. {CORRECT_IT}"
                 yield Problem(config_path("sensors", row, "asset"), what, fix)
         elif sensor.job in (sensor.jobs or [product.identifier]):
             what = f"{sensor.job!r} is a job that the sensor watches, so that it would launch itself repeatedly"
-            yield Problem(config_path("sensors", row, "job"), what, f"Launch or watch another job. {_FIX}")
+            yield Problem(config_path("sensors", row, "job"), what, f"Launch or watch another job. {CORRECT_IT}")

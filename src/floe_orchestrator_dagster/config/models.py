@@ -12,6 +12,8 @@ from floe_orchestrator_dagster.config.crons import (
 )
 
 CONFIG_PATH = "plugins.orchestrator.config"
+CORRECT_IT = "Correct it in manifest.yaml."
+"""The fix for a value of the configuration, at the end of a more specific one."""
 
 KeyPart = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+$")]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_]+$", max_length=128)]

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from pydantic import ValidationError
 
-from floe_orchestrator_dagster.config.models import config_path
+from floe_orchestrator_dagster.config.models import CORRECT_IT, config_path
 from floe_orchestrator_dagster.errors import Problem
 from floe_orchestrator_dagster.wording import closest, did_you_mean, is_of_wrong_type, type_of, validation_message
 
@@ -34,7 +34,6 @@ _HOUR = "%Y-%m-%d-%H:%M"
 _FORMATS = {"hourly": _HOUR, "daily": _DAY, "weekly": _DAY, "monthly": _DAY}
 _EXAMPLES = {_DAY: "2026-01-31", _HOUR: "2026-01-31-00:00"}
 _OF_TIME = ("start", "end", "timezone", "end_offset")
-_FIX = "Correct it in manifest.yaml."
 _ENTRY = re.compile(r"\b(?P<section>\w+)\[(?P<row>\d+)\]")
 # Message and fix for a value that does not match a pattern, by pattern.
 _FORMS: Mapping[str, tuple[str, str]] = {
@@ -185,13 +184,13 @@ class _Draft:
             tagged = details["loc"]
             section = ".".join(part for part in tagged[:-1] if isinstance(part, str))
             known = sorted(self._sections[section].model_fields)
-            fix = f"{did_you_mean(closest(str(location[-1]), known))}Known keys: {', '.join(known)}. {_FIX}"
+            fix = f"{did_you_mean(closest(str(location[-1]), known))}Known keys: {', '.join(known)}. {CORRECT_IT}"
             return Problem(where, f"unknown key{self._name_of(location)}", fix)
         what, fix = _said(details)
         if details["type"].startswith(_UNION):
             where = f"{where}.type"
         name = self._name_of(location)
-        return Problem(where, f"{what.removesuffix('.')}{name}" if name else what, f"{fix}{_FIX}")
+        return Problem(where, f"{what.removesuffix('.')}{name}" if name else what, f"{fix}{CORRECT_IT}")
 
     def _name_of(self, location: Sequence[int | str]) -> str:
         """Return the name of the entry at a place, because its row alone is hard to find in the file."""
@@ -245,7 +244,7 @@ def _executable_of_core(config: DagsterConfig) -> Iterator[Problem]:
     engines = {config.dbt.engine, *(compute.engine or config.dbt.engine for compute in config.computes.values())}
     if config.dbt.executable is not None and engines == {"core"}:
         what = "is for dbt v2 only, and the engine is core: dbt-core runs in the Python of Dagster"
-        yield Problem(config_path("dbt", "executable"), what, f"Remove it, or write `engine: v2`. {_FIX}")
+        yield Problem(config_path("dbt", "executable"), what, f"Remove it, or write `engine: v2`. {CORRECT_IT}")
 
 
 def _repeated(section: str, names: Iterable[str]) -> Iterator[Problem]:
@@ -255,17 +254,17 @@ def _repeated(section: str, names: Iterable[str]) -> Iterator[Problem]:
             rows = [row for row, other in enumerate(listed) if other == name]
             places = " and ".join(f"{section}[{row}]" for row in rows)
             what = f"the name {name!r} is used {count} times ({places})"
-            yield Problem(config_path(section), what, f"Give each a different name. {_FIX}")
+            yield Problem(config_path(section), what, f"Give each a different name. {CORRECT_IT}")
 
 
 def _cron_of_rule(row: int, rule: AutomationConfig) -> Iterator[Problem]:
     where = config_path("automation", row, "cron")
     if rule.condition == "on_cron" and rule.cron is None:
         fix = 'Add one, such as `cron: "0 6 * * *"`, or use the condition eager or on_missing.'
-        yield Problem(where, "is missing: the condition on_cron needs a cron", f"{fix} {_FIX}")
+        yield Problem(where, "is missing: the condition on_cron needs a cron", f"{fix} {CORRECT_IT}")
     elif rule.condition != "on_cron" and rule.cron is not None:
         what = f"is only valid with the condition on_cron, and the condition is {rule.condition}"
-        yield Problem(where, what, f"Remove it, or write `condition: on_cron`. {_FIX}")
+        yield Problem(where, what, f"Remove it, or write `condition: on_cron`. {CORRECT_IT}")
 
 
 def _step(row: int, step: StepConfig, *, is_alone: bool) -> Iterator[Problem]:
@@ -273,50 +272,50 @@ def _step(row: int, step: StepConfig, *, is_alone: bool) -> Iterator[Problem]:
     if step.by is None:
         if step.select is None:
             fix = "Write the part's dbt selection, or divide the product with `by: folder`."
-            yield Problem(f"{where}.select", "is missing", f"{fix} {_FIX}")
+            yield Problem(f"{where}.select", "is missing", f"{fix} {CORRECT_IT}")
         if "max" in step.model_fields_set:
-            yield Problem(f"{where}.max", "is only valid with `by`", f"Remove it, or replace `select`. {_FIX}")
+            yield Problem(f"{where}.max", "is only valid with `by`", f"Remove it, or replace `select`. {CORRECT_IT}")
         return
     for key in ("select", "exclude", "name"):
         if key in step.model_fields_set:
             what = "is not valid with `by`, which divides the whole product"
-            yield Problem(f"{where}.{key}", what, f"Keep one of them. {_FIX}")
+            yield Problem(f"{where}.{key}", what, f"Keep one of them. {CORRECT_IT}")
     if not is_alone:
         what = "divides the whole product, and `steps` has other entries"
-        yield Problem(f"{where}.by", what, f"Keep this entry alone, or replace it with selections. {_FIX}")
+        yield Problem(f"{where}.by", what, f"Keep this entry alone, or replace it with selections. {CORRECT_IT}")
 
 
 def _static(row: int, rule: PartitionsConfig) -> Iterator[Problem]:
     where = config_path("partitions", row, "values")
     if not rule.values:
-        fix = f"List the keys, such as `values: [north, south]`. {_FIX}"
+        fix = f"List the keys, such as `values: [north, south]`. {CORRECT_IT}"
         yield Problem(where, "is missing: static partitions need a list of keys", fix)
     for value, count in Counter(rule.values).items():
         if count > 1:
-            yield Problem(where, f"{value!r} is listed {count} times", f"List each key once. {_FIX}")
+            yield Problem(where, f"{value!r} is listed {count} times", f"List each key once. {CORRECT_IT}")
     for key in _OF_TIME:
         if key in rule.model_fields_set:
             what = "is only valid with time partitions, and the type is static"
-            yield Problem(config_path("partitions", row, key), what, f"Remove it, or choose another type. {_FIX}")
+            yield Problem(config_path("partitions", row, key), what, f"Remove it, or choose another type. {CORRECT_IT}")
 
 
 def _of_time(row: int, rule: PartitionsConfig) -> Iterator[Problem]:
     form = _FORMATS[rule.type]
     if rule.values:
         what = f"is only valid with static partitions, and the type is {rule.type}"
-        fix = f"Remove it, or write `type: static`. {_FIX}"
+        fix = f"Remove it, or write `type: static`. {CORRECT_IT}"
         yield Problem(config_path("partitions", row, "values"), what, fix)
     if rule.start is None:
-        fix = f'Name the first partition, such as `start: "{_EXAMPLES[form]}"`. {_FIX}'
+        fix = f'Name the first partition, such as `start: "{_EXAMPLES[form]}"`. {CORRECT_IT}'
         yield Problem(config_path("partitions", row, "start"), f"is missing: {rule.type} partitions need it", fix)
     wrong = [(key, text) for key, text in (("start", rule.start), ("end", rule.end)) if text and not _date(text, form)]
     for key, text in wrong:
         what = f"{text!r} is not a valid {key} of {rule.type} partitions"
-        yield Problem(config_path("partitions", row, key), what, f"Write it as {_EXAMPLES[form]!r}. {_FIX}")
+        yield Problem(config_path("partitions", row, key), what, f"Write it as {_EXAMPLES[form]!r}. {CORRECT_IT}")
     start, end = _date(rule.start or "", form), _date(rule.end or "", form)
     if start and end and end <= start:
         what = f"{rule.end!r} is not after the start {rule.start!r}"
-        yield Problem(config_path("partitions", row, "end"), what, f"Write a later end, or remove it. {_FIX}")
+        yield Problem(config_path("partitions", row, "end"), what, f"Write a later end, or remove it. {CORRECT_IT}")
 
 
 def _date(text: str, form: str) -> datetime | None:
