@@ -127,7 +127,7 @@ bench: setup ## Compare with plain dagster-dbt at small sizes (ten minutes)
 bench-full: setup ## Compare with plain dagster-dbt at all sizes, with schedules (some hours)
 	$(BIN)/python benchmarks/compare.py \
 		--sizes real-500 real-1000 real-2300 real-10000 250 500 1000 2000 5000 thin-500 0 \
-		--reload-sizes real-2300 2000 5000 --event-sizes 250 500 1000 2000 --postgres-event-sizes 250 1000 \
+		--reload-sizes real-2300 2000 5000 --event-sizes 250 500 1000 2000 --postgres-event-sizes 100 250 1000 \
 		--build-sizes 400 1000 --one-of real-2300 400 2000 \
 		--rounds 5 --event-rounds 5 --build-rounds 5 --one-rounds 5 --output benchmark-results
 	$(BIN)/python benchmarks/schedules.py

@@ -101,6 +101,7 @@ _BUILD: Script = ("build.py", "all")
 _ONE: Script = ("build.py", "one")
 _CPU_OF_LOAD = "load, CPU after imports (s)"
 _CPU_OF_EVENTS = "events of a whole build, own CPU (s)"
+_CPU_IN_POSTGRES = "events of a whole build on PostgreSQL, own CPU (s)"
 _MEMORY_OF_LOAD = "load, peak memory (MB)"
 _WALL_OF_BUILD = "whole build, wall (s)"
 # Beyond this many models plain dagster-dbt takes a quarter of an hour and more for the events of one build.
@@ -114,7 +115,7 @@ MEASURES = (
     Measure(_RELOAD_ONE, "cpu", "reload in a run worker, one model selected, CPU after imports (s)"),
     Measure(_PLUGIN, "import", "import of floe-core's interface, and of the plugin on top (s)"),
     Measure(_EVENTS, "cpu", _CPU_OF_EVENTS),
-    Measure(_EVENTS_IN_POSTGRES, "cpu", "events of a whole build on PostgreSQL, own CPU (s)"),
+    Measure(_EVENTS_IN_POSTGRES, "cpu", _CPU_IN_POSTGRES),
     Measure(_BUILD, "first_node", "step's start to dbt's first node, wall (s)"),
     Measure(_BUILD, "wall", _WALL_OF_BUILD),
     Measure(_BUILD, "wall", "whole build, wall, beside `dbt build` alone (s)", "plain"),
@@ -123,7 +124,7 @@ MEASURES = (
     Measure(_ONE, "launch", "one model: launch to dbt's first node, wall (s)"),
     Measure(_ONE, "process", "one model: launch to end, wall (s)"),
 )
-PLOTTED = (_CPU_OF_LOAD, _MEMORY_OF_LOAD, _CPU_OF_EVENTS, _WALL_OF_BUILD)
+PLOTTED = (_CPU_OF_LOAD, _MEMORY_OF_LOAD, _CPU_OF_EVENTS, _CPU_IN_POSTGRES, _WALL_OF_BUILD)
 """Measures in the plots."""
 GROWTH = (_CPU_OF_LOAD, _CPU_OF_EVENTS)
 """Measures whose growth to the largest size is printed."""
