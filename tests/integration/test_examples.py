@@ -119,6 +119,9 @@ def place(prepared_sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         content = contract(model("a"), name=name, config={"key_prefix": [name]}, dbt_profiles=profile)
         write_json(tmp_path / file, content)
         write_json(tmp_path / name / "compiled_artifacts.json", content)
+    (tmp_path / "deploy" / "production").mkdir(parents=True)
+    for directory in (tmp_path, prepared_sample):
+        write_json(directory / "deployed.yaml", {"dagsterWebserver": {"replicaCount": 1}})
     artifacts = prepared_sample / "compiled_artifacts.json"
     content = json.loads(artifacts.read_text(encoding="utf-8"))
     content["observability"]["lineage"] = True

@@ -163,8 +163,8 @@ def helm(
       floe-dagster helm --artifacts a.json --artifacts b.json --image orders=r/orders:7 --image returns=r/returns:3 \\
         --production --postgres-host pg.internal --env-secret warehouse --output values.yaml
       floe-dagster helm --artifacts compiled_artifacts.json --configmap | kubectl apply -f -
-      floe-dagster helm --artifacts compiled_artifacts.json --env DBT_THREADS=8 --node-selector pool=batch \\
-        --service-account data --diff deployed.yaml
+      floe-dagster helm --artifacts compiled_artifacts.json --image r/retail:2 --env DBT_THREADS=8 \\
+        --node-selector pool=batch --service-account data --diff deployed.yaml
 
     Exits with 0 on success, 1 when a product or setting cannot be deployed, 2 on wrong usage.
     """  # noqa: D301  # click reads the \b
