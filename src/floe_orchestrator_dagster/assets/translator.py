@@ -225,7 +225,7 @@ class FloeDbtTranslator(DagsterDbtTranslator):
         return found or self._floe.attributes.owners or None
 
     def get_code_version(self, dbt_resource_props: Mapping[str, Any]) -> str | None:
-        """Return the code version from the trimmed manifest, which equals dagster-dbt's."""
+        """Return the node's fingerprint from the trimmed manifest."""
         return dbt_resource_props.get(CODE_VERSION)
 
     def _contract(self, node: Mapping[str, Any]) -> TableContract | None:

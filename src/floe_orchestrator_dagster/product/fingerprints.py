@@ -1,8 +1,9 @@
 """Fingerprints of models, seeds and snapshots: hashes of everything in a dbt project that determines their rows.
 
 A fingerprint changes with the code, the macros that it can call, the ephemeral models and functions that it reads, the
-settings that change the table, and the versions of dbt and the adapter. It does not change with comments, descriptions,
-tags or owners. Where that is not certain, it changes. Data, values of variables and the table's name do not change it.
+settings that change the table, the location of its sources, and dbt's minor version. It does not change with comments,
+descriptions, tags or owners. Where that is not certain, it changes. Data, values of variables, the target and the
+order in which ``adapter.dispatch`` searches packages do not change it.
 """
 
 from __future__ import annotations
@@ -10,11 +11,11 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from functools import cache
+from functools import cache, cached_property, lru_cache
 from typing import TYPE_CHECKING, Any
 
 from floe_orchestrator_dagster.product.macros import ProjectMacros
-from floe_orchestrator_dagster.product.references import function_version, functions_called
+from floe_orchestrator_dagster.product.references import function_version, functions_called, texts_in
 from floe_orchestrator_dagster.product.sql_text import significant_sql
 
 if TYPE_CHECKING:
@@ -25,14 +26,25 @@ FINGERPRINT_FORMAT = 1
 """Version of the algorithm. A change gives each node another fingerprint."""
 
 _BUILT = frozenset({"model", "seed", "snapshot"})
-# Fields that describe a table. They change it only if code reads them.
-_DESCRIBING = ("access", "docs", "group", "meta", "tags", "description", "columns")
-# Code that may read all of these fields: `model` or `config` as a whole.
-_READS_ALL = re.compile(r"\bmodel\b(?!\s*[.\[])|\bmodel\.config\b(?!\s*[.\[])|\bconfig\b(?!\s*[.(\[=])")
-_READS = re.compile(rf"""\.({"|".join(_DESCRIBING)})|["']({"|".join(_DESCRIBING)})["']""")
-# Without one of these words, code has no access to its node.
-_ACCESS = ("model", "config", "context", "graph")
-_DEFINING_COLUMN_FIELDS = ("name", "data_type", "constraints")
+# Fields that describe a node. They change its table only if code reads them.
+_DESCRIBING = (
+    *("access", "docs", "group", "meta", "tags", "description", "columns"),
+    *("fqn", "path", "original_file_path", "patch_path", "package_name", "version", "latest_version"),
+)
+_NAMES = "|".join(_DESCRIBING)
+_READS = re.compile(rf"""\.({_NAMES})|["']({_NAMES})["']""")
+_NODE, _WHOLE_NODE, _GRAPH = "a node", "a whole node", "all nodes"
+# What code has access to. A name alone, such as `columns`, can be that of something else.
+_ACCESS = {
+    _NODE: re.compile(r"\b(?:model|config|context)\b"),
+    _WHOLE_NODE: re.compile(
+        r"""\bcontext\b|\bmodel\b(?!\s*(?:\.|\[\s*["']))|\bmodel\.(?:items|values|keys|get|to_dict|copy|pop)\b"""
+        r"|\bmodel\.config\b(?!\s*[.\[])|\bconfig\b(?!\s*[.(\[=])"
+    ),
+    _GRAPH: re.compile(r"\bgraph\b"),
+}
+_COLUMN_FIELDS = ("name", "data_type", "constraints", "quote")
+_SOURCE_FIELDS = ("database", "schema", "identifier", "quoting", "loader", "external", "meta", "source_meta")
 
 
 def fingerprints(manifest: Mapping[str, Any]) -> dict[str, str]:
@@ -51,27 +63,31 @@ def fingerprints(manifest: Mapping[str, Any]) -> dict[str, str]:
 
 class _Project:
     def __init__(self, manifest: Mapping[str, Any]) -> None:
-        self._manifest, self._nodes = manifest, manifest["nodes"]
+        self._manifest, self._nodes, self._sources = manifest, manifest["nodes"], manifest.get("sources") or {}
         self._macros = ProjectMacros(manifest)
         self._macro = {key: _digest(code) for key, code in self._macros.code.items()}
-        self._read_by_macro = cache(lambda key: _read_by(self._macros.code[key]))
-        self._functions = {key: function_version(node) for key, node in (manifest.get("functions") or {}).items()}
+        self._read_by_macro = cache(lambda key: _reads(self._macros.code[key]))
         self._own: dict[str, str] = {}
-        metadata = manifest["metadata"]
-        hooks = sorted(
-            (key, node.get("raw_code") or "")
-            for key, node in self._nodes.items()
-            if node["resource_type"] == "operation"
-        )
-        self._common = _digest(
-            [
-                FINGERPRINT_FORMAT,
-                str(metadata.get("dbt_version")).split(".")[:2],
-                metadata.get("adapter_type"),
-                hooks,
-                self._with_code(self._macros.reached(code for _, code in hooks)),
-            ]
-        )
+        self._functions = {
+            key: [function_version(node), self._called([node.get("raw_code") or ""])]
+            for key, node in (manifest.get("functions") or {}).items()
+        }
+
+    @cached_property
+    def _common(self) -> str:
+        """The part of all fingerprints: versions, and the project's on-run hooks."""
+        metadata, nodes = self._manifest["metadata"], self._nodes.items()
+        hooks = sorted((key, node.get("raw_code") or "") for key, node in nodes if node["resource_type"] == "operation")
+        release = str(metadata.get("dbt_version")).split(".")[:2]
+        called = self._called([code for _, code in hooks])
+        return _digest([FINGERPRINT_FORMAT, release, metadata.get("adapter_type"), hooks, called])
+
+    @cached_property
+    def _graph(self) -> str:
+        """What code finds in dbt's ``graph``: all fields of all nodes and sources but their code."""
+        every = {**self._nodes, **self._sources}
+        fields = (*_DESCRIBING, *_SOURCE_FIELDS, "name", "alias", "resource_type", "config")
+        return _digest({key: [node.get(field) for field in fields] for key, node in every.items()})
 
     def fingerprint(self, unique_id: str) -> str:
         """Compute a node's fingerprint from its own parts and those of the ephemeral models that it reads."""
@@ -100,17 +116,31 @@ class _Project:
     def _parts(self, node: Mapping[str, Any]) -> list[Any]:
         """Return a node's own part of the fingerprint."""
         config, code = node["config"], node.get("raw_code") or ""
-        settings = json.dumps([config, node.get("unrendered_config")], default=str)
-        macros = self._macros.reached((code, settings))
-        read = _read_by(code).union(*map(self._read_by_macro, macros))
+        texts = [code, *texts_in(config), *texts_in(node.get("unrendered_config"))]
+        listed = (node.get("depends_on") or {}).get("macros") or ()
+        macros = self._macros.reached(texts, listed)
+        read = frozenset[str]().union(*map(_reads, texts), *map(self._read_by_macro, macros))
+        fields = _fields(read)
         return [
             significant_sql(code) if (node.get("language") or "sql") == "sql" else code,
             None if code else node.get("checksum"),
-            {name: value for name, value in config.items() if name not in _DESCRIBING or name in read},
-            _described(node, read),
-            sorted(_parents(node)),
+            {name: value for name, value in config.items() if name not in _DESCRIBING or name in fields},
+            {name: node.get(name) for name in fields},
+            _persisted(node),
+            _enforced(node),
+            [(parent, self._read_of(parent)) for parent in sorted(_parents(node))],
             self._with_code(macros),
+            self._graph if _GRAPH in read else None,
         ]
+
+    def _read_of(self, parent: str) -> list[Any]:
+        """Return what a query depends on of a node that it reads, besides data."""
+        source = self._sources.get(parent)
+        config = (source or self._nodes.get(parent) or {}).get("config") or {}
+        return [config.get("event_time"), [source.get(field) for field in _SOURCE_FIELDS] if source else None]
+
+    def _called(self, texts: Sequence[str]) -> list[tuple[str, str]]:
+        return self._with_code(self._macros.reached(texts))
 
     def _with_code(self, macros: Iterable[str]) -> list[tuple[str, str]]:
         return [(macro, self._macro[macro]) for macro in macros]
@@ -120,25 +150,41 @@ def _parents(node: Mapping[str, Any]) -> Sequence[str]:
     return (node.get("depends_on") or {}).get("nodes") or ()
 
 
-def _read_by(code: str) -> frozenset[str]:
-    """Return which of a node's describing fields a piece of code may read."""
-    if not any(word in code for word in _ACCESS):
-        return frozenset()
-    if "context" in code or _READS_ALL.search(code):
-        return frozenset(_DESCRIBING)
-    return frozenset(name for found in _READS.findall(code) for name in found if name)
+@lru_cache(maxsize=10_000)
+def _reads(code: str) -> frozenset[str]:
+    """Return the names of nodes' fields in a piece of code, and what it has access to."""
+    names = {name for found in _READS.findall(code) for name in found if name}
+    return frozenset(names | {access for access, pattern in _ACCESS.items() if pattern.search(code)})
 
 
-def _described(node: Mapping[str, Any], read: AbstractSet[str]) -> list[Any]:
-    """Return the descriptions and columns of a node that change its table, or that code reads."""
-    persisted, columns = node["config"].get("persist_docs") or {}, list((node.get("columns") or {}).values())
-    is_enforced = (node["config"].get("contract") or {}).get("enforced")
+def _fields(read: AbstractSet[str]) -> list[str]:
+    """Return the describing fields of a node that the code with these names and this access may read."""
+    if _WHOLE_NODE in read:
+        return list(_DESCRIBING)
+    return [name for name in _DESCRIBING if name in read] if _NODE in read else []
+
+
+def _persisted(node: Mapping[str, Any]) -> list[Any]:
+    """Return the descriptions that dbt writes to the database."""
+    persisted, columns = node["config"].get("persist_docs"), (node.get("columns") or {}).values()
     return [
-        node.get("description") if persisted.get("relation") or "description" in read else None,
-        [column.get("description") for column in columns] if persisted.get("columns") else None,
-        [[column.get(field) for field in _DEFINING_COLUMN_FIELDS] for column in columns] if is_enforced else None,
-        columns if "columns" in read else None,
+        node.get("description") if _setting(persisted, "relation") else None,
+        [[column.get("name"), column.get("description")] for column in columns]
+        if _setting(persisted, "columns")
+        else None,
     ]
+
+
+def _enforced(node: Mapping[str, Any]) -> list[Any] | None:
+    """Return what dbt creates the table with under a contract."""
+    if not _setting(node["config"].get("contract"), "enforced"):
+        return None
+    columns = (node.get("columns") or {}).values()
+    return [node.get("constraints"), [[column.get(field) for field in _COLUMN_FIELDS] for column in columns]]
+
+
+def _setting(section: object, name: str) -> bool:
+    return bool(section.get(name) if isinstance(section, dict) else section)
 
 
 def _digest(value: object) -> str:

@@ -14,14 +14,17 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 _WORD = re.compile(r"\w+")
-# Access to macros by a name that the code computes.
-_COMPUTED = re.compile(r"""\bcontext\s*[\[.]|\bbuiltins\b|\battr\b|\bdispatch\b(?!\s*\(\s*(?:\w+\s*=\s*)?["'])""")
+# Packages with macros of dbt, besides `dbt` and the one of the adapter: those of the adapter that it extends.
+_EXTENDED = {"redshift": "dbt_postgres", "databricks": "dbt_spark"}
+_LITERAL = r"""(?:'[^'\\]*'|"[^"\\]*")"""
+# A call of `adapter.dispatch` with the name of a macro.
+_DISPATCH = re.compile(rf"\bdispatch\s*\(\s*(?:macro_name\s*=\s*)?{_LITERAL}\s*[,)]")
 
 
 class ProjectMacros:
     """The macros of a project and of its packages, without those of dbt and its adapter.
 
-    These change with the versions of dbt and the adapter only.
+    These change with the versions of dbt and the adapter.
     """
 
     def __init__(self, manifest: Mapping[str, Any]) -> None:
@@ -31,7 +34,8 @@ class ProjectMacros:
             manifest: The content of a dbt manifest, with macros.
         """
         macros: Mapping[str, Mapping[str, Any]] = manifest.get("macros") or {}
-        of_dbt = {"dbt", f"dbt_{manifest['metadata'].get('adapter_type')}"}
+        adapter = str(manifest["metadata"].get("adapter_type"))
+        of_dbt = {"dbt", f"dbt_{adapter}", _EXTENDED.get(adapter)}
         self.code = {
             unique_id: str(macro.get("macro_sql") or "")
             for unique_id, macro in macros.items()
@@ -48,27 +52,37 @@ class ProjectMacros:
             if name in replaceable or name.startswith("materialization_")
             for unique_id in found
         }
+        packages = "|".join({re.escape(str(macro.get("package_name"))) for macro in macros.values()}) or "dbt"
+        # Access to macros by a name that the code computes, such as `context[name]` or `package[name]`.
+        self._computed = re.compile(rf"\bcontext\s*[\[.]|\bbuiltins\b|\battr\b|\b(?:{packages})\s*[\[|]|\bdispatch\b")
+        self._listed = {
+            unique_id: (macro.get("depends_on") or {}).get("macros") or () for unique_id, macro in macros.items()
+        }
         self._called_by = cache(self._called_by_macro)
         self._closed = cache(self._closure)
 
-    def reached(self, code: Iterable[str]) -> tuple[str, ...]:
+    def reached(self, code: Iterable[str], listed: Iterable[str] = ()) -> tuple[str, ...]:
         """Return the sorted unique ids of all macros that pieces of code can call.
 
         Those that replace a macro of dbt are always among them.
+
+        Args:
+            code: The pieces of code.
+            listed: The macros that dbt lists as called by it.
         """
-        first = frozenset(self._replacing).union(*map(self._called, code))
+        first = frozenset(self._replacing).union(*map(self._called, code), self.code.keys() & set(listed))
         return self._closed(first)
 
     def _called(self, code: str) -> frozenset[str]:
         if not self.code:
             return frozenset()
-        if _COMPUTED.search(code):
+        if self._computed.search(_DISPATCH.sub("", code)):
             return frozenset(self.code)
         words = set(_WORD.findall(code)) & self._named.keys()
         return frozenset().union(*(self._named[word] for word in words))
 
     def _called_by_macro(self, unique_id: str) -> frozenset[str]:
-        return self._called(self.code[unique_id])
+        return self._called(self.code[unique_id]) | (self.code.keys() & set(self._listed[unique_id]))
 
     def _closure(self, first: frozenset[str]) -> tuple[str, ...]:
         found: set[str] = set()

@@ -12,11 +12,11 @@ from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
 
 # `var('name')` in SQL and YAML. A Python model uses `config.get('name')`, whose value may come from a variable.
-_READ = re.compile(r"""\b(?:var|config\.get)\(\s*\\?["'](\w+)\\?["']""")
+_READ = re.compile(r"""\b(?:var|config\.get)\(\s*["'](\w+)["']""")
 # The fields and settings in the statement that creates a function.
 DEFINING_FIELDS = ("language", "raw_code", "arguments", "returns")
 # The fields of each further signature (dbt-core 1.12), without `compiled_body`, which differs between parsed and built
@@ -37,11 +37,24 @@ def variables_read(manifest: Mapping[str, Any]) -> dict[str, list[str]]:
     found = {}
     for unique_id, node in manifest["nodes"].items():
         if node.get("raw_code") and node["resource_type"] in {"model", "snapshot"}:
-            names = _named(node["raw_code"]) | _named(json.dumps(node.get("unrendered_config") or {}))
-            names = names.union(*map(of_macro, _called(node)))
+            texts = [node["raw_code"], *texts_in(node.get("unrendered_config"))]
+            names = frozenset[str]().union(*map(_named, texts), *map(of_macro, _called(node)))
             if names:
                 found[unique_id] = sorted(names)
     return found
+
+
+def texts_in(value: object) -> Iterator[str]:
+    """Return the texts in a setting. Each may be a template, such as a hook."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for key, inner in value.items():
+            yield str(key)
+            yield from texts_in(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from texts_in(inner)
 
 
 def _of_macro_and_called(

@@ -14,7 +14,7 @@ _PIECE = re.compile(
     (?P<template_comment>\{\#(?!-)(?:(?!\#\}).)*(?<!-)\#\})
     | (?P<template>\{\{.*?\}\}|\{%.*?%\})
     | (?P<quoted>(?<!\w)'(?:[^'\\{]|'')*'(?!')|(?<!\w)"(?:[^"\\{]|"")*"(?!")|`[^`\\{]*`)
-    | (?P<comment>--(?=\s|$)[^\n]*|/\*(?![+!]).*?\*/)
+    | (?P<comment>--(?=\s|$)[^\n]*|/\*(?!M?[+!]).*?\*/)
     )
     """,
     re.VERBOSE | re.DOTALL,
@@ -34,7 +34,9 @@ _TEMPLATE = re.compile(r"\{\{.*?\}\}|\{%.*?%\}", re.DOTALL)
 _NESTED = re.compile(r"\{[{%#]|(?!^)/\*")
 # Characters that only some databases read as comments, escapes or strings, and quotes without an end, which a template
 # may end.
-_AMBIGUOUS = re.compile(r"""--|//|/\*|\*/|[\#\\$'"`]""")
+_AMBIGUOUS = re.compile(r"""--|//|/\*|\*/|[\#\\$'"`\[]""")
+# With the character on the other side of a template, these can start or end a comment.
+_HALVES = ("-", "/", "*")
 # Triple quotes are strings, and a single carriage return is a line break, on some databases only.
 _AMBIGUOUS_ANYWHERE = re.compile(r"""'{3}|"{3}|\r(?!\n)""")
 
@@ -58,6 +60,8 @@ def significant_sql(code: str) -> str:
                 return code
             between += " "
         elif kind != "template_comment":
+            if kind == "template" and (between.endswith(_HALVES) or code.startswith(_HALVES, end)):
+                return code
             kept += [between, text]
             between = ""
     kept.append(between + code[end:])

@@ -8,14 +8,20 @@ from typing import TYPE_CHECKING
 import pytest
 
 from floe_orchestrator_dagster.product.trimming import trim
-from unit.samples import manifest, node
+from unit.samples import manifest, node, source
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from unit.samples import Json
 
-EVERY = {"called", "passed", "dispatched", "computed", "inlined_twice", "plain", "contracted", "stores", "history"}
+EVERY = {
+    *("called", "passed", "dispatched", "computed", "inlined_twice", "plain", "contracted", "stores", "history"),
+    *("hooked", "reader", "grapher", "counted"),
+}
+
+
+TOTAL = "function.shop.total"
 
 
 def macro(name: str, code: str = "1", package: str = "shop") -> tuple[str, Json]:
@@ -32,7 +38,7 @@ def model(name: str, code: str = "select 1", *parents: str, **config: object) ->
 
 def project() -> Json:
     """Make a project in which each macro is reached in another way."""
-    return manifest(
+    content = manifest(
         model("called", "select {{ price() }}"),
         model("passed", "select {{ apply(tax) }}"),
         model("dispatched", "select {{ adapter.dispatch('rounded', 'shop')() }}"),
@@ -42,10 +48,18 @@ def project() -> Json:
         model("inlined_twice", "select * from {{ ref('whole') }}", "whole"),
         model("plain", "select a  -- the first\nfrom {{ ref('called') }}", "called"),
         model("contracted", "select 2", contract={"enforced": True}),
+        model("hooked", "select 4", **{"post-hook": [{"sql": "{{\ngrant_all(model.config.meta.role) }}"}]}),
+        {**model("reader", "select 5"), "depends_on": {"nodes": ["source.shop.raw.orders"], "macros": []}},
+        model("grapher", "select '{{ graph.nodes.values() | list | length }}'"),
+        {**model("counted", "select total(1)"), "depends_on": {"nodes": ["function.shop.total"], "macros": []}},
         node("stores", "seed", raw_code="", config={"materialized": "seed"}),
         node("history", "snapshot", raw_code="select 3", config={"materialized": "snapshot", "strategy": "check"}),
+        sources=(source("raw", "orders"),),
+        functions={TOTAL: node("total", "function", raw_code="{{ summed() }}")},
         macros=dict(
             [
+                macro("grant_all"),
+                macro("summed"),
                 macro("price", "{{ inner() }}"),
                 macro("inner"),
                 macro("apply"),
@@ -59,6 +73,8 @@ def project() -> Json:
         ),
         metadata={"adapter_type": "duckdb", "project_name": "shop", "dbt_version": "1.12.6"},
     )
+    content["parent_map"][TOTAL] = []
+    return content
 
 
 def versions(content: Json) -> dict[str, str]:
@@ -100,6 +116,8 @@ def in_config(unique_id: str, **settings: object) -> Callable[[Json], object]:
         ("fee_low", set()),
         ("nested", {"inlined_twice"}),
         ("hook_statement", set()),
+        ("grant_all", {"hooked"}),
+        ("summed", {"counted"}),
     ],
 )
 def test_a_changed_macro_changes_the_nodes_that_can_call_it(name: str, users: set[str]) -> None:
@@ -140,10 +158,10 @@ def test_a_hook_of_the_project_and_the_macros_it_calls_change_everything() -> No
         (in_node("model.shop.called", raw_code="select  {{ price() }}"), {"called"}),
         (in_node("model.shop.part", raw_code="select 5"), {"inlined_twice"}),
         (in_node("seed.shop.stores", checksum={"name": "sha256", "checksum": "other"}), {"stores"}),
-        (in_config("snapshot.shop.history", strategy="timestamp"), {"history"}),
-        (in_config("model.shop.called", materialized="view"), {"called"}),
-        (in_config("model.shop.called", **{"post-hook": [{"sql": "grant …"}]}), {"called"}),
-        (in_config("model.shop.called", **{"post-hook": [{"sql": "{{ hook_statement() }}"}]}), {"called"}),
+        (in_config("snapshot.shop.history", strategy="timestamp"), {"history", "grapher"}),
+        (in_config("model.shop.called", materialized="view"), {"called", "grapher"}),
+        (in_config("model.shop.hooked", meta={"role": "reader"}), {"hooked", "grapher"}),
+        (in_config("model.shop.called", **{"post-hook": [{"sql": "grant …"}]}), {"called", "grapher"}),
     ],
 )
 def test_code_and_settings(change: Callable[[Json], object], nodes: set[str]) -> None:
@@ -162,27 +180,66 @@ def test_what_describes_a_table_counts_if_code_reads_it(settings: Json) -> None:
         content["nodes"]["model.shop.called"]["config"].update(settings)
         content["nodes"]["model.shop.plain"]["config"].update(settings)
 
-    assert changed(in_config("model.shop.called", **settings)) == set()
+    # `grapher` reads the settings of all nodes.
+    assert changed(in_config("model.shop.called", **settings)) == {"grapher"}
     content = project()
     read(content)
     read_before = versions(content)
     content = project()
     described(content)
     after = versions(content)
-    assert {key for key in EVERY if read_before[key] != after[key]} == {"called"}
+    assert {key for key in EVERY if read_before[key] != after[key]} == {"called", "grapher"}
 
 
-def test_columns_count_under_a_contract_and_descriptions_if_they_are_persisted() -> None:
-    columns = {"id": {"name": "id", "data_type": "int", "description": "x"}}
+def test_columns_and_constraints_count_under_a_contract() -> None:
+    column = {"name": "id", "data_type": "int"}
+    constraints = [{"type": "primary_key", "columns": ["id"]}]
 
-    assert changed(in_node("model.shop.contracted", columns=columns)) == {"contracted"}
-    assert changed(in_node("model.shop.plain", columns=columns, description="y")) == set()
+    for fields in ({"columns": {"id": column}}, {"constraints": constraints}):
+        assert changed(in_node("model.shop.contracted", **fields)) - {"grapher"} == {"contracted"}
+        assert changed(in_node("model.shop.plain", **fields)) - {"grapher"} == set()
 
-    def persisted(content: Json, description: str) -> Json:
-        columns = {"id": {"name": "id", "description": description}}
-        content["nodes"]["model.shop.plain"].update(columns=columns, description=description)
-        content["nodes"]["model.shop.plain"]["config"]["persist_docs"] = {"relation": True, "columns": True}
-        return content
 
-    before, after = versions(persisted(project(), "a")), versions(persisted(project(), "b"))
-    assert {name for name in EVERY if before[name] != after[name]} == {"plain"}
+@pytest.mark.parametrize(
+    ("persisted", "relation", "columns"),
+    [({"relation": True}, True, False), ({"columns": True}, False, True), ({}, False, False), (True, True, True)],
+)
+def test_descriptions_count_if_they_are_persisted(persisted: object, relation: object, columns: object) -> None:
+    def changed_by(**fields: object) -> bool:
+        one, two = project(), project()
+        for content in (one, two):
+            content["nodes"]["model.shop.plain"]["config"]["persist_docs"] = persisted
+        two["nodes"]["model.shop.plain"].update(fields)
+        return versions(one)["plain"] != versions(two)["plain"]
+
+    assert changed_by(description="y") is relation
+    assert changed_by(columns={"id": {"name": "id", "description": "y"}}) is columns
+
+
+@pytest.mark.parametrize(
+    "fields", [{"schema": "other"}, {"identifier": "other"}, {"meta": {"external_location": "other.csv"}}]
+)
+def test_the_place_of_a_source_counts_for_what_reads_it(fields: Json) -> None:
+    assert changed(lambda content: content["sources"]["source.shop.raw.orders"].update(fields)) == {"reader", "grapher"}
+
+
+def test_event_times_count_for_the_nodes_that_dbt_filters_by_them() -> None:
+    assert changed(in_config("model.shop.called", event_time="at")) == {"called", "plain", "grapher"}
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        "adapter.dispatch('pri' ~ 'ce', 'shop')()",
+        "adapter.dispatch(macro_namespace='shop', macro_name=var('name'))()",
+        "shop['pri' ~ 'ce']()",
+    ],
+)
+def test_a_computed_name_can_be_that_of_any_macro(call: str) -> None:
+    def versions_with(code: str) -> dict[str, str]:
+        content = project()
+        content["nodes"]["model.shop.plain"]["raw_code"] = f"select {{{{ {call} }}}}"
+        content["macros"]["macro.shop.price"]["macro_sql"] = code
+        return versions(content)
+
+    assert versions_with("1")["plain"] != versions_with("2")["plain"]

@@ -13,7 +13,7 @@ from floe_orchestrator_dagster.product.sql_text import significant_sql
 
 DIALECTS = ("duckdb", "postgres", "snowflake", "bigquery", "mysql", "spark")
 PIECES = [
-    *("a", "b1", ",", "(", ")", "-", "/", "*", "#", "$", "\\", ";", "1", "{", "}"),
+    *("a", "b1", "[", "]", ",", "(", ")", "-", "/", "*", "#", "$", "\\", ";", "1", "{", "}"),
     *("'a  b'", '"a  b"', "`a  b`", "'", '"', "`", "''", "$$", "'''", "/*", "*/", "--", "//"),
     *("-- c\n", "--c\n", "/* c */", "/*+ c */", "/*c*/", "# c\n", "// c\n", "-- it's\r", "{# c #}", "{#- c -#}"),
     *("{{ ref('t') }}", "{{ this }}", "{{- this -}}", "{% if x %}", "{%- else -%}", "{% endif %}"),
@@ -55,6 +55,9 @@ def test_comments_and_whitespace_are_left_out(code: str, significant: str | None
         "select 1 -- {{ ref('t') }}\n, 2",
         "select 1 -- a\n{%- if x -%}, 2{% endif %}",
         "select '''it's  b'''",
+        "select 5 -{% if x %}- 1\n, 2{% endif %}",
+        "select [a  b]",
+        "select 1 /*M!50101 , 2 */  , 3",
         "select q'[it's  a]', q'[it's  b]'",
     ],
 )

@@ -27,6 +27,7 @@ MACROS: Json = {
         ({"raw_code": "select {{ var('start_date') }}, '{{ var(\"region\") }}'"}, ["region", "start_date"]),
         ({"raw_code": "select variance('a'), myvar('b') from var"}, []),
         ({"unrendered_config": {"post_hook": "delete where day = '{{ var('day') }}'"}}, ["day"]),
+        ({"unrendered_config": {"post-hook": [{"sql": "{{\nvar('day') }}"}]}}, ["day"]),
         ({"unrendered_config": {"begin": '{{ var("day") }}'}}, ["day"]),
         ({"depends_on": {"nodes": [], "macros": ["macro.shop.window"]}}, ["end_date", "start_date"]),
         ({"depends_on": {"nodes": [], "macros": ["macro.shop.bounds"]}}, ["end_date", "start_date"]),
