@@ -52,9 +52,12 @@ class ProjectMacros:
             if name in replaceable or name.startswith("materialization_")
             for unique_id in found
         }
-        packages = "|".join({re.escape(str(macro.get("package_name"))) for macro in macros.values()}) or "dbt"
+        packages = sorted({"dbt", *(str(macro.get("package_name")) for macro in macros.values())})
         # Access to macros by a name that the code computes, such as `context[name]` or `package[name]`.
-        self._computed = re.compile(rf"\bcontext\s*[\[.]|\bbuiltins\b|\battr\b|\b(?:{packages})\s*[\[|]|\bdispatch\b")
+        self._computed = re.compile(
+            rf"\bcontext\s*[\[.]|\bbuiltins\b|\battr\b|\b(?:{'|'.join(map(re.escape, packages))})\s*[\[|]|\bdispatch\b"
+        )
+        self._computing_words = {"context", "builtins", "attr", "dispatch", *packages}
         self._listed = {
             unique_id: (macro.get("depends_on") or {}).get("macros") or () for unique_id, macro in macros.items()
         }
@@ -76,10 +79,10 @@ class ProjectMacros:
     def _called(self, code: str) -> frozenset[str]:
         if not self.code:
             return frozenset()
-        if self._computed.search(_DISPATCH.sub("", code)):
+        words = set(_WORD.findall(code))
+        if words & self._computing_words and self._computed.search(_DISPATCH.sub("", code)):
             return frozenset(self.code)
-        words = set(_WORD.findall(code)) & self._named.keys()
-        return frozenset().union(*(self._named[word] for word in words))
+        return frozenset().union(*(self._named[word] for word in words & self._named.keys()))
 
     def _called_by_macro(self, unique_id: str) -> frozenset[str]:
         return self._called(self.code[unique_id]) | (self.code.keys() & set(self._listed[unique_id]))
