@@ -1,33 +1,27 @@
-"""Differences between deployed Helm values and new ones, in words.
-
-Values of variables are shown only for variables that this package sets, because others may be secrets.
-"""
+"""Differences between deployed Helm values and new ones, in words."""
 
 from __future__ import annotations
 
-import json
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 import yaml
 
+from floe_orchestrator_dagster.deploy.leaves import PRESENT, leaves, shown, variable_at
 from floe_orchestrator_dagster.errors import DeployError, Problem
-from floe_orchestrator_dagster.redaction import MASK, is_secret_name, redact
+from floe_orchestrator_dagster.redaction import MASK, redact
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-Leaves: TypeAlias = "dict[str, object]"
+    from floe_orchestrator_dagster.deploy.leaves import Leaves
 
 _SUBCHART = "dagster"
 _DEPLOYMENTS = "dagster-user-deployments"
 # The first line of `helm get values` without `--output yaml`.
 _TITLE = "USER-SUPPLIED VALUES"
-_SHOWN_VARIABLES = ("FLOE_", "DAGSTER_GRPC_", "DAGSTER_REPOSITORY_GRPC_", "OTEL_EXPORTER_OTLP_ENDPOINT")
-_CONTEXT = "DAGSTER_CLI_API_GRPC_CONTAINER_CONTEXT"
 _HASH = "floe.dev/content-hash"
 _DIGITS = 12
-_LISTS_BY = ("name", "mountPath", "key")
 
 
 def read_values(path: Path) -> dict[str, object]:
@@ -58,8 +52,8 @@ def differences(deployed: Mapping[str, object], new: Mapping[str, object]) -> li
     lines += [f"removes the product {name}" for name in before if name not in after]
     for name, location in after.items():
         if name in before:
-            lines += [f"{name}: {line}" for line in _changes(_leaves(before[name]), _leaves(location))]
-    return lines + list(_changes(_leaves(_shared(old)), _leaves(_shared(current))))
+            lines += [f"{name}: {line}" for line in _changes(leaves(before[name]), leaves(location))]
+    return lines + list(_changes(leaves(_shared(old)), leaves(_shared(current))))
 
 
 def _of_dagster(values: Mapping[str, object]) -> Mapping[str, object]:
@@ -90,47 +84,6 @@ def _image(location: Mapping[str, object]) -> str:
     return redact(f"{parts.get('repository')}{mark}")
 
 
-def _leaves(value: object, path: str = "") -> Leaves:
-    """Return each value in nested mappings and lists by its path. Entries of lists are named by their name or key."""
-    found: Leaves = {}
-    if isinstance(value, dict):
-        for key, inner in value.items():
-            found.update(_leaves(inner, f"{path}.{key}" if path else str(key)))
-    elif isinstance(value, list):
-        for row, entry in enumerate(value):
-            found.update(_leaves_of_entry(entry, row, path))
-    elif value is not None:
-        found[path] = value
-    return found
-
-
-def _leaves_of_entry(entry: object, row: int, path: str) -> Leaves:
-    if not isinstance(entry, dict):
-        return _leaves(entry, f"{path}[{row}]")
-    mark = next((key for key in _LISTS_BY if key in entry), None)
-    if mark is None:
-        return _leaves(entry, f"{path}[{row}]")
-    name = str(entry[mark])
-    if name == _CONTEXT and isinstance(entry.get("value"), str):
-        return _leaves(_of_runs(str(entry["value"])), "runs")
-    value = entry.get("value")
-    # Several limits of concurrent runs can have the same tag as their key.
-    named = f"{path}[{name}={value}]" if mark == "key" and "limit" in entry else f"{path}[{name}]"
-    rest = {key: inner for key, inner in entry.items() if key != mark and not (mark == "key" and key == "value")}
-    return _leaves(rest, named) or {named: "present"}
-
-
-def _of_runs(text: str) -> object:
-    """Return what the pods of runs have besides the settings of their code server."""
-    try:
-        context = json.loads(text)
-    except ValueError:
-        return {}
-    runs = context.get("k8s") if isinstance(context, dict) else None
-    kept = ("resources", "run_k8s_config", "service_account_name", "image_pull_policy")
-    return {key: value for key, value in runs.items() if key in kept} if isinstance(runs, dict) else {}
-
-
 def _changes(before: Leaves, after: Leaves) -> Iterator[str]:
     for path in [*before, *(path for path in after if path not in before)]:
         old, new = before.get(path), after.get(path)
@@ -141,7 +94,7 @@ def _changes(before: Leaves, after: Leaves) -> Iterator[str]:
 def _change(path: str, old: object, new: object) -> str:
     if path == f"annotations.{_HASH}":
         return f"changes its content ({_short(old)} to {_short(new)}), so that its pods are replaced"
-    was, is_now = _shown(path, old), _shown(path, new)
+    was, is_now = shown(path, old), shown(path, new)
     what = _words(path)
     if old is None:
         return f"adds {what}{_with(is_now)}"
@@ -151,33 +104,16 @@ def _change(path: str, old: object, new: object) -> str:
 
 
 def _with(shown: str) -> str:
-    return "" if shown in {MASK, "present"} else f": {shown}"
+    return "" if shown in {MASK, PRESENT} else f": {shown}"
 
 
 def _short(value: object) -> str:
     return str(value)[:_DIGITS] if value is not None else "none"
 
 
-def _shown(path: str, value: object) -> str:
-    """Return a value for the output, masked where it may be a secret."""
-    variable = _variable(path)
-    if variable is not None and not variable.startswith(_SHOWN_VARIABLES):
-        return MASK
-    if is_secret_name(path.rpartition(".")[2]) and not path.endswith(("Secret", "SecretName")):
-        return MASK
-    text = json.dumps(value) if isinstance(value, bool) else str(value)
-    return redact(text)
-
-
-def _variable(path: str) -> str | None:
-    """Return the name of the environment variable whose value is at a path."""
-    section, bracket, rest = path.rpartition("env[")
-    return rest.partition("]")[0] if bracket and (not section or section.endswith(".")) else None
-
-
 def _words(path: str) -> str:
     """Describe a path of the values."""
-    variable = _variable(path)
+    variable = variable_at(path)
     if variable is not None:
         service = path.partition(".env[")[0]
         return f"the variable {variable}" if path.startswith("env[") else f"the variable {variable} of {service}"

@@ -68,7 +68,7 @@ def test_products_images_content_and_options_are_described(tmp_path: Path) -> No
         "orders: adds the Secret lake",
         "orders: adds the ConfigMap regions",
         "orders: adds nodeSelector.pool: batch",
-        "orders: adds tolerations[spot].operator: Exists",
+        "orders: adds tolerations[spot:NoExecute].operator: Exists",
         "orders: changes the limit of memory from 1Gi to 2Gi",
         "orders: adds the limit of memory of runs: 2Gi",
         "changes concurrency.runs.maxConcurrentRuns from 10 to 25",
@@ -103,6 +103,139 @@ def test_values_that_may_be_secrets_are_not_printed(tmp_path: Path) -> None:
     assert "shop-orders: removes the variable WAREHOUSE" in lines
     assert "shop-orders: removes the variable DB_PASSWORD" in lines
     assert "removes postgresql.postgresqlPassword" in lines
+
+
+@pytest.mark.parametrize(
+    ("place", "added", "line"),
+    [
+        ("location", {"env": [{"name": "FLOE_DB_PASSWORD", "value": "hunter22"}]}, "the variable FLOE_DB_PASSWORD"),
+        ("location", {"env": [{"name": "FLOE_STATE", "value": "hunter22"}]}, "the variable FLOE_STATE"),
+        ("location", {"env": [{"name": "FLOE_ENV", "valueFrom": {"x": "hunter22"}}]}, "the variable FLOE_ENV"),
+        ("location", {"env": {"WAREHOUSE": "hunter22"}}, "the variable WAREHOUSE"),
+        ("location", {"env": {"FLOE_ENV": {"value": "hunter22"}}}, "the variable FLOE_ENV"),
+        ("location", {"envSecrets": ["hunter22"]}, "the Secret 0"),
+        ("location", {"dagsterApiGrpcArgs": ["--password", "hunter22"]}, "dagsterApiGrpcArgs[1]"),
+        ("location", {"codeServerArgs": ["hunter22"]}, "codeServerArgs[0]"),
+        ("location", {"annotations": {"vault/role": "hunter22"}}, "the annotation vault/role"),
+        ("location", {"initContainers": [{"name": "a", "args": ["hunter22"]}]}, "initContainers[a].args[0]"),
+        ("location", {"volumes": [{"name": "v", "csi": {"k": "hunter22"}}]}, "the volume v.csi.k"),
+        ("runLauncher.config.k8sRunLauncher", {"envVars": ["WAREHOUSE=hunter22"]}, "envVars[0]"),
+        ("runLauncher.config.customRunLauncher", {"config": {"dsn": "hunter22"}}, "config.dsn"),
+        ("dagsterDaemon.runCoordinator.config.customRunCoordinator", {"config": {"a": "hunter22"}}, "config.a"),
+        ("dagsterWebserver", {"env": {"WAREHOUSE": "hunter22"}}, "the variable WAREHOUSE of dagsterWebserver"),
+        ("dagsterWebserver", {"clientSecret": "hunter22"}, "clientSecret"),
+        ("dagsterWebserver", {"tlsSecretName": "hunter22"}, "tlsSecretName"),
+        ("redis", {"host": "hunter22"}, "host"),
+        ("computeLogManager.config.s3ComputeLogManager", {"endpointUrl": "hunter22"}, "endpointUrl"),
+        ("extraManifests", {"keys": [{"key": "hunter22"}]}, "keys[0].key"),
+    ],
+)
+def test_value_at_an_unknown_place_is_not_printed(tmp_path: Path, place: str, added: Json, line: str) -> None:
+    path = artifacts(tmp_path)
+    values: Json = yaml.safe_load(printed([path], "--image", "shop:1"))
+    [location] = values["dagster-user-deployments"]["deployments"]
+    target = location if place == "location" else values
+    for key in [] if place == "location" else place.split("."):
+        target = target.setdefault(key, {})
+    target.update(added)
+
+    lines = changed(tmp_path, yaml.safe_dump(values), [path], "--image", "shop:1")
+
+    assert "hunter22" not in "\n".join(lines)
+    assert [entry for entry in lines if line in entry], lines
+
+
+def test_values_of_this_package_are_printed_except_for_options_that_take_any_value(tmp_path: Path) -> None:
+    """A new value must be added to the paths that are shown, or here."""
+    path = artifacts(tmp_path, config={"run_resources": {"size": "large"}, "concurrency": {"pool": "p", "limit": 2}})
+    before = yaml.safe_dump({"dagster-user-deployments": {"deployments": [{"name": "shop-orders"}]}})
+
+    lines = changed(
+        tmp_path,
+        before,
+        [path],
+        *("--image", "shop:1", "--env", "DBT_THREADS=4", "--env-secret", "warehouse", "--env-configmap", "regions"),
+        *("--node-selector", "pool=batch", "--toleration", "dedicated=data:NoSchedule", "--annotation", "a=b"),
+        *("--service-account", "data", "--image-pull-secret", "registry", "--state-claim", "state"),
+        *("--lineage-claim", "lineage", "--otlp-endpoint", "http://otel:4317", "--from-configmap"),
+    )
+
+    without_value = {line for line in lines if ": " not in line.removeprefix("shop-orders: ")}
+    assert without_value - {line for line in without_value if "changes its content" in line} == {
+        "shop-orders: adds the variable DBT_THREADS",
+        "shop-orders: adds the Secret warehouse",
+        "shop-orders: adds the ConfigMap regions",
+        "shop-orders: adds the annotation a",
+        "shop-orders: adds runs.run_k8s_config.pod_template_spec_metadata.annotations.a",
+        *(f"shop-orders: adds dagsterApiGrpcArgs[{row}]" for row in range(4)),
+        *(f"shop-orders: adds the volume {name}" for name in ("floe-home", "floe-tmp")),
+        *(f"adds dagsterWebserver.volumes[{name}]" for name in ("floe-home", "floe-tmp")),
+        *(f"adds dagsterDaemon.volumes[{name}]" for name in ("floe-home", "floe-tmp")),
+        "adds imagePullSecrets[registry]",
+        "adds dagster-user-deployments.imagePullSecrets[registry]",
+    }
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        (
+            {"tolerations": [{"key": "dedicated", "operator": "Equal", "value": "data", "effect": "NoSchedule"}]},
+            [
+                "shop-orders: removes tolerations[dedicated=data:NoSchedule].operator: Equal",
+                "shop-orders: adds tolerations[dedicated=batch:NoSchedule].operator: Equal",
+                "shop-orders: adds tolerations[spot:NoSchedule].operator: Exists",
+                "shop-orders: adds tolerations[spot:NoExecute].operator: Exists",
+            ],
+        ),
+        (
+            {"tolerations": [{"key": "spot", "operator": "Exists", "effect": "NoExecute"}, {"operator": "Exists"}]},
+            [
+                "shop-orders: removes tolerations[].operator: Exists",
+                "shop-orders: adds tolerations[dedicated=batch:NoSchedule].operator: Equal",
+                "shop-orders: adds tolerations[spot:NoSchedule].operator: Exists",
+            ],
+        ),
+    ],
+)
+def test_each_toleration_is_compared(tmp_path: Path, changes: Json, expected: list[str]) -> None:
+    path = artifacts(tmp_path)
+    options = ["--image", "shop:1"]
+    for taint in ("dedicated=batch:NoSchedule", "spot:NoSchedule", "spot:NoExecute"):
+        options += ["--toleration", taint]
+    values: Json = yaml.safe_load(printed([path], *options))
+    [location] = values["dagster-user-deployments"]["deployments"]
+    location.update(changes)
+
+    assert changed(tmp_path, yaml.safe_dump(values), [path], *options) == expected
+
+
+def test_entries_of_a_list_do_not_hide_each_other(tmp_path: Path) -> None:
+    path = artifacts(tmp_path)
+    values: Json = yaml.safe_load(printed([path], "--image", "shop:1"))
+    [location] = values["dagster-user-deployments"]["deployments"]
+    [state] = [mount for mount in location["volumeMounts"] if mount["name"] == "floe-state"]
+    location["volumeMounts"].insert(0, {**state, "mountPath": "/var/other"})
+    location["env"].insert(0, {"name": "FLOE_ENV", "value": "twice"})
+    values["concurrency"]["runs"]["tagConcurrencyLimits"].insert(0, {"key": "team", "value": "a", "limit": 1})
+    values["concurrency"]["runs"]["tagConcurrencyLimits"].insert(0, {"key": "team", "value": "b", "limit": 1})
+
+    assert changed(tmp_path, yaml.safe_dump(values), [path], "--image", "shop:1") == [
+        "shop-orders: changes the variable FLOE_ENV from twice to production",
+        "shop-orders: removes the variable FLOE_ENV (2)",
+        "shop-orders: removes volumeMounts[/var/other].name: floe-state",
+        "removes concurrency.runs.tagConcurrencyLimits[team=b].limit: 1",
+        "removes concurrency.runs.tagConcurrencyLimits[team=a].limit: 1",
+    ]
+
+
+def test_variables_as_a_mapping_are_the_same_as_in_a_list(tmp_path: Path) -> None:
+    path = artifacts(tmp_path)
+    values: Json = yaml.safe_load(printed([path], "--image", "shop:1"))
+    [location] = values["dagster-user-deployments"]["deployments"]
+    location["env"] = {entry["name"]: entry["value"] for entry in location["env"]}
+
+    assert changed(tmp_path, yaml.safe_dump(values), [path], "--image", "shop:1") == ["an upgrade changes nothing"]
 
 
 def test_values_of_floes_chart_are_compared_with_its_dagster_chart(tmp_path: Path) -> None:
