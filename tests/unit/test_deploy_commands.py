@@ -151,6 +151,27 @@ def test_wrong_usage_exits_with_2(tmp_path: Path, arguments: list[str]) -> None:
     assert _helm("--artifacts", artifacts(tmp_path), "--image", IMAGE, *arguments).exit_code == 2
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--diff", "FILE", "--output", "new.yaml"], "--diff writes no values to --output."),
+        (["--diff", "FILE", "--configmap"], "--diff compares values, and --configmap prints none."),
+        (["--overlay", "FILE"], "--overlay needs --diff."),
+    ],
+)
+def test_option_without_effect_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], message: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "FILE").write_text("a: 1\n", encoding="utf-8")
+
+    result = _helm("--artifacts", artifacts(tmp_path), "--image", IMAGE, *arguments)
+
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert message in result.stderr
+    assert not (tmp_path / "new.yaml").exists()
+
+
 def test_all_options_together_reach_the_values(tmp_path: Path) -> None:
     result = _helm(
         *("--artifacts", artifacts(tmp_path), "--image", IMAGE, "--size", "large", "--production"),

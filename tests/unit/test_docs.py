@@ -280,7 +280,8 @@ def test_commands_that_print_values_work(tmp_path: Path, monkeypatch: pytest.Mon
         content = samples.contract(samples.model("a"), name=name, dbt_profiles=profiles)
         samples.write_json(tmp_path / directory / "compiled_artifacts.json", content)
 
-    (tmp_path / "deployed.yaml").write_text("{}\n", encoding="utf-8")  # of `helm get values`
+    for name in ("deployed.yaml", "mine.yaml"):  # of `helm get values`, and the user's own
+        (tmp_path / name).write_text("{}\n", encoding="utf-8")
 
     results = [invoke(*command) for command in _helm_commands()]
 

@@ -11,7 +11,7 @@ from floe_orchestrator_dagster.errors import DeployError, Problem
 from floe_orchestrator_dagster.redaction import MASK, redact
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from floe_orchestrator_dagster.deploy.leaves import Leaves
@@ -20,28 +20,55 @@ _SUBCHART = "dagster"
 _DEPLOYMENTS = "dagster-user-deployments"
 # The first line of `helm get values` without `--output yaml`.
 _TITLE = "USER-SUPPLIED VALUES"
+_FROM_HELM = "Write it with `helm get values RELEASE --output yaml`."
+_OVERLAY = "Give the file of `helm upgrade --values FILE`."
 _HASH = "floe.dev/content-hash"
 _DIGITS = 12
 
 
-def read_values(path: Path) -> dict[str, object]:
+def read_deployed(path: Path) -> dict[str, object]:
     """Read deployed values: a file of ``floe-dagster helm``, or the output of ``helm get values``.
 
     Raises:
         DeployError: The file cannot be read, or does not have Helm values.
     """
+    return {key: value for key, value in _read(path, _FROM_HELM).items() if key != _TITLE}
+
+
+def with_overlays(values: Mapping[str, object], overlays: Sequence[Path]) -> dict[str, object]:
+    """Return values with those of further files, as ``helm --values`` merges them: mappings deeply, lists as a whole.
+
+    Raises:
+        DeployError: A file cannot be read, or does not have Helm values.
+    """
+    merged = dict(values)
+    for path in overlays:
+        merged = _merged(merged, _read(path, _OVERLAY))
+    return merged
+
+
+def _merged(below: Mapping[str, object], above: Mapping[str, object]) -> dict[str, object]:
+    merged = dict(below)
+    for key, value in above.items():
+        replaced = merged.get(key)
+        if isinstance(value, dict) and isinstance(replaced, dict):
+            merged[key] = _merged(replaced, value)
+        else:
+            merged[key] = value
+    return merged
+
+
+def _read(path: Path, fix: str) -> dict[str, object]:
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         what = f"cannot be read ({getattr(error, 'strerror', None) or 'it is not text'})"
-        raise DeployError(str(path), [Problem("", what, "Give the values of the release.")]) from None
+        raise DeployError(str(path), [Problem("", what, fix)]) from None
     except yaml.YAMLError:
-        fix = "Write it with `helm get values RELEASE --output yaml`."
         raise DeployError(str(path), [Problem("", "is not YAML", fix)]) from None
     if not isinstance(content, dict):
-        fix = "Write it with `helm get values RELEASE --output yaml`."
         raise DeployError(str(path), [Problem("", "has no Helm values", fix)])
-    return {str(key): value for key, value in content.items() if key != _TITLE}
+    return {str(key): value for key, value in content.items()}
 
 
 def differences(deployed: Mapping[str, object], new: Mapping[str, object]) -> list[str]:
@@ -53,13 +80,21 @@ def differences(deployed: Mapping[str, object], new: Mapping[str, object]) -> li
     for name, location in after.items():
         if name in before:
             lines += [f"{name}: {line}" for line in _changes(leaves(before[name]), leaves(location))]
-    return lines + list(_changes(leaves(_shared(old)), leaves(_shared(current))))
+    lines += _changes(leaves(_shared(old)), leaves(_shared(current)))
+    return lines + [f"floe's chart: {line}" for line in _changes(leaves(_beside(deployed)), leaves(_beside(new)))]
 
 
 def _of_dagster(values: Mapping[str, object]) -> Mapping[str, object]:
     """Return the values of Dagster's chart, which can be a part of floe's."""
     inner = values.get(_SUBCHART)
     return inner if isinstance(inner, dict) and _DEPLOYMENTS in inner else values
+
+
+def _beside(values: Mapping[str, object]) -> dict[str, object]:
+    """Return the values of floe's chart that are not for Dagster's; none if these are values of Dagster's chart."""
+    if _of_dagster(values) is values:
+        return {}
+    return {key: value for key, value in values.items() if key != _SUBCHART}
 
 
 def _locations(values: Mapping[str, object]) -> dict[str, Mapping[str, object]]:

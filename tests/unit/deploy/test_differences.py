@@ -248,15 +248,63 @@ def test_values_of_floes_chart_are_compared_with_its_dagster_chart(tmp_path: Pat
     )
 
 
+def test_overlays_are_part_of_the_new_values(tmp_path: Path) -> None:
+    """``helm get values`` returns the generated values together with those of further files."""
+    path = artifacts(tmp_path)
+    first, second = tmp_path / "mine.yaml", tmp_path / "second.yaml"
+    first.write_text("ingress: {enabled: true, hosts: [a, b]}\ndagsterWebserver: {replicaCount: 3}\n", encoding="utf-8")
+    second.write_text("ingress: {hosts: [c], path: null}\nflower: {enabled: true}\n", encoding="utf-8")
+    deployed: Json = yaml.safe_load(printed([path], "--image", "shop:1"))
+    deployed["ingress"] = {"enabled": True, "hosts": ["c"]}
+    deployed["dagsterWebserver"]["replicaCount"] = 3
+    options = ("--image", "shop:2", "--overlay", str(first))
+
+    both = changed(tmp_path, yaml.safe_dump(deployed), [path], *options, "--overlay", str(second))
+    alone = changed(tmp_path, yaml.safe_dump(deployed), [path], *options)
+    none = changed(tmp_path, yaml.safe_dump(deployed), [path], "--image", "shop:1")
+
+    tag = "shop-orders: changes the tag of the image from 1 to 2"
+    assert both == [tag, "adds flower.enabled: true"]
+    assert alone == [tag, "changes ingress.hosts[0]", "adds ingress.hosts[1]"]
+    assert none == [
+        "changes dagsterWebserver.replicaCount from 3 to 2",
+        "removes ingress.enabled: true",
+        "removes ingress.hosts[0]",
+    ]
+
+
+def test_values_beside_dagsters_in_floes_chart_are_compared(tmp_path: Path) -> None:
+    path = artifacts(tmp_path)
+    options = ("--image", "shop:1", "--target", "floe-platform", "--otlp-endpoint", "http://collector:4317")
+    deployed: Json = yaml.safe_load(printed([path], *options))
+    deployed["polaris"] = {"enabled": True, "token": "hunter22"}
+    overlay = tmp_path / "mine.yaml"
+    overlay.write_text("polaris: {enabled: false}\ndagster: {ingress: {enabled: true}}\n", encoding="utf-8")
+
+    assert changed(tmp_path, yaml.safe_dump(deployed), [path], *options) == [
+        "floe's chart: removes polaris.enabled: true",
+        "floe's chart: removes polaris.token",
+    ]
+    assert changed(tmp_path, yaml.safe_dump(deployed), [path], *options, "--overlay", str(overlay)) == [
+        "adds ingress.enabled: true",
+        "floe's chart: changes polaris.enabled from true to false",
+        "floe's chart: removes polaris.token",
+    ]
+
+
+@pytest.mark.parametrize("option", ["--diff", "--overlay"])
 @pytest.mark.parametrize(
     ("content", "message"),
     [("- a\n", "has no Helm values"), ("a: [", "is not YAML"), (b"\xff\xfe\x00", "cannot be read (it is not text)")],
 )
-def test_file_without_values_is_refused(tmp_path: Path, content: Any, message: str) -> None:  # noqa: ANN401
-    deployed = tmp_path / "deployed.yaml"
-    deployed.write_bytes(content if isinstance(content, bytes) else content.encode())
+def test_file_without_values_is_refused(tmp_path: Path, option: str, content: Any, message: str) -> None:  # noqa: ANN401
+    (tmp_path / "deployed.yaml").write_text("a: 1\n", encoding="utf-8")
+    wrong = tmp_path / "wrong.yaml"
+    wrong.write_bytes(content if isinstance(content, bytes) else content.encode())
+    files = ["--diff", tmp_path / "deployed.yaml", option, wrong]  # click takes the last --diff
 
-    answer = invoke("helm", "--artifacts", artifacts(tmp_path), "--image", "shop:1", "--diff", deployed)
+    answer = invoke("helm", "--artifacts", artifacts(tmp_path), "--image", "shop:1", *files)
 
-    assert answer.exit_code == 1
+    assert (answer.exit_code, answer.stdout) == (1, "")
+    assert f"{wrong}: 1 problem" in answer.stderr
     assert message in answer.stderr
