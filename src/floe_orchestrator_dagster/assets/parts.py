@@ -13,6 +13,7 @@ from graphlib import CycleError, TopologicalSorter
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from floe_orchestrator_dagster.assets.graph import dependency_order
 from floe_orchestrator_dagster.assets.translator import folders
 from floe_orchestrator_dagster.config import config_path
 from floe_orchestrator_dagster.config.models import CORRECT_IT
@@ -282,7 +283,7 @@ def _least_loss(parts: Sequence[_Labelled], parents: Parents) -> tuple[_Labelled
 def _layers(parents: Parents, limit: int) -> list[list[str]]:
     """Divide a graph into layers of similar size: nodes with a similar distance from the first ones."""
     levels: dict[str, int] = {}
-    for unique_id in TopologicalSorter(parents).static_order():
+    for unique_id in dependency_order(parents):
         levels[unique_id] = max((levels[parent] + 1 for parent in parents[unique_id]), default=0)
     by_level: defaultdict[int, list[str]] = defaultdict(list)
     for unique_id in parents:

@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections import defaultdict
 from dataclasses import dataclass
 from functools import cached_property
-from graphlib import TopologicalSorter
 from itertools import permutations
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from floe_orchestrator_dagster.assets.graph import dependency_order
 from floe_orchestrator_dagster.assets.names import acceptable_name
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ def staged_graph(  # noqa: PLR0913, PLR0917  # a division needs all of these
         unique_id: read | {tables[source] for source in read & tables.keys()} for unique_id, read in reads.items()
     }
     built_parents = {unique_id: read & lanes.keys() for unique_id, read in parents.items()}
-    order = list(TopologicalSorter(built_parents).static_order())
+    order = dependency_order(built_parents)
     places: dict[str, tuple[int, int]] = {}
     for number, members in enumerate([part.nodes for part in parts] or [lanes.keys()]):
         turns = _fewest_turns([unique_id for unique_id in order if unique_id in members], built_parents, lanes)
@@ -179,7 +179,8 @@ def _fewest_turns(
     order: Sequence[str], parents: Mapping[str, frozenset[str]], lanes: Mapping[str, Lane]
 ) -> dict[str, int]:
     """Assign each node of a part to a turn (see :func:`_turns`), with as few turns as possible."""
-    own = {unique_id: lanes[unique_id] for unique_id in order}
+    members = frozenset(order)
+    own = {unique_id: lane for unique_id, lane in lanes.items() if unique_id in members}
     return min(
         (_turns(order, parents, own, sequence) for sequence in _sequences(own)),
         key=lambda taken: len(set(taken.values())),

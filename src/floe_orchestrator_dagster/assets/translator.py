@@ -126,7 +126,10 @@ class FloeDbtTranslator(DagsterDbtTranslator):
             output = floe.attributes.ingestion.by_source.get(unique_id)
             node = manifest["nodes"].get(unique_id) or manifest["sources"][unique_id]
             kinds = {output.quality_tier} if output else floe.attributes.kinds(floe.attributes.names(node))
+            # The order of dagster-dbt's dependencies, and therefore of a step's inputs, differs between processes.
+            deps = sorted(base.deps, key=lambda dep: dep.asset_key)
             spec = floe.specs[unique_id] = base.replace_attributes(
+                deps=deps,
                 kinds=base.kinds | kinds,
                 metadata=self._with_objects_of(base.metadata, unique_id),
                 **(freshness_attributes(contract) if contract else {}),

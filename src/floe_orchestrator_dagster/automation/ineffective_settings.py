@@ -132,14 +132,14 @@ def _unknown_assets(product: Product, targets: Targets) -> Iterator[Problem]:
 
 
 def _cycles(product: Product, targets: Targets) -> Iterator[Problem]:
-    followed: dict[str, set[str]] = {}
+    followed: dict[str, list[str]] = {}
     for entry in product.config.sensors:
         if isinstance(entry, AssetSensorConfig):
             key, launched = dg.AssetKey(entry.asset.split("/")), entry.job or product.identifier
             watched = [job for job in job_names(product) if key in targets.job_keys(product, job)]
         else:
             launched, watched = entry.job, entry.jobs or [product.identifier]
-        followed.setdefault(launched, set()).update(watched)
+        followed.setdefault(launched, []).extend(watched)
     try:
         TopologicalSorter(followed).prepare()
     except CycleError as error:

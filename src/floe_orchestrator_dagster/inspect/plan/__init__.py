@@ -6,13 +6,13 @@ import json
 import shlex
 from collections import Counter
 from datetime import datetime, timezone
-from graphlib import TopologicalSorter
 from itertools import islice
 from typing import TYPE_CHECKING
 
 import dagster as dg
 
 from floe_orchestrator_dagster.assets.attributes import AssetAttributes
+from floe_orchestrator_dagster.assets.graph import dependency_order
 from floe_orchestrator_dagster.assets.sources import asset_sources
 from floe_orchestrator_dagster.assets.steps import K8S_CONFIG_TAG
 from floe_orchestrator_dagster.automation.jobs import max_concurrent_steps
@@ -199,14 +199,12 @@ def planned_steps(graph: AssetGraph) -> tuple[StepPlan, ...]:
     ]
     step_of = {key: definition.node_def.name for definition in built for key in definition.keys}
     above: dict[str, set[str]] = {}
-    for definition in built:
+    for definition in sorted(built, key=lambda definition: definition.node_def.name):
         read = {dep.asset_key for spec in definition.specs for dep in spec.deps}
         name = definition.node_def.name
         above.setdefault(name, set()).update({step_of[key] for key in read & step_of.keys()} - {name})
     by_name = {definition.node_def.name: definition for definition in built}
-    return tuple(
-        _planned_step(by_name[name], tuple(sorted(above[name]))) for name in TopologicalSorter(above).static_order()
-    )
+    return tuple(_planned_step(by_name[name], tuple(sorted(above[name]))) for name in dependency_order(above))
 
 
 def _planned_step(definition: dg.AssetsDefinition, after: tuple[str, ...]) -> StepPlan:
