@@ -63,13 +63,18 @@ def check_names_differ(products: Sequence[tuple[str, Path]], option: str = "--ar
             raise DeployError(option, [Problem("", what, fix)])
 
 
+def is_subdomain(text: str) -> bool:
+    """Return whether a text is a DNS subdomain, as the names of objects and the prefixes of keys are."""
+    return len(text) <= _LONGEST_SUBDOMAIN and _SUBDOMAIN.fullmatch(text) is not None
+
+
 def check_object_name(name: str, option: str) -> str:
     """Return the name of a Secret, claim or service account after a check.
 
     Raises:
         DeployError: The name, which comes from ``option``, is not valid in Kubernetes.
     """
-    if len(name) > _LONGEST_SUBDOMAIN or not _SUBDOMAIN.fullmatch(name):
+    if not is_subdomain(name):
         fix = "Use the name of an object in the release's namespace: lower-case letters, digits, '-' and '.'."
         raise DeployError(
             option, [Problem("", f"{redact_value(name)!r} cannot be the name of a Kubernetes object", fix)]

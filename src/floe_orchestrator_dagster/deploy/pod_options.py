@@ -6,10 +6,11 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NoReturn, TypeAlias
 
-from floe_orchestrator_dagster.deploy.names import check_object_name
+from floe_orchestrator_dagster.deploy.names import check_object_name, is_subdomain
 from floe_orchestrator_dagster.deploy.products import by_product
+from floe_orchestrator_dagster.deploy.variables import refusal
 from floe_orchestrator_dagster.errors import DeployError, Problem
-from floe_orchestrator_dagster.redaction import is_secret_name, redact_value
+from floe_orchestrator_dagster.redaction import redact_value
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -18,18 +19,12 @@ if TYPE_CHECKING:
 
 ByProduct: TypeAlias = "dict[str, dict[str, str]]"
 
-_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 # https://kubernetes.io/docs/concepts/overview/working-with-objects/labels/#syntax-and-character-set
-_KEY = re.compile(r"([a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
+_KEY_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
 _LABEL_VALUE = re.compile(r"([A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?)?")
 _EFFECTS = ("NoSchedule", "PreferNoSchedule", "NoExecute")
-# Variables that other options set, with the option.
-_SET_BY_OPTIONS = {
-    "FLOE_ARTIFACTS_PATH": "--artifacts-path",
-    "FLOE_ENV": "--environment",
-    "OTEL_EXPORTER_OTLP_ENDPOINT": "--otlp-endpoint",
-}
-_SET_ALWAYS = ("FLOE_STATE_DIR", "FLOE_DBT_PROJECT_DIR")
+# The prefix of the annotations that this package sets.
+_OWN_PREFIX = "floe.dev/"
 
 
 @dataclass(frozen=True)
@@ -127,24 +122,22 @@ def _pairs(given: Sequence[str], products: Sequence[str], option: str) -> ByProd
 
 def _check_pair(option: str, key: str, value: str) -> None:
     if option == "--env":
-        _check_variable(key, value)
+        refused = refusal(key, value)
+        if refused is not None:
+            _refuse(option, key, refused.what, refused.fix)
         return
-    if not _KEY.fullmatch(key):
+    if not _is_key(key):
         _refuse(option, key, "is not a valid key", "Write it like `example.com/pool` or `pool`.")
+    if option == "--annotation" and key.startswith(_OWN_PREFIX):
+        _refuse(option, key, "is an annotation of this package", f"Use another prefix than `{_OWN_PREFIX}`.")
     if option == "--node-selector" and not _LABEL_VALUE.fullmatch(value):
         _refuse(option, value, "is not a valid value of a label", "Write it like `batch`.")
 
 
-def _check_variable(name: str, value: str) -> None:
-    if not _VARIABLE.fullmatch(name):
-        _refuse("--env", name, "is not a valid name of a variable", "Write it like `DBT_THREADS=8`.")
-    if name in _SET_BY_OPTIONS:
-        _refuse("--env", name, "has a separate option", f"Use {_SET_BY_OPTIONS[name]}.")
-    if name in _SET_ALWAYS:
-        _refuse("--env", name, "is set to a directory of the pod", "Remove it.")
-    # Values are stored in plain text, in the chart's release and in every pod.
-    if (is_secret_name(name) and not value.startswith("/")) or redact_value(value) != value:
-        _refuse("--env", name, "looks like a secret", "Put it into a Secret, and name that with --env-secret.")
+def _is_key(key: str) -> bool:
+    """Return whether Kubernetes accepts the key of a label, an annotation or a taint."""
+    prefix, slash, name = key.rpartition("/")
+    return _KEY_NAME.fullmatch(name) is not None and (not slash or is_subdomain(prefix))
 
 
 def _tolerations(given: Sequence[str], products: Sequence[str]) -> dict[str, list[Values]]:
@@ -169,7 +162,7 @@ def _parts_of_taint(entry: str) -> list[str]:
 def _toleration(taint: str) -> Values:
     key_and_value, colon, effect = taint.partition(":")
     key, equals, value = key_and_value.partition("=")
-    if not _KEY.fullmatch(key) or not _LABEL_VALUE.fullmatch(value) or (colon and effect not in _EFFECTS):
+    if not _is_key(key) or not _LABEL_VALUE.fullmatch(value) or (colon and effect not in _EFFECTS):
         fix = f"Write it as [PRODUCT:]TAINT[=VALUE][:EFFECT]. Effects: {', '.join(_EFFECTS)}."
         _refuse("--toleration", taint, "is not a taint", fix)
     matched = {"operator": "Equal", "value": value} if equals else {"operator": "Exists"}

@@ -120,6 +120,11 @@ def check_settings(settings: DeploySettings) -> None:
             "", f"{redact_value(settings.artifacts_path)!r} is not absolute", "Use the absolute path in the image."
         )
         raise DeployError("--artifacts-path", [problem])
+    if settings.from_configmap and any(
+        "FLOE_DBT_PROJECT_DIR" in options.variables for options in settings.pods.values()
+    ):
+        what = "'FLOE_DBT_PROJECT_DIR' is set by --from-configmap to the directory of --artifacts-path"
+        raise DeployError("--env", [Problem("", what, "Remove it.")])
     if settings.otlp_endpoint is not None:
         _check_endpoint(settings.otlp_endpoint)
     if settings.postgres is not None:

@@ -63,8 +63,28 @@ def test_options_go_to_all_products_or_to_the_named_one() -> None:
         ("variables", "shop:A=1", "--env: 'shop' is a product that is not among the artifacts"),
         ("variables", "FLOE_ENV=dev", "--env: 'FLOE_ENV' has a separate option"),
         ("variables", "FLOE_STATE_DIR=/x", "--env: 'FLOE_STATE_DIR' is set to a directory of the pod"),
-        ("variables", "DB_PASSWORD=hunter22", "--env: 'DB_PASSWORD' looks like a secret"),
-        ("variables", "DATABASE=postgres://u:hunter22@h/d", "--env: 'DATABASE' looks like a secret"),
+        ("variables", "DAGSTER_HOME=/x", "--env: 'DAGSTER_HOME' is set to a directory of the pod"),
+        (
+            "variables",
+            "DAGSTER_CLI_API_GRPC_CONTAINER_CONTEXT={}",
+            "--env: 'DAGSTER_CLI_API_GRPC_CONTAINER_CONTEXT' is set",
+        ),
+        ("variables", "DAGSTER_CURRENT_IMAGE=x", "--env: 'DAGSTER_CURRENT_IMAGE' is set by the chart or by Dagster"),
+        ("variables", "DB_PASSWORD=hunter22", "--env: 'DB_PASSWORD' looks like the name of a secret"),
+        ("variables", "DB_PASSWORD=/hunter22", "--env: 'DB_PASSWORD' looks like the name of a secret"),
+        ("variables", "DB_PASSWORD=12345", "--env: 'DB_PASSWORD' looks like the name of a secret"),
+        ("variables", "API_TOKENS=hunter22", "--env: 'API_TOKENS' looks like the name of a secret"),
+        ("variables", "MAX_TOKENS=hunter22", "--env: 'MAX_TOKENS' looks like the name of a secret"),
+        ("variables", "CREDENTIALS={hunter22}", "--env: 'CREDENTIALS' looks like the name of a secret"),
+        ("variables", "DATABASE=postgres://u:hunter22@h/d", "--env: 'DATABASE' has a value that looks like a secret"),
+        ("variables", "DSN=host=pg user=u password=hunter22", "--env: 'DSN' has a value that looks like a secret"),
+        ("variables", "LOGIN=ghp_hunter22hunter22hunter22", "--env: 'LOGIN' has a value that looks like a secret"),
+        (
+            "variables",
+            "TOKEN_URL=https://h/a?token=hunter22",
+            "--env: 'TOKEN_URL' has a value that looks like a secret",
+        ),
+        ("variables", "HEADERS=authorization=Bearer hunter22", "--env: 'HEADERS' has a value that looks like a secret"),
         ("configmaps", "Regions", "--env-configmap: 'Regions'"),
         ("configmaps", "shop=regions", "--env-configmap: 'shop=regions' names a product that is not among"),
         ("node_selector", "pool", "--node-selector: 'pool' has no `=`"),
@@ -74,6 +94,16 @@ def test_options_go_to_all_products_or_to_the_named_one() -> None:
         ("tolerations", "shop-0:dedicated:Never", "--toleration: 'dedicated:Never' is not a taint"),
         ("tolerations", "a b", "--toleration: 'a b' is not a taint"),
         ("annotations", "a b=x", "--annotation: 'a b' is not a valid key"),
+        *(
+            (option, f"{key}=x", f"{name}: '{key}")
+            for option, name in (
+                ("annotations", "--annotation"),
+                ("node_selector", "--node-selector"),
+                ("tolerations", "--toleration"),
+            )
+            for key in ("a..b/c", "a.-b/c", "a-.b/c", "/c", "a/", "a/b/c", "A/c", f"{'a' * 254}/c", "c" * 64)
+        ),
+        ("annotations", "floe.dev/product=x", "--annotation: 'floe.dev/product' is an annotation of this package"),
     ],
 )
 def test_invalid_option_is_refused_and_shows_no_secret(option: str, value: str, message: str) -> None:
@@ -84,12 +114,38 @@ def test_invalid_option_is_refused_and_shows_no_secret(option: str, value: str, 
     assert "hunter22" not in str(raised.value)
 
 
-def test_paths_of_credentials_are_no_secrets() -> None:
-    path = "/var/run/secrets/gcp/key.json"
+@pytest.mark.parametrize(
+    "variable",
+    [
+        "GOOGLE_APPLICATION_CREDENTIALS=/var/run/secrets/gcp/key.json",
+        "AWS_WEB_IDENTITY_TOKEN_FILE=/var/run/secrets/token",
+        "PGPASSFILE=/run/pgpass",
+        "OAUTH_TOKEN_ENDPOINT=https://sso.example.com/oauth/token",
+        "MAX_TOKENS=4096",
+        "LLM_MAX_TOKENS=4096",
+        "TOKENS_PER_MINUTE=100",
+        "SECRET_NAME=warehouse",
+        "TOKEN_CACHE_ENABLED=1",
+        "USE_TOKEN=true",
+        "DB_PASSWORD=",
+        "FLOE_DBT_PROJECT_DIR=/srv/project",
+    ],
+)
+def test_variables_about_a_secret_are_no_secrets(variable: str) -> None:
+    name, _, value = variable.partition("=")
 
-    found = pod_options(["shop-0"], variables=[f"GOOGLE_APPLICATION_CREDENTIALS={path}"])
+    assert pod_options(["shop-0"], variables=[variable])["shop-0"].variables == {name: value}
 
-    assert found["shop-0"].variables == {"GOOGLE_APPLICATION_CREDENTIALS": path}
+
+def test_directory_of_the_project_is_refused_only_if_the_artifacts_are_mounted(tmp_path: Path) -> None:
+    pods = pod_options(["shop-0"], variables=["FLOE_DBT_PROJECT_DIR=/srv/project"])
+
+    with pytest.raises(DeployError, match=r"^--env: 1 problem\n  'FLOE_DBT_PROJECT_DIR' is set by --from-configmap"):
+        values_for("community", DeploySettings(products(tmp_path), pods=pods, from_configmap=True))
+
+    values = values_for("community", DeploySettings(products(tmp_path), pods=pods))
+    [location] = values["dagster-user-deployments"]["deployments"]
+    assert {"name": "FLOE_DBT_PROJECT_DIR", "value": "/srv/project"} in location["env"]
 
 
 def _settings(tmp_path: Path, **changes: Any) -> DeploySettings:  # noqa: ANN401
