@@ -200,7 +200,7 @@ class LineageConfig(Section):
 class DeployConfig(Section):
     """Settings of the Helm values that ``floe-dagster helm`` prints."""
 
-    size: Literal["small", "medium", "large"] = "medium"
+    size: PodSize = "medium"
     """Preset of CPU and memory of webserver and code server; the daemon gets the next smaller size."""
     image: Text | None = Field(default=None, examples=["registry.example.com/retail-orders:1.4.0"])
     """The product's image, with a tag or a digest."""
