@@ -41,7 +41,7 @@ class Part:
     Attributes:
         name: Name of the part, for the names of its steps.
         nodes: Unique ids of its nodes.
-        resources: CPU and memory of the pods of its steps; None for those of all steps.
+        resources: CPU and memory of the pods of its steps; None for those of runs.
     """
 
     name: str

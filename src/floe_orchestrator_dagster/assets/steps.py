@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
+from floe_orchestrator_dagster.config.models import PodResources
 from floe_orchestrator_dagster.deploy.resources import requested_resources
 from floe_orchestrator_dagster.execution.step.source_freshness import freshness_step
 
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
 
     from floe_orchestrator_dagster.assets.stages import StagedGraph
     from floe_orchestrator_dagster.config import DagsterConfig
-    from floe_orchestrator_dagster.config.models import PodResources
     from floe_orchestrator_dagster.product import Product
 
 
@@ -48,10 +48,10 @@ def op_tags(config: DagsterConfig, own: PodResources | None = None) -> dict[str,
 
     Args:
         config: The configuration.
-        own: Resources of these steps; None for those of runs.
+        own: Resources of these steps, which override those of runs.
     """
-    requested = own or config.run_resources
-    resources = requested_resources(requested) if requested else {}
+    # Dagster also merges them, with the resources of the code location.
+    resources = requested_resources(own or PodResources(), config.run_resources)
     return {K8S_CONFIG_TAG: {"container_config": {"resources": resources}}} if resources else {}
 
 

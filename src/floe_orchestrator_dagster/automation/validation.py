@@ -19,6 +19,7 @@ from floe_orchestrator_dagster.automation.schedules import main_schedule_name
 from floe_orchestrator_dagster.automation.targets import partitions_by_job
 from floe_orchestrator_dagster.config import config_path
 from floe_orchestrator_dagster.config.models import CORRECT_IT, RunStatusSensorConfig
+from floe_orchestrator_dagster.deploy.resources import excessive_requests, requested_resources
 from floe_orchestrator_dagster.errors import ConfigError, Problem
 
 if TYPE_CHECKING:
@@ -72,7 +73,22 @@ def automation_problems(
         problems.extend(_kinds(product, selection, by_job))
     names = [*_names(product, by_job)]
     references = [] if lost & {"jobs", "partitions"} or not is_known else [*_job_references(product)]
-    return [*names, *references, *_sensors(product), *problems]
+    return [*names, *references, *_sensors(product), *_resources(product), *problems]
+
+
+def _resources(product: Product) -> Iterator[Problem]:
+    """Find requests of runs and parts that exceed their limits."""
+    runs = product.config.run_resources
+    found = excessive_requests(requested_resources(runs)) if runs else []
+    if found:
+        yield Problem(config_path("run_resources"), found[0], f"Raise the limit, or lower the request. {CORRECT_IT}")
+        return
+    for row, step in enumerate(product.config.steps):
+        own = step.resources
+        for what in excessive_requests(requested_resources(own, runs)) if own else ():
+            merged = " when they override run_resources" if runs and own and not own.size else ""
+            fix = f"Raise the limit, or lower the request. {CORRECT_IT}"
+            yield Problem(config_path("steps", row, "resources"), f"{what}{merged}", fix)
 
 
 def _selections(product: Product, selection: NodeSelection, lost: AbstractSet[str]) -> Iterator[Problem]:

@@ -98,7 +98,7 @@ class StepConfig(Section):
     """Maximum number of parts, with ``by``."""
     resources: Resources | None = None
     """CPU and memory of the pods of its steps with the executor ``k8s``: a preset such as ``large``, or single values.
-    The default is ``run_resources``."""
+    Values that are not set come from ``run_resources``."""
 
 
 class PartitionVars(Section):

@@ -10,6 +10,8 @@ from floe_orchestrator_dagster.config.models import PodResources
 from floe_orchestrator_dagster.errors import DeployError, Problem
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from floe_core.plugins.orchestrator import ResourceSpec
 
 _PRESETS = {
@@ -17,6 +19,7 @@ _PRESETS = {
     "medium": ("250m", "1000m", "512Mi", "1Gi"),
     "large": ("500m", "2000m", "1Gi", "2Gi"),
 }
+_KINDS = {"requests": "request", "limits": "limit"}
 _UNITS = {
     "": Decimal(1),
     "m": Decimal("0.001"),
@@ -43,21 +46,33 @@ def resource_requirements(workload_size: str) -> ResourceSpec:
     )
 
 
-def requested_resources(requested: PodResources) -> dict[str, dict[str, str]]:
-    """Return Kubernetes requests and limits: the preset of ``size``, overridden by single values, if they are set."""
+def requested_resources(requested: PodResources, base: PodResources | None = None) -> dict[str, dict[str, str]]:
+    """Return Kubernetes requests and limits: the preset of ``size``, overridden by single values, if they are set.
+
+    Args:
+        requested: The configuration.
+        base: Configuration whose values ``requested`` overrides, because Dagster merges both.
+    """
+    inherited = requested_resources(base) if base else {}
     preset = resource_requirements(requested.size) if requested.size else None
-    values = {
-        "requests": {
-            "cpu": requested.cpu_request or (preset.cpu_request if preset else None),
-            "memory": requested.memory_request or (preset.memory_request if preset else None),
-        },
-        "limits": {
-            "cpu": requested.cpu_limit or (preset.cpu_limit if preset else None),
-            "memory": requested.memory_limit or (preset.memory_limit if preset else None),
-        },
-    }
-    named = {kind: {name: value for name, value in amounts.items() if value} for kind, amounts in values.items()}
-    return {kind: amounts for kind, amounts in named.items() if amounts}
+    found: dict[str, dict[str, str]] = {}
+    for kind, suffix in _KINDS.items():
+        for name in ("cpu", "memory"):
+            field = f"{name}_{suffix}"
+            value = getattr(requested, field) or getattr(preset, field, None) or inherited.get(kind, {}).get(name)
+            if value:
+                found.setdefault(kind, {})[name] = value
+    return found
+
+
+def excessive_requests(resources: Mapping[str, Mapping[str, str]]) -> list[str]:
+    """Describe each request that exceeds its limit, which Kubernetes rejects."""
+    limits = resources.get("limits", {})
+    return [
+        f"{name}_request {request} is more than {name}_limit {limits[name]}"
+        for name, request in resources.get("requests", {}).items()
+        if name in limits and quantity(request) > quantity(limits[name])
+    ]
 
 
 def service_resources(size: str, requested: PodResources | None, where: str, origin: str) -> dict[str, dict[str, str]]:
@@ -74,11 +89,8 @@ def service_resources(size: str, requested: PodResources | None, where: str, ori
     """
     own = requested or PodResources()
     resources = requested_resources(own if own.size else own.model_copy(update={"size": size}))
-    for name, request in resources["requests"].items():
-        limit = resources["limits"][name]
-        if quantity(request) > quantity(limit):
-            what = f"{name}_request {request} is more than {name}_limit {limit}"
-            raise DeployError(origin, [Problem(where, what, "Raise the limit, or lower the request.")])
+    for what in excessive_requests(resources):
+        raise DeployError(origin, [Problem(where, what, "Raise the limit, or lower the request.")])
     return resources
 
 

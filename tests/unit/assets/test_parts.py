@@ -196,9 +196,42 @@ def test_resources_of_a_part_are_those_of_its_pods(shop: Path) -> None:
     assert {short(step.name): step.resources for step in found} == {
         "rest": small,
         "part_1": large,
-        "part_2": {"limits": {"memory": "8Gi"}},
+        # Dagster merges a step's resources with those of the run.
+        "part_2": {**small, "limits": {"cpu": "500m", "memory": "8Gi"}},
         "rest_2": small,
     }
+
+
+@pytest.mark.parametrize(
+    ("runs", "part", "expected"),
+    [
+        (
+            {"memory_request": "4Gi", "memory_limit": "8Gi"},
+            {"memory_limit": "2Gi"},
+            "steps[0].resources: memory_request 4Gi is more than memory_limit 2Gi when they override run_resources",
+        ),
+        (
+            None,
+            {"memory_request": "9Gi", "memory_limit": "1Gi"},
+            "steps[0].resources: memory_request 9Gi is more than memory_limit 1Gi",
+        ),
+        (
+            {"cpu_request": "16"},
+            {"size": "small", "cpu_request": "1500m"},
+            "steps[0].resources: cpu_request 1500m is more than cpu_limit 500m",
+        ),
+        (
+            {"size": "small", "memory_request": "1Gi"},
+            "large",
+            "run_resources: memory_request 1Gi is more than memory_limit 512Mi",
+        ),
+    ],
+)
+def test_requests_above_the_limit_are_refused(shop: Path, runs: object, part: object, expected: str) -> None:
+    path = write(shop, [{"select": "sales", "resources": part}], executor="k8s", run_resources=runs)
+
+    fix = "Raise the limit, or lower the request. Correct it in manifest.yaml."
+    assert problems(path) == [f"{expected}\n    fix: {fix}"]
 
 
 @pytest.mark.parametrize(

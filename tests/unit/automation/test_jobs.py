@@ -102,8 +102,8 @@ def test_runs_have_the_tags_of_the_product_and_of_the_job() -> None:
             {"requests": {"cpu": "100m", "memory": "256Mi"}, "limits": {"cpu": "500m", "memory": "512Mi"}},
         ),
         (
-            {"size": "large", "cpu_limit": "4", "memory_request": "3Gi"},
-            {"requests": {"cpu": "500m", "memory": "3Gi"}, "limits": {"cpu": "4", "memory": "2Gi"}},
+            {"size": "large", "cpu_limit": "4", "memory_request": "1.5Gi"},
+            {"requests": {"cpu": "500m", "memory": "1.5Gi"}, "limits": {"cpu": "4", "memory": "2Gi"}},
         ),
         ({"memory_limit": "8Gi"}, {"limits": {"memory": "8Gi"}}),
     ],
