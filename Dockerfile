@@ -82,7 +82,8 @@ WORKDIR /opt/floe/product
 RUN --mount=type=secret,id=netrc,target=/root/.netrc \
     floe-dagster prepare \
     && DAGSTER_HOME="$(mktemp -d)" dagster definitions validate -m floe_orchestrator_dagster.definitions \
-    && find target -mindepth 1 -maxdepth 1 ! -name manifest.json ! -name partial_parse.msgpack -exec rm -rf {} + \
+    && find target -mindepth 1 -maxdepth 1 ! -name manifest.json ! -name floe_manifest.json ! -name partial_parse.msgpack \
+      -exec rm -rf {} + \
     && rm -rf logs
 
 # --- What runs -------------------------------------------------------------------------------------------------------

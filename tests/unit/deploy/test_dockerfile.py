@@ -13,6 +13,7 @@ from typing import get_args
 from conftest import REPOSITORY
 from floe_orchestrator_dagster.config.models import EngineName
 from floe_orchestrator_dagster.deploy.pods import ARTIFACTS_FILE, CODE_SERVER_PORT, PRODUCT_PATH, STATE_PATH, USER_ID
+from floe_orchestrator_dagster.product.trimming import TRIMMED_FILE
 from helm_chart import missing
 
 _DOCKERFILE = (REPOSITORY / "Dockerfile").read_text(encoding="utf-8")
@@ -66,6 +67,19 @@ def test_what_differs_between_products_is_in_the_last_layers() -> None:
     )
     shared = _DOCKERFILE.partition(" AS product\n")[0]
     assert not re.search(r"^ARG (PRODUCT_DIR|PRODUCT_NAME|VERSION|REVISION|SOURCE)", shared, re.MULTILINE)
+
+
+def test_image_has_the_manifest_with_its_smaller_copy_and_no_results(tmp_path: Path) -> None:
+    """On a read-only root, no process can write the copy, and each one would read the whole manifest."""
+    kept = {"manifest.json", TRIMMED_FILE, "partial_parse.msgpack"}
+    (tmp_path / "target" / "compiled").mkdir(parents=True)
+    for name in (*kept, "run_results.json", "compiled/a.sql"):
+        (tmp_path / "target" / name).touch()
+    [command] = re.findall(r"find target .+?\{\} \+", _DOCKERFILE, re.DOTALL)
+
+    subprocess.run(["/bin/sh", "-c", command], cwd=tmp_path, check=True, timeout=60)
+
+    assert {path.name for path in (tmp_path / "target").iterdir()} == kept
 
 
 def test_image_of_dbt_v2_removes_every_package_of_dbt_core() -> None:
