@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import shutil
+import subprocess
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -269,6 +271,31 @@ def test_alerts_and_dashboard_use_the_metrics_that_are_sent() -> None:
     queries += [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
 
     assert {name for query in queries for name in re.findall(r"floe_orchestrator\w+", query)} == named
+
+
+def test_alerts_fire_at_the_documented_times() -> None:
+    promtool = shutil.which("promtool")
+    if promtool is None:
+        pytest.skip("promtool is not installed; it is part of Prometheus")
+
+    cases = _DOCS / "monitoring" / "alerts-test.yaml"
+    result = subprocess.run(
+        [promtool, "test", "rules", cases], capture_output=True, text=True, check=False, timeout=300
+    )
+
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+def test_documented_charts_have_the_version_of_the_locked_dagster() -> None:
+    lock = (REPOSITORY / "requirements-image.lock").read_text(encoding="utf-8")
+    [locked] = re.findall(r"^dagster==(\S+)", lock, re.MULTILINE)
+    pages = _page("how-to/deploy.md") + _page("how-to/day-two.md")
+
+    named = re.findall(
+        r"dagster/dagster --version (\S+)|targetRevision: (\d\S+)|chart: dagster, version: ([\d.]+)", pages
+    )
+
+    assert {next(filter(None, found)) for found in named} == {locked}
 
 
 def test_commands_that_print_values_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
