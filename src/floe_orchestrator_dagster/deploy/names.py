@@ -64,7 +64,7 @@ def check_names_differ(products: Sequence[tuple[str, Path]], option: str = "--ar
 
 
 def is_subdomain(text: str) -> bool:
-    """Return whether a text is a DNS subdomain, as the names of objects and the prefixes of keys are."""
+    """Return whether ``text`` is a DNS subdomain, which names of objects and prefixes of keys must be."""
     return len(text) <= _LONGEST_SUBDOMAIN and _SUBDOMAIN.fullmatch(text) is not None
 
 
