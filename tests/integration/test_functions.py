@@ -103,6 +103,35 @@ def test_a_function_that_failed_is_built_by_the_retry(project: Path, instance: d
     assert second == {"lone"}
 
 
+def test_uncalled_functions_are_built_after_the_tables_that_they_read(
+    project: Path, instance: dg.DagsterInstance
+) -> None:
+    macros = project / "macros" / "functions.sql"
+    lines = macros.read_text(encoding="utf-8").splitlines()
+    macros.write_text("\n".join(line for line in lines if "flag.csv" not in line), encoding="utf-8")
+    declared = "{name: NAME, arguments: [{name: x, data_type: integer}], returns: {data_type: integer}}"
+    functions = {
+        "highest": "x + (select max(price) from {{ ref('priced') }})",
+        "higher": "{{ function('highest') }}(x) + 1",
+    }
+    with (project / "functions" / "schema.yml").open("a", encoding="utf-8") as schema:
+        schema.writelines(f"  - {declared.replace('NAME', name)}\n" for name in functions)
+    write_files(project / "functions", {f"{name}.sql": code for name, code in functions.items()})
+    path = project / "compiled_artifacts.json"
+    artifacts = json.loads(path.read_text(encoding="utf-8"))
+    artifacts["plugins"]["orchestrator"]["config"]["steps"] = [{"select": "priced"}]
+    write_json(path, artifacts)
+    load_product(path, manifest_source=manifest_rebuilt)
+
+    result = job(project).execute_in_process(instance=instance)
+
+    assert set(built(result)) == set(NAMES)
+    assert [names - {"shop-on-run-end-0"} for names in ran(project)] == [
+        {"rates", "plain", "lone"},
+        {"priced", "plus_rate", "plus_rate_and_one", "highest", "higher"},
+    ]
+
+
 def test_what_a_function_reads_is_upstream_of_what_calls_it(project: Path) -> None:
     graph = definitions_from_file(project / "compiled_artifacts.json").get_repository_def().asset_graph
 

@@ -14,6 +14,7 @@ import dagster as dg
 
 from floe_orchestrator_dagster.assets.attributes import AssetAttributes, owner_problems
 from floe_orchestrator_dagster.assets.checks import scored_checks
+from floe_orchestrator_dagster.assets.functions import uncalled_by_stage
 from floe_orchestrator_dagster.assets.names import PlaceholderKeys, PlaceholderTranslator, checks_step
 from floe_orchestrator_dagster.assets.partitions import (
     backfill_policy,
@@ -43,7 +44,6 @@ from floe_orchestrator_dagster.execution.step.node_selection import DbtNodes, db
 from floe_orchestrator_dagster.execution.step.run_options import DbtOptions
 from floe_orchestrator_dagster.product import DbtProject, Product
 from floe_orchestrator_dagster.product.manifest import Manifest
-from floe_orchestrator_dagster.product.references import uncalled_functions
 from floe_orchestrator_dagster.upstream.dagster_asset_keys import remember_output_keys, with_keys_kept
 from floe_orchestrator_dagster.upstream.dagster_dbt_names import DAGSTER_DBT_UNIQUE_ID_METADATA_KEY, dbt_assets
 from floe_orchestrator_dagster.upstream.dagster_dbt_selection import preselected
@@ -70,7 +70,6 @@ class _Project:
         tests: Unique ids of all tests, in stages and after them.
         selection: Resolves dbt selections.
         steps: Names of the steps that run dbt, including source freshness.
-        uncalled: Unique ids of functions that no asset and no test calls; the first step builds them.
     """
 
     product: Product
@@ -82,7 +81,6 @@ class _Project:
     tests: frozenset[str]
     selection: NodeSelection
     steps: tuple[str, ...]
-    uncalled: frozenset[str]
 
 
 def dbt_project_assets(
@@ -125,10 +123,10 @@ def dbt_project_assets(
         tests=frozenset(tests),
         selection=selection,
         steps=steps.names,
-        uncalled=uncalled_functions(dbt.manifest.content, [*translator.key_of, *tests]),
     )
-    for stage, name in zip(graph.stages, steps.stages, strict=True):
-        definitions.append(_stage_assets(project, stage, name))
+    uncalled = uncalled_by_stage(dbt.manifest, graph.stages, sources.tables, [*translator.key_of, *tests])
+    for stage, name, functions in zip(graph.stages, steps.stages, uncalled, strict=True):
+        definitions.append(_stage_assets(project, stage, name, functions))
     for (compute, late), name in zip(graph.late_tests.items(), steps.late, strict=True):
         definitions.append(_late_checks(project, compute, late, name))
     return ProductAssets([*definitions, *_source_specs(translator, dbt)], translator.product_key, steps.names)
@@ -144,8 +142,8 @@ def _lanes(product: Product, manifest: Manifest, selection: NodeSelection) -> di
     }
 
 
-def _stage_assets(project: _Project, stage: Stage, name: str) -> dg.AssetsDefinition:
-    """Define the assets of a stage, with the step that builds them and runs their tests."""
+def _stage_assets(project: _Project, stage: Stage, name: str, uncalled: frozenset[str]) -> dg.AssetsDefinition:
+    """Define the assets of a stage, with the step that builds them and ``uncalled`` functions and runs their tests."""
     compute, row = stage.lane
     settings, dbt, translator = project.product.config, project.dbt, project.translator
     rule = settings.partitions[row] if row is not None else None
@@ -170,7 +168,6 @@ def _stage_assets(project: _Project, stage: Stage, name: str) -> dg.AssetsDefini
     assets = _decorated(build, decorate, translator, manifest, stage)
     found = dbt_nodes(assets.specs, assets.check_specs, dbt.manifest, project.key_of)
     severities = declared_severities(assets.check_specs)
-    uncalled = project.uncalled if name == project.steps[0] else frozenset()
     disabled = translator.quality.disabled_tests
     nodes = replace(found, whole=whole, disabled=disabled, severities=severities, uncalled=uncalled)
     step = _step(project, compute, nodes, rule)
