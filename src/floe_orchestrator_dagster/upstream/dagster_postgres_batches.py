@@ -2,8 +2,8 @@
 
 Dagster's storage writes an event with two to five statements, each in a separate transaction. This module passes the
 events to a thread, which collects them for a tenth of a second and writes them with one statement for their rows, and
-one for the results of checks. Everything that uses the storage in this process waits until the events before it are
-written.
+one for the results of checks. Whatever else uses the event log of this instance waits until the events before it are
+written. So do starts and ends of steps and runs: Dagster changes the status of a run after it has stored its end.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import dagster as dg
 from floe_orchestrator_dagster.upstream import patches
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from sqlalchemy.engine import Connection
 
@@ -50,6 +50,21 @@ where stored.asset_key = result.asset_key and stored.check_name = result.check_n
 returning stored.asset_key, stored.check_name, stored.run_id
 """
 _RESULT = "(%s, %s, %s, %s, %s, %s::timestamp, %s::bigint, %s::bigint)"
+# The text of an event contains its time. The lock waits for a statement that the server still executes although its
+# connection was lost.
+_FIND = """
+lock table event_logs in share mode;
+select run_id, event, id from event_logs where (run_id, event) in ({keys})
+"""
+# Kinds of events in batches; messages have none.
+_KINDS = {
+    None,
+    dg.DagsterEventType.STEP_OUTPUT,
+    dg.DagsterEventType.HANDLED_OUTPUT,
+    dg.DagsterEventType.ASSET_MATERIALIZATION,
+    dg.DagsterEventType.ASSET_CHECK_EVALUATION,
+    dg.DagsterEventType.ENGINE_EVENT,
+}
 
 
 def _nothing() -> None:
@@ -62,6 +77,10 @@ def batched_events(instance: dg.DagsterInstance) -> Iterator[Callable[[], None]]
 
     Without effect for event logs other than PostgreSQL's, for one that stores batches already, and when the patch is
     not active.
+
+    Raises:
+        Exception: An event could not be written. The yielded function raises it, and so does the end of the block.
+            Messages that cannot be written raise no exception, as in Dagster.
     """
     storage: Any = instance.event_log_storage  # the classes of storages are not public
     if not _is_known(storage):
@@ -78,7 +97,8 @@ def batched_events(instance: dg.DagsterInstance) -> Iterator[Callable[[], None]]
         try:
             writer.close()
         finally:
-            for name in replaced:
+            # `store_event` last: while it is replaced, no other block replaces functions.
+            for name in reversed(replaced):
                 del vars(storage)[name]
 
 
@@ -122,23 +142,31 @@ class _Writer:
 
     def store(self, event: dg.EventLogEntry) -> None:
         """Pass an event to the thread. Store one that does not fit in a batch as Dagster does, after all before it."""
-        if self._is_closed or not _fits_in_batch(event):
-            self.flush()
-            self._stock_store(event)
+        if _fits_in_batch(event) and self._add(_Stored(event, self._storage._event_to_row(event))):  # noqa: SLF001
             return
-        stored = _Stored(event, self._storage._event_to_row(event))  # noqa: SLF001
+        self._wait()
+        self._stock_store(event)
+
+    def _add(self, stored: _Stored) -> bool:
+        """Add an event to the next batch; return False if there is none, because the thread ends."""
         with self._changed:
-            self._raise_error()
+            if self._is_closed:
+                return False
             self._waiting.append(stored)
             if len(self._waiting) in {1, _MAX_EVENTS}:
                 self._changed.notify_all()
+            return True
 
     def flush(self) -> None:
         """Wait until all events are written.
 
         Raises:
-            Exception: An event could not be written. Log messages that cannot be written raise no exception.
+            Exception: An event could not be written.
         """
+        self._wait()
+        self._raise_error()
+
+    def _wait(self) -> None:
         if threading.current_thread() is self._thread:
             return
         with self._changed:
@@ -146,35 +174,38 @@ class _Writer:
             self._changed.notify_all()
             self._changed.wait_for(lambda: not (self._waiting or self._is_writing))
             self._is_due = False
-            self._raise_error()
 
     @contextmanager
     def connect(self) -> Iterator[Connection]:
         """Open a connection as Dagster does, after the events before it are written."""
-        self.flush()
+        self._wait()
         with self._stock_connect() as connection:
             yield connection
 
     def close(self) -> None:
-        """Write all events, and end the thread."""
+        """Write all events, and end the thread.
+
+        Raises:
+            Exception: An event could not be written, also if ``flush`` has raised the error.
+        """
+        with self._changed:
+            self._is_closed = True
+            self._changed.notify_all()
         try:
-            self.flush()
-        finally:
-            with self._changed:
-                self._is_closed = True
-                self._changed.notify_all()
             self._thread.join()
+        finally:
+            self._thread.join()  # after an interrupt
+        self._raise_error()
 
     def _raise_error(self) -> None:
-        error, self._error = self._error, None
-        if error is not None:
-            raise error
+        if self._error is not None:
+            raise self._error
 
     def _write_all(self) -> None:
         while batch := self._next_batch():
             try:
                 self._write(batch)
-            except Exception as error:  # noqa: BLE001, PERF203  # errors of a database; raised where events are stored
+            except Exception as error:  # noqa: BLE001, PERF203  # errors of a database; raised by `flush`, `close`
                 self._error = self._error or error
             finally:
                 with self._changed:
@@ -198,34 +229,46 @@ class _Writer:
             ids = self._insert([stored.row for stored in batch])
         except Exception as error:  # noqa: BLE001  # as Dagster does when it cannot write a batch
             sys.stderr.write(f"Cannot write {len(batch)} events at once: {error}\n")
-            self._write_each(stored.event for stored in batch)
-            return
-        numbered = [*zip(batch, ids, strict=True)]
+            numbered = [] if _is_refusal(error) else self._find(batch)
+        else:
+            numbered = [*zip(batch, sorted(ids), strict=True)]
+        found = {stored for stored, _ in numbered}
+        for stored in batch:
+            if stored not in found:
+                self._attempt(stored.event, self._stock_store, stored.event)
         for stored, number in numbered:
             if stored.event.dagster_event_type is dg.DagsterEventType.ASSET_MATERIALIZATION:
-                self._storage.store_asset_event(stored.event, number)
-                self._storage.store_asset_event_tags([stored.event], [number])
-        checks = [
-            (stored, number)
-            for stored, number in numbered
-            if stored.event.dagster_event_type is dg.DagsterEventType.ASSET_CHECK_EVALUATION
-        ]
-        self._update_checks(checks)
+                self._attempt(stored.event, self._store_asset, stored.event, number)
+        self._update_checks(
+            [
+                (stored, number)
+                for stored, number in numbered
+                if stored.event.dagster_event_type is dg.DagsterEventType.ASSET_CHECK_EVALUATION
+            ]
+        )
 
-    def _write_each(self, events: Iterable[dg.EventLogEntry]) -> None:
-        """Store events as Dagster does. An event that cannot be stored does not prevent the next ones."""
-        for event in events:
-            try:
-                self._stock_store(event)
-            except Exception as error:  # noqa: BLE001, PERF203  # errors of a database
-                self._note_error(event, error)
+    def _attempt(self, event: dg.EventLogEntry, function: Callable[..., None], *arguments: object) -> None:
+        """Call a function for an event. Keep the first error: an event does not prevent the next ones."""
+        try:
+            function(*arguments)
+        except Exception as error:  # noqa: BLE001  # errors of a database
+            if event.is_dagster_event:
+                self._error = self._error or error
+            else:  # as in Dagster
+                sys.stderr.write(f"Cannot write a message to the event log: {error}\n")
 
-    def _note_error(self, event: dg.EventLogEntry, error: Exception) -> None:
-        """Keep the first error of an event. As in Dagster, a log message that cannot be stored is not an error."""
-        if event.is_dagster_event:
-            self._error = self._error or error
-        else:
-            sys.stderr.write(f"Cannot write a message to the event log: {error}\n")
+    def _store_asset(self, event: dg.EventLogEntry, number: int) -> None:
+        self._storage.store_asset_event(event, number)
+        self._storage.store_asset_event_tags([event], [number])
+
+    def _find(self, batch: Sequence[_Stored]) -> list[tuple[_Stored, int]]:
+        """Find the events that the server had stored when the connection was lost, and their ids."""
+        keys = [(stored.row["run_id"], stored.row["event"]) for stored in batch]
+        statement = _FIND.format(keys=", ".join(["(%s, %s)"] * len(keys)))
+        with self._stock_connect() as connection:
+            found = connection.exec_driver_sql(statement, tuple(value for key in keys for value in key))
+            ids = {(run_id, event): int(number) for run_id, event, number in found}
+        return [(stored, ids[key]) for stored, key in zip(batch, keys, strict=True) if key in ids]
 
     def _insert(self, rows: Sequence[Mapping[str, Any]]) -> list[int]:
         """Insert rows in one statement, and return their ids."""
@@ -243,11 +286,15 @@ class _Writer:
             return
         values = tuple(value for stored, number in latest.values() for value in stored.result(number))
         statement = _UPDATE.format(rows=", ".join([_RESULT] * len(latest)))
-        with self._stock_connect() as connection:
-            updated = [tuple(found) for found in connection.exec_driver_sql(statement, values)]
+        updated = []
+        try:
+            with self._stock_connect() as connection:
+                updated = [tuple(found) for found in connection.exec_driver_sql(statement, values)]
+        except Exception as error:  # noqa: BLE001  # errors of a database; Dagster's function writes the same again
+            sys.stderr.write(f"Cannot write {len(latest)} check results at once: {error}\n")
         for key, (stored, number) in latest.items():
             if updated.count(key) != 1:
-                self._storage.store_asset_check_event(stored.event, number)
+                self._attempt(stored.event, self._storage.store_asset_check_event, stored.event, number)
 
 
 class _Stored:
@@ -282,11 +329,17 @@ class _Stored:
 
 
 def _fits_in_batch(event: dg.EventLogEntry) -> bool:
-    """Return whether an event is a message, a materialization, the result of a check, or belongs to no asset."""
-    from dagster._core.events import ASSET_CHECK_EVENTS, ASSET_EVENTS
-
     kind = event.dagster_event_type if event.is_dagster_event else None
     if kind is dg.DagsterEventType.ASSET_CHECK_EVALUATION:
         data: Any = event.dagster_event
         return bool(event.run_id) and getattr(data.event_specific_data, "partition", None) is None
-    return kind is dg.DagsterEventType.ASSET_MATERIALIZATION or kind not in {*ASSET_EVENTS, *ASSET_CHECK_EVENTS}
+    return kind in _KINDS
+
+
+def _is_refusal(error: Exception) -> bool:
+    """Return whether the server, or the driver, has refused a statement. Otherwise, it may have been executed."""
+    from sqlalchemy.exc import DBAPIError
+
+    if isinstance(error, DBAPIError):
+        return not error.connection_invalidated and getattr(error.orig, "pgcode", None) is not None
+    return isinstance(error, ValueError)  # for a text that PostgreSQL cannot store

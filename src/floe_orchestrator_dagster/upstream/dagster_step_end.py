@@ -62,5 +62,5 @@ def _remove_listener(instance: dg.DagsterInstance, run_id: str, listener: Callab
 def _close(generator: Generator[Any, None, None], log: dg.DagsterLogManager) -> None:
     try:
         generator.close()
-    except FloeDagsterError as error:  # the step has failed already
-        log.warning("%s", error)
+    except Exception as error:  # noqa: BLE001  # of a database, for example; the step has failed already
+        log.warning("%s", error if isinstance(error, FloeDagsterError) else f"{type(error).__name__}: {error}")

@@ -4,25 +4,30 @@ Annotations are evaluated in this module: Dagster wants the context's type itsel
 """
 
 import json
+import os
 import signal
+import socket
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import nullcontext
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 import pytest
+from dagster._core.events import JobFailureData, StepMaterializationData
+from dagster._core.execution.plan.objects import StepFailureData
 from dagster_postgres.event_log import PostgresEventLogStorage
 from sqlalchemy import create_engine, text
 from sqlalchemy.engine import Engine
 from sqlalchemy.event import listen, remove
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import IntegrityError, OperationalError
 
 from floe_orchestrator_dagster.upstream import dagster_postgres_batches, patches
 from floe_orchestrator_dagster.upstream.dagster_postgres_batches import batched_events
+from floe_orchestrator_dagster.upstream.dagster_step_end import close_with_step
 from postgres import running_postgres
 
 if TYPE_CHECKING:
@@ -290,6 +295,249 @@ def test_a_message_that_is_refused_is_no_error(server: "PostgresServer", refusin
 
     found = rows(server, "select count(*) from event_logs where event like '%this is not%'")
     assert found == [(1,)]
+
+
+def test_a_message_after_a_refused_event_is_stored_and_hides_no_error(
+    server: "PostgresServer", refusing: dg.DagsterInstance
+) -> None:
+    """Dagster drops a message whose storage raises an error, and continues."""
+
+    @dg.asset
+    def orders(context: dg.AssetExecutionContext) -> Iterator[Any]:
+        with batched_events(context.instance):
+            yield dg.AssetMaterialization("elsewhere", metadata={"word": "refused"})
+            time.sleep(0.5)
+            context.log.info("a message")
+            time.sleep(0.5)
+            context.log.info("another message")
+        yield dg.Output(None)
+
+    result = dg.materialize([orders], instance=refusing, raise_on_error=False)
+
+    [failure] = [event for event in result.all_events if event.is_step_failure]
+    assert "IntegrityError" in failure.step_failure_data.error_display_string
+    assert rows(server, "select count(*) from event_logs where event like '%a message%'") == [(1,)]
+    assert rows(server, "select count(*) from event_logs where event like '%another message%'") == [(1,)]
+
+
+def test_an_error_is_raised_where_the_step_waits_and_at_the_end(refusing: dg.DagsterInstance) -> None:
+    block = batched_events(refusing)
+    write = block.__enter__()
+    report(refusing, "refused")
+    with pytest.raises(IntegrityError, match="word"):
+        write()
+    report(refusing, "one")
+    with pytest.raises(IntegrityError, match="word"):
+        block.__exit__(None, None, None)
+
+
+@pytest.fixture
+def unindexed(server: "PostgresServer", instance: dg.DagsterInstance) -> Iterator[dg.DagsterInstance]:
+    """Return the instance while its database refuses the latest materialization of one asset."""
+    refused = "last_materialization is not null and asset_key like '%asset_0%'"
+    execute(server, f"alter table asset_keys add constraint latest check (not ({refused}))")
+    yield instance
+    execute(server, "alter table asset_keys drop constraint latest")
+
+
+def test_a_materialization_that_cannot_be_indexed_prevents_no_other_one(
+    server: "PostgresServer", unindexed: dg.DagsterInstance
+) -> None:
+    result = dg.materialize([assets(batched=True)], instance=unindexed, raise_on_error=False)
+
+    [failure] = [event for event in result.all_events if event.is_step_failure]
+    assert "IntegrityError" in failure.step_failure_data.error_display_string
+    indexed = rows(server, "select asset_key from asset_keys where last_materialization is not null order by 1")
+    assert [row[0] for row in indexed] == [
+        *(f'["asset_{number}"]' for number in range(1, _MODELS)),
+        '["elsewhere"]',
+    ]
+    statuses = rows(server, "select check_name, execution_status, count(*) from asset_check_executions group by 1, 2")
+    assert sorted(statuses) == [("fine", "FAILED", 1), ("fine", "SUCCEEDED", _MODELS - 1), ("other", "SUCCEEDED", 1)]
+
+
+def test_check_results_that_cannot_be_written_at_once_are_written_one_by_one(
+    server: "PostgresServer", instance: dg.DagsterInstance
+) -> None:
+    refused = "execution_status = 'SUCCEEDED' and asset_key like '%asset_0%'"
+    execute(server, f"alter table asset_check_executions add constraint result check (not ({refused}))")
+    try:
+        result = dg.materialize([assets(batched=True)], instance=instance, raise_on_error=False)
+    finally:
+        execute(server, "alter table asset_check_executions drop constraint result")
+
+    assert not result.success
+    statuses = rows(server, "select check_name, execution_status, count(*) from asset_check_executions group by 1, 2")
+    assert sorted(statuses) == [
+        ("fine", "FAILED", 1),
+        ("fine", "PLANNED", 1),
+        ("fine", "SUCCEEDED", _MODELS - 2),
+        ("other", "SUCCEEDED", 1),
+    ]
+
+
+class _Interrupted(dg.IOManager):
+    """Is interrupted, as Dagster can be while it processes an output."""
+
+    def handle_output(self, context: dg.OutputContext, obj: object) -> None:  # noqa: ARG002  # Dagster's
+        raise dg.DagsterExecutionInterruptedError
+
+    def load_input(self, context: dg.InputContext) -> None:
+        """Nothing reads it."""
+
+
+def test_an_error_at_the_end_of_an_interrupted_step_is_in_its_log(
+    server: "PostgresServer", unindexed: dg.DagsterInstance
+) -> None:
+    kept: list[Generator[Any, None, None]] = []  # so that it is not closed by garbage collection
+
+    @dg.op
+    def build(context: dg.OpExecutionContext) -> Iterator[Any]:
+        def outputs() -> Generator[Any, None, None]:
+            with batched_events(context.instance):
+                yield dg.AssetMaterialization("asset_0")
+                yield dg.Output(None)
+
+        kept.append(outputs())
+        close_with_step(context, kept[-1])
+        yield from kept[-1]
+
+    @dg.job(resource_defs={"io_manager": dg.IOManagerDefinition.hardcoded_io_manager(_Interrupted())})
+    def job() -> None:
+        build()
+
+    with pytest.raises(dg.DagsterExecutionInterruptedError):
+        job.execute_in_process(instance=unindexed, run_id=_RUN)
+    for thread in threading.enumerate():
+        if thread.name == "end of build":
+            thread.join(20)
+
+    said = [entry.user_message for entry in unindexed.all_logs(_RUN) if entry.dagster_event is None]
+    assert any(message.startswith("IntegrityError: ") and '"latest"' in message for message in said), said
+    kinds = [row[0] for row in rows(server, "select dagster_event_type from event_logs order by id")]
+    assert "STEP_FAILURE" in kinds
+
+
+def test_an_event_of_another_thread_is_stored_after_the_end(
+    server: "PostgresServer", instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A thread ends a failed step while Dagster continues with the run."""
+    serialize, is_started, is_closed = PostgresEventLogStorage._event_to_row, threading.Event(), threading.Event()
+
+    def serialize_slowly(self: PostgresEventLogStorage, event: dg.EventLogEntry) -> dict[str, Any]:
+        is_started.set()
+        assert is_closed.wait(20)
+        return serialize(self, event)
+
+    block = batched_events(instance)
+    block.__enter__()
+    monkeypatch.setattr(PostgresEventLogStorage, "_event_to_row", serialize_slowly)
+    late = threading.Thread(target=report, args=(instance, "late"))
+    late.start()
+    assert is_started.wait(20)
+    block.__exit__(None, None, None)
+    is_closed.set()
+    late.join(20)
+
+    assert not late.is_alive()
+    assert messages(server) == ["late"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "data"),
+    [
+        (dg.DagsterEventType.STEP_START, None),
+        (dg.DagsterEventType.STEP_FAILURE, StepFailureData(None, None)),  # type: ignore[no-untyped-call]
+        (dg.DagsterEventType.RUN_SUCCESS, None),
+        (dg.DagsterEventType.RUN_FAILURE, JobFailureData(error=None)),
+    ],
+)
+def test_starts_and_ends_are_stored_at_once(
+    server: "PostgresServer",
+    instance: dg.DagsterInstance,
+    kind: dg.DagsterEventType,
+    data: StepFailureData | JobFailureData | None,
+) -> None:
+    """Dagster changes the status of a run afterwards."""
+    event = dg.DagsterEvent(kind.value, job_name="job", message="end", event_specific_data=data)
+    with batched_events(instance):
+        report(instance, "one", "two")
+        instance.report_dagster_event(event, run_id="run")
+        found = messages(server)
+
+    assert found == ["one", "two", "end"]
+
+
+@contextmanager
+def lost_connections(statement: str) -> Iterator[None]:
+    """Lose the connection on which a statement with certain words is sent, a moment after it was sent."""
+
+    def lose(*arguments: object) -> None:
+        cursor: Any = arguments[1]
+        if statement in str(arguments[2]):
+            threading.Timer(0.3, shut_down, args=(os.dup(cursor.connection.fileno()),)).start()
+
+    def shut_down(descriptor: int) -> None:
+        with socket.socket(fileno=descriptor) as own:
+            own.shutdown(socket.SHUT_RDWR)
+
+    listen(Engine, "before_cursor_execute", lose)
+    try:
+        yield
+    finally:
+        remove(Engine, "before_cursor_execute", lose)
+
+
+def test_events_are_stored_once_if_the_connection_is_lost_after_they_were_sent(
+    server: "PostgresServer", instance: dg.DagsterInstance
+) -> None:
+    """The server executes the statement, and stores the events, without its client."""
+    engine = create_engine(server.get_uri(_DATABASE))
+    with lost_connections("pg_notify"), batched_events(instance):
+        with engine.connect() as connection:
+            connection.execute(text("lock table event_logs in access exclusive mode"))
+            report(instance, "one", "two")
+            instance.report_dagster_event(_materialized("orders"), run_id="run")
+            time.sleep(1.5)
+        report(instance, "three")
+    engine.dispose()
+
+    assert messages(server) == ["one", "two", "orders", "three"]
+    assert rows(server, "select asset_key from asset_keys where last_materialization is not null") == [('["orders"]',)]
+
+
+def _materialized(name: str) -> dg.DagsterEvent:
+    kind = dg.DagsterEventType.ASSET_MATERIALIZATION.value
+    data = StepMaterializationData(dg.AssetMaterialization(name))
+    return dg.DagsterEvent(kind, job_name="job", message=name, event_specific_data=data)
+
+
+def test_events_of_a_lost_connection_are_an_error_if_they_cannot_be_looked_up(
+    server: "PostgresServer", instance: dg.DagsterInstance
+) -> None:
+    engine = create_engine(server.get_uri(_DATABASE))
+    block = batched_events(instance)
+    with engine.connect() as connection:
+        connection.execute(text("lock table event_logs in access exclusive mode"))
+        block.__enter__()
+        report(instance, "one")
+        with lost_connections("event_logs"), pytest.raises(OperationalError, match="closed the connection"):
+            block.__exit__(None, None, None)
+    engine.dispose()
+
+
+def test_a_text_that_cannot_be_sent_prevents_no_other_event(
+    server: "PostgresServer", instance: dg.DagsterInstance
+) -> None:
+    block = batched_events(instance)
+    block.__enter__()
+    report(instance, "one")
+    instance.report_engine_event("two", run_id="with \0", job_name="job")
+    report(instance, "three")
+    with pytest.raises(ValueError, match="NUL"):
+        block.__exit__(None, None, None)
+
+    assert messages(server) == ["one", "three"]
 
 
 def test_a_broken_connection_is_opened_again(server: "PostgresServer", instance: dg.DagsterInstance) -> None:

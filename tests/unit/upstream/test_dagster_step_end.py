@@ -29,7 +29,7 @@ class _Refusing(dg.IOManager):
         """Nothing reads it."""
 
 
-def _job(problem: FloeDagsterError | None = None) -> dg.JobDefinition:
+def _job(problem: Exception | None = None) -> dg.JobDefinition:
     @dg.op(out={"first": dg.Out(), "second": dg.Out(is_required=False)})
     def step(context: dg.OpExecutionContext) -> Iterator[Any]:
         def outputs() -> Generator[dg.Output[None], None, None]:
@@ -68,13 +68,20 @@ def test_it_is_closed_with_the_failure_of_the_step() -> None:
         assert _said(instance, run.run_id) == ["closed"]
 
 
-def test_error_while_closing_is_logged_and_the_interrupt_is_kept() -> None:
+@pytest.mark.parametrize(
+    ("problem", "message"),
+    [
+        (FloeDagsterError("the backend is gone"), "the backend is gone"),
+        (ConnectionError("the database is gone"), "ConnectionError: the database is gone"),
+    ],
+)
+def test_error_while_closing_is_logged_and_the_interrupt_is_kept(problem: Exception, message: str) -> None:
     with dg.DagsterInstance.ephemeral() as instance:
         with pytest.raises(dg.DagsterExecutionInterruptedError):
-            _job(FloeDagsterError("the backend is gone")).execute_in_process(instance=instance)
+            _job(problem).execute_in_process(instance=instance)
         [run] = instance.get_runs()
 
-        assert _said(instance, run.run_id) == ["closed", "the backend is gone"]
+        assert _said(instance, run.run_id) == ["closed", message]
         assert run.is_finished
 
 
