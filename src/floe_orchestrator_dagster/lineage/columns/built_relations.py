@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import subprocess
+from dataclasses import replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -29,8 +30,8 @@ _SMALL_QUERY = 20_000
 _LONGEST_SQL = 500_000  # characters; the tree of a longer query takes hundreds of megabytes
 # CPU time for one node. A union of a hundred models of a hundred columns, 300 kB of SQL, takes three seconds.
 _CPU_SECONDS = 10
-_ADDED_BY_SNAPSHOTS = ("dbt_scd_id", "dbt_updated_at", "dbt_valid_from", "dbt_valid_to")
-_MARKS_DELETED_ROWS = "dbt_is_deleted"
+_ADDED_BY_SNAPSHOTS = ("dbt_scd_id", "dbt_updated_at", "dbt_valid_from", "dbt_valid_to", "dbt_is_deleted")
+_CREATED_FROM_QUERIES = ("table", "view")
 
 
 class BuiltRelations:
@@ -94,7 +95,11 @@ class BuiltRelations:
         found = column_lineage(
             result.compiled_code, self._adapter, relations, columns, node=result.unique_id, log=self._log
         )
-        if found is not None and found.output and not result.columns and result.was_built:
+        if found is None or result.columns:
+            return found
+        if not _is_new_table(result, node):
+            return replace(found, output=())
+        if found.output:
             self._columns[result.unique_id] = _columns_of_query(node, found.output)
         return found
 
@@ -110,6 +115,16 @@ class BuiltRelations:
         return found
 
 
+def _is_new_table(result: NodeResult, node: Mapping[str, Any]) -> bool:
+    """Return whether a built table has the columns of its query.
+
+    Tables of incremental models and snapshots keep the columns that they had. dbt creates a table with a contract from
+    the columns of the contract.
+    """
+    has_contract = bool(((node.get("config") or {}).get("contract") or {}).get("enforced"))
+    return result.was_built and result.materialized in _CREATED_FROM_QUERIES and not has_contract
+
+
 def _columns_of_query(node: Mapping[str, Any], output: Sequence[str]) -> dict[str, str]:
     """Return the columns of a new table with their documented types; an undocumented type is empty.
 
@@ -118,10 +133,7 @@ def _columns_of_query(node: Mapping[str, Any], output: Sequence[str]) -> dict[st
         output: The columns of its query.
     """
     types = {str(name).lower(): column.get("data_type") for name, column in (node.get("columns") or {}).items()}
-    added = _added_columns(node) if node.get("resource_type") == "snapshot" else []
-    if (node.get("config") or {}).get("hard_deletes") != "new_record":
-        added = added[: len(_ADDED_BY_SNAPSHOTS)]
-    return {name: str(types.get(name.lower()) or "") for name in (*output, *added)}
+    return {name: str(types.get(name.lower()) or "") for name in output}
 
 
 def queried_columns(node: Mapping[str, Any], columns: Iterable[str]) -> list[str]:
@@ -133,15 +145,10 @@ def queried_columns(node: Mapping[str, Any], columns: Iterable[str]) -> list[str
     """
     if node.get("resource_type") != "snapshot":
         return list(columns)
-    added = {name.lower() for name in _added_columns(node)}
-    return [name for name in columns if name.lower() not in added]
-
-
-def _added_columns(node: Mapping[str, Any]) -> list[str]:
-    """List the columns that dbt can add to a snapshot, as the project names them."""
     names = (node.get("config") or {}).get("snapshot_meta_column_names")
     chosen = names if isinstance(names, dict) else {}
-    return [str(chosen.get(name) or name) for name in (*_ADDED_BY_SNAPSHOTS, _MARKS_DELETED_ROWS)]
+    added = {str(chosen.get(name) or name).lower() for name in _ADDED_BY_SNAPSHOTS}
+    return [name for name in columns if name.lower() not in added]
 
 
 def column_lineage(  # noqa: PLR0913  # a query needs all of these

@@ -38,11 +38,9 @@ _DIALECTS = {
     "redshift_data": "redshift",
     "starburst": "trino",
 }
-_UNKNOWN = "unknown"
+_UNKNOWN = "unknown table"
 # Adapters of databases that keep the letter case of a name as it was written, with and without quotes.
 _KEEP_THE_CASE = ("duckdb",)
-# Expressions of a select that can be several columns, with names that are not in the query.
-_SEVERAL_COLUMNS = (exp.Columns, exp.Explode, exp.Inline, exp.Stack)
 
 
 @dataclass(frozen=True)
@@ -103,15 +101,6 @@ class Query:
     def folded(self) -> exp.Query:
         """Return a copy with all names in lower case."""
         return normalize_identifiers(self.tree.copy(), dialect=self._folding)
-
-    @property
-    def names_its_columns(self) -> bool:
-        """Whether each expression of its selects is one column, except for a ``*``."""
-        return self.tree.find(*_SEVERAL_COLUMNS) is None
-
-    def aliases(self) -> dict[str, str]:
-        """Return the aliases of expressions as they are written, by name in lower case."""
-        return {alias.alias.lower(): alias.alias for alias in self.tree.find_all(exp.Alias)}
 
     def qualified(self) -> Scope | None:
         """Return the scope of a copy with qualified columns."""

@@ -16,16 +16,19 @@ from sqlglot.optimizer.scope import Scope, traverse_scope
 from floe_orchestrator_dagster.lineage.columns.column_lineage import ColumnLineage, InputColumn
 from floe_orchestrator_dagster.lineage.columns.qualification import folded, is_complete
 from floe_orchestrator_dagster.lineage.columns.resolution import Resolver
+from floe_orchestrator_dagster.lineage.columns.table_columns import table_columns, unnamed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from floe_orchestrator_dagster.lineage.columns.qualification import Query, Relation
     from floe_orchestrator_dagster.lineage.columns.resolution import Origins
+    from floe_orchestrator_dagster.lineage.columns.table_columns import Columns
 
 
 LARGEST_QUERY = 500_000  # expressions; each takes about a kilobyte
 
+_NAMED_BY_SQLGLOT = "_col_"
 # sqlglot's names of these clauses depend on its version.
 _COUNTED_ELSEWHERE = frozenset({"expressions", "with", "with_", "from", "from_"})
 
@@ -43,21 +46,29 @@ def query_lineage(query: Query, output: Sequence[str]) -> ColumnLineage:
     scope = query.qualified()
     if scope is None:
         raise OptimizeError("not a query")
-    columns = {name: frozenset(folded(relation)) for name, relation in query.tables.items()}
+    of_tables = {name: frozenset(folded(relation)) for name, relation in query.tables.items()}
     complete = frozenset(name for name, relation in query.tables.items() if is_complete(relation))
-    resolver = Resolver(scope, columns, complete)
+    resolver = Resolver(scope, of_tables, complete)
     inputs = _Inputs(query.tables)
-    actual = {name.lower(): name for name in output}
-    names = _output_names(scope, resolver, query.tables, list(actual))
-    found = {name: inputs.of(resolver.column(scope, name)) for name in names}
-    spelled = actual or (_spelled(query, found) if query.keeps_case else {})
-    fields = {spelled.get(name, name): columns_read for name, columns_read in found.items()}
-    is_known = bool(actual) or (resolver.output(scope).is_complete and query.names_its_columns)
+    columns = table_columns(query)
+    actual = list(output) or (list(columns.known) if columns.are_known else [])
+    names = _output_names(scope, resolver, query.tables, [name.lower() for name in actual])
+    if not output:
+        names = _named(names, columns, query)
+    spelled = {name.lower(): name for name in actual or columns.known} if output or query.keeps_case else {}
+    found = {spelled.get(name, name): inputs.of(resolver.column(scope, name)) for name in names}
     return ColumnLineage(
-        fields=MappingProxyType({name: columns_read for name, columns_read in fields.items() if columns_read}),
+        fields=MappingProxyType({name: columns_read for name, columns_read in found.items() if columns_read}),
         dataset=inputs.of(resolver.rows(scope)),
-        output=tuple(fields) if is_known else (),
+        output=tuple(spelled.get(name.lower(), name.lower()) for name in actual),
     )
+
+
+def _named(names: Iterable[str], columns: Columns, query: Query) -> list[str]:
+    """Leave out names that sqlglot gives to expressions without one. DuckDB gives them others."""
+    known = {name.lower() for name in columns.known}
+    given = unnamed(query) if query.keeps_case else frozenset()
+    return [name for name in names if name in known or not (name in given or name.startswith(_NAMED_BY_SQLGLOT))]
 
 
 def _output_names(
@@ -70,12 +81,6 @@ def _output_names(
     documented = ((table, name) for table, relation in tables.items() for name in folded(relation))
     through = (name for table, name in documented if (table, name) in resolver.column(scope, name))
     return list(dict.fromkeys([*written.names, *through]))
-
-
-def _spelled(query: Query, found: Mapping[str, Sequence[InputColumn]]) -> Mapping[str, str]:
-    """Return the spelling of output columns: that of an alias, or else of the table's column."""
-    of_tables = {name: used.column for name, inputs in found.items() for used in inputs if used.column.lower() == name}
-    return of_tables | query.aliases()
 
 
 class _Inputs:

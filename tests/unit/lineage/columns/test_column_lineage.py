@@ -95,7 +95,7 @@ CASES = {
     "join using": (
         'select * from "db"."s"."a" join "db"."s"."b" using (id)',
         {
-            "id": "a.Id IDENTITY, b.id IDENTITY",
+            "Id": "a.Id IDENTITY, b.id IDENTITY",
             "x": "a.x IDENTITY",
             "y": "a.y IDENTITY",
             "z": "b.z IDENTITY",
