@@ -1,12 +1,15 @@
-"""Order of the nodes of a graph, the same in every process."""
+"""Order and cycles of the nodes of a graph, the same in every process."""
 
 from __future__ import annotations
 
 from graphlib import TopologicalSorter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
+
+Parents: TypeAlias = "Mapping[str, frozenset[str]]"
+"""Unique ids of the models, seeds and snapshots that each one reads, by unique id."""
 
 
 def dependency_order(parents: Mapping[str, Collection[str]]) -> list[str]:
@@ -16,3 +19,40 @@ def dependency_order(parents: Mapping[str, Collection[str]]) -> list[str]:
     processes, but the processes of a run must divide the graph in the same way.
     """
     return list(TopologicalSorter({name: sorted(read) for name, read in parents.items()}).static_order())
+
+
+def first_of_cycles(parents: Mapping[str, Collection[str]]) -> dict[str, str]:
+    """Return for each node the first one of the nodes with which it is in a cycle; without a cycle, the node itself."""
+    children: dict[str, list[str]] = {name: [] for name in parents}
+    for name, read in parents.items():
+        for parent in read:
+            children[parent].append(name)
+    place = {name: row for row, name in enumerate(parents)}
+    first: dict[str, str] = {}
+    # Kosaraju's algorithm: what reaches the last finished node, and is reached by it, is in a cycle with it.
+    for start in reversed(_finished(parents)):
+        if start in first:
+            continue
+        members, waiting = {start}, [start]
+        while waiting:
+            new = [child for child in children[waiting.pop()] if child not in first and child not in members]
+            members.update(new)
+            waiting += new
+        first |= dict.fromkeys(members, min(members, key=place.__getitem__))
+    return first
+
+
+def _finished(parents: Mapping[str, Collection[str]]) -> list[str]:
+    """Return the nodes in the order in which a depth-first search leaves them."""
+    found: list[str] = []
+    seen: set[str] = set()
+    waiting = [(name, False) for name in reversed([*parents])]
+    while waiting:
+        name, is_left = waiting.pop()
+        if is_left:
+            found.append(name)
+        elif name not in seen:
+            seen.add(name)
+            waiting.append((name, True))
+            waiting += ((parent, False) for parent in parents[name] if parent not in seen)
+    return found

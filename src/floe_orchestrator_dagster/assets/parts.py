@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from functools import partial
 from graphlib import CycleError, TopologicalSorter
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
-from floe_orchestrator_dagster.assets.graph import dependency_order
+from floe_orchestrator_dagster.assets.graph import Parents, dependency_order
+from floe_orchestrator_dagster.assets.labels import join_least, label_levels
 from floe_orchestrator_dagster.assets.translator import folders
 from floe_orchestrator_dagster.config import config_path
 from floe_orchestrator_dagster.config.models import CORRECT_IT
@@ -27,9 +28,6 @@ if TYPE_CHECKING:
     from floe_orchestrator_dagster.config.models import PodResources
     from floe_orchestrator_dagster.product import Product
     from floe_orchestrator_dagster.product.manifest import Manifest
-
-Parents: TypeAlias = "Mapping[str, frozenset[str]]"
-"""Unique ids of the models, seeds and snapshots that each one reads, by unique id."""
 
 _REST = "rest"
 
@@ -111,15 +109,10 @@ def labelled(labels: Mapping[str, str], parents: Parents, limit: int) -> list[tu
     Returns:
         Name and nodes of each part, in the order of their dependencies.
     """
-    groups: defaultdict[str, set[str]] = defaultdict(set)
-    for unique_id, label in labels.items():
-        groups[label].add(unique_id)
-    parts = [_Labelled((label,), frozenset(nodes)) for label, nodes in groups.items()]
-    order = _acyclic(parts, parents)
-    while len(order) > limit:
-        first, second = _least_loss(order, parents)
-        order = _acyclic([part for part in order if part not in {first, second}] + [first.with_other(second)], parents)
-    return [(part.name, part.nodes) for part in order]
+    levels = label_levels(labels, parents)
+    while sum(map(len, levels)) > limit:
+        join_least(levels)
+    return [(part.name, part.nodes) for level in levels for part in level]
 
 
 def layered(parents: Parents, limit: int) -> list[tuple[str, frozenset[str]]]:
@@ -210,74 +203,6 @@ def _turns(rows: Mapping[str, int], parents: Parents) -> dict[str, int]:
     for place in TopologicalSorter(graph).static_order():
         turns[place] = max((turns[parent] + isinstance(parent, int) for parent in graph[place]), default=0)
     return {unique_id: turns[rows.get(unique_id, unique_id)] for unique_id in parents}
-
-
-@dataclass(frozen=True)
-class _Labelled:
-    """Nodes with one of these labels."""
-
-    labels: tuple[str, ...]
-    nodes: frozenset[str]
-
-    @property
-    def name(self) -> str:
-        first, *others = self.labels
-        return f"{first}_and_{len(others)}_more" if others else first
-
-    def with_other(self, *others: _Labelled) -> _Labelled:
-        labels = [label for part in (self, *others) for label in part.labels]
-        return _Labelled(tuple(labels), self.nodes.union(*(part.nodes for part in others)))
-
-
-def _acyclic(parts: Sequence[_Labelled], parents: Parents) -> list[_Labelled]:
-    """Join the parts of each cycle, and return the parts in the order of their dependencies."""
-    current = list(parts)
-    while cycle := _cycle(current, parents):
-        first, *others = cycle
-        current[current.index(first)] = first.with_other(*others)
-        current = [part for part in current if part not in others]
-    return list(TopologicalSorter(_quotient(current, parents)).static_order())
-
-
-def _cycle(parts: Sequence[_Labelled], parents: Parents) -> list[_Labelled]:
-    """Return the parts of a cycle; empty if there is none."""
-    try:
-        TopologicalSorter(_quotient(parts, parents)).prepare()
-    except CycleError as error:
-        return sorted(set(error.args[1]), key=parts.index)
-    return []
-
-
-def _quotient(parts: Sequence[_Labelled], parents: Parents) -> dict[_Labelled, dict[_Labelled, None]]:
-    """Return the parts that each part reads, in the order of the parts."""
-    part_of = {unique_id: part for part in parts for unique_id in part.nodes}
-    graph: dict[_Labelled, dict[_Labelled, None]] = {part: {} for part in parts}
-    for unique_id, read in parents.items():
-        own = part_of[unique_id]
-        graph[own].update(dict.fromkeys(part_of[parent] for parent in sorted(read) if part_of[parent] != own))
-    return graph
-
-
-def _least_loss(parts: Sequence[_Labelled], parents: Parents) -> tuple[_Labelled, _Labelled]:
-    """Return two parts to join: two that are built one after the other anyway, or else two small ones of a level.
-
-    The level of a part is one more than the highest level of the parts that it reads. Parts of a level do not depend on
-    each other, so that joining two of them, or two successive levels of one part each, makes no cycle.
-    """
-    graph = _quotient(parts, parents)
-    level_of: dict[_Labelled, int] = {}
-    levels: defaultdict[int, list[_Labelled]] = defaultdict(list)
-    for part in parts:
-        level_of[part] = max((level_of[parent] + 1 for parent in graph[part]), default=0)
-        levels[level_of[part]].append(part)
-    in_a_row = [
-        (levels[level][0], levels[level + 1][0])
-        for level in range(len(levels) - 1)
-        if len(levels[level]) == len(levels[level + 1]) == 1
-    ]
-    smallest = [sorted(level, key=lambda part: len(part.nodes))[:2] for level in levels.values() if len(level) > 1]
-    pairs = in_a_row or [(first, second) for first, second in smallest]
-    return min(pairs, key=lambda pair: len(pair[0].nodes) + len(pair[1].nodes))
 
 
 def _layers(parents: Parents, limit: int) -> list[list[str]]:

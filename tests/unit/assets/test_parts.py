@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from time import process_time
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -9,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from floe_orchestrator_dagster.assets.parts import Parents, labelled, layered
+from floe_orchestrator_dagster.assets.parts import labelled, layered
 from floe_orchestrator_dagster.code_location import build_definitions, definitions_from_file
 from floe_orchestrator_dagster.errors import ConfigError
 from floe_orchestrator_dagster.inspect.plan import plan_product
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from floe_orchestrator_dagster.assets.graph import Parents
     from floe_orchestrator_dagster.inspect.plan import StepPlan
 
 # staging -> intermediate -> two marts that do not read each other, and a report of both.
@@ -345,3 +347,17 @@ def test_labels_have_each_node_once_and_no_cycle(data: st.DataObject, parents: P
         label: {name for name, nodes in parts if any(labels[one] == label for one in nodes)} for label in "abcdefgh"
     }
     assert all(len(names) <= 1 for names in joined.values())
+
+
+def test_a_thousand_labels_are_joined_in_seconds() -> None:
+    names = [f"m{row}" for row in range(1000)]
+    # Four chains side by side.
+    parents = {name: frozenset(names[row - 4 : row - 3] if row > 3 else ()) for row, name in enumerate(names)}
+
+    before = process_time()
+    parts = labelled({name: f"folder_{name}" for name in names}, parents, 8)
+    seconds = process_time() - before
+
+    assert_cut(parts, parents, 8)
+    assert len(parts) == 8
+    assert seconds < 60
