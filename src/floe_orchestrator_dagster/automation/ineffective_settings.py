@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta, timezone
 from graphlib import CycleError, TopologicalSorter
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -11,6 +12,7 @@ import pytz
 from croniter import croniter
 from packaging.version import Version
 
+from floe_orchestrator_dagster.assets.graph import dependency_order
 from floe_orchestrator_dagster.assets.partitions import partitioned_nodes
 from floe_orchestrator_dagster.automation.cron import check_cron, declared_schedule
 from floe_orchestrator_dagster.automation.jobs import job_names
@@ -55,7 +57,7 @@ def ineffective_settings(
     return [
         *shifted_schedules(product, registered),
         *_partitions(product, selection),
-        *_steps(product),
+        *_steps(product, targets),
         *_unknown_assets(product, targets),
         *_cycles(product, targets),
     ]
@@ -84,7 +86,7 @@ def _partitions(product: Product, selection: NodeSelection) -> Iterator[Problem]
             yield Problem(config_path("partitions", row, "time_column"), what, CORRECT_IT)
 
 
-def _steps(product: Product) -> Iterator[Problem]:
+def _steps(product: Product, targets: Targets) -> Iterator[Problem]:
     config = product.config
     if not config.steps:
         return
@@ -95,11 +97,31 @@ def _steps(product: Product) -> Iterator[Problem]:
         what = "one part is built after the other, because only one process at a time can open a DuckDB file"
         fix = f"Use a compute with a server, or remove `steps` and raise dbt's threads. {CORRECT_IT}"
         yield Problem(config_path("steps"), what, fix)
+    elif config.concurrency and config.concurrency.limit == 1:
+        what = f"one part is built after the other, because the pool {config.concurrency.pool!r} has one slot"
+        yield Problem(config_path("steps"), what, f"Raise `concurrency.limit`, or remove `steps`. {CORRECT_IT}")
+    elif _is_sequence(targets) and not any(step.resources for step in config.steps):
+        what = "no two steps are built at the same time, because each one waits for another one"
+        fix = f"Divide the product into parts that do not read each other, or remove `steps`. {CORRECT_IT}"
+        yield Problem(config_path("steps"), what, fix)
     if config.executor != "k8s":
         for row, step in enumerate(config.steps):
             if step.resources is not None:
                 what = "has no effect: only the executor k8s starts a pod for each part"
                 yield Problem(config_path("steps", row, "resources"), what, f"Use `executor: k8s`. {CORRECT_IT}")
+
+
+def _is_sequence(targets: Targets) -> bool:
+    """Return whether each step that builds assets waits for another one, so that they have only one order."""
+    built = [asset for asset in targets.assets if isinstance(asset, dg.AssetsDefinition)]
+    step_of = {key: asset.op.name for asset in built for key in asset.keys}
+    above = {asset.op.name: {step_of[read] for read in _read_by(asset) if read in step_of} for asset in built}
+    order = dependency_order({name: read - {name} for name, read in above.items()})
+    return all(earlier in above[later] for earlier, later in pairwise(order))
+
+
+def _read_by(asset: dg.AssetsDefinition) -> set[dg.AssetKey]:
+    return {dep.asset_key for spec in asset.specs for dep in spec.deps}
 
 
 def _ignores(node: Mapping[str, Any], variables: list[str], rule: PartitionsConfig) -> bool:

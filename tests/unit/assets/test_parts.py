@@ -48,6 +48,7 @@ TOGETHER = (
     "\n    fix: Select the models of the cycle in one part, or exclude some of them (`exclude`). "
     "Correct it in manifest.yaml."
 )
+SEQUENCE = "no two steps are built at the same time, because each one waits for another one"
 POSTGRES = {"type": "postgres", "host": "db", "user": "u", "pass": "p", "dbname": "d", "schema": "s", "port": 5432}
 
 
@@ -291,6 +292,14 @@ def test_parts_need_the_dbt_project(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         ({"executor": "in_process"}, False, "steps: the executor in_process builds one part after the other"),
         ({}, True, "steps: one part is built after the other, because only one process at a time can open a DuckDB"),
         ({"steps": {"by": "folder", "resources": "large"}}, False, "steps[0].resources: has no effect"),
+        (
+            {"concurrency": {"pool": "db", "limit": 1}},
+            False,
+            "steps: one part is built after the other, because the pool 'db' has one slot",
+        ),
+        ({"steps": {"by": "layers", "max": 2}}, False, f"steps: {SEQUENCE}"),
+        ({"steps": {"by": "folder", "max": 1}}, False, f"steps: {SEQUENCE}"),
+        ({"steps": [{"select": "int_sales"}]}, False, f"steps: {SEQUENCE}"),
     ],
 )
 def test_parts_that_do_not_help_are_warned_about(
@@ -310,6 +319,21 @@ def test_parts_that_do_not_help_are_warned_about(
     shown = [str(found.problem).removeprefix("plugins.orchestrator.config.") for found in findings.warnings]
     assert [text for text in shown if text.startswith("steps")] == [text for text in shown if text.startswith(warning)]
     assert any(text.startswith(warning) for text in shown), shown
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"steps": {"by": "folder"}},
+        {"steps": {"by": "folder"}, "concurrency": {"pool": "db", "limit": 2}},
+        # Parts one after the other can have different pods.
+        {"steps": [{"select": "int_sales", "resources": "large"}], "executor": "k8s"},
+    ],
+)
+def test_parts_that_help_have_no_warning(shop: Path, config: dict[str, Any]) -> None:
+    findings = examine_product(write(shop, **config))
+
+    assert [str(found.problem) for found in findings.warnings if "config.steps" in str(found.problem)] == []
 
 
 @st.composite
