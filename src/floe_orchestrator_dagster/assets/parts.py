@@ -141,7 +141,7 @@ def _selected_parts(product: Product, selection: NodeSelection, parents: Parents
     rules = product.config.steps
     rows = selection.rows([(rule.select or "", rule.exclude) for rule in rules], "steps")
     _refuse_cycle(product, rows, parents)
-    turns = _turns(rows, parents)
+    turns = _turns_of_parts(rows, parents)
     members: defaultdict[tuple[int, int], set[str]] = defaultdict(set)
     for unique_id, turn in turns.items():
         members[turn, rows.get(unique_id, -1)].add(unique_id)
@@ -193,7 +193,7 @@ def _edge(upstream: int | str, downstream: int | str, rows: Mapping[str, int], p
     )
 
 
-def _turns(rows: Mapping[str, int], parents: Parents) -> dict[str, int]:
+def _turns_of_parts(rows: Mapping[str, int], parents: Parents) -> dict[str, int]:
     """Assign each node to a turn. In a turn, the nodes without a part are built first, then the parts.
 
     All nodes of a part have the same turn, so that the part is built once.

@@ -180,13 +180,17 @@ def test_partitioned_models_of_a_part_have_a_separate_step(shop: Path) -> None:
     }
 
 
-def test_tests_run_with_the_part_that_reads_their_tables_or_after_all(shop: Path) -> None:
-    product = load_product(write(shop, [{"select": "sales"}, {"select": "margins"}]))
+@pytest.mark.parametrize(
+    ("second", "step"),
+    [("margins", "shop_orders_dbt_test_duckdb"), ("margins report", "shop_orders_dbt_build_part_2")],
+)
+def test_tests_run_with_the_part_that_reads_their_tables_or_after_all(shop: Path, second: str, step: str) -> None:
+    product = load_product(write(shop, [{"select": "sales"}, {"select": second}]))
 
     built = [found for found in build_definitions(product).assets or () if isinstance(found, dg.AssetsDefinition)]
 
     checked = {found.op.name: [spec.name for spec in found.check_specs] for found in built}
-    assert [name for name, checks in checked.items() if "fits" in checks] == ["shop_orders_dbt_test_duckdb"]
+    assert [name for name, checks in checked.items() if "fits" in checks] == [step]
 
 
 def test_resources_of_a_part_are_those_of_its_pods(shop: Path) -> None:
