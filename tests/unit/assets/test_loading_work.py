@@ -88,10 +88,7 @@ def test_asset_graph_is_that_of_plain_dagster_dbt(tmp_path: Path, count: int) ->
     assert ours.materializable_asset_keys == keys
     assert {key: ours.get(key).parent_keys for key in keys} == {key: plain.get(key).parent_keys for key in keys}
     assert {key: ours.get(key).check_keys for key in keys} == {key: plain.get(key).check_keys for key in keys}
-    for name in ("code_version", "execution_type"):
-        assert {key: getattr(ours.get(key), name) for key in keys} == {
-            key: getattr(plain.get(key), name) for key in keys
-        }
+    assert {key: ours.get(key).execution_type for key in keys} == {key: plain.get(key).execution_type for key in keys}
     for name in ("dagster/table_name", "dagster-dbt/materialization_type", "dagster/storage_kind"):
         assert {key: ours.get(key).metadata.get(name) for key in keys} == {
             key: plain.get(key).metadata.get(name) for key in keys
