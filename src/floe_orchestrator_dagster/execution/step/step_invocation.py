@@ -10,6 +10,7 @@ import threading
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -177,6 +178,9 @@ class StepInvocation:
                     arguments, self.target.path, trace.environment, needs_manifest=self.needs_manifest
                 ) as invocation:
                     is_started = True
+                    if self.manifest is not None:
+                        # It imports sqlglot, which takes a second: while dbt starts, not when its first node does.
+                        import_module("floe_orchestrator_dagster.lineage.columns.built_relations")
                     self.step_lineage = after_dbt.enter_context(self.lineage(trace.traceparent))
                     yield invocation
             except BaseException:
@@ -223,7 +227,7 @@ class StepInvocation:
         elif lineage is not None and isinstance(node, NodeResult):
             lineage.node_ended(node, self.results.causes(node) if node.was_skipped else ())
         if (lineage is None or not lineage.is_usable) and self.manifest is not None:
-            # A local import, because it imports sqlglot, which takes 30 MB.
+            # A local import, because it imports sqlglot, which takes 30 MB. `_running` has imported it.
             from floe_orchestrator_dagster.lineage.columns.built_relations import BuiltRelations
 
             adapter = self.dbt.profile.adapter or ""
