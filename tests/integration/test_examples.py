@@ -33,7 +33,7 @@ _PLACEHOLDER = re.compile(r"…|\.\.\.|\[|\b[A-Z_]{3,}\b")
 # Commands of others, and where they are run: `make` and `dagster dev` by the gate and its end-to-end tests, `floe` by
 # the tests of the compiler, `docker` by `make image-test`. `kubectl`, and `helm` with the chart of the network, need
 # what a test has not: charts are rendered by tests/unit/deploy.
-_RUN_ELSEWHERE = {"make", "pip", "export", "floe", "dagster", "docker", "git", "kubectl", "helm"}
+_RUN_ELSEWHERE = {"make", "pip", "export", "floe", "dagster", "docker", "git", "kubectl", "helm", "promtool"}
 _DAGSTER = {"data": {"version": "1.13.27"}}
 
 
@@ -121,7 +121,8 @@ def place(prepared_sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         write_json(tmp_path / name / "compiled_artifacts.json", content)
     (tmp_path / "deploy" / "production").mkdir(parents=True)
     for directory in (tmp_path, prepared_sample):
-        write_json(directory / "deployed.yaml", {"dagsterWebserver": {"replicaCount": 1}})
+        for name in ("deployed.yaml", "mine.yaml"):
+            write_json(directory / name, {"dagsterWebserver": {"replicaCount": 1}})
     artifacts = prepared_sample / "compiled_artifacts.json"
     content = json.loads(artifacts.read_text(encoding="utf-8"))
     content["observability"]["lineage"] = True
