@@ -79,8 +79,9 @@ ENV PATH=/opt/floe/venv/bin:${PATH} \
 WORKDIR /opt/floe/product
 # Variables that the dbt profile reads need no values: parsing connects to nothing. Private dbt packages need a login:
 # --secret id=netrc,src=… (https://everything.curl.dev/usingcurl/netrc.html), which no layer contains.
-RUN --mount=type=secret,id=netrc,target=/root/.netrc \
-    floe-dagster prepare \
+RUN --mount=type=secret,id=netrc \
+    ln -s /run/secrets/netrc "$HOME/.netrc" \
+    && floe-dagster prepare \
     && DAGSTER_HOME="$(mktemp -d)" dagster definitions validate -m floe_orchestrator_dagster.definitions \
     && find target -mindepth 1 -maxdepth 1 ! -name manifest.json ! -name floe_manifest.json ! -name partial_parse.msgpack \
       -exec rm -rf {} + \

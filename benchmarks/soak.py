@@ -35,7 +35,7 @@ _RUN_SECONDS = 900
 
 @dataclass(frozen=True)
 class State:
-    """What a run has left.
+    """Memory, file descriptors and databases after a run.
 
     Attributes:
         daemon_mb: Memory of the daemon.
