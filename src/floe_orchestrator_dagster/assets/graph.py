@@ -1,4 +1,4 @@
-"""Order and cycles of the nodes of a graph, the same in every process."""
+"""Graph of a project: what its nodes read, their order and their cycles, the same in every process."""
 
 from __future__ import annotations
 
@@ -6,10 +6,24 @@ from graphlib import TopologicalSorter
 from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection, Iterable, Mapping
+
+    from floe_orchestrator_dagster.product.manifest import Manifest
 
 Parents: TypeAlias = "Mapping[str, frozenset[str]]"
 """Unique ids of the models, seeds and snapshots that each one reads, by unique id."""
+
+
+def relations_read(manifest: Manifest, nodes: Iterable[str], tables: Mapping[str, str]) -> dict[str, frozenset[str]]:
+    """Find the models, seeds, snapshots and sources that each node reads.
+
+    Args:
+        manifest: The dbt manifest.
+        nodes: Unique ids of the nodes.
+        tables: The model that builds the table of a source, by the source's unique id. It counts as read too.
+    """
+    reads = {unique_id: manifest.relations_read_by(unique_id) for unique_id in nodes}
+    return {unique_id: read | {tables[name] for name in read & tables.keys()} for unique_id, read in reads.items()}
 
 
 def dependency_order(parents: Mapping[str, Collection[str]]) -> list[str]:

@@ -13,7 +13,7 @@ from graphlib import CycleError, TopologicalSorter
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-from floe_orchestrator_dagster.assets.graph import Parents, dependency_order
+from floe_orchestrator_dagster.assets.graph import Parents, dependency_order, relations_read
 from floe_orchestrator_dagster.assets.labels import join_least, label_levels
 from floe_orchestrator_dagster.assets.translator import folders
 from floe_orchestrator_dagster.config import config_path
@@ -54,12 +54,8 @@ def built_parents(manifest: Manifest, tables: Mapping[str, str]) -> Parents:
         manifest: The dbt manifest.
         tables: The model that builds the table of a source, by the source's unique id.
     """
-    own = {node["unique_id"] for node in manifest.asset_nodes}
-    reads = {unique_id: manifest.relations_read_by(unique_id) for unique_id in own}
-    return {
-        unique_id: (read | {tables[source] for source in read & tables.keys()}) & own
-        for unique_id, read in reads.items()
-    }
+    own = {node["unique_id"]: None for node in manifest.asset_nodes}
+    return {unique_id: read & own.keys() for unique_id, read in relations_read(manifest, own, tables).items()}
 
 
 def product_parts(product: Product, selection: NodeSelection, parents: Parents) -> tuple[Part, ...]:

@@ -14,7 +14,7 @@ from itertools import permutations
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from floe_orchestrator_dagster.assets.graph import dependency_order
+from floe_orchestrator_dagster.assets.graph import dependency_order, relations_read
 from floe_orchestrator_dagster.assets.names import acceptable_name
 
 if TYPE_CHECKING:
@@ -100,10 +100,7 @@ def staged_graph(  # noqa: PLR0913, PLR0917  # a division needs all of these
         tables: The model that builds the table of a source, by the source's unique id.
         parts: Parts of the project, each of which depends only on earlier ones; empty for a project in one part.
     """
-    reads = {unique_id: manifest.relations_read_by(unique_id) for unique_id in lanes}
-    parents = {
-        unique_id: read | {tables[source] for source in read & tables.keys()} for unique_id, read in reads.items()
-    }
+    parents = relations_read(manifest, lanes, tables)
     built_parents = {unique_id: read & lanes.keys() for unique_id, read in parents.items()}
     order = dependency_order(built_parents)
     places: dict[str, tuple[int, int]] = {}
