@@ -15,15 +15,8 @@ from urllib.parse import SplitResult, urlsplit
 import httpcore  # noqa: F401  # httpx would import it during the first request, within its timeout
 import httpx
 
-from floe_orchestrator_dagster.network.proxies import (
-    Cause,
-    NoAnswerError,
-    Proxy,
-    explained,
-    proxy_for,
-    proxy_refuses,
-    timed_out,
-)
+from floe_orchestrator_dagster.network.failures import Cause, NoAnswerError, explained, proxy_refuses, timed_out
+from floe_orchestrator_dagster.network.proxies import Proxy, proxy_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

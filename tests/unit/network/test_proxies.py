@@ -5,7 +5,8 @@ from __future__ import annotations
 import httpx
 import pytest
 
-from floe_orchestrator_dagster.network.proxies import NoAnswerError, proxy_for
+from floe_orchestrator_dagster.network.failures import NoAnswerError
+from floe_orchestrator_dagster.network.proxies import proxy_for
 
 _SECRET = "hunter2-do-not-print"  # noqa: S105  # the value that no message may show
 

@@ -12,7 +12,8 @@ from openlineage.client.transport import get_default_factory
 from requests import HTTPError, Session
 
 from floe_orchestrator_dagster.lineage.delivery.sender import BackendUnavailableError, check_answer
-from floe_orchestrator_dagster.network.proxies import NoAnswerError, proxy_for, secrets_of_proxies
+from floe_orchestrator_dagster.network.failures import NoAnswerError
+from floe_orchestrator_dagster.network.proxies import proxy_for, secrets_of_proxies
 from floe_orchestrator_dagster.redaction import Redactor, secrets_in_header, secrets_in_url, secrets_of
 
 if TYPE_CHECKING:
