@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from floe_orchestrator_dagster.lineage.columns.qualification import Query
 
 # Expressions that can be several columns, with names that are not in the query.
-_SEVERAL_COLUMNS = (exp.Aliases, exp.Columns, exp.Explode, exp.Inline, exp.Stack, exp.Unnest)
+_SEVERAL_COLUMNS = (exp.Aliases, exp.Columns, exp.Explode, exp.Inline, exp.Unnest)
+_STACK = "STACK"  # The same; sqlglot before 30 has no class for this function.
 # sqlglot's names of these parts depend on its version.
 _WITH, _FROM, _EXCEPT = ("with_", "with"), ("from_", "from"), ("except_", "except")
 _MODIFIERS = frozenset({*_EXCEPT, "replace"})
@@ -253,9 +254,18 @@ def _may_be_several(expression: exp.Expr) -> bool:
     """Return whether an expression can be several columns: DuckDB evaluates ``columns(…)`` and some ``*`` for each."""
     nodes = expression.walk(prune=lambda node: isinstance(node, exp.Query))
     return any(
-        isinstance(node, _SEVERAL_COLUMNS) or (isinstance(node, exp.Star) and not isinstance(node.parent, exp.Count))
+        isinstance(node, _SEVERAL_COLUMNS)
+        or _function_name(node) == _STACK
+        or (isinstance(node, exp.Star) and not isinstance(node.parent, exp.Count))
         for node in nodes
     )
+
+
+def _function_name(node: exp.Expr) -> str:
+    """Return the name of a called function in capital letters; empty for another expression."""
+    if isinstance(node, exp.Anonymous):
+        return node.name.upper()
+    return node.sql_name() if isinstance(node, exp.Func) else ""
 
 
 def _concatenated(parts: Sequence[Columns]) -> Columns:

@@ -110,6 +110,16 @@ def test_a_query_with_a_column_that_duckdb_names_has_no_columns(database: duckdb
 
 
 @pytest.mark.parametrize(
+    "function", ["stack(2, id, y)", "inline(array(struct(id, y)))", "explode(map(id, y))", "posexplode(array(id))"]
+)
+def test_a_query_with_a_function_of_several_columns_has_no_columns(function: str) -> None:
+    lineage = column_lineage(f"select id, {function} from {T.replace(chr(34), '`')}", "spark", RELATIONS)
+
+    assert lineage is not None
+    assert list(lineage.output) == []
+
+
+@pytest.mark.parametrize(
     ("sql", "fields"),
     [
         (f"select max(id), y::integer, y as k from {T} group by all", ["k"]),
