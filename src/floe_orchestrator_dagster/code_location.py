@@ -37,6 +37,7 @@ from floe_orchestrator_dagster.telemetry.export import export_as_configured
 from floe_orchestrator_dagster.upstream.dagster_dbt_names import using_dagster_dev
 from floe_orchestrator_dagster.upstream.dagster_load_type import DefinitionsLoadType, is_dagster_loading, load_type
 from floe_orchestrator_dagster.upstream.dagster_node_deps import replace_node_dependencies
+from floe_orchestrator_dagster.upstream.dagster_output_types import replace_type_resolution
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -103,6 +104,7 @@ def _definitions(
         )
     translator = ProductTranslator(product, custom)
     conditions = automation_conditions(translator, selection)
+    replace_type_resolution()
     built = _product_assets(translator, selection, conditions)
     checks = product_checks(translator, built, selection)
     assets = [*built.definitions, *ingestion_assets(product), *checks.assets]

@@ -97,6 +97,15 @@ NODE_DEPENDENCIES = Patch(
     buys="a third of the CPU of a load of 2,300 models in a graph like that of a real project",
     without="Dagster collects the assets of all checks of a step again for each input of the step",
 )
+OUTPUT_TYPES = Patch(
+    name="output-types",
+    module="dagster_output_types",
+    package="dagster",
+    since="1.10.21",
+    replaces="`resolve_dagster_type`, which the constructors of inputs and outputs of steps call",
+    buys="0.3 of 1.3 s of CPU of a load of 500 models with three tests each, and 0.2 of 0.8 s in each run worker",
+    without="Dagster looks through all kinds of type annotations for each input and output of a step",
+)
 CHECK_EVALUATIONS = Patch(
     name="check-evaluations",
     module="dagster_check_evaluations",
@@ -147,6 +156,7 @@ PATCHES = (
     DBT_SELECTION,
     ASSET_KEYS,
     NODE_DEPENDENCIES,
+    OUTPUT_TYPES,
     CHECK_EVALUATIONS,
     EVENT_LOG,
     POSTGRES_LOG,
