@@ -3,7 +3,7 @@
 A fingerprint changes with the code, the macros that it can call, the ephemeral models and functions that it reads, the
 settings that change the table, the location of its sources, and dbt's minor version. It does not change with comments,
 descriptions, tags or owners. Where that is not certain, it changes. Data, values of variables, the target and the
-order in which ``adapter.dispatch`` searches packages do not change it.
+order in which ``adapter.dispatch`` searches packages do not change it: ``build_fingerprints.py`` adds the values.
 """
 
 from __future__ import annotations
@@ -11,12 +11,15 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from dataclasses import dataclass
 from functools import cache, cached_property, lru_cache
 from typing import TYPE_CHECKING, Any
 
 from floe_orchestrator_dagster.product.macros import ProjectMacros
 from floe_orchestrator_dagster.product.references import function_version, functions_called, texts_in
 from floe_orchestrator_dagster.product.sql_text import significant_sql
+from floe_orchestrator_dagster.product.undeclared_tables import undeclared_tables
+from floe_orchestrator_dagster.product.values_read import ValuesRead, changing_values, reads_own_table, values_read
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -26,6 +29,8 @@ FINGERPRINT_FORMAT = 1
 """Version of the algorithm. A change gives each node another fingerprint."""
 
 _BUILT = frozenset({"model", "seed", "snapshot"})
+# Materializations that replace all rows in each build.
+_REPLACED = frozenset({"table", "view", "ephemeral", "materialized_view"})
 # Fields that describe a node. They change its table only if code reads them.
 _DESCRIBING = (
     *("access", "docs", "group", "meta", "tags", "description", "columns"),
@@ -48,7 +53,20 @@ _COLUMN_FIELDS = ("name", "data_type", "constraints", "quote")
 _SOURCE_FIELDS = ("database", "schema", "identifier", "quoting", "loader", "external", "meta", "source_meta")
 
 
-def fingerprints(manifest: Mapping[str, Any]) -> dict[str, str]:
+@dataclass(frozen=True)
+class CodeFingerprint:
+    """The fingerprint of a node's code, and the values that the code reads.
+
+    Attributes:
+        code: The fingerprint.
+        reads: Values with which each invocation completes it.
+    """
+
+    code: str
+    reads: ValuesRead
+
+
+def fingerprints(manifest: Mapping[str, Any]) -> dict[str, CodeFingerprint]:
     """Compute the fingerprint of each model, seed and snapshot, by unique id.
 
     Args:
@@ -56,7 +74,7 @@ def fingerprints(manifest: Mapping[str, Any]) -> dict[str, str]:
     """
     project = _Project(manifest)
     return {
-        unique_id: project.fingerprint(unique_id)
+        unique_id: CodeFingerprint(project.fingerprint(unique_id), project.values_read(unique_id))
         for unique_id, node in manifest["nodes"].items()
         if node["resource_type"] in _BUILT
     }
@@ -69,6 +87,7 @@ class _Project:
         self._macro = {key: _digest(code) for key, code in self._macros.code.items()}
         self._read_by_macro = cache(lambda key: _reads(self._macros.code[key]))
         self._own: dict[str, str] = {}
+        self._values: dict[str, ValuesRead] = {}
         self._functions = {
             key: [function_version(node), self._called([node.get("raw_code") or ""])]
             for key, node in (manifest.get("functions") or {}).items()
@@ -77,11 +96,21 @@ class _Project:
     @cached_property
     def _common(self) -> str:
         """The part of all fingerprints: versions, and the project's on-run hooks."""
-        metadata, nodes = self._manifest["metadata"], self._nodes.items()
-        hooks = sorted((key, node.get("raw_code") or "") for key, node in nodes if node["resource_type"] == "operation")
+        metadata, hooks = self._manifest["metadata"], self._hooks
         release = str(metadata.get("dbt_version")).split(".")[:2]
         called = self._called([code for _, code in hooks])
         return _digest([FINGERPRINT_FORMAT, release, metadata.get("adapter_type"), hooks, called])
+
+    @cached_property
+    def _hooks(self) -> list[tuple[str, str]]:
+        nodes = self._nodes.items()
+        return sorted((key, node.get("raw_code") or "") for key, node in nodes if node["resource_type"] == "operation")
+
+    @cached_property
+    def _read_by_all(self) -> ValuesRead:
+        """The variables that on-run hooks read, and macros that replace those of dbt."""
+        hooks = [code for _, code in self._hooks]
+        return values_read([*hooks, *(self._macros.code[macro] for macro in self._macros.reached(hooks))])
 
     @cached_property
     def _graph(self) -> str:
@@ -96,6 +125,40 @@ class _Project:
         called = sorted(functions_called(self._manifest, unique_id))
         functions = [(function, self._functions[function]) for function in called]
         return _digest([self._common, [(key, self._digest_of(key)) for key in whole], functions])
+
+    def values_read(self, unique_id: str) -> ValuesRead:
+        """Return the values that a node reads, itself or through ephemeral models, functions and macros."""
+        read = self._read_by_all
+        for key in (unique_id, *self._inlined(unique_id)):
+            read |= self._values_read_by(key)
+        functions = self._manifest.get("functions") or {}
+        code = [functions[key].get("raw_code") or "" for key in functions_called(self._manifest, unique_id)]
+        return read | values_read([*code, *self._code_of(self._macros.called(code))])
+
+    def _values_read_by(self, unique_id: str) -> ValuesRead:
+        if unique_id not in self._values:
+            node = self._nodes[unique_id]
+            texts, listed = _texts(node), _listed_macros(node)
+            called = [*texts, *self._code_of(self._macros.called(texts, listed))]
+            self._values[unique_id] = values_read(called) | ValuesRead(changing=self._changing(node, called))
+        return self._values[unique_id]
+
+    def _changing(self, node: Mapping[str, Any], texts: Sequence[str]) -> frozenset[str]:
+        """Return what a node's rows depend on that differs in each invocation, or cannot be known."""
+        materialized = str(node["config"].get("materialized"))
+        code = node.get("raw_code") or ""
+        reasons = {
+            "Python code": (node.get("language") or "sql") != "sql",
+            f"the project's materialization {materialized}": self._macros.materializes(materialized),
+            "its own table": materialized in _REPLACED
+            and reads_own_table([code, *self._code_of(self._macros.called([code]))]),
+        }
+        tables = frozenset[str]().union(*map(_undeclared_tables, texts))
+        undeclared = {f"the table {table}, which dbt does not know" for table in tables}
+        return changing_values(texts) | undeclared | {reason for reason, holds in reasons.items() if holds}
+
+    def _code_of(self, macros: Iterable[str]) -> list[str]:
+        return [self._macros.code[macro] for macro in macros]
 
     def _inlined(self, unique_id: str) -> set[str]:
         """Find the ephemeral models whose code becomes a part of the node's code."""
@@ -117,9 +180,8 @@ class _Project:
     def _parts(self, node: Mapping[str, Any]) -> list[Any]:
         """Return a node's own part of the fingerprint."""
         config, code = node["config"], node.get("raw_code") or ""
-        texts = [code, *texts_in(config), *texts_in(node.get("unrendered_config"))]
-        listed = (node.get("depends_on") or {}).get("macros") or ()
-        macros = self._macros.reached(texts, listed)
+        texts = _texts(node)
+        macros = self._macros.reached(texts, _listed_macros(node))
         read = frozenset[str]().union(*map(_reads, texts), *map(self._read_by_macro, macros))
         fields = _fields(read)
         return [
@@ -147,8 +209,21 @@ class _Project:
         return [(macro, self._macro[macro]) for macro in macros]
 
 
+def _texts(node: Mapping[str, Any]) -> list[str]:
+    """Return the pieces of code of a node: its own, and settings, which can be templates."""
+    settings = (*texts_in(node["config"]), *texts_in(node.get("unrendered_config")))
+    return [node.get("raw_code") or "", *settings]
+
+
+def _listed_macros(node: Mapping[str, Any]) -> Sequence[str]:
+    return (node.get("depends_on") or {}).get("macros") or ()
+
+
 def _parents(node: Mapping[str, Any]) -> Sequence[str]:
     return (node.get("depends_on") or {}).get("nodes") or ()
+
+
+_undeclared_tables = lru_cache(maxsize=10_000)(undeclared_tables)
 
 
 @lru_cache(maxsize=10_000)

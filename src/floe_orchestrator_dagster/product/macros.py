@@ -46,12 +46,12 @@ class ProjectMacros:
             for name in _names(macros[unique_id]):
                 self._named.setdefault(name, set()).add(unique_id)
         replaceable = {name for key, macro in macros.items() if key not in self.code for name in _names(macro)}
-        self._replacing = {
+        self._replacing = frozenset(
             unique_id
             for name, found in self._named.items()
             if name in replaceable or name.startswith("materialization_")
             for unique_id in found
-        }
+        )
         packages = sorted({"dbt", *(str(macro.get("package_name")) for macro in macros.values())})
         # Access to macros by a name that the code computes, such as `context[name]` or `package[name]`.
         self._computed = re.compile(
@@ -65,7 +65,7 @@ class ProjectMacros:
         self._closed = cache(self._closure)
 
     def reached(self, code: Iterable[str], listed: Iterable[str] = ()) -> tuple[str, ...]:
-        """Return the sorted unique ids of all macros that pieces of code can call.
+        """Return the sorted unique ids of all macros that can run when pieces of code are built.
 
         Those that replace a macro of dbt are always among them.
 
@@ -73,8 +73,21 @@ class ProjectMacros:
             code: The pieces of code.
             listed: The macros that dbt lists as called by it.
         """
-        first = frozenset(self._replacing).union(*map(self._called, code), self.code.keys() & set(listed))
-        return self._closed(first)
+        return self._closed(self._first(code, listed) | self._replacing)
+
+    def called(self, code: Iterable[str], listed: Iterable[str] = ()) -> tuple[str, ...]:
+        """Return the sorted unique ids of all macros that pieces of code can call, with arguments as :meth:`reached`.
+
+        Macros that replace one of dbt are among them only if the code can call them itself.
+        """
+        return self._closed(self._first(code, listed))
+
+    def materializes(self, materialization: str) -> bool:
+        """Return whether the project or one of its packages defines this materialization."""
+        return any(name.startswith(f"materialization_{materialization}_") for name in self._named)
+
+    def _first(self, code: Iterable[str], listed: Iterable[str]) -> frozenset[str]:
+        return frozenset[str]().union(*map(self._called, code), self.code.keys() & set(listed))
 
     def _called(self, code: str) -> frozenset[str]:
         if not self.code:

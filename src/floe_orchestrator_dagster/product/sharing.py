@@ -20,6 +20,7 @@ _SHARED_FIELDS = (
     "database",
     "depends_on",
     "description",
+    "floe_reads",
     "language",
     "meta",
     "original_file_path",

@@ -31,14 +31,18 @@ from floe_orchestrator_dagster.product.references import (
     variables_read,
 )
 from floe_orchestrator_dagster.product.sharing import COLLECTIONS_OF_NODES, FORMAT, compact, expand
+from floe_orchestrator_dagster.product.values_read import NOTHING_READ
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+    from floe_orchestrator_dagster.product.values_read import ValuesRead
 
 logger = logging.getLogger(__name__)
 
 CODE_VERSION = "code_version"
 VARIABLES = "floe_variables"
+READS = "floe_reads"
 TRIMMED_FILE = "floe_manifest.json"
 
 # Collections that dagster-dbt and dbt's selection read as a whole.
@@ -124,6 +128,7 @@ _VERSION_OF_TRIMMING = repr(
         "tags of columns as text, without those of the node",
         _LEFT_OUT_ARGUMENT,
         VARIABLES,
+        READS,
         DEFINING_FIELDS,
         DEFINING_OVERLOAD_FIELDS,
         DEFINING_SETTINGS,
@@ -140,8 +145,9 @@ _COPY_PERMISSIONS = 0o755
 def trim(content: Mapping[str, Any]) -> dict[str, Any]:
     """Return the fields of a manifest that Dagster needs, about a quarter of its size.
 
-    Two fields are added. ``code_version`` is the fingerprint of models, seeds and snapshots, and the version of
-    functions. ``floe_variables`` of models and snapshots lists the dbt variables that they read.
+    Three fields are added. ``code_version`` is the fingerprint of models, seeds and snapshots, and the version of
+    functions. ``floe_reads`` has the values with which :mod:`build_fingerprints` completes the fingerprint.
+    ``floe_variables`` of models and snapshots lists the dbt variables that they read by name.
     """
     kept = {key: content.get(key) or {} for key in _KEPT_COLLECTIONS}
     for collection in COLLECTIONS_OF_NODES:
@@ -149,7 +155,9 @@ def trim(content: Mapping[str, Any]) -> dict[str, Any]:
             unique_id: {**_trim_node(node), "unique_id": unique_id} for unique_id, node in content[collection].items()
         }
     for unique_id, fingerprint in fingerprints(content).items():
-        kept["nodes"][unique_id][CODE_VERSION] = fingerprint
+        kept["nodes"][unique_id][CODE_VERSION] = fingerprint.code
+        if fingerprint.reads != NOTHING_READ:
+            kept["nodes"][unique_id][READS] = _reads(fingerprint.reads)
     kept["functions"] = {unique_id: _trim_function(node) for unique_id, node in kept["functions"].items()}
     for unique_id, names in variables_read(content).items():
         kept["nodes"][unique_id][VARIABLES] = names
@@ -169,7 +177,7 @@ def read_trimmed(manifest: Path) -> dict[str, Any] | None:
                 return None
             # It is read as a whole, because this package wrote it, and it is smaller than the manifest.
             kept = memoryview(file.read())
-        source = _digest_of_file(manifest)
+        source = digest_of_file(manifest)
     except OSError:
         return None
     seal = _seal(source, kept[_SEAL_LENGTH:])
@@ -215,6 +223,11 @@ def _trim_node(node: Mapping[str, Any]) -> dict[str, Any]:
     if columns:
         kept["columns"] = {name: _trim_column(column, node) for name, column in columns.items()}
     return kept
+
+
+def _reads(read: ValuesRead) -> dict[str, list[str] | None]:
+    kinds = {"variables": read.variables, "environment": read.environment, "changing": read.changing}
+    return {kind: None if names is None else sorted(names) for kind, names in kinds.items() if names != frozenset()}
 
 
 def _trim_function(function: Mapping[str, Any]) -> dict[str, Any]:
@@ -270,7 +283,12 @@ def _digest(content: bytes | memoryview) -> bytes:
     return hashlib.sha256(content).digest()
 
 
-def _digest_of_file(path: Path) -> bytes:
+def digest_of_file(path: Path) -> bytes:
+    """Compute the SHA-256 of a file.
+
+    Raises:
+        OSError: It cannot be read.
+    """
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while chunk := file.read(_CHUNK_BYTES):

@@ -17,7 +17,7 @@ def version_of_caller(*overloads: Json) -> str:
     function = {"unique_id": FUNCTION, "raw_code": "x", "depends_on": {"nodes": []}, "overloads": [*overloads]}
     manifest: Json = {"metadata": {}, "nodes": {CALLER: node}, "functions": {FUNCTION: function}, "unit_tests": {}}
     manifest["parent_map"] = {CALLER: [FUNCTION], FUNCTION: []}
-    return fingerprints(manifest)[CALLER]
+    return fingerprints(manifest)[CALLER].code
 
 
 def test_an_overload_is_part_of_the_definition_and_its_compiled_body_is_not() -> None:

@@ -1,0 +1,196 @@
+"""Fingerprints of builds: those of the code, completed with the values that an invocation of dbt would read.
+
+The values are variables, environment variables, the fields of the profile's output without credentials, the content of
+seeds, and the versions of dbt and its adapter. A node whose values are not known has a reason to be built instead.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from errno import ENOENT
+from functools import cache, cached_property
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any
+
+from floe_orchestrator_dagster.errors import ProjectError
+from floe_orchestrator_dagster.product.prepare import is_older_than_project
+from floe_orchestrator_dagster.product.project import PROJECT_FILE
+from floe_orchestrator_dagster.product.references import texts_in
+from floe_orchestrator_dagster.product.trimming import CODE_VERSION, READS, digest_of_file
+from floe_orchestrator_dagster.product.values_read import ValuesRead, values_read, values_read_in_yaml
+from floe_orchestrator_dagster.product.yaml_file import read_yaml
+from floe_orchestrator_dagster.redaction import is_secret_name
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from floe_orchestrator_dagster.product.manifest import Manifest
+    from floe_orchestrator_dagster.product.values import DbtConnection
+
+_BUILT = frozenset({"model", "seed", "snapshot"})
+_VARIABLES_FILE = "vars.yml"
+# Fields of outputs that do not change rows.
+_NOT_COMPARED = frozenset({"threads"})
+_SEPARATOR = "://"
+
+
+@dataclass(frozen=True)
+class BuildFingerprint:
+    """The fingerprint of a build, or the reason why there is none.
+
+    Attributes:
+        value: The fingerprint; empty when the node must be built.
+        doubt: Why the node must be built; empty when it has a fingerprint.
+    """
+
+    value: str = ""
+    doubt: str = ""
+
+
+def build_fingerprints(
+    manifest: Manifest, dbt: DbtConnection, variables: Mapping[str, Any]
+) -> dict[str, BuildFingerprint]:
+    """Compute the fingerprint of the build of each model, seed and snapshot, by unique id.
+
+    Args:
+        manifest: The product's manifest.
+        dbt: The project, the profile with the selected output, and the engine.
+        variables: The variables that are passed to dbt.
+    """
+    nodes = {key: node for key, node in manifest.content["nodes"].items() if node["resource_type"] in _BUILT}
+    if is_older_than_project(manifest.path, dbt.directory):
+        reason = "the dbt project is newer than its manifest"
+        return dict.fromkeys(nodes, BuildFingerprint(doubt=reason))
+    build = _Build(manifest, dbt, variables)
+    return {unique_id: build.fingerprint(node) for unique_id, node in nodes.items()}
+
+
+class _Build:
+    def __init__(self, manifest: Manifest, dbt: DbtConnection, variables: Mapping[str, Any]) -> None:
+        self._manifest, self._dbt, self._passed = manifest, dbt, variables
+        self._read_in_file = cache(_values_read_in)
+
+    def fingerprint(self, node: Mapping[str, Any]) -> BuildFingerprint:
+        """Compute a node's fingerprint."""
+        read = _values_read_by(node)
+        for path in self._files(node):
+            read |= self._read_in_file(path)
+        if read.changing:
+            return BuildFingerprint(doubt=f"it depends on {', '.join(sorted(read.changing))}")
+        if read.environment is None:
+            return BuildFingerprint(doubt="it reads environment variables whose names are computed")
+        try:
+            seed = self._seed(node)
+        except OSError as error:
+            return BuildFingerprint(doubt=f"its file cannot be read ({error.strerror})")
+        environment = {name: self._dbt.profile.environment.get(name) for name in read.environment}
+        names = self._variables if read.variables is None else {*read.variables}
+        values = {name: [self._passed.get(name), self._variables.get(name)] for name in names}
+        return BuildFingerprint(_digest([node[CODE_VERSION], self._common, environment, values, seed]))
+
+    @cached_property
+    def _common(self) -> str:
+        """The part of all fingerprints: the output of the profile, and the versions of dbt and the adapter."""
+        profile = self._dbt.profile
+        output = profile.outputs[profile.target] if profile.target else {}
+        compared = {
+            name: value for name, value in output.items() if name not in _NOT_COMPARED and not is_secret_name(name)
+        }
+        read = values_read(texts_in(compared)).environment
+        environment = {name: profile.environment.get(name) for name in read if not is_secret_name(name)} if read else {}
+        return _digest([profile.target, compared, environment, self._version])
+
+    @property
+    def _version(self) -> str:
+        """The version of dbt v2, which contains its adapters, or that of dbt-core's adapter."""
+        engine = self._dbt.engine
+        if engine.kind != "core":
+            return engine.version
+        try:
+            return version(f"dbt-{self._dbt.profile.adapter}")
+        except PackageNotFoundError:
+            return ""
+
+    @cached_property
+    def _projects(self) -> Mapping[str, Path]:
+        """The directories of the project, whose name is empty here, and of its packages."""
+        directory = self._dbt.directory
+        packages = sorted(directory.packages_path.glob(f"*/{PROJECT_FILE}"))
+        return {"": directory.path, **{path.parent.name: path.parent for path in packages}}
+
+    @cached_property
+    def _variables(self) -> Mapping[str, list[list[Any]]]:
+        """The values of each variable in the project's files and in those of its packages."""
+        found: dict[str, list[list[Any]]] = {name: [] for name in self._passed}
+        for project, directory in self._projects.items():
+            for file in (PROJECT_FILE, _VARIABLES_FILE):
+                for name, value in _declared(_settings(directory / file).get("vars")):
+                    found.setdefault(name, []).append([project, file, value])
+        return found
+
+    def _files(self, node: Mapping[str, Any]) -> Iterator[Path]:
+        """List the files with settings of a node and of the sources that it reads, whose templates can read values."""
+        sources = self._manifest.content["sources"]
+        parents = (node.get("depends_on") or {}).get("nodes") or ()
+        described = [node, *(sources[parent] for parent in parents if parent in sources)]
+        names = {str(each.get("patch_path") or "").rpartition(_SEPARATOR)[2] for each in described}
+        names |= {str(source.get("original_file_path") or "") for source in described[1:]}
+        for directory in self._projects.values():
+            yield directory / PROJECT_FILE
+            yield from (path for name in sorted(names - {""}) if (path := directory / name).is_file())
+
+    def _seed(self, node: Mapping[str, Any]) -> list[str]:
+        """Return the checksum of a seed's file, of which the manifest has none if the file is large.
+
+        Raises:
+            OSError: The file cannot be read.
+        """
+        if node["resource_type"] != "seed":
+            return []
+        name = str(node.get("original_file_path"))
+        files = [path for directory in self._projects.values() if (path := directory / name).is_file()]
+        if not files:
+            raise FileNotFoundError(ENOENT, os.strerror(ENOENT), name)
+        return [digest_of_file(path).hex() for path in files]
+
+
+def _values_read_by(node: Mapping[str, Any]) -> ValuesRead:
+    read = node.get(READS) or {}
+    variables, environment = read.get("variables", ()), read.get("environment", ())
+    return ValuesRead(
+        None if variables is None else frozenset(variables),
+        None if environment is None else frozenset(environment),
+        frozenset(read.get("changing", ())),
+    )
+
+
+def _values_read_in(path: Path) -> ValuesRead:
+    try:
+        return values_read_in_yaml(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError):
+        return ValuesRead(environment=None)
+
+
+def _settings(path: Path) -> Mapping[str, Any]:
+    """Read a file with settings; empty when it is missing or not valid, which dbt reports itself."""
+    try:
+        content = read_yaml(path, ProjectError) if path.is_file() else None
+    except ProjectError:
+        return {}
+    return content if isinstance(content, Mapping) else {}
+
+
+def _declared(variables: object) -> Iterator[tuple[str, Any]]:
+    """List variables with their values, also those that are declared for one package."""
+    if isinstance(variables, Mapping):
+        for name, value in variables.items():
+            yield str(name), value
+            yield from _declared(value)
+
+
+def _digest(value: object) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()
