@@ -211,10 +211,12 @@ def definitions_to_serve(
     Raises:
         FloeDagsterError: A part of the product is missing or not valid.
     """
-    definitions = definitions_from_file(path, expected_name, loaded, translator)
-    if is_dagster_loading():
-        gc.freeze()
-        gc.set_threshold(_OBJECTS_BETWEEN_COLLECTIONS, *gc.get_threshold()[1:])
+    # The pause includes the freeze: the first collection after it would look at all loaded objects.
+    with collection_paused():
+        definitions = definitions_from_file(path, expected_name, loaded, translator)
+        if is_dagster_loading():
+            gc.freeze()
+            gc.set_threshold(_OBJECTS_BETWEEN_COLLECTIONS, *gc.get_threshold()[1:])
     return definitions
 
 

@@ -1,9 +1,10 @@
 """Dependencies of a job's steps, without a search through all checks for each input.
 
 To connect the steps of a job, Dagster collects the assets of all checks of a step again for each input of the step. A
-product with thousands of sources and tests is one step with as many inputs and checks. Dagster looks for checks on the
-step's inputs only, which are assets of other definitions. Therefore Dagster's function gets copies of the definitions
-without the checks on their own assets. This applies to all jobs of the process.
+product with thousands of sources and tests is one step with as many inputs and checks. Dagster needs these assets for
+one purpose: a step that checks one of its inputs does not wait for other blocking checks on this input. Therefore
+Dagster's function gets copies of the definitions with at most one check, and the checks that such a step would wait for
+are removed from the result. This applies to all jobs of the process.
 """
 
 from __future__ import annotations
@@ -12,9 +13,11 @@ import inspect
 from contextlib import suppress
 from functools import cached_property, wraps
 from importlib import import_module
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
+from dagster._core.definitions.dependency import BlockingAssetChecksDependencyDefinition
 
 from floe_orchestrator_dagster.upstream import patches
 
@@ -52,7 +55,7 @@ def replace_node_dependencies() -> None:
     module = _module()
     build = getattr(module, _FUNCTION)
     if build not in _replacements:
-        _replacements.append(_with_fewer_checks(build))
+        _replacements.append(_with_one_check(build))
         setattr(module, _FUNCTION, _replacements[-1])
 
 
@@ -63,20 +66,36 @@ def _module() -> ModuleType | None:
     return None
 
 
-def _with_fewer_checks(build: Build) -> Build:
+def _with_one_check(build: Build) -> Build:
     @wraps(build)
     def build_node_deps(asset_graph: AssetGraph) -> tuple[Any, Mapping[Any, dg.AssetsDefinition]]:
         shown = {
             id(view): (view, definition) for definition in asset_graph.assets_defs for view in (_shown(definition),)
         }
         try:
-            deps, by_handle = build(_Graph(asset_graph, [view for view, _ in shown.values()]))
-            return deps, {handle: shown[id(view)][1] for handle, view in by_handle.items()}
+            deps, views = build(_Graph(asset_graph, [view for view, _ in shown.values()]))
+            by_handle = {handle: shown[id(view)][1] for handle, view in views.items()}
+            by_name = {handle.name: definition for handle, definition in by_handle.items()}
+            found = {step: _unblocked(inputs, by_name[step.alias or step.name]) for step, inputs in deps.items()}
         except (AttributeError, KeyError, TypeError) as error:  # a Dagster that uses the graph in another way
             patches.give_up(patches.NODE_DEPENDENCIES, f"{type(error).__name__}: {error}")
             return build(asset_graph)
+        return found, by_handle
 
     return build_node_deps
+
+
+def _unblocked(inputs: Mapping[str, Any], definition: dg.AssetsDefinition) -> dict[str, Any]:
+    """Remove the checks that a step would wait for on the inputs that it checks itself."""
+    checked = {key.asset_key for key in definition.check_keys}
+    keys = definition.node_keys_by_input_name
+    alone = {
+        name: found.other_dependency
+        if isinstance(found, BlockingAssetChecksDependencyDefinition) and keys[name] in checked
+        else found
+        for name, found in inputs.items()
+    }
+    return {name: found for name, found in alone.items() if found is not None}
 
 
 class _Graph:
@@ -90,18 +109,15 @@ class _Graph:
         return getattr(self._graph, name)
 
 
-class _ChecksOnOthers(dg.AssetsDefinition):
-    """A copy of a definition that has only the checks on assets of other definitions."""
+class _OneCheck(dg.AssetsDefinition):
+    """A copy of a definition with one of its checks, by which Dagster recognizes steps that only check assets."""
 
     @cached_property
     def check_keys(self) -> AbstractSet[dg.AssetCheckKey]:
-        own = self.keys
-        return frozenset(key for key in super().check_keys if key.asset_key not in own)
+        return frozenset(islice(super().check_keys, 1))
 
 
 def _shown(definition: dg.AssetsDefinition) -> dg.AssetsDefinition:
-    if not definition.keys:
-        return definition
-    copied = _ChecksOnOthers.__new__(_ChecksOnOthers)
+    copied = _OneCheck.__new__(_OneCheck)
     vars(copied).update(vars(definition))
     return copied

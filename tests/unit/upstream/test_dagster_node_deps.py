@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator  # noqa: TC003  # Dagster reads annotations at run time
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -15,7 +16,7 @@ from unit.odd_products import singular_test, write_product
 from unit.samples import node, source
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from collections.abc import Set as AbstractSet
     from pathlib import Path
     from types import ModuleType
@@ -45,7 +46,7 @@ def module(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 
 def graph(directory: Path, count: int) -> AssetGraph:
-    """Write and load a product of models that read a source each, with tests of models and of some sources."""
+    """Write and load a product of models that read a source each, with tests of models and of sources."""
     nodes = []
     for row in range(count):
         reads = [f"source.shop.erp.table_{row}", *([f"model.shop.model_{row - 1}"] if row % 2 else [])]
@@ -53,7 +54,7 @@ def graph(directory: Path, count: int) -> AssetGraph:
             node(f"model_{row}", depends_on={"nodes": reads, "macros": []}),
             singular_test(f"of_model_{row}", f"model_{row}"),
         ]
-    nodes += [singular_test(f"of_source_{row}", f"source.shop.erp.table_{row}") for row in range(4)]
+    nodes += [singular_test(f"of_source_{row}", f"source.shop.erp.table_{row}") for row in range(count)]
     sources = [source("erp", f"table_{row}", **({"freshness": DAILY} if row < 2 else {})) for row in range(count)]
     return definitions_from_file(write_product(directory, *nodes, sources=sources)).resolve_asset_graph()
 
@@ -72,6 +73,48 @@ def test_steps_depend_on_the_same_outputs(tmp_path: Path, module: ModuleType) ->
     }
     assert list(steps) == list(expected_steps)
     assert all(definition is expected_steps[handle] for handle, definition in steps.items())
+
+
+def blocking(name: str, asset: str) -> dg.AssetCheckSpec:
+    return dg.AssetCheckSpec(name, asset=asset, blocking=True)
+
+
+def test_steps_wait_for_blocking_checks_on_inputs_that_they_do_not_check(module: ModuleType) -> None:
+    @dg.asset(check_specs=[blocking("own", "orders")])
+    def orders() -> Iterator[Any]:
+        yield from ()
+
+    @dg.asset(deps=["orders", "customers"])
+    def reading() -> None: ...
+
+    @dg.multi_asset_check(specs=[blocking("of_customers", "customers"), blocking("first", "orders")])
+    def first_checks() -> Iterator[Any]:
+        yield from ()
+
+    @dg.multi_asset_check(specs=[blocking("second", "orders")])
+    def second_checks() -> Iterator[Any]:
+        yield from ()
+
+    found = dg.Definitions(
+        assets=[orders, dg.AssetSpec("customers"), reading], asset_checks=[first_checks, second_checks]
+    ).resolve_asset_graph()
+    replace_node_dependencies()
+    build: Build = module.build_node_deps.__wrapped__
+    deps, _ = module.build_node_deps(found)
+
+    assert deps == build(found)[0]
+    assert {
+        step.name: {name: sorted(one.output for one in dep.get_node_dependencies()) for name, dep in inputs.items()}
+        for step, inputs in deps.items()
+    } == {
+        "orders": {},
+        "reading": {
+            "orders": ["orders_first", "orders_own", "orders_second", "result"],
+            "customers": ["customers_of_customers"],
+        },
+        "first_checks": {"orders": ["result"]},
+        "second_checks": {"orders": ["result"]},
+    }
 
 
 def test_job_and_its_part_are_those_of_dagster(
@@ -94,17 +137,16 @@ def test_twice_the_models_are_twice_the_work(
     tmp_path: Path, module: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     graphs = {count: graph(tmp_path / str(count), count) for count in (20, 40)}
-    own: Any = dg.AssetsDefinition.check_keys
+    own: Any = dg.AssetKey.__hash__
     read = 0
 
-    class Counted(frozenset[dg.AssetCheckKey]):
-        def __iter__(self) -> Iterator[dg.AssetCheckKey]:
-            nonlocal read
-            for key in super().__iter__():
-                read += 1
-                yield key
+    def hashed(key: dg.AssetKey) -> int:
+        nonlocal read
+        read += 1
+        found: int = own(key)
+        return found
 
-    monkeypatch.setattr(dg.AssetsDefinition, "check_keys", property(lambda definition: Counted(own.fget(definition))))
+    monkeypatch.setattr(dg.AssetKey, "__hash__", hashed)
 
     def work(build: Build, count: int) -> int:
         nonlocal read
