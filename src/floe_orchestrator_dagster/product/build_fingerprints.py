@@ -1,7 +1,7 @@
 """Fingerprints of builds: those of the code, completed with the values that an invocation of dbt would read.
 
 The values are variables, environment variables, the fields of the profile's output without credentials, the content of
-seeds, and the versions of dbt and its adapter. A node whose values are not known has a reason to be built instead.
+seeds, and the versions of dbt and its adapter. A node whose values cannot be known has no fingerprint and is built.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ _BUILT = frozenset({"model", "seed", "snapshot"})
 _VARIABLES_FILE = "vars.yml"
 # Fields of outputs that do not change rows.
 _NOT_COMPARED = frozenset({"threads"})
+# Between the package and the path in a node's `patch_path`.
 _SEPARATOR = "://"
 
 
@@ -70,6 +71,8 @@ def build_fingerprints(
 
 
 class _Build:
+    """The values that an invocation of dbt reads, each read once for all nodes."""
+
     def __init__(self, manifest: Manifest, dbt: DbtConnection, variables: Mapping[str, Any]) -> None:
         self._manifest, self._dbt, self._passed = manifest, dbt, variables
         self._read_in_file = cache(_values_read_in)
@@ -94,7 +97,7 @@ class _Build:
 
     @cached_property
     def _common(self) -> str:
-        """The part of all fingerprints: the output of the profile, and the versions of dbt and the adapter."""
+        """The part that all fingerprints have in common: the output of the profile, and the version of dbt."""
         profile = self._dbt.profile
         output = profile.outputs[profile.target] if profile.target else {}
         compared = {
@@ -117,14 +120,14 @@ class _Build:
 
     @cached_property
     def _projects(self) -> Mapping[str, Path]:
-        """The directories of the project, whose name is empty here, and of its packages."""
+        """The directory of each package by its name, and that of the project itself under an empty name."""
         directory = self._dbt.directory
         packages = sorted(directory.packages_path.glob(f"*/{PROJECT_FILE}"))
         return {"": directory.path, **{path.parent.name: path.parent for path in packages}}
 
     @cached_property
     def _variables(self) -> Mapping[str, list[list[Any]]]:
-        """The values of each variable in the project's files and in those of its packages."""
+        """The values of each variable in the project and its packages, each with its package and file."""
         found: dict[str, list[list[Any]]] = {name: [] for name in self._passed}
         for project, directory in self._projects.items():
             for file in (PROJECT_FILE, _VARIABLES_FILE):
@@ -133,7 +136,7 @@ class _Build:
         return found
 
     def _files(self, node: Mapping[str, Any]) -> Iterator[Path]:
-        """List the files with settings of a node and of the sources that it reads, whose templates can read values."""
+        """List the YAML files with settings of a node and of its sources. Their templates can read values too."""
         sources = self._manifest.content["sources"]
         parents = (node.get("depends_on") or {}).get("nodes") or ()
         described = [node, *(sources[parent] for parent in parents if parent in sources)]
@@ -144,7 +147,7 @@ class _Build:
             yield from (path for name in sorted(names - {""}) if (path := directory / name).is_file())
 
     def _seed(self, node: Mapping[str, Any]) -> list[str]:
-        """Return the checksum of a seed's file, of which the manifest has none if the file is large.
+        """Return the checksum of a seed's file; empty for other nodes. The manifest has none for large files.
 
         Raises:
             OSError: The file cannot be read.
@@ -185,7 +188,7 @@ def _settings(path: Path) -> Mapping[str, Any]:
 
 
 def _declared(variables: object) -> Iterator[tuple[str, Any]]:
-    """List variables with their values, also those that are declared for one package."""
+    """List the variables in ``vars`` with their values, including those in the section of a package."""
     if isinstance(variables, Mapping):
         for name, value in variables.items():
             yield str(name), value

@@ -39,7 +39,8 @@ _DESCRIBING = (
 _NAMES = "|".join(_DESCRIBING)
 _READS = re.compile(rf"""\.({_NAMES})|["']({_NAMES})["']""")
 _NODE, _WHOLE_NODE, _GRAPH = "a node", "a whole node", "all nodes"
-# What code has access to. A name alone, such as `columns`, can be that of something else.
+# Objects of dbt's templates that contain fields of nodes. The name of a field alone, such as `columns`, can mean
+# something else: it counts only in code that has access to one of these objects.
 _ACCESS = {
     _NODE: re.compile(r"\b(?:model|config|context)\b"),
     _WHOLE_NODE: re.compile(
@@ -81,12 +82,16 @@ def fingerprints(manifest: Mapping[str, Any]) -> dict[str, CodeFingerprint]:
 
 
 class _Project:
+    """A project's manifest, and what several nodes share: digests and values of macros, hooks and ephemeral models."""
+
     def __init__(self, manifest: Mapping[str, Any]) -> None:
-        self._manifest, self._nodes, self._sources = manifest, manifest["nodes"], manifest.get("sources") or {}
+        self._manifest = manifest
+        self._nodes = manifest["nodes"]
+        self._sources = manifest.get("sources") or {}
         self._macros = ProjectMacros(manifest)
-        self._macro = {key: _digest(code) for key, code in self._macros.code.items()}
+        self._macro_digests = {key: _digest(code) for key, code in self._macros.code.items()}
         self._read_by_macro = cache(lambda key: _reads(self._macros.code[key]))
-        self._own: dict[str, str] = {}
+        self._digests: dict[str, str] = {}
         self._values: dict[str, ValuesRead] = {}
         self._functions = {
             key: [function_version(node), self._called([node.get("raw_code") or ""])]
@@ -95,7 +100,7 @@ class _Project:
 
     @cached_property
     def _common(self) -> str:
-        """The part of all fingerprints: versions, and the project's on-run hooks."""
+        """The part that all fingerprints have in common: versions, and the project's on-run hooks."""
         metadata, hooks = self._manifest["metadata"], self._hooks
         release = str(metadata.get("dbt_version")).split(".")[:2]
         called = self._called([code for _, code in hooks])
@@ -108,13 +113,13 @@ class _Project:
 
     @cached_property
     def _read_by_all(self) -> ValuesRead:
-        """The variables that on-run hooks read, and macros that replace those of dbt."""
+        """The values that every node reads: through on-run hooks, and through macros that replace those of dbt."""
         hooks = [code for _, code in self._hooks]
         return values_read([*hooks, *(self._macros.code[macro] for macro in self._macros.reached(hooks))])
 
     @cached_property
     def _graph(self) -> str:
-        """What code finds in dbt's ``graph``: all fields of all nodes and sources but their code."""
+        """The digest of everything that code can read in dbt's ``graph``: nodes and sources, without their code."""
         every = {**self._nodes, **self._sources}
         fields = (*_DESCRIBING, *_SOURCE_FIELDS, "name", "alias", "resource_type", "config")
         return _digest({key: [node.get(field) for field in fields] for key, node in every.items()})
@@ -144,7 +149,7 @@ class _Project:
         return self._values[unique_id]
 
     def _changing(self, node: Mapping[str, Any], texts: Sequence[str]) -> frozenset[str]:
-        """Return what a node's rows depend on that differs in each invocation, or cannot be known."""
+        """Return everything that makes a node's rows differ from invocation to invocation, or that cannot be known."""
         materialized = str(node["config"].get("materialized"))
         code = node.get("raw_code") or ""
         reasons = {
@@ -173,9 +178,9 @@ class _Project:
         return found
 
     def _digest_of(self, unique_id: str) -> str:
-        if unique_id not in self._own:
-            self._own[unique_id] = _digest(self._parts(self._nodes[unique_id]))
-        return self._own[unique_id]
+        if unique_id not in self._digests:
+            self._digests[unique_id] = _digest(self._parts(self._nodes[unique_id]))
+        return self._digests[unique_id]
 
     def _parts(self, node: Mapping[str, Any]) -> list[Any]:
         """Return a node's own part of the fingerprint."""
@@ -191,13 +196,13 @@ class _Project:
             {name: node.get(name) for name in fields},
             _persisted(node),
             _enforced(node),
-            [(parent, self._read_of(parent)) for parent in sorted(_parents(node))],
+            [(parent, self._read_from(parent)) for parent in sorted(_parents(node))],
             self._with_code(macros),
             self._graph if _GRAPH in read else None,
         ]
 
-    def _read_of(self, parent: str) -> list[Any]:
-        """Return what a query depends on of a node that it reads, besides data."""
+    def _read_from(self, parent: str) -> list[Any]:
+        """Return the settings of a node on which the rows of its readers depend."""
         source = self._sources.get(parent)
         config = (source or self._nodes.get(parent) or {}).get("config") or {}
         return [config.get("event_time"), [source.get(field) for field in _SOURCE_FIELDS] if source else None]
@@ -206,7 +211,7 @@ class _Project:
         return self._with_code(self._macros.reached(texts))
 
     def _with_code(self, macros: Iterable[str]) -> list[tuple[str, str]]:
-        return [(macro, self._macro[macro]) for macro in macros]
+        return [(macro, self._macro_digests[macro]) for macro in macros]
 
 
 def _texts(node: Mapping[str, Any]) -> list[str]:
@@ -223,7 +228,7 @@ def _parents(node: Mapping[str, Any]) -> Sequence[str]:
     return (node.get("depends_on") or {}).get("nodes") or ()
 
 
-_undeclared_tables = lru_cache(maxsize=10_000)(undeclared_tables)
+_undeclared_tables = lru_cache(maxsize=10_000)(undeclared_tables)  # many nodes call the same macros
 
 
 @lru_cache(maxsize=10_000)
@@ -236,7 +241,7 @@ def _reads(code: str) -> frozenset[str]:
 
 
 def _fields(read: AbstractSet[str]) -> list[str]:
-    """Return the describing fields of a node that the code with these names and this access may read."""
+    """Return the describing fields of a node that code can read, from the result of :func:`_reads`."""
     if _WHOLE_NODE in read:
         return list(_DESCRIBING)
     return [name for name in _DESCRIBING if name in read] if _NODE in read else []
@@ -254,7 +259,7 @@ def _persisted(node: Mapping[str, Any]) -> list[Any]:
 
 
 def _enforced(node: Mapping[str, Any]) -> list[Any] | None:
-    """Return what dbt creates the table with under a contract."""
+    """Return the constraints and columns with which dbt creates the table; None without an enforced contract."""
     if not _setting(node["config"].get("contract"), "enforced"):
         return None
     columns = (node.get("columns") or {}).values()
@@ -262,6 +267,7 @@ def _enforced(node: Mapping[str, Any]) -> list[Any] | None:
 
 
 def _setting(section: object, name: str) -> bool:
+    """Return a flag of a section of settings, or the section if it is a flag itself."""
     return bool(section.get(name) if isinstance(section, dict) else section)
 
 

@@ -1,7 +1,7 @@
 """Macros of a dbt project that a piece of code can call, directly or through other macros.
 
 dbt's manifest lists the macros that are called by their name. A macro can also be passed as a value, be chosen by
-``adapter.dispatch``, or replace one of dbt's own. A macro counts if its name occurs anywhere in the code.
+``adapter.dispatch``, or replace one of dbt's own. Therefore each macro whose name occurs in the code counts as called.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 _WORD = re.compile(r"\w+")
-# Packages with macros of dbt, besides `dbt` and the one of the adapter: those of the adapter that it extends.
+# Adapters that extend another one, and the package with the macros of the other one.
 _EXTENDED = {"redshift": "dbt_postgres", "databricks": "dbt_spark"}
 _LITERAL = r"""(?:'[^'\\]*'|"[^"\\]*")"""
 # A call of `adapter.dispatch` with the name of a macro.
@@ -22,13 +22,16 @@ _DISPATCH = re.compile(rf"\bdispatch\s*\(\s*(?:macro_name\s*=\s*)?{_LITERAL}\s*[
 
 
 class ProjectMacros:
-    """The macros of a project and of its packages, without those of dbt and its adapter.
+    """The macros of a project and of its packages.
 
-    These change with the versions of dbt and the adapter.
+    Macros of dbt and its adapter are left out, because they only change with the versions of dbt and the adapter.
+
+    Attributes:
+        code: The code of each macro, by unique id.
     """
 
     def __init__(self, manifest: Mapping[str, Any]) -> None:
-        """Index the macros by name. ``code`` has the code of each by unique id.
+        """Index the macros by name.
 
         Args:
             manifest: The content of a dbt manifest, with macros.
@@ -45,13 +48,7 @@ class ProjectMacros:
         for unique_id in self.code:
             for name in _names(macros[unique_id]):
                 self._named.setdefault(name, set()).add(unique_id)
-        replaceable = {name for key, macro in macros.items() if key not in self.code for name in _names(macro)}
-        self._replacing = frozenset(
-            unique_id
-            for name, found in self._named.items()
-            if name in replaceable or name.startswith("materialization_")
-            for unique_id in found
-        )
+        self._replacing = self._replacing_those_of_dbt(macros)
         packages = sorted({"dbt", *(str(macro.get("package_name")) for macro in macros.values())})
         # Access to macros by a name that the code computes, such as `context[name]` or `package[name]`.
         self._computed = re.compile(
@@ -62,34 +59,45 @@ class ProjectMacros:
             unique_id: (macro.get("depends_on") or {}).get("macros") or () for unique_id, macro in macros.items()
         }
         self._called_by = cache(self._called_by_macro)
-        self._closed = cache(self._closure)
+        self._with_called = cache(self._closure)
 
     def reached(self, code: Iterable[str], listed: Iterable[str] = ()) -> tuple[str, ...]:
-        """Return the sorted unique ids of all macros that can run when pieces of code are built.
+        """Return the sorted unique ids of all macros that can run when a node with these pieces of code is built.
 
-        Those that replace a macro of dbt are always among them.
+        Macros that replace one of dbt are always among them.
 
         Args:
             code: The pieces of code.
-            listed: The macros that dbt lists as called by it.
+            listed: The macros that dbt's manifest lists as called by the node.
         """
-        return self._closed(self._first(code, listed) | self._replacing)
+        return self._with_called(self._called_directly(code, listed) | self._replacing)
 
     def called(self, code: Iterable[str], listed: Iterable[str] = ()) -> tuple[str, ...]:
-        """Return the sorted unique ids of all macros that pieces of code can call, with arguments as :meth:`reached`.
+        """Return the sorted unique ids of all macros that pieces of code can call. Arguments as for :meth:`reached`.
 
-        Macros that replace one of dbt are among them only if the code can call them itself.
+        Macros that replace one of dbt are among them only if the code can call them.
         """
-        return self._closed(self._first(code, listed))
+        return self._with_called(self._called_directly(code, listed))
 
     def materializes(self, materialization: str) -> bool:
         """Return whether the project or one of its packages defines this materialization."""
         return any(name.startswith(f"materialization_{materialization}_") for name in self._named)
 
-    def _first(self, code: Iterable[str], listed: Iterable[str]) -> frozenset[str]:
+    def _replacing_those_of_dbt(self, macros: Mapping[str, Mapping[str, Any]]) -> frozenset[str]:
+        """Find the macros that dbt calls in place of a macro of dbt, and materializations."""
+        replaceable = {name for key, macro in macros.items() if key not in self.code for name in _names(macro)}
+        return frozenset(
+            unique_id
+            for name, found in self._named.items()
+            if name in replaceable or name.startswith("materialization_")
+            for unique_id in found
+        )
+
+    def _called_directly(self, code: Iterable[str], listed: Iterable[str]) -> frozenset[str]:
         return frozenset[str]().union(*map(self._called, code), self.code.keys() & set(listed))
 
     def _called(self, code: str) -> frozenset[str]:
+        """Return the macros whose name occurs in a piece of code; all macros when it can compute names."""
         if not self.code:
             return frozenset()
         words = set(_WORD.findall(code))
@@ -101,6 +109,7 @@ class ProjectMacros:
         return self._called(self.code[unique_id]) | (self.code.keys() & set(self._listed[unique_id]))
 
     def _closure(self, first: frozenset[str]) -> tuple[str, ...]:
+        """Return macros with all macros that they call, directly or through others."""
         found: set[str] = set()
         waiting = set(first)
         while waiting:

@@ -1,6 +1,6 @@
 """Tables that SQL reads by their name, without ``ref()`` or ``source()``: dbt does not know that the code reads them.
 
-The code is split into words. A table that a CTE of the code defines is not one of them, nor is the table of a function.
+The code is split into words, without a parser of SQL. Names of CTEs and table functions are not tables.
 """
 
 from __future__ import annotations
@@ -12,12 +12,15 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+# Templates that print text, in most cases `ref()` or `source()`, and those directly after a word of SQL.
 _TEMPLATE_PRINTS = re.compile(r"\{\{.*?\}\}", re.DOTALL)
 _BEFORE_PRINTED = re.compile(r"\b(from|join)(?=\{\{)", re.IGNORECASE)
+# Comments, other templates, strings, and the comparison `is distinct from`, whose `from` is not followed by a table.
 _LEFT_OUT = re.compile(
     r"\{\#.*?\#\}|\{%.*?%\}|--[^\n]*|/\*.*?\*/|'(?:[^']|'')*'|\bis\s+(?:not\s+)?distinct\s+from\b",
     re.DOTALL | re.IGNORECASE,
 )
+# Words that replace templates in the code.
 _PRINTED, _IF, _ELSE, _END = "jinja__", "jinja_if__", "jinja_else__", "jinja_end__"
 _MARKS = frozenset({_IF, _ELSE, _END})
 _BRANCHES = ((r"if", _IF), (r"el(?:se|if)", _ELSE), (r"endif", _END))
@@ -25,9 +28,11 @@ _WORD = re.compile(r"[^\s(),;]+|[(),;]")
 _CTE = re.compile(r"\bas\s+(?:not\s+)?(?:materialized\s+)?\(", re.IGNORECASE)
 # The name of a CTE, with or without names of columns, before `as (`.
 _NAME_OF_CTE = re.compile(r"""([\w$]+|"[^"]*"|`[^`]*`|\[[^\]]*\])\s*(?:\([^()]*\)\s*)?$""")
+# Number of characters before `as (` in which the name of a CTE is searched.
 _LONGEST_HEAD = 300
 _BRACKETS = "()"
 _STARTS_OF_QUERIES = frozenset({"select", "with", "values", "from"})
+# Words that are not a table where one is expected.
 _BEFORE_TABLE = frozenset({"lateral", "only", "tablesample"})
 # Functions with `from` between their arguments.
 _WITH_FROM = frozenset({"extract", "trim", "substring", "substr", "overlay", "position", "ltrim", "rtrim"})
@@ -44,12 +49,20 @@ def undeclared_tables(code: str) -> frozenset[str]:
     Args:
         code: SQL with its Jinja templates.
     """
-    for name, word in _BRANCHES:
-        code = re.sub(rf"\{{%[-+]?\s*{name}\b.*?%\}}", f" {word} ", code, flags=re.DOTALL)
-    plain = _LEFT_OUT.sub(" ", _TEMPLATE_PRINTS.sub(_PRINTED, _BEFORE_PRINTED.sub(r"\1 ", code)))
+    plain = _without_templates(code)
+    # A template that prints the whole name is `ref()`, `source()`, or reads a value, which `values_read.py` finds.
     tables = {name for name in _tables(_WORD.findall(plain)) if name != _PRINTED}
     defined = _ctes(plain) if tables else frozenset()
     return frozenset(name.replace(_PRINTED, "{{…}}") for name in tables if _plain_name(name) not in defined)
+
+
+def _without_templates(code: str) -> str:
+    """Replace templates with words, and remove comments and strings."""
+    for name, word in _BRANCHES:
+        code = re.sub(rf"\{{%[-+]?\s*{name}\b.*?%\}}", f" {word} ", code, flags=re.DOTALL)
+    code = _BEFORE_PRINTED.sub(r"\1 ", code)
+    code = _TEMPLATE_PRINTS.sub(_PRINTED, code)
+    return _LEFT_OUT.sub(" ", code)
 
 
 def _ctes(code: str) -> frozenset[str]:
@@ -69,9 +82,9 @@ def _tables(words: list[str]) -> Iterator[str]:
         lower = word.lower()
         following = words[index + 1].lower() if index + 1 < len(words) else ""
         if word in _MARKS:
-            place.enter_branch(word)
+            place.pass_mark(word)
         elif word in _BRACKETS:
-            place.enter_bracket(word, words[index - 1].lower() if index else "", following)
+            place.pass_bracket(word, words[index - 1].lower() if index else "", following)
         elif place.is_table_expected and lower in _BEFORE_TABLE:
             continue
         elif place.is_table_expected:
@@ -89,8 +102,8 @@ class _Place:
     Attributes:
         is_table_expected: Whether the next word is a table.
         functions: The word before each open bracket.
-        lists_tables: Whether a comma is followed by a table, outside of brackets and in each open one.
-        branches: Whether a table is expected at the start of the branches of each open ``if`` of a template.
+        lists_tables: Whether a comma is followed by a table: first outside of brackets, then in each open bracket.
+        branches: Whether each branch of an ``if`` starts with a table, for each open ``if`` of the templates.
     """
 
     is_table_expected: bool = False
@@ -98,7 +111,8 @@ class _Place:
     lists_tables: list[bool] = field(default_factory=lambda: [False])
     branches: list[bool] = field(default_factory=list)
 
-    def enter_branch(self, mark: str) -> None:
+    def pass_mark(self, mark: str) -> None:
+        """Continue after the start, the next branch or the end of an ``if`` of a template."""
         if mark == _IF:
             self.branches.append(self.is_table_expected)
         elif mark == _ELSE:
@@ -106,7 +120,8 @@ class _Place:
         else:
             self.branches = self.branches[:-1]
 
-    def enter_bracket(self, bracket: str, before: str, following: str) -> None:
+    def pass_bracket(self, bracket: str, before: str, following: str) -> None:
+        """Continue after an opening or closing bracket, between the words ``before`` and ``following``."""
         if bracket == "(":
             self.functions.append(before)
             self.lists_tables.append(self.is_table_expected)
@@ -117,6 +132,7 @@ class _Place:
             self.lists_tables = self.lists_tables[:-1] or [False]
 
     def pass_word(self, word: str) -> None:
+        """Continue after a word that is not a table, or after a comma."""
         if word == "join" or (word == "from" and not (self.functions and self.functions[-1] in _WITH_FROM)):
             self.is_table_expected = self.lists_tables[-1] = True
         elif word == ",":

@@ -1,7 +1,7 @@
 """Values that the code of dbt nodes reads in each invocation: variables, environment variables, and changing ones.
 
-Code is searched as text. A name that cannot be read from the text counts as any name, and a word that can stand for a
-query or for the time of the run counts as one.
+Code is searched as text, without a parser of Jinja. In doubt, a value counts as read: a computed name counts as any
+variable, and the name of a macro that runs a query counts as a query wherever it occurs.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 _NAME = r"""\s*\(\s*(?:'([^'\\{}]*)'|"([^"\\{}]*)")\s*[,)]"""
-# How a value is read by its name, and each way of reading one.
+# Two patterns for each function: a call with a literal name, and any use of the function.
 _VARIABLES = re.compile(rf"\bvar(?:\.has_var)?{_NAME}"), re.compile(r"\bvar\b")
 _ENVIRONMENT = re.compile(rf"\benv_var{_NAME}"), re.compile(r"\benv_var\b|\bdbt_metadata_envs\b")
-# Names in dbt's templates with another value in each invocation, or with the result of a query. Macros and functions
-# of dbt are listed with those that adapters have in common.
+# Names in dbt's templates whose value can differ in each invocation, or that return the result of a query: variables,
+# functions and macros of dbt, and macros that several adapters have.
 _CHANGING = re.compile(
     r"""\b(?:
     run_query|statement|load_result|load_relation|load_cached_relation|get_or_create_relation|get_columns_in_\w+
@@ -38,6 +38,7 @@ _FILES = re.compile(
     re.IGNORECASE,
 )
 _TEMPLATE = re.compile(r"\{\{.*?\}\}|\{%.*?%\}", re.DOTALL)
+# `this` in a template: the table that the code builds.
 _OWN_TABLE = re.compile(r"\{[{%](?:(?!\}\}|%\}).)*\bthis\b", re.DOTALL)
 
 
@@ -48,7 +49,7 @@ class ValuesRead:
     Attributes:
         variables: Names of dbt variables; None for any.
         environment: Names of environment variables; None for any.
-        changing: What else it reads that can differ in each invocation, such as ``run_query``.
+        changing: Other names in the code whose value can differ in each invocation, such as ``run_query``.
     """
 
     variables: frozenset[str] | None = frozenset()
@@ -56,7 +57,7 @@ class ValuesRead:
     changing: frozenset[str] = field(default=frozenset())
 
     def __or__(self, other: ValuesRead) -> ValuesRead:
-        """Return what either reads."""
+        """Return the values that at least one of the two reads."""
         return ValuesRead(
             _union(self.variables, other.variables),
             _union(self.environment, other.environment),
@@ -93,15 +94,15 @@ def reads_own_table(texts: Iterable[str]) -> bool:
 @lru_cache(maxsize=10_000)
 def _names_in(text: str) -> ValuesRead:
     read = ValuesRead(_names(text, *_VARIABLES), _names(text, *_ENVIRONMENT))
-    return NOTHING_READ if read == NOTHING_READ else read
+    return NOTHING_READ if read == NOTHING_READ else read  # one object in the cache for most texts
 
 
-def _names(text: str, called: re.Pattern[str], mentioned: re.Pattern[str]) -> frozenset[str] | None:
-    """Return the names in calls with a name; None when the reader is mentioned in another way."""
-    if not mentioned.search(text):
+def _names(text: str, literal_call: re.Pattern[str], any_use: re.Pattern[str]) -> frozenset[str] | None:
+    """Return the names in calls with a literal name; None when the function is also used in another way."""
+    if not any_use.search(text):
         return frozenset()
-    names = frozenset(single or double for single, double in called.findall(text))
-    return None if mentioned.search(called.sub("", text)) else names
+    names = frozenset(single or double for single, double in literal_call.findall(text))
+    return None if any_use.search(literal_call.sub("", text)) else names
 
 
 @lru_cache(maxsize=10_000)
