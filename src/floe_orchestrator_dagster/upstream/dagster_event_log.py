@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Connection, Engine
 
 _CONNECT = "_connect"
-# Functions that list tables and columns, by the version of Dagster.
+# Functions that look up tables and columns. Each version of Dagster has some of them.
 _HAS_TABLE, _HAS_COLUMN, _HAS_COLUMN_HERE = "has_table", "has_asset_key_col", "_has_asset_key_col_on_connection"
-# Functions that look for completed migrations.
+# Function that looks up whether a migration is completed.
 _HAS_INDEX = "has_secondary_index"
 # Names that Dagster's `_connect` uses. If one is missing, `_connect` works differently and is not replaced.
 _METHODS = ("conn_string_for_shard", "path_for_shard")
@@ -51,6 +51,17 @@ def open_event_log(instance: dg.DagsterInstance) -> Iterator[None]:
         databases.close()
 
 
+def find_problem() -> str | None:
+    """Return the reason why Dagster's functions cannot be replaced; None when they can."""
+    from dagster._core.storage.event_log import SqliteEventLogStorage
+
+    connect = getattr(SqliteEventLogStorage, _CONNECT, None)
+    if connect is None or [*inspect.signature(connect).parameters] != ["self", "shard"]:
+        return f"SqliteEventLogStorage has no {_CONNECT}(shard)"
+    missing = [name for name in _METHODS if not hasattr(SqliteEventLogStorage, name)]
+    return f"SqliteEventLogStorage has no {', '.join(missing)}" if missing else None
+
+
 def _is_known(storage: object) -> bool:
     from dagster._core.storage.event_log import SqliteEventLogStorage
 
@@ -62,17 +73,6 @@ def _is_known(storage: object) -> bool:
     return not missing
 
 
-def find_problem() -> str | None:
-    """Return why the functions of Dagster cannot be replaced; None when they can."""
-    from dagster._core.storage.event_log import SqliteEventLogStorage
-
-    connect = getattr(SqliteEventLogStorage, _CONNECT, None)
-    if connect is None or [*inspect.signature(connect).parameters] != ["self", "shard"]:
-        return f"SqliteEventLogStorage has no {_CONNECT}(shard)"
-    missing = [name for name in _METHODS if not hasattr(SqliteEventLogStorage, name)]
-    return f"SqliteEventLogStorage has no {', '.join(missing)}" if missing else None
-
-
 class _OpenDatabases:
     """The databases of an event log (of a run, and the index of all runs), each opened once."""
 
@@ -81,21 +81,21 @@ class _OpenDatabases:
         self._lock = storage._db_lock  # noqa: SLF001
         self._stock_connect = getattr(storage, _CONNECT)
         self._engines: dict[str, Engine] = {}
-        self._standing_in: dict[str, Callable[..., Any]] = {}
+        self._replacements: dict[str, Callable[..., Any]] = {}
 
     def open(self) -> None:
         """Replace the functions that open a database for each statement, unless they are already replaced."""
         with self._lock:
             if _CONNECT not in vars(self._storage):
-                self._standing_in = {_CONNECT: self._connect, **_answered_once(self._storage)}
-                vars(self._storage).update(self._standing_in)
+                self._replacements = {_CONNECT: self._connect, **_cached_lookups(self._storage)}
+                vars(self._storage).update(self._replacements)
 
     def close(self) -> None:
         """Restore the event log's functions. Threads that have already called a replaced one can still write."""
         with self._lock:
-            for name in self._standing_in:
+            for name in self._replacements:
                 del vars(self._storage)[name]
-            self._standing_in = {}
+            self._replacements = {}
             self._dispose()
 
     @contextmanager
@@ -116,7 +116,7 @@ class _OpenDatabases:
                     if database.total_changes > before:
                         self._notify_watchers(shard)
             finally:
-                if not self._standing_in:  # closed after this thread called the function
+                if not self._replacements:  # closed after this thread called the function
                     self._dispose()
 
     def _notify_watchers(self, shard: str) -> None:
@@ -125,7 +125,7 @@ class _OpenDatabases:
 
     def _engine(self, shard: str) -> Engine:
         if shard not in self._engines:
-            self._engines[shard] = _engine(self._storage.conn_string_for_shard(shard))
+            self._engines[shard] = _new_engine(self._storage.conn_string_for_shard(shard))
         return self._engines[shard]
 
     def _dispose(self) -> None:
@@ -134,46 +134,49 @@ class _OpenDatabases:
         self._engines.clear()
 
 
-def _answered_once(storage: Any) -> dict[str, Callable[..., Any]]:  # noqa: ANN401  # as above
+def _cached_lookups(storage: Any) -> dict[str, Callable[..., Any]]:  # noqa: ANN401  # as above
     """Return replacements of the functions that look up tables, columns and migrations, with cached results."""
-    answers: dict[str, Callable[..., Any]] = {
+    lookups: dict[str, Callable[..., Any]] = {
         name: cache(getattr(storage, name)) for name in (_HAS_TABLE, _HAS_COLUMN) if hasattr(storage, name)
     }
     if hasattr(storage, _HAS_INDEX):
-        answers[_HAS_INDEX] = _remembered_once_true(getattr(storage, _HAS_INDEX))
-    ask = getattr(storage, _HAS_COLUMN_HERE, None)
-    if ask is None:
-        return answers
+        lookups[_HAS_INDEX] = _cached_if_completed(getattr(storage, _HAS_INDEX))
+    if hasattr(storage, _HAS_COLUMN_HERE):
+        lookups[_HAS_COLUMN_HERE] = _cached_by_column(getattr(storage, _HAS_COLUMN_HERE))
+    return lookups
+
+
+def _cached_by_column(stock: Callable[[Connection, str], bool]) -> Callable[[Connection, str], bool]:
+    """Cache whether a column exists. The result does not depend on the connection."""
     known: dict[str, bool] = {}
 
     def has_column(connection: Connection, column: str) -> bool:
         if column not in known:
-            known[column] = ask(connection, column)
+            known[column] = stock(connection, column)
         return known[column]
 
-    return {**answers, _HAS_COLUMN_HERE: has_column}
+    return has_column
 
 
-def _remembered_once_true(ask: Callable[[str], bool]) -> Callable[[str], bool]:
+def _cached_if_completed(stock: Callable[[str], bool]) -> Callable[[str], bool]:
     """Cache that a migration is completed. An incomplete one is looked up again, because it can be completed later."""
-    made: set[str] = set()
+    completed: set[str] = set()
 
-    def is_made(name: str) -> bool:
-        if name not in made and ask(name):
-            made.add(name)
-        return name in made
+    def is_completed(name: str) -> bool:
+        if name not in completed and stock(name):
+            completed.add(name)
+        return name in completed
 
-    return is_made
+    return is_completed
 
 
-def _engine(address: str) -> Engine:
+def _new_engine(address: str) -> Engine:
     from dagster._core.storage import sqlite
     from sqlalchemy import create_engine
     from sqlalchemy.pool import QueuePool
 
     # Dagster's timeout for a locked database, in versions that set one.
     timeout: int | None = getattr(sqlite, "SQLITE_BUSY_TIMEOUT_SECONDS", None)
-    patience = {} if timeout is None else {"timeout": timeout}
-    arguments = {"check_same_thread": False, **patience}
+    arguments = {"check_same_thread": False, **({} if timeout is None else {"timeout": timeout})}
     # One connection is kept. If an interrupt leaves it in use, a second one is opened without waiting.
     return create_engine(address, poolclass=QueuePool, pool_size=1, max_overflow=-1, connect_args=arguments)

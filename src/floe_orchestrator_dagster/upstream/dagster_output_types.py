@@ -1,7 +1,8 @@
-"""Types of the inputs and outputs of steps, without a search through everything that a type annotation can be.
+"""Faster resolution of the types of steps' inputs and outputs.
 
-Dagster resolves the type of each input once, and of each output twice, as if a user had written it. The types of dbt's
-nodes and checks are ``Nothing`` and None, or are resolved already. This applies to all definitions of the process.
+Dagster resolves the type of each input once, and of each output twice. It tries every kind of annotation that a user
+can write. The types of dbt's nodes and checks need no such search: they are ``Nothing``, None or resolved already. The
+function is replaced for all definitions of the process.
 """
 
 from __future__ import annotations
@@ -24,11 +25,12 @@ if TYPE_CHECKING:
 _MODULES = ("dagster._core.definitions.input", "dagster._core.definitions.output")
 _FUNCTION = "resolve_dagster_type"
 
+# Functions that this module has put in the place of Dagster's.
 _replacements: list[Resolve] = []
 
 
 def find_problem() -> str | None:
-    """Return why the function of Dagster cannot be replaced; None when it can."""
+    """Return the reason why Dagster's function cannot be replaced; None when it can."""
     for module in _modules():
         resolve: Any = getattr(module, _FUNCTION, None)
         if resolve is None:
@@ -55,6 +57,7 @@ def _modules() -> list[ModuleType]:
 
 
 def _without_search(resolve: Resolve) -> Resolve:
+    """Return a replacement of Dagster's function, which it calls for other types."""
     known = {id(annotation): resolve(annotation) for annotation in (dg.Nothing, None)}
 
     @wraps(resolve)

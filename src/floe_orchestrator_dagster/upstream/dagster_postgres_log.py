@@ -45,7 +45,7 @@ def open_postgres_log(instance: dg.DagsterInstance) -> Iterator[None]:
 
 
 def find_problem() -> str | None:
-    """Return why the storage's engine cannot be replaced; None when it can, or when there is no such storage."""
+    """Return the reason why the storage's engine cannot be replaced; None when it can, or without dagster-postgres."""
     if find_spec(_MODULE) is None:
         return None
     from dagster_postgres.event_log import PostgresEventLogStorage

@@ -1,6 +1,6 @@
-"""Events of a step in batches in PostgreSQL: the same rows, in fewer statements.
+"""Batched storage of a step's events in PostgreSQL: the same rows, in fewer statements.
 
-Annotations are evaluated in this module: Dagster wants the context's type itself, not its name.
+Annotations are evaluated in this module, because Dagster requires the context's type, not its name.
 """
 
 import json
@@ -49,8 +49,8 @@ _QUERIES = {
     "join event_logs as own on own.id = stored.evaluation_event_storage_id "
     "left join event_logs as target on target.id = stored.materialization_event_storage_id",
 }
-# Values that differ from run to run.
-_DIFFERENT = ("timestamp", "storage_id", "duration_ms", "message", "user_message", "metadata_entries")
+# Fields whose values differ from run to run.
+_VARYING = ("timestamp", "storage_id", "duration_ms", "message", "user_message", "metadata_entries")
 _RUN = "00000000-0000-4000-8000-000000000000"
 
 
@@ -61,16 +61,16 @@ def server() -> Iterator["PostgresServer"]:
 
 
 @pytest.fixture(scope="module")
-def made(server: "PostgresServer", tmp_path_factory: pytest.TempPathFactory) -> Iterator[dg.DagsterInstance]:
+def shared_instance(server: "PostgresServer", tmp_path_factory: pytest.TempPathFactory) -> Iterator[dg.DagsterInstance]:
     with running_instance(server, tmp_path_factory.mktemp("instance")) as instance:
         yield instance
 
 
 @pytest.fixture
-def instance(server: "PostgresServer", made: dg.DagsterInstance) -> dg.DagsterInstance:
+def instance(server: "PostgresServer", shared_instance: dg.DagsterInstance) -> dg.DagsterInstance:
     """Return an instance without events."""
     execute(server, f"truncate {_TABLES}")
-    return made
+    return shared_instance
 
 
 def running_instance(server: "PostgresServer", directory: Path) -> dg.DagsterInstance:
@@ -93,7 +93,7 @@ def assets(*, batched: bool, partitions: dg.PartitionsDefinition[str] | None = N
                 yield dg.Output(None, output_name=name, metadata={"rows": 3}, tags={"kind": "table"})
                 context.log.info("built %s, 100 %%", name)
                 yield dg.AssetCheckResult(passed=name != "asset_1", asset_key=name, check_name="fine")
-            # Of an asset of another step: there is no row of a plan for its check.
+            # Events of another step's asset. The plan of this step has no row for its check.
             yield dg.AssetObservation("elsewhere", tags={"kind": "view"})
             yield dg.AssetCheckEvaluation(dg.AssetKey("elsewhere"), "other", passed=True, metadata={})
             yield dg.AssetMaterialization("elsewhere")
@@ -118,7 +118,7 @@ def rows(server: "PostgresServer", query: str) -> list[tuple[Any, ...]]:
 
 
 def content(server: "PostgresServer") -> dict[str, list[str]]:
-    """Return all rows, without what differs from run to run, and empty the tables."""
+    """Return all rows without the fields that differ from run to run, and empty the tables."""
     found = {name: sorted(str(tuple(map(_plain, row))) for row in rows(server, _QUERIES[name])) for name in _QUERIES}
     execute(server, f"truncate {_TABLES}")
     return found
@@ -130,7 +130,7 @@ def _plain(value: object) -> object:
 
 def _without(value: object) -> object:
     if isinstance(value, dict):
-        return {key: _without(inner) for key, inner in value.items() if key not in _DIFFERENT}
+        return {key: _without(inner) for key, inner in value.items() if key not in _VARYING}
     return [*map(_without, value)] if isinstance(value, list) else value
 
 
@@ -267,7 +267,7 @@ def test_threads_write_at_the_same_time(server: "PostgresServer", instance: dg.D
 
 @pytest.fixture
 def refusing(server: "PostgresServer", instance: dg.DagsterInstance) -> Iterator[dg.DagsterInstance]:
-    """Return the instance while its database refuses events with a certain word."""
+    """Return the instance while its database refuses events that contain the word ``refused``."""
     execute(server, "alter table event_logs add constraint word check (event not like '%refused%')")
     yield instance
     execute(server, "alter table event_logs drop constraint word")
@@ -284,7 +284,7 @@ def test_an_event_that_is_refused_is_an_error_of_the_step(
     assert messages(server) == ["one", "two", "three"]
 
 
-def test_a_message_that_is_refused_is_no_error(server: "PostgresServer", refusing: dg.DagsterInstance) -> None:
+def test_a_message_that_is_refused_is_not_an_error(server: "PostgresServer", refusing: dg.DagsterInstance) -> None:
     @dg.asset
     def orders(context: dg.AssetExecutionContext) -> None:
         with batched_events(context.instance):
@@ -470,7 +470,7 @@ def test_starts_and_ends_are_stored_at_once(
 
 @contextmanager
 def lost_connections(statement: str) -> Iterator[None]:
-    """Lose the connection on which a statement with certain words is sent, a moment after it was sent."""
+    """Shut down each connection a moment after it has sent a statement that contains these words."""
 
     def lose(*arguments: object) -> None:
         cursor: Any = arguments[1]
