@@ -11,11 +11,13 @@ from floe_orchestrator_dagster.code_location import definitions_to_serve
 from floe_orchestrator_dagster.product import artifacts_path_from_environment
 from floe_orchestrator_dagster.upstream.dagster_load_type import load_type
 
-# Dagster 1.10 and 1.11 report the load type correctly only at import. It is used once, for the first definitions.
-_LOAD_TYPE = iter([load_type()])
+# Dagster 1.10 and 1.11 report the load type correctly only at import. It applies to the first load of the definitions,
+# which takes it from the list.
+_type_of_first_load = [load_type()]
 
 
 @dg.definitions
 def defs() -> dg.Definitions:
     """Build the Definitions of the product that ``FLOE_ARTIFACTS_PATH`` names."""
-    return definitions_to_serve(artifacts_path_from_environment(), loaded=next(_LOAD_TYPE, None))
+    loaded = _type_of_first_load.pop() if _type_of_first_load else None
+    return definitions_to_serve(artifacts_path_from_environment(), loaded=loaded)

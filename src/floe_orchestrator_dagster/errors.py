@@ -90,6 +90,7 @@ class _FileError(FloeDagsterError):
     def __init__(self, origin: str, problems: Sequence[Problem]) -> None:
         self.origin = redact_urls(origin)
         self.problems = tuple(problems)
+        # A fix that several problems have in common is printed once, after them.
         by_fix: dict[str, list[str]] = {}
         for problem in self.problems:
             by_fix.setdefault(problem.fix, []).append(f"  {problem.fault}")
@@ -122,7 +123,7 @@ class ProjectError(_FileError):
 
 
 class ManifestError(_FileError):
-    """The dbt manifest is missing, unreadable or does not match the artifacts, or dbt could not parse the project."""
+    """The dbt manifest is missing, not readable or does not match the artifacts, or dbt cannot parse the project."""
 
 
 class ProfileError(_FileError):
@@ -162,7 +163,7 @@ class DbtNodesError(DbtBuildError):
 
     Attributes:
         summary: Counts of the results, such as ``1 failed, 2 succeeded``.
-        skipped: Pairs of a node that dbt skipped and the failed node because of which dbt skipped it.
+        skipped: Pairs of a skipped node and the failed node that caused dbt to skip it.
     """
 
     def __init__(

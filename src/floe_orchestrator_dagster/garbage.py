@@ -12,10 +12,10 @@ if TYPE_CHECKING:
 
 @contextmanager
 def collection_paused() -> Iterator[None]:
-    """Pause garbage collection while a product is loaded, because almost no object is garbage.
+    """Pause garbage collection while a product is loaded.
 
-    Definitions, a manifest and Dagster's derived objects can be several million objects, and each of the collector's
-    full passes looks at all of them.
+    A load creates up to several million objects (a manifest, definitions, Dagster's derived objects), of which almost
+    none is garbage. Each full pass of the collector would visit all of them.
     """
     if not gc.isenabled():
         yield

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from graphlib import CycleError, TopologicalSorter
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from floe_orchestrator_dagster.assets.graph import Parents, dependency_order, relations_read
 from floe_orchestrator_dagster.assets.labels import join_least, label_levels
@@ -29,6 +29,12 @@ if TYPE_CHECKING:
     from floe_orchestrator_dagster.product import Product
     from floe_orchestrator_dagster.product.manifest import Manifest
 
+    # Rows of the entries in `steps` that select nodes, by unique id. Nodes of the rest are not in it.
+    Rows: TypeAlias = Mapping[str, int]
+    # A node of the graph of parts: the row of a part, or the unique id of a node of the rest.
+    Place: TypeAlias = int | str
+
+# Name of the parts with the nodes that no entry of `steps` selects.
 _REST = "rest"
 
 
@@ -70,8 +76,8 @@ def product_parts(product: Product, selection: NodeSelection, parents: Parents) 
         The parts; each node is in one of them. Empty if the configuration has no ``steps``.
 
     Raises:
-        ConfigError: A selection is not valid, a node is selected twice, parts depend on each other in a cycle, or there
-            is no dbt project. The message lists all problems.
+        ConfigError: A selection is not valid, a node is selected twice, parts depend on each other in a cycle, or the
+            product has no dbt project. The message lists all problems.
     """
     rules = product.config.steps
     if not rules:
@@ -126,6 +132,7 @@ def layered(parents: Parents, limit: int) -> list[tuple[str, frozenset[str]]]:
     total = len(parents)
     found: list[tuple[str, frozenset[str]]] = []
     for number, layer in enumerate(layers, 1):
+        # Each layer has one part, and a share of the others by its size.
         bins = _balanced(_connected(layer, parents), 1 + free * len(layer) // total)
         names = [f"layer_{number}_{place}" if len(bins) > 1 else f"layer_{number}" for place in range(1, len(bins) + 1)]
         found.extend(zip(names, bins, strict=True))
@@ -149,12 +156,13 @@ def _selected_parts(product: Product, selection: NodeSelection, parents: Parents
     return tuple(parts)
 
 
-def _refuse_cycle(product: Product, rows: Mapping[str, int], parents: Parents) -> None:
+def _refuse_cycle(product: Product, rows: Rows, parents: Parents) -> None:
     """Reject parts that depend on each other, directly or by models that no part selects."""
     try:
         TopologicalSorter(_graph_of_parts(rows, parents)).prepare()
     except CycleError as error:
-        cycle: list[int | str] = error.args[1][:-1]
+        cycle: list[Place] = error.args[1][:-1]
+        # The message starts with the first of the parts in the configuration.
         row = min(place for place in cycle if isinstance(place, int))
         first = cycle.index(row)
         ordered = [*cycle[first:], *cycle[:first], row]
@@ -164,9 +172,9 @@ def _refuse_cycle(product: Product, rows: Mapping[str, int], parents: Parents) -
         raise ConfigError(product.origin, [Problem(config_path("steps", row), what, fix)]) from None
 
 
-def _graph_of_parts(rows: Mapping[str, int], parents: Parents) -> Mapping[int | str, Sequence[int | str]]:
-    """Return the graph with each part as one node, named by the part's index."""
-    graph: defaultdict[int | str, dict[int | str, None]] = defaultdict(dict)
+def _graph_of_parts(rows: Rows, parents: Parents) -> Mapping[Place, Sequence[Place]]:
+    """Return the graph with each part as one node."""
+    graph: defaultdict[Place, dict[Place, None]] = defaultdict(dict)
     for unique_id, read in parents.items():
         own = rows.get(unique_id, unique_id)
         graph[own].update({rows.get(parent, parent): None for parent in sorted(read)})
@@ -174,8 +182,8 @@ def _graph_of_parts(rows: Mapping[str, int], parents: Parents) -> Mapping[int | 
     return {place: list(read) for place, read in graph.items()}
 
 
-def _edge(upstream: int | str, downstream: int | str, rows: Mapping[str, int], parents: Parents) -> str:
-    """Describe one dependency between two parts, or models outside of parts."""
+def _edge(upstream: Place, downstream: Place, rows: Rows, parents: Parents) -> str:
+    """Describe one of the dependencies between two places of the graph of parts."""
     parent, child = next(
         (parent, child)
         for child, read in parents.items()
@@ -189,14 +197,15 @@ def _edge(upstream: int | str, downstream: int | str, rows: Mapping[str, int], p
     )
 
 
-def _turns_of_parts(rows: Mapping[str, int], parents: Parents) -> dict[str, int]:
+def _turns_of_parts(rows: Rows, parents: Parents) -> dict[str, int]:
     """Assign each node to a turn. In a turn, the nodes without a part are built first, then the parts.
 
     All nodes of a part have the same turn, so that the part is built once.
     """
     graph = _graph_of_parts(rows, parents)
-    turns: dict[int | str, int] = {}
+    turns: dict[Place, int] = {}
     for place in TopologicalSorter(graph).static_order():
+        # The readers of a part have a later turn than the part.
         turns[place] = max((turns[parent] + isinstance(parent, int) for parent in graph[place]), default=0)
     return {unique_id: turns[rows.get(unique_id, unique_id)] for unique_id in parents}
 
@@ -242,7 +251,7 @@ def _connected(nodes: Sequence[str], parents: Parents) -> list[list[str]]:
 
 
 def _balanced(groups: Iterable[Sequence[str]], limit: int) -> list[frozenset[str]]:
-    """Distribute groups to at most ``limit`` sets of similar size: the largest first, to the smallest set."""
+    """Distribute groups to at most ``limit`` sets of similar size: from the largest on, each to the smallest set."""
     bins: list[list[str]] = [[] for _ in range(limit)]
     for group in sorted(groups, key=len, reverse=True):
         min(bins, key=len).extend(group)
@@ -254,7 +263,10 @@ def _group(node: Mapping[str, Any]) -> str:
 
 
 def _folder(project: str | None, node: Mapping[str, Any]) -> str:
-    """Return the folder below the model path, after the name of a package; ``models`` for a model in no folder."""
+    """Return the folder of a node below the model path, such as ``marts``; ``models`` for a model in no folder.
+
+    The folder of a package's node starts with the name of the package.
+    """
     package = [] if node["package_name"] == project else [str(node["package_name"])]
     return "/".join([*package, *folders(node)]) or f"{node['resource_type']}s"
 

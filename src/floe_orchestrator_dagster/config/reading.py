@@ -51,8 +51,8 @@ _FORMS: Mapping[str, tuple[str, str]] = {
 }
 # The number of parts of a location such as ("jobs", "name").
 _KEY_IN_A_SECTION = 2
-# Keys of list entries that are not needed to check the rest of the entry. A refused value of them is removed.
-_INDIFFERENT = frozenset({"tags", "description", "enabled", "timezone", "vars", "time_column", "resources", "max"})
+# Keys of list entries that are not needed to check the rest of the entry. Their refused values are removed.
+_REMOVABLE = frozenset({"tags", "description", "enabled", "timezone", "vars", "time_column", "resources", "max"})
 _NAMED = {"jobs": "job", "schedules": "schedule", "sensors": "sensor"}
 _UNKNOWN = "extra_forbidden"
 _UNION = "union_tag"
@@ -101,8 +101,30 @@ def read_settings(model: type[C], sections: Mapping[str, type[BaseModel]], value
     while config is None:
         config = _read(model, draft)
     reading = Reading(config, tuple(draft.problems), frozenset(draft.lost), draft.rows)
-    together = [reading.in_the_file(problem) for problem in contradictions(config)]
-    return replace(reading, problems=(*reading.problems, *together))
+    contradicting = [reading.in_the_file(problem) for problem in contradictions(config)]
+    return replace(reading, problems=(*reading.problems, *contradicting))
+
+
+def contradictions(config: DagsterConfig) -> Iterator[Problem]:
+    """Find repeated names, keys that exclude or need each other, and dates that are not valid."""
+    yield from _repeated("jobs", (job.name for job in config.jobs))
+    yield from _repeated("schedules", (schedule.name for schedule in config.schedules))
+    yield from _repeated("sensors", (sensor.name for sensor in config.sensors))
+    for row, schedule in enumerate(config.schedules):
+        if schedule.job is not None and (schedule.select or schedule.exclude):
+            what = f"schedule {schedule.name!r} has both a job and a selection"
+            fix = "Keep one: `job` runs a whole job, `select`/`exclude` run a part of the product's own job."
+            yield Problem(config_path("schedules", row), what, fix)
+    for row, automation in enumerate(config.automation):
+        yield from _cron(row, automation)
+    yield from _executable_of_core(config)
+    yield from _repeated("steps", (step.name for step in config.steps if step.name is not None))
+    for row, step in enumerate(config.steps):
+        yield from _step(row, step, is_alone=len(config.steps) == 1)
+    for row, partitions in enumerate(config.partitions):
+        yield from (
+            _static_partitions(row, partitions) if partitions.type == "static" else _time_partitions(row, partitions)
+        )
 
 
 def _read(model: type[C], draft: _Draft) -> C | None:
@@ -115,7 +137,14 @@ def _read(model: type[C], draft: _Draft) -> C | None:
 
 
 class _Draft:
-    """Values from which refused ones are removed, round by round."""
+    """Values of the configuration, from which each round of validation removes the refused ones.
+
+    Attributes:
+        values: The remaining values.
+        rows: Rows of the remaining list entries in the file, by section.
+        problems: The problems that were found.
+        lost: Sections with entries that were removed, or that got another name.
+    """
 
     def __init__(self, values: Mapping[str, object], sections: Mapping[str, type[BaseModel]]) -> None:
         found = deepcopy(dict(values))
@@ -133,12 +162,7 @@ class _Draft:
     def remove_refused(self, errors: Sequence[ErrorDetails]) -> None:
         """Record the problems, and remove or replace the refused values."""
         for details in errors:
-            # A sensor's location also contains its type, which is not a key in the file.
-            tagged = details["loc"]
-            placed = tagged[:2] + tagged[3:] if tagged[0] == "sensors" else tagged
-            # pydantic marks an empty key of a mapping with "[key]" after the key. A key of the file may have this name.
-            is_marked = len(placed) > _KEY_IN_A_SECTION and placed[-1] == "[key]" and details["type"] != _UNKNOWN
-            location = placed[:-2] if is_marked else placed
+            location = _location(details)
             section, *inside = location
             if not inside or not isinstance(self._as_found[str(section)], list):
                 if details["type"] != _UNKNOWN and section in _NAMED:  # it must be a list
@@ -173,7 +197,7 @@ class _Draft:
             self.lost.add(str(section))
         elif key in _STAND_INS:
             entry[key] = _STAND_INS[str(key)]
-        elif key in _INDIFFERENT:
+        elif key in _REMOVABLE:
             entry.pop(key, None)  # removed before when several values in it are refused
         else:
             self._unusable.add((str(section), int(row)))
@@ -186,7 +210,7 @@ class _Draft:
             known = sorted(self._sections[section].model_fields)
             fix = f"{did_you_mean(closest(str(location[-1]), known))}Known keys: {', '.join(known)}. {CORRECT_IT}"
             return Problem(where, f"unknown key{self._name_of(location)}", fix)
-        what, fix = _said(details)
+        what, fix = _fault_and_fix(details)
         if details["type"].startswith(_UNION):
             where = f"{where}.type"
         name = self._name_of(location)
@@ -202,8 +226,18 @@ class _Draft:
         return f" ({_NAMED[str(section)]} {name!r})" if isinstance(name, str) else ""
 
 
-def _said(details: ErrorDetails) -> tuple[str, str]:
-    """Return the problem of a value, and the fix."""
+def _location(details: ErrorDetails) -> tuple[int | str, ...]:
+    """Return the place of a refused value, without the parts that pydantic adds to the keys of the file."""
+    location = details["loc"]
+    if location[0] == "sensors":  # the type of the sensor is added after its row
+        location = location[:2] + location[3:]
+    # "[key]" is added after an empty key of a mapping. A key of the file may have this name.
+    is_marked = len(location) > _KEY_IN_A_SECTION and location[-1] == "[key]" and details["type"] != _UNKNOWN
+    return location[:-2] if is_marked else location
+
+
+def _fault_and_fix(details: ErrorDetails) -> tuple[str, str]:
+    """Describe the fault of a refused value, and the fix, which can be empty."""
     kind, context = details["type"], details.get("ctx") or {}
     if kind.startswith(_UNION):
         missing = kind == f"{_UNION}_not_found"
@@ -218,26 +252,6 @@ def _said(details: ErrorDetails) -> tuple[str, str]:
         choices = re.findall(r"'([^']+)'", context["expected"])
         return what, did_you_mean(closest(str(details["input"]), choices))
     return what, ""
-
-
-def contradictions(config: DagsterConfig) -> Iterator[Problem]:
-    """Find repeated names, keys that exclude or need each other, and dates that are not valid."""
-    yield from _repeated("jobs", (job.name for job in config.jobs))
-    yield from _repeated("schedules", (schedule.name for schedule in config.schedules))
-    yield from _repeated("sensors", (sensor.name for sensor in config.sensors))
-    for row, schedule in enumerate(config.schedules):
-        if schedule.job is not None and (schedule.select or schedule.exclude):
-            what = f"schedule {schedule.name!r} has both a job and a selection"
-            fix = "Keep one: `job` runs a whole job, `select`/`exclude` run a part of the product's own job."
-            yield Problem(config_path("schedules", row), what, fix)
-    for row, automation in enumerate(config.automation):
-        yield from _cron_of_rule(row, automation)
-    yield from _executable_of_core(config)
-    yield from _repeated("steps", (step.name for step in config.steps if step.name is not None))
-    for row, step in enumerate(config.steps):
-        yield from _step(row, step, is_alone=len(config.steps) == 1)
-    for row, partitions in enumerate(config.partitions):
-        yield from _static(row, partitions) if partitions.type == "static" else _of_time(row, partitions)
 
 
 def _executable_of_core(config: DagsterConfig) -> Iterator[Problem]:
@@ -257,7 +271,7 @@ def _repeated(section: str, names: Iterable[str]) -> Iterator[Problem]:
             yield Problem(config_path(section), what, f"Give each a different name. {CORRECT_IT}")
 
 
-def _cron_of_rule(row: int, rule: AutomationConfig) -> Iterator[Problem]:
+def _cron(row: int, rule: AutomationConfig) -> Iterator[Problem]:
     where = config_path("automation", row, "cron")
     if rule.condition == "on_cron" and rule.cron is None:
         fix = 'Add one, such as `cron: "0 6 * * *"`, or use the condition eager or on_missing.'
@@ -285,7 +299,7 @@ def _step(row: int, step: StepConfig, *, is_alone: bool) -> Iterator[Problem]:
         yield Problem(f"{where}.by", what, f"Keep this entry alone, or replace it with selections. {CORRECT_IT}")
 
 
-def _static(row: int, rule: PartitionsConfig) -> Iterator[Problem]:
+def _static_partitions(row: int, rule: PartitionsConfig) -> Iterator[Problem]:
     where = config_path("partitions", row, "values")
     if not rule.values:
         fix = f"List the keys, such as `values: [north, south]`. {CORRECT_IT}"
@@ -299,7 +313,7 @@ def _static(row: int, rule: PartitionsConfig) -> Iterator[Problem]:
             yield Problem(config_path("partitions", row, key), what, f"Remove it, or choose another type. {CORRECT_IT}")
 
 
-def _of_time(row: int, rule: PartitionsConfig) -> Iterator[Problem]:
+def _time_partitions(row: int, rule: PartitionsConfig) -> Iterator[Problem]:
     form = _FORMATS[rule.type]
     if rule.values:
         what = f"is only valid with static partitions, and the type is {rule.type}"

@@ -20,31 +20,45 @@ _SUBCHART = "dagster"
 _DEPLOYMENTS = "dagster-user-deployments"
 # The first line of `helm get values` without `--output yaml`.
 _TITLE = "USER-SUPPLIED VALUES"
+# Fixes of the error messages, by the kind of the file.
 _FROM_HELM = "Write it with `helm get values RELEASE --output yaml`."
 _OVERLAY = "Give the file of `helm upgrade --values FILE`."
-_HASH = "floe.dev/content-hash"
-_DIGITS = 12
+_HASH_ANNOTATION = "floe.dev/content-hash"
+_SHOWN_DIGITS = 12
 
 
 def read_deployed(path: Path) -> dict[str, object]:
     """Read deployed values: a file of ``floe-dagster helm``, or the output of ``helm get values``.
 
     Raises:
-        DeployError: The file cannot be read, or does not have Helm values.
+        DeployError: The file cannot be read, or has no Helm values.
     """
     return {key: value for key, value in _read(path, _FROM_HELM).items() if key != _TITLE}
 
 
 def with_overlays(values: Mapping[str, object], overlays: Sequence[Path]) -> dict[str, object]:
-    """Return values with those of further files, as ``helm --values`` merges them: mappings deeply, lists as a whole.
+    """Merge the values of further files into values, as ``helm --values`` does: mappings by key, lists as a whole.
 
     Raises:
-        DeployError: A file cannot be read, or does not have Helm values.
+        DeployError: A file cannot be read, or has no Helm values.
     """
     merged = dict(values)
     for path in overlays:
         merged = _merged(merged, _read(path, _OVERLAY))
     return merged
+
+
+def differences(deployed: Mapping[str, object], new: Mapping[str, object]) -> list[str]:
+    """Describe each change of an upgrade in a line: first those of products, then those of the shared values."""
+    old, current = _of_dagster(deployed), _of_dagster(new)
+    before, after = _locations(old), _locations(current)
+    lines = [f"adds the product {name} with the image {_image(after[name])}" for name in after if name not in before]
+    lines += [f"removes the product {name}" for name in before if name not in after]
+    for name, location in after.items():
+        if name in before:
+            lines += [f"{name}: {line}" for line in _changes(leaves(before[name]), leaves(location))]
+    lines += _changes(leaves(_shared(old)), leaves(_shared(current)))
+    return lines + [f"floe's chart: {line}" for line in _changes(leaves(_beside(deployed)), leaves(_beside(new)))]
 
 
 def _merged(below: Mapping[str, object], above: Mapping[str, object]) -> dict[str, object]:
@@ -71,19 +85,6 @@ def _read(path: Path, fix: str) -> dict[str, object]:
     return {str(key): value for key, value in content.items()}
 
 
-def differences(deployed: Mapping[str, object], new: Mapping[str, object]) -> list[str]:
-    """Describe what an upgrade changes, a line for each change: products first, then what they share."""
-    old, current = _of_dagster(deployed), _of_dagster(new)
-    before, after = _locations(old), _locations(current)
-    lines = [f"adds the product {name} with the image {_image(after[name])}" for name in after if name not in before]
-    lines += [f"removes the product {name}" for name in before if name not in after]
-    for name, location in after.items():
-        if name in before:
-            lines += [f"{name}: {line}" for line in _changes(leaves(before[name]), leaves(location))]
-    lines += _changes(leaves(_shared(old)), leaves(_shared(current)))
-    return lines + [f"floe's chart: {line}" for line in _changes(leaves(_beside(deployed)), leaves(_beside(new)))]
-
-
 def _of_dagster(values: Mapping[str, object]) -> Mapping[str, object]:
     """Return the values of Dagster's chart, which can be a part of floe's."""
     inner = values.get(_SUBCHART)
@@ -91,7 +92,7 @@ def _of_dagster(values: Mapping[str, object]) -> Mapping[str, object]:
 
 
 def _beside(values: Mapping[str, object]) -> dict[str, object]:
-    """Return the values of floe's chart that are not for Dagster's; none if these are values of Dagster's chart."""
+    """Return the values of floe's chart besides those of Dagster's; empty for values of Dagster's chart alone."""
     if _of_dagster(values) is values:
         return {}
     return {key: value for key, value in values.items() if key != _SUBCHART}
@@ -113,6 +114,7 @@ def _shared(values: Mapping[str, object]) -> dict[str, object]:
 
 
 def _image(location: Mapping[str, object]) -> str:
+    """Return a code location's image with its digest or tag."""
     image = location.get("image")
     parts = image if isinstance(image, dict) else {}
     mark = f"@{parts['digest']}" if parts.get("digest") else f":{parts.get('tag')}"
@@ -127,10 +129,10 @@ def _changes(before: Leaves, after: Leaves) -> Iterator[str]:
 
 
 def _change(path: str, old: object, new: object) -> str:
-    if path == f"annotations.{_HASH}":
+    if path == f"annotations.{_HASH_ANNOTATION}":
         return f"changes its content ({_short(old)} to {_short(new)}), so that its pods are replaced"
     was, is_now = shown(path, old), shown(path, new)
-    what = _words(path)
+    what = _described(path)
     if old is None:
         return f"adds {what}{_with(is_now)}"
     if new is None:
@@ -138,16 +140,17 @@ def _change(path: str, old: object, new: object) -> str:
     return f"changes {what}" if was == is_now else f"changes {what} from {was} to {is_now}"
 
 
-def _with(shown: str) -> str:
-    return "" if shown in {MASK, PRESENT} else f": {shown}"
+def _with(value: str) -> str:
+    """Return a shown value as the end of a line; empty for a masked one, and for one that repeats its path."""
+    return "" if value in {MASK, PRESENT} else f": {value}"
 
 
 def _short(value: object) -> str:
-    return str(value)[:_DIGITS] if value is not None else "none"
+    return str(value)[:_SHOWN_DIGITS] if value is not None else "none"
 
 
-def _words(path: str) -> str:
-    """Describe a path of the values."""
+def _described(path: str) -> str:
+    """Describe a path of the values in words; return the path itself if there are none for it."""
     variable = variable_at(path)
     if variable is not None:
         service = path.partition(".env[")[0]

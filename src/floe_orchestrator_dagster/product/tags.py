@@ -13,7 +13,10 @@ _HASH_CHARACTERS = 8
 
 
 def tag_value(text: str) -> str:
-    """Convert a string to a Dagster tag value: at most 63 of ``A-Z a-z 0-9 _ . -``, with a hash where it is cut."""
+    """Convert a string to a Dagster tag value: at most 63 characters of ``A-Z a-z 0-9 _ . -``.
+
+    A longer string is shortened and ends with a hash of the whole.
+    """
     value = _INVALID_IN_TAG_VALUE.sub("_", text)
     if len(value) <= _LONGEST_TAG_VALUE:
         return value

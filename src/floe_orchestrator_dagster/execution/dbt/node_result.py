@@ -110,12 +110,12 @@ class NodeResult:
         failed_rows: Number of rows that a test found; None when unknown.
         adapter_response: The adapter's response, such as ``{"rows_affected": 600, "query_id": …}``.
         columns: All columns of the built relation, the type by column name; None when they were not queried.
-        relation: The built relation; for a test, the one with the rows that it found.
+        relation: The built relation; for a test, the table in which dbt stored the rows that the test found.
         invocation_id: dbt's id of the invocation.
         compiled_code: The compiled query; None when unknown.
         freshness: Age of a source's data; None for other nodes and when unknown.
-        is_error: Whether the event has the level of an error, which is used for unknown statuses.
-        skipped_because_of: Unique id of the failed node because of which dbt skipped this one; empty when unknown.
+        is_error: Whether the event has the level of an error. Only nodes with an unknown status are judged by it.
+        skipped_because_of: Unique id of the failed node that caused dbt to skip this one; empty when unknown.
     """
 
     unique_id: str
@@ -198,60 +198,11 @@ class NodeResult:
     def query_id(self) -> str | None:
         """The warehouse's id of the query; None when the adapter does not report it."""
         response = self.adapter_response
-        if response.get("job_id"):
+        if response.get("job_id"):  # BigQuery's, with its project and location if dbt reports both
             place = ":".join(str(response[name]) for name in ("project_id", "location") if response.get(name))
             return f"{place}.{response['job_id']}" if place.count(":") else str(response["job_id"])
         query_id = response.get("query_id")
         return str(query_id) if query_id and str(query_id).lower() != "n/a" else None
-
-
-def read_source_result(entry: Mapping[str, Any]) -> NodeResult | None:
-    """Read an entry of dbt's ``sources.json``; None for one without a source."""
-    unique_id = str(entry.get("unique_id") or "")
-    if not unique_id:
-        return None
-    steps = entry.get("timing")
-    executed = next((step for step in _mappings(steps) if step.get("name") == "execute"), {})
-    snapshotted_at = entry.get("snapshotted_at")
-    age, criteria = entry.get("max_loaded_at_time_ago_in_s"), entry.get("criteria")
-    freshness = Freshness(
-        max_loaded_at=str(entry.get("max_loaded_at") or ""),
-        snapshotted_at=str(snapshotted_at or ""),
-        age_seconds=float(age) if isinstance(age, (int, float)) and not isinstance(age, bool) else 0.0,
-        criteria=criteria if isinstance(criteria, dict) else {},
-    )
-    status = str(entry.get("status") or "").lower()
-    return NodeResult(
-        unique_id=unique_id,
-        name=unique_id.rpartition(".")[2],
-        resource_type="source",
-        materialized="",
-        status=status,
-        message=str(entry.get("error") or (_staleness(freshness) if status == "error" else "")),
-        started=iso_time(executed.get("started_at"), snapshotted_at),
-        finished=iso_time(executed.get("completed_at"), snapshotted_at),
-        freshness=freshness if age is not None else None,
-        is_error=True,
-    )
-
-
-def iso_time(*times: object) -> str:
-    """Return the first valid time in ISO 8601; empty without one. Times without a timezone are UTC."""
-    found = next((match for time in times if (match := _TIME.fullmatch(str(time or "")))), None)
-    return f"{found['time']}{found['zone'] or 'Z'}" if found else ""
-
-
-def _staleness(freshness: Freshness) -> str:
-    """Describe the age of a source's newest row that exceeds the limit."""
-    limit = freshness.criteria.get("error_after")
-    if not isinstance(limit, dict) or not limit.get("count"):
-        return ""
-    newest = freshness.max_loaded_at or None
-    return f"the newest row is of {newest}, more than {limit['count']} {limit.get('period')} before the check"
-
-
-def _mappings(values: object) -> list[Mapping[str, Any]]:
-    return [value for value in values if isinstance(value, dict)] if isinstance(values, list) else []
 
 
 @dataclass(frozen=True)
@@ -274,8 +225,8 @@ class NodeCount:
     """Number of nodes in the invocation.
 
     Attributes:
-        count: The number, without ephemeral models and unit tests.
-        has_all: Whether the number includes ephemeral models and unit tests.
+        count: The number.
+        has_all: Whether ephemeral models and unit tests are counted. dbt v2 counts them, dbt-core does not.
     """
 
     count: int
@@ -333,3 +284,52 @@ EngineValue = (
     | DbtWarning
     | NodeError
 )
+
+
+def read_source_result(entry: Mapping[str, Any]) -> NodeResult | None:
+    """Read an entry of dbt's ``sources.json``; None for one without a source."""
+    unique_id = str(entry.get("unique_id") or "")
+    if not unique_id:
+        return None
+    steps = entry.get("timing")
+    executed = next((step for step in _mappings(steps) if step.get("name") == "execute"), {})
+    snapshotted_at = entry.get("snapshotted_at")
+    age, criteria = entry.get("max_loaded_at_time_ago_in_s"), entry.get("criteria")
+    freshness = Freshness(
+        max_loaded_at=str(entry.get("max_loaded_at") or ""),
+        snapshotted_at=str(snapshotted_at or ""),
+        age_seconds=float(age) if isinstance(age, (int, float)) and not isinstance(age, bool) else 0.0,
+        criteria=criteria if isinstance(criteria, dict) else {},
+    )
+    status = str(entry.get("status") or "").lower()
+    return NodeResult(
+        unique_id=unique_id,
+        name=unique_id.rpartition(".")[2],
+        resource_type="source",
+        materialized="",
+        status=status,
+        message=str(entry.get("error") or (_staleness(freshness) if status == "error" else "")),
+        started=iso_time(executed.get("started_at"), snapshotted_at),
+        finished=iso_time(executed.get("completed_at"), snapshotted_at),
+        freshness=freshness if age is not None else None,
+        is_error=True,
+    )
+
+
+def iso_time(*times: object) -> str:
+    """Return the first valid time in ISO 8601; empty without one. Times without a timezone are UTC."""
+    found = next((match for time in times if (match := _TIME.fullmatch(str(time or "")))), None)
+    return f"{found['time']}{found['zone'] or 'Z'}" if found else ""
+
+
+def _staleness(freshness: Freshness) -> str:
+    """Describe the age of a source's newest row that exceeds the limit."""
+    limit = freshness.criteria.get("error_after")
+    if not isinstance(limit, dict) or not limit.get("count"):
+        return ""
+    newest = freshness.max_loaded_at or None
+    return f"the newest row is of {newest}, more than {limit['count']} {limit.get('period')} before the check"
+
+
+def _mappings(values: object) -> list[Mapping[str, Any]]:
+    return [value for value in values if isinstance(value, dict)] if isinstance(values, list) else []

@@ -1,7 +1,7 @@
 """Resolution of a query's columns, through CTEs, subqueries and set operations, to columns of tables.
 
-It works without recursion, and its time is proportional to the number of columns: queries may have thousands of CTEs
-and branches.
+Queries can have thousands of CTEs and branches. Therefore the resolution does not use recursion, and its time is
+proportional to the number of columns.
 """
 
 from __future__ import annotations
@@ -71,6 +71,7 @@ class Output:
     """The expressions that a scope selects. For a set operation, these are the ones of its first branch.
 
     Attributes:
+        stars: The ``*`` and ``table.*`` among the expressions.
         names: Names of the columns, without those of a ``*``.
         positions: The position of each name among them; of a repeated name, the first one.
         is_complete: Whether there is no ``*``.
@@ -137,20 +138,16 @@ class Resolver:
         return found
 
     def column(self, scope: Scope, name: str) -> Origins:
-        """Find the origins of a scope's output column, after those of all columns on which it depends."""
+        """Find the origins of a scope's output column: first those of the columns that it depends on."""
         unfinished = [] if (id(scope), name) in self._found else [self._started(scope, name)]
         while unfinished:
             column = unfinished[-1]
-            while column.uses:
-                use = column.uses[0]
-                if isinstance(use.source, Scope) and (id(use.source), use.name) not in self._found:
-                    unfinished.append(self._started(use.source, use.name))
-                    break
-                column.origins.append(self._origins(use))
-                column.uses.popleft()
-            else:
+            unknown = self._continue(column)
+            if unknown is None:
                 self._found[column.key] = merged(column.origins)
                 unfinished.pop()
+            else:
+                unfinished.append(unknown)
         return self._found[id(scope), name]
 
     def rows(self, root: Scope) -> Origins:
@@ -171,6 +168,16 @@ class Resolver:
         key = id(scope), name
         self._found[key] = {}  # end of the recursion of a recursive CTE, whose origins are in its other branch
         return _Unfinished(key, deque(self._uses(scope, name)))
+
+    def _continue(self, column: _Unfinished) -> _Unfinished | None:
+        """Add the origins of a column's uses, up to the first one that must be found before; None at the end."""
+        while column.uses:
+            use = column.uses[0]
+            if isinstance(use.source, Scope) and (id(use.source), use.name) not in self._found:
+                return self._started(use.source, use.name)
+            column.origins.append(self._origins(use))
+            column.uses.popleft()
+        return None
 
     def _origins(self, use: Use) -> Origins:
         if isinstance(use.source, Scope):
@@ -204,13 +211,14 @@ class Resolver:
         yield from reversed(others)
 
     def _name_in(self, branch: Scope, name: str, first: Scope) -> str:
-        """Return a column's name in another branch: at the same position, if positions are known."""
+        """Return a column's name in another branch: the one at the same position, if all positions are known."""
         own, others = self.output(first), self.output(branch)
         row = own.positions.get(name)
         all_known = others.is_complete and len(own.names) == len(others.names)
         return name if row is None or not all_known else others.names[row]
 
     def _projected(self, scope: Scope, name: str) -> Iterator[Use]:
+        """Find what a column of a ``select`` depends on: its expression, or a column behind a ``*``."""
         output = self.output(scope)
         expression = output.expression(name)
         if expression is not None:
@@ -253,22 +261,25 @@ class Resolver:
         return found
 
     def _row_uses(self, scope: Scope) -> Iterator[Use]:
+        """Find what the selection and the order of a scope's rows depend on directly."""
         expression = scope.expression
         if isinstance(expression, exp.Select):
             for clause, subtype in _row_clauses(expression):
                 for part, how in uses(clause, Transformation(subtype)):
-                    yield from self._decider(scope, part, how)
+                    yield from self._part_of_clause(scope, part, how)
         elif isinstance(expression, exp.Except):
             right = _operands(scope)[1]
             yield from (Use(right, name, Transformation("FILTER")) for name in self.output(right).names)
 
-    def _decider(self, scope: Scope, part: exp.Expr, how: Transformation) -> Iterator[Use]:
+    def _part_of_clause(self, scope: Scope, part: exp.Expr, how: Transformation) -> Iterator[Use]:
+        """Find what a part of a clause depends on. A name without a table can be an output column (an alias)."""
         if isinstance(part, exp.Column) and not part.table and part.name in self.output(scope).positions:
             yield Use(scope, part.name, how)
         else:
             yield from self._part(scope, part, how)
 
     def _reference(self, scope: Scope, column: exp.Column) -> Iterator[Use]:
+        """Find the source of a column in an expression: in this scope, or in one around it."""
         name, table = column.name, column.table
         while table and table not in scope.sources and scope.parent is not None:
             scope = scope.parent  # from a correlated subquery
@@ -278,6 +289,7 @@ class Resolver:
             yield from self._in_one_of(_selected_sources(scope), name)
 
     def _of_source(self, source: exp.Expr | Scope, name: str) -> Iterator[Use]:
+        """Return a column of a source; nothing for tables without known columns."""
         if isinstance(source, Scope):
             # A recursive CTE refers to a copy of its first branch that has no sources.
             yield Use(self._scopes.get(id(source.expression), source), name)
