@@ -1,4 +1,4 @@
-"""The sample product on Dagster's page, as a person meets it: look at the graph, build it, look at the results."""
+"""The sample product in Dagster's UI: the asset graph, a run of all assets, and the pages of its results."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 
     from e2e.servers import DagsterDev
 
-# Settings of the page with which the whole graph is readable in one picture.
+# Settings of the UI with which the whole graph is readable in one screenshot.
 SETTINGS = """
     localStorage.setItem("dagster-nav-collapsed", "true");
     localStorage.setItem("large-screen-nav-open", "false");
     localStorage.setItem("asset-node-facets", JSON.stringify(["checks", "status", "kind-tag"]));
 """
+# A point of the graph's page without an asset.
 BACKGROUND = (90, 940)
-expect.set_options(timeout=150_000)
 UNFINISHED = {"QUEUED", "NOT_STARTED", "STARTING", "STARTED"}
 FCT_ORDERS = "One row per order, with its amounts and payments. Built incrementally: a run reads only the orders of"
 
@@ -37,10 +37,12 @@ EVENTS = """query($run: ID!) {
   } }
 }"""
 
+expect.set_options(timeout=150_000)
+
 
 @pytest.fixture
 def page(dagster_dev: DagsterDev, browser: Browser) -> Iterator[Page]:
-    """Open a page that remembers nothing of another test."""
+    """Open a page without the state of other tests."""
     page = open_page(dagster_dev, browser)
     yield page
     page.close()
@@ -48,7 +50,7 @@ def page(dagster_dev: DagsterDev, browser: Browser) -> Iterator[Page]:
 
 @pytest.fixture(scope="module")
 def run(dagster_dev: DagsterDev, browser: Browser) -> str:
-    """Press "Materialize all" and wait for the run to finish; gives its id."""
+    """Press "Materialize all", wait for the run to finish, and return its id."""
     page = open_page(dagster_dev, browser)
     open_graph(page)
     page.get_by_role("button", name="Materialize all (18)").click()
@@ -85,10 +87,10 @@ def events(dev: DagsterDev, run: str) -> list[dict[str, Any]]:
 
 
 def zoom_to_fit(page: Page) -> None:
-    """Fold the list of assets and let the graph fill the page, so close that its nodes show their details.
+    """Hide the list of assets, and fit the graph into the page, where its nodes show their details.
 
-    A double click on the background fits the graph in, once its layout is settled. Dagster centres it a little too
-    high: it is dragged down until the groups' headers show.
+    A double click on the background fits the graph once its layout is complete. Dagster places it too high: it is
+    dragged down until the headers of the groups are visible.
     """
     page.set_viewport_size({"width": 1600, "height": 1000})
     page.get_by_role("button", name="panel_show_right").click()
@@ -121,7 +123,7 @@ def test_materialize_all_succeeds_and_runs_every_check(dagster_dev: DagsterDev, 
     assert kinds.count("AssetCheckEvaluationEvent") == 80
 
 
-def test_run_log_holds_no_warnings_and_no_errors(dagster_dev: DagsterDev, run: str) -> None:
+def test_run_log_has_no_warnings_and_no_errors(dagster_dev: DagsterDev, run: str) -> None:
     noise = [event["message"] for event in events(dagster_dev, run) if event["level"] in {"WARNING", "ERROR"}]
 
     assert noise == []
@@ -192,7 +194,7 @@ def test_schedule_page_shows_the_next_tick_in_its_timezone(page: Page) -> None:
 
 
 @pytest.mark.usefixtures("run")
-def test_warehouse_holds_what_the_run_built(dagster_dev: DagsterDev) -> None:
+def test_warehouse_has_the_rows_that_the_run_built(dagster_dev: DagsterDev) -> None:
     expected = {
         "customer_lifetime_value": 520,
         "customers_snapshot": 600,
