@@ -3,8 +3,8 @@
 A source can have the same key as a model, or be the table that a model builds. dagster-dbt rejects the first case when
 another model reads the source. In the second case, Dagster finds the model by ``dagster/table_name``.
 
-A project can declare thousands of sources that nothing reads. Each of them would be part of what every process loads
-and of what the webserver fetches. Therefore only used sources are assets, unless the configuration asks for all.
+A project can declare thousands of sources that nothing reads, and every process would load all of them. Therefore only
+used sources are assets, unless the configuration has ``sources: all``.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class SourceKeys:
     """Asset keys of sources after the resolution of collisions.
 
     Attributes:
-        own: Alternative key of each source whose default key another node has, by unique id.
+        own: Another key for each source whose default key collides with that of another node, by unique id.
         key_of: Key of every model, seed, snapshot and source that is an asset, by unique id.
         tables: The model, seed or snapshot that builds the table of a source, by the source's unique id. Readers of
             the source depend on that node.
@@ -46,6 +46,40 @@ class SourceKeys:
     key_of: Mapping[str, dg.AssetKey]
     tables: Mapping[str, str]
     problems: tuple[Problem, ...]
+
+
+def asset_sources(product: Product, attributes: AssetAttributes) -> Mapping[str, Node]:
+    """Return the sources that are assets, by unique id.
+
+    ``sources: all`` in the configuration makes all sources assets. Otherwise a source is an asset in these cases:
+
+    - A node of the project reads it, such as a model, a test or an exposure.
+    - It has freshness limits, or ``meta.dagster`` in its properties.
+    - The contract names it, or an asset sensor watches its default key (before changes by a custom translator).
+
+    Args:
+        product: The product.
+        attributes: Attributes of its assets.
+    """
+    if product.dbt is None:
+        return {}
+    content = product.dbt.manifest.content
+    sources: Mapping[str, Node] = content["sources"]
+    if product.config.sources == "all":
+        return sources
+    read = {parent for parents in content["parent_map"].values() for parent in parents}
+    read.update(attached for node in content["nodes"].values() if (attached := node.get("attached_node")))
+    named = attributes.contracts.by_node.keys() | attributes.ingestion.by_source.keys()
+    watched = _watched(product)
+    return {
+        unique_id: source
+        for unique_id, source in sources.items()
+        if unique_id in read
+        or unique_id in named
+        or freshness_criteria(source)
+        or _meta_of_dagster(source)
+        or _end_of_key(source) in watched
+    }
 
 
 def source_keys(
@@ -72,22 +106,23 @@ def source_keys(
     built, shared = _by_key(nodes, keys), _by_key(sources.values(), keys)
     tables = _tables(manifest, sources, reads)
     problems = [_collision(group, key) for key, group in built.items() if len(group) > 1]
-    yielding: list[Node] = []
+    # The sources that get another key, because nothing reads them or a model has their default key.
+    renamed: list[Node] = []
     for key, group in shared.items():
         kept = [source for source in group if source["unique_id"] in read]
         if key in built:
-            yielding.extend(group)
+            renamed.extend(group)
             clashing = [source for source in kept if tables.get(source["unique_id"]) != built[key][0]["unique_id"]]
             problems.extend(_collision([built[key][0], source], key) for source in clashing)
         elif len(group) > 1 and not may_share:
             first = min(kept or group, key=_unique_id)
-            yielding.extend(source for source in group if source not in kept and source is not first)
+            renamed.extend(source for source in group if source not in kept and source is not first)
             problems.extend([_collision(kept, key)] if len(kept) > 1 else [])
-    own = {source["unique_id"]: dg.AssetKey([*prefix, *source["unique_id"].split(".", 3)]) for source in yielding}
+    own = {source["unique_id"]: dg.AssetKey([*prefix, *source["unique_id"].split(".", 3)]) for source in renamed}
     # A dependency on a key of several sources is ambiguous.
-    several = {source["unique_id"] for group in shared.values() if len(group) > 1 for source in group} - own.keys()
-    unmistakable = {source: model for source, model in tables.items() if source not in several}
-    return SourceKeys(own, keys | own, unmistakable, (*problems,))
+    ambiguous = {source["unique_id"] for group in shared.values() if len(group) > 1 for source in group} - own.keys()
+    unambiguous = {source: model for source, model in tables.items() if source not in ambiguous}
+    return SourceKeys(own, keys | own, unambiguous, (*problems,))
 
 
 def _by_key(nodes: Iterable[Node], keys: Mapping[str, dg.AssetKey]) -> Mapping[dg.AssetKey, list[Node]]:
@@ -153,40 +188,6 @@ def _collision(group: Sequence[Node], key: dg.AssetKey) -> Problem:
     if all(node["resource_type"] == "source" for node in group):
         fix = f"{fix}, or set plugins.orchestrator.config.dbt.enable_duplicate_source_asset_keys: true"
     return Problem("", f"{named} have the asset key {key.to_user_string()!r}", f"{fix}.")
-
-
-def asset_sources(product: Product, attributes: AssetAttributes) -> Mapping[str, Node]:
-    """Return the sources that are assets, by unique id.
-
-    ``sources: all`` in the configuration makes all sources assets. Otherwise a source is an asset in these cases:
-
-    - A node of the project reads it, such as a model, a test or an exposure.
-    - It has freshness limits, or ``meta.dagster`` in its properties.
-    - The contract names it, or an asset sensor watches its default key (before changes by a custom translator).
-
-    Args:
-        product: The product.
-        attributes: Attributes of its assets.
-    """
-    if product.dbt is None:
-        return {}
-    content = product.dbt.manifest.content
-    sources: Mapping[str, Node] = content["sources"]
-    if product.config.sources == "all":
-        return sources
-    read = {parent for parents in content["parent_map"].values() for parent in parents}
-    read.update(attached for node in content["nodes"].values() if (attached := node.get("attached_node")))
-    named = attributes.contracts.by_node.keys() | attributes.ingestion.by_source.keys()
-    watched = _watched(product)
-    return {
-        unique_id: source
-        for unique_id, source in sources.items()
-        if unique_id in read
-        or unique_id in named
-        or freshness_criteria(source)
-        or _meta_of_dagster(source)
-        or _end_of_key(source) in watched
-    }
 
 
 def _watched(product: Product) -> set[tuple[str, ...]]:

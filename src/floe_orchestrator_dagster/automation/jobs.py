@@ -69,18 +69,44 @@ def job_tags(product: Product) -> dict[str, Any]:
     return {**AssetAttributes(product).product_tags, **run_tags(product.config)}
 
 
+def product_executor(product: Product) -> dg.ExecutorDefinition | None:
+    """Return the configured executor; None for Dagster's default (a process per step).
+
+    With a DuckDB file, steps run one at a time, because only one process can open the file.
+
+    Raises:
+        ConfigError: The executor is ``k8s``, and ``dagster-k8s`` is not installed.
+    """
+    configured = product.config.executor
+    if configured == "in_process":
+        return dg.in_process_executor
+    at_once = max_concurrent_steps(product)
+    limit = {"max_concurrent": at_once} if at_once else {}
+    if configured == "k8s":
+        executor = _k8s_executor(product)
+        return executor.configured(limit) if limit else executor
+    if limit:
+        return dg.multiprocess_executor.configured(limit)
+    return dg.multiprocess_executor if configured == "multiprocess" else None
+
+
+def max_concurrent_steps(product: Product) -> int | None:
+    """Return the maximum number of concurrent steps of a run; None for the executor's default."""
+    return 1 if product.config.executor == "in_process" or is_on_duckdb(product.artifacts) else None
+
+
 def _product_job(
     product: Product, targets: Targets, on_demand: Sequence[dg.AssetCheckKey]
 ) -> UnresolvedAssetJobDefinition:
     """Define the main job, which builds the whole product, including checks on sources.
 
-    Assets with other partitions than the first kind are built by separate jobs.
+    A job has one partitions definition. Assets with other partitions are built by separate jobs.
     """
     selection = dg.AssetSelection.tag(PRODUCT_TAG, tag_value(product.name))
     for definition in _other_partitions(product).values():
         selection = selection - dg.AssetSelection.assets(*targets.keys_following(definition))
-    # Sources without checks are not named. A job that names an asset cannot be loaded without it, and a user may drop
-    # sources.
+    # Sources without checks are not named, because a user can remove sources from the definitions. A job that names a
+    # missing asset cannot be loaded.
     if targets.checked_sources:
         # `checks_for_assets` would compare each check with each source.
         on_sources = dg.AssetSelection.assets(*targets.checked_sources) & dg.AssetSelection.all_asset_checks()
@@ -108,32 +134,6 @@ def _job_name(product: Product) -> str:
         fix = "Rename the product in floe.yaml (metadata.name) and compile it again."
         raise ArtifactsError(product.origin, [Problem("metadata.product_name", what, fix)]) from None
     return product.identifier
-
-
-def product_executor(product: Product) -> dg.ExecutorDefinition | None:
-    """Return the configured executor; None for Dagster's default (a process per step).
-
-    With a DuckDB file, steps run one at a time, because only one process can open the file.
-
-    Raises:
-        ConfigError: The executor is ``k8s``, and ``dagster-k8s`` is not installed.
-    """
-    configured = product.config.executor
-    if configured == "in_process":
-        return dg.in_process_executor
-    at_once = max_concurrent_steps(product)
-    limit = {"max_concurrent": at_once} if at_once else {}
-    if configured == "k8s":
-        executor = _k8s_executor(product)
-        return executor.configured(limit) if limit else executor
-    if limit:
-        return dg.multiprocess_executor.configured(limit)
-    return dg.multiprocess_executor if configured == "multiprocess" else None
-
-
-def max_concurrent_steps(product: Product) -> int | None:
-    """Return the maximum number of concurrent steps of a run; None for the executor's default."""
-    return 1 if product.config.executor == "in_process" or is_on_duckdb(product.artifacts) else None
 
 
 def _k8s_executor(product: Product) -> dg.ExecutorDefinition:

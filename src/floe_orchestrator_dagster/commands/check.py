@@ -85,13 +85,15 @@ def _check_engine(config: DagsterConfig | None, *, as_json: bool) -> None:
         from floe_orchestrator_dagster.inspect.engine_check import check_engine
 
         found = check_engine(engine_choice(config, "") if config else EngineChoice())
+    success = not found.differences
     if as_json:
-        echo_json({"engine": found.engine, "success": not found.differences, "differences": [*found.differences]})
-    elif not found.differences:
+        echo_json({"engine": found.engine, "success": success, "differences": [*found.differences]})
+    elif success:
         click.echo(f"{found.engine}: two models and three tests have the expected result")
-    for difference in found.differences if not as_json else ():
-        click.echo(f"error: {found.engine}: {difference}", err=True)
-    if found.differences:
+    else:
+        for difference in found.differences:
+            click.echo(f"error: {found.engine}: {difference}", err=True)
+    if not success:
         sys.exit(1)
 
 
@@ -119,7 +121,7 @@ def _echo(found: Connection) -> None:
 
 
 def _patch_states() -> list[tuple[Patch, State]]:
-    """Return the state of each patch, found in this process, which has imported no other package yet."""
+    """Try each patch in this process, and return its state. The process has not imported the patched packages yet."""
     from floe_orchestrator_dagster.upstream import patches
 
     return [(patch, patches.attempt(patch)) for patch in patches.PATCHES]

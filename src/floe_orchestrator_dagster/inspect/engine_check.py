@@ -60,7 +60,7 @@ def check_engine(choice: EngineChoice) -> EngineCheck:
     """Build the project on DuckDB, in a temporary directory and without the environment variables of other projects.
 
     Raises:
-        FloeDagsterError: There is no such engine, or the project cannot be prepared with it.
+        FloeDagsterError: The engine is not installed, or the project cannot be prepared with it.
     """
     import dagster as dg
 

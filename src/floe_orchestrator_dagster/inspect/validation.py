@@ -221,7 +221,7 @@ def _check_v2(dbt: DbtConnection) -> None:
 
 
 def _disagreements(product: Product) -> list[Problem]:
-    """Find differences between contract and dbt project, or report that there is no dbt project."""
+    """Find differences between contract and dbt project, or report that the dbt project is missing."""
     if product.dbt is None:
         fix = f"Set {PROJECT_DIR_VARIABLE} to the dbt project, or put the artifacts into it."
         return [Problem("", "no dbt project, so assets can be seen but not run", fix)] if product.models else []

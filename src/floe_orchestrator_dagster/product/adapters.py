@@ -1,4 +1,4 @@
-"""Adapters and models that a dbt engine supports: packages of dbt-core, and what is compiled into dbt v2."""
+"""Adapters and models that a dbt engine supports. Adapters of dbt-core are packages, those of dbt v2 are built in."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ if TYPE_CHECKING:
     from floe_orchestrator_dagster.product.profiles import Profile
     from floe_orchestrator_dagster.product.values import DbtConnection, DbtProject
 
-# Adapters of dbt 2.0.0-alpha.4 and newer. For any other adapter, dbt is started to check whether it has it.
+# Adapters that dbt v2 has since 2.0.0-alpha.4. For any other adapter, dbt is started to find out.
 _OF_V2 = frozenset({"bigquery", "databricks", "duckdb", "redshift", "salesforce", "snowflake"})
 _REFUSED = re.compile(r"adapter is not yet supported|unknown variant")
-_SECONDS = 60
+_PARSE_SECONDS = 60
 _PREFIX_OF_DBT = "DBT_"
 
 
@@ -59,8 +59,7 @@ def require_adapter(profile: Profile, engine: DbtEngine) -> None:
 def require_support(dbt: DbtProject, models: Iterable[ResolvedModel]) -> None:
     """Check that the engine of each compute exists, and that dbt v2 supports its adapters and models.
 
-    Adapters of dbt-core are checked when dbt runs, because a code location can be loaded without them, and also without
-    dbt.
+    Adapters of dbt-core are checked when dbt runs, because a code location can be loaded without dbt and its adapters.
 
     Args:
         dbt: The project.
@@ -107,10 +106,10 @@ def _is_in_v2(adapter: str, engine: DbtEngine) -> bool:
 
 @lru_cache(maxsize=16)
 def _is_accepted(adapter: str, executable: str) -> bool:
-    """Return whether dbt v2 has an adapter, by a parse of an empty project: dbt v2 has no command that lists adapters.
+    """Parse an empty project to find out whether dbt v2 has an adapter. It has no command that lists its adapters.
 
     Raises:
-        EngineError: It cannot be started, or does not end.
+        EngineError: dbt v2 cannot be started, or does not end.
     """
     with tempfile.TemporaryDirectory(prefix="floe-dbt-adapter-") as directory:
         project = {"name": "floe", "profile": "floe"}
@@ -126,10 +125,10 @@ def _printed_by_parse(executable: str, directory: str) -> str:
     environment = {name: value for name, value in os.environ.items() if not name.startswith(_PREFIX_OF_DBT)}
     try:
         words = [executable, "parse", *(word for path in paths for word in (path, directory))]
-        return run_captured(words, environment, Path(directory), _SECONDS).stdout
+        return run_captured(words, environment, Path(directory), _PARSE_SECONDS).stdout
     except OSError as error:
         what = f"cannot be started ({error.strerror})"
     except subprocess.TimeoutExpired:
-        what = f"did not parse an empty project within {_SECONDS} s"
+        what = f"did not parse an empty project within {_PARSE_SECONDS} s"
     fix = f"Run `dbt parse` with it, and correct {config_path('dbt', 'executable')} or install dbt v2 again."
     raise EngineError(executable, [Problem("", what, fix)])

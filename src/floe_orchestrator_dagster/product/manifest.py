@@ -183,7 +183,7 @@ def prepared_manifest(project: ProjectDirectory, artifacts_path: Path | None) ->
     """Read the existing manifest, from an image build, CI or ``floe-dagster prepare``.
 
     Raises:
-        ManifestError: There is no manifest, or it is not valid.
+        ManifestError: The manifest is missing or not valid.
     """
     path = find_manifest(project)
     if path is None:

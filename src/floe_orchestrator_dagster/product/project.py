@@ -85,7 +85,7 @@ def find_project_path(artifacts_path: Path | None) -> Path | None:
     """Find the dbt project: ``FLOE_DBT_PROJECT_DIR``, else the nearest directory at or above the artifacts.
 
     Returns:
-        The directory with ``dbt_project.yml``, or None when there is no such directory.
+        The directory with ``dbt_project.yml``, or None without one.
 
     Raises:
         ProjectError: ``FLOE_DBT_PROJECT_DIR`` names a directory without ``dbt_project.yml``.

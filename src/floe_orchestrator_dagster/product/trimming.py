@@ -167,7 +167,7 @@ def trim(content: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def read_trimmed(manifest: Path) -> dict[str, Any] | None:
-    """Read the trimmed copy of a manifest; None when there is no valid copy."""
+    """Read the trimmed copy of a manifest; None without a valid one."""
     path = manifest.with_name(TRIMMED_FILE)
     try:
         with path.open("rb") as file:

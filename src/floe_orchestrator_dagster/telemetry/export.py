@@ -54,19 +54,19 @@ def find_destination(signal: str, config: TelemetryConfig | None) -> Destination
     disabled = os.environ.get("OTEL_SDK_DISABLED", "").lower() == "true"
     if disabled or exporter not in ("", "otlp") or (config is not None and not config.enabled):
         return None
-    named = _variable("ENDPOINT", signal) or (exporter == "otlp")
+    has_variable = bool(_variable("ENDPOINT", signal)) or exporter == "otlp"
     declared = config.otlp_endpoint if config and config.otlp_endpoint != _NOT_CONFIGURED else None
-    if not named and declared is None:
+    if not has_variable and declared is None:
         return None
     protocol = _variable("PROTOCOL", signal) or (config.otlp_protocol if config else "grpc")
-    return Destination(signal, "grpc" if protocol == "grpc" else "http/protobuf", None if named else declared)
+    return Destination(signal, "grpc" if protocol == "grpc" else "http/protobuf", None if has_variable else declared)
 
 
 def export_as_configured(config: TelemetryConfig | None) -> None:
     """Set up the configured export of spans and metrics, unless the process already has one.
 
     Args:
-        config: The product's settings; None when there is no product.
+        config: The product's settings; None without a product.
     """
     traces, metrics = find_destination("traces", config), find_destination("metrics", config)
     if traces is None and metrics is None:
@@ -136,6 +136,7 @@ def _send_metrics(destination: Destination, resource: Resource) -> None:
 
 
 def _shown(destination: Destination) -> str:
+    """Name the setting with the endpoint. The endpoint itself can contain credentials."""
     return "the endpoint of OTEL_EXPORTER_OTLP_*" if destination.endpoint is None else "the product's otlp_endpoint"
 
 

@@ -43,7 +43,7 @@ def test_dbt_is_started_without_the_variables_of_the_project(tmp_path: Path, mon
 
 
 def test_dbt_that_does_not_end_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(adapters, "_SECONDS", 1)
+    monkeypatch.setattr(adapters, "_PARSE_SECONDS", 1)
     engine = _engine(tmp_path, "exec sleep 60")
 
     with pytest.raises(EngineError) as raised:

@@ -75,7 +75,7 @@ class Results:
         return [result for result in self.finished.values() if result.was_skipped]
 
     def causes(self, result: NodeResult) -> Sequence[NodeResult]:
-        """Return the failures because of which dbt skipped a node: nodes upstream of it, and tests of these."""
+        """Return the failures that caused dbt to skip a node: nodes upstream of it, and tests of these."""
         named = self.finished.get(result.skipped_because_of)
         return self._causes.of(result.unique_id) or ([named] if named is not None else [])
 

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 class BuildTrace:
-    """The trace of a dbt build; without a tracer nothing is recorded."""
+    """The trace of a dbt build. It records nothing without a tracer."""
 
     def __init__(self, tracer: Tracer | None, span: Span | None, attributes: Attributes) -> None:
         self._tracer, self._span, self._attributes = tracer, span, attributes
@@ -77,9 +77,10 @@ class BuildTrace:
 
 @contextmanager
 def dbt_build(product: Attributes, run_id: str, attributes: Attributes | None = None) -> Iterator[BuildTrace]:
-    """Trace a dbt build, and send spans and metrics at its end, because a step's process can end abruptly.
+    """Trace a dbt build. Spans and metrics are sent at its end, because a step's process can end abruptly.
 
-    The span is not made the current one, because code of the caller runs between the results that a build yields.
+    The span does not become OpenTelemetry's current span, because the caller's own code runs between the results of a
+    build.
 
     Args:
         product: The attributes from :func:`product_attributes`.

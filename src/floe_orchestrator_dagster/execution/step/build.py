@@ -159,73 +159,12 @@ def build_model(
     return dg.MaterializeResult(metadata={**(output.metadata or {}), "dagster/table_name": table})
 
 
-def _node_events(  # noqa: PLR0913, PLR0917  # a build needs all of these
-    context: dg.OpExecutionContext,
-    step: DbtStep,
-    selection: Selection,
-    options: DbtOptions,
-    window: Window,
-    unassigned: AbstractSet[str] = frozenset(),
-) -> NodeEvents:
-    """Prepare one ``dbt build`` of a selection."""
-    nodes, content, product = step.nodes, step.manifest.content, step.product
-    dbt = options.connection(step.connection)
-    # Options are validated before the target directory is created.
-    sample = sample_arguments(options.sample, dbt.engine, has_event_times=bool(window.arguments))
-    asked = [*variables(options.vars, window.variables), *window.arguments, *options.arguments(), *sample, *deferral()]
-    target = new_target(dbt, context.op.name, context.run.run_id)
-    expected = nodes.expected(selection) - unassigned
-    chosen = selection.with_nodes(step.ephemeral_models_of(expected))
-    described = {**content["nodes"], **content["unit_tests"]}
-    invocation = StepInvocation(
-        context,
-        engine_for(dbt, product.config.dbt, context.log),
-        dbt,
-        product.config.dbt,
-        target,
-        described,
-        content["parent_map"],
-        lineage=partial(step_lineage, context, product, dbt, target, step.steps, window.period),
-        telemetry=product.artifacts.observability.telemetry,
-        needs_manifest=may_have_other_names(product, dbt),
-        manifest=step.manifest,
-        expected=expected,
-        note_columns=partial(record_columns, context, described, nodes),
-    )
-    arguments = ["build", *selection_arguments(chosen, target.path / "selection"), *asked]
-    return NodeEvents(step, invocation, arguments, unassigned)
-
-
-def _report_empty_step(context: dg.OpExecutionContext, step: DbtStep, window: Window) -> None:
-    """Emit lineage for a step without nodes to run, which can be the first or last step of the product's run."""
-    with step_lineage(context, step.product, step.connection, None, step.steps, window.period):
-        pass
-
-
-def _has_functions(engine: DbtEngine) -> bool:
-    """Whether this dbt supports functions. Older versions reject a selection by this resource type."""
-    return engine.kind == "v2" or Version(engine.version).release >= _FIRST_WITH_FUNCTIONS
-
-
-def _unknown_model(dbt: DbtConnection, name: str) -> DbtSetupError:
-    return DbtSetupError(
-        f"{dbt.directory.path}: dbt has no enabled model, seed or snapshot named {name!r}, so nothing was built. "
-        "Correct the name, or set FLOE_DBT_PROJECT_DIR to the project that has it."
-    )
-
-
-def _log_postponed(log: dg.DagsterLogManager, selection: Selection) -> None:
-    for check, unbuilt in selection.postponed.items():
-        name, unbuilt_names = check.to_user_string(), ", ".join(unbuilt)
-        log.warning("check %s is postponed: it reads %s, which is not materialized yet", name, unbuilt_names)
-
-
 def step_events(
     events: Iterator[_Event], instance: dg.DagsterInstance, scored: ScoredChecks | None = None
 ) -> Iterator[_Event | dg.AssetCheckEvaluation]:
     """Yield a step's events, and the quality score if a check or the step failed.
 
-    The score has a separate step after the others. Dagster skips this step when one of the others fails.
+    Otherwise a separate step yields the score after the others. Dagster skips it when one of the others fails.
 
     Args:
         events: The events.
@@ -250,6 +189,73 @@ def step_events(
         raise failure from error
     if failed and scored is not None:
         yield recorded_score(instance, scored)
+
+
+def _node_events(  # noqa: PLR0913, PLR0917  # a build needs all of these
+    context: dg.OpExecutionContext,
+    step: DbtStep,
+    selection: Selection,
+    options: DbtOptions,
+    window: Window,
+    unassigned: AbstractSet[str] = frozenset(),
+) -> NodeEvents:
+    """Prepare one ``dbt build`` of a selection."""
+    nodes, content, product = step.nodes, step.manifest.content, step.product
+    dbt = options.connection(step.connection)
+    # Options are validated before the target directory is created.
+    sample = sample_arguments(options.sample, dbt.engine, has_event_times=bool(window.arguments))
+    further = [
+        *variables(options.vars, window.variables),
+        *window.arguments,
+        *options.arguments(),
+        *sample,
+        *deferral(),
+    ]
+    target = new_target(dbt, context.op.name, context.run.run_id)
+    expected = nodes.expected(selection) - unassigned
+    chosen = selection.with_nodes(step.ephemeral_models_of(expected))
+    described = {**content["nodes"], **content["unit_tests"]}
+    invocation = StepInvocation(
+        context,
+        engine_for(dbt, product.config.dbt, context.log),
+        dbt,
+        product.config.dbt,
+        target,
+        described,
+        content["parent_map"],
+        lineage=partial(step_lineage, context, product, dbt, target, step.steps, window.period),
+        telemetry=product.artifacts.observability.telemetry,
+        needs_manifest=may_have_other_names(product, dbt),
+        manifest=step.manifest,
+        expected=expected,
+        note_columns=partial(record_columns, context, described, nodes),
+    )
+    arguments = ["build", *selection_arguments(chosen, target.path / "selection"), *further]
+    return NodeEvents(step, invocation, arguments, unassigned)
+
+
+def _report_empty_step(context: dg.OpExecutionContext, step: DbtStep, window: Window) -> None:
+    """Emit lineage for a step without nodes to run, which can be the first or last step of the product's run."""
+    with step_lineage(context, step.product, step.connection, None, step.steps, window.period):
+        pass
+
+
+def _has_functions(engine: DbtEngine) -> bool:
+    """Return whether this dbt supports functions. Older versions reject a selection by this resource type."""
+    return engine.kind == "v2" or Version(engine.version).release >= _FIRST_WITH_FUNCTIONS
+
+
+def _unknown_model(dbt: DbtConnection, name: str) -> DbtSetupError:
+    return DbtSetupError(
+        f"{dbt.directory.path}: dbt has no enabled model, seed or snapshot named {name!r}, so nothing was built. "
+        "Correct the name, or set FLOE_DBT_PROJECT_DIR to the project that has it."
+    )
+
+
+def _log_postponed(log: dg.DagsterLogManager, selection: Selection) -> None:
+    for check, unbuilt in selection.postponed.items():
+        name, unbuilt_names = check.to_user_string(), ", ".join(unbuilt)
+        log.warning("check %s is postponed: it reads %s, which is not materialized yet", name, unbuilt_names)
 
 
 def _is_error(event: object) -> bool:

@@ -72,7 +72,7 @@ class StepLineage:
 
         Args:
             result: The node's result.
-            causes: The failures because of which dbt skipped the node.
+            causes: The failures that caused dbt to skip the node.
 
         Raises:
             LineageError: As :meth:`node_started`.

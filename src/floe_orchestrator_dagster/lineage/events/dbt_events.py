@@ -63,7 +63,7 @@ class Fault:
 
     Attributes:
         unique_id: dbt's unique id of the node.
-        error: The error because of which datasets and facets are missing.
+        error: The error that explains missing datasets and facets.
     """
 
     unique_id: str
@@ -107,7 +107,7 @@ class DbtEvents:
         return list(self._open)
 
     def note_fault(self, unique_id: str, error: Exception) -> None:
-        """Record the error because of which the next event of a node is incomplete."""
+        """Record the error that makes the next event of a node incomplete."""
         self._faults.append(Fault(unique_id, error))
 
     def take_faults(self) -> list[Fault]:

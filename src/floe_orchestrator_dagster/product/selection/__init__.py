@@ -49,7 +49,7 @@ class NodeGraph:
 
     def _selected(self, criterion: Criterion) -> set[str]:
         found = set(matching(criterion, self._members))
-        if criterion.childrens_parents:
+        if criterion.childrens_parents:  # the operator @
             with_children = found | self._related(found, self._children, None)
             return with_children | self._related(with_children, self._parents, None)
         parents = self._related(found, self._parents, criterion.parents_depth) if criterion.parents else set()
