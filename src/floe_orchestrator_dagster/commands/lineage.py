@@ -107,6 +107,8 @@ def status(artifacts: Path | None, *, as_json: bool) -> None:
 
 @dataclass(frozen=True)
 class _LineageOfProduct:
+    """A product's artifacts, its lineage settings and its spool directory."""
+
     artifacts: CompiledArtifacts
     config: LineageConfig
     spool: Path

@@ -275,6 +275,8 @@ def _recorded_warnings(path: Path) -> Iterator[list[ProductWarning]]:
 
 
 class _Recorder(logging.Handler):
+    """Collects the warnings of this package's loggers, with their problems."""
+
     def __init__(self, path: Path) -> None:
         super().__init__(logging.WARNING)
         self.warnings: list[ProductWarning] = []

@@ -172,8 +172,8 @@ def packages_are_installed(project: ProjectDirectory, engine: DbtEngine) -> bool
     """Return whether ``dbt deps`` has nothing to install.
 
     Nothing is missing when the lock's hash matches the declared packages, as in dbt-core, and each locked package is
-    installed with its version. Modification times are compared instead where there is no version or hash, and for locks
-    of dbt v2, whose hash is not documented.
+    installed with its version. Modification times are compared instead when a version or the hash is missing, and for
+    locks of dbt v2, whose hash is not documented.
     """
     declared = _declared(project.path)
     if not declared:

@@ -21,7 +21,7 @@ _OUTPUT_KEYS = "get_output_asset_keys"
 
 
 def find_problem() -> str | None:
-    """Return why the functions of Dagster cannot be replaced; None when they can."""
+    """Return the reason why the functions of Dagster cannot be replaced; None when they can."""
     from dagster._core.execution.context.system import StepExecutionContext
 
     if not isinstance(getattr(dg.AssetsDefinition, _KEYS, None), property):

@@ -29,7 +29,7 @@ _LOOK_UP = "maybe_fetch_and_get_input_asset_version_info"
 
 
 def find_problem() -> str | None:
-    """Return why the functions of Dagster cannot be replaced; None when they can."""
+    """Return the reason why the functions of Dagster cannot be replaced; None when they can."""
     from dagster._core.execution.context.system import StepExecutionContext
 
     if _target_class() is None:

@@ -64,7 +64,7 @@ def import_dagster_dbt() -> None:
 
 
 def find_problem() -> str | None:
-    """Return why dagster-dbt cannot be imported without dbt; None when it can."""
+    """Return the reason why dagster-dbt cannot be imported without dbt; None when it can."""
     version = importlib.metadata.version(patches.DBT_IMPORT.package)
     if Version(version) < Version(patches.DBT_IMPORT.since):
         return f"dagster-dbt {version} always imports dbt"

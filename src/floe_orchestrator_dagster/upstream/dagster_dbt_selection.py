@@ -43,7 +43,7 @@ def preselected(manifest: Mapping[str, Any], unique_ids: AbstractSet[str]) -> It
 
 
 def find_problem() -> str | None:
-    """Return why the function of dagster-dbt cannot be replaced; None when it can."""
+    """Return the reason why the function of dagster-dbt cannot be replaced; None when it can."""
     ask_dbt = getattr(asset_utils, _name(), None)
     if ask_dbt is None:
         return f"dagster_dbt.asset_utils has no {' and no '.join(_NAMES)}"

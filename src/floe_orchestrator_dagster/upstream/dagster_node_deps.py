@@ -38,7 +38,7 @@ _replacements: list[Build] = []
 
 
 def find_problem() -> str | None:
-    """Return why the function of Dagster cannot be replaced; None when it can."""
+    """Return the reason why the function of Dagster cannot be replaced; None when it can."""
     build = getattr(_module(), _FUNCTION, None)
     if build is None:
         return f"{' and '.join(_MODULES)} have no {_FUNCTION}"

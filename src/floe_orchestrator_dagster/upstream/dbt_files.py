@@ -44,7 +44,7 @@ def leave_out_files(*, needs_manifest: bool = False) -> str | None:
 
 
 def find_problem() -> str | None:
-    """Return why dbt's writers cannot be replaced; None when they can."""
+    """Return the reason why dbt's writers cannot be replaced; None when they can."""
     from dbt import compilation
     from dbt.parser import manifest
     from dbt.task import runnable

@@ -97,6 +97,8 @@ def emit_remaining_lineage(
 
 @dataclass(frozen=True)
 class _EndedRun:
+    """An ended run and the state of its lineage. Each part is read once, when it is needed."""
+
     context: dg.RunStatusSensorContext
     translator: ProductTranslator
     dbt_steps: frozenset[str]

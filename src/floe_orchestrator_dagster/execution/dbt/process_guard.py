@@ -73,6 +73,8 @@ def end_group() -> None:
 
 
 class _Guard:
+    """Waits for a child process, forwards interrupts to it, and ends it when its parent is gone."""
+
     def __init__(self, child: int, settings: GuardSettings) -> None:
         self._child, self._settings = child, settings
         self._killed_at: float | None = None
