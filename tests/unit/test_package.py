@@ -8,6 +8,7 @@ import json
 from pathlib import Path
 
 import pytest
+from packaging.version import Version
 
 import floe_orchestrator_dagster
 from floe_orchestrator_dagster.errors import FloeDagsterError
@@ -36,6 +37,16 @@ plugin = floe_orchestrator_dagster.DagsterOrchestratorPlugin()
 plugin.name, plugin.version, plugin.floe_api_version, plugin.description, plugin.tracer_name
 import json
 print(json.dumps(sorted({{name.split(".")[0] for name in set(sys.modules) - before}} & set({_HEAVY!r}))))
+"""
+_CODE_LOCATION_ALONE = """
+import json
+import sys
+import dagster
+import dagster._core.remote_representation.external_data
+before = set(sys.modules)
+from floe_orchestrator_dagster.definitions import defs
+new = {name.split(".")[0] for name in set(sys.modules) - before}
+print(json.dumps(sorted(new & {"agate", "httpcore", "httpx", "openlineage", "rich", "sqlglot"})))
 """
 _PUBLIC = {
     "ArtifactsError",
@@ -67,6 +78,13 @@ import floe_orchestrator_dagster
 import json
 print(json.dumps(sorted(name for name in sys.modules if name.startswith(("floe_", "dagster", "dbt", "pydantic")))))
 """
+
+
+@pytest.mark.skipif(
+    Version(importlib.metadata.version("dagster-dbt")) < Version("0.29"), reason="dagster-dbt before 0.29 imports dbt"
+)
+def test_code_location_imports_no_http_client_and_no_sql_parser() -> None:
+    assert json.loads(run_python("-c", _CODE_LOCATION_ALONE).stdout) == []
 
 
 def test_loading_the_plugin_imports_nothing_heavy_that_floe_core_does_not() -> None:

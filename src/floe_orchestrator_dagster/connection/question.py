@@ -11,8 +11,9 @@ import httpx
 import orjson
 
 from floe_orchestrator_dagster.connection.webserver import QUERY, SHORT_QUERY, Webserver, read_webserver
-from floe_orchestrator_dagster.network.endpoint import Answer, Endpoint, UnusableSettingError
+from floe_orchestrator_dagster.network.endpoint import Answer, Endpoint
 from floe_orchestrator_dagster.network.failures import Cause, NoAnswerError
+from floe_orchestrator_dagster.network.urls import UnusableSettingError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -18,7 +18,7 @@ from floe_core.plugin_errors import PluginConfigurationError
 
 from floe_orchestrator_dagster.errors import LineageError, Problem
 from floe_orchestrator_dagster.lineage.delivery.sender import CompositeSender
-from floe_orchestrator_dagster.network.endpoint import UnusableSettingError, http_url, shown_url
+from floe_orchestrator_dagster.network.urls import UnusableSettingError, http_url, shown_url
 from floe_orchestrator_dagster.redaction import redact
 
 if TYPE_CHECKING:

@@ -9,9 +9,10 @@ import time
 from typing import TYPE_CHECKING
 
 from floe_orchestrator_dagster.lineage.delivery.sender import BackendUnavailableError, check_answer
-from floe_orchestrator_dagster.network.endpoint import Answer, Endpoint, header_value, http_url, shown_url
+from floe_orchestrator_dagster.network.endpoint import Answer, Endpoint
 from floe_orchestrator_dagster.network.failures import Cause, NoAnswerError
 from floe_orchestrator_dagster.network.proxies import secrets_of_proxies
+from floe_orchestrator_dagster.network.urls import header_value, http_url, shown_url
 from floe_orchestrator_dagster.redaction import Redactor, secrets_in_header, secrets_in_url
 
 if TYPE_CHECKING:

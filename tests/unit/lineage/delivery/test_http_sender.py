@@ -18,7 +18,7 @@ import pytest
 
 from floe_orchestrator_dagster.lineage.delivery.http_sender import HttpSender
 from floe_orchestrator_dagster.lineage.delivery.sender import BackendUnavailableError, EventRefusedError
-from floe_orchestrator_dagster.network.endpoint import shown_url
+from floe_orchestrator_dagster.network.urls import shown_url
 from hostile import serving_bytes
 from lineage_backend import LineageServer, free_port, serving
 from proxy import proxying
