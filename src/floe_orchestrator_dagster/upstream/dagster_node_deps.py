@@ -17,7 +17,6 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
-from dagster._core.definitions.dependency import BlockingAssetChecksDependencyDefinition
 
 from floe_orchestrator_dagster.upstream import patches
 
@@ -33,6 +32,7 @@ if TYPE_CHECKING:
 # Modules of Dagster with the function: since 1.12, and before.
 _MODULES = ("dagster._core.definitions.assets.job.asset_job", "dagster._core.definitions.asset_job")
 _FUNCTION = "build_node_deps"
+_DEPENDENCIES, _WAITS_FOR_CHECKS = "dagster._core.definitions.dependency", "BlockingAssetChecksDependencyDefinition"
 
 _replacements: list[Build] = []
 
@@ -45,6 +45,8 @@ def find_problem() -> str | None:
     parameters = [*inspect.signature(build).parameters]
     if parameters != ["asset_graph"]:
         return f"{_FUNCTION} has the parameters {', '.join(parameters)}"
+    if getattr(import_module(_DEPENDENCIES), _WAITS_FOR_CHECKS, None) is None:
+        return f"{_DEPENDENCIES} has no {_WAITS_FOR_CHECKS}"
     return None if isinstance(getattr(dg.AssetsDefinition, "check_keys", None), property) else "check_keys has changed"
 
 
@@ -67,6 +69,18 @@ def _module() -> ModuleType | None:
 
 
 def _with_one_check(build: Build) -> Build:
+    waits_for_checks: type = getattr(import_module(_DEPENDENCIES), _WAITS_FOR_CHECKS)
+
+    def unblocked(inputs: Mapping[str, Any], definition: dg.AssetsDefinition) -> dict[str, Any]:
+        """Remove the checks that a step would wait for on the inputs that it checks itself."""
+        checked = {key.asset_key for key in definition.check_keys}
+        keys = definition.node_keys_by_input_name
+        alone = {
+            name: found.other_dependency if isinstance(found, waits_for_checks) and keys[name] in checked else found
+            for name, found in inputs.items()
+        }
+        return {name: found for name, found in alone.items() if found is not None}
+
     @wraps(build)
     def build_node_deps(asset_graph: AssetGraph) -> tuple[Any, Mapping[Any, dg.AssetsDefinition]]:
         shown = {
@@ -76,26 +90,13 @@ def _with_one_check(build: Build) -> Build:
             deps, views = build(_Graph(asset_graph, [view for view, _ in shown.values()]))
             by_handle = {handle: shown[id(view)][1] for handle, view in views.items()}
             by_name = {handle.name: definition for handle, definition in by_handle.items()}
-            found = {step: _unblocked(inputs, by_name[step.alias or step.name]) for step, inputs in deps.items()}
+            found = {step: unblocked(inputs, by_name[step.alias or step.name]) for step, inputs in deps.items()}
         except (AttributeError, KeyError, TypeError) as error:  # a Dagster that uses the graph in another way
             patches.give_up(patches.NODE_DEPENDENCIES, f"{type(error).__name__}: {error}")
             return build(asset_graph)
         return found, by_handle
 
     return build_node_deps
-
-
-def _unblocked(inputs: Mapping[str, Any], definition: dg.AssetsDefinition) -> dict[str, Any]:
-    """Remove the checks that a step would wait for on the inputs that it checks itself."""
-    checked = {key.asset_key for key in definition.check_keys}
-    keys = definition.node_keys_by_input_name
-    alone = {
-        name: found.other_dependency
-        if isinstance(found, BlockingAssetChecksDependencyDefinition) and keys[name] in checked
-        else found
-        for name, found in inputs.items()
-    }
-    return {name: found for name, found in alone.items() if found is not None}
 
 
 class _Graph:

@@ -10,7 +10,7 @@ import pytest
 
 from floe_orchestrator_dagster.code_location import definitions_from_file
 from floe_orchestrator_dagster.upstream import dagster_node_deps
-from floe_orchestrator_dagster.upstream.dagster_node_deps import replace_node_dependencies
+from floe_orchestrator_dagster.upstream.dagster_node_deps import find_problem, replace_node_dependencies
 from processes import run_python
 from unit.odd_products import singular_test, write_product
 from unit.samples import node, source
@@ -170,3 +170,14 @@ def test_a_second_call_replaces_nothing(module: ModuleType) -> None:
 def test_without_patches_dagsters_function_is_used() -> None:
     assert run_python("-c", _OFF, FLOE_UPSTREAM_PATCHES="off").stdout == "True\n"
     assert run_python("-c", _OFF).stdout == "False\n"
+
+
+def test_a_dagster_without_the_names_of_the_patch_gives_the_reason(
+    module: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert find_problem() is None
+
+    monkeypatch.delattr("dagster._core.definitions.dependency.BlockingAssetChecksDependencyDefinition")
+    assert find_problem() == ("dagster._core.definitions.dependency has no BlockingAssetChecksDependencyDefinition")
+    monkeypatch.delattr(module, "build_node_deps")
+    assert str(find_problem()).endswith("have no build_node_deps")
