@@ -69,7 +69,7 @@ def _module() -> ModuleType | None:
 
 
 def _with_one_check(build: Build) -> Build:
-    waits_for_checks: type = getattr(import_module(_DEPENDENCIES), _WAITS_FOR_CHECKS)
+    waits_for_checks: Any = getattr(import_module(_DEPENDENCIES), _WAITS_FOR_CHECKS)
 
     def unblocked(inputs: Mapping[str, Any], definition: dg.AssetsDefinition) -> dict[str, Any]:
         """Remove the checks that a step would wait for on the inputs that it checks itself."""
