@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _SUBCHART = "dagster"
 _DEPLOYMENTS = "dagster-user-deployments"
 # The first line of `helm get values` without `--output yaml`.
-_TITLE = "USER-SUPPLIED VALUES"
+_TITLE = "USER-SUPPLIED VALUES:"
 # Fixes of the error messages, by the kind of the file.
 _FROM_HELM = "Write it with `helm get values RELEASE --output yaml`."
 _OVERLAY = "Give the file of `helm upgrade --values FILE`."
@@ -30,10 +30,12 @@ _SHOWN_DIGITS = 12
 def read_deployed(path: Path) -> dict[str, object]:
     """Read deployed values: a file of ``floe-dagster helm``, or the output of ``helm get values``.
 
+    Helm prints ``null`` for a release without values. An empty file is refused, because Helm leaves it after an error.
+
     Raises:
         DeployError: The file cannot be read, or has no Helm values.
     """
-    return {key: value for key, value in _read(path, _FROM_HELM).items() if key != _TITLE}
+    return _read(path, _FROM_HELM)
 
 
 def with_overlays(values: Mapping[str, object], overlays: Sequence[Path]) -> dict[str, object]:
@@ -74,12 +76,15 @@ def _merged(below: Mapping[str, object], above: Mapping[str, object]) -> dict[st
 
 def _read(path: Path, fix: str) -> dict[str, object]:
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        content = yaml.safe_load(text.removeprefix(_TITLE))
     except (OSError, UnicodeDecodeError) as error:
         what = f"cannot be read ({getattr(error, 'strerror', None) or 'it is not text'})"
         raise DeployError(str(path), [Problem("", what, fix)]) from None
     except yaml.YAMLError:
         raise DeployError(str(path), [Problem("", "is not YAML", fix)]) from None
+    if content is None and text.strip():
+        return {}
     if not isinstance(content, dict):
         raise DeployError(str(path), [Problem("", "has no Helm values", fix)])
     return {str(key): value for key, value in content.items()}

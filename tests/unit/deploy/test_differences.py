@@ -41,6 +41,16 @@ def test_same_values_change_nothing(tmp_path: Path, title: str) -> None:
     assert changed(tmp_path, title + before, [path], "--image", "shop:1") == ["an upgrade changes nothing"]
 
 
+@pytest.mark.parametrize("deployed", ["null\n", "USER-SUPPLIED VALUES:\nnull\n", "USER-SUPPLIED VALUES:\n{}\n"])
+def test_everything_is_added_to_a_release_without_values(tmp_path: Path, deployed: str) -> None:
+    path = artifacts(tmp_path)
+
+    lines = changed(tmp_path, deployed, [path], "--image", "shop:1")
+
+    assert "adds the product shop-orders with the image shop:1" in lines
+    assert [line for line in lines if not line.startswith("adds ")] == []
+
+
 def test_products_images_content_and_options_are_described(tmp_path: Path) -> None:
     orders, returns, stock = (artifacts(tmp_path, name) for name in ("orders", "returns", "stock"))
     before = printed([orders, returns], "--image", "shop:1", "--env", "DBT_THREADS=4", "--env-secret", "warehouse")
@@ -295,7 +305,12 @@ def test_values_beside_dagsters_in_floes_chart_are_compared(tmp_path: Path) -> N
 @pytest.mark.parametrize("option", ["--diff", "--overlay"])
 @pytest.mark.parametrize(
     ("content", "message"),
-    [("- a\n", "has no Helm values"), ("a: [", "is not YAML"), (b"\xff\xfe\x00", "cannot be read (it is not text)")],
+    [
+        ("- a\n", "has no Helm values"),
+        ("", "has no Helm values"),
+        ("a: [", "is not YAML"),
+        (b"\xff\xfe\x00", "cannot be read (it is not text)"),
+    ],
 )
 def test_file_without_values_is_refused(tmp_path: Path, option: str, content: Any, message: str) -> None:  # noqa: ANN401
     (tmp_path / "deployed.yaml").write_text("a: 1\n", encoding="utf-8")
