@@ -32,6 +32,36 @@ class Labelled:
         return Labelled((*self.labels, *other.labels), self.nodes | other.nodes)
 
 
+def with_all_labels(labels: Mapping[str, str | None], parents: Parents, other: str) -> dict[str, str]:
+    """Label the nodes without a label by their place between the labels, with as few labels as possible.
+
+    A node between two nodes of one label gets this label. The others are built as early as possible: before all labels,
+    or after those that they read.
+
+    Args:
+        labels: Label of each node; None without one.
+        parents: The graph.
+        other: The new label; if there are several, later ones have a number, such as ``other_2``.
+    """
+    own = {unique_id: label or unique_id for unique_id, label in labels.items()}
+    named = {label for label in labels.values() if label}
+    first = first_of_cycles(_between(own, parents))
+    cycles: defaultdict[str, list[str]] = defaultdict(list)
+    for place, start in first.items():
+        cycles[start].append(place)
+    reads = _between({unique_id: first[place] for unique_id, place in own.items()}, parents)
+    label_of = {start: next((place for place in members if place in named), None) for start, members in cycles.items()}
+    turns: dict[str, int] = {}
+    for start in dependency_order(reads):
+        turns[start] = max((turns[read] + bool(label_of[read]) for read in reads[start]), default=0)
+    used = sorted({turn for start, turn in turns.items() if not label_of[start]})
+    names = {turn: f"{other}_{number}" if number > 1 else other for number, turn in enumerate(used, 1)}
+    return {
+        unique_id: labels[unique_id] or label_of[first[place]] or names[turns[first[place]]]
+        for unique_id, place in own.items()
+    }
+
+
 def label_levels(labels: Mapping[str, str], parents: Parents) -> list[list[Labelled]]:
     """Group the nodes by label; labels that depend on each other in a cycle are one group.
 

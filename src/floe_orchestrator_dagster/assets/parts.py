@@ -14,7 +14,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from floe_orchestrator_dagster.assets.graph import Parents, dependency_order, relations_read
-from floe_orchestrator_dagster.assets.labels import join_least, label_levels
+from floe_orchestrator_dagster.assets.labels import join_least, label_levels, with_all_labels
 from floe_orchestrator_dagster.assets.translator import folders
 from floe_orchestrator_dagster.config import config_path
 from floe_orchestrator_dagster.config.models import CORRECT_IT
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 # Name of the parts with the nodes that no entry of `steps` selects.
 _REST = "rest"
+_UNGROUPED = "ungrouped"
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,8 @@ def product_parts(product: Product, selection: NodeSelection, parents: Parents) 
         found = layered(ordered, rule.max)
     else:
         label = _group if rule.by == "group" else partial(_folder, _project_name(product.dbt.manifest))
-        found = labelled({unique_id: label(node) for unique_id, node in nodes.items()}, ordered, rule.max)
+        written = {unique_id: label(node) for unique_id, node in nodes.items()}
+        found = labelled(with_all_labels(written, ordered, _UNGROUPED), ordered, rule.max)
     return tuple(Part(name, members, rule.resources) for name, members in found)
 
 
@@ -258,8 +260,8 @@ def _balanced(groups: Iterable[Sequence[str]], limit: int) -> list[frozenset[str
     return [frozenset(members) for members in bins if members]
 
 
-def _group(node: Mapping[str, Any]) -> str:
-    return str(node["config"].get("group") or node.get("group") or "ungrouped")
+def _group(node: Mapping[str, Any]) -> str | None:
+    return node["config"].get("group") or node.get("group") or None
 
 
 def _folder(project: str | None, node: Mapping[str, Any]) -> str:

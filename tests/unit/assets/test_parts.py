@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from floe_orchestrator_dagster.assets.labels import with_all_labels
 from floe_orchestrator_dagster.assets.parts import labelled, layered
 from floe_orchestrator_dagster.code_location import build_definitions, definitions_from_file
 from floe_orchestrator_dagster.errors import ConfigError
@@ -144,6 +145,36 @@ def test_groups_that_depend_on_each_other_are_one_part(shop: Path) -> None:
         "staging_and_1_more": ({"stg_orders", "stg_fees", "int_sales", "sales"}, set()),
         "finance": ({"margins"}, {"staging_and_1_more"}),
         "reports": ({"report"}, {"staging_and_1_more", "finance"}),
+    }
+
+
+def test_models_without_a_group_are_built_before_between_and_after_groups(shop: Path) -> None:
+    graph = {
+        "raw": [],
+        "stg_orders": ["raw"],
+        "joined": ["stg_orders"],
+        "sales": ["joined"],
+        "margins": ["joined"],
+        "summary": ["sales"],
+        "small": ["raw"],
+    }
+
+    assert planned(write(shop, {"by": "group"}, graph)) == {
+        "ungrouped": ({"raw", "small"}, set()),
+        "staging": ({"stg_orders"}, {"ungrouped"}),
+        "ungrouped_2": ({"joined"}, {"staging"}),
+        "sales": ({"sales"}, {"ungrouped_2"}),
+        "finance": ({"margins"}, {"ungrouped_2"}),
+        "ungrouped_3": ({"summary"}, {"sales"}),
+    }
+
+
+def test_a_model_between_two_models_of_a_group_is_built_with_the_group(shop: Path) -> None:
+    graph = {"stg_orders": [], "between": ["stg_orders"], "stg_fees": ["between"], "after": ["stg_fees"]}
+
+    assert planned(write(shop, {"by": "group"}, graph)) == {
+        "staging": ({"stg_orders", "between", "stg_fees"}, set()),
+        "ungrouped": ({"after"}, {"staging"}),
     }
 
 
@@ -375,6 +406,19 @@ def test_labels_have_each_node_once_and_no_cycle(data: st.DataObject, parents: P
         label: {name for name, nodes in parts if any(labels[one] == label for one in nodes)} for label in "abcdefgh"
     }
     assert all(len(names) <= 1 for names in joined.values())
+
+
+@given(data=st.data(), parents=graphs())
+def test_nodes_without_a_label_cause_no_cycle(data: st.DataObject, parents: Parents) -> None:
+    labels = {unique_id: data.draw(st.sampled_from(["a", "b", "c", None])) for unique_id in parents}
+
+    filled = with_all_labels(labels, parents, "other")
+
+    assert all(filled[unique_id] == label for unique_id, label in labels.items() if label)
+    parts = [nodes for _, nodes in labelled(filled, parents, len(parents) * 2)]
+    # Only labels that were written can be in a cycle, and then they were so without the others.
+    apart = [{label for unique_id in nodes if (label := filled[unique_id])} for nodes in parts]
+    assert all(not any(label.startswith("other") for label in found) for found in apart if len(found) > 1)
 
 
 def test_a_thousand_labels_are_joined_in_seconds() -> None:
