@@ -38,6 +38,18 @@ def masked_text(text: str) -> str:
     return env_scrubber(text)
 
 
+def hidden_error(error: BaseException | None) -> str:
+    """Return dbt's error of a query behind the error of closing its connection; empty if there is none.
+
+    dbt closes the connection of a failed node. If this fails too, because the warehouse is gone, dbt reports only this.
+    """
+    from dbt_common.exceptions import DbtBaseException
+
+    while error is not None and not isinstance(error, DbtBaseException):
+        error = error.__context__
+    return str(error or "")
+
+
 class RunningManifest:
     """The project as dbt has loaded it."""
 

@@ -14,13 +14,12 @@ import re
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-import click
-
 from floe_orchestrator_dagster.execution.dbt.core_process import (
     BATCH_ENDED,
     COMPILED,
     ERROR_PLACE,
     ERROR_TEXT,
+    HIDDEN_ERROR,
     NODE_COUNT,
     NODE_FINISHED,
     NODE_RAISED,
@@ -28,6 +27,7 @@ from floe_orchestrator_dagster.execution.dbt.core_process import (
     NOTHING_MATCHED,
     RELATIONS,
 )
+from floe_orchestrator_dagster.execution.dbt.diagnosis import plain_message
 from floe_orchestrator_dagster.execution.dbt.node_result import (
     DbtWarning,
     FailedHook,
@@ -68,6 +68,7 @@ class CoreEvents:
         self._batches = Batches()
         self._running: dict[str, int] = {}
         self._hook_files: dict[str, str] = {}
+        self._hidden_errors: dict[str, str] = {}
 
     def read(self, event: Mapping[str, Any]) -> EngineValue | None:
         """Convert an event, in the format of ``dbt --log-format json``; None for an event that no step needs."""
@@ -80,6 +81,8 @@ class CoreEvents:
             return self._end(event, _node_result(info, node, data))
         if node.get("resource_type") == "operation" and name in (ERROR_PLACE, ERROR_TEXT):
             return self._hook(str(name), node, data)
+        if name == NODE_RAISED and data.get(HIDDEN_ERROR) and self._running.get(str(node.get("unique_id"))) == 1:
+            return self._hidden_error(str(node["unique_id"]), _unstyled(data[HIDDEN_ERROR]))
         return _news(str(name), data) or _message(info, node)
 
     def _start(self, start: NodeStart) -> NodeStart | None:
@@ -97,8 +100,13 @@ class CoreEvents:
             self._batches.end(event, result.message)
             return None
         if result.has_failed:
-            return replace(result, message=self._batches.explain(result.unique_id, result.message))
+            message = self._hidden_errors.pop(result.unique_id, result.message)
+            return replace(result, message=self._batches.explain(result.unique_id, message))
         return result
+
+    def _hidden_error(self, unique_id: str, message: str) -> NodeError:
+        self._hidden_errors[unique_id] = message
+        return NodeError(unique_id, message)
 
     def _hook(self, name: str, node: Mapping[str, Any], data: Mapping[str, Any]) -> FailedHook | None:
         unique_id = str(node.get("unique_id"))
@@ -171,7 +179,7 @@ def _relation(node: Mapping[str, Any]) -> NodeRelation:
 
 
 def _unstyled(text: object) -> str:
-    return click.unstyle(str(text or "")).strip()
+    return plain_message(str(text or ""))
 
 
 def _number(value: object) -> float:
@@ -208,7 +216,7 @@ class Batches:
             return
         data, thread = event["data"], str(event["info"].get("thread"))
         if name == NODE_RAISED:
-            self._raised[thread] = click.unstyle(str(data.get("exc") or "")).removeprefix(_RAISED).strip()
+            self._raised[thread] = _unstyled(data.get("exc")).removeprefix(_RAISED).strip()
         else:
             unique_id, status = data["node_info"]["unique_id"], str(data["status"]).lower()
             reason = self._raised.pop(thread, "")

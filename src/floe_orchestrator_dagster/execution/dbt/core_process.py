@@ -29,6 +29,7 @@ from floe_orchestrator_dagster.upstream.dbt_core import (
     RunningManifest,
     close_connections,
     event_fields,
+    hidden_error,
     masked_text,
     table_columns,
 )
@@ -52,6 +53,8 @@ NODE_RAISED = "GenericExceptionOnRun"
 BATCH_ENDED = "LogBatchResult"
 ERROR_PLACE = "RunResultFailure"
 ERROR_TEXT = "RunResultError"
+HIDDEN_ERROR = "hidden_error"
+"""Field of :data:`NODE_RAISED`: dbt's error, if the exception is that of closing the connection after this error."""
 COMPILED = "compiled_code"
 """Field of a snapshot's :data:`NODE_FINISHED` with its compiled query."""
 NOTHING_MATCHED = "NoNodesForSelectionCriteria"
@@ -177,6 +180,8 @@ class _Reporter:
 
     def _described(self, event: EventMsg) -> dict[str, Any]:
         described = event_fields(event)
+        if event.info.name == NODE_RAISED:
+            described["data"][HIDDEN_ERROR] = hidden_error(sys.exc_info()[1])
         if event.info.name == NODE_FINISHED:
             data = described["data"]
             if data["node_info"]["resource_type"] == "snapshot":

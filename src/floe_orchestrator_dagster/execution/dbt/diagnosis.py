@@ -14,6 +14,16 @@ if TYPE_CHECKING:
 
 EngineKind = Literal["core", "v2"]
 
+NOT_RESPONDING = (
+    "The warehouse does not respond. Check its address in the profile, the network, and whether it is running."
+)
+"""The fix for a connection that the warehouse refuses or closes."""
+_UNREACHABLE = (
+    r"[Cc]onnection (was |has been )?(refused|lost|reset|aborted|closed|broken)\b|"
+    r"([Cc]ould not|[Cc]an't|[Cc]annot|[Ff]ailed to|[Uu]nable to) connect\b|TTransportException|[Bb]roken pipe|"
+    r"could not translate host name|[Nn]ame or service not known|\btimed? ?out\b|[Nn]o route to host|"
+    r"Network is unreachable|server closed the connection"
+)
 # Pattern of a message or exception type, class of the error (DbtBuildError if a retry can succeed, else DbtSetupError),
 # and fix, or the fix by engine. The first matching entry is used.
 _ADVICE: tuple[tuple[str, type[DbtBuildError], str | Mapping[EngineKind, str]], ...] = (
@@ -57,14 +67,7 @@ _ADVICE: tuple[tuple[str, type[DbtBuildError], str | Mapping[EngineKind, str]], 
         DbtSetupError,
         "The warehouse rejects the credentials. Correct the variables that the profile reads.",
     ),
-    (
-        (
-            r"[Cc]onnection refused|could not translate host name|[Nn]ame or service not known|\btimed? ?out\b|"
-            r"[Nn]o route to host|Network is unreachable|could not connect|server closed the connection"
-        ),
-        DbtBuildError,
-        "The warehouse does not respond. Check its address in the profile, the network, and whether it is running.",
-    ),
+    (_UNREACHABLE, DbtBuildError, NOT_RESPONDING),
     (
         r"No space left on device|[Dd]isk (is )?full",
         DbtBuildError,
@@ -101,6 +104,8 @@ _ADVICE: tuple[tuple[str, type[DbtBuildError], str | Mapping[EngineKind, str]], 
     (r"UsageException", DbtSetupError, "Correct the options of the run."),
 )
 _OTHERWISE = "See dbt's log in the step's captured output."
+# A line of a Java stack trace, which warehouses on a JVM such as Spark append to their messages.
+_JVM_FRAME = re.compile(r"\s+(at [\w.$/<>@-]+\([^()]*\)|\.\.\. \d+ (more|common frames omitted))\s*")
 
 
 def diagnosed(origin: str, error_type: str, error: str, engine: EngineKind = "core") -> DbtBuildError:
@@ -115,8 +120,23 @@ def diagnosed(origin: str, error_type: str, error: str, engine: EngineKind = "co
     Returns:
         A DbtSetupError if a retry would fail in the same way.
     """
-    text = click.unstyle(error).strip()
+    text = plain_message(error)
     known = ((kind, fix) for pattern, kind, fix in _ADVICE if re.search(pattern, f"{error_type} {text}"))
     kind, fixes = next(known, (DbtBuildError, _OTHERWISE))
     fix = fixes if isinstance(fixes, str) else fixes[engine]
     return kind(f"{origin}: dbt failed: {text}\n    fix: {fix}")
+
+
+def is_unreachable(message: str) -> bool:
+    """Return whether a message says that the warehouse refuses or closes the connection."""
+    return re.search(_UNREACHABLE, message) is not None
+
+
+def plain_message(text: str) -> str:
+    """Return a message of dbt without colours and without the frames of Java stack traces."""
+    plain = click.unstyle(text).strip()
+    if "\tat " not in plain and " at " not in plain:
+        return plain
+    lines = plain.splitlines()
+    kept = [line for line in lines if not _JVM_FRAME.fullmatch(line)]
+    return plain if len(kept) == len(lines) else "\n".join(line for line in kept if line.strip())

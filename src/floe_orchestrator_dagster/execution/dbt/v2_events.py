@@ -13,6 +13,7 @@ from collections import defaultdict
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
+from floe_orchestrator_dagster.execution.dbt.diagnosis import plain_message
 from floe_orchestrator_dagster.execution.dbt.node_result import (
     NO_RELATION,
     DbtWarning,
@@ -220,7 +221,7 @@ class V2Events:
         return NodeRelation(database, schema, alias, ".".join(quoted))
 
     def _text(self, text: object) -> str:
-        return self._mask(_BACKTRACE.sub("", str(text or "")).strip())
+        return self._mask(plain_message(_BACKTRACE.sub("", str(text or ""))))
 
 
 def _status(attributes: Mapping[str, Any], *, has_error: bool, has_failed: bool) -> str | None:

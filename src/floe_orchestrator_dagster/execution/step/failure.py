@@ -20,6 +20,7 @@ from floe_orchestrator_dagster.errors import (
     ManifestError,
     Problem,
 )
+from floe_orchestrator_dagster.execution.dbt.diagnosis import NOT_RESPONDING, is_unreachable
 from floe_orchestrator_dagster.product.manifest import MANIFEST_FILE, PREPARE_COMMAND, read_manifest
 
 if TYPE_CHECKING:
@@ -39,7 +40,9 @@ _LASTING = re.compile(r"(Compilation|Parsing) Error")
 _COLLECTIONS = ("nodes", "unit_tests", "functions")
 # https://docs.getdbt.com/reference/global-configs/resource-type
 _ONLY, _NEVER = "DBT_RESOURCE_TYPES", "DBT_EXCLUDE_RESOURCE_TYPES"
-_FIX = "Correct it, then re-execute from failure. Nodes that succeeded are not built again."
+_AGAIN = "re-execute from failure. Nodes that succeeded are not built again."
+_FIX = f"Correct it, then {_AGAIN}"
+_RECONNECT = f"{NOT_RESPONDING} Then {_AGAIN}"
 _HOOK_FIX = (
     "Correct the hook, then re-execute from failure. dbt runs hooks only with nodes: with all of them if none is left."
 )
@@ -85,7 +88,9 @@ def _problem(result: NodeResult, node: Mapping[str, Any]) -> Problem:
     kind = result.resource_type.replace("_", " ")
     # dbt's first line repeats the node and its file.
     message = re.sub(r"^([\w ]+ Error) in .* \(.*\)\n\s*", r"\1: ", result.message) or result.status
-    return Problem(str(node.get("original_file_path") or result.unique_id), f"{kind} {result.name}: {message}", _FIX)
+    is_query = result.status == "error" and node.get("language", "sql") == "sql"
+    fix = _RECONNECT if is_query and is_unreachable(message) else _FIX
+    return Problem(str(node.get("original_file_path") or result.unique_id), f"{kind} {result.name}: {message}", fix)
 
 
 def dagster_failure(error: FloeDagsterError) -> dg.Failure | None:

@@ -115,6 +115,21 @@ def test_batches_of_a_microbatch_model_are_one_result_at_its_own_end() -> None:
     assert values[-1].status == "partial success"
 
 
+def test_error_of_a_query_replaces_that_of_closing_its_connection() -> None:
+    reader = CoreEvents()
+    hidden = "Runtime Error\n  Connection lost while polling query status"
+    crashed = event("GenericExceptionOnRun", "orders", "model", exc="unexpected exception", hidden_error=hidden)
+
+    _, error, result = (
+        reader.read(one)
+        for one in (started("orders"), crashed, finished("orders", "error", message="unexpected exception"))
+    )
+
+    assert error == NodeError("model.shop.orders", hidden)
+    assert isinstance(result, NodeResult)
+    assert result.message == hidden
+
+
 def in_thread(thread: str, one: dict[str, Any]) -> dict[str, Any]:
     one["info"]["thread"] = thread
     return one
