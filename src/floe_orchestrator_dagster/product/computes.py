@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
@@ -25,6 +26,13 @@ if TYPE_CHECKING:
 
 # Settings of floe-core's ComputeConfig that are not part of a connection.
 _COMPUTE_SETTINGS = ("threads", "timeout_seconds")
+# Keys that floe's compiler removes from a configuration, whatever their value. `password_env` is written instead.
+_REMOVED_KEYS = frozenset({
+    "accesskey", "apikey", "apitoken", "bearertoken", "clientsecret", "clienttoken", "password", "privatekey",
+    "refreshtoken", "secret", "secretaccesskey", "secretkey", "token"
+})  # fmt: skip
+_VARIABLE_SUFFIX = "_env"
+_VARIABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 def compute_profiles(
@@ -40,7 +48,8 @@ def compute_profiles(
        it. Otherwise it is the configured mapping.
 
     Raises:
-        ProfileError: Some computes have no output. The message lists all, each with its models.
+        ProfileError: Some computes have no output, or an output that is not valid. The message lists all computes
+            without one, each with its models.
     """
     transforms = artifacts.transforms
     if transforms is None:
@@ -56,10 +65,9 @@ def compute_profiles(
         if target is not None:
             found[compute] = profile.on_target(target)
         elif connection is not None:
+            place = Place(origin, config_path("computes", compute))
             output = resolve_paths(
-                _built_output(compute, connection, artifacts, origin),
-                project,
-                Place(origin, config_path("computes", compute)),
+                _built_output(compute, _with_secrets(connection, place), artifacts, origin), project, place
             )
             outputs = {**profile.outputs, compute: output}
             found[compute] = replace(profile, outputs=outputs).on_target(compute)
@@ -82,6 +90,34 @@ def _target_for(compute: str, profile: Profile) -> str | None:
         return compute
     of_type = [name for name, output in profile.outputs.items() if output["type"] == compute]
     return of_type[0] if len(of_type) == 1 else None
+
+
+def _with_secrets(settings: Mapping[str, Any], place: Place) -> dict[str, Any]:
+    """Return settings with an ``env_var()`` for each variable that has a secret, such as ``password_env: PG_PASSWORD``.
+
+    Raises:
+        ProfileError: The value is not the name of a variable.
+    """
+    found: dict[str, Any] = {}
+    for key, value in settings.items():
+        inner = replace(place, where=f"{place.where}.{key}")
+        name = str(key).removesuffix(_VARIABLE_SUFFIX)
+        if name != key and re.sub(r"[^a-z0-9]", "", name.lower()) in _REMOVED_KEYS:
+            found[name] = f"{{{{ env_var('{_variable_name(value, inner)}') }}}}"
+        elif isinstance(value, dict):
+            found[key] = _with_secrets(value, inner)
+        elif isinstance(value, list):
+            found[key] = [_with_secrets(entry, inner) if isinstance(entry, dict) else entry for entry in value]
+        else:
+            found[key] = value
+    return found
+
+
+def _variable_name(value: object, place: Place) -> str:
+    if isinstance(value, str) and _VARIABLE_NAME.fullmatch(value):
+        return value
+    fix = "Write the name of the environment variable that has the secret, like `WAREHOUSE_PASSWORD`."
+    raise ProfileError(place.file, [Problem(place.where, "must be the name of an environment variable", fix)])
 
 
 def _built_output(

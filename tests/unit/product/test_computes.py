@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+from floe_core.schemas.compiled_artifacts import sanitize_plugin_config_for_artifact
 
 from floe_orchestrator_dagster.config import read_config
 from floe_orchestrator_dagster.errors import ProfileError
@@ -56,6 +57,52 @@ def test_connection_in_the_configuration_is_a_dbt_output_without_a_compute_plugi
     assert found["postgres"].target == "postgres"
     assert found["postgres"].outputs["postgres"] == {"type": "postgres", "host": "db", "user": "floe"}
     assert "postgres" not in found["duckdb"].outputs
+
+
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    [
+        ({"password_env": "PG_PASSWORD"}, {"password": "{{ env_var('PG_PASSWORD') }}"}),
+        ({"token_env": "TOKEN"}, {"token": "{{ env_var('TOKEN') }}"}),
+        ({"client_secret_env": "_SECRET1"}, {"client_secret": "{{ env_var('_SECRET1') }}"}),
+        (
+            {"secrets": [{"type": "s3", "key_id": "k", "secret_env": "S3"}], "tls": {"private_key_env": "KEY"}},
+            {
+                "secrets": [{"type": "s3", "key_id": "k", "secret": "{{ env_var('S3') }}"}],
+                "tls": {"private_key": "{{ env_var('KEY') }}"},
+            },
+        ),
+        # Not keys that floe's compiler removes.
+        ({"pass": "{{ env_var('PG') }}", "search_env": "dev"}, {"pass": "{{ env_var('PG') }}", "search_env": "dev"}),
+    ],
+)
+def test_variables_with_secrets_are_named_by_keys_that_floes_compiler_keeps(
+    tmp_path: Path, written: Json, expected: Json
+) -> None:
+    compiled = sanitize_plugin_config_for_artifact(written)
+
+    found = _profiles(tmp_path, computes={"postgres": {"host": "db", **compiled}})
+
+    assert found["postgres"].outputs["postgres"] == {"type": "postgres", "host": "db", **expected}
+
+
+def test_variables_with_secrets_are_required_by_the_profile(tmp_path: Path) -> None:
+    found = _profiles(tmp_path, computes={"postgres": {"password_env": "PG_PASSWORD"}})
+
+    assert [variable.name for variable in found["postgres"].variables] == ["PG_PASSWORD"]
+
+
+@pytest.mark.parametrize("value", ["hunter2 or so", "{{ env_var('PG_PASSWORD') }}", "", 7, None])
+def test_a_secret_in_place_of_a_variable_is_refused_without_the_value(tmp_path: Path, value: object) -> None:
+    with pytest.raises(ProfileError) as raised:
+        _profiles(tmp_path, computes={"postgres": {"secrets": [{"password_env": value}]}})
+
+    assert str(raised.value) == (
+        "contract: 1 problem\n"
+        "  plugins.orchestrator.config.computes.postgres.secrets.password_env: must be the name of an environment "
+        "variable\n"
+        "    fix: Write the name of the environment variable that has the secret, like `WAREHOUSE_PASSWORD`."
+    )
 
 
 def test_a_compute_may_have_any_name_when_its_connection_says_its_type(tmp_path: Path) -> None:
