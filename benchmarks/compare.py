@@ -118,7 +118,7 @@ MEASURES = (
     Measure(_EVENTS_IN_POSTGRES, "cpu", _CPU_IN_POSTGRES),
     Measure(_BUILD, "first_node", "step's start to dbt's first node, wall (s)"),
     Measure(_BUILD, "wall", _WALL_OF_BUILD),
-    Measure(_BUILD, "wall", "whole build, wall, beside `dbt build` alone (s)", "plain"),
+    Measure(_BUILD, "wall", "whole build, wall, with `dbt build` alone in place of plain dagster-dbt (s)", "plain"),
     Measure(_ONE, "first_node", "one model: step's start to dbt's first node, wall (s)"),
     Measure(_ONE, "launch_cpu", "one model: launch to dbt's first node, CPU of all processes (s)"),
     Measure(_ONE, "launch", "one model: launch to dbt's first node, wall (s)"),

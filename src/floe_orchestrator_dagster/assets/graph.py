@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from floe_orchestrator_dagster.product.manifest import Manifest
 
 Parents: TypeAlias = "Mapping[str, frozenset[str]]"
-"""Unique ids of the models, seeds and snapshots that each one reads, by unique id."""
+"""For each model, seed and snapshot, by unique id: the unique ids of those that it reads."""
 
 
 def relations_read(manifest: Manifest, nodes: Iterable[str], tables: Mapping[str, str]) -> dict[str, frozenset[str]]:
@@ -29,21 +29,21 @@ def relations_read(manifest: Manifest, nodes: Iterable[str], tables: Mapping[str
 def dependency_order(parents: Mapping[str, Collection[str]]) -> list[str]:
     """Return the nodes of a graph, each after its parents.
 
-    The result depends only on the order of ``parents`` and on names. The order of a set of names differs between
-    processes, but the processes of a run must divide the graph in the same way.
+    The result depends only on the order of ``parents`` and on names, because all processes of a run must divide the
+    graph into the same steps. Sets are sorted, because their order differs between processes.
     """
     return list(TopologicalSorter({name: sorted(read) for name, read in parents.items()}).static_order())
 
 
 def first_of_cycles(parents: Mapping[str, Collection[str]]) -> dict[str, str]:
-    """Return for each node the first one of the nodes with which it is in a cycle; without a cycle, the node itself."""
+    """Return the first node of each node's cycle, in the order of ``parents``; without a cycle, the node itself."""
     children: dict[str, list[str]] = {name: [] for name in parents}
     for name, read in parents.items():
         for parent in read:
             children[parent].append(name)
     place = {name: row for row, name in enumerate(parents)}
     first: dict[str, str] = {}
-    # Kosaraju's algorithm: what reaches the last finished node, and is reached by it, is in a cycle with it.
+    # Kosaraju's algorithm: nodes that reach the last finished node, and that it reaches, are in a cycle with it.
     for start in reversed(_finished(parents)):
         if start in first:
             continue

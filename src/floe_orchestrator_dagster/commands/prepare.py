@@ -29,7 +29,7 @@ def prepare(artifacts: Path | None, *, no_deps: bool, as_json: bool) -> None:
 
     Run it in image builds and CI: afterwards the code location loads without running dbt. ARTIFACTS is the product's
     compiled_artifacts.json. The default is FLOE_ARTIFACTS_PATH. The command needs no secrets. Only `dbt deps` uses the
-    network. It does not run when package-lock.yml is up to date and all its packages are installed.
+    network. `dbt deps` is skipped when package-lock.yml is up to date and all its packages are installed.
 
     \b
     Example:

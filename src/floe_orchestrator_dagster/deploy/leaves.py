@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 Leaves: TypeAlias = "dict[str, object]"
 
-# The value of an entry of a list that consists of its name.
+# The value of a list entry that has a name and nothing else.
 PRESENT = "present"
 _CONTEXT = "DAGSTER_CLI_API_GRPC_CONTAINER_CONTEXT"
 _CONTEXT_PARTS = ("resources", "run_k8s_config", "service_account_name", "image_pull_policy")
@@ -33,7 +33,7 @@ _SHOWN_VARIABLES = {
     "OTEL_EXPORTER_OTLP_ENDPOINT",
 }
 # Paths of values, without the names of list entries. Every path that `floe-dagster helm` writes is here, except for
-# variables, annotations of others and arguments.
+# environment variables, arguments of containers, and annotations without the prefix `floe.dev/`.
 _SHOWN_PATHS = (
     # code locations
     r"port|image\.(repository|tag|digest|pullPolicy)",
@@ -64,7 +64,7 @@ _SHOWN_PATH = re.compile("|".join(_SHOWN_PATHS))
 
 
 def leaves(value: object, path: str = "") -> Leaves:
-    """Return each value in nested mappings and lists by its path, which has the names of list entries."""
+    """Return each value in nested mappings and lists by its path, such as ``image.tag`` or ``env[FLOE_ENV].value``."""
     found: Leaves = {}
     if isinstance(value, dict):
         for key, inner in value.items():
@@ -139,7 +139,7 @@ def _tag(entry: Mapping[str, object]) -> str | None:
     return f"{entry['key']}" if value is None else f"{entry['key']}={value}"
 
 
-# By the key of a list: the name of its entries, and the keys that the name contains.
+# Lists whose entries have no `name`, by the list's key: a function that names an entry, and the keys that it uses.
 _NAMED_BY: dict[str, tuple[Callable[[Mapping[str, object]], str | None], tuple[str, ...]]] = {
     "tolerations": (_toleration, ("key", "value", "effect")),
     "tagConcurrencyLimits": (_tag, ("key", "value")),
@@ -148,7 +148,7 @@ _NAMED_BY: dict[str, tuple[Callable[[Mapping[str, object]], str | None], tuple[s
 
 
 def _of_runs(text: str) -> object:
-    """Return what the pods of runs have besides the settings of their code server."""
+    """Return the settings of run pods that are not those of their code server."""
     try:
         context = json.loads(text)
     except ValueError:

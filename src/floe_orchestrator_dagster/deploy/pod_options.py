@@ -55,7 +55,7 @@ class PodOptions:
 
     @property
     def first_option(self) -> str:
-        """The first option that :attr:`run_config` needs."""
+        """The first option that is part of :attr:`run_config`, for error messages."""
         if self.node_selector:
             return "--node-selector"
         return "--toleration" if self.tolerations else "--annotation"

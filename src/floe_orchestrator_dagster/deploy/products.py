@@ -32,7 +32,7 @@ class DeployedProduct:
         name: The product's name.
         service: Name of its service, deployment and code location in Kubernetes.
         origin: Path of its artifacts, for messages.
-        content: The artifacts' bytes; None for a code location without a specific product.
+        content: The artifacts' bytes; None if the values are those of the platform, without artifacts.
         config: The orchestrator's configuration.
         image: Its image.
         assets: Number of assets, from the dbt manifest if there is one.
@@ -56,7 +56,7 @@ class DeployedProduct:
 
     @property
     def content_hash(self) -> str | None:
-        """SHA-256 of the artifacts without the time of their compilation and without their layout."""
+        """SHA-256 of the artifacts. The time of compilation, white space and the order of keys do not change it."""
         if self.content is None:
             return None
         content = json.loads(self.content)

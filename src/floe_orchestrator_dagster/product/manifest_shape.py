@@ -22,7 +22,7 @@ Strings = Annotated[Any, AfterValidator(_strings)]
 
 
 class DagsterRef(TypedDict):
-    """The model that shows a test as its check, ``meta.dagster.ref``."""
+    """The model on which a test is an asset check, ``meta.dagster.ref`` of the test."""
 
     name: str
     package: NotRequired[str | None]

@@ -1,7 +1,8 @@
 """Code of dbt models without comments and with uniform whitespace, for comparisons.
 
 Comments and whitespace are only left out where they have no meaning on any database. All other code is compared as it
-is: a model that looks changed is built once too often, one that looks unchanged would keep wrong rows.
+is. A model that is wrongly found changed is built once too often. A model that is wrongly found unchanged would keep
+wrong rows.
 """
 
 from __future__ import annotations
@@ -32,10 +33,10 @@ _SPACE = re.compile(r"\s+", re.ASCII)
 _TEMPLATE = re.compile(r"\{\{.*?\}\}|\{%.*?%\}", re.DOTALL)
 # Templates and comments in a comment.
 _NESTED = re.compile(r"\{[{%#]|(?!^)/\*")
-# Characters that only some databases read as comments, escapes or strings, and quotes without an end, which a template
-# may end.
+# Characters that only some databases read as comments, escapes or strings. A quote is here because its end may be in a
+# template.
 _AMBIGUOUS = re.compile(r"""--|//|/\*|\*/|[\#\\$'"`\[]""")
-# With the character on the other side of a template, these can start or end a comment.
+# Halves of comment signs. A template between two halves can emit nothing, so that they form `--`, `/*` or `*/`.
 _HALVES = ("-", "/", "*")
 # Triple quotes are strings, and a single carriage return is a line break, on some databases only.
 _AMBIGUOUS_ANYWHERE = re.compile(r"""'{3}|"{3}|\r(?!\n)""")

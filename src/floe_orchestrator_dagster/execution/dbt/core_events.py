@@ -227,7 +227,7 @@ class Batches:
                 self.skipped[unique_id] = self.skipped.get(unique_id, 0) + 1
 
     def end(self, event: Mapping[str, Any], message: str) -> None:
-        """Add the end of a batch as a node. If dbt could not compile the batch, only this event has the reason."""
+        """Add the ``NodeFinished`` of a batch. If dbt could not compile the batch, only this event has the reason."""
         unique_id = event["data"]["node_info"]["unique_id"]
         batch = self._last.pop(str(event["info"].get("thread")), "")
         reasons = self.failed.get(unique_id, {})

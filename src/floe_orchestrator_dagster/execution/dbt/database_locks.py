@@ -18,7 +18,7 @@ STARTED = "FloeDbtStarted"
 """Event of a process that has locked its databases and starts dbt."""
 
 _CHECK_SECONDS = 0.2
-# All users who can write the database can lock it. Without a database, the lock file gets the mode of a new file.
+# The user's umask applies. Users who may only read a lock file can lock it, too.
 _NEW_FILE_MODE = 0o666
 
 

@@ -79,8 +79,8 @@ class BuildTrace:
 def dbt_build(product: Attributes, run_id: str, attributes: Attributes | None = None) -> Iterator[BuildTrace]:
     """Trace a dbt build. Spans and metrics are sent at its end, because a step's process can end abruptly.
 
-    The span does not become OpenTelemetry's current span, because the caller's own code runs between the results of a
-    build.
+    The span does not become OpenTelemetry's current span. The ``with`` block yields each result to its caller, whose
+    code must not run inside the span.
 
     Args:
         product: The attributes from :func:`product_attributes`.

@@ -26,7 +26,7 @@ _FLAGS = (
     "--use-fast-test-edges",
     "--warn-error",
 )
-# Names of dbt's variable: since dbt-core 1.11, and before.
+# Prefixes of dbt's environment variables: since dbt-core 1.11, and in all versions.
 _PREFIXES = ("DBT_ENGINE_", "DBT_")
 _KNOWN_FLAGS = f"known flags are {', '.join(_FLAGS)}"
 _INSTEAD = {
@@ -120,7 +120,10 @@ class DbtOptions(SourceOptions):
 
 
 def deferral() -> list[str]:
-    """Return ``--defer-state`` with the environment's ``DBT_STATE``: ``--state``, which overrides it, selects nodes."""
+    """Return ``--defer-state`` with the environment's ``DBT_STATE``.
+
+    A step can pass ``--state`` to select nodes. That would override ``DBT_STATE`` for deferral, too.
+    """
     named = (os.environ.get(f"{prefix}DEFER_STATE") for prefix in _PREFIXES)
     state = next((found for prefix in _PREFIXES if (found := os.environ.get(f"{prefix}STATE"))), None)
     return ["--defer-state", state] if state and not any(named) else []

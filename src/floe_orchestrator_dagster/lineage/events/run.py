@@ -64,7 +64,7 @@ class LineageRun:
         retry_number: Number of the step's earlier tries.
         window: Start and end of the run's time partition; None without one.
         parent: The run that started this one (``OPENLINEAGE_PARENT_ID``); None without one.
-        root: The first run of the chain with ``parent`` (``OPENLINEAGE_ROOT_PARENT_ID``); None for ``parent`` itself.
+        root: The root of all parents of ``parent`` (``OPENLINEAGE_ROOT_PARENT_ID``); None if ``parent`` is the root.
         dagster_version: Dagster's version; empty when unknown.
         dbt_version: dbt's version; empty when no dbt runs.
         adapter: The dbt adapter and its version, such as ``duckdb 1.9.1``.
