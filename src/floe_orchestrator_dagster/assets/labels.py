@@ -1,4 +1,7 @@
-"""Groups of a graph's nodes with the same label, in levels of which each depends only on earlier ones."""
+"""Groups of nodes with the same label, in levels. A group depends only on groups of earlier levels.
+
+The labels are the parts of a product: dbt groups, folders or selections.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +36,7 @@ class Labelled:
 
 
 def with_all_labels(labels: Mapping[str, str | None], parents: Parents, other: str) -> dict[str, str]:
-    """Label the nodes without a label by their place between the labels, with as few labels as possible.
+    """Give labels to the nodes without a label, by their position in the graph, with as few labels as possible.
 
     A node between two nodes of one label gets this label. The others are built as early as possible: before all labels,
     or after those that they read.
@@ -95,8 +98,8 @@ def label_levels(labels: Mapping[str, str], parents: Parents) -> list[list[Label
 def join_least(levels: list[list[Labelled]]) -> None:
     """Join two groups: two that are built one after the other anyway, or else two small ones of a level.
 
-    Neither makes a cycle. The levels of the other groups remain as they are, except that all levels after a joined one
-    move down by one.
+    Neither creates a cycle between groups. All other groups keep their level. If two levels are joined, the number of
+    each later level decreases by one.
     """
     in_a_row = [row for row in range(len(levels) - 1) if len(levels[row]) == len(levels[row + 1]) == 1]
     if in_a_row:

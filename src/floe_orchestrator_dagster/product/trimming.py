@@ -113,7 +113,7 @@ _KEPT_TEST_FIELDS = tuple(field for field in _KEPT_FIELDS if field not in _LEFT_
 _NOTHING_WHEN_NULL = frozenset({"checksum", "columns", "depends_on", "meta", "tags", "unrendered_config"})
 # Fields of columns that are kept, unless they are empty.
 _KEPT_COLUMN_FIELDS = ("name", "data_type", "description", "tags", "meta", "constraints")
-# Of columns without a config, dbt v2 fills these fields with those of the node.
+# dbt v2 copies these fields from a node to its columns without a config.
 _COPIED_TO_COLUMNS = frozenset({"tags", "meta"})
 # The argument of generic tests that is left out: it only repeats, as a template, which model the test reads.
 _LEFT_OUT_ARGUMENT = "model"

@@ -120,7 +120,10 @@ class _OpenDatabases:
                     self._dispose()
 
     def _notify_watchers(self, shard: str) -> None:
-        """Change the file's modification time, which a run's page watches. An open SQLite writes to another file."""
+        """Change the file's modification time, which a run's page watches.
+
+        While the connection is open, SQLite writes to the write-ahead log and does not change the file.
+        """
         os.utime(self._storage.path_for_shard(shard))
 
     def _engine(self, shard: str) -> Engine:

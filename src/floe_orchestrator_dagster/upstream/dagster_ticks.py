@@ -1,6 +1,7 @@
-"""Ticks of a cron, computed by the iterator of Dagster's daemon, whose older versions evaluate some minutes in UTC.
+"""Ticks of a cron, at the times at which the installed Dagster's daemon evaluates them.
 
-The iterator is not public. Without it, croniter computes the ticks in the cron's timezone.
+They differ between versions: older daemons evaluate the minutes of some crons in UTC. The ticks therefore come from the
+iterator that the daemon uses, which is not public. Without it, croniter computes them in the cron's timezone.
 """
 
 from __future__ import annotations

@@ -39,8 +39,8 @@ class AssetDescriptions:
     def reported(self, assets: Collection[dg.AssetKey]) -> set[dg.AssetKey]:
         """Return the assets of a run for which this product emits events.
 
-        These are its own assets. Assets without a product are reported by one product: the first by name of those with
-        lineage in the run, or if there are none, in the code location.
+        These are its own assets. One product also emits the events of assets that belong to no product. It is the first
+        by name of the run's products with lineage. If the run has none, it is the first of the code location's.
         """
         mine, of = tag_value(self._product.name), {key: self._product_of(key) for key in assets}
         reporting = {mine, *self._reporting}

@@ -53,14 +53,15 @@ class ProductRun:
     emitter: LineageEmitter
 
     def start(self) -> None:
-        """Emit the start if this is the first step, and no earlier try of it has emitted it."""
+        """Emit the start if this is the first step, unless an earlier try of the step has emitted the start."""
         if not self._last_state() and run_steps(self.context, self.steps).is_first(self.run.step_key):
             self._emit("START")
 
     def end(self, error: BaseException | None = None) -> None:
         """Emit the end if this is the last step, and Dagster does not retry it.
 
-        Dagster fails a step without an error if a blocking check failed, and does not retry it.
+        If a blocking check failed, Dagster fails the step after its code has ended without an error. It does not retry
+        such a step.
 
         Args:
             error: The step's error; None when it succeeded. For an interrupt it is not an ``Exception``.
@@ -249,7 +250,7 @@ class RunSteps:
         """Return the state in which the product's run ends with a step; None if other steps have yet to end.
 
         Steps downstream of a failed one do not run. In an interrupted run, no more steps start. When the last two steps
-        end at the same time, each can see the other still running. Then the sensor emits the end.
+        end at the same time, each can see the other still running. In that case a lineage sensor emits the end.
 
         Args:
             step: The step that ends now.

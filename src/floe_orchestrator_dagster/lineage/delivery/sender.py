@@ -18,8 +18,8 @@ _REFUSED_FOR_GOOD = frozenset(
 _LONGEST_DETAIL = 300
 # A longer Retry-After is a mistake of the backend, and can exceed the maximum timeout of a thread.
 _LONGEST_WAIT_SECONDS = 3600.0
-# Number of events for which a composite remembers which backends have them. Attempts need two: the oldest event and the
-# next one.
+# Number of events for which a composite remembers which backends have them. Two are necessary, because a delivery tries
+# the oldest event and the next one.
 _LINES_REMEMBERED = 8
 
 
