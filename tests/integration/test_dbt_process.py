@@ -171,4 +171,4 @@ def test_a_model_that_closes_all_files_fails_the_step_by_name(shop: Path, home: 
     assert (
         f"{shop}: dbt was ended because it closed the pipe for its events. Nodes that had not ended: odd." in run.text
     )
-    assert "Do not close files in a Python model that the model has not opened, as os.closerange does." in run.text
+    assert "In a Python model, close only files that it has opened. os.closerange also closes others." in run.text

@@ -29,9 +29,9 @@ if TYPE_CHECKING:
     from floe_orchestrator_dagster.product import Product
     from floe_orchestrator_dagster.product.manifest import Manifest
 
-    # Rows of the entries in `steps` that select nodes, by unique id. Nodes of the rest are not in it.
+    # By the unique id of a node: the index in `steps` of the entry that selects it. Other nodes are left out.
     Rows: TypeAlias = Mapping[str, int]
-    # A node of the graph of parts: the row of a part, or the unique id of a node of the rest.
+    # A node of the graph of parts: the index of an entry in `steps`, or the unique id of a node that no entry selects.
     Place: TypeAlias = int | str
 
 # Name of the parts with the nodes that no entry of `steps` selects.
@@ -55,7 +55,7 @@ class Part:
 
 
 def built_parents(manifest: Manifest, tables: Mapping[str, str]) -> Parents:
-    """Find the models, seeds and snapshots that each one reads.
+    """Find which models, seeds and snapshots of the project read which others.
 
     Args:
         manifest: The dbt manifest.

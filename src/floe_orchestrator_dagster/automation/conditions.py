@@ -98,7 +98,7 @@ class _Upstream:
 
     Attributes:
         sources: Keys of sources.
-        built: Keys of assets that the product builds; empty without sources.
+        built: Keys of assets that the product builds; empty without sources, where Dagster's own condition applies.
     """
 
     sources: tuple[dg.AssetKey, ...] = ()

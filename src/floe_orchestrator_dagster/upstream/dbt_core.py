@@ -39,9 +39,10 @@ def masked_text(text: str) -> str:
 
 
 def hidden_error(error: BaseException | None) -> str:
-    """Return dbt's error of a query behind the error of closing its connection; empty if there is none.
+    """Return the error of a query that dbt hides behind an error of its connection; empty if there is none.
 
-    dbt closes the connection of a failed node. If this fails too, because the warehouse is gone, dbt reports only this.
+    dbt closes the connection of a failed node. If closing fails too, because the warehouse is gone, dbt reports only the
+    error of closing.
     """
     from dbt_common.exceptions import DbtBaseException
 

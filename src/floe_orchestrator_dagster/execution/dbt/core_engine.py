@@ -95,7 +95,7 @@ class CoreRun(EngineProcess):
             raise self.time_error(at)
         if self.is_cut_off:
             what = "dbt was ended because it closed the pipe for its events"
-            fix = "Do not close files in a Python model that the model has not opened, as os.closerange does."
+            fix = "In a Python model, close only files that it has opened. os.closerange also closes others."
             raise DbtBuildError(f"{self.origin}: {what}.{at} {fix}")
         if not self.end:
             raise self.unfinished_error(at)

@@ -1,7 +1,7 @@
-"""Guard: a small parent process that ends the process of dbt in time.
+"""Guard: a small parent process that ends dbt when the step is interrupted or its process has died.
 
-A thread cannot do this, because a Python model can hold the interpreter's lock in a long call. The guard runs no code
-of the project.
+A thread of dbt's process cannot do this, because a Python model can hold the interpreter's lock in a long call. The
+guard runs no code of the project.
 """
 
 from __future__ import annotations

@@ -62,7 +62,7 @@ def evaluate_score(instance: dg.DagsterInstance, scored: ScoredChecks) -> dg.Ass
 
 
 def recorded_score(instance: dg.DagsterInstance, scored: ScoredChecks) -> dg.AssetCheckEvaluation:
-    """Compute the score as an event, for a step that did not select this check: Dagster rejects a result of it."""
+    """Compute the score as an event, because Dagster rejects the result of a check that the step did not select."""
     result = evaluate_score(instance, scored)
     return dg.AssetCheckEvaluation(
         asset_key=scored.key.asset_key,

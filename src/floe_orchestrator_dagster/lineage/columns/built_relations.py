@@ -23,8 +23,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_FIX = "Split the model, or set dbt.columns to false. Its tables are reported as usual."
-# Characters, and expressions after the expansion of stars and aliases. Either takes less than half a second of CPU.
+_FIX = "Split the model, or set dbt.columns to false. The lineage between tables is not affected."
+# Limits of queries that are analyzed in this process, in less than half a second of CPU: characters of SQL, and
+# expressions after `*` and aliases are expanded.
 _SHORT_SQL = 20_000
 _SMALL_QUERY = 20_000
 _LONGEST_SQL = 500_000  # characters; the tree of a longer query takes hundreds of megabytes

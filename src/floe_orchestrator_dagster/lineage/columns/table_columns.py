@@ -74,7 +74,7 @@ class Columns:
         return replace(self, names=(*names, *kept)).distinct()
 
     def distinct(self) -> Columns:
-        """Return the columns of a query with these expressions. The database renames the second column of a name."""
+        """Return the columns, with repeated names as unknown. A database renames columns that a query repeats."""
         if len(self._by_name) == len(self.known):
             return self
         first = {name.lower(): row for row, name in reversed(list(enumerate(self.names)))}
@@ -251,7 +251,7 @@ def _starred(star: exp.Star, columns: Columns) -> Columns:
 
 
 def _may_be_several(expression: exp.Expr) -> bool:
-    """Return whether an expression can be several columns: DuckDB evaluates ``columns(…)`` and some ``*`` for each."""
+    """Return whether an expression can be several columns, such as DuckDB's ``columns(…)`` and some with ``*``."""
     nodes = expression.walk(prune=lambda node: isinstance(node, exp.Query))
     return any(
         isinstance(node, _SEVERAL_COLUMNS)

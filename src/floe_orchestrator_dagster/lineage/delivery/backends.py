@@ -143,7 +143,10 @@ def _plugins_backend(reference: PluginRef) -> Backend:
 
 
 def _plugin_settings(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Convert floe's settings to openlineage's. floe's URL is complete, and its compiler removes the API key."""
+    """Convert floe's settings to openlineage's.
+
+    floe's URL includes the endpoint. Its compiler removes the API key, so that the key comes from the environment.
+    """
     settings = {name: value for name, value in given.items() if value is not None}
     if settings.get("type") not in _HTTP_TYPES:
         return settings

@@ -25,7 +25,7 @@ COLUMNS = tuple(f"column_{number}" for number in range(30))
 TABLE = Relation("model.shop.a", '"db"."s"."a"', COLUMNS)
 # sqlglot replaces each name with its expression, so that the query has 2 ** 40 names afterwards.
 DOUBLING = ", ".join(f"e{row} + e{row} as e{row + 1}" for row in range(40))
-FIX = "Split the model, or set dbt.columns to false. Its tables are reported as usual."
+FIX = "Split the model, or set dbt.columns to false. The lineage between tables is not affected."
 EXPLOSIVE = f'select column_0 as e0, {DOUBLING} from "db"."s"."a"'
 
 
