@@ -41,8 +41,8 @@ def masked_text(text: str) -> str:
 def hidden_error(error: BaseException | None) -> str:
     """Return the error of a query that dbt hides behind an error of its connection; empty if there is none.
 
-    dbt closes the connection of a failed node. If closing fails too, because the warehouse is gone, dbt reports only the
-    error of closing.
+    dbt closes the connection of a failed node. If closing fails too, because the warehouse is gone, dbt only reports
+    the error of closing.
     """
     from dbt_common.exceptions import DbtBaseException
 
