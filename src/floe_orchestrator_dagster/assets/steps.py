@@ -50,7 +50,7 @@ def op_tags(config: DagsterConfig, own: PodResources | None = None) -> dict[str,
         config: The configuration.
         own: Resources of these steps, which override those of runs.
     """
-    # Dagster also merges them, with the resources of the code location.
+    # Both are merged here. Dagster then merges the result with the resources of the code location.
     resources = requested_resources(own or PodResources(), config.run_resources)
     return {K8S_CONFIG_TAG: {"container_config": {"resources": resources}}} if resources else {}
 

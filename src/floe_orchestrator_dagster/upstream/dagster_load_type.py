@@ -1,7 +1,7 @@
 """Purpose for which Dagster loads definitions in this process: to serve them, or to reconstruct them for a run.
 
-Dagster stores the purpose in a context that is not public. Without this context, definitions count as loaded by a
-user's script, to serve them. A run then repeats the warnings about settings, and collects garbage as usual.
+Dagster stores the purpose in a context that is not public. If Dagster has no such context, every load counts as that of
+a user's script, to serve definitions. Runs then also log the warnings about settings, and collect garbage as usual.
 """
 
 from __future__ import annotations

@@ -40,7 +40,7 @@ class AssetDescriptions:
         """Return the assets of a run for which this product emits events.
 
         These are its own assets. One product also emits the events of assets that belong to no product. It is the first
-        by name of the run's products with lineage. If the run has none, it is the first of the code location's.
+        by name of the run's products with lineage. If the run has none, it is the first of those in the code location.
         """
         mine, of = tag_value(self._product.name), {key: self._product_of(key) for key in assets}
         reporting = {mine, *self._reporting}

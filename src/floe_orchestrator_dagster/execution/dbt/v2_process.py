@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 PARSED = "FloeDbtParsed"
-"""Event of a project that dbt has parsed before it runs: its manifest is in the target directory."""
+"""Event after the ``dbt parse`` that runs before the actual command. The manifest is then in the target directory."""
 _EXIT_INTERRUPTED = 130
 
 

@@ -44,7 +44,7 @@ def _wait() -> None:
     """Do nothing between events."""
 
 
-# dbt v2 writes records of the level of its log file. Compiled SQL has the level DEBUG.
+# The level of the log file also limits the OpenTelemetry records. Those with compiled SQL have the level DEBUG.
 _LOGS = ("--log-level", "debug", "--log-level-file", "debug")
 _EXIT_FAILURE = 1  # of dbt with failed nodes
 

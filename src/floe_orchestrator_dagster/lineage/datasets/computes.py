@@ -106,7 +106,7 @@ def read_computes(
     own = _target(profile)
     profiles = product.dbt.profiles if product.dbt else {}
     transforms = product.artifacts.transforms
-    # A target from the run configuration can be that of no compute. The targets of other computes are then unknown.
+    # A target from the run configuration may belong to no compute. The targets of other computes are then unknown.
     is_computes = own in map(_target, profiles.values())
     others = {
         compute: _place(product, other, environment, directory)
