@@ -105,7 +105,7 @@ def test_all_problems_are_reported_at_once() -> None:
 
 # Every section with all of its keys, and the place in its errors.
 _SECTIONS: dict[str, dict[str, object]] = {
-    "jobs[0]": {"name": "a", "select": "x", "exclude": "y", "description": "z", "tags": {"k": "v"}},
+    "jobs[0]": {"name": "a", "select": "x", "exclude": "y", "description": "z", "build": "changed", "tags": {"k": "v"}},
     "schedules[0]": {
         "name": "a",
         "cron": "@daily",
@@ -113,6 +113,7 @@ _SECTIONS: dict[str, dict[str, object]] = {
         "job": None,
         "select": "x",
         "exclude": "y",
+        "build": "all",
         "enabled": False,
         "tags": {"k": "v"},
     },

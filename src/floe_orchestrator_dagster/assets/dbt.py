@@ -67,6 +67,7 @@ class _Project:
         key_of: Key of every model, seed, snapshot and source that is an asset, by unique id.
         partitions: Definitions of the configured partitions, in the configuration's order.
         scored: Returns the checks in the product's quality score, once all definitions exist.
+        checks: Returns the checks of all tests by unique id, once all definitions exist.
         tests: Unique ids of all tests, in stages and after them.
         selection: Resolves dbt selections.
         steps: Names of the steps that run dbt, including source freshness.
@@ -78,6 +79,7 @@ class _Project:
     key_of: Mapping[str, dg.AssetKey]
     partitions: Sequence[dg.PartitionsDefinition[str]]
     scored: Callable[[], ScoredChecks | None]
+    checks: Callable[[], Mapping[str, dg.AssetCheckKey]]
     tests: frozenset[str]
     selection: NodeSelection
     steps: tuple[str, ...]
@@ -120,6 +122,7 @@ def dbt_project_assets(
         partitions=partitions_definitions(product),
         # The list is complete when a step calls this.
         scored=partial(scored_checks, product, translator.product_key, translator, definitions),
+        checks=partial(_checks_by_test, definitions),
         tests=frozenset(tests),
         selection=selection,
         steps=steps.names,
@@ -186,7 +189,14 @@ def _step(project: _Project, compute: str, nodes: DbtNodes, rule: PartitionsConf
         product_key=project.translator.product_key,
         excluded=project.selection.excluded,
         partitions=rule,
+        all_checks=project.checks,
     )
+
+
+def _checks_by_test(definitions: Sequence[dg.AssetsDefinition]) -> dict[str, dg.AssetCheckKey]:
+    specs = [spec for definition in definitions for spec in definition.check_specs]
+    ids = [(spec.metadata or {}).get(DAGSTER_DBT_UNIQUE_ID_METADATA_KEY) for spec in specs]
+    return {str(unique_id): spec.key for unique_id, spec in zip(ids, specs, strict=True) if unique_id}
 
 
 def _decorated(

@@ -11,6 +11,7 @@ import dagster as dg
 
 from floe_orchestrator_dagster.config.models import PodResources
 from floe_orchestrator_dagster.deploy.resources import requested_resources
+from floe_orchestrator_dagster.execution.step.run_options import BUILD_TAG
 from floe_orchestrator_dagster.execution.step.source_freshness import freshness_step
 
 if TYPE_CHECKING:
@@ -59,6 +60,11 @@ def run_tags(config: DagsterConfig) -> dict[str, Any]:
     """Return the tags of runs: the time limit in seconds, and the resource requests of the pod."""
     limit = {MAX_RUNTIME_TAG: str(config.timeout_seconds)} if config.timeout_seconds else {}
     return {**limit, **op_tags(config)}
+
+
+def build_tags(build: str | None) -> dict[str, str]:
+    """Return the tag of runs whose job or schedule chooses what they build; empty if it does not."""
+    return {BUILD_TAG: build} if build else {}
 
 
 @dataclass(frozen=True)

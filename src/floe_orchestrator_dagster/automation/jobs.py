@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from floe_orchestrator_dagster.assets.attributes import AssetAttributes
-from floe_orchestrator_dagster.assets.steps import run_tags
+from floe_orchestrator_dagster.assets.steps import build_tags, run_tags
 from floe_orchestrator_dagster.automation.targets import partitions_by_job
 from floe_orchestrator_dagster.config import config_path
 from floe_orchestrator_dagster.errors import ArtifactsError, ConfigError, Problem
@@ -59,7 +59,7 @@ def product_jobs(
             job.name,
             selection=dg.AssetSelection.assets(*keys),
             description=job.description or f"Builds {len(keys)} assets of the data product {product.name}.",
-            tags={**tags, **job.tags},
+            tags={**tags, **build_tags(job.build), **job.tags},
         )
     return jobs
 

@@ -13,6 +13,7 @@ import pytz
 from croniter import croniter
 
 from floe_orchestrator_dagster.assets.selection import EVERYTHING
+from floe_orchestrator_dagster.assets.steps import build_tags
 from floe_orchestrator_dagster.automation.cron import JobSchedule, checked_schedule, declared_schedule
 from floe_orchestrator_dagster.automation.jobs import job_names
 from floe_orchestrator_dagster.automation.targets import (
@@ -97,7 +98,9 @@ def _configured_schedules(product: Product, targets: Targets, taken: set[str]) -
         schedule = checked_schedule(entry.job or product.identifier, entry.cron, timezone, enabled=entry.enabled)
         selects = entry.select or entry.exclude
         keys = targets.keys(entry.select or EVERYTHING, entry.exclude, where) if selects else None
-        request = _Request(keys, entry.tags, _partitions(product, targets, schedule, keys))
+        request = _Request(
+            keys, {**build_tags(entry.build), **entry.tags}, _partitions(product, targets, schedule, keys)
+        )
         definitions.append(_schedule_definition(schedule, entry.name, request))
     return definitions
 

@@ -14,6 +14,7 @@ from floe_orchestrator_dagster.config.models import (
     CONFIG_PATH,
     AssetSensorConfig,
     AutomationConfig,
+    BuildMode,
     ComputeConfig,
     ConcurrencyConfig,
     DbtConfig,
@@ -87,6 +88,11 @@ class DagsterConfig(Section):
     steps: Steps = Field(default_factory=list)
     """Parts of the product that are built by separate steps: selections, or one rule that divides the whole product. By
     default, one step builds all models of a compute."""
+    build: BuildMode = "all"
+    """What runs build: ``all``, or ``changed`` to reuse tables whose code and inputs have not changed since they were
+    built. Jobs, schedules and single runs can choose differently."""
+    assume_unchanged: list[Text] = Field(default_factory=list, examples=[["shop.countries"]])
+    """Sources whose rows never change, as ``source.table`` or ``source``, for ``build: changed``."""
     partitions: list[PartitionsConfig] = Field(default_factory=list)
     """Partitions of some assets."""
     computes: dict[Text, ComputeConfig] = Field(default_factory=dict)
@@ -111,6 +117,12 @@ class DagsterConfig(Section):
     """URL of the Dagster webserver, for the connection check."""
     webserver_headers: list[HeaderConfig] = Field(default_factory=list)
     """Headers of the connection check's requests, for a webserver that requires a login."""
+
+    @property
+    def builds_changed(self) -> bool:
+        """Whether some runs of the product build only what has changed, so that all of them record their builds."""
+        jobs, schedules = (job.build for job in self.jobs), (schedule.build for schedule in self.schedules)
+        return "changed" in {self.build, *jobs, *schedules}
 
 
 def read_config(values: Mapping[str, object] | None, origin: str) -> DagsterConfig:

@@ -23,6 +23,7 @@ WebPage = Annotated[str, Field(pattern=r"^[Hh][Tt][Tt][Pp][Ss]?://[^\s/]\S*$")]
 Quantity = Annotated[str, Field(pattern=r"^\d+(\.\d+)?(m|Ki|Mi|Gi|Ti|k|M|G|T)?$")]
 HeaderName = Annotated[str, Field(pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+$")]
 VariableName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
+BuildMode = Literal["all", "changed"]
 PodSize = Literal["small", "medium", "large"]
 Directory = Annotated[str, Field(pattern=r"^(/|~/)")]
 
@@ -232,6 +233,8 @@ class JobConfig(Section):
     """dbt selection of the assets to leave out."""
     description: str | None = None
     """Description on the job's page."""
+    build: BuildMode | None = None
+    """What its runs build: ``all`` or ``changed``. The default is the configuration's ``build``."""
     tags: dict[str, str] = Field(default_factory=dict)
     """Tags of its runs."""
 
@@ -251,6 +254,8 @@ class ScheduleConfig(Section):
     """dbt selection of the assets to build. The default is all assets of the job."""
     exclude: Text | None = None
     """dbt selection of the assets to leave out."""
+    build: BuildMode | None = None
+    """What its runs build: ``all`` or ``changed``. The default is that of the job."""
     enabled: bool = True
     """Whether the schedule starts running when the code location is loaded."""
     tags: dict[str, str] = Field(default_factory=dict)

@@ -91,7 +91,7 @@ def fresh_manifest(dbt: DbtConnection, artifacts_path: Path | None) -> Manifest:
         EngineError: The configured dbt engine cannot be used.
     """
     path = find_manifest(dbt.directory)
-    if path is not None and not _is_outdated(path, dbt, artifacts_path):
+    if path is not None and not is_outdated(path, dbt, artifacts_path):
         try:
             return read_product_manifest(path)
         except ManifestError as error:
@@ -107,7 +107,8 @@ def is_older_than_project(manifest: Path, project: ProjectDirectory) -> bool:
     return manifest.stat().st_mtime < newest_change([*project.source_paths, *package_source_paths(project)])
 
 
-def _is_outdated(path: Path, dbt: DbtConnection, artifacts_path: Path | None) -> bool:
+def is_outdated(path: Path, dbt: DbtConnection, artifacts_path: Path | None) -> bool:
+    """Return whether a manifest is older than the project's files or the artifacts, or of another target or engine."""
     if is_older_than_project(path, dbt.directory):
         return True
     if artifacts_path is not None and path.stat().st_mtime < artifacts_path.stat().st_mtime:

@@ -93,6 +93,26 @@ class Evaluations:
             yield dg.Output(None, output_name=name)
             yield _evaluation(key, result, self._target(result.asset_key), is_blocking=spec.blocking)
 
+    def kept(
+        self, result: dg.AssetCheckResult, target: tuple[int, str, float] | None
+    ) -> Iterator[dg.Output[None] | dg.AssetCheckEvaluation | dg.AssetCheckResult]:
+        """Yield the events of a check that is not evaluated again.
+
+        Args:
+            result: Its last result.
+            target: Storage id, run id and time of the materialization that it belongs to; None without one.
+        """
+        key = dg.AssetCheckKey(result.asset_key, result.check_name) if result.asset_key and result.check_name else None
+        if key is None or key not in self._specs:
+            return
+        if not self._is_plain:
+            yield result
+            return
+        name, spec = self._specs[key]
+        yield dg.Output(None, output_name=name)
+        found = _target_class()(storage_id=target[0], run_id=target[1], timestamp=target[2]) if target else None
+        yield _evaluation(key, result, found, is_blocking=spec.blocking)
+
     def _target(self, asset: dg.AssetKey) -> Any:  # noqa: ANN401  # its class is not public
         """Return the reference to the asset's materialization, which Dagster reads once per asset and step."""
         found = getattr(self._step, _LOOK_UP)(asset)

@@ -7,6 +7,7 @@ Duration`` (seconds), ``status``, ``dagster_dbt/failed_row_count``, ``dagster/co
 from __future__ import annotations
 
 import re
+import warnings
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -23,12 +24,13 @@ if TYPE_CHECKING:
 _QUERY_LIMIT = 20_000  # characters; a longer query is only in its file
 
 
-def materialization(
+def materialization(  # noqa: PLR0913, PLR0917  # an event has all of these
     result: NodeResult,
     output: str,
     node: Mapping[str, Any],
     compiled: Path | None,
     more: Mapping[str, Any] = MappingProxyType({}),
+    version: str | None = None,
 ) -> dg.Output[None]:
     """Create the output of an asset whose table was built.
 
@@ -38,6 +40,7 @@ def materialization(
         node: The node in dbt's manifest.
         compiled: File with its compiled SQL; None without one.
         more: Additional metadata, such as column lineage and the table's name.
+        version: Data version of the table; None for Dagster's, which is a hash of code and inputs.
     """
     metadata = {
         **_common(result),
@@ -46,7 +49,16 @@ def materialization(
         **({"compiled_sql": dg.MetadataValue.path(compiled)} if compiled else {}),
         **more,
     }
-    return dg.Output(None, output_name=output, metadata=metadata)
+    return versioned_output(output, metadata, version)
+
+
+def versioned_output(output: str, metadata: Mapping[str, Any], version: str | None) -> dg.Output[None]:
+    """Create an output with a data version; None for Dagster's, which is a hash of code and inputs."""
+    if version is None:
+        return dg.Output(None, output_name=output, metadata=metadata)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Dagster calls the argument beta since version 1.10
+        return dg.Output(None, output_name=output, metadata=metadata, data_version=dg.DataVersion(version))
 
 
 def column_schema(columns: Mapping[str, str], node: Mapping[str, Any]) -> dg.TableSchema:

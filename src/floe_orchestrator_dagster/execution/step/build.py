@@ -15,6 +15,7 @@ from floe_orchestrator_dagster.execution.dbt.target import new_target
 from floe_orchestrator_dagster.execution.record.materializations import materialization
 from floe_orchestrator_dagster.execution.record.quality_score import recorded_score
 from floe_orchestrator_dagster.execution.step.build_plan import is_materialized, plan_build
+from floe_orchestrator_dagster.execution.step.changed_build import build_request, changed_build, tests_stored
 from floe_orchestrator_dagster.execution.step.failure import dagster_failure, left_out
 from floe_orchestrator_dagster.execution.step.node_events import NodeEvents, record_columns
 from floe_orchestrator_dagster.execution.step.node_selection import select_nodes, selection_arguments
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from floe_orchestrator_dagster.config.models import DbtConfig
     from floe_orchestrator_dagster.execution.record.quality_score import ScoredChecks
     from floe_orchestrator_dagster.execution.step.build_plan import DbtStep
+    from floe_orchestrator_dagster.execution.step.changed_build import BuildRecords
     from floe_orchestrator_dagster.execution.step.node_selection import Selection
     from floe_orchestrator_dagster.product import DbtConnection
     from floe_orchestrator_dagster.product.engines import DbtEngine
@@ -60,12 +62,19 @@ def build_selection(context: dg.AssetExecutionContext, step: DbtStep, options: D
     if plan.built:
         context.log.info("assets that are not built again, because an earlier try built them: %d", len(plan.built))
     _log_postponed(context.log, plan.selection)
-    if plan.selection.is_empty:
+    evaluations = Evaluations(op_context)
+    request = build_request(op_context, step, options, window)
+    build = changed_build(op_context, step, request, plan.selection) if request.is_recorded else None
+    selection = build.selection if build else plan.selection
+    if build is not None:
+        build.start()
+        yield from build.reused(evaluations)
+    if selection.is_empty:
         _report_empty_step(op_context, step, window)
         return
-    evaluations = Evaluations(op_context)
-    events = _node_events(op_context, step, plan.selection, options, window, plan.unassigned)
-    with events.unknown_nodes_reported():
+    records = build.records if build else None
+    events = _node_events(op_context, step, selection, options, window, plan.unassigned, records)
+    with events.unknown_nodes_reported(), tests_stored(records):
         for result in events.results():
             event = events.event(result)
             if isinstance(event, dg.AssetCheckResult):
@@ -99,11 +108,18 @@ def test_selection(
         if isinstance(reused, dg.AssetCheckResult):
             yield reused
     _log_postponed(context.log, selection)
+    request = build_request(op_context, step, options, Window())
+    build = changed_build(op_context, step, request, selection) if request.is_recorded else None
+    if build is not None:
+        selection = build.selection
+        build.start()
+        yield from build.reused(Evaluations(op_context))
     if selection.is_empty:
         _report_empty_step(op_context, step, Window())
         return
-    events = _node_events(op_context, step, selection, options, Window())
-    with events.unknown_nodes_reported():
+    records = build.records if build else None
+    events = _node_events(op_context, step, selection, options, Window(), records=records)
+    with events.unknown_nodes_reported(), tests_stored(records):
         for result in events.results():
             event = events.event(result)
             if isinstance(event, dg.AssetCheckResult):
@@ -198,6 +214,7 @@ def _node_events(  # noqa: PLR0913, PLR0917  # a build needs all of these
     options: DbtOptions,
     window: Window,
     unassigned: AbstractSet[str] = frozenset(),
+    records: BuildRecords | None = None,
 ) -> NodeEvents:
     """Prepare one ``dbt build`` of a selection."""
     nodes, content, product = step.nodes, step.manifest.content, step.product
@@ -231,7 +248,7 @@ def _node_events(  # noqa: PLR0913, PLR0917  # a build needs all of these
         note_columns=partial(record_columns, context, described, nodes),
     )
     arguments = ["build", *selection_arguments(chosen, target.path / "selection"), *further]
-    return NodeEvents(step, invocation, arguments, unassigned)
+    return NodeEvents(step, invocation, arguments, unassigned, records)
 
 
 def _report_empty_step(context: dg.OpExecutionContext, step: DbtStep, window: Window) -> None:

@@ -36,6 +36,7 @@ class DbtStep:
         product_key: Asset key of the product itself.
         excluded: Resolves a run's ``exclude`` to unique ids, including tests of excluded nodes, and logs warnings.
         partitions: The partitions of its assets; None without partitions.
+        all_checks: Returns the checks of all tests of the product by unique id, once all definitions exist.
     """
 
     connection: DbtConnection
@@ -47,6 +48,7 @@ class DbtStep:
     product_key: dg.AssetKey
     excluded: Callable[[str | None, Callable[[str], None]], frozenset[str]]
     partitions: PartitionsConfig | None = None
+    all_checks: Callable[[], Mapping[str, dg.AssetCheckKey]] = dict
 
     @property
     def has_hooks(self) -> bool:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from floe_orchestrator_dagster.execution.dbt.node_result import NodeResult
     from floe_orchestrator_dagster.execution.step.build_plan import DbtStep
+    from floe_orchestrator_dagster.execution.step.changed_build import BuildRecords
     from floe_orchestrator_dagster.execution.step.node_selection import DbtNodes
     from floe_orchestrator_dagster.execution.step.step_invocation import StepInvocation
 
@@ -32,7 +33,12 @@ class NodeEvents:
     """One ``dbt build`` of a step, and the events for its results."""
 
     def __init__(
-        self, step: DbtStep, invocation: StepInvocation, arguments: Sequence[str], unassigned: AbstractSet[str]
+        self,
+        step: DbtStep,
+        invocation: StepInvocation,
+        arguments: Sequence[str],
+        unassigned: AbstractSet[str],
+        records: BuildRecords | None = None,
     ) -> None:
         """Prepare the events.
 
@@ -41,8 +47,10 @@ class NodeEvents:
             invocation: The invocation of dbt.
             arguments: dbt's arguments.
             unassigned: Unique ids of selected nodes that belong to no asset or check of the step.
+            records: Records the builds and the results of tests; None without records.
         """
         self._step, self._invocation, self._arguments, self._unassigned = step, invocation, arguments, unassigned
+        self._records = records
         outputs = output_names(invocation.context)
         self._output_of = {unique_id: outputs[key] for key, unique_id in step.nodes.assets.items() if key in outputs}
         self._check_of = step.nodes.check_of
@@ -62,10 +70,18 @@ class NodeEvents:
         target = self._invocation.target
         if result.was_built and unique_id in self._output_of:
             lasting = target.lasting_compiled_path(node) if result.resource_type != "seed" else None
-            return materialization(result, self._output_of[unique_id], node, lasting, self._metadata(result, node))
+            actual = self._actual(result, node)
+            more, version = self._metadata(result, node, actual), None
+            if self._records is not None:
+                recorded, version = self._records.built(unique_id, actual)
+                more.update(recorded)
+            return materialization(result, self._output_of[unique_id], node, lasting, more, version)
         if result.is_test and unique_id in self._check_of:
             compiled = target.compiled_path(node) if result.resource_type == "test" else None
-            return test_result(result, self._check_of[unique_id], step.nodes.severities, compiled)
+            event = test_result(result, self._check_of[unique_id], step.nodes.severities, compiled)
+            if self._records is not None and event is not None:
+                self._records.tested(result)
+            return event
         if unique_id in self._unassigned or (result.has_failed and unique_id not in self._own):
             return unassigned_result(result, step.product_key)
         return None
@@ -81,12 +97,14 @@ class NodeEvents:
                 why = "They were added to the dbt project after the code location was loaded."
                 self._invocation.context.log.warning("%s. %s %s", what, why, RELOAD)
 
-    def _metadata(self, result: NodeResult, node: Mapping[str, Any]) -> dict[str, Any]:
+    def _actual(self, result: NodeResult, node: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return a node with the names of the table in this run, which the invocation's manifest has."""
+        manifest = self._invocation.manifest or self._step.manifest
+        return _with_relation(manifest.content["nodes"].get(result.unique_id, node), result)
+
+    def _metadata(self, result: NodeResult, node: Mapping[str, Any], actual: Mapping[str, Any]) -> dict[str, Any]:
         """Return the column lineage of a table, and its name if that differs from the asset's definition."""
         step, invocation = self._step, self._invocation
-        # The invocation's manifest has the names of tables in this run.
-        manifest = invocation.manifest or step.manifest
-        actual = _with_relation(manifest.content["nodes"].get(result.unique_id, node), result)
         found = invocation.column_lineage(result) if step.product.config.dbt.columns else None
         lineage = table_column_lineage(found, step.key_of) if found else None
         return {

@@ -28,6 +28,16 @@ _FLAGS = (
 )
 # Prefixes of dbt's environment variables: since dbt-core 1.11, and in all versions.
 _PREFIXES = ("DBT_ENGINE_", "DBT_")
+# Names of variables, after the prefix, with which dbt reads or writes other rows.
+_CHANGING_ROWS = (
+    *("EMPTY", "SAMPLE", "DEFER", "DEFER_STATE", "FAVOR_STATE", "FULL_REFRESH"),
+    *("EVENT_TIME_START", "EVENT_TIME_END", "TARGET", "VARS"),
+)
+_NO = {"", "0", "false", "f", "no", "n", "off"}
+CHANGED = "changed"
+BUILD_TAG = "floe/build"
+"""Tag of runs whose job or schedule chooses what they build."""
+BUILDS = ("all", CHANGED)
 _KNOWN_FLAGS = f"known flags are {', '.join(_FLAGS)}"
 _INSTEAD = {
     "--select": "launch the run for the assets that you want",
@@ -101,10 +111,32 @@ class DbtOptions(SourceOptions):
 
     full_refresh: bool = Field(default=False, description="Rebuild incremental models and seeds from scratch.")
     fail_fast: bool = Field(default=False, description="Stop at the first failure.")
+    build: str | None = Field(
+        default=None, description="all, or changed to reuse tables whose code and inputs have not changed."
+    )
     sample: str | None = Field(
         default=None, description="Window of event times to read, such as 3 days, or a mapping with start and end."
     )
     flags: list[str] = Field(default_factory=list, description=f"Further flags of dbt build: {', '.join(_FLAGS)}.")
+
+    @property
+    def builds_changed(self) -> bool | None:
+        """Whether only changed nodes are built; None if the run does not choose.
+
+        Raises:
+            DbtSetupError: The choice is not valid.
+        """
+        if self.build not in {None, *BUILDS}:
+            known = ", ".join(map(repr, BUILDS))
+            raise DbtSetupError(f"run configuration, build: {self.build!r} is not valid. Choose one of {known}.")
+        return None if self.build is None else self.build == CHANGED
+
+    @property
+    def difference(self) -> str | None:
+        """Why the tables of this run are not those of the product's usual runs; None if they are."""
+        asked = {"vars": self.vars, "target": self.target, "sample": self.sample, "--empty": "--empty" in self.flags}
+        chosen = next((name for name, value in asked.items() if value), None)
+        return f"the run's configuration sets {chosen}" if chosen else _environment_difference()
 
     def arguments(self) -> list[str]:
         """Return dbt's arguments, as :meth:`SourceOptions.arguments` does."""
@@ -117,6 +149,13 @@ class DbtOptions(SourceOptions):
             *(["--fail-fast"] if self.fail_fast else []),
             *self.flags,
         ]
+
+
+def _environment_difference() -> str | None:
+    """Return the environment variable that makes dbt read or write other rows; None without one."""
+    names = (f"{prefix}{name}" for prefix in _PREFIXES for name in _CHANGING_ROWS)
+    chosen = next((name for name in names if os.environ.get(name, "").lower() not in _NO), None)
+    return f"the environment variable {chosen} is set" if chosen else None
 
 
 def deferral() -> list[str]:

@@ -1,0 +1,70 @@
+"""Tables and views of a DuckDB file, listed without dbt.
+
+A process of its own opens the file, because DuckDB locks it and keeps memory. Run with ``python -m``; the argument is
+the file's path, and the output is one line of JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from floe_orchestrator_dagster.execution.dbt.database_locks import lock_databases, open_lock_files
+from floe_orchestrator_dagster.execution.dbt.engine_process import absolute_python_path
+
+if TYPE_CHECKING:
+    from floe_orchestrator_dagster.product import DbtConnection
+
+_SECONDS = 600  # until another run of dbt has released the file
+_QUERY = """
+    select database_name, schema_name, table_name, 'table' from duckdb_tables()
+    union all select database_name, schema_name, view_name, 'view' from duckdb_views() where not internal
+"""
+
+
+def duckdb_tables(dbt: DbtConnection) -> dict[tuple[str, str, str], str] | None:
+    """List the tables and views of the connection's DuckDB file.
+
+    Returns:
+        ``table`` or ``view``, by database, schema and name in lower case. None if this cannot be found out: the
+        connection is not a single local file, or the file cannot be read.
+    """
+    output = dbt.profile.outputs.get(dbt.profile.target or "", {})
+    files = dbt.profile.duckdb_files
+    others = {"attach", "is_ducklake", "remote", "plugins", "secrets", "database"} & output.keys()
+    if len(files) != 1 or others:
+        return None
+    path = (dbt.directory.path / files[0]).resolve()
+    if not path.exists():
+        return {}
+    command = [sys.executable, "-m", __name__, str(path)]
+    try:
+        ended = subprocess.run(
+            command,
+            check=True,
+            capture_output=True,
+            timeout=_SECONDS,
+            cwd=path.parent,
+            env={**os.environ, **absolute_python_path()},
+        )
+        rows = json.loads(ended.stdout)
+    except (OSError, subprocess.SubprocessError, ValueError):
+        return None
+    return {(database.lower(), schema.lower(), name.lower()): kind for database, schema, name, kind in rows}
+
+
+def main(path: str) -> None:
+    """Print the tables and views of a file as JSON."""
+    lock_databases(open_lock_files([path]), lambda _path: None)
+    import duckdb
+
+    with duckdb.connect(path, read_only=True) as connection:
+        json.dump(connection.execute(_QUERY).fetchall(), sys.stdout)
+
+
+if __name__ == "__main__":
+    main(str(Path(sys.argv[1])))

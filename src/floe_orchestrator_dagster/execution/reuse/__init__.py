@@ -1,0 +1,1 @@
+"""Reuse of tables, views and test results whose inputs have not changed: records, sources, relations, decision."""

@@ -1,0 +1,262 @@
+"""Decision which nodes of a run are built, and which tables, views and test results of earlier runs are reused.
+
+A node is reused only if everything that its rows depend on is known and unchanged. Each decision has one reason.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from floe_orchestrator_dagster.execution.reuse.records import BuildRecord, CheckRecord, State, Unknown
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from collections.abc import Set as AbstractSet
+
+UP_TO_DATE = "its code and its inputs have not changed since it was built"
+CODE_CHANGED = "its code, its settings or a macro has changed"
+_NEVER_BUILT = Unknown("no run has recorded a build of it")
+_LOOKED_THROUGH = frozenset({"ephemeral", "function"})
+
+
+@dataclass(frozen=True)
+class BuildGraph:
+    """The nodes of a dbt project and what they read.
+
+    Attributes:
+        parents: Unique ids of the direct parents of each node and test.
+        kinds: Materialization of each model, ``seed``, ``snapshot``, ``function`` or ``source``, by unique id.
+        built_sources: The model that builds the table of a source, by the source's unique id.
+    """
+
+    parents: Mapping[str, Sequence[str]]
+    kinds: Mapping[str, str]
+    built_sources: Mapping[str, str] = field(default_factory=dict)
+
+    def inputs(self, unique_id: str) -> frozenset[str]:
+        """Return the tables, views and sources whose rows a node reads.
+
+        The result has a view and also what the view reads, because a query of the view reads both.
+        """
+        found: set[str] = set()
+        seen: set[str] = set()
+        waiting = list(self.parents.get(unique_id, ()))
+        while waiting:
+            read = waiting.pop()
+            parent = self.built_sources.get(read, read)
+            if parent in seen:
+                continue
+            seen.add(parent)
+            kind = self.kinds.get(parent)
+            if kind not in _LOOKED_THROUGH:
+                found.add(parent)
+            if kind in _LOOKED_THROUGH or kind == "view":
+                waiting.extend(self.parents.get(parent, ()))
+        return frozenset(found)
+
+
+@dataclass(frozen=True)
+class Known:
+    """Everything that is known before a run.
+
+    Attributes:
+        fingerprints: Current fingerprint of each node.
+        always: Why a node or test is built in each run.
+        states: The build that each table and view has.
+        versions: Data version of each source; sources without one are left out.
+        test_versions: Current version of each test.
+        test_records: Last result of each test.
+        tests: Direct parents of each test of the product, in this step and in others.
+    """
+
+    fingerprints: Mapping[str, str]
+    always: Mapping[str, str]
+    states: Mapping[str, State]
+    versions: Mapping[str, str]
+    test_versions: Mapping[str, str]
+    test_records: Mapping[str, CheckRecord]
+    tests: Mapping[str, AbstractSet[str]]
+
+
+@dataclass(frozen=True)
+class Decision:
+    """The decision about a step's nodes and tests: reasons by unique id.
+
+    Attributes:
+        built: Nodes that are built.
+        reused: Nodes that are not built.
+        run: Tests that run.
+        kept: Tests whose last result stands.
+    """
+
+    built: Mapping[str, str]
+    reused: Mapping[str, str]
+    run: Mapping[str, str]
+    kept: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class _Decider:
+    graph: BuildGraph
+    known: Known
+    nodes: AbstractSet[str]
+    existing: Mapping[str, bool | None]
+
+    @cached_property
+    def _failed_tests(self) -> Mapping[str, str]:
+        """The first failed test of each node."""
+        records = self.known.test_records
+        failed = sorted(test for test, record in records.items() if not record.passed)
+        return {node: test for test in reversed(failed) for node in self.known.tests.get(test, ())}
+
+    @cached_property
+    def reasons(self) -> dict[str, str | None]:
+        """Why each node is built, by unique id; None for a node that is reused."""
+        found: dict[str, str | None] = {}
+        waiting = sorted(self.nodes, reverse=True)
+        while waiting:  # without recursion, because a chain of models may be long
+            unique_id = waiting[-1]
+            missing = [parent for parent in self.graph.inputs(unique_id) & self.nodes if parent not in found]
+            if unique_id in found:
+                waiting.pop()
+            elif missing:
+                waiting.extend(missing)
+            else:
+                found[unique_id] = self._reason(unique_id, found)
+        return found
+
+    def _reason(self, unique_id: str, decided: Mapping[str, str | None]) -> str | None:
+        always, state = self.known.always.get(unique_id), self.known.states.get(unique_id, _NEVER_BUILT)
+        if always:
+            return always
+        if isinstance(state, Unknown):
+            return state.reason
+        if self.known.fingerprints.get(unique_id) != state.fingerprint:
+            return CODE_CHANGED
+        failed = self._failed_tests.get(unique_id)
+        return (
+            self._changed_input(unique_id, state, decided)
+            or (f"its test {_name(failed)} failed" if failed else None)
+            or self._missing(unique_id)
+        )
+
+    def _changed_input(self, unique_id: str, record: BuildRecord, decided: Mapping[str, str | None]) -> str | None:
+        inputs = self.graph.inputs(unique_id)
+        if inputs != record.inputs.keys():
+            return "it reads other tables than before"
+        for parent in sorted(inputs):
+            if decided.get(parent):
+                return f"{_name(parent)} is built"
+        for parent in sorted(inputs):
+            value = self.value(parent)
+            if value is None:
+                return self._unknown_input(parent)
+            if value != record.inputs[parent]:
+                is_source = self.graph.kinds.get(parent) == "source"
+                return f"{_name(parent)} has {'other data' if is_source else 'been built'} since"
+        return self._missing_input(inputs)
+
+    def _missing_input(self, inputs: AbstractSet[str]) -> str | None:
+        """Return why a table that is read may not exist; None if all exist. Those of the selection are built if not."""
+        others = [one for one in sorted(inputs - self.nodes) if self.graph.kinds.get(one) != "source"]
+        return next(
+            (f"it is not certain that {_name(one)} exists" for one in others if not self.existing.get(one)), None
+        )
+
+    def _unknown_input(self, parent: str) -> str:
+        state = self.known.states.get(parent)
+        if self.graph.kinds.get(parent) == "source":
+            return f"it is not known whether the data of {_name(parent)} has changed"
+        why = state.reason if isinstance(state, Unknown) else _NEVER_BUILT.reason
+        return f"it is not known which build {_name(parent)} has: {why}"
+
+    def _missing(self, unique_id: str) -> str | None:
+        exists = self.existing.get(unique_id, None)
+        if exists is None:
+            return "it is not known whether its table exists"
+        return None if exists else "its table does not exist, or has another type"
+
+    def value(self, unique_id: str) -> str | None:
+        """Return the build or data version of a table before the run; None if it is not known."""
+        state = self.known.states.get(unique_id)
+        if self.graph.kinds.get(unique_id) == "source":
+            return self.known.versions.get(unique_id)
+        if not isinstance(state, BuildRecord):
+            return None
+        # An outdated view may read other tables than those of the project's current code.
+        is_outdated = state.fingerprint != self.known.fingerprints.get(unique_id)
+        return None if is_outdated and self.graph.kinds.get(unique_id) == "view" else state.build_id
+
+    def test_reason(self, test: str) -> str | None:
+        """Return why a test runs; None if its last result stands."""
+        always, record = self.known.always.get(test), self.known.test_records.get(test)
+        if always:
+            return always
+        if record is None:
+            return "no run has recorded its result"
+        if not record.passed:
+            return "it failed"
+        if self.known.test_versions.get(test) != record.version:
+            return "it has changed"
+        return self._other_tables(test, record)
+
+    def _other_tables(self, test: str, record: CheckRecord) -> str | None:
+        """Return why a test would read other rows than the last time; None if it would not."""
+        inputs = self.graph.inputs(test)
+        if not inputs or inputs != record.inputs.keys():
+            return "it is not known which tables it reads"
+        for parent in sorted(inputs):
+            if self.reasons.get(parent):
+                return f"{_name(parent)} is built"
+            value = self.value(parent)
+            if value is None or value != record.inputs[parent]:
+                return f"it has not been run on this state of {_name(parent)}"
+        return self._missing_input(inputs)
+
+
+def decide(
+    graph: BuildGraph,
+    known: Known,
+    nodes: AbstractSet[str],
+    tests: AbstractSet[str],
+    existing: Mapping[str, bool | None],
+) -> Decision:
+    """Decide which of a step's nodes are built, and which of its tests run.
+
+    Args:
+        graph: The project.
+        known: What is known before the run.
+        nodes: Unique ids of the selected nodes.
+        tests: Unique ids of the selected tests.
+        existing: Whether the table of each node, and of each table that they read, exists with the type of its
+            materialization; None or a missing entry if that is not known.
+    """
+    decider = _Decider(graph, known, nodes, existing)
+    built = {one: reason for one, reason in decider.reasons.items() if reason}
+    run = {test: reason for test in sorted(tests) if (reason := decider.test_reason(test))}
+    return Decision(
+        built=built,
+        reused=dict.fromkeys(sorted(nodes - built.keys()), UP_TO_DATE),
+        run=run,
+        kept=dict.fromkeys(sorted(tests - run.keys()), UP_TO_DATE),
+    )
+
+
+def read_inputs(graph: BuildGraph, known: Known, unique_id: str, build_ids: Mapping[str, str]) -> dict[str, str | None]:
+    """Return what a build or test of a run reads: builds of this run, and what was known before it.
+
+    Args:
+        graph: The project.
+        known: What was known before the run.
+        unique_id: The node or test.
+        build_ids: The builds of this run, by unique id.
+    """
+    decider = _Decider(graph, known, frozenset(), {})
+    return {parent: build_ids.get(parent) or decider.value(parent) for parent in sorted(graph.inputs(unique_id))}
+
+
+def _name(unique_id: str) -> str:
+    """Return the part of a unique id that a person reads: without resource type and package."""
+    return ".".join(unique_id.split(".")[2:3]) if unique_id.startswith("test.") else ".".join(unique_id.split(".")[2:])

@@ -1,0 +1,57 @@
+"""Data versions of sources that are files which DuckDB reads (``external_location``)."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_MAX_BYTES = 256 << 20  # per source; larger ones count as changed
+_NOT_A_PATH = frozenset("(){}'\"")
+
+
+def file_version(source: Mapping[str, Any], project: Path) -> str | None:
+    """Return a hash of the content of a source's files; None for a source that is not local files of limited size.
+
+    Args:
+        source: The source in dbt's manifest.
+        project: The directory of the dbt project, at which relative paths start.
+    """
+    config = source.get("config") or {}
+    places = [
+        holder.get("external_location") for holder in (source.get("meta") or {}, config.get("meta") or {}, config)
+    ]
+    stated = {place for place in places if place}
+    if len(stated) != 1:
+        return None
+    names = {name: source.get(name) or "" for name in ("name", "identifier", "schema")}
+    try:
+        pattern = str(stated.pop()).format(**names)
+    except (KeyError, IndexError, ValueError):
+        return None
+    if _NOT_A_PATH & set(pattern) or ":" in pattern:
+        return None
+    return _content_version(project, pattern)
+
+
+def _content_version(project: Path, pattern: str) -> str | None:
+    place = Path(pattern)
+    try:
+        if any(mark in pattern for mark in "*?["):
+            root, rest = (Path("/"), place.relative_to("/")) if place.is_absolute() else (project, place)
+            files = sorted(file for file in root.glob(str(rest)) if file.is_file())
+        else:
+            files = [project / place]
+        if not files or sum(file.stat().st_size for file in files) > _MAX_BYTES:
+            return None
+        digest = hashlib.sha256()
+        for file in files:
+            content = file.read_bytes()
+            digest.update(f"{file}\0{len(content)}\0".encode())
+            digest.update(content)
+    except (OSError, ValueError, NotImplementedError):
+        return None
+    return f"file:{digest.hexdigest()[:32]}"

@@ -1,0 +1,146 @@
+"""Facts about a step's project before a run that may reuse tables: its graph, its code, its sources, its tables."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from functools import lru_cache
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from floe_orchestrator_dagster.execution.dbt.duckdb_tables import duckdb_tables
+from floe_orchestrator_dagster.execution.reuse.decision import BuildGraph
+from floe_orchestrator_dagster.execution.reuse.source_files import file_version
+from floe_orchestrator_dagster.product.build_traits import BuildTraits, build_traits
+from floe_orchestrator_dagster.product.prepare import is_outdated
+from floe_orchestrator_dagster.product.templates import rendered
+from floe_orchestrator_dagster.redaction import mask
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from pathlib import Path
+
+    from floe_orchestrator_dagster.execution.step.build_plan import DbtStep
+    from floe_orchestrator_dagster.product import DbtConnection
+    from floe_orchestrator_dagster.product.manifest import Manifest
+
+_TABLE_KINDS = frozenset({"table", "incremental", "seed", "snapshot"})
+# Settings of a connection that change no rows.
+_OF_NO_EFFECT = frozenset({"threads", "retries", "connect_timeout", "keepalives_idle", "job_retries"})
+
+
+def build_graph(step: DbtStep) -> BuildGraph:
+    """Return the graph of the product's dbt project."""
+    content = step.manifest.content
+    kinds = dict.fromkeys(content["sources"], "source") | dict.fromkeys(content["functions"], "function")
+    for unique_id, node in content["nodes"].items():
+        kind = node["resource_type"]
+        kinds[unique_id] = str(node["config"].get("materialized")) if kind == "model" else kind
+    node_of = {step.key_of[node["unique_id"]]: node["unique_id"] for node in step.manifest.asset_nodes}
+    keys = ((source, step.key_of.get(source)) for source in content["sources"])
+    built = {source: node_of[key] for source, key in keys if key is not None and key in node_of}
+    return BuildGraph(content["parent_map"], kinds, built)
+
+
+def unusable_manifest(step: DbtStep) -> str | None:
+    """Return why the manifest may differ from the project that dbt builds; None if it does not."""
+    path = step.manifest.path
+    try:
+        # The artifacts do not matter: they have no code.
+        return (
+            f"the dbt project has changed since {path.name} was written"
+            if is_outdated(path, step.product.dbt or step.connection, None)
+            else None
+        )
+    except OSError as error:
+        return f"the files of the dbt project cannot be compared with {path.name}: {error.strerror}"
+
+
+def traits_of(manifest: Manifest) -> BuildTraits | None:
+    """Read the traits of all nodes from the whole manifest; None if that is not the manifest of the assets."""
+    try:
+        status = manifest.path.stat()
+        invocation, traits = _traits(manifest.path, status.st_mtime_ns, status.st_size)
+    except (OSError, ValueError, KeyError):
+        return None
+    return traits if invocation == _identity(manifest.content) else None
+
+
+@lru_cache(maxsize=4)
+def _traits(path: Path, _modified: int, _size: int) -> tuple[object, BuildTraits]:
+    content = orjson.loads(path.read_bytes())
+    return _identity(content), build_traits(content)
+
+
+def _identity(content: Mapping[str, Any]) -> tuple[object, object]:
+    return content["metadata"].get("generated_at"), content["metadata"].get("invocation_id")
+
+
+def source_versions(step: DbtStep, sources: Iterable[str]) -> dict[str, str]:
+    """Return the data versions of sources; without those that have none."""
+    known, found = step.manifest.content["sources"], {}
+    unchanged = frozenset(step.product.config.assume_unchanged)
+    for unique_id in sources:
+        source = known[unique_id]
+        named = {str(source.get("source_name")), f"{source.get('source_name')}.{source.get('name')}"}
+        if unchanged & named:
+            found[unique_id] = "assumed"
+        elif step.connection.profile.adapter == "duckdb" and (
+            data := file_version(source, step.connection.directory.path)
+        ):
+            found[unique_id] = data
+    return found
+
+
+class Places:
+    """Hashes of where tables are: of the connection, dbt's version and project file, and a table's name."""
+
+    def __init__(self, connection: DbtConnection) -> None:
+        """Hash the connection, without its credentials."""
+        profile = connection.profile
+        output = profile.outputs.get(profile.target or "", {})
+        settings = {
+            name: mask(rendered(value, profile.environment) or value, profile.secrets)
+            if isinstance(value, str)
+            else mask(json.dumps(value, sort_keys=True, default=str), profile.secrets)
+            for name, value in output.items()
+            if name not in _OF_NO_EFFECT
+        }
+        project = (connection.directory.path / "dbt_project.yml").read_bytes()
+        self._connection = [
+            profile.target,
+            settings,
+            str(connection.engine),
+            _adapter_version(profile.adapter),
+            hashlib.sha256(project).hexdigest(),
+        ]
+
+    def place(self, node: Mapping[str, Any]) -> str:
+        """Return the hash for the table of a node."""
+        table = [str(node.get(name) or "").lower() for name in ("database", "schema", "alias")]
+        return hashlib.sha256(json.dumps([*self._connection, table], sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _adapter_version(adapter: str | None) -> str | None:
+    try:
+        return version(f"dbt-{adapter}")
+    except PackageNotFoundError:
+        return None
+
+
+def existing_tables(step: DbtStep, unique_ids: Iterable[str]) -> dict[str, bool | None]:
+    """Look up whether the tables of nodes exist with the type of their materialization; None if that is not known."""
+    ids = list(unique_ids)
+    found = duckdb_tables(step.connection) if ids and step.connection.profile.adapter == "duckdb" else None
+    if found is None:
+        return dict.fromkeys(ids)
+    nodes, existing = step.manifest.content["nodes"], dict[str, bool | None]()
+    for unique_id in ids:
+        node = nodes[unique_id]
+        database, schema, alias = (str(node.get(name) or "").lower() for name in ("database", "schema", "alias"))
+        kind = node["config"].get("materialized")
+        expected = "table" if kind in _TABLE_KINDS else kind
+        existing[unique_id] = found.get((database, schema, alias)) == expected
+    return existing

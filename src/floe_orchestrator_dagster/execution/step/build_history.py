@@ -1,0 +1,190 @@
+"""Knowledge of Dagster's instance about tables and tests: records of builds, marks, results of tests.
+
+The record of a build is in the metadata of its materialization. Beside it, the instance's key-value storage has a mark
+per table and the last result per test, because Dagster can read them for thousands of assets at once:
+
+- Before dbt starts, each table that it will build gets a mark. If the process is killed before the materialization is
+  stored, the mark stays, and the older record does not count.
+- A table that is reused gets a mark with the newest event of the event log. The next decision only looks at events
+  after it.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from floe_orchestrator_dagster.execution.reuse.records import (
+    BuildRecord,
+    CheckRecord,
+    State,
+    Unknown,
+    read_build,
+    read_test,
+)
+from floe_orchestrator_dagster.upstream.dagster_history import (
+    Materialization,
+    PlannedRuns,
+    latest_materializations,
+    newest_event,
+    planned_runs,
+    store_values,
+    stored_values,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    import dagster as dg
+
+RECORD = "floe/build"
+"""Key of the metadata with the record of a build."""
+_PREFIX = "floe/build"
+_DAMAGED = {"damaged": True}
+
+
+@dataclass(frozen=True)
+class BuildHistory:
+    """Knowledge about tables and tests before a run.
+
+    Attributes:
+        cursor: The newest event of the event log.
+        states: The build that each table has, by asset key.
+        materializations: The latest materialization of each asset.
+        contended: Tables that another unfinished run may build.
+        tests: The last result of each test.
+    """
+
+    cursor: int = 0
+    states: Mapping[dg.AssetKey, State] = field(default_factory=dict)
+    materializations: Mapping[dg.AssetKey, Materialization] = field(default_factory=dict)
+    contended: frozenset[dg.AssetKey] = frozenset()
+    tests: Mapping[dg.AssetCheckKey, CheckRecord] = field(default_factory=dict)
+
+
+def read_history(
+    instance: dg.DagsterInstance, run_id: str, places: Mapping[dg.AssetKey, str], checks: Iterable[dg.AssetCheckKey]
+) -> BuildHistory:
+    """Read what is known about tables and tests.
+
+    Args:
+        instance: The Dagster instance.
+        run_id: Id of the own run.
+        places: Hash of connection and name of each asset's table in this run.
+        checks: The checks of the product's tests.
+    """
+    cursor = newest_event(instance)  # before all other queries, so that no later event is missed
+    checks = list(checks)
+    values = _read_values(instance, [*map(_key_of, places), *map(_key_of, checks)])
+    latest = latest_materializations(instance, places)
+    reader = _Reader(run_id, latest, values)
+    cursors = {key: reader.cursor(key) for key in latest}
+    planned = planned_runs(
+        instance, run_id, min((found for found in cursors.values() if found is not None), default=cursor)
+    )
+    tests = {check: record for check in checks if (record := read_test(values.get(_key_of(check)))) is not None}
+    return BuildHistory(
+        cursor,
+        {key: reader.state(key, place, planned) for key, place in places.items()},
+        latest,
+        frozenset(places) if planned.all_by else frozenset(planned.unfinished),
+        tests,
+    )
+
+
+@dataclass(frozen=True)
+class _Reader:
+    run_id: str
+    latest: Mapping[dg.AssetKey, Materialization]
+    values: Mapping[str, Any]
+
+    def _record(self, key: dg.AssetKey) -> BuildRecord | None:
+        metadata = self.latest[key].metadata.get(RECORD)
+        return read_build(metadata.value if metadata is not None else None)
+
+    def _mark(self, key: dg.AssetKey) -> dict[str, Any]:
+        """Return the mark that belongs to the latest materialization; empty without one."""
+        mark = self.values.get(_key_of(key))
+        return mark if isinstance(mark, dict) and mark.get("event") == self.latest[key].storage_id else {}
+
+    def cursor(self, key: dg.AssetKey) -> int | None:
+        """Return the event up to which other runs are known not to have built a table; None without a record."""
+        record, mark = self._record(key), self._mark(key)
+        found = mark.get("cursor") if "cursor" in mark else record.cursor if record is not None else None
+        return found if isinstance(found, int) else None
+
+    def state(self, key: dg.AssetKey, place: str, planned: PlannedRuns) -> State:
+        """Return the build that a table has."""
+        latest = self.latest.get(key)
+        if latest is None:
+            return Unknown("no run has built it")
+        record, mark, cursor = self._record(key), self._mark(key), self.cursor(key)
+        if record is None or cursor is None or latest.partition is not None:
+            return Unknown("the run that built it last recorded no build that counts")
+        if record.place != place:
+            return Unknown("it was built last under another name or on another target, connection or version of dbt")
+        if self.values.get(_key_of(key)) == _DAMAGED:
+            return Unknown("the mark of its last build is damaged")
+        if mark.get("started"):
+            return Unknown(f"run {_short(mark['started'])} started to build it, and has recorded no result")
+        return self._concurrent(key, {latest.run_id, mark.get("run")}, cursor, planned) or record
+
+    def _concurrent(
+        self, key: dg.AssetKey, known: set[str | None], cursor: int, planned: PlannedRuns
+    ) -> Unknown | None:
+        other = planned.unfinished.get(key) or planned.all_by
+        if other:
+            return Unknown(f"run {_short(other)} may be building it")
+        if cursor < planned.bound:
+            return Unknown("too many runs have started since it was built")
+        later = [run_id for event, run_id in planned.since.get(key, ()) if event > cursor and run_id not in known]
+        return Unknown(f"run {_short(later[-1])} was to build it, and has recorded no result") if later else None
+
+
+def mark_started(instance: dg.DagsterInstance, run_id: str, history: BuildHistory, keys: Iterable[dg.AssetKey]) -> None:
+    """Mark tables that dbt is about to build: their older records do not count."""
+    events = {key: history.materializations[key].storage_id for key in keys if key in history.materializations}
+    _write(instance, {_key_of(key): {"event": event, "started": run_id} for key, event in events.items()})
+
+
+def mark_reused(instance: dg.DagsterInstance, run_id: str, history: BuildHistory, keys: Iterable[dg.AssetKey]) -> None:
+    """Mark tables that a run reuses: their records count, whatever other runs have planned before this decision."""
+    events = {key: history.materializations[key].storage_id for key in keys}
+    marks = {_key_of(key): {"event": event, "cursor": history.cursor, "run": run_id} for key, event in events.items()}
+    _write(instance, marks)
+
+
+def store_tests(instance: dg.DagsterInstance, records: Mapping[dg.AssetCheckKey, CheckRecord | None]) -> None:
+    """Store the results of tests; None for a test that is about to run."""
+    values = {_key_of(key): record.as_json() if record else {"started": True} for key, record in records.items()}
+    _write(instance, values)
+
+
+def _write(instance: dg.DagsterInstance, values: Mapping[str, Mapping[str, Any]]) -> None:
+    if values:
+        store_values(instance, {key: json.dumps(value) for key, value in values.items()})
+
+
+def _read_values(instance: dg.DagsterInstance, keys: Iterable[str]) -> dict[str, Any]:
+    """Read values; a damaged one counts as the mark of a build without a result."""
+    return {key: _value(text) for key, text in stored_values(instance, keys).items()}
+
+
+def _value(text: str) -> Any:  # noqa: ANN401  # JSON
+    try:
+        return json.loads(text)
+    except ValueError:
+        return _DAMAGED
+
+
+def _key_of(key: dg.AssetKey | dg.AssetCheckKey) -> str:
+    """Return the key in the key-value storage."""
+    name = getattr(key, "name", None)
+    asset = key if name is None else key.asset_key  # type: ignore[union-attr]
+    text = asset.to_string()  # type: ignore[union-attr]
+    return f"{_PREFIX} {text}" if name is None else f"{_PREFIX} {text} {name}"
+
+
+def _short(run_id: object) -> str:
+    return str(run_id)[:8]

@@ -1,0 +1,348 @@
+"""Build of what has changed: the nodes of a step that are built, events for those that are reused, and records.
+
+See ``docs/how-to/build-only-what-changed.md``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import uuid
+from collections import defaultdict
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+
+from floe_orchestrator_dagster.execution.record.materializations import versioned_output
+from floe_orchestrator_dagster.execution.reuse.decision import CODE_CHANGED, Decision, Known, decide, read_inputs
+from floe_orchestrator_dagster.execution.reuse.records import BuildRecord, CheckRecord
+from floe_orchestrator_dagster.execution.step.build_facts import (
+    Places,
+    build_graph,
+    existing_tables,
+    source_versions,
+    traits_of,
+    unusable_manifest,
+)
+from floe_orchestrator_dagster.execution.step.build_history import (
+    RECORD,
+    BuildHistory,
+    mark_reused,
+    mark_started,
+    read_history,
+    store_tests,
+)
+from floe_orchestrator_dagster.execution.step.retry import RESUME_TAG, read_by_other_steps
+from floe_orchestrator_dagster.execution.step.run_options import BUILD_TAG, CHANGED
+from floe_orchestrator_dagster.product.build_fingerprints import build_fingerprints
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from collections.abc import Set as AbstractSet
+
+    from floe_orchestrator_dagster.execution.dbt.node_result import NodeResult
+    from floe_orchestrator_dagster.execution.reuse.decision import BuildGraph
+    from floe_orchestrator_dagster.execution.step.build_plan import DbtStep
+    from floe_orchestrator_dagster.execution.step.node_selection import Selection
+    from floe_orchestrator_dagster.execution.step.run_options import DbtOptions
+    from floe_orchestrator_dagster.execution.step.time_windows import Window
+    from floe_orchestrator_dagster.product.build_traits import BuildTraits
+    from floe_orchestrator_dagster.upstream.dagster_check_evaluations import Evaluations
+
+_SHOWN_NAMES = 10
+_NO_NODES = Decision({}, {}, {}, {})
+
+
+@dataclass(frozen=True)
+class BuildRequest:
+    """Request of a run.
+
+    Attributes:
+        is_recorded: Whether builds are recorded, for this run or later ones.
+        build_all: Why all selected nodes are built; None if only changed ones are.
+        no_records: Why the builds of this run do not count for later ones; None if they do.
+    """
+
+    is_recorded: bool
+    build_all: str | None
+    no_records: str | None
+
+
+def build_request(context: dg.OpExecutionContext, step: DbtStep, options: DbtOptions, window: Window) -> BuildRequest:
+    """Return what a run asks for: by its options, the tag of its job or schedule, or the configuration."""
+    config, chosen = step.product.config, options.builds_changed
+    if chosen is None:
+        chosen = context.run.tags.get(BUILD_TAG, config.build) == CHANGED
+    is_recorded = chosen or config.builds_changed
+    if not is_recorded:
+        return BuildRequest(is_recorded=False, build_all="the run builds all", no_records=None)
+    no_records = options.difference
+    if no_records is None and (step.partitions is not None or window.arguments or window.variables):
+        no_records = "assets with partitions are always built"
+    no_records = no_records or unusable_manifest(step)
+    build_all = no_records if chosen else "the run builds all"
+    if build_all is None and options.full_refresh:
+        build_all = "the run's configuration sets full_refresh"
+    is_retry = context.retry_number or context.run.tags.get(RESUME_TAG) == "true"
+    if build_all is None and is_retry and step.has_hooks:
+        build_all = "an on-run hook of dbt may have failed in an earlier try"
+    return BuildRequest(is_recorded, build_all, no_records)
+
+
+@dataclass
+class BuildRecords:
+    """Records of a run: builds in the metadata of materializations, results of tests beside them.
+
+    Attributes:
+        context: The step's context.
+        step: The step's definition.
+        graph: The product's graph.
+        known: What was known before the run.
+        history: What Dagster's instance knew.
+        places: Where the tables are.
+        no_records: Why builds do not count; None if they do.
+    """
+
+    context: dg.OpExecutionContext
+    step: DbtStep
+    graph: BuildGraph
+    known: Known
+    history: BuildHistory
+    places: Places
+    no_records: str | None
+    _invocation: str = field(default_factory=lambda: uuid.uuid4().hex, init=False)
+    _built: dict[str, str] = field(default_factory=dict, init=False)
+    _tests: dict[str, CheckRecord] = field(default_factory=dict, init=False)
+
+    def built(self, unique_id: str, node: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
+        """Return the metadata and the data version of a build.
+
+        Args:
+            unique_id: The node.
+            node: The node with the names of its table in this run.
+        """
+        build_id = hashlib.sha256(f"{self._invocation} {unique_id}".encode()).hexdigest()[:16]
+        self._built[unique_id] = build_id
+        fingerprint = self.known.fingerprints.get(unique_id)
+        if self.no_records or fingerprint is None or self.step.key_of[unique_id] in self.history.contended:
+            return {}, build_id
+        inputs = read_inputs(self.graph, self.known, unique_id, self._built)
+        record = BuildRecord(build_id, fingerprint, self.places.place(node), inputs, self.history.cursor)
+        return {RECORD: dg.JsonMetadataValue(record.as_json())}, build_id
+
+    def tested(self, result: NodeResult) -> None:
+        """Remember the result of a test."""
+        test_version = self.known.test_versions.get(result.unique_id)
+        if test_version is not None and not self.no_records:
+            inputs = read_inputs(self.graph, self.known, result.unique_id, self._built)
+            passed = not result.has_failed
+            is_clean, run_id = result.passed, self.context.run_id
+            self._tests[result.unique_id] = CheckRecord(passed, is_clean, test_version, inputs, run_id)
+
+    def start(self, nodes: AbstractSet[str], tests: AbstractSet[str]) -> None:
+        """Mark what is about to be built and tested."""
+        instance, run_id = self.context.instance, self.context.run_id
+        mark_started(instance, run_id, self.history, [self.step.key_of[node] for node in nodes])
+        checks = self.step.nodes.check_of
+        store_tests(instance, {checks[test]: None for test in tests if test in checks})
+
+    def end(self) -> None:
+        """Store the results of the tests."""
+        checks = self.step.nodes.check_of
+        store_tests(self.context.instance, {checks[test]: record for test, record in self._tests.items()})
+
+
+@contextmanager
+def tests_stored(records: BuildRecords | None) -> Iterator[None]:
+    """Store the results of tests at the end of the block."""
+    try:
+        yield
+    finally:
+        if records is not None:
+            records.end()
+
+
+@dataclass(frozen=True)
+class ChangedBuild:
+    """The decision about a step, with its selection and records.
+
+    Attributes:
+        decision: The decision.
+        selection: The nodes that dbt runs.
+        records: Records the results.
+    """
+
+    decision: Decision
+    selection: Selection
+    records: BuildRecords
+
+    def start(self) -> None:
+        """Log the decision, and mark what dbt is about to build."""
+        decision, records = self.decision, self.records
+        _log(records.context.log, "built", decision.built)
+        _log(records.context.log, "not built", decision.reused)
+        _warn_about_increments(self)
+        step = records.step
+        expected = step.nodes.expected(self.selection)
+        tests = expected & records.step.nodes.check_of.keys()
+        records.start(expected & frozenset(step.nodes.assets.values()), tests)
+
+    def reused(self, evaluations: Evaluations) -> Iterator[Any]:
+        """Yield the events of reused tables and kept results of tests, and mark the tables as still valid."""
+        records = self.records
+        context, step, history = records.context, records.step, records.history
+        keys = {unique_id: step.key_of[unique_id] for unique_id in self.decision.reused}
+        mark_reused(context.instance, context.run_id, history, keys.values())
+        read = read_by_other_steps(context)
+        outputs = {key: name for name, key in context.assets_def.keys_by_output_name.items()}
+        for unique_id, key in sorted(keys.items()):
+            metadata = _reused_metadata(self.decision.reused[unique_id], history.materializations[key].run_id)
+            if outputs[key] in read:
+                yield self._again(unique_id, outputs[key], metadata)
+            else:
+                context.log_event(dg.AssetObservation(key, metadata=metadata))
+        for test, reason in self.decision.kept.items():
+            yield from self._kept(test, reason, evaluations)
+
+    def _again(self, unique_id: str, output: str, metadata: Mapping[str, Any]) -> dg.Output[None]:
+        """Materialize a reused asset, because Dagster skips steps that depend on an asset without an output."""
+        state = self.records.known.states[unique_id]
+        if not isinstance(state, BuildRecord):  # only known builds are reused
+            raise TypeError(unique_id)
+        record = replace(state, cursor=self.records.history.cursor)
+        more = {**metadata, RECORD: dg.JsonMetadataValue(record.as_json())}
+        return versioned_output(output, more, record.build_id)
+
+    def _kept(self, test: str, reason: str, evaluations: Evaluations) -> Iterator[Any]:
+        records = self.records
+        key, record = records.step.nodes.check_of[test], records.known.test_records[test]
+        usual = dg.AssetCheckSeverity.ERROR if record.is_clean else dg.AssetCheckSeverity.WARN
+        severity = records.step.nodes.severities.get(key) or usual
+        result = dg.AssetCheckResult(
+            asset_key=key.asset_key,
+            check_name=key.name,
+            passed=record.is_clean,
+            severity=severity,
+            metadata=_reused_metadata(reason, record.run_id),
+        )
+        latest = records.history.materializations.get(key.asset_key)
+        target = (latest.storage_id, latest.run_id, latest.timestamp) if latest else None
+        yield from evaluations.kept(result, target)
+
+
+def changed_build(
+    context: dg.OpExecutionContext, step: DbtStep, request: BuildRequest, selection: Selection
+) -> ChangedBuild:
+    """Decide what a step builds.
+
+    Args:
+        context: The step's context.
+        step: The step's definition.
+        request: What the run asks for.
+        selection: The selected nodes.
+    """
+    nodes = step.nodes
+    expected = nodes.expected(selection)
+    built, tests = expected & frozenset(nodes.assets.values()), expected & frozenset(nodes.checks.values())
+    graph, places = build_graph(step), Places(step.connection)
+    traits = traits_of(step.manifest)
+    known, history = _known(context, step, graph, places, traits, built | tests)
+    no_records = request.no_records or (None if traits else "the manifest of the dbt project has been replaced")
+    records = BuildRecords(context, step, graph, known, history, places, no_records)
+    reason = request.build_all or no_records
+    if reason is not None:
+        every = Decision(dict.fromkeys(sorted(built), reason), {}, dict.fromkeys(sorted(tests), reason), {})
+        return ChangedBuild(every, selection, records)
+    likely = decide(graph, known, built, tests, dict.fromkeys(known.states, True))
+    kept = likely.reused.keys() | likely.kept.keys()
+    looked_up = frozenset(likely.reused).union(*map(graph.inputs, kept)) & known.states.keys()
+    decision = decide(graph, known, built, tests, existing_tables(step, looked_up))
+    return ChangedBuild(decision, _remaining(step, selection, decision), records)
+
+
+def _known(  # noqa: PLR0913, PLR0917  # a decision depends on all of these
+    context: dg.OpExecutionContext,
+    step: DbtStep,
+    graph: BuildGraph,
+    places: Places,
+    traits: BuildTraits | None,
+    selected: AbstractSet[str],
+) -> tuple[Known, BuildHistory]:
+    content, assets = step.manifest.content, {node["unique_id"]: node for node in step.manifest.asset_nodes}
+    read = frozenset[str]().union(*map(graph.inputs, selected))
+    tables = (read | selected) & assets.keys()
+    checks = step.all_checks()
+    parents = {test: frozenset(content["parent_map"].get(test, ())) for test in checks}
+    tests = {test: found for test, found in parents.items() if test in selected or found & tables}
+    # Sources are observed before the history is read, and so before dbt starts.
+    versions = source_versions(step, read & content["sources"].keys())
+    history = read_history(
+        context.instance,
+        context.run_id,
+        {step.key_of[table]: places.place(assets[table]) for table in tables},
+        [checks[test] for test in tests],
+    )
+    fingerprints = build_fingerprints(step.manifest, step.connection, {})  # runs with variables reuse nothing
+    doubts = {unique_id: found.doubt for unique_id, found in fingerprints.items() if found.doubt}
+    known = Known(
+        fingerprints={table: fingerprints[table].value for table in tables if fingerprints[table].value},
+        always={**doubts, **(traits.always if traits else {})},
+        states={table: history.states[step.key_of[table]] for table in tables},
+        versions=versions,
+        test_versions=traits.tests if traits else {},
+        test_records={test: history.tests[checks[test]] for test in tests if checks[test] in history.tests},
+        tests=tests,
+    )
+    return known, history
+
+
+def _remaining(step: DbtStep, selection: Selection, decision: Decision) -> Selection:
+    """Return the part of a selection that dbt runs."""
+    left_out = decision.reused.keys() | decision.kept.keys()
+    if not left_out:
+        return selection
+    nodes = step.nodes
+    own = frozenset(nodes.assets.values()) | frozenset(nodes.checks.values())
+    run = decision.built.keys() | decision.run.keys()
+    called = frozenset[str]().union(*(nodes.functions.get(unique_id, ()) for unique_id in run))
+    callable_ = frozenset[str]().union(*nodes.functions.values())
+    if selection.unique_ids is None:
+        others = (called | nodes.uncalled) - selection.excluded
+    else:
+        others = selection.unique_ids - own - (callable_ - called)
+    return replace(selection, unique_ids=frozenset(run | others), excluded=frozenset())
+
+
+def _warn_about_increments(build: ChangedBuild) -> None:
+    kinds = build.records.graph.kinds
+    changed = sorted(
+        node for node, why in build.decision.built.items() if why == CODE_CHANGED and kinds[node] == "incremental"
+    )
+    if changed:
+        what = f"incremental models whose code has changed: {_names(changed)}"
+        fix = "Their earlier rows are kept. Launch a run with full_refresh to build them from scratch."
+        build.records.context.log.warning("%s. %s", what, fix)
+
+
+def _log(log: dg.DagsterLogManager, what: str, reasons: Mapping[str, str]) -> None:
+    """Log a line per reason."""
+    groups = defaultdict(list)
+    for unique_id, reason in reasons.items():
+        groups[reason].append(unique_id)
+    for reason, nodes in sorted(groups.items(), key=lambda group: -len(group[1])):
+        log.info("%s, because %s: %s", what, reason, _names(nodes))
+
+
+def _names(unique_ids: list[str]) -> str:
+    names = ", ".join(".".join(unique_id.split(".")[2:]) for unique_id in sorted(unique_ids)[:_SHOWN_NAMES])
+    more = len(unique_ids) - _SHOWN_NAMES
+    return f"{names} and {more} more" if more > 0 else names
+
+
+def _reused_metadata(reason: str, run_id: str) -> dict[str, Any]:
+    return {
+        "status": "reused",
+        "reason": reason,
+        "floe/built_in_run": dg.MetadataValue.dagster_run(run_id),
+    }

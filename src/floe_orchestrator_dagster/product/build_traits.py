@@ -1,0 +1,232 @@
+"""Nodes of a dbt project that must be built in each run, and versions of tests.
+
+A node must be built in each run if its rows can change although neither its fingerprint nor the tables and sources that
+dbt lists as its parents have changed. Where that is not certain, it is built.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from dataclasses import dataclass, field
+from functools import cache, lru_cache
+from typing import TYPE_CHECKING, Any
+
+from floe_orchestrator_dagster.product.macros import ProjectMacros
+from floe_orchestrator_dagster.product.references import texts_in
+from floe_orchestrator_dagster.product.unnamed_reads import unnamed_read, words
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+_BUILT = frozenset({"model", "seed", "snapshot"})
+_KNOWN = frozenset({"table", "view", "incremental", "seed", "ephemeral"})
+_TEMPLATE = re.compile(r"\{\{.*?\}\}|\{%.*?%\}|\{\#.*?\#\}", re.DOTALL)
+_EDGES = re.compile(r"\{[{%#]|[}%#]\}")
+_HARMLESS = re.compile(r"\badapter\s*\.\s*(?:dispatch|quote)\s*\(")
+# Names in Jinja whose values differ between two runs of the same project, or come from queries.
+_VARYING = words(
+    """
+    adapter attr builtins context database_schemas dbt_metadata_envs  execute flags
+    get_column_schema_from_query get_columns_in_query get_columns_in_relation get_relation
+    get_relations_by_pattern get_relations_by_prefix invocation_args_dict invocation_id lipsum load_agate_table
+    load_relation load_result modules random results run_query run_started_at schemas selected_resources
+    statement thread_id
+    """
+)
+# Their values are part of the fingerprints of nodes. Tests have no such fingerprint.
+_VALUES = frozenset({"var", "env_var"})
+# Macros of dbt whose result only depends on the node and the flags of the run.
+_ALLOWED_OF_DBT = frozenset({"is_incremental", "should_store_failures", "should_full_refresh"})
+_WORD = re.compile(r"\w+")
+# Names in SQL whose values differ between two runs, and functions that read files or other databases.
+_VARYING_NAMES = words(
+    """
+    current_catalog current_database current_date current_role current_schema current_setting current_time
+    current_timestamp current_user current_warehouse getdate getenv getutcdate getvariable localtime
+    localtimestamp session_user sysdate sysdatetime sysdatetimeoffset systimestamp tablesample
+    """
+)
+_VARYING_FUNCTIONS = words(
+    """
+    age clock_timestamp dblink external_query gen_random_uuid generate_uuid generate_uuidv4 get_current_time
+    get_current_timestamp glob newid nextval now openquery openrowset query query_table rand randn random
+    randstr st_read statement_timestamp timeofday today transaction_timestamp txid_current unix_timestamp uuid
+    uuid_string uuidv4 uuidv7 zipf
+    """
+)
+_READING = re.compile(r"read_\w+|\w+_scan|\w+_query|current_\w+|generate_uuid\w*")
+_CALL = re.compile(r"(?<![\w$])([a-z_]\w*)\s*\(")
+_TIME_LITERAL = re.compile(r"'(?:now|today|tomorrow|yesterday)'|\busing\s+sample\b")
+_HOOKS = ("pre-hook", "post-hook", "pre_hook", "post_hook")
+_TEST_FIELDS = ("raw_code", "test_metadata", "config", "unrendered_config", "checksum", "column_name")
+_UNIT_TEST_FIELDS = ("given", "expect", "overrides", "config", "checksum", "model")
+
+
+@dataclass(frozen=True)
+class BuildTraits:
+    """Properties of nodes that decide about their reuse.
+
+    Attributes:
+        always: Why a model, seed, snapshot or test is built in each run, by unique id. All others can be reused.
+        tests: Versions of data tests and unit tests, by unique id.
+    """
+
+    always: Mapping[str, str] = field(default_factory=dict)
+    tests: Mapping[str, str] = field(default_factory=dict)
+
+
+def build_traits(manifest: Mapping[str, Any]) -> BuildTraits:
+    """Read the traits of all nodes.
+
+    Args:
+        manifest: The content of a dbt manifest, with code and macros.
+    """
+    project = _Project(manifest)
+    nodes = manifest["nodes"]
+    always = {
+        unique_id: reason
+        for unique_id, node in nodes.items()
+        if node["resource_type"] in {*_BUILT, "test"} and (reason := project.reason(node))
+    }
+    tests = {unique_id: project.version(node) for unique_id, node in nodes.items() if node["resource_type"] == "test"}
+    unit_tests = manifest.get("unit_tests") or {}
+    units = {
+        unique_id: _digest([node.get(name) for name in _UNIT_TEST_FIELDS]) for unique_id, node in unit_tests.items()
+    }
+    return BuildTraits(always, tests | units)
+
+
+class _Project:
+    def __init__(self, manifest: Mapping[str, Any]) -> None:
+        self._nodes = manifest["nodes"]
+        self._macros = ProjectMacros(manifest)
+        of_dbt = {key: macro for key, macro in (manifest.get("macros") or {}).items() if key not in self._macros.code}
+        self._varying = _VARYING | _varying_macros(of_dbt)
+        self._own_materialization = next(
+            (key for key in sorted(self._macros.code) if key.rpartition(".")[2].startswith("materialization_")), None
+        )
+        self._of_macro = cache(lambda key, is_test: self._of_text(self._macros.code[key], is_test=is_test))
+
+    def reason(self, node: Mapping[str, Any]) -> str | None:
+        """Return why a node is built in each run; None if it can be reused."""
+        return self._of_kind(node) or self._of_code(node)
+
+    def _of_kind(self, node: Mapping[str, Any]) -> str | None:
+        config, kind = node["config"], node["resource_type"]
+        if kind == "snapshot":
+            return "it is a snapshot"
+        if (node.get("language") or "sql") != "sql":
+            return "it is a Python model"
+        return None if kind == "test" else self._of_settings(config)
+
+    def _of_settings(self, config: Mapping[str, Any]) -> str | None:
+        if config.get("materialized") not in _KNOWN:
+            return f"its materialization is {config.get('materialized')}"
+        if self._own_materialization is not None:
+            return f"the project has its own {self._own_materialization.rpartition('.')[2]}"
+        if config.get("incremental_strategy") == "microbatch" or config.get("event_time"):
+            return "its rows depend on the time of the run (event_time)"
+        return "it has hooks" if any(config.get(name) for name in _HOOKS) else None
+
+    def _of_code(self, node: Mapping[str, Any]) -> str | None:
+        is_test = node["resource_type"] == "test"
+        code, settings = (
+            node.get("raw_code") or "",
+            [*texts_in(node["config"]), *texts_in(node.get("unrendered_config"))],
+        )
+        macros = self._macros.reached([code, *settings], (node.get("depends_on") or {}).get("macros") or ())
+        inlined = [self._nodes[key].get("raw_code") or "" for key in _ephemeral_parents(self._nodes, node)]
+        if node["config"].get("materialized") != "incremental" and "this" in _WORD.findall(_templates(code)):
+            return "its code uses this"
+        texts = (self._of_text(text, is_test=is_test) for text in [code, *inlined])
+        other = (self._of_template(text, is_test=is_test) for text in settings)
+        called = (self._of_macro(key, is_test) for key in macros)
+        return next((reason for group in (texts, other, called) for reason in group if reason), None)
+
+    def _of_text(self, text: str, *, is_test: bool) -> str | None:
+        function = _varying_sql(text)
+        if function:
+            return f"its code uses {function}"
+        read = self._of_template(text, is_test=is_test)
+        if read:
+            return read
+        table = unnamed_read(text, is_test=is_test)
+        return f"its code reads {table}, which is neither a ref nor a source" if table else None
+
+    def _of_template(self, text: str, *, is_test: bool) -> str | None:
+        if "{" not in text:
+            return None
+        varying = self._varying | _VALUES if is_test else self._varying
+        found = sorted(varying & set(_WORD.findall(_HARMLESS.sub("", _templates(text)))))
+        return f"its code uses {found[0]}" if found else None
+
+    def version(self, test: Mapping[str, Any]) -> str:
+        """Compute the version of a data test: a hash of its code, settings and macros."""
+        texts = [test.get("raw_code") or "", *texts_in(test["config"]), *texts_in(test.get("test_metadata"))]
+        macros = self._macros.reached(texts, (test.get("depends_on") or {}).get("macros") or ())
+        inlined = sorted(_ephemeral_parents(self._nodes, test))
+        return _digest(
+            [
+                [test.get(name) for name in _TEST_FIELDS],
+                (test.get("depends_on") or {}).get("nodes"),
+                [(key, self._macros.code[key]) for key in macros],
+                [(key, self._nodes[key].get("raw_code")) for key in inlined],
+            ]
+        )
+
+
+@lru_cache(maxsize=20_000)
+def _varying_sql(code: str) -> str | None:
+    """Return the first name in SQL whose value differs between two runs; None without one."""
+    text = code.lower()
+    called = set(_CALL.findall(text))
+    found = sorted(_VARYING_NAMES & set(_WORD.findall(text)) | _VARYING_FUNCTIONS & called)
+    if found:
+        return found[0]
+    literal = _TIME_LITERAL.search(text)
+    return literal.group() if literal else next((name for name in sorted(called) if _READING.fullmatch(name)), None)
+
+
+def _templates(text: str) -> str:
+    """Return the templates in a text; the whole text if a template may contain another one."""
+    if _EDGES.search(_TEMPLATE.sub("", text)):
+        return text
+    return " ".join(_TEMPLATE.findall(text))
+
+
+def _ephemeral_parents(nodes: Mapping[str, Mapping[str, Any]], node: Mapping[str, Any]) -> set[str]:
+    """Find the ephemeral models whose code becomes a part of a node's code."""
+    found: set[str] = set()
+    waiting = list((node.get("depends_on") or {}).get("nodes") or ())
+    while waiting:
+        parent = waiting.pop()
+        read = nodes.get(parent)
+        if read and parent not in found and read["config"].get("materialized") == "ephemeral":
+            found.add(parent)
+            waiting.extend((read.get("depends_on") or {}).get("nodes") or ())
+    return found
+
+
+def _varying_macros(macros: Mapping[str, Mapping[str, Any]]) -> frozenset[str]:
+    """Return the names of dbt's own macros that query the database or depend on the run."""
+    named = {
+        key: set(_WORD.findall(_HARMLESS.sub("", str(macro.get("macro_sql") or "")))) for key, macro in macros.items()
+    }
+    names = {key: str(macro.get("name")) for key, macro in macros.items()}
+    varying = {
+        key for key, found in named.items() if found & (_VARYING | _VALUES) and names[key] not in _ALLOWED_OF_DBT
+    }
+    callers = {key: set((macro.get("depends_on") or {}).get("macros") or ()) for key, macro in macros.items()}
+    while more := {
+        key
+        for key, called in callers.items()
+        if key not in varying and called & varying and names[key] not in _ALLOWED_OF_DBT
+    }:
+        varying |= more
+    return frozenset(name for key in varying for name in (names[key], names[key].partition("__")[2]) if name)
+
+
+def _digest(values: Iterable[object]) -> str:
+    return hashlib.sha256(json.dumps(list(values), sort_keys=True, default=str).encode()).hexdigest()[:16]

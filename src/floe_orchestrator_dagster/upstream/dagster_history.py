@@ -1,0 +1,133 @@
+"""Dagster's event log and key-value storage, for decisions about many assets with a few queries.
+
+The storages' methods are not public. The public ones read one asset each, or have no value that lasts.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+_PLANNED = dg.DagsterEventType.ASSET_MATERIALIZATION_PLANNED
+_UNFINISHED = (
+    *(dg.DagsterRunStatus.NOT_STARTED, dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.STARTING),
+    *(dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING, dg.DagsterRunStatus.MANAGED),
+)
+_MAX_RUNS = 100
+_MAX_EVENTS = 50_000
+_KEYS_AT_ONCE = 400  # SQLite limits the number of variables in a statement
+
+
+@dataclass(frozen=True)
+class Materialization:
+    """The latest materialization of an asset.
+
+    Attributes:
+        storage_id: Its id in the event log.
+        run_id: Id of the run.
+        timestamp: Time of the event.
+        metadata: Its metadata.
+        partition: Its partition, if any.
+    """
+
+    storage_id: int
+    run_id: str
+    timestamp: float
+    metadata: Mapping[str, dg.MetadataValue[Any]]
+    partition: str | None
+
+
+@dataclass(frozen=True)
+class PlannedRuns:
+    """Materializations that runs have planned.
+
+    Attributes:
+        since: Ids of the events and runs by asset, ascending, of the events after ``bound``.
+        bound: Earlier events have not been read.
+        unfinished: Assets that unfinished runs build, with the id of one of the runs.
+        all_by: Id of an unfinished run of which it is not known which assets it builds; None without one.
+    """
+
+    since: Mapping[dg.AssetKey, Sequence[tuple[int, str]]] = field(default_factory=dict)
+    bound: int = 0
+    unfinished: Mapping[dg.AssetKey, str] = field(default_factory=dict)
+    all_by: str | None = None
+
+
+def newest_event(instance: dg.DagsterInstance) -> int:
+    """Return the id of the newest event of all runs."""
+    return instance.event_log_storage.get_maximum_record_id() or 0
+
+
+def latest_materializations(
+    instance: dg.DagsterInstance, keys: Iterable[dg.AssetKey]
+) -> dict[dg.AssetKey, Materialization]:
+    """Read the latest materialization of each asset; without assets that were never materialized."""
+    found = {}
+    every = list(keys)
+    for start in range(0, len(every), _KEYS_AT_ONCE):
+        for record in instance.get_asset_records(every[start : start + _KEYS_AT_ONCE]):
+            latest = record.asset_entry.last_materialization_record
+            event = latest.asset_materialization if latest is not None else None
+            if latest is not None and event is not None:
+                found[record.asset_entry.asset_key] = Materialization(
+                    latest.storage_id, latest.run_id, latest.timestamp, event.metadata, event.partition
+                )
+    return found
+
+
+def planned_runs(instance: dg.DagsterInstance, run_id: str, after: int) -> PlannedRuns:
+    """Read which assets other runs build: the unfinished runs, and all runs since an event.
+
+    Args:
+        instance: The Dagster instance.
+        run_id: Id of the own run, which is left out.
+        after: Id of the event.
+    """
+    unfinished, all_by = _unfinished(instance, run_id)
+    wanted = dg.EventRecordsFilter(_PLANNED, after_cursor=after)
+    records = instance.event_log_storage.get_event_records(wanted, limit=_MAX_EVENTS)
+    since: dict[dg.AssetKey, list[tuple[int, str]]] = {}
+    for record in reversed(records):
+        key, other = record.asset_key, record.event_log_entry.run_id
+        if key is not None and other != run_id:
+            since.setdefault(key, []).append((record.storage_id, other))
+    bound = min(record.storage_id for record in records) if len(records) == _MAX_EVENTS else after
+    return PlannedRuns(since, bound, unfinished, all_by)
+
+
+def _unfinished(instance: dg.DagsterInstance, run_id: str) -> tuple[dict[dg.AssetKey, str], str | None]:
+    runs = instance.get_runs(dg.RunsFilter(statuses=list(_UNFINISHED)), limit=_MAX_RUNS)
+    found: dict[dg.AssetKey, str] = {}
+    all_by = runs[-1].run_id if len(runs) == _MAX_RUNS else None
+    for run in runs:
+        if run.run_id == run_id:
+            continue
+        planned = instance.all_logs(run.run_id, of_type=_PLANNED)
+        # Dagster stores a run before the events of its plan.
+        if not planned and run.status is not dg.DagsterRunStatus.STARTED:
+            all_by = run.run_id
+        for entry in planned:
+            if entry.dagster_event is not None and entry.dagster_event.asset_key is not None:
+                found[entry.dagster_event.asset_key] = run.run_id
+    return found, all_by
+
+
+def stored_values(instance: dg.DagsterInstance, keys: Iterable[str]) -> dict[str, str]:
+    """Read values from the instance's key-value storage; missing keys are left out."""
+    every, found = list(keys), dict[str, str]()
+    for start in range(0, len(every), _KEYS_AT_ONCE):
+        found.update(instance.run_storage.get_cursor_values(set(every[start : start + _KEYS_AT_ONCE])))
+    return found
+
+
+def store_values(instance: dg.DagsterInstance, values: Mapping[str, str]) -> None:
+    """Write values to the instance's key-value storage."""
+    every = list(values.items())
+    for start in range(0, len(every), _KEYS_AT_ONCE):
+        instance.run_storage.set_cursor_values(dict(every[start : start + _KEYS_AT_ONCE]))

@@ -1,0 +1,136 @@
+"""With `build: changed`, a run builds the tables whose code or inputs have changed, and nothing else."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import duckdb
+import pytest
+
+from dbt_v2 import engine_config
+from files import write_files
+from floe_orchestrator_dagster.code_location import definitions_from_file
+from floe_orchestrator_dagster.product import load_product, manifest_rebuilt
+from unit.samples import contract, model, write_json
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import dagster as dg
+
+FILES = {
+    "dbt_project.yml": '{name: shop_orders, profile: shop_orders, version: "1.0"}',
+    "landing/orders.csv": "id,amount\n1,10\n2,20\n",
+    "seeds/regions.csv": "id,name\n1,north\n2,south\n",
+    "models/stg.sql": "select * from {{ source('landing', 'orders') }}",
+    "models/hidden.sql": "{{ config(materialized='ephemeral') }} select id, amount from {{ ref('stg') }}",
+    "models/mart.sql": "{{ config(materialized='table') }} select sum(amount) as amount from {{ ref('hidden') }}",
+    "models/names.sql": "{{ config(materialized='table') }} select id, name from {{ ref('regions') }}",
+    "models/schema.yml": """
+        sources:
+          - name: landing
+            config: {meta: {external_location: "landing/{name}.csv"}}
+            tables: [{name: orders}]
+        models:
+          - name: mart
+            columns: [{name: amount, data_tests: [not_null, {accepted_values: {arguments: {values: [30]}}}]}]
+          - name: names
+            columns: [{name: id, data_tests: [unique]}]
+        """,
+}
+NAMES = ("stg", "mart", "names")
+ALL = {"stg", "mart", "names", "regions"}
+NAMES_IN_CAPITALS = "{{ config(materialized='table') }} select id, upper(name) as name from {{ ref('regions') }}"
+
+
+class Shop:
+    """A product that builds what has changed, and its runs."""
+
+    def __init__(self, directory: Path, instance: dg.DagsterInstance, engine: str) -> None:
+        """Write and parse the product."""
+        self.directory, self.instance = write_files(directory, FILES), instance
+        config = {"build": "changed", "executor": "in_process", "dbt": engine_config(engine)}
+        self.artifacts = write_json(directory / "compiled_artifacts.json", contract(*map(model, NAMES), config=config))
+        self.parse()
+
+    def parse(self) -> None:
+        """Parse the project as `floe-dagster prepare` does."""
+        load_product(self.artifacts, manifest_source=manifest_rebuilt)
+
+    def run(self, *, success: bool = True, **options: object) -> set[str]:
+        """Run the product's job; returns the names of the built tables."""
+        result = self.result(**options)
+        assert result.success is success
+        return built(result)
+
+    def result(self, **options: object) -> dg.ExecuteInProcessResult:
+        """Run the product's job."""
+        job = definitions_from_file(self.artifacts).get_repository_def().get_job("shop_orders")
+        run_config = {"ops": {"shop_orders_dbt_build": {"config": options}}} if options else None
+        return job.execute_in_process(instance=self.instance, run_config=run_config, raise_on_error=False)
+
+    def write(self, name: str, content: str) -> None:
+        """Change a file of the project, and parse it."""
+        write_files(self.directory, {name: content})
+        self.parse()
+
+    def starts(self) -> int:
+        """Count the invocations of dbt."""
+        return len(list((self.directory / "target").glob("shop_orders_dbt_build-*")))
+
+    def rows(self, table: str) -> list[tuple[object, ...]]:
+        """Read a table."""
+        with duckdb.connect(str(self.directory / "shop.duckdb")) as connection:
+            return connection.execute(f"select * from {table}").fetchall()  # noqa: S608  # a name in this file
+
+    def execute(self, statement: str) -> None:
+        """Change the database."""
+        with duckdb.connect(str(self.directory / "shop.duckdb")) as connection:
+            connection.execute(statement)
+
+
+def built(result: dg.ExecuteInProcessResult) -> set[str]:
+    """Return the names of the tables that a run has built."""
+    events = [event.step_materialization_data.materialization for event in result.get_asset_materialization_events()]
+    return {event.asset_key.path[-1] for event in events}
+
+
+def reused(result: dg.ExecuteInProcessResult) -> dict[str, str]:
+    """Return the reasons of the tables that a run has reused."""
+    events = [event.asset_observation_data.asset_observation for event in result.get_asset_observation_events()]
+    found = {event.asset_key.path[-1]: event.metadata for event in events}
+    return {name: str(metadata["reason"].value) for name, metadata in found.items() if "reason" in metadata}
+
+
+@pytest.fixture
+def changed_shop(tmp_path: Path, instance: dg.DagsterInstance) -> Shop:
+    """Give a product that builds what has changed."""
+    return Shop(tmp_path / "shop", instance, "core")
+
+
+def test_run_builds_what_has_changed_since_the_last_one(changed_shop: Shop) -> None:
+    shop = changed_shop
+    assert shop.run() == ALL
+
+    starts, second = shop.starts(), shop.result()
+    assert (second.success, built(second), shop.starts()) == (True, set(), starts)
+    assert reused(second) == dict.fromkeys(ALL, "its code and its inputs have not changed since it was built")
+    assert [evaluation.passed for evaluation in second.get_asset_check_evaluations()] == [True, True, True]
+
+    shop.write("models/names.sql", NAMES_IN_CAPITALS)
+    assert shop.run() == {"names"}
+
+    write_files(shop.directory, {"landing/orders.csv": "id,amount\n1,10\n2,21\n"})
+    assert shop.run(success=False) == {"stg", "mart"}
+    assert shop.rows("mart") == [(31,)]
+    assert shop.run(success=False) == {"mart"}
+
+    write_files(shop.directory, {"landing/orders.csv": "id,amount\n1,10\n2,20\n"})
+    shop.execute("drop table names")
+    assert shop.run() == {"stg", "mart", "names"}
+    assert shop.rows("mart") == [(30,)]
+    assert shop.rows("names") == [(1, "NORTH"), (2, "SOUTH")]
+
+    (shop.directory / "shop.duckdb").unlink()
+    assert shop.run() == ALL
+    assert shop.run() == set()

@@ -1,0 +1,158 @@
+"""Records of builds count until another run may have built the table."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+import pytest
+
+from floe_orchestrator_dagster.execution.reuse.records import BuildRecord, CheckRecord, Unknown
+from floe_orchestrator_dagster.execution.step.build_history import (
+    RECORD,
+    BuildHistory,
+    mark_reused,
+    mark_started,
+    read_history,
+    store_tests,
+)
+from floe_orchestrator_dagster.upstream.dagster_history import newest_event, store_values
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+KEY, CHECK = dg.AssetKey("orders"), dg.AssetCheckKey(dg.AssetKey("orders"), "unique")
+OWN = "11111111-0000-0000-0000-000000000000"
+
+
+@pytest.fixture(params=["in memory", "files"])
+def instance(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[dg.DagsterInstance]:
+    """Give an instance that is gone after the test: one database, or SQLite's database per run."""
+    is_in_memory = request.param == "in memory"
+    with dg.DagsterInstance.ephemeral() if is_in_memory else dg.DagsterInstance.local_temp(str(tmp_path)) as found:
+        yield found
+
+
+def record(instance: dg.DagsterInstance, build_id: str = "b1") -> BuildRecord:
+    return BuildRecord(build_id, "f", "p", {"a": "1"}, newest_event(instance))
+
+
+def run(instance: dg.DagsterInstance, metadata: dict[str, Any] | None, *, fails: bool = False) -> str:
+    """Run a step that materializes the asset, or fails before; returns the run's id."""
+
+    @dg.asset(key=KEY)
+    def orders() -> dg.MaterializeResult[None]:
+        if fails:
+            raise ValueError
+        return dg.MaterializeResult(metadata=metadata)
+
+    return dg.materialize([orders], instance=instance, raise_on_error=False).run_id
+
+
+def recorded_run(instance: dg.DagsterInstance, build_id: str = "b1") -> str:
+    return run(instance, {RECORD: dg.JsonMetadataValue(record(instance, build_id).as_json())})
+
+
+def history(instance: dg.DagsterInstance, place: str = "p") -> BuildHistory:
+    return read_history(instance, OWN, {KEY: place}, [CHECK])
+
+
+def reason(instance: dg.DagsterInstance, place: str = "p") -> str | None:
+    state = history(instance, place).states[KEY]
+    return state.reason if isinstance(state, Unknown) else None
+
+
+def test_recorded_build_is_known(instance: dg.DagsterInstance) -> None:
+    recorded_run(instance)
+
+    state = history(instance).states[KEY]
+
+    assert isinstance(state, BuildRecord)
+    assert (state.build_id, state.inputs) == ("b1", {"a": "1"})
+
+
+def test_table_that_no_run_has_built_is_unknown(instance: dg.DagsterInstance) -> None:
+    assert reason(instance) == "no run has built it"
+
+
+@pytest.mark.parametrize("metadata", [None, {RECORD: "text"}, {RECORD: {"format": 0}}, {RECORD: {"format": 1}}])
+def test_build_without_a_valid_record_is_unknown(instance: dg.DagsterInstance, metadata: dict[str, Any] | None) -> None:
+    recorded_run(instance)
+    run(instance, metadata)
+
+    assert reason(instance) == "the run that built it last recorded no build that counts"
+
+
+def test_build_in_another_place_does_not_count(instance: dg.DagsterInstance) -> None:
+    recorded_run(instance)
+
+    assert "another target" in str(reason(instance, place="elsewhere"))
+
+
+def test_later_run_without_a_result_makes_the_build_unknown(instance: dg.DagsterInstance) -> None:
+    recorded_run(instance)
+    killed = run(instance, None, fails=True)
+
+    assert reason(instance) == f"run {killed[:8]} was to build it, and has recorded no result"
+
+
+def test_table_that_a_run_reused_is_known_afterwards(instance: dg.DagsterInstance) -> None:
+    recorded_run(instance)
+    reusing = run(instance, None, fails=True)
+    before = history(instance)
+    mark_reused(instance, reusing, before, [KEY])
+
+    assert reason(instance) is None
+    later = run(instance, None, fails=True)
+    assert reason(instance) == f"run {later[:8]} was to build it, and has recorded no result"
+
+
+def test_started_build_without_a_result_makes_the_older_one_unknown(instance: dg.DagsterInstance) -> None:
+    recorded_run(instance)
+    mark_started(instance, OWN, history(instance), [KEY])
+
+    assert reason(instance) == "run 11111111 started to build it, and has recorded no result"
+
+    recorded_run(instance, build_id="b2")
+    assert reason(instance) is None
+
+
+def test_table_that_an_unfinished_run_builds_is_contended(instance: dg.DagsterInstance) -> None:
+    @dg.asset(key=KEY)
+    def orders() -> None:
+        """Build nothing."""
+
+    recorded_run(instance)
+    job = dg.Definitions(assets=[orders], jobs=[dg.define_asset_job("all")]).resolve_job_def("all")
+    queued = instance.create_run_for_job(job)
+
+    found = history(instance)
+
+    assert found.contended == {KEY}
+    assert reason(instance) == f"run {queued.run_id[:8]} may be building it"
+
+
+def test_damaged_mark_makes_the_build_unknown(instance: dg.DagsterInstance) -> None:
+    recorded_run(instance)
+    store_values(instance, {f"floe/build {KEY.to_string()}": "{"})
+
+    assert reason(instance) == "the mark of its last build is damaged"
+
+
+def test_result_of_a_test_is_kept_until_it_starts_again(instance: dg.DagsterInstance) -> None:
+    passed = CheckRecord(passed=True, is_clean=False, version="v", inputs={"a": None}, run_id="r")
+    store_tests(instance, {CHECK: passed})
+    assert history(instance).tests == {CHECK: passed}
+
+    store_tests(instance, {CHECK: None})
+    assert history(instance).tests == {}
+
+
+def test_thousands_of_keys_are_read_and_written(instance: dg.DagsterInstance) -> None:
+    store_values(instance, {f"key {number}": str(number) for number in range(3000)})
+    keys = {dg.AssetKey(f"t{number}"): "p" for number in range(3000)}
+
+    states = read_history(instance, OWN, keys, []).states
+
+    assert {state.reason for state in states.values() if isinstance(state, Unknown)} == {"no run has built it"}

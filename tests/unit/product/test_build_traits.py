@@ -1,0 +1,166 @@
+"""Nodes whose rows can change without a change of their code and inputs are always built."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from floe_orchestrator_dagster.product.build_traits import build_traits
+from floe_orchestrator_dagster.product.unnamed_reads import unnamed_read
+
+
+def manifest(code: str, macros: dict[str, str] | None = None, **fields: object) -> dict[str, Any]:
+    node = {
+        "resource_type": "model",
+        "raw_code": code,
+        "language": "sql",
+        "config": {"materialized": "table"},
+        "depends_on": {"nodes": [], "macros": []},
+        **fields,
+    }
+    called = {
+        f"macro.shop.{name}": {"name": name, "package_name": "shop", "macro_sql": text, "depends_on": {"macros": []}}
+        for name, text in (macros or {}).items()
+    }
+    of_dbt = {
+        "macro.dbt.date_spine": {
+            "name": "date_spine",
+            "package_name": "dbt",
+            "macro_sql": "{% macro date_spine() %}{{ intervals() }}{% endmacro %}",
+            "depends_on": {"macros": ["macro.dbt.intervals"]},
+        },
+        "macro.dbt.intervals": {
+            "name": "intervals",
+            "package_name": "dbt",
+            "macro_sql": "{% macro intervals() %}{% do run_query('x') %}{% endmacro %}",
+            "depends_on": {"macros": []},
+        },
+        "macro.dbt.concat": {
+            "name": "concat",
+            "package_name": "dbt",
+            "macro_sql": "{% macro concat() %}||{% endmacro %}",
+        },
+    }
+    return {
+        "metadata": {"adapter_type": "duckdb"},
+        "nodes": {"model.shop.m": node},
+        "sources": {},
+        "macros": {**called, **of_dbt},
+        "unit_tests": {},
+    }
+
+
+def reason(code: str, macros: dict[str, str] | None = None, **fields: object) -> str | None:
+    return build_traits(manifest(code, macros, **fields)).always.get("model.shop.m")
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "select * from {{ ref('a') }}",
+        "select * from {{ source('a', 'b') }} as x join {{ ref('c', v=1) }} using (id)",
+        "with a as (select 1), b(x) as (select 2) select * from a, b left join a as c on a.id = c.id",
+        "select extract(year from day), trim(both ' ' from name), x is distinct from y from {{ ref('a') }}",
+        "select * from (select 1 as id) as x, unnest([1, 2]) as y where 'from here' = 'x'",
+        "-- copied from the shop\n/* join nothing */ {# from raw.x #} select 1",
+        "select {{ dbt.concat(['a', 'b']) }}, runtime from {{ ref('a') }}",
+        "{{ config(materialized='table') }} select '{{ target.name }}' as target",
+        "{% for x in [1, 2] %} select {{ x }} {% if not loop.last %} union all {% endif %} {% endfor %}",
+        "",
+    ],
+)
+def test_plain_model_can_be_reused(code: str) -> None:
+    assert reason(code) is None
+
+
+@pytest.mark.parametrize(
+    ("code", "why"),
+    [
+        ("{% set x = run_query('select 1') %} select 1", "its code uses run_query"),
+        ("{% call statement('x') %} select 1 {% endcall %} select 1", "its code uses statement"),
+        ("{% if execute %} select 1 {% endif %}", "its code uses execute"),
+        ("select '{{ invocation_id }}'", "its code uses invocation_id"),
+        ("select '{{ run_started_at }}'", "its code uses run_started_at"),
+        ("select '{{ modules.datetime.date.min }}'", "its code uses modules"),
+        ("select {{ adapter.get_columns_in_relation(ref('a')) }}", "its code uses adapter"),
+        ("select {{ context['var']('x') }}", "its code uses context"),
+        ("select {{ [1, 2] | random }}", "its code uses random"),
+        ("select * from ({{ date_spine('day') }})", "its code uses date_spine"),
+        ("select * from ({{ dbt.date_spine('day') }})", "its code uses date_spine"),
+        ("""select {{ "}}" ~ run_query('x') }}""", "its code uses run_query"),
+        ("select current_date", "its code uses current_date"),
+        ("select NOW( ) as t", "its code uses now"),
+        ("select random()", "its code uses random"),
+        ("select age(birthday) from {{ ref('a') }}", "its code uses age"),
+        ("select * from read_csv('x.csv')", "its code uses read_csv"),
+        ("select date 'now'", "its code uses 'now'"),
+        ("select * from {{ this }}", "its code uses this"),
+        ("select * from raw.orders", "its code reads raw.orders, which is neither a ref nor a source"),
+        ("select * from {{ ref('a') }}, raw.b", "its code reads raw.b, which is neither a ref nor a source"),
+        ("select * from 'x.csv'", "its code reads '', which is neither a ref nor a source"),
+        ("select (select max(id) from other)", "its code reads other, which is neither a ref nor a source"),
+        ("select * from {{ 'raw' }}.orders", "which is neither a ref nor a source"),
+        ("{% set t = 'raw.x' %} select * from {{ t }}", "which is neither a ref nor a source"),
+        ("with a as (select * from b) select * from a", "its code reads b, which is neither a ref nor a source"),
+        ("select 'it\\'s' from {{ ref('a') }}", "code that cannot be read with certainty"),
+        ("select $$ from x $$", "code that cannot be read with certainty"),
+        ("select 1 # don't from x", "code that cannot be read with certainty"),
+    ],
+)
+def test_model_with_varying_rows_is_always_built(code: str, why: str) -> None:
+    assert why in str(reason(code))
+
+
+@pytest.mark.parametrize(
+    ("fields", "why"),
+    [
+        ({"language": "python"}, "it is a Python model"),
+        ({"resource_type": "snapshot", "config": {"materialized": "snapshot"}}, "it is a snapshot"),
+        ({"config": {"materialized": "materialized_view"}}, "its materialization is materialized_view"),
+        ({"config": {"materialized": "table", "post-hook": [{"sql": "grant x"}]}}, "it has hooks"),
+        ({"config": {"materialized": "incremental", "incremental_strategy": "microbatch"}}, "depend on the time"),
+        ({"unrendered_config": {"schema": "{{ run_query('X') }}"}}, "its code uses run_query"),
+    ],
+)
+def test_node_of_a_kind_that_is_always_built(fields: dict[str, Any], why: str) -> None:
+    assert why in str(reason("select 1", **fields))
+
+
+def test_query_in_a_nested_macro_makes_a_model_always_built() -> None:
+    macros = {"outer": "{% macro outer() %}{{ inner() }}{% endmacro %}", "inner": "{{ run_query('x') }}"}
+
+    assert reason("select {{ outer() }}", macros) == "its code uses run_query"
+    assert reason("select {{ apply(inner) }}", {**macros, "apply": "{{ x }}"}) == "its code uses run_query"
+    assert reason("select 1", macros) is None
+
+
+def test_materialization_of_the_project_makes_all_models_always_built() -> None:
+    assert reason("select 1", {"materialization_table_default": "x"}) == (
+        "the project has its own materialization_table_default"
+    )
+
+
+def test_version_of_a_test_changes_with_its_code_and_macros() -> None:
+    def version(code: str, macro: str, **config: object) -> str:
+        config = {"severity": "error", **config}
+        found = manifest(code, {"test_ok": macro}, resource_type="test", config=config)
+        return build_traits(found).tests["model.shop.m"]
+
+    first = version("{{ test_ok() }}", "select 1")
+    assert first == version("{{ test_ok() }}", "select 1")
+    others = [("{{ test_ok( ) }}", "select 1"), ("{{ test_ok() }}", "select 2")]
+    assert first not in {version(*other) for other in others}
+    assert first != version("{{ test_ok() }}", "select 1", where="id > 1")
+
+
+def test_table_of_a_test_is_known() -> None:
+    assert unnamed_read("select * from {{ model }}", is_test=True) is None
+    assert unnamed_read("select * from {{ model }}") is not None
+
+
+def test_variables_are_compared_by_fingerprints_but_not_those_of_tests() -> None:
+    code = "select {{ var('x') }} from {{ ref('a') }}"
+
+    assert reason(code) is None
+    assert reason(code, resource_type="test") == "its code uses var"
