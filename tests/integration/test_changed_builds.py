@@ -46,10 +46,10 @@ NAMES_IN_CAPITALS = "{{ config(materialized='table') }} select id, upper(name) a
 class Shop:
     """A product that builds what has changed, and its runs."""
 
-    def __init__(self, directory: Path, instance: dg.DagsterInstance, engine: str) -> None:
-        """Write and parse the product."""
+    def __init__(self, directory: Path, instance: dg.DagsterInstance, engine: str, **more: object) -> None:
+        """Write and parse the product, with more settings."""
         self.directory, self.instance = write_files(directory, FILES), instance
-        config = {"build": "changed", "executor": "in_process", "dbt": engine_config(engine)}
+        config = {"build": "changed", "executor": "in_process", "dbt": engine_config(engine), **more}
         self.artifacts = write_json(directory / "compiled_artifacts.json", contract(*map(model, NAMES), config=config))
         self.parse()
 
@@ -134,3 +134,34 @@ def test_run_builds_what_has_changed_since_the_last_one(changed_shop: Shop) -> N
     (shop.directory / "shop.duckdb").unlink()
     assert shop.run() == ALL
     assert shop.run() == set()
+
+
+def test_dbt_v2_builds_what_has_changed(tmp_path: Path, instance: dg.DagsterInstance) -> None:
+    shop = Shop(tmp_path / "shop", instance, "v2")
+    assert shop.run() == ALL
+
+    starts = shop.starts()
+    assert (shop.run(), shop.starts()) == (set(), starts)
+
+    write_files(shop.directory, {"landing/orders.csv": "id,amount\n1,30\n"})
+    assert shop.run() == {"stg", "mart"}
+
+
+def test_step_reuses_what_another_step_reads(tmp_path: Path, instance: dg.DagsterInstance) -> None:
+    parts = [{"select": "stg regions", "name": "first"}]
+    shop = Shop(tmp_path / "shop", instance, "core", steps=parts)
+    assert built(shop.result()) == ALL
+
+    second = shop.result()
+    assert second.success
+    materialized = [
+        event.step_materialization_data.materialization for event in second.get_asset_materialization_events()
+    ]
+    assert {event.asset_key.path[-1]: event.metadata["status"].value for event in materialized} == {
+        "stg": "reused",
+        "regions": "reused",
+    }
+    assert reused(second).keys() == {"mart", "names"}
+
+    third = shop.result()
+    assert reused(third).keys() == {"mart", "names"}

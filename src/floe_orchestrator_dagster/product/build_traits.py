@@ -119,11 +119,13 @@ class _Project:
             return "it is a snapshot"
         if (node.get("language") or "sql") != "sql":
             return "it is a Python model"
+        # dbt v2 writes no materialization of seeds.
+        materialized = config.get("materialized") or kind
+        if kind != "test" and materialized not in _KNOWN:
+            return f"its materialization is {materialized}"
         return None if kind == "test" else self._of_settings(config)
 
     def _of_settings(self, config: Mapping[str, Any]) -> str | None:
-        if config.get("materialized") not in _KNOWN:
-            return f"its materialization is {config.get('materialized')}"
         if self._own_materialization is not None:
             return f"the project has its own {self._own_materialization.rpartition('.')[2]}"
         if config.get("incremental_strategy") == "microbatch" or config.get("event_time"):

@@ -164,3 +164,7 @@ def test_variables_are_compared_by_fingerprints_but_not_those_of_tests() -> None
 
     assert reason(code) is None
     assert reason(code, resource_type="test") == "its code uses var"
+
+
+def test_seed_without_a_materialization_can_be_reused() -> None:
+    assert reason("", resource_type="seed", config={"materialized": None}) is None

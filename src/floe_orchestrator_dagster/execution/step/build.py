@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -109,11 +110,10 @@ def test_selection(
             yield reused
     _log_postponed(context.log, selection)
     request = build_request(op_context, step, options, Window())
-    build = changed_build(op_context, step, request, selection) if request.is_recorded else None
+    always = replace(request, build_all="tests that wait for several steps always run")
+    build = changed_build(op_context, step, always, selection) if request.is_recorded else None
     if build is not None:
-        selection = build.selection
         build.start()
-        yield from build.reused(Evaluations(op_context))
     if selection.is_empty:
         _report_empty_step(op_context, step, Window())
         return

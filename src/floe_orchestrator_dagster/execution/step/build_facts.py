@@ -140,7 +140,7 @@ def existing_tables(step: DbtStep, unique_ids: Iterable[str]) -> dict[str, bool 
     for unique_id in ids:
         node = nodes[unique_id]
         database, schema, alias = (str(node.get(name) or "").lower() for name in ("database", "schema", "alias"))
-        kind = node["config"].get("materialized")
+        kind = node["config"].get("materialized") or node["resource_type"]
         expected = "table" if kind in _TABLE_KINDS else kind
         existing[unique_id] = found.get((database, schema, alias)) == expected
     return existing
