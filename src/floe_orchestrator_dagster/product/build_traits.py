@@ -138,8 +138,14 @@ class _Project:
             node.get("raw_code") or "",
             [*texts_in(node["config"]), *texts_in(node.get("unrendered_config"))],
         )
-        macros = self._macros.reached([code, *settings], (node.get("depends_on") or {}).get("macros") or ())
-        inlined = [self._nodes[key].get("raw_code") or "" for key in _ephemeral_parents(self._nodes, node)]
+        whole = [node, *(self._nodes[key] for key in sorted(_ephemeral_parents(self._nodes, node)))]
+        inlined = [part.get("raw_code") or "" for part in whole[1:]]
+        reads = [part.get("depends_on") or {} for part in whole]
+        macros = self._macros.reached(
+            [code, *inlined, *settings], [key for read in reads for key in read.get("macros") or ()]
+        )
+        if any(key.startswith("function.") for read in reads for key in read.get("nodes") or ()):
+            return "it calls a function of the project"
         if node["config"].get("materialized") != "incremental" and "this" in _WORD.findall(_templates(code)):
             return "its code uses this"
         texts = (self._of_text(text, is_test=is_test) for text in [code, *inlined])

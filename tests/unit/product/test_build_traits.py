@@ -168,3 +168,19 @@ def test_variables_are_compared_by_fingerprints_but_not_those_of_tests() -> None
 
 def test_seed_without_a_materialization_can_be_reused() -> None:
     assert reason("", resource_type="seed", config={"materialized": None}) is None
+
+
+def test_code_of_ephemeral_models_counts() -> None:
+    def with_ephemeral(code: str, **reads: list[str]) -> str | None:
+        macros = {"ask": "{% macro ask() %}{{ run_query('x') }}{% endmacro %}"}
+        found = manifest("select * from {{ ref('e') }}", macros, depends_on={"nodes": ["model.shop.e"], "macros": []})
+        ephemeral = manifest(
+            code, config={"materialized": "ephemeral"}, depends_on={"nodes": [], "macros": [], **reads}
+        )
+        found["nodes"]["model.shop.e"] = ephemeral["nodes"]["model.shop.m"]
+        return build_traits(found).always.get("model.shop.m")
+
+    assert with_ephemeral("select 1 as id") is None
+    assert with_ephemeral("select now() as id") == "its code uses now"
+    assert with_ephemeral("select {{ ask() }} as id") == "its code uses run_query"
+    assert with_ephemeral("select 1", nodes=["function.shop.f"]) == "it calls a function of the project"

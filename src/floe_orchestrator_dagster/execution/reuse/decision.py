@@ -185,8 +185,9 @@ class _Decider:
             return self.known.versions.get(unique_id)
         if not isinstance(state, BuildRecord):
             return None
-        # An outdated view may read other tables than those of the project's current code.
-        is_outdated = state.fingerprint != self.known.fingerprints.get(unique_id)
+        # An outdated view may read other tables than those of the project's current code. The rows of a view that is
+        # always built may differ in each query.
+        is_outdated = state.fingerprint != self.known.fingerprints.get(unique_id) or unique_id in self.known.always
         return None if is_outdated and self.graph.kinds.get(unique_id) == "view" else state.build_id
 
     def test_reason(self, test: str) -> str | None:

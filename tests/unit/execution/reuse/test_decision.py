@@ -1,0 +1,31 @@
+"""Decisions about single nodes."""
+
+from __future__ import annotations
+
+from floe_orchestrator_dagster.execution.reuse.decision import BuildGraph, Known, decide, read_inputs
+from floe_orchestrator_dagster.execution.reuse.records import BuildRecord
+
+VIEW, MART = "model.shop.clock", "model.shop.mart"
+GRAPH = BuildGraph({MART: (VIEW,), VIEW: ()}, {MART: "table", VIEW: "view"})
+
+
+def known(always: dict[str, str], inputs: dict[str, str | None]) -> Known:
+    states = {VIEW: BuildRecord("v", "f", "p", {}, 0), MART: BuildRecord("m", "f", "p", inputs, 0)}
+    return Known({VIEW: "f", MART: "f"}, always, states, {}, {}, {}, {})
+
+
+def test_table_is_built_whose_view_is_not_selected_and_has_varying_rows() -> None:
+    existing = {MART: True, VIEW: True}
+
+    plain = decide(GRAPH, known({}, {VIEW: "v"}), {MART}, set(), existing)
+    varying = decide(GRAPH, known({VIEW: "its code uses now"}, {VIEW: "v"}), {MART}, set(), existing)
+
+    assert plain.reused.keys() == {MART}
+    assert varying.built.keys() == {MART}
+    assert read_inputs(GRAPH, known({VIEW: "its code uses now"}, {}), MART, {}) == {VIEW: None}
+
+
+def test_table_whose_existence_is_not_known_is_built() -> None:
+    decision = decide(GRAPH, known({}, {VIEW: "v"}), {MART, VIEW}, set(), {VIEW: None, MART: True})
+
+    assert decision.built == {VIEW: "it is not known whether its table exists", MART: "clock is built"}
