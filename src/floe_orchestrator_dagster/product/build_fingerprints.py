@@ -17,7 +17,6 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 from floe_orchestrator_dagster.errors import ProjectError
-from floe_orchestrator_dagster.product.prepare import is_older_than_project
 from floe_orchestrator_dagster.product.project import PROJECT_FILE
 from floe_orchestrator_dagster.product.references import texts_in
 from floe_orchestrator_dagster.product.trimming import CODE_VERSION, READS, digest_of_file
@@ -62,12 +61,9 @@ def build_fingerprints(
         dbt: The project, the profile with the selected output, and the engine.
         variables: The variables that are passed to dbt.
     """
-    nodes = {key: node for key, node in manifest.content["nodes"].items() if node["resource_type"] in _BUILT}
-    if is_older_than_project(manifest.path, dbt.directory):
-        reason = "the dbt project is newer than its manifest"
-        return dict.fromkeys(nodes, BuildFingerprint(doubt=reason))
     build = _Build(manifest, dbt, variables)
-    return {unique_id: build.fingerprint(node) for unique_id, node in nodes.items()}
+    nodes = manifest.content["nodes"].items()
+    return {unique_id: build.fingerprint(node) for unique_id, node in nodes if node["resource_type"] in _BUILT}
 
 
 class _Build:
@@ -82,8 +78,6 @@ class _Build:
         read = _values_read_by(node)
         for path in self._files(node):
             read |= self._read_in_file(path)
-        if read.changing:
-            return BuildFingerprint(doubt=f"it depends on {', '.join(sorted(read.changing))}")
         if read.environment is None:
             return BuildFingerprint(doubt="it reads environment variables whose names are computed")
         try:
@@ -167,7 +161,6 @@ def _values_read_by(node: Mapping[str, Any]) -> ValuesRead:
     return ValuesRead(
         None if variables is None else frozenset(variables),
         None if environment is None else frozenset(environment),
-        frozenset(read.get("changing", ())),
     )
 
 

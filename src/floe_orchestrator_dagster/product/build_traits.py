@@ -20,6 +20,9 @@ from floe_orchestrator_dagster.product.unnamed_reads import unnamed_read, words
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+TRAITS_FORMAT = 1
+"""Version of the traits."""
+
 _BUILT = frozenset({"model", "seed", "snapshot"})
 _KNOWN = frozenset({"table", "view", "incremental", "seed", "ephemeral"})
 _TEMPLATE = re.compile(r"\{\{.*?\}\}|\{%.*?%\}|\{\#.*?\#\}", re.DOTALL)
@@ -104,9 +107,6 @@ class _Project:
         self._macros = ProjectMacros(manifest)
         of_dbt = {key: macro for key, macro in (manifest.get("macros") or {}).items() if key not in self._macros.code}
         self._varying = _VARYING | _varying_macros(of_dbt)
-        self._own_materialization = next(
-            (key for key in sorted(self._macros.code) if key.rpartition(".")[2].startswith("materialization_")), None
-        )
         self._of_macro = cache(lambda key, is_test: self._of_text(self._macros.code[key], is_test=is_test))
 
     def reason(self, node: Mapping[str, Any]) -> str | None:
@@ -126,8 +126,8 @@ class _Project:
         return None if kind == "test" else self._of_settings(config)
 
     def _of_settings(self, config: Mapping[str, Any]) -> str | None:
-        if self._own_materialization is not None:
-            return f"the project has its own {self._own_materialization.rpartition('.')[2]}"
+        if self._macros.materializes(str(config.get("materialized"))):
+            return f"the project has its own materialization {config['materialized']}"
         if config.get("incremental_strategy") == "microbatch" or config.get("event_time"):
             return "its rows depend on the time of the run (event_time)"
         return "it has hooks" if any(config.get(name) for name in _HOOKS) else None
@@ -141,7 +141,8 @@ class _Project:
         whole = [node, *(self._nodes[key] for key in sorted(_ephemeral_parents(self._nodes, node)))]
         inlined = [part.get("raw_code") or "" for part in whole[1:]]
         reads = [part.get("depends_on") or {} for part in whole]
-        macros = self._macros.reached(
+        # Macros that replace those of dbt, and that the node does not call itself, create the table from its query.
+        macros = self._macros.called(
             [code, *inlined, *settings], [key for read in reads for key in read.get("macros") or ()]
         )
         if any(key.startswith("function.") for read in reads for key in read.get("nodes") or ()):

@@ -18,8 +18,7 @@ from typing import TYPE_CHECKING, Any
 from floe_orchestrator_dagster.product.macros import ProjectMacros
 from floe_orchestrator_dagster.product.references import function_version, functions_called, texts_in
 from floe_orchestrator_dagster.product.sql_text import significant_sql
-from floe_orchestrator_dagster.product.undeclared_tables import undeclared_tables
-from floe_orchestrator_dagster.product.values_read import ValuesRead, changing_values, reads_own_table, values_read
+from floe_orchestrator_dagster.product.values_read import ValuesRead, values_read
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -29,8 +28,6 @@ FINGERPRINT_FORMAT = 1
 """Version of the algorithm. A change gives each node another fingerprint."""
 
 _BUILT = frozenset({"model", "seed", "snapshot"})
-# Materializations that replace all rows in each build.
-_REPLACED = frozenset({"table", "view", "ephemeral", "materialized_view"})
 # Fields that describe a node. They change its table only if code reads them.
 _DESCRIBING = (
     *("access", "docs", "group", "meta", "tags", "description", "columns"),
@@ -145,22 +142,8 @@ class _Project:
             node = self._nodes[unique_id]
             texts, listed = _texts(node), _listed_macros(node)
             called = [*texts, *self._code_of(self._macros.called(texts, listed))]
-            self._values[unique_id] = values_read(called) | ValuesRead(changing=self._changing(node, called))
+            self._values[unique_id] = values_read(called)
         return self._values[unique_id]
-
-    def _changing(self, node: Mapping[str, Any], texts: Sequence[str]) -> frozenset[str]:
-        """Return everything that makes a node's rows differ from invocation to invocation, or that cannot be known."""
-        materialized = str(node["config"].get("materialized"))
-        code = node.get("raw_code") or ""
-        reasons = {
-            "Python code": (node.get("language") or "sql") != "sql",
-            f"the project's materialization {materialized}": self._macros.materializes(materialized),
-            "its own table": materialized in _REPLACED
-            and reads_own_table([code, *self._code_of(self._macros.called([code]))]),
-        }
-        tables = frozenset[str]().union(*map(_undeclared_tables, texts))
-        undeclared = {f"the table {table}, which dbt does not know" for table in tables}
-        return changing_values(texts) | undeclared | {reason for reason, holds in reasons.items() if holds}
 
     def _code_of(self, macros: Iterable[str]) -> list[str]:
         return [self._macros.code[macro] for macro in macros]
@@ -226,9 +209,6 @@ def _listed_macros(node: Mapping[str, Any]) -> Sequence[str]:
 
 def _parents(node: Mapping[str, Any]) -> Sequence[str]:
     return (node.get("depends_on") or {}).get("nodes") or ()
-
-
-_undeclared_tables = lru_cache(maxsize=10_000)(undeclared_tables)  # many nodes call the same macros
 
 
 @lru_cache(maxsize=10_000)

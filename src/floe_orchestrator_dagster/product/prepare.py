@@ -102,16 +102,12 @@ def fresh_manifest(dbt: DbtConnection, artifacts_path: Path | None) -> Manifest:
     return prepare_manifest(dbt)
 
 
-def is_older_than_project(manifest: Path, project: ProjectDirectory) -> bool:
-    """Return whether a file that dbt parses, of the project or of its packages, is newer than its manifest."""
-    return manifest.stat().st_mtime < newest_change([*project.source_paths, *package_source_paths(project)])
-
-
 def is_outdated(path: Path, dbt: DbtConnection, artifacts_path: Path | None) -> bool:
     """Return whether a manifest is older than the project's files or the artifacts, or of another target or engine."""
-    if is_older_than_project(path, dbt.directory):
-        return True
-    if artifacts_path is not None and path.stat().st_mtime < artifacts_path.stat().st_mtime:
+    project = dbt.directory
+    compiled = artifacts_path.stat().st_mtime if artifacts_path else 0.0
+    changed = newest_change([*project.source_paths, *package_source_paths(project)])
+    if path.stat().st_mtime < max(changed, compiled):
         return True
     parsed_for = path.with_name(_TARGET_FILE)
     return parsed_for.is_file() and parsed_for.read_text(encoding="utf-8") != _parsed_for(dbt)

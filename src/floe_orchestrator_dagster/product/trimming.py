@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from floe_orchestrator_dagster.errors import ManifestError
+from floe_orchestrator_dagster.product.build_traits import TRAITS_FORMAT, build_traits
 from floe_orchestrator_dagster.product.files import distrust_reason
 from floe_orchestrator_dagster.product.fingerprints import FINGERPRINT_FORMAT, fingerprints
 from floe_orchestrator_dagster.product.manifest_check import too_deep
@@ -43,6 +44,8 @@ logger = logging.getLogger(__name__)
 CODE_VERSION = "code_version"
 VARIABLES = "floe_variables"
 READS = "floe_reads"
+ALWAYS_BUILT = "floe_always_built"
+TEST_VERSION = "floe_test_version"
 TRIMMED_FILE = "floe_manifest.json"
 
 # Collections that dagster-dbt and dbt's selection read as a whole.
@@ -129,6 +132,9 @@ _VERSION_OF_TRIMMING = repr(
         _LEFT_OUT_ARGUMENT,
         VARIABLES,
         READS,
+        ALWAYS_BUILT,
+        TEST_VERSION,
+        TRAITS_FORMAT,
         DEFINING_FIELDS,
         DEFINING_OVERLOAD_FIELDS,
         DEFINING_SETTINGS,
@@ -145,8 +151,9 @@ _COPY_PERMISSIONS = 0o755
 def trim(content: Mapping[str, Any]) -> dict[str, Any]:
     """Return the fields of a manifest that Dagster needs, about a quarter of its size.
 
-    Three fields are added. ``code_version`` is the fingerprint of models, seeds and snapshots, and the version of
-    functions. ``floe_reads`` has the values with which :mod:`build_fingerprints` completes the fingerprint.
+    Fields are added. ``code_version`` is the fingerprint of models, seeds and snapshots, and the version of functions.
+    ``floe_always_built`` is the reason why a node or test cannot be reused, and ``floe_test_version`` the version of a
+    test. ``floe_reads`` has the values with which :mod:`build_fingerprints` completes the fingerprint.
     ``floe_variables`` of models and snapshots lists the dbt variables that they read by name.
     """
     kept = {key: content.get(key) or {} for key in _KEPT_COLLECTIONS}
@@ -158,6 +165,13 @@ def trim(content: Mapping[str, Any]) -> dict[str, Any]:
         kept["nodes"][unique_id][CODE_VERSION] = fingerprint.code
         if fingerprint.reads != NOTHING_READ:
             kept["nodes"][unique_id][READS] = _reads(fingerprint.reads)
+    traits = build_traits(content)
+    kept["unit_tests"] = dict(kept["unit_tests"])
+    for unique_id, reason in traits.always.items():
+        kept["nodes"][unique_id][ALWAYS_BUILT] = reason
+    for unique_id, test_version in traits.tests.items():
+        collection = "nodes" if unique_id in kept["nodes"] else "unit_tests"
+        kept[collection][unique_id] = {**kept[collection][unique_id], TEST_VERSION: test_version}
     kept["functions"] = {unique_id: _trim_function(node) for unique_id, node in kept["functions"].items()}
     for unique_id, names in variables_read(content).items():
         kept["nodes"][unique_id][VARIABLES] = names
@@ -226,7 +240,7 @@ def _trim_node(node: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _reads(read: ValuesRead) -> dict[str, list[str] | None]:
-    kinds = {"variables": read.variables, "environment": read.environment, "changing": read.changing}
+    kinds = {"variables": read.variables, "environment": read.environment}
     return {kind: None if names is None else sorted(names) for kind, names in kinds.items() if names != frozenset()}
 
 

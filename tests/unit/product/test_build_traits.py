@@ -135,10 +135,18 @@ def test_query_in_a_nested_macro_makes_a_model_always_built() -> None:
     assert reason("select 1", macros) is None
 
 
-def test_materialization_of_the_project_makes_all_models_always_built() -> None:
-    assert reason("select 1", {"materialization_table_default": "x"}) == (
-        "the project has its own materialization_table_default"
-    )
+def test_models_with_a_materialization_of_the_project_are_always_built() -> None:
+    macros = {"materialization_table_default": "x"}
+
+    assert reason("select 1", macros) == "the project has its own materialization table"
+    assert reason("select 1", macros, config={"materialized": "view"}) is None
+
+
+def test_macro_that_replaces_one_of_dbt_matters_only_to_nodes_that_call_it() -> None:
+    macros = {"concat": "{% macro concat() %}{{ run_query('x') }}{% endmacro %}"}
+
+    assert reason("select 1", macros) is None
+    assert reason("select {{ concat() }}", macros) == "its code uses run_query"
 
 
 def test_version_of_a_test_changes_with_its_code_and_macros() -> None:

@@ -4,28 +4,24 @@ from __future__ import annotations
 
 import hashlib
 import json
-from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
-
-import orjson
 
 from floe_orchestrator_dagster.execution.dbt.duckdb_tables import duckdb_tables
 from floe_orchestrator_dagster.execution.reuse.decision import BuildGraph
 from floe_orchestrator_dagster.execution.reuse.source_files import file_version
-from floe_orchestrator_dagster.product.build_traits import BuildTraits, build_traits
 from floe_orchestrator_dagster.product.prepare import is_outdated
 from floe_orchestrator_dagster.product.templates import rendered
 from floe_orchestrator_dagster.redaction import mask
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
-    from pathlib import Path
 
     from floe_orchestrator_dagster.execution.step.build_plan import DbtStep
     from floe_orchestrator_dagster.product import DbtConnection
-    from floe_orchestrator_dagster.product.manifest import Manifest
 
+# dbt writes the metadata of a manifest, with the id of the invocation, before everything else.
+_METADATA_BYTES = 4096
 _TABLE_KINDS = frozenset({"table", "incremental", "seed", "snapshot"})
 # Settings of a connection that change no rows.
 _OF_NO_EFFECT = frozenset({"threads", "retries", "connect_timeout", "keepalives_idle", "job_retries"})
@@ -49,33 +45,15 @@ def unusable_manifest(step: DbtStep) -> str | None:
     path = step.manifest.path
     try:
         # The artifacts do not matter: they have no code.
-        return (
-            f"the dbt project has changed since {path.name} was written"
-            if is_outdated(path, step.product.dbt or step.connection, None)
-            else None
-        )
+        if is_outdated(path, step.connection, None):
+            return f"the dbt project has changed since {path.name} was written"
+        with path.open("rb") as file:
+            start = file.read(_METADATA_BYTES)
     except OSError as error:
         return f"the files of the dbt project cannot be compared with {path.name}: {error.strerror}"
-
-
-def traits_of(manifest: Manifest) -> BuildTraits | None:
-    """Read the traits of all nodes from the whole manifest; None if that is not the manifest of the assets."""
-    try:
-        status = manifest.path.stat()
-        invocation, traits = _traits(manifest.path, status.st_mtime_ns, status.st_size)
-    except (OSError, ValueError, KeyError):
-        return None
-    return traits if invocation == _identity(manifest.content) else None
-
-
-@lru_cache(maxsize=4)
-def _traits(path: Path, _modified: int, _size: int) -> tuple[object, BuildTraits]:
-    content = orjson.loads(path.read_bytes())
-    return _identity(content), build_traits(content)
-
-
-def _identity(content: Mapping[str, Any]) -> tuple[object, object]:
-    return content["metadata"].get("generated_at"), content["metadata"].get("invocation_id")
+    parsed_by = str(step.manifest.content["metadata"].get("invocation_id"))
+    is_same = f'"{parsed_by}"'.encode() in start
+    return None if is_same else f"{path.name} has been replaced since the code location was loaded"
 
 
 def source_versions(step: DbtStep, sources: Iterable[str]) -> dict[str, str]:

@@ -22,7 +22,6 @@ from floe_orchestrator_dagster.execution.step.build_facts import (
     build_graph,
     existing_tables,
     source_versions,
-    traits_of,
     unusable_manifest,
 )
 from floe_orchestrator_dagster.execution.step.build_history import (
@@ -36,6 +35,7 @@ from floe_orchestrator_dagster.execution.step.build_history import (
 from floe_orchestrator_dagster.execution.step.retry import RESUME_TAG, read_by_other_steps
 from floe_orchestrator_dagster.execution.step.run_options import BUILD_TAG, CHANGED
 from floe_orchestrator_dagster.product.build_fingerprints import build_fingerprints
+from floe_orchestrator_dagster.product.trimming import ALWAYS_BUILT, TEST_VERSION
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -47,7 +47,6 @@ if TYPE_CHECKING:
     from floe_orchestrator_dagster.execution.step.node_selection import Selection
     from floe_orchestrator_dagster.execution.step.run_options import DbtOptions
     from floe_orchestrator_dagster.execution.step.time_windows import Window
-    from floe_orchestrator_dagster.product.build_traits import BuildTraits
     from floe_orchestrator_dagster.upstream.dagster_check_evaluations import Evaluations
 
 _SHOWN_NAMES = 10
@@ -246,11 +245,9 @@ def changed_build(
     expected = nodes.expected(selection)
     built, tests = expected & frozenset(nodes.assets.values()), expected & frozenset(nodes.checks.values())
     graph, places = build_graph(step), Places(step.connection)
-    traits = traits_of(step.manifest)
-    known, history = _known(context, step, graph, places, traits, built | tests)
-    no_records = request.no_records or (None if traits else "the manifest of the dbt project has been replaced")
-    records = BuildRecords(context, step, graph, known, history, places, no_records)
-    reason = request.build_all or no_records
+    known, history = _known(context, step, graph, places, built | tests)
+    records = BuildRecords(context, step, graph, known, history, places, request.no_records)
+    reason = request.build_all or request.no_records
     if reason is not None:
         every = Decision(dict.fromkeys(sorted(built), reason), {}, dict.fromkeys(sorted(tests), reason), {})
         return ChangedBuild(every, selection, records)
@@ -261,12 +258,11 @@ def changed_build(
     return ChangedBuild(decision, _remaining(step, selection, decision), records)
 
 
-def _known(  # noqa: PLR0913, PLR0917  # a decision depends on all of these
+def _known(
     context: dg.OpExecutionContext,
     step: DbtStep,
     graph: BuildGraph,
     places: Places,
-    traits: BuildTraits | None,
     selected: AbstractSet[str],
 ) -> tuple[Known, BuildHistory]:
     content, assets = step.manifest.content, {node["unique_id"]: node for node in step.manifest.asset_nodes}
@@ -287,14 +283,20 @@ def _known(  # noqa: PLR0913, PLR0917  # a decision depends on all of these
     doubts = {unique_id: found.doubt for unique_id, found in fingerprints.items() if found.doubt}
     known = Known(
         fingerprints={table: fingerprints[table].value for table in tables if fingerprints[table].value},
-        always={**doubts, **(traits.always if traits else {})},
+        always={**doubts, **_values(content, ALWAYS_BUILT)},
         states={table: history.states[step.key_of[table]] for table in tables},
         versions=versions,
-        test_versions=traits.tests if traits else {},
+        test_versions=_values(content, TEST_VERSION),
         test_records={test: history.tests[checks[test]] for test in tests if checks[test] in history.tests},
         tests=tests,
     )
     return known, history
+
+
+def _values(content: Mapping[str, Any], field_name: str) -> dict[str, str]:
+    """Return a field of the nodes and unit tests that have it, by unique id."""
+    every = {**content["nodes"], **content["unit_tests"]}
+    return {unique_id: node[field_name] for unique_id, node in every.items() if field_name in node}
 
 
 def _remaining(step: DbtStep, selection: Selection, decision: Decision) -> Selection:
