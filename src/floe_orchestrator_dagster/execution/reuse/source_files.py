@@ -14,7 +14,7 @@ _NOT_A_PATH = frozenset("(){}'\"")
 
 
 def file_version(source: Mapping[str, Any], project: Path) -> str | None:
-    """Return a hash of the content of a source's files; None for a source that is not local files of limited size.
+    """Return a hash of the content and times of a source's files; None if it is not local files of limited size.
 
     Args:
         source: The source in dbt's manifest.
@@ -50,7 +50,8 @@ def _content_version(project: Path, pattern: str) -> str | None:
         digest = hashlib.sha256()
         for file in files:
             content = file.read_bytes()
-            digest.update(f"{file}\0{len(content)}\0".encode())
+            # The time counts, because content that is written, read by dbt and replaced can be the earlier one again.
+            digest.update(f"{file}\0{file.stat().st_mtime_ns}\0{len(content)}\0".encode())
             digest.update(content)
     except (OSError, ValueError, NotImplementedError):
         return None
