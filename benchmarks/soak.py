@@ -10,11 +10,12 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import stat
 import subprocess
 import sys
 import tempfile
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import linear_regression
@@ -142,16 +143,25 @@ def state(daemon: subprocess.Popen[bytes], home: Path) -> State:
     own = psutil.Process(daemon.pid)
     # Processes of runs are children of the code server.
     servers = [child for child in own.children() if "grpc" in " ".join(child.cmdline())]
-    databases = [path for path in home.rglob("*") if path.is_file() and ".db" in path.name]
-    others = [path for path in home.rglob("*") if path.is_file() and ".db" not in path.name]
+    storage, other = sizes(home)
     return State(
         own.memory_info().rss / 1e6,
         sum(server.memory_info().rss for server in servers) / 1e6,
         own.num_fds(),
         sum(server.num_fds() for server in servers),
-        sum(path.stat().st_size for path in databases) / 1e6,
-        sum(path.stat().st_size for path in others) / 1e6,
+        storage / 1e6,
+        other / 1e6,
     )
+
+
+def sizes(home: Path) -> tuple[int, int]:
+    """Return the bytes of the databases, and of other files. Files can disappear meanwhile, such as SQLite's logs."""
+    found = {True: 0, False: 0}
+    for path in home.rglob("*"):
+        with suppress(FileNotFoundError):
+            status = path.stat()
+            found[".db" in path.name] += status.st_size if stat.S_ISREG(status.st_mode) else 0
+    return found[True], found[False]
 
 
 if __name__ == "__main__":
