@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import duckdb
@@ -134,6 +135,37 @@ def test_run_builds_what_has_changed_since_the_last_one(changed_shop: Shop) -> N
     (shop.directory / "shop.duckdb").unlink()
     assert shop.run() == ALL
     assert shop.run() == set()
+
+
+def test_tables_of_other_code_and_other_assets_are_built(changed_shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    shop = changed_shop
+    assert shop.run() == ALL
+
+    # Other code with an old time, as `rsync -a` or an older image brings it.
+    names = shop.directory / "models" / "names.sql"
+    written, times = names.read_text(), names.stat()
+    names.write_text(NAMES_IN_CAPITALS)
+    os.utime(names, ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert shop.run() == ALL
+    assert shop.rows("names") == [(1, "NORTH"), (2, "SOUTH")]
+
+    names.write_text(written)
+    shop.parse()
+    assert shop.run() == ALL
+    for name, code in (("first", "select 1 as id"), ("second", "select 2 as id"), ("first", "select 1 as id")):
+        shop.write(f"models/{name}.sql", f"{{{{ config(materialized='table', alias='shared') }}}} {code}")
+        assert shop.run() == {name}
+        (shop.directory / "models" / f"{name}.sql").unlink()
+    shop.parse()
+
+    # The path of a source with a variable: dbt may read another file than the manifest has.
+    schema = FILES["models/schema.yml"].replace("landing/{name}.csv", "{{ env_var('LANDING', 'landing') }}/{name}.csv")
+    shop.write("models/schema.yml", schema)
+    write_files(shop.directory, {"later/orders.csv": "id,amount\n1,30\n"})
+    monkeypatch.setenv("LANDING", "later")
+    assert shop.run() == {"stg", "mart", "names"}  # the settings of `names` are in the same file
+    write_files(shop.directory, {"later/orders.csv": "id,amount\n1,15\n2,15\n"})
+    assert shop.run() == {"stg", "mart"}
 
 
 def test_dbt_v2_builds_what_has_changed(tmp_path: Path, instance: dg.DagsterInstance) -> None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from floe_orchestrator_dagster.product.macros import ProjectMacros
 from floe_orchestrator_dagster.product.references import texts_in
-from floe_orchestrator_dagster.product.unnamed_reads import unnamed_read, words
+from floe_orchestrator_dagster.product.unnamed_reads import UNCERTAIN, unnamed_read, words
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -62,6 +62,7 @@ _VARYING_FUNCTIONS = words(
 _READING = re.compile(r"read_\w+|\w+_scan|\w+_query|current_\w+|generate_uuid\w*")
 _CALL = re.compile(r"(?<![\w$])([a-z_]\w*)\s*\(")
 _TIME_LITERAL = re.compile(r"'(?:now|today|tomorrow|yesterday)'|\busing\s+sample\b")
+_READS_TABLE = re.compile(r"\b(?:from|join|table|pivot|unpivot)\b", re.IGNORECASE)
 _HOOKS = ("pre-hook", "post-hook", "pre_hook", "post_hook")
 _TEST_FIELDS = ("raw_code", "test_metadata", "config", "unrendered_config", "checksum", "column_name")
 _UNIT_TEST_FIELDS = ("given", "expect", "overrides", "config", "checksum", "model")
@@ -111,7 +112,8 @@ class _Project:
 
     def reason(self, node: Mapping[str, Any]) -> str | None:
         """Return why a node is built in each run; None if it can be reused."""
-        return self._of_kind(node) or self._of_code(node)
+        arguments = self._of_arguments(node) if node["resource_type"] == "test" else None
+        return self._of_kind(node) or arguments or self._of_code(node)
 
     def _of_kind(self, node: Mapping[str, Any]) -> str | None:
         config, kind = node["config"], node["resource_type"]
@@ -147,12 +149,26 @@ class _Project:
         )
         if any(key.startswith("function.") for read in reads for key in read.get("nodes") or ()):
             return "it calls a function of the project"
-        if node["config"].get("materialized") != "incremental" and "this" in _WORD.findall(_templates(code)):
+        own = [code, *inlined, *(self._macros.code[key] for key in self._macros.called([code, *inlined]))]
+        is_replaced = not is_test and node["config"].get("materialized") != "incremental"
+        if is_replaced and any("this" in _WORD.findall(_templates(text)) for text in own):
             return "its code uses this"
         texts = (self._of_text(text, is_test=is_test) for text in [code, *inlined])
         other = (self._of_template(text, is_test=is_test) for text in settings)
         called = (self._of_macro(key, is_test) for key in macros)
         return next((reason for group in (texts, other, called) for reason in group if reason), None)
+
+    def _of_arguments(self, test: Mapping[str, Any]) -> str | None:
+        """Return why the arguments of a generic test make it run each time, such as an expression with a subquery."""
+        arguments = dict((test.get("test_metadata") or {}).get("kwargs") or {})
+        arguments.pop("model", None)
+        for text in [*texts_in(arguments), str(test["config"].get("where") or "")]:
+            found = _varying_sql(text)
+            if found or self._of_template(text, is_test=True):
+                return f"its arguments use {found or 'a template'}"
+            if _READS_TABLE.search(text):
+                return "its arguments contain a query"
+        return None
 
     def _of_text(self, text: str, *, is_test: bool) -> str | None:
         function = _varying_sql(text)
@@ -162,6 +178,8 @@ class _Project:
         if read:
             return read
         table = unnamed_read(text, is_test=is_test)
+        if table == UNCERTAIN:
+            return f"it has {UNCERTAIN}"
         return f"its code reads {table}, which is neither a ref nor a source" if table else None
 
     def _of_template(self, text: str, *, is_test: bool) -> str | None:
@@ -174,8 +192,11 @@ class _Project:
     def version(self, test: Mapping[str, Any]) -> str:
         """Compute the version of a data test: a hash of its code, settings and macros."""
         texts = [test.get("raw_code") or "", *texts_in(test["config"]), *texts_in(test.get("test_metadata"))]
-        macros = self._macros.reached(texts, (test.get("depends_on") or {}).get("macros") or ())
         inlined = sorted(_ephemeral_parents(self._nodes, test))
+        parts = [test, *(self._nodes[key] for key in inlined)]
+        texts += [part.get("raw_code") or "" for part in parts[1:]]
+        listed = [macro for part in parts for macro in (part.get("depends_on") or {}).get("macros") or ()]
+        macros = self._macros.reached(texts, listed)
         return _digest(
             [
                 [test.get(name) for name in _TEST_FIELDS],

@@ -15,7 +15,8 @@ import shutil
 import tempfile
 import time
 from collections.abc import Mapping
-from hashlib import sha1
+from contextlib import suppress
+from hashlib import sha1, sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,6 +35,7 @@ from floe_orchestrator_dagster.product.project import (
     PACKAGE_FILES,
     PACKAGE_LOCK,
     PROJECT_FILE,
+    files_below,
     newest_change,
     parsed_paths,
 )
@@ -64,6 +66,7 @@ _ADDED: Mapping[str, Entry] = {
 # Tolerance for copied projects: a package that was installed after the lock may look older in the copy.
 _COPYING_SECONDS = 60
 _TARGET_FILE = "parsed_for_target.txt"
+_FILES_FILE = "parsed_files.txt"
 _SCRATCH_PREFIX = ".parse-"
 _ABANDONED_AFTER_SECONDS = 3600
 
@@ -113,6 +116,30 @@ def is_outdated(path: Path, dbt: DbtConnection, artifacts_path: Path | None) -> 
     return parsed_for.is_file() and parsed_for.read_text(encoding="utf-8") != _parsed_for(dbt)
 
 
+def is_parsed_from_files(manifest: Path, project: ProjectDirectory) -> bool:
+    """Return whether a manifest is that of the project's files, by their content: times can be those of older files.
+
+    Raises:
+        OSError: A file cannot be read.
+    """
+    recorded = manifest.with_name(_FILES_FILE)
+    return recorded.is_file() and recorded.read_text(encoding="utf-8").strip() == parsed_files_digest(project)
+
+
+def parsed_files_digest(project: ProjectDirectory) -> str:
+    """Compute the SHA-256 of the names and contents of all files that dbt parses, of the project and its packages.
+
+    Raises:
+        OSError: A file cannot be read.
+    """
+    digest = sha256()
+    for path in sorted(files_below([*project.source_paths, *package_source_paths(project)])):
+        content = path.read_bytes()
+        digest.update(f"{os.path.relpath(path, project.path)}\0{len(content)}\0".encode())
+        digest.update(content)
+    return digest.hexdigest()
+
+
 def _parsed_for(dbt: DbtConnection) -> str:
     """Return profile and target, which determine the schemas in the manifest, and the engine that parses.
 
@@ -155,11 +182,14 @@ def parse_project(dbt: DbtConnection) -> Manifest:
         known = find_partial_parse(project) if dbt.engine.kind == "core" else None
         if known:
             shutil.copyfile(known, scratch / known.name)
+        with suppress(OSError):  # without the digest, builds reuse nothing
+            digest = parsed_files_digest(project)
+            (scratch / _FILES_FILE).write_text(f"{digest}\n", encoding="utf-8")
         run_dbt("parse", dbt, scratch)
         # dbt may have missed a change during the parse. Such a change must be newer than the manifest.
         os.utime(scratch / MANIFEST_FILE, (started, started))
         (scratch / _TARGET_FILE).write_text(_parsed_for(dbt), encoding="utf-8")
-        for file in (PARTIAL_PARSE_FILE, _TARGET_FILE, MANIFEST_FILE):
+        for file in (PARTIAL_PARSE_FILE, _TARGET_FILE, _FILES_FILE, MANIFEST_FILE):
             if (scratch / file).is_file():
                 (scratch / file).replace(target / file)
     return read_product_manifest(target / MANIFEST_FILE)

@@ -156,6 +156,17 @@ def newest_change(paths: Iterable[Path]) -> float:
     return max(_change_times(paths), default=0.0)
 
 
+def files_below(paths: Iterable[Path]) -> set[Path]:
+    """List files, and all files in directories and below them."""
+    found: set[Path] = set()
+    walked: set[tuple[int, int]] = set()
+    for path in paths:
+        if path.is_file():
+            found.add(path)
+        found.update(Path(directory, name) for directory, names in _walk(path, walked) for name in names)
+    return {path for path in found if path.exists()}
+
+
 def _change_times(paths: Iterable[Path]) -> Iterator[float]:
     walked: set[tuple[int, int]] = set()
     for path in paths:
@@ -165,15 +176,20 @@ def _change_times(paths: Iterable[Path]) -> Iterator[float]:
 
 
 def _change_times_below(path: Path, walked: set[tuple[int, int]]) -> Iterator[float]:
-    """Follow links to directories, as dbt does, and visit each directory once: links can form a cycle."""
+    for directory, files in _walk(path, walked):
+        yield Path(directory).stat().st_mtime
+        yield from (entry.stat().st_mtime for name in files if (entry := Path(directory, name)).exists())
+
+
+def _walk(path: Path, walked: set[tuple[int, int]]) -> Iterator[tuple[str, list[str]]]:
+    """List directories with their files, through links as dbt does, each once: links can form a cycle."""
     for directory, folders, files in os.walk(path, followlinks=True):
         status = Path(directory).stat()
         if (status.st_dev, status.st_ino) in walked:
             folders.clear()
             continue
         walked.add((status.st_dev, status.st_ino))
-        yield status.st_mtime
-        yield from (entry.stat().st_mtime for name in files if (entry := Path(directory, name)).exists())
+        yield directory, files
 
 
 def _read_settings(path: Path) -> Mapping[str, object]:

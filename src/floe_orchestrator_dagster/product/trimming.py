@@ -161,7 +161,8 @@ def trim(content: Mapping[str, Any]) -> dict[str, Any]:
         kept[collection] = {
             unique_id: {**_trim_node(node), "unique_id": unique_id} for unique_id, node in content[collection].items()
         }
-    for unique_id, fingerprint in fingerprints(content).items():
+    codes = fingerprints(content)
+    for unique_id, fingerprint in codes.items():
         kept["nodes"][unique_id][CODE_VERSION] = fingerprint.code
         if fingerprint.reads != NOTHING_READ:
             kept["nodes"][unique_id][READS] = _reads(fingerprint.reads)
@@ -170,8 +171,16 @@ def trim(content: Mapping[str, Any]) -> dict[str, Any]:
     for unique_id, reason in traits.always.items():
         kept["nodes"][unique_id][ALWAYS_BUILT] = reason
     for unique_id, test_version in traits.tests.items():
-        collection = "nodes" if unique_id in kept["nodes"] else "unit_tests"
-        kept[collection][unique_id] = {**kept[collection][unique_id], TEST_VERSION: test_version}
+        if unique_id in kept["nodes"]:
+            kept["nodes"][unique_id][TEST_VERSION] = test_version
+            continue
+        unit_test = kept["unit_tests"][unique_id]
+        tested = [codes[key] for key in (unit_test.get("depends_on") or {}).get("nodes") or () if key in codes]
+        kept["unit_tests"][unique_id] = {
+            **unit_test,
+            TEST_VERSION: "-".join([test_version, *(fingerprint.code[:16] for fingerprint in tested)]),
+            **({} if all(one.reads == NOTHING_READ for one in tested) else {ALWAYS_BUILT: "its model reads variables"}),
+        }
     kept["functions"] = {unique_id: _trim_function(node) for unique_id, node in kept["functions"].items()}
     for unique_id, names in variables_read(content).items():
         kept["nodes"][unique_id][VARIABLES] = names

@@ -10,6 +10,10 @@ import re
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import pairwise
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 def words(text: str) -> frozenset[str]:
@@ -31,7 +35,18 @@ _PIECE = re.compile(
 _NAMED = re.compile(r"\s*(?:(?:ref|source)\s*\([^()]*\)|this)\s*")
 _OF_TEST = re.compile(r"\s*model\s*")
 # Syntax that some databases read as a string, an escape or a comment.
+_IF, _ELSE, _END = "{if}", "{else}", "{endif}"
+_BRANCHES = frozenset({_IF, _ELSE, _END})
+_BRANCH = re.compile(r"\{%[-+]?\s*(if|elif|else|endif)\b")
+_MARKS = {"if": _IF, "elif": _ELSE, "else": _ELSE, "endif": _END}
+_STARTS_OF_QUERIES = frozenset({"select", "with", "values", "from"})
+# Statements that read the table after them.
+_READING_STATEMENTS = frozenset({"pivot", "unpivot", "summarize", "describe", "show", "table"})
+_STRING_IN_EXPRESSION = re.compile(r"['\"]")
+_CALL = re.compile(r"\s*[\w.]+\s*\(.*\)\s*", re.DOTALL)
 _UNREADABLE = ("\\'", "$$", "'''", '"""')
+_UNREADABLE_TOKENS = frozenset({"#", "'", '"', "`", *_READING_STATEMENTS})
+UNCERTAIN = "code that cannot be read with certainty"
 _READS = frozenset({"from", "join"})
 _WORDS_OF_FROM = frozenset({"lateral", "only", "outer"})
 _ENDS_OF_FROM = words(
@@ -61,15 +76,20 @@ class _Reader:
 
     tables: frozenset[str]
     levels: list[_Level] = field(default_factory=lambda: [_Level()])
+    branches: list[bool] = field(default_factory=list)
     previous: str = ""
     found: str | None = None
 
     def read(self, token: str, following: str) -> None:
         """Read a token; ``following`` is the next one."""
         level = self.levels[-1]
+        if token in _BRANCHES:
+            self._read_branch(token, level)
+            return
         if token == "(":  # noqa: S105  # not a password
+            lists_tables = level.expects and following not in _STARTS_OF_QUERIES
             level.expects = False
-            self.levels.append(_Level(self.previous))
+            self.levels.append(_Level(self.previous, expects=lists_tables, in_from=lists_tables))
         elif token == ")":  # noqa: S105
             if len(self.levels) > 1:
                 self.levels.pop()
@@ -82,6 +102,15 @@ class _Reader:
         elif token in _ENDS_OF_FROM:
             level.in_from = False
         self.previous = token
+
+    def _read_branch(self, token: str, level: _Level) -> None:
+        """Expect a table at the start of each branch of a template if one is expected before the template."""
+        if token == _IF:
+            self.branches.append(level.expects)
+        elif token == _ELSE:
+            level.expects = bool(self.branches) and self.branches[-1]
+        else:
+            self.branches = self.branches[:-1]
 
     def _is_in_expression(self, level: _Level) -> bool:
         return level.function in _WITH_FROM or self.previous == "distinct"
@@ -104,25 +133,36 @@ def unnamed_read(code: str, *, is_test: bool = False) -> str | None:
         is_test: Whether it is the code of a test, whose ``model`` dbt knows.
     """
     if any(text in code for text in _UNREADABLE):
-        return "code that cannot be read with certainty"
+        return UNCERTAIN
     tokens: list[str] = []
     for piece in _PIECE.finditer(code):
         kind, text = piece.lastgroup, piece.group()
         if kind == "expression":
             inner = piece.group("expression")
             known = _NAMED.fullmatch(inner) or (is_test and _OF_TEST.fullmatch(inner))
+            if not known and _STRING_IN_EXPRESSION.search(inner) and not _CALL.fullmatch(inner):
+                return UNCERTAIN  # it may print SQL
             tokens.append("{}" if known else "{{" + inner + "}}")
+        elif kind == "statement":
+            branch = _BRANCH.match(text)
+            tokens += [_MARKS[branch[1]]] if branch else []
         elif kind == "string":
             tokens.append("''")
         elif kind in {"name", "mark"}:
             tokens.append(text.lower().strip('"`'))
-    if "#" in tokens or "'" in tokens or '"' in tokens or "`" in tokens:
-        return "code that cannot be read with certainty"
+    if not _UNREADABLE_TOKENS.isdisjoint(tokens):
+        return UNCERTAIN
     return _first_unnamed(tokens)
 
 
 def _first_unnamed(tokens: list[str]) -> str | None:
-    reader = _Reader(frozenset(_common_tables(tokens)))
+    tables = list(_common_tables(tokens))
+    if "recursive" not in tokens:
+        # In its own body, the name of a common table expression is that of another table.
+        for name, start in tables:
+            if any(first in _READS and second == name for first, second in pairwise(_body(tokens, start))):
+                return name
+    reader = _Reader(frozenset(name for name, _ in tables))
     for token, following in pairwise([*tokens, ""]):
         if token == "{}" and following.startswith("."):  # noqa: S105
             return f"a table in {following}"
@@ -130,11 +170,15 @@ def _first_unnamed(tokens: list[str]) -> str | None:
     return reader.found
 
 
-def _common_tables(tokens: list[str]) -> list[str]:
-    """Return the names of common table expressions: ``name as (`` or ``name (columns) as (``."""
-    found = []
+def _common_tables(tokens: list[str]) -> Iterator[tuple[str, int]]:
+    """List the common table expressions, ``name as (`` or ``name (columns) as (``, with the index of the last bracket.
+
+    Args:
+        tokens: The tokens of a query.
+    """
     for place, token in enumerate(tokens):
-        if token != "as" or not _opens(tokens, place + 1):  # noqa: S105
+        start = _opens(tokens, place + 1) if token == "as" else None  # noqa: S105
+        if start is None:
             continue
         name = place - 1
         if name >= 0 and tokens[name] == ")":
@@ -142,11 +186,20 @@ def _common_tables(tokens: list[str]) -> list[str]:
                 name -= 1
             name -= 1
         if name >= 0:
-            found.append(tokens[name])
-    return found
+            yield tokens[name], start
 
 
-def _opens(tokens: list[str], place: int) -> bool:
+def _opens(tokens: list[str], place: int) -> int | None:
     while place < len(tokens) and tokens[place] in {"not", "materialized"}:
         place += 1
-    return place < len(tokens) and tokens[place] == "("
+    return place if place < len(tokens) and tokens[place] == "(" else None
+
+
+def _body(tokens: list[str], start: int) -> list[str]:
+    """Return the tokens from an opening bracket to the closing one."""
+    depth = 0
+    for place in range(start, len(tokens)):
+        depth += {"(": 1, ")": -1}.get(tokens[place], 0)
+        if depth == 0:
+            return tokens[start:place]
+    return tokens[start:]

@@ -127,7 +127,12 @@ def stored_values(instance: dg.DagsterInstance, keys: Iterable[str]) -> dict[str
 
 
 def store_values(instance: dg.DagsterInstance, values: Mapping[str, str]) -> None:
-    """Write values to the instance's key-value storage."""
-    every = list(values.items())
-    for start in range(0, len(every), _KEYS_AT_ONCE):
-        instance.run_storage.set_cursor_values(dict(every[start : start + _KEYS_AT_ONCE]))
+    """Write values to the instance's key-value storage.
+
+    SQLite's storage loses the new keys of a call that also has known ones, so that these are written in separate calls.
+    """
+    known = stored_values(instance, values)
+    for wanted in (True, False):
+        part = [(key, value) for key, value in values.items() if (key in known) is wanted]
+        for start in range(0, len(part), _KEYS_AT_ONCE):
+            instance.run_storage.set_cursor_values(dict(part[start : start + _KEYS_AT_ONCE]))

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from floe_orchestrator_dagster.product.build_traits import build_traits
-from floe_orchestrator_dagster.product.unnamed_reads import unnamed_read
+from floe_orchestrator_dagster.product.unnamed_reads import UNCERTAIN, unnamed_read
 
 
 def manifest(code: str, macros: dict[str, str] | None = None, **fields: object) -> dict[str, Any]:
@@ -100,7 +100,7 @@ def test_plain_model_can_be_reused(code: str) -> None:
         ("select * from {{ ref('a') }}, raw.b", "its code reads raw.b, which is neither a ref nor a source"),
         ("select * from 'x.csv'", "its code reads '', which is neither a ref nor a source"),
         ("select (select max(id) from other)", "its code reads other, which is neither a ref nor a source"),
-        ("select * from {{ 'raw' }}.orders", "which is neither a ref nor a source"),
+        ("select * from {{ 'raw' }}.orders", "it has code that cannot be read with certainty"),
         ("{% set t = 'raw.x' %} select * from {{ t }}", "which is neither a ref nor a source"),
         ("with a as (select * from b) select * from a", "its code reads b, which is neither a ref nor a source"),
         ("select 'it\\'s' from {{ ref('a') }}", "code that cannot be read with certainty"),
@@ -192,3 +192,66 @@ def test_code_of_ephemeral_models_counts() -> None:
     assert with_ephemeral("select now() as id") == "its code uses now"
     assert with_ephemeral("select {{ ask() }} as id") == "its code uses run_query"
     assert with_ephemeral("select 1", nodes=["function.shop.f"]) == "it calls a function of the project"
+
+
+@pytest.mark.parametrize(
+    ("code", "read"),
+    [
+        ("select * from (other.a a join {{ ref('r') }} r on true)", "other.a"),
+        ("select * from {% if x %}{{ ref('r') }}{% else %} other.a {% endif %}", "other.a"),
+        ("select * from {% if x %}{{ ref('r') }}{% elif y %} other.a {% endif %}", "other.a"),
+        ("with base as (select * from base) select * from base", "base"),
+        ("with p as (pivot raw.o on x) select * from p", UNCERTAIN),
+        ("select 1 union all table raw.x", UNCERTAIN),
+        ("from (summarize raw.x)", UNCERTAIN),
+        ("{{ 'select * from raw.x' }}", UNCERTAIN),
+        ("select {{ 'cur' ~ 'rent_date' }}", UNCERTAIN),
+        ("with recursive r as (select 1 union all select * from r) select * from r", None),
+        ("select * from ({{ ref('a') }} as a join {{ ref('b') }} as b using (id)), (select 1)", None),
+        ("select {{ dbt.concat(['a', 'b']) }} from {% if x %}{{ ref('a') }}{% else %}{{ ref('b') }}{% endif %}", None),
+    ],
+)
+def test_table_that_dbt_does_not_know_is_found(code: str, read: str | None) -> None:
+    assert unnamed_read(code) == read
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        ({"expression": "day <= current_date"}, "its arguments use current_date"),
+        ({"expression": "id in (select id from raw.other)"}, "its arguments contain a query"),
+        ({"values": ["{{ var('x') }}"]}, "its arguments use a template"),
+        ({"values": ["a"], "model": "{{ get_where_subquery(ref('a')) }}"}, None),
+    ],
+)
+def test_arguments_of_a_test_are_read(arguments: dict[str, Any], why: str | None) -> None:
+    generic = {"name": "ok", "kwargs": arguments}
+
+    assert reason("select 1", resource_type="test", test_metadata=generic) == why
+
+
+def test_where_of_a_test_is_read() -> None:
+    config = {"where": "id in (select id from other.a)"}
+
+    assert reason("select 1", resource_type="test", config=config) == "its arguments contain a query"
+
+
+def test_own_table_in_a_macro_makes_a_model_always_built() -> None:
+    macros = {"rows": "{% macro rows() %}select * from {{ this }}{% endmacro %}"}
+
+    assert reason("{{ rows() }}", macros) == "its code uses this"
+    assert reason("{{ rows() }}", macros, config={"materialized": "incremental"}) is None
+
+
+def test_version_of_a_test_changes_with_macros_of_an_ephemeral_model() -> None:
+    def version(macro: str) -> str:
+        found = manifest("select 1", {"part": macro}, resource_type="test", config={})
+        found["nodes"]["model.shop.m"]["depends_on"]["nodes"] = ["model.shop.e"]
+        found["nodes"]["model.shop.e"] = {
+            "resource_type": "model",
+            "raw_code": "{{ part() }}",
+            "config": {"materialized": "ephemeral"},
+        }
+        return build_traits(found).tests["model.shop.m"]
+
+    assert version("select 1") == version("select 1") != version("select 2")

@@ -202,10 +202,12 @@ def test_collections_that_dagster_dbt_reads_are_kept_as_they_are() -> None:
         "metrics",
         "semantic_models",
         "saved_queries",
-        "unit_tests",
         "selectors",
     ):
         assert kept[key] == full[key]
+    assert kept["unit_tests"].keys() == full["unit_tests"].keys()
+    assert kept["unit_tests"]["unit_test.shop.u"].items() >= {"name": "u"}.items()
+    assert full["unit_tests"] == {"unit_test.shop.u": {"name": "u"}}
 
 
 def test_collections_that_an_older_dbt_does_not_write_are_empty() -> None:

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 UP_TO_DATE = "its code and its inputs have not changed since it was built"
 CODE_CHANGED = "its code, its settings or a macro has changed"
 _NEVER_BUILT = Unknown("no run has recorded a build of it")
+# Kinds whose rows change in a build only.
+_STORED = frozenset({"table", "incremental", "seed", "snapshot"})
 _LOOKED_THROUGH = frozenset({"ephemeral", "function"})
 
 
@@ -188,7 +190,7 @@ class _Decider:
         # An outdated view may read other tables than those of the project's current code. The rows of a view that is
         # always built may differ in each query.
         is_outdated = state.fingerprint != self.known.fingerprints.get(unique_id) or unique_id in self.known.always
-        return None if is_outdated and self.graph.kinds.get(unique_id) == "view" else state.build_id
+        return None if is_outdated and self.graph.kinds.get(unique_id) not in _STORED else state.build_id
 
     def test_reason(self, test: str) -> str | None:
         """Return why a test runs; None if its last result stands."""
@@ -197,8 +199,8 @@ class _Decider:
             return always
         if record is None:
             return "no run has recorded its result"
-        if not record.passed:
-            return "it failed"
+        if not record.is_clean:
+            return "it warned" if record.passed else "it failed"
         if self.known.test_versions.get(test) != record.version:
             return "it has changed"
         return self._other_tables(test, record)
@@ -255,7 +257,12 @@ def read_inputs(graph: BuildGraph, known: Known, unique_id: str, build_ids: Mapp
         build_ids: The builds of this run, by unique id.
     """
     decider = _Decider(graph, known, frozenset(), {})
-    return {parent: build_ids.get(parent) or decider.value(parent) for parent in sorted(graph.inputs(unique_id))}
+    # dbt does not know that a model builds the table of a source: it may have built its readers at the same time.
+    unordered = build_ids.keys() & set(graph.built_sources.values())
+    return {
+        parent: None if parent in unordered else build_ids.get(parent) or decider.value(parent)
+        for parent in sorted(graph.inputs(unique_id))
+    }
 
 
 def _name(unique_id: str) -> str:

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 from floe_orchestrator_dagster.execution.dbt.duckdb_tables import duckdb_tables
 from floe_orchestrator_dagster.execution.reuse.decision import BuildGraph
 from floe_orchestrator_dagster.execution.reuse.source_files import file_version
-from floe_orchestrator_dagster.product.prepare import is_outdated
+from floe_orchestrator_dagster.product.prepare import is_outdated, is_parsed_from_files
 from floe_orchestrator_dagster.product.templates import rendered
+from floe_orchestrator_dagster.product.values_read import NOTHING_READ, values_read_in_yaml
 from floe_orchestrator_dagster.redaction import mask
 
 if TYPE_CHECKING:
@@ -24,6 +25,19 @@ if TYPE_CHECKING:
 _METADATA_BYTES = 4096
 _TABLE_KINDS = frozenset({"table", "incremental", "seed", "snapshot"})
 # Settings of a connection that change no rows.
+_OF_DATABASE = (
+    "type",
+    "path",
+    "host",
+    "port",
+    "account",
+    "project",
+    "dbname",
+    "database",
+    "catalog",
+    "http_path",
+    "server",
+)
 _OF_NO_EFFECT = frozenset({"threads", "retries", "connect_timeout", "keepalives_idle", "job_retries"})
 
 
@@ -47,6 +61,8 @@ def unusable_manifest(step: DbtStep) -> str | None:
         # The artifacts do not matter: they have no code.
         if is_outdated(path, step.connection, None):
             return f"the dbt project has changed since {path.name} was written"
+        if not is_parsed_from_files(path, step.connection.directory):
+            return f"{path.name} was not parsed from the files of the dbt project (floe-dagster prepare)"
         with path.open("rb") as file:
             start = file.read(_METADATA_BYTES)
     except OSError as error:
@@ -65,11 +81,20 @@ def source_versions(step: DbtStep, sources: Iterable[str]) -> dict[str, str]:
         named = {str(source.get("source_name")), f"{source.get('source_name')}.{source.get('name')}"}
         if unchanged & named:
             found[unique_id] = "assumed"
-        elif step.connection.profile.adapter == "duckdb" and (
-            data := file_version(source, step.connection.directory.path)
-        ):
-            found[unique_id] = data
+        elif step.connection.profile.adapter == "duckdb" and not _has_values(source, step.connection):
+            data = file_version(source, step.connection.directory.path)
+            found.update({unique_id: data} if data else {})
     return found
+
+
+def _has_values(source: Mapping[str, Any], connection: DbtConnection) -> bool:
+    """Return whether the place of a source may depend on variables: dbt may read another file than the manifest has."""
+    directory = connection.directory.path
+    files = [directory / "dbt_project.yml", directory / str(source.get("original_file_path"))]
+    try:
+        return any(values_read_in_yaml(path.read_text(encoding="utf-8")) != NOTHING_READ for path in files)
+    except (OSError, UnicodeDecodeError):
+        return True
 
 
 class Places:
@@ -86,6 +111,8 @@ class Places:
             for name, value in output.items()
             if name not in _OF_NO_EFFECT
         }
+        self._database = {name: settings.get(name) for name in _OF_DATABASE}
+        self._files = [(connection.directory.path / file).resolve() for file in profile.duckdb_files]
         project = (connection.directory.path / "dbt_project.yml").read_bytes()
         self._connection = [
             profile.target,
@@ -97,8 +124,25 @@ class Places:
 
     def place(self, node: Mapping[str, Any]) -> str:
         """Return the hash for the table of a node."""
-        table = [str(node.get(name) or "").lower() for name in ("database", "schema", "alias")]
-        return hashlib.sha256(json.dumps([*self._connection, table], sort_keys=True).encode()).hexdigest()[:16]
+        return _hash([*self._connection, self._file(), _table(node)])
+
+    def relation(self, node: Mapping[str, Any]) -> str:
+        """Return the hash for a table itself, whichever project, version of dbt and target builds it."""
+        return _hash([self._database, _table(node)])
+
+    def _file(self) -> list[int]:
+        """Return the identity of the DuckDB file: a file that replaces it has other tables of the same names."""
+        files = self._files
+        status = files[0].stat() if len(files) == 1 and files[0].exists() else None
+        return [status.st_dev, status.st_ino] if status else []
+
+
+def _table(node: Mapping[str, Any]) -> list[str]:
+    return [str(node.get(name) or "").lower() for name in ("database", "schema", "alias")]
+
+
+def _hash(value: object) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _adapter_version(adapter: str | None) -> str | None:
@@ -117,7 +161,7 @@ def existing_tables(step: DbtStep, unique_ids: Iterable[str]) -> dict[str, bool 
     nodes, existing = step.manifest.content["nodes"], dict[str, bool | None]()
     for unique_id in ids:
         node = nodes[unique_id]
-        database, schema, alias = (str(node.get(name) or "").lower() for name in ("database", "schema", "alias"))
+        database, schema, alias = _table(node)
         kind = node["config"].get("materialized") or node["resource_type"]
         expected = "table" if kind in _TABLE_KINDS else kind
         existing[unique_id] = found.get((database, schema, alias)) == expected

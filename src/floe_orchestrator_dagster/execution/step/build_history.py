@@ -11,6 +11,7 @@ per table and the last result per test, because Dagster can read them for thousa
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -54,6 +55,7 @@ class BuildHistory:
         materializations: The latest materialization of each asset.
         contended: Tables that another unfinished run may build.
         tests: The last result of each test.
+        relations: Hash of each asset's table, without the version and project that build it.
     """
 
     cursor: int = 0
@@ -61,10 +63,15 @@ class BuildHistory:
     materializations: Mapping[dg.AssetKey, Materialization] = field(default_factory=dict)
     contended: frozenset[dg.AssetKey] = frozenset()
     tests: Mapping[dg.AssetCheckKey, CheckRecord] = field(default_factory=dict)
+    relations: Mapping[dg.AssetKey, str] = field(default_factory=dict)
 
 
 def read_history(
-    instance: dg.DagsterInstance, run_id: str, places: Mapping[dg.AssetKey, str], checks: Iterable[dg.AssetCheckKey]
+    instance: dg.DagsterInstance,
+    run_id: str,
+    places: Mapping[dg.AssetKey, str],
+    checks: Iterable[dg.AssetCheckKey],
+    relations: Mapping[dg.AssetKey, str],
 ) -> BuildHistory:
     """Read what is known about tables and tests.
 
@@ -73,12 +80,14 @@ def read_history(
         run_id: Id of the own run.
         places: Hash of connection and name of each asset's table in this run.
         checks: The checks of the product's tests.
+        relations: Hash of each asset's table, as in :class:`BuildHistory`.
     """
     cursor = newest_event(instance)  # before all other queries, so that no later event is missed
     checks = list(checks)
-    values = _read_values(instance, [*map(_key_of, places), *map(_key_of, checks)])
+    owners = map(_key_of_relation, relations.values())
+    values = _read_values(instance, [*map(_key_of, places), *map(_key_of, checks), *owners])
     latest = latest_materializations(instance, places)
-    reader = _Reader(run_id, latest, values)
+    reader = _Reader(run_id, latest, values, relations)
     cursors = {key: reader.cursor(key) for key in latest}
     planned = planned_runs(
         instance, run_id, min((found for found in cursors.values() if found is not None), default=cursor)
@@ -90,6 +99,7 @@ def read_history(
         latest,
         frozenset(places) if planned.all_by else frozenset(planned.unfinished),
         tests,
+        relations,
     )
 
 
@@ -98,6 +108,7 @@ class _Reader:
     run_id: str
     latest: Mapping[dg.AssetKey, Materialization]
     values: Mapping[str, Any]
+    relations: Mapping[dg.AssetKey, str]
 
     def _record(self, key: dg.AssetKey) -> BuildRecord | None:
         metadata = self.latest[key].metadata.get(RECORD)
@@ -122,13 +133,23 @@ class _Reader:
         record, mark, cursor = self._record(key), self._mark(key), self.cursor(key)
         if record is None or cursor is None or latest.partition is not None:
             return Unknown("the run that built it last recorded no build that counts")
-        if record.place != place:
-            return Unknown("it was built last under another name or on another target, connection or version of dbt")
-        if self.values.get(_key_of(key)) == _DAMAGED:
-            return Unknown("the mark of its last build is damaged")
-        if mark.get("started"):
-            return Unknown(f"run {_short(mark['started'])} started to build it, and has recorded no result")
+        doubt = self._marked(key, record, place)
+        if doubt:
+            return Unknown(doubt)
         return self._concurrent(key, {latest.run_id, mark.get("run")}, cursor, planned) or record
+
+    def _marked(self, key: dg.AssetKey, record: BuildRecord, place: str) -> str | None:
+        """Return why the marks of a table contradict the record of its last build; None if they do not."""
+        mark, owner = self._mark(key), self.values.get(_key_of_relation(self.relations.get(key, "")))
+        if record.place != place:
+            return "it was built last under another name or on another target, connection or version of dbt"
+        if self.values.get(_key_of(key)) == _DAMAGED:
+            return "the mark of its last build is damaged"
+        if owner is not None and owner != {"asset": key.to_string()}:
+            return "another asset has built its table since"
+        if mark.get("started"):
+            return f"run {_short(mark['started'])} started to build it, and has recorded no result"
+        return None
 
     def _concurrent(
         self, key: dg.AssetKey, known: set[str | None], cursor: int, planned: PlannedRuns
@@ -143,9 +164,13 @@ class _Reader:
 
 
 def mark_started(instance: dg.DagsterInstance, run_id: str, history: BuildHistory, keys: Iterable[dg.AssetKey]) -> None:
-    """Mark tables that dbt is about to build: their older records do not count."""
+    """Mark tables that dbt is about to build: older records of them, also those of other assets, do not count."""
+    keys = list(keys)
     events = {key: history.materializations[key].storage_id for key in keys if key in history.materializations}
-    _write(instance, {_key_of(key): {"event": event, "started": run_id} for key, event in events.items()})
+    relations = {key: history.relations[key] for key in keys if key in history.relations}
+    owners = {_key_of_relation(relation): {"asset": key.to_string()} for key, relation in relations.items()}
+    started = {_key_of(key): {"event": event, "started": run_id} for key, event in events.items()}
+    _write(instance, {**started, **owners})
 
 
 def mark_reused(instance: dg.DagsterInstance, run_id: str, history: BuildHistory, keys: Iterable[dg.AssetKey]) -> None:
@@ -183,7 +208,16 @@ def _key_of(key: dg.AssetKey | dg.AssetCheckKey) -> str:
     name = getattr(key, "name", None)
     asset = key if name is None else key.asset_key  # type: ignore[union-attr]
     text = asset.to_string()  # type: ignore[union-attr]
-    return f"{_PREFIX} {text}" if name is None else f"{_PREFIX} {text} {name}"
+    return _hashed(text if name is None else f"{text} {name}")
+
+
+def _key_of_relation(relation: str) -> str:
+    return _hashed(f"table {relation}")
+
+
+def _hashed(text: str) -> str:
+    """Return a key of fixed length: MySQL's storage compares only the first 64 characters."""
+    return f"{_PREFIX} {hashlib.sha256(text.encode()).hexdigest()[:40]}"
 
 
 def _short(run_id: object) -> str:

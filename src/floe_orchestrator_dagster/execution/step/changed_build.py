@@ -248,6 +248,8 @@ def changed_build(
     known, history = _known(context, step, graph, places, built | tests)
     records = BuildRecords(context, step, graph, known, history, places, request.no_records)
     reason = request.build_all or request.no_records
+    if not built:
+        reason = reason or "the run selects only checks"
     if reason is not None:
         every = Decision(dict.fromkeys(sorted(built), reason), {}, dict.fromkeys(sorted(tests), reason), {})
         return ChangedBuild(every, selection, records)
@@ -278,6 +280,7 @@ def _known(
         context.run_id,
         {step.key_of[table]: places.place(assets[table]) for table in tables},
         [checks[test] for test in tests],
+        {step.key_of[table]: places.relation(assets[table]) for table in tables},
     )
     fingerprints = build_fingerprints(step.manifest, step.connection, {})  # runs with variables reuse nothing
     doubts = {unique_id: found.doubt for unique_id, found in fingerprints.items() if found.doubt}

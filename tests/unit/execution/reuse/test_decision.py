@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from floe_orchestrator_dagster.execution.reuse.decision import BuildGraph, Known, decide, read_inputs
-from floe_orchestrator_dagster.execution.reuse.records import BuildRecord
+from floe_orchestrator_dagster.execution.reuse.records import BuildRecord, CheckRecord
 
 VIEW, MART = "model.shop.clock", "model.shop.mart"
 GRAPH = BuildGraph({MART: (VIEW,), VIEW: ()}, {MART: "table", VIEW: "view"})
@@ -29,3 +29,25 @@ def test_table_whose_existence_is_not_known_is_built() -> None:
     decision = decide(GRAPH, known({}, {VIEW: "v"}), {MART, VIEW}, set(), {VIEW: None, MART: True})
 
     assert decision.built == {VIEW: "it is not known whether its table exists", MART: "clock is built"}
+
+
+def test_reader_of_a_source_that_the_same_run_builds_has_no_record_of_it() -> None:
+    source = "source.shop.landing.orders"
+    graph = BuildGraph({MART: (source,), VIEW: ()}, {MART: "table", VIEW: "table"}, built_sources={source: VIEW})
+
+    assert read_inputs(graph, known({}, {}), MART, {VIEW: "new"}) == {VIEW: None}
+    assert read_inputs(graph, known({}, {}), MART, {}) == {VIEW: "v"}
+
+
+def test_a_test_that_warned_runs_again() -> None:
+    test = "test.shop.unique"
+    graph = BuildGraph({**GRAPH.parents, test: (MART,)}, GRAPH.kinds)
+
+    def run(*, is_clean: bool) -> dict[str, str]:
+        last = CheckRecord(passed=True, is_clean=is_clean, version="1", inputs={MART: "m"}, run_id="r")
+        plain = known({}, {VIEW: "v"})
+        facts = Known(plain.fingerprints, {}, plain.states, {}, {test: "1"}, {test: last}, {test: {MART}})
+        return dict(decide(graph, facts, {MART, VIEW}, {test}, {MART: True, VIEW: True}).run)
+
+    assert run(is_clean=True) == {}
+    assert run(is_clean=False) == {test: "it warned"}

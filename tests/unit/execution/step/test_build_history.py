@@ -8,6 +8,7 @@ import dagster as dg
 import pytest
 
 from floe_orchestrator_dagster.execution.reuse.records import BuildRecord, CheckRecord, Unknown
+from floe_orchestrator_dagster.execution.step import build_history
 from floe_orchestrator_dagster.execution.step.build_history import (
     RECORD,
     BuildHistory,
@@ -16,7 +17,7 @@ from floe_orchestrator_dagster.execution.step.build_history import (
     read_history,
     store_tests,
 )
-from floe_orchestrator_dagster.upstream.dagster_history import newest_event, store_values
+from floe_orchestrator_dagster.upstream.dagster_history import newest_event, store_values, stored_values
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -55,7 +56,7 @@ def recorded_run(instance: dg.DagsterInstance, build_id: str = "b1") -> str:
 
 
 def history(instance: dg.DagsterInstance, place: str = "p") -> BuildHistory:
-    return read_history(instance, OWN, {KEY: place}, [CHECK])
+    return read_history(instance, OWN, {KEY: place}, [CHECK], {KEY: "table"})
 
 
 def reason(instance: dg.DagsterInstance, place: str = "p") -> str | None:
@@ -135,7 +136,7 @@ def test_table_that_an_unfinished_run_builds_is_contended(instance: dg.DagsterIn
 
 def test_damaged_mark_makes_the_build_unknown(instance: dg.DagsterInstance) -> None:
     recorded_run(instance)
-    store_values(instance, {f"floe/build {KEY.to_string()}": "{"})
+    store_values(instance, {build_history._key_of(KEY): "{"})
 
     assert reason(instance) == "the mark of its last build is damaged"
 
@@ -153,6 +154,24 @@ def test_thousands_of_keys_are_read_and_written(instance: dg.DagsterInstance) ->
     store_values(instance, {f"key {number}": str(number) for number in range(3000)})
     keys = {dg.AssetKey(f"t{number}"): "p" for number in range(3000)}
 
-    states = read_history(instance, OWN, keys, []).states
+    states = read_history(instance, OWN, keys, [], {}).states
 
     assert {state.reason for state in states.values() if isinstance(state, Unknown)} == {"no run has built it"}
+
+
+def test_a_table_that_another_asset_has_built_since_is_unknown(instance: dg.DagsterInstance) -> None:
+    recorded_run(instance)
+    mark_started(instance, OWN, history(instance), [KEY])
+    recorded_run(instance, "b2")
+    assert reason(instance) is None
+
+    other = dg.AssetKey("renamed")
+    mark_started(instance, OWN, read_history(instance, OWN, {other: "p"}, [], {other: "table"}), [other])
+    assert reason(instance) == "another asset has built its table since"
+
+
+def test_new_and_known_values_are_written_together(instance: dg.DagsterInstance) -> None:
+    store_values(instance, {"a": "1"})
+    store_values(instance, {"a": "2", "b": "2", "c": "3"})
+
+    assert stored_values(instance, ["a", "b", "c"]) == {"a": "2", "b": "2", "c": "3"}
