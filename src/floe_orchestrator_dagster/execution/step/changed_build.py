@@ -76,7 +76,7 @@ def build_request(context: dg.OpExecutionContext, step: DbtStep, options: DbtOpt
     is_recorded = chosen or config.builds_changed
     if not is_recorded:
         return BuildRequest(is_recorded=False, build_all="the run builds all", no_records=None)
-    no_records = options.difference
+    no_records = options.difference(step.connection.profile.environment)
     if no_records is None and (step.partitions is not None or window.arguments or window.variables):
         no_records = "assets with partitions are always built"
     no_records = no_records or unusable_manifest(step)

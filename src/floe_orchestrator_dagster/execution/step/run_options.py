@@ -5,6 +5,7 @@ This module does not postpone the evaluation of annotations, because Dagster rea
 
 import json
 import os
+from collections.abc import Mapping
 from typing import Any
 
 import dagster as dg
@@ -131,12 +132,15 @@ class DbtOptions(SourceOptions):
             raise DbtSetupError(f"run configuration, build: {self.build!r} is not valid. Choose one of {known}.")
         return None if self.build is None else self.build == CHANGED
 
-    @property
-    def difference(self) -> str | None:
-        """Why the tables of this run are not those of the product's usual runs; None if they are."""
+    def difference(self, environment: Mapping[str, str]) -> str | None:
+        """Return why the tables of this run are not those of the product's usual runs; None if they are.
+
+        Args:
+            environment: The environment variables that dbt reads.
+        """
         asked = {"vars": self.vars, "target": self.target, "sample": self.sample, "--empty": "--empty" in self.flags}
         chosen = next((name for name, value in asked.items() if value), None)
-        return f"the run's configuration sets {chosen}" if chosen else _environment_difference()
+        return f"the run's configuration sets {chosen}" if chosen else _environment_difference(environment)
 
     def arguments(self) -> list[str]:
         """Return dbt's arguments, as :meth:`SourceOptions.arguments` does."""
@@ -151,10 +155,10 @@ class DbtOptions(SourceOptions):
         ]
 
 
-def _environment_difference() -> str | None:
+def _environment_difference(environment: Mapping[str, str]) -> str | None:
     """Return the environment variable that makes dbt read or write other rows; None without one."""
     names = (f"{prefix}{name}" for prefix in _PREFIXES for name in _CHANGING_ROWS)
-    chosen = next((name for name in names if os.environ.get(name, "").lower() not in _NO), None)
+    chosen = next((name for name in names if environment.get(name, "").lower() not in _NO), None)
     return f"the environment variable {chosen} is set" if chosen else None
 
 
