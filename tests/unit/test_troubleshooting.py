@@ -21,6 +21,8 @@ _PACKAGE = Path(floe_orchestrator_dagster.__file__).parent
 _PAGE = (REPOSITORY / "docs" / "how-to" / "troubleshooting.md").read_text(encoding="utf-8")
 _MESSAGES = re.findall(r"^\| `(.+?)`", _PAGE, re.MULTILINE)
 _GAP = "…"
+# Messages of dbt and its adapters, which this package passes on.
+_OF_DBT = ("Connection lost", "Ignored unexpected key")
 
 
 def _text(module: str, node: ast.expr) -> str:
@@ -54,7 +56,7 @@ def test_the_page_has_the_messages_that_users_meet() -> None:
     assert len(set(_MESSAGES)) == len(_MESSAGES)
 
 
-@pytest.mark.parametrize("message", [one for one in _MESSAGES if not one.startswith("Ignored unexpected key")])
+@pytest.mark.parametrize("message", [one for one in _MESSAGES if not one.startswith(_OF_DBT)])
 def test_each_message_is_printed_by_this_package(message: str) -> None:
     pattern = re.compile(".*".join(re.escape(part) for part in message.split(_GAP)), re.DOTALL)
 
