@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass
+from itertools import count
 from typing import TYPE_CHECKING
 
 from floe_orchestrator_dagster.assets.graph import dependency_order, first_of_cycles
@@ -50,15 +51,16 @@ def with_all_labels(labels: Mapping[str, str | None], parents: Parents, other: s
     named = {label for label in labels.values() if label}
     first = first_of_cycles(_between(own, parents))
     cycles: defaultdict[str, list[str]] = defaultdict(list)
-    for place, start in first.items():
-        cycles[start].append(place)
+    for place in dict.fromkeys(own.values()):  # in the order of the nodes, which is the same in every process
+        cycles[first[place]].append(place)
     reads = _between({unique_id: first[place] for unique_id, place in own.items()}, parents)
     label_of = {start: next((place for place in members if place in named), None) for start, members in cycles.items()}
     turns: dict[str, int] = {}
     for start in dependency_order(reads):
         turns[start] = max((turns[read] + bool(label_of[read]) for read in reads[start]), default=0)
     used = sorted({turn for start, turn in turns.items() if not label_of[start]})
-    names = {turn: f"{other}_{number}" if number > 1 else other for number, turn in enumerate(used, 1)}
+    numbered = (f"{other}_{number}" if number > 1 else other for number in count(1))
+    names = dict(zip(used, (name for name in numbered if name not in named), strict=False))
     return {
         unique_id: labels[unique_id] or label_of[first[place]] or names[turns[first[place]]]
         for unique_id, place in own.items()

@@ -77,7 +77,7 @@ def _merged(below: Mapping[str, object], above: Mapping[str, object]) -> dict[st
 def _read(path: Path, fix: str) -> dict[str, object]:
     try:
         text = path.read_text(encoding="utf-8")
-        content = yaml.safe_load(text.removeprefix(_TITLE))
+        content = yaml.safe_load(text.lstrip("\ufeff\r\n ").removeprefix(_TITLE))
     except (OSError, UnicodeDecodeError) as error:
         what = f"cannot be read ({getattr(error, 'strerror', None) or 'it is not text'})"
         raise DeployError(str(path), [Problem("", what, fix)]) from None

@@ -11,8 +11,9 @@ from floe_orchestrator_dagster.config import DagsterConfig, config_path, read_co
 from floe_orchestrator_dagster.deploy.names import ImageReference, check_names_differ, parse_image, service_name
 from floe_orchestrator_dagster.errors import DeployError, ManifestError, Problem, ProjectError
 from floe_orchestrator_dagster.product.artifacts import read_artifacts_file, validate_artifacts
+from floe_orchestrator_dagster.product.computes import with_secrets
 from floe_orchestrator_dagster.product.manifest import prepared_manifest
-from floe_orchestrator_dagster.product.profiles import is_on_duckdb, targets_of_environments
+from floe_orchestrator_dagster.product.profiles import Place, is_on_duckdb, targets_of_environments
 from floe_orchestrator_dagster.product.project import find_project_path, read_project_directory
 from floe_orchestrator_dagster.product.templates import required_variables
 from floe_orchestrator_dagster.redaction import redact_value
@@ -121,9 +122,20 @@ def _read_product(
         assets=_count_assets(path, artifacts),
         on_duckdb=is_on_duckdb(artifacts),
         targets=targets_of_environments(artifacts),
-        variables=tuple(dict.fromkeys(variable.name for variable in required_variables(artifacts.dbt_profiles))),
+        variables=_variables(artifacts, config, str(path)),
         may_send_lineage=config.lineage.enabled and artifacts.observability.lineage,
     )
+
+
+def _variables(artifacts: CompiledArtifacts, config: DagsterConfig, origin: str) -> tuple[str, ...]:
+    """Return the variables that the profiles and the configured connections of computes require."""
+    connections = {
+        name: with_secrets(compute.connection, Place(origin, config_path("computes", name)))
+        for name, compute in config.computes.items()
+        if compute.connection is not None
+    }
+    required = (*required_variables(artifacts.dbt_profiles), *required_variables(connections))
+    return tuple(dict.fromkeys(variable.name for variable in required))
 
 
 def _image(name: str, config: DagsterConfig, given: Sequence[str], origin: str) -> ImageReference | None:

@@ -67,7 +67,7 @@ def compute_profiles(
         elif connection is not None:
             place = Place(origin, config_path("computes", compute))
             output = resolve_paths(
-                _built_output(compute, _with_secrets(connection, place), artifacts, origin), project, place
+                _built_output(compute, with_secrets(connection, place), artifacts, origin), project, place
             )
             outputs = {**profile.outputs, compute: output}
             found[compute] = replace(profile, outputs=outputs).on_target(compute)
@@ -92,7 +92,7 @@ def _target_for(compute: str, profile: Profile) -> str | None:
     return of_type[0] if len(of_type) == 1 else None
 
 
-def _with_secrets(settings: Mapping[str, Any], place: Place) -> dict[str, Any]:
+def with_secrets(settings: Mapping[str, Any], place: Place) -> dict[str, Any]:
     """Return settings with an ``env_var()`` for each variable that has a secret, such as ``password_env: PG_PASSWORD``.
 
     Raises:
@@ -105,9 +105,9 @@ def _with_secrets(settings: Mapping[str, Any], place: Place) -> dict[str, Any]:
         if name != key and re.sub(r"[^a-z0-9]", "", name.lower()) in _REMOVED_KEYS:
             found[name] = f"{{{{ env_var('{_variable_name(value, inner)}') }}}}"
         elif isinstance(value, dict):
-            found[key] = _with_secrets(value, inner)
+            found[key] = with_secrets(value, inner)
         elif isinstance(value, list):
-            found[key] = [_with_secrets(entry, inner) if isinstance(entry, dict) else entry for entry in value]
+            found[key] = [with_secrets(entry, inner) if isinstance(entry, dict) else entry for entry in value]
         else:
             found[key] = value
     return found

@@ -47,7 +47,7 @@ def hidden_error(error: BaseException | None) -> str:
     from dbt_common.exceptions import DbtBaseException
 
     while error is not None and not isinstance(error, DbtBaseException):
-        error = error.__context__
+        error = None if error.__suppress_context__ else error.__context__
     return str(error or "")
 
 

@@ -54,6 +54,15 @@ def described(path):
 
 print(json.dumps([described(Path(path)) for path in sys.argv[1:]]))
 """
+# A model without a group in a cycle of two groups.
+PRINT_LABELS = """
+import json
+from floe_orchestrator_dagster.assets.labels import label_levels, with_all_labels
+labels = {"between": None, "a1": "finance", "b1": "marketing", "a2": "finance", "last": None}
+parents = {"between": ["a1"], "a1": [], "b1": ["between"], "a2": ["b1"], "last": ["a2"]}
+found = with_all_labels(labels, parents, "ungrouped")
+print(json.dumps([found, [[group.name for group in level] for level in label_levels(found, parents)]]))
+"""
 SEEDS = ("1", "2", "3")
 
 
@@ -102,3 +111,10 @@ def test_every_process_has_the_same_definitions(tmp_path: Path) -> None:
     assert [len(product["steps"]) for product in printed[0]] == [3, 1, 4, 5, 5]
     assert printed[1] == printed[0]
     assert printed[2] == printed[0]
+
+
+def test_every_process_has_the_same_labels() -> None:
+    printed = {run_python("-c", PRINT_LABELS, PYTHONHASHSEED=seed).stdout for seed in (*SEEDS, "0")}
+
+    labels = {"between": "finance", "a1": "finance", "b1": "marketing", "a2": "finance", "last": "ungrouped"}
+    assert [json.loads(text) for text in printed] == [[labels, [["finance_and_1_more"], ["ungrouped"]]]]

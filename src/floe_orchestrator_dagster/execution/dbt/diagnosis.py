@@ -21,8 +21,8 @@ NOT_RESPONDING = (
 _UNREACHABLE = (
     r"[Cc]onnection (was |has been )?(refused|lost|reset|aborted|closed|broken)\b|"
     r"([Cc]ould not|[Cc]an't|[Cc]annot|[Ff]ailed to|[Uu]nable to) connect\b|TTransportException|[Bb]roken pipe|"
-    r"could not translate host name|[Nn]ame or service not known|\btimed? ?out\b|[Nn]o route to host|"
-    r"Network is unreachable|server closed the connection"
+    r"could not translate host name|[Nn]ame or service not known|[Nn]o route to host|"
+    r"Network is unreachable|server closed the connection|[Cc]onnection (attempt )?timed out"
 )
 # Pattern of a message or exception type, class of the error (DbtBuildError if a retry can succeed, else DbtSetupError),
 # and fix, or the fix by engine. The first matching entry is used.
@@ -67,7 +67,7 @@ _ADVICE: tuple[tuple[str, type[DbtBuildError], str | Mapping[EngineKind, str]], 
         DbtSetupError,
         "The warehouse rejects the credentials. Correct the variables that the profile reads.",
     ),
-    (_UNREACHABLE, DbtBuildError, NOT_RESPONDING),
+    (rf"{_UNREACHABLE}|\btimed? ?out\b", DbtBuildError, NOT_RESPONDING),
     (
         r"No space left on device|[Dd]isk (is )?full",
         DbtBuildError,
@@ -105,7 +105,9 @@ _ADVICE: tuple[tuple[str, type[DbtBuildError], str | Mapping[EngineKind, str]], 
 )
 _OTHERWISE = "See dbt's log in the step's captured output."
 # A line of a Java stack trace, which warehouses on a JVM such as Spark append to their messages.
-_JVM_FRAME = re.compile(r"\s+(at [\w.$/<>@-]+\([^()]*\)|\.\.\. \d+ (more|common frames omitted))\s*")
+_JVM_FRAME = re.compile(
+    r"\s+(at [\w$<>@-]*[./][\w.$/<>@-]+\([^()]*\)(\s+~?\[[^\]]*\])?|\.\.\. \d+ (more|common frames omitted))\s*"
+)
 
 
 def diagnosed(origin: str, error_type: str, error: str, engine: EngineKind = "core") -> DbtBuildError:
