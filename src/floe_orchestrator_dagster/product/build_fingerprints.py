@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from errno import ENOENT
 from functools import cache, cached_property
@@ -131,14 +131,28 @@ class _Build:
 
     def _files(self, node: Mapping[str, Any]) -> Iterator[Path]:
         """List the YAML files with settings of a node and of its sources. Their templates can read values too."""
-        sources = self._manifest.content["sources"]
-        parents = (node.get("depends_on") or {}).get("nodes") or ()
-        described = [node, *(sources[parent] for parent in parents if parent in sources)]
+        described = [node, *self._read_by(node)]
         names = {str(each.get("patch_path") or "").rpartition(_SEPARATOR)[2] for each in described}
-        names |= {str(source.get("original_file_path") or "") for source in described[1:]}
+        names |= {str(one.get("original_file_path")) for one in described if one["resource_type"] == "source"}
         for directory in self._projects.values():
             yield directory / PROJECT_FILE
             yield from (path for name in sorted(names - {""}) if (path := directory / name).is_file())
+
+    def _read_by(self, node: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+        """List the sources and ephemeral models that a node reads, also through ephemeral models."""
+        nodes, sources = self._manifest.content["nodes"], self._manifest.content["sources"]
+        seen: set[str] = set()
+        waiting = list(_parents(node))
+        while waiting:
+            parent = waiting.pop()
+            if parent in seen:
+                continue
+            seen.add(parent)
+            if parent in sources:
+                yield sources[parent]
+            elif parent in nodes and nodes[parent]["config"].get("materialized") == "ephemeral":
+                yield nodes[parent]
+                waiting.extend(_parents(nodes[parent]))
 
     def _seed(self, node: Mapping[str, Any]) -> list[str]:
         """Return the checksum of a seed's file; empty for other nodes. The manifest has none for large files.
@@ -153,6 +167,10 @@ class _Build:
         if not files:
             raise FileNotFoundError(ENOENT, os.strerror(ENOENT), name)
         return [digest_of_file(path).hex() for path in files]
+
+
+def _parents(node: Mapping[str, Any]) -> Sequence[str]:
+    return (node.get("depends_on") or {}).get("nodes") or ()
 
 
 def _values_read_by(node: Mapping[str, Any]) -> ValuesRead:

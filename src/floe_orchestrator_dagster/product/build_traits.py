@@ -26,6 +26,7 @@ TRAITS_FORMAT = 1
 _BUILT = frozenset({"model", "seed", "snapshot"})
 _KNOWN = frozenset({"table", "view", "incremental", "seed", "ephemeral"})
 _TEMPLATE = re.compile(r"\{\{.*?\}\}|\{%.*?%\}|\{\#.*?\#\}", re.DOTALL)
+_COMMENT = re.compile(r"\{\#.*?\#\}", re.DOTALL)
 _EDGES = re.compile(r"\{[{%#]|[}%#]\}")
 _HARMLESS = re.compile(r"\badapter\s*\.\s*(?:dispatch|quote)\s*\(")
 # Names in Jinja whose values differ between two runs of the same project, or come from queries.
@@ -65,6 +66,7 @@ _TIME_LITERAL = re.compile(r"'(?:now|today|tomorrow|yesterday)'|\busing\s+sample
 _READS_TABLE = re.compile(r"\b(?:from|join|table|pivot|unpivot)\b", re.IGNORECASE)
 _HOOKS = ("pre-hook", "post-hook", "pre_hook", "post_hook")
 _TEST_FIELDS = ("raw_code", "test_metadata", "config", "unrendered_config", "checksum", "column_name")
+_UNIT_TEST_TEXTS = ("given", "expect", "overrides")
 _UNIT_TEST_FIELDS = ("given", "expect", "overrides", "config", "checksum", "model")
 
 
@@ -99,6 +101,10 @@ def build_traits(manifest: Mapping[str, Any]) -> BuildTraits:
     units = {
         unique_id: _digest([node.get(name) for name in _UNIT_TEST_FIELDS]) for unique_id, node in unit_tests.items()
     }
+    for unique_id, unit_test in unit_tests.items():
+        texts = [text for name in _UNIT_TEST_TEXTS for text in texts_in(unit_test.get(name))]
+        if any("{{" in text or _varying_sql(text) for text in texts) or "fixture" in texts:
+            always[unique_id] = "its rows may differ each time"
     return BuildTraits(always, tests | units)
 
 
@@ -113,7 +119,7 @@ class _Project:
     def reason(self, node: Mapping[str, Any]) -> str | None:
         """Return why a node is built in each run; None if it can be reused."""
         arguments = self._of_arguments(node) if node["resource_type"] == "test" else None
-        return self._of_kind(node) or arguments or self._of_code(node)
+        return self._of_kind(node) or arguments or self._of_code(node) or self._of_building(node)
 
     def _of_kind(self, node: Mapping[str, Any]) -> str | None:
         config, kind = node["config"], node["resource_type"]
@@ -144,9 +150,9 @@ class _Project:
         inlined = [part.get("raw_code") or "" for part in whole[1:]]
         reads = [part.get("depends_on") or {} for part in whole]
         # Macros that replace those of dbt, and that the node does not call itself, create the table from its query.
-        macros = self._macros.called(
-            [code, *inlined, *settings], [key for read in reads for key in read.get("macros") or ()]
-        )
+        listed = [key for read in reads for key in read.get("macros") or ()]
+        listed += self._macros.of_tests() if is_test else self._macros.of_strategy(node["config"])
+        macros = self._macros.called([code, *inlined, *settings], listed)
         if any(key.startswith("function.") for read in reads for key in read.get("nodes") or ()):
             return "it calls a function of the project"
         own = [code, *inlined, *(self._macros.code[key] for key in self._macros.called([code, *inlined]))]
@@ -157,6 +163,13 @@ class _Project:
         other = (self._of_template(text, is_test=is_test) for text in settings)
         called = (self._of_macro(key, is_test) for key in macros)
         return next((reason for group in (texts, other, called) for reason in group if reason), None)
+
+    def _of_building(self, node: Mapping[str, Any]) -> str | None:
+        """Return why the macros with which the project creates and fills tables make it built each time."""
+        if node["resource_type"] == "test":
+            return None
+        macros = self._macros.building_tables()
+        return f"the project has its own {macros[0].rpartition('.')[2]}" if macros else None
 
     def _of_arguments(self, test: Mapping[str, Any]) -> str | None:
         """Return why the arguments of a generic test make it run each time, such as an expression with a subquery."""
@@ -220,7 +233,8 @@ def _varying_sql(code: str) -> str | None:
 
 
 def _templates(text: str) -> str:
-    """Return the templates in a text; the whole text if a template may contain another one."""
+    """Return the templates in a text, without comments; the whole text if a template may contain another one."""
+    text = _COMMENT.sub("", text)
     if _EDGES.search(_TEMPLATE.sub("", text)):
         return text
     return " ".join(_TEMPLATE.findall(text))

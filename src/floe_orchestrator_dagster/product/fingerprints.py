@@ -140,10 +140,13 @@ class _Project:
     def _values_read_by(self, unique_id: str) -> ValuesRead:
         if unique_id not in self._values:
             node = self._nodes[unique_id]
-            texts, listed = _texts(node), _listed_macros(node)
+            texts, listed = _texts(node), self._listed_macros(node)
             called = [*texts, *self._code_of(self._macros.called(texts, listed))]
             self._values[unique_id] = values_read(called)
         return self._values[unique_id]
+
+    def _listed_macros(self, node: Mapping[str, Any]) -> list[str]:
+        return [*((node.get("depends_on") or {}).get("macros") or ()), *self._macros.of_strategy(node["config"])]
 
     def _code_of(self, macros: Iterable[str]) -> list[str]:
         return [self._macros.code[macro] for macro in macros]
@@ -169,7 +172,7 @@ class _Project:
         """Return a node's own part of the fingerprint."""
         config, code = node["config"], node.get("raw_code") or ""
         texts = _texts(node)
-        macros = self._macros.reached(texts, _listed_macros(node))
+        macros = self._macros.reached(texts, self._listed_macros(node))
         read = frozenset[str]().union(*map(_reads, texts), *map(self._read_by_macro, macros))
         fields = _fields(read)
         return [
@@ -201,10 +204,6 @@ def _texts(node: Mapping[str, Any]) -> list[str]:
     """Return the pieces of code of a node: its own, and settings, which can be templates."""
     settings = (*texts_in(node["config"]), *texts_in(node.get("unrendered_config")))
     return [node.get("raw_code") or "", *settings]
-
-
-def _listed_macros(node: Mapping[str, Any]) -> Sequence[str]:
-    return (node.get("depends_on") or {}).get("macros") or ()
 
 
 def _parents(node: Mapping[str, Any]) -> Sequence[str]:

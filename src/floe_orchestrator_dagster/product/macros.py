@@ -16,6 +16,16 @@ if TYPE_CHECKING:
 _WORD = re.compile(r"\w+")
 # Adapters that extend another one, and the package with the macros of the other one.
 _EXTENDED = {"redshift": "dbt_postgres", "databricks": "dbt_spark"}
+# Macros of dbt that can add, remove or change rows between the query of a node and its table.
+_BUILDING_TABLES = (
+    *("create_table_as", "create_view_as", "get_create_table_as_sql", "get_create_view_as_sql", "get_select_subquery"),
+    *("get_merge_sql", "get_delete_insert_merge_sql", "get_insert_overwrite_merge_sql", "get_insert_into_sql"),
+    *("get_incremental_append_sql", "get_incremental_delete_insert_sql", "get_incremental_merge_sql"),
+    *("get_incremental_insert_overwrite_sql", "get_incremental_default_sql", "get_incremental_microbatch_sql"),
+    *("load_csv_rows", "create_csv_table", "reset_csv_table", "get_csv_sql", "should_full_refresh"),
+    *("sync_column_schemas", "process_schema_changes", "alter_relation_add_remove_columns"),
+)
+_OF_TESTS = ("get_where_subquery", "get_test_sql", "get_unit_test_sql")
 _LITERAL = r"""(?:'[^'\\]*'|"[^"\\]*")"""
 # A call of `adapter.dispatch` with the name of a macro.
 _DISPATCH = re.compile(rf"\bdispatch\s*\(\s*(?:macro_name\s*=\s*)?{_LITERAL}\s*[,)]")
@@ -78,6 +88,19 @@ class ProjectMacros:
         Macros that replace one of dbt are among them only if the code can call them.
         """
         return self._with_called(self._called_directly(code, listed))
+
+    def of_strategy(self, config: Mapping[str, Any]) -> list[str]:
+        """Return the macros of an incremental strategy of the project, whose name dbt builds from the setting."""
+        strategy = str(config.get("incremental_strategy")).replace("+", "_")
+        return sorted(self._named.get(f"get_incremental_{strategy}_sql", ()))
+
+    def building_tables(self) -> list[str]:
+        """Return the macros with which dbt creates and fills tables, as far as the project replaces them."""
+        return sorted(key for name in _BUILDING_TABLES for key in self._named.get(name, ()))
+
+    def of_tests(self) -> list[str]:
+        """Return the macros with which dbt runs tests, as far as the project replaces them."""
+        return sorted(key for name in _OF_TESTS for key in self._named.get(name, ()))
 
     def materializes(self, materialization: str) -> bool:
         """Return whether the project or one of its packages defines this materialization."""

@@ -16,6 +16,7 @@ import tempfile
 import time
 from collections.abc import Mapping
 from contextlib import suppress
+from errno import ENOENT
 from hashlib import sha1, sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -32,6 +33,7 @@ from floe_orchestrator_dagster.product.manifest import (
     read_product_manifest,
 )
 from floe_orchestrator_dagster.product.project import (
+    ENVIRONMENT_FILE,
     PACKAGE_FILES,
     PACKAGE_LOCK,
     PROJECT_FILE,
@@ -40,6 +42,7 @@ from floe_orchestrator_dagster.product.project import (
     parsed_paths,
 )
 from floe_orchestrator_dagster.product.templates import rendered
+from floe_orchestrator_dagster.product.trimming import digest_of_file
 from floe_orchestrator_dagster.product.yaml_file import read_yaml
 
 if TYPE_CHECKING:
@@ -65,8 +68,8 @@ _ADDED: Mapping[str, Entry] = {
 }
 # Tolerance for copied projects: a package that was installed after the lock may look older in the copy.
 _COPYING_SECONDS = 60
-_TARGET_FILE = "parsed_for_target.txt"
-_FILES_FILE = "parsed_files.txt"
+PARSED_FOR_FILE = "parsed_for_target.txt"
+PARSED_FILES_FILE = "parsed_files.txt"
 _SCRATCH_PREFIX = ".parse-"
 _ABANDONED_AFTER_SECONDS = 3600
 
@@ -94,7 +97,7 @@ def fresh_manifest(dbt: DbtConnection, artifacts_path: Path | None) -> Manifest:
         EngineError: The configured dbt engine cannot be used.
     """
     path = find_manifest(dbt.directory)
-    if path is not None and not is_outdated(path, dbt, artifacts_path):
+    if path is not None and not is_outdated(path, dbt, artifacts_path) and not _is_of_other_files(path, dbt.directory):
         try:
             return read_product_manifest(path)
         except ManifestError as error:
@@ -112,8 +115,16 @@ def is_outdated(path: Path, dbt: DbtConnection, artifacts_path: Path | None) -> 
     changed = newest_change([*project.source_paths, *package_source_paths(project)])
     if path.stat().st_mtime < max(changed, compiled):
         return True
-    parsed_for = path.with_name(_TARGET_FILE)
+    parsed_for = path.with_name(PARSED_FOR_FILE)
     return parsed_for.is_file() and parsed_for.read_text(encoding="utf-8") != _parsed_for(dbt)
+
+
+def _is_of_other_files(manifest: Path, project: ProjectDirectory) -> bool:
+    """Return whether a manifest is known to be parsed from files with another content."""
+    try:
+        return manifest.with_name(PARSED_FILES_FILE).is_file() and not is_parsed_from_files(manifest, project)
+    except OSError:
+        return False
 
 
 def is_parsed_from_files(manifest: Path, project: ProjectDirectory) -> bool:
@@ -122,22 +133,28 @@ def is_parsed_from_files(manifest: Path, project: ProjectDirectory) -> bool:
     Raises:
         OSError: A file cannot be read.
     """
-    recorded = manifest.with_name(_FILES_FILE)
-    return recorded.is_file() and recorded.read_text(encoding="utf-8").strip() == parsed_files_digest(project)
+    recorded = manifest.with_name(PARSED_FILES_FILE)
+    if not recorded.is_file():
+        return False
+    return recorded.read_bytes().split() == [digest_of_file(manifest).hex().encode(), _digest_of_files(project)]
 
 
-def parsed_files_digest(project: ProjectDirectory) -> str:
+def _digest_of_files(project: ProjectDirectory) -> bytes:
     """Compute the SHA-256 of the names and contents of all files that dbt parses, of the project and its packages.
 
+    Variables in ``.env`` are left out, because their values are compared by themselves.
+
     Raises:
-        OSError: A file cannot be read.
+        OSError: A file cannot be read, or a directory is the result of a template, which only dbt can render.
     """
-    digest = sha256()
-    for path in sorted(files_below([*project.source_paths, *package_source_paths(project)])):
-        content = path.read_bytes()
-        digest.update(f"{os.path.relpath(path, project.path)}\0{len(content)}\0".encode())
-        digest.update(content)
-    return digest.hexdigest()
+    digest, root = sha256(), project.path.resolve()
+    paths = [*project.source_paths, *package_source_paths(project)]
+    if any("{{" in str(path) for path in paths):
+        raise OSError(ENOENT, "a path of the project is a template")
+    for path in sorted(files_below(path.resolve() for path in paths)):
+        if path.name != ENVIRONMENT_FILE:
+            digest.update(os.fsencode(os.path.relpath(path, root)) + b"\0" + digest_of_file(path) + b"\n")
+    return digest.hexdigest().encode()
 
 
 def _parsed_for(dbt: DbtConnection) -> str:
@@ -182,14 +199,16 @@ def parse_project(dbt: DbtConnection) -> Manifest:
         known = find_partial_parse(project) if dbt.engine.kind == "core" else None
         if known:
             shutil.copyfile(known, scratch / known.name)
+        files = b""
         with suppress(OSError):  # without the digest, builds reuse nothing
-            digest = parsed_files_digest(project)
-            (scratch / _FILES_FILE).write_text(f"{digest}\n", encoding="utf-8")
+            files = _digest_of_files(project)
         run_dbt("parse", dbt, scratch)
         # dbt may have missed a change during the parse. Such a change must be newer than the manifest.
         os.utime(scratch / MANIFEST_FILE, (started, started))
-        (scratch / _TARGET_FILE).write_text(_parsed_for(dbt), encoding="utf-8")
-        for file in (PARTIAL_PARSE_FILE, _TARGET_FILE, _FILES_FILE, MANIFEST_FILE):
+        (scratch / PARSED_FOR_FILE).write_text(_parsed_for(dbt), encoding="utf-8")
+        parsed = digest_of_file(scratch / MANIFEST_FILE).hex().encode()
+        (scratch / PARSED_FILES_FILE).write_bytes(parsed + b" " + files + b"\n")
+        for file in (PARTIAL_PARSE_FILE, PARSED_FOR_FILE, PARSED_FILES_FILE, MANIFEST_FILE):
             if (scratch / file).is_file():
                 (scratch / file).replace(target / file)
     return read_product_manifest(target / MANIFEST_FILE)

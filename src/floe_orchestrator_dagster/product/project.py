@@ -164,7 +164,7 @@ def files_below(paths: Iterable[Path]) -> set[Path]:
         if path.is_file():
             found.add(path)
         found.update(Path(directory, name) for directory, names in _walk(path, walked) for name in names)
-    return {path for path in found if path.exists()}
+    return {path for path in found if path.is_file()}
 
 
 def _change_times(paths: Iterable[Path]) -> Iterator[float]:

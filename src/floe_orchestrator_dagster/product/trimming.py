@@ -169,7 +169,8 @@ def trim(content: Mapping[str, Any]) -> dict[str, Any]:
     traits = build_traits(content)
     kept["unit_tests"] = dict(kept["unit_tests"])
     for unique_id, reason in traits.always.items():
-        kept["nodes"][unique_id][ALWAYS_BUILT] = reason
+        collection = "nodes" if unique_id in kept["nodes"] else "unit_tests"
+        kept[collection][unique_id] = {**kept[collection][unique_id], ALWAYS_BUILT: reason}
     for unique_id, test_version in traits.tests.items():
         if unique_id in kept["nodes"]:
             kept["nodes"][unique_id][TEST_VERSION] = test_version

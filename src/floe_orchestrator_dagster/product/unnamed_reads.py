@@ -10,10 +10,6 @@ import re
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import pairwise
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 
 def words(text: str) -> frozenset[str]:
@@ -26,7 +22,7 @@ _PIECE = re.compile(
     (?P<comment>\{\#.*?\#\}|--[^\n]*|/\*.*?\*/)
     | \{\{[-+]?(?P<expression>.*?)[-+]?\}\}
     | (?P<statement>\{%.*?%\})
-    | (?P<string>'(?:[^'{]|''|\{(?![{%\#])|\{\{.*?\}\}|\{%.*?%\})*')
+    | (?P<string>'(?:[^'{]|''|\{(?![{%\#])|\{\{(?:(?!\}\}).)*\}\}|\{%(?:(?!%\}).)*%\})*')
     | (?P<name>(?:[\w$]+|"[^"{]*"|`[^`{]*`|\[[\w ]+\])(?:\s*\.\s*(?:[\w$]+|"[^"{]*"|`[^`{]*`|\[[\w ]+\]|\*))*)
     | (?P<mark>\S)
     """,
@@ -37,13 +33,13 @@ _OF_TEST = re.compile(r"\s*model\s*")
 # Syntax that some databases read as a string, an escape or a comment.
 _IF, _ELSE, _END = "{if}", "{else}", "{endif}"
 _BRANCHES = frozenset({_IF, _ELSE, _END})
-_BRANCH = re.compile(r"\{%[-+]?\s*(if|elif|else|endif)\b")
-_MARKS = {"if": _IF, "elif": _ELSE, "else": _ELSE, "endif": _END}
+_BRANCH = re.compile(r"\{%[-+]?\s*(if|for|elif|else|endif|endfor)\b")
+_MARKS = {"if": _IF, "for": _IF, "endfor": _END, "elif": _ELSE, "else": _ELSE, "endif": _END}
 _STARTS_OF_QUERIES = frozenset({"select", "with", "values", "from"})
 # Statements that read the table after them.
 _READING_STATEMENTS = frozenset({"pivot", "unpivot", "summarize", "describe", "show", "table"})
-_STRING_IN_EXPRESSION = re.compile(r"['\"]")
-_CALL = re.compile(r"\s*[\w.]+\s*\(.*\)\s*", re.DOTALL)
+_STRING = re.compile(r"'([^']*)'|\"([^\"]*)\"")
+_WORDS_OF_SQL = re.compile(r"\b(?:from|join|table|pivot|unpivot|select)\b", re.IGNORECASE)
 _UNREADABLE = ("\\'", "$$", "'''", '"""')
 _UNREADABLE_TOKENS = frozenset({"#", "'", '"', "`", *_READING_STATEMENTS})
 UNCERTAIN = "code that cannot be read with certainty"
@@ -74,14 +70,14 @@ class _Level:
 class _Reader:
     """Reads the tokens of a query, and remembers the first table that is not a common table expression."""
 
-    tables: frozenset[str]
+    tables: dict[str, list[range]]
     levels: list[_Level] = field(default_factory=lambda: [_Level()])
     branches: list[bool] = field(default_factory=list)
     previous: str = ""
     found: str | None = None
 
-    def read(self, token: str, following: str) -> None:
-        """Read a token; ``following`` is the next one."""
+    def read(self, place: int, token: str, following: str) -> None:
+        """Read the token at a place; ``following`` is the next one."""
         level = self.levels[-1]
         if token in _BRANCHES:
             self._read_branch(token, level)
@@ -96,7 +92,7 @@ class _Reader:
         elif token in _READS and not (token == "from" and self._is_in_expression(level)):  # noqa: S105
             level.expects = level.in_from = True
         elif level.expects:
-            self._read_table(token, following, level)
+            self._read_table(place, token, following, level)
         elif token == "," and level.in_from:  # noqa: S105
             level.expects = True
         elif token in _ENDS_OF_FROM:
@@ -115,12 +111,15 @@ class _Reader:
     def _is_in_expression(self, level: _Level) -> bool:
         return level.function in _WITH_FROM or self.previous == "distinct"
 
-    def _read_table(self, token: str, following: str, level: _Level) -> None:
+    def _read_table(self, place: int, token: str, following: str, level: _Level) -> None:
         if token in _WORDS_OF_FROM:
             return
         level.expects = False
-        known = _TABLE_FUNCTIONS if following == "(" else self.tables
-        if token != "{}" and token not in known:  # noqa: S105
+        if following == "(":
+            is_known = token in _TABLE_FUNCTIONS
+        else:
+            is_known = any(place in seen for seen in self.tables.get(token, ()))
+        if token != "{}" and not is_known:  # noqa: S105
             self.found = self.found or token
 
 
@@ -140,10 +139,12 @@ def unnamed_read(code: str, *, is_test: bool = False) -> str | None:
         if kind == "expression":
             inner = piece.group("expression")
             known = _NAMED.fullmatch(inner) or (is_test and _OF_TEST.fullmatch(inner))
-            if not known and _STRING_IN_EXPRESSION.search(inner) and not _CALL.fullmatch(inner):
-                return UNCERTAIN  # it may print SQL
+            if _prints_sql(inner):
+                return UNCERTAIN
             tokens.append("{}" if known else "{{" + inner + "}}")
         elif kind == "statement":
+            if _prints_sql(text):
+                return UNCERTAIN
             branch = _BRANCH.match(text)
             tokens += [_MARKS[branch[1]]] if branch else []
         elif kind == "string":
@@ -155,27 +156,29 @@ def unnamed_read(code: str, *, is_test: bool = False) -> str | None:
     return _first_unnamed(tokens)
 
 
+def _prints_sql(template: str) -> bool:
+    """Return whether a string in a template is a part of a query, which the template may print."""
+    texts = (single or double for single, double in _STRING.findall(template))
+    return any(len(text.split()) > 1 and _WORDS_OF_SQL.search(text) for text in texts)
+
+
 def _first_unnamed(tokens: list[str]) -> str | None:
-    tables = list(_common_tables(tokens))
-    if "recursive" not in tokens:
-        # In its own body, the name of a common table expression is that of another table.
-        for name, start in tables:
-            if any(first in _READS and second == name for first, second in pairwise(_body(tokens, start))):
-                return name
-    reader = _Reader(frozenset(name for name, _ in tables))
-    for token, following in pairwise([*tokens, ""]):
+    reader = _Reader(_common_tables(tokens))
+    for place, (token, following) in enumerate(pairwise([*tokens, ""])):
         if token == "{}" and following.startswith("."):  # noqa: S105
             return f"a table in {following}"
-        reader.read(token, following)
+        reader.read(place, token, following)
     return reader.found
 
 
-def _common_tables(tokens: list[str]) -> Iterator[tuple[str, int]]:
-    """List the common table expressions, ``name as (`` or ``name (columns) as (``, with the index of the last bracket.
+def _common_tables(tokens: list[str]) -> dict[str, list[range]]:
+    """Return the common table expressions, ``name as (`` or ``name (columns) as (``, with the tokens that see them.
 
-    Args:
-        tokens: The tokens of a query.
+    A name is that of the expression after its body, within the bracket that contains it; with ``recursive`` also in the
+    body. Elsewhere it is the name of another table.
     """
+    closing, enclosing = _brackets(tokens)
+    found: dict[str, list[range]] = {}
     for place, token in enumerate(tokens):
         start = _opens(tokens, place + 1) if token == "as" else None  # noqa: S105
         if start is None:
@@ -186,20 +189,26 @@ def _common_tables(tokens: list[str]) -> Iterator[tuple[str, int]]:
                 name -= 1
             name -= 1
         if name >= 0:
-            yield tokens[name], start
+            first = name if "recursive" in tokens else closing.get(start, len(tokens))
+            found.setdefault(tokens[name], []).append(range(first, closing.get(enclosing[name], len(tokens))))
+    return found
+
+
+def _brackets(tokens: list[str]) -> tuple[dict[int, int], list[int]]:
+    """Return the closing bracket of each opening one, and the innermost open bracket at each token (-1 for none)."""
+    closing: dict[int, int] = {}
+    enclosing: list[int] = []
+    opened: list[int] = []
+    for place, token in enumerate(tokens):
+        if token == ")" and opened:  # noqa: S105
+            closing[opened.pop()] = place
+        enclosing.append(opened[-1] if opened else -1)
+        if token == "(":  # noqa: S105
+            opened.append(place)
+    return closing, enclosing
 
 
 def _opens(tokens: list[str], place: int) -> int | None:
     while place < len(tokens) and tokens[place] in {"not", "materialized"}:
         place += 1
     return place if place < len(tokens) and tokens[place] == "(" else None
-
-
-def _body(tokens: list[str], start: int) -> list[str]:
-    """Return the tokens from an opening bracket to the closing one."""
-    depth = 0
-    for place in range(start, len(tokens)):
-        depth += {"(": 1, ")": -1}.get(tokens[place], 0)
-        if depth == 0:
-            return tokens[start:place]
-    return tokens[start:]

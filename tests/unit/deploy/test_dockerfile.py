@@ -13,6 +13,7 @@ from typing import get_args
 from conftest import REPOSITORY
 from floe_orchestrator_dagster.config.models import EngineName
 from floe_orchestrator_dagster.deploy.pods import ARTIFACTS_FILE, CODE_SERVER_PORT, PRODUCT_PATH, STATE_PATH, USER_ID
+from floe_orchestrator_dagster.product.prepare import PARSED_FILES_FILE, PARSED_FOR_FILE
 from floe_orchestrator_dagster.product.trimming import TRIMMED_FILE
 from helm_chart import missing
 
@@ -71,7 +72,7 @@ def test_what_differs_between_products_is_in_the_last_layers() -> None:
 
 def test_image_has_the_manifest_with_its_smaller_copy_and_no_results(tmp_path: Path) -> None:
     """On a read-only root, no process can write the copy, and each one would read the whole manifest."""
-    kept = {"manifest.json", TRIMMED_FILE, "partial_parse.msgpack"}
+    kept = {"manifest.json", TRIMMED_FILE, "partial_parse.msgpack", PARSED_FILES_FILE, PARSED_FOR_FILE}
     (tmp_path / "target" / "compiled").mkdir(parents=True)
     for name in (*kept, "run_results.json", "compiled/a.sql"):
         (tmp_path / "target" / name).touch()

@@ -48,6 +48,10 @@ def shop() -> Json:
         model("hooked", "select 2", **{"post-hook": [{"sql": "grant select to {{ var('role') }}"}]}),
         model("read", "select * from {{ source('erp', 'orders') }}", "source.shop.erp.orders"),
         node("stores", "seed", raw_code="", original_file_path="seeds/stores.csv", config={"materialized": "seed"}),
+        model("behind", "select * from {{ ref('thin') }}", "model.shop.thin"),
+        model(
+            "thin", "select * from {{ source('erp', 'orders') }}", "source.shop.erp.orders", materialized="ephemeral"
+        ),
         sources=(source("erp", "orders", original_file_path="models/sources.yml"),),
         macros=dict([macro("outer", "{{ inner() }}"), macro("inner", "{{ var('tax') }}")]),
         metadata={"adapter_type": "duckdb", "project_name": "shop", "dbt_version": "1.12.6"},
@@ -86,7 +90,7 @@ def of_shop(tmp_path: Path) -> Shop:
 def test_each_node_has_a_fingerprint_that_is_the_same_again(of_shop: Shop) -> None:
     found = of_shop.fingerprints()
 
-    assert len({fingerprint.value for fingerprint in found.values()}) == len(found) == 10
+    assert len({fingerprint.value for fingerprint in found.values()}) == len(found) == 12
     assert {fingerprint.doubt for fingerprint in found.values()} == {""}
     assert of_shop.fingerprints() == found
 
@@ -119,7 +123,7 @@ def project_file(variables: object) -> str:
     return json.dumps({"name": "shop", "profile": "shop", "vars": variables})
 
 
-ALL = {*("plain", "ratio", "nested", "inlined", "part", "any", "region", "hooked", "read", "stores")}
+ALL = {*("plain", "ratio", "nested", "inlined", "part", "any", "region", "hooked", "read", "stores", "behind", "thin")}
 
 
 @pytest.mark.parametrize(
@@ -135,7 +139,7 @@ ALL = {*("plain", "ratio", "nested", "inlined", "part", "any", "region", "hooked
         (write("vars.yml", "vars: {tax: 9}"), {"nested", "any"}),
         (write("dbt_packages/tools/dbt_project.yml", "vars: {tax: 9}"), {"nested", "any"}),
         (set_variable("REGION", "us"), {"region"}),
-        (set_variable("ERP", "erp2"), {"read"}),
+        (set_variable("ERP", "erp2"), {"read", "behind", "thin"}),
         (set_variable("SCHEMA", "other"), ALL),
         (set_variable("UNREAD", "1"), set()),
         (write("seeds/stores.csv", "id\n2\n"), {"stores"}),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
@@ -100,7 +101,7 @@ def test_plain_model_can_be_reused(code: str) -> None:
         ("select * from {{ ref('a') }}, raw.b", "its code reads raw.b, which is neither a ref nor a source"),
         ("select * from 'x.csv'", "its code reads '', which is neither a ref nor a source"),
         ("select (select max(id) from other)", "its code reads other, which is neither a ref nor a source"),
-        ("select * from {{ 'raw' }}.orders", "it has code that cannot be read with certainty"),
+        ("select * from {{ 'raw' }}.orders", "its code reads {{ 'raw' }}, which is neither a ref nor a source"),
         ("{% set t = 'raw.x' %} select * from {{ t }}", "which is neither a ref nor a source"),
         ("with a as (select * from b) select * from a", "its code reads b, which is neither a ref nor a source"),
         ("select 'it\\'s' from {{ ref('a') }}", "code that cannot be read with certainty"),
@@ -205,7 +206,15 @@ def test_code_of_ephemeral_models_counts() -> None:
         ("select 1 union all table raw.x", UNCERTAIN),
         ("from (summarize raw.x)", UNCERTAIN),
         ("{{ 'select * from raw.x' }}", UNCERTAIN),
-        ("select {{ 'cur' ~ 'rent_date' }}", UNCERTAIN),
+        ("{% set q = 'select id from raw.x' %} select 1 where id in ({{ q }})", UNCERTAIN),
+        ("{{ only('select id from raw.x') }}", UNCERTAIN),
+        ("with a as (select * from b), b as (select 1) select * from a", "b"),
+        ("with o as (select * from {{ ref('z') }}, o) select * from o", "o"),
+        ("select * from (with t as (select 1) select * from t) as x join t on true", "t"),
+        ("select * from {% for x in y %}{{ ref('a') }}{% else %}raw.x{% endfor %}", "raw.x"),
+        ("with a as (select 1), b as (select * from a) select * from a join b on true, (select * from b) as c", None),
+        ("select {{ ',' if not loop.last }} 1", None),
+        ("{{ config(materialized='table') }} select 1", None),
         ("with recursive r as (select 1 union all select * from r) select * from r", None),
         ("select * from ({{ ref('a') }} as a join {{ ref('b') }} as b using (id)), (select 1)", None),
         ("select {{ dbt.concat(['a', 'b']) }} from {% if x %}{{ ref('a') }}{% else %}{{ ref('b') }}{% endif %}", None),
@@ -255,3 +264,37 @@ def test_version_of_a_test_changes_with_macros_of_an_ephemeral_model() -> None:
         return build_traits(found).tests["model.shop.m"]
 
     assert version("select 1") == version("select 1") != version("select 2")
+
+
+def test_many_templates_after_an_open_quote_are_read_in_no_time() -> None:
+    started = time.process_time()
+    unnamed_read("# don't join here\n" + "{{ c }} " * 2000)
+
+    assert time.process_time() - started < 10  # it doubled with each template
+
+
+@pytest.mark.parametrize("name", ["create_table_as", "default__get_merge_sql", "duckdb__create_table_as"])
+def test_own_macros_that_fill_tables_make_all_models_always_built(name: str) -> None:
+    assert reason("select 1", {name: "select 1"}) == f"the project has its own {name}"
+
+
+def test_own_incremental_strategy_is_read() -> None:
+    macros = {"get_incremental_ours_sql": "delete from x where at < now()"}
+    config = {"materialized": "incremental", "incremental_strategy": "ours"}
+
+    assert reason("select 1", macros, config=config) == "its code uses now"
+    assert reason("select 1", macros, config={"materialized": "incremental"}) is None
+
+
+def test_comments_in_macros_are_not_read() -> None:
+    macros = {"rows": "{% macro rows() %}{# in this case, flags and results #}1{% endmacro %}"}
+
+    assert reason("select {{ rows() }}", macros) is None
+
+
+@pytest.mark.parametrize("rows", ["select current_date as day", "select '{{ env_var(\"X\") }}' as x"])
+def test_unit_test_with_varying_rows_always_runs(rows: str) -> None:
+    found = manifest("select 1")
+    found["unit_tests"] = {"unit_test.shop.u": {"given": [{"input": "ref('a')", "rows": rows, "format": "sql"}]}}
+
+    assert build_traits(found).always["unit_test.shop.u"] == "its rows may differ each time"

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from floe_orchestrator_dagster.product import DbtConnection
 
 _SECONDS = 600  # until another run of dbt has released the file
+# DuckDB writes alternately to two headers. Each has a checksum, and then the number of the write.
+_HEADERS = (4096, 8192)
+_END_OF_HEADERS = 12288
 _QUERY = """
     select database_name, schema_name, table_name, 'table' from duckdb_tables()
     union all select database_name, schema_name, view_name, 'view' from duckdb_views() where not internal
@@ -55,6 +58,22 @@ def duckdb_tables(dbt: DbtConnection) -> dict[tuple[str, str, str], str] | None:
     except (OSError, subprocess.SubprocessError, ValueError):
         return None
     return {(database.lower(), schema.lower(), name.lower()): kind for database, schema, name, kind in rows}
+
+
+def database_iteration(path: Path) -> int | None:
+    """Return the number of times that DuckDB has written its file: a lower number is that of an older file.
+
+    Returns:
+        The number. None if the file does not exist or is not a database.
+    """
+    try:
+        with path.open("rb") as file:
+            start = file.read(_END_OF_HEADERS)
+    except OSError:
+        return None
+    if start[8:12] != b"DUCK" or len(start) < _END_OF_HEADERS:
+        return None
+    return max(int.from_bytes(start[header + 8 : header + 16], "little") for header in _HEADERS)
 
 
 def main(path: str) -> None:

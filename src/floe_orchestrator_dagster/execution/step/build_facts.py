@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +19,7 @@ from floe_orchestrator_dagster.redaction import mask
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+    from pathlib import Path
 
     from floe_orchestrator_dagster.execution.step.build_plan import DbtStep
     from floe_orchestrator_dagster.product import DbtConnection
@@ -24,7 +27,7 @@ if TYPE_CHECKING:
 # dbt writes the metadata of a manifest, with the id of the invocation, before everything else.
 _METADATA_BYTES = 4096
 _TABLE_KINDS = frozenset({"table", "incremental", "seed", "snapshot"})
-# Settings of a connection that change no rows.
+_OF_THE_RUN = re.compile(r"\b(?:run_started_at|invocation_id|modules)\b")
 _OF_DATABASE = (
     "type",
     "path",
@@ -38,6 +41,7 @@ _OF_DATABASE = (
     "http_path",
     "server",
 )
+# Settings of a connection that change no rows.
 _OF_NO_EFFECT = frozenset({"threads", "retries", "connect_timeout", "keepalives_idle", "job_retries"})
 
 
@@ -92,16 +96,43 @@ def _has_values(source: Mapping[str, Any], connection: DbtConnection) -> bool:
     directory = connection.directory.path
     files = [directory / "dbt_project.yml", directory / str(source.get("original_file_path"))]
     try:
-        return any(values_read_in_yaml(path.read_text(encoding="utf-8")) != NOTHING_READ for path in files)
+        texts = [path.read_text(encoding="utf-8") for path in files]
     except (OSError, UnicodeDecodeError):
         return True
+    return any(values_read_in_yaml(text) != NOTHING_READ or _OF_THE_RUN.search(text) for text in texts)
+
+
+def tests_with_values(step: DbtStep, tests: Iterable[str]) -> dict[str, str]:
+    """Return why tests run whose settings are in a file that reads variables. The manifest has rendered settings."""
+    nodes, directory = step.manifest.content["nodes"], step.connection.directory.path
+
+    @cache
+    def reads_values(name: str) -> bool:
+        try:
+            return values_read_in_yaml((directory / name).read_text(encoding="utf-8")) != NOTHING_READ
+        except (OSError, UnicodeDecodeError):
+            return True
+
+    files = {test: str(nodes[test].get("original_file_path")) for test in tests if test in nodes}
+    return {test: "its settings may depend on variables" for test, name in files.items() if reads_values(name)}
+
+
+def database_file(connection: DbtConnection) -> Path | None:
+    """Return the connection's DuckDB file; None if it has none or several."""
+    files = connection.profile.duckdb_files
+    return (connection.directory.path / files[0]).resolve() if len(files) == 1 else None
 
 
 class Places:
     """Hashes of where tables are: of the connection, dbt's version and project file, and a table's name."""
 
-    def __init__(self, connection: DbtConnection) -> None:
-        """Hash the connection, without its credentials."""
+    def __init__(self, connection: DbtConnection, epoch: int) -> None:
+        """Hash the connection, without its credentials.
+
+        Args:
+            connection: The connection.
+            epoch: Number of times that the database file was replaced by an older one.
+        """
         profile = connection.profile
         output = profile.outputs.get(profile.target or "", {})
         settings = {
@@ -112,7 +143,7 @@ class Places:
             if name not in _OF_NO_EFFECT
         }
         self._database = {name: settings.get(name) for name in _OF_DATABASE}
-        self._files = [(connection.directory.path / file).resolve() for file in profile.duckdb_files]
+        self.epoch = epoch
         project = (connection.directory.path / "dbt_project.yml").read_bytes()
         self._connection = [
             profile.target,
@@ -124,17 +155,11 @@ class Places:
 
     def place(self, node: Mapping[str, Any]) -> str:
         """Return the hash for the table of a node."""
-        return _hash([*self._connection, self._file(), _table(node)])
+        return _hash([*self._connection, self.epoch, _table(node)])
 
     def relation(self, node: Mapping[str, Any]) -> str:
         """Return the hash for a table itself, whichever project, version of dbt and target builds it."""
         return _hash([self._database, _table(node)])
-
-    def _file(self) -> list[int]:
-        """Return the identity of the DuckDB file: a file that replaces it has other tables of the same names."""
-        files = self._files
-        status = files[0].stat() if len(files) == 1 and files[0].exists() else None
-        return [status.st_dev, status.st_ino] if status else []
 
 
 def _table(node: Mapping[str, Any]) -> list[str]:

@@ -16,6 +16,7 @@ import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from floe_orchestrator_dagster.execution.dbt.duckdb_tables import database_iteration
 from floe_orchestrator_dagster.execution.reuse.records import (
     BuildRecord,
     CheckRecord,
@@ -36,6 +37,7 @@ from floe_orchestrator_dagster.upstream.dagster_history import (
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+    from pathlib import Path
 
     import dagster as dg
 
@@ -178,6 +180,29 @@ def mark_reused(instance: dg.DagsterInstance, run_id: str, history: BuildHistory
     events = {key: history.materializations[key].storage_id for key in keys}
     marks = {_key_of(key): {"event": event, "cursor": history.cursor, "run": run_id} for key, event in events.items()}
     _write(instance, marks)
+
+
+def database_epoch(instance: dg.DagsterInstance, file: Path | None) -> int:
+    """Return how often a database file has been replaced by an older one, such as a restored backup.
+
+    Builds of earlier epochs do not count: the file has the tables of an unknown run.
+    """
+    if file is None:
+        return 0
+    key, written = _hashed(f"file {file}"), database_iteration(file)
+    found = _read_values(instance, [key]).get(key)
+    known = found if isinstance(found, dict) else {}
+    epoch, last = int(known.get("epoch") or 0), known.get("written")
+    if last is not None and (written is None or written < last):
+        epoch += 1
+        _write(instance, {key: {"epoch": epoch, "written": written}})
+    return epoch
+
+
+def note_database(instance: dg.DagsterInstance, file: Path | None, epoch: int) -> None:
+    """Store the state of a database file after a run, for :func:`database_epoch`."""
+    if file is not None:
+        _write(instance, {_hashed(f"file {file}"): {"epoch": epoch, "written": database_iteration(file)}})
 
 
 def store_tests(instance: dg.DagsterInstance, records: Mapping[dg.AssetCheckKey, CheckRecord | None]) -> None:

@@ -20,15 +20,19 @@ from floe_orchestrator_dagster.execution.reuse.records import BuildRecord, Check
 from floe_orchestrator_dagster.execution.step.build_facts import (
     Places,
     build_graph,
+    database_file,
     existing_tables,
     source_versions,
+    tests_with_values,
     unusable_manifest,
 )
 from floe_orchestrator_dagster.execution.step.build_history import (
     RECORD,
     BuildHistory,
+    database_epoch,
     mark_reused,
     mark_started,
+    note_database,
     read_history,
     store_tests,
 )
@@ -149,7 +153,9 @@ class BuildRecords:
     def end(self) -> None:
         """Store the results of the tests."""
         checks = self.step.nodes.check_of
-        store_tests(self.context.instance, {checks[test]: record for test, record in self._tests.items()})
+        instance = self.context.instance
+        store_tests(instance, {checks[test]: record for test, record in self._tests.items()})
+        note_database(instance, database_file(self.step.connection), self.places.epoch)
 
 
 @contextmanager
@@ -244,7 +250,8 @@ def changed_build(
     nodes = step.nodes
     expected = nodes.expected(selection)
     built, tests = expected & frozenset(nodes.assets.values()), expected & frozenset(nodes.checks.values())
-    graph, places = build_graph(step), Places(step.connection)
+    epoch = database_epoch(context.instance, database_file(step.connection))
+    graph, places = build_graph(step), Places(step.connection, epoch)
     known, history = _known(context, step, graph, places, built | tests)
     records = BuildRecords(context, step, graph, known, history, places, request.no_records)
     reason = request.build_all or request.no_records
@@ -286,7 +293,7 @@ def _known(
     doubts = {unique_id: found.doubt for unique_id, found in fingerprints.items() if found.doubt}
     known = Known(
         fingerprints={table: fingerprints[table].value for table in tables if fingerprints[table].value},
-        always={**doubts, **_values(content, ALWAYS_BUILT)},
+        always={**doubts, **tests_with_values(step, tests), **_values(content, ALWAYS_BUILT)},
         states={table: history.states[step.key_of[table]] for table in tables},
         versions=versions,
         test_versions=_values(content, TEST_VERSION),

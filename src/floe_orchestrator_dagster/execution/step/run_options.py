@@ -32,7 +32,7 @@ _PREFIXES = ("DBT_ENGINE_", "DBT_")
 # Names of variables, after the prefix, with which dbt reads or writes other rows.
 _CHANGING_ROWS = (
     *("EMPTY", "SAMPLE", "DEFER", "DEFER_STATE", "FAVOR_STATE", "FULL_REFRESH"),
-    *("EVENT_TIME_START", "EVENT_TIME_END", "TARGET", "VARS"),
+    *("EVENT_TIME_START", "EVENT_TIME_END"),
 )
 _NO = {"", "0", "false", "f", "no", "n", "off"}
 CHANGED = "changed"

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
+import duckdb
 import pytest
 
 from floe_orchestrator_dagster.execution.reuse.records import BuildRecord, CheckRecord, Unknown
@@ -12,8 +14,10 @@ from floe_orchestrator_dagster.execution.step import build_history
 from floe_orchestrator_dagster.execution.step.build_history import (
     RECORD,
     BuildHistory,
+    database_epoch,
     mark_reused,
     mark_started,
+    note_database,
     read_history,
     store_tests,
 )
@@ -175,3 +179,28 @@ def test_new_and_known_values_are_written_together(instance: dg.DagsterInstance)
     store_values(instance, {"a": "2", "b": "2", "c": "3"})
 
     assert stored_values(instance, ["a", "b", "c"]) == {"a": "2", "b": "2", "c": "3"}
+
+
+def test_builds_of_a_file_that_an_older_one_has_replaced_do_not_count(
+    instance: dg.DagsterInstance, tmp_path: Path
+) -> None:
+    file, backup = tmp_path / "shop.duckdb", tmp_path / "backup.duckdb"
+
+    def write() -> None:
+        with duckdb.connect(str(file)) as connection:
+            connection.execute("create or replace table t as select 1")
+
+    write()
+    assert database_epoch(instance, file) == 0
+    shutil.copy(file, backup)
+    write()
+    note_database(instance, file, 0)
+    write()
+    assert database_epoch(instance, file) == 0
+
+    shutil.copy(backup, file)
+    assert database_epoch(instance, file) == 1
+    note_database(instance, file, 1)
+    file.unlink()
+    assert database_epoch(instance, file) == 2
+    assert database_epoch(instance, None) == 0
