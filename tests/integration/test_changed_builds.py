@@ -139,7 +139,7 @@ def test_run_builds_what_has_changed_since_the_last_one(changed_shop: Shop) -> N
 
 def test_tables_of_other_code_and_other_assets_are_built(changed_shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     shop = changed_shop
-    (shop.directory / "models" / os.fsdecode(b"caf\xe9.md")).touch()  # a name that is not UTF-8
+    (shop.directory / "models" / os.fsdecode(b"caf\xe9.txt")).touch()  # a name that is not UTF-8
     shop.parse()
     assert shop.run() == ALL
 
