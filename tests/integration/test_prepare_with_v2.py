@@ -80,6 +80,7 @@ def test_prepare_leaves_the_manifest_of_dbt_v2_and_nothing_else(tmp_path: Path) 
     assert sorted(path.name for path in (project / "target").iterdir()) == [
         "floe_manifest.json",
         "manifest.json",
+        "parsed_files.txt",
         "parsed_for_target.txt",
     ]
     version = find_engine(EngineChoice("v2", v2_executable())).version
