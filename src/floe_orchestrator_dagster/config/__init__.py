@@ -89,7 +89,7 @@ class DagsterConfig(Section):
     """Parts of the product that are built by separate steps: selections, or one rule that divides the whole product. By
     default, one step builds all models of a compute."""
     build: BuildMode = "all"
-    """What runs build: ``all``, or ``changed`` to reuse tables whose code and inputs have not changed since they were
+    """Extent of runs: ``all``, or ``changed`` to reuse tables whose code and inputs have not changed since they were
     built. Jobs, schedules and single runs can choose differently."""
     assume_unchanged: list[Text] = Field(default_factory=list, examples=[["shop.countries"]])
     """Sources whose rows never change, as ``source.table`` or ``source``, for ``build: changed``."""

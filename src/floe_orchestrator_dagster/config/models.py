@@ -234,7 +234,7 @@ class JobConfig(Section):
     description: str | None = None
     """Description on the job's page."""
     build: BuildMode | None = None
-    """What its runs build: ``all`` or ``changed``. The default is the configuration's ``build``."""
+    """Extent of its runs: ``all`` or ``changed``. The default is the configuration's ``build``."""
     tags: dict[str, str] = Field(default_factory=dict)
     """Tags of its runs."""
 
@@ -255,7 +255,7 @@ class ScheduleConfig(Section):
     exclude: Text | None = None
     """dbt selection of the assets to leave out."""
     build: BuildMode | None = None
-    """What its runs build: ``all`` or ``changed``. The default is that of the job."""
+    """Extent of its runs: ``all`` or ``changed``. The default is that of the job."""
     enabled: bool = True
     """Whether the schedule starts running when the code location is loaded."""
     tags: dict[str, str] = Field(default_factory=dict)

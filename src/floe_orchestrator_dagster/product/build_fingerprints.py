@@ -22,7 +22,7 @@ from floe_orchestrator_dagster.product.references import texts_in
 from floe_orchestrator_dagster.product.trimming import CODE_VERSION, READS, digest_of_file
 from floe_orchestrator_dagster.product.values_read import ValuesRead, values_read, values_read_in_yaml
 from floe_orchestrator_dagster.product.yaml_file import read_yaml
-from floe_orchestrator_dagster.redaction import is_secret_name
+from floe_orchestrator_dagster.redaction import is_secret_name, mask
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -99,7 +99,9 @@ class _Build:
         }
         read = values_read(texts_in(compared)).environment
         environment = {name: profile.environment.get(name) for name in read if not is_secret_name(name)} if read else {}
-        return _digest([profile.target, compared, environment, self._version])
+        # Credentials can also be deeper in the output, such as in DuckDB's `secrets`.
+        text = json.dumps([profile.target, compared, environment, self._version], sort_keys=True, default=str)
+        return _digest(mask(text, profile.secrets))
 
     @property
     def _version(self) -> str:

@@ -23,7 +23,13 @@ if TYPE_CHECKING:
 
     from unit.samples import Json
 
-OUTPUT: Json = {"type": "duckdb", "path": "shop.duckdb", "schema": "{{ env_var('SCHEMA', 'main') }}", "threads": 4}
+OUTPUT: Json = {
+    "type": "duckdb",
+    "path": "shop.duckdb",
+    "schema": "{{ env_var('SCHEMA', 'main') }}",
+    "threads": 4,
+    "attach": [{"path": "postgres:host=erp password={{ env_var('ERP_LOGIN', '') }}", "alias": "erp"}],
+}
 
 
 def model(name: str, code: str, *parents: str, **config: object) -> Json:
@@ -83,7 +89,8 @@ class Shop:
 
 
 @pytest.fixture
-def of_shop(tmp_path: Path) -> Shop:
+def of_shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Shop:
+    monkeypatch.setenv("ERP_LOGIN", "the-first-one")
     return Shop(tmp_path, shop())
 
 
@@ -144,6 +151,7 @@ ALL = {*("plain", "ratio", "nested", "inlined", "part", "any", "region", "hooked
         (set_variable("UNREAD", "1"), set()),
         (write("seeds/stores.csv", "id\n2\n"), {"stores"}),
         (output(threads=8), set()),
+        (set_variable("ERP_LOGIN", "another-one"), set()),
         (output(token="new"), set()),  # noqa: S106  # not a credential
         (output(path="other.duckdb"), ALL),
         (output("prod"), ALL),

@@ -16,7 +16,8 @@ from floe_orchestrator_dagster.execution.dbt.target import new_target
 from floe_orchestrator_dagster.execution.record.materializations import materialization
 from floe_orchestrator_dagster.execution.record.quality_score import recorded_score
 from floe_orchestrator_dagster.execution.step.build_plan import is_materialized, plan_build
-from floe_orchestrator_dagster.execution.step.changed_build import build_request, changed_build, tests_stored
+from floe_orchestrator_dagster.execution.step.build_records import tests_stored
+from floe_orchestrator_dagster.execution.step.changed_build import build_request, changed_build
 from floe_orchestrator_dagster.execution.step.failure import dagster_failure, left_out
 from floe_orchestrator_dagster.execution.step.node_events import NodeEvents, record_columns
 from floe_orchestrator_dagster.execution.step.node_selection import select_nodes, selection_arguments
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from floe_orchestrator_dagster.config.models import DbtConfig
     from floe_orchestrator_dagster.execution.record.quality_score import ScoredChecks
     from floe_orchestrator_dagster.execution.step.build_plan import DbtStep
-    from floe_orchestrator_dagster.execution.step.changed_build import BuildRecords
+    from floe_orchestrator_dagster.execution.step.build_records import BuildRecords
     from floe_orchestrator_dagster.execution.step.node_selection import Selection
     from floe_orchestrator_dagster.product import DbtConnection
     from floe_orchestrator_dagster.product.engines import DbtEngine

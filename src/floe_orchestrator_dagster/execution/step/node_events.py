@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from floe_orchestrator_dagster.execution.dbt.node_result import NodeResult
     from floe_orchestrator_dagster.execution.step.build_plan import DbtStep
-    from floe_orchestrator_dagster.execution.step.changed_build import BuildRecords
+    from floe_orchestrator_dagster.execution.step.build_records import BuildRecords
     from floe_orchestrator_dagster.execution.step.node_selection import DbtNodes
     from floe_orchestrator_dagster.execution.step.step_invocation import StepInvocation
 

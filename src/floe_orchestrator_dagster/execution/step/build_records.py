@@ -1,0 +1,101 @@
+"""Records of a run's builds and test results, by which later runs decide what has changed."""
+
+from __future__ import annotations
+
+import hashlib
+import uuid
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+
+from floe_orchestrator_dagster.execution.reuse.decision import read_inputs
+from floe_orchestrator_dagster.execution.reuse.records import BuildRecord, CheckRecord
+from floe_orchestrator_dagster.execution.step.build_facts import database_file
+from floe_orchestrator_dagster.execution.step.build_history import RECORD, mark_started, note_database, store_tests
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from collections.abc import Set as AbstractSet
+
+    from floe_orchestrator_dagster.execution.dbt.node_result import NodeResult
+    from floe_orchestrator_dagster.execution.reuse.decision import BuildGraph, Known
+    from floe_orchestrator_dagster.execution.step.build_facts import Places
+    from floe_orchestrator_dagster.execution.step.build_history import BuildHistory
+    from floe_orchestrator_dagster.execution.step.build_plan import DbtStep
+
+
+@dataclass
+class BuildRecords:
+    """Records of a run: builds in the metadata of materializations, results of tests beside them.
+
+    Attributes:
+        context: The step's context.
+        step: The step's definition.
+        graph: The product's graph.
+        known: What was known before the run.
+        history: What Dagster's instance knew.
+        places: Where the tables are.
+        no_records: Why builds do not count; None if they do.
+    """
+
+    context: dg.OpExecutionContext
+    step: DbtStep
+    graph: BuildGraph
+    known: Known
+    history: BuildHistory
+    places: Places
+    no_records: str | None
+    _invocation: str = field(default_factory=lambda: uuid.uuid4().hex, init=False)
+    _built: dict[str, str] = field(default_factory=dict, init=False)
+    _tests: dict[str, CheckRecord] = field(default_factory=dict, init=False)
+
+    def built(self, unique_id: str, node: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
+        """Return the metadata and the data version of a build.
+
+        Args:
+            unique_id: The node.
+            node: The node with the names of its table in this run.
+        """
+        build_id = hashlib.sha256(f"{self._invocation} {unique_id}".encode()).hexdigest()[:16]
+        self._built[unique_id] = build_id
+        fingerprint = self.known.fingerprints.get(unique_id)
+        if self.no_records or fingerprint is None or self.step.key_of[unique_id] in self.history.contended:
+            return {}, build_id
+        inputs = read_inputs(self.graph, self.known, unique_id, self._built)
+        record = BuildRecord(build_id, fingerprint, self.places.place(node), inputs, self.history.cursor)
+        return {RECORD: dg.JsonMetadataValue(record.as_json())}, build_id
+
+    def tested(self, result: NodeResult) -> None:
+        """Remember the result of a test."""
+        test_version = self.known.test_versions.get(result.unique_id)
+        if test_version is not None and not self.no_records:
+            inputs = read_inputs(self.graph, self.known, result.unique_id, self._built)
+            passed = not result.has_failed
+            is_clean, run_id = result.passed, self.context.run_id
+            self._tests[result.unique_id] = CheckRecord(passed, is_clean, test_version, inputs, run_id)
+
+    def start(self, nodes: AbstractSet[str], tests: AbstractSet[str]) -> None:
+        """Mark what is about to be built and tested."""
+        instance, run_id = self.context.instance, self.context.run_id
+        mark_started(instance, run_id, self.history, [self.step.key_of[node] for node in nodes])
+        checks = self.step.nodes.check_of
+        store_tests(instance, {checks[test]: None for test in tests if test in checks})
+
+    def end(self) -> None:
+        """Store the results of the tests."""
+        checks = self.step.nodes.check_of
+        instance = self.context.instance
+        store_tests(instance, {checks[test]: record for test, record in self._tests.items()})
+        note_database(instance, database_file(self.step.connection), self.places.epoch)
+
+
+@contextmanager
+def tests_stored(records: BuildRecords | None) -> Iterator[None]:
+    """Store the results of tests at the end of the block."""
+    try:
+        yield
+    finally:
+        if records is not None:
+            records.end()
