@@ -137,6 +137,24 @@ def test_run_builds_what_has_changed_since_the_last_one(changed_shop: Shop) -> N
     assert shop.run() == set()
 
 
+def test_unit_test_that_runs_builds_its_model(changed_shop: Shop) -> None:
+    shop = changed_shop
+    unit_test = """
+        unit_tests:
+          - name: names_are_kept
+            model: names
+            given: [{input: ref('regions'), rows: [{id: 1, name: EXPECTED}]}]
+            expect: {rows: [{id: 1, name: EXPECTED}]}
+        """
+    shop.write("models/units.yml", unit_test.replace("EXPECTED", "north"))
+    assert shop.run() == ALL
+    assert shop.run() == set()
+
+    shop.write("models/units.yml", unit_test.replace("EXPECTED", "south"))
+    assert shop.run() == {"names"}
+    assert shop.run() == set()
+
+
 def test_tables_of_other_code_and_other_assets_are_built(changed_shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     shop = changed_shop
     (shop.directory / "models" / os.fsdecode(b"caf\xe9.txt")).touch()  # a name that is not UTF-8

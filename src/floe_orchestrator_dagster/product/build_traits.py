@@ -103,7 +103,9 @@ def build_traits(manifest: Mapping[str, Any]) -> BuildTraits:
     }
     for unique_id, unit_test in unit_tests.items():
         texts = [text for name in _UNIT_TEST_TEXTS for text in texts_in(unit_test.get(name))]
-        if any("{{" in text or _varying_sql(text) for text in texts) or "fixture" in texts:
+        tables = [*(unit_test.get("given") or ()), unit_test.get("expect") or {}]
+        has_files = any(table.get("fixture") for table in tables)
+        if has_files or any("{{" in text or _varying_sql(text) for text in texts):
             always[unique_id] = "its rows may differ each time"
     return BuildTraits(always, tests | units)
 

@@ -298,3 +298,12 @@ def test_unit_test_with_varying_rows_always_runs(rows: str) -> None:
     found["unit_tests"] = {"unit_test.shop.u": {"given": [{"input": "ref('a')", "rows": rows, "format": "sql"}]}}
 
     assert build_traits(found).always["unit_test.shop.u"] == "its rows may differ each time"
+
+
+@pytest.mark.parametrize(("fixture", "why"), [(None, None), ("orders", "its rows may differ each time")])
+def test_unit_test_with_rows_in_a_file_always_runs(fixture: str | None, why: str | None) -> None:
+    found = manifest("select 1")
+    given = [{"input": "ref('a')", "rows": [{"id": 1}], "format": "dict", "fixture": fixture}]
+    found["unit_tests"] = {"unit_test.shop.u": {"given": given, "expect": {"rows": [{"id": 1}], "fixture": None}}}
+
+    assert build_traits(found).always.get("unit_test.shop.u") == why

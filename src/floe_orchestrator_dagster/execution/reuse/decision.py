@@ -20,6 +20,7 @@ CODE_CHANGED = "its code, its settings or a macro has changed"
 _NEVER_BUILT = Unknown("no run has recorded a build of it")
 # Kinds whose rows change in a build only.
 _STORED = frozenset({"table", "incremental", "seed", "snapshot"})
+_UNIT_TEST = "unit_test."
 _LOOKED_THROUGH = frozenset({"ephemeral", "function"})
 
 
@@ -203,6 +204,10 @@ class _Decider:
             return "it warned" if record.passed else "it failed"
         if self.known.test_versions.get(test) != record.version:
             return "it has changed"
+        if test.startswith(_UNIT_TEST):
+            # It reads no tables, and its version has the code of its model. dbt runs it before a build of the model.
+            tested = next((parent for parent in sorted(self.graph.inputs(test)) if self.reasons.get(parent)), None)
+            return f"{_name(tested)} is built" if tested else None
         return self._other_tables(test, record)
 
     def _other_tables(self, test: str, record: CheckRecord) -> str | None:

@@ -181,8 +181,24 @@ def changed_build(
     likely = decide(graph, known, built, tests, dict.fromkeys(known.states, True))
     kept = likely.reused.keys() | likely.kept.keys()
     looked_up = frozenset(likely.reused).union(*map(graph.inputs, kept)) & known.states.keys()
-    decision = decide(graph, known, built, tests, existing_tables(step, looked_up))
+    existing = existing_tables(step, looked_up)
+    decision = decide(graph, known, built, tests, existing)
+    while tested := _tested_alone(step, decision):
+        known = replace(known, always={**known.always, **tested})
+        decision = decide(graph, known, built, tests, existing)
     return ChangedBuild(decision, _remaining(step, selection, decision), records)
+
+
+def _tested_alone(step: DbtStep, decision: Decision) -> dict[str, str]:
+    """Return the reused models of unit tests that run: dbt runs a unit test only with its model."""
+    parents, unit_tests = step.manifest.content["parent_map"], step.manifest.content["unit_tests"]
+    return {
+        model: f"its unit test {unit_tests[test]['name']} runs"
+        for test in decision.run
+        if test in unit_tests
+        for model in parents.get(test, ())
+        if model in decision.reused
+    }
 
 
 def _known(

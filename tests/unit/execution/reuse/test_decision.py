@@ -51,3 +51,19 @@ def test_a_test_that_warned_runs_again() -> None:
 
     assert run(is_clean=True) == {}
     assert run(is_clean=False) == {test: "it warned"}
+
+
+def test_unit_test_runs_with_its_model_or_when_it_has_changed() -> None:
+    test = "unit_test.shop.mart.u"
+    graph = BuildGraph({**GRAPH.parents, test: (MART,)}, GRAPH.kinds)
+
+    def run(version: str, always: dict[str, str]) -> dict[str, str]:
+        # dbt runs it before the build of its model, whose earlier build may be unknown.
+        last = CheckRecord(passed=True, is_clean=True, version="1", inputs={MART: None}, run_id="r")
+        plain = known({}, {VIEW: "v"})
+        facts = Known(plain.fingerprints, always, plain.states, {}, {test: version}, {test: last}, {test: {MART}})
+        return dict(decide(graph, facts, {MART, VIEW}, {test}, {MART: True, VIEW: True}).run)
+
+    assert run("1", {}) == {}
+    assert run("2", {}) == {test: "it has changed"}
+    assert run("1", {MART: "it has hooks"}) == {test: "mart is built"}
