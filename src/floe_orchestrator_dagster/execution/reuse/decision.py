@@ -5,59 +5,27 @@ A node is reused only if everything that its rows depend on is known and unchang
 
 from __future__ import annotations
 
+import hashlib
+import json
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from floe_orchestrator_dagster.execution.reuse.graph import STORED, BuildGraph
 from floe_orchestrator_dagster.execution.reuse.records import BuildRecord, CheckRecord, State, Unknown
+from floe_orchestrator_dagster.execution.reuse.waiting import NO_WAITING, NOT_ALL_CHANGED, WAITS
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
     from collections.abc import Set as AbstractSet
+
+    from floe_orchestrator_dagster.execution.reuse.waiting import Waiting
 
 UP_TO_DATE = "its code and its inputs have not changed since it was built"
 CODE_CHANGED = "its code, its settings or a macro has changed"
 _NEVER_BUILT = Unknown("no run has recorded a build of it")
-# Kinds whose rows change in a build only.
-_STORED = frozenset({"table", "incremental", "seed", "snapshot"})
 _UNIT_TEST = "unit_test."
-_LOOKED_THROUGH = frozenset({"ephemeral", "function"})
-
-
-@dataclass(frozen=True)
-class BuildGraph:
-    """The nodes of a dbt project and what they read.
-
-    Attributes:
-        parents: Unique ids of the direct parents of each node and test.
-        kinds: Materialization of each model, ``seed``, ``snapshot``, ``function`` or ``source``, by unique id.
-        built_sources: The model that builds the table of a source, by the source's unique id.
-    """
-
-    parents: Mapping[str, Sequence[str]]
-    kinds: Mapping[str, str]
-    built_sources: Mapping[str, str] = field(default_factory=dict)
-
-    def inputs(self, unique_id: str) -> frozenset[str]:
-        """Return the tables, views and sources whose rows a node reads.
-
-        The result has a view and also what the view reads, because a query of the view reads both.
-        """
-        found: set[str] = set()
-        seen: set[str] = set()
-        waiting = list(self.parents.get(unique_id, ()))
-        while waiting:
-            read = waiting.pop()
-            parent = self.built_sources.get(read, read)
-            if parent in seen:
-                continue
-            seen.add(parent)
-            kind = self.kinds.get(parent)
-            if kind not in _LOOKED_THROUGH:
-                found.add(parent)
-            if kind in _LOOKED_THROUGH or kind == "view":
-                waiting.extend(self.parents.get(parent, ()))
-        return frozenset(found)
+_WITH_COLUMN_VERSIONS = frozenset({"table", "view", "seed"})
 
 
 @dataclass(frozen=True)
@@ -72,6 +40,9 @@ class Known:
         test_versions: Current version of each test.
         test_records: Last result of each test.
         tests: Direct parents of each test of the product, in this step and in others.
+        source_columns: Version of each source's columns; sources whose columns are not known are left out.
+        waiting: How long each node may wait for new data of its inputs; nodes that never wait are left out.
+        now: Time of the decision, in seconds since 1970.
     """
 
     fingerprints: Mapping[str, str]
@@ -81,6 +52,9 @@ class Known:
     test_versions: Mapping[str, str]
     test_records: Mapping[str, CheckRecord]
     tests: Mapping[str, AbstractSet[str]]
+    source_columns: Mapping[str, str] = field(default_factory=dict)
+    waiting: Mapping[str, Waiting] = field(default_factory=dict)
+    now: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -106,6 +80,9 @@ class _Decider:
     known: Known
     nodes: AbstractSet[str]
     existing: Mapping[str, bool | None]
+    held: dict[str, str] = field(default_factory=dict, init=False)
+    _columns: dict[str, str | None] = field(default_factory=dict, init=False)
+    _for_new_data: set[str] = field(default_factory=set, init=False)
 
     @cached_property
     def _failed_tests(self) -> Mapping[str, str]:
@@ -128,6 +105,8 @@ class _Decider:
                 waiting.extend(missing)
             else:
                 found[unique_id] = self._reason(unique_id, found)
+                if found[unique_id]:
+                    self._columns[unique_id] = column_version(self.graph, self.known, unique_id, self._columns)
         return found
 
     def _reason(self, unique_id: str, decided: Mapping[str, str | None]) -> str | None:
@@ -139,16 +118,31 @@ class _Decider:
         if self.known.fingerprints.get(unique_id) != state.fingerprint:
             return CODE_CHANGED
         failed = self._failed_tests.get(unique_id)
-        return (
-            self._changed_input(unique_id, state, decided)
-            or (f"its test {_name(failed)} failed" if failed else None)
-            or self._missing(unique_id)
-        )
-
-    def _changed_input(self, unique_id: str, record: BuildRecord, decided: Mapping[str, str | None]) -> str | None:
+        other = (f"its test {_name(failed)} failed" if failed else None) or self._missing(unique_id)
         inputs = self.graph.inputs(unique_id)
-        if inputs != record.inputs.keys():
+        if inputs != state.inputs.keys():
             return "it reads other tables than before"
+        changed = None if self._has_same_columns(unique_id, state) else self._changed_input(inputs, state, decided)
+        doubt = self._missing_input(inputs)
+        # Only new data waits: not a parent that is built for another reason, or whose build is not known.
+        if changed and not other and not doubt and not any(self._is_in_doubt(parent, decided) for parent in inputs):
+            self._for_new_data.add(unique_id)
+            held = self._held(unique_id, state, decided)
+            if held:
+                self.held[unique_id] = held
+                return None
+        return changed or other or doubt
+
+    def _has_same_columns(self, unique_id: str, record: BuildRecord) -> bool:
+        """Return whether a view would be created again with the same columns: new rows of its inputs do not matter."""
+        if self.graph.kinds.get(unique_id) != "view" or not self.graph.keeps_views:
+            return False
+        columns = column_version(self.graph, self.known, unique_id, self._columns)
+        return columns is not None and columns == record.columns
+
+    def _changed_input(
+        self, inputs: AbstractSet[str], record: BuildRecord, decided: Mapping[str, str | None]
+    ) -> str | None:
         for parent in sorted(inputs):
             if decided.get(parent):
                 return f"{_name(parent)} is built"
@@ -159,7 +153,30 @@ class _Decider:
             if value != record.inputs[parent]:
                 is_source = self.graph.kinds.get(parent) == "source"
                 return f"{_name(parent)} has {'other data' if is_source else 'been built'} since"
-        return self._missing_input(inputs)
+        return None
+
+    def _held(self, unique_id: str, record: BuildRecord, decided: Mapping[str, str | None]) -> str | None:
+        """Return why a node waits although an input has new data; None if it is built."""
+        waiting = self.known.waiting.get(unique_id, NO_WAITING)
+        if self.graph.kinds.get(unique_id) not in STORED:
+            return None
+        inputs = self.graph.inputs(unique_id)
+        if waiting.needs_all:
+            changed = {
+                parent for parent in inputs if decided.get(parent) or self.value(parent) != record.inputs[parent]
+            }
+            if not all(changed & read for read in self.graph.read_by_parents(unique_id) if read):
+                return NOT_ALL_CHANGED
+        return WAITS if 0 <= self.known.now - record.time < waiting.seconds else None
+
+    def _is_in_doubt(self, parent: str, decided: Mapping[str, str | None]) -> bool:
+        if self.graph.kinds.get(parent) == "source":
+            return False
+        if not decided.get(parent):
+            return self.value(parent) is None
+        state = self.known.states.get(parent)
+        has_same_code = isinstance(state, BuildRecord) and state.fingerprint == self.known.fingerprints.get(parent)
+        return parent not in self._for_new_data and not (parent in self.known.always and has_same_code)
 
     def _missing_input(self, inputs: AbstractSet[str]) -> str | None:
         """Return why a table that is read may not exist; None if all exist. Those of the selection are built if not."""
@@ -191,7 +208,7 @@ class _Decider:
         # An outdated view may read other tables than those of the project's current code. The rows of a view that is
         # always built may differ in each query.
         is_outdated = state.fingerprint != self.known.fingerprints.get(unique_id) or unique_id in self.known.always
-        return None if is_outdated and self.graph.kinds.get(unique_id) not in _STORED else state.build_id
+        return None if is_outdated and self.graph.kinds.get(unique_id) not in STORED else state.build_id
 
     def test_reason(self, test: str) -> str | None:
         """Return why a test runs; None if its last result stands."""
@@ -246,7 +263,7 @@ def decide(
     run = {test: reason for test in sorted(tests) if (reason := decider.test_reason(test))}
     return Decision(
         built=built,
-        reused=dict.fromkeys(sorted(nodes - built.keys()), UP_TO_DATE),
+        reused={one: decider.held.get(one, UP_TO_DATE) for one in sorted(nodes - built.keys())},
         run=run,
         kept=dict.fromkeys(sorted(tests - run.keys()), UP_TO_DATE),
     )
@@ -268,6 +285,38 @@ def read_inputs(graph: BuildGraph, known: Known, unique_id: str, build_ids: Mapp
         parent: None if parent in unordered else build_ids.get(parent) or decider.value(parent)
         for parent in sorted(graph.inputs(unique_id))
     }
+
+
+def column_version(graph: BuildGraph, known: Known, unique_id: str, of_built: Mapping[str, str | None]) -> str | None:
+    """Return the version of the columns that a build of a node has; None if it is not known.
+
+    The columns of a table or view depend on its code and on the columns of what it reads. Those of an incremental model
+    or a snapshot also depend on its earlier builds, so that each build counts as another version.
+
+    Args:
+        graph: The project.
+        known: What is known before the run.
+        unique_id: The node.
+        of_built: The versions of the nodes that the run builds; None for those that are not known.
+    """
+    fingerprint = known.fingerprints.get(unique_id)
+    if fingerprint is None or unique_id in known.always or graph.kinds.get(unique_id) not in _WITH_COLUMN_VERSIONS:
+        return None
+    read = sorted(graph.direct_inputs(unique_id))
+    versions = [of_built[one] if one in of_built else _known_columns(graph, known, one) for one in read]
+    if None in versions:
+        return None
+    return hashlib.sha256(json.dumps([fingerprint, read, versions]).encode()).hexdigest()[:16]
+
+
+def _known_columns(graph: BuildGraph, known: Known, unique_id: str) -> str | None:
+    """Return the version of the columns that a table, view or source has before the run."""
+    state = known.states.get(unique_id)
+    if graph.kinds.get(unique_id) == "source":
+        return known.source_columns.get(unique_id)
+    if not isinstance(state, BuildRecord):
+        return None
+    return state.columns if graph.kinds.get(unique_id) in _WITH_COLUMN_VERSIONS else state.build_id
 
 
 def _name(unique_id: str) -> str:

@@ -23,6 +23,8 @@ class BuildRecord:
         inputs: What the build read: the builds of tables and views, and the data versions of sources, by unique id.
             None for an unknown one.
         cursor: Newest event of Dagster's event log when the build was decided.
+        time: Time of the decision, in seconds since 1970.
+        columns: Version of the table's columns; None if it is not known.
     """
 
     build_id: str
@@ -30,6 +32,8 @@ class BuildRecord:
     place: str
     inputs: Mapping[str, str | None]
     cursor: int
+    time: float = 0.0
+    columns: str | None = None
 
     def as_json(self) -> dict[str, Any]:
         """Return the record as it is stored."""
@@ -40,6 +44,8 @@ class BuildRecord:
             "place": self.place,
             "inputs": dict(self.inputs),
             "cursor": self.cursor,
+            "time": self.time,
+            "columns": self.columns,
         }
 
 
@@ -96,7 +102,11 @@ def read_build(stored: object) -> BuildRecord | None:
     if not all(isinstance(text, str) for text in texts) or not isinstance(cursor, int) or not _is_inputs(inputs):
         return None
     build_id, fingerprint, place = map(str, texts)
-    return BuildRecord(build_id, fingerprint, place, inputs, cursor)
+    time, columns = stored.get("time"), stored.get("columns")
+    decided_at = float(time) if isinstance(time, int | float) else 0.0
+    return BuildRecord(
+        build_id, fingerprint, place, inputs, cursor, decided_at, columns if isinstance(columns, str) else None
+    )
 
 
 def read_test(stored: object) -> CheckRecord | None:

@@ -10,8 +10,9 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 from floe_orchestrator_dagster.execution.dbt.duckdb_tables import duckdb_tables
-from floe_orchestrator_dagster.execution.reuse.decision import BuildGraph
+from floe_orchestrator_dagster.execution.reuse.graph import BuildGraph
 from floe_orchestrator_dagster.execution.reuse.source_files import file_version
+from floe_orchestrator_dagster.execution.reuse.waiting import NO_WAITING, Waiting, waiting_time
 from floe_orchestrator_dagster.product.prepare import is_outdated, is_parsed_from_files
 from floe_orchestrator_dagster.product.templates import rendered
 from floe_orchestrator_dagster.product.values_read import NOTHING_READ, values_read_in_yaml
@@ -41,6 +42,8 @@ _OF_DATABASE = (
     "http_path",
     "server",
 )
+# Databases that resolve the names in a view when it is queried. The others drop a view with a table that it reads.
+_KEEP_VIEWS = frozenset({"bigquery", "databricks", "duckdb", "snowflake", "spark"})
 # Settings of a connection that change no rows.
 _OF_NO_EFFECT = frozenset({"threads", "retries", "connect_timeout", "keepalives_idle", "job_retries"})
 
@@ -55,7 +58,16 @@ def build_graph(step: DbtStep) -> BuildGraph:
     node_of = {step.key_of[node["unique_id"]]: node["unique_id"] for node in step.manifest.asset_nodes}
     keys = ((source, step.key_of.get(source)) for source in content["sources"])
     built = {source: node_of[key] for source, key in keys if key is not None and key in node_of}
-    return BuildGraph(content["parent_map"], kinds, built)
+    return BuildGraph(content["parent_map"], kinds, built, step.connection.profile.adapter in _KEEP_VIEWS)
+
+
+def waiting_times(step: DbtStep, tables: Iterable[str]) -> dict[str, Waiting]:
+    """Return how long models may wait for new data; without those that never wait."""
+    nodes = step.manifest.content["nodes"]
+    found = {
+        table: waiting_time(nodes[table]["config"]) for table in tables if nodes[table]["resource_type"] == "model"
+    }
+    return {table: waiting for table, waiting in found.items() if waiting != NO_WAITING}
 
 
 def unusable_manifest(step: DbtStep) -> str | None:

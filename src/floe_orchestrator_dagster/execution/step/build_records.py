@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from floe_orchestrator_dagster.execution.reuse.decision import read_inputs
+from floe_orchestrator_dagster.execution.reuse.decision import column_version, read_inputs
 from floe_orchestrator_dagster.execution.reuse.records import BuildRecord, CheckRecord
 from floe_orchestrator_dagster.execution.step.build_facts import database_file
 from floe_orchestrator_dagster.execution.step.build_history import RECORD, mark_started, note_database, store_tests
@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Set as AbstractSet
 
     from floe_orchestrator_dagster.execution.dbt.node_result import NodeResult
-    from floe_orchestrator_dagster.execution.reuse.decision import BuildGraph, Known
+    from floe_orchestrator_dagster.execution.reuse.decision import Known
+    from floe_orchestrator_dagster.execution.reuse.graph import BuildGraph
     from floe_orchestrator_dagster.execution.step.build_facts import Places
     from floe_orchestrator_dagster.execution.step.build_history import BuildHistory
     from floe_orchestrator_dagster.execution.step.build_plan import DbtStep
@@ -49,6 +50,7 @@ class BuildRecords:
     no_records: str | None
     _invocation: str = field(default_factory=lambda: uuid.uuid4().hex, init=False)
     _built: dict[str, str] = field(default_factory=dict, init=False)
+    _columns: dict[str, str | None] = field(default_factory=dict, init=False)
     _tests: dict[str, CheckRecord] = field(default_factory=dict, init=False)
 
     def built(self, unique_id: str, node: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
@@ -60,12 +62,22 @@ class BuildRecords:
         """
         build_id = hashlib.sha256(f"{self._invocation} {unique_id}".encode()).hexdigest()[:16]
         self._built[unique_id] = build_id
+        columns = self._columns[unique_id] = self._column_version(unique_id, build_id)
         fingerprint = self.known.fingerprints.get(unique_id)
         if self.no_records or fingerprint is None or self.step.key_of[unique_id] in self.history.contended:
             return {}, build_id
         inputs = read_inputs(self.graph, self.known, unique_id, self._built)
-        record = BuildRecord(build_id, fingerprint, self.places.place(node), inputs, self.history.cursor)
+        place, cursor = self.places.place(node), self.history.cursor
+        record = BuildRecord(build_id, fingerprint, place, inputs, cursor, self.known.now, columns)
         return {RECORD: dg.JsonMetadataValue(record.as_json())}, build_id
+
+    def _column_version(self, unique_id: str, build_id: str) -> str | None:
+        """Return the version of a built table's columns, for the views that read it."""
+        if unique_id in self.graph.built_sources.values():  # dbt may have built its readers before
+            return None
+        if self.graph.kinds.get(unique_id) in {"incremental", "snapshot"}:
+            return build_id
+        return column_version(self.graph, self.known, unique_id, self._columns)
 
     def tested(self, result: NodeResult) -> None:
         """Remember the result of a test."""

@@ -5,6 +5,7 @@ See ``docs/how-to/build-only-what-changed.md``.
 
 from __future__ import annotations
 
+import time
 from collections import defaultdict
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,7 @@ from floe_orchestrator_dagster.execution.step.build_facts import (
     source_versions,
     tests_with_values,
     unusable_manifest,
+    waiting_times,
 )
 from floe_orchestrator_dagster.execution.step.build_history import (
     RECORD,
@@ -40,7 +42,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from collections.abc import Set as AbstractSet
 
-    from floe_orchestrator_dagster.execution.reuse.decision import BuildGraph
+    from floe_orchestrator_dagster.execution.reuse.graph import BuildGraph
     from floe_orchestrator_dagster.execution.step.build_plan import DbtStep
     from floe_orchestrator_dagster.execution.step.node_selection import Selection
     from floe_orchestrator_dagster.execution.step.run_options import DbtOptions
@@ -214,6 +216,7 @@ def _known(
     checks = step.all_checks()
     parents = {test: frozenset(content["parent_map"].get(test, ())) for test in checks}
     tests = {test: found for test, found in parents.items() if test in selected or found & tables}
+    now = time.time()
     # Sources are observed before the history is read, and so before dbt starts.
     versions = source_versions(step, read & content["sources"].keys())
     history = read_history(
@@ -233,6 +236,9 @@ def _known(
         test_versions=_values(content, TEST_VERSION),
         test_records={test: history.tests[checks[test]] for test in tests if checks[test] in history.tests},
         tests=tests,
+        source_columns=versions,
+        waiting=waiting_times(step, tables),
+        now=now,
     )
     return known, history
 

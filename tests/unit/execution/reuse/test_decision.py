@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from floe_orchestrator_dagster.execution.reuse.decision import BuildGraph, Known, decide, read_inputs
+from floe_orchestrator_dagster.execution.reuse.decision import Known, column_version, decide, read_inputs
+from floe_orchestrator_dagster.execution.reuse.graph import BuildGraph
 from floe_orchestrator_dagster.execution.reuse.records import BuildRecord, CheckRecord
 
 VIEW, MART = "model.shop.clock", "model.shop.mart"
@@ -67,3 +68,79 @@ def test_unit_test_runs_with_its_model_or_when_it_has_changed() -> None:
     assert run("1", {}) == {}
     assert run("2", {}) == {test: "it has changed"}
     assert run("1", {MART: "it has hooks"}) == {test: "mart is built"}
+
+
+SOURCE = "source.shop.landing.orders"
+STAGING, STG_VIEW, READER = "model.shop.staging", "model.shop.stg_view", "model.shop.reader"
+
+
+class Views:
+    """A view of a table of a source, and a table of the view."""
+
+    def __init__(self, *, keeps_views: bool = True, staging: str = "table") -> None:
+        parents = {STAGING: (SOURCE,), STG_VIEW: (STAGING,), READER: (STG_VIEW,)}
+        kinds = {SOURCE: "source", STAGING: staging, STG_VIEW: "view", READER: "table"}
+        self.graph = BuildGraph(parents, kinds, keeps_views=keeps_views)
+        self.code = dict.fromkeys((STAGING, STG_VIEW, READER), "code")
+        self.rows, self.columns, self.builds = "1", "a", 0
+        self.states: dict[str, BuildRecord] = {}
+
+    def run(self, *nodes: str) -> set[str]:
+        """Decide, and record the builds; returns the built nodes."""
+        known = Known(
+            self.code, {}, self.states, {SOURCE: self.rows + self.columns}, {}, {}, {}, {SOURCE: self.columns}
+        )
+        built = decide(self.graph, known, set(nodes or self.code), set(), dict.fromkeys(self.code, True)).built
+        build_ids, columns, found = dict[str, str](), dict[str, str | None](), dict(self.states)
+        for node in [node for node in self.code if node in built]:
+            self.builds += 1
+            build_ids[node] = str(self.builds)
+            is_incremental = self.graph.kinds[node] == "incremental"
+            columns[node] = build_ids[node] if is_incremental else column_version(self.graph, known, node, columns)
+            inputs = read_inputs(self.graph, known, node, build_ids)
+            found[node] = BuildRecord(build_ids[node], self.code[node], "", inputs, 0, 0.0, columns[node])
+        self.states = found
+        return set(built)
+
+
+def test_new_rows_of_a_table_build_no_view_but_the_tables_behind_it() -> None:
+    views = Views()
+    assert views.run() == {STAGING, STG_VIEW, READER}
+    assert views.run() == set()
+
+    views.rows = "2"
+    assert views.run() == {STAGING, READER}
+    assert views.run() == set()
+
+    views.rows = "3"
+    assert views.run(STAGING) == {STAGING}
+    assert views.run() == {READER}
+
+
+def test_other_columns_of_a_table_build_the_views_that_read_it() -> None:
+    views = Views()
+    views.run()
+
+    views.columns = "b"
+    assert views.run() == {STAGING, STG_VIEW, READER}
+
+    views.code[STAGING] = "other"
+    assert views.run(STAGING) == {STAGING}
+    assert views.run(STG_VIEW, READER) == {STG_VIEW, READER}
+
+
+def test_view_is_built_with_its_table_where_the_database_drops_it() -> None:
+    views = Views(keeps_views=False)
+    views.run()
+
+    views.rows = "2"
+    assert views.run() == {STAGING, STG_VIEW, READER}
+
+
+def test_view_of_an_incremental_model_is_built_with_it() -> None:
+    views = Views(staging="incremental")
+    views.run()
+
+    views.rows = "2"
+    assert views.run() == {STAGING, STG_VIEW, READER}
+    assert views.run() == set()
