@@ -12,6 +12,7 @@ from floe_orchestrator_dagster.commands.check import check
 from floe_orchestrator_dagster.commands.config_schema import config_schema
 from floe_orchestrator_dagster.commands.demo import demo
 from floe_orchestrator_dagster.commands.helm import helm
+from floe_orchestrator_dagster.commands.init import init
 from floe_orchestrator_dagster.commands.lineage import lineage
 from floe_orchestrator_dagster.commands.plan import plan
 from floe_orchestrator_dagster.commands.prepare import prepare
@@ -21,7 +22,7 @@ from floe_orchestrator_dagster.garbage import collection_paused
 from floe_orchestrator_dagster.redaction import redact_urls
 
 # Commands that load a product and then end, and therefore run without garbage collection. Others can run for minutes.
-_LOADING = {"helm", "plan", "prepare", "validate", "workspace"}
+_LOADING = {"helm", "init", "plan", "prepare", "validate", "workspace"}
 
 
 class _Commands(click.Group):
@@ -61,5 +62,5 @@ def main() -> None:
         are_on()
 
 
-for _command in (check, config_schema, demo, helm, lineage, plan, prepare, validate, workspace):
+for _command in (check, config_schema, demo, helm, init, lineage, plan, prepare, validate, workspace):
     main.add_command(_command)

@@ -18,6 +18,7 @@ from click.testing import CliRunner
 import lineage_backend
 from command import invoke
 from conftest import REPOSITORY
+from files import write_files
 from floe_orchestrator_dagster.cli import main
 from hostile import certificate, serving, serving_bytes
 from unit.samples import NAME, contract, model, profiles, write_json
@@ -34,6 +35,11 @@ _PLACEHOLDER = re.compile(r"…|\.\.\.|\[|\b[A-Z_]{3,}\b")
 # the tests of the compiler, `docker` by `make image-test`. `kubectl`, and `helm` with the chart of the network, need
 # what a test has not: charts are rendered by tests/unit/deploy.
 _RUN_ELSEWHERE = {"make", "pip", "export", "floe", "dagster", "docker", "git", "kubectl", "helm", "promtool"}
+_NEW_PROJECT = {
+    "dbt_project.yml": "name: new\nprofile: new\n",
+    "profiles.yml": "new: {target: dev, outputs: {dev: {type: duckdb, path: new.duckdb}}}\n",
+    "models/orders.sql": "select 1 as id",
+}
 _DAGSTER = {"data": {"version": "1.13.27"}}
 
 
@@ -89,12 +95,21 @@ def _examples() -> list[str]:
 def _same(line: str) -> str:
     """Bring examples that do the same to one form: `dbt_project/` is the product that they share."""
     # dbt takes seconds to parse, so that one `prepare` serves all of them.
+    line = re.sub(r"(?<=^floe-dagster init)( --yes| --json)+$", "", line)
     return re.sub(r"(?<=^floe-dagster prepare).*", "", line.replace(" dbt_project/", " "))
+
+
+def _directory_of(line: str, place: Path) -> Path:
+    if line.startswith("floe-dagster init"):
+        for written in place.glob("new/**/floe.yaml"):
+            written.unlink()
+        return place / "new"
+    return place / "dbt_project" if " compiled_artifacts.json" in line else place
 
 
 def _run(line: str, place: Path) -> str:
     """Run a line in this process as a shell would, in the directory that it is meant for; returns what is wrong."""
-    os.chdir(place / "dbt_project" if " compiled_artifacts.json" in line else place)
+    os.chdir(_directory_of(line, place))
     ours, operator, rest = _OPERATOR.split(line, maxsplit=1) if _OPERATOR.search(line) else (line, "", "")
     answer = invoke(*shlex.split(ours)[1:])
     if answer.exit_code != 0:
@@ -119,6 +134,8 @@ def place(prepared_sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         content = contract(model("a"), name=name, config={"key_prefix": [name]}, dbt_profiles=profile)
         write_json(tmp_path / file, content)
         write_json(tmp_path / name / "compiled_artifacts.json", content)
+    for directory in (tmp_path / "new", tmp_path / "new" / "orders", tmp_path / "new" / "returns"):
+        write_files(directory, _NEW_PROJECT)
     (tmp_path / "deploy" / "production").mkdir(parents=True)
     for directory in (tmp_path, prepared_sample):
         for name in ("deployed.yaml", "mine.yaml"):

@@ -52,6 +52,7 @@ def test_help_lists_the_commands(option: str) -> None:
         "config-schema",
         "demo",
         "helm",
+        "init",
         "lineage",
         "plan",
         "prepare",
@@ -67,6 +68,7 @@ def test_help_lists_the_commands(option: str) -> None:
         ("check", "[OPTIONS] [URL]"),
         ("config-schema", "[OPTIONS]"),
         ("demo", "[OPTIONS] DIRECTORY"),
+        ("init", "[OPTIONS] [DIRECTORY]"),
         ("plan", "[OPTIONS] [ARTIFACTS]"),
         ("prepare", "[OPTIONS] [ARTIFACTS]"),
         ("validate", "[OPTIONS] [ARTIFACTS]"),
@@ -80,7 +82,12 @@ def test_help_of_each_command_starts_with_its_usage(command: str, usage: str) ->
 # The settings of a deployment are too many for one.
 @pytest.mark.parametrize(
     "command",
-    [[], ["lineage", "status"], ["lineage", "replay"], *([name] for name in main.commands if name != "helm")],
+    [
+        [],
+        ["lineage", "status"],
+        ["lineage", "replay"],
+        *([name] for name in main.commands if name not in {"helm", "init"}),
+    ],
     ids=lambda words: " ".join(words) or "all",
 )
 def test_help_fits_one_screen(command: list[str]) -> None:
