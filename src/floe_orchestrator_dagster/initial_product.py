@@ -26,7 +26,6 @@ from floe_orchestrator_dagster.product.compilation import (
     compile_product,
 )
 from floe_orchestrator_dagster.product.computes import engine_choice
-from floe_orchestrator_dagster.product.computes import engine_choice
 from floe_orchestrator_dagster.product.own_profile import read_own_output
 from floe_orchestrator_dagster.product.prepare import parse_project, prepare_manifest
 from floe_orchestrator_dagster.product.profiles import select_profile
