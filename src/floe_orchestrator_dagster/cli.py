@@ -16,13 +16,14 @@ from floe_orchestrator_dagster.commands.init import init
 from floe_orchestrator_dagster.commands.lineage import lineage
 from floe_orchestrator_dagster.commands.plan import plan
 from floe_orchestrator_dagster.commands.prepare import prepare
+from floe_orchestrator_dagster.commands.timeline import timeline
 from floe_orchestrator_dagster.commands.validate import validate
 from floe_orchestrator_dagster.commands.workspace import workspace
 from floe_orchestrator_dagster.garbage import collection_paused
 from floe_orchestrator_dagster.redaction import redact_urls
 
 # Commands that load a product and then end, and therefore run without garbage collection. Others can run for minutes.
-_LOADING = {"helm", "init", "plan", "prepare", "validate", "workspace"}
+_LOADING = {"helm", "init", "plan", "prepare", "timeline", "validate", "workspace"}
 
 
 class _Commands(click.Group):
@@ -62,5 +63,5 @@ def main() -> None:
         are_on()
 
 
-for _command in (check, config_schema, demo, helm, init, lineage, plan, prepare, validate, workspace):
+for _command in (check, config_schema, demo, helm, init, lineage, plan, prepare, timeline, validate, workspace):
     main.add_command(_command)

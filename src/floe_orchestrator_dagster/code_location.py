@@ -11,6 +11,7 @@ import dagster as dg
 
 from floe_orchestrator_dagster import telemetry
 from floe_orchestrator_dagster.assets.checks import product_checks
+from floe_orchestrator_dagster.assets.consumers import consumer_assets
 from floe_orchestrator_dagster.assets.contracts import ingestion_assets
 from floe_orchestrator_dagster.assets.dbt import dbt_project_assets
 from floe_orchestrator_dagster.assets.product_translator import ProductTranslator
@@ -107,9 +108,10 @@ def _definitions(
     replace_type_resolution()
     built = _product_assets(translator, selection, conditions)
     checks = product_checks(translator, built, selection)
-    assets = [*built.definitions, *ingestion_assets(product), *checks.assets]
+    assets = [*built.definitions, *ingestion_assets(product), *consumer_assets(translator), *checks.assets]
     targets = Targets(assets, selection, checks.definitions)
-    jobs = product_jobs(product, targets, checks.on_demand)
+    metadata = _metadata(product)
+    jobs = product_jobs(product, targets, checks.on_demand, metadata)
     if loaded is DefinitionsLoadType.INITIALIZATION:
         _log_warnings(product, ineffective_settings(product, selection, targets, schedules))
     replace_node_dependencies()
@@ -121,7 +123,7 @@ def _definitions(
         schedules=product_schedules(product, targets, schedules),
         sensors=[*own, *product_sensors(product, targets, jobs)],
         executor=product_executor(product),
-        metadata=_metadata(product),
+        metadata=metadata,
     )
 
 

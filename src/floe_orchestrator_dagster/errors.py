@@ -11,6 +11,7 @@
     ├── ScheduleError     a cron, a timezone or a job name (also a ValueError)
     ├── DeployError       settings of a deployment (also a ValueError)
     ├── EntryPointError   a definitions.py that is wrong or cannot be written (also a ValueError)
+    ├── InstanceError     the Dagster instance of a command, or a run that it does not have
     ├── LineageError      lineage events that did not reach their backend
     └── DbtBuildError     a dbt invocation that did not build the selected nodes
         ├── DbtNodesError    some nodes failed
@@ -144,6 +145,10 @@ class DeployError(_FileError, ValueError):
 
 class EntryPointError(FloeDagsterError, ValueError):
     """A ``definitions.py`` passes a wrong translator, or the file cannot be written."""
+
+
+class InstanceError(_FileError):
+    """The Dagster instance of a command cannot be opened or lacks what the command needs, such as a run."""
 
 
 class LineageError(_FileError):

@@ -75,6 +75,7 @@ def test_code_server_serves_the_assets_the_job_and_the_schedule(port: int) -> No
             "stores",
         }
         assert {key.to_user_string() for key in graph.external_asset_keys} == {
+            "exposure/weekly_trading_dashboard",
             "shop/order_items",
             "shop/orders",
             "shop/payments",

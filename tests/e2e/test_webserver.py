@@ -36,7 +36,6 @@ RETAIL, FINANCE = "retail-data@example.com", "retail-finance@example.com"
 PRODUCT_TAGS = {
     "floe/compute": "duckdb",
     "floe/domain": "default",
-    "floe/owner": "retail-data_example.com",
     "floe/product": "retail-orders",
 }
 
@@ -119,10 +118,10 @@ def test_models_seeds_and_snapshots_can_be_materialized(assets: dict[str, dict[s
     assert materializable == MODELS | SEEDS | SNAPSHOTS
 
 
-def test_sources_are_shown_but_cannot_be_materialized(assets: dict[str, dict[str, Any]]) -> None:
+def test_sources_and_exposures_are_shown_but_cannot_be_materialized(assets: dict[str, dict[str, Any]]) -> None:
     shown_only = {key for key, asset in assets.items() if not asset["isMaterializable"]}
 
-    assert shown_only == SOURCES
+    assert shown_only == {*SOURCES, "exposure/weekly_trading_dashboard"}
 
 
 @pytest.mark.parametrize(

@@ -94,11 +94,11 @@ def test_plan_reads_well_where_no_terminal_is(demo: Path) -> None:
         "  dbt target   retail_orders.dev\n"
         f"  dbt engine   dbt-core {version('dbt-core')}\n"
         "\n"
-        "Assets: 18 built here, 3 made elsewhere\n"
-        "  asset, by group            tier    materialized  compute  checks  blocking\n"
-        "  ──────────────────────────────────────────────────────────────────────────\n"
+        "Assets: 18 built here, 4 made elsewhere\n"
+        "  asset, by group                tier    materialized  compute  checks  blocking\n"
+        "  ──────────────────────────────────────────────────────────────────────────────\n"
         "  finance (3)\n"
-        "    fct_daily_revenue        gold    table         duckdb        5"
+        "    fct_daily_revenue            gold    table         duckdb        5"
     )
     jobs = said.partition("\n\nJobs: a run of the whole job\n")[2].partition("\n\n")[0].splitlines()
     assert jobs[0] == "  job            assets  checks  steps  starts dbt"

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+import dagster as dg
 import pytest
 import yaml
 from click.testing import CliRunner
@@ -144,6 +145,10 @@ def place(prepared_sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     content = json.loads(artifacts.read_text(encoding="utf-8"))
     content["observability"]["lineage"] = True
     write_json(artifacts, content)
+    home = write_files(tmp_path / "home", {"dagster.yaml": "{}"})
+    with dg.DagsterInstance.from_config(str(home)) as instance:
+        instance.add_run(dg.DagsterRun("retail_orders", run_id="3f0c9a1e-5f0e-4d53-9b5e-2f6ad1c9b1aa"))
+    monkeypatch.setenv("DAGSTER_HOME", str(home))
     monkeypatch.chdir(tmp_path)  # and back to where it was, afterwards
     authority = certificate(tmp_path, "dagster.example.com")
     with ExitStack() as servers:

@@ -41,6 +41,8 @@ MARTS = {
 JOB = ("-m", "dagster", "job", "execute", "-m", "floe_orchestrator_dagster.definitions", "-j", "retail_orders")
 MATERIALIZE = ("-m", "dagster", "asset", "materialize", "-m", "floe_orchestrator_dagster.definitions", "--select")
 
+EXPOSURE = dg.AssetKey(["exposure", "weekly_trading_dashboard"])
+
 
 def rows(database: Path, *tables: str) -> dict[str, int]:
     with duckdb.connect(str(database), read_only=True) as connection:
@@ -222,7 +224,7 @@ def test_keys_and_checks_are_those_of_plain_dagster_dbt(prepared_sample: Path) -
     stock_graph = dg.Definitions(assets=[stock]).resolve_asset_graph()
     graph = definitions_from_file(prepared_sample / "compiled_artifacts.json").resolve_asset_graph()
 
-    assert graph.get_all_asset_keys() == stock_graph.get_all_asset_keys()
+    assert graph.get_all_asset_keys() - {EXPOSURE} == stock_graph.get_all_asset_keys()
     assert asset_edges(graph) == asset_edges(stock_graph)
     on_sources = {key for key in graph.asset_check_keys if key.asset_key.path[0] == "shop"}
     # floe.yaml disables one check; the sources have freshness checks besides their tests.
@@ -249,7 +251,7 @@ def test_checks_and_assets_are_described_as_in_dbt(prepared_sample: Path) -> Non
 def asset_edges(graph: AssetGraph) -> set[tuple[str, str]]:
     return {
         (parent.to_user_string(), key.to_user_string())
-        for key in graph.get_all_asset_keys()
+        for key in graph.get_all_asset_keys() - {EXPOSURE}
         for parent in graph.get(key).parent_keys
     }
 

@@ -103,15 +103,16 @@ def test_asset_has_the_attributes_of_its_model_in_the_contract() -> None:
         "floe/compute": "duckdb",
         "floe/tier": "gold",
     }
-    declared = {key: value for key, value in node.metadata.items() if key.startswith("floe/")}
-    assert declared == {
-        "floe/product": "shop-orders",
-        "floe/product_version": "1.2.0",
-        "floe/source_hash": "sha256:5f0c1d",
-        "floe/domain": "sales",
-        "floe/compute": "duckdb",
-        "floe/tier": "gold",
-    }
+    assert [key for key in node.metadata if key.startswith("floe/")] == []
+
+
+def test_a_value_that_a_tag_cannot_contain_is_metadata_too() -> None:
+    identity = {**contract()["identity"], "domain": "sales & returns"}
+
+    node = build_definitions(product(model("a"), identity=identity)).resolve_asset_graph().get(dg.AssetKey("a"))
+
+    assert node.tags["floe/domain"] == "sales_returns"
+    assert node.metadata["floe/domain"] == "sales & returns"
 
 
 @pytest.mark.parametrize(

@@ -102,6 +102,15 @@ def test_definitions_have_the_metadata_of_the_contract() -> None:
     }
 
 
+def test_the_products_job_shows_the_same_metadata() -> None:
+    definitions = build_definitions(load_product(CONTRACTS / "v0.16.0.json"))
+
+    job = definitions.resolve_job_def("shop_orders")
+
+    assert {**job.metadata}.items() >= {**definitions.metadata}.items()
+    assert job.metadata["floe/contract_version"].value == "0.16.0"
+
+
 def test_ingested_tables_and_the_product_with_its_score_are_external_assets() -> None:
     graph = build_definitions(load_product(CONTRACTS / "v0.16.0.json")).resolve_asset_graph()
 

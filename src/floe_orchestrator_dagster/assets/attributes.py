@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 MANY_ASSETS = 200
 """Number of models, seeds and snapshots above which the definitions of assets contain less.
 
-An asset's columns are then recorded by its first run, and its metadata does not repeat its tags or the metadata of the
-code location. Large products load faster in this form, in every process and in the webserver.
+An asset's columns are then recorded by its first run, and its metadata has neither schema nor path, which other values
+contain. Large products load faster in this form, in every process and in the webserver.
 """
 
 _VALID_TAG_KEY = re.compile(r"([A-Za-z0-9_.-]{1,63}/)?[A-Za-z0-9_.-]{1,63}")
@@ -61,11 +61,9 @@ class AssetAttributes:
     @cached_property
     def product_tags(self) -> dict[str, str]:
         """Tags of all assets of the product."""
-        owner = self.product.spec.owner
         return {
             PRODUCT_TAG: tag_value(self.product.name),
             "floe/domain": tag_value(self.product.artifacts.identity.domain),
-            **({"floe/owner": tag_value(owner)} if owner else {}),
         }
 
     @cached_property
@@ -94,14 +92,9 @@ class AssetAttributes:
 
     @cached_property
     def product_metadata(self) -> dict[str, str]:
-        """Metadata of all assets of the product: product, version, source hash and domain."""
-        metadata = self.product.artifacts.metadata
-        return {
-            "floe/product": metadata.product_name,
-            "floe/product_version": metadata.product_version,
-            "floe/source_hash": metadata.source_hash,
-            "floe/domain": self.product.artifacts.identity.domain,
-        }
+        """Metadata of all assets of the product: the values that its tags cannot contain unchanged."""
+        product = self.product
+        return metadata_beside_tags({PRODUCT_TAG: product.name, "floe/domain": product.artifacts.identity.domain})
 
     def tags(self, names: Sequence[str]) -> dict[str, str]:
         """Return the tags of a node: those of the contract, the product, the compute and the tier.
@@ -123,21 +116,12 @@ class AssetAttributes:
         return {tier} if tier else set()
 
     def metadata(self, names: Sequence[str]) -> dict[str, str]:
-        """Return the metadata of a node: those of the product, the compute and the tier.
-
-        Empty when the product has more assets than :data:`MANY_ASSETS`.
+        """Return the metadata of a node: the values that its tags cannot contain unchanged.
 
         Args:
             names: As returned by :meth:`names`.
         """
-        if self.has_many_assets:
-            return {}
-        tier, compute = self.tier(names), self.compute(names)
-        return {
-            **self.product_metadata,
-            **({"floe/compute": compute} if compute else {}),
-            **({"floe/tier": tier} if tier else {}),
-        }
+        return {**self.product_metadata, **metadata_beside_tags({"floe/compute": self.compute(names)})}
 
     def compute(self, names: Sequence[str]) -> str:
         """Return the node's compute; the product's default for a node that the contract does not declare."""
@@ -169,6 +153,11 @@ class AssetAttributes:
     @cached_property
     def _models(self) -> Mapping[str, ResolvedModel]:
         return {model.name: model for model in self.product.models}
+
+
+def metadata_beside_tags(values: Mapping[str, str]) -> dict[str, str]:
+    """Return the values that a tag cannot contain unchanged, such as a name with a space."""
+    return {key: value for key, value in values.items() if tag_value(value) != value}
 
 
 def dagster_owners(owner: str | None) -> list[str]:

@@ -96,7 +96,6 @@ def ingestion_metadata(output: IngestionOutputTable) -> dict[str, Any]:
         "floe/primary_key": ", ".join(key) if key else None,
         "floe/cursor_field": output.cursor_field,
         "floe/freshness_field": output.freshness_field,
-        "floe/tier": output.quality_tier,
     }
     return {name: value for name, value in described.items() if value}
 

@@ -165,6 +165,10 @@ class ProductTranslator(DagsterDbtTranslator):
             return tags
         return {**tags, "metadata": {**spec.metadata, DAGSTER_DBT_UNIQUE_ID_METADATA_KEY: unique_id}}
 
+    def group_of(self, node: Mapping[str, Any]) -> str | None:
+        """Return the configured group of an exposure or another node that dbt does not build."""
+        return FloeDbtTranslator.get_group_name(self._translator, node)
+
     def with_objects(self, spec: dg.AssetSpec) -> dg.AssetSpec:
         """Add dagster-dbt's internal objects (manifest, translator), which specs of many assets omit."""
         objects = (self._wrapped_project, self)

@@ -133,6 +133,8 @@ def product_spec(product: Product, key: dg.AssetKey, leaves: Sequence[dg.AssetKe
         tags=attributes.product_tags,
         metadata={
             **attributes.product_metadata,
+            "floe/product_version": product.artifacts.metadata.product_version,
+            "floe/source_hash": product.artifacts.metadata.source_hash,
             **({"floe/quality_config": dg.JsonMetadataValue(scored_by)} if scored_by else {}),
         },
     )

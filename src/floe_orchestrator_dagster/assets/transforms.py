@@ -15,7 +15,12 @@ from floe_core.plugins.orchestrator import TransformConfig
 from floe_core.schemas.compiled_artifacts import ResolvedModel
 from floe_core.schemas.quality_score import QualityCheck
 
-from floe_orchestrator_dagster.assets.attributes import AssetAttributes, dagster_owners, declared_tags
+from floe_orchestrator_dagster.assets.attributes import (
+    AssetAttributes,
+    dagster_owners,
+    declared_tags,
+    metadata_beside_tags,
+)
 from floe_orchestrator_dagster.assets.checks import scored_checks
 from floe_orchestrator_dagster.assets.contracts import (
     contract_metadata,
@@ -152,7 +157,6 @@ def _checked_asset(
 
 def _transform_spec(transform: TransformConfig) -> dg.AssetSpec:
     described = {
-        "floe/compute": transform.compute,
         "floe/schema": transform.schema_name,
         "floe/path": transform.path,
         "dagster_dbt/materialization_type": transform.materialization,
@@ -168,7 +172,10 @@ def _transform_spec(transform: TransformConfig) -> dg.AssetSpec:
         },
         kinds={"dbt", *([tag_value(transform.compute.lower())] if transform.compute else [])},
         owners=dagster_owners(owner if isinstance(owner, str) else None),
-        metadata={key: value for key, value in described.items() if value},
+        metadata={
+            **{key: value for key, value in described.items() if value},
+            **metadata_beside_tags({"floe/compute": transform.compute or ""}),
+        },
     )
 
 

@@ -15,7 +15,7 @@ from floe_orchestrator_dagster.product.profiles import is_on_duckdb
 from floe_orchestrator_dagster.product.tags import PRODUCT_TAG, tag_value
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from floe_orchestrator_dagster.automation.targets import Targets
     from floe_orchestrator_dagster.product import Product
@@ -29,7 +29,10 @@ def job_names(product: Product) -> list[str]:
 
 
 def product_jobs(
-    product: Product, targets: Targets, on_demand: Sequence[dg.AssetCheckKey] = ()
+    product: Product,
+    targets: Targets,
+    on_demand: Sequence[dg.AssetCheckKey] = (),
+    metadata: Mapping[str, Any] | None = None,
 ) -> dict[str, UnresolvedAssetJobDefinition]:
     """Define the main job, the jobs of other partitions, and the configured jobs.
 
@@ -37,6 +40,7 @@ def product_jobs(
         product: The product, with a configuration that ``check_automation`` has accepted.
         targets: Its assets.
         on_demand: Checks that the main job leaves out.
+        metadata: Metadata of the main job.
 
     Returns:
         The jobs by name.
@@ -44,7 +48,7 @@ def product_jobs(
     Raises:
         ArtifactsError: The product's name is a reserved word.
     """
-    jobs = {product.identifier: _product_job(product, targets, on_demand)}
+    jobs = {product.identifier: _product_job(product, targets, on_demand, metadata)}
     tags = job_tags(product)
     for name, definition in _other_partitions(product).items():
         jobs[name] = dg.define_asset_job(
@@ -96,7 +100,7 @@ def max_concurrent_steps(product: Product) -> int | None:
 
 
 def _product_job(
-    product: Product, targets: Targets, on_demand: Sequence[dg.AssetCheckKey]
+    product: Product, targets: Targets, on_demand: Sequence[dg.AssetCheckKey], metadata: Mapping[str, Any] | None
 ) -> UnresolvedAssetJobDefinition:
     """Define the main job, which builds the whole product, including checks on sources.
 
@@ -118,6 +122,7 @@ def _product_job(
         selection=selection,
         description=product.spec.description or f"Builds the data product {product.name}.",
         tags=job_tags(product),
+        metadata=metadata,
     )
 
 

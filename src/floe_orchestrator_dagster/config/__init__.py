@@ -5,7 +5,7 @@ Values that depend on the product (a job's name, a dbt selection) are checked in
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from pydantic import BaseModel, Field
 
@@ -17,6 +17,7 @@ from floe_orchestrator_dagster.config.models import (
     BuildMode,
     ComputeConfig,
     ConcurrencyConfig,
+    Consumer,
     DbtConfig,
     DeployConfig,
     HeaderConfig,
@@ -107,6 +108,9 @@ class DagsterConfig(Section):
     sources: Literal["used", "all"] = "used"
     """The dbt sources that are assets: those that a node of the dbt project reads, that have freshness limits, or that
     the contract, a sensor or ``meta.dagster`` names; or all."""
+    consumers: list[Consumer] = Field(default_factory=lambda: [*get_args(Consumer)], examples=[["exposures"]])
+    """Readers of models that are external assets: exposures, semantic models, metrics and saved queries of the dbt
+    project. All of them by default."""
     source_freshness: Literal["on_demand", "in_product_job"] = "on_demand"
     """Whether ``dbt source freshness`` runs on demand only, or also in the product's job."""
     lineage: LineageConfig = LineageConfig()

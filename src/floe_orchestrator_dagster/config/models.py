@@ -24,6 +24,7 @@ Quantity = Annotated[str, Field(pattern=r"^\d+(\.\d+)?(m|Ki|Mi|Gi|Ti|k|M|G|T)?$"
 HeaderName = Annotated[str, Field(pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+$")]
 VariableName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 BuildMode = Literal["all", "changed"]
+Consumer = Literal["exposures", "semantic_models", "metrics", "saved_queries"]
 PodSize = Literal["small", "medium", "large"]
 Directory = Annotated[str, Field(pattern=r"^(/|~/)")]
 

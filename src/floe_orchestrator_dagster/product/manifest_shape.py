@@ -145,6 +145,19 @@ class Source(Node):
     freshness: NotRequired[Freshness | None]
 
 
+class Consumer(Named):
+    """An exposure, semantic model, metric or saved query."""
+
+    config: NotRequired[dict[str, Any] | None]
+    type: NotRequired[str | None]
+    label: NotRequired[str | None]
+    maturity: NotRequired[str | None]
+    url: NotRequired[str | None]
+    owner: NotRequired[dict[str, Any] | None]
+    type_params: NotRequired[dict[str, Any] | None]
+    query_params: NotRequired[dict[str, Any] | None]
+
+
 class UnitTest(Named):
     """A unit test."""
 
@@ -191,10 +204,10 @@ class ManifestShape(TypedDict):
     child_map: dict[str, list[str]]
     macros: NotRequired[dict[str, Macro] | None]
     groups: NotRequired[dict[str, Group] | None]
-    exposures: NotRequired[dict[str, Named] | None]
-    metrics: NotRequired[dict[str, Named] | None]
-    semantic_models: NotRequired[dict[str, Named] | None]
-    saved_queries: NotRequired[dict[str, Named] | None]
+    exposures: NotRequired[dict[str, Consumer] | None]
+    metrics: NotRequired[dict[str, Consumer] | None]
+    semantic_models: NotRequired[dict[str, Consumer] | None]
+    saved_queries: NotRequired[dict[str, Consumer] | None]
     functions: NotRequired[dict[str, Node] | None]
     unit_tests: NotRequired[dict[str, UnitTest] | None]
     selectors: NotRequired[dict[str, Any] | None]

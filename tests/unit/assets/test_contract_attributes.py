@@ -187,7 +187,6 @@ def test_source_has_metadata_of_its_ingestion(shop: Path) -> None:
             "floe/schema_contract": "evolve",
             "floe/primary_key": "id",
             "floe/cursor_field": "updated_at",
-            "floe/tier": "bronze",
             "floe/data_contract": "orders-contract",
         }.items()
     )

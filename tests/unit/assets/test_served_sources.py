@@ -73,7 +73,7 @@ def test_a_source_that_an_exposure_reads_is_an_asset(tmp_path: Path) -> None:
     content["parent_map"][board["unique_id"]] = [ID]
     write_json(manifest_path, content)
 
-    assert graph(path).external_asset_keys == {KEY}
+    assert graph(path).external_asset_keys == {KEY, dg.AssetKey(["exposure", "board"])}
 
 
 @pytest.mark.parametrize(

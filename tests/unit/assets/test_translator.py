@@ -198,7 +198,7 @@ def test_asset_has_the_values_of_the_other_methods(tmp_path: Path) -> None:
     raw = graph.get(dg.AssetKey("raw"))
     assert (raw.group_name, raw.description) == ("shop_orders_seeds", "DBT SEED RAW")
     assert raw.metadata["file"] == "seeds/raw.csv"
-    assert raw.metadata["floe/product"] == "shop-orders"
+    assert raw.tags["floe/product"] == "shop-orders"
     assert [*raw.owners] == ["team:sales"]
     assert raw.automation_condition == dg.AutomationCondition.eager()
     assert str(raw.code_version).startswith("2-")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from datetime import datetime
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -142,6 +143,14 @@ class NodeResult:
         """The start of this node, for nodes whose start dbt did not report."""
         time = self.started or self.finished
         return NodeStart(self.unique_id, self.resource_type, self.materialized, time, self.invocation_id, self.relation)
+
+    @property
+    def start_timestamp(self) -> float | None:
+        """Seconds since 1970 until the start; None when unknown."""
+        try:
+            return datetime.fromisoformat(self.started.replace("Z", "+00:00")).timestamp()
+        except ValueError:
+            return None
 
     @property
     def ending(self) -> Ending:

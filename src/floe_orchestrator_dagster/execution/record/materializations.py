@@ -1,7 +1,8 @@
 """Dagster's events for the result of a dbt node, and its column lineage as metadata.
 
 These keys of the metadata have the same meaning as in dagster-dbt: ``unique_id``, ``invocation_id``, ``Execution
-Duration`` (seconds), ``status``, ``dagster_dbt/failed_row_count``, ``dagster/column_schema``.
+Duration`` (seconds), ``status``, ``dagster_dbt/failed_row_count``, ``dagster/column_schema``. Not in dagster-dbt is
+``floe/started``, the time of the node's start.
 """
 
 from __future__ import annotations
@@ -125,9 +126,11 @@ def unassigned_result(result: NodeResult, product: dg.AssetKey) -> dg.AssetCheck
 
 
 def _common(result: NodeResult) -> dict[str, Any]:
+    started = result.start_timestamp
     return {
         "unique_id": result.unique_id,
         "invocation_id": result.invocation_id,
+        **({"floe/started": dg.TimestampMetadataValue(started)} if started is not None else {}),
         "Execution Duration": dg.FloatMetadataValue(result.seconds),
         "status": result.status,
     }

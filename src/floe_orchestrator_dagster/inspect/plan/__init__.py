@@ -122,7 +122,7 @@ def _assets(graph: AssetGraph) -> Iterable[AssetPlan]:
             group=node.group_name,
             external=node.is_external,
             tier=node.tags.get("floe/tier"),
-            compute=None if node.is_external else _text(node, "floe/compute"),
+            compute=None if node.is_external else _text(node, "floe/compute") or node.tags.get("floe/compute"),
             materialization=_text(node, "dagster-dbt/materialization_type"),
             kinds=tuple(sorted(node.kinds)),
             owners=tuple(node.owners),
@@ -210,7 +210,7 @@ def planned_steps(graph: AssetGraph) -> tuple[StepPlan, ...]:
 def _planned_step(definition: dg.AssetsDefinition, after: tuple[str, ...]) -> StepPlan:
     tagged = definition.node_def.tags.get(K8S_CONFIG_TAG)
     described = json.loads(tagged) if isinstance(tagged, str) else tagged or {}
-    computes = (spec.metadata.get("floe/compute") for spec in definition.specs)
+    computes = (spec.metadata.get("floe/compute", spec.tags.get("floe/compute")) for spec in definition.specs)
     return StepPlan(
         name=definition.node_def.name,
         assets=tuple(sorted(key.to_user_string() for key in definition.keys)),
