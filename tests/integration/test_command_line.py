@@ -131,6 +131,7 @@ def test_plan_equals_dagsters_definitions(demo: Path) -> None:
     blocking = [key for key in graph.asset_check_keys if graph.get(key).blocking]
     assert (plan["checks"], plan["blocking_checks"]) == (len(graph.asset_check_keys), len(blocking))
     assert {asset["key"] for asset in plan["assets"] if asset["external"]} == {
+        "exposure/weekly_trading_dashboard",
         "shop/orders",
         "shop/order_items",
         "shop/payments",
