@@ -202,11 +202,16 @@ def test_a_run_builds_exactly_what_is_selected(shop: Path, instance: dg.DagsterI
     assert set(checks(result)) == {"unique_first_ID"}
 
 
-def observed_columns(result: dg.ExecuteInProcessResult) -> dict[str, dg.TableSchema]:
-    """Return the columns that the run's observations have, by the asset's name."""
+def observed(result: dg.ExecuteInProcessResult, name: str) -> dict[str, dg.MetadataValue]:
+    """Return a value that the run's observations have in their metadata, by the asset's name."""
     events = [event for event in result.all_events if event.event_type is dg.DagsterEventType.ASSET_OBSERVATION]
     observations = [event.asset_observation_data.asset_observation for event in events]
-    found = {one.asset_key.path[-1]: one.metadata["dagster/column_schema"] for one in observations}
+    return {one.asset_key.path[-1]: one.metadata[name] for one in observations if name in one.metadata}
+
+
+def observed_columns(result: dg.ExecuteInProcessResult) -> dict[str, dg.TableSchema]:
+    """Return the columns that the run's observations have, by the asset's name."""
+    found = observed(result, "dagster/column_schema")
     return {name: schema.schema for name, schema in found.items() if isinstance(schema, dg.TableSchemaMetadataValue)}
 
 
@@ -215,6 +220,8 @@ def test_columns_are_recorded_once_dbt_has_ended(shop: Path, instance: dg.Dagste
 
     assert result.success
     schemas = observed_columns(result)
+    rows = {name: value.value for name, value in observed(result, "dagster/row_count").items()}
+    assert rows == {"regions": 2, "first": 2, "history": 2}
     assert {name: {column.name: column.type for column in schema.columns} for name, schema in schemas.items()} == {
         "regions": {"id": "INTEGER", "name": "VARCHAR"},
         "first": {"id": "INTEGER", "name": "VARCHAR"},

@@ -172,6 +172,8 @@ def test_results_carry_columns_rows_and_the_query_that_shows_them(
     assert not (shop / ".shop.duckdb.lock").exists()
     tables = built(result)
     assert tables["regions"]["rows_affected"] == 2
+    rows = {name: table.get("dagster/row_count") for name, table in tables.items()}
+    assert rows == {"regions": 2, "first": 1, "island": None}
     assert tables["first"]["dagster/column_schema"] == dg.TableSchema(
         [dg.TableColumn("id", "INTEGER", description="The key."), dg.TableColumn("name", "VARCHAR")]
     )

@@ -169,6 +169,8 @@ class DbtConfig(Section):
     """Maximum duration of a dbt invocation, which is then terminated; no limit by default."""
     columns: bool = True
     """Whether to query the names and types of a built table's columns, and show them on its asset."""
+    row_counts: bool = True
+    """Whether to query the number of a built table's rows, and show it on its asset. Rows of views are not counted."""
     keep_targets: int = Field(default=3, ge=1)
     """Number of target directories to keep, of invocations that succeeded."""
     keep_failed_targets: int = Field(default=20, ge=1)

@@ -1,22 +1,29 @@
-"""Names of dbt-core that are not public: fields of events, masking of secrets, the manifest, columns of tables.
+"""Names of dbt-core that are not public: events, masking of secrets, the manifest, columns and rows of tables.
 
 - Events: dbt documents those for callbacks, but not their conversion to JSON and the masking of secrets. All supported
   versions of dbt-core have both functions.
 - Manifest: dbt stores it in the context of its command. Without it, names of tables and compiled code are unknown.
-- Columns: dbt's programmatic interface has no access to the connections, which belong to the adapters.
+- Columns and rows: dbt's programmatic interface has no access to the connections, which belong to the adapters.
 """
 
 from __future__ import annotations
 
 import sys
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from dbt.adapters.base.column import Column
     from dbt.adapters.base.impl import BaseAdapter
+    from dbt.adapters.base.relation import BaseRelation
     from dbt.contracts.graph.manifest import Manifest
     from dbt_common.events.base_types import EventMsg
 
+
+TableParts = tuple[str | None, str, str]
+"""Database, schema and name of a table."""
 
 _TABLES = {"model", "seed", "snapshot"}
 _FIELDS = ("database", "schema", "alias", "identifier", "relation_name")
@@ -82,20 +89,36 @@ class RunningManifest:
         return getattr(node, _CODE, None)
 
 
-def table_columns(
-    adapter_name: str, unique_id: str, database: str | None, schema: str, identifier: str
-) -> list[tuple[str, str]]:
+def table_columns(adapter_name: str, unique_id: str, names: TableParts) -> list[tuple[str, str]]:
     """Query the names and types of a table's columns, in the thread that built the table.
 
     Raises:
         Exception: Any error of the adapter.
     """
+    with _connected(adapter_name, f"columns of {unique_id}", names) as (adapter, table):
+        return [(column.name, _type(column)) for column in adapter.get_columns_in_relation(table)]
+
+
+def table_rows(adapter_name: str, unique_id: str, names: TableParts) -> int:
+    """Query the number of a table's rows, in the thread that built the table.
+
+    Raises:
+        Exception: Any error of the adapter.
+    """
+    with _connected(adapter_name, f"rows of {unique_id}", names) as (adapter, table):
+        _, found = adapter.execute(f"select count(*) from {table.render()}", fetch=True)  # noqa: S608 - quoted by dbt
+        return int(found.rows[0][0])
+
+
+@contextmanager
+def _connected(adapter_name: str, connection: str, names: TableParts) -> Iterator[tuple[BaseAdapter, BaseRelation]]:
+    """Open a connection, and return it as its adapter, with a table."""
     from dbt.adapters.factory import FACTORY
 
     adapter = cast("BaseAdapter", FACTORY.adapters[adapter_name])
-    with adapter.connection_named(f"columns of {unique_id}"):
-        described = adapter.Relation.create(database=database, schema=schema, identifier=identifier)
-        return [(column.name, _type(column)) for column in adapter.get_columns_in_relation(described)]
+    database, schema, identifier = names
+    with adapter.connection_named(connection):
+        yield adapter, adapter.Relation.create(database=database, schema=schema, identifier=identifier)
 
 
 def close_connections() -> None:

@@ -159,7 +159,9 @@ class CoreEngine:
         return partial(
             core_process.Settings,
             profiles=str(profiles),
-            adapter=dbt.profile.adapter if self.config.columns else None,
+            adapter=dbt.profile.adapter,
+            shows_columns=self.config.columns,
+            counts_rows=self.config.row_counts,
             needs_manifest=needs_manifest,
             databases=database_files(dbt),
         )

@@ -26,6 +26,7 @@ from floe_orchestrator_dagster.execution.dbt.core_process import (
     NODE_STARTED,
     NOTHING_MATCHED,
     RELATIONS,
+    ROWS,
 )
 from floe_orchestrator_dagster.execution.dbt.diagnosis import plain_message
 from floe_orchestrator_dagster.execution.dbt.node_result import (
@@ -150,6 +151,7 @@ def _node_start(info: Mapping[str, Any], node: Mapping[str, Any]) -> NodeStart:
 
 def _node_result(info: Mapping[str, Any], node: Mapping[str, Any], data: Mapping[str, Any]) -> NodeResult:
     start, result, columns = _node_start(info, node), _mapping(data.get("run_result")), data.get("columns")
+    rows = data.get(ROWS)
     status = str(result.get("status") or "").lower()
     counts = start.resource_type in _TESTS and status in _COUNTING
     return NodeResult(
@@ -165,6 +167,7 @@ def _node_result(info: Mapping[str, Any], node: Mapping[str, Any], data: Mapping
         failed_rows=int(_number(result.get("num_failures"))) if counts else None,
         adapter_response=_mapping(result.get("adapter_response")),
         columns={str(name): str(data_type) for name, data_type in columns} if columns is not None else None,
+        row_count=rows if isinstance(rows, int) else None,
         relation=start.relation,
         invocation_id=start.invocation_id,
         compiled_code=data.get(COMPILED),

@@ -20,10 +20,12 @@ import sys
 import threading
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from io import TextIOWrapper
-from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn, TypeVar, cast
 
 from floe_orchestrator_dagster.execution.dbt.database_locks import STARTED, WAITING, lock_databases, open_lock_files
+from floe_orchestrator_dagster.execution.dbt.node_result import COUNTED_MATERIALIZATIONS
 from floe_orchestrator_dagster.execution.dbt.process_guard import GuardSettings, continue_guarded
 from floe_orchestrator_dagster.upstream.dbt_core import (
     RunningManifest,
@@ -32,15 +34,19 @@ from floe_orchestrator_dagster.upstream.dbt_core import (
     hidden_error,
     masked_text,
     table_columns,
+    table_rows,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from types import FrameType
 
     from dbt.cli.main import dbtRunnerResult
     from dbt_common.events.base_types import EventMsg
 
+    from floe_orchestrator_dagster.upstream.dbt_core import TableParts
+
+_Found = TypeVar("_Found")
 
 END = "FloeDbtEnd"
 """Name of the last event; its data: ``success``, and ``error`` and ``error_type`` of the exception that ended dbt."""
@@ -57,6 +63,8 @@ HIDDEN_ERROR = "hidden_error"
 """Field of :data:`NODE_RAISED`: dbt's error, if the exception is that of closing the connection after this error."""
 COMPILED = "compiled_code"
 """Field of a snapshot's :data:`NODE_FINISHED` with its compiled query."""
+ROWS = "floe_rows"
+"""Field of a table's :data:`NODE_FINISHED` with the number of its rows."""
 NOTHING_MATCHED = "NoNodesForSelectionCriteria"
 
 # Time for the exit handlers of models and libraries. Some wait for threads that never end.
@@ -104,12 +112,16 @@ class Settings(GuardSettings):
     """Settings of the process besides dbt's arguments.
 
     Attributes:
-        adapter: The adapter to query for the columns of built tables; None for no query.
+        adapter: The adapter to query for the columns and rows of built tables; None for no query.
+        shows_columns: Whether to query columns.
+        counts_rows: Whether to query the number of rows.
         needs_manifest: Whether ``manifest.json`` is read before the end.
         databases: Database files that only one process can open. The process waits for them and locks them.
     """
 
     adapter: str | None
+    shows_columns: bool = True
+    counts_rows: bool = False
     needs_manifest: bool = False
     databases: Sequence[str] = ()
 
@@ -131,8 +143,8 @@ class _Interruption:
 class _Reporter:
     """Sends and prints dbt's events, which come from several threads."""
 
-    def __init__(self, adapter: str | None, events: BinaryIO) -> None:
-        self._adapter = adapter
+    def __init__(self, settings: Settings, events: BinaryIO) -> None:
+        self._settings = settings
         self._events = events
         self._pipe = os.fstat(events.fileno())
         self._lock = threading.Lock()
@@ -186,26 +198,35 @@ class _Reporter:
             data = described["data"]
             if data["node_info"]["resource_type"] == "snapshot":
                 data[COMPILED] = self._manifest.compiled_code(data["node_info"]["unique_id"])
-            if self._adapter is not None:
-                data["columns"] = self._columns(self._adapter, data)
+            data.update(self._table(data))
         return described
 
-    def _columns(self, adapter_name: str, data: dict[str, Any]) -> list[tuple[str, str]] | None:
-        """Query the names and types of a built table's columns, in the thread that built it."""
-        node = data["node_info"]
-        relation = node.get("node_relation") or {}
+    def _table(self, data: dict[str, Any]) -> dict[str, object]:
+        """Query the columns and the number of rows of a built table, in the thread that built it."""
+        settings, node = self._settings, data["node_info"]
+        relation, unique_id = node.get("node_relation") or {}, node["unique_id"]
         if (
-            data["run_result"].get("status") != "success"
+            settings.adapter is None
+            or data["run_result"].get("status") != "success"
             or node["resource_type"] not in _WITH_COLUMNS
             or not relation.get("relation_name")
         ):
-            return None
+            return {}
+        names = (relation["database"], relation["schema"], relation["alias"])
+        found: dict[str, object] = {}
+        if settings.shows_columns:
+            found["columns"] = self._queried("columns", unique_id, partial(table_columns, settings.adapter), names)
+        if settings.counts_rows and node["materialized"] in COUNTED_MATERIALIZATIONS:
+            found[ROWS] = self._queried("number of rows", unique_id, partial(table_rows, settings.adapter), names)
+        return found
+
+    def _queried(
+        self, what: str, unique_id: str, query: Callable[[str, TableParts], _Found], names: TableParts
+    ) -> _Found | None:
         try:
-            return table_columns(
-                adapter_name, node["unique_id"], relation["database"], relation["schema"], relation["alias"]
-            )
+            return query(unique_id, names)
         except Exception as error:  # noqa: BLE001 - adapters raise what they like, and the table is built
-            self.print(f"The columns of {node['unique_id']} are unknown: {error}")
+            self.print(f"The {what} of {unique_id}: unknown, {error}")
             return None
 
 
@@ -246,7 +267,7 @@ def _run(settings: Settings, guard: int, arguments: list[str]) -> int:
     interruption = _Interruption(guard)
     signal.signal(signal.SIGINT, interruption)
     signal.signal(signal.SIGTERM, interruption)
-    reporter = _Reporter(settings.adapter, _opened(settings.events))
+    reporter = _Reporter(settings, _opened(settings.events))
     try:
         result = _invoke(settings, reporter, arguments)
         close_connections()

@@ -33,6 +33,9 @@ _ENDINGS: dict[str, Ending] = {
 _PASSED = ("success", "pass", "reused")
 _TESTS = ("test", "unit_test")
 _RELATIONS = ("model", "seed", "snapshot")
+COUNTED_MATERIALIZATIONS = frozenset({"table", "incremental", "seed", "snapshot", "materialized_view"})
+"""Materializations whose rows are counted. A count of a view would run its query again."""
+
 _TIME = re.compile(r"(?P<time>\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?)(?P<zone>Z|[+-]\d\d:\d\d)?")
 
 
@@ -111,6 +114,7 @@ class NodeResult:
         failed_rows: Number of rows that a test found; None when unknown.
         adapter_response: The adapter's response, such as ``{"rows_affected": 600, "query_id": …}``.
         columns: All columns of the built relation, the type by column name; None when they were not queried.
+        row_count: Number of rows of the built table; None when it was not queried.
         relation: The built relation; for a test, the table in which dbt stored the rows that the test found.
         invocation_id: dbt's id of the invocation.
         compiled_code: The compiled query; None when unknown.
@@ -131,6 +135,7 @@ class NodeResult:
     failed_rows: int | None = None
     adapter_response: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
     columns: Mapping[str, str] | None = None
+    row_count: int | None = None
     relation: NodeRelation = NO_RELATION
     invocation_id: str = ""
     compiled_code: str | None = None
@@ -251,13 +256,15 @@ class TableNames:
 
 @dataclass(frozen=True)
 class TableColumns:
-    """Columns of built tables, from an engine that queries them after dbt has ended.
+    """Columns and numbers of rows of built tables, from an engine that queries them after dbt has ended.
 
     Attributes:
         columns: Type by name of all columns, by the table's unique id.
+        rows: Number of rows, by the table's unique id.
     """
 
     columns: Mapping[str, Mapping[str, str]]
+    rows: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
 
 
 @dataclass(frozen=True)

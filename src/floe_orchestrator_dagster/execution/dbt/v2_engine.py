@@ -19,7 +19,7 @@ import orjson
 
 from floe_orchestrator_dagster.execution.dbt.database_locks import open_lock_files
 from floe_orchestrator_dagster.execution.dbt.engine_process import database_files, profile_arguments, ready_profile
-from floe_orchestrator_dagster.execution.dbt.node_result import TableColumns, TableNames
+from floe_orchestrator_dagster.execution.dbt.node_result import TableNames
 from floe_orchestrator_dagster.execution.dbt.target import SOURCE_RESULTS_FILE
 from floe_orchestrator_dagster.execution.dbt.v2_questions import check_sources, table_columns
 from floe_orchestrator_dagster.execution.dbt.v2_run import V2Session
@@ -82,8 +82,8 @@ class V2Engine:
             self._announce(arguments, session)
             with session.run(arguments, parse=parse) as run:
                 run.parsed = partial(_table_names, target)
-                if self.config.columns:
-                    run.afterwards = partial(_columns, session)
+                if self.config.columns or self.config.row_counts:
+                    run.afterwards = partial(_columns, session, self.config)
                 yield run
 
     @contextmanager
@@ -146,15 +146,15 @@ def _freshness(session: V2Session, sources: Sequence[str], run: V2Run) -> Iterat
     yield from check_sources(session, chosen, session.target / SOURCE_RESULTS_FILE)
 
 
-def _columns(session: V2Session, run: V2Run) -> Iterator[EngineValue]:
-    """Query the columns of all built tables, after dbt has released the database."""
+def _columns(session: V2Session, config: DbtConfig, run: V2Run) -> Iterator[EngineValue]:
+    """Query the columns and rows of all built tables, after dbt has released the database."""
     if not run.built or run.timed_out or not run.reader.has_ended:
         return
-    found, error = table_columns(session, run.built)
-    if error:
-        session.log.info("The columns of %d tables are unknown: %s", len(run.built) - len(found), error)
-    if found:
-        yield TableColumns(found)
+    found, failures = table_columns(session, run.built.values(), config)
+    if failures:
+        session.log.info("Columns and rows of %d tables are unknown: %s", len(failures), failures[0])
+    if found.columns or found.rows:
+        yield found
 
 
 @contextmanager

@@ -15,25 +15,27 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
-from floe_orchestrator_dagster.execution.dbt.node_result import NodeError
+from floe_orchestrator_dagster.execution.dbt.node_result import COUNTED_MATERIALIZATIONS, NodeError, TableColumns
 from floe_orchestrator_dagster.execution.dbt.v2_events import ANSWER
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from floe_orchestrator_dagster.execution.dbt.node_result import NodeRelation
+    from floe_orchestrator_dagster.config.models import DbtConfig
+    from floe_orchestrator_dagster.execution.dbt.node_result import NodeResult
     from floe_orchestrator_dagster.execution.dbt.v2_run import V2Run, V2Session
 
 
 _SECONDS = 60  # for columns; a step can end without them
 _COLUMNS = """
   {% set found = [] %}
-  {% for column in adapter.get_columns_in_relation(relation) %}
+  {% for column in (adapter.get_columns_in_relation(relation) if table[3] else []) %}
     {% set has_length = not column.is_string() or column.char_size is not none %}
     {% do found.append([column.name, (column.data_type if has_length else column.dtype) | string]) %}
   {% endfor %}
-  {% set answer = found %}
+  {% set rows = run_query("select count(*) from " ~ relation).rows[0][0] | int if table[4] else none %}
+  {% set answer = [found, rows] %}
 """
 _NEWEST = """
   {% set newest = "(" ~ table[4] ~ ")" if table[4] else "(select max(" ~ table[3] ~ ") from " ~ relation
@@ -62,25 +64,40 @@ _NO_FIELD = (
 )
 
 
-def table_columns(session: V2Session, relations: Mapping[str, NodeRelation]) -> tuple[dict[str, dict[str, str]], str]:
-    """Query the columns of tables.
+def table_columns(
+    session: V2Session, built: Iterable[NodeResult], config: DbtConfig
+) -> tuple[TableColumns, Sequence[str]]:
+    """Query the columns and numbers of rows of tables, as far as they are configured.
 
     Args:
         session: The invocation that has built them.
-        relations: The tables, by unique id.
+        built: The results of the tables.
+        config: Settings of dbt's runs.
 
     Returns:
-        The type by name of all columns of each table, by unique id, and the first error; empty without an error.
+        The columns and rows, and the error of each table without them.
     """
-    tables = {one: [relation.database or None, relation.schema, relation.alias] for one, relation in relations.items()}
-    found: dict[str, dict[str, str]] = {}
+    tables = {result.unique_id: _table(result, config) for result in built}
+    columns: dict[str, dict[str, str]] = {}
+    rows: dict[str, int] = {}
     errors: list[str] = []
-    for unique_id, columns, error in _asked(session.limited(_SECONDS), tables, _COLUMNS):
+    for unique_id, answer, error in _asked(session.limited(_SECONDS), tables, _COLUMNS):
         if error:
             errors.append(error)
-        elif columns:
-            found[unique_id] = {str(name): str(kind) for name, kind in columns}
-    return found, errors[0] if errors else ""
+            continue
+        named, count = answer
+        if named:
+            columns[unique_id] = {str(name): str(kind) for name, kind in named}
+        if count is not None:
+            rows[unique_id] = int(count)
+    return TableColumns(columns, rows), errors
+
+
+def _table(result: NodeResult, config: DbtConfig) -> list[str | None]:
+    relation = result.relation
+    has_rows = config.row_counts and result.materialized in COUNTED_MATERIALIZATIONS
+    names = [relation.database or None, relation.schema, relation.alias]
+    return [*names, "columns" if config.columns else None, "rows" if has_rows else None]
 
 
 def newest_rows(

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from floe_orchestrator_dagster.execution.dbt.node_result import EngineValue, NodeRelation
+    from floe_orchestrator_dagster.execution.dbt.node_result import EngineValue
     from floe_orchestrator_dagster.product import DbtConnection
 
 
@@ -65,7 +65,7 @@ class V2Run(EngineProcess):
     parsed: Callable[[], Iterator[EngineValue]] = field(default=_nothing, kw_only=True)
     afterwards: Callable[[V2Run], Iterator[EngineValue]] = field(default=_nothing, kw_only=True)
     has_failures: bool = field(default=False, kw_only=True)
-    built: dict[str, NodeRelation] = field(default_factory=dict, kw_only=True)
+    built: dict[str, NodeResult] = field(default_factory=dict, kw_only=True)
 
     def values(self, meanwhile: Callable[[], None] = _wait) -> Iterator[EngineValue]:
         """Yield the values that dbt reports, and print its output; see :meth:`engine.EngineRun.values`."""
@@ -91,7 +91,7 @@ class V2Run(EngineProcess):
         if isinstance(value, FailedHook) or (isinstance(value, NodeResult) and value.has_failed):
             self.has_failures = True
         elif isinstance(value, NodeResult) and value.was_built:
-            self.built[value.unique_id] = value.relation
+            self.built[value.unique_id] = value
 
     @property
     def is_successful(self) -> bool:

@@ -47,6 +47,7 @@ def materialization(  # noqa: PLR0913, PLR0917  # an event has all of these
         **_common(result),
         **({"rows_affected": result.rows_affected} if result.rows_affected is not None else {}),
         **({"dagster/column_schema": column_schema(result.columns, node)} if result.columns else {}),
+        **({"dagster/row_count": result.row_count} if result.row_count is not None else {}),
         **({"compiled_sql": dg.MetadataValue.path(compiled)} if compiled else {}),
         **more,
     }

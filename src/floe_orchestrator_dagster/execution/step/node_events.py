@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from collections.abc import Set as AbstractSet
 
-    from floe_orchestrator_dagster.execution.dbt.node_result import NodeResult
+    from floe_orchestrator_dagster.execution.dbt.node_result import NodeResult, TableColumns
     from floe_orchestrator_dagster.execution.step.build_plan import DbtStep
     from floe_orchestrator_dagster.execution.step.build_records import BuildRecords
     from floe_orchestrator_dagster.execution.step.node_selection import DbtNodes
@@ -127,20 +127,23 @@ def record_columns(
     context: dg.OpExecutionContext,
     described: Mapping[str, Mapping[str, Any]],
     nodes: DbtNodes,
-    columns: Mapping[str, Mapping[str, str]],
+    tables: TableColumns,
 ) -> None:
-    """Record the columns of assets whose columns become known after their materialization.
+    """Record the columns and numbers of rows of assets, if these become known after their materialization.
 
     Args:
         context: The step's context.
         described: The manifest's nodes, by unique id.
         nodes: The step's nodes.
-        columns: Columns by unique id: the type by column name.
+        tables: The columns and rows.
     """
     for key, unique_id in nodes.assets.items():
-        if unique_id in columns:
-            schema = column_schema(columns[unique_id], described.get(unique_id, {}))
-            metadata = {"dagster/column_schema": schema}
+        metadata: dict[str, Any] = {}
+        if unique_id in tables.columns:
+            metadata["dagster/column_schema"] = column_schema(tables.columns[unique_id], described.get(unique_id, {}))
+        if unique_id in tables.rows:
+            metadata["dagster/row_count"] = tables.rows[unique_id]
+        if metadata:
             context.log_event(dg.AssetObservation(key, partition=_partition(context, key), metadata=metadata))
 
 

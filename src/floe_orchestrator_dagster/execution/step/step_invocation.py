@@ -70,8 +70,8 @@ def _call_each(*functions: Callable[[], None]) -> None:
         function()
 
 
-def _ignored(_columns: Mapping[str, Mapping[str, str]]) -> None:
-    """Drop columns."""
+def _ignored(_tables: TableColumns) -> None:
+    """Drop columns and rows."""
 
 
 @dataclass
@@ -95,7 +95,7 @@ class StepInvocation:
         results: The results so far.
         step_lineage: The lineage of the nodes; None without lineage.
         relations: Names and columns of built relations; None when ``step_lineage`` has them.
-        note_columns: Called with the columns of tables that dbt reports after its end.
+        note_columns: Called with the columns and rows of tables that dbt reports after its end.
     """
 
     context: dg.OpExecutionContext
@@ -110,7 +110,7 @@ class StepInvocation:
     needs_manifest: bool = False
     manifest: Manifest | None = None
     expected: AbstractSet[str] = frozenset()
-    note_columns: Callable[[Mapping[str, Mapping[str, str]]], None] = _ignored
+    note_columns: Callable[[TableColumns], None] = _ignored
     unmatched: set[str] = field(default_factory=set)
     results: Results = field(init=False)
     step_lineage: StepLineage | None = field(init=False, default=None)
@@ -203,7 +203,7 @@ class StepInvocation:
         elif isinstance(value, NodeCount):
             self.results.expected = self._counted(value)
         elif isinstance(value, TableColumns):
-            self.note_columns(value.columns)
+            self.note_columns(value)
         elif isinstance(value, NothingMatched):
             self.unmatched.update(value.selection.split())
         elif isinstance(value, DbtWarning):

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from floe_orchestrator_dagster.execution.dbt.node_result import NodeRelation
+from floe_orchestrator_dagster.config.models import DbtConfig
+from floe_orchestrator_dagster.execution.dbt.node_result import NodeRelation, NodeResult, TableColumns
 from floe_orchestrator_dagster.execution.dbt.v2_questions import newest_rows, table_columns
 from unit.execution.dbt.scripted_v2 import answers, end, error, process, scripted
 
@@ -16,7 +17,10 @@ if TYPE_CHECKING:
     from unit.execution.dbt.scripted_v2 import Record, ScriptedDbt
 
 SOURCES = {name: {"schema": "main", "name": name, "loaded_at_field": "at"} for name in ("a", "b", "c")}
-TABLES = {name: NodeRelation("shop", "main", name, name) for name in ("a", "b", "c")}
+TABLES = [
+    NodeResult(name, name, "model", kind, "success", relation=NodeRelation("shop", "main", name, name))
+    for name, kind in (("a", "table"), ("b", "view"), ("c", "table"))
+]
 NEWEST = ["2026-01-01 00:00:00", "2026-01-02 00:00:00"]
 FOUND = ("2026-01-01 00:00:00", "2026-01-02 00:00:00", "")
 
@@ -37,7 +41,7 @@ def test_a_source_without_an_answer_of_a_successful_operation_has_an_error_and_i
 
 def test_an_error_of_one_source_or_table_is_not_that_of_the_next(dbt: ScriptedDbt) -> None:
     failed = process([*answers(), error("no such column"), end(2)], status=1)
-    columns = process([*answers([["id", "INTEGER"]], [["id", "TEXT"]]), end()])
+    columns = process([*answers([[["id", "INTEGER"]], None], [[["id", "TEXT"]], 7]), end()])
     dbt.will_run(failed, process([*answers(NEWEST, NEWEST), end()]), failed, columns)
 
     assert list(newest_rows(dbt.session, SOURCES)) == [
@@ -45,7 +49,9 @@ def test_an_error_of_one_source_or_table_is_not_that_of_the_next(dbt: ScriptedDb
         ("b", *FOUND),
         ("c", *FOUND),
     ]
-    assert table_columns(dbt.session, TABLES) == ({"b": {"id": "INTEGER"}, "c": {"id": "TEXT"}}, "no such column")
+    found, errors = table_columns(dbt.session, TABLES, DbtConfig())
+    assert found == TableColumns({"b": {"id": "INTEGER"}, "c": {"id": "TEXT"}}, {"c": 7})
+    assert errors == ["no such column"]
 
 
 @pytest.mark.parametrize(

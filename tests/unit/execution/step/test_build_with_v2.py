@@ -10,6 +10,7 @@ import dagster as dg
 import pytest
 
 from floe_orchestrator_dagster.config.models import DbtConfig
+from floe_orchestrator_dagster.execution.dbt.node_result import TableColumns
 from floe_orchestrator_dagster.execution.step.build import build_model
 from floe_orchestrator_dagster.execution.step.node_events import record_columns
 from floe_orchestrator_dagster.execution.step.node_selection import DbtNodes
@@ -28,7 +29,7 @@ def test_dbt_v2_builds_the_functions_of_a_model_whatever_its_version(tmp_path: P
 
     @dg.asset
     def orders(context: dg.AssetExecutionContext) -> dg.MaterializeResult:  # type: ignore[type-arg]
-        return build_model(context, dbt.session.dbt, "orders", DbtConfig(columns=False))
+        return build_model(context, dbt.session.dbt, "orders", DbtConfig(columns=False, row_counts=False))
 
     with dg.DagsterInstance.ephemeral() as instance:
         assert dg.materialize([orders], instance=instance).success
@@ -42,7 +43,8 @@ def observed(**run: object) -> dict[str, str | None]:
 
     @dg.multi_asset(specs=[dg.AssetSpec(A, partitions_def=DAYS), dg.AssetSpec(B)], can_subset=True)
     def step(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult]:  # type: ignore[type-arg]
-        record_columns(context.op_execution_context, {}, nodes, {"model.shop.a": {"id": "INT"}, "model.shop.b": {}})
+        found = TableColumns({"model.shop.a": {"id": "INT"}}, {"model.shop.b": 3})
+        record_columns(context.op_execution_context, {}, nodes, found)
         yield from (dg.MaterializeResult(key) for key in (A, B))
 
     with dg.DagsterInstance.ephemeral() as instance:
