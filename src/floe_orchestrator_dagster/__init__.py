@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from floe_orchestrator_dagster.assets.translator import FloeDbtTranslator
+    from floe_orchestrator_dagster.component import FloeProductComponent
     from floe_orchestrator_dagster.config import DagsterConfig
     from floe_orchestrator_dagster.errors import (
         ArtifactsError,
@@ -46,6 +47,7 @@ __all__ = [
     "EntryPointError",
     "FloeDagsterError",
     "FloeDbtTranslator",
+    "FloeProductComponent",
     "LineageError",
     "ManifestError",
     "Problem",
@@ -65,6 +67,7 @@ _MODULES = {
     "DagsterConfig": "config",
     "DagsterOrchestratorPlugin": "plugin",
     "FloeDbtTranslator": "assets.translator",
+    "FloeProductComponent": "component",
     "load_definitions_from_environment": "loader",
     "load_product_definitions": "loader",
 }

@@ -29,6 +29,7 @@ from floe_orchestrator_dagster.automation.validation import check_automation
 from floe_orchestrator_dagster.garbage import collection_paused
 from floe_orchestrator_dagster.logs import log_as_configured
 from floe_orchestrator_dagster.product import (
+    NO_OVERRIDES,
     load_product,
     manifest_as_prepared,
     manifest_kept_fresh,
@@ -49,7 +50,7 @@ if TYPE_CHECKING:
 
     from floe_orchestrator_dagster.automation.cron import JobSchedule
     from floe_orchestrator_dagster.errors import Problem
-    from floe_orchestrator_dagster.product import ManifestSource, Product
+    from floe_orchestrator_dagster.product import ManifestSource, Overrides, Product
 
 logger = logging.getLogger(__name__)
 
@@ -61,6 +62,8 @@ def build_definitions(
     schedules: Sequence[JobSchedule] = (),
     loaded: DefinitionsLoadType | None = None,
     translator: DagsterDbtTranslator | None = None,
+    *,
+    shares_location: bool = False,
 ) -> dg.Definitions:
     """Build the definitions of assets, checks, jobs, schedules and sensors; empty for a product without transforms.
 
@@ -69,6 +72,8 @@ def build_definitions(
         schedules: Registered schedules.
         loaded: Purpose of the load; None for the result of :func:`load_type`.
         translator: Translator of dbt nodes; None for floe's own.
+        shares_location: Whether the code location has other definitions. The executor is then that of the product's
+            jobs, because a code location has only one.
 
     Raises:
         FloeDagsterError: The configuration or a schedule is not valid.
@@ -76,7 +81,7 @@ def build_definitions(
     started = time.monotonic()
     attributes = telemetry.product_attributes(product.artifacts.observability.telemetry)
     with telemetry.operation("translate", attributes) as traced:
-        definitions = _definitions(product, schedules, loaded or load_type(), translator)
+        definitions = _definitions(product, schedules, loaded or load_type(), translator, shares_location)
         counts = _counts(definitions)
         traced.describe({f"floe.dagster.{kind}": count for kind, count in counts.items()})
     shown = ", ".join(f"{count} {kind.removesuffix('s') if count == 1 else kind}" for kind, count in counts.items())
@@ -93,6 +98,7 @@ def _definitions(
     schedules: Sequence[JobSchedule],
     loaded: DefinitionsLoadType,
     custom: DagsterDbtTranslator | None,
+    shares_location: bool,  # noqa: FBT001  # not public
 ) -> dg.Definitions:
     if not product.models:
         check_registered(product, schedules)
@@ -110,8 +116,8 @@ def _definitions(
     checks = product_checks(translator, built, selection)
     assets = [*built.definitions, *ingestion_assets(product), *consumer_assets(translator), *checks.assets]
     targets = Targets(assets, selection, checks.definitions)
-    metadata = _metadata(product)
-    jobs = product_jobs(product, targets, checks.on_demand, metadata)
+    metadata, executor = _metadata(product), product_executor(product)
+    jobs = product_jobs(product, targets, checks.on_demand, metadata, executor if shares_location else None)
     if loaded is DefinitionsLoadType.INITIALIZATION:
         _log_warnings(product, ineffective_settings(product, selection, targets, schedules))
     replace_node_dependencies()
@@ -122,7 +128,7 @@ def _definitions(
         jobs=[*jobs.values()],
         schedules=product_schedules(product, targets, schedules),
         sensors=[*own, *product_sensors(product, targets, jobs)],
-        executor=product_executor(product),
+        executor=None if shares_location else executor,
         metadata=metadata,
     )
 
@@ -164,6 +170,7 @@ def definitions_from_file(
     expected_name: str | None = None,
     loaded: DefinitionsLoadType | None = None,
     translator: DagsterDbtTranslator | None = None,
+    overrides: Overrides | None = None,
 ) -> dg.Definitions:
     """Load the product compiled into ``path`` and build its Definitions.
 
@@ -172,6 +179,8 @@ def definitions_from_file(
         expected_name: Required name of the product.
         loaded: Purpose of the load; None for the result of :func:`load_type`.
         translator: Translator of dbt nodes; None for floe's own.
+        overrides: Settings that take precedence over environment variables, for a product that shares its code
+            location with other definitions; None for the only product.
 
     Raises:
         FloeDagsterError: A part of the product is missing or not valid.
@@ -181,9 +190,14 @@ def definitions_from_file(
     logger.debug("%s: loading the product", path)
     with collection_paused(), telemetry.load(export_as_configured) as set_product:
         loaded = loaded or load_type()
-        product = load_product(path, expected_name=expected_name, manifest_source=_manifest_source(loaded))
+        product = load_product(
+            path,
+            expected_name=expected_name,
+            manifest_source=_manifest_source(loaded),
+            overrides=overrides or NO_OVERRIDES,
+        )
         set_product(product.artifacts.observability.telemetry)
-        return build_definitions(product, loaded=loaded, translator=translator)
+        return build_definitions(product, loaded=loaded, translator=translator, shares_location=overrides is not None)
 
 
 def definitions_from_artifacts(content: Mapping[str, Any], schedules: Sequence[JobSchedule] = ()) -> dg.Definitions:
@@ -204,6 +218,7 @@ def definitions_to_serve(
     expected_name: str | None = None,
     loaded: DefinitionsLoadType | None = None,
     translator: DagsterDbtTranslator | None = None,
+    overrides: Overrides | None = None,
 ) -> dg.Definitions:
     """Load Definitions as :func:`definitions_from_file` does, in a process that may keep them until it ends.
 
@@ -215,7 +230,7 @@ def definitions_to_serve(
     """
     # The pause includes the freeze: the first collection after it would look at all loaded objects.
     with collection_paused():
-        definitions = definitions_from_file(path, expected_name, loaded, translator)
+        definitions = definitions_from_file(path, expected_name, loaded, translator, overrides)
         if is_dagster_loading():
             gc.freeze()
             gc.set_threshold(_OBJECTS_BETWEEN_COLLECTIONS, *gc.get_threshold()[1:])

@@ -33,9 +33,10 @@ _SHELL = {"console", "bash", "sh", "shell"}
 _OPERATOR = re.compile(r" (>|\||&&) ")
 _PLACEHOLDER = re.compile(r"…|\.\.\.|\[|\b[A-Z_]{3,}\b")
 # Commands of others, and where they are run: `make` and `dagster dev` by the gate and its end-to-end tests, `floe` by
-# the tests of the compiler, `docker` by `make image-test`. `kubectl`, and `helm` with the chart of the network, need
-# what a test has not: charts are rendered by tests/unit/deploy.
-_RUN_ELSEWHERE = {"make", "pip", "export", "floe", "dagster", "docker", "git", "kubectl", "helm", "promtool"}
+# the tests of the compiler, `docker` by `make image-test`. `dg` is not installed; tests/unit/test_component.py calls
+# its code. `kubectl`, and `helm` with the chart of the network, need what a test has not: charts are
+# rendered by tests/unit/deploy.
+_RUN_ELSEWHERE = {"make", "pip", "export", "floe", "dagster", "docker", "git", "kubectl", "helm", "promtool", "dg"}
 _NEW_PROJECT = {
     "dbt_project.yml": "name: new\nprofile: new\n",
     "profiles.yml": "new: {target: dev, outputs: {dev: {type: duckdb, path: new.duckdb}}}\n",

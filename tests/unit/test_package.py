@@ -61,6 +61,7 @@ _PUBLIC = {
     "EntryPointError",
     "FloeDagsterError",
     "FloeDbtTranslator",
+    "FloeProductComponent",
     "LineageError",
     "ManifestError",
     "Problem",

@@ -33,6 +33,7 @@ def product_jobs(
     targets: Targets,
     on_demand: Sequence[dg.AssetCheckKey] = (),
     metadata: Mapping[str, Any] | None = None,
+    executor: dg.ExecutorDefinition | None = None,
 ) -> dict[str, UnresolvedAssetJobDefinition]:
     """Define the main job, the jobs of other partitions, and the configured jobs.
 
@@ -41,6 +42,7 @@ def product_jobs(
         targets: Its assets.
         on_demand: Checks that the main job leaves out.
         metadata: Metadata of the main job.
+        executor: Executor of the jobs; None for that of the code location.
 
     Returns:
         The jobs by name.
@@ -48,7 +50,7 @@ def product_jobs(
     Raises:
         ArtifactsError: The product's name is a reserved word.
     """
-    jobs = {product.identifier: _product_job(product, targets, on_demand, metadata)}
+    jobs = {product.identifier: _product_job(product, targets, on_demand, metadata, executor)}
     tags = job_tags(product)
     for name, definition in _other_partitions(product).items():
         jobs[name] = dg.define_asset_job(
@@ -56,6 +58,7 @@ def product_jobs(
             selection=dg.AssetSelection.assets(*targets.keys_following(definition)),
             description=f"Builds partitions of the data product {product.name} that its main job does not build.",
             tags=tags,
+            executor_def=executor,
         )
     for row, job in enumerate(product.config.jobs):
         keys = targets.keys(job.select, job.exclude, config_path("jobs", row))
@@ -64,6 +67,7 @@ def product_jobs(
             selection=dg.AssetSelection.assets(*keys),
             description=job.description or f"Builds {len(keys)} assets of the data product {product.name}.",
             tags={**tags, **build_tags(job.build), **job.tags},
+            executor_def=executor,
         )
     return jobs
 
@@ -100,7 +104,11 @@ def max_concurrent_steps(product: Product) -> int | None:
 
 
 def _product_job(
-    product: Product, targets: Targets, on_demand: Sequence[dg.AssetCheckKey], metadata: Mapping[str, Any] | None
+    product: Product,
+    targets: Targets,
+    on_demand: Sequence[dg.AssetCheckKey],
+    metadata: Mapping[str, Any] | None,
+    executor: dg.ExecutorDefinition | None,
 ) -> UnresolvedAssetJobDefinition:
     """Define the main job, which builds the whole product, including checks on sources.
 
@@ -123,6 +131,7 @@ def _product_job(
         description=product.spec.description or f"Builds the data product {product.name}.",
         tags=job_tags(product),
         metadata=metadata,
+        executor_def=executor,
     )
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from floe_orchestrator_dagster.errors import ArtifactsError
@@ -28,7 +29,7 @@ from floe_orchestrator_dagster.product.prepare import fresh_manifest, parse_proj
 from floe_orchestrator_dagster.product.profiles import select_profile
 from floe_orchestrator_dagster.product.project import PROJECT_DIR_VARIABLE, find_project_path, read_project_directory
 from floe_orchestrator_dagster.product.spec import read_spec
-from floe_orchestrator_dagster.product.values import DbtConnection, DbtProject, Product
+from floe_orchestrator_dagster.product.values import NO_OVERRIDES, DbtConnection, DbtProject, Overrides, Product
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -42,8 +43,10 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ARTIFACTS_PATH_VARIABLE",
+    "NO_OVERRIDES",
     "DbtConnection",
     "DbtProject",
+    "Overrides",
     "Product",
     "artifacts_path_from_environment",
     "connection_for_model",
@@ -87,6 +90,7 @@ def load_product(
     *,
     expected_name: str | None = None,
     manifest_source: ManifestSource = manifest_as_prepared,
+    overrides: Overrides = NO_OVERRIDES,
 ) -> Product:
     """Load a product from its ``compiled_artifacts.json``.
 
@@ -94,6 +98,7 @@ def load_product(
         path: The JSON file.
         expected_name: The product's name, when the caller knows it.
         manifest_source: One of the ``manifest_…`` functions above, which finds or makes the dbt manifest.
+        overrides: Settings that take precedence over environment variables.
 
     Raises:
         FloeDagsterError: A part of the product is missing or not valid. The message has the file, the place in it and
@@ -102,7 +107,7 @@ def load_product(
     artifacts = validate_artifacts(read_artifacts_file(path), str(path))
     if expected_name is not None:
         check_product_name(artifacts, expected_name, str(path))
-    return _read_product(artifacts, path, str(path), manifest_source)
+    return _read_product(artifacts, path, str(path), manifest_source, overrides)
 
 
 def product_from_artifacts(
@@ -143,32 +148,45 @@ def _read_product(
     path: Path | None,
     origin: str,
     manifest_source: ManifestSource,
+    overrides: Overrides = NO_OVERRIDES,
 ) -> Product:
-    project_path = find_project_path(path)
+    project_path = find_project_path(path, overrides.project_path)
     config = orchestrator_config(artifacts, origin)
     spec = read_spec(project_path or (path.parent if path else None), artifacts.metadata.product_name)
-    dbt = _read_dbt(artifacts, config, path, manifest_source, origin) if artifacts.transforms else None
+    unprepared = _Unprepared(path, project_path, overrides.environment, origin)
+    dbt = _read_dbt(artifacts, config, unprepared, manifest_source) if artifacts.transforms else None
     check_dependencies_exist(artifacts, dbt.manifest.names if dbt else frozenset(), origin)
     logger.debug("%s: contract version %s, configured: %s", origin, artifacts.version, sorted(config.model_fields_set))
     return Product(path=path, origin=origin, artifacts=artifacts, config=config, spec=spec, dbt=dbt)
 
 
+@dataclass(frozen=True)
+class _Unprepared:
+    """Files of a product and the output of its profile, before its dbt project is read."""
+
+    path: Path | None
+    project_path: Path | None
+    environment: str | None
+    origin: str
+
+
 def _read_dbt(
-    artifacts: CompiledArtifacts, config: DagsterConfig, path: Path | None, manifest_source: ManifestSource, origin: str
+    artifacts: CompiledArtifacts, config: DagsterConfig, unprepared: _Unprepared, manifest_source: ManifestSource
 ) -> DbtProject | None:
-    project_path = find_project_path(path)
-    if project_path is None:
+    origin = unprepared.origin
+    if unprepared.project_path is None:
         logger.debug("%s: no dbt project; set %s to run its models", origin, PROJECT_DIR_VARIABLE)
         return None
-    directory = read_project_directory(project_path, artifacts.metadata.product_name)
+    directory = read_project_directory(unprepared.project_path, artifacts.metadata.product_name)
     choice = engine_choice(config, artifacts.transforms.default_compute if artifacts.transforms else "")
-    connection = DbtConnection(directory, select_profile(artifacts, directory, origin, choice), choice=choice)
+    profile = select_profile(artifacts, directory, origin, choice, unprepared.environment)
+    connection = DbtConnection(directory, profile, choice=choice)
     logger.debug("%s: dbt project %s, target %s", origin, directory.path, connection.profile.target)
     profiles = compute_profiles(artifacts, connection.profile, config, directory, origin)
     missing = {variable.name for profile in profiles.values() for variable in profile.missing_variables}
     for name in sorted(missing):
         logger.warning("%s: the dbt profile reads %s, which is not set; runs will fail", origin, name)
-    manifest = manifest_source(connection, path)
+    manifest = manifest_source(connection, unprepared.path)
     check_models_exist(artifacts, manifest, origin)
     logger.debug("%s: %d dbt assets in %s", origin, len(manifest.asset_nodes), manifest.path)
     choices = {compute: engine_choice(config, compute) for compute in profiles}

@@ -111,9 +111,13 @@ class Profile:
 
 
 def select_profile(
-    artifacts: CompiledArtifacts, project: ProjectDirectory, origin: str, choice: EngineChoice = DEFAULT_CHOICE
+    artifacts: CompiledArtifacts,
+    project: ProjectDirectory,
+    origin: str,
+    choice: EngineChoice = DEFAULT_CHOICE,
+    environment: str | None = None,
 ) -> Profile:
-    """Select the project's profile from the contract, and the output that ``FLOE_ENV`` names.
+    """Select the project's profile from the contract, and the output that ``environment`` or ``FLOE_ENV`` names.
 
     Profile names are compared without regard to case, dashes and underscores. If the contract has only one profile, it
     is used whatever its name is, because the compiler names it after the product.
@@ -127,8 +131,9 @@ def select_profile(
     outputs = _read_outputs(profiles[compiled_name], where, origin)
     default_target = str(profiles[compiled_name].get("target") or next(iter(outputs)))
     of_file = file_variables(project.path, choice)
-    target = _resolve_target(outputs, default_target, Place(origin, where), {**of_file, **os.environ})
-    variables = required_variables(outputs[target]) if target else _any_targets_variables(default_target, outputs)
+    variables = {**of_file, **os.environ, **({ENVIRONMENT_VARIABLE: environment} if environment else {})}
+    target = _resolve_target(outputs, default_target, Place(origin, where), variables)
+    required = required_variables(outputs[target]) if target else _any_targets_variables(default_target, outputs)
     return Profile(
         name=project.profile_name or artifacts.metadata.product_name,
         target=target,
@@ -137,7 +142,7 @@ def select_profile(
             for name, output in outputs.items()
         },
         default_target=default_target,
-        variables=variables,
+        variables=required,
         file_variables=of_file,
     )
 
@@ -213,7 +218,7 @@ def _read_outputs(profile: object, where: str, origin: str) -> dict[str, dict[st
 def _resolve_target(
     outputs: Mapping[str, object], default: str, place: Place, variables: Mapping[str, str]
 ) -> str | None:
-    environment = os.environ.get(ENVIRONMENT_VARIABLE)
+    environment = variables.get(ENVIRONMENT_VARIABLE)
     if environment in outputs:
         return environment
     if environment:

@@ -81,15 +81,24 @@ class ProjectDirectory:
     packages_path: Path
 
 
-def find_project_path(artifacts_path: Path | None) -> Path | None:
+def find_project_path(artifacts_path: Path | None, chosen: Path | None = None) -> Path | None:
     """Find the dbt project: ``FLOE_DBT_PROJECT_DIR``, else the nearest directory at or above the artifacts.
+
+    Args:
+        artifacts_path: The artifacts' file.
+        chosen: The directory of the project, if the caller knows it; takes precedence over all others.
 
     Returns:
         The directory with ``dbt_project.yml``, or None without one.
 
     Raises:
-        ProjectError: ``FLOE_DBT_PROJECT_DIR`` names a directory without ``dbt_project.yml``.
+        ProjectError: The chosen directory, or that of ``FLOE_DBT_PROJECT_DIR``, has no ``dbt_project.yml``.
     """
+    if chosen is not None:
+        if not (chosen / PROJECT_FILE).is_file():
+            fix = f"Set `project_dir` to the directory with {PROJECT_FILE}."
+            raise ProjectError(str(chosen), [Problem("", f"has no {PROJECT_FILE} in it", fix)])
+        return chosen
     named = os.environ.get(PROJECT_DIR_VARIABLE)
     if named:
         path = user_path(named, PROJECT_DIR_VARIABLE, ProjectError, "Write the path without `~`.")

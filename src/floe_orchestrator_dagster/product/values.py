@@ -84,6 +84,22 @@ class DbtProject(DbtConnection):
 
 
 @dataclass(frozen=True)
+class Overrides:
+    """Settings of one code location that take precedence over environment variables.
+
+    Attributes:
+        project_path: Directory of the dbt project, instead of ``FLOE_DBT_PROJECT_DIR``.
+        environment: Output of the dbt profile, instead of ``FLOE_ENV``.
+    """
+
+    project_path: Path | None = None
+    environment: str | None = None
+
+
+NO_OVERRIDES = Overrides()
+
+
+@dataclass(frozen=True)
 class Product:
     """A loaded and validated data product.
 
