@@ -62,6 +62,7 @@ _PUBLIC = {
     "FloeDagsterError",
     "FloeDbtTranslator",
     "FloeProductComponent",
+    "InstanceError",
     "LineageError",
     "ManifestError",
     "Problem",
