@@ -98,7 +98,8 @@ def write_shop(directory: Path) -> Path:
     project = write_files(directory, FILES)
     output = profiles(threads=1)
     output["shop-orders"]["outputs"]["prod"] = {"type": "postgres", "password": "{{ env_var('SHOP_PASSWORD') }}"}
-    config = {"executor": "in_process", "dbt": {"keep_targets": 1, "keep_failed_targets": 2, "attach_artifacts": True}}
+    kept = {"keep_targets": 1, "keep_failed_targets": 2}
+    config = {"executor": "in_process", "dbt": {**kept, "attach_artifacts": True, "failed_rows": 5}}
     models = [model(name) for name in NAMES]
     artifacts = contract(*models, config=config, dbt_profiles=output)
     artifacts["observability"]["lineage"] = True

@@ -22,6 +22,8 @@ from recording import recording
 from unit.samples import write_json
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from lineage_backend import LineageServer
 
 
@@ -63,6 +65,10 @@ def test_failed_and_skipped_nodes_are_recorded_and_a_re_execution_runs_only_them
     assert re.search(
         r"^\d+/15 success seed regions, 2 rows, [\d.]+ s$", logged(lasting, first.run_id, "INFO"), re.MULTILINE
     )
+    checks = {found.check_name: found.metadata for found in first.get_asset_check_evaluations()}
+    checked, passed = checks["accepted_values_checked_id__1"], checks["unique_first_ID"]
+    assert shown_failure(checked) == ("id", {"values": [1]}, [{"value_field": "2", "n_records": "1"}])
+    assert not passed.keys() & {"floe/column", "floe/arguments", "failed_rows_query", "failed_rows"}
     [attached] = Path(lasting.storage_directory(), first.run_id).glob("*-dbt_artifacts.tar.gz")
     assert f"dbt's artifacts are in {attached}" in logged(lasting, first.run_id, "INFO")
     with tarfile.open(attached) as archive:
@@ -183,11 +189,19 @@ def test_results_carry_columns_rows_and_the_query_that_shows_them(
     assert (warned.passed, warned.severity) == (False, dg.AssetCheckSeverity.WARN)
     assert warned.description == "Got 1 result, configured to warn if != 0"
     assert warned.metadata["dagster_dbt/failed_row_count"].value == 1
+    assert shown_failure(warned.metadata) == ("id", {"values": [3]}, [{"value_field": "1", "n_records": "1"}])
     query = str(warned.metadata["failed_rows_query"].value)
     assert query == '```sql\nselect * from "shop"."main_dbt_test__audit"."accepted_values_island_id__3"\n```'
     with duckdb.connect(str(shop / "shop.duckdb"), read_only=True) as connection:
         assert connection.sql(query.removeprefix("```sql\n").removesuffix("\n```")).fetchall() == [(1, 1)]
     assert checks["unique_first_ID"].passed
+
+
+def shown_failure(metadata: Mapping[str, dg.MetadataValue]) -> tuple[object, object, list[object]]:
+    """Return the column, the arguments and the rows that a failed check shows."""
+    rows = metadata["failed_rows"]
+    assert isinstance(rows, dg.TableMetadataValue)
+    return metadata["floe/column"].value, metadata["floe/arguments"].value, [row.data for row in rows.records]
 
 
 def test_a_database_that_another_process_holds_is_named_with_what_to_do(

@@ -171,6 +171,8 @@ class DbtConfig(Section):
     """Whether to query the names and types of a built table's columns, and show them on its asset."""
     row_counts: bool = True
     """Whether to query the number of a built table's rows, and show it on its asset. Rows of views are not counted."""
+    failed_rows: int = Field(default=0, ge=0, le=100)
+    """Number of rows to store in Dagster, on a check, of those that its test found; only with dbt-core."""
     keep_targets: int = Field(default=3, ge=1)
     """Number of target directories to keep, of invocations that succeeded."""
     keep_failed_targets: int = Field(default=20, ge=1)

@@ -3,7 +3,7 @@
 - Events: dbt documents those for callbacks, but not their conversion to JSON and the masking of secrets. All supported
   versions of dbt-core have both functions.
 - Manifest: dbt stores it in the context of its command. Without it, names of tables and compiled code are unknown.
-- Columns and rows: dbt's programmatic interface has no access to the connections, which belong to the adapters.
+- Queries of tables: dbt's programmatic interface has no access to the connections, which belong to the adapters.
 """
 
 from __future__ import annotations
@@ -110,15 +110,31 @@ def table_rows(adapter_name: str, unique_id: str, names: TableParts) -> int:
         return int(found.rows[0][0])
 
 
+def first_rows(adapter_name: str, unique_id: str, query: str, limit: int) -> list[dict[str, str]]:
+    """Return the first rows of a test's query as text by column, in the thread that ran the test.
+
+    Raises:
+        Exception: Any error of the adapter.
+    """
+    adapter = _adapter(adapter_name)
+    with adapter.connection_named(f"failed rows of {unique_id}"):
+        _, found = adapter.execute(query, fetch=True, limit=limit)
+        return [{str(name): masked_text(str(value)) for name, value in row.items()} for row in found.rows]
+
+
 @contextmanager
 def _connected(adapter_name: str, connection: str, names: TableParts) -> Iterator[tuple[BaseAdapter, BaseRelation]]:
     """Open a connection, and return it as its adapter, with a table."""
-    from dbt.adapters.factory import FACTORY
-
-    adapter = cast("BaseAdapter", FACTORY.adapters[adapter_name])
+    adapter = _adapter(adapter_name)
     database, schema, identifier = names
     with adapter.connection_named(connection):
         yield adapter, adapter.Relation.create(database=database, schema=schema, identifier=identifier)
+
+
+def _adapter(name: str) -> BaseAdapter:
+    from dbt.adapters.factory import FACTORY
+
+    return cast("BaseAdapter", FACTORY.adapters[name])
 
 
 def close_connections() -> None:

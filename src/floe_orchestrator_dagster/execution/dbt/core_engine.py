@@ -162,6 +162,7 @@ class CoreEngine:
             adapter=dbt.profile.adapter,
             shows_columns=self.config.columns,
             counts_rows=self.config.row_counts,
+            shown_failures=self.config.failed_rows,
             needs_manifest=needs_manifest,
             databases=database_files(dbt),
         )

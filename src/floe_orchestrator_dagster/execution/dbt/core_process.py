@@ -31,6 +31,7 @@ from floe_orchestrator_dagster.upstream.dbt_core import (
     RunningManifest,
     close_connections,
     event_fields,
+    first_rows,
     hidden_error,
     masked_text,
     table_columns,
@@ -44,7 +45,6 @@ if TYPE_CHECKING:
     from dbt.cli.main import dbtRunnerResult
     from dbt_common.events.base_types import EventMsg
 
-    from floe_orchestrator_dagster.upstream.dbt_core import TableParts
 
 _Found = TypeVar("_Found")
 
@@ -65,6 +65,8 @@ COMPILED = "compiled_code"
 """Field of a snapshot's :data:`NODE_FINISHED` with its compiled query."""
 ROWS = "floe_rows"
 """Field of a table's :data:`NODE_FINISHED` with the number of its rows."""
+FAILED_ROWS = "floe_failed_rows"
+"""Field of a test's :data:`NODE_FINISHED` with some of the rows that it has found, as text by column."""
 NOTHING_MATCHED = "NoNodesForSelectionCriteria"
 
 # Time for the exit handlers of models and libraries. Some wait for threads that never end.
@@ -115,6 +117,7 @@ class Settings(GuardSettings):
         adapter: The adapter to query for the columns and rows of built tables; None for no query.
         shows_columns: Whether to query columns.
         counts_rows: Whether to query the number of rows.
+        shown_failures: Number of rows to read of those that a failed test finds.
         needs_manifest: Whether ``manifest.json`` is read before the end.
         databases: Database files that only one process can open. The process waits for them and locks them.
     """
@@ -122,6 +125,7 @@ class Settings(GuardSettings):
     adapter: str | None
     shows_columns: bool = True
     counts_rows: bool = False
+    shown_failures: int = 0
     needs_manifest: bool = False
     databases: Sequence[str] = ()
 
@@ -199,7 +203,25 @@ class _Reporter:
             if data["node_info"]["resource_type"] == "snapshot":
                 data[COMPILED] = self._manifest.compiled_code(data["node_info"]["unique_id"])
             data.update(self._table(data))
+            data.update(self._failed_rows(data))
         return described
+
+    def _failed_rows(self, data: dict[str, Any]) -> dict[str, object]:
+        """Query some of the rows that a test has found, in the thread that ran it."""
+        settings, node = self._settings, data["node_info"]
+        if (
+            settings.adapter is None
+            or not settings.shown_failures
+            or node["resource_type"] != "test"
+            or data["run_result"].get("status") not in {"fail", "warn"}
+        ):
+            return {}
+        unique_id, stored = node["unique_id"], (node.get("node_relation") or {}).get("relation_name")
+        code = f"select * from {stored}" if stored else self._manifest.compiled_code(unique_id)  # noqa: S608 - dbt's name
+        if not code:
+            return {}
+        query = partial(first_rows, settings.adapter, unique_id, code, settings.shown_failures)
+        return {FAILED_ROWS: self._queried(f"failed rows of {unique_id}", query)}
 
     def _table(self, data: dict[str, Any]) -> dict[str, object]:
         """Query the columns and the number of rows of a built table, in the thread that built it."""
@@ -215,18 +237,18 @@ class _Reporter:
         names = (relation["database"], relation["schema"], relation["alias"])
         found: dict[str, object] = {}
         if settings.shows_columns:
-            found["columns"] = self._queried("columns", unique_id, partial(table_columns, settings.adapter), names)
+            query = partial(table_columns, settings.adapter, unique_id, names)
+            found["columns"] = self._queried(f"columns of {unique_id}", query)
         if settings.counts_rows and node["materialized"] in COUNTED_MATERIALIZATIONS:
-            found[ROWS] = self._queried("number of rows", unique_id, partial(table_rows, settings.adapter), names)
+            count = partial(table_rows, settings.adapter, unique_id, names)
+            found[ROWS] = self._queried(f"number of rows of {unique_id}", count)
         return found
 
-    def _queried(
-        self, what: str, unique_id: str, query: Callable[[str, TableParts], _Found], names: TableParts
-    ) -> _Found | None:
+    def _queried(self, what: str, query: Callable[[], _Found]) -> _Found | None:
         try:
-            return query(unique_id, names)
-        except Exception as error:  # noqa: BLE001 - adapters raise what they like, and the table is built
-            self.print(f"The {what} of {unique_id}: unknown, {error}")
+            return query()
+        except Exception as error:  # noqa: BLE001 - adapters raise what they like, and the node has its result
+            self.print(f"Unknown {what}: {error}")
             return None
 
 

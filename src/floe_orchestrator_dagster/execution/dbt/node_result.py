@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 
 Ending = Literal["succeeded", "failed", "skipped"]
@@ -112,6 +112,7 @@ class NodeResult:
         started: ISO 8601 with a timezone; empty when unknown.
         finished: As ``started``.
         failed_rows: Number of rows that a test found; None when unknown.
+        rows_found: Some of the rows that a test found, as text by column; empty unless they are configured to be shown.
         adapter_response: The adapter's response, such as ``{"rows_affected": 600, "query_id": …}``.
         columns: All columns of the built relation, the type by column name; None when they were not queried.
         row_count: Number of rows of the built table; None when it was not queried.
@@ -133,6 +134,7 @@ class NodeResult:
     started: str = ""
     finished: str = ""
     failed_rows: int | None = None
+    rows_found: Sequence[Mapping[str, str]] = ()
     adapter_response: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
     columns: Mapping[str, str] | None = None
     row_count: int | None = None

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from floe_orchestrator_dagster.lineage.columns.column_lineage import ColumnLineage
 
 
+_VALUE_LIMIT = 200  # characters of a value in a failed row
+_SHOWN_ELSEWHERE = frozenset({"model", "column_name"})  # arguments of generic tests
 _QUERY_LIMIT = 20_000  # characters; a longer query is only in its file
 
 
@@ -84,11 +86,12 @@ def test_result(
     key: dg.AssetCheckKey,
     severities: Mapping[dg.AssetCheckKey, dg.AssetCheckSeverity],
     compiled: Path | None,
+    node: Mapping[str, Any],
 ) -> dg.AssetCheckResult | None:
     """Create the result of the check for a dbt test; None when dbt skipped the test.
 
     The severity is the declared one (``severities``), else dbt's: WARN for a test that only warns. A test that did not
-    pass has the query of the failing rows in its metadata.
+    pass has its column, its arguments, and the query of the failing rows in its metadata.
     """
     if result.was_skipped:
         return None
@@ -100,7 +103,7 @@ def test_result(
         passed=passed,
         severity=severities.get(key) or _severity(result),
         description=None if passed else result.message or None,
-        metadata={**_common(result), **failed_rows, **({} if passed else _failed_rows_query(result, compiled))},
+        metadata={**_common(result), **failed_rows, **({} if passed else _failure(result, node, compiled))},
     )
 
 
@@ -139,6 +142,23 @@ def _common(result: NodeResult) -> dict[str, Any]:
 
 def _severity(result: NodeResult) -> dg.AssetCheckSeverity:
     return dg.AssetCheckSeverity.WARN if result.status == "warn" else dg.AssetCheckSeverity.ERROR
+
+
+def _failure(result: NodeResult, node: Mapping[str, Any], compiled: Path | None) -> dict[str, Any]:
+    """Return what a reader of a failed test needs: what it tests, and the rows."""
+    arguments = {
+        name: value
+        for name, value in ((node.get("test_metadata") or {}).get("kwargs") or {}).items()
+        if name not in _SHOWN_ELSEWHERE
+    }
+    column = node.get("column_name")
+    rows = [dg.TableRecord({name: value[:_VALUE_LIMIT] for name, value in row.items()}) for row in result.rows_found]
+    return {
+        **({"floe/column": column} if column else {}),
+        **({"floe/arguments": dg.JsonMetadataValue(arguments)} if arguments else {}),
+        **_failed_rows_query(result, compiled),
+        **({"failed_rows": dg.MetadataValue.table(rows)} if rows else {}),
+    }
 
 
 def _failed_rows_query(result: NodeResult, compiled: Path | None) -> dict[str, Any]:

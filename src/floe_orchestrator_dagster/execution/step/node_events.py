@@ -78,7 +78,7 @@ class NodeEvents:
             return materialization(result, self._output_of[unique_id], node, lasting, more, version)
         if result.is_test and unique_id in self._check_of:
             compiled = target.compiled_path(node) if result.resource_type == "test" else None
-            event = test_result(result, self._check_of[unique_id], step.nodes.severities, compiled)
+            event = test_result(result, self._check_of[unique_id], step.nodes.severities, compiled, node)
             if self._records is not None and event is not None:
                 self._records.tested(result)
             return event
