@@ -8,6 +8,7 @@ import click
 
 from floe_orchestrator_dagster import __version__
 from floe_orchestrator_dagster.commands.answers import errors_reported
+from floe_orchestrator_dagster.commands.changes import explain
 from floe_orchestrator_dagster.commands.check import check
 from floe_orchestrator_dagster.commands.config_schema import config_schema
 from floe_orchestrator_dagster.commands.demo import demo
@@ -23,7 +24,7 @@ from floe_orchestrator_dagster.garbage import collection_paused
 from floe_orchestrator_dagster.redaction import redact_urls
 
 # Commands that load a product and then end, and therefore run without garbage collection. Others can run for minutes.
-_LOADING = {"helm", "init", "plan", "prepare", "timeline", "validate", "workspace"}
+_LOADING = {"explain", "helm", "init", "plan", "prepare", "timeline", "validate", "workspace"}
 
 
 class _Commands(click.Group):
@@ -63,5 +64,5 @@ def main() -> None:
         are_on()
 
 
-for _command in (check, config_schema, demo, helm, init, lineage, plan, prepare, timeline, validate, workspace):
+for _command in (check, config_schema, demo, explain, helm, init, lineage, plan, prepare, timeline, validate, workspace):
     main.add_command(_command)

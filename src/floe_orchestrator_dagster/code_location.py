@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import logging
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -50,11 +51,25 @@ if TYPE_CHECKING:
 
     from floe_orchestrator_dagster.automation.cron import JobSchedule
     from floe_orchestrator_dagster.errors import Problem
+    from floe_orchestrator_dagster.execution.step.build_plan import DbtStep
     from floe_orchestrator_dagster.product import ManifestSource, Overrides, Product
 
 logger = logging.getLogger(__name__)
 
 _OBJECTS_BETWEEN_COLLECTIONS = 100_000
+
+
+@dataclass(frozen=True)
+class CodeLocation:
+    """A product's code location.
+
+    Attributes:
+        definitions: Its Definitions.
+        builds: The steps that build models and run tests with dbt, each after those that it reads.
+    """
+
+    definitions: dg.Definitions
+    builds: tuple[DbtStep, ...] = ()
 
 
 def build_definitions(
@@ -78,11 +93,23 @@ def build_definitions(
     Raises:
         FloeDagsterError: The configuration or a schedule is not valid.
     """
+    return build_location(product, schedules, loaded, translator, shares_location=shares_location).definitions
+
+
+def build_location(
+    product: Product,
+    schedules: Sequence[JobSchedule] = (),
+    loaded: DefinitionsLoadType | None = None,
+    translator: DagsterDbtTranslator | None = None,
+    *,
+    shares_location: bool = False,
+) -> CodeLocation:
+    """Build the code location of a product, as :func:`build_definitions` does."""
     started = time.monotonic()
     attributes = telemetry.product_attributes(product.artifacts.observability.telemetry)
     with telemetry.operation("translate", attributes) as traced:
-        definitions = _definitions(product, schedules, loaded or load_type(), translator, shares_location)
-        counts = _counts(definitions)
+        location = _location(product, schedules, loaded or load_type(), translator, shares_location)
+        counts = _counts(location.definitions)
         traced.describe({f"floe.dagster.{kind}": count for kind, count in counts.items()})
     shown = ", ".join(f"{count} {kind.removesuffix('s') if count == 1 else kind}" for kind, count in counts.items())
     seconds = time.monotonic() - started
@@ -90,19 +117,19 @@ def build_definitions(
     parts = {**attributes, **counts, "seconds": seconds}
     version = product.artifacts.metadata.product_version
     logger.info("%s %s: %s, built in %.1f s", product.name, version, shown, seconds, extra={"floe": parts})
-    return definitions
+    return location
 
 
-def _definitions(
+def _location(
     product: Product,
     schedules: Sequence[JobSchedule],
     loaded: DefinitionsLoadType,
     custom: DagsterDbtTranslator | None,
     shares_location: bool,  # noqa: FBT001  # not public
-) -> dg.Definitions:
+) -> CodeLocation:
     if not product.models:
         check_registered(product, schedules)
-        return dg.Definitions()
+        return CodeLocation(dg.Definitions())
     selection = NodeSelection(product)
     check_automation(product, selection)
     if custom is not None and product.dbt is None:
@@ -122,7 +149,7 @@ def _definitions(
         _log_warnings(product, ineffective_settings(product, selection, targets, schedules))
     replace_node_dependencies()
     own = [sensor for sensor in (automation_sensor(product),) if sensor] + lineage_sensors(translator, built.steps)
-    return dg.Definitions(
+    definitions = dg.Definitions(
         assets=assets,
         asset_checks=checks.definitions,
         jobs=[*jobs.values()],
@@ -131,6 +158,7 @@ def _definitions(
         executor=None if shares_location else executor,
         metadata=metadata,
     )
+    return CodeLocation(definitions, built.builds)
 
 
 def _log_warnings(product: Product, found: Sequence[Problem]) -> None:

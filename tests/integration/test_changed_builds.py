@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import duckdb
 import pytest
+from click.testing import CliRunner
 
 from dbt_v2 import engine_config
 from files import write_files
+from floe_orchestrator_dagster.cli import main
 from floe_orchestrator_dagster.code_location import definitions_from_file
 from floe_orchestrator_dagster.product import load_product, manifest_rebuilt
 from unit.samples import contract, model, write_json
@@ -70,6 +73,12 @@ class Shop:
         run_config = {"ops": {"shop_orders_dbt_build": {"config": options}}} if options else None
         return job.execute_in_process(instance=self.instance, run_config=run_config, raise_on_error=False)
 
+    def plan(self) -> dict[str, str]:
+        """Return the assets that `floe-dagster plan --changed` would build, with the reasons."""
+        said = CliRunner().invoke(main, ["plan", "--changed", "--json", str(self.artifacts)])
+        assert said.exit_code == 0, said.output
+        return {asset["asset"]: asset["reason"] for asset in json.loads(said.stdout)["assets"] if asset["is_built"]}
+
     def write(self, name: str, content: str) -> None:
         """Change a file of the project, and parse it."""
         write_files(self.directory, {name: content})
@@ -103,31 +112,54 @@ def reused(result: dg.ExecuteInProcessResult) -> dict[str, str]:
     return {name: str(metadata["reason"].value) for name, metadata in found.items() if "reason" in metadata}
 
 
+def explained(shop: Shop, model: str) -> dict[str, Any]:
+    """Return the explanation of a model's decision."""
+    said = CliRunner().invoke(main, ["explain", model, "--json", str(shop.artifacts)])
+    assert said.exit_code == 0, said.output
+    found: dict[str, Any] = json.loads(said.stdout)
+    return found
+
+
 @pytest.fixture
-def changed_shop(tmp_path: Path, instance: dg.DagsterInstance) -> Shop:
-    """Give a product that builds what has changed."""
-    return Shop(tmp_path / "shop", instance, "core")
+def changed_shop(tmp_path: Path, lasting: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch) -> Shop:
+    """Give a product that builds what has changed, with the instance of DAGSTER_HOME."""
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
+    return Shop(tmp_path / "shop", lasting, "core")
 
 
 def test_run_builds_what_has_changed_since_the_last_one(changed_shop: Shop) -> None:
     shop = changed_shop
+    assert shop.plan() == dict.fromkeys(ALL, "no run has built it")
     assert shop.run() == ALL
 
+    assert shop.plan() == {}
     starts, second = shop.starts(), shop.result()
     assert (second.success, built(second), shop.starts()) == (True, set(), starts)
     assert reused(second) == dict.fromkeys(ALL, "its code and its inputs have not changed since it was built")
     assert [evaluation.passed for evaluation in second.get_asset_check_evaluations()] == [True, True, True]
 
     shop.write("models/names.sql", NAMES_IN_CAPITALS)
+    assert shop.plan() == {"names": "its code, its settings or a macro has changed"}
     assert shop.run() == {"names"}
 
     write_files(shop.directory, {"landing/orders.csv": "id,amount\n1,10\n2,21\n"})
+    assert shop.plan() == {"stg": "landing.orders has other data since", "mart": "stg is built"}
     assert shop.run(success=False) == {"stg", "mart"}
     assert shop.rows("mart") == [(31,)]
+    assert explained(shop, "mart")["reason"].startswith("its test accepted_values_mart_amount")
     assert shop.run(success=False) == {"mart"}
 
     write_files(shop.directory, {"landing/orders.csv": "id,amount\n1,10\n2,20\n"})
     shop.execute("drop table names")
+    assert shop.plan().keys() == {"stg", "mart", "names"}
+    assert explained(shop, "mart")["causes"] == [
+        {
+            "asset": "stg",
+            "node": "model.shop_orders.stg",
+            "is_built": True,
+            "reason": "landing.orders has other data since",
+        }
+    ]
     assert shop.run() == {"stg", "mart", "names"}
     assert shop.rows("mart") == [(30,)]
     assert shop.rows("names") == [(1, "NORTH"), (2, "SOUTH")]
@@ -199,9 +231,12 @@ def test_dbt_v2_builds_what_has_changed(tmp_path: Path, instance: dg.DagsterInst
     assert shop.run() == {"stg", "mart"}
 
 
-def test_step_reuses_what_another_step_reads(tmp_path: Path, instance: dg.DagsterInstance) -> None:
+def test_step_reuses_what_another_step_reads(
+    tmp_path: Path, lasting: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
     parts = [{"select": "stg regions", "name": "first"}]
-    shop = Shop(tmp_path / "shop", instance, "core", steps=parts)
+    shop = Shop(tmp_path / "shop", lasting, "core", steps=parts)
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
     assert built(shop.result()) == ALL
 
     second = shop.result()
@@ -217,3 +252,7 @@ def test_step_reuses_what_another_step_reads(tmp_path: Path, instance: dg.Dagste
 
     third = shop.result()
     assert reused(third).keys() == {"mart", "names"}
+
+    shop.write("models/stg.sql", "select *, 1 as one from {{ source('landing', 'orders') }}")
+    assert shop.plan() == {"stg": "its code, its settings or a macro has changed", "mart": "stg is built"}
+    assert {"stg", "mart"} <= built(shop.result())

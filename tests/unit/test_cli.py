@@ -51,6 +51,7 @@ def test_help_lists_the_commands(option: str) -> None:
         "check",
         "config-schema",
         "demo",
+        "explain",
         "helm",
         "init",
         "lineage",

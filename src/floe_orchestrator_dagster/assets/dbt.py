@@ -114,6 +114,7 @@ def dbt_project_assets(
     first = [_in_order(stage, dbt.manifest)[0] for stage in graph.stages]
     translator = translator.placed(tests, conditions, first)
     definitions: list[dg.AssetsDefinition] = []
+    builds: list[DbtStep] = []
     project = _Project(
         product=product,
         dbt=dbt,
@@ -129,10 +130,15 @@ def dbt_project_assets(
     )
     uncalled = uncalled_by_stage(dbt.manifest, graph.stages, sources.tables, [*translator.key_of, *tests])
     for stage, name, functions in zip(graph.stages, steps.stages, uncalled, strict=True):
-        definitions.append(_stage_assets(project, stage, name, functions))
+        assets, step = _stage_assets(project, stage, name, functions)
+        definitions.append(assets)
+        builds.append(step)
     for (compute, late), name in zip(graph.late_tests.items(), steps.late, strict=True):
-        definitions.append(_late_checks(project, compute, late, name))
-    return ProductAssets([*definitions, *_source_specs(translator, dbt)], translator.product_key, steps.names)
+        checks, step = _late_checks(project, compute, late, name)
+        definitions.append(checks)
+        builds.append(step)
+    assets_and_sources = [*definitions, *_source_specs(translator, dbt)]
+    return ProductAssets(assets_and_sources, translator.product_key, steps.names, tuple(builds))
 
 
 def _lanes(product: Product, manifest: Manifest, selection: NodeSelection) -> dict[str, Lane]:
@@ -145,7 +151,9 @@ def _lanes(product: Product, manifest: Manifest, selection: NodeSelection) -> di
     }
 
 
-def _stage_assets(project: _Project, stage: Stage, name: str, uncalled: frozenset[str]) -> dg.AssetsDefinition:
+def _stage_assets(
+    project: _Project, stage: Stage, name: str, uncalled: frozenset[str]
+) -> tuple[dg.AssetsDefinition, DbtStep]:
     """Define the assets of a stage, with the step that builds them and ``uncalled`` functions and runs their tests."""
     compute, row = stage.lane
     settings, dbt, translator = project.product.config, project.dbt, project.translator
@@ -175,7 +183,7 @@ def _stage_assets(project: _Project, stage: Stage, name: str, uncalled: frozense
     nodes = replace(found, whole=whole, disabled=disabled, severities=severities, uncalled=uncalled)
     step = _step(project, compute, nodes, rule)
     assets = assets.map_asset_specs(partial(_with_partition_metadata, rule)) if rule else assets
-    return with_keys_kept(assets)
+    return with_keys_kept(assets), step
 
 
 def _step(project: _Project, compute: str, nodes: DbtNodes, rule: PartitionsConfig | None = None) -> DbtStep:
@@ -252,7 +260,9 @@ def _with_partition_metadata(rule: PartitionsConfig, spec: dg.AssetSpec) -> dg.A
     return spec.merge_attributes(metadata=partition_metadata(rule))
 
 
-def _late_checks(project: _Project, compute: str, tests: Mapping[str, DbtTest], name: str) -> dg.AssetChecksDefinition:
+def _late_checks(
+    project: _Project, compute: str, tests: Mapping[str, DbtTest], name: str
+) -> tuple[dg.AssetChecksDefinition, DbtStep]:
     """Define the step that runs the tests of one compute after all stages."""
     product, dbt = project.product, project.dbt
     if compute not in dbt.profiles:
@@ -283,7 +293,7 @@ def _late_checks(project: _Project, compute: str, tests: Mapping[str, DbtTest], 
     found = dbt_nodes([], test.check_specs, dbt.manifest, project.key_of)
     nodes = replace(found, severities=declared_severities(test.check_specs))
     step = _step(project, compute, nodes)
-    return test
+    return test, step
 
 
 def _source_specs(translator: ProductTranslator, dbt: DbtProject) -> list[dg.AssetSpec]:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from floe_orchestrator_dagster.assets.stages import StagedGraph
     from floe_orchestrator_dagster.config import DagsterConfig
+    from floe_orchestrator_dagster.execution.step.build_plan import DbtStep
     from floe_orchestrator_dagster.product import Product
 
 
@@ -75,11 +76,13 @@ class ProductAssets:
         definitions: Assets with their checks, and specs of the sources.
         key: Key of the product's asset.
         steps: Names of the steps that run dbt, including source freshness; empty without a dbt project.
+        builds: The steps that build models and run tests, each after those that it reads.
     """
 
     definitions: Sequence[dg.AssetsDefinition | dg.AssetSpec]
     key: dg.AssetKey
     steps: tuple[str, ...] = ()
+    builds: tuple[DbtStep, ...] = ()
 
 
 @dataclass(frozen=True)

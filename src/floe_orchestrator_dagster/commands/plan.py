@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from floe_orchestrator_dagster.commands.answers import artifacts_argument, as_json, echo_json
+from floe_orchestrator_dagster.commands.changes import show_changes
 from floe_orchestrator_dagster.commands.findings import echo_findings, examine, warnings_as_json
 
 if TYPE_CHECKING:
@@ -17,8 +18,9 @@ if TYPE_CHECKING:
 
 @click.command()
 @artifacts_argument
+@click.option("--changed", is_flag=True, help="Show what a run with `build: changed` would build now, and why.")
 @as_json
-def plan(artifacts: Path | None, *, as_json: bool) -> None:
+def plan(artifacts: Path | None, *, changed: bool, as_json: bool) -> None:
     """Show a product's definitions in Dagster.
 
     These are assets, checks, jobs, schedules with their next ticks, sensors, automation and pools, and the number of
@@ -27,9 +29,14 @@ def plan(artifacts: Path | None, *, as_json: bool) -> None:
     file, as every load does: floe_manifest.json, a smaller copy of dbt's manifest.json beside it, if that is missing or
     outdated.
 
+    With --changed, the command shows instead which assets a run with `build: changed` would build or reuse now, and
+    which checks would run, each with the reason. It decides as a run does, with the records of the Dagster instance in
+    DAGSTER_HOME, or of a `dagster dev` that runs in this directory. It changes nothing.
+
     \b
     Example:
       floe-dagster plan dbt_project/compiled_artifacts.json
+      floe-dagster plan --changed dbt_project/compiled_artifacts.json
 
     Exits with 0 on success, 1 when the product has problems (see `floe-dagster validate`), 2 on wrong usage.
     """  # noqa: D301  # click reads the \b
@@ -37,6 +44,9 @@ def plan(artifacts: Path | None, *, as_json: bool) -> None:
     if findings.loaded is None:
         echo_findings(findings)
         sys.exit(1)
+    if changed:
+        show_changes(findings.loaded, as_json=as_json)
+        return
     from floe_orchestrator_dagster.inspect.plan import plan_product
     from floe_orchestrator_dagster.inspect.report import print_plan
 

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 
     import dagster as dg
 
+    from floe_orchestrator_dagster.code_location import CodeLocation
     from floe_orchestrator_dagster.config import DagsterConfig
     from floe_orchestrator_dagster.config.reading import Reading
 
@@ -56,10 +57,15 @@ _PACKAGE = __name__.partition(".")[0]
 
 @dataclass(frozen=True)
 class LoadedProduct:
-    """A valid product and its Definitions."""
+    """A valid product and its code location."""
 
     product: Product
-    definitions: dg.Definitions
+    location: CodeLocation
+
+    @property
+    def definitions(self) -> dg.Definitions:
+        """The product's Definitions."""
+        return self.location.definitions
 
 
 @dataclass(frozen=True)
@@ -86,7 +92,7 @@ class Findings:
     Attributes:
         errors: All problems that prevent the product from loading, by file.
         warnings: Problems that do not prevent it from loading.
-        loaded: The product and its Definitions; None when there are errors.
+        loaded: The product and its code location; None when there are errors.
     """
 
     errors: tuple[FloeDagsterError, ...] = ()
@@ -106,9 +112,9 @@ def examine_product(path: Path, *, parses: bool = True) -> Findings:
         _examine_stages(path, stages, parses=parses)
         # A product is valid only if it loads, which can find problems that the stages miss.
         product = None if stages.errors else stages.attempt(load_product, path)
-        definitions = stages.attempt(_definitions, product) if product else None
+        location = stages.attempt(_location, product) if product else None
     disagreements = [ProductWarning(str(path), problem) for problem in _disagreements(product)] if product else []
-    loaded = LoadedProduct(product, definitions) if product and definitions else None
+    loaded = LoadedProduct(product, location) if product and location else None
     return Findings(tuple(stages.errors), (*dict.fromkeys(logged), *disagreements), loaded)
 
 
@@ -244,19 +250,19 @@ def _orchestrator_config(content: Mapping[str, Any]) -> Mapping[str, Any] | None
     return found if isinstance(found, dict) else None
 
 
-def _definitions(product: Product) -> dg.Definitions:
+def _location(product: Product) -> CodeLocation:
     import dagster as dg
 
-    from floe_orchestrator_dagster.code_location import build_definitions
+    from floe_orchestrator_dagster.code_location import build_location
 
     try:
-        definitions = build_definitions(product)
-        dg.Definitions.validate_loadable(definitions)
+        location = build_location(product)
+        dg.Definitions.validate_loadable(location.definitions)
     except dg.DagsterError as error:
         fix = "Correct what it names, in floe.yaml, the dbt project or plugins.orchestrator.config."
         what = f"Dagster refuses the definitions: {error.__cause__ or error}"
         raise ArtifactsError(product.origin, [Problem("", what, fix)]) from None
-    return definitions
+    return location
 
 
 @contextmanager

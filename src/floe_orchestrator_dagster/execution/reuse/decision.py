@@ -43,6 +43,7 @@ class Known:
         source_columns: Version of each source's columns; sources whose columns are not known are left out.
         waiting: How long each node may wait for new data of its inputs; nodes that never wait are left out.
         now: Time of the decision, in seconds since 1970.
+        before: Why nodes of earlier steps are built in the same run, in a decision before the run.
     """
 
     fingerprints: Mapping[str, str]
@@ -55,6 +56,7 @@ class Known:
     source_columns: Mapping[str, str] = field(default_factory=dict)
     waiting: Mapping[str, Waiting] = field(default_factory=dict)
     now: float = 0.0
+    before: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,8 @@ class _Decider:
     @cached_property
     def reasons(self) -> dict[str, str | None]:
         """Why each node is built, by unique id; None for a node that is reused."""
-        found: dict[str, str | None] = {}
+        found: dict[str, str | None] = {**self.known.before}
+        self._columns.update(dict.fromkeys(found))
         waiting = sorted(self.nodes, reverse=True)
         while waiting:  # without recursion, because a chain of models may be long
             unique_id = waiting[-1]
@@ -118,7 +121,7 @@ class _Decider:
         if self.known.fingerprints.get(unique_id) != state.fingerprint:
             return CODE_CHANGED
         failed = self._failed_tests.get(unique_id)
-        other = (f"its test {_name(failed)} failed" if failed else None) or self._missing(unique_id)
+        other = (f"its test {short_name(failed)} failed" if failed else None) or self._missing(unique_id)
         inputs = self.graph.inputs(unique_id)
         if inputs != state.inputs.keys():
             return "it reads other tables than before"
@@ -145,14 +148,14 @@ class _Decider:
     ) -> str | None:
         for parent in sorted(inputs):
             if decided.get(parent):
-                return f"{_name(parent)} is built"
+                return f"{short_name(parent)} is built"
         for parent in sorted(inputs):
             value = self.value(parent)
             if value is None:
                 return self._unknown_input(parent)
             if value != record.inputs[parent]:
                 is_source = self.graph.kinds.get(parent) == "source"
-                return f"{_name(parent)} has {'other data' if is_source else 'been built'} since"
+                return f"{short_name(parent)} has {'other data' if is_source else 'been built'} since"
         return None
 
     def _held(self, unique_id: str, record: BuildRecord, decided: Mapping[str, str | None]) -> str | None:
@@ -182,15 +185,15 @@ class _Decider:
         """Return why a table that is read may not exist; None if all exist. Those of the selection are built if not."""
         others = [one for one in sorted(inputs - self.nodes) if self.graph.kinds.get(one) != "source"]
         return next(
-            (f"it is not certain that {_name(one)} exists" for one in others if not self.existing.get(one)), None
+            (f"it is not certain that {short_name(one)} exists" for one in others if not self.existing.get(one)), None
         )
 
     def _unknown_input(self, parent: str) -> str:
         state = self.known.states.get(parent)
         if self.graph.kinds.get(parent) == "source":
-            return f"it is not known whether the data of {_name(parent)} has changed"
+            return f"it is not known whether the data of {short_name(parent)} has changed"
         why = state.reason if isinstance(state, Unknown) else _NEVER_BUILT.reason
-        return f"it is not known which build {_name(parent)} has: {why}"
+        return f"it is not known which build {short_name(parent)} has: {why}"
 
     def _missing(self, unique_id: str) -> str | None:
         exists = self.existing.get(unique_id, None)
@@ -224,7 +227,7 @@ class _Decider:
         if test.startswith(_UNIT_TEST):
             # It reads no tables, and its version has the code of its model. dbt runs it before a build of the model.
             tested = next((parent for parent in sorted(self.graph.inputs(test)) if self.reasons.get(parent)), None)
-            return f"{_name(tested)} is built" if tested else None
+            return f"{short_name(tested)} is built" if tested else None
         return self._other_tables(test, record)
 
     def _other_tables(self, test: str, record: CheckRecord) -> str | None:
@@ -234,10 +237,10 @@ class _Decider:
             return "it is not known which tables it reads"
         for parent in sorted(inputs):
             if self.reasons.get(parent):
-                return f"{_name(parent)} is built"
+                return f"{short_name(parent)} is built"
             value = self.value(parent)
             if value is None or value != record.inputs[parent]:
-                return f"it has not been run on this state of {_name(parent)}"
+                return f"it has not been run on this state of {short_name(parent)}"
         return self._missing_input(inputs)
 
 
@@ -259,7 +262,7 @@ def decide(
             materialization; None or a missing entry if that is not known.
     """
     decider = _Decider(graph, known, nodes, existing)
-    built = {one: reason for one, reason in decider.reasons.items() if reason}
+    built = {one: reason for one, reason in decider.reasons.items() if reason and one in nodes}
     run = {test: reason for test in sorted(tests) if (reason := decider.test_reason(test))}
     return Decision(
         built=built,
@@ -319,6 +322,6 @@ def _known_columns(graph: BuildGraph, known: Known, unique_id: str) -> str | Non
     return state.columns if graph.kinds.get(unique_id) in _WITH_COLUMN_VERSIONS else state.build_id
 
 
-def _name(unique_id: str) -> str:
+def short_name(unique_id: str) -> str:
     """Return the part of a unique id that a person reads: without resource type and package."""
     return ".".join(unique_id.split(".")[2:3]) if unique_id.startswith("test.") else ".".join(unique_id.split(".")[2:])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -111,8 +110,7 @@ def test_selection(
             yield reused
     _log_postponed(context.log, selection)
     request = build_request(op_context, step, options, Window())
-    always = replace(request, build_all="tests that wait for several steps always run")
-    build = changed_build(op_context, step, always, selection) if request.is_recorded else None
+    build = changed_build(op_context, step, request, selection) if request.is_recorded else None
     if build is not None:
         build.start()
     if selection.is_empty:

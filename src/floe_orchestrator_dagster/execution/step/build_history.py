@@ -189,14 +189,24 @@ def database_epoch(instance: dg.DagsterInstance, file: Path | None) -> int:
     """
     if file is None:
         return 0
-    key, written = _hashed(f"file {file}"), database_iteration(file)
+    epoch, last = _known_epoch(instance, file)
+    written = database_iteration(file)
+    is_replaced = last is not None and (written is None or written < last)
+    return epoch + 1 if is_replaced else epoch
+
+
+def note_epoch(instance: dg.DagsterInstance, file: Path | None, epoch: int) -> None:
+    """Store a new epoch before dbt writes to the file, which then looks like the newest one."""
+    if file is not None and epoch != _known_epoch(instance, file)[0]:
+        note_database(instance, file, epoch)
+
+
+def _known_epoch(instance: dg.DagsterInstance, file: Path) -> tuple[int, int | None]:
+    """Return the stored epoch of a file, and the number of its writes after the last run."""
+    key = _hashed(f"file {file}")
     found = _read_values(instance, [key]).get(key)
     known = found if isinstance(found, dict) else {}
-    epoch, last = int(known.get("epoch") or 0), known.get("written")
-    if last is not None and (written is None or written < last):
-        epoch += 1
-        _write(instance, {key: {"epoch": epoch, "written": written}})
-    return epoch
+    return int(known.get("epoch") or 0), known.get("written")
 
 
 def note_database(instance: dg.DagsterInstance, file: Path | None, epoch: int) -> None:

@@ -5,7 +5,6 @@ See ``docs/how-to/build-only-what-changed.md``.
 
 from __future__ import annotations
 
-import time
 from collections import defaultdict
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -13,36 +12,18 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from floe_orchestrator_dagster.execution.record.materializations import versioned_output
-from floe_orchestrator_dagster.execution.reuse.decision import CODE_CHANGED, Decision, Known, decide
+from floe_orchestrator_dagster.execution.reuse.decision import CODE_CHANGED, Decision
 from floe_orchestrator_dagster.execution.reuse.records import BuildRecord
-from floe_orchestrator_dagster.execution.step.build_facts import (
-    Places,
-    build_graph,
-    database_file,
-    existing_tables,
-    source_versions,
-    tests_with_values,
-    unusable_manifest,
-    waiting_times,
-)
-from floe_orchestrator_dagster.execution.step.build_history import (
-    RECORD,
-    BuildHistory,
-    database_epoch,
-    mark_reused,
-    read_history,
-)
+from floe_orchestrator_dagster.execution.step.build_decision import decide_step
+from floe_orchestrator_dagster.execution.step.build_facts import database_file, unusable_manifest
+from floe_orchestrator_dagster.execution.step.build_history import RECORD, mark_reused, note_epoch
 from floe_orchestrator_dagster.execution.step.build_records import BuildRecords
 from floe_orchestrator_dagster.execution.step.retry import RESUME_TAG, read_by_other_steps
 from floe_orchestrator_dagster.execution.step.run_options import BUILD_TAG, CHANGED
-from floe_orchestrator_dagster.product.build_fingerprints import build_fingerprints
-from floe_orchestrator_dagster.product.trimming import ALWAYS_BUILT, TEST_VERSION
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
-    from collections.abc import Set as AbstractSet
 
-    from floe_orchestrator_dagster.execution.reuse.graph import BuildGraph
     from floe_orchestrator_dagster.execution.step.build_plan import DbtStep
     from floe_orchestrator_dagster.execution.step.node_selection import Selection
     from floe_orchestrator_dagster.execution.step.run_options import DbtOptions
@@ -72,20 +53,29 @@ def build_request(context: dg.OpExecutionContext, step: DbtStep, options: DbtOpt
     config, chosen = step.product.config, options.builds_changed
     if chosen is None:
         chosen = context.run.tags.get(BUILD_TAG, config.build) == CHANGED
-    is_recorded = chosen or config.builds_changed
-    if not is_recorded:
+    if not (chosen or config.builds_changed):
         return BuildRequest(is_recorded=False, build_all="the run builds all", no_records=None)
+    if not chosen:
+        return replace(changed_request(step, options, window), build_all="the run builds all")
+    request = changed_request(step, options, window)
+    is_retry = context.retry_number or context.run.tags.get(RESUME_TAG) == "true"
+    if request.build_all is None and is_retry and step.has_hooks:
+        return replace(request, build_all="an on-run hook of dbt may have failed in an earlier try")
+    return request
+
+
+def changed_request(step: DbtStep, options: DbtOptions, window: Window) -> BuildRequest:
+    """Return the request of a run that builds what has changed, and is not a retry."""
     no_records = options.difference(step.connection.profile.environment)
     if no_records is None and (step.partitions is not None or window.arguments or window.variables):
         no_records = "assets with partitions are always built"
     no_records = no_records or unusable_manifest(step)
-    build_all = no_records if chosen else "the run builds all"
+    build_all = no_records
     if build_all is None and options.full_refresh:
         build_all = "the run's configuration sets full_refresh"
-    is_retry = context.retry_number or context.run.tags.get(RESUME_TAG) == "true"
-    if build_all is None and is_retry and step.has_hooks:
-        build_all = "an on-run hook of dbt may have failed in an earlier try"
-    return BuildRequest(is_recorded, build_all, no_records)
+    if build_all is None and not step.nodes.assets:
+        build_all = "tests that wait for several steps always run"
+    return BuildRequest(is_recorded=True, build_all=build_all, no_records=no_records)
 
 
 @dataclass(frozen=True)
@@ -109,6 +99,7 @@ class ChangedBuild:
         _log(records.context.log, "not built", decision.reused)
         _warn_about_increments(self)
         step = records.step
+        note_epoch(records.context.instance, database_file(step.connection), records.places.epoch)
         expected = step.nodes.expected(self.selection)
         tests = expected & records.step.nodes.check_of.keys()
         records.start(expected & frozenset(step.nodes.assets.values()), tests)
@@ -167,86 +158,11 @@ def changed_build(
         request: What the run asks for.
         selection: The selected nodes.
     """
-    nodes = step.nodes
-    expected = nodes.expected(selection)
-    built, tests = expected & frozenset(nodes.assets.values()), expected & frozenset(nodes.checks.values())
-    epoch = database_epoch(context.instance, database_file(step.connection))
-    graph, places = build_graph(step), Places(step.connection, epoch)
-    known, history = _known(context, step, graph, places, built | tests)
-    records = BuildRecords(context, step, graph, known, history, places, request.no_records)
-    reason = request.build_all or request.no_records
-    if not built:
-        reason = reason or "the run selects only checks"
-    if reason is not None:
-        every = Decision(dict.fromkeys(sorted(built), reason), {}, dict.fromkeys(sorted(tests), reason), {})
-        return ChangedBuild(every, selection, records)
-    likely = decide(graph, known, built, tests, dict.fromkeys(known.states, True))
-    kept = likely.reused.keys() | likely.kept.keys()
-    looked_up = frozenset(likely.reused).union(*map(graph.inputs, kept)) & known.states.keys()
-    existing = existing_tables(step, looked_up)
-    decision = decide(graph, known, built, tests, existing)
-    while tested := _tested_alone(step, decision):
-        known = replace(known, always={**known.always, **tested})
-        decision = decide(graph, known, built, tests, existing)
-    return ChangedBuild(decision, _remaining(step, selection, decision), records)
-
-
-def _tested_alone(step: DbtStep, decision: Decision) -> dict[str, str]:
-    """Return the reused models of unit tests that run: dbt runs a unit test only with its model."""
-    parents, unit_tests = step.manifest.content["parent_map"], step.manifest.content["unit_tests"]
-    return {
-        model: f"its unit test {unit_tests[test]['name']} runs"
-        for test in decision.run
-        if test in unit_tests
-        for model in parents.get(test, ())
-        if model in decision.reused
-    }
-
-
-def _known(
-    context: dg.OpExecutionContext,
-    step: DbtStep,
-    graph: BuildGraph,
-    places: Places,
-    selected: AbstractSet[str],
-) -> tuple[Known, BuildHistory]:
-    content, assets = step.manifest.content, {node["unique_id"]: node for node in step.manifest.asset_nodes}
-    read = frozenset[str]().union(*map(graph.inputs, selected))
-    tables = (read | selected) & assets.keys()
-    checks = step.all_checks()
-    parents = {test: frozenset(content["parent_map"].get(test, ())) for test in checks}
-    tests = {test: found for test, found in parents.items() if test in selected or found & tables}
-    now = time.time()
-    # Sources are observed before the history is read, and so before dbt starts.
-    versions = source_versions(step, read & content["sources"].keys())
-    history = read_history(
-        context.instance,
-        context.run_id,
-        {step.key_of[table]: places.place(assets[table]) for table in tables},
-        [checks[test] for test in tests],
-        {step.key_of[table]: places.relation(assets[table]) for table in tables},
+    found = decide_step(
+        context.instance, context.run_id, step, step.nodes.expected(selection), request.build_all or request.no_records
     )
-    fingerprints = build_fingerprints(step.manifest, step.connection, {})  # runs with variables reuse nothing
-    doubts = {unique_id: found.doubt for unique_id, found in fingerprints.items() if found.doubt}
-    known = Known(
-        fingerprints={table: fingerprints[table].value for table in tables if fingerprints[table].value},
-        always={**doubts, **tests_with_values(step, tests), **_values(content, ALWAYS_BUILT)},
-        states={table: history.states[step.key_of[table]] for table in tables},
-        versions=versions,
-        test_versions=_values(content, TEST_VERSION),
-        test_records={test: history.tests[checks[test]] for test in tests if checks[test] in history.tests},
-        tests=tests,
-        source_columns=versions,
-        waiting=waiting_times(step, tables),
-        now=now,
-    )
-    return known, history
-
-
-def _values(content: Mapping[str, Any], field_name: str) -> dict[str, str]:
-    """Return a field of the nodes and unit tests that have it, by unique id."""
-    every = {**content["nodes"], **content["unit_tests"]}
-    return {unique_id: node[field_name] for unique_id, node in every.items() if field_name in node}
+    records = BuildRecords(context, step, found.graph, found.known, found.history, found.places, request.no_records)
+    return ChangedBuild(found.decision, _remaining(step, selection, found.decision), records)
 
 
 def _remaining(step: DbtStep, selection: Selection, decision: Decision) -> Selection:

@@ -1,0 +1,149 @@
+"""Decision about the nodes of a step: what Dagster's instance, the project and the database show before dbt starts."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from floe_orchestrator_dagster.execution.reuse.decision import Decision, Known, decide
+from floe_orchestrator_dagster.execution.step.build_facts import (
+    Places,
+    build_graph,
+    database_file,
+    existing_tables,
+    source_versions,
+    tests_with_values,
+    waiting_times,
+)
+from floe_orchestrator_dagster.execution.step.build_history import BuildHistory, database_epoch, read_history
+from floe_orchestrator_dagster.product.build_fingerprints import build_fingerprints
+from floe_orchestrator_dagster.product.trimming import ALWAYS_BUILT, TEST_VERSION
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from collections.abc import Set as AbstractSet
+
+    import dagster as dg
+
+    from floe_orchestrator_dagster.execution.reuse.graph import BuildGraph
+    from floe_orchestrator_dagster.execution.step.build_plan import DbtStep
+
+
+@dataclass(frozen=True)
+class StepDecision:
+    """The decision about a step, with the knowledge that it follows from.
+
+    Attributes:
+        decision: The decision.
+        graph: The product's graph.
+        known: What the decision depends on.
+        history: What Dagster's instance knows.
+        places: Where the tables are.
+    """
+
+    decision: Decision
+    graph: BuildGraph
+    known: Known
+    history: BuildHistory
+    places: Places
+
+
+def decide_step(  # noqa: PLR0913, PLR0917  # a decision depends on all of these
+    instance: dg.DagsterInstance,
+    run_id: str,
+    step: DbtStep,
+    expected: AbstractSet[str],
+    build_all: str | None,
+    before: Mapping[str, str] | None = None,
+) -> StepDecision:
+    """Decide what a step builds. Nothing is written.
+
+    Args:
+        instance: The Dagster instance.
+        run_id: Id of the run.
+        step: The step's definition.
+        expected: Unique ids of the selected nodes and tests.
+        build_all: Why all of them are built; None if only changed ones are.
+        before: Why nodes of earlier steps are built in the same run; None if that is in the instance already.
+    """
+    nodes = step.nodes
+    built, tests = expected & frozenset(nodes.assets.values()), expected & frozenset(nodes.checks.values())
+    epoch = database_epoch(instance, database_file(step.connection))
+    graph, places = build_graph(step), Places(step.connection, epoch)
+    known, history = _known(instance, run_id, step, graph, places, built | tests)
+    known = replace(known, before=before or {})
+    reason = build_all
+    if not built:
+        reason = reason or "the run selects only checks"
+    if reason is not None:
+        every = Decision(dict.fromkeys(sorted(built), reason), {}, dict.fromkeys(sorted(tests), reason), {})
+        return StepDecision(every, graph, known, history, places)
+    likely = decide(graph, known, built, tests, dict.fromkeys(known.states, True))
+    kept = likely.reused.keys() | likely.kept.keys()
+    looked_up = frozenset(likely.reused).union(*map(graph.inputs, kept)) & known.states.keys()
+    existing = existing_tables(step, looked_up)
+    decision = decide(graph, known, built, tests, existing)
+    while tested := _tested_alone(step, decision):
+        known = replace(known, always={**known.always, **tested})
+        decision = decide(graph, known, built, tests, existing)
+    return StepDecision(decision, graph, known, history, places)
+
+
+def _tested_alone(step: DbtStep, decision: Decision) -> dict[str, str]:
+    """Return the reused models of unit tests that run: dbt runs a unit test only with its model."""
+    parents, unit_tests = step.manifest.content["parent_map"], step.manifest.content["unit_tests"]
+    return {
+        model: f"its unit test {unit_tests[test]['name']} runs"
+        for test in decision.run
+        if test in unit_tests
+        for model in parents.get(test, ())
+        if model in decision.reused
+    }
+
+
+def _known(  # noqa: PLR0913, PLR0917  # all that is known
+    instance: dg.DagsterInstance,
+    run_id: str,
+    step: DbtStep,
+    graph: BuildGraph,
+    places: Places,
+    selected: AbstractSet[str],
+) -> tuple[Known, BuildHistory]:
+    content, assets = step.manifest.content, {node["unique_id"]: node for node in step.manifest.asset_nodes}
+    read = frozenset[str]().union(*map(graph.inputs, selected))
+    tables = (read | selected) & assets.keys()
+    checks = step.all_checks()
+    parents = {test: frozenset(content["parent_map"].get(test, ())) for test in checks}
+    tests = {test: found for test, found in parents.items() if test in selected or found & tables}
+    now = time.time()
+    # Sources are observed before the history is read, and so before dbt starts.
+    versions = source_versions(step, read & content["sources"].keys())
+    history = read_history(
+        instance,
+        run_id,
+        {step.key_of[table]: places.place(assets[table]) for table in tables},
+        [checks[test] for test in tests],
+        {step.key_of[table]: places.relation(assets[table]) for table in tables},
+    )
+    fingerprints = build_fingerprints(step.manifest, step.connection, {})  # runs with variables reuse nothing
+    doubts = {unique_id: found.doubt for unique_id, found in fingerprints.items() if found.doubt}
+    known = Known(
+        fingerprints={table: fingerprints[table].value for table in tables if fingerprints[table].value},
+        always={**doubts, **tests_with_values(step, tests), **_values(content, ALWAYS_BUILT)},
+        states={table: history.states[step.key_of[table]] for table in tables},
+        versions=versions,
+        test_versions=_values(content, TEST_VERSION),
+        test_records={test: history.tests[checks[test]] for test in tests if checks[test] in history.tests},
+        tests=tests,
+        source_columns=versions,
+        waiting=waiting_times(step, tables),
+        now=now,
+    )
+    return known, history
+
+
+def _values(content: Mapping[str, Any], field_name: str) -> dict[str, str]:
+    """Return a field of the nodes and unit tests that have it, by unique id."""
+    every = {**content["nodes"], **content["unit_tests"]}
+    return {unique_id: node[field_name] for unique_id, node in every.items() if field_name in node}
