@@ -44,8 +44,8 @@ class _Commands(click.Group):
 @click.group(
     cls=_Commands,
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="Every command exits with 0 on success, 1 when the product has problems, 2 on wrong usage. "
-    'Completion for bash: eval "$(_FLOE_DAGSTER_COMPLETE=bash_source floe-dagster)" (zsh_source, fish_source).',
+    epilog="Exits with 0 on success, 1 on problems, 2 on wrong usage. "
+    'Completion: eval "$(_FLOE_DAGSTER_COMPLETE=bash_source floe-dagster)" (zsh, fish).',
 )
 @click.version_option(__version__, prog_name="floe-dagster")
 def main() -> None:
@@ -64,5 +64,18 @@ def main() -> None:
         are_on()
 
 
-for _command in (check, config_schema, demo, explain, helm, init, lineage, plan, prepare, timeline, validate, workspace):
+for _command in (
+    check,
+    config_schema,
+    demo,
+    explain,
+    helm,
+    init,
+    lineage,
+    plan,
+    prepare,
+    timeline,
+    validate,
+    workspace,
+):
     main.add_command(_command)

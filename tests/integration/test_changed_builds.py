@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
-import json
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+import dagster as dg
 import duckdb
 import pytest
-from click.testing import CliRunner
 
 from dbt_v2 import engine_config
 from files import write_files
-from floe_orchestrator_dagster.cli import main
-from floe_orchestrator_dagster.code_location import definitions_from_file
+from floe_orchestrator_dagster.code_location import build_location, definitions_from_file
+from floe_orchestrator_dagster.inspect.changes import ChangePlan, explain, plan_changes
 from floe_orchestrator_dagster.product import load_product, manifest_rebuilt
 from unit.samples import contract, model, write_json
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    import dagster as dg
-
 FILES = {
-    "dbt_project.yml": '{name: shop_orders, profile: shop_orders, version: "1.0"}',
+    "dbt_project.yml": """
+        {name: shop_orders, profile: shop_orders, version: "1.0", vars: {owner: "{{ env_var('OWNER', 'us') }}"}}
+        """,
     "landing/orders.csv": "id,amount\n1,10\n2,20\n",
     "seeds/regions.csv": "id,name\n1,north\n2,south\n",
     "models/stg.sql": "select * from {{ source('landing', 'orders') }}",
@@ -53,9 +52,14 @@ class Shop:
     def __init__(self, directory: Path, instance: dg.DagsterInstance, engine: str, **more: object) -> None:
         """Write and parse the product, with more settings."""
         self.directory, self.instance = write_files(directory, FILES), instance
-        config = {"build": "changed", "executor": "in_process", "dbt": engine_config(engine), **more}
-        self.artifacts = write_json(directory / "compiled_artifacts.json", contract(*map(model, NAMES), config=config))
+        self.engine, self.artifacts = engine, directory / "compiled_artifacts.json"
+        self.configure(**more)
         self.parse()
+
+    def configure(self, **more: object) -> None:
+        """Write the artifacts, with more settings."""
+        config = {"build": "changed", "executor": "in_process", "dbt": engine_config(self.engine), **more}
+        write_json(self.artifacts, contract(*map(model, NAMES), config=config))
 
     def parse(self) -> None:
         """Parse the project as `floe-dagster prepare` does."""
@@ -67,17 +71,22 @@ class Shop:
         assert result.success is success
         return built(result)
 
-    def result(self, **options: object) -> dg.ExecuteInProcessResult:
-        """Run the product's job."""
+    def result(self, *names: str, **options: object) -> dg.ExecuteInProcessResult:
+        """Run the product's job, for all assets or those with the names."""
         job = definitions_from_file(self.artifacts).get_repository_def().get_job("shop_orders")
         run_config = {"ops": {"shop_orders_dbt_build": {"config": options}}} if options else None
-        return job.execute_in_process(instance=self.instance, run_config=run_config, raise_on_error=False)
+        keys = [dg.AssetKey(name) for name in names] or None
+        return job.execute_in_process(
+            instance=self.instance, run_config=run_config, raise_on_error=False, asset_selection=keys
+        )
 
-    def plan(self) -> dict[str, str]:
-        """Return the assets that `floe-dagster plan --changed` would build, with the reasons."""
-        said = CliRunner().invoke(main, ["plan", "--changed", "--json", str(self.artifacts)])
-        assert said.exit_code == 0, said.output
-        return {asset["asset"]: asset["reason"] for asset in json.loads(said.stdout)["assets"] if asset["is_built"]}
+    def plan(self) -> ChangePlan:
+        """Decide what a run would build, as `floe-dagster plan --changed` does."""
+        return plan_changes(self.instance, build_location(load_product(self.artifacts)).builds)
+
+    def planned(self) -> dict[str, str]:
+        """Return the assets that a run would build, with the reasons."""
+        return {asset.asset: asset.reason for asset in self.plan().assets if asset.is_built}
 
     def write(self, name: str, content: str) -> None:
         """Change a file of the project, and parse it."""
@@ -112,54 +121,42 @@ def reused(result: dg.ExecuteInProcessResult) -> dict[str, str]:
     return {name: str(metadata["reason"].value) for name, metadata in found.items() if "reason" in metadata}
 
 
-def explained(shop: Shop, model: str) -> dict[str, Any]:
-    """Return the explanation of a model's decision."""
-    said = CliRunner().invoke(main, ["explain", model, "--json", str(shop.artifacts)])
-    assert said.exit_code == 0, said.output
-    found: dict[str, Any] = json.loads(said.stdout)
-    return found
-
-
 @pytest.fixture
-def changed_shop(tmp_path: Path, lasting: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch) -> Shop:
-    """Give a product that builds what has changed, with the instance of DAGSTER_HOME."""
-    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
-    return Shop(tmp_path / "shop", lasting, "core")
+def changed_shop(tmp_path: Path, instance: dg.DagsterInstance) -> Shop:
+    """Give a product that builds what has changed."""
+    return Shop(tmp_path / "shop", instance, "core")
 
 
 def test_run_builds_what_has_changed_since_the_last_one(changed_shop: Shop) -> None:
     shop = changed_shop
-    assert shop.plan() == dict.fromkeys(ALL, "no run has built it")
+    assert shop.planned() == dict.fromkeys(ALL, "no run has built it")
     assert shop.run() == ALL
 
-    assert shop.plan() == {}
+    assert shop.planned() == {}
     starts, second = shop.starts(), shop.result()
     assert (second.success, built(second), shop.starts()) == (True, set(), starts)
     assert reused(second) == dict.fromkeys(ALL, "its code and its inputs have not changed since it was built")
     assert [evaluation.passed for evaluation in second.get_asset_check_evaluations()] == [True, True, True]
 
     shop.write("models/names.sql", NAMES_IN_CAPITALS)
-    assert shop.plan() == {"names": "its code, its settings or a macro has changed"}
+    assert shop.planned() == {"names": "its code, its settings or a macro has changed"}
     assert shop.run() == {"names"}
 
     write_files(shop.directory, {"landing/orders.csv": "id,amount\n1,10\n2,21\n"})
-    assert shop.plan() == {"stg": "landing.orders has other data since", "mart": "stg is built"}
+    assert shop.planned() == {"stg": "landing.orders has other data since", "mart": "stg is built"}
     assert shop.run(success=False) == {"stg", "mart"}
     assert shop.rows("mart") == [(31,)]
-    assert explained(shop, "mart")["reason"].startswith("its test accepted_values_mart_amount")
+    assert shop.planned()["mart"].startswith("its test accepted_values_mart_amount")
     assert shop.run(success=False) == {"mart"}
 
     write_files(shop.directory, {"landing/orders.csv": "id,amount\n1,10\n2,20\n"})
     shop.execute("drop table names")
-    assert shop.plan().keys() == {"stg", "mart", "names"}
-    assert explained(shop, "mart")["causes"] == [
-        {
-            "asset": "stg",
-            "node": "model.shop_orders.stg",
-            "is_built": True,
-            "reason": "landing.orders has other data since",
-        }
+    assert shop.planned().keys() == {"stg", "mart", "names"}
+    explanation = explain(shop.plan(), "model.shop_orders.mart")
+    assert [(cause.asset, cause.reason) for cause in explanation.causes] == [
+        ("stg", "landing.orders has other data since")
     ]
+    assert dict(explanation.inputs)["landing.orders"] == "it has other data"
     assert shop.run() == {"stg", "mart", "names"}
     assert shop.rows("mart") == [(30,)]
     assert shop.rows("names") == [(1, "NORTH"), (2, "SOUTH")]
@@ -185,6 +182,31 @@ def test_unit_test_that_runs_builds_its_model(changed_shop: Shop) -> None:
     shop.write("models/units.yml", unit_test.replace("EXPECTED", "south"))
     assert shop.run() == {"names"}
     assert shop.run() == set()
+
+
+def test_incremental_model_is_built_from_scratch_after_a_change_of_its_code(
+    tmp_path: Path, instance: dg.DagsterInstance
+) -> None:
+    shop = Shop(tmp_path / "shop", instance, "core")
+    code = "{{{{ config(materialized='incremental', on_schema_change='append_new_columns') }}}} select {} as code"
+    shop.write("models/log.sql", code.format(1))
+    shop.write("models/read.sql", "{{ config(materialized='table') }} select count(*) as n from {{ ref('log') }}")
+    assert shop.run() == {*ALL, "log", "read"}
+
+    shop.write("models/log.sql", code.format(2))
+    assert shop.run() == {"log", "read"}
+    assert (shop.rows("log"), shop.rows("read")) == ([(1,), (2,)], [(2,)])
+
+    assert built(shop.result("log", full_refresh=True)) == {"log"}
+    assert shop.planned() == {"read": "log has been built since"}
+    assert shop.run() == {"read"}
+    assert (shop.rows("log"), shop.rows("read")) == ([(2,)], [(1,)])
+
+    shop.configure(full_refresh_on_change=True)
+    assert shop.run() == set()
+    shop.write("models/log.sql", code.format(3))
+    assert shop.run() == {"log", "read"}
+    assert (shop.rows("log"), shop.rows("read")) == ([(3,)], [(1,)])
 
 
 def test_tables_of_other_code_and_other_assets_are_built(changed_shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -231,12 +253,9 @@ def test_dbt_v2_builds_what_has_changed(tmp_path: Path, instance: dg.DagsterInst
     assert shop.run() == {"stg", "mart"}
 
 
-def test_step_reuses_what_another_step_reads(
-    tmp_path: Path, lasting: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_step_reuses_what_another_step_reads(tmp_path: Path, instance: dg.DagsterInstance) -> None:
     parts = [{"select": "stg regions", "name": "first"}]
-    shop = Shop(tmp_path / "shop", lasting, "core", steps=parts)
-    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
+    shop = Shop(tmp_path / "shop", instance, "core", steps=parts)
     assert built(shop.result()) == ALL
 
     second = shop.result()
@@ -254,5 +273,5 @@ def test_step_reuses_what_another_step_reads(
     assert reused(third).keys() == {"mart", "names"}
 
     shop.write("models/stg.sql", "select *, 1 as one from {{ source('landing', 'orders') }}")
-    assert shop.plan() == {"stg": "its code, its settings or a macro has changed", "mart": "stg is built"}
+    assert shop.planned() == {"stg": "its code, its settings or a macro has changed", "mart": "stg is built"}
     assert {"stg", "mart"} <= built(shop.result())

@@ -57,6 +57,7 @@ def test_help_lists_the_commands(option: str) -> None:
         "lineage",
         "plan",
         "prepare",
+        "timeline",
         "validate",
         "workspace",
     ]

@@ -137,8 +137,9 @@ def dbt_project_assets(
         checks, step = _late_checks(project, compute, late, name)
         definitions.append(checks)
         builds.append(step)
-    assets_and_sources = [*definitions, *_source_specs(translator, dbt)]
-    return ProductAssets(assets_and_sources, translator.product_key, steps.names, tuple(builds))
+    return ProductAssets(
+        [*definitions, *_source_specs(translator, dbt)], translator.product_key, steps.names, tuple(builds)
+    )
 
 
 def _lanes(product: Product, manifest: Manifest, selection: NodeSelection) -> dict[str, Lane]:

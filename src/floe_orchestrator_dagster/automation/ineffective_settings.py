@@ -51,6 +51,7 @@ def ineffective_settings(
     - Partitions whose variables a model does not read, or whose column it does not have.
     - Schedules that the installed Dagster evaluates at other minutes.
     - Parts of the product that no run builds at the same time, or whose resources nothing reads.
+    - Names in ``assume_unchanged`` that are not sources.
     - Sensors on assets that the product does not have.
     - Sensors that make jobs launch each other in a cycle.
     """
@@ -58,6 +59,7 @@ def ineffective_settings(
         *shifted_schedules(product, registered),
         *_partitions(product, selection),
         *_steps(product, targets),
+        *_unknown_sources(product),
         *_unknown_assets(product, targets),
         *_cycles(product, targets),
     ]
@@ -135,6 +137,18 @@ def _lacks(node: Mapping[str, Any], column: str) -> bool:
     """Return whether a model with described columns does not have this one."""
     described = {name.lower() for name in node.get("columns") or {}}
     return bool(described) and column.lower() not in described
+
+
+def _unknown_sources(product: Product) -> Iterator[Problem]:
+    if product.dbt is None:
+        return
+    sources = product.dbt.manifest.content["sources"].values()
+    known = {source["source_name"] for source in sources}
+    known |= {f"{source['source_name']}.{source['name']}" for source in sources}
+    for row, name in enumerate(product.config.assume_unchanged):
+        if name not in known:
+            fix = f"{did_you_mean(closest(name, known))}Write `source.table` or `source`. {CORRECT_IT}"
+            yield Problem(config_path("assume_unchanged", row), f"{name!r} is not a source of the dbt project", fix)
 
 
 def _unknown_assets(product: Product, targets: Targets) -> Iterator[Problem]:

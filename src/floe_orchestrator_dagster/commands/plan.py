@@ -25,18 +25,15 @@ def plan(artifacts: Path | None, *, changed: bool, as_json: bool) -> None:
 
     These are assets, checks, jobs, schedules with their next ticks, sensors, automation and pools, and the number of
     dbt invocations in a full run. ARTIFACTS is the product's compiled_artifacts.json. The default is
-    FLOE_ARTIFACTS_PATH. The command does not parse the dbt project. Run `floe-dagster prepare` before it. It writes one
-    file, as every load does: floe_manifest.json, a smaller copy of dbt's manifest.json beside it, if that is missing or
-    outdated.
+    FLOE_ARTIFACTS_PATH. The command does not parse the dbt project. Run `floe-dagster prepare` before it.
+    It writes at most floe_manifest.json.
 
-    With --changed, the command shows instead which assets a run with `build: changed` would build or reuse now, and
-    which checks would run, each with the reason. It decides as a run does, with the records of the Dagster instance in
-    DAGSTER_HOME, or of a `dagster dev` that runs in this directory. It changes nothing.
+    With --changed, it shows instead which assets a run with `build: changed` would build or reuse now, and which
+    checks would run, and why, by the records in DAGSTER_HOME or of a `dagster dev` here.
 
     \b
     Example:
       floe-dagster plan dbt_project/compiled_artifacts.json
-      floe-dagster plan --changed dbt_project/compiled_artifacts.json
 
     Exits with 0 on success, 1 when the product has problems (see `floe-dagster validate`), 2 on wrong usage.
     """  # noqa: D301  # click reads the \b

@@ -92,6 +92,9 @@ class DagsterConfig(Section):
     build: BuildMode = "all"
     """Extent of runs: ``all``, or ``changed`` to reuse tables whose code and inputs have not changed since they were
     built. Jobs, schedules and single runs can choose differently."""
+    full_refresh_on_change: bool = False
+    """Whether a run with ``build: changed`` passes ``--full-refresh`` to dbt if it builds an incremental model whose
+    code has changed. By default, such models run incrementally, and the run's log warns."""
     assume_unchanged: list[Text] = Field(default_factory=list, examples=[["shop.countries"]])
     """Sources whose rows never change, as ``source.table`` or ``source``, for ``build: changed``."""
     partitions: list[PartitionsConfig] = Field(default_factory=list)

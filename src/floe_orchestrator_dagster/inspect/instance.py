@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from floe_orchestrator_dagster.errors import DeployError, Problem
+from floe_orchestrator_dagster.errors import InstanceError, Problem
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -38,7 +38,7 @@ def instance_of_user() -> Iterator[FoundInstance]:
     """Open the instance of ``DAGSTER_HOME``, or that of a ``dagster dev`` that runs in the current directory.
 
     Raises:
-        DeployError: ``DAGSTER_HOME`` or its ``dagster.yaml`` is not valid.
+        InstanceError: ``DAGSTER_HOME`` or its ``dagster.yaml`` is not valid.
     """
     home = os.environ.get(_HOME, "")
     running = sorted(Path.cwd().glob(_OF_DAGSTER_DEV), key=lambda path: path.stat().st_mtime)
@@ -56,11 +56,11 @@ def _opened(place: str) -> Iterator[dg.DagsterInstance]:
     path = Path(place).expanduser()
     if not path.is_absolute() or not path.is_dir():
         fix = "Set DAGSTER_HOME to the absolute path of an existing directory."
-        raise DeployError(_HOME, [Problem("", f"{place!r} is not an absolute path of a directory", fix)])
+        raise InstanceError(_HOME, [Problem("", f"{place!r} is not an absolute path of a directory", fix)])
     try:
         opened = dg.DagsterInstance.from_config(str(path))
     except dg.DagsterError as error:
         fix = "Correct dagster.yaml in this directory."
-        raise DeployError(_HOME, [Problem("", f"Dagster refuses {place}: {error}", fix)]) from None
+        raise InstanceError(_HOME, [Problem("", f"Dagster refuses {place}: {error}", fix)]) from None
     with opened as instance:
         yield instance

@@ -51,17 +51,16 @@ class BuildFingerprint:
     doubt: str = ""
 
 
-def build_fingerprints(
-    manifest: Manifest, dbt: DbtConnection, variables: Mapping[str, Any]
-) -> dict[str, BuildFingerprint]:
+def build_fingerprints(manifest: Manifest, dbt: DbtConnection) -> dict[str, BuildFingerprint]:
     """Compute the fingerprint of the build of each model, seed and snapshot, by unique id.
+
+    Builds of runs that pass variables to dbt do not count, so that these have no part in it.
 
     Args:
         manifest: The product's manifest.
         dbt: The project, the profile with the selected output, and the engine.
-        variables: The variables that are passed to dbt.
     """
-    build = _Build(manifest, dbt, variables)
+    build = _Build(manifest, dbt)
     nodes = manifest.content["nodes"].items()
     return {unique_id: build.fingerprint(node) for unique_id, node in nodes if node["resource_type"] in _BUILT}
 
@@ -69,8 +68,8 @@ def build_fingerprints(
 class _Build:
     """The values that an invocation of dbt reads, each read once for all nodes."""
 
-    def __init__(self, manifest: Manifest, dbt: DbtConnection, variables: Mapping[str, Any]) -> None:
-        self._manifest, self._dbt, self._passed = manifest, dbt, variables
+    def __init__(self, manifest: Manifest, dbt: DbtConnection) -> None:
+        self._manifest, self._dbt = manifest, dbt
         self._read_in_file = cache(_values_read_in)
 
     def fingerprint(self, node: Mapping[str, Any]) -> BuildFingerprint:
@@ -86,7 +85,7 @@ class _Build:
             return BuildFingerprint(doubt=f"its file cannot be read ({error.strerror})")
         environment = {name: self._dbt.profile.environment.get(name) for name in read.environment}
         names = self._variables if read.variables is None else {*read.variables}
-        values = {name: [self._passed.get(name), self._variables.get(name)] for name in names}
+        values = {name: self._variables.get(name) for name in names}
         return BuildFingerprint(_digest([node[CODE_VERSION], self._common, environment, values, seed]))
 
     @cached_property
@@ -124,7 +123,7 @@ class _Build:
     @cached_property
     def _variables(self) -> Mapping[str, list[list[Any]]]:
         """The values of each variable in the project and its packages, each with its package and file."""
-        found: dict[str, list[list[Any]]] = {name: [] for name in self._passed}
+        found: dict[str, list[list[Any]]] = {}
         for project, directory in self._projects.items():
             for file in (PROJECT_FILE, _VARIABLES_FILE):
                 for name, value in _declared(_settings(directory / file).get("vars")):

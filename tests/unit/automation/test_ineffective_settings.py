@@ -44,6 +44,7 @@ def reported(directory: Path, config: Json) -> list[str]:
         # Nobody has described its columns.
         {"partitions": [{**DAILY, "select": "batch", "time_column": "day"}]},
         {"sensors": [{"type": "asset", "name": "a", "asset": "erp/orders"}]},
+        {"assume_unchanged": ["erp", "erp.orders"]},
         {
             "jobs": [{"name": "next"}, {"name": "last"}],
             "sensors": [
@@ -96,6 +97,17 @@ def test_sensor_on_an_unknown_asset_is_reported(tmp_path: Path, asset: str, hint
 
     assert reported(tmp_path, {"sensors": sensors}) == [
         f"sensors[1].asset: {asset!r} {WAITS}\n    fix: {hint}Keep it if one does. {MANIFEST}"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"), [("erp.order", "Did you mean 'erp.orders'? "), ("eerp", "Did you mean 'erp'? "), ("crm", "")]
+)
+def test_unknown_source_that_is_assumed_unchanged_is_reported(tmp_path: Path, name: str, hint: str) -> None:
+    fix = f"{hint}Write `source.table` or `source`. {MANIFEST}"
+
+    assert reported(tmp_path, {"assume_unchanged": ["erp.orders", name]}) == [
+        f"assume_unchanged[1]: {name!r} is not a source of the dbt project\n    fix: {fix}"
     ]
 
 

@@ -272,7 +272,13 @@ def decide(
     )
 
 
-def read_inputs(graph: BuildGraph, known: Known, unique_id: str, build_ids: Mapping[str, str]) -> dict[str, str | None]:
+def read_inputs(
+    graph: BuildGraph,
+    known: Known,
+    unique_id: str,
+    build_ids: Mapping[str, str],
+    finished: AbstractSet[str] = frozenset(),
+) -> dict[str, str | None]:
     """Return what a build or test of a run reads: builds of this run, and what was known before it.
 
     Args:
@@ -280,10 +286,11 @@ def read_inputs(graph: BuildGraph, known: Known, unique_id: str, build_ids: Mapp
         known: What was known before the run.
         unique_id: The node or test.
         build_ids: The builds of this run, by unique id.
+        finished: The nodes whose builds certainly ended before this one started.
     """
     decider = _Decider(graph, known, frozenset(), {})
     # dbt does not know that a model builds the table of a source: it may have built its readers at the same time.
-    unordered = build_ids.keys() & set(graph.built_sources.values())
+    unordered = (build_ids.keys() & set(graph.built_sources.values())) - finished
     return {
         parent: None if parent in unordered else build_ids.get(parent) or decider.value(parent)
         for parent in sorted(graph.inputs(unique_id))

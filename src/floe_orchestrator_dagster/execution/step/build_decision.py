@@ -126,7 +126,7 @@ def _known(  # noqa: PLR0913, PLR0917  # all that is known
         [checks[test] for test in tests],
         {step.key_of[table]: places.relation(assets[table]) for table in tables},
     )
-    fingerprints = build_fingerprints(step.manifest, step.connection, {})  # runs with variables reuse nothing
+    fingerprints = build_fingerprints(step.manifest, step.connection)
     doubts = {unique_id: found.doubt for unique_id, found in fingerprints.items() if found.doubt}
     known = Known(
         fingerprints={table: fingerprints[table].value for table in tables if fingerprints[table].value},

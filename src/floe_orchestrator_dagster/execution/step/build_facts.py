@@ -9,13 +9,17 @@ from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
+from floe_orchestrator_dagster.errors import ProjectError
 from floe_orchestrator_dagster.execution.dbt.duckdb_tables import duckdb_tables
 from floe_orchestrator_dagster.execution.reuse.graph import BuildGraph
 from floe_orchestrator_dagster.execution.reuse.source_files import file_version
 from floe_orchestrator_dagster.execution.reuse.waiting import NO_WAITING, Waiting, waiting_time
 from floe_orchestrator_dagster.product.prepare import is_outdated, is_parsed_from_files
+from floe_orchestrator_dagster.product.project import PROJECT_FILE
+from floe_orchestrator_dagster.product.references import texts_in
 from floe_orchestrator_dagster.product.templates import rendered
 from floe_orchestrator_dagster.product.values_read import NOTHING_READ, values_read_in_yaml
+from floe_orchestrator_dagster.product.yaml_file import read_yaml
 from floe_orchestrator_dagster.redaction import mask
 
 if TYPE_CHECKING:
@@ -28,7 +32,7 @@ if TYPE_CHECKING:
 # dbt writes the metadata of a manifest, with the id of the invocation, before everything else.
 _METADATA_BYTES = 4096
 _TABLE_KINDS = frozenset({"table", "incremental", "seed", "snapshot"})
-_OF_THE_RUN = re.compile(r"\b(?:run_started_at|invocation_id|modules)\b")
+_OF_THE_RUN = re.compile(r"\b(?:run_started_at|invocation_id|modules|target)\b")
 _OF_DATABASE = (
     "type",
     "path",
@@ -92,26 +96,42 @@ def source_versions(step: DbtStep, sources: Iterable[str]) -> dict[str, str]:
     """Return the data versions of sources; without those that have none."""
     known, found = step.manifest.content["sources"], {}
     unchanged = frozenset(step.product.config.assume_unchanged)
+    files = _SourceFiles(step.connection.directory.path)
     for unique_id in sources:
         source = known[unique_id]
         named = {str(source.get("source_name")), f"{source.get('source_name')}.{source.get('name')}"}
         if unchanged & named:
             found[unique_id] = "assumed"
-        elif step.connection.profile.adapter == "duckdb" and not _has_values(source, step.connection):
+        elif step.connection.profile.adapter == "duckdb" and not files.has_values(source):
             data = file_version(source, step.connection.directory.path)
             found.update({unique_id: data} if data else {})
     return found
 
 
-def _has_values(source: Mapping[str, Any], connection: DbtConnection) -> bool:
-    """Return whether the place of a source may depend on variables: dbt may read another file than the manifest has."""
-    directory = connection.directory.path
-    files = [directory / "dbt_project.yml", directory / str(source.get("original_file_path"))]
-    try:
-        texts = [path.read_text(encoding="utf-8") for path in files]
-    except (OSError, UnicodeDecodeError):
-        return True
-    return any(values_read_in_yaml(text) != NOTHING_READ or _OF_THE_RUN.search(text) for text in texts)
+class _SourceFiles:
+    """Files with the definitions of sources, each read once."""
+
+    def __init__(self, directory: Path) -> None:
+        self._content = cache(lambda name: read_yaml(directory / name, ProjectError))
+
+    def has_values(self, source: Mapping[str, Any]) -> bool:
+        """Return whether the place of a source may depend on variables.
+
+        dbt may then read another file than the manifest has.
+        The settings of the source and of all sources in ``dbt_project.yml`` count.
+        """
+        try:
+            project = self._content(PROJECT_FILE)
+            properties = self._content(str(source.get("original_file_path")))
+        except ProjectError:
+            return True
+        listed = properties.get("sources") if isinstance(properties, dict) else None
+        entries = [entry for entry in listed if isinstance(entry, dict)] if isinstance(listed, list) else []
+        own = [entry for entry in entries if entry.get("name") == source.get("source_name")]
+        if not own or not isinstance(project, dict):  # such as a name that is a template
+            return True
+        templates = [text for text in texts_in([project.get("sources"), own]) if "{{" in text or "{%" in text]
+        return any(values_read_in_yaml(text) != NOTHING_READ or _OF_THE_RUN.search(text) for text in templates)
 
 
 def tests_with_values(step: DbtStep, tests: Iterable[str]) -> dict[str, str]:

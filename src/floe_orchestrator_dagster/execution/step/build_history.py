@@ -58,6 +58,7 @@ class BuildHistory:
         contended: Tables that another unfinished run may build.
         tests: The last result of each test.
         relations: Hash of each asset's table, without the version and project that build it.
+        last_records: The record of each asset's latest materialization, whether it counts or not.
     """
 
     cursor: int = 0
@@ -66,6 +67,7 @@ class BuildHistory:
     contended: frozenset[dg.AssetKey] = frozenset()
     tests: Mapping[dg.AssetCheckKey, CheckRecord] = field(default_factory=dict)
     relations: Mapping[dg.AssetKey, str] = field(default_factory=dict)
+    last_records: Mapping[dg.AssetKey, BuildRecord] = field(default_factory=dict)
 
 
 def read_history(
@@ -102,6 +104,7 @@ def read_history(
         frozenset(places) if planned.all_by else frozenset(planned.unfinished),
         tests,
         relations,
+        {key: last for key in latest if (last := reader.record(key)) is not None},
     )
 
 
@@ -112,7 +115,8 @@ class _Reader:
     values: Mapping[str, Any]
     relations: Mapping[dg.AssetKey, str]
 
-    def _record(self, key: dg.AssetKey) -> BuildRecord | None:
+    def record(self, key: dg.AssetKey) -> BuildRecord | None:
+        """Return the record of the latest materialization; None without a valid one."""
         metadata = self.latest[key].metadata.get(RECORD)
         return read_build(metadata.value if metadata is not None else None)
 
@@ -123,7 +127,7 @@ class _Reader:
 
     def cursor(self, key: dg.AssetKey) -> int | None:
         """Return the event up to which other runs are known not to have built a table; None without a record."""
-        record, mark = self._record(key), self._mark(key)
+        record, mark = self.record(key), self._mark(key)
         found = mark.get("cursor") if "cursor" in mark else record.cursor if record is not None else None
         return found if isinstance(found, int) else None
 
@@ -132,7 +136,7 @@ class _Reader:
         latest = self.latest.get(key)
         if latest is None:
             return Unknown("no run has built it")
-        record, mark, cursor = self._record(key), self._mark(key), self.cursor(key)
+        record, mark, cursor = self.record(key), self._mark(key), self.cursor(key)
         if record is None or cursor is None or latest.partition is not None:
             return Unknown("the run that built it last recorded no build that counts")
         doubt = self._marked(key, record, place)

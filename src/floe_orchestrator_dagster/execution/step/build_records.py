@@ -6,6 +6,7 @@ import hashlib
 import uuid
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -51,25 +52,34 @@ class BuildRecords:
     _invocation: str = field(default_factory=lambda: uuid.uuid4().hex, init=False)
     _built: dict[str, str] = field(default_factory=dict, init=False)
     _columns: dict[str, str | None] = field(default_factory=dict, init=False)
+    _finished: dict[str, str] = field(default_factory=dict, init=False)
     _tests: dict[str, CheckRecord] = field(default_factory=dict, init=False)
 
-    def built(self, unique_id: str, node: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
+    def built(self, result: NodeResult, node: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
         """Return the metadata and the data version of a build.
 
         Args:
-            unique_id: The node.
+            result: The result of the node.
             node: The node with the names of its table in this run.
         """
+        unique_id = result.unique_id
         build_id = hashlib.sha256(f"{self._invocation} {unique_id}".encode()).hexdigest()[:16]
         self._built[unique_id] = build_id
+        if unique_id in self.graph.built_sources.values():
+            self._finished[unique_id] = result.finished
         columns = self._columns[unique_id] = self._column_version(unique_id, build_id)
         fingerprint = self.known.fingerprints.get(unique_id)
         if self.no_records or fingerprint is None or self.step.key_of[unique_id] in self.history.contended:
             return {}, build_id
-        inputs = read_inputs(self.graph, self.known, unique_id, self._built)
+        inputs = self._inputs(result)
         place, cursor = self.places.place(node), self.history.cursor
         record = BuildRecord(build_id, fingerprint, place, inputs, cursor, self.known.now, columns)
         return {RECORD: dg.JsonMetadataValue(record.as_json())}, build_id
+
+    def _inputs(self, result: NodeResult) -> dict[str, str | None]:
+        """Return what a build or test has read."""
+        before = {node for node, finished in self._finished.items() if _is_before(finished, result.started)}
+        return read_inputs(self.graph, self.known, result.unique_id, self._built, before)
 
     def _column_version(self, unique_id: str, build_id: str) -> str | None:
         """Return the version of a built table's columns, for the views that read it."""
@@ -83,7 +93,7 @@ class BuildRecords:
         """Remember the result of a test."""
         test_version = self.known.test_versions.get(result.unique_id)
         if test_version is not None and not self.no_records:
-            inputs = read_inputs(self.graph, self.known, result.unique_id, self._built)
+            inputs = self._inputs(result)
             passed = not result.has_failed
             is_clean, run_id = result.passed, self.context.run_id
             self._tests[result.unique_id] = CheckRecord(passed, is_clean, test_version, inputs, run_id)
@@ -101,6 +111,15 @@ class BuildRecords:
         instance = self.context.instance
         store_tests(instance, {checks[test]: record for test, record in self._tests.items()})
         note_database(instance, database_file(self.step.connection), self.places.epoch)
+
+
+def _is_before(finished: str, started: str) -> bool:
+    """Return whether an end is before a start. Without both times, it is not certain."""
+    try:
+        end, start = (datetime.fromisoformat(time.replace("Z", "+00:00")) for time in (finished, started))
+    except ValueError:
+        return False
+    return end < start
 
 
 @contextmanager

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
 from floe_orchestrator_dagster.execution.record.materializations import versioned_output
-from floe_orchestrator_dagster.execution.reuse.decision import CODE_CHANGED, Decision
 from floe_orchestrator_dagster.execution.reuse.records import BuildRecord
 from floe_orchestrator_dagster.execution.step.build_decision import decide_step
 from floe_orchestrator_dagster.execution.step.build_facts import database_file, unusable_manifest
@@ -24,6 +24,7 @@ from floe_orchestrator_dagster.execution.step.run_options import BUILD_TAG, CHAN
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from floe_orchestrator_dagster.execution.reuse.decision import Decision
     from floe_orchestrator_dagster.execution.step.build_plan import DbtStep
     from floe_orchestrator_dagster.execution.step.node_selection import Selection
     from floe_orchestrator_dagster.execution.step.run_options import DbtOptions
@@ -41,11 +42,13 @@ class BuildRequest:
         is_recorded: Whether builds are recorded, for this run or later ones.
         build_all: Why all selected nodes are built; None if only changed ones are.
         no_records: Why the builds of this run do not count for later ones; None if they do.
+        full_refresh: Whether dbt runs with ``--full-refresh``.
     """
 
     is_recorded: bool
     build_all: str | None
     no_records: str | None
+    full_refresh: bool = False
 
 
 def build_request(context: dg.OpExecutionContext, step: DbtStep, options: DbtOptions, window: Window) -> BuildRequest:
@@ -75,7 +78,7 @@ def changed_request(step: DbtStep, options: DbtOptions, window: Window) -> Build
         build_all = "the run's configuration sets full_refresh"
     if build_all is None and not step.nodes.assets:
         build_all = "tests that wait for several steps always run"
-    return BuildRequest(is_recorded=True, build_all=build_all, no_records=no_records)
+    return BuildRequest(is_recorded=True, build_all=build_all, no_records=no_records, full_refresh=options.full_refresh)
 
 
 @dataclass(frozen=True)
@@ -86,18 +89,46 @@ class ChangedBuild:
         decision: The decision.
         selection: The nodes that dbt runs.
         records: Records the results.
+        request: What the run asks for.
     """
 
     decision: Decision
     selection: Selection
     records: BuildRecords
+    request: BuildRequest
+
+    @cached_property
+    def changed_increments(self) -> list[str]:
+        """The incremental models that are built, and whose last recorded build in the same place had other code.
+
+        The build need not count: after a failed or killed run, the rows still come from the code before it.
+        """
+        records, nodes = self.records, self.records.step.manifest.content["nodes"]
+        last = {
+            node: records.history.last_records.get(records.step.key_of[node])
+            for node in sorted(self.decision.built)
+            if records.graph.kinds[node] == "incremental"
+        }
+        return [
+            node
+            for node, record in last.items()
+            if record is not None
+            and record.place == records.places.place(nodes[node])
+            and record.fingerprint != records.known.fingerprints.get(node)
+        ]
+
+    @property
+    def is_refreshed(self) -> bool:
+        """Whether dbt runs with ``--full-refresh`` although the run does not ask for it."""
+        is_wanted = self.request.build_all is None and self.records.step.product.config.full_refresh_on_change
+        return is_wanted and bool(self.changed_increments)
 
     def start(self) -> None:
         """Log the decision, and mark what dbt is about to build."""
         decision, records = self.decision, self.records
         _log(records.context.log, "built", decision.built)
         _log(records.context.log, "not built", decision.reused)
-        _warn_about_increments(self)
+        _log_increments(self)
         step = records.step
         note_epoch(records.context.instance, database_file(step.connection), records.places.epoch)
         expected = step.nodes.expected(self.selection)
@@ -162,7 +193,7 @@ def changed_build(
         context.instance, context.run_id, step, step.nodes.expected(selection), request.build_all or request.no_records
     )
     records = BuildRecords(context, step, found.graph, found.known, found.history, found.places, request.no_records)
-    return ChangedBuild(found.decision, _remaining(step, selection, found.decision), records)
+    return ChangedBuild(found.decision, _remaining(step, selection, found.decision), records, request)
 
 
 def _remaining(step: DbtStep, selection: Selection, decision: Decision) -> Selection:
@@ -182,15 +213,23 @@ def _remaining(step: DbtStep, selection: Selection, decision: Decision) -> Selec
     return replace(selection, unique_ids=frozenset(run | others), excluded=frozenset())
 
 
-def _warn_about_increments(build: ChangedBuild) -> None:
+def _log_increments(build: ChangedBuild) -> None:
+    """Warn that incremental models with changed code keep their earlier rows, or log that they are built again."""
+    log, changed = build.records.context.log, build.changed_increments
+    if not changed or build.request.full_refresh:
+        return
+    if not build.is_refreshed:
+        fix = (
+            "Their earlier rows are kept. Launch a run with full_refresh to build them from scratch, or set "
+            "full_refresh_on_change in the configuration."
+        )
+        log.warning("incremental models whose code has changed: %s. %s", _names(changed), fix)
+        return
+    log.info("dbt runs with --full-refresh, because the code of incremental models has changed: %s", _names(changed))
     kinds = build.records.graph.kinds
-    changed = sorted(
-        node for node, why in build.decision.built.items() if why == CODE_CHANGED and kinds[node] == "incremental"
-    )
-    if changed:
-        what = f"incremental models whose code has changed: {_names(changed)}"
-        fix = "Their earlier rows are kept. Launch a run with full_refresh to build them from scratch."
-        build.records.context.log.warning("%s. %s", what, fix)
+    others = [node for node in build.decision.built.keys() - {*changed} if kinds[node] == "incremental"]
+    if others:
+        log.warning("other incremental models that are built from scratch, too: %s", _names(others))
 
 
 def _log(log: dg.DagsterLogManager, what: str, reasons: Mapping[str, str]) -> None:

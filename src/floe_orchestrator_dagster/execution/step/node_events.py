@@ -73,7 +73,7 @@ class NodeEvents:
             actual = self._actual(result, node)
             more, version = self._metadata(result, node, actual), None
             if self._records is not None:
-                recorded, version = self._records.built(unique_id, actual)
+                recorded, version = self._records.built(result, actual)
                 more.update(recorded)
             return materialization(result, self._output_of[unique_id], node, lasting, more, version)
         if result.is_test and unique_id in self._check_of:

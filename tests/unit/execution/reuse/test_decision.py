@@ -37,6 +37,7 @@ def test_reader_of_a_source_that_the_same_run_builds_has_no_record_of_it() -> No
     graph = BuildGraph({MART: (source,), VIEW: ()}, {MART: "table", VIEW: "table"}, built_sources={source: VIEW})
 
     assert read_inputs(graph, known({}, {}), MART, {VIEW: "new"}) == {VIEW: None}
+    assert read_inputs(graph, known({}, {}), MART, {VIEW: "new"}, {VIEW}) == {VIEW: "new"}
     assert read_inputs(graph, known({}, {}), MART, {}) == {VIEW: "v"}
 
 
