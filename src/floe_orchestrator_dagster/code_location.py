@@ -36,6 +36,9 @@ from floe_orchestrator_dagster.product import (
     manifest_kept_fresh,
     product_from_artifacts,
 )
+from floe_orchestrator_dagster.product.project import find_project_path
+from floe_orchestrator_dagster.product.shared_tables import invisible_tables
+from floe_orchestrator_dagster.product.staleness import compile_if_changed, stale_problem
 from floe_orchestrator_dagster.telemetry.export import export_as_configured
 from floe_orchestrator_dagster.upstream.dagster_dbt_names import using_dagster_dev
 from floe_orchestrator_dagster.upstream.dagster_load_type import DefinitionsLoadType, is_dagster_loading, load_type
@@ -146,7 +149,12 @@ def _location(
     metadata, executor = _metadata(product), product_executor(product)
     jobs = product_jobs(product, targets, checks.on_demand, metadata, executor if shares_location else None)
     if loaded is DefinitionsLoadType.INITIALIZATION:
-        _log_warnings(product, ineffective_settings(product, selection, targets, schedules))
+        _log_warnings(
+            product, [*ineffective_settings(product, selection, targets, schedules), *invisible_tables(product)]
+        )
+        stale = stale_problem(product)
+        if stale is not None:
+            logger.warning("%s: %s. %s", product.origin, stale.fault, stale.fix, extra={"problems": (stale,)})
     replace_node_dependencies()
     own = [sensor for sensor in (automation_sensor(product),) if sensor] + lineage_sensors(translator, built.steps)
     definitions = dg.Definitions(
@@ -217,12 +225,14 @@ def definitions_from_file(
     log_as_configured()
     logger.debug("%s: loading the product", path)
     with collection_paused(), telemetry.load(export_as_configured) as set_product:
-        loaded = loaded or load_type()
+        loaded, overrides_of_load = loaded or load_type(), overrides or NO_OVERRIDES
+        if using_dagster_dev() and loaded is DefinitionsLoadType.INITIALIZATION:
+            compile_if_changed(path, find_project_path(path, overrides_of_load.project_path))
         product = load_product(
             path,
             expected_name=expected_name,
             manifest_source=_manifest_source(loaded),
-            overrides=overrides or NO_OVERRIDES,
+            overrides=overrides_of_load,
         )
         set_product(product.artifacts.observability.telemetry)
         return build_definitions(product, loaded=loaded, translator=translator, shares_location=overrides is not None)

@@ -118,6 +118,8 @@ class DagsterConfig(Section):
     """Whether ``dbt source freshness`` runs on demand only, or also in the product's job."""
     lineage: LineageConfig = LineageConfig()
     """Delivery of lineage events."""
+    auto_compile: bool = False
+    """Whether ``dagster dev`` compiles the product when floe.yaml or manifest.yaml has changed."""
     docs_url: WebPage | None = Field(default=None, examples=["https://docs.example.com/retail"])
     """URL of the product's dbt docs; assets link to it."""
     webserver_url: str | None = Field(default=None, examples=["http://dagster-webserver:3000"])

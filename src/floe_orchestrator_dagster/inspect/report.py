@@ -1,4 +1,4 @@
-"""Plain-text report of a plan, with tables for a terminal of 80 columns, in colour only on a terminal."""
+"""Plain-text report of a plan: tables of the terminal's width and in colour, or plain and unbroken in a pipe."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     )
 
 _WIDEST = 120
+_UNBROKEN = 100_000
 _INDENT = (0, 0, 0, 2)
 _ELSEWHERE = "made elsewhere"
 _LISTED = 6
@@ -35,7 +36,8 @@ _LISTED = 6
 def print_plan(plan: Plan, warnings: Sequence[str]) -> None:
     """Print a plan to standard output."""
     console = Console(highlight=False, markup=False, emoji=False)
-    console.width = min(console.width, _WIDEST)
+    # Names and commands are whole in a pipe, so that `grep` finds them.
+    console.width = min(console.width, _WIDEST) if console.is_terminal else _UNBROKEN
     with console.capture() as captured:
         for part in _parts(plan, warnings):
             console.print(part, crop=False)

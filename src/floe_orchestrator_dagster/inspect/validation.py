@@ -36,6 +36,7 @@ from floe_orchestrator_dagster.product.profiles import Profile, select_profile
 from floe_orchestrator_dagster.product.project import PROJECT_DIR_VARIABLE, find_project_path, read_project_directory
 from floe_orchestrator_dagster.product.quality import match_quality_checks, quality_problems
 from floe_orchestrator_dagster.product.spec import ProductSpec, read_spec
+from floe_orchestrator_dagster.product.unparsed import check_dependencies_are_mentioned
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -209,8 +210,10 @@ def _examine_dbt(
     if parses and profile is not None and artifacts.transforms is not None and configured.is_whole("dbt"):
         choice = engine_choice(unbuilt.config, artifacts.transforms.default_compute)
         stages.attempt(_check_v2, DbtConnection(directory, profile, choice=choice))
-    if len(stages.errors) > known and find_manifest(directory) is None:  # `prepare` would report the same
-        return None
+    if find_manifest(directory) is None:
+        stages.attempt(check_dependencies_are_mentioned, artifacts, directory, origin)
+        if len(stages.errors) > known:  # `prepare` would report the same
+            return None
     manifest = stages.attempt(prepared_manifest, directory, unbuilt.path)
     if manifest is None:
         return None

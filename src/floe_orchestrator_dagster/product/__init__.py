@@ -24,11 +24,12 @@ from floe_orchestrator_dagster.product.artifacts import (
 )
 from floe_orchestrator_dagster.product.computes import compute_profiles, engine_choice
 from floe_orchestrator_dagster.product.connections import connection_for_model, connection_for_product
-from floe_orchestrator_dagster.product.manifest import Manifest, check_models_exist, prepared_manifest
+from floe_orchestrator_dagster.product.manifest import Manifest, check_models_exist, find_manifest, prepared_manifest
 from floe_orchestrator_dagster.product.prepare import fresh_manifest, parse_project, prepare_manifest
 from floe_orchestrator_dagster.product.profiles import select_profile
 from floe_orchestrator_dagster.product.project import PROJECT_DIR_VARIABLE, find_project_path, read_project_directory
 from floe_orchestrator_dagster.product.spec import read_spec
+from floe_orchestrator_dagster.product.unparsed import check_dependencies_are_mentioned
 from floe_orchestrator_dagster.product.values import NO_OVERRIDES, DbtConnection, DbtProject, Overrides, Product
 
 if TYPE_CHECKING:
@@ -186,6 +187,8 @@ def _read_dbt(
     missing = {variable.name for profile in profiles.values() for variable in profile.missing_variables}
     for name in sorted(missing):
         logger.warning("%s: the dbt profile reads %s, which is not set; runs will fail", origin, name)
+    if find_manifest(directory) is None:
+        check_dependencies_are_mentioned(artifacts, directory, origin)
     manifest = manifest_source(connection, unprepared.path)
     check_models_exist(artifacts, manifest, origin)
     logger.debug("%s: %d dbt assets in %s", origin, len(manifest.asset_nodes), manifest.path)

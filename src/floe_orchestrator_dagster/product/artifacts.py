@@ -24,7 +24,7 @@ from floe_orchestrator_dagster.product.files import is_deeper_than, read_json, u
 from floe_orchestrator_dagster.wording import closest, did_you_mean, is_empty, json_type_of, validation_message
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
     from floe_core.schemas.compiled_artifacts import ResolvedModel
@@ -123,17 +123,22 @@ def check_dependencies_exist(artifacts: CompiledArtifacts, dbt_names: frozenset[
     models = artifacts.transforms.models if artifacts.transforms else []
     known = {model.name for model in models} | dbt_names
     problems = [
-        Problem(
-            f"{_MODELS}[{row}].depends_on[{column}]",
-            f"{model.name!r} depends on {name!r}, which does not exist",
-            f"{did_you_mean(closest(name, known))}{_RECOMPILE}",
-        )
+        dependency_problem(row, column, model.name, name, known)
         for row, model in enumerate(models)
         for column, name in enumerate(model.depends_on or [])
         if name not in known
     ]
     if problems:
         raise ArtifactsError(origin, problems)
+
+
+def dependency_problem(row: int, column: int, model: str, name: str, known: Iterable[str]) -> Problem:
+    """Describe a dependency on a name that does not exist, with the most similar known name."""
+    return Problem(
+        f"{_MODELS}[{row}].depends_on[{column}]",
+        f"{model!r} depends on {name!r}, which does not exist",
+        f"{did_you_mean(closest(name, known))}{_RECOMPILE}",
+    )
 
 
 def dependency_problems(models: Sequence[ResolvedModel]) -> list[Problem]:

@@ -418,14 +418,29 @@ def test_no_line_is_wider_than_the_terminal_or_120(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, columns: str
 ) -> None:
     monkeypatch.setenv("COLUMNS", columns)
+    monkeypatch.setenv("FORCE_COLOR", "1")  # as on a terminal
     names = [f"a_rather_long_name_of_a_model_in_{index}_that_goes_on_and_on" * 3 for index in range(9)]
 
     print_plan(_plan(*(model(name) for name in names)), ["a warning " * 30])
 
-    printed = capsys.readouterr().out
+    printed = re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out)
     assert max(len(line) for line in printed.splitlines()) <= min(int(columns), 120)
     unfolded = re.sub(r"(\s+duckdb)?\n\s*", "", printed)
     assert all(name in unfolded for name in names)
+
+
+def test_names_and_warnings_are_whole_in_a_pipe(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    names = [f"a_rather_long_name_of_a_model_in_{index}_that_goes_on_and_on" * 3 for index in range(9)]
+    warning = "a warning " * 30 + "ends"
+
+    print_plan(_plan(*(model(name) for name in names)), [warning])
+
+    lines = capsys.readouterr().out.splitlines()
+    assert [name for name in names if not any(name in line for line in lines)] == []
+    assert f"  {warning}" in lines
 
 
 def test_paths_and_commands_stay_on_one_line(
