@@ -26,7 +26,7 @@ WORKERS ?= $(shell $(PYTHON) -c 'import os; print(1 + (os.cpu_count() or 1))')
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-v2 dev test fuzz chaos test-kubernetes test-lowest test-middle test-unpatched test-matrix lineage-consumer test-spark lint types rules tests format compile lock bench bench-full image image-test clean
+.PHONY: help setup setup-v2 dev test fuzz chaos test-kubernetes test-lowest test-middle test-unpatched test-matrix lineage-consumer test-spark lint types rules tests format docs compile lock bench bench-full image image-test clean
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -120,6 +120,9 @@ format: setup ## Format, and apply ruff's fixes
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+docs: setup ## Build the documentation site into .site; dead links are errors
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+
 compile: setup ## Compile the sample product (floe platform compile)
 	cd $(SAMPLE) && ../$(BIN)/floe platform compile --spec floe.yaml --manifest manifest.yaml \
 		--output compiled_artifacts.json --no-lineage-emission
@@ -151,6 +154,6 @@ image-test: setup ## Lint the Dockerfile, build it without Docker (buildah) and 
 	.ci/image-test $(ENGINE)
 
 clean: ## Remove all generated files
-	rm -rf .venv .dbt-v2 .matrix .rentgen .spark .dagster .tmp_dagster_home_* .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf .site .venv .dbt-v2 .matrix .rentgen .spark .dagster .tmp_dagster_home_* .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 	rm -rf dbt_project/target dbt_project/logs dbt_project/warehouse dbt_project/dbt_packages
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

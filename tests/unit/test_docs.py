@@ -8,6 +8,7 @@ import re
 import shlex
 import shutil
 import subprocess
+import sys
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -246,6 +247,43 @@ def test_index_lists_every_page() -> None:
     linked = set(re.findall(r"\]\(([\w/-]+\.md)\)", _page("index.md")))
 
     assert {path.relative_to(_DOCS).as_posix() for path in _DOCS.rglob("*.md")} - linked == {"index.md"}
+
+
+def _built_site(directory: Path, source: Path) -> subprocess.CompletedProcess[str]:
+    """Build the site with the documentation of ``source``; strict, as `make docs` does."""
+    config = directory / "mkdocs.yml"
+    configured = (
+        (REPOSITORY / "mkdocs.yml").read_text(encoding="utf-8").replace("docs_dir: docs", f"docs_dir: {source}")
+    )
+    config.write_text(configured.replace("scripts/", f"{REPOSITORY}/scripts/"), encoding="utf-8")
+    return subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "--config-file", config, "--site-dir", directory / "site"],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+        env={**os.environ, "NO_MKDOCS_2_WARNING": "1"},
+    )
+
+
+def test_site_is_built_with_the_help_of_every_command_and_no_dead_link(tmp_path: Path) -> None:
+    result = _built_site(tmp_path, _DOCS)
+
+    assert result.returncode == 0, result.stderr
+    page = (tmp_path / "site" / "reference" / "command-line.html").read_text(encoding="utf-8")
+    assert [name for name in main.commands if f'id="floe-dagster-{name}' not in page] == []
+    assert "Usage: floe-dagster init [OPTIONS] [DIRECTORY]" in page
+
+
+def test_dead_heading_fails_the_site(tmp_path: Path) -> None:
+    shutil.copytree(_DOCS, tmp_path / "docs")
+    with (tmp_path / "docs" / "index.md").open("a", encoding="utf-8") as page:
+        page.write("\n[gone](reference/limits.md#gone)\n")
+
+    result = _built_site(tmp_path, tmp_path / "docs")
+
+    assert result.returncode == 1
+    assert "does not contain an anchor '#gone'" in result.stderr
 
 
 def _helm_commands() -> list[list[str]]:
