@@ -44,6 +44,7 @@ from floe_orchestrator_dagster.upstream.dagster_dbt_names import using_dagster_d
 from floe_orchestrator_dagster.upstream.dagster_load_type import DefinitionsLoadType, is_dagster_loading, load_type
 from floe_orchestrator_dagster.upstream.dagster_node_deps import replace_node_dependencies
 from floe_orchestrator_dagster.upstream.dagster_output_types import replace_type_resolution
+from floe_orchestrator_dagster.upstream.dagster_serialization import replace_serialization
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -156,6 +157,7 @@ def _location(
         if stale is not None:
             logger.warning("%s: %s. %s", product.origin, stale.fault, stale.fix, extra={"problems": (stale,)})
     replace_node_dependencies()
+    replace_serialization()
     own = [sensor for sensor in (automation_sensor(product),) if sensor] + lineage_sensors(translator, built.steps)
     definitions = dg.Definitions(
         assets=assets,

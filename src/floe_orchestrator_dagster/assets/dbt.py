@@ -305,4 +305,4 @@ def _source_specs(translator: ProductTranslator, dbt: DbtProject) -> list[dg.Ass
 
 def _source_spec(spec: dg.AssetSpec) -> dg.AssetSpec:
     metadata = {key: value for key, value in spec.metadata.items() if not key.startswith(_INTERNAL_METADATA)}
-    return spec.replace_attributes(metadata=metadata, skippable=False, code_version=None, automation_condition=None)
+    return spec._replace(metadata=metadata, skippable=False, code_version=None, automation_condition=None)

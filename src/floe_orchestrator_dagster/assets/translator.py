@@ -33,6 +33,7 @@ from floe_orchestrator_dagster.upstream.dagster_dbt_names import (
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
+    from collections.abc import Set as AbstractSet
 
     from dagster_dbt import DbtProject as DagsterDbtProject
     from floe_core.schemas.compiled_artifacts import IngestionOutputTable
@@ -44,6 +45,9 @@ if TYPE_CHECKING:
     CheckSpecOf = Callable[[dg.AssetSpec, Mapping[str, Any], str, DagsterDbtProject | None], dg.AssetCheckSpec | None]
 
 _STORAGE_KIND = "dagster/storage_kind"
+# Dagster's tags of kinds, and the number of kinds that it accepts.
+_KIND = "dagster/kind/"
+_MOST_KINDS = 10
 _OBJECTS = (DAGSTER_DBT_MANIFEST_METADATA_KEY, DAGSTER_DBT_TRANSLATOR_METADATA_KEY)
 
 
@@ -128,12 +132,9 @@ class FloeDbtTranslator(DagsterDbtTranslator):
             kinds = {output.quality_tier} if output else floe.attributes.kinds(floe.attributes.names(node))
             # The order of dagster-dbt's dependencies, and therefore of a step's inputs, differs between processes.
             deps = sorted(base.deps, key=lambda dep: dep.asset_key)
-            spec = floe.specs[unique_id] = base.replace_attributes(
-                deps=deps,
-                kinds=base.kinds | kinds,
-                metadata=self._with_objects_of(base.metadata, unique_id),
-                **(freshness_attributes(contract) if contract else {}),
-            )
+            metadata = self._with_objects_of(base.metadata, unique_id)
+            fresh = freshness_attributes(contract) if contract else {}
+            spec = floe.specs[unique_id] = _changed(base, deps, base.kinds | kinds, metadata, fresh)
         return spec
 
     def _with_objects_of(self, metadata: Mapping[str, Any], unique_id: str) -> dict[str, Any]:
@@ -269,6 +270,20 @@ def translator_of(product: TranslatedProduct, custom: DagsterDbtTranslator | Non
     vars(translator).pop(CACHED_SPECS, None)
     vars(translator)["_floe_product"] = product
     return cast("FloeDbtTranslator", translator)
+
+
+def _changed(
+    spec: dg.AssetSpec,
+    deps: Sequence[dg.AssetDep],
+    kinds: AbstractSet[str],
+    metadata: Mapping[str, Any],
+    fresh: Mapping[str, Any],
+) -> dg.AssetSpec:
+    """Replace attributes of a spec. Dagster checks all others again only where the new ones can be invalid."""
+    if fresh or len(kinds) > _MOST_KINDS:
+        return spec.replace_attributes(deps=deps, kinds={*kinds}, metadata=metadata, **fresh)
+    tags = {**spec.tags, **{f"{_KIND}{kind}": "" for kind in sorted(kinds)}}
+    return spec._replace(deps=deps, tags=tags, metadata=metadata)
 
 
 def _is_other_source(unique_id: str, manifest: Mapping[str, Any]) -> bool:

@@ -106,6 +106,15 @@ OUTPUT_TYPES = Patch(
     buys="0.3 of 1.3 s of CPU of a load of 500 models with three tests each, and 0.2 of 0.8 s in each run worker",
     without="Dagster looks through all kinds of type annotations for each input and output of a step",
 )
+SERIALIZATION = Patch(
+    name="serialization",
+    module="dagster_serialization",
+    package="dagster",
+    since="1.10.21",
+    replaces="`_LazySerializationWrapper.items` and `_pack_object`, which convert Dagster's objects to JSON",
+    buys="0.13 of 1.2 s of CPU of a load of 500 models with three tests each: half of the time of the serialization",
+    without="Dagster looks up how a field is stored for each field of each object",
+)
 CHECK_EVALUATIONS = Patch(
     name="check-evaluations",
     module="dagster_check_evaluations",
@@ -157,6 +166,7 @@ PATCHES = (
     ASSET_KEYS,
     NODE_DEPENDENCIES,
     OUTPUT_TYPES,
+    SERIALIZATION,
     CHECK_EVALUATIONS,
     EVENT_LOG,
     POSTGRES_LOG,
