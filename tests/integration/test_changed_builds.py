@@ -275,3 +275,35 @@ def test_step_reuses_what_another_step_reads(tmp_path: Path, instance: dg.Dagste
     shop.write("models/stg.sql", "select *, 1 as one from {{ source('landing', 'orders') }}")
     assert shop.planned() == {"stg": "its code, its settings or a macro has changed", "mart": "stg is built"}
     assert {"stg", "mart"} <= built(shop.result())
+
+
+def test_new_rows_of_a_source_build_no_view(tmp_path: Path, instance: dg.DagsterInstance) -> None:
+    shop = Shop(tmp_path / "shop", instance, "v2")
+    write_files(
+        shop.directory,
+        {
+            "models/base.sql": "{{ config(materialized='table') }} select * from {{ source('main', 'sales') }}",
+            "models/shown.sql": "select * from {{ ref('base') }}",
+            "models/total.sql": "{{ config(materialized='table') }} select count(*) as number from {{ ref('shown') }}",
+            "models/sources.yml": """
+                sources: [{name: main, config: {loaded_at_field: loaded_at}, tables: [{name: sales}]}]
+                """,
+        },
+    )
+    shop.parse()
+    shop.execute("create table sales as select 1 as id, timestamp '2026-01-01' as loaded_at")
+    assert shop.run() == {*ALL, "base", "shown", "total"}
+
+    shop.execute("insert into sales values (2, timestamp '2026-01-02')")
+    assert shop.run() == {"base", "total"}
+    assert shop.rows("total") == [(2,)]
+
+    shop.execute("delete from sales where id = 1")
+    assert shop.run() == {"base", "total"}
+    shop.execute("alter table sales add column store int")
+    assert shop.run() == {"base", "shown", "total"}
+
+    shop.execute("alter table base rename column store to shop")
+    assert shop.run() == {"base", "total"}
+    shop.execute("drop table sales")
+    assert not shop.result().success

@@ -10,13 +10,15 @@ import os
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from floe_orchestrator_dagster.errors import DbtBuildError
 from floe_orchestrator_dagster.execution.dbt import core_process
 from floe_orchestrator_dagster.execution.dbt.core_events import CoreEvents
-from floe_orchestrator_dagster.execution.dbt.diagnosis import diagnosed
+from floe_orchestrator_dagster.execution.dbt.diagnosis import diagnosed, plain_message
 from floe_orchestrator_dagster.execution.dbt.engine_process import (
     END_SECONDS,
     EngineProcess,
@@ -31,6 +33,7 @@ from floe_orchestrator_dagster.execution.dbt.engine_process import (
     started_process,
     stopped_at_end,
 )
+from floe_orchestrator_dagster.execution.dbt.questions import OPERATION, Answers, asked, read_answers, write_project
 from floe_orchestrator_dagster.product.adapters import require_adapter
 from floe_orchestrator_dagster.redaction import mask
 
@@ -38,7 +41,6 @@ if TYPE_CHECKING:
     import logging
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from contextlib import AbstractContextManager
-    from pathlib import Path
 
     from floe_orchestrator_dagster.config.models import DbtConfig
     from floe_orchestrator_dagster.execution.dbt.node_result import EngineValue
@@ -49,6 +51,11 @@ def _nothing() -> None:
     """Do nothing between events."""
 
 
+def _not_shown(_line: str) -> None:
+    """Drop a line."""
+
+
+_ERROR = "error"
 _GLOBAL_FLAGS = ("--log-level", "none", "--log-level-file", "none", "--no-use-colors")
 
 
@@ -59,10 +66,14 @@ class CoreRun(EngineProcess):
     Attributes:
         is_cut_off: Whether dbt was ended because it had closed the pipe for events.
         end: Data of the last event; empty before it.
+        answers: Answers to queries that a macro of ``dbt run-operation`` has printed.
+        errors: Messages of dbt's errors.
     """
 
     is_cut_off: bool = False
     end: Mapping[str, Any] = field(default_factory=dict)
+    answers: list[str] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
 
     def values(self, meanwhile: Callable[[], None] = _nothing) -> Iterator[EngineValue]:
         """Yield the values that dbt reports, and print its output; see :meth:`engine.EngineRun.values`."""
@@ -81,7 +92,11 @@ class CoreRun(EngineProcess):
         name, data = event["info"]["name"], event["data"]
         if name == core_process.END:
             self.end = data
-        return self.note(name, data) or name == core_process.END
+        elif name == core_process.ANSWERED:
+            self.answers.append(data["text"])
+        elif event["info"].get("level") == _ERROR:
+            self.errors.append(plain_message(str(event["info"].get("msg"))))
+        return self.note(name, data) or name in {core_process.END, core_process.ANSWERED}
 
     @property
     def is_successful(self) -> bool:
@@ -127,21 +142,55 @@ class CoreEngine:
         needs_manifest: bool = False,
     ) -> Iterator[CoreRun]:
         """Start dbt with the compiled profile; see :meth:`engine.Engine.start`."""
+        shown = partial(mask, secrets=self.dbt.profile.secrets)
+        self.log.info("running dbt %s", shown(" ".join([*arguments, *profile_arguments(self.dbt)])))
+        limit = self.config.timeout_seconds
+        with self._process(arguments, target, environment, limit, show, needs_manifest=needs_manifest) as run:
+            yield run
+
+    @contextmanager
+    def _process(  # noqa: PLR0913  # a process needs all of these
+        self,
+        arguments: Sequence[str],
+        target: Path,
+        environment: Mapping[str, str],
+        limit: int | None,
+        show: Callable[[str], None],
+        *,
+        needs_manifest: bool = False,
+    ) -> Iterator[CoreRun]:
         dbt = self.dbt
         require_adapter(dbt.profile, dbt.engine)
         with ready_profile(dbt) as profiles:
             arguments = [*arguments, *profile_arguments(dbt)]
             shown = partial(mask, secrets=dbt.profile.secrets)
-            self.log.info("running dbt %s", shown(" ".join(arguments)))
             variables = {**_environment(dbt, target, profiles), **environment}
             settings = self._settings(profiles, needs_manifest=needs_manifest)
             process, events = started_process(
                 core_process.__name__, settings, [*_GLOBAL_FLAGS, *arguments], target, variables
             )
             output = ProcessOutput(process, events, lambda line: show(shown(line.decode(errors="replace"))))
-            run = CoreRun(process, output, str(dbt.directory.path), self.log, self.config.timeout_seconds)
+            run = CoreRun(process, output, str(dbt.directory.path), self.log, limit)
             with stopped_at_end(run):
                 yield run
+
+    def answers(self, question: str, tables: Mapping[str, Sequence[str | None]]) -> Iterator[tuple[str, Any, str]]:
+        """Run a query for each table; see :meth:`engine.SourceEngine.answers`."""
+        with TemporaryDirectory(prefix="floe-dbt-question-") as scratch:
+            command = partial(self._answers, Path(scratch), question)
+            yield from asked(command, tables, self.config.timeout_seconds)
+
+    def _answers(
+        self, directory: Path, question: str, tables: Sequence[Sequence[str | None]], seconds: int | None
+    ) -> Answers:
+        project = write_project(directory, self.dbt.profile.name, tables, question)
+        # The process runs in the directory of the product's project, at which relative paths of the profile start.
+        arguments = [*OPERATION, "--project-dir", str(project)]
+        with self._process(arguments, directory, {}, seconds, _not_shown) as run:
+            for _ in run.values():
+                pass
+            error = "\n".join(run.errors) or str(run.end.get("error") or "") or run.how_ended()
+            return read_answers(run.answers, error, has_ended=run.timed_out or run.is_successful)
 
     def freshness(
         self,

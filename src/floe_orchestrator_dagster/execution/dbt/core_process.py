@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn, TypeVar, cast
 from floe_orchestrator_dagster.execution.dbt.database_locks import STARTED, WAITING, lock_databases, open_lock_files
 from floe_orchestrator_dagster.execution.dbt.node_result import COUNTED_MATERIALIZATIONS
 from floe_orchestrator_dagster.execution.dbt.process_guard import GuardSettings, continue_guarded
+from floe_orchestrator_dagster.execution.dbt.questions import ANSWER
 from floe_orchestrator_dagster.upstream.dbt_core import (
     RunningManifest,
     close_connections,
@@ -48,6 +49,8 @@ if TYPE_CHECKING:
 
 _Found = TypeVar("_Found")
 
+ANSWERED = "FloeDbtAnswer"
+"""Event of an answer that a macro of this package prints (:mod:`questions`); data: its ``text``."""
 END = "FloeDbtEnd"
 """Name of the last event; its data: ``success``, and ``error`` and ``error_type`` of the exception that ended dbt."""
 RELATIONS = "FloeDbtRelations"
@@ -74,6 +77,7 @@ _EXIT_HANDLER_SECONDS = 5.0
 # All warnings and errors are sent, too.
 _REPORTED = {NODE_STARTED, NODE_FINISHED, NODE_COUNT, BATCH_ENDED, NOTHING_MATCHED}
 _REPORTED_LEVELS = {"warn", "error"}
+_PRINTED = "PrintEvent"
 _NOT_PRINTED = {"CacheAction", "CacheDumpGraph", "SendingEvent"}
 _WITH_COLUMNS = {"model", "seed", "snapshot"}
 # Fields of an event's data with names of nodes and tables, which are not masked.
@@ -157,6 +161,9 @@ class _Reporter:
     def __call__(self, event: EventMsg) -> None:
         """Process an event of dbt's event manager."""
         info = cast("Any", event.info)  # a protobuf message; its protocol in dbt lacks fields
+        if info.name == _PRINTED and info.msg.startswith(ANSWER):
+            self.report(ANSWERED, text=info.msg.removeprefix(ANSWER))
+            return
         if info.name not in _NOT_PRINTED and info.msg.strip():
             self.print(f"{info.ts.ToJsonString()[11:23]}  {info.msg.rstrip()}")
         if info.name == NODE_COUNT:

@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from floe_orchestrator_dagster.execution.dbt.catalog import EVERY_DATABASE, Catalog, relations_of
 from floe_orchestrator_dagster.execution.dbt.database_locks import lock_databases, open_lock_files
 from floe_orchestrator_dagster.execution.dbt.engine_process import absolute_python_path
 
@@ -23,18 +24,26 @@ _SECONDS = 600  # until another run of dbt has released the file
 # DuckDB writes alternately to two headers. Each has a checksum, and then the number of the write.
 _HEADERS = (4096, 8192)
 _END_OF_HEADERS = 12288
+# A column without a name stands for a view whose columns DuckDB does not know, because a table is missing.
 _QUERY = """
-    select database_name, schema_name, table_name, 'table' from duckdb_tables()
-    union all select database_name, schema_name, view_name, 'view' from duckdb_views() where not internal
+    select r.database_name, r.schema_name, r.name, r.kind, coalesce(c.column_name, ''), coalesce(c.data_type, '')
+    from (
+        select database_name, schema_name, table_name as name, 'table' as kind from duckdb_tables()
+        union all
+        select database_name, schema_name, view_name, 'view' from duckdb_views() where not internal
+    ) r
+    left join duckdb_columns() c
+        on c.database_name = r.database_name and c.schema_name = r.schema_name and c.table_name = r.name
+    order by r.database_name, r.schema_name, r.name, c.column_index
 """
 
 
-def duckdb_tables(dbt: DbtConnection) -> dict[tuple[str, str, str], str] | None:
-    """List the tables and views of the connection's DuckDB file.
+def duckdb_catalog(dbt: DbtConnection) -> Catalog | None:
+    """List the tables and views of the connection's DuckDB file, with their columns.
 
     Returns:
-        ``table`` or ``view``, by database, schema and name in lower case. None if this cannot be found out: the
-        connection is not a single local file, or the file cannot be read.
+        The catalog, of all databases that the file is attached as. None if this cannot be found out: the connection is
+        not a single local file, or the file cannot be read.
     """
     output = dbt.profile.outputs.get(dbt.profile.target or "", {})
     files = dbt.profile.duckdb_files
@@ -43,7 +52,7 @@ def duckdb_tables(dbt: DbtConnection) -> dict[tuple[str, str, str], str] | None:
         return None
     path = (dbt.directory.path / files[0]).resolve()
     if not path.exists():
-        return {}
+        return Catalog(databases=EVERY_DATABASE)
     command = [sys.executable, "-m", __name__, str(path)]
     try:
         ended = subprocess.run(
@@ -57,7 +66,7 @@ def duckdb_tables(dbt: DbtConnection) -> dict[tuple[str, str, str], str] | None:
         rows = json.loads(ended.stdout)
     except (OSError, subprocess.SubprocessError, ValueError):
         return None
-    return {(database.lower(), schema.lower(), name.lower()): kind for database, schema, name, kind in rows}
+    return Catalog(relations_of(rows), EVERY_DATABASE)
 
 
 def database_iteration(path: Path) -> int | None:

@@ -6,7 +6,7 @@ engine needs a module that starts it and converts its events to the same values.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from floe_orchestrator_dagster.execution.dbt.core_engine import CoreEngine
 from floe_orchestrator_dagster.execution.dbt.v2_engine import V2Engine
@@ -94,6 +94,21 @@ class SourceEngine(Engine, Protocol):
             arguments: dbt's arguments, which select the sources.
             target: Directory for dbt's artifacts.
             needs_manifest: As for :meth:`start`.
+
+        Raises:
+            ProfileError: As :meth:`start`.
+        """
+        ...
+
+    def answers(self, question: str, tables: Mapping[str, Sequence[str | None]]) -> Iterator[tuple[str, Any, str]]:
+        """Run queries of the warehouse through the dbt adapter, without the product's project.
+
+        Args:
+            question: Code in Jinja that reads ``table`` and sets ``answer``; see :mod:`questions`.
+            tables: Arguments of each query, by an id.
+
+        Yields:
+            Id, answer, and an error instead of the answer.
 
         Raises:
             ProfileError: As :meth:`start`.

@@ -12,16 +12,19 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
 from floe_orchestrator_dagster.execution.dbt.database_locks import open_lock_files
 from floe_orchestrator_dagster.execution.dbt.engine_process import database_files, profile_arguments, ready_profile
 from floe_orchestrator_dagster.execution.dbt.node_result import TableNames
+from floe_orchestrator_dagster.execution.dbt.questions import asked
 from floe_orchestrator_dagster.execution.dbt.target import SOURCE_RESULTS_FILE
-from floe_orchestrator_dagster.execution.dbt.v2_questions import check_sources, table_columns
+from floe_orchestrator_dagster.execution.dbt.v2_questions import answers, check_sources, table_columns
 from floe_orchestrator_dagster.execution.dbt.v2_run import V2Session
 from floe_orchestrator_dagster.product.manifest import MANIFEST_FILE
 from floe_orchestrator_dagster.product.templates import rendered
@@ -30,7 +33,6 @@ from floe_orchestrator_dagster.redaction import mask
 if TYPE_CHECKING:
     import logging
     from collections.abc import Iterator, Mapping, Sequence
-    from pathlib import Path
 
     from floe_orchestrator_dagster.config.models import DbtConfig
     from floe_orchestrator_dagster.execution.dbt.node_result import EngineValue
@@ -105,6 +107,11 @@ class V2Engine:
             with session.run(parse) as run:
                 run.afterwards = partial(_freshness, session, sources)
                 yield run
+
+    def answers(self, question: str, tables: Mapping[str, Sequence[str | None]]) -> Iterator[tuple[str, Any, str]]:
+        """Run a query for each table; see :meth:`engine.SourceEngine.answers`."""
+        with TemporaryDirectory(prefix="floe-dbt-question-") as scratch, self._session(Path(scratch), {}) as session:
+            yield from asked(partial(answers, session, question), tables, session.limit)
 
     def _announce(self, arguments: Sequence[str], session: V2Session) -> None:
         self.log.info("running dbt %s", session.mask(" ".join([*arguments, *profile_arguments(self.dbt)])))

@@ -25,6 +25,7 @@ from floe_orchestrator_dagster.execution.dbt.node_result import (
     NodeStart,
     NothingMatched,
 )
+from floe_orchestrator_dagster.execution.dbt.questions import ANSWER
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -42,8 +43,6 @@ _NAMES = (
     b'"floe-answer ',
     b'"FloeDbt',
 )
-ANSWER = "floe-answer "
-"""Start of a line that a macro of ``dbt run-operation`` prints as the answer to a query of this package."""
 _TESTS = ("test", "unit_test")
 _TEST_STATUSES = {"PASSED": "pass", "WARNED": "warn", "FAILED": "fail"}
 _OUTCOMES = {"SUCCESS": "success", "ERROR": "error"}

@@ -1,7 +1,7 @@
 """Queries of the warehouse through dbt v2: columns of tables, and source freshness.
 
-dbt v2 has neither a command for them nor a Python interface. Therefore ``dbt run-operation`` runs a macro in a project
-without models, with the product's profile. The macro prints a first answer once it is connected, then one per table.
+dbt v2 has neither a command for them nor a Python interface. Therefore ``dbt run-operation`` runs a macro
+(:mod:`questions`).
 
 Format of ``sources.json``: https://docs.getdbt.com/reference/artifacts/sources-json
 """
@@ -9,14 +9,12 @@ Format of ``sources.json``: https://docs.getdbt.com/reference/artifacts/sources-
 from __future__ import annotations
 
 import json
-import math
-import time
-from dataclasses import dataclass
 from datetime import datetime, timezone
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from floe_orchestrator_dagster.execution.dbt.node_result import COUNTED_MATERIALIZATIONS, NodeError, TableColumns
-from floe_orchestrator_dagster.execution.dbt.v2_events import ANSWER
+from floe_orchestrator_dagster.execution.dbt.questions import OPERATION, Answers, asked, read_answers, write_project
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -28,6 +26,7 @@ if TYPE_CHECKING:
 
 
 _SECONDS = 60  # for columns; a step can end without them
+_RELATION = "{% set relation = api.Relation.create(database=table[0], schema=table[1], identifier=table[2]) %}"
 _COLUMNS = """
   {% set found = [] %}
   {% for column in (adapter.get_columns_in_relation(relation) if table[3] else []) %}
@@ -43,17 +42,6 @@ _NEWEST = """
   {% set query = "select " ~ newest ~ " as max_loaded_at, " ~ current_timestamp() ~ " as snapshotted_at" %}
   {% set row = run_query(query).rows[0] %}
   {% set answer = [none if row[0] is none else row[0] | string, row[1] | string] %}
-"""
-_MACRO = """
-{%% macro floe_question() %%}
-{%% do run_query("select 1") %%}
-{{ print("%(prefix)s" ~ tojson([-1, none])) }}
-{%% for table in %(tables)s %%}
-  {%% set relation = api.Relation.create(database=table[0], schema=table[1], identifier=table[2]) %%}
-  %(question)s
-  {{ print("%(prefix)s" ~ tojson([loop.index0, answer])) }}
-{%% endfor %%}
-{%% endmacro %%}
 """
 _PERIOD_SECONDS = {"minute": 60, "hour": 3600, "day": 86_400}
 # The time from which dbt-core computes the age of a table without rows.
@@ -114,64 +102,30 @@ def newest_rows(
         yield unique_id, newest, now, error
 
 
+def _asked(
+    session: V2Session, tables: Mapping[str, Sequence[str | None]], question: str
+) -> Iterator[tuple[str, Any, str]]:
+    return asked(partial(answers, session, _RELATION + question), tables, session.limit)
+
+
 def _source(node: Mapping[str, Any]) -> list[str | None]:
     criteria = node.get("freshness") or {}
     names = [node.get("database") or None, node.get("schema"), node.get("identifier") or node.get("name")]
     return [*names, node.get("loaded_at_field"), node.get("loaded_at_query"), criteria.get("filter")]
 
 
-@dataclass(frozen=True)
-class _Answers:
-    """The answers of one ``dbt run-operation``.
-
-    Attributes:
-        found: The answers for the first tables, in their order.
-        error: The error that ended the command: that of the first table without an answer.
-        is_last: Whether the same error is expected for all other tables.
-    """
-
-    found: list[Any]
-    error: str
-    is_last: bool
-
-
-def _asked(
-    session: V2Session, tables: Mapping[str, Sequence[str | None]], question: str
-) -> Iterator[tuple[str, Any, str]]:
-    """Run a query for each table. An error ends the command, and another command continues with the next table.
-
-    Yields:
-        Unique id, answer, and an error instead of the answer.
-    """
-    left, end = list(tables), None if session.limit is None else time.monotonic() + session.limit
-    while left:
-        seconds = None if end is None else max(1, math.ceil(end - time.monotonic()))
-        answers = _answers(session.limited(seconds), [tables[unique_id] for unique_id in left], question, session.limit)
-        yield from ((unique_id, answer, "") for unique_id, answer in zip(left, answers.found, strict=False))
-        left = left[len(answers.found) :]
-        failed = len(left) if answers.is_last else 1
-        yield from ((unique_id, None, answers.error) for unique_id in left[:failed])
-        left = left[failed:]
-
-
-def _answers(session: V2Session, tables: Sequence[Sequence[str | None]], question: str, limit: int | None) -> _Answers:
+def answers(session: V2Session, question: str, tables: Sequence[Sequence[str | None]], seconds: int | None) -> Answers:
     """Query tables in one ``dbt run-operation``, whose project is in the private directory of the profile.
 
     dbt runs in the directory of the product's project, so that relative paths and ``.env`` of the profile are found.
     """
-    project = session.profiles / "question"
-    (project / "macros").mkdir(parents=True, exist_ok=True)
-    name = json.dumps(session.dbt.profile.name)
-    (project / "dbt_project.yml").write_text(f'{{name: floe_question, version: "1.0", profile: {name}}}', "utf-8")
-    macro = _MACRO % {"tables": _literal(tables), "question": question, "prefix": ANSWER}
-    (project / "macros" / "question.sql").write_text(macro, "utf-8")
+    project = write_project(session.profiles, session.dbt.profile.name, tables, question)
     variables = {"DBT_PROJECT_DIR": str(project), "DBT_TARGET_PATH": str(project / "target")}
-    with session.run(["run-operation", "floe_question"], variables=variables, shown=_not_shown) as run:
+    with session.limited(seconds).run([*OPERATION], variables=variables, shown=_not_shown) as run:
         for _ in run.values():
             pass
-        connected, *found = [json.loads(answer) for answer in run.reader.answers] or [None]
-        has_ended = run.timed_out or connected is None or run.is_successful
-        return _Answers([answer for _, answer in found], _error(run, limit), has_ended)
+        has_ended = run.timed_out or run.is_successful
+        return read_answers(run.reader.answers, _error(run, session.limit), has_ended=has_ended)
 
 
 def _error(run: V2Run, limit: int | None) -> str:
@@ -181,14 +135,6 @@ def _error(run: V2Run, limit: int | None) -> str:
     if run.reader.errors:
         return "\n".join(run.reader.errors)
     return "no answer from dbt" if run.is_successful else run.how_ended()
-
-
-def _literal(tables: Sequence[Sequence[str | None]]) -> str:
-    """Return lists of strings as a literal in Jinja."""
-    rows = (
-        ", ".join("none" if cell is None else json.dumps(cell, ensure_ascii=False) for cell in row) for row in tables
-    )
-    return f"[{', '.join(f'[{row}]' for row in rows)}]"
 
 
 def _not_shown(_line: str) -> None:

@@ -97,6 +97,8 @@ class _Decider:
     def reasons(self) -> dict[str, str | None]:
         """Why each node is built, by unique id; None for a node that is reused."""
         found: dict[str, str | None] = {**self.known.before}
+        for unique_id in found:
+            self._columns[unique_id] = column_version(self.graph, self.known, unique_id, self._columns)
         self._columns.update(dict.fromkeys(found))
         waiting = sorted(self.nodes, reverse=True)
         while waiting:  # without recursion, because a chain of models may be long
@@ -125,7 +127,8 @@ class _Decider:
         inputs = self.graph.inputs(unique_id)
         if inputs != state.inputs.keys():
             return "it reads other tables than before"
-        changed = None if self._has_same_columns(unique_id, state) else self._changed_input(inputs, state, decided)
+        is_kept = self._is_kept_view(unique_id, state, decided)
+        changed = None if is_kept else self._changed_input(inputs, state, decided)
         doubt = self._missing_input(inputs)
         # Only new data waits: not a parent that is built for another reason, or whose build is not known.
         if changed and not other and not doubt and not any(self._is_in_doubt(parent, decided) for parent in inputs):
@@ -136,9 +139,11 @@ class _Decider:
                 return None
         return changed or other or doubt
 
-    def _has_same_columns(self, unique_id: str, record: BuildRecord) -> bool:
+    def _is_kept_view(self, unique_id: str, record: BuildRecord, decided: Mapping[str, str | None]) -> bool:
         """Return whether a view would be created again with the same columns: new rows of its inputs do not matter."""
-        if self.graph.kinds.get(unique_id) != "view" or not self.graph.keeps_views:
+        if self.graph.kinds.get(unique_id) != "view":
+            return False
+        if not self.graph.keeps_views and any(decided.get(parent) for parent in self.graph.inputs(unique_id)):
             return False
         columns = column_version(self.graph, self.known, unique_id, self._columns)
         return columns is not None and columns == record.columns
@@ -199,7 +204,7 @@ class _Decider:
         exists = self.existing.get(unique_id, None)
         if exists is None:
             return "it is not known whether its table exists"
-        return None if exists else "its table does not exist, or has another type"
+        return None if exists else "its table does not exist, or has another type or other columns"
 
     def value(self, unique_id: str) -> str | None:
         """Return the build or data version of a table before the run; None if it is not known."""

@@ -46,6 +46,11 @@ class BuildGraph:
         """Return what a query of each direct parent reads: a table or source itself, also what a view reads."""
         return [self._read([parent], _LOOKED_THROUGH | {"view"}) for parent in self.parents.get(unique_id, ())]
 
+    def views_of(self, tables: AbstractSet[str]) -> frozenset[str]:
+        """Return the views that read tables, also through other views."""
+        views = (unique_id for unique_id, kind in self.kinds.items() if kind == "view")
+        return frozenset(view for view in views if self.inputs(view) & tables)
+
     def _read(self, parents: Sequence[str], looked_through: AbstractSet[str]) -> frozenset[str]:
         found: set[str] = set()
         seen: set[str] = set()

@@ -20,11 +20,7 @@ def file_version(source: Mapping[str, Any], project: Path) -> str | None:
         source: The source in dbt's manifest.
         project: The directory of the dbt project, at which relative paths start.
     """
-    config = source.get("config") or {}
-    places = [
-        holder.get("external_location") for holder in (source.get("meta") or {}, config.get("meta") or {}, config)
-    ]
-    stated = {place for place in places if place}
+    stated = _places(source)
     if len(stated) != 1:
         return None
     names = {name: source.get(name) or "" for name in ("name", "identifier", "schema")}
@@ -35,6 +31,20 @@ def file_version(source: Mapping[str, Any], project: Path) -> str | None:
     if _NOT_A_PATH & set(pattern) or ":" in pattern:
         return None
     return _content_version(project, pattern)
+
+
+def is_file(source: Mapping[str, Any]) -> bool:
+    """Return whether DuckDB reads a source from files, or from another place outside of its database."""
+    return bool(_places(source) or any(holder.get("plugin") for holder in _holders(source)))
+
+
+def _places(source: Mapping[str, Any]) -> set[Any]:
+    return {place for holder in _holders(source) if (place := holder.get("external_location"))}
+
+
+def _holders(source: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    config = source.get("config") or {}
+    return [source.get("meta") or {}, config.get("meta") or {}, config]
 
 
 def _content_version(project: Path, pattern: str) -> str | None:

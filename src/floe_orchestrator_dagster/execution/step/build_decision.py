@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -10,13 +11,12 @@ from floe_orchestrator_dagster.execution.reuse.decision import Decision, Known, 
 from floe_orchestrator_dagster.execution.step.build_facts import (
     Places,
     build_graph,
-    database_file,
-    existing_tables,
-    source_versions,
+    drops_views,
     tests_with_values,
     waiting_times,
 )
 from floe_orchestrator_dagster.execution.step.build_history import BuildHistory, database_epoch, read_history
+from floe_orchestrator_dagster.execution.step.warehouse import Warehouse
 from floe_orchestrator_dagster.product.build_fingerprints import build_fingerprints
 from floe_orchestrator_dagster.product.trimming import ALWAYS_BUILT, TEST_VERSION
 
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from floe_orchestrator_dagster.execution.reuse.graph import BuildGraph
     from floe_orchestrator_dagster.execution.step.build_plan import DbtStep
 
+logger = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True)
 class StepDecision:
@@ -40,6 +42,7 @@ class StepDecision:
         known: What the decision depends on.
         history: What Dagster's instance knows.
         places: Where the tables are.
+        warehouse: The database before the run.
     """
 
     decision: Decision
@@ -47,6 +50,7 @@ class StepDecision:
     known: Known
     history: BuildHistory
     places: Places
+    warehouse: Warehouse
 
 
 def decide_step(  # noqa: PLR0913, PLR0917  # a decision depends on all of these
@@ -56,6 +60,7 @@ def decide_step(  # noqa: PLR0913, PLR0917  # a decision depends on all of these
     expected: AbstractSet[str],
     build_all: str | None,
     before: Mapping[str, str] | None = None,
+    log: logging.Logger = logger,
 ) -> StepDecision:
     """Decide what a step builds. Nothing is written.
 
@@ -66,28 +71,42 @@ def decide_step(  # noqa: PLR0913, PLR0917  # a decision depends on all of these
         expected: Unique ids of the selected nodes and tests.
         build_all: Why all of them are built; None if only changed ones are.
         before: Why nodes of earlier steps are built in the same run; None if that is in the instance already.
+        log: The run's log.
     """
     nodes = step.nodes
     built, tests = expected & frozenset(nodes.assets.values()), expected & frozenset(nodes.checks.values())
-    epoch = database_epoch(instance, database_file(step.connection))
-    graph, places = build_graph(step), Places(step.connection, epoch)
-    known, history = _known(instance, run_id, step, graph, places, built | tests)
+    graph = build_graph(step)
+    warehouse = _warehouse(step, graph, built | tests, log)
+    places = Places(step.connection, database_epoch(instance, warehouse.database))
+    known, history = _known(instance, run_id, step, graph, places, built | tests, warehouse)
     known = replace(known, before=before or {})
     reason = build_all
     if not built:
         reason = reason or "the run selects only checks"
     if reason is not None:
         every = Decision(dict.fromkeys(sorted(built), reason), {}, dict.fromkeys(sorted(tests), reason), {})
-        return StepDecision(every, graph, known, history, places)
+        return StepDecision(every, graph, known, history, places, warehouse)
     likely = decide(graph, known, built, tests, dict.fromkeys(known.states, True))
     kept = likely.reused.keys() | likely.kept.keys()
     looked_up = frozenset(likely.reused).union(*map(graph.inputs, kept)) & known.states.keys()
-    existing = existing_tables(step, looked_up)
+    shapes = {table: history.shapes[key] for table in looked_up if (key := step.key_of[table]) in history.shapes}
+    existing = warehouse.existing(looked_up, known.states, shapes)
     decision = decide(graph, known, built, tests, existing)
     while tested := _tested_alone(step, decision):
         known = replace(known, always={**known.always, **tested})
         decision = decide(graph, known, built, tests, existing)
-    return StepDecision(decision, graph, known, history, places)
+    return StepDecision(decision, graph, known, history, places, warehouse)
+
+
+def _warehouse(step: DbtStep, graph: BuildGraph, selected: AbstractSet[str], log: logging.Logger) -> Warehouse:
+    """Return the database of the selected nodes and tests, and of what they read."""
+    content, assets = step.manifest.content, {node["unique_id"]: node for node in step.manifest.asset_nodes}
+    read = _read_with(step, graph, selected)
+    tables = [assets[table] for table in sorted((read | selected) & assets.keys())]
+    sources = [
+        {**content["sources"][source], "unique_id": source} for source in sorted(read & content["sources"].keys())
+    ]
+    return Warehouse(step, tables, sources, log)
 
 
 def _tested_alone(step: DbtStep, decision: Decision) -> dict[str, str]:
@@ -102,6 +121,12 @@ def _tested_alone(step: DbtStep, decision: Decision) -> dict[str, str]:
     }
 
 
+def _read_with(step: DbtStep, graph: BuildGraph, selected: AbstractSet[str]) -> frozenset[str]:
+    """Return what nodes and tests read, and the views that a build of the nodes may drop."""
+    views = graph.views_of(selected) if drops_views(step) else frozenset[str]()
+    return views.union(*map(graph.inputs, [*selected, *views]))
+
+
 def _known(  # noqa: PLR0913, PLR0917  # all that is known
     instance: dg.DagsterInstance,
     run_id: str,
@@ -109,16 +134,17 @@ def _known(  # noqa: PLR0913, PLR0917  # all that is known
     graph: BuildGraph,
     places: Places,
     selected: AbstractSet[str],
+    warehouse: Warehouse,
 ) -> tuple[Known, BuildHistory]:
     content, assets = step.manifest.content, {node["unique_id"]: node for node in step.manifest.asset_nodes}
-    read = frozenset[str]().union(*map(graph.inputs, selected))
+    read = _read_with(step, graph, selected)
     tables = (read | selected) & assets.keys()
     checks = step.all_checks()
     parents = {test: frozenset(content["parent_map"].get(test, ())) for test in checks}
     tests = {test: found for test, found in parents.items() if test in selected or found & tables}
     now = time.time()
     # Sources are observed before the history is read, and so before dbt starts.
-    versions = source_versions(step, read & content["sources"].keys())
+    versions = warehouse.versions
     history = read_history(
         instance,
         run_id,
@@ -136,7 +162,7 @@ def _known(  # noqa: PLR0913, PLR0917  # all that is known
         test_versions=_values(content, TEST_VERSION),
         test_records={test: history.tests[checks[test]] for test in tests if checks[test] in history.tests},
         tests=tests,
-        source_columns=versions,
+        source_columns=warehouse.source_columns,
         waiting=waiting_times(step, tables),
         now=now,
     )

@@ -10,9 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 from floe_orchestrator_dagster.errors import ProjectError
-from floe_orchestrator_dagster.execution.dbt.duckdb_tables import duckdb_tables
 from floe_orchestrator_dagster.execution.reuse.graph import BuildGraph
-from floe_orchestrator_dagster.execution.reuse.source_files import file_version
 from floe_orchestrator_dagster.execution.reuse.waiting import NO_WAITING, Waiting, waiting_time
 from floe_orchestrator_dagster.product.prepare import is_outdated, is_parsed_from_files
 from floe_orchestrator_dagster.product.project import PROJECT_FILE
@@ -24,6 +22,7 @@ from floe_orchestrator_dagster.redaction import mask
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+    from collections.abc import Set as AbstractSet
     from pathlib import Path
 
     from floe_orchestrator_dagster.execution.step.build_plan import DbtStep
@@ -31,7 +30,6 @@ if TYPE_CHECKING:
 
 # dbt writes the metadata of a manifest, with the id of the invocation, before everything else.
 _METADATA_BYTES = 4096
-_TABLE_KINDS = frozenset({"table", "incremental", "seed", "snapshot"})
 _OF_THE_RUN = re.compile(r"\b(?:run_started_at|invocation_id|modules|target)\b")
 _OF_DATABASE = (
     "type",
@@ -46,6 +44,8 @@ _OF_DATABASE = (
     "http_path",
     "server",
 )
+# Databases whose tables are replaced with `drop … cascade`.
+_DROP_VIEWS = frozenset({"postgres", "redshift"})
 # Databases that resolve the names in a view when it is queried. The others drop a view with a table that it reads.
 _KEEP_VIEWS = frozenset({"bigquery", "databricks", "duckdb", "snowflake", "spark"})
 # Settings of a connection that change no rows.
@@ -63,6 +63,11 @@ def build_graph(step: DbtStep) -> BuildGraph:
     keys = ((source, step.key_of.get(source)) for source in content["sources"])
     built = {source: node_of[key] for source, key in keys if key is not None and key in node_of}
     return BuildGraph(content["parent_map"], kinds, built, step.connection.profile.adapter in _KEEP_VIEWS)
+
+
+def drops_views(step: DbtStep) -> bool:
+    """Return whether the build of a table drops the views that read it."""
+    return step.connection.profile.adapter in _DROP_VIEWS
 
 
 def waiting_times(step: DbtStep, tables: Iterable[str]) -> dict[str, Waiting]:
@@ -92,23 +97,13 @@ def unusable_manifest(step: DbtStep) -> str | None:
     return None if is_same else f"{path.name} has been replaced since the code location was loaded"
 
 
-def source_versions(step: DbtStep, sources: Iterable[str]) -> dict[str, str]:
-    """Return the data versions of sources; without those that have none."""
-    known, found = step.manifest.content["sources"], {}
-    unchanged = frozenset(step.product.config.assume_unchanged)
-    files = _SourceFiles(step.connection.directory.path)
-    for unique_id in sources:
-        source = known[unique_id]
-        named = {str(source.get("source_name")), f"{source.get('source_name')}.{source.get('name')}"}
-        if unchanged & named:
-            found[unique_id] = "assumed"
-        elif step.connection.profile.adapter == "duckdb" and not files.has_values(source):
-            data = file_version(source, step.connection.directory.path)
-            found.update({unique_id: data} if data else {})
-    return found
+def is_assumed_unchanged(source: Mapping[str, Any], chosen: AbstractSet[str]) -> bool:
+    """Return whether ``assume_unchanged`` names a source or its table."""
+    name = str(source.get("source_name"))
+    return bool(chosen & {name, f"{name}.{source.get('name')}"})
 
 
-class _SourceFiles:
+class SourceFiles:
     """Files with the definitions of sources, each read once."""
 
     def __init__(self, directory: Path) -> None:
@@ -149,12 +144,6 @@ def tests_with_values(step: DbtStep, tests: Iterable[str]) -> dict[str, str]:
     return {test: "its settings may depend on variables" for test, name in files.items() if reads_values(name)}
 
 
-def database_file(connection: DbtConnection) -> Path | None:
-    """Return the connection's DuckDB file; None if it has none or several."""
-    files = connection.profile.duckdb_files
-    return (connection.directory.path / files[0]).resolve() if len(files) == 1 else None
-
-
 class Places:
     """Hashes of where tables are: of the connection, dbt's version and project file, and a table's name."""
 
@@ -185,6 +174,11 @@ class Places:
             hashlib.sha256(project).hexdigest(),
         ]
 
+    @property
+    def database(self) -> str:
+        """The hash of the database, whoever connects to it."""
+        return _hash(self._database)
+
     def place(self, node: Mapping[str, Any]) -> str:
         """Return the hash for the table of a node."""
         return _hash([*self._connection, self.epoch, _table(node)])
@@ -207,19 +201,3 @@ def _adapter_version(adapter: str | None) -> str | None:
         return version(f"dbt-{adapter}")
     except PackageNotFoundError:
         return None
-
-
-def existing_tables(step: DbtStep, unique_ids: Iterable[str]) -> dict[str, bool | None]:
-    """Look up whether the tables of nodes exist with the type of their materialization; None if that is not known."""
-    ids = list(unique_ids)
-    found = duckdb_tables(step.connection) if ids and step.connection.profile.adapter == "duckdb" else None
-    if found is None:
-        return dict.fromkeys(ids)
-    nodes, existing = step.manifest.content["nodes"], dict[str, bool | None]()
-    for unique_id in ids:
-        node = nodes[unique_id]
-        database, schema, alias = _table(node)
-        kind = node["config"].get("materialized") or node["resource_type"]
-        expected = "table" if kind in _TABLE_KINDS else kind
-        existing[unique_id] = found.get((database, schema, alias)) == expected
-    return existing

@@ -16,7 +16,6 @@ import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from floe_orchestrator_dagster.execution.dbt.duckdb_tables import database_iteration
 from floe_orchestrator_dagster.execution.reuse.records import (
     BuildRecord,
     CheckRecord,
@@ -37,7 +36,6 @@ from floe_orchestrator_dagster.upstream.dagster_history import (
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
-    from pathlib import Path
 
     import dagster as dg
 
@@ -45,6 +43,21 @@ RECORD = "floe/build"
 """Key of the metadata with the record of a build."""
 _PREFIX = "floe/build"
 _DAMAGED = {"damaged": True}
+
+
+@dataclass(frozen=True)
+class Database:
+    """A database, and signs by which an older one is noticed that replaces it.
+
+    Attributes:
+        name: Names it among others.
+        identity: Changes with the database; empty if there is no such sign.
+        written: Increases with each change of the database; None if it does not exist.
+    """
+
+    name: str
+    identity: str
+    written: int | None
 
 
 @dataclass(frozen=True)
@@ -59,6 +72,7 @@ class BuildHistory:
         tests: The last result of each test.
         relations: Hash of each asset's table, without the version and project that build it.
         last_records: The record of each asset's latest materialization, whether it counts or not.
+        shapes: Of each table, the last build after which its columns were looked up, and these.
     """
 
     cursor: int = 0
@@ -68,6 +82,7 @@ class BuildHistory:
     tests: Mapping[dg.AssetCheckKey, CheckRecord] = field(default_factory=dict)
     relations: Mapping[dg.AssetKey, str] = field(default_factory=dict)
     last_records: Mapping[dg.AssetKey, BuildRecord] = field(default_factory=dict)
+    shapes: Mapping[dg.AssetKey, tuple[str, str]] = field(default_factory=dict)
 
 
 def read_history(
@@ -89,7 +104,9 @@ def read_history(
     cursor = newest_event(instance)  # before all other queries, so that no later event is missed
     checks = list(checks)
     owners = map(_key_of_relation, relations.values())
-    values = _read_values(instance, [*map(_key_of, places), *map(_key_of, checks), *owners])
+    values = _read_values(
+        instance, [*map(_key_of, places), *map(_key_of, checks), *map(_key_of_shape, places), *owners]
+    )
     latest = latest_materializations(instance, places)
     reader = _Reader(run_id, latest, values, relations)
     cursors = {key: reader.cursor(key) for key in latest}
@@ -105,7 +122,14 @@ def read_history(
         tests,
         relations,
         {key: last for key in latest if (last := reader.record(key)) is not None},
+        {key: shape for key in places if (shape := _shape(values.get(_key_of_shape(key)))) is not None},
     )
+
+
+def _shape(value: object) -> tuple[str, str] | None:
+    found = (value.get("build"), value.get("shape")) if isinstance(value, dict) else (None, None)
+    build, shape = found
+    return (build, shape) if isinstance(build, str) and isinstance(shape, str) else None
 
 
 @dataclass(frozen=True)
@@ -186,37 +210,44 @@ def mark_reused(instance: dg.DagsterInstance, run_id: str, history: BuildHistory
     _write(instance, marks)
 
 
-def database_epoch(instance: dg.DagsterInstance, file: Path | None) -> int:
-    """Return how often a database file has been replaced by an older one, such as a restored backup.
+def database_epoch(instance: dg.DagsterInstance, database: Database | None) -> int:
+    """Return how often a database has been replaced by another or older one, such as a restored backup.
 
-    Builds of earlier epochs do not count: the file has the tables of an unknown run.
+    Builds of earlier epochs do not count: the database has the tables of an unknown run.
     """
-    if file is None:
+    if database is None:
         return 0
-    epoch, last = _known_epoch(instance, file)
-    written = database_iteration(file)
-    is_replaced = last is not None and (written is None or written < last)
-    return epoch + 1 if is_replaced else epoch
+    known = _known_database(instance, database.name)
+    epoch, written = int(known.get("epoch") or 0), known.get("written")
+    if "written" not in known or (written is None and database.written is None):
+        return epoch
+    is_older = written is not None and (database.written is None or database.written < written)
+    return epoch + 1 if is_older or known.get("identity", database.identity) != database.identity else epoch
 
 
-def note_epoch(instance: dg.DagsterInstance, file: Path | None, epoch: int) -> None:
-    """Store a new epoch before dbt writes to the file, which then looks like the newest one."""
-    if file is not None and epoch != _known_epoch(instance, file)[0]:
-        note_database(instance, file, epoch)
+def note_epoch(instance: dg.DagsterInstance, database: Database | None, epoch: int) -> None:
+    """Store a new epoch before dbt writes to the database, which then looks like the newest one."""
+    if database is not None and epoch != int(_known_database(instance, database.name).get("epoch") or 0):
+        note_database(instance, database, epoch)
 
 
-def _known_epoch(instance: dg.DagsterInstance, file: Path) -> tuple[int, int | None]:
-    """Return the stored epoch of a file, and the number of its writes after the last run."""
-    key = _hashed(f"file {file}")
+def note_database(instance: dg.DagsterInstance, database: Database | None, epoch: int) -> None:
+    """Store the state of a database after a run, for :func:`database_epoch`."""
+    if database is not None:
+        state = {"epoch": epoch, "written": database.written, "identity": database.identity}
+        _write(instance, {_hashed(database.name): state})
+
+
+def _known_database(instance: dg.DagsterInstance, name: str) -> Mapping[str, Any]:
+    """Return the stored state of a database; empty without one."""
+    key = _hashed(name)
     found = _read_values(instance, [key]).get(key)
-    known = found if isinstance(found, dict) else {}
-    return int(known.get("epoch") or 0), known.get("written")
+    return found if isinstance(found, dict) else {}
 
 
-def note_database(instance: dg.DagsterInstance, file: Path | None, epoch: int) -> None:
-    """Store the state of a database file after a run, for :func:`database_epoch`."""
-    if file is not None:
-        _write(instance, {_hashed(f"file {file}"): {"epoch": epoch, "written": database_iteration(file)}})
+def store_shapes(instance: dg.DagsterInstance, shapes: Mapping[dg.AssetKey, tuple[str, str]]) -> None:
+    """Store the builds of tables, and their columns and identities after the build."""
+    _write(instance, {_key_of_shape(key): {"build": build, "shape": shape} for key, (build, shape) in shapes.items()})
 
 
 def store_tests(instance: dg.DagsterInstance, records: Mapping[dg.AssetCheckKey, CheckRecord | None]) -> None:
@@ -248,6 +279,10 @@ def _key_of(key: dg.AssetKey | dg.AssetCheckKey) -> str:
     asset = key if name is None else key.asset_key  # type: ignore[union-attr]
     text = asset.to_string()  # type: ignore[union-attr]
     return _hashed(text if name is None else f"{text} {name}")
+
+
+def _key_of_shape(key: dg.AssetKey) -> str:
+    return _hashed(f"shape {key.to_string()}")
 
 
 def _key_of_relation(relation: str) -> str:

@@ -11,10 +11,17 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
+from floe_orchestrator_dagster.execution.dbt.catalog import table_name
 from floe_orchestrator_dagster.execution.reuse.decision import column_version, read_inputs
 from floe_orchestrator_dagster.execution.reuse.records import BuildRecord, CheckRecord
-from floe_orchestrator_dagster.execution.step.build_facts import database_file
-from floe_orchestrator_dagster.execution.step.build_history import RECORD, mark_started, note_database, store_tests
+from floe_orchestrator_dagster.execution.step.build_history import (
+    RECORD,
+    mark_started,
+    note_database,
+    store_shapes,
+    store_tests,
+)
+from floe_orchestrator_dagster.execution.step.warehouse import Warehouse
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -40,6 +47,8 @@ class BuildRecords:
         history: What Dagster's instance knew.
         places: Where the tables are.
         no_records: Why builds do not count; None if they do.
+        warehouse: The database before the run.
+        recreated: Views that are created again, because the build of their tables drops them.
     """
 
     context: dg.OpExecutionContext
@@ -49,11 +58,14 @@ class BuildRecords:
     history: BuildHistory
     places: Places
     no_records: str | None
+    warehouse: Warehouse
+    recreated: AbstractSet[str] = frozenset()
     _invocation: str = field(default_factory=lambda: uuid.uuid4().hex, init=False)
     _built: dict[str, str] = field(default_factory=dict, init=False)
     _columns: dict[str, str | None] = field(default_factory=dict, init=False)
     _finished: dict[str, str] = field(default_factory=dict, init=False)
     _tests: dict[str, CheckRecord] = field(default_factory=dict, init=False)
+    _tables: dict[str, tuple[str, Mapping[str, Any]]] = field(default_factory=dict, init=False)
 
     def built(self, result: NodeResult, node: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
         """Return the metadata and the data version of a build.
@@ -72,6 +84,7 @@ class BuildRecords:
         if self.no_records or fingerprint is None or self.step.key_of[unique_id] in self.history.contended:
             return {}, build_id
         inputs = self._inputs(result)
+        self._tables[unique_id] = build_id, node
         place, cursor = self.places.place(node), self.history.cursor
         record = BuildRecord(build_id, fingerprint, place, inputs, cursor, self.known.now, columns)
         return {RECORD: dg.JsonMetadataValue(record.as_json())}, build_id
@@ -105,12 +118,35 @@ class BuildRecords:
         checks = self.step.nodes.check_of
         store_tests(instance, {checks[test]: None for test in tests if test in checks})
 
-    def end(self) -> None:
-        """Store the results of the tests."""
+    def end(self, *, looks_up: bool) -> None:
+        """Store the results of the tests, and the tables as they are in the database now.
+
+        Args:
+            looks_up: Whether to look up the tables. Those that are not looked up are built again in the next run.
+        """
         checks = self.step.nodes.check_of
         instance = self.context.instance
         store_tests(instance, {checks[test]: record for test, record in self._tests.items()})
-        note_database(instance, database_file(self.step.connection), self.places.epoch)
+        if not looks_up:
+            return
+        tables = {**self._tables, **self._known_views()}
+        after = Warehouse(self.step, [node for _, node in tables.values()], [], self.context.log)
+        if tables:
+            relations = {one: after.catalog.relations.get(table_name(node)) for one, (_, node) in tables.items()}
+            found = {one: relation.shape for one, relation in relations.items() if relation is not None}
+            store_shapes(instance, {self.step.key_of[one]: (tables[one][0], shape) for one, shape in found.items()})
+        if tables or self.warehouse.is_on_duckdb:
+            note_database(instance, after.database, self.places.epoch)
+
+    def _known_views(self) -> dict[str, tuple[str, Mapping[str, Any]]]:
+        """Return the builds of the views that were created again with the code that they had."""
+        nodes, known = self.step.manifest.content["nodes"], self.known
+        states = {view: known.states.get(view) for view in self.recreated}
+        return {
+            view: (state.build_id, nodes[view])
+            for view, state in states.items()
+            if isinstance(state, BuildRecord) and state.fingerprint == known.fingerprints.get(view)
+        }
 
 
 def _is_before(finished: str, started: str) -> bool:
@@ -124,9 +160,14 @@ def _is_before(finished: str, started: str) -> bool:
 
 @contextmanager
 def tests_stored(records: BuildRecords | None) -> Iterator[None]:
-    """Store the results of tests at the end of the block."""
+    """Store the results of a run at the end of the block."""
+    looks_up = False  # not if the step is interrupted
     try:
         yield
+        looks_up = True
+    except Exception:
+        looks_up = True
+        raise
     finally:
         if records is not None:
-            records.end()
+            records.end(looks_up=looks_up)

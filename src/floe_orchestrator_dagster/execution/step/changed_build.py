@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
+from floe_orchestrator_dagster.execution.dbt.catalog import VIEW, table_name
 from floe_orchestrator_dagster.execution.record.materializations import versioned_output
 from floe_orchestrator_dagster.execution.reuse.records import BuildRecord
-from floe_orchestrator_dagster.execution.step.build_decision import decide_step
-from floe_orchestrator_dagster.execution.step.build_facts import database_file, unusable_manifest
+from floe_orchestrator_dagster.execution.step.build_decision import StepDecision, decide_step
+from floe_orchestrator_dagster.execution.step.build_facts import drops_views, unusable_manifest
 from floe_orchestrator_dagster.execution.step.build_history import RECORD, mark_reused, note_epoch
 from floe_orchestrator_dagster.execution.step.build_records import BuildRecords
 from floe_orchestrator_dagster.execution.step.retry import RESUME_TAG, read_by_other_steps
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from floe_orchestrator_dagster.upstream.dagster_check_evaluations import Evaluations
 
 _SHOWN_NAMES = 10
+_DROPPED = "the database drops them with the tables that they read"
 
 
 @dataclass(frozen=True)
@@ -130,8 +132,10 @@ class ChangedBuild:
         _log(records.context.log, "not built", decision.reused)
         _log_increments(self)
         step = records.step
-        note_epoch(records.context.instance, database_file(step.connection), records.places.epoch)
-        expected = step.nodes.expected(self.selection)
+        note_epoch(records.context.instance, records.warehouse.database, records.places.epoch)
+        if records.recreated:
+            _log(records.context.log, "created again", dict.fromkeys(records.recreated, _DROPPED))
+        expected = step.nodes.expected(self.selection) - records.recreated
         tests = expected & records.step.nodes.check_of.keys()
         records.start(expected & frozenset(step.nodes.assets.values()), tests)
 
@@ -189,11 +193,35 @@ def changed_build(
         request: What the run asks for.
         selection: The selected nodes.
     """
-    found = decide_step(
-        context.instance, context.run_id, step, step.nodes.expected(selection), request.build_all or request.no_records
+    expected, build_all = step.nodes.expected(selection), request.build_all or request.no_records
+    found = decide_step(context.instance, context.run_id, step, expected, build_all, log=context.log)
+    dropped = _dropped_views(step, found)
+    records = BuildRecords(
+        context,
+        step,
+        found.graph,
+        found.known,
+        found.history,
+        found.places,
+        request.no_records,
+        found.warehouse,
+        dropped,
     )
-    records = BuildRecords(context, step, found.graph, found.known, found.history, found.places, request.no_records)
-    return ChangedBuild(found.decision, _remaining(step, selection, found.decision), records, request)
+    remaining = _remaining(step, selection, found.decision)
+    if dropped:
+        remaining = replace(remaining, excluded=remaining.excluded - dropped).with_nodes(dropped)
+    return ChangedBuild(found.decision, remaining, records, request)
+
+
+def _dropped_views(step: DbtStep, found: StepDecision) -> frozenset[str]:
+    """Return the existing views that the run does not build, and that are dropped with the tables that it builds."""
+    built = found.decision.built.keys()
+    if not built or not drops_views(step):
+        return frozenset()
+    nodes, relations = step.manifest.content["nodes"], found.warehouse.catalog.relations
+    views = found.graph.views_of(built) - built
+    existing = {view: relations.get(table_name(nodes[view])) for view in views}
+    return frozenset(view for view, relation in existing.items() if relation is not None and relation.kind == VIEW)
 
 
 def _remaining(step: DbtStep, selection: Selection, decision: Decision) -> Selection:

@@ -99,6 +99,11 @@ class Warehouse:
             self.tables[node] = content
             self.columns[node] = (project.code[node] % 2, columns_read)
 
+    def can_build(self, project: Project, node: str) -> bool:
+        """Return whether all that a node reads exists and works."""
+        content = repr([self.read(self._compiled(project, parent)) for parent in project.parents[node]])
+        return "no table" not in content and "broken" not in content
+
     def drop(self, node: str) -> None:
         """Drop a table or view, and in some databases the views that read it."""
         self.tables.pop(node, None)
@@ -231,10 +236,8 @@ class Simulation:
         """Run some nodes and their tests, with failures, kills, other writers and changing sources."""
         random, project = self.random, self.project
         nodes = {node for node in project.built if random.random() < 0.8}
-        if not project.keeps_views:
-            # A partial run drops the views that it does not select.
-            views = [node for node in project.built if project.kinds[node] == "view"]
-            nodes |= {view for view in views if project.graph.inputs(view) & nodes}
+        if not project.keeps_views:  # a partial run drops views that it does not select
+            nodes = set(project.built)
         tests = {test for test in project.tests if random.random() < 0.8}
         decision, known = self.decide(nodes, tests)
         is_calm = random.random() < 0.6
@@ -259,7 +262,7 @@ class Simulation:
         failed: set[str] = set()
         for node in [node for node in project.built if node in decision.built]:
             event = 1.0 if is_calm else random.random()
-            if event < 0.1 or set(project.graph.inputs(node)) & failed:
+            if event < 0.1 or set(project.graph.inputs(node)) & failed or not self.warehouse.can_build(project, node):
                 failed.add(node)
                 continue
             if event < 0.2:

@@ -9,11 +9,13 @@ import dagster as dg
 import duckdb
 import pytest
 
+from floe_orchestrator_dagster.execution.dbt.duckdb_tables import database_iteration
 from floe_orchestrator_dagster.execution.reuse.records import BuildRecord, CheckRecord, Unknown
 from floe_orchestrator_dagster.execution.step import build_history
 from floe_orchestrator_dagster.execution.step.build_history import (
     RECORD,
     BuildHistory,
+    Database,
     database_epoch,
     mark_reused,
     mark_started,
@@ -191,20 +193,38 @@ def test_builds_of_a_file_that_an_older_one_has_replaced_do_not_count(
         with duckdb.connect(str(file)) as connection:
             connection.execute("create or replace table t as select 1")
 
+    def database() -> Database:
+        return Database(f"file {file}", "", database_iteration(file))
+
     write()
-    assert database_epoch(instance, file) == 0
+    assert database_epoch(instance, database()) == 0
     shutil.copy(file, backup)
     write()
-    note_database(instance, file, 0)
+    note_database(instance, database(), 0)
     write()
-    assert database_epoch(instance, file) == 0
+    assert database_epoch(instance, database()) == 0
 
     shutil.copy(backup, file)
-    assert database_epoch(instance, file) == 1
-    note_epoch(instance, file, 1)
+    assert database_epoch(instance, database()) == 1
+    note_epoch(instance, database(), 1)
     write()
     write()
-    assert database_epoch(instance, file) == 1
+    assert database_epoch(instance, database()) == 1
     file.unlink()
-    assert database_epoch(instance, file) == 2
+    assert database_epoch(instance, database()) == 2
     assert database_epoch(instance, None) == 0
+
+
+def test_builds_in_a_database_that_another_one_has_replaced_do_not_count(instance: dg.DagsterInstance) -> None:
+    def database(identity: str, written: int) -> Database:
+        return Database("database shop", identity, written)
+
+    assert database_epoch(instance, database("a", 5)) == 0
+    note_database(instance, database("a", 5), 0)
+    assert database_epoch(instance, database("a", 5)) == 0
+    assert database_epoch(instance, database("a", 4)) == 1
+    assert database_epoch(instance, database("b", 9)) == 1
+
+    note_epoch(instance, database("b", 9), 1)
+    assert database_epoch(instance, database("b", 10)) == 1
+    assert database_epoch(instance, Database("database other", "a", 1)) == 0
