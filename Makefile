@@ -130,7 +130,7 @@ compile: setup ## Compile the sample product (floe platform compile)
 lock: .venv/.installed ## Update requirements.lock and, with the same versions, requirements-image.lock
 	$(BIN)/uv pip compile pyproject.toml --group dev --universal --python-version 3.10 --generate-hashes \
 		--no-emit-index-url --quiet --output-file requirements.lock --custom-compile-command "make lock"
-	$(BIN)/uv pip compile pyproject.toml --extra duckdb --extra k8s --constraints requirements.lock --universal \
+	$(BIN)/uv pip compile pyproject.toml --extra alerts --extra duckdb --extra k8s --constraints requirements.lock --universal \
 		--python-version 3.10 --generate-hashes --no-emit-index-url --quiet --output-file requirements-image.lock \
 		--custom-compile-command "make lock"
 

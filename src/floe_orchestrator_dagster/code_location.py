@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from floe_orchestrator_dagster import telemetry
+from floe_orchestrator_dagster.assets.attributes import AssetAttributes
 from floe_orchestrator_dagster.assets.checks import product_checks
 from floe_orchestrator_dagster.assets.consumers import consumer_assets
 from floe_orchestrator_dagster.assets.contracts import ingestion_assets
@@ -158,7 +159,8 @@ def _location(
             logger.warning("%s: %s. %s", product.origin, stale.fault, stale.fix, extra={"problems": (stale,)})
     replace_node_dependencies()
     replace_serialization()
-    own = [sensor for sensor in (automation_sensor(product),) if sensor] + lineage_sensors(translator, built.steps)
+    own = [sensor for sensor in (automation_sensor(product), _alert_sensor(translator, assets)) if sensor]
+    own += lineage_sensors(translator, built.steps)
     definitions = dg.Definitions(
         assets=assets,
         asset_checks=checks.definitions,
@@ -169,6 +171,22 @@ def _location(
         metadata=metadata,
     )
     return CodeLocation(definitions, built.builds)
+
+
+def _alert_sensor(
+    translator: ProductTranslator, assets: Sequence[dg.AssetsDefinition | dg.AssetSpec]
+) -> dg.SensorDefinition | None:
+    """Define the sensor for messages; None without configured channels."""
+    product = translator.product
+    if not product.config.alerts:
+        return None
+    # A local import: most products have no channels.
+    from floe_orchestrator_dagster.automation.alerts.sensor import alert_sensor
+
+    specs = [spec for part in assets for spec in ([part] if isinstance(part, dg.AssetSpec) else part.specs)]
+    owners = {spec.key: tuple(spec.owners) for spec in specs}
+    keys = translator.key_of if product.dbt is not None else {}
+    return alert_sensor(product, keys, owners, AssetAttributes(product).owners)
 
 
 def _log_warnings(product: Product, found: Sequence[Problem]) -> None:

@@ -12,6 +12,7 @@
     ├── DeployError       settings of a deployment (also a ValueError)
     ├── EntryPointError   a definitions.py that is wrong or cannot be written (also a ValueError)
     ├── InstanceError     the Dagster instance of a command, or a run that it does not have
+    ├── AlertError        a message that did not reach its channel
     ├── LineageError      lineage events that did not reach their backend
     └── DbtBuildError     a dbt invocation that did not build the selected nodes
         ├── DbtNodesError    some nodes failed
@@ -59,6 +60,17 @@ class Problem:
     def __str__(self) -> str:
         """Render as two lines: place and fault, then the fix."""
         return f"{self.fault}\n    fix: {self.fix}"
+
+
+@dataclass(frozen=True)
+class NodeProblem(Problem):
+    """A fault of a dbt node.
+
+    Attributes:
+        node: dbt's unique id.
+    """
+
+    node: str
 
 
 class FloeDagsterError(Exception):
@@ -149,6 +161,10 @@ class EntryPointError(FloeDagsterError, ValueError):
 
 class InstanceError(_FileError):
     """The Dagster instance of a command cannot be opened or lacks what the command needs, such as a run."""
+
+
+class AlertError(_FileError):
+    """A message did not reach its channel. The message is kept and sent again."""
 
 
 class LineageError(_FileError):

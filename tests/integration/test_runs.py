@@ -15,11 +15,13 @@ import dagster as dg
 import duckdb
 import pytest
 
+from files import write_files
 from floe_orchestrator_dagster.code_location import definitions_from_file
 from integration.failing_shop import SECRET, built, logged, ran, shop_job, states
 from openlineage_schemas import assert_valid_json
 from recording import recording
 from unit.samples import write_json
+from webhook import receiving
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -115,6 +117,46 @@ def test_failed_and_skipped_nodes_are_recorded_and_a_re_execution_runs_only_them
     )
     assert_valid_json(backend.events)
     assert states(backend, "shop-orders") == ["START", "FAIL", "START", "COMPLETE"]
+
+
+def test_owners_are_told_what_is_broken_and_that_it_works_again(
+    shop: Path, lasting: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = shop / "compiled_artifacts.json"
+    artifacts = json.loads(path.read_text(encoding="utf-8"))
+    artifacts["plugins"]["orchestrator"]["config"]["alerts"] = [{"name": "team", "variable": "TEAM_ALERTS"}]
+    write_json(path, artifacts)
+    definitions = definitions_from_file(path)
+    [alerts] = [sensor for sensor in definitions.sensors or () if sensor.name == "shop_orders_alerts"]
+    chosen = [dg.AssetKey(name) for name in ("first", "flaky", "child", "checked", "after_checked")]
+
+    def run_and_tick(cursor: str | None) -> str | None:
+        job = definitions.resolve_job_def("shop_orders")
+        job.execute_in_process(instance=lasting, asset_selection=chosen, raise_on_error=False)
+        context = dg.build_sensor_context(instance=lasting, cursor=cursor)
+        alerts(context)
+        return context.cursor
+
+    with receiving() as webhook:
+        monkeypatch.setenv("TEAM_ALERTS", webhook.url)
+        first = dg.build_sensor_context(instance=lasting)
+        alerts(first)
+        cursor = run_and_tick(first.cursor)
+        told = {message["title"]: message["message"] for message in webhook.messages}
+        write_files(shop, {"flag.csv": "id\n1\n", "checked.csv": "id\n1\n"})
+        run_and_tick(cursor)
+
+    assert sorted(told) == [
+        "shop-orders: asset flaky failed",
+        "shop-orders: check accepted_values_checked_id__1 of checked failed",
+    ]
+    assert "No files found" in told["shop-orders: asset flaky failed"]
+    assert "Skipped because of it: model child" in told["shop-orders: asset flaky failed"]
+    assert "where value_field not in" in told["shop-orders: check accepted_values_checked_id__1 of checked failed"]
+    assert sorted(message["title"] for message in webhook.messages[2:]) == [
+        "shop-orders: asset flaky works again",
+        "shop-orders: check accepted_values_checked_id__1 of checked works again",
+    ]
 
 
 def test_lineage_reports_the_end_of_each_node_while_the_run_continues(

@@ -12,6 +12,7 @@ from pydantic import BaseModel, Field
 from floe_orchestrator_dagster.config.crons import Cron, Timezone  # noqa: TC001  # pydantic reads the annotations
 from floe_orchestrator_dagster.config.models import (
     CONFIG_PATH,
+    AlertConfig,
     AssetSensorConfig,
     AutomationConfig,
     BuildMode,
@@ -73,6 +74,8 @@ class DagsterConfig(Section):
     """Assets that Dagster materializes by itself: one rule, or a list in which the first matching rule applies."""
     sensors: list[SensorConfig] = Field(default_factory=list)
     """Sensors that launch jobs."""
+    alerts: list[AlertConfig] = Field(default_factory=list)
+    """Channels for messages about broken assets, checks and jobs, and about their recovery."""
     key_prefix: list[KeyPart] = Field(default_factory=list, examples=[["retail"]])
     """Prefix of every asset key, for code locations that share model names."""
     group_by: Literal["dbt_group", "product", "tier", "folder"] = "dbt_group"

@@ -23,6 +23,7 @@ WebPage = Annotated[str, Field(pattern=r"^[Hh][Tt][Tt][Pp][Ss]?://[^\s/]\S*$")]
 Quantity = Annotated[str, Field(pattern=r"^\d+(\.\d+)?(m|Ki|Mi|Gi|Ti|k|M|G|T)?$")]
 HeaderName = Annotated[str, Field(pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+$")]
 VariableName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
+TimeOfDay = Annotated[str, Field(pattern=r"^([01]\d|2[0-3]):[0-5]\d$")]
 BuildMode = Literal["all", "changed"]
 Consumer = Literal["exposures", "semantic_models", "metrics", "saved_queries"]
 PodSize = Literal["small", "medium", "large"]
@@ -281,6 +282,32 @@ class AutomationConfig(Section):
     """Cron of the condition ``on_cron``."""
     timezone: Timezone | None = None
     """IANA name. The default is the configuration's ``timezone``."""
+
+
+class QuietHours(Section):
+    """Hours in which a channel gets no messages; it gets them afterwards."""
+
+    start: TimeOfDay = Field(examples=["22:00"])
+    """Time of the day, as ``22:00``."""
+    end: TimeOfDay = Field(examples=["07:00"])
+    """As ``start``; earlier than ``start`` for hours that include midnight."""
+    timezone: Timezone | None = None
+    """IANA name. The default is the configuration's ``timezone``."""
+
+
+class AlertConfig(Section):
+    """A channel for messages about what is broken, and about its recovery."""
+
+    name: Name
+    """Name of the channel."""
+    variable: VariableName
+    """Environment variable with the channel's URL in the form of Apprise (https://github.com/caronc/apprise/wiki)."""
+    owners: list[Text] = Field(default_factory=list, examples=[["retail-data@example.com"]])
+    """Only messages about assets with one of these owners. The default is all messages of the product."""
+    severity: Literal["error", "warning"] = "error"
+    """``warning`` also sends messages about checks that only warn."""
+    quiet_hours: QuietHours | None = None
+    """Hours without messages."""
 
 
 class RunStatusSensorConfig(Section):

@@ -39,7 +39,7 @@ class DeployedProduct:
         assets: Number of assets, from the dbt manifest if there is one.
         on_duckdb: Whether its data is in a DuckDB file.
         targets: Outputs of its dbt profile, from which ``FLOE_ENV`` selects one; None if something else selects it.
-        variables: Environment variables without a default in its dbt profile.
+        variables: Environment variables without a default in its dbt profile, and those of its alerts.
         may_send_lineage: Whether its pods send lineage when a backend is configured.
     """
 
@@ -128,14 +128,15 @@ def _read_product(
 
 
 def _variables(artifacts: CompiledArtifacts, config: DagsterConfig, origin: str) -> tuple[str, ...]:
-    """Return the variables that the profiles and the configured connections of computes require."""
+    """Return the variables that the profiles, the configured connections of computes and the alerts require."""
     connections = {
         name: with_secrets(compute.connection, Place(origin, config_path("computes", name)))
         for name, compute in config.computes.items()
         if compute.connection is not None
     }
     required = (*required_variables(artifacts.dbt_profiles), *required_variables(connections))
-    return tuple(dict.fromkeys(variable.name for variable in required))
+    names = (*(variable.name for variable in required), *(channel.variable for channel in config.alerts))
+    return tuple(dict.fromkeys(names))
 
 
 def _image(name: str, config: DagsterConfig, given: Sequence[str], origin: str) -> ImageReference | None:

@@ -18,6 +18,7 @@ from floe_orchestrator_dagster.errors import (
     DbtSetupError,
     FloeDagsterError,
     ManifestError,
+    NodeProblem,
     Problem,
 )
 from floe_orchestrator_dagster.execution.dbt.diagnosis import NOT_RESPONDING, is_unreachable
@@ -90,7 +91,12 @@ def _problem(result: NodeResult, node: Mapping[str, Any]) -> Problem:
     message = re.sub(r"^([\w ]+ Error) in .* \(.*\)\n\s*", r"\1: ", result.message) or result.status
     is_query = result.status == "error" and node.get("language", "sql") == "sql"
     fix = _RECONNECT if is_query and is_unreachable(message) else _FIX
-    return Problem(str(node.get("original_file_path") or result.unique_id), f"{kind} {result.name}: {message}", fix)
+    where = str(node.get("original_file_path") or result.unique_id)
+    return NodeProblem(where, f"{kind} {result.name}: {message}", fix, result.unique_id)
+
+
+def _unique_id(problem: Problem) -> str:
+    return problem.node if isinstance(problem, NodeProblem) else ""
 
 
 def dagster_failure(error: FloeDagsterError) -> dg.Failure | None:
@@ -100,7 +106,10 @@ def dagster_failure(error: FloeDagsterError) -> dg.Failure | None:
         The failure. None if the error can be raised unchanged: it lists no nodes, and Dagster can retry the step.
     """
     if isinstance(error, DbtNodesError):
-        failed = [dg.TableRecord({"file": problem.where, "failed": problem.what}) for problem in error.problems]
+        failed = [
+            dg.TableRecord({"file": problem.where, "failed": problem.what, "node": _unique_id(problem)})
+            for problem in error.problems
+        ]
         skipped = [dg.TableRecord({"skipped": name, "because of": cause}) for name, cause in error.skipped]
         metadata = {
             "failed": dg.MetadataValue.table(failed[:_SHOWN]),

@@ -1,0 +1,310 @@
+"""Messages about what is broken in a product, and about its recovery."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator  # noqa: TC003  # Dagster reads the annotations of ops
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING
+
+import dagster as dg
+import pytest
+
+from floe_orchestrator_dagster.automation.alerts.delivery import is_quiet
+from floe_orchestrator_dagster.automation.alerts.incidents import Fault, Outcome, after_run
+from floe_orchestrator_dagster.code_location import definitions_from_file
+from floe_orchestrator_dagster.config.models import QuietHours
+from floe_orchestrator_dagster.errors import ConfigError
+from unit.odd_products import write_product
+from unit.samples import Json, node
+from webhook import Webhook, receiving
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+TEAM, OTHER = "team@example.com", "other@example.com"
+ORDERS = node("orders", meta={"dagster": {"owners": [TEAM]}}, config={"meta": {"dagster": {"owners": [TEAM]}}})
+STEP = "shop_orders_dbt_build"
+PAGE = "http://dagster.example.com/runs/"
+
+
+class Shop:
+    """A product with channels, its sensor, and runs that end as a test says."""
+
+    def __init__(self, directory: Path, instance: dg.DagsterInstance, *channels: Json, **config: object) -> None:
+        config = {"alerts": [*channels], "webserver_url": "http://dagster.example.com/", **config}
+        path = write_product(directory, ORDERS, node("stores"), config=config)
+        definitions = definitions_from_file(path)
+        self.instance = instance
+        self.cursor: str | None = None
+        [self.sensor] = [sensor for sensor in definitions.sensors or () if sensor.name == "shop_orders_alerts"]
+        self.tick()
+
+    def tick(self) -> str:
+        """Evaluate the sensor as the daemon does, and return what the tick shows."""
+        context = dg.build_sensor_context(instance=self.instance, cursor=self.cursor)
+        skipped = self.sensor(context)
+        assert isinstance(skipped, dg.SkipReason)
+        self.cursor = context.cursor
+        return str(skipped.skip_message)
+
+    def run(self, *events: object, failed: dict[str, dg.MetadataValue] | None = None, **tags: str) -> str:
+        """Run a step that yields these events and then fails with this metadata, if any; return the run's id."""
+
+        @dg.op(name=STEP)
+        def build() -> Iterator[object]:
+            yield from events
+            if failed is not None:
+                raise dg.Failure("some nodes failed", metadata=failed, allow_retries=False)
+            yield dg.Output(None)
+
+        @dg.job(name="shop_orders", tags={"floe/product": "shop-orders", **tags})
+        def product_job() -> None:
+            build()
+
+        return product_job.execute_in_process(instance=self.instance, raise_on_error=False).run_id
+
+
+@pytest.fixture
+def webhook(monkeypatch: pytest.MonkeyPatch) -> Iterator[Webhook]:
+    """Return a webhook whose URL is in the environment."""
+    with receiving() as webhook:
+        monkeypatch.setenv("ALERTS", webhook.url)
+        yield webhook
+
+
+@pytest.fixture
+def instance() -> Iterator[dg.DagsterInstance]:
+    """Return an instance in memory."""
+    with dg.DagsterInstance.ephemeral() as instance:
+        yield instance
+
+
+def channel(**changes: object) -> Json:
+    """Describe a channel."""
+    return {"name": "team", "variable": "ALERTS", **changes}
+
+
+def built(name: str = "orders") -> dg.AssetMaterialization:
+    """Make the event of a built model."""
+    return dg.AssetMaterialization(name, metadata={"status": "success"})
+
+
+def checked(*, passed: bool, severity: dg.AssetCheckSeverity = dg.AssetCheckSeverity.ERROR) -> dg.AssetCheckEvaluation:
+    """Make the event of a test of `orders`."""
+    query = {} if passed else {"failed_rows_query": dg.MetadataValue.md("```sql\nselect 1\n```")}
+    return dg.AssetCheckEvaluation(
+        asset_key=dg.AssetKey("orders"),
+        check_name="unique_id",
+        passed=passed,
+        severity=severity,
+        description=None if passed else "Got 2 results, configured to fail if != 0",
+        metadata={"status": dg.MetadataValue.text("pass" if passed else "fail"), **query},
+    )
+
+
+def broken(name: str = "orders") -> dict[str, dg.MetadataValue]:
+    """Make the metadata of a step's failure in which a model failed and another was skipped."""
+    failed = {"file": f"models/{name}.sql", "failed": f"model {name}: Runtime Error: no", "node": f"model.shop.{name}"}
+    skipped = {"skipped": "model mart", "because of": f"other, {name}"}
+    return {
+        "failed": dg.MetadataValue.table([dg.TableRecord(failed)]),
+        "skipped": dg.MetadataValue.table([dg.TableRecord(skipped)]),
+    }
+
+
+def test_a_broken_model_is_one_message_and_its_recovery_another(
+    tmp_path: Path, instance: dg.DagsterInstance, webhook: Webhook
+) -> None:
+    shop = Shop(tmp_path, instance, channel())
+
+    first = shop.run(failed=broken())
+    assert shop.tick() == "1 messages sent, 0 pending, 1 incidents are open."
+    shop.run(failed=broken())
+    shop.tick()
+    second = shop.run(built())
+    shop.tick()
+    shop.run(built())
+    shop.tick()
+
+    failure, recovery = webhook.messages
+    assert (failure["title"], failure["type"]) == ("shop-orders: asset orders failed", "failure")
+    assert failure["message"] == (f"Runtime Error: no\n\nSkipped because of it: model mart\n\nRun: {PAGE}{first}")
+    assert (recovery["title"], recovery["type"]) == ("shop-orders: asset orders works again", "success")
+    assert recovery["message"] == f"It failed first in: {PAGE}{first}\n\nRun: {PAGE}{second}"
+
+
+def test_a_failed_check_has_the_query_of_its_rows_and_counts_once(
+    tmp_path: Path, instance: dg.DagsterInstance, webhook: Webhook
+) -> None:
+    shop = Shop(tmp_path, instance, channel())
+    failed = {"file": "a.yml", "failed": "test unique_id: Got 2 results", "node": "test.shop.unique_id"}
+
+    run = shop.run(built(), checked(passed=False), failed={"failed": dg.MetadataValue.table([dg.TableRecord(failed)])})
+    shop.tick()
+
+    [message] = webhook.messages
+    assert message["title"] == "shop-orders: check unique_id of orders failed"
+    assert message["message"] == (
+        f"Got 2 results, configured to fail if != 0\n\nFailing rows:\n```sql\nselect 1\n```\n\nRun: {PAGE}{run}"
+    )
+
+
+def test_a_warning_is_for_channels_that_want_warnings(
+    tmp_path: Path, instance: dg.DagsterInstance, webhook: Webhook
+) -> None:
+    shop = Shop(tmp_path, instance, channel(), channel(name="all", severity="warning"))
+
+    shop.run(built(), checked(passed=False, severity=dg.AssetCheckSeverity.WARN))
+    shop.tick()
+    assert [message["title"] for message in webhook.messages] == ["shop-orders: check unique_id of orders warns"]
+
+    shop.run(built(), checked(passed=False), failed=broken("stores"))
+    shop.tick()
+    assert sorted(message["title"] for message in webhook.messages[1:]) == sorted(
+        2 * ["shop-orders: asset stores failed", "shop-orders: check unique_id of orders failed"]
+    )
+
+
+def test_messages_go_to_the_channels_of_the_owner(
+    tmp_path: Path, instance: dg.DagsterInstance, webhook: Webhook
+) -> None:
+    shop = Shop(tmp_path, instance, channel(owners=[TEAM]), channel(name="other", owners=[OTHER]))
+
+    shop.run(failed=broken())
+    assert shop.tick() == "1 messages sent, 0 pending, 1 incidents are open."
+    assert len(webhook.messages) == 1
+
+
+def test_nothing_is_lost_while_the_channel_is_down(
+    tmp_path: Path, instance: dg.DagsterInstance, webhook: Webhook
+) -> None:
+    shop = Shop(tmp_path, instance, channel())
+    webhook.status = 503
+
+    shop.run(failed=broken())
+    shop.run(failed=broken("stores"))
+    said = shop.tick()
+    assert said.startswith("0 messages sent, 2 pending, 2 incidents are open. team: 1 problem\n")
+    assert "the service did not accept a message" in said
+    assert len(webhook.messages) == 1  # the second is not tried in this tick
+
+    webhook.status = 200
+    assert shop.tick() == "2 messages sent, 0 pending, 2 incidents are open."
+    assert [message["title"] for message in webhook.messages[1:]] == [
+        "shop-orders: asset orders failed",
+        "shop-orders: asset stores failed",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("value", "what"),
+    [(None, "the environment variable ALERTS is not set"), ("no URL", "ALERTS is not a URL that Apprise knows")],
+)
+def test_a_channel_without_a_usable_url_says_so_and_keeps_the_message(
+    tmp_path: Path, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch, value: str | None, what: str
+) -> None:
+    if value is None:
+        monkeypatch.delenv("ALERTS", raising=False)
+    else:
+        monkeypatch.setenv("ALERTS", value)
+    shop = Shop(tmp_path, instance, channel())
+
+    shop.run(failed=broken())
+
+    said = shop.tick()
+    assert what in said
+    assert said.startswith("0 messages sent, 1 pending")
+    assert "no URL" not in said
+
+
+def test_a_failure_outside_of_dbt_is_that_of_its_step_and_ends_with_its_next_success(
+    tmp_path: Path, instance: dg.DagsterInstance, webhook: Webhook
+) -> None:
+    shop = Shop(tmp_path, instance, channel())
+
+    shop.run(failed={})
+    shop.tick()
+    shop.run()
+    shop.tick()
+
+    assert [message["title"] for message in webhook.messages] == [
+        f"shop-orders: step {STEP} failed",
+        f"shop-orders: step {STEP} works again",
+    ]
+
+
+def test_runs_that_dagster_retries_and_runs_of_other_products_send_nothing(
+    tmp_path: Path, instance: dg.DagsterInstance, webhook: Webhook
+) -> None:
+    shop = Shop(tmp_path, instance, channel())
+
+    shop.run(failed=broken(), **{"dagster/will_retry": "true"})
+    shop.run(failed=broken(), **{"floe/product": "other"})
+
+    assert shop.tick() == "0 messages sent, 0 pending, 0 incidents are open."
+    assert webhook.messages == []
+
+
+def test_runs_before_the_first_tick_send_nothing(
+    tmp_path: Path, instance: dg.DagsterInstance, webhook: Webhook
+) -> None:
+    earlier = Shop(tmp_path / "a", instance, channel())
+    earlier.run(failed=broken())
+
+    shop = Shop(tmp_path / "b", instance, channel())
+    cursor = json.loads(str(shop.cursor))
+    assert cursor["incidents"] == {}
+    assert webhook.messages == []
+
+
+def test_without_channels_there_is_no_sensor(tmp_path: Path) -> None:
+    definitions = definitions_from_file(write_product(tmp_path, ORDERS))
+
+    assert [sensor.name for sensor in definitions.sensors or ()] == []
+
+
+def test_apprise_is_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("floe_orchestrator_dagster.automation.alerts.sensor.find_spec", lambda _name: None)
+    path = write_product(tmp_path, ORDERS, config={"alerts": [channel()]})
+
+    with pytest.raises(ConfigError, match="needs the package apprise") as raised:
+        definitions_from_file(path)
+    assert "floe-orchestrator-dagster[alerts]" in raised.value.problems[0].fix
+
+
+@pytest.mark.parametrize(
+    ("hours", "at", "quiet"),
+    [
+        (("22:00", "07:00"), "23:30", True),
+        (("22:00", "07:00"), "06:59", True),
+        (("22:00", "07:00"), "07:00", False),
+        (("12:00", "13:00"), "12:00", True),
+        (("12:00", "13:00"), "13:00", False),
+        (("12:00", "12:00"), "12:00", False),
+    ],
+)
+def test_quiet_hours_are_those_of_the_timezone(hours: tuple[str, str], at: str, quiet: bool) -> None:  # noqa: FBT001
+    local = QuietHours(start=hours[0], end=hours[1])
+    now = datetime.fromisoformat(f"2026-01-15T{at}:00+01:00").astimezone(timezone.utc)
+
+    assert is_quiet(local, "Europe/Berlin", now) is quiet
+
+
+def test_messages_wait_for_the_end_of_the_quiet_hours(
+    tmp_path: Path, instance: dg.DagsterInstance, webhook: Webhook
+) -> None:
+    hours = {"start": "00:00", "end": "23:59"}
+    shop = Shop(tmp_path, instance, channel(quiet_hours=hours))
+
+    shop.run(failed=broken())
+
+    if datetime.now(tz=timezone.utc).strftime("%H:%M") < "23:58":
+        assert shop.tick() == "0 messages sent, 1 pending, 1 incidents are open."
+        assert webhook.messages == []
+
+
+def test_a_long_message_is_shortened() -> None:
+    _, [message] = after_run("shop", {}, Outcome("r-1", [Fault("asset a", "x" * 9_000)]))
+
+    assert message.body == f"{'x' * 4_000}…\n\nRun: r-1"
