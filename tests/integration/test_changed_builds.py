@@ -12,6 +12,7 @@ import pytest
 from dbt_v2 import engine_config
 from files import write_files
 from floe_orchestrator_dagster.code_location import build_location, definitions_from_file
+from floe_orchestrator_dagster.execution.reuse.waiting import WAITS
 from floe_orchestrator_dagster.inspect.changes import ChangePlan, explain, plan_changes
 from floe_orchestrator_dagster.product import load_product, manifest_rebuilt
 from unit.samples import contract, model, write_json
@@ -305,5 +306,16 @@ def test_new_rows_of_a_source_build_no_view(tmp_path: Path, instance: dg.Dagster
 
     shop.execute("alter table base rename column store to shop")
     assert shop.run() == {"base", "total"}
-    shop.execute("drop table sales")
-    assert not shop.result().success
+
+    total = (
+        "{{ config(materialized='table', state={'lag_tolerance': '2 days'}) }} select 1 as one from {{ ref('shown') }}"
+    )
+    shop.write("models/total.sql", total)
+    assert shop.run() == {"total"}
+    shop.execute("insert into sales values (3, timestamp '2026-01-03', 1)")
+    waits = shop.result()
+    assert (built(waits), reused(waits)["total"]) == ({"base"}, WAITS)
+
+    for kind, name in (("view", "shown"), ("view", "stg"), *(("table", one) for one in ("base", "total", "mart"))):
+        shop.execute(f"drop {kind} {name}")
+    assert shop.run() == {"base", "shown", "total", "stg", "mart"}

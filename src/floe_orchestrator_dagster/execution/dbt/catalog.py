@@ -153,7 +153,7 @@ def query_catalog(
     questions: dict[str, Sequence[str | None]] = {
         database: [_RELATIONS, database or None, *sorted(names)] for database, names in schemas.items()
     }
-    if adapter in _WITH_IDENTITIES:
+    if schemas and adapter in _WITH_IDENTITIES:
         listed = ", ".join(sorted({f"'{_escaped(name.lower())}'" for names in schemas.values() for name in names}))
         questions |= {_OF_TABLES: [_ROWS, _IDENTITIES.format(listed)], _OF_DATABASE: [_ROWS, _DATABASE]}
     questions |= {unique_id: [_NEWEST, *_source(source)] for unique_id, source in sources.items()}

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
 WAITS = "its inputs have new data, but its build_after or lag_tolerance has not passed since it was built"
 NOT_ALL_CHANGED = "it needs new data of all its parents, and not all of them have any"
-_PERIODS = {"minute": 60.0, "hour": 3600.0, "day": 86_400.0}
 _UNITS = {
     **dict.fromkeys(("s", "second", "seconds"), 1.0),
     **dict.fromkeys(("m", "minute", "minutes"), 60.0),
@@ -49,18 +48,21 @@ def waiting_time(config: Mapping[str, Any]) -> Waiting:
     """
     state = _mapping(config.get("state"))
     after = _mapping(_mapping(config.get("freshness")).get("build_after"))
-    seconds = _duration(state["lag_tolerance"]) if "lag_tolerance" in state else _period(after)
-    needs = state.get("require_fresh_data_from", after.get("updates_on"))
+    tolerance = state.get("lag_tolerance")
+    seconds = _period(after) if tolerance is None else _duration(tolerance)
+    needs = state.get("require_fresh_data_from") or after.get("updates_on")
     return Waiting(seconds, needs_all=str(needs).lower() == "all")
 
 
 def _duration(value: object) -> float:
+    if isinstance(value, dict):  # dbt v2 has parsed it
+        return _period(value)
     found = _DURATION.fullmatch(str(value))
     return float(found[1]) * _UNITS.get(found[2].lower(), 0.0) if found else 0.0
 
 
 def _period(after: Mapping[str, Any]) -> float:
-    count, period = after.get("count"), _PERIODS.get(str(after.get("period")), 0.0)
+    count, period = after.get("count"), _UNITS.get(str(after.get("period")), 0.0)
     return count * period if isinstance(count, int | float) and count > 0 else 0.0
 
 

@@ -87,8 +87,9 @@ def decide_step(  # noqa: PLR0913, PLR0917  # a decision depends on all of these
         every = Decision(dict.fromkeys(sorted(built), reason), {}, dict.fromkeys(sorted(tests), reason), {})
         return StepDecision(every, graph, known, history, places, warehouse)
     likely = decide(graph, known, built, tests, dict.fromkeys(known.states, True))
+    # Nothing is looked up if nothing can be reused. Otherwise a missing table also decides whether its readers wait.
     kept = likely.reused.keys() | likely.kept.keys()
-    looked_up = frozenset(likely.reused).union(*map(graph.inputs, kept)) & known.states.keys()
+    looked_up = known.states.keys() if kept else frozenset[str]()
     shapes = {table: history.shapes[key] for table in looked_up if (key := step.key_of[table]) in history.shapes}
     existing = warehouse.existing(looked_up, known.states, shapes)
     decision = decide(graph, known, built, tests, existing)

@@ -74,7 +74,8 @@ class Warehouse:
         if not self._loaded:
             return found
         # A new column does not change the newest row.
-        columns, newest = self._columns, self._asked.newest
+        columns = self._columns
+        newest = self._asked.newest if columns or not self.is_on_duckdb else {}
         return found | {one: f"{newest[one]} {columns[one]}" for one in newest.keys() & columns.keys()}
 
     @cached_property
@@ -127,7 +128,8 @@ class Warehouse:
         tables = [] if self.is_on_duckdb else [*self.tables, *self.sources]
         try:
             engine = engine_for(step.connection, step.product.config.dbt, self.log)
-            found = query_catalog(engine, step.connection.profile.adapter or "", tables, self._loaded)
+            loaded = {one: source for one, source in self._loaded.items() if tables or one in self._columns}
+            found = query_catalog(engine, step.connection.profile.adapter or "", tables, loaded)
         except FloeDagsterError as error:
             self.log.warning("no table is reused, because the database cannot be queried: %s", error)
             return Catalog()

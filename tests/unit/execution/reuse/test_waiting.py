@@ -55,6 +55,14 @@ HOUR, DAY = 3600.0, 86_400.0
         ({"state": {"lag_tolerance": "45m"}}, Waiting(2700)),
         ({"state": {"lag_tolerance": "1.5 hours"}}, Waiting(1.5 * HOUR)),
         ({"state": {"lag_tolerance": "2w", "require_fresh_data_from": "all"}}, Waiting(14 * DAY, needs_all=True)),
+        ({"state": {"lag_tolerance": {"count": 7, "period": "day", "updates_on": None}}}, Waiting(7 * DAY)),
+        (
+            {
+                "state": {"lag_tolerance": None, "require_fresh_data_from": None},
+                "freshness": {"build_after": {"count": 1, "period": "day", "updates_on": "all"}},
+            },
+            Waiting(DAY, needs_all=True),
+        ),
         ({"state": {"lag_tolerance": "{{ '4h' }}"}}, NO_WAITING),
         ({"state": {"lag_tolerance": "soon"}}, NO_WAITING),
         (
