@@ -194,7 +194,9 @@ def declared_owners(node: Mapping[str, Any]) -> list[str]:
 
 def owner_problems(manifest: Manifest) -> list[Problem]:
     """Return a problem for each owner in ``meta.dagster.owners`` that Dagster does not accept."""
-    nodes = [*manifest.asset_nodes, *manifest.content["sources"].values()]
+    consumers = ("exposures", "semantic_models", "metrics", "saved_queries")
+    others = (node for name in ("sources", *consumers) for node in (manifest.content.get(name) or {}).values())
+    nodes = [*manifest.asset_nodes, *others]
     return [problem for node in nodes for problem in _problems(node)]
 
 
@@ -209,7 +211,7 @@ def _problems(node: Mapping[str, Any]) -> Iterator[Problem]:
 
 
 def _dagster_owners(node: Mapping[str, Any]) -> list[object]:
-    meta = node.get("meta")
+    meta = node.get("meta") or (node.get("config") or {}).get("meta")
     dagster = meta.get("dagster") if isinstance(meta, dict) else None
     return _listed(dagster.get("owners")) if isinstance(dagster, dict) else []
 

@@ -6,7 +6,9 @@ reads, with ephemeral models looked through.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
+from itertools import chain, count
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -18,43 +20,42 @@ from floe_orchestrator_dagster.assets.attributes import (
     declared_owners,
     declared_tags,
 )
+from floe_orchestrator_dagster.assets.contracts import ingestion_key
 from floe_orchestrator_dagster.assets.names import acceptable_key_part, acceptable_name
 from floe_orchestrator_dagster.upstream.dagster_dbt_names import DAGSTER_DBT_UNIQUE_ID_METADATA_KEY
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
     from floe_orchestrator_dagster.assets.product_translator import ProductTranslator
 
     Node = Mapping[str, Any]
     Keys = Mapping[str, dg.AssetKey]
 
+logger = logging.getLogger(__name__)
+
 
 def consumer_assets(translator: ProductTranslator) -> list[dg.AssetSpec]:
     """Return the specs of the consumers that the configuration selects (``consumers``).
 
-    The key is the configured ``key_prefix``, the kind and the name, such as ``exposure/weekly_dashboard``, or that in
-    ``meta.dagster.asset_key``. If another asset has this key, dbt's package is a part of it, too.
+    The key is the configured ``key_prefix``, the kind and the name, such as ``exposure/weekly_dashboard``, or exactly
+    that in ``meta.dagster.asset_key``. If another asset has this key, dbt's package is a part of it, too.
 
     Args:
         translator: Translator of the product's nodes.
     """
-    dbt, config = translator.product.dbt, translator.product.config
-    if dbt is None:
+    if translator.product.dbt is None:
         return []
-    content = dbt.manifest.content
-    nodes = {unique_id: node for kind in config.consumers for unique_id, node in (content.get(kind) or {}).items()}
-    keys = _keys(nodes, config.key_prefix, {*translator.key_of.values()})
+    nodes = _consumers(translator)
     attributes, links = AssetAttributes(translator.product), AssetLinks(translator.product)
+    keys = _keys(nodes, translator, attributes)
     return [
         dg.AssetSpec(
             keys[unique_id],
-            deps=sorted({*_parents(unique_id, keys, translator)}),
+            deps=sorted(_parents(unique_id, keys, translator)),
             description=(node.get("description") or "").strip() or f"dbt {_shown_kind(node)} {node['name']}",
             group_name=translator.group_of(node),
             kinds={"dbt", _kind(node)},
             owners=_owners(node) or attributes.owners,
-            tags={**declared_tags(_listed(node.get("tags"))), **attributes.product_tags},
+            tags={**declared_tags(_listed(node["tags"])), **attributes.product_tags},
             metadata={
                 DAGSTER_DBT_UNIQUE_ID_METADATA_KEY: unique_id,
                 **attributes.product_metadata,
@@ -66,36 +67,69 @@ def consumer_assets(translator: ProductTranslator) -> list[dg.AssetSpec]:
     ]
 
 
-def _keys(nodes: Mapping[str, Node], prefix: Sequence[str], taken: set[dg.AssetKey]) -> dict[str, dg.AssetKey]:
+def _consumers(translator: ProductTranslator) -> dict[str, Node]:
+    """Return the selected consumers by unique id, sorted, each with its configuration, ``meta`` and tags.
+
+    dbt 1.9 has ``meta`` and tags of some kinds in the configuration only.
+    """
+    product = translator.product
+    content = product.dbt.manifest.content if product.dbt else {}
+    found: dict[str, Node] = {}
+    for collection in product.config.consumers:
+        for unique_id, node in (content.get(collection) or {}).items():
+            config = node.get("config") or {}
+            meta, tags = node.get("meta") or config.get("meta") or {}, node.get("tags") or config.get("tags") or []
+            found[unique_id] = {**node, "config": config, "meta": meta, "tags": tags}
+    return dict(sorted(found.items()))
+
+
+def _keys(
+    nodes: Mapping[str, Node], translator: ProductTranslator, attributes: AssetAttributes
+) -> dict[str, dg.AssetKey]:
+    """Choose a key for each consumer that no other asset of the product has."""
+    prefix = translator.product.config.key_prefix
+    ingested = (ingestion_key(output, prefix) for output in attributes.ingestion.unmatched)
+    taken = {*translator.key_of.values(), translator.product_key, *ingested}
     found: dict[str, dg.AssetKey] = {}
     for unique_id, node in nodes.items():
-        declared, kind = _dagster_meta(node).get("asset_key"), str(node["resource_type"])
-        parts = _listed(declared) or [kind, acceptable_key_part(node["name"])]
-        key = dg.AssetKey([*prefix, *parts])
-        if key in taken:
-            key = dg.AssetKey([*prefix, kind, *map(acceptable_key_part, (node["package_name"], node["name"]))])
+        kind, name = str(node["resource_type"]), acceptable_key_part(node["name"])
+        declared = _listed((node["meta"].get("dagster") or {}).get("asset_key"))
+        usual = [dg.AssetKey([*prefix, kind, name])]
+        whole = [*prefix, kind, acceptable_key_part(node["package_name"])]
+        numbered = (dg.AssetKey([*whole, name if number == 1 else f"{name}_{number}"]) for number in count(1))
+        candidates = chain([dg.AssetKey(declared)] if declared else usual, numbered)
+        key = found[unique_id] = next(key for key in candidates if key not in taken)
+        if declared and key != dg.AssetKey(declared):
+            logger.warning("%s: the key %s of %s is taken", translator.product.origin, "/".join(declared), unique_id)
         taken.add(key)
-        found[unique_id] = key
     return found
 
 
-def _parents(unique_id: str, keys: Keys, translator: ProductTranslator) -> Iterator[dg.AssetKey]:
+def _parents(unique_id: str, keys: Keys, translator: ProductTranslator) -> set[dg.AssetKey]:
     """Find the assets that a consumer reads; consumers that are not assets and ephemeral models are looked through."""
-    dbt = translator.product.dbt
-    parents = dbt.manifest.content["parent_map"].get(unique_id, ()) if dbt else ()
-    for parent in parents:
+    parents = translator.product.dbt.manifest.content["parent_map"] if translator.product.dbt else {}
+    found: set[dg.AssetKey] = set()
+    seen: set[str] = set()
+    waiting = [*parents.get(unique_id, ())]
+    while waiting:
+        parent = waiting.pop()
+        if parent in seen:
+            continue
+        seen.add(parent)
         read = translator.sources.tables.get(parent, parent)
         key = keys.get(read) or translator.key_of.get(read)
         if key is not None:
-            yield key
+            found.add(key)
         else:
-            yield from _parents(parent, keys, translator)
+            waiting += parents.get(parent, ())
+    return found
 
 
 def _kind(node: Node) -> str:
     """Return the kind of a consumer: the type of an exposure, such as ``dashboard``, or dbt's resource type."""
-    kind = (node["resource_type"] == "exposure" and node.get("type")) or node["resource_type"]
-    return acceptable_name(str(kind).lower())
+    if node["resource_type"] == "exposure" and node.get("type"):
+        return acceptable_name(str(node["type"]).lower())
+    return str(node["resource_type"])
 
 
 def _shown_kind(node: Node) -> str:
@@ -104,7 +138,7 @@ def _shown_kind(node: Node) -> str:
 
 def _owners(node: Node) -> list[str]:
     """Return the owners in ``meta.dagster``; else the email addresses of an exposure's owner, or its name as a team."""
-    declared = declared_owners({**node, "meta": _meta(node)})
+    declared = declared_owners(node)
     owner = node.get("owner")
     if declared or not isinstance(owner, Mapping):
         return declared
@@ -138,16 +172,6 @@ def _names(members: object) -> str:
         [member.get("name") for member in members if isinstance(member, Mapping)] if isinstance(members, list) else []
     )
     return ", ".join(str(name) for name in named if name)
-
-
-def _meta(node: Node) -> Node:
-    """Return ``meta``, which dbt 1.10 and newer have in the configuration, too."""
-    return node.get("meta") or (node.get("config") or {}).get("meta") or {}
-
-
-def _dagster_meta(node: Node) -> Node:
-    found = _meta(node).get("dagster")
-    return found if isinstance(found, Mapping) else {}
 
 
 def _listed(value: object) -> list[str]:

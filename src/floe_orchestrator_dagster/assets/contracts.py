@@ -12,7 +12,7 @@ from floe_orchestrator_dagster.product.contracts import contract_of
 from floe_orchestrator_dagster.product.tags import tag_value
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from floe_core.schemas.compiled_artifacts import IngestionOutputTable
     from floe_core.schemas.data_contract import SchemaProperty
@@ -151,12 +151,17 @@ def ingestion_assets(product: Product) -> list[dg.AssetSpec]:
     return [_spec(output, attributes) for output in attributes.ingestion.unmatched]
 
 
+def ingestion_key(output: IngestionOutputTable, prefix: Sequence[str]) -> dg.AssetKey:
+    """Return the key of a table that ingestion writes and that is not a source of the dbt project."""
+    return dg.AssetKey([*prefix, *output.physical_table.split(".")])
+
+
 def _spec(output: IngestionOutputTable, attributes: AssetAttributes) -> dg.AssetSpec:
     product = attributes.product
     contract = contract_of(attributes.table_contracts, output.physical_table, output.logical_table)
     described = contract.table.description if contract else None
     return dg.AssetSpec(
-        [*product.config.key_prefix, *output.physical_table.split(".")],
+        ingestion_key(output, product.config.key_prefix),
         description=described or f"Table that the ingestion source {output.source_name} writes.",
         group_name=product.identifier,
         kinds={output.table_format, output.quality_tier},

@@ -16,6 +16,7 @@ from floe_orchestrator_dagster.commands.answers import (
     errors_reported,
     progress,
 )
+from floe_orchestrator_dagster.redaction import redact_urls
 
 if TYPE_CHECKING:
     from floe_orchestrator_dagster.inspect.timeline import TimedNode, Timeline
@@ -33,9 +34,9 @@ def timeline(run: str, artifacts: Path | None, output: Path | None, *, as_json: 
     """Show what took the time in a run.
 
     RUN is the id of a run, or its beginning. The command reads the Dagster instance of DAGSTER_HOME, so that it also
-    works for runs on other machines, and while a run is going on. It prints the nodes that determined the end, each of
-    which waited for the one before it, and the ten slowest nodes beside the median of their last ten builds.
-    `--output` draws all nodes. ARTIFACTS is the product's compiled_artifacts.json. The default is FLOE_ARTIFACTS_PATH.
+    works for runs on other machines, and while a run is going on. It prints the critical path, a chain of nodes that
+    waited for each other, and the ten slowest nodes beside the median of their last ten builds. `--output` draws all
+    nodes. ARTIFACTS is the product's compiled_artifacts.json. The default is FLOE_ARTIFACTS_PATH.
 
     \b
     Example:
@@ -43,12 +44,17 @@ def timeline(run: str, artifacts: Path | None, output: Path | None, *, as_json: 
 
     Exits with 0 on success, 1 without such a run, 2 on wrong usage.
     """  # noqa: D301  # click reads the \b
+    if output is not None and not output.absolute().parent.is_dir():
+        raise click.BadParameter(f"{output.absolute().parent} is not a directory.", param_hint="--output")
     with errors_reported(), progress("Reading the run"):
         found = _read(run, artifacts_path(artifacts))
     if output is not None:
         from floe_orchestrator_dagster.inspect.timeline_page import timeline_page
 
-        output.write_text(timeline_page(found), encoding="utf-8")
+        try:
+            output.write_text(timeline_page(found), encoding="utf-8")
+        except OSError as error:
+            raise click.BadParameter(f"{output} cannot be written: {error.strerror}.", param_hint="--output") from None
     if as_json:
         echo_json(_as_record(found))
     else:
@@ -65,13 +71,14 @@ def _read(run: str, artifacts: Path) -> Timeline:
     product = load_product(artifacts, manifest_source=manifest_as_prepared)
     parents = product.dbt.manifest.content["parent_map"] if product.dbt else {}
     try:
-        instance = dg.DagsterInstance.get()
-    except dg.DagsterError as error:
+        with dg.DagsterInstance.get() as instance:
+            return read_timeline(instance, run, parents)
+    except InstanceError:
+        raise
+    except Exception as error:  # noqa: BLE001 - each storage's library raises its own errors
         fix = "Set DAGSTER_HOME to the directory of the instance that has the run, the one with its dagster.yaml."
-        what = next(iter(str(error).splitlines()), "the instance cannot be opened").strip()
+        what = redact_urls(next(iter(str(error).splitlines()), "").strip() or type(error).__name__)
         raise InstanceError(os.environ.get("DAGSTER_HOME", "DAGSTER_HOME"), [Problem("", what, fix)]) from None
-    with instance:
-        return read_timeline(instance, run, parents)
 
 
 def _as_record(found: Timeline) -> dict[str, object]:
@@ -82,7 +89,12 @@ def _as_record(found: Timeline) -> dict[str, object]:
         "critical": [node.unique_id for node in found.critical],
         "nodes": [_node_as_record(node) for node in found.nodes],
         "slowest": [
-            {"unique_id": slow.node.unique_id, "seconds": slow.node.seconds, "usual": slow.usual, "builds": slow.builds}
+            {
+                "unique_id": slow.node.unique_id,
+                "seconds": slow.node.seconds,
+                "median_before": slow.median_before,
+                "builds": slow.builds,
+            }
             for slow in found.slowest
         ],
     }
@@ -105,13 +117,15 @@ def _echo(found: Timeline, output: Path | None) -> None:
     nodes = "1 node" if len(found.nodes) == 1 else f"{len(found.nodes)} nodes"
     click.echo(f"{found.run_id}: {nodes} in {found.seconds:.1f} s, at most {found.at_once} at the same time")
     if found.critical:
-        click.echo("\nWhat determined the end (each waited for the one before it):")
+        click.echo("\nCritical path:")
         for node in found.critical:
-            waited = f", {node.waited:.2f} s after it could" if node.waited >= _SHOWN_WAIT else ""
+            waited = f", waited {node.waited:.2f} s" if node.waited >= _SHOWN_WAIT else ""
             click.echo(f"  {node.seconds:8.2f} s  {node.name}, from {node.start:.2f} s{waited}")
         click.echo("\nSlowest nodes:")
         for slow in found.slowest:
-            usual = "" if slow.usual is None else f", median of {slow.builds} before: {slow.usual:.2f} s"
-            click.echo(f"  {slow.node.seconds:8.2f} s  {slow.node.name}{usual}")
+            before = (
+                "" if slow.median_before is None else f", median of {slow.builds} before: {slow.median_before:.2f} s"
+            )
+            click.echo(f"  {slow.node.seconds:8.2f} s  {slow.node.name}{before}")
     if output is not None:
         click.echo(f"\nThe drawing is in {output}.")

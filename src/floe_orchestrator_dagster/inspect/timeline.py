@@ -1,4 +1,4 @@
-"""Timeline of a run: when dbt built and tested each node, what the run waited for, and the slowest nodes.
+"""Timeline of a run: when dbt built and tested each node, the critical path, and the slowest nodes.
 
 Everything is read from Dagster's event log, so that it works for every finished or running run of any machine. Nodes
 that failed to build have no event with these times and are not shown.
@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 
 _EVENTS = {dg.DagsterEventType.ASSET_MATERIALIZATION, dg.DagsterEventType.ASSET_CHECK_EVALUATION}
 _REUSED = "reused"
+_UNIT_TEST = "unit_test."
 _EARLIER = 10
+_MOST_EVENTS = 200
 _INACCURACY = 0.05  # seconds by which dbt's durations can be too long
 
 
@@ -64,12 +66,13 @@ class SlowNode:
 
     Attributes:
         node: The node.
-        usual: Median duration of the asset's last builds before this run, in seconds; None without one, and for tests.
+        median_before: Median duration of the asset's last builds before this run, in seconds; None for tests and first
+            builds.
         builds: Number of these builds, at most ten.
     """
 
     node: TimedNode
-    usual: float | None
+    median_before: float | None
     builds: int
 
 
@@ -80,7 +83,7 @@ class Timeline:
     Attributes:
         run_id: The run.
         nodes: The nodes by start.
-        critical: The nodes that determined the end, in order: each waited for the one before it.
+        critical: The critical path: the nodes that determined the end, each of which waited for the one before it.
         slowest: At most ten nodes, the slowest first.
     """
 
@@ -173,15 +176,23 @@ def _value(metadata: Mapping[str, Any], name: str) -> object:
 
 
 class _Order:
-    """The order in which ``dbt build`` runs nodes: after what they read and, for a table, after the tests of that."""
+    """The order in which ``dbt build`` runs nodes: after what they read.
+
+    A table also waits for the tests of what it reads, and for its own unit tests.
+    """
 
     def __init__(self, nodes: Iterable[TimedNode], parents: Mapping[str, Sequence[str]]) -> None:
         self._by_id = {node.unique_id: node for node in nodes}
         self._parents = parents
         self._tests: defaultdict[str, list[TimedNode]] = defaultdict(list)
+        self._unit_tests: defaultdict[str, list[TimedNode]] = defaultdict(list)
         for node in self._by_id.values():
-            for parent in self._read(node.unique_id) if node.key is None else ():
-                self._tests[parent].append(node)
+            if node.unique_id.startswith(_UNIT_TEST):
+                for model in parents.get(node.unique_id, ()):
+                    self._unit_tests[model].append(node)
+            elif node.key is None:
+                for parent in self._read(node.unique_id):
+                    self._tests[parent].append(node)
 
     def last_before(self, node: TimedNode) -> TimedNode | None:
         """Return the node that ended last among those that ``node`` had to wait for."""
@@ -189,6 +200,7 @@ class _Order:
         before = [self._by_id[parent] for parent in read]
         if node.key is not None:
             before += [test for parent in read for test in self._tests[parent]]
+            before += self._unit_tests[node.unique_id]
         ended = (one for one in before if one.end <= node.start + _INACCURACY)
         return max(ended, key=lambda one: one.end, default=None)
 
@@ -196,6 +208,8 @@ class _Order:
         """Find the nodes of this run that a node reads, also behind nodes that did not run, such as ephemeral ones."""
         seen: set[str] = set()
         waiting = [*self._parents.get(unique_id, ())]
+        if unique_id.startswith(_UNIT_TEST):  # it runs before its model
+            waiting = [parent for model in waiting for parent in self._parents.get(model, ())]
         while waiting:
             parent = waiting.pop()
             if parent in seen:
@@ -240,11 +254,11 @@ def _compared(instance: dg.DagsterInstance, node: TimedNode, run_id: str, before
     if node.key is None:
         return SlowNode(node, None, 0)
     builds = dg.AssetRecordsFilter(asset_key=node.key, before_timestamp=before)
-    records = instance.fetch_materializations(builds, limit=_EARLIER + 1).records
-    seconds = [
-        value
-        for record in records
-        if record.run_id != run_id and record.asset_materialization is not None
-        if isinstance(value := _value(record.asset_materialization.metadata, "Execution Duration"), float | int)
-    ][:_EARLIER]
+    by_run: dict[str, float] = {}  # a build of several partitions has an event for each
+    for record in instance.fetch_materializations(builds, limit=_MOST_EVENTS).records:
+        event = record.asset_materialization
+        value = _value(event.metadata, "Execution Duration") if event is not None else None
+        if isinstance(value, float | int) and record.run_id != run_id:
+            by_run.setdefault(record.run_id, value)
+    seconds = [*by_run.values()][:_EARLIER]
     return SlowNode(node, median(seconds) if seconds else None, len(seconds))

@@ -1,4 +1,4 @@
-"""HTML page of a run's timeline: a drawing of its nodes, what determined the end, and the slowest nodes.
+"""HTML page of a run's timeline: a drawing of its nodes, the critical path, and the slowest nodes.
 
 The page is one file without scripts or links to other files.
 """
@@ -40,9 +40,9 @@ def timeline_page(timeline: Timeline) -> str:
         f"<h1>Run {escape(timeline.run_id)}</h1>"
         f"<p>{len(timeline.nodes)} nodes in {timeline.seconds:.1f} s, at most {timeline.at_once} at the same time.</p>"
         f"{''.join(_drawing(timeline))}"
-        "<p>Blue: tables and views. Green: tests. Red: failed. Outlined: nodes that determined the end. Dashed: time "
-        "between the end of the last table that a node reads and its start.</p>"
-        f"<h2>What determined the end</h2>{''.join(_critical(timeline))}"
+        "<p>Blue: tables and views. Green: tests. Red: failed. Outlined: the critical path. Dashed: time between "
+        "the end of the last node that a node waits for and its start.</p>"
+        f"<h2>Critical path</h2>{''.join(_critical(timeline))}"
         f"<h2>Slowest nodes</h2>{''.join(_slowest(timeline))}</body></html>\n"
     )
 
@@ -85,14 +85,14 @@ def _critical(timeline: Timeline) -> Iterator[str]:
 
 def _slowest(timeline: Timeline) -> Iterator[str]:
     rows = [
-        (slow.node.name, f"{slow.node.seconds:.2f}", usual(slow), str(slow.builds or "")) for slow in timeline.slowest
+        (slow.node.name, f"{slow.node.seconds:.2f}", _median(slow), str(slow.builds or "")) for slow in timeline.slowest
     ]
     yield from _table(("node", "duration (s)", "median before (s)", "builds"), rows)
 
 
-def usual(slow: SlowNode) -> str:
+def _median(slow: SlowNode) -> str:
     """Return the median duration of earlier builds, or ``-``."""
-    return "-" if slow.usual is None else f"{slow.usual:.2f}"
+    return "-" if slow.median_before is None else f"{slow.median_before:.2f}"
 
 
 def _table(names: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> Iterator[str]:

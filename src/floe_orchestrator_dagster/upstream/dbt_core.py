@@ -9,15 +9,11 @@
 from __future__ import annotations
 
 import sys
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from dbt.adapters.base.column import Column
     from dbt.adapters.base.impl import BaseAdapter
-    from dbt.adapters.base.relation import BaseRelation
     from dbt.contracts.graph.manifest import Manifest
     from dbt_common.events.base_types import EventMsg
 
@@ -95,18 +91,22 @@ def table_columns(adapter_name: str, unique_id: str, names: TableParts) -> list[
     Raises:
         Exception: Any error of the adapter.
     """
-    with _connected(adapter_name, f"columns of {unique_id}", names) as (adapter, table):
+    adapter = _adapter(adapter_name)
+    database, schema, identifier = names
+    with adapter.connection_named(f"columns of {unique_id}"):
+        table = adapter.Relation.create(database=database, schema=schema, identifier=identifier)
         return [(column.name, _type(column)) for column in adapter.get_columns_in_relation(table)]
 
 
-def table_rows(adapter_name: str, unique_id: str, names: TableParts) -> int:
+def table_rows(adapter_name: str, unique_id: str, relation_name: str) -> int:
     """Query the number of a table's rows, in the thread that built the table.
 
     Raises:
         Exception: Any error of the adapter.
     """
-    with _connected(adapter_name, f"rows of {unique_id}", names) as (adapter, table):
-        _, found = adapter.execute(f"select count(*) from {table.render()}", fetch=True)  # noqa: S608 - quoted by dbt
+    adapter = _adapter(adapter_name)
+    with adapter.connection_named(f"rows of {unique_id}"):
+        _, found = adapter.execute(f"select count(*) from {relation_name}", fetch=True)  # noqa: S608 - quoted by dbt
         return int(found.rows[0][0])
 
 
@@ -120,15 +120,6 @@ def first_rows(adapter_name: str, unique_id: str, query: str, limit: int) -> lis
     with adapter.connection_named(f"failed rows of {unique_id}"):
         _, found = adapter.execute(query, fetch=True, limit=limit)
         return [{str(name): masked_text(str(value)) for name, value in row.items()} for row in found.rows]
-
-
-@contextmanager
-def _connected(adapter_name: str, connection: str, names: TableParts) -> Iterator[tuple[BaseAdapter, BaseRelation]]:
-    """Open a connection, and return it as its adapter, with a table."""
-    adapter = _adapter(adapter_name)
-    database, schema, identifier = names
-    with adapter.connection_named(connection):
-        yield adapter, adapter.Relation.create(database=database, schema=schema, identifier=identifier)
 
 
 def _adapter(name: str) -> BaseAdapter:

@@ -7,8 +7,10 @@ from collections import defaultdict
 from typing import TYPE_CHECKING
 
 import dagster as dg
+import pytest
 
 from floe_orchestrator_dagster.assets.attributes import MANY_ASSETS
+from floe_orchestrator_dagster.errors import ManifestError
 from unit.odd_products import graph, reads, write_product
 from unit.samples import Json, node, source, write_json
 
@@ -135,6 +137,62 @@ def test_a_declared_key_counts_and_a_taken_one_gets_the_package(tmp_path: Path) 
         dg.AssetKey(["metric", "shop", "mart"]),
     }
     assert found.get(dg.AssetKey(["bi", "weekly"])).owners == ["team:bi"]
+
+
+def test_a_declared_key_has_no_prefix_and_a_collision_is_resolved_in_the_same_way_each_time(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    declared = {"meta": {"dagster": {"asset_key": ["tableau", "nb"]}}}
+    first, second = (node(name, "exposure", **declared, **reads(MART)) for name in ("a", "b"))
+    of_product = node("own", "exposure", meta={"dagster": {"asset_key": "shop_orders"}}, **reads(MART))
+    fallback = node("x", "exposure", meta={"dagster": {"asset_key": ["eu", "exposure", "shop", "b"]}}, **reads(MART))
+
+    found = graph(write_with(tmp_path, second, first, of_product, fallback, config={"key_prefix": ["eu"]}))
+
+    assert found.external_asset_keys == {
+        dg.AssetKey(["tableau", "nb"]),
+        dg.AssetKey(["eu", "exposure", "shop", "b"]),
+        dg.AssetKey("shop_orders"),
+        dg.AssetKey(["eu", "exposure", "shop", "x"]),
+    }
+    assert "the key tableau/nb of exposure.shop.b is taken" in caplog.text
+
+
+def test_group_and_tags_are_those_of_the_configuration_too(tmp_path: Path) -> None:
+    config = {"meta": {"dagster": {"group": "bi", "owners": ["team:bi"]}}, "tags": ["board"]}
+    board = {**DASHBOARD, "tags": [], "meta": None, "config": config}
+    empty = {**node("plain", "metric", **reads(MART)), "config": None, "meta": None, "tags": None}
+
+    found = graph(write_with(tmp_path, board, empty))
+
+    shown_board = found.get(dg.AssetKey(["exposure", "weekly"]))
+    assert (shown_board.group_name, shown_board.owners, shown_board.tags["board"]) == ("bi", ["team:bi"], "")
+    assert found.get(dg.AssetKey(["metric", "plain"])).group_name == "shop_orders"
+
+
+def test_many_paths_to_a_table_are_followed_once(tmp_path: Path) -> None:
+    hidden = {"materialized": "ephemeral", "enabled": True}
+    layers = [
+        node(
+            f"{side}{layer}",
+            config=hidden,
+            **reads(*([MART] if layer == 0 else [f"model.shop.{s}{layer - 1}" for s in "ab"])),
+        )
+        for layer in range(40)
+        for side in "ab"
+    ]
+    board = {**DASHBOARD, **reads("model.shop.a39", "model.shop.b39")}
+
+    found = graph(write_with(tmp_path, board, nodes=layers))
+
+    assert found.get(dg.AssetKey(["exposure", "weekly"])).parent_keys == {dg.AssetKey("mart")}
+
+
+def test_an_owner_that_dagster_does_not_accept_is_a_problem(tmp_path: Path) -> None:
+    board = {**DASHBOARD, "meta": {"dagster": {"owners": ["bad", "team:bi"]}}}
+
+    with pytest.raises(ManifestError, match="'bad' is not an owner"):
+        graph(write_with(tmp_path, board))
 
 
 def test_an_exposure_without_an_address_belongs_to_the_team_it_names(tmp_path: Path) -> None:

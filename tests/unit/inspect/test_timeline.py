@@ -69,8 +69,8 @@ ALL = (RAW, STAGED, OTHER, CHECKED, MART, FAILED)
 
 def recorded(instance: dg.DagsterInstance, *ran: Ran) -> str:
     """Record a run with the events of these nodes, and return its id."""
-    tables = [one for one in ran if not one.unique_id.startswith("test.")]
-    tests = [one for one in ran if one.unique_id.startswith("test.")]
+    tables = [one for one in ran if not one.unique_id.startswith(("test.", "unit_test."))]
+    tests = [one for one in ran if one.unique_id.startswith(("test.", "unit_test."))]
     checks = [dg.AssetCheckSpec(one.name, asset=tables[0].name) for one in tests]
 
     @dg.multi_asset(specs=[dg.AssetSpec(one.name) for one in tables], check_specs=checks)
@@ -119,10 +119,37 @@ def test_slow_nodes_are_compared_with_earlier_builds(instance: dg.DagsterInstanc
 
     found = read_timeline(instance, run_id, PARENTS, slowest=2)
 
-    assert [(slow.node.unique_id, slow.usual, slow.builds) for slow in found.slowest] == [
+    assert [(slow.node.unique_id, slow.median_before, slow.builds) for slow in found.slowest] == [
         (STAGED.unique_id, 2.0, 3),
         (MART.unique_id, None, 0),
     ]
+
+
+def test_a_unit_test_runs_before_its_model(instance: dg.DagsterInstance) -> None:
+    unit = Ran("unit_test.shop.stg.sums", 2.5, 6, "pass")
+    late = Ran(STAGED.unique_id, 8.5, 1)
+
+    found = read_timeline(instance, recorded(instance, RAW, unit, late), {**PARENTS, unit.unique_id: [late.unique_id]})
+
+    assert [one.unique_id for one in found.critical] == [RAW.unique_id, unit.unique_id, late.unique_id]
+
+
+def test_a_build_of_several_partitions_counts_once(instance: dg.DagsterInstance) -> None:
+    @dg.op
+    def build() -> Iterator[object]:
+        metadata = Ran(STAGED.unique_id, 0, 50).metadata
+        yield from (dg.AssetMaterialization("stg", metadata=metadata, partition=str(day)) for day in range(12))
+        yield dg.Output(None)
+
+    @dg.job
+    def backfill() -> None:
+        build()
+
+    recorded(instance, Ran(STAGED.unique_id, 0, 5))
+    backfill.execute_in_process(instance=instance)
+
+    [slow] = read_timeline(instance, recorded(instance, STAGED), PARENTS).slowest
+    assert (slow.median_before, slow.builds) == (27.5, 2)
 
 
 def test_reused_results_took_no_time(instance: dg.DagsterInstance) -> None:
@@ -183,9 +210,9 @@ def test_the_command_prints_the_timeline_and_writes_the_page(tmp_path: Path) -> 
     assert answer.stdout.splitlines()[:5] == [
         f"{run_id}: 3 nodes in 11.0 s, at most 1 at the same time",
         "",
-        "What determined the end (each waited for the one before it):",
+        "Critical path:",
         "      2.00 s  seed raw, from 0.00 s",
-        "      4.00 s  model stg, from 2.50 s, 0.50 s after it could",
+        "      4.00 s  model stg, from 2.50 s, waited 0.50 s",
     ]
     assert answer.stdout.splitlines()[-1] == f"The drawing is in {tmp_path / 't.html'}."
     assert (tmp_path / "t.html").read_text(encoding="utf-8").startswith("<!doctype html>")
@@ -208,7 +235,7 @@ def test_the_command_prints_json(tmp_path: Path) -> None:
         "row": 0,
         "waited": 0.5,
     }
-    assert found["slowest"][0] == {"unique_id": STAGED.unique_id, "seconds": 4.0, "usual": None, "builds": 0}
+    assert found["slowest"][0] == {"unique_id": STAGED.unique_id, "seconds": 4.0, "median_before": None, "builds": 0}
 
 
 @pytest.mark.parametrize("given", ["/nonexistent", "relative"])
@@ -218,6 +245,24 @@ def test_a_wrong_instance_is_one_message(tmp_path: Path, given: str) -> None:
     assert answer.exit_code == 1
     assert answer.stderr.startswith(f'error: {given}: 1 problem\n  $DAGSTER_HOME "{given}" ')
     assert "Set DAGSTER_HOME to the directory of the instance" in answer.stderr
+    assert "Traceback" not in answer.stderr
+
+
+def test_a_missing_directory_of_the_page_is_named_before_the_run_is_read(tmp_path: Path) -> None:
+    answer = invoke("timeline", "abc", product(tmp_path), "--output", tmp_path / "no" / "t.html")
+
+    assert answer.exit_code == 2
+    assert f"{tmp_path / 'no'} is not a directory." in answer.stderr
+
+
+def test_a_broken_dagster_yaml_is_one_message(tmp_path: Path) -> None:
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "dagster.yaml").write_text("storage: [", encoding="utf-8")
+
+    answer = invoke("timeline", "abc", product(tmp_path), DAGSTER_HOME=str(tmp_path / "home"))
+
+    assert answer.exit_code == 1
+    assert answer.stderr.startswith(f"error: {tmp_path / 'home'}: 1 problem\n")
     assert "Traceback" not in answer.stderr
 
 

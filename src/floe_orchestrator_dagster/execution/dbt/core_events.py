@@ -19,7 +19,6 @@ from floe_orchestrator_dagster.execution.dbt.core_process import (
     COMPILED,
     ERROR_PLACE,
     ERROR_TEXT,
-    FAILED_ROWS,
     HIDDEN_ERROR,
     NODE_COUNT,
     NODE_FINISHED,
@@ -27,8 +26,8 @@ from floe_orchestrator_dagster.execution.dbt.core_process import (
     NODE_STARTED,
     NOTHING_MATCHED,
     RELATIONS,
-    ROWS,
 )
+from floe_orchestrator_dagster.execution.dbt.core_queries import COLUMNS, FAILED_ROWS, ROWS
 from floe_orchestrator_dagster.execution.dbt.diagnosis import plain_message
 from floe_orchestrator_dagster.execution.dbt.node_result import (
     DbtWarning,
@@ -151,7 +150,7 @@ def _node_start(info: Mapping[str, Any], node: Mapping[str, Any]) -> NodeStart:
 
 
 def _node_result(info: Mapping[str, Any], node: Mapping[str, Any], data: Mapping[str, Any]) -> NodeResult:
-    start, result, columns = _node_start(info, node), _mapping(data.get("run_result")), data.get("columns")
+    start, result, columns = _node_start(info, node), _mapping(data.get("run_result")), data.get(COLUMNS)
     rows = data.get(ROWS)
     status = str(result.get("status") or "").lower()
     counts = start.resource_type in _TESTS and status in _COUNTING

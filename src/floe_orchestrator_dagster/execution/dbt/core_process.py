@@ -20,34 +20,28 @@ import sys
 import threading
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
 from io import TextIOWrapper
-from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn, TypeVar, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn, cast
 
+from floe_orchestrator_dagster.execution.dbt.core_queries import NodeQueries
 from floe_orchestrator_dagster.execution.dbt.database_locks import STARTED, WAITING, lock_databases, open_lock_files
-from floe_orchestrator_dagster.execution.dbt.node_result import COUNTED_MATERIALIZATIONS
 from floe_orchestrator_dagster.execution.dbt.process_guard import GuardSettings, continue_guarded
 from floe_orchestrator_dagster.execution.dbt.questions import ANSWER
 from floe_orchestrator_dagster.upstream.dbt_core import (
     RunningManifest,
     close_connections,
     event_fields,
-    first_rows,
     hidden_error,
     masked_text,
-    table_columns,
-    table_rows,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
     from types import FrameType
 
     from dbt.cli.main import dbtRunnerResult
     from dbt_common.events.base_types import EventMsg
 
-
-_Found = TypeVar("_Found")
 
 ANSWERED = "FloeDbtAnswer"
 """Event of an answer that a macro of this package prints (:mod:`questions`); data: its ``text``."""
@@ -66,10 +60,6 @@ HIDDEN_ERROR = "hidden_error"
 """Field of :data:`NODE_RAISED`: dbt's error, if the exception is that of closing the connection after this error."""
 COMPILED = "compiled_code"
 """Field of a snapshot's :data:`NODE_FINISHED` with its compiled query."""
-ROWS = "floe_rows"
-"""Field of a table's :data:`NODE_FINISHED` with the number of its rows."""
-FAILED_ROWS = "floe_failed_rows"
-"""Field of a test's :data:`NODE_FINISHED` with some of the rows that it has found, as text by column."""
 NOTHING_MATCHED = "NoNodesForSelectionCriteria"
 
 # Time for the exit handlers of models and libraries. Some wait for threads that never end.
@@ -79,7 +69,6 @@ _REPORTED = {NODE_STARTED, NODE_FINISHED, NODE_COUNT, BATCH_ENDED, NOTHING_MATCH
 _REPORTED_LEVELS = {"warn", "error"}
 _PRINTED = "PrintEvent"
 _NOT_PRINTED = {"CacheAction", "CacheDumpGraph", "SendingEvent"}
-_WITH_COLUMNS = {"model", "seed", "snapshot"}
 # Fields of an event's data with names of nodes and tables, which are not masked.
 _NAMES = {"node_info", "relations"}
 # dbt creates a million objects at its start and keeps them. With Python's default, 700, a third of this time is garbage
@@ -152,7 +141,7 @@ class _Reporter:
     """Sends and prints dbt's events, which come from several threads."""
 
     def __init__(self, settings: Settings, events: BinaryIO) -> None:
-        self._settings = settings
+        self._queries = NodeQueries(settings, self.print)
         self._events = events
         self._pipe = os.fstat(events.fileno())
         self._lock = threading.Lock()
@@ -203,60 +192,16 @@ class _Reporter:
 
     def _described(self, event: EventMsg) -> dict[str, Any]:
         described = event_fields(event)
+        if event.info.name == NODE_STARTED:
+            self._queries.started(described["data"]["node_info"]["unique_id"])
         if event.info.name == NODE_RAISED:
             described["data"][HIDDEN_ERROR] = hidden_error(sys.exc_info()[1])
         if event.info.name == NODE_FINISHED:
             data = described["data"]
             if data["node_info"]["resource_type"] == "snapshot":
                 data[COMPILED] = self._manifest.compiled_code(data["node_info"]["unique_id"])
-            data.update(self._table(data))
-            data.update(self._failed_rows(data))
+            data.update(self._queries.answers(data, self._manifest))
         return described
-
-    def _failed_rows(self, data: dict[str, Any]) -> dict[str, object]:
-        """Query some of the rows that a test has found, in the thread that ran it."""
-        settings, node = self._settings, data["node_info"]
-        if (
-            settings.adapter is None
-            or not settings.shown_failures
-            or node["resource_type"] != "test"
-            or data["run_result"].get("status") not in {"fail", "warn"}
-        ):
-            return {}
-        unique_id, stored = node["unique_id"], (node.get("node_relation") or {}).get("relation_name")
-        code = f"select * from {stored}" if stored else self._manifest.compiled_code(unique_id)  # noqa: S608 - dbt's name
-        if not code:
-            return {}
-        query = partial(first_rows, settings.adapter, unique_id, code, settings.shown_failures)
-        return {FAILED_ROWS: self._queried(f"failed rows of {unique_id}", query)}
-
-    def _table(self, data: dict[str, Any]) -> dict[str, object]:
-        """Query the columns and the number of rows of a built table, in the thread that built it."""
-        settings, node = self._settings, data["node_info"]
-        relation, unique_id = node.get("node_relation") or {}, node["unique_id"]
-        if (
-            settings.adapter is None
-            or data["run_result"].get("status") != "success"
-            or node["resource_type"] not in _WITH_COLUMNS
-            or not relation.get("relation_name")
-        ):
-            return {}
-        names = (relation["database"], relation["schema"], relation["alias"])
-        found: dict[str, object] = {}
-        if settings.shows_columns:
-            query = partial(table_columns, settings.adapter, unique_id, names)
-            found["columns"] = self._queried(f"columns of {unique_id}", query)
-        if settings.counts_rows and node["materialized"] in COUNTED_MATERIALIZATIONS:
-            count = partial(table_rows, settings.adapter, unique_id, names)
-            found[ROWS] = self._queried(f"number of rows of {unique_id}", count)
-        return found
-
-    def _queried(self, what: str, query: Callable[[], _Found]) -> _Found | None:
-        try:
-            return query()
-        except Exception as error:  # noqa: BLE001 - adapters raise what they like, and the node has its result
-            self.print(f"Unknown {what}: {error}")
-            return None
 
 
 def _masked(value: Any, key: str = "") -> Any:  # noqa: ANN401 - JSON

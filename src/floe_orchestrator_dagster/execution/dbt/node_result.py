@@ -257,7 +257,7 @@ class TableNames:
 
 
 @dataclass(frozen=True)
-class TableColumns:
+class BuiltTables:
     """Columns and numbers of rows of built tables, from an engine that queries them after dbt has ended.
 
     Attributes:
@@ -292,15 +292,7 @@ class NodeError:
 
 
 EngineValue = (
-    NodeStart
-    | NodeResult
-    | FailedHook
-    | NodeCount
-    | TableNames
-    | TableColumns
-    | NothingMatched
-    | DbtWarning
-    | NodeError
+    NodeStart | NodeResult | FailedHook | NodeCount | TableNames | BuiltTables | NothingMatched | DbtWarning | NodeError
 )
 
 

@@ -24,7 +24,7 @@ from floe_orchestrator_dagster.execution.dbt.engine_process import database_file
 from floe_orchestrator_dagster.execution.dbt.node_result import TableNames
 from floe_orchestrator_dagster.execution.dbt.questions import asked
 from floe_orchestrator_dagster.execution.dbt.target import SOURCE_RESULTS_FILE
-from floe_orchestrator_dagster.execution.dbt.v2_questions import answers, check_sources, table_columns
+from floe_orchestrator_dagster.execution.dbt.v2_questions import answers, built_tables, check_sources
 from floe_orchestrator_dagster.execution.dbt.v2_run import V2Session
 from floe_orchestrator_dagster.product.manifest import MANIFEST_FILE
 from floe_orchestrator_dagster.product.templates import rendered
@@ -85,7 +85,7 @@ class V2Engine:
             with session.run(arguments, parse=parse) as run:
                 run.parsed = partial(_table_names, target)
                 if self.config.columns or self.config.row_counts:
-                    run.afterwards = partial(_columns, session, self.config)
+                    run.afterwards = partial(_tables, session, self.config)
                 yield run
 
     @contextmanager
@@ -153,13 +153,13 @@ def _freshness(session: V2Session, sources: Sequence[str], run: V2Run) -> Iterat
     yield from check_sources(session, chosen, session.target / SOURCE_RESULTS_FILE)
 
 
-def _columns(session: V2Session, config: DbtConfig, run: V2Run) -> Iterator[EngineValue]:
+def _tables(session: V2Session, config: DbtConfig, run: V2Run) -> Iterator[EngineValue]:
     """Query the columns and rows of all built tables, after dbt has released the database."""
     if not run.built or run.timed_out or not run.reader.has_ended:
         return
-    found, failures = table_columns(session, run.built.values(), config)
+    found, failures = built_tables(session, [*run.built.values()], config)
     if failures:
-        session.log.info("Columns and rows of %d tables are unknown: %s", len(failures), failures[0])
+        session.log.info("%d queries of columns and rows failed: %s", len(failures), failures[0])
     if found.columns or found.rows:
         yield found
 

@@ -1,4 +1,4 @@
-"""Queries of the warehouse through dbt v2: columns of tables, and source freshness.
+"""Queries of the warehouse through dbt v2: columns and rows of tables, and source freshness.
 
 dbt v2 has neither a command for them nor a Python interface. Therefore ``dbt run-operation`` runs a macro
 (:mod:`questions`).
@@ -13,11 +13,11 @@ from datetime import datetime, timezone
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from floe_orchestrator_dagster.execution.dbt.node_result import COUNTED_MATERIALIZATIONS, NodeError, TableColumns
+from floe_orchestrator_dagster.execution.dbt.node_result import COUNTED_MATERIALIZATIONS, BuiltTables, NodeError
 from floe_orchestrator_dagster.execution.dbt.questions import OPERATION, Answers, asked, read_answers, write_project
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from floe_orchestrator_dagster.config.models import DbtConfig
@@ -25,16 +25,20 @@ if TYPE_CHECKING:
     from floe_orchestrator_dagster.execution.dbt.v2_run import V2Run, V2Session
 
 
-_SECONDS = 60  # for columns; a step can end without them
+_SECONDS = 60  # for columns and rows; a step can end without them
+_COLUMNS_OF = "columns of "
 _RELATION = "{% set relation = api.Relation.create(database=table[0], schema=table[1], identifier=table[2]) %}"
-_COLUMNS = """
-  {% set found = [] %}
-  {% for column in (adapter.get_columns_in_relation(relation) if table[3] else []) %}
-    {% set has_length = not column.is_string() or column.char_size is not none %}
-    {% do found.append([column.name, (column.data_type if has_length else column.dtype) | string]) %}
-  {% endfor %}
-  {% set rows = run_query("select count(*) from " ~ relation).rows[0][0] | int if table[4] else none %}
-  {% set answer = [found, rows] %}
+_TABLES = """
+  {% if table[3] %}
+    {% set answer = run_query("select count(*) from " ~ table[3]).rows[0][0] | int %}
+  {% else %}
+    {% set found = [] %}
+    {% for column in adapter.get_columns_in_relation(relation) %}
+      {% set has_length = not column.is_string() or column.char_size is not none %}
+      {% do found.append([column.name, (column.data_type if has_length else column.dtype) | string]) %}
+    {% endfor %}
+    {% set answer = found %}
+  {% endif %}
 """
 _NEWEST = """
   {% set newest = "(" ~ table[4] ~ ")" if table[4] else "(select max(" ~ table[3] ~ ") from " ~ relation
@@ -52,10 +56,12 @@ _NO_FIELD = (
 )
 
 
-def table_columns(
-    session: V2Session, built: Iterable[NodeResult], config: DbtConfig
-) -> tuple[TableColumns, Sequence[str]]:
+def built_tables(
+    session: V2Session, built: Sequence[NodeResult], config: DbtConfig
+) -> tuple[BuiltTables, Sequence[str]]:
     """Query the columns and numbers of rows of tables, as far as they are configured.
+
+    All columns come first, so that a slow or failing count does not cost any.
 
     Args:
         session: The invocation that has built them.
@@ -63,29 +69,29 @@ def table_columns(
         config: Settings of dbt's runs.
 
     Returns:
-        The columns and rows, and the error of each table without them.
+        The columns and rows, and the error of each query that failed.
     """
-    tables = {result.unique_id: _table(result, config) for result in built}
+    names = {
+        result.unique_id: [result.relation.database or None, result.relation.schema, result.relation.alias]
+        for result in built
+    }
+    counted = [one for one in built if one.materialized in COUNTED_MATERIALIZATIONS and one.relation.name]
+    queries: dict[str, Sequence[str | None]] = {}
+    if config.columns:
+        queries.update({f"{_COLUMNS_OF}{unique_id}": [*parts, None] for unique_id, parts in names.items()})
+    if config.row_counts:
+        queries.update({one.unique_id: [*names[one.unique_id], one.relation.name] for one in counted})
     columns: dict[str, dict[str, str]] = {}
     rows: dict[str, int] = {}
     errors: list[str] = []
-    for unique_id, answer, error in _asked(session.limited(_SECONDS), tables, _COLUMNS):
+    for asked_for, answer, error in _asked(session.limited(_SECONDS), queries, _TABLES):
         if error:
             errors.append(error)
-            continue
-        named, count = answer
-        if named:
-            columns[unique_id] = {str(name): str(kind) for name, kind in named}
-        if count is not None:
-            rows[unique_id] = int(count)
-    return TableColumns(columns, rows), errors
-
-
-def _table(result: NodeResult, config: DbtConfig) -> list[str | None]:
-    relation = result.relation
-    has_rows = config.row_counts and result.materialized in COUNTED_MATERIALIZATIONS
-    names = [relation.database or None, relation.schema, relation.alias]
-    return [*names, "columns" if config.columns else None, "rows" if has_rows else None]
+        elif not asked_for.startswith(_COLUMNS_OF):
+            rows[asked_for] = int(answer)
+        elif answer:
+            columns[asked_for.removeprefix(_COLUMNS_OF)] = {str(name): str(kind) for name, kind in answer}
+    return BuiltTables(columns, rows), errors
 
 
 def newest_rows(

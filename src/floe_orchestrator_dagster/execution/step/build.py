@@ -18,7 +18,7 @@ from floe_orchestrator_dagster.execution.step.build_plan import is_materialized,
 from floe_orchestrator_dagster.execution.step.build_records import tests_stored
 from floe_orchestrator_dagster.execution.step.changed_build import build_request, changed_build
 from floe_orchestrator_dagster.execution.step.failure import dagster_failure, left_out
-from floe_orchestrator_dagster.execution.step.node_events import NodeEvents, record_columns
+from floe_orchestrator_dagster.execution.step.node_events import NodeEvents, record_tables
 from floe_orchestrator_dagster.execution.step.node_selection import select_nodes, selection_arguments
 from floe_orchestrator_dagster.execution.step.retry import done_before, handed_over
 from floe_orchestrator_dagster.execution.step.run_options import DbtOptions, deferral, variables
@@ -245,7 +245,7 @@ def _node_events(  # noqa: PLR0913, PLR0917  # a build needs all of these
         needs_manifest=may_have_other_names(product, dbt),
         manifest=step.manifest,
         expected=expected,
-        note_columns=partial(record_columns, context, described, nodes),
+        note_tables=partial(record_tables, context, described, nodes),
     )
     arguments = ["build", *selection_arguments(chosen, target.path / "selection"), *further]
     return NodeEvents(step, invocation, arguments, unassigned, records)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from collections.abc import Set as AbstractSet
 
-    from floe_orchestrator_dagster.execution.dbt.node_result import NodeResult, TableColumns
+    from floe_orchestrator_dagster.execution.dbt.node_result import BuiltTables, NodeResult
     from floe_orchestrator_dagster.execution.step.build_plan import DbtStep
     from floe_orchestrator_dagster.execution.step.build_records import BuildRecords
     from floe_orchestrator_dagster.execution.step.node_selection import DbtNodes
@@ -123,11 +123,11 @@ def _with_relation(node: Mapping[str, Any], result: NodeResult) -> Mapping[str, 
     return {**node, **named}
 
 
-def record_columns(
+def record_tables(
     context: dg.OpExecutionContext,
     described: Mapping[str, Mapping[str, Any]],
     nodes: DbtNodes,
-    tables: TableColumns,
+    tables: BuiltTables,
 ) -> None:
     """Record the columns and numbers of rows of assets, if these become known after their materialization.
 

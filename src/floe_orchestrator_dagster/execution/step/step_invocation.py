@@ -18,13 +18,13 @@ import dagster as dg
 
 from floe_orchestrator_dagster import telemetry
 from floe_orchestrator_dagster.execution.dbt.node_result import (
+    BuiltTables,
     DbtWarning,
     EngineValue,
     NodeCount,
     NodeResult,
     NodeStart,
     NothingMatched,
-    TableColumns,
     TableNames,
 )
 from floe_orchestrator_dagster.execution.dbt.results import Results
@@ -70,7 +70,7 @@ def _call_each(*functions: Callable[[], None]) -> None:
         function()
 
 
-def _ignored(_tables: TableColumns) -> None:
+def _ignored(_tables: BuiltTables) -> None:
     """Drop columns and rows."""
 
 
@@ -95,7 +95,7 @@ class StepInvocation:
         results: The results so far.
         step_lineage: The lineage of the nodes; None without lineage.
         relations: Names and columns of built relations; None when ``step_lineage`` has them.
-        note_columns: Called with the columns and rows of tables that dbt reports after its end.
+        note_tables: Called with the columns and rows of tables that dbt reports after its end.
     """
 
     context: dg.OpExecutionContext
@@ -110,7 +110,7 @@ class StepInvocation:
     needs_manifest: bool = False
     manifest: Manifest | None = None
     expected: AbstractSet[str] = frozenset()
-    note_columns: Callable[[TableColumns], None] = _ignored
+    note_tables: Callable[[BuiltTables], None] = _ignored
     unmatched: set[str] = field(default_factory=set)
     results: Results = field(init=False)
     step_lineage: StepLineage | None = field(init=False, default=None)
@@ -202,8 +202,8 @@ class StepInvocation:
                 self.step_lineage.manifest = self.manifest
         elif isinstance(value, NodeCount):
             self.results.expected = self._counted(value)
-        elif isinstance(value, TableColumns):
-            self.note_columns(value)
+        elif isinstance(value, BuiltTables):
+            self.note_tables(value)
         elif isinstance(value, NothingMatched):
             self.unmatched.update(value.selection.split())
         elif isinstance(value, DbtWarning):

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from floe_orchestrator_dagster.config.models import DbtConfig
-from floe_orchestrator_dagster.execution.dbt.node_result import NodeRelation, NodeResult, TableColumns
-from floe_orchestrator_dagster.execution.dbt.v2_questions import newest_rows, table_columns
+from floe_orchestrator_dagster.execution.dbt.node_result import BuiltTables, NodeRelation, NodeResult
+from floe_orchestrator_dagster.execution.dbt.v2_questions import built_tables, newest_rows
 from unit.execution.dbt.scripted_v2 import answers, end, error, process, scripted
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 SOURCES = {name: {"schema": "main", "name": name, "loaded_at_field": "at"} for name in ("a", "b", "c")}
 TABLES = [
-    NodeResult(name, name, "model", kind, "success", relation=NodeRelation("shop", "main", name, name))
+    NodeResult(name, name, "model", kind, "success", relation=NodeRelation("shop", "main", name, f"main.{name}"))
     for name, kind in (("a", "table"), ("b", "view"), ("c", "table"))
 ]
 NEWEST = ["2026-01-01 00:00:00", "2026-01-02 00:00:00"]
@@ -41,17 +41,18 @@ def test_a_source_without_an_answer_of_a_successful_operation_has_an_error_and_i
 
 def test_an_error_of_one_source_or_table_is_not_that_of_the_next(dbt: ScriptedDbt) -> None:
     failed = process([*answers(), error("no such column"), end(2)], status=1)
-    columns = process([*answers([[["id", "INTEGER"]], None], [[["id", "TEXT"]], 7]), end()])
-    dbt.will_run(failed, process([*answers(NEWEST, NEWEST), end()]), failed, columns)
+    tables = process([*answers([["id", "INTEGER"]], [["id", "TEXT"]]), error("no count"), end(2)], status=1)
+    counts = process([*answers(7), end()])
+    dbt.will_run(failed, process([*answers(NEWEST, NEWEST), end()]), failed, tables, counts)
 
     assert list(newest_rows(dbt.session, SOURCES)) == [
         ("a", None, "", "no such column"),
         ("b", *FOUND),
         ("c", *FOUND),
     ]
-    found, errors = table_columns(dbt.session, TABLES, DbtConfig())
-    assert found == TableColumns({"b": {"id": "INTEGER"}, "c": {"id": "TEXT"}}, {"c": 7})
-    assert errors == ["no such column"]
+    found, errors = built_tables(dbt.session, TABLES, DbtConfig())
+    assert found == BuiltTables({"b": {"id": "INTEGER"}, "c": {"id": "TEXT"}}, {"c": 7})
+    assert errors == ["no such column", "no count"]
 
 
 @pytest.mark.parametrize(

@@ -10,9 +10,9 @@ import dagster as dg
 import pytest
 
 from floe_orchestrator_dagster.config.models import DbtConfig
-from floe_orchestrator_dagster.execution.dbt.node_result import TableColumns
+from floe_orchestrator_dagster.execution.dbt.node_result import BuiltTables
 from floe_orchestrator_dagster.execution.step.build import build_model
-from floe_orchestrator_dagster.execution.step.node_events import record_columns
+from floe_orchestrator_dagster.execution.step.node_events import record_tables
 from floe_orchestrator_dagster.execution.step.node_selection import DbtNodes
 from unit.execution.dbt.scripted_v2 import end, process, record, scripted
 
@@ -43,8 +43,8 @@ def observed(**run: object) -> dict[str, str | None]:
 
     @dg.multi_asset(specs=[dg.AssetSpec(A, partitions_def=DAYS), dg.AssetSpec(B)], can_subset=True)
     def step(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult]:  # type: ignore[type-arg]
-        found = TableColumns({"model.shop.a": {"id": "INT"}}, {"model.shop.b": 3})
-        record_columns(context.op_execution_context, {}, nodes, found)
+        found = BuiltTables({"model.shop.a": {"id": "INT"}}, {"model.shop.b": 3})
+        record_tables(context.op_execution_context, {}, nodes, found)
         yield from (dg.MaterializeResult(key) for key in (A, B))
 
     with dg.DagsterInstance.ephemeral() as instance:
