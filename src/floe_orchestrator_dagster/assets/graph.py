@@ -26,6 +26,38 @@ def relations_read(manifest: Manifest, nodes: Iterable[str], tables: Mapping[str
     return {unique_id: read | {tables[name] for name in read & tables.keys()} for unique_id, read in reads.items()}
 
 
+def unknown_to_dbt(
+    manifest: Manifest, parents: Mapping[str, frozenset[str]], tables: Mapping[str, str]
+) -> dict[str, frozenset[str]]:
+    """Find the parents that dbt does not build first: builders of a source's table, which dbt does not connect with it.
+
+    Args:
+        manifest: The dbt manifest.
+        parents: What each node reads, as :func:`relations_read` finds it with ``tables``.
+        tables: The model that builds the table of a source, by the source's unique id.
+    """
+    found = {}
+    for unique_id in parents if tables else ():
+        own = manifest.relations_read_by(unique_id)
+        builders = {tables[name] for name in own & tables.keys()}
+        if builders:
+            unknown = builders - _ancestors(manifest, unique_id)
+            if unknown:
+                found[unique_id] = frozenset(unknown)
+    return found
+
+
+def _ancestors(manifest: Manifest, unique_id: str) -> set[str]:
+    """Return the nodes that dbt builds before a node."""
+    found: set[str] = set()
+    waiting = [unique_id]
+    while waiting:
+        new = manifest.relations_read_by(waiting.pop()) - found
+        found |= new
+        waiting += new
+    return found
+
+
 def dependency_order(parents: Mapping[str, Collection[str]]) -> list[str]:
     """Return the nodes of a graph, each after its parents.
 

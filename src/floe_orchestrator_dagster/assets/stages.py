@@ -1,8 +1,9 @@
 """Division of the dbt graph into stages, each of which one dbt invocation builds.
 
 Models of the same compute and partitions share a lane. A stage contains as many models of one lane as one invocation
-can build. Where lanes alternate along the graph, stages alternate, too. Each stage depends only on earlier stages. If
-the project is cut into parts, each part is divided into stages.
+can build. dbt does not order a model that builds the table of a source and the readers of that source, so that they are
+in different stages. Where lanes alternate along the graph, stages alternate, too. Each stage depends only on earlier
+stages. If the project is cut into parts, each part is divided into stages.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from itertools import permutations
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from floe_orchestrator_dagster.assets.graph import dependency_order, relations_read
+from floe_orchestrator_dagster.assets.graph import dependency_order, relations_read, unknown_to_dbt
 from floe_orchestrator_dagster.assets.names import acceptable_name
 
 if TYPE_CHECKING:
@@ -102,10 +103,13 @@ def staged_graph(  # noqa: PLR0913, PLR0917  # a division needs all of these
     """
     parents = relations_read(manifest, lanes, tables)
     built_parents = {unique_id: read & lanes.keys() for unique_id, read in parents.items()}
+    unordered = unknown_to_dbt(manifest, parents, tables)
     order = dependency_order(built_parents)
     places: dict[str, tuple[int, int]] = {}
     for number, members in enumerate([part.nodes for part in parts] or [lanes.keys()]):
-        turns = _fewest_turns([unique_id for unique_id in order if unique_id in members], built_parents, lanes)
+        turns = _fewest_turns(
+            [unique_id for unique_id in order if unique_id in members], built_parents, unordered, lanes
+        )
         places.update({unique_id: (number, turn) for unique_id, turn in turns.items()})
     rows = {place: row for row, place in enumerate(sorted(set(places.values())))}
     graph = _Graph(manifest, parents, {unique_id: rows[places[unique_id]] for unique_id in order})
@@ -173,13 +177,16 @@ def _free_name(manifest: Manifest, test: str, taken: set[str]) -> str:
 
 
 def _fewest_turns(
-    order: Sequence[str], parents: Mapping[str, frozenset[str]], lanes: Mapping[str, Lane]
+    order: Sequence[str],
+    parents: Mapping[str, frozenset[str]],
+    unordered: Mapping[str, frozenset[str]],
+    lanes: Mapping[str, Lane],
 ) -> dict[str, int]:
     """Assign each node of a part to a turn (see :func:`_turns`), with as few turns as possible."""
     members = frozenset(order)
     own = {unique_id: lane for unique_id, lane in lanes.items() if unique_id in members}
     return min(
-        (_turns(order, parents, own, sequence) for sequence in _sequences(own)),
+        (_turns(order, parents, unordered, own, sequence) for sequence in _sequences(own)),
         key=lambda taken: len(set(taken.values())),
     )
 
@@ -194,17 +201,23 @@ def _sequences(lanes: Mapping[str, Lane]) -> Iterator[Sequence[Lane]]:
 
 
 def _turns(
-    order: Sequence[str], parents: Mapping[str, frozenset[str]], lanes: Mapping[str, Lane], sequence: Sequence[Lane]
+    order: Sequence[str],
+    parents: Mapping[str, frozenset[str]],
+    unordered: Mapping[str, frozenset[str]],
+    lanes: Mapping[str, Lane],
+    sequence: Sequence[Lane],
 ) -> dict[str, int]:
     """Assign each node to a turn, the number of a stage.
 
     The lanes of ``sequence`` take turns, again and again. A node gets the first turn of its lane that is not before the
-    turns of its parents. A parent in the same lane can have the same turn.
+    turns of its parents. A parent in the same lane can have the same turn, unless dbt does not build it first
+    (``unordered``).
     """
     position = {lane: turn for turn, lane in enumerate(sequence)}
     turns: dict[str, int] = {}
     for unique_id in order:
-        earliest = max((turns[parent] for parent in parents[unique_id] & lanes.keys()), default=0)
+        later = unordered.get(unique_id, frozenset())
+        earliest = max((turns[parent] + (parent in later) for parent in parents[unique_id] & lanes.keys()), default=0)
         turns[unique_id] = earliest + (position[lanes[unique_id]] - earliest) % len(sequence)
     return turns
 

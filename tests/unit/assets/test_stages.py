@@ -34,10 +34,16 @@ def _source(name: str) -> Json:
     return node(name, "source", unique_id=f"source.shop.{name}")
 
 
-def _graph(computes: Mapping[str, str], *nodes: Json, sources: tuple[Json, ...] = (), **changes: object) -> StagedGraph:
+def _graph(
+    computes: Mapping[str, str],
+    *nodes: Json,
+    sources: tuple[Json, ...] = (),
+    tables: Mapping[str, str] | None = None,
+    **changes: object,
+) -> StagedGraph:
     content = Manifest(Path("manifest.json"), trim(manifest(*nodes, sources=sources, **changes)))
     lanes: dict[str, Lane] = {f"model.shop.{name}": (compute, None) for name, compute in computes.items()}
-    return staged_graph(content, lanes, "duckdb")
+    return staged_graph(content, lanes, "duckdb", tables=tables or {})
 
 
 def _shown(graph: StagedGraph) -> list[tuple[str, set[str]]]:
@@ -55,6 +61,57 @@ def test_one_compute_is_one_stage() -> None:
     graph = _graph(dict.fromkeys("abc", "duckdb"), _model("a"), _model("b", "a"), _model("c", "b"))
 
     assert _shown(graph) == [("duckdb", {"a", "b", "c"})]
+
+
+_RAW = {"source.shop.raw": "model.shop.raw"}
+
+
+def _reads_source(name: str, *parents: str) -> Json:
+    read = [*(f"model.shop.{parent}" for parent in parents), "source.shop.raw"]
+    return node(name, depends_on={"nodes": read})
+
+
+def test_readers_of_a_source_are_built_after_the_model_that_builds_its_table() -> None:
+    """dbt knows no edge between them, and builds them side by side."""
+    nodes = (_model("raw"), _model("other"), _reads_source("stg", "other"), _model("mart", "stg"))
+
+    graph = _graph(
+        dict.fromkeys(("raw", "other", "stg", "mart"), "duckdb"), *nodes, sources=(_source("raw"),), tables=_RAW
+    )
+
+    assert _shown(graph) == [("duckdb", {"raw", "other"}), ("duckdb", {"stg", "mart"})]
+
+
+@pytest.mark.parametrize("between", [(), ("middle",)])
+def test_source_of_a_model_that_dbt_builds_first_needs_no_stage(between: tuple[str, ...]) -> None:
+    nodes = (_model("raw"), _model("middle", "raw"), _reads_source("stg", *(between or ("raw",))))
+
+    graph = _graph(dict.fromkeys(("raw", "middle", "stg"), "duckdb"), *nodes, sources=(_source("raw"),), tables=_RAW)
+
+    assert _shown(graph) == [("duckdb", {"raw", "middle", "stg"})]
+
+
+def test_ephemeral_reader_of_a_source_is_followed_to_the_model_that_reads_it() -> None:
+    hidden = {**_reads_source("hidden"), "config": {"materialized": "ephemeral", "enabled": True}}
+
+    graph = _graph(
+        {"raw": "duckdb", "stg": "duckdb"},
+        *(_model("raw"), hidden, _model("stg", "hidden")),
+        sources=(_source("raw"),),
+        tables=_RAW,
+    )
+
+    assert _shown(graph) == [("duckdb", {"raw"}), ("duckdb", {"stg"})]
+
+
+def test_readers_of_a_source_on_another_compute_follow_its_turn() -> None:
+    nodes = (_model("raw"), _reads_source("stg"), _reads_source("spark_stg"))
+    computes = {"raw": "duckdb", "stg": "duckdb", "spark_stg": "spark"}
+
+    graph = _graph(computes, *nodes, sources=(_source("raw"),), tables=_RAW)
+
+    assert _shown(graph)[0] == ("duckdb", {"raw"})
+    assert sorted(_shown(graph)[1:]) == [("duckdb", {"stg"}), ("spark", {"spark_stg"})]
 
 
 def test_the_tests_of_a_project_without_models_run_without_a_stage() -> None:
