@@ -109,6 +109,9 @@ def test_failed_and_skipped_nodes_are_recorded_and_a_re_execution_runs_only_them
     assert set(rebuilt) == {"batched", "flaky", "child", "checked", "after_checked", "report", "early", "first"}
     assert rebuilt["first"] == {"status": "reused", "floe/built_in_run": first.run_id}
     assert rebuilt["child"]["status"] == "success"
+    # A microbatch model is counted once, not for each of its batches.
+    assert capfd.readouterr().out.count('select count(*) from "shop"."main"."batched"') == 1
+    assert rebuilt["batched"]["dagster/row_count"] == 1
     stands = {one.check_name: one.metadata["status"].value for one in again.get_asset_check_evaluations()}
     assert stands["unique_first_ID"] == "reused"
     assert stands["not_null_child_id"] == "pass"
