@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import re
 import tempfile
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +16,7 @@ from floe_core.plugin_types import PluginType
 from floe_core.schemas.floe_spec import DBT_MODEL_NAME_PATTERN, FLOE_NAME_PATTERN, SEMVER_PATTERN
 
 from floe_orchestrator_dagster.config import config_path
+from floe_orchestrator_dagster.config.crons import check_cron, check_timezone
 from floe_orchestrator_dagster.deploy.entrypoint import write_entry_point
 from floe_orchestrator_dagster.errors import EntryPointError, Problem, ProfileError, ProjectError, SpecError
 from floe_orchestrator_dagster.inspect.validation import examine_product
@@ -36,6 +38,7 @@ from floe_orchestrator_dagster.product.project import (
     read_project_directory,
 )
 from floe_orchestrator_dagster.product.spec import SPEC_FILE
+from floe_orchestrator_dagster.product.templates import read_from_environment, rendered
 from floe_orchestrator_dagster.product.values import DbtConnection
 from floe_orchestrator_dagster.product.yaml_file import read_yaml
 from floe_orchestrator_dagster.redaction import is_secret_name, secrets_of
@@ -45,7 +48,7 @@ if TYPE_CHECKING:
 
     from floe_orchestrator_dagster.inspect.validation import Findings
     from floe_orchestrator_dagster.product.manifest import Manifest
-from floe_orchestrator_dagster.product.own_profile import OwnOutput
+    from floe_orchestrator_dagster.product.own_profile import OwnOutput
 
 DUCKDB = "duckdb"
 
@@ -54,6 +57,8 @@ _NEW_FILE = "warehouse/{product_slug}.duckdb"
 _MEMORY = ":memory:"
 # Settings of a DuckDB output that floe's compute plugin passes on.
 _PASSED_ON = frozenset({"attach", "extensions", "path", "settings", "threads", "timeout_seconds"})
+_NUMBERS = frozenset({"threads", "timeout_seconds"})
+_TEMPLATE = re.compile(r"\{\{.*?\}\}", re.DOTALL)
 _ATTACH_KEYS = frozenset({"path", "alias", "type"})
 _FIRST_VERSION = "1.0.0"
 _PLATFORM_OWNER = "data-platform"
@@ -67,8 +72,8 @@ _DRAFT_MODEL = "draft"
 
 
 @dataclass(frozen=True)
-class Wishes:
-    """Answers to the questions of ``floe-dagster init``.
+class InitialOptions:
+    """Options of ``floe-dagster init``.
 
     Attributes:
         name: Name of the product; None for one that is derived from the dbt project's.
@@ -130,7 +135,7 @@ def suggested_name(directory: Path) -> str:
     return _accepted_name(str(_settings(directory).get("name") or directory.name))
 
 
-def write_initial_product(directory: Path, wishes: Wishes) -> InitialProduct:
+def write_initial_product(directory: Path, options: InitialOptions) -> InitialProduct:
     """Write ``floe.yaml``, ``manifest.yaml``, artifacts and ``definitions.py`` into a dbt project, and prepare it.
 
     An existing ``manifest.yaml`` belongs to the platform team and is used as it is, unless it may be overwritten. No
@@ -141,20 +146,22 @@ def write_initial_product(directory: Path, wishes: Wishes) -> InitialProduct:
             file may not be overwritten, or dbt cannot parse the project.
     """
     directory = directory.absolute()
-    name = _checked_name(wishes.name or suggested_name(directory))
+    name = _checked_name(options.name or suggested_name(directory))
     _check_environment(directory)
-    if existing_files(directory) and not wishes.overwrite:
+    _check_schedule(options)
+    if existing_files(directory) and not options.overwrite:
         fix = f"Compile it: `{compile_command()}`. Or pass --overwrite to write a new one."
         raise ProjectError(str(directory / SPEC_FILE), [Problem("", "exists and is not overwritten", fix)])
     manifest_file, notes = directory / MANIFEST_FILE, _Notes()
-    keeps_manifest = manifest_file.exists() and not wishes.overwrite
+    keeps_manifest = manifest_file.exists() and not options.overwrite
     if keeps_manifest:
+        _check_unused(options, manifest_file)
         notes.add(f"{MANIFEST_FILE} exists and is used as it is.")
-    platform = None if keeps_manifest else _platform(directory, name, wishes, notes)
-    manifest = _parsed(directory, name, wishes, platform)
+    platform = None if keeps_manifest else _platform(directory, name, options, notes)
+    manifest = _parsed(directory, name, options, platform)
     models = _declarable(manifest, notes)
     written = [] if platform is None else [_write(manifest_file, _MANIFEST_HEAD, platform)]
-    written.append(_write(directory / SPEC_FILE, _SPEC_HEAD, _spec(directory, name, wishes, models)))
+    written.append(_write(directory / SPEC_FILE, _SPEC_HEAD, _spec(directory, name, options, models)))
     artifacts = directory / ARTIFACTS_FILE
     compile_product(directory / SPEC_FILE, manifest_file).to_json_file(artifacts)
     # dbt has parsed the project with this profile, so `dagster dev` need not parse it again for newer artifacts.
@@ -217,10 +224,36 @@ def _check_environment(directory: Path) -> None:
         )
 
 
-def _platform(directory: Path, name: str, wishes: Wishes, notes: _Notes) -> Mapping[str, object]:
+def _check_schedule(options: InitialOptions) -> None:
+    """Check the schedule before a file is written, so that a corrected command can follow.
+
+    Raises:
+        ScheduleError: The cron or the timezone is not valid.
+    """
+    if options.schedule:
+        check_cron(options.schedule)
+    check_timezone(options.timezone)
+
+
+def _check_unused(options: InitialOptions, manifest_file: Path) -> None:
+    """Check that no option is given that would only change a new ``manifest.yaml``."""
+    given = {
+        "--key-prefix": options.key_prefix,
+        "--compute": options.compute,
+        "--target": options.target,
+        "--profiles-dir": options.profiles_dir,
+    }
+    unused = [option for option, value in given.items() if value]
+    if unused:
+        what = f"exists and is used as it is, so {', '.join(unused)} would have no effect"
+        fix = "Leave the options out, and set their values in this file. Or pass --overwrite to write a new one."
+        raise ProjectError(str(manifest_file), [Problem("", what, fix)])
+
+
+def _platform(directory: Path, name: str, options: InitialOptions, notes: _Notes) -> Mapping[str, object]:
     """Build the content of ``manifest.yaml``."""
-    compute, config = _compute(directory, wishes, notes)
-    orchestrator = {"key_prefix": list(wishes.key_prefix)} if wishes.key_prefix else {}
+    compute, config = _compute(directory, options, notes)
+    orchestrator = {"key_prefix": list(options.key_prefix)} if options.key_prefix else {}
     return {
         "apiVersion": "floe.dev/v1",
         "kind": "Manifest",
@@ -237,16 +270,16 @@ def _platform(directory: Path, name: str, wishes: Wishes, notes: _Notes) -> Mapp
     }
 
 
-def _compute(directory: Path, wishes: Wishes, notes: _Notes) -> tuple[str, Mapping[str, object]]:
-    if wishes.compute is not None:
-        _check_plugin(wishes.compute, "--compute")
-        return wishes.compute, {"path": _NEW_FILE, "threads": 4} if wishes.compute == DUCKDB else {}
+def _compute(directory: Path, options: InitialOptions, notes: _Notes) -> tuple[str, Mapping[str, object]]:
+    if options.compute is not None:
+        _check_plugin(options.compute, "--compute")
+        return options.compute, {"path": _NEW_FILE, "threads": 4} if options.compute == DUCKDB else {}
     profile = _settings(directory).get("profile")
     if not isinstance(profile, str) or "{{" in profile:
         fix = f"Set `profile:` to the profile in profiles.yml. To build on a DuckDB file, pass `--compute {DUCKDB}`."
         what = "is missing" if profile is None else "is a template, which only dbt can render"
         raise ProfileError(str(directory / PROJECT_FILE), [Problem("profile", what, fix)])
-    output = read_own_output(directory, profile, directory=wishes.profiles_dir, target=wishes.target)
+    output = read_own_output(directory, profile, directory=options.profiles_dir, target=options.target)
     _check_plugin(output.adapter, f"{output.file}: {output.place}.type")
     _check_credentials(output)
     notes.add(f"The compute is that of {output.file} ({output.place}).")
@@ -272,15 +305,45 @@ def _check_credentials(output: OwnOutput) -> None:
     copied = {key: value for key, value in output.settings.items() if not is_secret_name(str(key))}
     if output.adapter == DUCKDB:
         copied = {key: value for key, value in copied.items() if key in _PASSED_ON}
-    if any("{{" not in secret for secret in secrets_of(copied)):
+    # Defaults of `env_var` count, because they are copied, too.
+    found = secrets_of(
+        copied,
+        variables=partial(read_from_environment, environment={}),
+        render=partial(rendered, environment={}),
+    )
+    if any("{{" not in secret for secret in found) or any(_has_literal(value) for value in _secret_values(copied)):
         what = "contains a credential, which is not copied to manifest.yaml"
         fix = "Write it as `{{ env_var('NAME') }}` in the profile, set the variable, and run the command again."
         raise ProfileError(str(output.file), [Problem(output.place, what, fix)])
 
 
+def _secret_values(content: object, *, is_secret: bool = False) -> Iterator[str]:
+    """Yield the strings below keys that name a secret."""
+    if isinstance(content, dict):
+        for key, value in content.items():
+            yield from _secret_values(value, is_secret=is_secret or is_secret_name(str(key)))
+    elif isinstance(content, list):
+        for value in content:
+            yield from _secret_values(value, is_secret=is_secret)
+    elif is_secret and isinstance(content, str):
+        yield content
+
+
+def _has_literal(template: str) -> bool:
+    """Return whether a string has text outside of its templates."""
+    return bool(_TEMPLATE.sub("", template).strip())
+
+
 def _duckdb_config(output: OwnOutput, notes: _Notes) -> Mapping[str, object]:
     settings = {str(key): value for key, value in output.settings.items()}
     config = {key: value for key, value in settings.items() if key in _PASSED_ON}
+    for key in _NUMBERS & config.keys():
+        text = rendered(str(config[key]))
+        if text is not None and text.isdigit():
+            config[key] = int(text)
+        else:
+            del config[key]
+            notes.add(f"{key} of the profile is not a number: left out.")
     if str(settings.get("path") or _MEMORY).startswith(_MEMORY):
         config["path"] = _NEW_FILE
         notes.add(f"The profile's database is in memory, so its tables would not last. The product uses {_NEW_FILE}.")
@@ -295,9 +358,9 @@ def _duckdb_config(output: OwnOutput, notes: _Notes) -> Mapping[str, object]:
 
 def _attachment(entry: Mapping[str, object]) -> Mapping[str, object]:
     """Return an entry of ``attach`` as floe's plugin reads it: settings other than the common ones are options."""
-    options = {key: value for key, value in entry.items() if key not in _ATTACH_KEYS}
+    others = {key: value for key, value in entry.items() if key not in _ATTACH_KEYS}
     common = {key: value for key, value in entry.items() if key in _ATTACH_KEYS}
-    return {**common, "options": options} if options else common
+    return {**common, "options": others} if others else common
 
 
 def _config(output: OwnOutput, notes: _Notes) -> Mapping[str, object]:
@@ -307,19 +370,23 @@ def _config(output: OwnOutput, notes: _Notes) -> Mapping[str, object]:
     return {str(key): value for key, value in output.settings.items() if key != "type" and str(key) not in secret}
 
 
-def _parsed(directory: Path, name: str, wishes: Wishes, platform: Mapping[str, object] | None) -> Manifest:
+def _parsed(directory: Path, name: str, options: InitialOptions, platform: Mapping[str, object] | None) -> Manifest:
     """Parse the dbt project with the profile that floe compiles, from drafts of both files."""
     with tempfile.TemporaryDirectory(prefix="floe-init-") as scratch:
         manifest_file = directory / MANIFEST_FILE
         if platform is not None:
             manifest_file = _write(Path(scratch) / MANIFEST_FILE, "", platform)
-        spec_file = _write(Path(scratch) / SPEC_FILE, "", _spec(directory, name, wishes, [_DRAFT_MODEL]))
-        artifacts = compile_product(spec_file, manifest_file)
+        spec_file = _write(Path(scratch) / SPEC_FILE, "", _spec(directory, name, options, [_DRAFT_MODEL]))
+        try:
+            artifacts = compile_product(spec_file, manifest_file)
+        except SpecError as error:  # the drafts are gone when the message is read
+            problems = [replace(one, what=one.what.replace(scratch, str(directory))) for one in error.problems]
+            raise SpecError(error.origin.replace(scratch, str(directory)), problems) from None
     project, origin = read_project_directory(directory, name), str(directory / MANIFEST_FILE)
     compute = artifacts.transforms.default_compute if artifacts.transforms else ""
     choice = engine_choice(orchestrator_config(artifacts, origin), compute)
     connection = DbtConnection(project, select_profile(artifacts, project, origin, choice), choice=choice)
-    return parse_project(connection) if wishes.no_deps else prepare_manifest(connection)
+    return parse_project(connection) if options.no_deps else prepare_manifest(connection)
 
 
 def _declarable(manifest: Manifest, notes: _Notes) -> list[str]:
@@ -347,11 +414,11 @@ def _own_models(manifest: Manifest) -> Iterator[str]:
             yield str(node["name"])
 
 
-def _spec(directory: Path, name: str, wishes: Wishes, models: Sequence[str]) -> Mapping[str, object]:
+def _spec(directory: Path, name: str, options: InitialOptions, models: Sequence[str]) -> Mapping[str, object]:
     """Build the content of ``floe.yaml``."""
     written = str(_settings(directory).get("version") or "")
     version = written if re.fullmatch(SEMVER_PATTERN.strip("^$"), written) else _FIRST_VERSION
-    schedule = {"schedule": {"cron": wishes.schedule, "timezone": wishes.timezone}} if wishes.schedule else {}
+    schedule = {"schedule": {"cron": options.schedule, "timezone": options.timezone}} if options.schedule else {}
     return {
         "apiVersion": "floe.dev/v1",
         "kind": "FloeSpec",

@@ -67,10 +67,7 @@ def test_failed_and_skipped_nodes_are_recorded_and_a_re_execution_runs_only_them
     assert re.search(
         r"^\d+/15 success seed regions, 2 rows, [\d.]+ s$", logged(lasting, first.run_id, "INFO"), re.MULTILINE
     )
-    checks = {found.check_name: found.metadata for found in first.get_asset_check_evaluations()}
-    checked, passed = checks["accepted_values_checked_id__1"], checks["unique_first_ID"]
-    assert shown_failure(checked) == ("id", {"values": [1]}, [{"value_field": "2", "n_records": "1"}])
-    assert not passed.keys() & {"floe/column", "floe/arguments", "failed_rows_query", "failed_rows"}
+    assert_failures_are_shown({found.check_name: found.metadata for found in first.get_asset_check_evaluations()})
     [attached] = Path(lasting.storage_directory(), first.run_id).glob("*-dbt_artifacts.tar.gz")
     assert f"dbt's artifacts are in {attached}" in logged(lasting, first.run_id, "INFO")
     with tarfile.open(attached) as archive:
@@ -240,6 +237,12 @@ def test_results_carry_columns_rows_and_the_query_that_shows_them(
     with duckdb.connect(str(shop / "shop.duckdb"), read_only=True) as connection:
         assert connection.sql(query.removeprefix("```sql\n").removesuffix("\n```")).fetchall() == [(1, 1)]
     assert checks["unique_first_ID"].passed
+
+
+def assert_failures_are_shown(checks: Mapping[str, Mapping[str, dg.MetadataValue]]) -> None:
+    checked, passed = checks["accepted_values_checked_id__1"], checks["unique_first_ID"]
+    assert shown_failure(checked) == ("id", {"values": [1]}, [{"value_field": "2", "n_records": "1"}])
+    assert not passed.keys() & {"floe/column", "floe/arguments", "failed_rows_query", "failed_rows"}
 
 
 def shown_failure(metadata: Mapping[str, dg.MetadataValue]) -> tuple[object, object, list[object]]:

@@ -128,6 +128,9 @@ def test_unknown_compute_is_refused(tmp_path: Path) -> None:
         "path: 'md:shop?motherduck_token=hunter2xyz'",
         "path: a.duckdb, attach: [{path: 'postgres://user:hunter2xyz@host/db'}]",
         "path: a.duckdb, settings: {s3_secret_access_key: hunter2xyz}",
+        """path: a.duckdb, settings: {s3_secret_access_key: "{{ env_var('KEY', 'hunter2xyz') }}"}""",
+        """path: a.duckdb, settings: {s3_secret_access_key: "hunter2xyz{{ env_var('KEY') }}"}""",
+        """path: "md:shop?motherduck_token={{ env_var('KEY', 'hunter2xyz') }}\"""",
     ],
 )
 def test_credential_of_the_profile_is_not_copied(tmp_path: Path, output: str) -> None:
@@ -203,6 +206,24 @@ def test_variable_that_names_another_project_is_refused(tmp_path: Path) -> None:
     assert "FLOE_DBT_PROJECT_DIR: 1 problem\n  is set to another dbt project than DIR" in _refused(
         mine, FLOE_DBT_PROJECT_DIR=str(other)
     )
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "said"),
+    [("--schedule", "0 25 * * *", "cannot fire"), ("--timezone", "Europe/Nowhere", "is not an IANA timezone")],
+)
+def test_wrong_schedule_is_refused_before_a_file_is_written(tmp_path: Path, option: str, value: str, said: str) -> None:
+    _project(tmp_path, profiles__yml=_PROFILES)
+
+    assert said in _refused(tmp_path, option, value)
+
+
+def test_option_that_an_existing_manifest_makes_useless_is_refused(tmp_path: Path) -> None:
+    _project(tmp_path, profiles__yml=_PROFILES, manifest__yaml="{}")
+
+    said = _refused(tmp_path, "--key-prefix", "sales", "--target", "prod")
+
+    assert "DIR/manifest.yaml: 1 problem\n  exists and is used as it is, so --key-prefix, --target would" in said
 
 
 def test_manifest_that_floe_refuses_is_reported_with_its_fields(tmp_path: Path) -> None:

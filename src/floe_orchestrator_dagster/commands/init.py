@@ -1,4 +1,4 @@
-"""``floe-dagster init``: make a data product of a dbt project."""
+"""``floe-dagster init``: create a data product from a dbt project."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from floe_orchestrator_dagster.commands.answers import as_json, echo_json, error
 from floe_orchestrator_dagster.commands.findings import echo_findings, warnings_as_json
 
 if TYPE_CHECKING:
-    from floe_orchestrator_dagster.initial_product import InitialProduct, Wishes
+    from floe_orchestrator_dagster.initial_product import InitialOptions, InitialProduct
 
 
 @click.command()
@@ -47,11 +47,11 @@ def init(  # noqa: PLR0913  # one parameter per option
     without_questions: bool,
     as_json: bool,
 ) -> None:
-    """Make a data product of the dbt project in DIRECTORY (default: this directory), ready for Dagster.
+    """Create a data product from the dbt project in DIRECTORY (default: this directory), ready for Dagster.
 
     The command writes floe.yaml with the models of the project, and manifest.yaml with the connection of the dbt
     profile. Then it compiles and validates the product. On a terminal, it asks for the name and the schedule. An
-    existing floe.yaml is not overwritten unasked. An existing manifest.yaml is used.
+    existing floe.yaml is not overwritten without confirmation. An existing manifest.yaml is used.
 
     \b
     Example:
@@ -60,9 +60,9 @@ def init(  # noqa: PLR0913  # one parameter per option
     Exits with 0 on success, 1 when the project cannot become a product, 2 on wrong usage.
     """  # noqa: D301  # click reads the \b
     with errors_reported():
-        from floe_orchestrator_dagster.initial_product import Wishes, write_initial_product
+        from floe_orchestrator_dagster.initial_product import InitialOptions, write_initial_product
 
-        wishes = Wishes(
+        options = InitialOptions(
             name=name,
             compute=compute,
             target=target,
@@ -74,9 +74,9 @@ def init(  # noqa: PLR0913  # one parameter per option
             no_deps=no_deps,
         )
         if not without_questions and not as_json and sys.stdin.isatty():
-            wishes = _asked(directory, wishes)
+            options = _prompted(directory, options)
         with progress("Parsing the dbt project"):
-            written = write_initial_product(directory, wishes)
+            written = write_initial_product(directory, options)
     if as_json:
         echo_json(_as_record(written))
     else:
@@ -85,22 +85,22 @@ def init(  # noqa: PLR0913  # one parameter per option
         sys.exit(1)
 
 
-def _asked(directory: Path, wishes: Wishes) -> Wishes:
-    """Ask for what no option gives."""
+def _prompted(directory: Path, options: InitialOptions) -> InitialOptions:
+    """Prompt for what no option gives."""
     from floe_orchestrator_dagster.initial_product import existing_files, suggested_name
 
     suggestion = suggested_name(directory.absolute())
     existing = existing_files(directory)
-    overwrite = wishes.overwrite
+    overwrite = options.overwrite
     if existing and not overwrite:
         overwrite = click.confirm(f"{existing[0]} exists. Overwrite it, and manifest.yaml?", default=False)
         if not overwrite:
-            return wishes
-    name = wishes.name or click.prompt("Name of the product", default=suggestion)
-    schedule = wishes.schedule or click.prompt(
+            return options
+    name = options.name or click.prompt("Name of the product", default=suggestion)
+    schedule = options.schedule or click.prompt(
         "Schedule (cron, such as `0 6 * * *`; empty for none)", default="", show_default=False
     )
-    return replace(wishes, name=name, schedule=schedule or None, overwrite=overwrite)
+    return replace(options, name=name, schedule=schedule or None, overwrite=overwrite)
 
 
 def _print(written: InitialProduct) -> None:
