@@ -30,13 +30,16 @@ class BuildGraph:
     kinds: Mapping[str, str]
     built_sources: Mapping[str, str] = field(default_factory=dict)
     keeps_views: bool = False
+    _inputs: dict[str, frozenset[str]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def inputs(self, unique_id: str) -> frozenset[str]:
         """Return the tables, views and sources whose rows a node reads.
 
         The result has a view and also what the view reads, because a query of the view reads both.
         """
-        return self._read(self.parents.get(unique_id, ()), _LOOKED_THROUGH | {"view"})
+        if unique_id not in self._inputs:
+            self._inputs[unique_id] = self._read(self.parents.get(unique_id, ()), _LOOKED_THROUGH | {"view"})
+        return self._inputs[unique_id]
 
     def direct_inputs(self, unique_id: str) -> frozenset[str]:
         """Return the tables, views and sources that are named in a node's query."""

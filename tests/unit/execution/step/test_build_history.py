@@ -22,6 +22,7 @@ from floe_orchestrator_dagster.execution.step.build_history import (
     note_database,
     note_epoch,
     read_history,
+    store_shapes,
     store_tests,
 )
 from floe_orchestrator_dagster.upstream.dagster_history import newest_event, store_values, stored_values
@@ -228,3 +229,14 @@ def test_builds_in_a_database_that_another_one_has_replaced_do_not_count(instanc
     note_epoch(instance, database("b", 9), 1)
     assert database_epoch(instance, database("b", 10)) == 1
     assert database_epoch(instance, Database("database other", "a", 1)) == 0
+
+
+def test_shape_of_a_table_is_read_with_its_build(instance: dg.DagsterInstance) -> None:
+    def shapes() -> dict[dg.AssetKey, tuple[str, str]]:
+        return dict(read_history(instance, OWN, {KEY: "p"}, [], {KEY: "table"}).shapes)
+
+    assert shapes() == {}
+    store_shapes(instance, {KEY: ("b1", "table abc 1/1")})
+    assert shapes() == {KEY: ("b1", "table abc 1/1")}
+    store_shapes(instance, {KEY: ("b2", "table def 2/2")})
+    assert shapes() == {KEY: ("b2", "table def 2/2")}
