@@ -40,7 +40,7 @@ def timeline(run: str, artifacts: Path | None, output: Path | None, *, as_json: 
 
     \b
     Example:
-      floe-dagster timeline 3f0c9a1e compiled_artifacts.json --output timeline.html
+      floe-dagster timeline 3f0c9a1e compiled_artifacts.json --output run.html
 
     Exits with 0 on success, 1 without such a run, 2 on wrong usage.
     """  # noqa: D301  # click reads the \b
