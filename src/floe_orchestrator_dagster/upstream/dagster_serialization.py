@@ -3,7 +3,7 @@
 Dagster serializes an object with two nested generators, which look up how each field is stored. For a product of 500
 models, these are 20,000 objects, and the snapshot of the repository and the identifiers of its jobs take a fifth of a
 load. How the fields of a class are stored does not change. Therefore it is looked up once here, and an object becomes a
-dictionary in one step. Classes with a serializer of their own are left to Dagster. This applies to all objects that the
+dictionary in one step. Classes with a special serializer are left to Dagster. This applies to all objects that the
 process serializes.
 """
 
@@ -32,7 +32,7 @@ _FUNCTIONS = {
 }
 _LAZY = "_LazySerializationWrapper"
 _LAZY_FIELDS = {"_obj", "_whitelist_map", "_descent_path"}
-# What decides how an object is stored: attributes of its serializer, and methods that a serializer can override.
+# Attributes of a serializer, and methods that it can override: they decide how an object is stored.
 _OPTIONS = {
     *("klass", "storage_name", "storage_field_names", "loaded_field_names", "old_fields"),
     *("skip_when_empty_fields", "skip_when_none_fields", "field_serializers", "kwargs_fields"),
@@ -47,7 +47,7 @@ _replacements: list[object] = []
 
 @dataclass(frozen=True)
 class _Field:
-    """A field that is omitted for some values, or has a serializer of its own."""
+    """A field that is omitted for some values, or that a separate serializer packs."""
 
     name: str
     key: str
@@ -192,7 +192,7 @@ class _Packing:
 
 
 def _layout(kind: type, whitelist: Any) -> _Layout | None:  # noqa: ANN401  # Dagster's type
-    """Return how a class is stored; None for a class that is not a record or has a serializer of its own."""
+    """Return how a class is stored; None for a class that is not a record or has a special serializer."""
     serdes, record = import_module(_SERDES), import_module(_RECORD)
     serializer = whitelist.object_serializers.get(kind.__name__)
     if (
