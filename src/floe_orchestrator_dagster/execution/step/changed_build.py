@@ -196,6 +196,11 @@ def changed_build(
     expected, build_all = step.nodes.expected(selection), request.build_all or request.no_records
     found = decide_step(context.instance, context.run_id, step, expected, build_all, log=context.log)
     dropped = _dropped_views(step, found)
+    changed = frozenset(view for view in dropped if _has_other_code(step, found, view))
+    if changed:
+        what = f"views that the database drops with their tables, and whose code has changed: {_names(sorted(changed))}"
+        context.log.warning("%s. Launch a run for them, unless a later step of this run builds them.", what)
+        dropped -= changed
     records = BuildRecords(
         context,
         step,
@@ -222,6 +227,12 @@ def _dropped_views(step: DbtStep, found: StepDecision) -> frozenset[str]:
     views = found.graph.views_of(built) - built
     existing = {view: relations.get(table_name(nodes[view])) for view in views}
     return frozenset(view for view, relation in existing.items() if relation is not None and relation.kind == VIEW)
+
+
+def _has_other_code(step: DbtStep, found: StepDecision, view: str) -> bool:
+    """Return whether the last recorded build of a view had other code. It may need tables that do not exist yet."""
+    last = found.history.last_records.get(step.key_of[view])
+    return last is not None and last.fingerprint != found.known.fingerprints.get(view)
 
 
 def _remaining(step: DbtStep, selection: Selection, decision: Decision) -> Selection:
