@@ -20,7 +20,7 @@ from floe_orchestrator_dagster.assets.product_translator import ProductTranslato
 from floe_orchestrator_dagster.assets.selection import NodeSelection
 from floe_orchestrator_dagster.assets.steps import ProductAssets
 from floe_orchestrator_dagster.assets.translator import checked_translator
-from floe_orchestrator_dagster.automation.conditions import automation_conditions, automation_sensor
+from floe_orchestrator_dagster.automation.conditions import automation_conditions, automation_sensors
 from floe_orchestrator_dagster.automation.ineffective_settings import ineffective_settings
 from floe_orchestrator_dagster.automation.jobs import product_executor, product_jobs
 from floe_orchestrator_dagster.automation.lineage_sensors.sensors import lineage_sensors
@@ -159,8 +159,8 @@ def _location(
             logger.warning("%s: %s. %s", product.origin, stale.fault, stale.fix, extra={"problems": (stale,)})
     replace_node_dependencies()
     replace_serialization()
-    own = [sensor for sensor in (automation_sensor(product), _alert_sensor(translator, assets)) if sensor]
-    own += lineage_sensors(translator, built.steps)
+    alerts = _alert_sensor(translator, assets)
+    own = [*automation_sensors(translator), *([alerts] if alerts else []), *lineage_sensors(translator, built.steps)]
     definitions = dg.Definitions(
         assets=assets,
         asset_checks=checks.definitions,

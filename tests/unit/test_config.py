@@ -271,7 +271,7 @@ def test_missing_key_of_a_section_is_refused(place: str, key: str) -> None:
         ("schedules[0]", "cron", "", "must not be empty"),
         ("schedules[0]", "cron", 5, "must be a string, not a number"),
         ("schedules[0]", "enabled", "yes", "must be true or false, not a string"),
-        ("automation[0]", "condition", "daily", "must be 'eager', 'on_cron' or 'on_missing'"),
+        ("automation[0]", "condition", "daily", "must be 'eager', 'on_cron', 'on_missing' or 'changed'"),
         ("sensors[0]", "status", "failed", "must be 'success', 'failure' or 'canceled'"),
         ("sensors[0]", "jobs", "b", "must be a list, not a string"),
         ("retries", "max_retries", -1, "must be 0 or more"),
@@ -357,7 +357,7 @@ def test_one_rule_is_the_same_as_a_list_of_one() -> None:
             {"condition": "on_cron"},
             (
                 "is missing: the condition on_cron needs a cron\n"
-                '    fix: Add one, such as `cron: "0 6 * * *"`, or use the condition eager or on_missing.'
+                '    fix: Add one, such as `cron: "0 6 * * *"`, or use the condition eager, on_missing or changed.'
             ),
         ),
         (
@@ -529,7 +529,7 @@ def test_misspelt_choice_is_refused_with_the_closest_one() -> None:
     [problem] = _problems({"automation": {"condition": "on_misssing"}})
 
     assert problem == (
-        "automation[0].condition: must be 'eager', 'on_cron' or 'on_missing'\n"
+        "automation[0].condition: must be 'eager', 'on_cron', 'on_missing' or 'changed'\n"
         "    fix: Did you mean 'on_missing'? Correct it in manifest.yaml."
     )
 

@@ -5,6 +5,7 @@ Guide: https://docs.dagster.io/guides/automate/declarative-automation
 
 from __future__ import annotations
 
+import warnings
 from collections import defaultdict
 from dataclasses import dataclass
 from functools import reduce
@@ -13,6 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
+from floe_orchestrator_dagster.assets.graph import dependency_order
+from floe_orchestrator_dagster.assets.parts import built_parents
+from floe_orchestrator_dagster.automation.changed_rule import changed_conditions
 from floe_orchestrator_dagster.automation.cron import check_cron, check_timezone
 from floe_orchestrator_dagster.automation.jobs import job_tags
 from floe_orchestrator_dagster.config import config_path
@@ -31,6 +35,8 @@ if TYPE_CHECKING:
 
     _Condition = dg.AutomationCondition[Any]
 
+_MAX_ASSETS = 500  # Dagster's limit for a sensor that is evaluated in the code server
+
 
 def automation_conditions(translator: ProductTranslator, selection: NodeSelection) -> dict[str, _Condition]:
     """Return the condition of each asset that a rule selects, by dbt's unique id; the first matching rule applies.
@@ -41,6 +47,9 @@ def automation_conditions(translator: ProductTranslator, selection: NodeSelectio
     conditions: dict[str, _Condition] = {}
     product = translator.product
     for rule, unique_ids in zip(product.config.automation, assets_by_rule(product, selection), strict=True):
+        if rule.condition == "changed":
+            conditions |= changed_conditions(translator, unique_ids)
+            continue
         for upstream, alike in _by_upstream(translator, unique_ids).items():
             conditions |= dict.fromkeys(alike, _condition(rule, product.config, upstream))
     return conditions
@@ -71,24 +80,41 @@ def assets_by_rule(product: Product, selection: NodeSelection) -> list[frozenset
     return by_rule
 
 
-def automation_sensor(product: Product) -> dg.AutomationConditionSensorDefinition | None:
-    """Define the sensor that evaluates the conditions; None without rules.
+def automation_sensors(translator: ProductTranslator) -> list[dg.AutomationConditionSensorDefinition]:
+    """Define the sensors that evaluate the conditions; empty without rules.
 
-    Dagster's default sensor starts stopped, so that configured rules would have no effect. This one starts running.
+    Dagster's default sensor starts stopped, so that configured rules would have no effect. These start running. One
+    sensor is enough, unless a rule has the condition ``changed``. Dagster then evaluates the conditions in the code
+    server, and limits the assets of a sensor.
     """
-    if not product.config.automation:
-        return None
-    return dg.AutomationConditionSensorDefinition(
-        automation_sensor_name(product),
-        target=dg.AssetSelection.tag(PRODUCT_TAG, tag_value(product.name)),
-        default_status=dg.DefaultSensorStatus.RUNNING,
-        run_tags=job_tags(product),
-        description=f"Materializes the assets of {product.name} that the configured automation rules select.",
-    )
+    product = translator.product
+    rules = product.config.automation
+    if not rules:
+        return []
+    is_evaluated_here = any(rule.condition == "changed" for rule in rules)
+    targets = [dg.AssetSelection.tag(PRODUCT_TAG, tag_value(product.name))]
+    if is_evaluated_here and product.dbt is not None and len(product.dbt.manifest.asset_nodes) > _MAX_ASSETS:
+        order = dependency_order(built_parents(product.dbt.manifest, {}))
+        starts = range(0, len(order), _MAX_ASSETS)
+        keys = [[translator.key_of[node] for node in order[start : start + _MAX_ASSETS]] for start in starts]
+        targets = [dg.AssetSelection.assets(*part) for part in keys]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", dg.BetaWarning)
+        return [
+            dg.AutomationConditionSensorDefinition(
+                automation_sensor_name(product) + (f"_{number}" if number > 1 else ""),
+                target=target,
+                default_status=dg.DefaultSensorStatus.RUNNING,
+                run_tags=job_tags(product),
+                description=f"Materializes the assets of {product.name} that the configured automation rules select.",
+                use_user_code_server=is_evaluated_here,
+            )
+            for number, target in enumerate(targets, 1)
+        ]
 
 
 def automation_sensor_name(product: Product) -> str:
-    """Return the name of the sensor that evaluates the conditions."""
+    """Return the name of the first sensor that evaluates the conditions."""
     return f"{product.identifier}_automation"
 
 

@@ -23,13 +23,12 @@ if TYPE_CHECKING:
 def plan(artifacts: Path | None, *, changed: bool, as_json: bool) -> None:
     """Show a product's definitions in Dagster.
 
-    These are assets, checks, jobs, schedules with their next ticks, sensors, automation and pools, and the number of
-    dbt invocations in a full run. ARTIFACTS is the product's compiled_artifacts.json. The default is
-    FLOE_ARTIFACTS_PATH. The command does not parse the dbt project. Run `floe-dagster prepare` before it.
-    It writes at most floe_manifest.json.
+    These are assets, checks, jobs, schedules, sensors, automation, pools and dbt invocations of a full run. ARTIFACTS
+    is the product's compiled_artifacts.json. The default is FLOE_ARTIFACTS_PATH. Run `floe-dagster prepare` before it.
+    It writes one file, as every load does: floe_manifest.json, a smaller copy of dbt's manifest.json, if that is
+    missing or outdated.
 
-    With --changed, it shows instead which assets a run with `build: changed` would build or reuse now, and which
-    checks would run, and why, by the records in DAGSTER_HOME or of a `dagster dev` here.
+    --changed reads the records in DAGSTER_HOME, or of a `dagster dev` in this directory.
 
     \b
     Example:

@@ -134,7 +134,7 @@ class DagsterConfig(Section):
     def builds_changed(self) -> bool:
         """Whether some runs of the product build only what has changed, so that all of them record their builds."""
         jobs, schedules = (job.build for job in self.jobs), (schedule.build for schedule in self.schedules)
-        return "changed" in {self.build, *jobs, *schedules}
+        return "changed" in {self.build, *jobs, *schedules, *(rule.condition for rule in self.automation)}
 
 
 def read_config(values: Mapping[str, object] | None, origin: str) -> DagsterConfig:

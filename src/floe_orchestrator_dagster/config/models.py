@@ -271,9 +271,10 @@ class ScheduleConfig(Section):
 class AutomationConfig(Section):
     """A rule of declarative automation: when Dagster materializes the selected assets by itself."""
 
-    condition: Literal["eager", "on_cron", "on_missing"]
-    """``eager`` (after upstream assets change), ``on_cron`` (after a tick, once upstream assets are updated) or
-    ``on_missing``."""
+    condition: Literal["eager", "on_cron", "on_missing", "changed"]
+    """``eager`` (after upstream assets change), ``on_cron`` (after a tick, once upstream assets are updated),
+    ``on_missing``, or ``changed`` (after its code differs from that of its last build, or the tables that it reads
+    change)."""
     select: Text = "fqn:*"
     """dbt selection of the assets."""
     exclude: Text | None = None

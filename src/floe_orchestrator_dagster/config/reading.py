@@ -274,7 +274,7 @@ def _repeated(section: str, names: Iterable[str]) -> Iterator[Problem]:
 def _cron(row: int, rule: AutomationConfig) -> Iterator[Problem]:
     where = config_path("automation", row, "cron")
     if rule.condition == "on_cron" and rule.cron is None:
-        fix = 'Add one, such as `cron: "0 6 * * *"`, or use the condition eager or on_missing.'
+        fix = 'Add one, such as `cron: "0 6 * * *"`, or use the condition eager, on_missing or changed.'
         yield Problem(where, "is missing: the condition on_cron needs a cron", f"{fix} {CORRECT_IT}")
     elif rule.condition != "on_cron" and rule.cron is not None:
         what = f"is only valid with the condition on_cron, and the condition is {rule.condition}"

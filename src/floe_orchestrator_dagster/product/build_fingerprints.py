@@ -20,7 +20,7 @@ from floe_orchestrator_dagster.errors import ProjectError
 from floe_orchestrator_dagster.product.project import PROJECT_FILE
 from floe_orchestrator_dagster.product.references import texts_in
 from floe_orchestrator_dagster.product.trimming import CODE_VERSION, READS, digest_of_file
-from floe_orchestrator_dagster.product.values_read import ValuesRead, values_read, values_read_in_yaml
+from floe_orchestrator_dagster.product.values_read import NOTHING_READ, ValuesRead, values_read, values_read_in_yaml
 from floe_orchestrator_dagster.product.yaml_file import read_yaml
 from floe_orchestrator_dagster.redaction import is_secret_name, mask
 
@@ -70,13 +70,13 @@ class _Build:
 
     def __init__(self, manifest: Manifest, dbt: DbtConnection) -> None:
         self._manifest, self._dbt = manifest, dbt
-        self._read_in_file = cache(_values_read_in)
+        self._read_in_file = cache(self._values_read_in)
 
     def fingerprint(self, node: Mapping[str, Any]) -> BuildFingerprint:
         """Compute a node's fingerprint."""
-        read = _values_read_by(node)
-        for path in self._files(node):
-            read |= self._read_in_file(path)
+        read = _values_read_by(node) | self._read_in_projects
+        for name in self._files(node):
+            read |= self._read_in_file(name)
         if read.environment is None:
             return BuildFingerprint(doubt="it reads environment variables whose names are computed")
         try:
@@ -130,14 +130,28 @@ class _Build:
                     found.setdefault(name, []).append([project, file, value])
         return found
 
-    def _files(self, node: Mapping[str, Any]) -> Iterator[Path]:
-        """List the YAML files with settings of a node and of its sources. Their templates can read values too."""
+    @cached_property
+    def _read_in_projects(self) -> ValuesRead:
+        """The values that the project files read."""
+        read = NOTHING_READ
+        for directory in self._projects.values():
+            read |= _values_read_in(directory / PROJECT_FILE)
+        return read
+
+    def _values_read_in(self, name: str) -> ValuesRead:
+        """Return the values that a file reads, in each project that has it."""
+        read = NOTHING_READ
+        for directory in self._projects.values():
+            if (path := directory / name).is_file():
+                read |= _values_read_in(path)
+        return read
+
+    def _files(self, node: Mapping[str, Any]) -> set[str]:
+        """Name the YAML files with settings of a node and of its sources. Their templates can read values too."""
         described = [node, *self._read_by(node)]
         names = {str(each.get("patch_path") or "").rpartition(_SEPARATOR)[2] for each in described}
         names |= {str(one.get("original_file_path")) for one in described if one["resource_type"] == "source"}
-        for directory in self._projects.values():
-            yield directory / PROJECT_FILE
-            yield from (path for name in sorted(names - {""}) if (path := directory / name).is_file())
+        return names - {""}
 
     def _read_by(self, node: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
         """List the sources and ephemeral models that a node reads, also through ephemeral models."""

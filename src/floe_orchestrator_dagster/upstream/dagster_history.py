@@ -18,6 +18,7 @@ _UNFINISHED = (
     *(dg.DagsterRunStatus.NOT_STARTED, dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.STARTING),
     *(dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING, dg.DagsterRunStatus.MANAGED),
 )
+_CODE_VERSION = "dagster/code_version"  # tag of materializations
 _MAX_RUNS = 100
 _MAX_EVENTS = 50_000
 _KEYS_AT_ONCE = 400  # SQLite limits the number of variables in a statement
@@ -33,6 +34,7 @@ class Materialization:
         timestamp: Time of the event.
         metadata: Its metadata.
         partition: Its partition, if any.
+        code_version: Code version of the asset when it was built, if it had one.
     """
 
     storage_id: int
@@ -40,6 +42,7 @@ class Materialization:
     timestamp: float
     metadata: Mapping[str, dg.MetadataValue[Any]]
     partition: str | None
+    code_version: str | None = None
 
 
 @dataclass(frozen=True)
@@ -76,7 +79,12 @@ def latest_materializations(
             event = latest.asset_materialization if latest is not None else None
             if latest is not None and event is not None:
                 found[record.asset_entry.asset_key] = Materialization(
-                    latest.storage_id, latest.run_id, latest.timestamp, event.metadata, event.partition
+                    latest.storage_id,
+                    latest.run_id,
+                    latest.timestamp,
+                    event.metadata,
+                    event.partition,
+                    (event.tags or {}).get(_CODE_VERSION),
                 )
     return found
 

@@ -11,6 +11,7 @@ import pytest
 
 from floe_orchestrator_dagster.code_location import build_definitions
 from floe_orchestrator_dagster.errors import ConfigError
+from floe_orchestrator_dagster.execution.reuse.records import BuildRecord
 from unit.dbt_shop import dbt_shop, depends_on
 from unit.samples import Json, model, node, product
 
@@ -22,7 +23,10 @@ if TYPE_CHECKING:
 
 EAGER = {"condition": "eager"}
 SIX = {"condition": "on_cron", "cron": "0 6 * * *"}
+TABLE: Json = {"materialized": "table", "enabled": True}
+VIEW: Json = {"materialized": "view", "enabled": True}
 EVERYTHING = {"raw", "stg", "mart", "wide_v1"}
+CHANGED = {"automation": {"condition": "changed"}}
 
 
 class Evaluation:
@@ -40,6 +44,25 @@ class Evaluation:
         self._cursor = result.cursor
         keys = self._definitions.resolve_asset_graph().materializable_asset_keys
         return {key.to_user_string() for key in keys if result.get_num_requested(key)}
+
+    def load(self, definitions: dg.Definitions) -> None:
+        """Serve other definitions, as after a deployment. The cursor stays."""
+        self._definitions = definitions
+
+    def build(self, *keys: str, fingerprint: str | None = None) -> None:
+        """Report builds of the current code, or of the code with a recorded fingerprint."""
+        graph = self._definitions.resolve_asset_graph()
+        record = BuildRecord("b", fingerprint or "", "p", {}, 0).as_json()
+        metadata = {"floe/build": dg.JsonMetadataValue(record)} if fingerprint is not None else {}
+        for name in keys:
+            key = dg.AssetKey(name)
+            tags = {"dagster/code_version": graph.get(key).code_version or ""}
+            self._instance.report_runless_asset_event(dg.AssetMaterialization(key, metadata=metadata, tags=tags))
+
+    def check(self, asset: str, name: str, *, passed: bool) -> None:
+        """Report the result of a blocking check."""
+        found = dg.AssetCheckEvaluation(dg.AssetKey(asset), name, passed=passed, blocking=True)
+        self._instance.report_runless_asset_event(found)
 
     def materialize(self, *keys: str) -> None:
         """Report materializations."""
@@ -165,6 +188,94 @@ def test_condition_of_the_dbt_project_takes_precedence(tmp_path: Path) -> None:
 
     assert labels(definitions)["raw"] == "on_missing"
     assert labels(definitions)["own"] != "on_missing"
+
+
+def test_changed_builds_an_edited_model_and_its_cone(tmp_path: Path, instance: dg.DagsterInstance) -> None:
+    rules = Evaluation(build_definitions(dbt_shop(tmp_path / "before", CHANGED)), instance)
+    rules.check("stg", "unique_stg", passed=True)
+    assert rules.at(now()) == EVERYTHING
+    rules.build(*EVERYTHING)
+    assert rules.at(now()) == set()
+
+    edited = node("edited", raw_code="select 1", depends_on=depends_on("model.shop.stg"), config=TABLE)
+    rules.load(build_definitions(dbt_shop(tmp_path / "added", CHANGED, edited)))
+    assert rules.at(now()) == {"edited"}
+    assert rules.at(now()) == set()  # a run that fails is not launched again and again
+    rules.load(build_definitions(dbt_shop(tmp_path / "mended", CHANGED, {**edited, "raw_code": "select 2"})))
+    assert rules.at(now()) == {"edited"}
+    rules.build("edited")
+    assert rules.at(now()) == set()
+
+
+def test_changed_notices_a_build_of_other_code(tmp_path: Path, instance: dg.DagsterInstance) -> None:
+    """Before the first evaluation, and by a run of older code that ends after a deployment."""
+    definitions = build_definitions(dbt_shop(tmp_path, CHANGED))
+    rules = Evaluation(definitions, instance)
+    rules.check("stg", "unique_stg", passed=True)
+    rules.build("raw", "stg", "wide_v1")
+    rules.build("mart", fingerprint="of older code")
+
+    assert rules.at(now()) == {"mart"}
+    rules.build("mart", fingerprint="of older code")
+    assert rules.at(now()) == set()  # such as a worker with an older image, which would build it again and again
+    rules.build("mart", fingerprint="of still older code")
+    assert rules.at(now()) == {"mart"}
+
+
+def test_changed_builds_no_view_for_new_rows(tmp_path: Path, instance: dg.DagsterInstance) -> None:
+    base = node("base", raw_code="select 1", depends_on=depends_on("model.shop.stg"), config=TABLE)
+    view = node("view", raw_code="select 2", depends_on=depends_on("model.shop.base"), config=VIEW)
+    top = node("top", raw_code="select 3", depends_on=depends_on("model.shop.view"), config=TABLE)
+    rules = Evaluation(build_definitions(dbt_shop(tmp_path / "before", CHANGED, base, view, top)), instance)
+    rules.check("stg", "unique_stg", passed=True)
+    rules.build(*EVERYTHING, "base", "view", "top")
+    assert rules.at(now()) == set()
+
+    rules.build("base")
+    assert rules.at(now()) == {"top"}
+    rules.build("top")
+    rules.build("base", fingerprint="f")
+    assert rules.at(now()) == {"base", "view", "top"}  # other code, which the next build replaces
+    rules.build("base", "view", "top")  # without a record
+    assert rules.at(now()) == set()
+    rules.build("base")
+    assert rules.at(now()) == {"top"}
+    rules.build("top")
+    rules.load(build_definitions(dbt_shop(tmp_path / "after", CHANGED, {**base, "raw_code": "select 4"}, view, top)))
+    assert rules.at(now()) == {"base", "view", "top"}
+
+
+def test_failed_blocking_check_holds_back_the_readers_of_a_changed_asset(
+    tmp_path: Path, instance: dg.DagsterInstance
+) -> None:
+    table = node("table", raw_code="select 1", depends_on=depends_on("model.shop.mart"), config=TABLE)
+    rules = Evaluation(build_definitions(dbt_shop(tmp_path, CHANGED, table)), instance)
+    rules.build(*EVERYTHING, "table")
+    rules.check("stg", "unique_stg", passed=False)  # behind the view
+    rules.check("mart", "unique_mart", passed=True)
+    assert rules.at(now()) == set()
+
+    rules.build("raw")
+    assert rules.at(now()) == set()
+    rules.check("stg", "unique_stg", passed=True)
+    assert rules.at(now()) == {"table"}
+
+
+def test_rule_for_changes_is_evaluated_in_the_code_server(tmp_path: Path) -> None:
+    eager = build_definitions(dbt_shop(tmp_path / "eager", {"automation": EAGER}))
+    changed = build_definitions(dbt_shop(tmp_path / "changed", CHANGED))
+    many = [node(f"m{number}", raw_code="select 1") for number in range(500)]
+    large = build_definitions(dbt_shop(tmp_path / "large", CHANGED, *many))
+
+    def sensors(definitions: dg.Definitions) -> list[tuple[str, str]]:
+        found = [
+            sensor for sensor in definitions.sensors or () if isinstance(sensor, dg.AutomationConditionSensorDefinition)
+        ]
+        return [(sensor.name, sensor.sensor_type.name) for sensor in found]
+
+    assert sensors(eager) == [("shop_orders_automation", "AUTO_MATERIALIZE")]
+    assert sensors(changed) == [("shop_orders_automation", "AUTOMATION")]
+    assert sensors(large) == [("shop_orders_automation", "AUTOMATION"), ("shop_orders_automation_2", "AUTOMATION")]
 
 
 @pytest.mark.parametrize(

@@ -25,11 +25,15 @@ if TYPE_CHECKING:
     from collections.abc import Set as AbstractSet
     from pathlib import Path
 
+    import dagster as dg
+
     from floe_orchestrator_dagster.execution.step.build_plan import DbtStep
     from floe_orchestrator_dagster.product import DbtConnection
+    from floe_orchestrator_dagster.product.manifest import Manifest
 
 # dbt writes the metadata of a manifest, with the id of the invocation, before everything else.
 _METADATA_BYTES = 4096
+_TEMPLATE = re.compile(r"\{\{.*?\}\}|\{%.*?%\}", re.DOTALL)
 _OF_THE_RUN = re.compile(r"\b(?:run_started_at|invocation_id|modules|target)\b")
 _OF_DATABASE = (
     "type",
@@ -54,15 +58,26 @@ _OF_NO_EFFECT = frozenset({"threads", "retries", "connect_timeout", "keepalives_
 
 def build_graph(step: DbtStep) -> BuildGraph:
     """Return the graph of the product's dbt project."""
-    content = step.manifest.content
+    return project_graph(step.manifest, step.key_of, keeps_views=step.connection.profile.adapter in _KEEP_VIEWS)
+
+
+def project_graph(manifest: Manifest, key_of: Mapping[str, dg.AssetKey], *, keeps_views: bool = False) -> BuildGraph:
+    """Return the graph of a dbt project.
+
+    Args:
+        manifest: The project's manifest.
+        key_of: Asset key of every model, seed, snapshot and source that is an asset, by unique id.
+        keeps_views: As in :class:`BuildGraph`.
+    """
+    content = manifest.content
     kinds = dict.fromkeys(content["sources"], "source") | dict.fromkeys(content["functions"], "function")
     for unique_id, node in content["nodes"].items():
         kind = node["resource_type"]
         kinds[unique_id] = str(node["config"].get("materialized")) if kind == "model" else kind
-    node_of = {step.key_of[node["unique_id"]]: node["unique_id"] for node in step.manifest.asset_nodes}
-    keys = ((source, step.key_of.get(source)) for source in content["sources"])
+    node_of = {key_of[node["unique_id"]]: node["unique_id"] for node in manifest.asset_nodes}
+    keys = ((source, key_of.get(source)) for source in content["sources"])
     built = {source: node_of[key] for source, key in keys if key is not None and key in node_of}
-    return BuildGraph(content["parent_map"], kinds, built, step.connection.profile.adapter in _KEEP_VIEWS)
+    return BuildGraph(content["parent_map"], kinds, built, keeps_views)
 
 
 def drops_views(step: DbtStep) -> bool:
@@ -107,26 +122,35 @@ class SourceFiles:
     """Files with the definitions of sources, each read once."""
 
     def __init__(self, directory: Path) -> None:
+        self._text = cache(lambda name: (directory / name).read_text(encoding="utf-8"))
+        self._depends = cache(lambda name: _has_values([self._text(name)]))
         self._content = cache(lambda name: read_yaml(directory / name, ProjectError))
 
     def has_values(self, source: Mapping[str, Any]) -> bool:
-        """Return whether the place of a source may depend on variables.
+        """Return whether the place of a source may depend on variables or on the target.
 
-        dbt may then read another file than the manifest has.
-        The settings of the source and of all sources in ``dbt_project.yml`` count.
+        dbt may then read another table or file than the manifest has. The settings of the source and of all sources in
+        ``dbt_project.yml`` count. A file is parsed only if one of its templates depends on values.
         """
+        name = str(source.get("original_file_path"))
         try:
-            project = self._content(PROJECT_FILE)
-            properties = self._content(str(source.get("original_file_path")))
-        except ProjectError:
+            if not self._depends(PROJECT_FILE) and not self._depends(name):
+                return False
+            project, properties = self._content(PROJECT_FILE), self._content(name)
+        except (OSError, UnicodeDecodeError, ProjectError):
             return True
         listed = properties.get("sources") if isinstance(properties, dict) else None
         entries = [entry for entry in listed if isinstance(entry, dict)] if isinstance(listed, list) else []
         own = [entry for entry in entries if entry.get("name") == source.get("source_name")]
         if not own or not isinstance(project, dict):  # such as a name that is a template
             return True
-        templates = [text for text in texts_in([project.get("sources"), own]) if "{{" in text or "{%" in text]
-        return any(values_read_in_yaml(text) != NOTHING_READ or _OF_THE_RUN.search(text) for text in templates)
+        return _has_values(texts_in([project.get("sources"), own]))
+
+
+def _has_values(texts: Iterable[str]) -> bool:
+    """Return whether templates in YAML read variables, the target, or values of the run."""
+    templates = [template for text in texts for template in _TEMPLATE.findall(text)]
+    return any(values_read_in_yaml(text) != NOTHING_READ or _OF_THE_RUN.search(text) for text in templates)
 
 
 def tests_with_values(step: DbtStep, tests: Iterable[str]) -> dict[str, str]:

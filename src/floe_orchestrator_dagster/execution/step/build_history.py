@@ -141,8 +141,7 @@ class _Reader:
 
     def record(self, key: dg.AssetKey) -> BuildRecord | None:
         """Return the record of the latest materialization; None without a valid one."""
-        metadata = self.latest[key].metadata.get(RECORD)
-        return read_build(metadata.value if metadata is not None else None)
+        return recorded_build(self.latest[key])
 
     def _mark(self, key: dg.AssetKey) -> dict[str, Any]:
         """Return the mark that belongs to the latest materialization; empty without one."""
@@ -191,6 +190,12 @@ class _Reader:
             return Unknown("too many runs have started since it was built")
         later = [run_id for event, run_id in planned.since.get(key, ()) if event > cursor and run_id not in known]
         return Unknown(f"run {_short(later[-1])} was to build it, and has recorded no result") if later else None
+
+
+def recorded_build(materialization: Materialization) -> BuildRecord | None:
+    """Return the record of a build in its materialization; None without a valid one."""
+    metadata = materialization.metadata.get(RECORD)
+    return read_build(metadata.value if metadata is not None else None)
 
 
 def mark_started(instance: dg.DagsterInstance, run_id: str, history: BuildHistory, keys: Iterable[dg.AssetKey]) -> None:
