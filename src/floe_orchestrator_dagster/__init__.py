@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from floe_orchestrator_dagster.component import FloeProductComponent
     from floe_orchestrator_dagster.config import DagsterConfig
     from floe_orchestrator_dagster.errors import (
+        AlertError,
         ArtifactsError,
         ConfigError,
         DbtBuildError,
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from floe_orchestrator_dagster.plugin import DagsterOrchestratorPlugin
 
 __all__ = [
+    "AlertError",
     "ArtifactsError",
     "ConfigError",
     "DagsterConfig",

@@ -597,7 +597,7 @@ def test_every_key_has_a_description() -> None:
     ]
 
     assert undescribed == []
-    assert len(sections) == 17
+    assert len(sections) == 19
     assert all(section["description"] for section in sections.values())
 
 

@@ -49,6 +49,7 @@ new = {name.split(".")[0] for name in set(sys.modules) - before}
 print(json.dumps(sorted(new & {"agate", "httpcore", "httpx", "openlineage", "rich", "sqlglot"})))
 """
 _PUBLIC = {
+    "AlertError",
     "ArtifactsError",
     "ConfigError",
     "DagsterConfig",

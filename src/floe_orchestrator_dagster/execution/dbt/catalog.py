@@ -22,7 +22,8 @@ TableName: TypeAlias = tuple[str, str, str]
 EVERY_DATABASE = frozenset({"*"})
 """Stands for all databases of a catalog."""
 TABLE, VIEW = "table", "view"
-_AMBIGUOUS = "ambiguous"
+AMBIGUOUS = "ambiguous"
+"""Kind of tables whose names differ only in upper and lower case."""
 _WITH_IDENTITIES = frozenset({"postgres"})
 _QUESTION = """
   {% set kind = table[0] %}
@@ -195,8 +196,7 @@ def relations_of(
     found = {}
     for key, tables in columns.items():
         (_, _, _, kind), listed = next(iter(tables.items()))
-        # Names that differ only in upper and lower case.
-        kind = _kind(kind) if len(tables) == 1 else _AMBIGUOUS
+        kind = _kind(kind) if len(tables) == 1 else AMBIGUOUS
         digest = hashlib.sha256(json.dumps(listed).encode()).hexdigest()[:16]
         found[key] = Relation(kind, digest, (identities or {}).get(key[1:], ""))
     return found

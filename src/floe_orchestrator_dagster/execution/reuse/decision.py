@@ -16,7 +16,7 @@ from floe_orchestrator_dagster.execution.reuse.records import BuildRecord, Check
 from floe_orchestrator_dagster.execution.reuse.waiting import NO_WAITING, NOT_ALL_CHANGED, WAITS
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from collections.abc import Set as AbstractSet
 
     from floe_orchestrator_dagster.execution.reuse.waiting import Waiting
@@ -25,7 +25,7 @@ UP_TO_DATE = "its code and its inputs have not changed since it was built"
 CODE_CHANGED = "its code, its settings or a macro has changed"
 _NEVER_BUILT = Unknown("no run has recorded a build of it")
 _UNIT_TEST = "unit_test."
-_WITH_COLUMN_VERSIONS = frozenset({"table", "view", "seed"})
+_WITH_COLUMN_VERSIONS = frozenset({"table", "view"})
 
 
 @dataclass(frozen=True)
@@ -85,6 +85,7 @@ class _Decider:
     held: dict[str, str] = field(default_factory=dict, init=False)
     _columns: dict[str, str | None] = field(default_factory=dict, init=False)
     _for_new_data: set[str] = field(default_factory=set, init=False)
+    _doubtful: set[str] = field(default_factory=set, init=False)
 
     @cached_property
     def _failed_tests(self) -> Mapping[str, str]:
@@ -116,7 +117,10 @@ class _Decider:
 
     def _reason(self, unique_id: str, decided: Mapping[str, str | None]) -> str | None:
         always, state = self.known.always.get(unique_id), self.known.states.get(unique_id, _NEVER_BUILT)
+        inputs = self.graph.inputs(unique_id)
         if always:
+            if isinstance(state, Unknown) or any(self._is_in_doubt(one, state, decided) for one in inputs):
+                self._doubtful.add(unique_id)
             return always
         if isinstance(state, Unknown):
             return state.reason
@@ -124,14 +128,13 @@ class _Decider:
             return CODE_CHANGED
         failed = self._failed_tests.get(unique_id)
         other = (f"its test {short_name(failed)} failed" if failed else None) or self._missing(unique_id)
-        inputs = self.graph.inputs(unique_id)
         if inputs != state.inputs.keys():
             return "it reads other tables than before"
         is_kept = self._is_kept_view(unique_id, state, decided)
         changed = None if is_kept else self._changed_input(inputs, state, decided)
         doubt = self._missing_input(inputs)
         # Only new data waits: not a parent that is built for another reason, or whose build is not known.
-        if changed and not other and not doubt and not any(self._is_in_doubt(parent, decided) for parent in inputs):
+        if changed and not other and not doubt and not any(self._is_in_doubt(one, state, decided) for one in inputs):
             self._for_new_data.add(unique_id)
             held = self._held(unique_id, state, decided)
             if held:
@@ -143,10 +146,18 @@ class _Decider:
         """Return whether a view would be created again with the same columns: new rows of its inputs do not matter."""
         if self.graph.kinds.get(unique_id) != "view":
             return False
-        if not self.graph.keeps_views and any(decided.get(parent) for parent in self.graph.inputs(unique_id)):
+        inputs = self.graph.inputs(unique_id)
+        if not self.graph.keeps_views and any(decided.get(one) or self._is_other_source(one, record) for one in inputs):
             return False
         columns = column_version(self.graph, self.known, unique_id, self._columns)
         return columns is not None and columns == record.columns
+
+    def _is_other_source(self, unique_id: str, record: BuildRecord) -> bool:
+        """Return whether a source has other data. A loader may have renamed tables, and views follow the old one."""
+        if self.graph.kinds.get(unique_id) != "source":
+            return False
+        value = self.value(unique_id)
+        return value is None or value != record.inputs.get(unique_id)
 
     def _changed_input(
         self, inputs: AbstractSet[str], record: BuildRecord, decided: Mapping[str, str | None]
@@ -171,20 +182,27 @@ class _Decider:
         inputs = self.graph.inputs(unique_id)
         if waiting.needs_all:
             changed = {
-                parent for parent in inputs if decided.get(parent) or self.value(parent) != record.inputs[parent]
+                parent
+                for parent in inputs
+                if decided.get(parent) or (value := self.value(parent)) is None or value != record.inputs[parent]
             }
             if not all(changed & read for read in self.graph.read_by_parents(unique_id) if read):
                 return NOT_ALL_CHANGED
         return WAITS if 0 <= self.known.now - record.time < waiting.seconds else None
 
-    def _is_in_doubt(self, parent: str, decided: Mapping[str, str | None]) -> bool:
+    def _is_in_doubt(self, parent: str, reader: BuildRecord, decided: Mapping[str, str | None]) -> bool:
+        """Return whether a parent may have more than new data since the last build of its reader."""
         if self.graph.kinds.get(parent) == "source":
             return False
+        state, value = self.known.states.get(parent), self.value(parent)
+        code = state.fingerprint if isinstance(state, BuildRecord) else None
         if not decided.get(parent):
-            return self.value(parent) is None
-        state = self.known.states.get(parent)
-        has_same_code = isinstance(state, BuildRecord) and state.fingerprint == self.known.fingerprints.get(parent)
-        return parent not in self._for_new_data and not (parent in self.known.always and has_same_code)
+            is_other = value != reader.inputs.get(parent)
+            return value is None or (is_other and code != reader.codes.get(parent))
+        if parent in self._for_new_data:
+            return False
+        has_same_code = code is not None and code == self.known.fingerprints.get(parent)
+        return not (parent in self.known.always and has_same_code and parent not in self._doubtful)
 
     def _missing_input(self, inputs: AbstractSet[str]) -> str | None:
         """Return why a table that is read may not exist; None if all exist. Those of the selection are built if not."""
@@ -302,11 +320,28 @@ def read_inputs(
     }
 
 
+def read_codes(known: Known, inputs: Iterable[str], built: AbstractSet[str]) -> dict[str, str]:
+    """Return the fingerprints of the builds that a build reads; those that are not known are left out.
+
+    Args:
+        known: What was known before the run.
+        inputs: Unique ids of what it reads.
+        built: Unique ids of the nodes that the run has built.
+    """
+    found: dict[str, str] = {}
+    for parent in inputs:
+        state = known.states.get(parent)
+        code = known.fingerprints.get(parent) if parent in built else getattr(state, "fingerprint", None)
+        if code is not None:
+            found[parent] = code
+    return found
+
+
 def column_version(graph: BuildGraph, known: Known, unique_id: str, of_built: Mapping[str, str | None]) -> str | None:
     """Return the version of the columns that a build of a node has; None if it is not known.
 
-    The columns of a table or view depend on its code and on the columns of what it reads. Those of an incremental model
-    or a snapshot also depend on its earlier builds, so that each build counts as another version.
+    The columns of a table or view depend on its code and on the columns of what it reads. Those of an incremental
+    model, a seed or a snapshot also depend on its earlier builds, so that each build counts as another version.
 
     Args:
         graph: The project.

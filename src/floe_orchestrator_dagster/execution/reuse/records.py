@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ class BuildRecord:
         cursor: Newest event of Dagster's event log when the build was decided.
         time: Time of the decision, in seconds since 1970.
         columns: Version of the table's columns; None if it is not known.
+        codes: Fingerprints of the builds that it read, by unique id; without those that are not known.
     """
 
     build_id: str
@@ -34,6 +35,7 @@ class BuildRecord:
     cursor: int
     time: float = 0.0
     columns: str | None = None
+    codes: Mapping[str, str] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
         """Return the record as it is stored."""
@@ -46,6 +48,7 @@ class BuildRecord:
             "cursor": self.cursor,
             "time": self.time,
             "columns": self.columns,
+            "codes": dict(self.codes),
         }
 
 
@@ -103,10 +106,10 @@ def read_build(stored: object) -> BuildRecord | None:
         return None
     build_id, fingerprint, place = map(str, texts)
     time, columns = stored.get("time"), stored.get("columns")
-    decided_at = float(time) if isinstance(time, int | float) else 0.0
-    return BuildRecord(
-        build_id, fingerprint, place, inputs, cursor, decided_at, columns if isinstance(columns, str) else None
-    )
+    decided_at, codes = float(time) if isinstance(time, int | float) else 0.0, stored.get("codes")
+    known_codes = {key: code for key, code in codes.items() if isinstance(code, str)} if isinstance(codes, dict) else {}
+    known_columns = columns if isinstance(columns, str) else None
+    return BuildRecord(build_id, fingerprint, place, inputs, cursor, decided_at, known_columns, known_codes)
 
 
 def read_test(stored: object) -> CheckRecord | None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -223,6 +224,8 @@ def database_epoch(instance: dg.DagsterInstance, database: Database | None) -> i
     if database is None:
         return 0
     known = _known_database(instance, database.name)
+    if known == _DAMAGED:
+        return int(time.time())  # larger than every earlier one
     epoch, written = int(known.get("epoch") or 0), known.get("written")
     if "written" not in known or (written is None and database.written is None):
         return epoch
@@ -237,8 +240,11 @@ def note_epoch(instance: dg.DagsterInstance, database: Database | None, epoch: i
 
 
 def note_database(instance: dg.DagsterInstance, database: Database | None, epoch: int) -> None:
-    """Store the state of a database after a run, for :func:`database_epoch`."""
-    if database is not None:
+    """Store the state of a database after a run, for :func:`database_epoch`.
+
+    A run that started before the database was replaced does not store its epoch.
+    """
+    if database is not None and epoch >= int(_known_database(instance, database.name).get("epoch") or 0):
         state = {"epoch": epoch, "written": database.written, "identity": database.identity}
         _write(instance, {_hashed(database.name): state})
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from floe_orchestrator_dagster.execution.dbt.catalog import table_name
-from floe_orchestrator_dagster.execution.reuse.decision import column_version, read_inputs
+from floe_orchestrator_dagster.execution.reuse.decision import column_version, read_codes, read_inputs
 from floe_orchestrator_dagster.execution.reuse.records import BuildRecord, CheckRecord
 from floe_orchestrator_dagster.execution.step.build_history import (
     RECORD,
@@ -86,7 +86,8 @@ class BuildRecords:
         inputs = self._inputs(result)
         self._tables[unique_id] = build_id, node
         place, cursor = self.places.place(node), self.history.cursor
-        record = BuildRecord(build_id, fingerprint, place, inputs, cursor, self.known.now, columns)
+        codes = read_codes(self.known, inputs, self._built.keys() - {unique_id})
+        record = BuildRecord(build_id, fingerprint, place, inputs, cursor, self.known.now, columns, codes)
         return {RECORD: dg.JsonMetadataValue(record.as_json())}, build_id
 
     def _inputs(self, result: NodeResult) -> dict[str, str | None]:
@@ -98,7 +99,7 @@ class BuildRecords:
         """Return the version of a built table's columns, for the views that read it."""
         if unique_id in self.graph.built_sources.values():  # dbt may have built its readers before
             return None
-        if self.graph.kinds.get(unique_id) in {"incremental", "snapshot"}:
+        if self.graph.kinds.get(unique_id) in {"incremental", "seed", "snapshot"}:
             return build_id
         return column_version(self.graph, self.known, unique_id, self._columns)
 
@@ -135,7 +136,8 @@ class BuildRecords:
             relations = {one: after.catalog.relations.get(table_name(node)) for one, (_, node) in tables.items()}
             found = {one: relation.shape for one, relation in relations.items() if relation is not None}
             store_shapes(instance, {self.step.key_of[one]: (tables[one][0], shape) for one, shape in found.items()})
-        if tables or self.warehouse.is_on_duckdb:
+        # Without the state before the run, an older database in its place may not have been noticed.
+        if self.warehouse.database is not None and (tables or self.warehouse.is_on_duckdb):
             note_database(instance, after.database, self.places.epoch)
 
     def _known_views(self) -> dict[str, tuple[str, Mapping[str, Any]]]:

@@ -33,6 +33,9 @@ if TYPE_CHECKING:
     from floe_orchestrator_dagster.upstream.dagster_check_evaluations import Evaluations
 
 _SHOWN_NAMES = 10
+# Materializations that drop the table or view and create another. Incremental models and seeds do so if refreshed.
+_REPLACED = frozenset({"table", "view"})
+_REPLACED_IF_REFRESHED = frozenset({"incremental", "seed"})
 _DROPPED = "the database drops them with the tables that they read"
 
 
@@ -195,7 +198,7 @@ def changed_build(
     """
     expected, build_all = step.nodes.expected(selection), request.build_all or request.no_records
     found = decide_step(context.instance, context.run_id, step, expected, build_all, log=context.log)
-    dropped = _dropped_views(step, found)
+    dropped = _dropped_views(step, found, request)
     changed = frozenset(view for view in dropped if _has_other_code(step, found, view))
     if changed:
         what = f"views that the database drops with their tables, and whose code has changed: {_names(sorted(changed))}"
@@ -218,15 +221,25 @@ def changed_build(
     return ChangedBuild(found.decision, remaining, records, request)
 
 
-def _dropped_views(step: DbtStep, found: StepDecision) -> frozenset[str]:
-    """Return the existing views that the run does not build, and that are dropped with the tables that it builds."""
+def _dropped_views(step: DbtStep, found: StepDecision, request: BuildRequest) -> frozenset[str]:
+    """Return the views that the run does not build, and that are dropped with the tables that it builds.
+
+    Views that an earlier run has dropped without creating them again are among them.
+    """
     built = found.decision.built.keys()
     if not built or not drops_views(step):
         return frozenset()
-    nodes, relations = step.manifest.content["nodes"], found.warehouse.catalog.relations
-    views = found.graph.views_of(built) - built
+    may_refresh = request.full_refresh or step.product.config.full_refresh_on_change
+    kinds = _REPLACED | (_REPLACED_IF_REFRESHED if may_refresh else frozenset())
+    replaced = {unique_id for unique_id in built if found.graph.kinds.get(unique_id) in kinds}
+    nodes, relations, states = step.manifest.content["nodes"], found.warehouse.catalog.relations, found.known.states
+    views = found.graph.views_of(replaced) - built
     existing = {view: relations.get(table_name(nodes[view])) for view in views}
-    return frozenset(view for view, relation in existing.items() if relation is not None and relation.kind == VIEW)
+    return frozenset(
+        view
+        for view, relation in existing.items()
+        if (relation is None and isinstance(states.get(view), BuildRecord)) or (relation and relation.kind == VIEW)
+    )
 
 
 def _has_other_code(step: DbtStep, found: StepDecision, view: str) -> bool:

@@ -10,7 +10,14 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from floe_orchestrator_dagster.errors import FloeDagsterError
-from floe_orchestrator_dagster.execution.dbt.catalog import TABLE, Catalog, loading_time, query_catalog, table_name
+from floe_orchestrator_dagster.execution.dbt.catalog import (
+    AMBIGUOUS,
+    TABLE,
+    Catalog,
+    loading_time,
+    query_catalog,
+    table_name,
+)
 from floe_orchestrator_dagster.execution.dbt.duckdb_tables import database_iteration, duckdb_catalog
 from floe_orchestrator_dagster.execution.dbt.engine import engine_for
 from floe_orchestrator_dagster.execution.reuse.graph import STORED
@@ -173,7 +180,8 @@ class Warehouse:
         """Hashes of the columns of sources that are tables of the database."""
         relations = self.catalog.relations
         names = {one: table_name(source) for one, source in self._tables_of_sources.items()}
-        return {one: relations[name].columns for one, name in names.items() if name in relations}
+        found = {one: relations[name] for one, name in names.items() if name in relations}
+        return {one: relation.columns for one, relation in found.items() if relation.kind != AMBIGUOUS}
 
     @property
     def _tables_of_sources(self) -> dict[str, Mapping[str, Any]]:

@@ -118,6 +118,16 @@ def test_new_rows_of_a_table_build_no_view_but_the_tables_behind_it() -> None:
     assert views.run() == {READER}
 
 
+def test_new_data_of_a_source_builds_a_view_of_it_where_views_follow_renamed_tables() -> None:
+    plain, following = Views(staging="view"), Views(staging="view", keeps_views=False)
+    for views in (plain, following):
+        views.run()
+        views.rows = "2"
+
+    assert plain.run() == {READER}
+    assert following.run() == {STAGING, STG_VIEW, READER}
+
+
 def test_other_columns_of_a_table_build_the_views_that_read_it() -> None:
     views = Views()
     views.run()

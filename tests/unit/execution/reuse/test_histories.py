@@ -15,7 +15,14 @@ from typing import Any, TypeAlias
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from floe_orchestrator_dagster.execution.reuse.decision import Decision, Known, column_version, decide, read_inputs
+from floe_orchestrator_dagster.execution.reuse.decision import (
+    Decision,
+    Known,
+    column_version,
+    decide,
+    read_codes,
+    read_inputs,
+)
 from floe_orchestrator_dagster.execution.reuse.graph import BuildGraph
 from floe_orchestrator_dagster.execution.reuse.records import BuildRecord, CheckRecord, State, Unknown
 from floe_orchestrator_dagster.execution.reuse.waiting import NOT_ALL_CHANGED, WAITS, Waiting
@@ -275,7 +282,8 @@ class Simulation:
             if records_builds:
                 inputs = read_inputs(project.graph, known, node, build_ids)
                 code = known.fingerprints[node]
-                self.states[node] = BuildRecord(build_ids[node], code, "", inputs, 0, self.now, columns[node])
+                codes = read_codes(known, inputs, build_ids.keys() - {node})
+                self.states[node] = BuildRecord(build_ids[node], code, "", inputs, 0, self.now, columns[node], codes)
         if records_builds:
             self._test({test for test in decision.run if not project.graph.inputs(test) & failed}, known, build_ids)
         return not failed and records_builds

@@ -13,6 +13,7 @@ from floe_orchestrator_dagster.execution.reuse.decision import (
     Decision,
     Known,
     decide,
+    read_codes,
     read_inputs,
 )
 from floe_orchestrator_dagster.execution.reuse.graph import BuildGraph
@@ -94,18 +95,22 @@ class Shop:
     versions: dict[str, str] = field(default_factory=lambda: {ORDERS: "1", STORES: "1"})
     code: dict[str, str] = field(default_factory=lambda: dict.fromkeys(NODES, "code"))
     states: dict[str, State] = field(default_factory=dict)
+    always: dict[str, str] = field(default_factory=dict)
     existing: dict[str, bool | None] = field(default_factory=lambda: dict.fromkeys(NODES, True))
 
     def run(self, *, after: float = 0.0, nodes: tuple[str, ...] = NODES) -> Decision:
         """Decide after some seconds, and record the builds."""
         self.now += after
-        known = Known(self.code, {}, self.states, self.versions, {}, {}, {}, waiting=self.waiting, now=self.now)
+        known = Known(
+            self.code, self.always, self.states, self.versions, {}, {}, {}, waiting=self.waiting, now=self.now
+        )
         decision, build_ids = decide(GRAPH, known, set(nodes), set(), self.existing), dict[str, str]()
         built: dict[str, State] = {}
         for node in [node for node in NODES if node in decision.built]:
             build_ids[node] = f"{node} {self.now}"
             inputs = read_inputs(GRAPH, known, node, build_ids)
-            built[node] = BuildRecord(build_ids[node], self.code[node], "", inputs, 0, self.now)
+            codes = read_codes(known, inputs, build_ids.keys() - {node})
+            built[node] = BuildRecord(build_ids[node], self.code[node], "", inputs, 0, self.now, codes=codes)
         self.states = {**self.states, **built}
         return decision
 
@@ -186,3 +191,29 @@ def test_unknown_data_of_a_source_waits() -> None:
 
     assert shop.run(after=HOUR).built == {}
     assert shop.run(after=DAY).built.keys() == {STG_ORDERS, MART, REPORT}
+
+
+def test_a_source_of_unknown_data_counts_as_changed_with_updates_on_all() -> None:
+    shop = Shop({STG_ORDERS: Waiting(needs_all=True)})
+    del shop.versions[ORDERS]
+    shop.run()
+
+    assert STG_ORDERS in shop.run(after=DAY).built
+
+
+def test_a_parent_with_new_code_that_another_run_has_built_is_not_waited_for() -> None:
+    shop = Shop({MART: Waiting(DAY, needs_all=True)})
+    shop.run()
+
+    shop.code[STG_ORDERS] = "other"
+    assert shop.run(after=HOUR, nodes=(STG_ORDERS,)).built.keys() == {STG_ORDERS}
+    assert shop.run(after=HOUR).built.keys() == {MART, REPORT}
+
+
+def test_changed_code_behind_a_parent_that_is_always_built_is_not_waited_for() -> None:
+    shop = Shop({REPORT: Waiting(DAY)}, always={MART: "it has hooks"})
+    shop.run()
+    assert shop.run(after=HOUR).built.keys() == {MART}
+
+    shop.code[STG_ORDERS] = "other"
+    assert shop.run(after=HOUR).built.keys() == {STG_ORDERS, MART, REPORT}
