@@ -19,6 +19,7 @@ class Webhook:
         url: Its URL in Apprise's form.
         messages: The bodies of all requests.
         status: HTTP status of the answers.
+        refused: Messages with this in their title are refused; empty for none.
     """
 
     def __init__(self, port: int) -> None:
@@ -26,6 +27,7 @@ class Webhook:
         self.url = f"json://127.0.0.1:{port}/alerts"
         self.messages: list[dict[str, Any]] = []
         self.status = 200
+        self.refused = ""
 
 
 @contextmanager
@@ -36,7 +38,8 @@ def receiving() -> Iterator[Webhook]:
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
             webhook.messages.append(json.loads(body))
-            self.send_response(webhook.status)
+            is_refused = webhook.refused and webhook.refused in webhook.messages[-1]["title"]
+            self.send_response(400 if is_refused else webhook.status)
             self.end_headers()
 
         def log_message(self, *_arguments: object) -> None:

@@ -181,12 +181,15 @@ def _alert_sensor(
     if not product.config.alerts:
         return None
     # A local import: most products have no channels.
+    from floe_orchestrator_dagster.automation.alerts.run_outcome import AlertedProduct
     from floe_orchestrator_dagster.automation.alerts.sensor import alert_sensor
 
     specs = [spec for part in assets for spec in ([part] if isinstance(part, dg.AssetSpec) else part.specs)]
     owners = {spec.key: tuple(spec.owners) for spec in specs}
     keys = translator.key_of if product.dbt is not None else {}
-    return alert_sensor(product, keys, owners, AssetAttributes(product).owners)
+    partitioned = {spec.key for spec in specs if spec.partitions_def is not None}
+    alerted = AlertedProduct(product.name, keys, owners, partitioned, AssetAttributes(product).owners)
+    return alert_sensor(product, alerted)
 
 
 def _log_warnings(product: Product, found: Sequence[Problem]) -> None:

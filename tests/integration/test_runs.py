@@ -137,6 +137,7 @@ def test_owners_are_told_what_is_broken_and_that_it_works_again(
         alerts(context)
         return context.cursor
 
+    monkeypatch.setattr("floe_orchestrator_dagster.automation.alerts.sensor._SETTLING_SECONDS", 0.0)
     with receiving() as webhook:
         monkeypatch.setenv("TEAM_ALERTS", webhook.url)
         first = dg.build_sensor_context(instance=lasting)

@@ -11,7 +11,7 @@ import dagster as dg
 import pytest
 
 from floe_orchestrator_dagster.automation.alerts.delivery import is_quiet
-from floe_orchestrator_dagster.automation.alerts.incidents import Fault, Outcome, after_run
+from floe_orchestrator_dagster.automation.alerts.incidents import Fault, Incidents, Outcome, after_run
 from floe_orchestrator_dagster.code_location import definitions_from_file
 from floe_orchestrator_dagster.config.models import QuietHours
 from floe_orchestrator_dagster.errors import ConfigError
@@ -65,6 +65,12 @@ class Shop:
         return product_job.execute_in_process(instance=self.instance, raise_on_error=False).run_id
 
 
+@pytest.fixture(autouse=True)
+def _runs_settle_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Read failed runs in the first tick after their end."""
+    monkeypatch.setattr("floe_orchestrator_dagster.automation.alerts.sensor._SETTLING_SECONDS", 0.0)
+
+
 @pytest.fixture
 def webhook(monkeypatch: pytest.MonkeyPatch) -> Iterator[Webhook]:
     """Return a webhook whose URL is in the environment."""
@@ -99,7 +105,11 @@ def checked(*, passed: bool, severity: dg.AssetCheckSeverity = dg.AssetCheckSeve
         passed=passed,
         severity=severity,
         description=None if passed else "Got 2 results, configured to fail if != 0",
-        metadata={"status": dg.MetadataValue.text("pass" if passed else "fail"), **query},
+        metadata={
+            "status": dg.MetadataValue.text("pass" if passed else "fail"),
+            "unique_id": dg.MetadataValue.text("test.shop.unique_id"),
+            **query,
+        },
     )
 
 
@@ -129,9 +139,11 @@ def test_a_broken_model_is_one_message_and_its_recovery_another(
 
     failure, recovery = webhook.messages
     assert (failure["title"], failure["type"]) == ("shop-orders: asset orders failed", "failure")
-    assert failure["message"] == (f"Runtime Error: no\n\nSkipped because of it: model mart\n\nRun: {PAGE}{first}")
+    assert failure["message"] == (
+        f"Run: {PAGE}{first}\n\n```text\nRuntime Error: no\n```\n\nSkipped because of it: model mart"
+    )
     assert (recovery["title"], recovery["type"]) == ("shop-orders: asset orders works again", "success")
-    assert recovery["message"] == f"It failed first in: {PAGE}{first}\n\nRun: {PAGE}{second}"
+    assert recovery["message"] == f"Run: {PAGE}{second}\n\nIt failed first in: {PAGE}{first}"
 
 
 def test_a_failed_check_has_the_query_of_its_rows_and_counts_once(
@@ -146,7 +158,8 @@ def test_a_failed_check_has_the_query_of_its_rows_and_counts_once(
     [message] = webhook.messages
     assert message["title"] == "shop-orders: check unique_id of orders failed"
     assert message["message"] == (
-        f"Got 2 results, configured to fail if != 0\n\nFailing rows:\n```sql\nselect 1\n```\n\nRun: {PAGE}{run}"
+        f"Run: {PAGE}{run}\n\n```text\nGot 2 results, configured to fail if != 0\n```\n\n"
+        "Failing rows:\n```sql\nselect 1\n```"
     )
 
 
@@ -191,7 +204,7 @@ def test_nothing_is_lost_while_the_channel_is_down(
 
     webhook.status = 200
     assert shop.tick() == "2 messages sent, 0 pending, 2 incidents are open."
-    assert [message["title"] for message in webhook.messages[1:]] == [
+    assert sorted(message["title"] for message in webhook.messages[1:]) == [
         "shop-orders: asset orders failed",
         "shop-orders: asset stores failed",
     ]
@@ -199,7 +212,7 @@ def test_nothing_is_lost_while_the_channel_is_down(
 
 @pytest.mark.parametrize(
     ("value", "what"),
-    [(None, "the environment variable ALERTS is not set"), ("no URL", "ALERTS is not a URL that Apprise knows")],
+    [(None, "the environment variable ALERTS is not set"), ("no URL", "ALERTS is not one URL that Apprise knows")],
 )
 def test_a_channel_without_a_usable_url_says_so_and_keeps_the_message(
     tmp_path: Path, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch, value: str | None, what: str
@@ -254,7 +267,7 @@ def test_runs_before_the_first_tick_send_nothing(
 
     shop = Shop(tmp_path / "b", instance, channel())
     cursor = json.loads(str(shop.cursor))
-    assert cursor["incidents"] == {}
+    assert cursor["broken"] == {}
     assert webhook.messages == []
 
 
@@ -305,6 +318,115 @@ def test_messages_wait_for_the_end_of_the_quiet_hours(
 
 
 def test_a_long_message_is_shortened() -> None:
-    _, [message] = after_run("shop", {}, Outcome("r-1", [Fault("asset a", "x" * 9_000)]))
+    _, [message] = after_run("shop", Incidents(), Outcome("r-1", [Fault("asset a", "x" * 9_000)]))
 
-    assert message.body == f"{'x' * 4_000}…\n\nRun: r-1"
+    assert message.body == f"Run: r-1\n\n```text\n{'x' * 1_500}…\n```"
+
+
+def test_a_run_that_dagster_retries_reports_what_the_retry_does_not_repeat(
+    tmp_path: Path, instance: dg.DagsterInstance, webhook: Webhook
+) -> None:
+    shop = Shop(tmp_path, instance, channel(severity="warning"))
+    shop.run(failed=broken())
+    shop.tick()
+
+    warning = checked(passed=False, severity=dg.AssetCheckSeverity.WARN)
+    shop.run(built(), warning, failed=broken("stores"), **{"dagster/will_retry": "true"})
+    shop.tick()
+
+    assert [message["title"] for message in webhook.messages] == [
+        "shop-orders: asset orders failed",
+        "shop-orders: check unique_id of orders warns",
+        "shop-orders: asset orders works again",
+    ]
+
+
+def test_a_failed_hook_is_that_of_its_step(tmp_path: Path, instance: dg.DagsterInstance, webhook: Webhook) -> None:
+    shop = Shop(tmp_path, instance, channel())
+    hook = {"file": "dbt_project.yml", "failed": "hook on-run-end-0: no such table", "node": ""}
+
+    for _ in range(2):
+        shop.run(failed={"failed": dg.MetadataValue.table([dg.TableRecord(hook)])})
+        shop.run()
+        shop.tick()
+
+    failed, works = f"shop-orders: step {STEP} failed", f"shop-orders: step {STEP} works again"
+    assert [message["title"] for message in webhook.messages] == [failed, works, failed, works]
+    assert "hook on-run-end-0: no such table" in webhook.messages[0]["message"]
+
+
+def test_a_success_before_the_failure_ends_no_incident() -> None:
+    fault = Fault("asset a", "no", time=20.0)
+    incidents, _ = after_run("shop", Incidents(), Outcome("r-1", [fault]))
+
+    still, messages = after_run("shop", incidents, Outcome("r-2", fine={"asset a": 10.0}))
+    assert (set(still.broken), messages) == ({"asset a"}, [])
+
+    fixed, [message] = after_run("shop", still, Outcome("r-3", fine={"asset a": 30.0}))
+    assert (fixed.broken, message.is_recovery) == ({}, True)
+    # A run that failed before the success, and ended after it.
+    assert after_run("shop", fixed, Outcome("r-4", [Fault("asset a", "no", time=25.0)])) == (fixed, [])
+
+
+def test_incidents_of_removed_assets_and_old_ones_end_without_a_message() -> None:
+    faults = [Fault("asset a", "no", 100.0, "a"), Fault("asset b", "no", 100.0, "b"), Fault("step s", "no", 100.0)]
+    incidents, _ = after_run("shop", Incidents(), Outcome("r-1", faults))
+
+    assert incidents.without_removed({"a"}, 200.0).broken.keys() == {"asset a", "step s"}
+    assert incidents.without_removed({"a"}, 100.0 + 31 * 86_400).broken == {}
+
+
+def test_a_message_that_a_service_refuses_does_not_hold_up_the_others(
+    tmp_path: Path, instance: dg.DagsterInstance, webhook: Webhook
+) -> None:
+    shop = Shop(tmp_path, instance, channel())
+    webhook.refused = "asset orders failed"
+
+    shop.run(failed=broken())
+    shop.run(failed=broken("stores"))
+    shop.tick()
+    assert shop.tick().startswith("1 messages sent, 1 pending")
+    assert webhook.messages[-1]["title"] == "shop-orders: asset orders failed"
+
+
+def test_several_urls_and_credentials_in_logs_are_refused(
+    tmp_path: Path,
+    instance: dg.DagsterInstance,
+    webhook: Webhook,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    shop = Shop(tmp_path, instance, channel())
+    shop.run(failed=broken())
+
+    for value in (f"{webhook.url}, {webhook.url}", "slack://SECRETA/SECRETB/", "https://hooks.example.com/SECRETC"):
+        monkeypatch.setenv("ALERTS", value)
+        with caplog.at_level("DEBUG"):
+            said = shop.tick()
+        assert "ALERTS is not one URL that Apprise knows" in said
+        assert "SECRET" not in said + caplog.text + str(shop.cursor)
+    assert webhook.messages == []
+
+
+def test_credentials_in_messages_are_masked(tmp_path: Path, instance: dg.DagsterInstance, webhook: Webhook) -> None:
+    shop = Shop(tmp_path, instance, channel())
+    row = {"file": "a.sql", "failed": "model orders: no, password=hunter2secret", "node": "model.shop.orders"}
+
+    shop.run(failed={"failed": dg.MetadataValue.table([dg.TableRecord(row)])})
+    shop.tick()
+
+    assert "hunter2secret" not in webhook.messages[0]["message"]
+
+
+def test_other_assets_of_a_run_are_not_those_of_the_product(tmp_path: Path, instance: dg.DagsterInstance) -> None:
+    shop = Shop(tmp_path, instance, channel())
+    foreign = dg.AssetCheckEvaluation(
+        asset_key=dg.AssetKey("foreign"),
+        check_name="c",
+        passed=False,
+        metadata={},
+        severity=dg.AssetCheckSeverity.ERROR,
+    )
+
+    shop.run(foreign, built())
+    assert shop.tick() == "0 messages sent, 0 pending, 0 incidents are open."

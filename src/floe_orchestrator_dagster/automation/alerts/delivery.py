@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import logging
 import os
+from contextlib import contextmanager
 from datetime import datetime, time
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
 from floe_orchestrator_dagster.errors import AlertError, Problem
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from floe_orchestrator_dagster.automation.alerts.incidents import Message
     from floe_orchestrator_dagster.config.models import AlertConfig, QuietHours
 
 INSTALL = "Install it in the image of the code location: pip install 'floe-orchestrator-dagster[alerts]'"
+"""The fix for a missing Apprise."""
 
 
 def gets(channel: AlertConfig, message: Message) -> bool:
@@ -39,26 +45,52 @@ def is_quiet(hours: QuietHours | None, timezone: str, now: datetime) -> bool:
 
 
 def send(channel: AlertConfig, message: Message) -> None:
-    """Send a message.
+    """Send a message, cut to the length that the service accepts.
 
     Raises:
-        AlertError: Apprise is not installed, the channel's variable is not set or has no URL, or the service did not
-            accept the message.
+        AlertError: Apprise is not installed, the channel's variable is not set or has no URL or several, or the service
+            did not accept the message.
     """
-    try:
-        import apprise
-    except ImportError:
-        raise AlertError(channel.name, [Problem("", "Apprise is not installed", INSTALL)]) from None
+    if find_spec("apprise") is None:
+        raise AlertError(channel.name, [Problem("", "Apprise is not installed", INSTALL)])
     url = os.environ.get(channel.variable, "")
     if not url:
         fix = "Set it where the code server gets its environment."
         raise AlertError(channel.name, [Problem("", f"the environment variable {channel.variable} is not set", fix)])
+    with _silent():
+        try:
+            problem = _notified(channel.variable, url, message)
+        except Exception as error:  # noqa: BLE001 - services raise what they like; the message can contain the URL
+            fix = f"Check the URL in {channel.variable}. The message is sent again."
+            problem = Problem("", f"sending raised {type(error).__name__}", fix)
+    if problem is not None:
+        raise AlertError(channel.name, [problem])
+
+
+def _notified(variable: str, url: str, message: Message) -> Problem | None:
+    """Send a message by Apprise; return the problem if the service did not accept it."""
+    import apprise
+
     service = apprise.Apprise()
-    if not service.add(url):
-        fix = "Write it as https://github.com/caronc/apprise/wiki describes for the service."
-        raise AlertError(channel.name, [Problem("", f"{channel.variable} is not a URL that Apprise knows", fix)])
+    if not service.add(url) or len(service) != 1:
+        fix = "Write it as https://github.com/caronc/apprise/wiki describes for the service, one URL a channel."
+        return Problem("", f"{variable} is not one URL that Apprise knows", fix)
+    for server in service:
+        server.overflow_mode = apprise.OverflowMode.TRUNCATE
     kind = apprise.NotifyType.SUCCESS if message.is_recovery else apprise.NotifyType.FAILURE
     body_format = apprise.NotifyFormat.MARKDOWN
-    if not service.notify(body=message.body, title=message.title, notify_type=kind, body_format=body_format):
-        fix = f"Check the URL in {channel.variable} and the service. The message is sent again."
-        raise AlertError(channel.name, [Problem("", "the service did not accept a message", fix)])
+    if service.notify(body=message.body, title=message.title, notify_type=kind, body_format=body_format):
+        return None
+    fix = f"Check the URL in {variable} and the service. The message is sent again."
+    return Problem("", "the service did not accept a message", fix)
+
+
+@contextmanager
+def _silent() -> Iterator[None]:
+    """Turn off the log of Apprise, which contains URLs with their secrets."""
+    log = logging.getLogger("apprise")
+    was_disabled, log.disabled = log.disabled, True
+    try:
+        yield
+    finally:
+        log.disabled = was_disabled

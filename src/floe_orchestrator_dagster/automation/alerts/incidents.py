@@ -1,18 +1,21 @@
 """Incidents of a product: what is broken, since which run, and which messages follow from the end of a run.
 
-Pure functions. An incident starts with the first failure of a model, check, step or job and ends with its next success.
-Only these two lead to messages, so that a model that fails every hour does not send one every hour.
+Pure functions. An incident starts with the first failure of an asset, check, step or job and ends with its next
+success. Only these two lead to messages, so that a model that fails every hour does not send one every hour.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from collections.abc import Set as AbstractSet
 
-_LONGEST_BODY = 4_000  # characters; chat services refuse longer ones
+_LONGEST_PART = 1_500  # characters; some chat services refuse messages of more than 2,000
+_MOST_CLOSED = 500
+_LONGEST_SECONDS = 30 * 86_400.0
 
 
 @dataclass(frozen=True)
@@ -20,35 +23,41 @@ class Fault:
     """Something that failed in a run.
 
     Attributes:
-        subject: What failed, such as ``model fct_orders`` or ``check unique_id of fct_orders``.
+        subject: What failed, such as ``asset fct_orders`` or ``check unique_id of fct_orders``.
         message: dbt's message or Dagster's error.
+        time: Time of the failure, in seconds since 1970.
+        asset: Key of the asset; empty for a step or a job.
         owners: Owners of the asset, in Dagster's form.
         is_warning: Whether it is a check that only warns.
-        query: SQL that shows the failing rows; empty without one.
+        query: SQL that shows the failing rows, as a block of Markdown; empty without one.
         skipped: What was skipped because of it.
+        has_end: Whether a later success ends the incident. Runs of the asset graph have no common success.
     """
 
     subject: str
     message: str
+    time: float = 0.0
+    asset: str = ""
     owners: Sequence[str] = ()
     is_warning: bool = False
     query: str = ""
     skipped: Sequence[str] = ()
+    has_end: bool = True
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a run that has ended tells about the product.
+    """Failures and successes of a run that has ended.
 
     Attributes:
         run: Id of the run, or the address of its page.
         faults: What failed.
-        fine: Subjects that succeeded.
+        fine: What succeeded, with the time, in seconds since 1970.
     """
 
     run: str
     faults: Sequence[Fault] = ()
-    fine: frozenset[str] = frozenset()
+    fine: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -56,7 +65,6 @@ class Message:
     """A message about the start or the end of an incident.
 
     Attributes:
-        subject: As in :class:`Fault`.
         title: One line.
         body: Text in Markdown.
         owners: As in :class:`Fault`.
@@ -64,7 +72,6 @@ class Message:
         is_recovery: Whether the incident has ended.
     """
 
-    subject: str
     title: str
     body: str
     owners: Sequence[str] = ()
@@ -78,52 +85,90 @@ class Incident:
 
     Attributes:
         run: The run in which it failed first.
+        time: Time of its last failure, in seconds since 1970.
+        asset: As in :class:`Fault`.
         owners: As in :class:`Fault`.
         is_warning: As in :class:`Fault`.
     """
 
     run: str
+    time: float = 0.0
+    asset: str = ""
     owners: Sequence[str] = ()
     is_warning: bool = False
 
 
-def after_run(
-    product: str, incidents: Mapping[str, Incident], outcome: Outcome
-) -> tuple[dict[str, Incident], list[Message]]:
+@dataclass(frozen=True)
+class Incidents:
+    """What is broken, and what works again.
+
+    Attributes:
+        broken: The open incidents, by subject.
+        closed: Time of the success that ended an incident, by subject, for runs that end in another order.
+    """
+
+    broken: Mapping[str, Incident] = field(default_factory=dict)
+    closed: Mapping[str, float] = field(default_factory=dict)
+
+    def without_removed(self, assets: AbstractSet[str], now: float) -> Incidents:
+        """Return the incidents without those of removed assets, and without those that last failed a month ago."""
+        kept = {
+            subject: incident
+            for subject, incident in self.broken.items()
+            if (not incident.asset or incident.asset in assets) and now - incident.time < _LONGEST_SECONDS
+        }
+        return Incidents(kept, self.closed)
+
+
+def after_run(product: str, incidents: Incidents, outcome: Outcome) -> tuple[Incidents, list[Message]]:
     """Return the incidents after a run, and the messages about those that have started or ended in it.
 
-    A warning that becomes an error is a new incident.
+    A warning that becomes an error is a new incident. A success only ends an incident whose last failure is earlier.
 
     Args:
         product: The product's name.
-        incidents: The incidents before the run, by subject.
+        incidents: The incidents before the run.
         outcome: The outcome of the run.
     """
-    after, messages = dict(incidents), []
+    broken, closed, messages = dict(incidents.broken), dict(incidents.closed), []
     for fault in outcome.faults:
-        known = after.get(fault.subject)
+        known = broken.get(fault.subject)
+        if fault.time < closed.get(fault.subject, 0.0):
+            continue
         if known is None or (known.is_warning and not fault.is_warning):
-            after[fault.subject] = Incident(outcome.run, tuple(fault.owners), fault.is_warning)
             messages.append(_failure(product, fault, outcome.run))
-    failed = {fault.subject for fault in outcome.faults}
-    ended = sorted(outcome.fine & after.keys() - failed)
-    messages += [_recovery(product, subject, after.pop(subject), outcome.run) for subject in ended]
-    return after, messages
+        if fault.has_end:
+            first, last = known.run if known else outcome.run, max(fault.time, known.time if known else 0.0)
+            broken[fault.subject] = Incident(first, last, fault.asset, tuple(fault.owners), fault.is_warning)
+    for subject, time in sorted(outcome.fine.items()):
+        if subject in broken and broken[subject].time < time:
+            messages.append(_recovery(product, subject, broken.pop(subject), outcome.run))
+            closed[subject] = time
+    newest = sorted(closed, key=lambda subject: closed[subject])[-_MOST_CLOSED:]
+    return Incidents(broken, {subject: closed[subject] for subject in newest}), messages
 
 
 def _failure(product: str, fault: Fault, run: str) -> Message:
     verb = "warns" if fault.is_warning else "failed"
     parts = [
-        fault.message,
-        f"Skipped because of it: {', '.join(fault.skipped)}" if fault.skipped else "",
-        f"Failing rows:\n{fault.query}" if fault.query else "",
+        f"Run: {run}",
+        _fenced(fault.message),
+        f"Skipped because of it: {_cut(', '.join(fault.skipped))}" if fault.skipped else "",
+        f"Failing rows:\n{fault.query}" if fault.query and len(fault.query) <= _LONGEST_PART else "",
     ]
     body = "\n\n".join(part for part in parts if part)
-    shown = body if len(body) <= _LONGEST_BODY else f"{body[:_LONGEST_BODY]}…"
-    title = f"{product}: {fault.subject} {verb}"
-    return Message(fault.subject, title, f"{shown}\n\nRun: {run}", tuple(fault.owners), fault.is_warning)
+    return Message(f"{product}: {fault.subject} {verb}", body, tuple(fault.owners), fault.is_warning)
 
 
 def _recovery(product: str, subject: str, incident: Incident, run: str) -> Message:
-    title, body = f"{product}: {subject} works again", f"It failed first in: {incident.run}\n\nRun: {run}"
-    return Message(subject, title, body, tuple(incident.owners), incident.is_warning, is_recovery=True)
+    title, body = f"{product}: {subject} works again", f"Run: {run}\n\nIt failed first in: {incident.run}"
+    return Message(title, body, tuple(incident.owners), incident.is_warning, is_recovery=True)
+
+
+def _fenced(text: str) -> str:
+    """Return a block of Markdown that shows the text as it is."""
+    return f"```text\n{_cut(text).replace('```', chr(39) * 3)}\n```"
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _LONGEST_PART else f"{text[:_LONGEST_PART]}…"

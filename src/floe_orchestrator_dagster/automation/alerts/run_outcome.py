@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from floe_orchestrator_dagster.automation.alerts.incidents import Fault, Outcome
-from floe_orchestrator_dagster.redaction import redact_urls
+from floe_orchestrator_dagster.product.tags import PRODUCT_TAG, tag_value
+from floe_orchestrator_dagster.redaction import redact
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Set as AbstractSet
 
     from dagster import DagsterEvent
 
@@ -24,6 +26,10 @@ _EVENTS = {
 }
 _REUSED = "reused"
 _FAILED = "failed"
+_TESTS = ("test.", "unit_test.")
+_RETRIED_TAG = "dagster/will_retry"
+_PARTITION_TAG = "dagster/partition"
+_OF_ASSET_GRAPH = "__"  # prefix of Dagster's implicit jobs
 
 
 @dataclass(frozen=True)
@@ -34,94 +40,129 @@ class AlertedProduct:
         name: Its name.
         keys: Asset key of each dbt node, by unique id.
         owners: Owners of each asset.
+        partitioned: The assets with partitions.
         default_owners: Owners of everything else.
     """
 
     name: str
     keys: Mapping[str, dg.AssetKey]
     owners: Mapping[dg.AssetKey, Sequence[str]]
+    partitioned: AbstractSet[dg.AssetKey]
     default_owners: Sequence[str]
 
-    def owners_of(self, key: dg.AssetKey | None) -> Sequence[str]:
-        """Return the owners of an asset; those of the product for None and for an asset without owners."""
-        return (self.owners.get(key) if key else None) or self.default_owners
+    def owners_of(self, key: dg.AssetKey) -> Sequence[str]:
+        """Return the owners of an asset; those of the product for an asset without owners."""
+        return self.owners.get(key) or self.default_owners
+
+    def has_run(self, run: dg.DagsterRun) -> bool:
+        """Return whether a run belongs to the product, so that its steps and its end do, too."""
+        if PRODUCT_TAG in run.tags:
+            return run.tags[PRODUCT_TAG] == tag_value(self.name)
+        selected = _selected(run)
+        return bool(selected) and selected <= self.owners.keys()
+
+    def may_concern(self, run: dg.DagsterRun) -> bool:
+        """Return whether a run can have events of the product's assets."""
+        return self.has_run(run) or not _selected(run).isdisjoint(self.owners)
+
+
+def _selected(run: dg.DagsterRun) -> AbstractSet[dg.AssetKey]:
+    checks = {check.asset_key for check in run.asset_check_selection or ()}
+    return checks | (run.asset_selection or frozenset())
 
 
 class _Reading:
     """The events of a run, in order. A later result of the same check or asset replaces the earlier one."""
 
-    def __init__(self, product: AlertedProduct) -> None:
-        self._product = product
+    def __init__(self, product: AlertedProduct, run: dg.DagsterRun) -> None:
+        self._product, self._run = product, run
+        self._has_run = product.has_run(run)
+        self._tested: set[str] = set()
         self.faults: dict[str, Fault] = {}
-        self.fine: set[str] = set()
+        self.fine: dict[str, float] = {}
         self.run_failure = ""
 
-    def add(self, event: DagsterEvent) -> None:
-        kind = event.event_type
-        if kind is dg.DagsterEventType.ASSET_MATERIALIZATION and event.asset_key is not None:
+    def add(self, event: DagsterEvent, time: float) -> None:
+        kind, key = event.event_type, event.asset_key
+        if kind is dg.DagsterEventType.ASSET_MATERIALIZATION and key is not None and key in self._product.owners:
             if _text(event.step_materialization_data.materialization.metadata, "status") != _REUSED:
-                self._succeeded(asset_subject(event.asset_key))
+                self._succeeded(self._of_asset(key, f"asset {key.to_user_string()}"), time)
         elif kind is dg.DagsterEventType.ASSET_CHECK_EVALUATION:
-            self._evaluated(event.asset_check_evaluation_data)
-        elif kind is dg.DagsterEventType.STEP_FAILURE:
-            self._step_failed(event)
-        elif kind is dg.DagsterEventType.STEP_SUCCESS:
-            self._succeeded(_step_subject(event))
+            self._evaluated(event.asset_check_evaluation_data, time)
+        elif kind is dg.DagsterEventType.STEP_FAILURE and self._run.status is not dg.DagsterRunStatus.CANCELED:
+            self._step_failed(event, time)
+        elif kind is dg.DagsterEventType.STEP_SUCCESS and self._has_run:
+            self._succeeded(f"step {event.step_key}", time)
         elif kind is dg.DagsterEventType.RUN_FAILURE:
-            self.run_failure = event.message or "The run failed."
+            self.run_failure = event.message or ""
 
-    def _succeeded(self, subject: str) -> None:
+    def _of_asset(self, key: dg.AssetKey, subject: str) -> str:
+        """Return a subject with the partition, if the asset has partitions and the run builds one of them."""
+        partition = self._run.tags.get(_PARTITION_TAG)
+        return f"{subject} (partition {partition})" if partition and key in self._product.partitioned else subject
+
+    def _succeeded(self, subject: str, time: float) -> None:
         self.faults.pop(subject, None)
-        self.fine.add(subject)
+        self.fine[subject] = time
 
     def _failed(self, fault: Fault) -> None:
-        self.fine.discard(fault.subject)
+        self.fine.pop(fault.subject, None)
         self.faults[fault.subject] = fault
 
-    def _evaluated(self, found: dg.AssetCheckEvaluation) -> None:
-        subject = f"check {found.check_name} of {found.asset_key.to_user_string()}"
-        if _text(found.metadata, "status") == _REUSED:
+    def _evaluated(self, found: dg.AssetCheckEvaluation, time: float) -> None:
+        key = found.asset_key
+        self._tested.add(_text(found.metadata, "unique_id"))
+        if key not in self._product.owners or _text(found.metadata, "status") == _REUSED:
             return
+        subject = self._of_asset(key, f"check {found.check_name} of {key.to_user_string()}")
         if found.passed:
-            self._succeeded(subject)
+            self._succeeded(subject, time)
             return
-        self._failed(
-            Fault(
-                subject,
-                redact_urls(found.description or "It did not pass."),
-                self._product.owners_of(found.asset_key),
-                found.severity is dg.AssetCheckSeverity.WARN,
-                _text(found.metadata, "failed_rows_query"),
-            )
+        fault = Fault(
+            subject,
+            redact(found.description or "It did not pass."),
+            time,
+            key.to_user_string(),
+            self._product.owners_of(key),
+            found.severity is dg.AssetCheckSeverity.WARN,
+            redact(_text(found.metadata, "failed_rows_query")),
         )
+        self._failed(fault)
 
-    def _step_failed(self, event: DagsterEvent) -> None:
-        """Add the nodes that the step's failure lists; for a failure without nodes, the step itself."""
+    def _step_failed(self, event: DagsterEvent, time: float) -> None:
+        """Add the nodes that a step's failure lists; for others, such as hooks, and without a list, the step itself."""
         data = event.step_failure_data
         metadata = data.user_failure_data.metadata if data.user_failure_data else {}
-        for fault in self._nodes(metadata):
-            self._failed(fault)
+        others = []
+        for unique_id, what, skipped in self._nodes(metadata):
+            key = self._product.keys.get(unique_id)
+            if key is not None:
+                subject, message = self._of_asset(key, f"asset {key.to_user_string()}"), what.partition(": ")[2]
+                owners = self._product.owners_of(key)
+                self._failed(Fault(subject, message, time, key.to_user_string(), owners, skipped=skipped))
+            elif unique_id not in self._tested:
+                others.append(what)
         if _FAILED not in metadata:
             described = data.user_failure_data.description if data.user_failure_data else None
-            message = described or (data.error.message if data.error else "") or "The step failed."
-            self._failed(Fault(_step_subject(event), redact_urls(message.strip()), self._product.default_owners))
+            others.append(described or (data.error.message if data.error else "") or "The step failed.")
+        if others and self._has_run:
+            message = redact("\n".join(other.strip() for other in others))
+            self._failed(Fault(f"step {event.step_key}", message, time, owners=self._product.default_owners))
 
-    def _nodes(self, metadata: Mapping[str, dg.MetadataValue[Any]]) -> Iterator[Fault]:
-        """Find the failed nodes in the tables of a step's failure, without tests, whose checks have evaluations."""
+    def _nodes(self, metadata: Mapping[str, dg.MetadataValue[Any]]) -> Iterator[tuple[str, str, list[str]]]:
+        """Yield the failed nodes in the tables of a step's failure: unique id, name with message, skipped nodes."""
         skipped = [*_rows(metadata, "skipped")]
         for row in _rows(metadata, _FAILED):
-            unique_id = str(row.get("node") or "")
-            named, _, message = str(row.get("failed", "")).partition(": ")
-            if unique_id.startswith(("test.", "unit_test.")):
-                continue
-            key, name = self._product.keys.get(unique_id), named.partition(" ")[2]
+            what = redact(str(row.get("failed", "")))
+            name = what.partition(": ")[0].partition(" ")[2]
             because = [str(one["skipped"]) for one in skipped if name in str(one.get("because of", "")).split(", ")]
-            subject = asset_subject(key) if key else named
-            yield Fault(subject, redact_urls(message), self._product.owners_of(key), skipped=because)
+            yield str(row.get("node") or ""), what, because
 
 
 def run_outcome(instance: dg.DagsterInstance, run: dg.DagsterRun, page: str, product: AlertedProduct) -> Outcome:
     """Read the outcome of a run that has ended.
+
+    If Dagster retries the run, only successes and warnings count, which the retry does not repeat.
 
     Args:
         instance: The Dagster instance.
@@ -129,26 +170,24 @@ def run_outcome(instance: dg.DagsterInstance, run: dg.DagsterRun, page: str, pro
         page: Address of the run's page, or its id.
         product: The product.
     """
-    reading = _Reading(product)
+    reading, last = _Reading(product, run), 0.0
     for entry in instance.all_logs(run.run_id, of_type=_EVENTS):
         if entry.dagster_event is not None:
-            reading.add(entry.dagster_event)
+            reading.add(entry.dagster_event, entry.timestamp)
+            last = max(last, entry.timestamp)
+    if run.tags.get(_RETRIED_TAG) == "true":
+        warnings = tuple(fault for fault in reading.faults.values() if fault.is_warning)
+        return Outcome(page, warnings, reading.fine)
     job, broken = f"job {run.job_name}", [one for one in reading.faults.values() if not one.is_warning]
-    if run.status is dg.DagsterRunStatus.SUCCESS:
-        reading.fine.add(job)
-    elif run.status is dg.DagsterRunStatus.FAILURE and not broken:
-        message = redact_urls(reading.run_failure or "The run failed.")
-        reading.faults[job] = Fault(job, message, product.default_owners)
-    return Outcome(page, tuple(reading.faults.values()), frozenset(reading.fine))
-
-
-def asset_subject(key: dg.AssetKey) -> str:
-    """Name an asset in messages."""
-    return f"asset {key.to_user_string()}"
-
-
-def _step_subject(event: DagsterEvent) -> str:
-    return f"step {event.step_key}"
+    is_of_graph = run.job_name.startswith(_OF_ASSET_GRAPH)
+    if run.status is dg.DagsterRunStatus.SUCCESS and product.has_run(run) and not is_of_graph:
+        reading.fine[job] = last
+    elif run.status is dg.DagsterRunStatus.FAILURE and product.has_run(run) and not broken:
+        subject = "run of assets" if is_of_graph else job
+        message = redact(reading.run_failure or "The run failed.")
+        owners = product.default_owners
+        reading.faults[subject] = Fault(subject, message, last, owners=owners, has_end=not is_of_graph)
+    return Outcome(page, tuple(reading.faults.values()), reading.fine)
 
 
 def _text(metadata: Mapping[str, dg.MetadataValue[Any]], name: str) -> str:

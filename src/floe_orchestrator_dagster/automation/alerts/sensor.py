@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections import Counter
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timezone
 from importlib.util import find_spec
@@ -16,26 +17,27 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from floe_orchestrator_dagster.automation.alerts.delivery import INSTALL, gets, is_quiet, send
-from floe_orchestrator_dagster.automation.alerts.incidents import Incident, Message, after_run
-from floe_orchestrator_dagster.automation.alerts.run_outcome import AlertedProduct, run_outcome
+from floe_orchestrator_dagster.automation.alerts.incidents import Incident, Incidents, Message, after_run
+from floe_orchestrator_dagster.automation.alerts.run_outcome import run_outcome
 from floe_orchestrator_dagster.config import config_path
 from floe_orchestrator_dagster.errors import AlertError, ConfigError, Problem
-from floe_orchestrator_dagster.product.tags import PRODUCT_TAG, tag_value
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from floe_orchestrator_dagster.automation.alerts.run_outcome import AlertedProduct
     from floe_orchestrator_dagster.config.models import AlertConfig
     from floe_orchestrator_dagster.product import Product
 
 _INTERVAL_SECONDS = 30
-# Dagster limits a tick to 60 s. A service that does not answer can take the time limit of Apprise, 4 s.
-_TICK_SECONDS = 30.0
+# Dagster limits a tick to 60 s. A service that does not answer can take some seconds after the end of sending.
+_READING_SECONDS, _TICK_SECONDS = 20.0, 35.0
 _ENDED = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
-# The daemon's clock and those of runs can differ, and a run is stored a moment after its end.
+# Clocks of machines differ, and a run is stored a moment after its end.
 _OVERLAP_SECONDS = 120.0
-_MOST_PENDING = 1_000
-_RETRIED_TAG = "dagster/will_retry"
+# Dagster marks a failed run that it will retry a moment after its end.
+_SETTLING_SECONDS = 5.0
+_MOST_PENDING = 100
 
 
 @dataclass(frozen=True)
@@ -46,14 +48,14 @@ class _State:
         first: Time of the first tick, in seconds since 1970. Runs that ended before it lead to no messages.
         until: Runs that ended before it have been read, in seconds since 1970.
         read: Ids of the runs that ended shortly before ``until`` and have been read, with their ends.
-        incidents: What is broken, by subject.
+        incidents: What is broken.
         pending: Channel and message of each delivery that has not succeeded.
     """
 
     first: float
     until: float
     read: Mapping[str, float] = field(default_factory=dict)
-    incidents: Mapping[str, Incident] = field(default_factory=dict)
+    incidents: Incidents = field(default_factory=Incidents)
     pending: Sequence[tuple[str, Message]] = ()
 
     @classmethod
@@ -62,11 +64,12 @@ class _State:
         if not cursor:
             return cls(time.time(), time.time())
         content = json.loads(cursor)
+        broken = {subject: Incident(**incident) for subject, incident in content["broken"].items()}
         return cls(
             content["first"],
             content["until"],
             content["read"],
-            {subject: Incident(**incident) for subject, incident in content["incidents"].items()},
+            Incidents(broken, content["closed"]),
             [(channel, Message(**message)) for channel, message in content["pending"]],
         )
 
@@ -76,25 +79,19 @@ class _State:
             "first": self.first,
             "until": self.until,
             "read": self.read,
-            "incidents": {subject: asdict(incident) for subject, incident in self.incidents.items()},
+            "broken": {subject: asdict(incident) for subject, incident in self.incidents.broken.items()},
+            "closed": self.incidents.closed,
             "pending": [(channel, asdict(message)) for channel, message in self.pending],
         }
         return json.dumps(content)
 
 
-def alert_sensor(
-    product: Product,
-    keys: Mapping[str, dg.AssetKey],
-    owners: Mapping[dg.AssetKey, Sequence[str]],
-    default: Sequence[str],
-) -> dg.SensorDefinition | None:
+def alert_sensor(product: Product, alerted: AlertedProduct) -> dg.SensorDefinition | None:
     """Define the sensor; None without configured channels. It starts running when the code location is loaded.
 
     Args:
         product: The product.
-        keys: Asset key of each dbt node, by unique id.
-        owners: Owners of the assets.
-        default: Owners of everything else.
+        alerted: Its assets.
 
     Raises:
         ConfigError: Channels are configured, and Apprise is not installed.
@@ -104,7 +101,6 @@ def alert_sensor(
     if find_spec("apprise") is None:
         problem = Problem(config_path("alerts"), "needs the package apprise, which is not installed", INSTALL)
         raise ConfigError(product.origin, [problem])
-    alerted = AlertedProduct(product.name, keys, owners, default)
 
     @dg.sensor(
         name=f"{product.identifier}_alerts",
@@ -113,45 +109,59 @@ def alert_sensor(
         description=f"Sends messages about broken assets, checks and jobs of {product.name}, and about their recovery.",
     )
     def sensor(context: dg.SensorEvaluationContext) -> dg.SkipReason:
-        state = _State.load(context.cursor)
-        state = _with_runs(context.instance, state, product, alerted)
-        state, reason = _delivered(state, product)
+        began = time.monotonic()
+        state = _with_runs(context.instance, _State.load(context.cursor), product, alerted, began + _READING_SECONDS)
+        state, reason = _delivered(state, product, began + _TICK_SECONDS)
         context.update_cursor(state.dump())
         return dg.SkipReason(reason)
 
     return sensor
 
 
-def _with_runs(instance: dg.DagsterInstance, state: _State, product: Product, alerted: AlertedProduct) -> _State:
-    """Add the runs that have ended since the last tick."""
-    since = max(state.until - _OVERLAP_SECONDS, state.first)
+def _with_runs(
+    instance: dg.DagsterInstance, state: _State, product: Product, alerted: AlertedProduct, end: float
+) -> _State:
+    """Add the runs that have ended since the last tick, the oldest first, as far as the time suffices."""
+    now, since = time.time(), max(state.until - _OVERLAP_SECONDS, state.first)
     filters = dg.RunsFilter(statuses=_ENDED, updated_after=datetime.fromtimestamp(since, tz=timezone.utc))
-    records = [record for record in instance.get_run_records(filters) if (record.end_time or 0.0) >= since]
-    until, read = state.until, dict(state.read)
-    incidents, pending = dict(state.incidents), list(state.pending)
-    for record in sorted(records, key=lambda record: record.end_time or 0.0):
-        run, end = record.dagster_run, record.end_time or 0.0
+    records = [record for record in instance.get_run_records(filters) if _has_settled(record, since, now)]
+    until, read, pending = state.until, dict(state.read), list(state.pending)
+    incidents = state.incidents.without_removed({key.to_user_string() for key in alerted.owners}, now)
+    for record in sorted(records, key=_end):
+        run = record.dagster_run
         if run.run_id in read:
             continue
-        read[run.run_id], until = end, max(until, end)
-        if run.tags.get(_RETRIED_TAG) == "true" or not _is_of(run, product, alerted):
+        if time.monotonic() > end:
+            break
+        read[run.run_id], until = _end(record), min(max(until, _end(record)), now)
+        if not alerted.may_concern(run):
             continue
         outcome = run_outcome(instance, run, _page(product, run.run_id), alerted)
         incidents, messages = after_run(product.name, incidents, outcome)
-        pending += [
-            (channel.name, message)
-            for message in messages
-            for channel in product.config.alerts
-            if gets(channel, message)
-        ]
-    kept = {run_id: end for run_id, end in read.items() if end >= until - _OVERLAP_SECONDS}
-    return _State(state.first, until, kept, incidents, pending[-_MOST_PENDING:])
+        channels = product.config.alerts
+        pending += [(one.name, message) for message in messages for one in channels if gets(one, message)]
+    kept = {run_id: ended for run_id, ended in read.items() if ended >= until - _OVERLAP_SECONDS}
+    return _State(state.first, until, kept, incidents, _newest(pending))
 
 
-def _is_of(run: dg.DagsterRun, product: Product, alerted: AlertedProduct) -> bool:
-    if PRODUCT_TAG in run.tags:
-        return run.tags[PRODUCT_TAG] == tag_value(product.name)
-    return not (run.asset_selection or frozenset()).isdisjoint(alerted.owners)
+def _end(record: dg.RunRecord) -> float:
+    return record.end_time or 0.0
+
+
+def _has_settled(record: dg.RunRecord, since: float, now: float) -> bool:
+    is_failure = record.dagster_run.status is dg.DagsterRunStatus.FAILURE
+    settles = _SETTLING_SECONDS if is_failure else 0.0
+    return _end(record) >= since and not now - settles < _end(record) <= now
+
+
+def _newest(pending: Sequence[tuple[str, Message]]) -> list[tuple[str, Message]]:
+    """Return the newest messages of each channel."""
+    kept, counts = [], Counter[str]()
+    for name, message in reversed(pending):
+        counts[name] += 1
+        if counts[name] <= _MOST_PENDING:
+            kept.append((name, message))
+    return kept[::-1]
 
 
 def _page(product: Product, run_id: str) -> str:
@@ -159,11 +169,15 @@ def _page(product: Product, run_id: str) -> str:
     return f"{url.rstrip('/')}/runs/{run_id}" if url else run_id
 
 
-def _delivered(state: _State, product: Product) -> tuple[_State, str]:
-    """Send the pending messages for some seconds; return the reason that the tick shows, too."""
+def _delivered(state: _State, product: Product, end: float) -> tuple[_State, str]:
+    """Send the pending messages until a time; return the reason that the tick shows, too.
+
+    A message that a channel does not accept goes behind the others, so that it does not hold them up.
+    """
     channels = {channel.name: channel for channel in product.config.alerts}
-    now, end = datetime.now(tz=timezone.utc), time.monotonic() + _TICK_SECONDS
+    now = datetime.now(tz=timezone.utc)
     left: list[tuple[str, Message]] = []
+    refused: list[tuple[str, Message]] = []
     down: dict[str, str] = {}
     sent = 0
     for name, message in state.pending:
@@ -171,12 +185,15 @@ def _delivered(state: _State, product: Product) -> tuple[_State, str]:
         if channel is None:  # it is no longer configured
             continue
         quiet = is_quiet(channel.quiet_hours, product.config.timezone, now)
-        if quiet or name in down or time.monotonic() > end or not _sent(channel, message, down):
+        if quiet or name in down or time.monotonic() > end:
             left.append((name, message))
-        else:
+        elif _sent(channel, message, down):
             sent += 1
-    parts = [f"{sent} messages sent, {len(left)} pending, {len(state.incidents)} incidents are open.", *down.values()]
-    return replace(state, pending=left), " ".join(parts)
+        else:
+            refused.append((name, message))
+    pending = [*left, *refused]
+    counts = f"{sent} messages sent, {len(pending)} pending, {len(state.incidents.broken)} incidents are open."
+    return replace(state, pending=pending), " ".join([counts, *down.values()])
 
 
 def _sent(channel: AlertConfig, message: Message, down: dict[str, str]) -> bool:

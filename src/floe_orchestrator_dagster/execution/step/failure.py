@@ -106,9 +106,11 @@ def dagster_failure(error: FloeDagsterError) -> dg.Failure | None:
         The failure. None if the error can be raised unchanged: it lists no nodes, and Dagster can retry the step.
     """
     if isinstance(error, DbtNodesError):
+        # Tests come last: the rows of the table are limited.
+        problems = sorted(error.problems, key=lambda problem: _unique_id(problem).startswith(("test.", "unit_test.")))
         failed = [
             dg.TableRecord({"file": problem.where, "failed": problem.what, "node": _unique_id(problem)})
-            for problem in error.problems
+            for problem in problems
         ]
         skipped = [dg.TableRecord({"skipped": name, "because of": cause}) for name, cause in error.skipped]
         metadata = {
