@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 from typing import TYPE_CHECKING, Any
 
@@ -229,6 +230,29 @@ def test_builds_in_a_database_that_another_one_has_replaced_do_not_count(instanc
     note_epoch(instance, database("b", 9), 1)
     assert database_epoch(instance, database("b", 10)) == 1
     assert database_epoch(instance, Database("database other", "a", 1)) == 0
+
+
+def test_epoch_of_a_database_never_goes_back(instance: dg.DagsterInstance) -> None:
+    def database(written: int) -> Database:
+        return Database("database shop", "a", written)
+
+    note_database(instance, database(9), 0)
+    epoch = database_epoch(instance, database(5))
+    note_epoch(instance, database(5), epoch)
+    # A run that started before the database was replaced ends after it.
+    note_database(instance, database(12), 0)
+
+    assert (epoch, database_epoch(instance, database(6))) == (1, 1)
+
+
+def test_damaged_state_of_a_database_starts_a_new_epoch(instance: dg.DagsterInstance) -> None:
+    database = Database("database shop", "a", 5)
+    note_database(instance, database, 3)
+    key = f"floe/build {hashlib.sha256(b'database shop').hexdigest()[:40]}"
+    assert key in stored_values(instance, [key])
+    store_values(instance, {key: "{"})
+
+    assert database_epoch(instance, database) > 3
 
 
 def test_shape_of_a_table_is_read_with_its_build(instance: dg.DagsterInstance) -> None:
