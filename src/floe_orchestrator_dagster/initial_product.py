@@ -107,7 +107,7 @@ class InitialProduct:
         directory: Directory of the dbt project.
         files: The written files.
         models: Number of models in ``floe.yaml``.
-        notes: Settings and models that were left out, in sentences.
+        notes: Notes for the user, one sentence each.
         findings: Result of the validation.
         command: The command line that starts Dagster in the directory.
     """
@@ -122,7 +122,7 @@ class InitialProduct:
 
 
 def existing_files(directory: Path) -> list[Path]:
-    """Return the files in ``directory`` that a first compilation would replace."""
+    """Return the existing ``floe.yaml``, which is replaced only with ``--overwrite``."""
     return [path for path in (directory / SPEC_FILE,) if path.exists()]
 
 
@@ -178,7 +178,7 @@ _ENVIRONMENT_COMMAND = f"FLOE_ARTIFACTS_PATH={ARTIFACTS_FILE} dagster dev -m flo
 
 @dataclass
 class _Notes:
-    """Sentences about what was left out."""
+    """Sentences for the user."""
 
     _sentences: list[str] = field(default_factory=list)
 
@@ -343,7 +343,7 @@ def _duckdb_config(output: OwnOutput, notes: _Notes) -> Mapping[str, object]:
             config[key] = int(text)
         else:
             del config[key]
-            notes.add(f"{key} of the profile is not a number: left out.")
+            notes.add(f"{key} of the profile is not a number. It was left out.")
     if str(settings.get("path") or _MEMORY).startswith(_MEMORY):
         config["path"] = _NEW_FILE
         notes.add(f"The profile's database is in memory, so its tables would not last. The product uses {_NEW_FILE}.")

@@ -144,7 +144,7 @@ def test_run_builds_what_has_changed_since_the_last_one(changed_shop: Shop) -> N
     assert shop.run() == {"names"}
 
     write_files(shop.directory, {"landing/orders.csv": "id,amount\n1,10\n2,21\n"})
-    assert shop.planned() == {"stg": "landing.orders has other data since", "mart": "stg is built"}
+    assert shop.planned() == {"stg": "the data of landing.orders has changed since then", "mart": "stg is built"}
     assert shop.run(success=False) == {"stg", "mart"}
     assert shop.rows("mart") == [(31,)]
     assert shop.planned()["mart"].startswith("its test accepted_values_mart_amount")
@@ -155,9 +155,9 @@ def test_run_builds_what_has_changed_since_the_last_one(changed_shop: Shop) -> N
     assert shop.planned().keys() == {"stg", "mart", "names"}
     explanation = explain(shop.plan(), "model.shop_orders.mart")
     assert [(cause.asset, cause.reason) for cause in explanation.causes] == [
-        ("stg", "landing.orders has other data since")
+        ("stg", "the data of landing.orders has changed since then")
     ]
-    assert dict(explanation.inputs)["landing.orders"] == "it has other data"
+    assert dict(explanation.inputs)["landing.orders"] == "its data has changed since the last build"
     assert shop.run() == {"stg", "mart", "names"}
     assert shop.rows("mart") == [(30,)]
     assert shop.rows("names") == [(1, "NORTH"), (2, "SOUTH")]

@@ -36,8 +36,8 @@ logger = logging.getLogger(__name__)
 def consumer_assets(translator: ProductTranslator) -> list[dg.AssetSpec]:
     """Return the specs of the consumers that the configuration selects (``consumers``).
 
-    The key is the configured ``key_prefix``, the kind and the name, such as ``exposure/weekly_dashboard``, or exactly
-    that in ``meta.dagster.asset_key``. If another asset has this key, dbt's package is a part of it, too.
+    The key is the configured ``key_prefix``, dbt's resource type and the name, such as ``exposure/weekly``, or exactly
+    that in ``meta.dagster.asset_key``. If another asset has this key, the name of the dbt package is inserted.
 
     Args:
         translator: Translator of the product's nodes.
@@ -53,7 +53,7 @@ def consumer_assets(translator: ProductTranslator) -> list[dg.AssetSpec]:
             deps=sorted(_parents(unique_id, keys, translator)),
             description=(node.get("description") or "").strip() or f"dbt {_shown_kind(node)} {node['name']}",
             group_name=translator.group_of(node),
-            kinds={"dbt", _kind(node)},
+            kinds={"dbt", _asset_kind(node)},
             owners=_owners(node) or attributes.owners,
             tags={**declared_tags(_listed(node["tags"])), **attributes.product_tags},
             metadata={
@@ -125,7 +125,7 @@ def _parents(unique_id: str, keys: Keys, translator: ProductTranslator) -> set[d
     return found
 
 
-def _kind(node: Node) -> str:
+def _asset_kind(node: Node) -> str:
     """Return the kind of a consumer: the type of an exposure, such as ``dashboard``, or dbt's resource type."""
     if node["resource_type"] == "exposure" and node.get("type"):
         return acceptable_name(str(node["type"]).lower())

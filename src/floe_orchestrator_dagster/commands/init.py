@@ -22,9 +22,7 @@ if TYPE_CHECKING:
 @click.option("--name", help="Name of the product. Default: that of the dbt project, with hyphens.")
 @click.option("--schedule", metavar="CRON", help="Schedule of the product, such as '0 6 * * *'. Default: none.")
 @click.option("--timezone", default="UTC", show_default=True, help="Timezone of the schedule.")
-@click.option(
-    "--key-prefix", metavar="PREFIX", help="Prefix of every asset key, for products side by side. Parts: `a/b`."
-)
+@click.option("--key-prefix", metavar="PREFIX", help="Prefix of every asset key. Separate its parts with `/`.")
 @click.option("--compute", help="floe's compute, such as duckdb, instead of the dbt profile's adapter.")
 @click.option("--target", help="Output of the dbt profile. Default: the profile's target.")
 @click.option("--profiles-dir", type=click.Path(path_type=Path, file_okay=False), help="Directory of profiles.yml.")
@@ -51,7 +49,7 @@ def init(  # noqa: PLR0913  # one parameter per option
 
     The command writes floe.yaml with the models of the project, and manifest.yaml with the connection of the dbt
     profile. Then it compiles and validates the product. On a terminal, it asks for the name and the schedule. An
-    existing floe.yaml is not overwritten without confirmation. An existing manifest.yaml is used.
+    existing floe.yaml is not overwritten without confirmation. An existing manifest.yaml is kept, too.
 
     \b
     Example:

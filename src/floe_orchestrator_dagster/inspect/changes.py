@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from floe_orchestrator_dagster.execution.step.build_decision import StepDecision
     from floe_orchestrator_dagster.execution.step.build_plan import DbtStep
 
-_NO_RUN = ""  # a decision before a run has no run of its own to leave out
+_NO_RUN = ""  # the plan belongs to no run, so the history leaves none out
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,10 @@ class Explanation:
 
 
 def plan_changes(instance: dg.DagsterInstance, steps: Iterable[DbtStep]) -> ChangePlan:
-    """Decide what a run of all assets would build now. Nothing is written, and dbt does not start.
+    """Decide what a run of all assets would build now.
+
+    Nothing is built or recorded. dbt starts only to query a database other than a DuckDB file, or the newest rows of
+    sources.
 
     Args:
         instance: The Dagster instance.
@@ -178,5 +181,6 @@ def _input(found: StepDecision, by_node: Mapping[str, PlannedAsset], node: str, 
     if version is None:
         return "it is not known whether its data has changed"
     if not isinstance(state, BuildRecord):
-        return "its data is known"
-    return "it has the same data" if version == state.inputs.get(read) else "it has other data"
+        return "there is no earlier build to compare with"
+    has = "has not" if version == state.inputs.get(read) else "has"
+    return f"its data {has} changed since the last build"

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _HOME = "DAGSTER_HOME"
-# Directory of `dagster dev` without DAGSTER_HOME, in the directory where it was started. It removes it at its end.
+# Directory that `dagster dev` without DAGSTER_HOME creates where it was started, and removes when it stops.
 _OF_DAGSTER_DEV = ".tmp_dagster_home_*"
 
 

@@ -40,8 +40,8 @@ def timeline_page(timeline: Timeline) -> str:
         f"<h1>Run {escape(timeline.run_id)}</h1>"
         f"<p>{len(timeline.nodes)} nodes in {timeline.seconds:.1f} s, at most {timeline.at_once} at the same time.</p>"
         f"{''.join(_drawing(timeline))}"
-        "<p>Blue: tables and views. Green: tests. Red: failed. Outlined: the critical path. Dashed: time between "
-        "the end of the last node that a node waits for and its start.</p>"
+        "<p>Blue: tables and views. Green: tests. Red: failed. Outlined: the critical path. Dashed: waiting time "
+        "after the previous node of the critical path.</p>"
         f"<h2>Critical path</h2>{''.join(_critical(timeline))}"
         f"<h2>Slowest nodes</h2>{''.join(_slowest(timeline))}</body></html>\n"
     )
@@ -87,7 +87,7 @@ def _slowest(timeline: Timeline) -> Iterator[str]:
     rows = [
         (slow.node.name, f"{slow.node.seconds:.2f}", _median(slow), str(slow.builds or "")) for slow in timeline.slowest
     ]
-    yield from _table(("node", "duration (s)", "median before (s)", "builds"), rows)
+    yield from _table(("node", "duration (s)", "median of earlier builds (s)", "earlier builds"), rows)
 
 
 def _median(slow: SlowNode) -> str:

@@ -38,7 +38,7 @@ def _invisible(dbt: DbtProject, compute_of: Mapping[str, str]) -> Iterator[Probl
             built = _duckdb_output(dbt, compute_of.get(parent))
             if reading and built and reading["path"] != built["path"] and not _is_seen(read, reading):
                 file, other = Path(built["path"]), Path(reading["path"]).name
-                what = f"reads {read['name']!r}, which is built in {file.name} and not seen in {other}"
+                what = f"reads {read['name']!r}, which is built in {file.name} and cannot be read from {other}"
                 fix = (
                     f"Attach {file.name} to the compute of {node['name']}, and set `+database: {file.stem}` for "
                     f"{read['name']} in dbt. Or build both on one compute."

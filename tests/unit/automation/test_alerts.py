@@ -129,7 +129,7 @@ def test_a_broken_model_is_one_message_and_its_recovery_another(
     shop = Shop(tmp_path, instance, channel())
 
     first = shop.run(failed=broken())
-    assert shop.tick() == "1 messages sent, 0 pending, 1 incidents are open."
+    assert shop.tick() == "sent: 1, pending: 0, open incidents: 1."
     shop.run(failed=broken())
     shop.tick()
     second = shop.run(built())
@@ -185,7 +185,7 @@ def test_messages_go_to_the_channels_of_the_owner(
     shop = Shop(tmp_path, instance, channel(owners=[TEAM]), channel(name="other", owners=[OTHER]))
 
     shop.run(failed=broken())
-    assert shop.tick() == "1 messages sent, 0 pending, 1 incidents are open."
+    assert shop.tick() == "sent: 1, pending: 0, open incidents: 1."
     assert len(webhook.messages) == 1
 
 
@@ -198,12 +198,12 @@ def test_nothing_is_lost_while_the_channel_is_down(
     shop.run(failed=broken())
     shop.run(failed=broken("stores"))
     said = shop.tick()
-    assert said.startswith("0 messages sent, 2 pending, 2 incidents are open. team: 1 problem\n")
+    assert said.startswith("sent: 0, pending: 2, open incidents: 2. team: 1 problem\n")
     assert "the service did not accept a message" in said
     assert len(webhook.messages) == 1  # the second is not tried in this tick
 
     webhook.status = 200
-    assert shop.tick() == "2 messages sent, 0 pending, 2 incidents are open."
+    assert shop.tick() == "sent: 2, pending: 0, open incidents: 2."
     assert sorted(message["title"] for message in webhook.messages[1:]) == [
         "shop-orders: asset orders failed",
         "shop-orders: asset stores failed",
@@ -227,7 +227,7 @@ def test_a_channel_without_a_usable_url_says_so_and_keeps_the_message(
 
     said = shop.tick()
     assert what in said
-    assert said.startswith("0 messages sent, 1 pending")
+    assert said.startswith("sent: 0, pending: 1")
     assert "no URL" not in said
 
 
@@ -255,7 +255,7 @@ def test_runs_that_dagster_retries_and_runs_of_other_products_send_nothing(
     shop.run(failed=broken(), **{"dagster/will_retry": "true"})
     shop.run(failed=broken(), **{"floe/product": "other"})
 
-    assert shop.tick() == "0 messages sent, 0 pending, 0 incidents are open."
+    assert shop.tick() == "sent: 0, pending: 0, open incidents: 0."
     assert webhook.messages == []
 
 
@@ -313,7 +313,7 @@ def test_messages_wait_for_the_end_of_the_quiet_hours(
     shop.run(failed=broken())
 
     if datetime.now(tz=timezone.utc).strftime("%H:%M") < "23:58":
-        assert shop.tick() == "0 messages sent, 1 pending, 1 incidents are open."
+        assert shop.tick() == "sent: 0, pending: 1, open incidents: 1."
         assert webhook.messages == []
 
 
@@ -385,7 +385,7 @@ def test_a_message_that_a_service_refuses_does_not_hold_up_the_others(
     shop.run(failed=broken())
     shop.run(failed=broken("stores"))
     shop.tick()
-    assert shop.tick().startswith("1 messages sent, 1 pending")
+    assert shop.tick().startswith("sent: 1, pending: 1")
     assert webhook.messages[-1]["title"] == "shop-orders: asset orders failed"
 
 
@@ -429,4 +429,4 @@ def test_other_assets_of_a_run_are_not_those_of_the_product(tmp_path: Path, inst
     )
 
     shop.run(foreign, built())
-    assert shop.tick() == "0 messages sent, 0 pending, 0 incidents are open."
+    assert shop.tick() == "sent: 0, pending: 0, open incidents: 0."

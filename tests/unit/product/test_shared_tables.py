@@ -46,7 +46,7 @@ def test_table_in_the_file_of_another_compute_is_a_warning_by_name(
     build_definitions(product)
 
     assert problem.where == "orders"
-    assert problem.what == "reads 'stg_orders', which is built in shop.duckdb and not seen in other.duckdb"
+    assert problem.what == "reads 'stg_orders', which is built in shop.duckdb and cannot be read from other.duckdb"
     assert problem.fix == (
         "Attach shop.duckdb to the compute of orders, and set `+database: shop` for stg_orders in dbt. "
         "Or build both on one compute."
@@ -58,7 +58,7 @@ def test_seed_on_the_default_compute_is_found_too(tmp_path: Path) -> None:
     product = load_product(_shop(tmp_path, {"path": "other.duckdb"}, on={"stg_orders": "other", "orders": "other"}))
 
     assert [problem.what for problem in invisible_tables(product)] == [
-        "reads 'raw', which is built in shop.duckdb and not seen in other.duckdb"
+        "reads 'raw', which is built in shop.duckdb and cannot be read from other.duckdb"
     ]
 
 

@@ -61,7 +61,7 @@ def send(channel: AlertConfig, message: Message) -> None:
         try:
             problem = _notified(channel.variable, url, message)
         except Exception as error:  # noqa: BLE001 - services raise what they like; the message can contain the URL
-            fix = f"Check the URL in {channel.variable}. The message is sent again."
+            fix = f"Check the URL in {channel.variable}. The sensor sends the message again at its next tick."
             problem = Problem("", f"sending raised {type(error).__name__}", fix)
     if problem is not None:
         raise AlertError(channel.name, [problem])
@@ -73,7 +73,7 @@ def _notified(variable: str, url: str, message: Message) -> Problem | None:
 
     service = apprise.Apprise()
     if not service.add(url) or len(service) != 1:
-        fix = "Write it as https://github.com/caronc/apprise/wiki describes for the service, one URL a channel."
+        fix = "Write it as https://github.com/caronc/apprise/wiki describes for the service, one URL per channel."
         return Problem("", f"{variable} is not one URL that Apprise knows", fix)
     for server in service:
         server.overflow_mode = apprise.OverflowMode.TRUNCATE
@@ -81,7 +81,7 @@ def _notified(variable: str, url: str, message: Message) -> Problem | None:
     body_format = apprise.NotifyFormat.MARKDOWN
     if service.notify(body=message.body, title=message.title, notify_type=kind, body_format=body_format):
         return None
-    fix = f"Check the URL in {variable} and the service. The message is sent again."
+    fix = f"Check the URL in {variable} and the service. The sensor sends the message again at its next tick."
     return Problem("", "the service did not accept a message", fix)
 
 

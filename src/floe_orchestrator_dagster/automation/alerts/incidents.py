@@ -1,4 +1,4 @@
-"""Incidents of a product: what is broken, since which run, and which messages follow from the end of a run.
+"""Incidents of a product, and the messages that follow from the end of a run.
 
 Pure functions. An incident starts with the first failure of an asset, check, step or job and ends with its next
 success. Only these two lead to messages, so that a model that fails every hour does not send one every hour.
@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Set as AbstractSet
 
 _LONGEST_PART = 1_500  # characters; some chat services refuse messages of more than 2,000
-_MOST_CLOSED = 500
-_LONGEST_SECONDS = 30 * 86_400.0
+_MAX_CLOSED = 500
+_RETENTION_SECONDS = 30 * 86_400.0
 
 
 @dataclass(frozen=True)
@@ -23,15 +23,15 @@ class Fault:
     """Something that failed in a run.
 
     Attributes:
-        subject: What failed, such as ``asset fct_orders`` or ``check unique_id of fct_orders``.
+        subject: Name of the failed thing, such as ``asset fct_orders`` or ``check unique_id of fct_orders``.
         message: dbt's message or Dagster's error.
         time: Time of the failure, in seconds since 1970.
         asset: Key of the asset; empty for a step or a job.
         owners: Owners of the asset, in Dagster's form.
         is_warning: Whether it is a check that only warns.
         query: SQL that shows the failing rows, as a block of Markdown; empty without one.
-        skipped: What was skipped because of it.
-        has_end: Whether a later success ends the incident. Runs of the asset graph have no common success.
+        skipped: Names of the nodes that were skipped because of it.
+        has_end: Whether a later success ends the incident. False for ad-hoc runs of assets, which no later run repeats.
     """
 
     subject: str
@@ -51,8 +51,8 @@ class Outcome:
 
     Attributes:
         run: Id of the run, or the address of its page.
-        faults: What failed.
-        fine: What succeeded, with the time, in seconds since 1970.
+        faults: The failures.
+        fine: Subjects that succeeded, with the time, in seconds since 1970.
     """
 
     run: str
@@ -100,7 +100,7 @@ class Incident:
 
 @dataclass(frozen=True)
 class Incidents:
-    """What is broken, and what works again.
+    """Open and recently closed incidents.
 
     Attributes:
         broken: The open incidents, by subject.
@@ -115,7 +115,7 @@ class Incidents:
         kept = {
             subject: incident
             for subject, incident in self.broken.items()
-            if (not incident.asset or incident.asset in assets) and now - incident.time < _LONGEST_SECONDS
+            if (not incident.asset or incident.asset in assets) and now - incident.time < _RETENTION_SECONDS
         }
         return Incidents(kept, self.closed)
 
@@ -144,7 +144,7 @@ def after_run(product: str, incidents: Incidents, outcome: Outcome) -> tuple[Inc
         if subject in broken and broken[subject].time < time:
             messages.append(_recovery(product, subject, broken.pop(subject), outcome.run))
             closed[subject] = time
-    newest = sorted(closed, key=lambda subject: closed[subject])[-_MOST_CLOSED:]
+    newest = sorted(closed, key=lambda subject: closed[subject])[-_MAX_CLOSED:]
     return Incidents(broken, {subject: closed[subject] for subject in newest}), messages
 
 

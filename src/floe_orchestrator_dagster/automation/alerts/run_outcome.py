@@ -1,4 +1,4 @@
-"""Outcome of a run that has ended, from Dagster's event log."""
+"""Failures and successes of a run that has ended, read from Dagster's event log."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _OF_ASSET_GRAPH = "__"  # prefix of Dagster's implicit jobs
 
 @dataclass(frozen=True)
 class AlertedProduct:
-    """What messages need to know of a product.
+    """Data of a product that its messages contain.
 
     Attributes:
         name: Its name.
@@ -130,7 +130,10 @@ class _Reading:
         self._failed(fault)
 
     def _step_failed(self, event: DagsterEvent, time: float) -> None:
-        """Add the nodes that a step's failure lists; for others, such as hooks, and without a list, the step itself."""
+        """Add a fault for each failed asset that a step's failure lists.
+
+        If a hook failed, or if there is no list, add one for the step.
+        """
         data = event.step_failure_data
         metadata = data.user_failure_data.metadata if data.user_failure_data else {}
         others = []
@@ -162,7 +165,7 @@ class _Reading:
 def run_outcome(instance: dg.DagsterInstance, run: dg.DagsterRun, page: str, product: AlertedProduct) -> Outcome:
     """Read the outcome of a run that has ended.
 
-    If Dagster retries the run, only successes and warnings count, which the retry does not repeat.
+    If Dagster retries the run, only successes and warnings are returned, because the retry does not repeat them.
 
     Args:
         instance: The Dagster instance.

@@ -35,7 +35,7 @@ _READING_SECONDS, _TICK_SECONDS = 20.0, 35.0
 _ENDED = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
 # Clocks of machines differ, and a run is stored a moment after its end.
 _OVERLAP_SECONDS = 120.0
-# Dagster marks a failed run that it will retry a moment after its end.
+# Dagster adds the retry tag to a failed run a moment after the end of the run.
 _SETTLING_SECONDS = 5.0
 _MOST_PENDING = 100
 
@@ -46,9 +46,9 @@ class _State:
 
     Attributes:
         first: Time of the first tick, in seconds since 1970. Runs that ended before it lead to no messages.
-        until: Runs that ended before it have been read, in seconds since 1970.
+        until: Time until which ended runs have been read, in seconds since 1970.
         read: Ids of the runs that ended shortly before ``until`` and have been read, with their ends.
-        incidents: What is broken.
+        incidents: Open and recently closed incidents.
         pending: Channel and message of each delivery that has not succeeded.
     """
 
@@ -121,7 +121,7 @@ def alert_sensor(product: Product, alerted: AlertedProduct) -> dg.SensorDefiniti
 def _with_runs(
     instance: dg.DagsterInstance, state: _State, product: Product, alerted: AlertedProduct, end: float
 ) -> _State:
-    """Add the runs that have ended since the last tick, the oldest first, as far as the time suffices."""
+    """Add the runs that have ended since the last tick, the oldest first, until a deadline."""
     now, since = time.time(), max(state.until - _OVERLAP_SECONDS, state.first)
     filters = dg.RunsFilter(statuses=_ENDED, updated_after=datetime.fromtimestamp(since, tz=timezone.utc))
     records = [record for record in instance.get_run_records(filters) if _has_settled(record, since, now)]
@@ -192,7 +192,7 @@ def _delivered(state: _State, product: Product, end: float) -> tuple[_State, str
         else:
             refused.append((name, message))
     pending = [*left, *refused]
-    counts = f"{sent} messages sent, {len(pending)} pending, {len(state.incidents.broken)} incidents are open."
+    counts = f"sent: {sent}, pending: {len(pending)}, open incidents: {len(state.incidents.broken)}."
     return replace(state, pending=pending), " ".join([counts, *down.values()])
 
 

@@ -91,7 +91,7 @@ class Relation:
 
     @property
     def shape(self) -> str:
-        """Everything that must not change between two builds."""
+        """Type, columns and identity. If they are not those after the last build, something else changed the table."""
         return f"{self.kind} {self.columns} {self.identity}"
 
 

@@ -106,7 +106,7 @@ class NodeQueries:
             had_time, self._seconds = self._seconds < _SECONDS_OF_COUNTS, self._seconds + seconds
             is_spent = had_time and self._seconds >= _SECONDS_OF_COUNTS
         if is_spent:
-            self._say(f"Rows of other tables are not counted: counts have taken {self._seconds:.0f} s.")
+            self._say(f"Row counts have taken {self._seconds:.0f} s, so rows of the remaining tables are not counted.")
 
     def _queried(self, what: str, query: Callable[[], _Found]) -> _Found | None:
         try:

@@ -1,4 +1,4 @@
-"""Decision which nodes of a run are built, and which tables, views and test results of earlier runs are reused.
+"""Decision about the nodes of a run: those that are built, and earlier tables, views and test results to reuse.
 
 A node is reused only if everything that its rows depend on is known and unchanged. Each decision has one reason.
 """
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from floe_orchestrator_dagster.execution.reuse.waiting import Waiting
 
 UP_TO_DATE = "its code and its inputs have not changed since it was built"
+NOT_AFFECTED = "neither it nor the tables that it reads have changed since it ran"
 CODE_CHANGED = "its code, its settings or a macro has changed"
 _NEVER_BUILT = Unknown("no run has recorded a build of it")
 _UNIT_TEST = "unit_test."
@@ -34,7 +35,7 @@ class Known:
 
     Attributes:
         fingerprints: Current fingerprint of each node.
-        always: Why a node or test is built in each run.
+        always: Why a node or test is always built or run.
         states: The build that each table and view has.
         versions: Data version of each source; sources without one are left out.
         test_versions: Current version of each test.
@@ -129,7 +130,7 @@ class _Decider:
         failed = self._failed_tests.get(unique_id)
         other = (f"its test {short_name(failed)} failed" if failed else None) or self._missing(unique_id)
         if inputs != state.inputs.keys():
-            return "it reads other tables than before"
+            return "it reads different tables than before"
         is_kept = self._is_kept_view(unique_id, state, decided)
         changed = None if is_kept else self._changed_input(inputs, state, decided)
         doubt = self._missing_input(inputs)
@@ -153,7 +154,7 @@ class _Decider:
         return columns is not None and columns == record.columns
 
     def _is_other_source(self, unique_id: str, record: BuildRecord) -> bool:
-        """Return whether a source has other data. A loader may have renamed tables, and views follow the old one."""
+        """Return whether a source has different data: views follow a table that a loader has renamed."""
         if self.graph.kinds.get(unique_id) != "source":
             return False
         value = self.value(unique_id)
@@ -171,7 +172,10 @@ class _Decider:
                 return self._unknown_input(parent)
             if value != record.inputs[parent]:
                 is_source = self.graph.kinds.get(parent) == "source"
-                return f"{short_name(parent)} has {'other data' if is_source else 'been built'} since"
+                what = (
+                    f"the data of {short_name(parent)} has changed" if is_source else f"{short_name(parent)} was built"
+                )
+                return f"{what} since then"
         return None
 
     def _held(self, unique_id: str, record: BuildRecord, decided: Mapping[str, str | None]) -> str | None:
@@ -205,7 +209,10 @@ class _Decider:
         return not (parent in self.known.always and has_same_code and parent not in self._doubtful)
 
     def _missing_input(self, inputs: AbstractSet[str]) -> str | None:
-        """Return why a table that is read may not exist; None if all exist. Those of the selection are built if not."""
+        """Return why a table that is read may not exist; None if all exist.
+
+        Selected tables are not looked at, because the run builds them if they are missing.
+        """
         others = [one for one in sorted(inputs - self.nodes) if self.graph.kinds.get(one) != "source"]
         return next(
             (f"it is not certain that {short_name(one)} exists" for one in others if not self.existing.get(one)), None
@@ -263,7 +270,7 @@ class _Decider:
                 return f"{short_name(parent)} is built"
             value = self.value(parent)
             if value is None or value != record.inputs[parent]:
-                return f"it has not been run on this state of {short_name(parent)}"
+                return f"it has not run since {short_name(parent)} changed"
         return self._missing_input(inputs)
 
 
@@ -281,8 +288,8 @@ def decide(
         known: What is known before the run.
         nodes: Unique ids of the selected nodes.
         tests: Unique ids of the selected tests.
-        existing: Whether the table of each node, and of each table that they read, exists with the type of its
-            materialization; None or a missing entry if that is not known.
+        existing: Whether the table of each node, and of each table that they read, exists as its last build left it:
+            type, columns and identity. None or a missing entry if that is not known.
     """
     decider = _Decider(graph, known, nodes, existing)
     built = {one: reason for one, reason in decider.reasons.items() if reason and one in nodes}
@@ -291,7 +298,7 @@ def decide(
         built=built,
         reused={one: decider.held.get(one, UP_TO_DATE) for one in sorted(nodes - built.keys())},
         run=run,
-        kept=dict.fromkeys(sorted(tests - run.keys()), UP_TO_DATE),
+        kept=dict.fromkeys(sorted(tests - run.keys()), NOT_AFFECTED),
     )
 
 

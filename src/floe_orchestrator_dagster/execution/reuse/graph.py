@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Set as AbstractSet
 
 STORED = frozenset({"table", "incremental", "seed", "snapshot"})
-"""Kinds whose rows change in a build only."""
+"""Materializations whose rows change only when dbt builds them."""
 _LOOKED_THROUGH = frozenset({"ephemeral", "function"})
 
 

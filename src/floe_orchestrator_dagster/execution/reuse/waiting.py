@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 WAITS = "its inputs have new data, but its build_after or lag_tolerance has not passed since it was built"
-NOT_ALL_CHANGED = "it needs new data of all its parents, and not all of them have any"
+NOT_ALL_CHANGED = "not all of its parents have new data since it was built"
 _UNITS = {
     **dict.fromkeys(("s", "second", "seconds"), 1.0),
     **dict.fromkeys(("m", "minute", "minutes"), 60.0),
@@ -30,7 +30,7 @@ class Waiting:
     """How long a model may wait although its inputs have new data.
 
     Attributes:
-        seconds: Time since its last build.
+        seconds: Minimum time between two builds.
         needs_all: Whether all its parents must have new data.
     """
 

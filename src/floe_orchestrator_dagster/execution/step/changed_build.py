@@ -62,9 +62,9 @@ def build_request(context: dg.OpExecutionContext, step: DbtStep, options: DbtOpt
     if chosen is None:
         chosen = context.run.tags.get(BUILD_TAG, config.build) == CHANGED
     if not (chosen or config.builds_changed):
-        return BuildRequest(is_recorded=False, build_all="the run builds all", no_records=None)
+        return BuildRequest(is_recorded=False, build_all="the run has `build: all`", no_records=None)
     if not chosen:
-        return replace(changed_request(step, options, window), build_all="the run builds all")
+        return replace(changed_request(step, options, window), build_all="the run has `build: all`")
     request = changed_request(step, options, window)
     is_retry = context.retry_number or context.run.tags.get(RESUME_TAG) == "true"
     if request.build_all is None and is_retry and step.has_hooks:

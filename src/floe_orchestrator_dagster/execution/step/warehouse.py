@@ -156,7 +156,7 @@ class Warehouse:
 
     @cached_property
     def _located(self) -> dict[str, Mapping[str, Any]]:
-        """The sources of which it is certain that dbt reads the tables or files in the manifest."""
+        """The sources whose table or file does not depend on variables or the target."""
         others = [source for source in self.sources if source["unique_id"] not in self._assumed]
         files = SourceFiles(self.step.connection.directory.path)
         return {source["unique_id"]: source for source in others if not files.has_values(source)}
@@ -189,7 +189,7 @@ class Warehouse:
         return {one: source for one, source in tables.items() if self._is_in_database(source)}
 
     def _is_in_database(self, source: Mapping[str, Any]) -> bool:
-        """Return whether a source is in the profile's database, if that depends on environment variables.
+        """Return whether a source is in the profile's current database; true if the profile has no template for it.
 
         The manifest can have been written with other variables.
         """
