@@ -40,7 +40,7 @@ FILES = {
         """,
 }
 NAMES = {"stg", "base", "shown", "mart", "codes"}
-BEHIND_ORDERS = {"base", "mart", "shown"}
+BEHIND_ORDERS = {"stg", "base", "mart", "shown"}
 
 
 class Shop:
@@ -95,4 +95,5 @@ def test_run_on_postgres_builds_what_has_changed(shop: Shop) -> None:
     shop.execute("alter table main.codes add column more int;")
     assert shop.run("base", "codes") == {"base", "codes"}
     assert "3" in shop.execute("select count(*) from main.shown;")
-    assert shop.run() == {"mart"}
+    # The view of the source was not selected: a loader may have renamed the tables meanwhile.
+    assert shop.run() == BEHIND_ORDERS
