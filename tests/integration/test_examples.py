@@ -103,8 +103,9 @@ def _same(line: str) -> str:
 
 def _directory_of(line: str, place: Path) -> Path:
     if line.startswith("floe-dagster init"):
-        for written in place.glob("new/**/floe.yaml"):
-            written.unlink()
+        for name in ("floe.yaml", "manifest.yaml"):
+            for written in place.glob(f"new/**/{name}"):
+                written.unlink()
         return place / "new"
     return place / "dbt_project" if " compiled_artifacts.json" in line else place
 
