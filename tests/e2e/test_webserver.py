@@ -196,7 +196,8 @@ def test_columns_are_known_before_the_first_run(assets: dict[str, dict[str, Any]
             "description": "Sales floor in square meters, empty for the web store.",
         },
     ]
-    assert [key for key, asset in assets.items() if not all(column["description"] for column in columns(asset))] == []
+    tables = {key: asset for key, asset in assets.items() if not key.startswith("exposure/")}
+    assert [key for key, asset in tables.items() if not all(column["description"] for column in columns(asset))] == []
 
 
 def test_dbt_tests_are_checks_of_the_asset_they_test(assets: dict[str, dict[str, Any]]) -> None:
