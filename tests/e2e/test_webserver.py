@@ -118,10 +118,10 @@ def test_models_seeds_and_snapshots_can_be_materialized(assets: dict[str, dict[s
     assert materializable == MODELS | SEEDS | SNAPSHOTS
 
 
-def test_sources_and_exposures_are_shown_but_cannot_be_materialized(assets: dict[str, dict[str, Any]]) -> None:
+def test_sources_are_shown_but_cannot_be_materialized(assets: dict[str, dict[str, Any]]) -> None:
     shown_only = {key for key, asset in assets.items() if not asset["isMaterializable"]}
 
-    assert shown_only == {*SOURCES, "exposure/weekly_trading_dashboard"}
+    assert shown_only == SOURCES
 
 
 @pytest.mark.parametrize(
@@ -196,8 +196,7 @@ def test_columns_are_known_before_the_first_run(assets: dict[str, dict[str, Any]
             "description": "Sales floor in square meters, empty for the web store.",
         },
     ]
-    tables = {key: asset for key, asset in assets.items() if not key.startswith("exposure/")}
-    assert [key for key, asset in tables.items() if not all(column["description"] for column in columns(asset))] == []
+    assert [key for key, asset in assets.items() if not all(column["description"] for column in columns(asset))] == []
 
 
 def test_dbt_tests_are_checks_of_the_asset_they_test(assets: dict[str, dict[str, Any]]) -> None:
