@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +15,6 @@ from floe_orchestrator_dagster.commands.answers import (
     errors_reported,
     progress,
 )
-from floe_orchestrator_dagster.redaction import redact_urls
 
 if TYPE_CHECKING:
     from floe_orchestrator_dagster.inspect.timeline import TimedNode, Timeline
@@ -62,23 +60,18 @@ def timeline(run: str, artifacts: Path | None, output: Path | None, *, as_json: 
 
 
 def _read(run: str, artifacts: Path) -> Timeline:
-    import dagster as dg
-
     from floe_orchestrator_dagster.errors import InstanceError, Problem
+    from floe_orchestrator_dagster.inspect.instance import instance_of_user
     from floe_orchestrator_dagster.inspect.timeline import read_timeline
     from floe_orchestrator_dagster.product import load_product, manifest_as_prepared
 
     product = load_product(artifacts, manifest_source=manifest_as_prepared)
     parents = product.dbt.manifest.content["parent_map"] if product.dbt else {}
-    try:
-        with dg.DagsterInstance.get() as instance:
-            return read_timeline(instance, run, parents)
-    except InstanceError:
-        raise
-    except Exception as error:  # noqa: BLE001 - each storage's library raises its own errors
-        fix = "Set DAGSTER_HOME to the directory of the instance that has the run, the one with its dagster.yaml."
-        what = redact_urls(next(iter(str(error).splitlines()), "").strip() or type(error).__name__)
-        raise InstanceError(os.environ.get("DAGSTER_HOME", "DAGSTER_HOME"), [Problem("", what, fix)]) from None
+    with instance_of_user() as found:
+        if not found.place:
+            fix = "Set DAGSTER_HOME to the directory of the instance that has the run, the one with its dagster.yaml."
+            raise InstanceError("DAGSTER_HOME", [Problem("", "is not set", fix)])
+        return read_timeline(found.instance, run, parents)
 
 
 def _as_record(found: Timeline) -> dict[str, object]:

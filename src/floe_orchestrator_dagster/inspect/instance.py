@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import dagster as dg
 
 from floe_orchestrator_dagster.errors import InstanceError, Problem
+from floe_orchestrator_dagster.redaction import redact_urls
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -59,8 +60,9 @@ def _opened(place: str) -> Iterator[dg.DagsterInstance]:
         raise InstanceError(_HOME, [Problem("", f"{place!r} is not an absolute path of a directory", fix)])
     try:
         opened = dg.DagsterInstance.from_config(str(path))
-    except dg.DagsterError as error:
-        fix = "Correct dagster.yaml in this directory."
-        raise InstanceError(_HOME, [Problem("", f"Dagster refuses {place}: {error}", fix)]) from None
+    except Exception as error:  # noqa: BLE001 - each storage's library raises its own errors
+        what = redact_urls(str(error).strip() or type(error).__name__)
+        fix = "Correct dagster.yaml in this directory, and check that its database runs."
+        raise InstanceError(_HOME, [Problem("", f"Dagster cannot open {place}: {what}", fix)]) from None
     with opened as instance:
         yield instance

@@ -243,9 +243,19 @@ def test_a_wrong_instance_is_one_message(tmp_path: Path, given: str) -> None:
     answer = invoke("timeline", "abc", product(tmp_path), DAGSTER_HOME=given)
 
     assert answer.exit_code == 1
-    assert answer.stderr.startswith(f'error: {given}: 1 problem\n  $DAGSTER_HOME "{given}" ')
-    assert "Set DAGSTER_HOME to the directory of the instance" in answer.stderr
-    assert "Traceback" not in answer.stderr
+    assert answer.stderr == (
+        f"error: DAGSTER_HOME: 1 problem\n  {given!r} is not an absolute path of a directory\n"
+        "    fix: Set DAGSTER_HOME to the absolute path of an existing directory.\n"
+    )
+
+
+def test_without_an_instance_the_message_says_which_one_to_name(tmp_path: Path) -> None:
+    answer = invoke("timeline", "abc", product(tmp_path), DAGSTER_HOME="")
+
+    assert answer.exit_code == 1
+    assert answer.stderr.startswith(
+        "error: DAGSTER_HOME: 1 problem\n  is not set\n    fix: Set DAGSTER_HOME to the dir"
+    )
 
 
 def test_a_missing_directory_of_the_page_is_named_before_the_run_is_read(tmp_path: Path) -> None:
@@ -262,7 +272,7 @@ def test_a_broken_dagster_yaml_is_one_message(tmp_path: Path) -> None:
     answer = invoke("timeline", "abc", product(tmp_path), DAGSTER_HOME=str(tmp_path / "home"))
 
     assert answer.exit_code == 1
-    assert answer.stderr.startswith(f"error: {tmp_path / 'home'}: 1 problem\n")
+    assert answer.stderr.startswith(f"error: DAGSTER_HOME: 1 problem\n  Dagster cannot open {tmp_path / 'home'}: ")
     assert "Traceback" not in answer.stderr
 
 
