@@ -5,17 +5,13 @@ from __future__ import annotations
 import os
 import re
 import tempfile
-from dataclasses import dataclass, field, replace
-from functools import partial
-from importlib.metadata import entry_points
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import yaml
-from floe_core.plugin_types import PluginType
 from floe_core.schemas.floe_spec import DBT_MODEL_NAME_PATTERN, FLOE_NAME_PATTERN, SEMVER_PATTERN
 
-from floe_orchestrator_dagster.config import config_path
 from floe_orchestrator_dagster.config.crons import check_cron, check_timezone
 from floe_orchestrator_dagster.deploy.entrypoint import write_entry_point
 from floe_orchestrator_dagster.errors import EntryPointError, Problem, ProfileError, ProjectError, SpecError
@@ -27,6 +23,7 @@ from floe_orchestrator_dagster.product.compilation import (
     compile_command,
     compile_product,
 )
+from floe_orchestrator_dagster.product.compute_settings import DUCKDB, NEW_FILE, check_plugin, compute_settings
 from floe_orchestrator_dagster.product.computes import engine_choice
 from floe_orchestrator_dagster.product.own_profile import read_own_output
 from floe_orchestrator_dagster.product.prepare import parse_project, prepare_manifest
@@ -38,28 +35,16 @@ from floe_orchestrator_dagster.product.project import (
     read_project_directory,
 )
 from floe_orchestrator_dagster.product.spec import SPEC_FILE
-from floe_orchestrator_dagster.product.templates import read_from_environment, rendered
 from floe_orchestrator_dagster.product.values import DbtConnection
 from floe_orchestrator_dagster.product.yaml_file import read_yaml
-from floe_orchestrator_dagster.redaction import is_secret_name, secrets_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from floe_orchestrator_dagster.inspect.validation import Findings
     from floe_orchestrator_dagster.product.manifest import Manifest
-    from floe_orchestrator_dagster.product.own_profile import OwnOutput
-
-DUCKDB = "duckdb"
 
 _LONGEST_NAME = 63
-_NEW_FILE = "warehouse/{product_slug}.duckdb"
-_MEMORY = ":memory:"
-# Settings of a DuckDB output that floe's compute plugin passes on.
-_PASSED_ON = frozenset({"attach", "extensions", "path", "settings", "threads", "timeout_seconds"})
-_NUMBERS = frozenset({"threads", "timeout_seconds"})
-_TEMPLATE = re.compile(r"\{\{.*?\}\}", re.DOTALL)
-_ATTACH_KEYS = frozenset({"path", "alias", "type"})
 _FIRST_VERSION = "1.0.0"
 _PLATFORM_OWNER = "data-platform"
 _REFERENCE = "https://github.com/Obsidian-Owl/floe/tree/main/docs"
@@ -152,11 +137,12 @@ def write_initial_product(directory: Path, options: InitialOptions) -> InitialPr
     if existing_files(directory) and not options.overwrite:
         fix = f"Compile it: `{compile_command()}`. Or pass --overwrite to write a new one."
         raise ProjectError(str(directory / SPEC_FILE), [Problem("", "exists and is not overwritten", fix)])
-    manifest_file, notes = directory / MANIFEST_FILE, _Notes()
+    manifest_file = directory / MANIFEST_FILE
+    notes: list[str] = []
     keeps_manifest = manifest_file.exists() and not options.overwrite
     if keeps_manifest:
         _check_unused(options, manifest_file)
-        notes.add(f"{MANIFEST_FILE} exists and is used as it is.")
+        notes.append(f"{MANIFEST_FILE} exists and is used as it is.")
     platform = None if keeps_manifest else _platform(directory, name, options, notes)
     manifest = _parsed(directory, name, options, platform)
     models = _declarable(manifest, notes)
@@ -170,24 +156,10 @@ def write_initial_product(directory: Path, options: InitialOptions) -> InitialPr
     entry_point = _entry_point(name, directory)
     written += [artifacts, *([entry_point] if entry_point else [])]
     command = "dagster dev -f definitions.py" if entry_point else _ENVIRONMENT_COMMAND
-    return InitialProduct(name, directory, tuple(written), len(models), notes.sentences, findings, command)
+    return InitialProduct(name, directory, tuple(written), len(models), tuple(notes), findings, command)
 
 
 _ENVIRONMENT_COMMAND = f"FLOE_ARTIFACTS_PATH={ARTIFACTS_FILE} dagster dev -m floe_orchestrator_dagster.definitions"
-
-
-@dataclass
-class _Notes:
-    """Sentences for the user."""
-
-    _sentences: list[str] = field(default_factory=list)
-
-    def add(self, sentence: str) -> None:
-        self._sentences.append(sentence)
-
-    @property
-    def sentences(self) -> tuple[str, ...]:
-        return tuple(self._sentences)
 
 
 def _settings(directory: Path) -> Mapping[str, object]:
@@ -250,7 +222,7 @@ def _check_unused(options: InitialOptions, manifest_file: Path) -> None:
         raise ProjectError(str(manifest_file), [Problem("", what, fix)])
 
 
-def _platform(directory: Path, name: str, options: InitialOptions, notes: _Notes) -> Mapping[str, object]:
+def _platform(directory: Path, name: str, options: InitialOptions, notes: list[str]) -> Mapping[str, object]:
     """Build the content of ``manifest.yaml``."""
     compute, config = _compute(directory, options, notes)
     orchestrator = {"key_prefix": list(options.key_prefix)} if options.key_prefix else {}
@@ -270,104 +242,19 @@ def _platform(directory: Path, name: str, options: InitialOptions, notes: _Notes
     }
 
 
-def _compute(directory: Path, options: InitialOptions, notes: _Notes) -> tuple[str, Mapping[str, object]]:
+def _compute(directory: Path, options: InitialOptions, notes: list[str]) -> tuple[str, Mapping[str, object]]:
     if options.compute is not None:
-        _check_plugin(options.compute, "--compute")
-        return options.compute, {"path": _NEW_FILE, "threads": 4} if options.compute == DUCKDB else {}
+        check_plugin(options.compute, "--compute")
+        return options.compute, {"path": NEW_FILE, "threads": 4} if options.compute == DUCKDB else {}
     profile = _settings(directory).get("profile")
     if not isinstance(profile, str) or "{{" in profile:
         fix = f"Set `profile:` to the profile in profiles.yml. To build on a DuckDB file, pass `--compute {DUCKDB}`."
         what = "is missing" if profile is None else "is a template, which only dbt can render"
         raise ProfileError(str(directory / PROJECT_FILE), [Problem("profile", what, fix)])
     output = read_own_output(directory, profile, directory=options.profiles_dir, target=options.target)
-    _check_plugin(output.adapter, f"{output.file}: {output.place}.type")
-    _check_credentials(output)
-    notes.add(f"The compute is that of {output.file} ({output.place}).")
-    return output.adapter, _duckdb_config(output, notes) if output.adapter == DUCKDB else _config(output, notes)
-
-
-def _check_plugin(compute: str, origin: str) -> None:
-    installed = sorted(point.name for point in entry_points(group=PluginType.COMPUTE.entry_point_group))
-    if compute in installed:
-        return
-    what = (
-        f"floe has no compute plugin for {compute!r} in this environment (installed: {', '.join(installed) or 'none'})"
-    )
-    fix = (
-        f"Install floe's plugin for it. Or build on a DuckDB file with `--compute {DUCKDB}`, and add the connection in "
-        f"{config_path('computes')}."
-    )
-    raise ProfileError(origin, [Problem("", what, fix)])
-
-
-def _check_credentials(output: OwnOutput) -> None:
-    """Check that no credential would be copied from the profile, which may be private, into ``manifest.yaml``."""
-    copied = {key: value for key, value in output.settings.items() if not is_secret_name(str(key))}
-    if output.adapter == DUCKDB:
-        copied = {key: value for key, value in copied.items() if key in _PASSED_ON}
-    # Defaults of `env_var` count, because they are copied, too.
-    found = secrets_of(
-        copied,
-        variables=partial(read_from_environment, environment={}),
-        render=partial(rendered, environment={}),
-    )
-    if any("{{" not in secret for secret in found) or any(_has_literal(value) for value in _secret_values(copied)):
-        what = "contains a credential, which is not copied to manifest.yaml"
-        fix = "Write it as `{{ env_var('NAME') }}` in the profile, set the variable, and run the command again."
-        raise ProfileError(str(output.file), [Problem(output.place, what, fix)])
-
-
-def _secret_values(content: object, *, is_secret: bool = False) -> Iterator[str]:
-    """Yield the strings below keys that name a secret."""
-    if isinstance(content, dict):
-        for key, value in content.items():
-            yield from _secret_values(value, is_secret=is_secret or is_secret_name(str(key)))
-    elif isinstance(content, list):
-        for value in content:
-            yield from _secret_values(value, is_secret=is_secret)
-    elif is_secret and isinstance(content, str):
-        yield content
-
-
-def _has_literal(template: str) -> bool:
-    """Return whether a string has text outside of its templates."""
-    return bool(_TEMPLATE.sub("", template).strip())
-
-
-def _duckdb_config(output: OwnOutput, notes: _Notes) -> Mapping[str, object]:
-    settings = {str(key): value for key, value in output.settings.items()}
-    config = {key: value for key, value in settings.items() if key in _PASSED_ON}
-    for key in _NUMBERS & config.keys():
-        text = rendered(str(config[key]))
-        if text is not None and text.isdigit():
-            config[key] = int(text)
-        else:
-            del config[key]
-            notes.add(f"{key} of the profile is not a number. It was left out.")
-    if str(settings.get("path") or _MEMORY).startswith(_MEMORY):
-        config["path"] = _NEW_FILE
-        notes.add(f"The profile's database is in memory, so its tables would not last. The product uses {_NEW_FILE}.")
-    attached = config.get("attach")
-    if isinstance(attached, list):
-        config["attach"] = [_attachment(entry) if isinstance(entry, dict) else entry for entry in attached]
-    left = sorted(set(settings) - _PASSED_ON - {"type"})
-    if left:
-        notes.add(f"floe's DuckDB plugin has no setting {', '.join(left)}. The profile's values are left out.")
-    return config
-
-
-def _attachment(entry: Mapping[str, object]) -> Mapping[str, object]:
-    """Return an entry of ``attach`` as floe's plugin reads it: settings other than the common ones are options."""
-    others = {key: value for key, value in entry.items() if key not in _ATTACH_KEYS}
-    common = {key: value for key, value in entry.items() if key in _ATTACH_KEYS}
-    return {**common, "options": others} if others else common
-
-
-def _config(output: OwnOutput, notes: _Notes) -> Mapping[str, object]:
-    secret = sorted(str(key) for key in output.settings if is_secret_name(str(key)))
-    if secret:
-        notes.add(f"{', '.join(secret)} of the profile: left out. The compute plugin reads credentials elsewhere.")
-    return {str(key): value for key, value in output.settings.items() if key != "type" and str(key) not in secret}
+    config, left_out = compute_settings(output)
+    notes += [f"The compute is that of {output.file} ({output.place}).", *left_out]
+    return output.adapter, config
 
 
 def _parsed(directory: Path, name: str, options: InitialOptions, platform: Mapping[str, object] | None) -> Manifest:
@@ -389,7 +276,7 @@ def _parsed(directory: Path, name: str, options: InitialOptions, platform: Mappi
     return parse_project(connection) if options.no_deps else prepare_manifest(connection)
 
 
-def _declarable(manifest: Manifest, notes: _Notes) -> list[str]:
+def _declarable(manifest: Manifest, notes: list[str]) -> list[str]:
     """List the project's models that floe can declare, by file.
 
     Raises:
@@ -399,7 +286,9 @@ def _declarable(manifest: Manifest, notes: _Notes) -> list[str]:
     accepted = [name for name in names if re.fullmatch(DBT_MODEL_NAME_PATTERN.strip("^$"), name)]
     refused = [name for name in names if name not in accepted]
     if refused:
-        notes.add(f"floe does not accept the name {', '.join(refused)}. dbt builds it, but floe.yaml does not list it.")
+        notes.append(
+            f"floe does not accept the name {', '.join(refused)}. dbt builds it, but floe.yaml does not list it."
+        )
     if not accepted:
         fix = "Add a model. A name is letters, digits and `_`."
         raise ProjectError(str(manifest.path), [Problem("", "the project has no model that floe can declare", fix)])
