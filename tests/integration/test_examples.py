@@ -137,7 +137,7 @@ def place(prepared_sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         content = contract(model("a"), name=name, config={"key_prefix": [name]}, dbt_profiles=profile)
         write_json(tmp_path / file, content)
         write_json(tmp_path / name / "compiled_artifacts.json", content)
-    for directory in (tmp_path / "new", tmp_path / "new" / "orders", tmp_path / "new" / "returns"):
+    for directory in (tmp_path / "new" / name for name in (".", "orders", "returns", "shop")):
         write_files(directory, _NEW_PROJECT)
     (tmp_path / "deploy" / "production").mkdir(parents=True)
     for directory in (tmp_path, prepared_sample):
