@@ -199,7 +199,7 @@ def test_incremental_model_is_built_from_scratch_after_a_change_of_its_code(
     assert (shop.rows("log"), shop.rows("read")) == ([(1,), (2,)], [(2,)])
 
     assert built(shop.result("log", full_refresh=True)) == {"log"}
-    assert shop.planned() == {"read": "log has been built since"}
+    assert shop.planned() == {"read": "log was built since then"}
     assert shop.run() == {"read"}
     assert (shop.rows("log"), shop.rows("read")) == ([(2,)], [(1,)])
 
@@ -319,3 +319,32 @@ def test_new_rows_of_a_source_build_no_view(tmp_path: Path, instance: dg.Dagster
     for kind, name in (("view", "shown"), ("view", "stg"), *(("table", one) for one in ("base", "total", "mart"))):
         shop.execute(f"drop {kind} {name}")
     assert shop.run() == {"base", "shown", "total", "stg", "mart"}
+
+
+def test_readers_of_a_source_are_built_after_a_change_of_the_seed_that_is_its_table(
+    tmp_path: Path, instance: dg.DagsterInstance
+) -> None:
+    shop = Shop(tmp_path / "shop", instance, "core")
+    shop.write("seeds/raw_stores.csv", "id,name,loaded_at\n1,north,2024-01-01\n2,south,2024-01-01\n")
+    sources = """
+        sources:
+          - name: shops
+            schema: main
+            config: {loaded_at_field: "cast(loaded_at as timestamp)"}
+            tables: [{name: stores, identifier: raw_stores}]
+        """
+    shop.write("models/stores.yml", sources)
+    shop.write(
+        "models/stores.sql", "{{ config(materialized='table') }} select name from {{ source('shops', 'stores') }}"
+    )
+    assert shop.run() == {*ALL, "raw_stores", "stores"}
+    assert shop.planned() == {}
+
+    # Rows, columns and the last loading time stay the same.
+    shop.write("seeds/raw_stores.csv", "id,name,loaded_at\n1,east,2024-01-01\n2,west,2024-01-01\n")
+    assert shop.planned() == {
+        "raw_stores": "its code, its settings or a macro has changed",
+        "stores": "raw_stores is built",
+    }
+    assert shop.run() == {"raw_stores", "stores"}
+    assert shop.rows("stores") == [("east",), ("west",)]

@@ -195,6 +195,7 @@ def _step(project: _Project, compute: str, nodes: DbtNodes, rule: PartitionsConf
         product=project.product,
         steps=project.steps,
         key_of=project.key_of,
+        source_tables=project.translator.sources.tables,
         product_key=project.translator.product_key,
         excluded=project.selection.excluded,
         partitions=rule,

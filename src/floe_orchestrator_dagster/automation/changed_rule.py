@@ -55,7 +55,7 @@ def changed_conditions(translator: ProductTranslator, unique_ids: Iterable[str])
 class _Rule:
     def __init__(self, translator: ProductTranslator, manifest: Manifest, codes: BuildCodes) -> None:
         self._key_of, self._codes, self._nodes = translator.key_of, codes, manifest.content["nodes"]
-        self._graph: BuildGraph = project_graph(manifest, translator.key_of)
+        self._graph: BuildGraph = project_graph(manifest, translator.key_of, translator.sources.tables)
         self._requested_with_other_code = DiffersFromBuild(codes) & _is.will_be_requested()
         self._built_with_other_code = BuiltWithOtherCode(codes)
 

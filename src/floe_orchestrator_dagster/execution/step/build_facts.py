@@ -58,15 +58,23 @@ _OF_NO_EFFECT = frozenset({"threads", "retries", "connect_timeout", "keepalives_
 
 def build_graph(step: DbtStep) -> BuildGraph:
     """Return the graph of the product's dbt project."""
-    return project_graph(step.manifest, step.key_of, keeps_views=step.connection.profile.adapter in _KEEP_VIEWS)
+    keeps_views = step.connection.profile.adapter in _KEEP_VIEWS
+    return project_graph(step.manifest, step.key_of, step.source_tables, keeps_views=keeps_views)
 
 
-def project_graph(manifest: Manifest, key_of: Mapping[str, dg.AssetKey], *, keeps_views: bool = False) -> BuildGraph:
+def project_graph(
+    manifest: Manifest,
+    key_of: Mapping[str, dg.AssetKey],
+    source_tables: Mapping[str, str],
+    *,
+    keeps_views: bool = False,
+) -> BuildGraph:
     """Return the graph of a dbt project.
 
     Args:
         manifest: The project's manifest.
         key_of: Asset key of every model, seed, snapshot and source that is an asset, by unique id.
+        source_tables: Unique id of the node that builds a source's table, by that of the source.
         keeps_views: As in :class:`BuildGraph`.
     """
     content = manifest.content
@@ -77,7 +85,7 @@ def project_graph(manifest: Manifest, key_of: Mapping[str, dg.AssetKey], *, keep
     node_of = {key_of[node["unique_id"]]: node["unique_id"] for node in manifest.asset_nodes}
     keys = ((source, key_of.get(source)) for source in content["sources"])
     built = {source: node_of[key] for source, key in keys if key is not None and key in node_of}
-    return BuildGraph(content["parent_map"], kinds, built, keeps_views)
+    return BuildGraph(content["parent_map"], kinds, {**source_tables, **built}, keeps_views)
 
 
 def drops_views(step: DbtStep) -> bool:

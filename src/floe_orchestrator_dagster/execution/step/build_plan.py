@@ -33,6 +33,7 @@ class DbtStep:
         product: The product.
         steps: Names of all steps of the product that run dbt.
         key_of: Asset key of every model, seed, snapshot and source that is an asset, by unique id.
+        source_tables: Unique id of the node that builds a source's table, by that of the source.
         product_key: Asset key of the product itself.
         excluded: Resolves a run's ``exclude`` to unique ids, including tests of excluded nodes, and logs warnings.
         partitions: The partitions of its assets; None without partitions.
@@ -45,6 +46,7 @@ class DbtStep:
     product: Product
     steps: tuple[str, ...]
     key_of: Mapping[str, dg.AssetKey]
+    source_tables: Mapping[str, str]
     product_key: dg.AssetKey
     excluded: Callable[[str | None, Callable[[str], None]], frozenset[str]]
     partitions: PartitionsConfig | None = None
