@@ -32,6 +32,7 @@ if TYPE_CHECKING:
         ProjectError,
         ScheduleError,
         SpecError,
+        StateError,
     )
     from floe_orchestrator_dagster.loader import load_definitions_from_environment, load_product_definitions
     from floe_orchestrator_dagster.plugin import DagsterOrchestratorPlugin
@@ -59,6 +60,7 @@ __all__ = [
     "ProjectError",
     "ScheduleError",
     "SpecError",
+    "StateError",
     "__version__",
     "load_definitions_from_environment",
     "load_product_definitions",

@@ -12,6 +12,7 @@
     ├── DeployError       settings of a deployment (also a ValueError)
     ├── EntryPointError   a definitions.py that is wrong or cannot be written (also a ValueError)
     ├── InstanceError     the Dagster instance of a command, or a run that it does not have
+    ├── StateError        a published state that is missing, damaged or cannot be reached
     ├── AlertError        a message that did not reach its channel
     ├── LineageError      lineage events that did not reach their backend
     └── DbtBuildError     a dbt invocation that did not build the selected nodes
@@ -161,6 +162,12 @@ class EntryPointError(FloeDagsterError, ValueError):
 
 class InstanceError(_FileError):
     """The Dagster instance of a command cannot be opened or lacks what the command needs, such as a run."""
+
+
+class StateError(_FileError):
+    """A published state is missing, damaged, or of another product or version, or its store cannot be reached."""
+
+    retryable = True
 
 
 class AlertError(_FileError):

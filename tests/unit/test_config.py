@@ -139,6 +139,7 @@ _SECTIONS: dict[str, dict[str, object]] = {
         "vars": {"start": "a", "end": "b", "key": "c"},
         "time_column": "t",
     },
+    "state": {"url": "s3://bucket/state", "keep": 3, "production": "prod"},
     "steps[0]": {
         "select": "x",
         "exclude": "y",
@@ -597,7 +598,7 @@ def test_every_key_has_a_description() -> None:
     ]
 
     assert undescribed == []
-    assert len(sections) == 19
+    assert len(sections) == 20
     assert all(section["description"] for section in sections.values())
 
 

@@ -71,6 +71,7 @@ _PUBLIC = {
     "ProjectError",
     "ScheduleError",
     "SpecError",
+    "StateError",
     "__version__",
     "load_definitions_from_environment",
     "load_product_definitions",

@@ -34,6 +34,7 @@ from floe_orchestrator_dagster.config.models import (
     ScheduleConfig,
     Section,
     SensorConfig,
+    StateConfig,
     StepConfig,
     Steps,
     Text,
@@ -121,6 +122,8 @@ class DagsterConfig(Section):
     """Whether ``dbt source freshness`` runs on demand only, or also in the product's job."""
     lineage: LineageConfig = LineageConfig()
     """Delivery of lineage events."""
+    state: StateConfig | None = None
+    """Publication of what production has built."""
     auto_compile: bool = False
     """Whether ``dagster dev`` compiles the product when floe.yaml or manifest.yaml has changed."""
     docs_url: WebPage | None = Field(default=None, examples=["https://docs.example.com/retail"])
@@ -184,6 +187,7 @@ _SECTIONS: Mapping[str, type[BaseModel]] = {
     "partitions": PartitionsConfig,
     "partitions.vars": PartitionVars,
     "lineage": LineageConfig,
+    "state": StateConfig,
     "webserver_headers": HeaderConfig,
     "run_resources": PodResources,
     "deploy": DeployConfig,

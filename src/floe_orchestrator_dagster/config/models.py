@@ -28,6 +28,7 @@ BuildMode = Literal["all", "changed"]
 Consumer = Literal["exposures", "semantic_models", "metrics", "saved_queries"]
 PodSize = Literal["small", "medium", "large"]
 Directory = Annotated[str, Field(pattern=r"^(/|~/)")]
+StateUrl = Annotated[str, Field(pattern=r"^(/|~/|[A-Za-z][A-Za-z0-9+.-]*://|\{\{)")]
 
 
 class Section(BaseModel):
@@ -202,6 +203,19 @@ class LineageConfig(Section):
     """Timeout of a request to the backend in seconds."""
     namespaces: dict[Text, Text] = Field(default_factory=dict)
     """Replacements of dataset namespaces, such as ``postgres://10.0.0.7:5432: postgres://warehouse:5432``."""
+
+
+class StateConfig(Section):
+    """Publication of what production has built, with which pull requests are compared."""
+
+    url: StateUrl = Field(examples=["s3://example-bucket/dbt-state"])
+    """Absolute directory (or below ``~/``), or a URL of fsspec. It may contain ``{{ env_var('NAME') }}``; runs publish
+    nothing where that variable is not set."""
+    keep: int = Field(default=10, ge=1, le=1000)
+    """Number of states to keep for each environment."""
+    production: Text | None = Field(default=None, examples=["prod"])
+    """Output of the dbt profile in production, with whose state changes are compared. The default is the profile's
+    own ``target``."""
 
 
 class DeployConfig(Section):

@@ -44,6 +44,10 @@ _FORMS: Mapping[str, tuple[str, str]] = {
         "is not the address of a web page",
         "Write it like `https://docs.example.com/retail`.",
     ),
+    r"^(/|~/|[A-Za-z][A-Za-z0-9+.-]*://|\{\{)": (
+        "is neither an absolute directory nor a URL",
+        "Write it like `s3://example-bucket/dbt-state` or `/var/lib/floe/state`.",
+    ),
     r"^(/|~/)": ("is not an absolute directory", "Start it with `/` or `~/`."),
     r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+$": ("is not a valid name of a header", "Write it like `Authorization`."),
     r"^\S*$": ("must not contain spaces", "Write it like `retail_warehouse`."),

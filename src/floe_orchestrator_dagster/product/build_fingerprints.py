@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from floe_orchestrator_dagster.errors import ProjectError
 from floe_orchestrator_dagster.product.project import PROJECT_FILE
 from floe_orchestrator_dagster.product.references import texts_in
-from floe_orchestrator_dagster.product.trimming import CODE_VERSION, READS, digest_of_file
+from floe_orchestrator_dagster.product.trimming import CODE_VERSION, PORTABLE_CODE, READS, digest_of_file
 from floe_orchestrator_dagster.product.values_read import NOTHING_READ, ValuesRead, values_read, values_read_in_yaml
 from floe_orchestrator_dagster.product.yaml_file import read_yaml
 from floe_orchestrator_dagster.redaction import is_secret_name, mask
@@ -65,6 +65,22 @@ def build_fingerprints(manifest: Manifest, dbt: DbtConnection) -> dict[str, Buil
     return {unique_id: build.fingerprint(node) for unique_id, node in nodes if node["resource_type"] in _BUILT}
 
 
+def portable_fingerprints(manifest: Manifest, dbt: DbtConnection) -> dict[str, str]:
+    """Compute the fingerprint of each model, seed and snapshot without what differs between environments.
+
+    It depends on the code, the values of variables and the content of seeds, but not on the target, the places of
+    tables, environment variables and the adapter's version. Seeds whose file cannot be read are left out.
+
+    Args:
+        manifest: The product's manifest.
+        dbt: The project.
+    """
+    build = _Build(manifest, dbt)
+    nodes = manifest.content["nodes"].items()
+    found = {unique_id: build.portable(node) for unique_id, node in nodes if node["resource_type"] in _BUILT}
+    return {unique_id: fingerprint for unique_id, fingerprint in found.items() if fingerprint is not None}
+
+
 class _Build:
     """The values that an invocation of dbt reads, each read once for all nodes."""
 
@@ -74,9 +90,7 @@ class _Build:
 
     def fingerprint(self, node: Mapping[str, Any]) -> BuildFingerprint:
         """Compute a node's fingerprint."""
-        read = _values_read_by(node) | self._read_in_projects
-        for name in self._files(node):
-            read |= self._read_in_file(name)
+        read = self._values_read(node)
         if read.environment is None:
             return BuildFingerprint(doubt="it reads environment variables whose names are computed")
         try:
@@ -84,9 +98,29 @@ class _Build:
         except OSError as error:
             return BuildFingerprint(doubt=f"its file cannot be read ({error.strerror})")
         environment = {name: self._dbt.profile.environment.get(name) for name in read.environment}
-        names = self._variables if read.variables is None else {*read.variables}
-        values = {name: self._variables.get(name) for name in names}
+        values = self._values_of(read)
         return BuildFingerprint(_digest([node[CODE_VERSION], self._common, environment, values, seed]))
+
+    def portable(self, node: Mapping[str, Any]) -> str | None:
+        """Compute a node's fingerprint without what differs between environments; None for an unreadable seed."""
+        try:
+            seed = self._seed(node)
+        except OSError:
+            return None
+        code = node.get(PORTABLE_CODE, node[CODE_VERSION])
+        return _digest([code, self._values_of(self._values_read(node)), seed])
+
+    def _values_read(self, node: Mapping[str, Any]) -> ValuesRead:
+        """Return the values that a node reads, also in YAML files."""
+        read = _values_read_by(node) | self._read_in_projects
+        for name in self._files(node):
+            read |= self._read_in_file(name)
+        return read
+
+    def _values_of(self, read: ValuesRead) -> dict[str, list[list[Any]] | None]:
+        """Return the values of the variables that are read; of all, if it is not known which."""
+        names = self._variables if read.variables is None else {*read.variables}
+        return {name: self._variables.get(name) for name in names}
 
     @cached_property
     def _common(self) -> str:

@@ -16,6 +16,7 @@ from functools import cache, cached_property, lru_cache
 from typing import TYPE_CHECKING, Any
 
 from floe_orchestrator_dagster.product.macros import ProjectMacros
+from floe_orchestrator_dagster.product.places import without_places
 from floe_orchestrator_dagster.product.references import function_version, functions_called, texts_in
 from floe_orchestrator_dagster.product.sql_text import significant_sql
 from floe_orchestrator_dagster.product.values_read import ValuesRead, values_read
@@ -58,10 +59,12 @@ class CodeFingerprint:
     Attributes:
         code: The fingerprint.
         reads: Values with which each invocation completes it.
+        portable: The fingerprint without the places of tables. It is the same in all environments.
     """
 
     code: str
     reads: ValuesRead
+    portable: str = ""
 
 
 def fingerprints(manifest: Mapping[str, Any]) -> dict[str, CodeFingerprint]:
@@ -70,9 +73,12 @@ def fingerprints(manifest: Mapping[str, Any]) -> dict[str, CodeFingerprint]:
     Args:
         manifest: The content of a dbt manifest, with code and macros.
     """
-    project = _Project(manifest)
+    macros = ProjectMacros(manifest)
+    project, portable = _Project(manifest, macros), _Project(without_places(manifest), macros)
     return {
-        unique_id: CodeFingerprint(project.fingerprint(unique_id), project.values_read(unique_id))
+        unique_id: CodeFingerprint(
+            project.fingerprint(unique_id), project.values_read(unique_id), portable.fingerprint(unique_id)
+        )
         for unique_id, node in manifest["nodes"].items()
         if node["resource_type"] in _BUILT
     }
@@ -81,11 +87,11 @@ def fingerprints(manifest: Mapping[str, Any]) -> dict[str, CodeFingerprint]:
 class _Project:
     """A project's manifest, and what several nodes share: digests and values of macros, hooks and ephemeral models."""
 
-    def __init__(self, manifest: Mapping[str, Any]) -> None:
+    def __init__(self, manifest: Mapping[str, Any], macros: ProjectMacros) -> None:
         self._manifest = manifest
         self._nodes = manifest["nodes"]
         self._sources = manifest.get("sources") or {}
-        self._macros = ProjectMacros(manifest)
+        self._macros = macros
         self._macro_digests = {key: _digest(code) for key, code in self._macros.code.items()}
         self._read_by_macro = cache(lambda key: _reads(self._macros.code[key]))
         self._digests: dict[str, str] = {}

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 CODE_VERSION = "code_version"
+PORTABLE_CODE = "floe_portable_code"
 VARIABLES = "floe_variables"
 READS = "floe_reads"
 ALWAYS_BUILT = "floe_always_built"
@@ -130,6 +131,7 @@ _VERSION_OF_TRIMMING = repr(
         _KEPT_COLUMN_FIELDS,
         "tags of columns as text, without those of the node",
         _LEFT_OUT_ARGUMENT,
+        PORTABLE_CODE,
         VARIABLES,
         READS,
         ALWAYS_BUILT,
@@ -152,6 +154,7 @@ def trim(content: Mapping[str, Any]) -> dict[str, Any]:
     """Return the fields of a manifest that Dagster needs, about a quarter of its size.
 
     Fields are added. ``code_version`` is the fingerprint of models, seeds and snapshots, and the version of functions.
+    ``floe_portable_code`` is the fingerprint without places, if it differs.
     ``floe_always_built`` is the reason why a node or test cannot be reused, and ``floe_test_version`` the version of a
     test. ``floe_reads`` has the values with which :mod:`build_fingerprints` completes the fingerprint.
     ``floe_variables`` of models and snapshots lists the dbt variables that they read by name.
@@ -164,6 +167,8 @@ def trim(content: Mapping[str, Any]) -> dict[str, Any]:
     codes = fingerprints(content)
     for unique_id, fingerprint in codes.items():
         kept["nodes"][unique_id][CODE_VERSION] = fingerprint.code
+        if fingerprint.portable != fingerprint.code:
+            kept["nodes"][unique_id][PORTABLE_CODE] = fingerprint.portable
         if fingerprint.reads != NOTHING_READ:
             kept["nodes"][unique_id][READS] = _reads(fingerprint.reads)
     traits = build_traits(content)

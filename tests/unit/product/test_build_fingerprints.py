@@ -8,7 +8,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from floe_orchestrator_dagster.product.build_fingerprints import BuildFingerprint, build_fingerprints
+from floe_orchestrator_dagster.product.build_fingerprints import (
+    BuildFingerprint,
+    build_fingerprints,
+    portable_fingerprints,
+)
 from floe_orchestrator_dagster.product.engines import EngineChoice
 from floe_orchestrator_dagster.product.manifest import Manifest
 from floe_orchestrator_dagster.product.profiles import Profile
@@ -85,6 +89,10 @@ class Shop:
     def fingerprints(self) -> dict[str, BuildFingerprint]:
         dbt = DbtConnection(self.directory, self.profile, choice=EngineChoice("core"))
         found = build_fingerprints(self.manifest, dbt)
+        return {unique_id.rpartition(".")[2]: fingerprint for unique_id, fingerprint in found.items()}
+
+    def portable(self) -> dict[str, str]:
+        found = portable_fingerprints(self.manifest, DbtConnection(self.directory, self.profile))
         return {unique_id.rpartition(".")[2]: fingerprint for unique_id, fingerprint in found.items()}
 
 
@@ -184,3 +192,78 @@ def test_a_node_whose_values_are_not_known_has_no_fingerprint(tmp_path: Path) ->
         "computed": "it reads environment variables whose names are computed",
         "lost": "its file cannot be read (No such file or directory)",
     }
+
+
+# --- without places ---------------------------------------------------------------------------------------------------
+
+
+def test_portable_fingerprints_do_not_depend_on_target_environment_and_connection(
+    of_shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = of_shop.portable()
+    for name in ("SCHEMA", "REGION", "ERP", "ERP_LOGIN"):
+        monkeypatch.setenv(name, "other")
+    of_shop.profile = replace(of_shop.profile, target="pr", outputs={"pr": {"type": "duckdb", "path": "pr.duckdb"}})
+
+    assert of_shop.portable() == found
+    assert len(set(found.values())) == len(found) == 12
+
+
+def test_portable_fingerprints_depend_on_seeds_variables_and_macros(of_shop: Shop, tmp_path: Path) -> None:
+    found = of_shop.portable()
+
+    def changed() -> set[str]:
+        return {name for name, fingerprint in of_shop.portable().items() if fingerprint != found.get(name)}
+
+    of_shop.write("seeds/stores.csv", "id\n2\n")
+    assert changed() == {"stores"}
+    of_shop.write("dbt_project.yml", json.dumps({"name": "shop", "vars": {"ratio": 2, "shop": {"tax": 7}}}))
+    assert changed() == {"stores", "ratio", "any"}
+    content = shop()
+    content["macros"] = dict([macro("outer", "{{ inner() }}"), macro("inner", "{{ var('tax') }} + 1")])
+    of_shop.manifest = Manifest(of_shop.path, trim(content))
+    assert changed() == {"stores", "ratio", "any", "nested"}
+    (tmp_path / "seeds/stores.csv").unlink()
+    assert "stores" not in of_shop.portable()
+
+
+def placed(database: str, schema: str, **source_fields: object) -> Json:
+    """Make a project that another target has parsed."""
+    content = manifest(
+        model("plain", "select 1", schema=schema) | {"unrendered_config": {"schema": "{{ target.schema }}"}},
+        model("tabled", "select 2", materialized="table" if schema == "main" else "view")
+        | {"unrendered_config": {"materialized": "{{ 'table' if target.name == 'prod' else 'view' }}"}},
+        model("read", "select * from {{ source('erp', 'orders') }}", "source.shop.erp.orders"),
+        sources=(source("erp", "orders", database=database, schema=f"{schema}_erp", **source_fields),),
+        metadata={"adapter_type": "duckdb", "project_name": "shop", "dbt_version": "1.12.6"},
+    )
+    for entry in content["nodes"].values():
+        entry |= {"database": database, "schema": schema}
+    return content
+
+
+def portable_code(content: Json) -> dict[str, str]:
+    nodes = trim(content)["nodes"].values()
+    return {entry["name"]: entry.get("floe_portable_code", entry["code_version"]) for entry in nodes}
+
+
+def test_templates_of_places_are_compared_instead_of_their_values() -> None:
+    written = {"unrendered_database": None, "unrendered_schema": "{{ target.schema }}_erp"}
+
+    assert portable_code(placed("prod", "main", **written)) == portable_code(placed("pr", "pr_1", **written))
+
+
+def test_place_of_a_source_that_is_written_in_the_project_counts() -> None:
+    before = portable_code(placed("prod", "main", unrendered_database=None, unrendered_schema="main_erp"))
+    after = portable_code(placed("prod", "new", unrendered_database=None, unrendered_schema="new_erp"))
+
+    assert {name for name in before if before[name] != after[name]} == {"read"}
+
+
+def test_default_database_of_a_source_does_not_count_with_dbt_v2_which_writes_no_templates() -> None:
+    before, after = placed("prod", "main"), placed("pr", "main")
+    assert portable_code(before) == portable_code(after)
+
+    after["sources"]["source.shop.erp.orders"]["database"] = "elsewhere"
+    found, expected = portable_code(after), portable_code(before)
+    assert {name for name in found if found[name] != expected[name]} == {"read"}

@@ -1,0 +1,176 @@
+"""Publication and reading of states, and removal of old ones."""
+
+from __future__ import annotations
+
+import hashlib
+from contextlib import suppress
+from datetime import datetime, timedelta, timezone
+from typing import TYPE_CHECKING, TypeVar
+from urllib.parse import quote, unquote
+from uuid import uuid4
+
+from pydantic import TypeAdapter, ValidationError
+
+from floe_orchestrator_dagster.errors import Problem, StateError
+from floe_orchestrator_dagster.state.published import (
+    POINTER,
+    STATE_FILE,
+    STATE_FORMAT,
+    Pointer,
+    PublishedState,
+    StateFacts,
+    StateFile,
+)
+from floe_orchestrator_dagster.state.store import Store
+
+if TYPE_CHECKING:
+    from collections.abc import Set as AbstractSet
+    from pathlib import Path
+
+MANIFEST, RUN_RESULTS = "manifest.json", "run_results.json"
+_POINTER, _FACTS, _SETS = "latest.json", "state.json", "sets"
+_TIME = "%Y%m%dT%H%M%SZ"
+# A set that another process is writing must not be removed before it is the newest.
+_UNTOUCHED = timedelta(hours=1)
+# A set can be removed while it is read. Then there is a newer one.
+_TRIES = 3
+_PUBLISH = "Publish it again: `floe-dagster state publish`, or a successful run of production."
+_UPGRADE = "Install the version of floe-orchestrator-dagster here that production has."
+
+T = TypeVar("T", Pointer, StateFile)
+
+
+def publish_state(url: str, facts: StateFacts, manifest: bytes, run_results: bytes, keep: int) -> str:
+    """Publish a state, and remove the oldest ones of its environment.
+
+    Args:
+        url: A directory, or a URL of fsspec.
+        facts: The facts.
+        manifest: dbt's ``manifest.json``.
+        run_results: dbt's ``run_results.json``.
+        keep: Number of sets to keep. Sets of the last hour are kept, too.
+
+    Returns:
+        The name of the set.
+
+    Raises:
+        StateError: The store cannot be reached or refuses a file. The state before it is still the latest.
+    """
+    store, home = Store(url), _home(facts.product, facts.environment)
+    name = f"{facts.published_at.astimezone(timezone.utc).strftime(_TIME)}-{uuid4().hex[:12]}"
+    files = {MANIFEST: manifest, RUN_RESULTS: run_results}
+    content = StateFile(STATE_FORMAT, facts, {file: _digest(data) for file, data in files.items()})
+    described = STATE_FILE.dump_json(content)
+    for file, data in (*files.items(), (_FACTS, described)):
+        store.write(f"{home}/{_SETS}/{name}/{file}", data)
+    store.write(f"{home}/{_POINTER}", POINTER.dump_json(Pointer(STATE_FORMAT, name, _digest(described))))
+    latest = _pointer(store, home, facts.product, facts.environment).set  # maybe that of another process
+    _remove_old(store, home, {name, latest}, keep)
+    return name
+
+
+def _remove_old(store: Store, home: str, kept: AbstractSet[str], keep: int) -> None:
+    newest = max(kept)
+    others = [name for name in store.names(f"{home}/{_SETS}") if name not in kept]
+    limit = _time(newest) - _UNTOUCHED
+    for name in sorted(others, reverse=True)[keep - 1 :]:
+        with suppress(ValueError):  # another file, which is not a set
+            if _time(name) < limit:
+                store.remove(f"{home}/{_SETS}/{name}")
+
+
+def _time(name: str) -> datetime:
+    """Return the time in a set's name.
+
+    Raises:
+        ValueError: It is not the name of a set.
+    """
+    return datetime.strptime(name.partition("-")[0], _TIME).replace(tzinfo=timezone.utc)
+
+
+def read_state(url: str, product: str, environment: str, scratch: Path) -> PublishedState:
+    """Read the latest state of an environment.
+
+    Args:
+        url: A directory, or a URL of fsspec.
+        product: Name of the product.
+        environment: The dbt target of the environment.
+        scratch: Directory for the local copies of the files.
+
+    Raises:
+        StateError: There is no state, it is damaged, of another product or of a newer version, or the store cannot be
+            reached.
+    """
+    store, home = Store(url), _home(product, environment)
+    for _ in range(_TRIES):
+        pointer = _pointer(store, home, product, environment)
+        try:
+            return _read_set(store, f"{home}/{_SETS}/{pointer.set}", pointer, (product, environment), scratch)
+        except FileNotFoundError:
+            continue
+    raise StateError(url, [Problem(f"{home}/{_POINTER}", "names a set that is not complete", _PUBLISH)])
+
+
+def _pointer(store: Store, home: str, product: str, environment: str) -> Pointer:
+    path = f"{home}/{_POINTER}"
+    try:
+        content = store.read(path)
+    except FileNotFoundError:
+        raise StateError(store.url, [_missing(store, product, environment)]) from None
+    return _parsed(POINTER, content, store, path)
+
+
+def _missing(store: Store, product: str, environment: str) -> Problem:
+    products = {unquote(name): name for name in store.names("")}
+    if product not in products:
+        known = f"It has states of {', '.join(sorted(products))}." if products else "The store is empty."
+        return Problem("", f"has no state of the product {product!r}. {known}", f"Check the URL. {_PUBLISH}")
+    known = ", ".join(unquote(name) for name in store.names(products[product]))
+    what = f"has no state of {product} in the environment {environment!r}, but of {known or 'no environment'}"
+    return Problem("", what, f"Name the environment (`--environment`, or `state.production`). {_PUBLISH}")
+
+
+def _read_set(store: Store, home: str, pointer: Pointer, expected: tuple[str, str], scratch: Path) -> PublishedState:
+    described = store.read(f"{home}/{_FACTS}")
+    _check_digest(store, f"{home}/{_FACTS}", described, pointer.sha256)
+    content = _parsed(STATE_FILE, described, store, f"{home}/{_FACTS}")
+    facts = content.facts
+    if (facts.product, facts.environment) != expected:
+        what = f"is the state of {facts.product} in {facts.environment!r}, not of {expected[0]} in {expected[1]!r}"
+        raise StateError(store.url, [Problem(f"{home}/{_FACTS}", what, f"Do not copy states. {_PUBLISH}")])
+    scratch.mkdir(parents=True, exist_ok=True)
+    for name in (MANIFEST, RUN_RESULTS):
+        data = store.read(f"{home}/{name}")
+        _check_digest(store, f"{home}/{name}", data, content.files.get(name, ""))
+        (scratch / name).write_bytes(data)
+    return PublishedState(**vars(facts), manifest=scratch / MANIFEST, run_results=scratch / RUN_RESULTS)
+
+
+def _parsed(adapter: TypeAdapter[T], content: bytes, store: Store, path: str) -> T:
+    try:
+        version = _VERSIONED.validate_json(content).get("format")
+        if isinstance(version, int) and version > STATE_FORMAT:
+            what = f"has the format {version}; this version of floe-orchestrator-dagster reads up to {STATE_FORMAT}"
+            raise StateError(store.url, [Problem(path, what, _UPGRADE)])
+        return adapter.validate_json(content)
+    except ValidationError as error:
+        details = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(map(str, details["loc"]))
+        what = f"is damaged: {f'{where}: ' if where else ''}{details['msg']}"
+        raise StateError(store.url, [Problem(path, what, _PUBLISH)]) from None
+
+
+_VERSIONED = TypeAdapter(dict[str, object])
+
+
+def _check_digest(store: Store, path: str, content: bytes, expected: str) -> None:
+    if _digest(content) != expected:
+        raise StateError(store.url, [Problem(path, "is truncated or was changed", _PUBLISH)])
+
+
+def _home(product: str, environment: str) -> str:
+    return f"{quote(product, safe='')}/{quote(environment, safe='')}"
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
