@@ -101,7 +101,8 @@ def soaked(who: str, runs: int, artifacts: Path, home: Path) -> tuple[list[State
 
     (home / "dagster.yaml").write_text("telemetry: {enabled: false}\n", encoding="utf-8")
     states: list[State] = []
-    with running_daemon(who, runs, artifacts, home) as daemon, dg.DagsterInstance.from_config(str(home)) as instance:
+    # The instance creates the databases, which it and the daemon must not do at the same time.
+    with dg.DagsterInstance.from_config(str(home)) as instance, running_daemon(who, runs, artifacts, home) as daemon:
         last = time.monotonic()
         while len(states) < runs:
             time.sleep(_POLL_SECONDS)
@@ -142,7 +143,7 @@ def state(daemon: subprocess.Popen[bytes], home: Path) -> State:
     """Measure the processes and the storage."""
     own = psutil.Process(daemon.pid)
     # Processes of runs are children of the code server.
-    servers = [child for child in own.children() if "grpc" in " ".join(child.cmdline())]
+    servers = [child for child in own.children() if is_code_server(child)]
     storage, other = sizes(home)
     return State(
         own.memory_info().rss / 1e6,
@@ -152,6 +153,13 @@ def state(daemon: subprocess.Popen[bytes], home: Path) -> State:
         storage / 1e6,
         other / 1e6,
     )
+
+
+def is_code_server(process: psutil.Process) -> bool:
+    """Return whether a child of the daemon is the code server. Other children can end meanwhile."""
+    with suppress(psutil.NoSuchProcess):
+        return "grpc" in " ".join(process.cmdline())
+    return False
 
 
 def sizes(home: Path) -> tuple[int, int]:
