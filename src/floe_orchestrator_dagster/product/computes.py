@@ -107,7 +107,9 @@ def with_secrets(settings: Mapping[str, Any], place: Place) -> dict[str, Any]:
         elif isinstance(value, dict):
             found[key] = with_secrets(value, inner)
         elif isinstance(value, list):
-            found[key] = [with_secrets(entry, inner) if isinstance(entry, dict) else entry for entry in value]
+            places = (replace(inner, where=f"{inner.where}[{number}]") for number in range(len(value)))
+            entries = zip(value, places, strict=True)
+            found[key] = [with_secrets(entry, at) if isinstance(entry, dict) else entry for entry, at in entries]
         else:
             found[key] = value
     return found

@@ -86,6 +86,32 @@ def test_variables_with_secrets_are_named_by_keys_that_floes_compiler_keeps(
     assert found["postgres"].outputs["postgres"] == {"type": "postgres", "host": "db", **expected}
 
 
+@pytest.mark.parametrize(
+    "key",
+    [
+        *(
+            "access_key",
+            "api_key",
+            "apiToken",
+            "bearer_token",
+            "client_secret",
+            "client_token",
+            "password",
+            "private_key",
+        ),
+        *("refresh_token", "secret", "secret_access_key", "secretKey", "token"),
+        *("access_token", "credential", "credentials", "key", "pass", "passphrase", "private_key_passphrase", "user"),
+    ],
+)
+def test_keys_that_name_variables_are_those_that_floes_compiler_removes(tmp_path: Path, key: str) -> None:
+    is_removed = key not in sanitize_plugin_config_for_artifact({key: "x"})
+
+    found = _profiles(tmp_path, computes={"postgres": {"host": "db", f"{key}_env": "VARIABLE"}})
+
+    expected = {key: "{{ env_var('VARIABLE') }}"} if is_removed else {f"{key}_env": "VARIABLE"}
+    assert found["postgres"].outputs["postgres"] == {"type": "postgres", "host": "db", **expected}
+
+
 def test_variables_with_secrets_are_required_by_the_profile(tmp_path: Path) -> None:
     found = _profiles(tmp_path, computes={"postgres": {"password_env": "PG_PASSWORD"}})
 
@@ -99,8 +125,8 @@ def test_a_secret_in_place_of_a_variable_is_refused_without_the_value(tmp_path: 
 
     assert str(raised.value) == (
         "contract: 1 problem\n"
-        "  plugins.orchestrator.config.computes.postgres.secrets.password_env: must be the name of an environment "
-        "variable\n"
+        "  plugins.orchestrator.config.computes.postgres.secrets[0].password_env: must be the name of an "
+        "environment variable\n"
         "    fix: Write the name of the environment variable that has the secret, like `WAREHOUSE_PASSWORD`."
     )
 
