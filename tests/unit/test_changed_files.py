@@ -130,8 +130,8 @@ def test_file_that_no_longer_compiles_is_a_warning(shop: Path) -> None:
 
     [warning] = _warnings(shop)
 
-    assert warning["where"] == "floe.yaml"
-    assert warning["what"] == "has changed since it was compiled, and no longer compiles"
+    said = "floe.yaml or manifest.yaml has changed since the product was compiled, and no longer compiles"
+    assert (warning["where"], warning["what"]) == ("", said)
     assert warning["fix"].startswith("metadata.version: String should match pattern")
 
 

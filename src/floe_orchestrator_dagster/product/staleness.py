@@ -84,21 +84,21 @@ def stale_problem(product: Product) -> Problem | None:
         return None
     directories = [*([product.dbt.directory.path] if product.dbt else []), product.path.parent]
     sources = find_sources(directories, product.name)
+    if sources is None:
+        return None
+    names = f"{sources.spec.name} or {sources.manifest.name}"
     try:
-        if sources is None or sources.digest == product.artifacts.metadata.source_hash:
+        if sources.digest == product.artifacts.metadata.source_hash:
             return None
         changed = _differences(product.artifacts, compile_product(sources.spec, sources.manifest))
     except OSError:  # the file was removed meanwhile, or is not for this user
         return None
     except SpecError as error:
-        what = "has changed since it was compiled, and no longer compiles"
+        what = f"{names} has changed since the product was compiled, and no longer compiles"
         problem = error.problems[0]
-        return Problem(sources.spec.name if sources else "", what, f"{problem.fault}. {problem.fix}")
-    if not changed:
-        return None
-    names = f"{sources.spec.name} or {sources.manifest.name}"
+        return Problem("", what, f"{problem.fault}. {problem.fix}")
     what = f"{names} has changed since the product was compiled ({', '.join(changed)})"
-    return Problem("", what, f"Run `{_command(sources, product.path)}`.")
+    return Problem("", what, f"Run `{_command(sources, product.path)}`.") if changed else None
 
 
 def compile_if_changed(path: Path, project_path: Path | None) -> None:
