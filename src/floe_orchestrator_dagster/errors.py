@@ -77,7 +77,7 @@ class NodeProblem(Problem):
 class FloeDagsterError(Exception):
     """Base class of this package's exceptions.
 
-    Example:
+    Examples:
         >>> try:
         ...     defs = load_product_definitions("retail-orders", Path("retail-orders"))
         ... except FloeDagsterError as error:

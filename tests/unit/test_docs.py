@@ -19,6 +19,7 @@ from floe_core.schemas.floe_spec import ScheduleSpec
 from floe_core.schemas.quality_score import QualityCheck
 from pydantic import BaseModel
 
+import floe_orchestrator_dagster
 import matrix
 from command import invoke
 from conftest import REPOSITORY
@@ -252,10 +253,15 @@ def test_index_lists_every_page() -> None:
 def _built_site(directory: Path, source: Path) -> subprocess.CompletedProcess[str]:
     """Build the site with the documentation of ``source``; strict, as `make docs` does."""
     config = directory / "mkdocs.yml"
-    configured = (
-        (REPOSITORY / "mkdocs.yml").read_text(encoding="utf-8").replace("docs_dir: docs", f"docs_dir: {source}")
-    )
-    config.write_text(configured.replace("scripts/", f"{REPOSITORY}/scripts/"), encoding="utf-8")
+    configured = (REPOSITORY / "mkdocs.yml").read_text(encoding="utf-8")
+    paths = {
+        "docs_dir: docs": f"docs_dir: {source}",
+        "scripts/": f"{REPOSITORY}/scripts/",
+        "[src]": f"[{REPOSITORY}/src]",
+    }
+    for relative, absolute in paths.items():
+        configured = configured.replace(relative, absolute)
+    config.write_text(configured, encoding="utf-8")
     return subprocess.run(
         [sys.executable, "-m", "mkdocs", "build", "--config-file", config, "--site-dir", directory / "site"],
         capture_output=True,
@@ -273,6 +279,12 @@ def test_site_is_built_with_the_help_of_every_command_and_no_dead_link(tmp_path:
     page = (tmp_path / "site" / "reference" / "command-line.html").read_text(encoding="utf-8")
     assert [name for name in main.commands if f'id="floe-dagster-{name}' not in page] == []
     assert "Usage: floe-dagster init [OPTIONS] [DIRECTORY]" in page
+    api = (tmp_path / "site" / "reference" / "python.html").read_text(encoding="utf-8")
+    assert [name for name in floe_orchestrator_dagster.__all__ if f">{name}</" not in api] == [
+        "DagsterConfig",  # the page on the configuration has it
+        "__version__",
+    ]
+    assert ":class:" not in api
 
 
 def test_dead_heading_fails_the_site(tmp_path: Path) -> None:

@@ -92,7 +92,7 @@ class FloeDbtTranslator(DagsterDbtTranslator):
 
     Partitions and other settings come from the product's configuration, ``plugins.orchestrator.config``.
 
-    Example:
+    Examples:
         >>> class Translator(FloeDbtTranslator):
         ...     def get_tags(self, dbt_resource_props):
         ...         return {**super().get_tags(dbt_resource_props), "team": "analytics"}

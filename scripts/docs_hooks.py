@@ -1,7 +1,8 @@
-"""Hook of the documentation site: the help of every command, at the end of the page on the command line."""
+"""Hooks of the documentation site: the help of every command on its page, and references in docstrings as names."""
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 import click
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
 
 _PAGE = "reference/command-line.md"
 _WIDTH = 100
+# Markup of reStructuredText in docstrings: `:class:`, here already rendered as Markdown, and `.. code-block::`.
+_ROLE = re.compile(r":\w+:<code>~?(?:[\w.]+\.)?(\w+)</code>")
+_CODE_BLOCK = re.compile(r"<p>\.\. code-block:: \w+</p>\n?")
 
 
 def on_page_markdown(markdown: str, *, page: Page, **_others: object) -> str:
@@ -22,6 +26,11 @@ def on_page_markdown(markdown: str, *, page: Page, **_others: object) -> str:
     if page.file.src_uri != _PAGE:
         return markdown
     return "\n".join([markdown, "\n## Help of every command\n", *_helps(main, "floe-dagster")])
+
+
+def on_page_content(html: str, **_others: object) -> str:
+    """Show references in docstrings as names."""
+    return _CODE_BLOCK.sub("", _ROLE.sub(r"<code>\1</code>", html))
 
 
 def _helps(command: click.Command, name: str) -> Iterator[str]:
