@@ -6,6 +6,7 @@ import gc
 import logging
 import time
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
     from dagster_dbt import DagsterDbtTranslator
     from pydantic import BaseModel
 
+    from floe_orchestrator_dagster.assets.dagster_selection import Assets
     from floe_orchestrator_dagster.automation.cron import JobSchedule
     from floe_orchestrator_dagster.errors import Problem
     from floe_orchestrator_dagster.execution.step.build_plan import DbtStep
@@ -135,7 +137,7 @@ def _location(
     if not product.models:
         check_registered(product, schedules)
         return CodeLocation(dg.Definitions())
-    selection = NodeSelection(product)
+    selection = NodeSelection(product, partial(_assets_without_rules, product, custom))
     check_automation(product, selection)
     if custom is not None and product.dbt is None:
         logger.warning(
@@ -146,7 +148,7 @@ def _location(
     replace_type_resolution()
     built = _product_assets(translator, selection, conditions)
     checks = product_checks(translator, built, selection)
-    assets = [*built.definitions, *ingestion_assets(product), *consumer_assets(translator), *checks.assets]
+    assets = [*_with_others(translator, built), *checks.assets]
     targets = Targets(assets, selection, checks.definitions)
     metadata, executor = _metadata(product), product_executor(product)
     jobs = product_jobs(product, targets, checks.on_demand, metadata, executor if shares_location else None)
@@ -171,6 +173,17 @@ def _location(
         metadata=metadata,
     )
     return CodeLocation(definitions, built.builds)
+
+
+def _with_others(translator: ProductTranslator, built: ProductAssets) -> Assets:
+    """Return the assets of a product, and those that others build or that read them."""
+    return [*built.definitions, *ingestion_assets(translator.product), *consumer_assets(translator)]
+
+
+def _assets_without_rules(product: Product, custom: DagsterDbtTranslator | None) -> Assets:
+    """Return the assets for Dagster's selections, which are resolved before the automation rules that they select."""
+    translator = ProductTranslator(product, custom)
+    return _with_others(translator, _product_assets(translator, NodeSelection(product), {}))
 
 
 def _alert_sensor(

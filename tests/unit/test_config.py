@@ -104,9 +104,25 @@ def test_all_problems_are_reported_at_once() -> None:
 # --- the sections ---------------------------------------------------------------------------------------------------
 
 # Every section with all of its keys, and the place in its errors.
+_OPTIONS: dict[str, object] = {
+    "empty": False,
+    "sample": "3 days",
+    "defer": True,
+    "state": "/srv/state",
+    "favor_state": True,
+}
 _SECTIONS: dict[str, dict[str, object]] = {
-    "jobs[0]": {"name": "a", "select": "x", "exclude": "y", "description": "z", "build": "changed", "tags": {"k": "v"}},
+    "jobs[0]": {
+        **_OPTIONS,
+        "name": "a",
+        "select": "x",
+        "exclude": "y",
+        "description": "z",
+        "build": "changed",
+        "tags": {"k": "v"},
+    },
     "schedules[0]": {
+        **_OPTIONS,
         "name": "a",
         "cron": "@daily",
         "timezone": "UTC",
@@ -218,7 +234,14 @@ def test_every_key_of_a_section_can_be_set(place: str, section: dict[str, object
 def test_unknown_key_of_a_section_is_refused_with_the_known_ones(place: str, section: dict[str, object]) -> None:
     [problem] = _problems(_values(place, {**section, "colour": "red"}))
 
-    others = {"partitions[0]": {"values"}, "steps[0]": {"by", "max"}}
+    selections = {"selector", "dagster"}
+    others = {
+        "partitions[0]": {"values"},
+        "steps[0]": {"by", "max"},
+        "jobs[0]": selections,
+        "schedules[0]": selections,
+        "automation[0]": selections,
+    }
     known = sorted({*section, *others.get(place, ())})
     entry = f" ({_NOUNS[place]} 'a')" if place in _NOUNS else ""
     assert problem == (
@@ -445,8 +468,29 @@ def test_schedule_with_a_job_and_a_selection_is_refused(selection: dict[str, obj
 
     assert problem == (
         "schedules[1]: schedule 'b' has both a job and a selection\n"
-        "    fix: Keep one: `job` runs a whole job, `select`/`exclude` run a part of the product's own job."
+        "    fix: Keep one: `job` runs a whole job, a selection runs a part of the product's own job."
     )
+
+
+@pytest.mark.parametrize("section", ["jobs", "schedules", "automation"])
+@pytest.mark.parametrize(
+    ("keys", "problem"),
+    [
+        ({"selector": "a", "select": "b"}, ".selector: cannot be combined with select"),
+        ({"selector": "a", "exclude": "b"}, ".selector: cannot be combined with exclude"),
+        ({"dagster": "a", "select": "b", "exclude": "c"}, ".dagster: cannot be combined with select and exclude"),
+        ({"dagster": "a", "selector": "b"}, ".dagster: cannot be combined with selector"),
+    ],
+)
+def test_two_kinds_of_selections_in_one_entry_are_refused(section: str, keys: dict[str, str], problem: str) -> None:
+    entry = {"condition": "eager"} if section == "automation" else {"name": "a"}
+    entry |= {"cron": "@daily"} if section == "schedules" else {}
+
+    [found] = _problems({section: [{**entry, **keys}]})
+
+    instead = "`not` in the selection" if "dagster" in keys else "`exclude` in selectors.yml"
+    fix = f"Keep one of them; to leave assets out, use {instead}. Correct it in manifest.yaml."
+    assert found == f"{section}[0]{problem}\n    fix: {fix}"
 
 
 @pytest.mark.parametrize("config", [{"[key]": None}, {"dbt": {"[key]": 1}}, {"computes": {"[key]": {"engine": 1}}}])

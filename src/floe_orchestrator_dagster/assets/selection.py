@@ -7,7 +7,12 @@ from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from floe_orchestrator_dagster.config.models import CONFIG_PATH, CORRECT_IT, config_path
+from floe_orchestrator_dagster.assets.dagster_selection import (
+    AssetSelectionError,
+    DagsterSelection,
+    parsed_selection,
+)
+from floe_orchestrator_dagster.config.models import CONFIG_PATH, CORRECT_IT, EVERYTHING, config_path
 from floe_orchestrator_dagster.errors import ConfigError, DbtSetupError, Problem
 from floe_orchestrator_dagster.product.project import PROJECT_DIR_VARIABLE
 from floe_orchestrator_dagster.product.selection import NodeGraph
@@ -17,27 +22,65 @@ from floe_orchestrator_dagster.wording import closest, did_you_mean
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    from floe_orchestrator_dagster.assets.dagster_selection import Assets
+    from floe_orchestrator_dagster.config.models import SelectedAssets
     from floe_orchestrator_dagster.product import Product
 
-
-EVERYTHING = "fqn:*"
 
 # dbt's form of one criterion: graph operators around a method and its value.
 _CRITERION = re.compile(r"^(?P<before>@|\d*\+)?((?P<method>[\w.]+):)?(?P<value>.*?)(?P<after>\+\d*)?$")
 _TESTS = ("test.", "unit_test.")
 _RUN_EXCLUDE = "run configuration, exclude"
+_DAGSTER_SYNTAX = "See https://docs.dagster.io/guides/build/assets/asset-selection-syntax/reference."
 _SYNTAX = "See https://docs.getdbt.com/reference/node-selection/syntax."
 
 
 class NodeSelection:
     """Resolves dbt selections on one product's graph; results are cached."""
 
-    def __init__(self, product: Product) -> None:
-        """Select nodes of ``product``; the graph is built at the first selection."""
+    def __init__(self, product: Product, assets: Callable[[], Assets] | None = None) -> None:
+        """Select nodes of a product; the graph is built at the first selection.
+
+        Args:
+            product: The product.
+            assets: Returns its assets, for Dagster's selections. None if they do not exist yet: such selections are
+                then parsed, and match nothing.
+        """
         self._product = product
+        self._by_dagster = DagsterSelection(assets) if assets else None
         dbt = product.dbt
         self._graph = NodeGraph(dbt.manifest.content, dbt.directory.path) if dbt else None
         self._cache: dict[tuple[str, str | None], frozenset[str]] = {}
+
+    def chosen(self, entry: SelectedAssets, where: str) -> frozenset[str]:
+        """Return the unique ids of the assets that an entry of the configuration selects, as :meth:`unique_ids`."""
+        if entry.dagster is not None:
+            return self._chosen_by_dagster(entry.dagster, where)
+        try:
+            return self.unique_ids(entry.dbt_selection, entry.exclude, where)
+        except ConfigError as error:
+            if entry.selector is None:
+                raise
+            place = f"{where}.select"
+            problems = [
+                replace(problem, where=f"{where}.selector") if problem.where == place else problem
+                for problem in error.problems
+            ]
+            raise ConfigError(error.origin, problems) from None
+
+    def _chosen_by_dagster(self, text: str, where: str) -> frozenset[str]:
+        try:
+            if self._by_dagster is None:
+                parsed_selection(text)
+                return frozenset()
+            found = self._by_dagster.unique_ids(text)
+        except AssetSelectionError as error:
+            problem = Problem("dagster", f"{text!r} is not a valid asset selection: {error}", _DAGSTER_SYNTAX)
+            raise self._error([problem], where) from None
+        if not found:
+            fix = "Enter it in the asset catalog of Dagster to see what it matches."
+            raise self._error([Problem("dagster", f"{text!r} selects no asset that the product builds", fix)], where)
+        return found
 
     def unique_ids(self, select: str, exclude: str | None, where: str) -> frozenset[str]:
         """Return the unique ids of the selected assets: models except ephemeral ones, seeds and snapshots.
@@ -225,6 +268,8 @@ def _values(method: str, manifest: Mapping[str, Any]) -> Iterator[str]:
             yield from (names[-1] for names in parts)
         else:
             yield from ("/".join(names[: place + 1]) for names in parts for place in range(len(names)))
+    elif method == "selector":
+        yield from manifest.get("selectors") or ()
     elif method == "resource_type":
         yield from {str(node["resource_type"]) for node in nodes}
     elif method == "package":

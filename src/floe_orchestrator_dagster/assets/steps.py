@@ -11,7 +11,7 @@ import dagster as dg
 
 from floe_orchestrator_dagster.config.models import PodResources
 from floe_orchestrator_dagster.deploy.resources import requested_resources
-from floe_orchestrator_dagster.execution.step.run_options import BUILD_TAG
+from floe_orchestrator_dagster.execution.step.run_options import BUILD_TAG, OPTION_TAG
 from floe_orchestrator_dagster.execution.step.source_freshness import freshness_step
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from floe_orchestrator_dagster.assets.stages import StagedGraph
     from floe_orchestrator_dagster.config import DagsterConfig
+    from floe_orchestrator_dagster.config.models import DbtRunConfig
     from floe_orchestrator_dagster.execution.step.build_plan import DbtStep
     from floe_orchestrator_dagster.product import Product
 
@@ -61,6 +62,11 @@ def run_tags(config: DagsterConfig) -> dict[str, Any]:
     """Return the tags of runs: the time limit in seconds, and the resource requests of the pod."""
     limit = {MAX_RUNTIME_TAG: str(config.timeout_seconds)} if config.timeout_seconds else {}
     return {**limit, **op_tags(config)}
+
+
+def option_tags(entry: DbtRunConfig) -> dict[str, str]:
+    """Return the tags of runs whose job or schedule sets options of dbt."""
+    return {f"{OPTION_TAG}{name}": value for name, value in entry.dbt_options.items()}
 
 
 def build_tags(build: str | None) -> dict[str, str]:

@@ -66,12 +66,12 @@ def assets_by_rule(product: Product, selection: NodeSelection) -> list[frozenset
     for row, rule in enumerate(product.config.automation):
         where = config_path("automation", row)
         try:
-            selected = selection.unique_ids(rule.select, rule.exclude, where)
+            selected = selection.chosen(rule, where)
         except ConfigError as error:
             problems.extend(error.problems)
             continue
         by_rule.append(selected.difference(*by_rule))
-        if not by_rule[-1]:
+        if selected and not by_rule[-1]:
             what = f"all {len(selected)} assets that it selects match earlier rules, and the first match applies"
             fix = f"Put the narrower rule first, or remove this one. {CORRECT_IT}"
             problems.append(Problem(where, what, fix))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from floe_orchestrator_dagster.assets.attributes import AssetAttributes
-from floe_orchestrator_dagster.assets.steps import build_tags, run_tags
+from floe_orchestrator_dagster.assets.steps import build_tags, option_tags, run_tags
 from floe_orchestrator_dagster.automation.targets import partitions_by_job
 from floe_orchestrator_dagster.config import config_path
 from floe_orchestrator_dagster.errors import ArtifactsError, ConfigError, Problem
@@ -61,12 +61,12 @@ def product_jobs(
             executor_def=executor,
         )
     for row, job in enumerate(product.config.jobs):
-        keys = targets.keys(job.select, job.exclude, config_path("jobs", row))
+        keys = targets.keys(job, config_path("jobs", row))
         jobs[job.name] = dg.define_asset_job(
             job.name,
             selection=dg.AssetSelection.assets(*keys),
             description=job.description or f"Builds {len(keys)} assets of the data product {product.name}.",
-            tags={**tags, **build_tags(job.build), **job.tags},
+            tags={**tags, **build_tags(job.build), **option_tags(job), **job.tags},
             executor_def=executor,
         )
     return jobs

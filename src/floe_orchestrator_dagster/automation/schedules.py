@@ -12,8 +12,7 @@ import dagster as dg
 import pytz
 from croniter import croniter
 
-from floe_orchestrator_dagster.assets.selection import EVERYTHING
-from floe_orchestrator_dagster.assets.steps import build_tags
+from floe_orchestrator_dagster.assets.steps import build_tags, option_tags
 from floe_orchestrator_dagster.automation.cron import JobSchedule, checked_schedule, declared_schedule
 from floe_orchestrator_dagster.automation.jobs import job_names
 from floe_orchestrator_dagster.automation.targets import (
@@ -96,11 +95,9 @@ def _configured_schedules(product: Product, targets: Targets, taken: set[str]) -
             raise ConfigError(product.origin, [Problem(f"{where}.name", what, "Give it another name.")])
         timezone = entry.timezone or product.config.timezone
         schedule = checked_schedule(entry.job or product.identifier, entry.cron, timezone, enabled=entry.enabled)
-        selects = entry.select or entry.exclude
-        keys = targets.keys(entry.select or EVERYTHING, entry.exclude, where) if selects else None
-        request = _Request(
-            keys, {**build_tags(entry.build), **entry.tags}, _partitions(product, targets, schedule, keys)
-        )
+        keys = targets.keys(entry, where) if entry.selects else None
+        tags = {**build_tags(entry.build), **option_tags(entry), **entry.tags}
+        request = _Request(keys, tags, _partitions(product, targets, schedule, keys))
         definitions.append(_schedule_definition(schedule, entry.name, request))
     return definitions
 

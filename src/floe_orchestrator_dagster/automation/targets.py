@@ -14,15 +14,16 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
+from floe_orchestrator_dagster.assets.dagster_selection import keys_by_unique_id
 from floe_orchestrator_dagster.assets.partitions import partitions_definitions
 from floe_orchestrator_dagster.config import config_path
-from floe_orchestrator_dagster.upstream.dagster_dbt_names import DAGSTER_DBT_UNIQUE_ID_METADATA_KEY
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
     from datetime import datetime
 
     from floe_orchestrator_dagster.assets.selection import NodeSelection
+    from floe_orchestrator_dagster.config.models import SelectedAssets
     from floe_orchestrator_dagster.product import Product
 
 
@@ -43,20 +44,19 @@ class Targets:
     selection: NodeSelection
     checks: Sequence[dg.AssetChecksDefinition] = ()
 
-    def keys(self, select: str, exclude: str | None, where: str) -> list[dg.AssetKey]:
-        """Return the sorted keys of the selected assets; ``where`` is the section's place, for errors.
+    def keys(self, entry: SelectedAssets, where: str) -> list[dg.AssetKey]:
+        """Return the sorted keys of the selected assets; ``where`` is the entry's place, for errors.
 
         Raises:
-            ConfigError: As :meth:`NodeSelection.unique_ids`.
+            ConfigError: As :meth:`NodeSelection.chosen`.
         """
-        return sorted(self._keys[unique_id] for unique_id in self.selection.unique_ids(select, exclude, where))
+        return sorted(self._keys[unique_id] for unique_id in self.selection.chosen(entry, where))
 
     def job_keys(self, product: Product, name: str) -> list[dg.AssetKey]:
         """Return the keys of the assets that a job of the product builds."""
         row = next((row for row, job in enumerate(product.config.jobs) if job.name == name), None)
         if row is not None:
-            job = product.config.jobs[row]
-            return self.keys(job.select, job.exclude, config_path("jobs", row))
+            return self.keys(product.config.jobs[row], config_path("jobs", row))
         by_job = partitions_by_job(product)
         if name != product.identifier:
             return self.keys_following(by_job[name])
@@ -96,9 +96,7 @@ class Targets:
 
     @cached_property
     def _keys(self) -> Mapping[str, dg.AssetKey]:
-        """Asset keys by dbt's unique id, or by the model's name when the product has no dbt project."""
-        specs = [spec for asset in self.assets if isinstance(asset, dg.AssetsDefinition) for spec in asset.specs]
-        return {spec.metadata.get(DAGSTER_DBT_UNIQUE_ID_METADATA_KEY, spec.key.path[-1]): spec.key for spec in specs}
+        return keys_by_unique_id(self.assets)
 
 
 def partitions_by_job(product: Product) -> dict[str, dg.PartitionsDefinition[str]]:

@@ -12,7 +12,6 @@ from floe_orchestrator_dagster.assets.partitions import (
     require_dbt_project,
 )
 from floe_orchestrator_dagster.assets.parts import built_parents, product_parts
-from floe_orchestrator_dagster.assets.selection import EVERYTHING
 from floe_orchestrator_dagster.automation.conditions import assets_by_rule, automation_sensor_name
 from floe_orchestrator_dagster.automation.jobs import job_names
 from floe_orchestrator_dagster.automation.schedules import main_schedule_name
@@ -21,14 +20,23 @@ from floe_orchestrator_dagster.config import config_path
 from floe_orchestrator_dagster.config.models import CORRECT_IT, RunStatusSensorConfig
 from floe_orchestrator_dagster.deploy.resources import excessive_requests, requested_resources
 from floe_orchestrator_dagster.errors import ConfigError, Problem
+from floe_orchestrator_dagster.execution.step.run_options import state_of_environment, unusable_state
+from floe_orchestrator_dagster.execution.step.time_windows import UnusableSampleError, sample_window
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from collections.abc import Set as AbstractSet
+    from pathlib import Path
     from typing import ParamSpec
 
     from floe_orchestrator_dagster.assets.selection import NodeSelection
-    from floe_orchestrator_dagster.config.models import JobConfig, ScheduleConfig, SensorConfig
+    from floe_orchestrator_dagster.config.models import (
+        DbtRunConfig,
+        JobConfig,
+        ScheduleConfig,
+        SelectedAssets,
+        SensorConfig,
+    )
     from floe_orchestrator_dagster.product import Product
 
     P = ParamSpec("P")
@@ -73,7 +81,7 @@ def automation_problems(
         problems.extend(_kinds(product, selection, by_job))
     names = [*_names(product, by_job)]
     references = [] if lost & {"jobs", "partitions"} or not is_known else [*_job_references(product)]
-    return [*names, *references, *_sensors(product), *_resources(product), *problems]
+    return [*names, *references, *_sensors(product), *_resources(product), *_options(product), *problems]
 
 
 def _resources(product: Product) -> Iterator[Problem]:
@@ -91,15 +99,65 @@ def _resources(product: Product) -> Iterator[Problem]:
             yield Problem(config_path("steps", row, "resources"), f"{what}{merged}", fix)
 
 
+def _options(product: Product) -> Iterator[Problem]:
+    """Find options of dbt that runs of a job or schedule would refuse."""
+    config, dbt = product.config, product.dbt
+    engine = dbt.installed_engine if dbt else None
+    of_job = {job.name: job.dbt_options for job in config.jobs}
+    entries: list[tuple[str, DbtRunConfig, Mapping[str, str]]] = [
+        *((config_path("jobs", row), job, {}) for row, job in enumerate(config.jobs)),
+        *(
+            (config_path("schedules", row), schedule, of_job.get(schedule.job or "", {}))
+            for row, schedule in enumerate(config.schedules)
+        ),
+    ]
+    for where, entry, inherited in entries:
+        own = entry.dbt_options
+        yield from _deferral(where, own, {**inherited, **own}, dbt.directory.path if dbt else None)
+        try:
+            if entry.sample:
+                sample_window(entry.sample, engine)
+        except UnusableSampleError as error:
+            yield Problem(f"{where}.sample", error.what, f"{error.fix}. {CORRECT_IT}")
+
+
+def _deferral(
+    where: str, own: Mapping[str, str], options: Mapping[str, str], project: Path | None
+) -> Iterator[Problem]:
+    """Find a missing state, and options that are only used with ``defer``.
+
+    Args:
+        where: Place of the entry.
+        own: The options that it sets.
+        options: Its options, with those of its job.
+        project: Directory of the dbt project; None if it is unknown.
+    """
+    if options.get("defer") is None:
+        for name in ("state", "favor_state"):
+            if own.get(name, "false") != "false":
+                fix = f"Set `defer: true`, or remove it. {CORRECT_IT}"
+                yield Problem(f"{where}.{name}", "is only used with `defer`", fix)
+        return
+    if options["defer"] == "false":
+        return
+    state = options.get("state") or state_of_environment()
+    if state is None and "defer" in own:
+        what = "is set, and there is no state to defer to"
+        fix = f"Set `state` to a directory with the manifest.json of the other environment. {CORRECT_IT}"
+        yield Problem(f"{where}.defer", what, fix)
+    problem = unusable_state(options["state"], project) if "state" in own and project else None
+    if problem is not None:
+        yield Problem(f"{where}.state", problem[0], f"{problem[1]} {CORRECT_IT}")
+
+
 def _selections(product: Product, selection: NodeSelection, lost: AbstractSet[str]) -> Iterator[Problem]:
     """Find selections that are not valid, rules, partitions and parts that overlap, and parts in a cycle."""
     config = product.config
     for row, job in enumerate(config.jobs):
-        yield from _refused(selection.unique_ids, job.select, job.exclude, config_path("jobs", row))
+        yield from _refused(selection.chosen, job, config_path("jobs", row))
     for row, schedule in enumerate(config.schedules):
-        if schedule.select or schedule.exclude:
-            where = config_path("schedules", row)
-            yield from _refused(selection.unique_ids, schedule.select or EVERYTHING, schedule.exclude, where)
+        if schedule.selects:
+            yield from _refused(selection.chosen, schedule, config_path("schedules", row))
     yield from _refused(assets_by_rule, product, selection)
     if product.dbt is not None:
         yield from _refused(partitioned_nodes, product, selection)
@@ -126,21 +184,28 @@ def _kinds(
     definitions = partitions_definitions(product)
     kind_of = {node: definitions[row] for node, row in partitioned_nodes(product, selection).items()}
     for row, job in enumerate(product.config.jobs):
-        selected = selection.unique_ids(job.select, job.exclude, config_path("jobs", row))
+        selected = selection.chosen(job, config_path("jobs", row))
         kinds = [kind_of[node] for node in selected & kind_of.keys()]
         if any(kind != kinds[0] for kind in kinds):
-            what = f"{job.select!r} selects assets with different partitions, and a job supports one kind"
-            yield Problem(config_path("jobs", row, "select"), what, f"Define one job per kind. {CORRECT_IT}")
+            key, text = _named_selection(job)
+            what = f"{text!r} selects assets with different partitions, and a job supports one kind"
+            yield Problem(config_path("jobs", row, key), what, f"Define one job per kind. {CORRECT_IT}")
     own = by_job.get(product.identifier)
     for row, schedule in enumerate(product.config.schedules):
-        if schedule.job is None and (schedule.select or schedule.exclude):
-            select, where = schedule.select or EVERYTHING, config_path("schedules", row)
-            selected = selection.unique_ids(select, schedule.exclude, where)
+        if schedule.job is None and schedule.selects:
+            (key, text), where = _named_selection(schedule), config_path("schedules", row)
+            selected = selection.chosen(schedule, where)
             foreign = sorted(node.split(".", 2)[-1] for node in selected & kind_of.keys() if kind_of[node] != own)
             if foreign:
-                what = f"{select!r} selects {', '.join(foreign)}, whose partitions another job builds"
+                what = f"{text!r} selects {', '.join(foreign)}, whose partitions another job builds"
                 fix = f"Set `job` to the job that builds them: {', '.join(map(repr, by_job))}. {CORRECT_IT}"
-                yield Problem(f"{where}.select", what, fix)
+                yield Problem(f"{where}.{key}", what, fix)
+
+
+def _named_selection(entry: SelectedAssets) -> tuple[str, str]:
+    """Return the key of an entry's selection, and its text."""
+    named = {"dagster": entry.dagster, "selector": entry.selector}
+    return next(((key, text) for key, text in named.items() if text), ("select", entry.dbt_selection))
 
 
 def _names(product: Product, by_job: Mapping[str, dg.PartitionsDefinition[str]]) -> Iterator[Problem]:

@@ -12,6 +12,8 @@ from floe_orchestrator_dagster.config.crons import (
 )
 
 CONFIG_PATH = "plugins.orchestrator.config"
+EVERYTHING = "fqn:*"
+"""The dbt selection of all nodes."""
 CORRECT_IT = "Correct it in manifest.yaml."
 """The fix for a value of the configuration, at the end of a more specific one."""
 
@@ -242,15 +244,67 @@ class HeaderConfig(Section):
     """Environment variable with its value, such as ``DAGSTER_AUTHORIZATION``."""
 
 
-class JobConfig(Section):
+class DbtRunConfig(Section):
+    """Options of dbt for the runs of a job or schedule. Those of a schedule override those of its job."""
+
+    empty: bool | None = None
+    """Whether dbt builds the tables without rows (``--empty``)."""
+    sample: Text | None = Field(default=None, examples=["3 days"])
+    """Window of event times to read, as a number of hours, days, months or years, or a mapping with ``start`` and
+    ``end`` as text (``--sample``)."""
+    defer: bool | None = None
+    """Whether dbt reads tables that the run does not build from those of ``state`` (``--defer``)."""
+    state: Text | None = Field(default=None, examples=["/srv/state/production"])
+    """Directory with the manifest.json of the other environment, for ``defer``."""
+    favor_state: bool | None = None
+    """With ``defer``, whether dbt reads them from ``state`` also if they exist here (``--favor-state``)."""
+
+    @property
+    def dbt_options(self) -> dict[str, str]:
+        """The options that are set, by name, as text."""
+        values = {name: getattr(self, name) for name in DbtRunConfig.model_fields}
+        return {
+            name: str(value).lower() if isinstance(value, bool) else value
+            for name, value in values.items()
+            if value is not None
+        }
+
+
+class SelectedAssets(Section):
+    """Assets of an entry, selected in one of three ways."""
+
+    select: Text | None = None
+    """dbt selection (https://docs.getdbt.com/reference/node-selection/syntax), such as ``tag:daily+``."""
+    exclude: Text | None = None
+    """dbt selection of the assets to leave out."""
+    selector: Text | None = None
+    """Instead of ``select``: the name of a selector in the project's selectors.yml."""
+    dagster: Text | None = Field(default=None, examples=["group:finance and not kind:bronze"])
+    """Instead of ``select``: an asset selection of Dagster
+    (https://docs.dagster.io/guides/build/assets/asset-selection-syntax)."""
+
+    @property
+    def selects(self) -> bool:
+        """Whether assets are selected."""
+        return bool(self.select or self.exclude or self.selector or self.dagster)
+
+    @property
+    def dbt_selection(self) -> str:
+        """The dbt selection of ``select`` or ``selector``."""
+        return f"selector:{self.selector}" if self.selector else self.select or EVERYTHING
+
+    @property
+    def shown(self) -> str:
+        """The selection for people, such as ``tag:daily without stg``."""
+        without = f" without {self.exclude}" if self.exclude else ""
+        return f"{self.dagster or self.dbt_selection}{without}"
+
+
+class JobConfig(SelectedAssets, DbtRunConfig):
     """A job that builds a part of the product, besides the product's own job."""
 
     name: Name
     """Name of the job."""
-    select: Text = "fqn:*"
-    """dbt selection (https://docs.getdbt.com/reference/node-selection/syntax), such as ``tag:daily+``."""
-    exclude: Text | None = None
-    """dbt selection of the assets to leave out."""
     description: str | None = None
     """Description on the job's page."""
     build: BuildMode | None = None
@@ -259,7 +313,7 @@ class JobConfig(Section):
     """Tags of its runs."""
 
 
-class ScheduleConfig(Section):
+class ScheduleConfig(SelectedAssets, DbtRunConfig):
     """A schedule besides the product's own."""
 
     name: Name
@@ -270,10 +324,6 @@ class ScheduleConfig(Section):
     """IANA name. The default is the configuration's ``timezone``."""
     job: Name | None = None
     """Job to run. The default is the product's own job."""
-    select: Text | None = None
-    """dbt selection of the assets to build. The default is all assets of the job."""
-    exclude: Text | None = None
-    """dbt selection of the assets to leave out."""
     build: BuildMode | None = None
     """Extent of its runs: ``all`` or ``changed``. The default is that of the job."""
     enabled: bool = True
@@ -282,17 +332,13 @@ class ScheduleConfig(Section):
     """Tags of its runs."""
 
 
-class AutomationConfig(Section):
+class AutomationConfig(SelectedAssets):
     """A rule of declarative automation: when Dagster materializes the selected assets by itself."""
 
     condition: Literal["eager", "on_cron", "on_missing", "changed"]
     """``eager`` (after upstream assets change), ``on_cron`` (after a tick, once upstream assets are updated),
     ``on_missing``, or ``changed`` (after its code differs from that of its last build, or the tables that it reads
     change)."""
-    select: Text = "fqn:*"
-    """dbt selection of the assets."""
-    exclude: Text | None = None
-    """dbt selection of the assets to leave out."""
     cron: Cron | None = None
     """Cron of the condition ``on_cron``."""
     timezone: Timezone | None = None

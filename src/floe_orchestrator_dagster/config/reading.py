@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
     from floe_orchestrator_dagster.config import DagsterConfig
-    from floe_orchestrator_dagster.config.models import AutomationConfig, PartitionsConfig, StepConfig
+    from floe_orchestrator_dagster.config.models import AutomationConfig, PartitionsConfig, SelectedAssets, StepConfig
 
 
 _DAY = "%Y-%m-%d"
@@ -115,12 +115,20 @@ def contradictions(config: DagsterConfig) -> Iterator[Problem]:
     yield from _repeated("schedules", (schedule.name for schedule in config.schedules))
     yield from _repeated("sensors", (sensor.name for sensor in config.sensors))
     for row, schedule in enumerate(config.schedules):
-        if schedule.job is not None and (schedule.select or schedule.exclude):
+        if schedule.job is not None and schedule.selects:
             what = f"schedule {schedule.name!r} has both a job and a selection"
-            fix = "Keep one: `job` runs a whole job, `select`/`exclude` run a part of the product's own job."
+            fix = "Keep one: `job` runs a whole job, a selection runs a part of the product's own job."
             yield Problem(config_path("schedules", row), what, fix)
     for row, automation in enumerate(config.automation):
         yield from _cron(row, automation)
+    sections: list[tuple[str, Sequence[SelectedAssets]]] = [
+        ("jobs", config.jobs),
+        ("schedules", config.schedules),
+        ("automation", config.automation),
+    ]
+    for section, entries in sections:
+        for row, entry in enumerate(entries):
+            yield from _several_selections(config_path(section, row), entry)
     yield from _executable_of_core(config)
     yield from _repeated("steps", (step.name for step in config.steps if step.name is not None))
     for row, step in enumerate(config.steps):
@@ -256,6 +264,15 @@ def _fault_and_fix(details: ErrorDetails) -> tuple[str, str]:
         choices = re.findall(r"'([^']+)'", context["expected"])
         return what, did_you_mean(closest(str(details["input"]), choices))
     return what, ""
+
+
+def _several_selections(where: str, entry: SelectedAssets) -> Iterator[Problem]:
+    of_dbt = [key for key in ("select", "exclude") if getattr(entry, key) is not None]
+    for key, instead in (("selector", "`exclude` in selectors.yml"), ("dagster", "`not` in the selection")):
+        others = [*of_dbt, *(["selector"] if key == "dagster" and entry.selector is not None else [])]
+        if getattr(entry, key) is not None and others:
+            what = f"cannot be combined with {' and '.join(others)}"
+            yield Problem(f"{where}.{key}", what, f"Keep one of them; to leave assets out, use {instead}. {CORRECT_IT}")
 
 
 def _executable_of_core(config: DagsterConfig) -> Iterator[Problem]:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from floe_orchestrator_dagster.inspect.plan import (
         AssetPlan,
+        JobPlan,
         Plan,
         PoolPlan,
         RunPlan,
@@ -69,6 +70,7 @@ def _parts(plan: Plan, warnings: Sequence[str]) -> Iterator[RenderableType]:
         yield _heading("Jobs", "a run of the whole job")
         rows = [(job.name, job.assets, job.checks, job.steps, job.dbt_invocations) for job in plan.jobs]
         yield _indented(_table(["job"], ["assets", "checks", "steps", "starts dbt"], rows))
+        yield from (Text(f"  {job.name}: {described}") for job in plan.jobs if (described := _described(job)))
         yield _heading("Runs", "settings of each run")
         yield _named(_runs(plan.runs))
     if plan.schedules:
@@ -222,13 +224,25 @@ def _schedule(schedule: SchedulePlan) -> Table:
     grid.add_column(overflow="fold")
     grid.add_row(schedule.name, _state(running=schedule.running))
     grid.add_row("  job", schedule.job)
-    if schedule.select or schedule.exclude:
+    if schedule.select or schedule.exclude or schedule.dagster:
         without = f" without {schedule.exclude}" if schedule.exclude else ""
-        grid.add_row("  of it", f"{schedule.select or 'everything'}{without}")
+        grid.add_row("  of it", f"{schedule.dagster or schedule.select or 'everything'}{without}")
+    if schedule.options:
+        grid.add_row("  with", _options(schedule.options))
     grid.add_row("  cron", f"{schedule.cron} in {schedule.timezone}")
     ticks = [f"{tick:%a %Y-%m-%d %H:%M %Z}" for tick in schedule.next_ticks]
     grid.add_row("  next", "\n".join(ticks))
     return grid
+
+
+def _described(job: JobPlan) -> str:
+    """Return the selection of a job and its options of dbt; empty for a job of all assets without options."""
+    with_options = f"with {_options(job.options)}" if job.options else ""
+    return ", ".join(part for part in (job.selection, with_options) if part)
+
+
+def _options(options: Mapping[str, str]) -> str:
+    return ", ".join(f"{name}: {value}" for name, value in options.items())
 
 
 def _state(*, running: bool) -> str:

@@ -18,10 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 HERE = config_path("jobs", 0)
-NO_SELECTORS = (
-    "is not a valid dbt selection: YAML selectors are not supported. Write what 'nightly' selects, as in "
-    "`tag:daily,fqn:marts.*`"
-)
+NO_SELECTORS = "is not a valid dbt selection: selectors.yml has no selector 'nightly'. It has none"
 SYNTAX = "See https://docs.getdbt.com/reference/node-selection/syntax. Correct it in manifest.yaml."
 
 

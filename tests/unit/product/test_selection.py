@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from argparse import Namespace
+from contextlib import contextmanager
+from copy import deepcopy
+from inspect import signature
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import yaml
 from dbt import flags
+from dbt.config.selectors import SelectorConfig, SelectorDict
 from dbt.contracts.graph import nodes as classes
 from dbt.contracts.graph.manifest import Manifest
 from dbt.graph.cli import parse_union
@@ -24,7 +29,7 @@ from floe_orchestrator_dagster.product.selection.criteria import UnreadableSelec
 from unit.dbt_shop import dbt_shop
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
 _CLASSES = {
@@ -64,19 +69,28 @@ def _node(fields: Mapping[str, Any]) -> Any:  # noqa: ANN401  # one of dbt's cla
 
 
 def _matched_by_dbt(content: Mapping[str, Any], project: Path, selection: str) -> list[tuple[str, set[str]]]:
+    with _dbt(content, project) as selector:
+        parts = parse_union([selection], expect_exists=False).components
+        return [(str(part.raw), {str(name) for name in selector.select_nodes(part)[0]}) for part in parts]
+
+
+@contextmanager
+def _dbt(
+    content: Mapping[str, Any], project: Path, selectors: Mapping[str, Any] | None = None
+) -> Iterator[NodeSelector]:
     manifest = Manifest()
     for name in _COLLECTIONS:
         setattr(manifest, name, {unique_id: _node(fields) for unique_id, fields in (content.get(name) or {}).items()})
     manifest.metadata.project_name = content["metadata"].get("project_name")
     graph = DiGraph(content["child_map"])
     graph.add_nodes_from(chain.from_iterable(content.get(name) or () for name in _COLLECTIONS))
-    selector = NodeSelector(Graph(graph), manifest)
+    more: Any = {"selectors": selectors} if selectors else {}  # since dbt-core 1.12
+    selector = NodeSelector(Graph(graph), manifest, include_empty_nodes=True, **more)
     before = flags.GLOBAL_FLAGS
     flags.GLOBAL_FLAGS = Namespace(INDIRECT_SELECTION="empty")
     try:
         with task_contextvars(project_root=str(project)):
-            parts = parse_union([selection], expect_exists=False).components
-            return [(str(part.raw), {str(name) for name in selector.select_nodes(part)[0]}) for part in parts]
+            yield selector
     finally:
         flags.GLOBAL_FLAGS = before
 
@@ -185,3 +199,119 @@ def test_selections_match_what_dbt_matches(shop: tuple[Mapping[str, Any], Path],
             NodeGraph(content, project).matches(selection)
     else:
         assert NodeGraph(content, project).matches(selection) == expected
+
+
+_SELECTORS = """
+- {name: text, definition: "tag:daily"}
+- {name: operators, definition: "1+config.materialized:view+"}
+- {name: pair, definition: {tag: gold}}
+- {name: flag, definition: {config.enabled: true}}
+- {name: path, definition: {path: models/marts}}
+- name: full
+  default: true
+  description: all keys
+  definition: {method: tag, value: daily, parents: true, parents_depth: 1, children: true, indirect_selection: empty}
+- {name: around, definition: {method: fqn, value: stg, childrens_parents: true}}
+- {name: without, definition: {method: fqn, value: "*", exclude: [{method: tag, value: gold}, "tag:priced", {tag: x}]}}
+- name: union
+  definition: {union: ["tag:daily", {source: erp}, {intersection: ["priced", {version: latest}]}, {exclude: ["mart"]}]}
+- name: intersection
+  definition: {intersection: ["tag:daily", {method: fqn, value: marts, parents: true}, {exclude: ["tag:gold"]}]}
+- {name: nested, definition: {union: [{union: ["tag:daily", {exclude: ["stg"]}]}, {exclude: [{union: ["wide"]}]}, raw]}}
+- {name: inside_a_set, definition: {union: [{method: fqn, value: "*", exclude: ["tag:gold"]}, raw]}}
+- {name: only_excluded, definition: {union: [{exclude: ["tag:gold"]}]}}
+- {name: literal, definition: "tag:daily,tag:gold"}
+- {name: nothing, definition: "tag:nobody"}
+"""
+_INHERITING = """
+- {name: inherited, definition: {method: selector, value: union}}
+- {name: inherited_more, definition: {union: [{method: selector, value: inherited}, raw, {exclude: ["stg"]}]}}
+- {name: inherited_children, definition: {method: selector, value: pair, children: true}}
+- {name: pattern, definition: {method: selector, value: "inherited*"}}
+"""
+
+
+def _with_selectors(content: Mapping[str, Any], selectors: str) -> dict[str, Any]:
+    """Return the manifest's content with selectors in the form in which dbt-core writes them."""
+    parsed = SelectorDict.parse_from_selectors_list(yaml.safe_load(selectors))  # type: ignore[no-untyped-call]
+    return {**content, "selectors": parsed}
+
+
+def test_yaml_selectors_match_what_dbt_matches(shop: tuple[Mapping[str, Any], Path]) -> None:
+    content, project = shop
+    listed = _SELECTORS + (_INHERITING if "selectors" in signature(NodeSelector).parameters else "")
+    graph = NodeGraph(_with_selectors(content, listed), project)
+
+    with _dbt(content, project):
+        parsed = SelectorConfig.selectors_from_dict({"selectors": deepcopy(yaml.safe_load(listed))})
+    with _dbt(content, project, parsed) as selector:
+        specs: Any = {name: entry["definition"] for name, entry in parsed.items()}
+        expected = {name: selector.select_nodes(spec)[0] for name, spec in specs.items()}
+
+    assert {name: graph.matches(f"selector:{name}")[0][1] for name in parsed} == expected
+    assert expected["union"] == {"model.shop.stg", "source.shop.erp.orders", "model.shop.priced.v2"}
+
+
+def test_a_selector_of_dbt_v2_matches_what_its_definition_means(shop: tuple[Mapping[str, Any], Path]) -> None:
+    content, project = shop
+    definitions = {
+        "without": {"method": "fqn", "value": "shop", "exclude": [{"union": [{"method": "tag", "value": "daily"}]}]},
+        "union": {
+            "intersection": [
+                {"union": [{"method": "tag", "value": "daily"}, {"method": "fqn", "value": "wide"}]},
+                {"exclude": {"union": [{"method": "fqn", "value": "mart"}]}},
+            ]
+        },
+        "inside": {"union": [{"method": "tag", "value": "daily", "exclude": [{"method": "fqn", "value": "mart"}]}]},
+        "unnamed": {"method": "config", "value": "view"},
+    }
+    graph = NodeGraph(
+        {
+            **content,
+            "metadata": {**content["metadata"], "dbt_version": "2.0.0"},
+            "selectors": {name: {"name": name, "definition": found} for name, found in definitions.items()},
+        },
+        project,
+    )
+
+    assert graph.matches("selector:union")[0][1] == {"model.shop.stg", "model.shop.wide"}
+    assert graph.matches("selector:inside")[0][1] == {"model.shop.stg"}
+    assert graph.matches("selector:without")[0][1] == graph.matches("shop")[0][1] - graph.matches("tag:daily")[0][1]
+    with pytest.raises(UnreadableSelectionError, match="has the method 'config' without a setting"):
+        graph.matches("selector:unnamed")
+
+
+@pytest.mark.parametrize(
+    ("selector", "message"),
+    [
+        (
+            "dialy",
+            "selectors.yml has no selector 'dialy'. Did you mean 'daily'? Its selectors: a, b, daily, of_x, on",
+        ),
+        ("a", "the selector 'a' is defined by itself, through 'b'"),
+        ("of_x", "selectors.yml has no selector 'x'. Its selectors: a, b, daily, of_x, on"),
+        ("on", "its definition has the value ['x'], which must be a text"),
+    ],
+)
+def test_a_selector_that_is_not_valid_says_why(
+    shop: tuple[Mapping[str, Any], Path], selector: str, message: str
+) -> None:
+    content, project = shop
+    definitions = {
+        "daily": "tag:daily",
+        "a": {"method": "selector", "value": "b"},
+        "b": {"method": "selector", "value": "a"},
+        "of_x": {"method": "selector", "value": "x"},
+        "on": {"tag": ["x"]},
+    }
+    selectors = {name: {"name": name, "definition": found} for name, found in definitions.items()}
+
+    with pytest.raises(UnreadableSelectionError) as caught:
+        NodeGraph({**content, "selectors": selectors}, project).matches(f"selector:{selector}")
+
+    assert str(caught.value) == message
+
+
+def test_a_project_without_selectors_says_so(shop: tuple[Mapping[str, Any], Path]) -> None:
+    with pytest.raises(UnreadableSelectionError, match=r"has no selector 'daily'\. It has none"):
+        NodeGraph(*shop).matches("selector:daily")

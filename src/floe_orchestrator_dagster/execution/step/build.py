@@ -21,7 +21,7 @@ from floe_orchestrator_dagster.execution.step.failure import dagster_failure, le
 from floe_orchestrator_dagster.execution.step.node_events import NodeEvents, record_tables
 from floe_orchestrator_dagster.execution.step.node_selection import select_nodes, selection_arguments
 from floe_orchestrator_dagster.execution.step.retry import done_before, handed_over
-from floe_orchestrator_dagster.execution.step.run_options import DbtOptions, deferral, variables
+from floe_orchestrator_dagster.execution.step.run_options import DbtOptions, variables
 from floe_orchestrator_dagster.execution.step.step_invocation import StepInvocation
 from floe_orchestrator_dagster.execution.step.step_lineage import may_have_other_names, step_lineage
 from floe_orchestrator_dagster.execution.step.time_windows import Window, partition_window, sample_arguments
@@ -58,6 +58,7 @@ def build_selection(context: dg.AssetExecutionContext, step: DbtStep, options: D
         FloeDagsterError: dbt failed, nodes failed, or the run's options are not valid.
     """
     op_context, window = context.op_execution_context, partition_window(context, step.partitions)
+    options = options.of_run(context.run.tags)
     plan = plan_build(context, step, step.excluded(options.exclude, context.log.warning))
     yield from handed_over(op_context, plan.built, plan.passed)
     if plan.built:
@@ -97,6 +98,7 @@ def test_selection(
         FloeDagsterError: As :func:`build_selection`.
     """
     op_context, nodes = context.op_execution_context, step.nodes
+    options = options.of_run(context.run.tags)
     excluded = step.excluded(options.exclude, context.log.warning)
     checks = {key for key in context.selected_asset_check_keys if nodes.checks[key] not in excluded}
     passed = done_before(op_context, nodes.reads).checks
@@ -220,15 +222,15 @@ def _node_events(  # noqa: PLR0913, PLR0917  # a build needs all of these
     nodes, content, product = step.nodes, step.manifest.content, step.product
     dbt = options.connection(step.connection)
     # Options are validated before the target directory is created.
-    sample = sample_arguments(options.sample, dbt.engine, has_event_times=bool(window.arguments))
+    sample = sample_arguments(options.sample or None, dbt.engine, has_event_times=bool(window.arguments))
     further = [
         *variables(options.vars, window.variables),
         *window.arguments,
         *options.arguments(),
         *sample,
-        *deferral(),
     ]
     target = new_target(dbt, context.op.name, context.run.run_id)
+    further += options.deferral(dbt.directory.path, target.path)
     expected = nodes.expected(selection) - unassigned
     chosen = selection.with_nodes(step.ephemeral_models_of(expected))
     described = {**content["nodes"], **content["unit_tests"]}

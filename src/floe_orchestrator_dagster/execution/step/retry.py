@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
+from floe_orchestrator_dagster.execution.step.run_options import rows_chosen
 from floe_orchestrator_dagster.upstream.dagster_check_evaluations import output_names
 
 if TYPE_CHECKING:
@@ -182,10 +183,16 @@ def _reused(run_id: str) -> dict[str, Any]:
 
 
 def _earlier_runs(context: dg.OpExecutionContext) -> Iterator[str]:
-    """Return the ids of the runs that this run resumes, the oldest first."""
+    """Return the ids of the runs that this run resumes, the oldest first.
+
+    Their tables have the rows that this run asks for: a run without rows is not resumed by one with all of them.
+    """
     found: list[str] = []
     run: dg.DagsterRun | None = context.run
+    chosen = rows_chosen(context.run, context.op.name)
     while run is not None and run.tags.get(RESUME_TAG) == "true" and run.parent_run_id:
-        found.append(run.parent_run_id)
         run = context.instance.get_run_by_id(run.parent_run_id)
+        if run is None or rows_chosen(run, context.op.name) != chosen:
+            break
+        found.append(run.run_id)
     return reversed(found)

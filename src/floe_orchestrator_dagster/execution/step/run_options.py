@@ -5,7 +5,9 @@ This module does not postpone the evaluation of annotations, because Dagster rea
 
 import json
 import os
+import shutil
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -39,6 +41,12 @@ CHANGED = "changed"
 BUILD_TAG = "floe/build"
 """Tag of runs whose job or schedule chooses what they build."""
 BUILDS = ("all", CHANGED)
+OPTION_TAG = "floe/dbt_"
+"""Prefix of the tags with options of dbt that a run's job or schedule sets."""
+_OF_YES_OR_NO = ("empty", "defer", "favor_state")
+_TAGGED = (*_OF_YES_OR_NO, "sample", "state")
+_EMPTY = ("--empty", "--no-empty")
+_STATE_FILE = "manifest.json"
 _KNOWN_FLAGS = f"known flags are {', '.join(_FLAGS)}"
 _INSTEAD = {
     "--select": "launch the run for the assets that you want",
@@ -118,6 +126,16 @@ class DbtOptions(SourceOptions):
     sample: str | None = Field(
         default=None, description="Window of event times to read, such as 3 days, or a mapping with start and end."
     )
+    empty: bool | None = Field(default=None, description="Build tables without rows.")
+    defer: bool | None = Field(
+        default=None, description="Read tables that this run does not build from those of the state."
+    )
+    state: str | None = Field(
+        default=None, description="Directory with the manifest.json of the other environment, to defer to."
+    )
+    favor_state: bool | None = Field(
+        default=None, description="With defer, read them from the state also if they exist here."
+    )
     flags: list[str] = Field(default_factory=list, description=f"Further flags of dbt build: {', '.join(_FLAGS)}.")
 
     @property
@@ -132,27 +150,134 @@ class DbtOptions(SourceOptions):
             raise DbtSetupError(f"run configuration, build: {self.build!r} is not valid. Choose one of {known}.")
         return None if self.build is None else self.build == CHANGED
 
+    def of_run(self, tags: Mapping[str, str]) -> "DbtOptions":
+        """Return the options, completed with those that the job or schedule of the run sets.
+
+        Args:
+            tags: The run's tags.
+
+        Raises:
+            DbtSetupError: A tag is not valid.
+        """
+        open_options = {name for name in _TAGGED if getattr(self, name) is None}
+        if any(flag in self.flags for flag in _EMPTY):
+            open_options.discard("empty")
+        given = {name: tags[f"{OPTION_TAG}{name}"] for name in open_options if f"{OPTION_TAG}{name}" in tags}
+        return self.model_copy(update={name: _tagged(name, value) for name, value in given.items()})
+
     def difference(self, environment: Mapping[str, str]) -> str | None:
         """Return why the tables of this run are not those of the product's usual runs; None if they are.
 
         Args:
             environment: The environment variables that dbt reads.
         """
-        asked = {"vars": self.vars, "target": self.target, "sample": self.sample, "--empty": "--empty" in self.flags}
+        asked = {
+            "vars": self.vars,
+            "target": self.target,
+            "sample": self.sample,
+            "empty": self.empty,
+            "--empty": "--empty" in self.flags,
+            "defer": self.defer,
+        }
         chosen = next((name for name, value in asked.items() if value), None)
-        return f"the run's configuration sets {chosen}" if chosen else _environment_difference(environment)
+        return f"the run sets {chosen}" if chosen else _environment_difference(environment)
 
     def arguments(self) -> list[str]:
         """Return dbt's arguments, as :meth:`SourceOptions.arguments` does."""
         refused = [_refusal(flag) for flag in self.flags if flag not in _FLAGS]
         if refused:
             raise DbtSetupError(f"run configuration, flags: {'; '.join(refused)}")
+        twice = [flag for flag in _EMPTY if self.empty is not None and flag in self.flags]
+        if twice:
+            raise DbtSetupError(f"run configuration, flags: {twice[0]} and `empty` are both set. Keep `empty`.")
         return [
             *(["--full-refresh"] if self.full_refresh else []),
             *super().arguments(),
             *(["--fail-fast"] if self.fail_fast else []),
+            *([_EMPTY[not self.empty]] if self.empty is not None else []),
             *self.flags,
         ]
+
+    def deferral(self, project: Path, target: Path) -> list[str]:
+        """Return dbt's arguments to defer to a state.
+
+        dbt gets a copy of the state's manifest, because the step's selection needs ``--state``, and dbt-core cannot
+        read the run results of dbt v2 beside it.
+
+        Args:
+            project: Directory of the dbt project. A relative state is in it.
+            target: Directory for dbt's artifacts.
+
+        Raises:
+            DbtSetupError: The state is missing, or has no manifest.
+        """
+        if self.defer is None and (self.state or self.favor_state):
+            name = "state" if self.state else "favor_state"
+            raise DbtSetupError(f"run configuration, {name}: it is only used with defer. Set `defer: true`.")
+        if not self.defer:
+            return ["--no-defer"] if self.defer is False else _state_of_the_environment()
+        state = self.state or state_of_environment()
+        if not state:
+            raise DbtSetupError("run configuration, defer: there is no state to defer to. Set `state` to a directory.")
+        problem = unusable_state(state, project)
+        if problem is not None:
+            raise DbtSetupError(f"run configuration, state: {problem[0]}. {problem[1]}")
+        copy = target / "state"
+        copy.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(state_manifest(state, project), copy / _STATE_FILE)
+        return ["--defer", "--defer-state", str(copy), *(["--favor-state"] if self.favor_state else [])]
+
+
+def rows_chosen(run: dg.DagsterRun, step: str) -> Mapping[str, Any]:
+    """Return the options with which dbt reads or writes other rows in a step of a run, as they are set.
+
+    Args:
+        run: The run.
+        step: Name of the step's op.
+    """
+    ops = run.run_config.get("ops")
+    entry = ops.get(step) if isinstance(ops, Mapping) else None
+    config = (entry.get("config") if isinstance(entry, Mapping) else None) or {}
+    names = ("vars", "target", *_TAGGED)
+    chosen = {name: config[name] for name in names if config.get(name)}
+    return {
+        **{name: value for name, value in run.tags.items() if name.startswith(OPTION_TAG)},
+        **chosen,
+        "--empty": "--empty" in (config.get("flags") or ()),
+    }
+
+
+def unusable_state(state: str, project: Path) -> tuple[str, str] | None:
+    """Return why dbt cannot defer to a state, and the fix; None if it can.
+
+    Args:
+        state: The state's directory.
+        project: Directory of the dbt project. A relative state is in it.
+    """
+    manifest = state_manifest(state, project)
+    if manifest.is_file():
+        return None
+    fault = f"has no {_STATE_FILE}" if manifest.parent.is_dir() else "is not a directory"
+    return f"{str(manifest.parent)!r} {fault}", f"Copy the {_STATE_FILE} of the other environment into it."
+
+
+def state_manifest(state: str, project: Path) -> Path:
+    """Return the path of a state's manifest."""
+    return project / Path(state).expanduser() / _STATE_FILE
+
+
+def state_of_environment() -> str | None:
+    """Return the state that dbt's environment variables name; None without one."""
+    names = (f"{prefix}{name}" for name in ("DEFER_STATE", "STATE") for prefix in _PREFIXES)
+    return next((found for name in names if (found := os.environ.get(name))), None)
+
+
+def _tagged(name: str, value: str) -> str | bool:
+    if name not in _OF_YES_OR_NO:
+        return value
+    if value not in {"true", "false"}:
+        raise DbtSetupError(f"run tag {OPTION_TAG}{name}: {value!r} is not valid. Write true or false.")
+    return value == "true"
 
 
 def _environment_difference(environment: Mapping[str, str]) -> str | None:
@@ -162,7 +287,7 @@ def _environment_difference(environment: Mapping[str, str]) -> str | None:
     return f"the environment variable {chosen} is set" if chosen else None
 
 
-def deferral() -> list[str]:
+def _state_of_the_environment() -> list[str]:
     """Return ``--defer-state`` with the environment's ``DBT_STATE``.
 
     A step can pass ``--state`` to select nodes. That would override ``DBT_STATE`` for deferral, too.

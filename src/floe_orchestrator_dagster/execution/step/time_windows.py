@@ -83,6 +83,20 @@ def _utc(instant: datetime) -> str:
     return instant.astimezone(timezone.utc).strftime(_EVENT_TIME)
 
 
+class UnusableSampleError(ValueError):
+    """A sample that is not valid. Callers report it as an error of this package.
+
+    Attributes:
+        what: The fault.
+        fix: The correction.
+    """
+
+    def __init__(self, what: str, fix: str) -> None:
+        """Create the error."""
+        super().__init__(f"{what}. {fix}.")
+        self.what, self.fix = what, fix
+
+
 def sample_arguments(sample: str | None, engine: DbtEngine, *, has_event_times: bool) -> list[str]:
     """Return dbt's argument for a sample; empty without one.
 
@@ -96,13 +110,31 @@ def sample_arguments(sample: str | None, engine: DbtEngine, *, has_event_times: 
     """
     if sample is None:
         return []
-    window = _lookback(sample) or _period(sample)
-    if engine.kind == "core" and Version(engine.version).release < _FIRST_WITH_SAMPLES:
-        raise _refused(f"{engine} has no samples", "Leave it out, or install dbt-core 1.10 or newer")
+    try:
+        window = sample_window(sample, engine)
+    except UnusableSampleError as error:
+        raise DbtSetupError(f"run configuration, sample: {error}") from None
     if has_event_times:
         what = "dbt would build the sample instead of the run's partition"
-        raise _refused(what, "Leave it out, or launch the run for assets without time partitions")
+        fix = "Leave it out, or launch the run for assets without time partitions"
+        raise DbtSetupError(f"run configuration, sample: {what}. {fix}.")
     return ["--sample", window]
+
+
+def sample_window(sample: str, engine: DbtEngine | None) -> str:
+    """Return a sample as both engines read it.
+
+    Args:
+        sample: As for :func:`sample_arguments`.
+        engine: The dbt that runs; None if it is unknown.
+
+    Raises:
+        UnusableSampleError: The sample is not valid, or the engine has no samples.
+    """
+    window = _lookback(sample) or _period(sample)
+    if engine is not None and engine.kind == "core" and Version(engine.version).release < _FIRST_WITH_SAMPLES:
+        raise UnusableSampleError(f"{engine} has no samples", "Leave it out, or install dbt-core 1.10 or newer")
+    return window
 
 
 def _lookback(sample: str) -> str | None:
@@ -112,7 +144,7 @@ def _lookback(sample: str) -> str | None:
         return None
     number = int(found["number"])
     if not number:
-        raise _refused(f"{sample!r} is an empty window", _FORMS)
+        raise UnusableSampleError(f"{sample!r} is an empty window", _FORMS)
     return f"{number} {found['unit'].lower()}s"
 
 
@@ -122,12 +154,12 @@ def _period(sample: str) -> str:
     except (yaml.YAMLError, ValueError, RecursionError):  # dates that do not exist; lists that are too deep
         bounds = None
     if not isinstance(bounds, dict):
-        raise _refused(f"{sample!r} is not a time window", _FORMS)
+        raise UnusableSampleError(f"{sample!r} is not a time window", _FORMS)
     if set(bounds) != set(_BOUNDS):
-        raise _refused(f"{sample!r} must have the keys start and end, and no others", _FORMS)
+        raise UnusableSampleError(f"{sample!r} must have the keys start and end, and no others", _FORMS)
     start, end = (_instant(name, bounds[name]) for name in _BOUNDS)
     if start >= end:
-        raise _refused(f"start {bounds['start']} is not before end {bounds['end']}", "Correct one of them")
+        raise UnusableSampleError(f"start {bounds['start']} is not before end {bounds['end']}", "Correct one of them")
     return orjson.dumps({"start": str(start), "end": str(end)}).decode()
 
 
@@ -141,8 +173,6 @@ def _instant(name: str, value: object) -> datetime:
             return datetime.combine(found, time())
     except (ValueError, OverflowError):
         pass
-    raise _refused(f"{name} {value!r} is not a date or time", 'Write it as "2025-01-31" or "2025-01-31 12:00:00"')
-
-
-def _refused(what: str, fix: str) -> DbtSetupError:
-    return DbtSetupError(f"run configuration, sample: {what}. {fix}.")
+    raise UnusableSampleError(
+        f"{name} {value!r} is not a date or time", 'Write it as "2025-01-31" or "2025-01-31 12:00:00"'
+    )

@@ -84,7 +84,11 @@ def plan_product(product: Product, definitions: dg.Definitions, now: datetime | 
         assets=assets,
         checks=sum(asset.checks for asset in assets),
         blocking_checks=sum(asset.blocking_checks for asset in assets),
-        jobs=tuple(planned_job(job, graph) for job in repository.get_all_jobs() if not job.name.startswith(_NOT_SHOWN)),
+        jobs=tuple(
+            planned_job(job, graph, product.config)
+            for job in repository.get_all_jobs()
+            if not job.name.startswith(_NOT_SHOWN)
+        ),
         schedules=tuple(planned_schedule(schedule, product.config, instant) for schedule in repository.schedule_defs),
         sensors=tuple(planned_sensor(sensor, product) for sensor in repository.sensor_defs),
         automation=tuple(_automation(graph)),
@@ -170,8 +174,9 @@ def _runs(product: Product, definitions: dg.Definitions) -> RunPlan:
     )
 
 
-def planned_job(job: dg.JobDefinition, graph: AssetGraph) -> JobPlan:
+def planned_job(job: dg.JobDefinition, graph: AssetGraph, config: DagsterConfig) -> JobPlan:
     """Count assets, checks, steps and dbt invocations in a run of a whole job."""
+    declared = next((entry for entry in config.jobs if entry.name == job.name), None)
     own = job.asset_layer.asset_graph
     with_dbt = {
         definition.node_def.name
@@ -187,6 +192,8 @@ def planned_job(job: dg.JobDefinition, graph: AssetGraph) -> JobPlan:
         dbt_invocations=sum(
             definition.name in with_dbt or definition.tags.get(_KIND_TAG) == "dbt" for definition in definitions
         ),
+        selection=declared.shown if declared and declared.selects else None,
+        options=declared.dbt_options if declared else {},
     )
 
 
@@ -232,8 +239,10 @@ def planned_schedule(schedule: dg.ScheduleDefinition, config: DagsterConfig, now
         timezone=zone,
         running=schedule.default_status is dg.DefaultScheduleStatus.RUNNING,
         next_ticks=tuple(islice(ticks_after(now, cron, zone), _TICKS)),
-        select=declared.select if declared else None,
+        select=declared.dbt_selection if declared and (declared.select or declared.selector) else None,
         exclude=declared.exclude if declared else None,
+        dagster=declared.dagster if declared else None,
+        options=declared.dbt_options if declared else {},
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -75,6 +75,8 @@ class JobPlan:
         steps: Number of steps in a run of the whole job.
         dbt_invocations: Number of dbt invocations in such a run: one per step that builds nodes, runs tests after all
             stages, or checks source freshness.
+        selection: What a configured job selects, as ``tag:daily without stg``; None for all assets.
+        options: Options of dbt of its runs, by name.
     """
 
     name: str
@@ -82,6 +84,8 @@ class JobPlan:
     checks: int
     steps: int
     dbt_invocations: int
+    selection: str | None = None
+    options: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -95,8 +99,11 @@ class SchedulePlan:
         timezone: IANA name.
         running: Whether it starts running when the code location is loaded.
         next_ticks: Times of the next ticks, in its timezone.
-        select: dbt selection of the job's assets that it runs; None for the whole job.
+        select: dbt selection of the job's assets that it runs, such as ``tag:daily`` or ``selector:daily``; None for
+            all of them.
         exclude: dbt selection of excluded assets; None for none.
+        dagster: Asset selection of Dagster, instead of ``select``.
+        options: Options of dbt that the schedule sets, by name.
     """
 
     name: str
@@ -107,6 +114,8 @@ class SchedulePlan:
     next_ticks: tuple[datetime, ...]
     select: str | None = None
     exclude: str | None = None
+    dagster: str | None = None
+    options: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

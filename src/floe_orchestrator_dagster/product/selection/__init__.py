@@ -1,19 +1,22 @@
 """Nodes of a manifest that match a dbt selection, found without dbt.
 
 Syntax: https://docs.getdbt.com/reference/node-selection/syntax. The methods and operators match the same nodes as
-dbt-core's own; tests compare both on many selections. YAML selectors and the methods that compare with an earlier run
-(``state``, ``result``, ``source_status``) are not supported.
+dbt-core's own; tests compare both on many selections. ``selector:`` names a YAML selector, also where dbt has no such
+method. The methods that compare with an earlier run (``state``, ``result``, ``source_status``) are not supported.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
+from fnmatch import fnmatch
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
-from floe_orchestrator_dagster.product.selection.criteria import Criterion, read_criteria
+from floe_orchestrator_dagster.product.selection.criteria import Criterion, UnreadableSelectionError, read_criteria
 from floe_orchestrator_dagster.product.selection.members import COLLECTIONS, Members
 from floe_orchestrator_dagster.product.selection.methods import matching
+from floe_orchestrator_dagster.product.selection.yaml_selectors import YamlSelector
+from floe_orchestrator_dagster.wording import closest, did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -47,14 +50,37 @@ class NodeGraph:
             for part, criteria in read_criteria(selection)
         ]
 
-    def _selected(self, criterion: Criterion) -> set[str]:
-        found = set(matching(criterion, self._members))
+    def _selected(self, criterion: Criterion, inside: tuple[str, ...] = ()) -> set[str]:
+        is_selector = criterion.method == "selector"
+        found = self._of_selectors(criterion, inside) if is_selector else set(matching(criterion, self._members))
         if criterion.childrens_parents:  # the operator @
             with_children = found | self._related(found, self._children, None)
             return with_children | self._related(with_children, self._parents, None)
         parents = self._related(found, self._parents, criterion.parents_depth) if criterion.parents else set()
         children = self._related(found, self._children, criterion.children_depth) if criterion.children else set()
         return found | parents | children
+
+    def _of_selectors(self, criterion: Criterion, inside: tuple[str, ...]) -> set[str]:
+        """Return the nodes of the YAML selectors that a criterion names, which can be a pattern.
+
+        Args:
+            criterion: The criterion.
+            inside: Names of the selectors whose definitions lead to this criterion.
+        """
+        known: Mapping[str, Any] = self.content.get("selectors") or {}
+        names = [name for name in known if fnmatch(name, criterion.value)]
+        if not names:
+            listed = f"Its selectors: {', '.join(sorted(known))}" if known else "It has none"
+            hint = did_you_mean(closest(criterion.value, known))
+            raise UnreadableSelectionError(f"selectors.yml has no selector {criterion.value!r}. {hint}{listed}")
+        found: set[str] = set()
+        is_of_core = not str(self.content["metadata"].get("dbt_version")).startswith("2.")
+        for name in names:
+            if name in inside:
+                raise UnreadableSelectionError(f"the selector {name!r} is defined by itself, through {inside[-1]!r}")
+            matched = partial(self._selected, inside=(*inside, name))
+            found |= YamlSelector(known[name]["definition"], matched, is_of_core).unique_ids()
+        return found
 
     def _related(self, start: Iterable[str], neighbours: Mapping[str, Iterable[str]], depth: int | None) -> set[str]:
         """Return the nodes that are at most ``depth`` steps from these nodes; None for any number of steps."""

@@ -55,16 +55,21 @@ def read_criteria(selection: str) -> Iterator[tuple[str, list[Criterion]]]:
         UnreadableSelectionError: The selection is not valid.
     """
     for part in " ".join(selection.split()).split(" "):
-        yield part, [_read(text) for text in part.split(",")]
+        yield part, [read_criterion(text) for text in part.split(",")]
 
 
-def _read(text: str) -> Criterion:
+def read_criterion(text: str) -> Criterion:
+    """Read one method with its value and its graph operators.
+
+    Raises:
+        UnreadableSelectionError: The text is not a criterion.
+    """
     found = _CRITERION.match(text)
     if found is None:
         raise UnreadableSelectionError(f"{text!r} is not a criterion")
     if found["childrens_parents"] and found["children"]:
         raise UnreadableSelectionError(f"{text!r} has the prefix '@' and the suffix '+', which exclude each other")
-    method, *arguments = found["method"].split(".") if found["method"] else [_default_method(found["value"])]
+    method, *arguments = found["method"].split(".") if found["method"] else [default_method(found["value"])]
     return Criterion(
         method,
         tuple(arguments),
@@ -77,7 +82,8 @@ def _read(text: str) -> Criterion:
     )
 
 
-def _default_method(value: str) -> str:
+def default_method(value: str) -> str:
+    """Return the method of a criterion without one, which dbt derives from its value."""
     if "/" in value:
         return "path"
     return "file" if value.lower().endswith(_FILES) else "fqn"

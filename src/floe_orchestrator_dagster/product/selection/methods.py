@@ -49,11 +49,6 @@ def matching(criterion: Criterion, members: Members) -> Iterable[str]:
     method = _METHODS.get(criterion.method)
     if method is not None:
         return method(criterion, members)
-    if criterion.method == "selector":
-        what = (
-            f"YAML selectors are not supported. Write what {criterion.value!r} selects, as in `tag:daily,fqn:marts.*`"
-        )
-        raise UnreadableSelectionError(what)
     if criterion.method in _COMPARING:
         raise UnreadableSelectionError(
             f"the method {criterion.method!r} compares with an earlier run, and there is none"

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 
 from floe_orchestrator_dagster.errors import DbtSetupError
-from floe_orchestrator_dagster.execution.step.run_options import DbtOptions, SourceOptions, deferral, variables
+from floe_orchestrator_dagster.execution.step.run_options import DbtOptions, SourceOptions, variables
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def test_options_become_dbts_arguments() -> None:
@@ -61,9 +66,9 @@ def test_no_number_of_threads_is_refused(threads: int) -> None:
     ],
 )
 def test_the_state_of_the_environment_is_for_deferral(
-    environment: dict[str, str], arguments: list[str], monkeypatch: pytest.MonkeyPatch
+    environment: dict[str, str], arguments: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
 
-    assert deferral() == arguments
+    assert DbtOptions().deferral(tmp_path, tmp_path) == arguments
