@@ -10,6 +10,7 @@ from floe_orchestrator_dagster import __version__
 from floe_orchestrator_dagster.commands.answers import errors_reported
 from floe_orchestrator_dagster.commands.changes import explain
 from floe_orchestrator_dagster.commands.check import check
+from floe_orchestrator_dagster.commands.ci import ci
 from floe_orchestrator_dagster.commands.config_schema import config_schema
 from floe_orchestrator_dagster.commands.demo import demo
 from floe_orchestrator_dagster.commands.helm import helm
@@ -66,6 +67,7 @@ def main() -> None:
 
 for _command in (
     check,
+    ci,
     config_schema,
     demo,
     explain,

@@ -13,6 +13,7 @@
     ├── EntryPointError   a definitions.py that is wrong or cannot be written (also a ValueError)
     ├── InstanceError     the Dagster instance of a command, or a run that it does not have
     ├── StateError        a published state that is missing, damaged or cannot be reached
+    ├── PullRequestError  a pull request that cannot be compared with production or built
     ├── AlertError        a message that did not reach its channel
     ├── LineageError      lineage events that did not reach their backend
     └── DbtBuildError     a dbt invocation that did not build the selected nodes
@@ -168,6 +169,10 @@ class StateError(_FileError):
     """A published state is missing, damaged, or of another product or version, or its store cannot be reached."""
 
     retryable = True
+
+
+class PullRequestError(_FileError):
+    """A pull request cannot be compared with production, or cannot be built without touching production's tables."""
 
 
 class AlertError(_FileError):

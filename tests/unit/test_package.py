@@ -69,6 +69,7 @@ _PUBLIC = {
     "Problem",
     "ProfileError",
     "ProjectError",
+    "PullRequestError",
     "ScheduleError",
     "SpecError",
     "StateError",

@@ -1,0 +1,127 @@
+"""``floe-dagster ci``: build what a pull request changes, in separate tables."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from contextlib import contextmanager, redirect_stdout
+from typing import TYPE_CHECKING
+
+import click
+
+from floe_orchestrator_dagster.commands.answers import artifacts_argument, artifacts_path, as_json, echo_json
+from floe_orchestrator_dagster.commands.findings import echo_findings, examine
+from floe_orchestrator_dagster.errors import FloeDagsterError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+    from types import FrameType
+
+    from floe_orchestrator_dagster.pull_request.report import BuildReport
+    from floe_orchestrator_dagster.pull_request.request import PullRequest
+
+_FAILED, _UNDECIDED = 1, 2
+_SIGNALLED = 128
+
+
+@click.command()
+@artifacts_argument
+@click.option("--state", "url", metavar="URL", help="Published states of production.")
+@click.option("--schema", required=True, metavar="NAME", help="Schema or DuckDB file, such as pr_123.")
+@click.option("--environment", metavar="NAME", help="Production's target, if not this one.")
+@click.option("--keep", is_flag=True, help="Keep the tables.")
+@click.option("--clean", is_flag=True, help="Only remove the tables of killed builds.")
+@click.option("--markdown", is_flag=True, help="Print Markdown for a comment.")
+@as_json
+def ci(  # noqa: PLR0913  # options
+    artifacts: Path | None,
+    url: str | None,
+    schema: str,
+    environment: str | None,
+    *,
+    keep: bool,
+    clean: bool,
+    markdown: bool,
+    as_json: bool,
+) -> None:
+    """Build what a pull request changes, in separate tables.
+
+    All other tables are read from production, which is not written. At the end, the tables are removed. The project is
+    parsed first. ARTIFACTS is the product's compiled_artifacts.json. The default is FLOE_ARTIFACTS_PATH.
+
+    \b
+    Example:
+      floe-dagster ci --state s3://example-bucket/dbt-state --schema pr_123
+
+    Exits with 0 on success, 1 when a node failed, 2 without a decision.
+    """  # noqa: D301  # click reads the \b
+    if not clean and url is None:
+        raise click.UsageError("Missing option '--state'.")
+    with _signals_as_exit(), _undecided_reported():
+        request = _request(artifacts, schema)
+        if clean or url is None:
+            _echo_cleaned(request.clean())
+            return
+        with redirect_stdout(sys.stderr):
+            report = request.build(url, environment or str(request.dbt.profile.target), keep=keep)
+    _echo_report(report, as_json=as_json, markdown=markdown)
+    if not report.succeeded:
+        sys.exit(_FAILED)
+
+
+def _request(artifacts: Path | None, schema: str) -> PullRequest:
+    """Parse the project and load the product."""
+    from floe_orchestrator_dagster.product import load_product, manifest_rebuilt
+    from floe_orchestrator_dagster.pull_request.request import PullRequest
+
+    # A manifest of an earlier commit would hide changes.
+    load_product(artifacts_path(artifacts), manifest_source=manifest_rebuilt)
+    findings = examine(artifacts, parses=False)
+    if findings.loaded is None:
+        echo_findings(findings)
+        sys.exit(_UNDECIDED)
+    loaded = findings.loaded
+    return PullRequest.of(loaded.product, loaded.location.builds, schema, lambda line: click.echo(line, err=True))
+
+
+def _echo_report(report: BuildReport, *, as_json: bool, markdown: bool) -> None:
+    from floe_orchestrator_dagster.pull_request.report import as_markdown, as_text
+
+    if as_json:
+        echo_json(report.as_json())
+        return
+    for line in as_markdown(report) if markdown else as_text(report):
+        click.echo(line)
+
+
+def _echo_cleaned(left: list[str]) -> None:
+    for sentence in left:
+        click.echo(sentence, err=True)
+    if left:
+        sys.exit(_FAILED)
+
+
+@contextmanager
+def _undecided_reported() -> Iterator[None]:
+    """Turn a ``FloeDagsterError`` into a message and exit code 2."""
+    try:
+        yield
+    except FloeDagsterError as error:
+        click.echo(f"error: {error}", err=True)
+        sys.exit(_UNDECIDED)
+
+
+@contextmanager
+def _signals_as_exit() -> Iterator[None]:
+    """End this process by an exception after a signal, so that the tables are removed."""
+    before = {number: signal.signal(number, _exit) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _exit(number: int, _frame: FrameType | None) -> None:
+    sys.exit(_SIGNALLED + number)

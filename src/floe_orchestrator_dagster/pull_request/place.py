@@ -1,0 +1,84 @@
+"""Places that a pull request's build writes to, and the check that it writes nowhere else."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any, Protocol
+
+from floe_orchestrator_dagster.errors import Problem, PullRequestError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+    from contextlib import AbstractContextManager
+
+    from floe_orchestrator_dagster.product import DbtConnection
+    from floe_orchestrator_dagster.pull_request.warehouse import TableName
+
+_NAME = re.compile(r"[a-z][a-z0-9_]{2,39}")
+# Schemas and catalogs of databases, and usual names of production's.
+_RESERVED = frozenset({"main", "public", "temp", "system", "memory", "information_schema", "prod", "production"})
+
+
+class Place(Protocol):
+    """A place for a pull request's tables: a DuckDB file, or schemas of a database."""
+
+    @property
+    def connection(self) -> DbtConnection:
+        """The dbt project, with a profile that writes to this place."""
+        ...
+
+    @property
+    def description(self) -> str:
+        """The place in a sentence, such as ``schema pr_123``."""
+        ...
+
+    def problems(self, nodes: Mapping[str, Mapping[str, Any]]) -> Iterator[Problem]:
+        """List the nodes that would write to another place.
+
+        Args:
+            nodes: Nodes of dbt's manifest, parsed with :attr:`connection`, by unique id.
+        """
+        ...
+
+    def reserved(self) -> AbstractContextManager[None]:
+        """Keep other builds from this place until the end of the context.
+
+        Raises:
+            PullRequestError: Another build uses the place, or it has data that this command has not created.
+        """
+        ...
+
+    def create(self, tables: Iterable[TableName]) -> None:
+        """Create the place, empty, for these tables. Leftovers of a killed build are removed.
+
+        Raises:
+            PullRequestError: The place has data that this command has not created.
+        """
+        ...
+
+    def remove_leftovers(self) -> list[str]:
+        """Remove the tables of killed builds, as :meth:`remove` does."""
+        ...
+
+    def remove(self) -> list[str]:
+        """Remove the place with its tables.
+
+        Returns:
+            A sentence about each part that was not removed.
+        """
+        ...
+
+
+def checked_name(name: str) -> str:
+    """Check the name of a pull request's place.
+
+    Raises:
+        PullRequestError: The name is not valid.
+    """
+    if name in _RESERVED or name.startswith("pg_") or not _NAME.fullmatch(name):
+        what = f"{name!r} is not a name for the tables of a pull request"
+        fix = (
+            "Use 3 to 40 lower-case letters, digits and underscores, such as pr_123, and no name of the database's own."
+        )
+        raise PullRequestError("--schema", [Problem("", what, fix)])
+    return name

@@ -1,0 +1,199 @@
+"""A pull request of a product: comparison with production's state, build, and report."""
+
+from __future__ import annotations
+
+import json
+import logging
+import tempfile
+import uuid
+from collections.abc import Callable
+from contextlib import redirect_stdout
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from floe_orchestrator_dagster.errors import Problem, PullRequestError
+from floe_orchestrator_dagster.product.build_fingerprints import portable_fingerprints
+from floe_orchestrator_dagster.product.manifest import Manifest, read_manifest
+from floe_orchestrator_dagster.pull_request.build import Build, Production, warehouse_of
+from floe_orchestrator_dagster.pull_request.changes import Changes, Project, find_changes
+from floe_orchestrator_dagster.pull_request.duckdb_file import DuckdbFile
+from floe_orchestrator_dagster.pull_request.place import Place, checked_name
+from floe_orchestrator_dagster.pull_request.report import BuildReport
+from floe_orchestrator_dagster.pull_request.schemas import Schemas
+from floe_orchestrator_dagster.state.sets import read_state
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from floe_orchestrator_dagster.execution.step.build_plan import DbtStep
+    from floe_orchestrator_dagster.product import DbtConnection, DbtProject, Product
+    from floe_orchestrator_dagster.pull_request.warehouse import Warehouse
+    from floe_orchestrator_dagster.state.published import PublishedState
+
+logger = logging.getLogger(__name__)
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class PullRequest:
+    """A pull request of a product.
+
+    Attributes:
+        product: The product as the pull request has it.
+        dbt: Its dbt project.
+        builds: Its steps that run dbt.
+        schema: Name of the schema or DuckDB file of its tables.
+        say: Called with lines about the progress.
+    """
+
+    product: Product
+    dbt: DbtProject
+    builds: Sequence[DbtStep]
+    schema: str
+    say: Say
+
+    @classmethod
+    def of(cls, product: Product, builds: Sequence[DbtStep], schema: str, say: Say) -> PullRequest:
+        """Return the pull request of a loaded product.
+
+        Raises:
+            PullRequestError: The product has no dbt project, or the name is not valid.
+        """
+        if product.dbt is None:
+            fix = "Set FLOE_DBT_PROJECT_DIR to the dbt project."
+            raise PullRequestError(product.origin, [Problem("", "the product has no dbt project here", fix)])
+        return cls(product, product.dbt, builds, checked_name(schema), say)
+
+    def build(self, url: str, environment: str, *, keep: bool) -> BuildReport:
+        """Build what differs from production, and everything downstream.
+
+        Args:
+            url: Location of production's published state.
+            environment: The environment in that state.
+            keep: Whether to keep the tables.
+
+        Raises:
+            FloeDagsterError: It cannot be decided what to build, or there is no place for the tables.
+        """
+        with tempfile.TemporaryDirectory(prefix="floe-ci-") as directory:
+            scratch = Path(directory)
+            state = read_state(url, self.product.name, environment, scratch / "published")
+            before = read_manifest(state.manifest)
+            changes = self._changes(before, state)
+            report = partial(
+                BuildReport, self.product.name, url, removed={one.unique_id: one.readers for one in changes.removed}
+            )
+            if not changes.selected:
+                return report()
+            self._check_computes(changes)
+            production = Production(state.manifest, before.content)
+            place = self._place(production)
+            self.say(f"building {len(changes.built)} tables and {len(changes.tests)} tests in the {place.description}")
+            build = Build(changes, place, production, self.product.config.dbt, scratch, logger, self.say, keep=keep)
+            with self.log_file.open("w", encoding="utf-8") as file, redirect_stdout(file):
+                nodes = build.run()
+            return report(
+                place=place.description,
+                nodes=nodes,
+                notes=build.notes,
+                errors=build.errors,
+                seconds=build.seconds,
+                saved_seconds=_saved_seconds(state.run_results, changes.selected),
+            )
+
+    @property
+    def log_file(self) -> Path:
+        """The file of dbt's log."""
+        directory = self.dbt.directory.written_target
+        directory.mkdir(parents=True, exist_ok=True)
+        return directory / f"ci-{self.schema}.log"
+
+    def clean(self) -> list[str]:
+        """Remove the tables of killed builds; returns a sentence about each part that was not removed.
+
+        Raises:
+            PullRequestError: Another build uses them.
+        """
+        nothing = Production(Path(), {"nodes": {}, "sources": {}})
+        place = self._place(nothing)
+        with self.log_file.open("w", encoding="utf-8") as file, redirect_stdout(file):
+            return place.remove_leftovers()
+
+    def _changes(self, before: Manifest, state: PublishedState) -> Changes:
+        manifest = self.dbt.manifest
+        nodes = {node for step in self.builds for node in step.nodes.assets.values()}
+        tests = {test for step in self.builds for test in step.nodes.checks.values()}
+        disabled = {test for step in self.builds for test in step.nodes.disabled}
+        builders = {source: node for step in self.builds for source, node in step.source_tables.items()}
+        project = Project(manifest.content, nodes, tests - disabled, builders)
+
+        now = portable_fingerprints(manifest, self.dbt)
+
+        def reason(node: str) -> str | None:
+            if node not in before.content["nodes"]:
+                return "is new"
+            return None if node in now and now[node] == state.fingerprints.get(node) else "has changed"
+
+        return find_changes(project, before.content, reason)
+
+    def _check_computes(self, changes: Changes) -> None:
+        """Check that one output of the profile builds everything.
+
+        Raises:
+            PullRequestError: Some nodes are built on another compute.
+        """
+        own = self.dbt.profile.target
+        others = sorted(
+            node
+            for step in self.builds
+            if step.connection.profile.target != own
+            for node in {*step.nodes.assets.values(), *step.nodes.checks.values()} & changes.selected
+        )
+        if others:
+            fix = "Build the pull request without these nodes, or on the default compute."
+            problems = [
+                Problem(node, "it is built on another compute than the product's default", fix) for node in others
+            ]
+            raise PullRequestError(self.product.origin, problems)
+
+    def _place(self, production: Production) -> Place:
+        profile = self.dbt.profile
+        if profile.adapter == "duckdb":
+            return DuckdbFile(self.schema, self.dbt, _catalog(production, self.dbt), self.say)
+        if profile.adapter == "postgres":
+            tables = (production.table(one) for part in ("nodes", "sources") for one in production.content[part])
+            used = frozenset(table.schema.lower() for table in tables if table is not None)
+            own = str(profile.outputs[profile.target or ""].get("schema") or "").lower()
+            return Schemas(
+                self.schema,
+                self.product.name,
+                uuid.uuid4().hex,
+                self.dbt,
+                used | {own},
+                self._warehouse,
+                self.say,
+            )
+        what = f"the adapter {profile.adapter!r} is not supported here"
+        raise PullRequestError("dbt profile", [Problem("type", what, "Use an output on DuckDB or PostgreSQL.")])
+
+    def _warehouse(self, dbt: DbtConnection) -> Warehouse:
+        return warehouse_of(dbt, self.product.config.dbt, logger)
+
+
+def _catalog(production: Production, dbt: DbtProject) -> str:
+    """Return the name under which production's manifest knows the tables of its DuckDB file: that of most tables."""
+    path = Path(str(dbt.profile.outputs[dbt.profile.target or ""].get("path")))
+    names = [table.database for one in production.content["nodes"] if (table := production.table(one)) is not None]
+    return max(sorted({*names} - {""}), key=names.count, default=path.stem)
+
+
+def _saved_seconds(run_results: Path, selected: frozenset[str]) -> float | None:
+    """Return the time that production needed for other nodes; None if its results are not known."""
+    try:
+        results = json.loads(run_results.read_bytes())["results"]
+        return float(sum(one["execution_time"] for one in results if one["unique_id"] not in selected))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None

@@ -1,0 +1,183 @@
+"""Statements and queries that a pull request's build sends to the warehouse through dbt, on any engine."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from floe_orchestrator_dagster.errors import Problem, PullRequestError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from floe_orchestrator_dagster.execution.dbt.engine import SourceEngine
+
+    Question = Sequence[str | None]
+
+_TABLE, _VIEW, _SHAPE = "table", "view", "shape"
+# Outside of a transaction of dbt, PostgreSQL's driver starts one and DuckDB does not.
+_QUESTION = """
+  {% set kind = table[0] %}
+  {% set answer = [] %}
+  {% if kind == "rows" or kind == "run" %}
+    {% set found = run_query(table[1]) %}
+    {% if kind == "run" and target.type != "duckdb" %}{% do run_query("commit") %}{% endif %}
+    {% if kind == "rows" %}
+      {% for row in found.rows %}
+        {% set cells = [] %}
+        {% for cell in row %}{% do cells.append(cell | string) %}{% endfor %}
+        {% do answer.append(cells) %}
+      {% endfor %}
+    {% endif %}
+  {% else %}
+    {% set relation = adapter.get_relation(database=table[1], schema=table[2], identifier=table[3]) %}
+    {% if relation and kind == "shape" %}
+      {% set columns = [] %}
+      {% for column in adapter.get_columns_in_relation(relation) %}
+        {% set has_length = not column.is_string() or column.char_size is not none %}
+        {% do columns.append([column.name, (column.data_type if has_length else column.dtype) | string]) %}
+      {% endfor %}
+      {% do answer.append(columns) %}
+      {% do answer.append(run_query("select count(*) from " ~ relation).rows[0][0] | int) %}
+    {% elif relation and (kind == "view" or not relation.is_view) %}
+      {% set copy = api.Relation.create(database=table[4], schema=table[5], identifier=table[6]) %}
+      {% if target.type == "duckdb" %}{% do adapter.create_schema(copy) %}{% endif %}
+      {% do run_query("create " ~ kind ~ " " ~ copy ~ " as select * from " ~ relation) %}
+      {% if target.type != "duckdb" %}{% do run_query("commit") %}{% endif %}
+      {% do answer.append("created") %}
+    {% endif %}
+  {% endif %}
+"""
+
+
+@dataclass(frozen=True)
+class TableName:
+    """Database, schema and name of a table, as dbt's manifest has them."""
+
+    database: str
+    schema: str
+    name: str
+
+    @classmethod
+    def of(cls, node: Mapping[str, Any]) -> TableName:
+        """Return the table of a node or source of dbt's manifest."""
+        name = node.get("alias") or node.get("identifier") or node["name"]
+        return cls(str(node.get("database") or ""), str(node.get("schema") or ""), str(name))
+
+    @property
+    def parts(self) -> tuple[str | None, str, str]:
+        """The parts as arguments of a question."""
+        return (self.database or None, self.schema, self.name)
+
+    @property
+    def folded(self) -> tuple[str, str, str]:
+        """The parts in lower case, to compare names of databases that do not distinguish them."""
+        return (self.database.lower(), self.schema.lower(), self.name.lower())
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Columns and number of rows of a table or view.
+
+    Attributes:
+        columns: Type by name, in the order of the table.
+        rows: Number of rows.
+    """
+
+    columns: Mapping[str, str]
+    rows: int
+
+
+@dataclass(frozen=True)
+class Copies:
+    """Tables and views to create with the rows of existing tables.
+
+    Attributes:
+        tables: The existing and the new table, by unique id.
+        views: The existing table and the new view, by unique id.
+    """
+
+    tables: Mapping[str, tuple[TableName, TableName]]
+    views: Mapping[str, tuple[TableName, TableName]]
+
+
+@dataclass(frozen=True)
+class Warehouse:
+    """A warehouse, queried with the profile of an engine."""
+
+    engine: SourceEngine
+
+    def rows(self, query: str) -> list[list[str]]:
+        """Return the rows of a query as text.
+
+        Raises:
+            PullRequestError: The query failed.
+        """
+        return [*self._answer(["rows", query])]
+
+    def run(self, statement: str) -> None:
+        """Run a statement, and commit it.
+
+        Raises:
+            PullRequestError: The statement failed.
+        """
+        self._answer(["run", statement])
+
+    def prepare(self, copies: Copies, compared: Mapping[str, TableName]) -> tuple[dict[str, str], dict[str, Shape]]:
+        """Create tables and views, then query the shapes of other tables.
+
+        Args:
+            copies: The tables and views to create.
+            compared: The tables to query, by unique id.
+
+        Returns:
+            Why tables were not copied, and the shapes of the tables that can be read, by unique id.
+        """
+        questions: dict[str, Question] = {}
+        for kind, pairs in ((_TABLE, copies.tables), (_VIEW, copies.views)):
+            questions |= {f"{kind} {one}": [kind, *old.parts, *new.parts] for one, (old, new) in pairs.items()}
+        answers = self._answers({**questions, **_shape_questions(compared)})
+        failed = {}
+        for one in copies.tables:
+            answer, error = answers[f"{_TABLE} {one}"]
+            if not answer:
+                failed[one] = error or "it does not exist or is a view"
+        return failed, _shapes(answers)
+
+    def shapes(self, tables: Mapping[str, TableName]) -> dict[str, Shape]:
+        """Query columns and rows of the tables that exist and can be read, by unique id."""
+        return _shapes(self._answers(_shape_questions(tables)))
+
+    def _answers(self, questions: Mapping[str, Question]) -> dict[str, tuple[Any, str]]:
+        if not questions:
+            return {}
+        return {one: (answer, error) for one, answer, error in self.engine.answers(_QUESTION, questions)}
+
+    def _answer(self, question: Question) -> Any:  # noqa: ANN401  # JSON
+        answer, error = self._answers({"": question})[""]
+        if error:
+            fix = "Check the connection, and that the user can create and drop schemas."
+            raise PullRequestError("warehouse", [Problem("", error, fix)])
+        return answer
+
+
+def _shape_questions(tables: Mapping[str, TableName]) -> dict[str, Question]:
+    return {f"{_SHAPE} {one}": [_SHAPE, *table.parts] for one, table in tables.items()}
+
+
+def _shapes(answers: Mapping[str, tuple[Any, str]]) -> dict[str, Shape]:
+    shapes = {one: answer for one, (answer, _) in answers.items() if one.startswith(f"{_SHAPE} ") and answer}
+    return {
+        one.removeprefix(f"{_SHAPE} "): Shape({str(name): str(kind) for name, kind in columns}, int(rows))
+        for one, (columns, rows) in shapes.items()
+    }
+
+
+def literal(text: str) -> str:
+    """Return a text as a literal in SQL."""
+    return "'" + text.replace("'", "''") + "'"
+
+
+def quoted(name: str) -> str:
+    """Return a name as an identifier in SQL."""
+    return '"' + name.replace('"', '""') + '"'

