@@ -130,12 +130,14 @@ compile: setup ## Compile the sample product (floe platform compile)
 	cd $(SAMPLE) && ../$(BIN)/floe platform compile --spec floe.yaml --manifest manifest.yaml \
 		--output compiled_artifacts.json --no-lineage-emission
 
-lock: .venv/.installed ## Update requirements.lock and, with the same versions, requirements-image.lock
+lock: .venv/.installed ## Update requirements.lock and, with the same versions, requirements-image.lock and constraints.txt
 	$(BIN)/uv pip compile pyproject.toml --group dev --universal --python-version 3.10 --generate-hashes \
 		--no-emit-index-url --quiet --output-file requirements.lock --custom-compile-command "make lock"
 	$(BIN)/uv pip compile pyproject.toml --extra alerts --extra duckdb --extra k8s --constraints requirements.lock --universal \
 		--python-version 3.10 --generate-hashes --no-emit-index-url --quiet --output-file requirements-image.lock \
 		--custom-compile-command "make lock"
+	$(BIN)/uv pip compile pyproject.toml --all-extras --group webserver --constraints requirements.lock --universal \
+		--python-version 3.10 --no-annotate --no-emit-index-url --quiet --output-file constraints.txt --custom-compile-command "make lock"
 
 bench: setup ## Compare with plain dagster-dbt at small sizes (ten minutes)
 	$(BIN)/python benchmarks/compare.py --output benchmark-results

@@ -10,6 +10,8 @@ import sys
 from pathlib import Path
 from typing import get_args
 
+import pytest
+
 from conftest import REPOSITORY
 from floe_orchestrator_dagster.config.models import EngineName
 from floe_orchestrator_dagster.deploy.pods import ARTIFACTS_FILE, CODE_SERVER_PORT, PRODUCT_PATH, STATE_PATH, USER_ID
@@ -18,7 +20,7 @@ from floe_orchestrator_dagster.product.trimming import TRIMMED_FILE
 from helm_chart import missing
 
 _DOCKERFILE = (REPOSITORY / "Dockerfile").read_text(encoding="utf-8")
-_PIN = re.compile(r"^([a-z0-9][a-z0-9._-]*(?:\[[^\]]*\])?==[^ ;\\]+)", re.MULTILINE)
+_PIN = re.compile(r"^([a-z0-9][a-z0-9._-]*(?:\[[^\]]*\])?==[^\s;\\]+)", re.MULTILINE)
 
 
 def test_hadolint_has_no_complaints() -> None:
@@ -90,11 +92,18 @@ def test_image_of_dbt_v2_removes_every_package_of_dbt_core() -> None:
     assert {name for name in shipped if name.startswith("dbt-")} | {"metricflow"} == set(removed.split())
 
 
-def test_image_has_the_versions_that_were_tested() -> None:
-    tested, shipped = (
-        dict(pin.split("==") for pin in _PIN.findall((REPOSITORY / name).read_text(encoding="utf-8")))
-        for name in ("requirements.lock", "requirements-image.lock")
+@pytest.mark.parametrize(
+    ("name", "some"),
+    [
+        ("requirements-image.lock", {"dagster-k8s", "dagster-postgres", "dbt-duckdb"}),
+        ("constraints.txt", {"dagster-k8s", "dagster-webserver", "dbt-duckdb"}),
+    ],
+)
+def test_other_files_have_the_versions_that_were_tested(name: str, some: set[str]) -> None:
+    tested, listed = (
+        dict(pin.split("==") for pin in _PIN.findall((REPOSITORY / file).read_text(encoding="utf-8")))
+        for file in ("requirements.lock", name)
     )
 
-    assert {name: version for name, version in shipped.items() if tested.get(name, version) != version} == {}
-    assert {"dagster-k8s", "dagster-postgres", "dbt-duckdb"} <= set(shipped)
+    assert {package: version for package, version in listed.items() if tested.get(package, version) != version} == {}
+    assert some <= set(listed)
