@@ -18,6 +18,7 @@ from floe_orchestrator_dagster.commands.init import init
 from floe_orchestrator_dagster.commands.lineage import lineage
 from floe_orchestrator_dagster.commands.plan import plan
 from floe_orchestrator_dagster.commands.prepare import prepare
+from floe_orchestrator_dagster.commands.state import state
 from floe_orchestrator_dagster.commands.timeline import timeline
 from floe_orchestrator_dagster.commands.validate import validate
 from floe_orchestrator_dagster.commands.workspace import workspace
@@ -25,7 +26,7 @@ from floe_orchestrator_dagster.garbage import collection_paused
 from floe_orchestrator_dagster.redaction import redact_urls
 
 # Commands that load a product and then end, and therefore run without garbage collection. Others can run for minutes.
-_LOADING = {"explain", "helm", "init", "plan", "prepare", "timeline", "validate", "workspace"}
+_LOADING = {"explain", "helm", "init", "plan", "prepare", "state", "timeline", "validate", "workspace"}
 
 
 class _Commands(click.Group):
@@ -45,8 +46,7 @@ class _Commands(click.Group):
 @click.group(
     cls=_Commands,
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="Exits with 0 on success, 1 on problems, 2 on wrong usage. "
-    'Completion: eval "$(_FLOE_DAGSTER_COMPLETE=bash_source floe-dagster)" (zsh, fish).',
+    epilog='Completion: eval "$(_FLOE_DAGSTER_COMPLETE=bash_source floe-dagster)"',
 )
 @click.version_option(__version__, prog_name="floe-dagster")
 def main() -> None:
@@ -76,6 +76,7 @@ for _command in (
     lineage,
     plan,
     prepare,
+    state,
     timeline,
     validate,
     workspace,

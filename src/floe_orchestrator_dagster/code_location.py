@@ -161,8 +161,8 @@ def _location(
             logger.warning("%s: %s. %s", product.origin, stale.fault, stale.fix, extra={"problems": (stale,)})
     replace_node_dependencies()
     replace_serialization()
-    alerts = _alert_sensor(translator, assets)
-    own = [*automation_sensors(translator), *([alerts] if alerts else []), *lineage_sensors(translator, built.steps)]
+    optional = (_alert_sensor(translator, assets), _state_sensor(translator))
+    own = [*automation_sensors(translator), *filter(None, optional), *lineage_sensors(translator, built.steps)]
     definitions = dg.Definitions(
         assets=assets,
         asset_checks=checks.definitions,
@@ -203,6 +203,16 @@ def _alert_sensor(
     partitioned = {spec.key for spec in specs if spec.partitions_def is not None}
     alerted = AlertedProduct(product.name, keys, owners, partitioned, AssetAttributes(product).owners)
     return alert_sensor(product, alerted)
+
+
+def _state_sensor(translator: ProductTranslator) -> dg.SensorDefinition | None:
+    """Define the sensor that publishes the state; None if no state is configured."""
+    if translator.product.config.state is None:
+        return None
+    # A local import: most products publish no state.
+    from floe_orchestrator_dagster.automation.state_publication import state_sensor
+
+    return state_sensor(translator)
 
 
 def _log_warnings(product: Product, found: Sequence[Problem]) -> None:

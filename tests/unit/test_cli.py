@@ -58,6 +58,7 @@ def test_help_lists_the_commands(option: str) -> None:
         "lineage",
         "plan",
         "prepare",
+        "state",
         "timeline",
         "validate",
         "workspace",

@@ -11,6 +11,7 @@ import click
 from floe_orchestrator_dagster.commands.answers import artifacts_argument, as_json, echo_json
 from floe_orchestrator_dagster.commands.changes import show_changes
 from floe_orchestrator_dagster.commands.findings import echo_findings, examine, warnings_as_json
+from floe_orchestrator_dagster.commands.state import environment_option, show_changes_since, state_option
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -18,28 +19,36 @@ if TYPE_CHECKING:
 
 @click.command()
 @artifacts_argument
-@click.option("--changed", is_flag=True, help="Show what a run with `build: changed` would build now, and why.")
+@click.option("--changed", is_flag=True, help="Show what a run with `build: changed` would build.")
+@state_option("Compare with the state that production published.")
+@environment_option
 @as_json
-def plan(artifacts: Path | None, *, changed: bool, as_json: bool) -> None:
+def plan(artifacts: Path | None, *, changed: bool, state: str | None, environment: str | None, as_json: bool) -> None:
     """Show a product's definitions in Dagster.
 
     These are assets, checks, jobs, schedules, sensors, automation, pools and dbt invocations of a full run. ARTIFACTS
     is the product's compiled_artifacts.json. The default is FLOE_ARTIFACTS_PATH. Run `floe-dagster prepare` before it.
-    It writes one file, as every load does: floe_manifest.json, a smaller copy of dbt's manifest.json, if that is
-    missing or outdated.
+    It writes floe_manifest.json beside dbt's manifest.json, as every load does.
 
-    --changed reads the records in DAGSTER_HOME, or of a `dagster dev` in this directory.
+    --changed reads the records in DAGSTER_HOME, or of a `dagster dev` in this directory. With --state, it needs neither
+    of them, no database and no secrets.
 
     \b
     Example:
-      floe-dagster plan dbt_project/compiled_artifacts.json
+      floe-dagster plan --changed dbt_project/compiled_artifacts.json
 
-    Exits with 0 on success, 1 when the product has problems (see `floe-dagster validate`), 2 on wrong usage.
+    Exits with 0 on success, 1 when the product has problems (see `floe-dagster validate`), 2 on wrong usage or when
+    there is no state to compare with.
     """  # noqa: D301  # click reads the \b
+    if (state is not None or environment is not None) and not changed:
+        raise click.UsageError("--state and --environment need --changed.")
     findings = examine(artifacts, parses=False)
     if findings.loaded is None:
         echo_findings(findings)
         sys.exit(1)
+    if changed and state is not None:
+        show_changes_since(findings.loaded.product, state, environment, as_json=as_json)
+        return
     if changed:
         show_changes(findings.loaded, as_json=as_json)
         return

@@ -29,12 +29,12 @@ FINGERPRINT_FORMAT = 1
 """Version of the algorithm. A change gives each node another fingerprint."""
 
 _BUILT = frozenset({"model", "seed", "snapshot"})
-# Fields that describe a node. They change its table only if code reads them.
-_DESCRIBING = (
+DESCRIBING = (
     *("access", "docs", "group", "meta", "tags", "description", "columns"),
     *("fqn", "path", "original_file_path", "patch_path", "package_name", "version", "latest_version"),
 )
-_NAMES = "|".join(_DESCRIBING)
+"""Fields that describe a node. They change its table only if code reads them."""
+_NAMES = "|".join(DESCRIBING)
 _READS = re.compile(rf"""\.({_NAMES})|["']({_NAMES})["']""")
 _NODE, _WHOLE_NODE, _GRAPH = "a node", "a whole node", "all nodes"
 # Objects of dbt's templates that contain fields of nodes. The name of a field alone, such as `columns`, can mean
@@ -124,7 +124,7 @@ class _Project:
     def _graph(self) -> str:
         """The digest of everything that code can read in dbt's ``graph``: nodes and sources, without their code."""
         every = {**self._nodes, **self._sources}
-        fields = (*_DESCRIBING, *_SOURCE_FIELDS, "name", "alias", "resource_type", "config")
+        fields = (*DESCRIBING, *_SOURCE_FIELDS, "name", "alias", "resource_type", "config")
         return _digest({key: [node.get(field) for field in fields] for key, node in every.items()})
 
     def fingerprint(self, unique_id: str) -> str:
@@ -184,7 +184,7 @@ class _Project:
         return [
             significant_sql(code) if (node.get("language") or "sql") == "sql" else code,
             None if code else node.get("checksum"),
-            {name: value for name, value in config.items() if name not in _DESCRIBING or name in fields},
+            {name: value for name, value in config.items() if name not in DESCRIBING or name in fields},
             {name: node.get(name) for name in fields},
             _persisted(node),
             _enforced(node),
@@ -228,8 +228,8 @@ def _reads(code: str) -> frozenset[str]:
 def _fields(read: AbstractSet[str]) -> list[str]:
     """Return the describing fields of a node that code can read, from the result of :func:`_reads`."""
     if _WHOLE_NODE in read:
-        return list(_DESCRIBING)
-    return [name for name in _DESCRIBING if name in read] if _NODE in read else []
+        return list(DESCRIBING)
+    return [name for name in DESCRIBING if name in read] if _NODE in read else []
 
 
 def _persisted(node: Mapping[str, Any]) -> list[Any]:

@@ -119,6 +119,13 @@ def is_outdated(path: Path, dbt: DbtConnection, artifacts_path: Path | None) -> 
     return parsed_for.is_file() and parsed_for.read_text(encoding="utf-8") != _parsed_for(dbt)
 
 
+def is_current(path: Path, dbt: DbtConnection) -> bool:
+    """Return whether a manifest is that of the project's files, by their content, or else by their times."""
+    if path.with_name(PARSED_FILES_FILE).is_file():
+        return not _is_of_other_files(path, dbt.directory)
+    return not is_outdated(path, dbt, None)
+
+
 def _is_of_other_files(manifest: Path, project: ProjectDirectory) -> bool:
     """Return whether a manifest is known to be parsed from files with another content."""
     try:

@@ -34,7 +34,7 @@ _TIME = "%Y%m%dT%H%M%SZ"
 _UNTOUCHED = timedelta(hours=1)
 # A set can be removed while it is read. Then there is a newer one.
 _TRIES = 3
-_PUBLISH = "Publish it again: `floe-dagster state publish`, or a successful run of production."
+_PUBLISH = "Publish the state: `floe-dagster state publish`, or a successful run in production."
 _UPGRADE = "Install the version of floe-orchestrator-dagster here that production has."
 
 T = TypeVar("T", Pointer, StateFile)

@@ -194,7 +194,7 @@ def test_writer_killed_before_the_pointer_leaves_the_old_state(store: Path, tmp_
     assert publish(str(store), hours=30, keep=1) == sets(store)[0]
 
 
-_AGAIN = "Publish it again: `floe-dagster state publish`, or a successful run of production."
+_AGAIN = "Publish the state: `floe-dagster state publish`, or a successful run in production."
 
 
 def test_empty_store_has_no_state(store: Path, tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from floe_orchestrator_dagster.execution.step.node_events import NodeEvents, rec
 from floe_orchestrator_dagster.execution.step.node_selection import select_nodes, selection_arguments
 from floe_orchestrator_dagster.execution.step.retry import done_before, handed_over
 from floe_orchestrator_dagster.execution.step.run_options import DbtOptions, variables
+from floe_orchestrator_dagster.execution.step.state_records import state_records
 from floe_orchestrator_dagster.execution.step.step_invocation import StepInvocation
 from floe_orchestrator_dagster.execution.step.step_lineage import may_have_other_names, step_lineage
 from floe_orchestrator_dagster.execution.step.time_windows import Window, partition_window, sample_arguments
@@ -250,7 +251,7 @@ def _node_events(  # noqa: PLR0913, PLR0917  # a build needs all of these
         note_tables=partial(record_tables, context, described, nodes),
     )
     arguments = ["build", *selection_arguments(chosen, target.path / "selection"), *further]
-    return NodeEvents(step, invocation, arguments, unassigned, records)
+    return NodeEvents(step, invocation, arguments, unassigned, records, state_records(context, step, options))
 
 
 def _report_empty_step(context: dg.OpExecutionContext, step: DbtStep, window: Window) -> None:

@@ -26,19 +26,21 @@ if TYPE_CHECKING:
     from floe_orchestrator_dagster.execution.step.build_plan import DbtStep
     from floe_orchestrator_dagster.execution.step.build_records import BuildRecords
     from floe_orchestrator_dagster.execution.step.node_selection import DbtNodes
+    from floe_orchestrator_dagster.execution.step.state_records import StateRecords
     from floe_orchestrator_dagster.execution.step.step_invocation import StepInvocation
 
 
 class NodeEvents:
     """One ``dbt build`` of a step, and the events for its results."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917  # events have parts of all of these
         self,
         step: DbtStep,
         invocation: StepInvocation,
         arguments: Sequence[str],
         unassigned: AbstractSet[str],
         records: BuildRecords | None = None,
+        states: StateRecords | None = None,
     ) -> None:
         """Prepare the events.
 
@@ -48,9 +50,10 @@ class NodeEvents:
             arguments: dbt's arguments.
             unassigned: Unique ids of selected nodes that belong to no asset or check of the step.
             records: Records the builds and the results of tests; None without records.
+            states: Records the builds for the published state; None without such records.
         """
         self._step, self._invocation, self._arguments, self._unassigned = step, invocation, arguments, unassigned
-        self._records = records
+        self._records, self._states = records, states
         outputs = output_names(invocation.context)
         self._output_of = {unique_id: outputs[key] for key, unique_id in step.nodes.assets.items() if key in outputs}
         self._check_of = step.nodes.check_of
@@ -75,6 +78,8 @@ class NodeEvents:
             if self._records is not None:
                 recorded, version = self._records.built(result, actual)
                 more.update(recorded)
+            if self._states is not None:
+                more.update(self._states.metadata(result, actual))
             return materialization(result, self._output_of[unique_id], node, lasting, more, version)
         if result.is_test and unique_id in self._check_of:
             compiled = target.compiled_path(node) if result.resource_type == "test" else None

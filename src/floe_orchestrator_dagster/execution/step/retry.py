@@ -102,13 +102,13 @@ class _History:
         for event in events:
             is_own = event.step_key == self._step_key
             if event.event_type is dg.DagsterEventType.ASSET_MATERIALIZATION and event.asset_key is not None:
-                if not _was_reused(event.step_materialization_data.materialization.metadata):
+                if not was_reused(event.step_materialization_data.materialization.metadata):
                     self._add_table(event.asset_key, run_id if is_own else None)
             elif is_own and event.event_type is dg.DagsterEventType.STEP_RESTARTED:
                 self._number += 1
             elif is_own and event.event_type is dg.DagsterEventType.ASSET_CHECK_EVALUATION:
                 found = event.asset_check_evaluation_data
-                if not _was_reused(found.metadata):
+                if not was_reused(found.metadata):
                     self._evaluations[found.asset_check_key] = Evaluation(run_id, found, self._number)
 
     def _add_table(self, key: dg.AssetKey, run_id: str | None) -> None:
@@ -134,7 +134,7 @@ class _History:
         return Done(built, fine, frozenset(failed), {check: str(found.value) for check, found in ids.items() if found})
 
 
-def _was_reused(metadata: Mapping[str, dg.MetadataValue[Any]]) -> bool:
+def was_reused(metadata: Mapping[str, dg.MetadataValue[Any]]) -> bool:
     """Return whether an event repeats one of an earlier run. Its status is ambiguous: dbt 1.12 also has ``reused``."""
     return _BUILT_IN_RUN in metadata
 
