@@ -1,4 +1,4 @@
-"""What has been built: a state before its publication, from dbt's run results or from Dagster's event log."""
+"""A state before its publication, from dbt's run results or from Dagster's event log."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _UNUSUAL = ("empty", "sample", "defer", "vars")
 
 @dataclass(frozen=True)
 class BuiltState:
-    """What the runs of a product have built.
+    """The builds of a product's runs.
 
     Attributes:
         fingerprints: The fingerprint of each table and view that has the project's current code, and the versions of

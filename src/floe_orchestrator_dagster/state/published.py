@@ -15,7 +15,7 @@ STATE_FORMAT = 1
 
 @dataclass(frozen=True)
 class StateFacts:
-    """What a run built, without the files.
+    """The facts of a state, without its files.
 
     Attributes:
         product: Name of the product.
