@@ -171,7 +171,7 @@ class Build:
 
     def _remove(self) -> None:
         try:
-            self.notes += self.place.remove()
+            self.place.remove()
         except FloeDagsterError as error:
             self.errors.append(f"the {self.place.description} was not removed: {error}")
 

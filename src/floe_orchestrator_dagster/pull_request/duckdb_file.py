@@ -161,33 +161,38 @@ class DuckdbFile:
 
     def create(self, tables: Iterable[TableName]) -> None:  # noqa: ARG002  # dbt creates the schemas
         """Remove the leftovers of a killed build, and mark the directory; see :meth:`place.Place.create`."""
-        found = self._files()
-        if found and _MARKER not in found:
-            what = f"{self._directory} has files that this command has not created: {', '.join(found)}"
-            raise PullRequestError("--schema", [Problem("", what, "Move them, or use another name.")])
+        if not (self._directory / _MARKER).is_file():
+            self._check_files()
         self._remove_files()
         marker = {"floe-dagster ci": self.name, "production": str(self._production_file)}
         (self._directory / _MARKER).write_text(json.dumps(marker), encoding="utf-8")
 
-    def remove(self) -> list[str]:
+    def remove(self) -> None:
         """Remove the file and its directory; see :meth:`place.Place.remove`."""
         if not (self._directory / _MARKER).is_file():
-            return []
+            return
         self._remove_files()
         (self._directory / _MARKER).unlink()
-        others = self._files()
-        if others:
-            return [f"{self._directory} is left with files that this command has not created: {', '.join(others)}"]
-        return []
+        self._check_files()
 
-    def remove_leftovers(self) -> list[str]:
+    def remove_leftovers(self) -> None:
         """Remove the file of a killed build; see :meth:`place.Place.remove_leftovers`."""
         own = self._own_lock()
         try:
-            return self.remove()
+            self.remove()
         finally:
             self._leave()
             os.close(own)
+
+    def _check_files(self) -> None:
+        """Check that the directory has no files of others.
+
+        Raises:
+            PullRequestError: It has.
+        """
+        if others := self._files():
+            what = f"{self._directory} has files that this command has not created: {', '.join(others)}"
+            raise PullRequestError("--schema", [Problem("", what, "Move them, or use another name.")])
 
     def _files(self) -> list[str]:
         """List the files of the directory, without locks."""

@@ -56,16 +56,16 @@ class Place(Protocol):
         """
         ...
 
-    def remove_leftovers(self) -> list[str]:
-        """Remove the tables of killed builds, as :meth:`remove` does."""
+    def remove(self) -> None:
+        """Remove the tables of this build.
+
+        Raises:
+            PullRequestError: A part was not removed, because it has data that this command has not created.
+        """
         ...
 
-    def remove(self) -> list[str]:
-        """Remove the place with its tables.
-
-        Returns:
-            A sentence about each part that was not removed.
-        """
+    def remove_leftovers(self) -> None:
+        """Remove the tables of killed and kept builds, as :meth:`remove` does."""
         ...
 
 

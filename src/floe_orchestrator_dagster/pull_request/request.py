@@ -111,16 +111,16 @@ class PullRequest:
         directory.mkdir(parents=True, exist_ok=True)
         return directory / f"ci-{self.schema}.log"
 
-    def clean(self) -> list[str]:
-        """Remove the tables of killed builds; returns a sentence about each part that was not removed.
+    def clean(self) -> None:
+        """Remove the tables of killed and kept builds.
 
         Raises:
-            PullRequestError: Another build uses them.
+            PullRequestError: Another build uses them, or some were not removed.
         """
         nothing = Production(Path(), {"nodes": {}, "sources": {}})
         place = self._place(nothing)
         with self.log_file.open("w", encoding="utf-8") as file, redirect_stdout(file):
-            return place.remove_leftovers()
+            place.remove_leftovers()
 
     def _changes(self, before: Manifest, state: PublishedState) -> Changes:
         manifest = self.dbt.manifest
@@ -174,7 +174,6 @@ class PullRequest:
                 self.dbt,
                 used | {own},
                 self._warehouse,
-                self.say,
             )
         what = f"the adapter {profile.adapter!r} is not supported here"
         raise PullRequestError("dbt profile", [Problem("type", what, "Use an output on DuckDB or PostgreSQL.")])

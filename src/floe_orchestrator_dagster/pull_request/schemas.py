@@ -1,4 +1,4 @@
-"""Schemas of a pull request in PostgreSQL, marked by a comment. Only schemas with this comment are ever dropped."""
+"""Schemas of a pull request in PostgreSQL, marked by a comment. Only schemas with this mark are ever dropped."""
 
 from __future__ import annotations
 
@@ -12,38 +12,43 @@ from floe_orchestrator_dagster.product import DbtConnection
 from floe_orchestrator_dagster.pull_request.warehouse import literal, quoted
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from floe_orchestrator_dagster.pull_request.warehouse import TableName, Warehouse
 
-_MARKER = "floe-dagster ci"
-_EXISTING = "select nspname, coalesce(obj_description(oid, 'pg_namespace'), '') from pg_namespace order by nspname"
-# Views and foreign keys of other schemas that a `drop schema … cascade` of these schemas would drop, too.
-_DEPENDENT = """
-    select distinct n.nspname || '.' || c.relname
-    from pg_depend d
-    join pg_rewrite r on d.classid = 'pg_rewrite'::regclass and d.objid = r.oid
-    join pg_class c on c.oid = r.ev_class
-    join pg_namespace n on n.oid = c.relnamespace
-    join pg_class t on d.refclassid = 'pg_class'::regclass and d.refobjid = t.oid
-    join pg_namespace own on own.oid = t.relnamespace
-    where own.nspname in ({own}) and n.nspname not in ({own})
-    union
-    select distinct n.nspname || '.' || c.relname
-    from pg_constraint f
-    join pg_class c on c.oid = f.conrelid
-    join pg_namespace n on n.oid = c.relnamespace
-    join pg_class t on t.oid = f.confrelid
-    join pg_namespace own on own.oid = t.relnamespace
-    where f.contype = 'f' and own.nspname in ({own}) and n.nspname not in ({own})
-"""
-# In one statement, so that no other build can take over the schema in between.
-_DROP = """
-    do $floe$ begin
-        if obj_description({regnamespace}::regnamespace, 'pg_namespace') = {marker} then
-            drop schema {schema} cascade;
-        end if;
-    end $floe$
+_MARK = "floe-dagster ci"
+# One statement, and so one transaction: another build cannot take over a schema in between. `cascade` would also drop
+# objects of other schemas, such as a view of an analyst on these tables. Then nothing is dropped.
+_REPLACE = """
+do $floe$
+declare
+    own name[];
+    found text;
+    one name;
+begin
+    select coalesce(array_agg(nspname), '{{}}') into own
+    from pg_namespace where left(obj_description(oid, 'pg_namespace'), {length}) = {mark};
+    select string_agg(distinct dependent.identity, ', ') into found
+    from pg_depend d,
+        pg_identify_object(d.refclassid, d.refobjid, d.refobjsubid) read,
+        pg_identify_object(d.classid, d.objid, d.objsubid) dependent
+    where d.deptype in ('n', 'a') and read.schema = any(own) and coalesce(dependent.schema, '') <> all(own)
+        and not exists (
+            select 1 from unnest(own) other where strpos(dependent.identity, ' ' || quote_ident(other) || '.') > 0
+        );
+    if found is not null then
+        raise exception 'schema % is left, because objects of others depend on it: %',
+            array_to_string(own, ', '), found;
+    end if;
+    foreach one in array own loop
+        execute format('drop schema %I cascade', one);
+    end loop;
+    select string_agg(nspname, ', ') into found from pg_namespace where nspname = any(array[{needed}]::name[]);
+    if found is not null then
+        raise exception 'the database has a schema that this command has not created: %', found;
+    end if;
+    {created}
+end $floe$
 """
 
 
@@ -58,7 +63,6 @@ class Schemas:
         production: The dbt project, with production's profile.
         used: The schemas of production's tables and sources, in lower case.
         warehouse: Returns the warehouse for a profile.
-        log: Reports what is removed.
     """
 
     name: str
@@ -67,7 +71,6 @@ class Schemas:
     production: DbtConnection
     used: frozenset[str]
     warehouse: Callable[[DbtConnection], Warehouse]
-    log: Callable[[str], None]
     _created: list[str] = field(default_factory=list)
 
     @property
@@ -107,67 +110,42 @@ class Schemas:
         yield
 
     def create(self, tables: Iterable[TableName]) -> None:
-        """Create the schemas of the tables, with the marker; see :meth:`place.Place.create`."""
-        warehouse = self.warehouse(self.connection)
-        needed = sorted({self.name, *(table.schema for table in tables)})
-        existing = self._existing(warehouse)
-        foreign = [schema for schema in needed if schema in existing and not self._is_own(existing[schema])]
-        if foreign:
-            what = f"the database has a schema that this command has not created: {', '.join(foreign)}"
-            raise PullRequestError("--schema", [Problem("", what, "Use another name, or drop the schema yourself.")])
-        left = self._drop(warehouse, {one: comment for one, comment in existing.items() if self._is_own(comment)})
-        if left:
-            raise PullRequestError("--schema", [Problem("", what, "Drop them yourself.") for what in left])
-        self._created = needed
-        created = (
-            f"create schema {quoted(schema)}; comment on schema {quoted(schema)} is {literal(self._marker)};"
-            for schema in needed
-        )
-        warehouse.run(" ".join(created))
+        """Create the schemas of the tables, with the mark; see :meth:`place.Place.create`."""
+        self._created = sorted({self.name, *(table.schema for table in tables)})
+        self._replace(self._mark_of_all, self._created)
 
-    def remove(self) -> list[str]:
+    def remove(self) -> None:
         """Drop the schemas that this build has created; see :meth:`place.Place.remove`."""
-        if not self._created:
-            return []
-        warehouse = self.warehouse(self.connection)
-        existing = self._existing(warehouse)
-        own = {schema: existing[schema] for schema in self._created if existing.get(schema) == self._marker}
-        return self._drop(warehouse, own)
+        if self._created:
+            self._replace(self._mark, ())
 
-    def remove_leftovers(self) -> list[str]:
-        """Drop the schemas of all builds with this name, as :meth:`remove` does."""
-        warehouse = self.warehouse(self.connection)
-        existing = self._existing(warehouse)
-        return self._drop(warehouse, {one: comment for one, comment in existing.items() if self._is_own(comment)})
+    def remove_leftovers(self) -> None:
+        """Drop the schemas of all builds with this name; see :meth:`place.Place.remove_leftovers`."""
+        self._replace(self._mark_of_all, ())
 
     @property
-    def _marker(self) -> str:
-        return json.dumps({_MARKER: self.name, "product": self.product, "run": self.run})
+    def _mark(self) -> str:
+        """The comment of this build's schemas."""
+        return f'{self._mark_of_all}"run": "{self.run}"}}'
 
-    def _is_own(self, comment: str) -> bool:
-        """Return whether a comment marks a schema of this pull request, of any build."""
-        try:
-            content = json.loads(comment)
-        except ValueError:
-            return False
-        names = (content.get(_MARKER), content.get("product")) if isinstance(content, dict) else ()
-        return names == (self.name, self.product)
+    @property
+    def _mark_of_all(self) -> str:
+        """The start of the comments of all builds of this pull request."""
+        return json.dumps({_MARK: self.name, "product": self.product}).removesuffix("}") + ", "
 
-    @staticmethod
-    def _existing(warehouse: Warehouse) -> dict[str, str]:
-        """Return the comments of all schemas, by the schema's name."""
-        return {row[0]: row[1] for row in warehouse.rows(_EXISTING)}
+    def _replace(self, mark: str, needed: Sequence[str]) -> None:
+        """Drop the schemas whose comment starts with a mark, and create others with this build's mark.
 
-    def _drop(self, warehouse: Warehouse, markers: Mapping[str, str]) -> list[str]:
-        """Drop schemas that still have this marker, unless that would drop objects of other schemas."""
-        if not markers:
-            return []
-        own = ", ".join(map(literal, markers))
-        dependent = [name for (name,) in warehouse.rows(_DEPENDENT.format(own=own))]
-        if dependent:
-            return [f"schema {', '.join(markers)} is left, because other objects depend on it: {', '.join(dependent)}"]
-        self.log(f"dropping schema {', '.join(markers)}")
-        for schema, marker in markers.items():
-            identifier = quoted(schema)
-            warehouse.run(_DROP.format(regnamespace=literal(identifier), marker=literal(marker), schema=identifier))
-        return []
+        Raises:
+            PullRequestError: Other objects depend on a schema, or there is such a schema without the mark.
+        """
+        created = (
+            f"create schema {quoted(one)}; comment on schema {quoted(one)} is {literal(self._mark)};" for one in needed
+        )
+        statement = _REPLACE.format(
+            length=len(mark),
+            mark=literal(mark),
+            needed=", ".join(map(literal, needed)),
+            created=" ".join(created),
+        )
+        self.warehouse(self.connection).run(statement)
