@@ -93,26 +93,7 @@ class Shop:
 
     def build_production(self) -> None:
         """Run the product's job on production, and publish its state."""
-        artifacts = self.checkout("production")
-        product = load_product(artifacts, manifest_source=manifest_rebuilt)
-        job = definitions_from_file(artifacts).get_repository_def().get_job("shop")
-        assert job.execute_in_process().success
-        assert product.dbt is not None
-        [results] = (artifacts.parent / "target").glob("*/run_results.json")
-        manifest = product.dbt.manifest.path.read_bytes()
-        facts = StateFacts(
-            product="shop",
-            environment="prod",
-            run_id="",
-            published_at=datetime.now(timezone.utc),
-            engine=self.engine,
-            engine_version=product.dbt.engine.version,
-            adapter=str(self.output["type"]),
-            manifest_schema="v12",
-            fingerprint_format=FINGERPRINT_FORMAT,
-            fingerprints=portable_fingerprints(product.dbt.manifest, product.dbt),
-        )
-        publish_state(str(self.state), facts, manifest, results.read_bytes(), keep=3)
+        publish(self.checkout("production"), str(self.state))
 
     def ci(self, artifacts: Path, *options: str, schema: str = "pr_1") -> Answer:
         """Run ``floe-dagster ci`` for a checkout."""
@@ -149,3 +130,26 @@ def wait_until(condition: Callable[[], bool], process: subprocess.Popen[bytes]) 
         assert process.poll() is None
         assert time.monotonic() < deadline
         time.sleep(0.1)
+
+
+def publish(artifacts: Path, url: str) -> None:
+    """Run a product's job, and publish its state."""
+    product = load_product(artifacts, manifest_source=manifest_rebuilt)
+    job = definitions_from_file(artifacts).get_repository_def().get_job(product.identifier)
+    assert job.execute_in_process().success
+    dbt = product.dbt
+    assert dbt is not None
+    [results] = dbt.directory.written_target.glob("*/run_results.json")
+    facts = StateFacts(
+        product=product.name,
+        environment=str(dbt.profile.target),
+        run_id="",
+        published_at=datetime.now(timezone.utc),
+        engine=dbt.engine.kind,
+        engine_version=dbt.engine.version,
+        adapter=str(dbt.profile.adapter),
+        manifest_schema="v12",
+        fingerprint_format=FINGERPRINT_FORMAT,
+        fingerprints=portable_fingerprints(dbt.manifest, dbt),
+    )
+    publish_state(url, facts, dbt.manifest.path.read_bytes(), results.read_bytes(), keep=3)
