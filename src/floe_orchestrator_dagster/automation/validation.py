@@ -20,13 +20,12 @@ from floe_orchestrator_dagster.config import config_path
 from floe_orchestrator_dagster.config.models import CORRECT_IT, RunStatusSensorConfig
 from floe_orchestrator_dagster.deploy.resources import excessive_requests, requested_resources
 from floe_orchestrator_dagster.errors import ConfigError, Problem
-from floe_orchestrator_dagster.execution.step.run_options import state_of_environment, unusable_state
+from floe_orchestrator_dagster.execution.step.deferral import default_state, unusable_state
 from floe_orchestrator_dagster.execution.step.time_windows import UnusableSampleError, sample_window
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from collections.abc import Set as AbstractSet
-    from pathlib import Path
     from typing import ParamSpec
 
     from floe_orchestrator_dagster.assets.selection import NodeSelection
@@ -113,7 +112,7 @@ def _options(product: Product) -> Iterator[Problem]:
     ]
     for where, entry, inherited in entries:
         own = entry.dbt_options
-        yield from _deferral(where, own, {**inherited, **own}, dbt.directory.path if dbt else None)
+        yield from _deferral(where, own, {**inherited, **own}, product)
         try:
             if entry.sample:
                 sample_window(entry.sample, engine)
@@ -121,16 +120,14 @@ def _options(product: Product) -> Iterator[Problem]:
             yield Problem(f"{where}.sample", error.what, f"{error.fix}. {CORRECT_IT}")
 
 
-def _deferral(
-    where: str, own: Mapping[str, str], options: Mapping[str, str], project: Path | None
-) -> Iterator[Problem]:
+def _deferral(where: str, own: Mapping[str, str], options: Mapping[str, str], product: Product) -> Iterator[Problem]:
     """Find a missing state, and options that are only used with ``defer``.
 
     Args:
         where: Place of the entry.
         own: The options that it sets.
         options: Its options, with those of its job.
-        project: Directory of the dbt project; None if it is unknown.
+        product: The product.
     """
     if options.get("defer") is None:
         for name in ("state", "favor_state"):
@@ -140,12 +137,12 @@ def _deferral(
         return
     if options["defer"] == "false":
         return
-    state = options.get("state") or state_of_environment()
+    state = options.get("state") or default_state(product)
     if state is None and "defer" in own:
         what = "is set, and there is no state to defer to"
         fix = f"Set `state` to a directory with the manifest.json of the other environment. {CORRECT_IT}"
         yield Problem(f"{where}.defer", what, fix)
-    problem = unusable_state(options["state"], project) if "state" in own and project else None
+    problem = unusable_state(own["state"], product.dbt.directory.path) if "state" in own and product.dbt else None
     if problem is not None:
         yield Problem(f"{where}.state", problem[0], f"{problem[1]} {CORRECT_IT}")
 

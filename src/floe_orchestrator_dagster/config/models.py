@@ -255,7 +255,7 @@ class DbtRunConfig(Section):
     defer: bool | None = None
     """Whether dbt reads tables that the run does not build from those of ``state`` (``--defer``)."""
     state: Text | None = Field(default=None, examples=["/srv/state/production"])
-    """Directory with the manifest.json of the other environment, for ``defer``."""
+    """Directory with the manifest.json of the other environment, for ``defer``, or a URL of published states."""
     favor_state: bool | None = None
     """With ``defer``, whether dbt reads them from ``state`` also if they exist here (``--favor-state``)."""
 

@@ -17,6 +17,7 @@ from floe_orchestrator_dagster.execution.record.quality_score import recorded_sc
 from floe_orchestrator_dagster.execution.step.build_plan import is_materialized, plan_build
 from floe_orchestrator_dagster.execution.step.build_records import tests_stored
 from floe_orchestrator_dagster.execution.step.changed_build import build_request, changed_build
+from floe_orchestrator_dagster.execution.step.deferral import deferral, state_to_read
 from floe_orchestrator_dagster.execution.step.failure import dagster_failure, left_out
 from floe_orchestrator_dagster.execution.step.node_events import NodeEvents, record_tables
 from floe_orchestrator_dagster.execution.step.node_selection import select_nodes, selection_arguments
@@ -230,8 +231,9 @@ def _node_events(  # noqa: PLR0913, PLR0917  # a build needs all of these
         *options.arguments(),
         *sample,
     ]
+    state = state_to_read(options, product, dbt)
     target = new_target(dbt, context.op.name, context.run.run_id)
-    further += options.deferral(dbt.directory.path, target.path)
+    further += deferral(options, state, product, dbt, target.path)
     expected = nodes.expected(selection) - unassigned
     chosen = selection.with_nodes(step.ephemeral_models_of(expected))
     described = {**content["nodes"], **content["unit_tests"]}

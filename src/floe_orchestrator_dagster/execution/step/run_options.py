@@ -4,10 +4,7 @@ This module does not postpone the evaluation of annotations, because Dagster rea
 """
 
 import json
-import os
-import shutil
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -29,8 +26,8 @@ _FLAGS = (
     "--use-fast-test-edges",
     "--warn-error",
 )
-# Prefixes of dbt's environment variables: since dbt-core 1.11, and in all versions.
-_PREFIXES = ("DBT_ENGINE_", "DBT_")
+PREFIXES = ("DBT_ENGINE_", "DBT_")
+"""Prefixes of dbt's environment variables: since dbt-core 1.11, and in all versions."""
 # Names of variables, after the prefix, with which dbt reads or writes other rows.
 _CHANGING_ROWS = (
     *("EMPTY", "SAMPLE", "DEFER", "DEFER_STATE", "FAVOR_STATE", "FULL_REFRESH"),
@@ -46,7 +43,6 @@ OPTION_TAG = "floe/dbt_"
 _OF_YES_OR_NO = ("empty", "defer", "favor_state")
 _TAGGED = (*_OF_YES_OR_NO, "sample", "state")
 _EMPTY = ("--empty", "--no-empty")
-_STATE_FILE = "manifest.json"
 _KNOWN_FLAGS = f"known flags are {', '.join(_FLAGS)}"
 _INSTEAD = {
     "--select": "launch the run for the assets that you want",
@@ -131,7 +127,8 @@ class DbtOptions(SourceOptions):
         default=None, description="Read tables that this run does not build from those of the state."
     )
     state: str | None = Field(
-        default=None, description="Directory with the manifest.json of the other environment, to defer to."
+        default=None,
+        description="Directory with a manifest.json to defer to, or URL of published states.",
     )
     favor_state: bool | None = Field(
         default=None, description="With defer, read them from the state also if they exist here."
@@ -198,35 +195,6 @@ class DbtOptions(SourceOptions):
             *self.flags,
         ]
 
-    def deferral(self, project: Path, target: Path) -> list[str]:
-        """Return dbt's arguments to defer to a state.
-
-        dbt gets a copy of the state's manifest, because the step's selection needs ``--state``, and dbt-core cannot
-        read the run results of dbt v2 beside it.
-
-        Args:
-            project: Directory of the dbt project. A relative state is in it.
-            target: Directory for dbt's artifacts.
-
-        Raises:
-            DbtSetupError: The state is missing, or has no manifest.
-        """
-        if self.defer is None and (self.state or self.favor_state):
-            name = "state" if self.state else "favor_state"
-            raise DbtSetupError(f"run configuration, {name}: it is only used with defer. Set `defer: true`.")
-        if not self.defer:
-            return ["--no-defer"] if self.defer is False else _state_of_the_environment()
-        state = self.state or state_of_environment()
-        if not state:
-            raise DbtSetupError("run configuration, defer: there is no state to defer to. Set `state` to a directory.")
-        problem = unusable_state(state, project)
-        if problem is not None:
-            raise DbtSetupError(f"run configuration, state: {problem[0]}. {problem[1]}")
-        copy = target / "state"
-        copy.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(state_manifest(state, project), copy / _STATE_FILE)
-        return ["--defer", "--defer-state", str(copy), *(["--favor-state"] if self.favor_state else [])]
-
 
 def rows_chosen(run: dg.DagsterRun, step: str) -> Mapping[str, Any]:
     """Return the options with which dbt reads or writes other rows in a step of a run, as they are set.
@@ -247,31 +215,6 @@ def rows_chosen(run: dg.DagsterRun, step: str) -> Mapping[str, Any]:
     }
 
 
-def unusable_state(state: str, project: Path) -> tuple[str, str] | None:
-    """Return why dbt cannot defer to a state, and the fix; None if it can.
-
-    Args:
-        state: The state's directory.
-        project: Directory of the dbt project. A relative state is in it.
-    """
-    manifest = state_manifest(state, project)
-    if manifest.is_file():
-        return None
-    fault = f"has no {_STATE_FILE}" if manifest.parent.is_dir() else "is not a directory"
-    return f"{str(manifest.parent)!r} {fault}", f"Copy the {_STATE_FILE} of the other environment into it."
-
-
-def state_manifest(state: str, project: Path) -> Path:
-    """Return the path of a state's manifest."""
-    return project / Path(state).expanduser() / _STATE_FILE
-
-
-def state_of_environment() -> str | None:
-    """Return the state that dbt's environment variables name; None without one."""
-    names = (f"{prefix}{name}" for name in ("DEFER_STATE", "STATE") for prefix in _PREFIXES)
-    return next((found for name in names if (found := os.environ.get(name))), None)
-
-
 def _tagged(name: str, value: str) -> str | bool:
     if name not in _OF_YES_OR_NO:
         return value
@@ -282,19 +225,9 @@ def _tagged(name: str, value: str) -> str | bool:
 
 def _environment_difference(environment: Mapping[str, str]) -> str | None:
     """Return the environment variable that makes dbt read or write other rows; None without one."""
-    names = (f"{prefix}{name}" for prefix in _PREFIXES for name in _CHANGING_ROWS)
+    names = (f"{prefix}{name}" for prefix in PREFIXES for name in _CHANGING_ROWS)
     chosen = next((name for name in names if environment.get(name, "").lower() not in _NO), None)
     return f"the environment variable {chosen} is set" if chosen else None
-
-
-def _state_of_the_environment() -> list[str]:
-    """Return ``--defer-state`` with the environment's ``DBT_STATE``.
-
-    A step can pass ``--state`` to select nodes. That would override ``DBT_STATE`` for deferral, too.
-    """
-    named = (os.environ.get(f"{prefix}DEFER_STATE") for prefix in _PREFIXES)
-    state = next((found for prefix in _PREFIXES if (found := os.environ.get(f"{prefix}STATE"))), None)
-    return ["--defer-state", state] if state and not any(named) else []
 
 
 def variables(*several: dict[str, Any]) -> list[str]:

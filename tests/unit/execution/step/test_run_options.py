@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from floe_orchestrator_dagster.errors import DbtSetupError
+from floe_orchestrator_dagster.execution.step.deferral import deferral
 from floe_orchestrator_dagster.execution.step.run_options import DbtOptions, SourceOptions, variables
+from unit.dbt_shop import dbt_shop
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -68,7 +70,10 @@ def test_no_number_of_threads_is_refused(threads: int) -> None:
 def test_the_state_of_the_environment_is_for_deferral(
     environment: dict[str, str], arguments: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
+    shop = dbt_shop(tmp_path)
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
 
-    assert DbtOptions().deferral(tmp_path, tmp_path) == arguments
+    dbt = shop.dbt
+    assert dbt is not None
+    assert deferral(DbtOptions(), None, shop, dbt.on("duckdb"), tmp_path) == arguments
