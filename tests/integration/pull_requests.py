@@ -17,8 +17,8 @@ from dbt_v2 import engine_config
 from files import write_files
 from floe_orchestrator_dagster.code_location import definitions_from_file
 from floe_orchestrator_dagster.product import load_product, manifest_rebuilt
-from floe_orchestrator_dagster.product.build_fingerprints import portable_fingerprints
 from floe_orchestrator_dagster.product.fingerprints import FINGERPRINT_FORMAT
+from floe_orchestrator_dagster.state.changes import state_fingerprints
 from floe_orchestrator_dagster.state.published import StateFacts
 from floe_orchestrator_dagster.state.sets import publish_state
 from processes import clean_environment
@@ -150,6 +150,6 @@ def publish(artifacts: Path, url: str) -> None:
         adapter=str(dbt.profile.adapter),
         manifest_schema="v12",
         fingerprint_format=FINGERPRINT_FORMAT,
-        fingerprints=portable_fingerprints(dbt.manifest, dbt),
+        fingerprints=state_fingerprints(dbt),
     )
     publish_state(url, facts, dbt.manifest.path.read_bytes(), results.read_bytes(), keep=3)

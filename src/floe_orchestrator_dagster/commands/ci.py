@@ -11,7 +11,7 @@ import click
 
 from floe_orchestrator_dagster.commands.answers import artifacts_argument, artifacts_path, as_json, echo_json
 from floe_orchestrator_dagster.commands.findings import echo_findings, examine
-from floe_orchestrator_dagster.errors import FloeDagsterError
+from floe_orchestrator_dagster.commands.state import environment_option, state_option, undecided_reported
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,16 +27,16 @@ _SIGNALLED = 128
 
 @click.command()
 @artifacts_argument
-@click.option("--state", "url", metavar="URL", help="Published states of production.")
+@state_option("Published states; default: `state.url`.")
 @click.option("--schema", required=True, metavar="NAME", help="Schema or DuckDB file, such as pr_123.")
-@click.option("--environment", metavar="NAME", help="Production's target, if not this one.")
+@environment_option
 @click.option("--keep", is_flag=True, help="Keep the tables.")
 @click.option("--clean", is_flag=True, help="Only remove the tables of killed builds.")
 @click.option("--markdown", is_flag=True, help="Print Markdown for a comment.")
 @as_json
 def ci(  # noqa: PLR0913  # options
     artifacts: Path | None,
-    url: str | None,
+    state: str | None,
     schema: str,
     environment: str | None,
     *,
@@ -56,15 +56,13 @@ def ci(  # noqa: PLR0913  # options
 
     Exits with 0 on success, 1 when a node failed, 2 without a decision.
     """  # noqa: D301  # click reads the \b
-    if not clean and url is None:
-        raise click.UsageError("Missing option '--state'.")
-    with _signals_as_exit(), _undecided_reported():
+    with _signals_as_exit(), undecided_reported():
         request = _request(artifacts, schema)
-        if clean or url is None:
+        if clean:
             request.clean()
             return
         with redirect_stdout(sys.stderr):
-            report = request.build(url, environment or str(request.dbt.profile.target), keep=keep)
+            report = request.build(state, environment, keep=keep)
     _echo_report(report, as_json=as_json, markdown=markdown)
     if not report.succeeded:
         sys.exit(_FAILED)
@@ -93,16 +91,6 @@ def _echo_report(report: BuildReport, *, as_json: bool, markdown: bool) -> None:
         return
     for line in as_markdown(report) if markdown else as_text(report):
         click.echo(line)
-
-
-@contextmanager
-def _undecided_reported() -> Iterator[None]:
-    """Turn a ``FloeDagsterError`` into a message and exit code 2."""
-    try:
-        yield
-    except FloeDagsterError as error:
-        click.echo(f"error: {error}", err=True)
-        sys.exit(_UNDECIDED)
 
 
 @contextmanager

@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from floe_orchestrator_dagster.product.references import called_functions
-from floe_orchestrator_dagster.product.trimming import TEST_VERSION
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from collections.abc import Set as AbstractSet
+
+    from floe_orchestrator_dagster.state.changes import StateChanges
 
 _UNIT_TEST = "unit_test."
 
@@ -75,47 +76,38 @@ class Project:
     builders: Mapping[str, str] = field(default_factory=dict)
 
 
-def find_changes(project: Project, production: Mapping[str, Any], reason: Callable[[str], str | None]) -> Changes:
-    """Compare a pull request with production.
+def find_changes(project: Project, since: StateChanges, production: Mapping[str, Any]) -> Changes:
+    """Decide what to build for a pull request.
 
     Args:
         project: The pull request's nodes.
+        since: What differs from production.
         production: The content of production's trimmed manifest.
-        reason: Returns why a node with this unique id differs from production's; None if it does not.
     """
-    every = project.nodes | _ephemeral(project.content)  # a changed ephemeral model changes those that read it
-    changed = {node: why for node in sorted(project.nodes) if (why := reason(node)) is not None}
-    tests = _changed_tests(project, production)
-    for test, why in tests.items():
+    content = project.content
+    every = project.nodes | _ephemeral(content)
+    changed = {node: reason for node, reason in since.changed.items() if node in project.nodes}
+    tests = {test: reason for test, reason in since.tests.items() if test in project.tests}
+    for test, reason in tests.items():
         if test.startswith(_UNIT_TEST):  # dbt runs a unit test only together with its model
-            tested = _parents(project.content, test)
-            changed.update({node: f"{_name(test)} {why}" for node in tested if node in every and node not in changed})
+            tested = (node for node in _parents(content, test) if node in every)
+            changed.update({node: f"its unit test {_name(test)} {reason}" for node in tested if node not in changed})
     affected = _downstream(project, every, changed)
     built = {*changed, *affected}
     for test in sorted(project.tests - tests.keys()):
-        cause = next((node for node in _parents(project.content, test) if node in built), None)
+        cause = next((node for node in _parents(content, test) if node in built), None)
         if cause is not None:
-            tests[test] = f"tests {_name(cause)}"
-    functions = called_functions(project.content, [*built, *tests])
-    return Changes(
-        changed,
-        affected,
-        tests,
-        frozenset[str]().union(*functions.values()),
-        _removed(project.content, production),
-    )
+            tests[test] = f"reads {_name(cause)}"
+    functions = called_functions(content, [*built, *tests])
+    removed = [Removal(node, [*_readers(node, content, production)]) for node in since.removed]
+    return Changes(changed, affected, tests, frozenset[str]().union(*functions.values()), removed)
 
 
-def _changed_tests(project: Project, production: Mapping[str, Any]) -> dict[str, str]:
-    before = {**production["nodes"], **production["unit_tests"]}
-    now = {**project.content["nodes"], **project.content["unit_tests"]}
-    found = {}
-    for test in sorted(project.tests & now.keys()):
-        if test not in before:
-            found[test] = "is new"
-        elif now[test].get(TEST_VERSION) is None or now[test].get(TEST_VERSION) != before[test].get(TEST_VERSION):
-            found[test] = "has changed"
-    return found
+def _readers(unique_id: str, content: Mapping[str, Any], production: Mapping[str, Any]) -> Iterator[str]:
+    """List the nodes that read a node in production and still exist."""
+    for child in production["child_map"].get(unique_id) or ():
+        if child in content["nodes"] and not child.startswith("test."):
+            yield child
 
 
 def _downstream(project: Project, every: AbstractSet[str], changed: Iterable[str]) -> dict[str, str]:
@@ -148,20 +140,6 @@ def _children(project: Project) -> defaultdict[str, set[str]]:
             if parent in functions:
                 waiting += _parents(content, parent)
     return found
-
-
-def _removed(content: Mapping[str, Any], production: Mapping[str, Any]) -> list[Removal]:
-    left = {node for node in production["nodes"] if not node.startswith("test.")} - content["nodes"].keys()
-    kinds = ("model.", "seed.", "snapshot.")
-    return [
-        Removal(node, [child for child in production["child_map"].get(node, ()) if _is_node(child, content["nodes"])])
-        for node in sorted(left)
-        if node.startswith(kinds)
-    ]
-
-
-def _is_node(unique_id: str, nodes: Collection[str]) -> bool:
-    return unique_id in nodes and not unique_id.startswith("test.")
 
 
 def _ephemeral(content: Mapping[str, Any]) -> frozenset[str]:

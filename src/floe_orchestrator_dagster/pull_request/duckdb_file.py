@@ -19,6 +19,7 @@ from floe_orchestrator_dagster.product import DbtConnection
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
+    from floe_orchestrator_dagster.product.profiles import Profile
     from floe_orchestrator_dagster.pull_request.warehouse import TableName
 
 _DIRECTORY = "floe-ci"
@@ -35,19 +36,21 @@ class DuckdbFile:
 
     Attributes:
         name: Its name, and that of its catalog.
-        production: The dbt project, with the profile of production's file.
+        dbt: The dbt project, with the profile of the pull request.
+        production: The profile with production's output, which can be the same.
         catalog: The name under which production's tables are known.
         log: Reports that the build waits.
     """
 
     name: str
-    production: DbtConnection
+    dbt: DbtConnection
+    production: Profile
     catalog: str
     log: Callable[[str], None]
 
     @property
     def _directory(self) -> Path:
-        return self.production.directory.state_path / _DIRECTORY / self.name
+        return self.dbt.directory.state_path / _DIRECTORY / self.name
 
     @property
     def path(self) -> Path:
@@ -61,17 +64,12 @@ class DuckdbFile:
 
     @property
     def _production_file(self) -> Path:
-        return Path(str(self._output["path"]))
-
-    @property
-    def _output(self) -> Mapping[str, object]:
-        profile = self.production.profile
-        return profile.outputs[profile.target or ""]
+        return Path(str(_output(self.production)["path"]))
 
     @property
     def connection(self) -> DbtConnection:
         """The dbt project, with a profile that writes to this file."""
-        dbt, output = self.production, self._output
+        dbt, output = self.dbt, _output(self.dbt.profile)
         attached = output.get("attach")
         others = [_read_only(other) for other in (attached if isinstance(attached, list) else [])]
         production = {"path": str(self._production_file), "alias": self.catalog, "read_only": True}
@@ -141,9 +139,10 @@ class DuckdbFile:
 
     def _check_production(self) -> None:
         fix = "Set `path` of the DuckDB output to production's file, for this machine."
-        unsupported = [key for key in _UNSUPPORTED if self._output.get(key)]
-        if unsupported or self.production.profile.duckdb_files[:1] != (self._production_file,):
-            what = f"{self._output.get('path')!r} is not a local DuckDB file, which a build can attach read-only"
+        output = _output(self.production)
+        unsupported = [key for key in _UNSUPPORTED if output.get(key)]
+        if unsupported or self.production.duckdb_files[:1] != (self._production_file,):
+            what = f"{output.get('path')!r} is not a local DuckDB file, which a build can attach read-only"
             raise PullRequestError("dbt profile", [Problem("path", what, fix)])
         if not self._production_file.is_file():
             raise PullRequestError("dbt profile", [Problem("path", f"{self._production_file} does not exist", fix)])
@@ -220,6 +219,10 @@ def _locked(lock: int, how: int) -> bool:
     except OSError:  # the file system does not support locks
         return True
     return True
+
+
+def _output(profile: Profile) -> Mapping[str, object]:
+    return profile.outputs[profile.target or ""]
 
 
 def _read_only(attachment: object) -> object:

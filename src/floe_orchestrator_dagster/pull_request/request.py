@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from floe_orchestrator_dagster.errors import Problem, PullRequestError
-from floe_orchestrator_dagster.product.build_fingerprints import portable_fingerprints
 from floe_orchestrator_dagster.product.manifest import Manifest, read_manifest
 from floe_orchestrator_dagster.pull_request.build import Build, Production, warehouse_of
 from floe_orchestrator_dagster.pull_request.changes import Changes, Project, find_changes
@@ -22,6 +21,9 @@ from floe_orchestrator_dagster.pull_request.duckdb_file import DuckdbFile
 from floe_orchestrator_dagster.pull_request.place import Place, checked_name
 from floe_orchestrator_dagster.pull_request.report import BuildReport
 from floe_orchestrator_dagster.pull_request.schemas import Schemas
+from floe_orchestrator_dagster.state.changes import changes_since
+from floe_orchestrator_dagster.state.location import production as production_environment
+from floe_orchestrator_dagster.state.location import required_url
 from floe_orchestrator_dagster.state.sets import read_state
 
 if TYPE_CHECKING:
@@ -29,8 +31,9 @@ if TYPE_CHECKING:
 
     from floe_orchestrator_dagster.execution.step.build_plan import DbtStep
     from floe_orchestrator_dagster.product import DbtConnection, DbtProject, Product
+    from floe_orchestrator_dagster.product.profiles import Profile
     from floe_orchestrator_dagster.pull_request.warehouse import Warehouse
-    from floe_orchestrator_dagster.state.published import PublishedState
+    from floe_orchestrator_dagster.state.changes import StateChanges
 
 logger = logging.getLogger(__name__)
 
@@ -67,30 +70,33 @@ class PullRequest:
             raise PullRequestError(product.origin, [Problem("", "the product has no dbt project here", fix)])
         return cls(product, product.dbt, builds, checked_name(schema), say)
 
-    def build(self, url: str, environment: str, *, keep: bool) -> BuildReport:
+    def build(self, named: str | None, environment: str | None, *, keep: bool) -> BuildReport:
         """Build what differs from production, and everything downstream.
 
         Args:
-            url: Location of production's published state.
-            environment: The environment in that state.
+            named: Location of production's published states; None for that of the configuration.
+            environment: The environment of the state; None for production's.
             keep: Whether to keep the tables.
 
         Raises:
             FloeDagsterError: It cannot be decided what to build, or there is no place for the tables.
         """
+        url = required_url(self.product, named)
         with tempfile.TemporaryDirectory(prefix="floe-ci-") as directory:
             scratch = Path(directory)
-            state = read_state(url, self.product.name, environment, scratch / "published")
+            name = production_environment(self.product, environment)
+            state = read_state(url, self.product.name, name, scratch / "published")
             before = read_manifest(state.manifest)
-            changes = self._changes(before, state)
+            since = changes_since(self.product, state)
+            changes = self._changes(before, since)
             report = partial(
                 BuildReport, self.product.name, url, removed={one.unique_id: one.readers for one in changes.removed}
             )
             if not changes.selected:
-                return report()
+                return report(notes=since.notes)
             self._check_computes(changes)
             production = Production(state.manifest, before.content)
-            place = self._place(production)
+            place = self._place(production, name)
             self.say(f"building {len(changes.built)} tables and {len(changes.tests)} tests in the {place.description}")
             build = Build(changes, place, production, self.product.config.dbt, scratch, logger, self.say, keep=keep)
             with self.log_file.open("w", encoding="utf-8") as file, redirect_stdout(file):
@@ -98,7 +104,7 @@ class PullRequest:
             return report(
                 place=place.description,
                 nodes=nodes,
-                notes=build.notes,
+                notes=[*since.notes, *build.notes],
                 errors=build.errors,
                 seconds=build.seconds,
                 saved_seconds=_saved_seconds(state.run_results, changes.selected),
@@ -118,11 +124,11 @@ class PullRequest:
             PullRequestError: Another build uses them, or some were not removed.
         """
         nothing = Production(Path(), {"nodes": {}, "sources": {}})
-        place = self._place(nothing)
+        place = self._place(nothing, str(self.dbt.profile.target))
         with self.log_file.open("w", encoding="utf-8") as file, redirect_stdout(file):
             place.remove_leftovers()
 
-    def _changes(self, before: Manifest, state: PublishedState) -> Changes:
+    def _changes(self, before: Manifest, since: StateChanges) -> Changes:
         manifest = self.dbt.manifest
         nodes = {node for step in self.builds for node in step.nodes.assets.values()}
         tests = {test for step in self.builds for test in step.nodes.checks.values()}
@@ -130,14 +136,7 @@ class PullRequest:
         builders = {source: node for step in self.builds for source, node in step.source_tables.items()}
         project = Project(manifest.content, nodes, tests - disabled, builders)
 
-        now = portable_fingerprints(manifest, self.dbt)
-
-        def reason(node: str) -> str | None:
-            if node not in before.content["nodes"]:
-                return "is new"
-            return None if node in now and now[node] == state.fingerprints.get(node) else "has changed"
-
-        return find_changes(project, before.content, reason)
+        return find_changes(project, since, before.content)
 
     def _check_computes(self, changes: Changes) -> None:
         """Check that one output of the profile builds everything.
@@ -159,10 +158,12 @@ class PullRequest:
             ]
             raise PullRequestError(self.product.origin, problems)
 
-    def _place(self, production: Production) -> Place:
+    def _place(self, production: Production, environment: str) -> Place:
         profile = self.dbt.profile
         if profile.adapter == "duckdb":
-            return DuckdbFile(self.schema, self.dbt, _catalog(production, self.dbt), self.say)
+            outputs = profile.outputs
+            of_production = profile.on_target(environment) if environment in outputs else profile
+            return DuckdbFile(self.schema, self.dbt, of_production, _catalog(production, of_production), self.say)
         if profile.adapter == "postgres":
             tables = (production.table(one) for part in ("nodes", "sources") for one in production.content[part])
             used = frozenset(table.schema.lower() for table in tables if table is not None)
@@ -182,9 +183,9 @@ class PullRequest:
         return warehouse_of(dbt, self.product.config.dbt, logger)
 
 
-def _catalog(production: Production, dbt: DbtProject) -> str:
+def _catalog(production: Production, profile: Profile) -> str:
     """Return the name under which production's manifest knows the tables of its DuckDB file: that of most tables."""
-    path = Path(str(dbt.profile.outputs[dbt.profile.target or ""].get("path")))
+    path = Path(str(profile.outputs[profile.target or ""].get("path")))
     names = [table.database for one in production.content["nodes"] if (table := production.table(one)) is not None]
     return max(sorted({*names} - {""}), key=names.count, default=path.stem)
 
