@@ -5,9 +5,13 @@ from __future__ import annotations
 import os
 import tempfile
 import time
+from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 POSTGRES_VARIABLE = "FLOE_BENCH_POSTGRES"
 """Environment variable with the address of a PostgreSQL for Dagster's storage."""
@@ -37,8 +41,15 @@ class Run:
         return sum(event.is_step_materialization for event in self.result.all_events)
 
 
-def executed(definitions: Any, job_name: str, assets: Any = None) -> Run:  # noqa: ANN401  # dagster is imported when it is measured
-    """Run a job, or some of its assets."""
+def executed(definitions: Any, job_name: str, assets: Any = None, home: Path | None = None) -> Run:  # noqa: ANN401  # dagster is imported when it is measured
+    """Run a job, or some of its assets.
+
+    Args:
+        definitions: The definitions.
+        job_name: Name of the job.
+        assets: Keys of the assets; None for all.
+        home: Directory of an instance that lasts; None for a new one.
+    """
     import dagster as dg
 
     job = definitions.get_repository_def().get_job(job_name)
@@ -55,8 +66,8 @@ def executed(definitions: Any, job_name: str, assets: Any = None) -> Run:  # noq
             steps.append(entry.timestamp)
 
     with (
-        tempfile.TemporaryDirectory(prefix="floe-bench-") as directory,
-        dg.DagsterInstance.local_temp(directory, overrides=overrides) as instance,
+        nullcontext(home) if home else tempfile.TemporaryDirectory(prefix="floe-bench-") as directory,
+        dg.DagsterInstance.local_temp(str(directory), overrides=overrides) as instance,
     ):
         instance.add_event_listener(run_id, note)
         result = job.execute_in_process(instance=instance, run_id=run_id, asset_selection=assets)

@@ -18,6 +18,7 @@ from floe_orchestrator_dagster.upstream import patches
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from collections.abc import Set as AbstractSet
 
 # Modules with the class of an evaluation's target: since Dagster 1.11, and before.
 _MODULES = (
@@ -94,13 +95,14 @@ class Evaluations:
             yield _evaluation(key, result, self._target(result.asset_key), is_blocking=spec.blocking)
 
     def kept(
-        self, result: dg.AssetCheckResult, target: tuple[int, str, float] | None
+        self, result: dg.AssetCheckResult, target: tuple[int, str, float] | None, read: AbstractSet[str]
     ) -> Iterator[dg.Output[None] | dg.AssetCheckEvaluation | dg.AssetCheckResult]:
         """Yield the events of a check that is not evaluated again.
 
         Args:
             result: Its last result.
             target: Storage id, run id and time of the materialization that it belongs to; None without one.
+            read: Names of the outputs that other steps depend on. Only these need an output, which is an event, too.
         """
         key = dg.AssetCheckKey(result.asset_key, result.check_name) if result.asset_key and result.check_name else None
         if key is None or key not in self._specs:
@@ -109,7 +111,8 @@ class Evaluations:
             yield result
             return
         name, spec = self._specs[key]
-        yield dg.Output(None, output_name=name)
+        if name in read:
+            yield dg.Output(None, output_name=name)
         found = _target_class()(storage_id=target[0], run_id=target[1], timestamp=target[2]) if target else None
         yield _evaluation(key, result, found, is_blocking=spec.blocking)
 

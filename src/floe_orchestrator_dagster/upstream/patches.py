@@ -129,7 +129,8 @@ EVENT_LOG = Patch(
     module="dagster_event_log",
     package="dagster",
     since="1.10.21",
-    replaces="`SqliteEventLogStorage._connect`, and its lookups of tables, columns and migrations, while dbt runs",
+    replaces="`SqliteEventLogStorage._connect`, and its lookups of tables, columns and migrations, while dbt runs, "
+    "and while the events of reused tables are stored",
     buys="37 of 54 s of CPU of a step with 250 models and 750 checks on SQLite",
     without="Dagster opens the database for each statement",
 )

@@ -21,11 +21,14 @@ from floe_orchestrator_dagster.execution.step.build_history import RECORD, mark_
 from floe_orchestrator_dagster.execution.step.build_records import BuildRecords
 from floe_orchestrator_dagster.execution.step.retry import RESUME_TAG, read_by_other_steps
 from floe_orchestrator_dagster.execution.step.run_options import BUILD_TAG, CHANGED
+from floe_orchestrator_dagster.upstream.dagster_event_storage import batched_storage
+from floe_orchestrator_dagster.upstream.dagster_step_end import close_with_step
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Generator, Iterator, Mapping
 
     from floe_orchestrator_dagster.execution.reuse.decision import Decision
+    from floe_orchestrator_dagster.execution.reuse.records import CheckRecord
     from floe_orchestrator_dagster.execution.step.build_plan import DbtStep
     from floe_orchestrator_dagster.execution.step.node_selection import Selection
     from floe_orchestrator_dagster.execution.step.run_options import DbtOptions
@@ -144,20 +147,31 @@ class ChangedBuild:
 
     def reused(self, evaluations: Evaluations) -> Iterator[Any]:
         """Yield the events of reused tables and kept results of tests, and mark the tables as still valid."""
+        events = self._reused(evaluations)
+        close_with_step(self.records.context, events)
+        yield from events
+
+    def _reused(self, evaluations: Evaluations) -> Generator[Any, None, None]:
         records = self.records
         context, step, history = records.context, records.step, records.history
         keys = {unique_id: step.key_of[unique_id] for unique_id in self.decision.reused}
         mark_reused(context.instance, context.run_id, history, keys.values())
         read = read_by_other_steps(context)
         outputs = {key: name for name, key in context.assets_def.keys_by_output_name.items()}
-        for unique_id, key in sorted(keys.items()):
-            metadata = _reused_metadata(self.decision.reused[unique_id], history.materializations[key].run_id)
-            if outputs[key] in read:
-                yield self._again(unique_id, outputs[key], metadata)
-            else:
-                context.log_event(dg.AssetObservation(key, metadata=metadata))
-        for test, reason in self.decision.kept.items():
-            yield from self._kept(test, reason, evaluations)
+        with batched_storage(context.instance):
+            for unique_id, key in sorted(keys.items()):
+                metadata = _reused_metadata(self.decision.reused[unique_id], history.materializations[key].run_id)
+                if outputs[key] in read:
+                    yield self._again(unique_id, outputs[key], metadata)
+                else:
+                    context.log_event(dg.AssetObservation(key, metadata=metadata))
+            check_of = step.nodes.check_of
+            for test, reason in self.decision.kept.items():
+                check = check_of[test]
+                result = self._result(check, records.known.test_records[test], reason)
+                latest = history.materializations.get(check.asset_key)
+                target = (latest.storage_id, latest.run_id, latest.timestamp) if latest else None
+                yield from evaluations.kept(result, target, read)
 
     def _again(self, unique_id: str, output: str, metadata: Mapping[str, Any]) -> dg.Output[None]:
         """Materialize a reused asset, because Dagster skips steps that depend on an asset without an output."""
@@ -168,21 +182,16 @@ class ChangedBuild:
         more = {**metadata, RECORD: dg.JsonMetadataValue(record.as_json())}
         return versioned_output(output, more, record.build_id)
 
-    def _kept(self, test: str, reason: str, evaluations: Evaluations) -> Iterator[Any]:
-        records = self.records
-        key, record = records.step.nodes.check_of[test], records.known.test_records[test]
+    def _result(self, key: dg.AssetCheckKey, record: CheckRecord, reason: str) -> dg.AssetCheckResult:
+        """Return the last result of a test, as the result of this run."""
         usual = dg.AssetCheckSeverity.ERROR if record.is_clean else dg.AssetCheckSeverity.WARN
-        severity = records.step.nodes.severities.get(key) or usual
-        result = dg.AssetCheckResult(
+        return dg.AssetCheckResult(
             asset_key=key.asset_key,
             check_name=key.name,
             passed=record.is_clean,
-            severity=severity,
+            severity=self.records.step.nodes.severities.get(key) or usual,
             metadata=_reused_metadata(reason, record.run_id),
         )
-        latest = records.history.materializations.get(key.asset_key)
-        target = (latest.storage_id, latest.run_id, latest.timestamp) if latest else None
-        yield from evaluations.kept(result, target)
 
 
 def changed_build(

@@ -33,9 +33,7 @@ from floe_orchestrator_dagster.execution.record.build_trace import dbt_build
 from floe_orchestrator_dagster.execution.record.run_log import NodeLog
 from floe_orchestrator_dagster.execution.step.failure import nodes_error, unreported_problems
 from floe_orchestrator_dagster.execution.step.seed_columns import with_seed_columns
-from floe_orchestrator_dagster.upstream.dagster_event_log import open_event_log
-from floe_orchestrator_dagster.upstream.dagster_postgres_batches import batched_events
-from floe_orchestrator_dagster.upstream.dagster_postgres_log import open_postgres_log
+from floe_orchestrator_dagster.upstream.dagster_event_storage import open_storage
 from floe_orchestrator_dagster.upstream.dagster_step_end import close_with_step
 
 if TYPE_CHECKING:
@@ -143,9 +141,7 @@ class StepInvocation:
         try:
             with (
                 ended_with_run(self.context),
-                open_event_log(self.context.instance),
-                open_postgres_log(self.context.instance),
-                batched_events(self.context.instance) as write_events,
+                open_storage(self.context.instance) as write_events,
                 dbt_build(attributes, self.context.run_id, target) as trace,
                 self._running(arguments, trace) as invocation,
             ):
