@@ -210,6 +210,38 @@ def test_incremental_model_is_built_from_scratch_after_a_change_of_its_code(
     assert (shop.rows("log"), shop.rows("read")) == ([(3,)], [(1,)])
 
 
+def test_run_that_does_not_count_hides_no_change_of_an_incremental_model(
+    tmp_path: Path, instance: dg.DagsterInstance
+) -> None:
+    shop = Shop(tmp_path / "shop", instance, "core")
+    code = "{{{{ config(materialized='incremental') }}}} select {} as code"
+    shop.write("models/log.sql", code.format(1))
+    shop.run()
+
+    shop.write("models/log.sql", code.format(2))
+    assert built(shop.result("log", vars={"owner": "them"})) == {"log"}
+    shop.configure(full_refresh_on_change=True)
+
+    assert built(shop.result("log")) == {"log"}
+    assert shop.rows("log") == [(2,)]
+
+
+def test_run_with_other_code_that_does_not_count_leaves_its_rows_in_an_incremental_model(
+    tmp_path: Path, instance: dg.DagsterInstance
+) -> None:
+    shop = Shop(tmp_path / "shop", instance, "core", full_refresh_on_change=True)
+    code = "{{{{ config(materialized='incremental') }}}} select {} as code"
+    shop.write("models/log.sql", code.format(1))
+    shop.run()
+
+    shop.write("models/log.sql", code.format(2))
+    shop.result("log", vars={"owner": "them"})
+    shop.write("models/log.sql", code.format(1))
+
+    assert built(shop.result("log")) == {"log"}
+    assert shop.rows("log") == [(1,)]
+
+
 def test_tables_of_other_code_and_other_assets_are_built(changed_shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     shop = changed_shop
     (shop.directory / "models" / os.fsdecode(b"caf\xe9.txt")).touch()  # a name that is not UTF-8

@@ -15,6 +15,7 @@ import hashlib
 import json
 import time
 from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any
 
 from floe_orchestrator_dagster.execution.reuse.records import (
@@ -42,6 +43,8 @@ if TYPE_CHECKING:
 
 RECORD = "floe/build"
 """Key of the metadata with the record of a build."""
+BEFORE = "floe/build_before"
+"""Key of the metadata of a build that does not count: the record of the last one that counts."""
 _PREFIX = "floe/build"
 _DAMAGED = {"damaged": True}
 
@@ -73,6 +76,8 @@ class BuildHistory:
         tests: The last result of each test.
         relations: Hash of each asset's table, without the version and project that build it.
         last_records: The record of each asset's latest materialization, whether it counts or not.
+        last_counted: The record of each asset's last build that counts, also if later builds do not. Its fingerprint is
+            empty if one of these had other code.
         shapes: Of each table, the last build after which its columns were looked up, and these.
     """
 
@@ -83,6 +88,7 @@ class BuildHistory:
     tests: Mapping[dg.AssetCheckKey, CheckRecord] = field(default_factory=dict)
     relations: Mapping[dg.AssetKey, str] = field(default_factory=dict)
     last_records: Mapping[dg.AssetKey, BuildRecord] = field(default_factory=dict)
+    last_counted: Mapping[dg.AssetKey, BuildRecord] = field(default_factory=dict)
     shapes: Mapping[dg.AssetKey, tuple[str, str]] = field(default_factory=dict)
 
 
@@ -122,7 +128,8 @@ def read_history(
         frozenset(places) if planned.all_by else frozenset(planned.unfinished),
         tests,
         relations,
-        {key: last for key in latest if (last := reader.record(key)) is not None},
+        reader.records,
+        {key: last for key in latest if (last := reader.last_counted(key)) is not None},
         {key: shape for key in places if (shape := _shape(values.get(_key_of_shape(key)))) is not None},
     )
 
@@ -140,9 +147,19 @@ class _Reader:
     values: Mapping[str, Any]
     relations: Mapping[dg.AssetKey, str]
 
+    @cached_property
+    def records(self) -> dict[dg.AssetKey, BuildRecord]:
+        """The records of the latest materializations; without those that have no valid one."""
+        found = {key: recorded_build(latest) for key, latest in self.latest.items()}
+        return {key: record for key, record in found.items() if record is not None}
+
     def record(self, key: dg.AssetKey) -> BuildRecord | None:
         """Return the record of the latest materialization; None without a valid one."""
-        return recorded_build(self.latest[key])
+        return self.records.get(key)
+
+    def last_counted(self, key: dg.AssetKey) -> BuildRecord | None:
+        """Return the record of the last build that counts, which later builds hand on; None without one."""
+        return self.record(key) or _recorded(self.latest[key], BEFORE)
 
     def _mark(self, key: dg.AssetKey) -> dict[str, Any]:
         """Return the mark that belongs to the latest materialization; empty without one."""
@@ -195,7 +212,11 @@ class _Reader:
 
 def recorded_build(materialization: Materialization) -> BuildRecord | None:
     """Return the record of a build in its materialization; None without a valid one."""
-    metadata = materialization.metadata.get(RECORD)
+    return _recorded(materialization, RECORD)
+
+
+def _recorded(materialization: Materialization, name: str) -> BuildRecord | None:
+    metadata = materialization.metadata.get(name)
     return read_build(metadata.value if metadata is not None else None)
 
 
@@ -284,6 +305,7 @@ def _value(text: str) -> Any:  # noqa: ANN401  # JSON
         return _DAMAGED
 
 
+@lru_cache(maxsize=1 << 16)
 def _key_of(key: dg.AssetKey | dg.AssetCheckKey) -> str:
     """Return the key in the key-value storage."""
     name = getattr(key, "name", None)

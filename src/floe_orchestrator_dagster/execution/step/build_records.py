@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import uuid
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ from floe_orchestrator_dagster.execution.dbt.catalog import table_name
 from floe_orchestrator_dagster.execution.reuse.decision import column_version, read_codes, read_inputs
 from floe_orchestrator_dagster.execution.reuse.records import BuildRecord, CheckRecord
 from floe_orchestrator_dagster.execution.step.build_history import (
+    BEFORE,
     RECORD,
     mark_started,
     note_database,
@@ -82,13 +83,26 @@ class BuildRecords:
         columns = self._columns[unique_id] = self._column_version(unique_id, build_id)
         fingerprint = self.known.fingerprints.get(unique_id)
         if self.no_records or fingerprint is None or self.step.key_of[unique_id] in self.history.contended:
-            return {}, build_id
+            return self._before(unique_id), build_id
         inputs = self._inputs(result)
         self._tables[unique_id] = build_id, node
         place, cursor = self.places.place(node), self.history.cursor
         codes = read_codes(self.known, inputs, self._built.keys() - {unique_id})
         record = BuildRecord(build_id, fingerprint, place, inputs, cursor, self.known.now, columns, codes)
         return {RECORD: dg.JsonMetadataValue(record.as_json())}, build_id
+
+    def _before(self, unique_id: str) -> dict[str, Any]:
+        """Return the metadata of a build that does not count.
+
+        The rows of an incremental model come from all its builds. If one of them had other code, the next run that
+        counts must know it.
+        """
+        last = self.history.last_counted.get(self.step.key_of[unique_id])
+        if last is None or self.graph.kinds.get(unique_id) != "incremental":
+            return {}
+        if last.fingerprint != self.known.fingerprints.get(unique_id):
+            last = replace(last, fingerprint="")
+        return {BEFORE: dg.JsonMetadataValue(last.as_json())}
 
     def _inputs(self, result: NodeResult) -> dict[str, str | None]:
         """Return what a build or test has read."""

@@ -109,11 +109,12 @@ class ChangedBuild:
     def changed_increments(self) -> list[str]:
         """The incremental models that are built, and whose last recorded build in the same place had other code.
 
-        The build need not count: after a failed or killed run, the rows still come from the code before it.
+        The record need not be current: after a failed or killed run, or one that does not count, rows still come from
+        the code before it.
         """
         records, nodes = self.records, self.records.step.manifest.content["nodes"]
         last = {
-            node: records.history.last_records.get(records.step.key_of[node])
+            node: records.history.last_counted.get(records.step.key_of[node])
             for node in sorted(self.decision.built)
             if records.graph.kinds[node] == "incremental"
         }
