@@ -47,7 +47,7 @@ def plan(artifacts: Path | None, *, changed: bool, state: str | None, environmen
         echo_findings(findings)
         sys.exit(1)
     if changed and state is not None:
-        show_changes_since(findings.loaded.product, state, environment, as_json=as_json)
+        show_changes_since(findings.loaded, state, environment, as_json=as_json)
         return
     if changed:
         show_changes(findings.loaded, as_json=as_json)

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from floe_orchestrator_dagster.inspect.validation import LoadedProduct
-    from floe_orchestrator_dagster.product import Product
     from floe_orchestrator_dagster.state.built import BuiltState
     from floe_orchestrator_dagster.state.changes import StateChanges
     from floe_orchestrator_dagster.state.published import PublishedState
@@ -53,15 +52,18 @@ def undecided_reported() -> Iterator[None]:
         sys.exit(_CANNOT_DECIDE)
 
 
-def show_changes_since(product: Product, url: str, environment: str | None, *, as_json: bool) -> None:
+def show_changes_since(loaded: LoadedProduct, url: str, environment: str | None, *, as_json: bool) -> None:
     """Print what differs from a published state."""
     with undecided_reported(), progress("Comparing with production"), tempfile.TemporaryDirectory() as scratch:
+        from floe_orchestrator_dagster.execution.step.build_facts import project_graph
         from floe_orchestrator_dagster.state.changes import changes_since
         from floe_orchestrator_dagster.state.location import production
         from floe_orchestrator_dagster.state.sets import read_state
 
+        product, steps = loaded.product, loaded.location.builds
         state = read_state(url, product.name, production(product, environment), Path(scratch))
-        found = changes_since(product, state)
+        built = (project_graph(step.manifest, step.key_of, step.source_tables).built_sources for step in steps)
+        found = changes_since(product, state, {source: node for part in built for source, node in part.items()})
     if as_json:
         echo_json({**state_as_json(state), **changes_as_json(found)})
         return

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from floe_orchestrator_dagster.errors import ManifestError, Problem, StateError
@@ -71,12 +72,15 @@ def test_versions(content: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
-def changes_since(product: Product, state: PublishedState) -> StateChanges:
+def changes_since(
+    product: Product, state: PublishedState, built_sources: Mapping[str, str] = MappingProxyType({})
+) -> StateChanges:
     """Compare a product with a published state. Nothing is run, and no database is read.
 
     Args:
         product: The product, whose manifest is that of the project's files.
         state: The state.
+        built_sources: The node that builds the table of a source, by the source's unique id.
 
     Raises:
         ManifestError: The product's manifest is older than the files of the project.
@@ -92,7 +96,7 @@ def changes_since(product: Product, state: PublishedState) -> StateChanges:
         raise ManifestError(str(path), [Problem("", what, "Run `floe-dagster prepare`.")])
     comparison = _Comparison(dbt, state)
     changed = comparison.changed()
-    downstream = _downstream(dbt.manifest.content, changed)
+    downstream = _downstream(dbt.manifest.content, changed.keys(), built_sources)
     assets = {node["unique_id"] for node in dbt.manifest.asset_nodes}
     return StateChanges(
         changed=changed,
@@ -232,14 +236,20 @@ def _code(node: Mapping[str, Any]) -> str:
     return significant_sql(code) if (node.get("language") or "sql") == "sql" else code
 
 
-def _downstream(content: Mapping[str, Any], changed: Iterable[str]) -> dict[str, str]:
+def _downstream(
+    content: Mapping[str, Any], changed: AbstractSet[str], built_sources: Mapping[str, str]
+) -> dict[str, str]:
     """Return the nodes downstream of changed ones, each with the node through which it was reached first."""
     found: dict[str, str] = {}
-    changed = set(changed)
+    children = content["child_map"]
+    sources: dict[str, list[str]] = {}
+    for source, node in built_sources.items():
+        sources.setdefault(node, []).append(source)
     waiting = deque(sorted(changed))
     while waiting:
         parent = waiting.popleft()
-        for child in sorted(content["child_map"].get(parent, ())):
+        read = [child for one in (parent, *sources.get(parent, ())) for child in children.get(one, ())]
+        for child in sorted(read):
             node = content["nodes"].get(child) or content["functions"].get(child)
             if node is None or node["resource_type"] not in _PASSED_THROUGH or child in changed or child in found:
                 continue
