@@ -65,6 +65,7 @@ class _Project:
         dbt: Its dbt project.
         translator: Translates each node once for all stages.
         key_of: Key of every model, seed, snapshot and source that is an asset, by unique id.
+        lanes: Compute and partitions of each model, seed and snapshot, by unique id.
         partitions: Definitions of the configured partitions, in the configuration's order.
         scored: Returns the checks in the product's quality score, once all definitions exist.
         checks: Returns the checks of all tests by unique id, once all definitions exist.
@@ -77,6 +78,7 @@ class _Project:
     dbt: DbtProject
     translator: ProductTranslator
     key_of: Mapping[str, dg.AssetKey]
+    lanes: Mapping[str, Lane]
     partitions: Sequence[dg.PartitionsDefinition[str]]
     scored: Callable[[], ScoredChecks | None]
     checks: Callable[[], Mapping[str, dg.AssetCheckKey]]
@@ -120,6 +122,7 @@ def dbt_project_assets(
         dbt=dbt,
         translator=translator,
         key_of=translator.key_of,
+        lanes=lanes,
         partitions=partitions_definitions(product),
         # The list is complete when a step calls this.
         scored=partial(scored_checks, product, translator.product_key, translator, definitions),
@@ -188,6 +191,7 @@ def _stage_assets(
 
 
 def _step(project: _Project, compute: str, nodes: DbtNodes, rule: PartitionsConfig | None = None) -> DbtStep:
+    sources = project.translator.sources
     return DbtStep(
         connection=project.dbt.on(compute),
         nodes=nodes,
@@ -195,7 +199,8 @@ def _step(project: _Project, compute: str, nodes: DbtNodes, rule: PartitionsConf
         product=project.product,
         steps=project.steps,
         key_of=project.key_of,
-        source_tables=project.translator.sources.tables,
+        source_tables={one: node for one, node in sources.tables.items() if project.lanes[node][0] == compute},
+        unclear_sources=sources.unclear,
         product_key=project.translator.product_key,
         excluded=project.selection.excluded,
         partitions=rule,

@@ -114,7 +114,7 @@ class ProductTranslator(DagsterDbtTranslator):
     def sources(self) -> SourceKeys:
         """Keys of the sources that are assets, after the resolution of collisions."""
         if self.product.dbt is None:
-            return SourceKeys({}, {}, {}, ())
+            return SourceKeys({}, {}, {}, frozenset(), ())
         config = self.product.config
         may_share = config.dbt.enable_duplicate_source_asset_keys
         return source_keys(

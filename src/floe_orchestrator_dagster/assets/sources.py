@@ -39,12 +39,14 @@ class SourceKeys:
         key_of: Key of every model, seed, snapshot and source that is an asset, by unique id.
         tables: The model, seed or snapshot that builds the table of a source, by the source's unique id. Readers of
             the source depend on that node.
+        unclear: Sources whose tables nodes build, but several nodes, or one that depends on a reader of the source.
         problems: Collisions that cannot be resolved.
     """
 
     own: Mapping[str, dg.AssetKey]
     key_of: Mapping[str, dg.AssetKey]
     tables: Mapping[str, str]
+    unclear: frozenset[str]
     problems: tuple[Problem, ...]
 
 
@@ -122,7 +124,9 @@ def source_keys(
     # A dependency on a key of several sources is ambiguous.
     ambiguous = {source["unique_id"] for group in shared.values() if len(group) > 1 for source in group} - own.keys()
     unambiguous = {source: model for source, model in tables.items() if source not in ambiguous}
-    return SourceKeys(own, keys | own, unambiguous, (*problems,))
+    relations = {_relation(node) for node in nodes} - {""}
+    unclear = {one for one, source in sources.items() if _relation(source) in relations} - unambiguous.keys()
+    return SourceKeys(own, keys | own, unambiguous, frozenset(unclear), (*problems,))
 
 
 def _by_key(nodes: Iterable[Node], keys: Mapping[str, dg.AssetKey]) -> Mapping[dg.AssetKey, list[Node]]:

@@ -8,8 +8,9 @@ import dagster as dg
 import pytest
 
 from floe_orchestrator_dagster import FloeDbtTranslator, load_product_definitions
-from floe_orchestrator_dagster.code_location import definitions_from_file
+from floe_orchestrator_dagster.code_location import build_location, definitions_from_file
 from floe_orchestrator_dagster.errors import ManifestError
+from floe_orchestrator_dagster.product import load_product
 from unit.odd_products import graph, reads, singular_test, write_product
 from unit.samples import Json, node, source
 
@@ -152,3 +153,33 @@ def test_a_model_that_reads_its_own_table_through_a_source_keeps_the_source(tmp_
 
     assert found.get(dg.AssetKey("history")).parent_keys == {dg.AssetKey("base"), dg.AssetKey(["erp", "history"])}
     assert found.get(dg.AssetKey("base")).parent_keys == {dg.AssetKey(["erp", "history"])}
+
+
+def test_steps_know_which_sources_their_compute_builds_and_of_which_that_is_unclear(tmp_path: Path) -> None:
+    def table(name: str, of: str) -> Json:
+        return source("erp", name, database="wh", schema="main", identifier=of, relation_name=f"wh.main.{of}")
+
+    def built(name: str, of: str, *read: str) -> Json:
+        return node(name, database="wh", alias=of, relation_name=f"wh.main.{of}", **reads(*read))
+
+    orders, own, twice, other = (
+        table("orders", "orders"),
+        table("own", "history"),
+        table("twice", "twin"),
+        table("other", "b"),
+    )
+    models = (
+        built("orders", "orders"),
+        built("history", "history", own["unique_id"]),
+        built("twin_1", "twin"),
+        built("twin_2", "twin"),
+        built("reader", "reader", *(one["unique_id"] for one in (orders, own, twice, other))),
+    )
+    path = write_product(tmp_path, *models, sources=[orders, own, twice, other])
+
+    [*steps] = build_location(load_product(path)).builds
+
+    assert {source: model for step in steps for source, model in step.source_tables.items()} == {
+        orders["unique_id"]: "model.shop.orders"
+    }
+    assert {step.unclear_sources for step in steps} == {frozenset({own["unique_id"], twice["unique_id"]})}

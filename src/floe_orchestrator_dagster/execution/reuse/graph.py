@@ -21,7 +21,8 @@ class BuildGraph:
     Attributes:
         parents: Unique ids of the direct parents of each node and test.
         kinds: Materialization of each model, ``seed``, ``snapshot``, ``function`` or ``source``, by unique id.
-        built_sources: The model that builds the table of a source, by the source's unique id.
+        built_sources: The node that builds the table of a source, by the source's unique id.
+        loaded_sources: The sources of ``built_sources`` whose data version is known, too. Somebody else may add rows.
         keeps_views: Whether a view still works after a table that it reads was built again with the same columns.
             Some databases drop it with the old table.
     """
@@ -29,6 +30,7 @@ class BuildGraph:
     parents: Mapping[str, Sequence[str]]
     kinds: Mapping[str, str]
     built_sources: Mapping[str, str] = field(default_factory=dict)
+    loaded_sources: AbstractSet[str] = frozenset()
     keeps_views: bool = False
     _inputs: dict[str, frozenset[str]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
@@ -61,6 +63,8 @@ class BuildGraph:
         while waiting:
             read = waiting.pop()
             parent = self.built_sources.get(read, read)
+            if read in self.loaded_sources:
+                found.add(read)
             if parent in seen:
                 continue
             seen.add(parent)

@@ -10,6 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 from floe_orchestrator_dagster.errors import ProjectError
+from floe_orchestrator_dagster.execution.dbt.catalog import loading_time
 from floe_orchestrator_dagster.execution.reuse.graph import BuildGraph
 from floe_orchestrator_dagster.execution.reuse.waiting import NO_WAITING, Waiting, waiting_time
 from floe_orchestrator_dagster.product.prepare import is_outdated, is_parsed_from_files
@@ -85,7 +86,8 @@ def project_graph(
     node_of = {key_of[node["unique_id"]]: node["unique_id"] for node in manifest.asset_nodes}
     keys = ((source, key_of.get(source)) for source in content["sources"])
     built = {source: node_of[key] for source, key in keys if key is not None and key in node_of}
-    return BuildGraph(content["parent_map"], kinds, {**source_tables, **built}, keeps_views)
+    loaded = {source for source in source_tables.keys() - built.keys() if any(loading_time(content["sources"][source]))}
+    return BuildGraph(content["parent_map"], kinds, {**source_tables, **built}, loaded, keeps_views)
 
 
 def drops_views(step: DbtStep) -> bool:

@@ -33,7 +33,8 @@ class DbtStep:
         product: The product.
         steps: Names of all steps of the product that run dbt.
         key_of: Asset key of every model, seed, snapshot and source that is an asset, by unique id.
-        source_tables: Unique id of the node that builds a source's table, by that of the source.
+        source_tables: The node of the step's compute that builds the table of a source, by the source's unique id.
+        unclear_sources: Sources whose tables nodes build, but not one node before all readers.
         product_key: Asset key of the product itself.
         excluded: Resolves a run's ``exclude`` to unique ids, including tests of excluded nodes, and logs warnings.
         partitions: The partitions of its assets; None without partitions.
@@ -47,6 +48,7 @@ class DbtStep:
     steps: tuple[str, ...]
     key_of: Mapping[str, dg.AssetKey]
     source_tables: Mapping[str, str]
+    unclear_sources: AbstractSet[str]
     product_key: dg.AssetKey
     excluded: Callable[[str | None, Callable[[str], None]], frozenset[str]]
     partitions: PartitionsConfig | None = None

@@ -156,8 +156,9 @@ class Warehouse:
 
     @cached_property
     def _located(self) -> dict[str, Mapping[str, Any]]:
-        """The sources whose table or file does not depend on variables or the target."""
-        others = [source for source in self.sources if source["unique_id"] not in self._assumed]
+        """The sources whose table or file does not depend on variables, the target, or the order of nodes."""
+        known = self._assumed.keys() | self.step.unclear_sources
+        others = [source for source in self.sources if source["unique_id"] not in known]
         files = SourceFiles(self.step.connection.directory.path)
         return {source["unique_id"]: source for source in others if not files.has_values(source)}
 

@@ -41,6 +41,14 @@ def test_reader_of_a_source_that_the_same_run_builds_has_no_record_of_it() -> No
     assert read_inputs(graph, known({}, {}), MART, {}) == {VIEW: "v"}
 
 
+def test_reader_of_a_source_that_the_product_builds_reads_the_source_too_if_others_can_load_it() -> None:
+    source = "source.shop.landing.orders"
+    parents, kinds = {MART: (source, VIEW), VIEW: ()}, {MART: "table", VIEW: "table", source: "source"}
+
+    assert BuildGraph(parents, kinds, {source: VIEW}).inputs(MART) == {VIEW}
+    assert BuildGraph(parents, kinds, {source: VIEW}, {source}).inputs(MART) == {VIEW, source}
+
+
 def test_a_test_that_warned_runs_again() -> None:
     test = "test.shop.unique"
     graph = BuildGraph({**GRAPH.parents, test: (MART,)}, GRAPH.kinds)
