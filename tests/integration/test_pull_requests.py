@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import duckdb
 import pytest
 
-from integration.pull_requests import Shop, started, wait_until
+from integration.pull_requests import FILES, Shop, started, wait_until
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -30,7 +30,7 @@ class DuckdbShop(Shop):
     @property
     def file(self) -> Path:
         """Production's file."""
-        return self.directory / "prod.duckdb"
+        return self.directory / "prod-1.duckdb"
 
     @property
     def digest(self) -> str:
@@ -44,7 +44,7 @@ class DuckdbShop(Shop):
     def rows(self, name: str, table: str) -> list[tuple[object, ...]]:
         """The rows of a table in a kept file."""
         with duckdb.connect() as connection:
-            connection.execute(f"attach '{self.file}' as prod (read_only)")
+            connection.execute(f"attach '{self.file}' (read_only)")
             connection.execute(f"attach '{self.own_file(name)}' as pr_1 (read_only)")
             return connection.execute(f"from pr_1.{table} order by all").fetchall()
 
@@ -59,9 +59,10 @@ class DuckdbShop(Shop):
 def shop(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> DuckdbShop:
     """Give a product whose production differs from what its code would build again."""
     directory = tmp_path_factory.mktemp(f"shop-{request.param}")
-    file = directory / "prod.duckdb"
+    file = directory / "prod-1.duckdb"
     with duckdb.connect(str(file)) as connection:
         connection.execute("create schema landing")
+        connection.execute("create table landing.late as select 3 as id, 30 as amount")
         connection.execute("create table landing.orders as select * from (values (1, 10), (2, 20)) t(id, amount)")
     found = DuckdbShop(directory, request.param, {"type": "duckdb", "path": str(file), "schema": "main", "threads": 2})
     with pytest.MonkeyPatch.context() as patch:
@@ -156,6 +157,15 @@ def test_a_changed_macro_builds_the_models_that_call_it(shop: DuckdbShop) -> Non
 
     assert {*nodes} == {"cents"}
     assert shop.rows("macro", "main_marts.cents") == [(1, 15000), (2, 25000)]
+
+
+def test_a_new_source_is_read_from_production(shop: DuckdbShop) -> None:
+    schema = FILES["models/schema.yml"].replace("[{name: orders}]", "[{name: orders}, {name: late}]")
+    both = "from {{ source('landing', 'orders') }} union all select id, amount from {{ source('landing', 'late') }}"
+    changes = {"models/schema.yml": schema, "models/stg.sql": f"select id, amount {both}"}
+    report = shop.report(shop.checkout("late", changes))
+
+    assert (report["nodes"]["mart"]["status"], report["nodes"]["mart"]["after"]["rows"]) == ("success", 3)
 
 
 def test_a_removed_model_is_reported(shop: DuckdbShop) -> None:

@@ -23,6 +23,7 @@ from floe_orchestrator_dagster.execution.step.node_selection import Selection, s
 from floe_orchestrator_dagster.product.manifest import MANIFEST_FILE
 from floe_orchestrator_dagster.pull_request.report import NodeReport
 from floe_orchestrator_dagster.pull_request.warehouse import Copies, TableName, Warehouse
+from floe_orchestrator_dagster.redaction import mask
 
 if TYPE_CHECKING:
     import logging
@@ -187,9 +188,12 @@ class Build:
         copied = {one: (old, tables[one]) for one in growing if (old := self.production.table(one)) is not None}
         taken = {table.folded for table in tables.values()}
         views = {}
-        for one, old in ((one, self.production.table(one)) for one in self.production.content["sources"]):
-            new = TableName.of(nodes[one]) if one in nodes else None
-            if old is not None and new is not None and new.folded != old.folded and new.folded not in taken:
+        for one, node in nodes.items():
+            if node["resource_type"] != "source":
+                continue
+            new = TableName.of(node)
+            old = self.production.table(one) or self.place.origin(new)
+            if new.folded != old.folded and new.folded not in taken:
                 views[one] = (old, new)
         compared = {one: table for one in self.changes.built if (table := self.production.table(one)) is not None}
         failed, shapes = self._warehouse.prepare(Copies(copied, views), compared)
@@ -214,6 +218,12 @@ class Build:
                 run.require_end(self.results.running_names)
         except DbtBuildError as error:
             self.errors.append(str(error))
+        if not self.results.finished:
+            now, before = self._connection.engine.version, self.production.content["metadata"].get("dbt_version")
+            self.errors.append(
+                f"dbt {now} ran no node. If it cannot read production's manifest, which dbt {before} has written, "
+                "build both with the same engine."
+            )
         self.errors += [f"hook {hook.name}: {hook.message}" for hook in self.results.failed_hooks]
         self.seconds = time.monotonic() - began
 
@@ -250,7 +260,8 @@ class Build:
         if result.compiled_code:
             return result.compiled_code
         paths = (self._target / "compiled").rglob(str(Path(str(node.get("path") or "?")).name))
-        return next((path.read_text(encoding="utf-8") for path in paths if path.is_file()), "")
+        query = next((path.read_text(encoding="utf-8") for path in paths if path.is_file()), "")
+        return mask(query, secrets=self._connection.profile.masked_values)
 
 
 def warehouse_of(dbt: DbtConnection, config: DbtConfig, log: logging.Logger) -> Warehouse:

@@ -72,7 +72,9 @@ class DuckdbFile:
         dbt, output = self.dbt, _output(self.dbt.profile)
         attached = output.get("attach")
         others = [_read_only(other) for other in (attached if isinstance(attached, list) else [])]
-        production = {"path": str(self._production_file), "alias": self.catalog, "read_only": True}
+        # dbt-duckdb does not quote an alias, and names such as prod-1 need it. DuckDB's default is the file's stem.
+        renamed = {} if self._production_file.stem == self.catalog else {"alias": self.catalog}
+        production = {"path": str(self._production_file), **renamed, "read_only": True}
         own: dict[str, object] = {
             **{key: value for key, value in output.items() if key != "database"},
             "path": str(self.path),
@@ -92,6 +94,10 @@ class DuckdbFile:
             if config.get("materialized") == "external" and config.get("location"):
                 what = f"it writes the file {config['location']!r}"
                 yield Problem(unique_id, what, "Leave `location` out, or derive it from target.external_root.")
+
+    def origin(self, table: TableName) -> TableName:
+        """Return the place in production of a table in this file; see :meth:`place.Place.origin`."""
+        return replace(table, database=self.catalog) if table.database.lower() == self.name else table
 
     @contextmanager
     def reserved(self) -> Iterator[None]:

@@ -40,6 +40,10 @@ class Place(Protocol):
         """
         ...
 
+    def origin(self, table: TableName) -> TableName:
+        """Return the place in production of a table that would be in this place. Other tables are returned as is."""
+        ...
+
     def reserved(self) -> AbstractContextManager[None]:
         """Keep other builds from this place until the end of the context.
 

@@ -123,7 +123,7 @@ class PullRequest:
         Raises:
             PullRequestError: Another build uses them, or some were not removed.
         """
-        nothing = Production(Path(), {"nodes": {}, "sources": {}})
+        nothing = Production(Path(), {"nodes": {}, "sources": {}, "metadata": {}})
         place = self._place(nothing, str(self.dbt.profile.target))
         with self.log_file.open("w", encoding="utf-8") as file, redirect_stdout(file):
             place.remove_leftovers()

@@ -98,6 +98,11 @@ class Schemas:
                 )
                 yield Problem(unique_id, what, fix)
 
+    def origin(self, table: TableName) -> TableName:
+        """Return the place in production of a table in the schema; see :meth:`place.Place.origin`."""
+        schema = str(self.production.profile.outputs[self.production.profile.target or ""].get("schema") or "")
+        return replace(table, schema=schema) if table.schema.lower() == self.name else table
+
     @contextmanager
     def reserved(self) -> Iterator[None]:
         """Check that the schema is not production's; see :meth:`place.Place.reserved`.
