@@ -242,6 +242,19 @@ def test_run_with_other_code_that_does_not_count_leaves_its_rows_in_an_increment
     assert shop.rows("log") == [(1,)]
 
 
+def test_build_of_a_partition_says_nothing_about_others(tmp_path: Path, instance: dg.DagsterInstance) -> None:
+    rule = {"select": "fqn:*", "type": "static", "values": ["north", "south"]}
+    shop = Shop(tmp_path / "shop", instance, "core", partitions=[rule])
+    assets = [
+        asset for asset in definitions_from_file(shop.artifacts).assets or () if isinstance(asset, dg.AssetsDefinition)
+    ]
+    chosen = dg.AssetSelection.assets("stg")
+
+    for partition in ("north", "south"):
+        assert built(dg.materialize(assets, instance=instance, selection=chosen, partition_key=partition)) == {"stg"}
+    assert shop.planned() == dict.fromkeys(ALL, "assets with partitions are always built")
+
+
 def test_tables_of_other_code_and_other_assets_are_built(changed_shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     shop = changed_shop
     (shop.directory / "models" / os.fsdecode(b"caf\xe9.txt")).touch()  # a name that is not UTF-8
