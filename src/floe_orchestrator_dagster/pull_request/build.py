@@ -23,7 +23,7 @@ from floe_orchestrator_dagster.execution.step.node_selection import Selection, s
 from floe_orchestrator_dagster.product.manifest import MANIFEST_FILE
 from floe_orchestrator_dagster.pull_request.report import NodeReport
 from floe_orchestrator_dagster.pull_request.warehouse import Copies, TableName, Warehouse
-from floe_orchestrator_dagster.redaction import mask
+from floe_orchestrator_dagster.redaction import mask, redact
 
 if TYPE_CHECKING:
     import logging
@@ -315,7 +315,7 @@ def _with_result(report: NodeReport, result: NodeResult | None, results: Results
         report,
         status=result.status,
         ending=result.ending,
-        message=message,
+        message=redact(message),
         seconds=result.seconds,
-        query=query,
+        query=redact(query),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ if TYPE_CHECKING:
     from floe_orchestrator_dagster.pull_request.warehouse import Shape
 
 NOT_RUN = "not run"
+_MARKUP = re.compile(r"[&<>|@`*_\[\]!#~\\]")
 
 
 @dataclass(frozen=True)
@@ -169,7 +171,11 @@ def as_text(report: BuildReport) -> Iterator[str]:
             if node.ending != "succeeded":
                 yield from (f"      {line}" for line in node.message.splitlines())
                 yield from (f"      | {line}" for line in node.query.strip().splitlines())
-    yield from _remarks(report, "\nremoved", "  {} is removed{}", "; production has these readers: {}")
+    if report.removed:
+        yield "\nremoved"
+    for name, read_by in report.removed.items():
+        readers = f"; production has these readers: {', '.join(read_by)}" if read_by else ""
+        yield f"  {name} is removed{readers}"
     if report.errors or report.notes:
         yield ""
     yield from (f"error: {error}" for error in report.errors)
@@ -181,15 +187,15 @@ def as_markdown(report: BuildReport) -> Iterator[str]:
     yield f"### {'✅' if report.succeeded else '❌'} {report.product}: {report.headline}"
     yield ""
     if report.times:
-        yield f"{report.times.capitalize()}, compared with `{report.production}`."
+        yield f"{report.times.capitalize()}, compared with {_code(report.production)}."
         yield ""
     if report.tables:
         yield "| | Table | Reason | Result | Rows | Columns |"
         yield "|---|---|---|---|---|---|"
         for node in report.tables:
-            columns = "<br>".join(f"`{change}`" for change in node.column_changes)
+            columns = "<br>".join(map(_code, node.column_changes))
             result = ", ".join(filter(None, [node.status, node.started_from]))
-            cells = (_sign(node), f"`{node.name}`", _cell(node.reason), _cell(result), shown_rows(node), columns)
+            cells = (_sign(node), _code(node.name), _plain(node.reason), _plain(result), shown_rows(node), columns)
             yield f"| {' | '.join(cells)} |"
         yield ""
     passed = sum(test.ending == "succeeded" for test in report.tests)
@@ -199,13 +205,18 @@ def as_markdown(report: BuildReport) -> Iterator[str]:
     for node in report.nodes:
         if node.ending == "failed":
             yield from _details(node)
-    yield from _remarks(report, "**Removed**\n", "- `{}` is removed{}", "; production has these readers: {}")
-    yield from (f"- error: {error}" for error in report.errors)
-    yield from (f"- note: {note}" for note in report.notes)
+    if report.removed:
+        yield "**Removed**\n"
+    for name, read_by in report.removed.items():
+        readers = f"; production has these readers: {', '.join(map(_code, read_by))}" if read_by else ""
+        yield f"- {_code(name)} is removed{readers}"
+    for error in report.errors:
+        yield from ("Error:", "", *_block("", error))
+    yield from (f"- note: {_plain(note)}" for note in report.notes)
 
 
 def _details(node: NodeReport) -> Iterator[str]:
-    yield f"<details><summary>{_sign(node)} <code>{node.name}</code>: {node.status}</summary>"
+    yield f"<details><summary>{_sign(node)} {_code(node.name)}: {_plain(node.status)}</summary>"
     yield ""
     yield from _block("", node.message)
     if node.query:
@@ -221,16 +232,15 @@ def _block(language: str, text: str) -> Iterator[str]:
     yield from (f"{fence}{language}", text.strip(), fence, "")
 
 
-def _remarks(report: BuildReport, title: str, line: str, readers: str) -> Iterator[str]:
-    if report.removed:
-        yield title
-    for name, read_by in report.removed.items():
-        yield line.format(name, readers.format(", ".join(read_by)) if read_by else "")
-
-
 def _sign(node: NodeReport) -> str:
     return {"succeeded": "✅", "failed": "❌"}.get(node.ending, "⏭️")
 
 
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("\n", " ")
+def _code(text: str) -> str:
+    """Return text in the font of code, which a table and HTML show as it is."""
+    return f"<code>{_plain(text)}</code>"
+
+
+def _plain(text: str) -> str:
+    """Return one line without markup: HTML, tables, links and names of users have no effect in it."""
+    return _MARKUP.sub(lambda found: f"&#{ord(found[0])};", " ".join(text.split()))

@@ -21,6 +21,7 @@ from floe_orchestrator_dagster.pull_request.duckdb_file import DuckdbFile
 from floe_orchestrator_dagster.pull_request.place import Place, checked_name
 from floe_orchestrator_dagster.pull_request.report import BuildReport
 from floe_orchestrator_dagster.pull_request.schemas import Schemas
+from floe_orchestrator_dagster.redaction import redact_urls
 from floe_orchestrator_dagster.state.changes import changes_since
 from floe_orchestrator_dagster.state.location import production as production_environment
 from floe_orchestrator_dagster.state.location import required_url
@@ -90,7 +91,10 @@ class PullRequest:
             since = changes_since(self.product, state)
             changes = self._changes(before, since)
             report = partial(
-                BuildReport, self.product.name, url, removed={one.unique_id: one.readers for one in changes.removed}
+                BuildReport,
+                self.product.name,
+                redact_urls(url),
+                removed={one.unique_id: one.readers for one in changes.removed},
             )
             if not changes.selected:
                 return report(notes=since.notes)
