@@ -148,18 +148,25 @@ def test_example_of_the_reference_works_on_the_sample(demo: Path, tmp_path: Path
 
     plan = json.loads(floe_dagster("plan", "--json", str(path)).stdout)
 
-    assert {job["name"] for job in plan["jobs"]} == {"retail_orders", "finance_marts"}
+    assert {job["name"] for job in plan["jobs"]} == {"retail_orders", "finance_marts", "gold_of_finance"}
     assert {schedule["name"] for schedule in plan["schedules"]} == {
         "finance_at_noon",
+        "gold_hourly",
         "retail_orders_schedule",
         "staging_hourly",
     }
     assert {"finance_after_product", "after_exports"} < {sensor["name"] for sensor in plan["sensors"]}
     assert [asset["key"] for asset in plan["assets"] if asset["partitions"]] == ["retail/fct_daily_revenue"]
-    assert plan["automation"] == [
-        {"condition": "on_cron(@daily, UTC)", "assets": ["retail/fct_orders"]},
-        {"condition": "eager", "assets": ["retail/dim_customers"]},
-    ]
+    assert {rule["condition"]: sorted(rule["assets"]) for rule in plan["automation"]} == {
+        "on_cron(@daily, UTC)": ["retail/fct_orders"],
+        "eager": ["retail/dim_customers"],
+        "on_missing": [
+            "retail/customer_lifetime_value",
+            "retail/dim_products",
+            "retail/fct_daily_revenue",
+            "retail/product_performance",
+        ],
+    }
     assert plan["pools"] == [
         {
             "name": "retail_warehouse",
