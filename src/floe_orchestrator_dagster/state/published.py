@@ -6,8 +6,9 @@ from collections.abc import Mapping  # noqa: TC003  # pydantic reads the annotat
 from dataclasses import dataclass
 from datetime import datetime  # noqa: TC003  # pydantic reads the annotations
 from pathlib import Path  # noqa: TC003  # pydantic reads the annotations
+from typing import Annotated
 
-from pydantic import TypeAdapter
+from pydantic import StringConstraints, TypeAdapter
 
 STATE_FORMAT = 1
 """Version of the files. Files of a newer version are not read."""
@@ -82,7 +83,7 @@ class Pointer:
     """
 
     format: int
-    set: str
+    set: Annotated[str, StringConstraints(pattern=r"^\d{8}T\d{6}Z-[0-9a-f]{12}$")]
     sha256: str
 
 

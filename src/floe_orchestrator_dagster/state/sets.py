@@ -63,10 +63,19 @@ def publish_state(url: str, facts: StateFacts, manifest: bytes, run_results: byt
     described = STATE_FILE.dump_json(content)
     for file, data in (*files.items(), (_FACTS, described)):
         store.write(f"{home}/{_SETS}/{name}/{file}", data)
-    store.write(f"{home}/{_POINTER}", POINTER.dump_json(Pointer(STATE_FORMAT, name, _digest(described))))
-    latest = _pointer(store, home, facts.product, facts.environment).set  # maybe that of another process
-    _remove_old(store, home, {name, latest}, keep)
+    if _latest(store, home) <= name:  # names begin with their time, and another process may have published a newer one
+        store.write(f"{home}/{_POINTER}", POINTER.dump_json(Pointer(STATE_FORMAT, name, _digest(described))))
+    latest = _latest(store, home)
+    _remove_old(store, home, {name, latest or name}, keep)
     return name
+
+
+def _latest(store: Store, home: str) -> str:
+    """Return the name of the latest set; empty without a valid pointer."""
+    try:
+        return POINTER.validate_json(store.read(f"{home}/{_POINTER}")).set
+    except (FileNotFoundError, ValidationError):
+        return ""
 
 
 def _remove_old(store: Store, home: str, kept: AbstractSet[str], keep: int) -> None:

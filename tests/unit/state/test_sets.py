@@ -79,6 +79,24 @@ def test_latest_state_is_the_last_published(store: Path, tmp_path: Path) -> None
     assert read_state(str(store), "shop", "prod", tmp_path / "scratch").run_id == "r2"
 
 
+def test_an_older_state_that_arrives_later_does_not_become_the_latest(store: Path, tmp_path: Path) -> None:
+    newer = publish(str(store), run_id="newer", hours=1)
+    older = publish(str(store), run_id="older")
+
+    assert read_state(str(store), "shop", "prod", tmp_path / "scratch").run_id == "newer"
+    assert sets(store) == [older, newer]
+
+
+def test_a_damaged_pointer_is_replaced(store: Path, tmp_path: Path) -> None:
+    publish(str(store), run_id="r1")
+    (store / "shop/prod/latest.json").write_text('{"format": 1, "set": "../../other", "sha256": ""}', encoding="utf-8")
+
+    _, what, _ = problem(str(store), tmp_path)
+    assert what.startswith("is damaged: set: String should match pattern")
+    publish(str(store), run_id="r2")
+    assert read_state(str(store), "shop", "prod", tmp_path / "scratch").run_id == "r2"
+
+
 def test_environments_and_products_with_any_name_are_separate(store: Path, tmp_path: Path) -> None:
     other = replace(FACTS, product="a/b", environment="../prod", run_id="other")
     publish_state(str(store), other, b"{}", b"{}", 10)
