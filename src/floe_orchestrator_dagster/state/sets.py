@@ -63,7 +63,8 @@ def publish_state(url: str, facts: StateFacts, manifest: bytes, run_results: byt
     described = STATE_FILE.dump_json(content)
     for file, data in (*files.items(), (_FACTS, described)):
         store.write(f"{home}/{_SETS}/{name}/{file}", data)
-    if _latest(store, home) <= name:  # names begin with their time, and another process may have published a newer one
+    before = _latest(store, home)
+    if not before or _time(before) <= _time(name):  # another process may have published a newer one
         store.write(f"{home}/{_POINTER}", POINTER.dump_json(Pointer(STATE_FORMAT, name, _digest(described))))
     latest = _latest(store, home)
     _remove_old(store, home, {name, latest or name}, keep)
