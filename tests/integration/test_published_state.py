@@ -212,25 +212,6 @@ def test_changes_since_production(production: Production) -> None:
     assert changes.removed == ("model.shop_orders.names",)
 
 
-def test_another_target_and_another_environment_change_nothing(
-    production: Production, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    production.result()
-    production.tick()
-    artifacts = json.loads(production.artifacts.read_text())
-    outputs = artifacts["dbt_profiles"]["shop-orders"]["outputs"]
-    outputs["pr"] = {"type": "duckdb", "path": "pr.duckdb", "schema": "{{ env_var('PR_SCHEMA') }}"}
-    production.artifacts.write_text(json.dumps(artifacts))
-    monkeypatch.setenv("FLOE_ENV", "pr")
-    monkeypatch.setenv("OWNER", "them")
-    production.parse()
-
-    changes = production.changes()
-
-    assert (changes.changed, changes.downstream, changes.tests) == ({}, {}, {})
-    assert changes.notes == ("Values of environment variables are not compared. These read some: stg.",)
-
-
 def test_outdated_manifest_is_an_error(production: Production) -> None:
     production.result()
     production.tick()
