@@ -81,6 +81,11 @@ def portable_fingerprints(manifest: Manifest, dbt: DbtConnection) -> dict[str, s
     return {unique_id: fingerprint for unique_id, fingerprint in found.items() if fingerprint is not None}
 
 
+def variables_version(manifest: Manifest, dbt: DbtConnection) -> str:
+    """Return a hash of the values of all dbt variables in the project's files."""
+    return _Build(manifest, dbt).variables
+
+
 class _Build:
     """The values that an invocation of dbt reads, each read once for all nodes."""
 
@@ -109,6 +114,11 @@ class _Build:
             return None
         code = node.get(PORTABLE_CODE, node[CODE_VERSION])
         return _digest([code, self._values_of(self._values_read(node)), seed])
+
+    @property
+    def variables(self) -> str:
+        """The hash of all variables."""
+        return _digest(self._variables)
 
     def _values_read(self, node: Mapping[str, Any]) -> ValuesRead:
         """Return the values that a node reads, also in YAML files."""

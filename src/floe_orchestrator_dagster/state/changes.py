@@ -8,14 +8,14 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from floe_orchestrator_dagster.errors import ManifestError, Problem, StateError
-from floe_orchestrator_dagster.product.build_fingerprints import portable_fingerprints
+from floe_orchestrator_dagster.product.build_fingerprints import portable_fingerprints, variables_version
 from floe_orchestrator_dagster.product.files import read_json
 from floe_orchestrator_dagster.product.fingerprints import DESCRIBING, FINGERPRINT_FORMAT
 from floe_orchestrator_dagster.product.macros import ProjectMacros
 from floe_orchestrator_dagster.product.places import without_places
 from floe_orchestrator_dagster.product.prepare import is_current
 from floe_orchestrator_dagster.product.sql_text import significant_sql
-from floe_orchestrator_dagster.product.trimming import TEST_VERSION
+from floe_orchestrator_dagster.product.trimming import ALWAYS_BUILT, TEST_VERSION
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -54,21 +54,23 @@ class StateChanges:
 
 def state_fingerprints(dbt: DbtProject) -> dict[str, str]:
     """Return what a state records of the project's code: fingerprints of tables and views, and versions of tests."""
-    content = dbt.manifest.content
-    built = {node["unique_id"] for node in dbt.manifest.asset_nodes}
-    fingerprints = portable_fingerprints(dbt.manifest, dbt)
-    return {node: fingerprint for node, fingerprint in fingerprints.items() if node in built} | test_versions(content)
+    manifest = dbt.manifest
+    built = {node["unique_id"] for node in manifest.asset_nodes}
+    fingerprints = portable_fingerprints(manifest, dbt)
+    tests = _test_versions(manifest.content, variables_version(manifest, dbt))
+    return {node: fingerprint for node, fingerprint in fingerprints.items() if node in built} | tests
 
 
-def test_versions(content: Mapping[str, Any]) -> dict[str, str]:
+def _test_versions(content: Mapping[str, Any], variables: str) -> dict[str, str]:
     """Return the version of each test, without the code of the tested model.
 
-    Args:
-        content: A trimmed manifest.
+    A test that may read variables has another version after a change of any of them.
     """
     nodes = {**content["nodes"], **content["unit_tests"]}
     return {
-        unique_id: node[TEST_VERSION].partition("-")[0] for unique_id, node in nodes.items() if TEST_VERSION in node
+        unique_id: f"{node[TEST_VERSION].partition('-')[0]}{f' {variables}' if ALWAYS_BUILT in node else ''}"
+        for unique_id, node in nodes.items()
+        if TEST_VERSION in node
     }
 
 

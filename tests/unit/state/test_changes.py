@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
+import yaml
 
 from floe_orchestrator_dagster.product import load_product
 from floe_orchestrator_dagster.product.fingerprints import FINGERPRINT_FORMAT
@@ -36,6 +37,11 @@ class Compared:
 
     def __init__(self, directory: Path) -> None:
         self.directory, self.artifacts = directory / "shop", write_dbt_shop(directory / "shop")
+        self.publish()
+
+    def publish(self) -> None:
+        """Publish the project as it is."""
+        directory = self.directory.parent
         dbt = load_product(self.artifacts).dbt
         assert dbt is not None
         manifest = directory / "manifest.json"
@@ -101,6 +107,20 @@ def test_changed_setting_is_named(compared: Compared) -> None:
 def test_new_and_changed_tests_run(compared: Compared) -> None:
     compared.edit(unique_mart={"column_name": "other"})
 
+    assert compared.changes().tests == {"test.shop.unique_mart": "has changed"}
+
+
+def test_tests_that_can_read_variables_run_after_a_change_of_one(compared: Compared) -> None:
+    compared.edit(unique_mart={"raw_code": "select 1 where 1 > {{ var('max_age') }}"})
+    project = compared.directory / "dbt_project.yml"
+    settings = yaml.safe_load(project.read_text(encoding="utf-8"))
+    project.write_text(yaml.safe_dump({**settings, "vars": {"max_age": 10}}), encoding="utf-8")
+    compared.edit()
+    compared.publish()
+    assert compared.changes().tests == {}
+
+    project.write_text(yaml.safe_dump({**settings, "vars": {"max_age": 20}}), encoding="utf-8")
+    compared.edit()
     assert compared.changes().tests == {"test.shop.unique_mart": "has changed"}
 
 
