@@ -201,16 +201,6 @@ def test_changes_since_production(production: Production) -> None:
     assert short(dict(changes.changed))["regions"] == "its data has changed"
     assert short(dict(changes.downstream)) == {"names": "reads regions"}
 
-    (production.directory / "models/names.sql").unlink()
-    production.write("models/new.sql", "select 1 as id")
-    artifacts = json.loads(production.artifacts.read_text())
-    artifacts["transforms"]["models"] = [one for one in artifacts["transforms"]["models"] if one["name"] != "names"]
-    production.artifacts.write_text(json.dumps(artifacts))
-    production.parse()
-    changes = production.changes()
-    assert short(dict(changes.changed))["new"] == "is new"
-    assert changes.removed == ("model.shop_orders.names",)
-
 
 def test_outdated_manifest_is_an_error(production: Production) -> None:
     production.result()
