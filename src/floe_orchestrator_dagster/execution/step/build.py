@@ -17,11 +17,11 @@ from floe_orchestrator_dagster.execution.record.quality_score import recorded_sc
 from floe_orchestrator_dagster.execution.step.build_plan import is_materialized, plan_build
 from floe_orchestrator_dagster.execution.step.build_records import tests_stored
 from floe_orchestrator_dagster.execution.step.changed_build import build_request, changed_build
-from floe_orchestrator_dagster.execution.step.deferral import deferral, state_to_read
+from floe_orchestrator_dagster.execution.step.deferral import step_deferral
 from floe_orchestrator_dagster.execution.step.failure import dagster_failure, left_out
 from floe_orchestrator_dagster.execution.step.node_events import NodeEvents, record_tables
 from floe_orchestrator_dagster.execution.step.node_selection import select_nodes, selection_arguments
-from floe_orchestrator_dagster.execution.step.retry import done_before, handed_over
+from floe_orchestrator_dagster.execution.step.retry import built_in_runs, done_before, handed_over
 from floe_orchestrator_dagster.execution.step.run_options import DbtOptions, variables
 from floe_orchestrator_dagster.execution.step.state_records import state_records
 from floe_orchestrator_dagster.execution.step.step_invocation import StepInvocation
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from floe_orchestrator_dagster.execution.record.quality_score import ScoredChecks
     from floe_orchestrator_dagster.execution.step.build_plan import DbtStep
     from floe_orchestrator_dagster.execution.step.build_records import BuildRecords
+    from floe_orchestrator_dagster.execution.step.deferral import Deferral
     from floe_orchestrator_dagster.execution.step.node_selection import Selection
     from floe_orchestrator_dagster.product import DbtConnection
     from floe_orchestrator_dagster.product.engines import DbtEngine
@@ -61,7 +62,9 @@ def build_selection(context: dg.AssetExecutionContext, step: DbtStep, options: D
     """
     op_context, window = context.op_execution_context, partition_window(context, step.partitions)
     options = options.of_run(context.run.tags)
-    plan = plan_build(context, step, step.excluded(options.exclude, context.log.warning))
+    deferral = step_deferral(options, step.product, options.connection(step.connection))
+    is_readable = partial(_is_readable, context.instance, _keys(deferral.nodes, step))
+    plan = plan_build(context, step, step.excluded(options.exclude, context.log.warning), is_readable)
     yield from handed_over(op_context, plan.built, plan.passed)
     if plan.built:
         context.log.info("assets that are not built again, because an earlier try built them: %d", len(plan.built))
@@ -78,7 +81,7 @@ def build_selection(context: dg.AssetExecutionContext, step: DbtStep, options: D
         _report_empty_step(op_context, step, window)
         return
     records = build.records if build else None
-    events = _node_events(op_context, step, selection, options, window, plan.unassigned, records)
+    events = _node_events(op_context, step, selection, options, deferral, window, plan.unassigned, records)
     with events.unknown_nodes_reported(), tests_stored(records):
         for result in events.results():
             event = events.event(result)
@@ -101,15 +104,16 @@ def test_selection(
     """
     op_context, nodes = context.op_execution_context, step.nodes
     options = options.of_run(context.run.tags)
+    deferral = step_deferral(options, step.product, options.connection(step.connection))
     excluded = step.excluded(options.exclude, context.log.warning)
     checks = {key for key in context.selected_asset_check_keys if nodes.checks[key] not in excluded}
     passed = done_before(op_context, nodes.reads).checks
-    is_built = partial(is_materialized, context.instance)
-    selection = select_nodes(nodes, frozenset(), checks - passed.keys(), is_built)
+    is_readable = partial(_is_readable, context.instance, _keys(deferral.nodes, step))
+    selection = select_nodes(nodes, frozenset(), checks - passed.keys(), is_readable)
     if selection.is_empty and checks & passed.keys() and step.has_hooks:
         context.log.warning("all checks passed before; they run again, because an on-run hook of dbt may have failed")
         passed = {}
-        selection = select_nodes(nodes, frozenset(), checks, is_built)
+        selection = select_nodes(nodes, frozenset(), checks, is_readable)
     for reused in handed_over(op_context, {}, {key: found for key, found in passed.items() if key in checks}):
         if isinstance(reused, dg.AssetCheckResult):
             yield reused
@@ -122,7 +126,7 @@ def test_selection(
         _report_empty_step(op_context, step, Window())
         return
     records = build.records if build else None
-    events = _node_events(op_context, step, selection, options, Window(), records=records)
+    events = _node_events(op_context, step, selection, options, deferral, Window(), records=records)
     with events.unknown_nodes_reported(), tests_stored(records):
         for result in events.results():
             event = events.event(result)
@@ -216,6 +220,7 @@ def _node_events(  # noqa: PLR0913, PLR0917  # a build needs all of these
     step: DbtStep,
     selection: Selection,
     options: DbtOptions,
+    deferral: Deferral,
     window: Window,
     unassigned: AbstractSet[str] = frozenset(),
     records: BuildRecords | None = None,
@@ -231,9 +236,8 @@ def _node_events(  # noqa: PLR0913, PLR0917  # a build needs all of these
         *options.arguments(),
         *sample,
     ]
-    state = state_to_read(options, product, dbt)
     target = new_target(dbt, context.op.name, context.run.run_id)
-    further += deferral(options, state, product, dbt, target.path)
+    further += deferral.arguments(target.path, _built_before(context, step) if deferral.manifest else frozenset())
     expected = nodes.expected(selection) - unassigned
     chosen = selection.with_nodes(step.ephemeral_models_of(expected))
     described = {**content["nodes"], **content["unit_tests"]}
@@ -254,6 +258,21 @@ def _node_events(  # noqa: PLR0913, PLR0917  # a build needs all of these
     )
     arguments = ["build", *selection_arguments(chosen, target.path / "selection"), *further]
     return NodeEvents(step, invocation, arguments, unassigned, records, state_records(context, step, options))
+
+
+def _is_readable(instance: dg.DagsterInstance, deferred: AbstractSet[dg.AssetKey], key: dg.AssetKey) -> bool:
+    """Return whether dbt can read an asset that a step does not build, here or from the state that it defers to."""
+    return key in deferred or is_materialized(instance, key)
+
+
+def _keys(unique_ids: AbstractSet[str], step: DbtStep) -> frozenset[dg.AssetKey]:
+    return frozenset(step.key_of[unique_id] for unique_id in unique_ids & step.key_of.keys())
+
+
+def _built_before(context: dg.OpExecutionContext, step: DbtStep) -> frozenset[str]:
+    """Return the unique ids of the tables that earlier steps and tries have built."""
+    built = built_in_runs(context)
+    return frozenset(unique_id for unique_id, key in step.key_of.items() if key in built)
 
 
 def _report_empty_step(context: dg.OpExecutionContext, step: DbtStep, window: Window) -> None:

@@ -84,24 +84,25 @@ class BuildPlan:
     unassigned: frozenset[str] = frozenset()
 
 
-def plan_build(context: dg.AssetExecutionContext, step: DbtStep, excluded: frozenset[str]) -> BuildPlan:
+def plan_build(
+    context: dg.AssetExecutionContext,
+    step: DbtStep,
+    excluded: frozenset[str],
+    is_readable: Callable[[dg.AssetKey], bool],
+) -> BuildPlan:
     """Plan the build of a step's selected assets and checks.
 
     Args:
         context: The step's context.
         step: The step's definition.
         excluded: Unique ids that the run excludes.
+        is_readable: As in :func:`select_nodes`.
     """
     nodes = step.nodes
     assets = {key for key in context.selected_asset_keys if nodes.assets[key] not in excluded}
     checks = {key for key in context.selected_asset_check_keys if nodes.checks[key] not in excluded}
     done = done_before(context.op_execution_context, nodes.reads)
-    select = partial(
-        select_nodes,
-        nodes,
-        is_materialized=partial(is_materialized, context.instance),
-        along=nodes.along(assets, checks),
-    )
+    select = partial(select_nodes, nodes, is_readable=is_readable, along=nodes.along(assets, checks))
     left = _with_downstream(assets - done.assets.keys(), assets, nodes)
     # A test of several tables runs again when one of them is built again.
     passed = {check for check in done.checks if not nodes.reads.get(check, frozenset()) & left}

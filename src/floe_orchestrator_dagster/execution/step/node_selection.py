@@ -162,7 +162,7 @@ def select_nodes(  # noqa: PLR0913, PLR0917  # a selection depends on all of the
     nodes: DbtNodes,
     asset_keys: AbstractSet[dg.AssetKey],
     check_keys: AbstractSet[dg.AssetCheckKey],
-    is_materialized: Callable[[dg.AssetKey], bool],
+    is_readable: Callable[[dg.AssetKey], bool],
     excluded: AbstractSet[str] = frozenset(),
     passed: AbstractSet[dg.AssetCheckKey] = frozenset(),
     along: AbstractSet[dg.AssetCheckKey] | None = None,
@@ -170,13 +170,13 @@ def select_nodes(  # noqa: PLR0913, PLR0917  # a selection depends on all of the
     """Select the nodes for the assets and checks of a step, with the functions that they call.
 
     A check that runs because of its asset or source is postponed if it reads another asset that is neither selected,
-    upstream nor materialized: dbt would fail. A check that was selected without its asset always runs.
+    upstream nor readable: dbt would fail. A check that was selected without its asset always runs.
 
     Args:
         nodes: The step's nodes.
         asset_keys: The assets to build, without excluded ones.
         check_keys: The checks to evaluate.
-        is_materialized: Whether an asset was ever materialized.
+        is_readable: Whether dbt can read an asset that is neither selected nor upstream.
         excluded: Unique ids that the run excludes.
         passed: Checks that are not evaluated again.
         along: Checks that run without being selected; None for :meth:`DbtNodes.along` of the keys.
@@ -196,7 +196,7 @@ def select_nodes(  # noqa: PLR0913, PLR0917  # a selection depends on all of the
         built_elsewhere = check.asset_key not in nodes.assets and check.asset_key not in nodes.sources
         if check.asset_key in asset_keys or built_elsewhere or check not in check_keys:
             read = sorted(nodes.reads[check] - present)
-            unbuilt = [key.to_user_string() for key in read if not is_materialized(key)]
+            unbuilt = [key.to_user_string() for key in read if not is_readable(key)]
             if unbuilt:
                 postponed[check] = unbuilt
     run = wanted - postponed.keys()

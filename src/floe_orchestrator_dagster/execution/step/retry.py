@@ -182,17 +182,36 @@ def _reused(run_id: str) -> dict[str, Any]:
     return {"status": _REUSED, _BUILT_IN_RUN: dg.MetadataValue.dagster_run(run_id)}
 
 
+def built_in_runs(context: dg.OpExecutionContext) -> frozenset[dg.AssetKey]:
+    """Return the assets that the run has built so far, and those that the runs built that it re-executes.
+
+    Unlike :func:`done_before`, it reads the work of all steps, and of re-executions of any kind.
+    """
+    events = (
+        record.dagster_event
+        for run in _reexecuted_runs(context)
+        for record in context.instance.all_logs(run.run_id, of_type=dg.DagsterEventType.ASSET_MATERIALIZATION)
+    )
+    return frozenset(event.asset_key for event in events if event is not None and event.asset_key is not None)
+
+
 def _earlier_runs(context: dg.OpExecutionContext) -> Iterator[str]:
-    """Return the ids of the runs that this run resumes, the oldest first.
+    """Return the ids of the runs that this run resumes, the oldest first."""
+    found: list[str] = []
+    for run in _reexecuted_runs(context):
+        found.append(run.run_id)
+        if run.tags.get(RESUME_TAG) != "true":
+            break
+    return reversed(found[1:])
+
+
+def _reexecuted_runs(context: dg.OpExecutionContext) -> Iterator[dg.DagsterRun]:
+    """Yield this run and the runs that it re-executes, the newest first.
 
     Their tables have the rows that this run asks for: a run without rows is not resumed by one with all of them.
     """
-    found: list[str] = []
     run: dg.DagsterRun | None = context.run
     chosen = rows_chosen(context.run, context.op.name)
-    while run is not None and run.tags.get(RESUME_TAG) == "true" and run.parent_run_id:
-        run = context.instance.get_run_by_id(run.parent_run_id)
-        if run is None or rows_chosen(run, context.op.name) != chosen:
-            break
-        found.append(run.run_id)
-    return reversed(found)
+    while run is not None and rows_chosen(run, context.op.name) == chosen:
+        yield run
+        run = context.instance.get_run_by_id(run.parent_run_id) if run.parent_run_id else None

@@ -197,7 +197,7 @@ class DbtOptions(SourceOptions):
 
 
 def rows_chosen(run: dg.DagsterRun, step: str) -> Mapping[str, Any]:
-    """Return the options with which dbt reads or writes other rows in a step of a run, as they are set.
+    """Return the options with which dbt reads or writes other rows in a step of a run, as they take effect.
 
     Args:
         run: The run.
@@ -206,12 +206,18 @@ def rows_chosen(run: dg.DagsterRun, step: str) -> Mapping[str, Any]:
     ops = run.run_config.get("ops")
     entry = ops.get(step) if isinstance(ops, Mapping) else None
     config = (entry.get("config") if isinstance(entry, Mapping) else None) or {}
-    names = ("vars", "target", *_TAGGED)
-    chosen = {name: config[name] for name in names if config.get(name)}
+    flags = config.get("flags") or ()
+    own = {name: config.get(name) for name in _TAGGED}
+    if own["empty"] is None:
+        own["empty"] = next((flag == "--empty" for flag in _EMPTY if flag in flags), None)
+    tagged = {name: run.tags.get(f"{OPTION_TAG}{name}") for name in _TAGGED}
+    values = {name: tagged[name] if value is None else value for name, value in own.items()}
+    chosen = {name: {"true": True, "false": False}.get(str(value), value) for name, value in values.items()}
     return {
-        **{name: value for name, value in run.tags.items() if name.startswith(OPTION_TAG)},
+        "vars": config.get("vars") or {},
+        "target": config.get("target"),
         **chosen,
-        "--empty": "--empty" in (config.get("flags") or ()),
+        "sample": chosen["sample"] or None,
     }
 
 

@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+import dagster as dg
 import pytest
 
 from floe_orchestrator_dagster.errors import DbtSetupError
-from floe_orchestrator_dagster.execution.step.deferral import deferral
-from floe_orchestrator_dagster.execution.step.run_options import DbtOptions, SourceOptions, variables
-from unit.dbt_shop import dbt_shop
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from floe_orchestrator_dagster.execution.step.run_options import DbtOptions, SourceOptions, rows_chosen, variables
 
 
 def test_options_become_dbts_arguments() -> None:
@@ -56,24 +50,37 @@ def test_no_number_of_threads_is_refused(threads: int) -> None:
         SourceOptions(threads=threads).arguments()
 
 
+def _chosen(config: dict[str, object], tags: dict[str, str]) -> object:
+    run = dg.DagsterRun("job", run_config={"ops": {"build": {"config": config}}}, tags=tags)
+    return rows_chosen(run, "build")
+
+
 @pytest.mark.parametrize(
-    ("environment", "arguments"),
+    ("config", "tags"),
     [
-        ({}, []),
-        ({"DBT_STATE": "/before"}, ["--defer-state", "/before"]),
-        ({"DBT_ENGINE_STATE": "/before"}, ["--defer-state", "/before"]),
-        ({"DBT_ENGINE_STATE": "/before", "DBT_STATE": "/older"}, ["--defer-state", "/before"]),
-        ({"DBT_ENGINE_STATE": "/before", "DBT_DEFER_STATE": "/other"}, []),
-        ({"DBT_STATE": "/before", "DBT_ENGINE_DEFER_STATE": "/other"}, []),
+        ({"sample": "", "empty": False}, {"floe/dbt_sample": "3 days", "floe/dbt_empty": "true"}),
+        ({"flags": ["--no-empty"]}, {"floe/dbt_empty": "true"}),
+        ({"defer": False}, {"floe/dbt_defer": "true"}),
+        ({"state": "/other"}, {"floe/dbt_defer": "true", "floe/dbt_state": "/srv"}),
     ],
 )
-def test_the_state_of_the_environment_is_for_deferral(
-    environment: dict[str, str], arguments: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+def test_an_option_that_the_run_turns_off_or_replaces_chooses_other_rows(
+    config: dict[str, object], tags: dict[str, str]
 ) -> None:
-    shop = dbt_shop(tmp_path)
-    for name, value in environment.items():
-        monkeypatch.setenv(name, value)
+    assert _chosen(config, tags) != _chosen({}, tags)
 
-    dbt = shop.dbt
-    assert dbt is not None
-    assert deferral(DbtOptions(), None, shop, dbt.on("duckdb"), tmp_path) == arguments
+
+@pytest.mark.parametrize(
+    ("config", "tags"),
+    [
+        ({"sample": "3 days"}, {"floe/dbt_sample": "3 days"}),
+        ({"empty": True}, {"floe/dbt_empty": "true"}),
+        ({"flags": ["--empty"]}, {"floe/dbt_empty": "true"}),
+        ({"favor_state": False, "defer": True}, {"floe/dbt_favor_state": "false", "floe/dbt_defer": "true"}),
+        ({"sample": "", "vars": {}, "flags": []}, {}),
+    ],
+)
+def test_an_option_chooses_the_same_rows_in_the_run_and_in_its_job(
+    config: dict[str, object], tags: dict[str, str]
+) -> None:
+    assert _chosen(config, {}) == _chosen({}, tags)
