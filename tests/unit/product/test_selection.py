@@ -109,7 +109,12 @@ _MORE = [
         "raw_code": "select 1 as id",
         "description": "",
         "schema": "main",
-        "config": {"enabled": True, "materialized": "table", "group": "finance", "meta": {"tier": {"level": "gold"}}},
+        "config": {
+            "enabled": True,
+            "materialized": "table",
+            "group": "finance",
+            "meta": {"tier": {"level": "gold"}, "rank": version},
+        },
         "tags": ["priced"],
         "columns": {},
         "depends_on": {"nodes": ["model.shop.stg"], "macros": []},
@@ -206,6 +211,8 @@ _SELECTORS = """
 - {name: operators, definition: "1+config.materialized:view+"}
 - {name: pair, definition: {tag: gold}}
 - {name: flag, definition: {config.enabled: true}}
+- name: number
+  definition: {union: [{method: config.meta.rank, value: 1}, {method: config.meta.rank, value: "2"}, raw]}
 - {name: path, definition: {path: models/marts}}
 - name: full
   default: true
@@ -249,6 +256,7 @@ def test_yaml_selectors_match_what_dbt_matches(shop: tuple[Mapping[str, Any], Pa
         expected = {name: selector.select_nodes(spec)[0] for name, spec in specs.items()}
 
     assert {name: graph.matches(f"selector:{name}")[0][1] for name in parsed} == expected
+    assert expected["number"] == {"model.shop.priced.v1", "seed.shop.raw"}
     assert expected["union"] == {"model.shop.stg", "source.shop.erp.orders", "model.shop.priced.v2"}
 
 
@@ -281,15 +289,22 @@ def test_a_selector_of_dbt_v2_matches_what_its_definition_means(shop: tuple[Mapp
         graph.matches("selector:unnamed")
 
 
+_LEFT_OUT = "and dbt-core then leaves the method out of its manifest"
+
+
 @pytest.mark.parametrize(
     ("selector", "message"),
     [
         (
             "dialy",
-            "selectors.yml has no selector 'dialy'. Did you mean 'daily'? Its selectors: a, b, daily, of_x, on",
+            "selectors.yml has no selector 'dialy'. Did you mean 'daily'? Its selectors: a, b, daily, early, of_x, on",
         ),
         ("a", "the selector 'a' is defined by itself, through 'b'"),
-        ("of_x", "selectors.yml has no selector 'x'. Its selectors: a, b, daily, of_x, on"),
+        ("of_x", "selectors.yml has no selector 'x'. Its selectors: a, b, daily, early, of_x, on"),
+        (
+            "early",
+            f"its definition has `exclude` before a method, {_LEFT_OUT}. Write `method` and `value` before `exclude`",
+        ),
         ("on", "its definition has the value ['x'], which must be a text"),
     ],
 )
@@ -303,6 +318,7 @@ def test_a_selector_that_is_not_valid_says_why(
         "b": {"method": "selector", "value": "a"},
         "of_x": {"method": "selector", "value": "x"},
         "on": {"tag": ["x"]},
+        "early": {"exclude": [{"method": "tag", "value": "gold"}]},
     }
     selectors = {name: {"name": name, "definition": found} for name, found in definitions.items()}
 

@@ -33,6 +33,7 @@ class Criterion:
         childrens_parents: Whether children, and all parents of these, are added (``@``).
         parents: Whether parents are added, up to ``parents_depth`` steps; None for all.
         children: Whether children are added, up to ``children_depth`` steps; None for all.
+        number: The value of a YAML selector that is not a text. dbt-core compares it with settings as it is.
     """
 
     method: str
@@ -43,6 +44,7 @@ class Criterion:
     parents_depth: int | None
     children: bool
     children_depth: int | None
+    number: float | None = None
 
 
 def read_criteria(selection: str) -> Iterator[tuple[str, list[Criterion]]]:

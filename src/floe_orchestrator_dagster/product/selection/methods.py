@@ -167,13 +167,14 @@ def _package(criterion: Criterion, members: Members) -> Iterator[str]:
 
 def _config(criterion: Criterion, members: Members) -> Iterator[str]:
     value = criterion.value
+    wanted = value if criterion.number is None else criterion.number
     flag = {"true": True, "false": False}.get(value.lower())
     ignores_case = criterion.arguments == ("severity",)
     for unique_id, node in members.of("nodes", "sources"):
         found = _setting(node.get("config") or {}, criterion.arguments)
         settings = found if isinstance(found, list) else [found]
         if any(
-            setting == value
+            setting == wanted
             or (flag is not None and setting is flag)
             or (ignores_case and isinstance(setting, str) and setting.upper() == value.upper())
             for setting in settings

@@ -83,6 +83,9 @@ def _criterion(definition: Mapping[str, Any]) -> Criterion:
         method, value = definition.get("method"), definition["value"]
     else:
         method, value = next(((key, value) for key, value in definition.items() if key != _EXCLUDE), (None, None))
+    if method is None and value is None and _EXCLUDE in definition:
+        what = "its definition has `exclude` before a method, and dbt-core then leaves the method out of its manifest"
+        raise UnreadableSelectionError(f"{what}. Write `method` and `value` before `exclude`")
     if not isinstance(value, (str, bool, int, float)):
         raise UnreadableSelectionError(f"its definition has the value {value!r}, which must be a text")
     if method == "config":
@@ -99,6 +102,7 @@ def _criterion(definition: Mapping[str, Any]) -> Criterion:
         parents_depth=_depth(definition.get("parents_depth")),
         children=bool(definition.get("children")),
         children_depth=_depth(definition.get("children_depth")),
+        number=None if isinstance(value, str) else value,
     )
 
 
