@@ -74,11 +74,13 @@ def parsed_selection(text: str) -> dg.AssetSelection:
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", dg.BetaWarning)  # of `include_sources`
-        try:
-            return dg.AssetSelection.from_string(text, include_sources=True)
-        except Exception as error:  # noqa: BLE001  # Dagster 1.10 raises an error that it does not export
-            what = syntax_error(text) or str(error)
-            raise AssetSelectionError(f"{what[:1].lower()}{what[1:]}") from None
+        what = syntax_error(text)
+        if what is None:
+            try:
+                return dg.AssetSelection.from_string(text, include_sources=True)
+            except Exception as error:  # noqa: BLE001  # Dagster 1.10 raises an error that it does not export
+                what = str(error)
+    raise AssetSelectionError(f"{what[:1].lower()}{what[1:]}")
 
 
 def keys_by_unique_id(assets: Assets) -> dict[str, dg.AssetKey]:

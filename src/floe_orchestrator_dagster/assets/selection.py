@@ -50,14 +50,14 @@ class NodeSelection:
         self._by_dagster = DagsterSelection(assets) if assets else None
         dbt = product.dbt
         self._graph = NodeGraph(dbt.manifest.content, dbt.directory.path) if dbt else None
-        self._cache: dict[tuple[str, str | None], frozenset[str]] = {}
+        self._cache: dict[tuple[str, str | None, str | None], frozenset[str]] = {}
 
     def chosen(self, entry: SelectedAssets, where: str) -> frozenset[str]:
         """Return the unique ids of the assets that an entry of the configuration selects, as :meth:`unique_ids`."""
         if entry.dagster is not None:
             return self._chosen_by_dagster(entry.dagster, where)
         try:
-            return self.unique_ids(entry.dbt_selection, entry.exclude, where)
+            return self.unique_ids(entry.dbt_selection, entry.exclude, where, entry.selector)
         except ConfigError as error:
             if entry.selector is None:
                 raise
@@ -82,7 +82,7 @@ class NodeSelection:
             raise self._error([Problem("dagster", f"{text!r} selects no asset that the product builds", fix)], where)
         return found
 
-    def unique_ids(self, select: str, exclude: str | None, where: str) -> frozenset[str]:
+    def unique_ids(self, select: str, exclude: str | None, where: str, selector: str | None = None) -> frozenset[str]:
         """Return the unique ids of the selected assets: models except ephemeral ones, seeds and snapshots.
 
         Without a dbt project, only ``fqn:*`` can be resolved. It returns the names of the declared models.
@@ -92,18 +92,20 @@ class NodeSelection:
             exclude: dbt selection of excluded nodes.
             where: Place of the selections, for errors: a path that ``config_path`` returns, or a name such as
                 ``run configuration`` for a place outside of the configuration.
+            selector: Name of the YAML selector that ``select`` stands for, if any.
 
         Raises:
             ConfigError: A selection is not valid, matches no asset, or requires a dbt project that the product does not
                 have. The message lists all problems.
         """
-        if (select, exclude) not in self._cache:
+        asked = select, exclude, selector
+        if asked not in self._cache:
             problems: list[Problem] = []
-            unique_ids = self._resolved(select, exclude, problems)
+            unique_ids = self._resolved(select, exclude, selector, problems)
             if problems:
                 raise self._error(list(dict.fromkeys(problems)), where)
-            self._cache[select, exclude] = unique_ids
-        return self._cache[select, exclude]
+            self._cache[asked] = unique_ids
+        return self._cache[asked]
 
     def rows(self, selections: Sequence[tuple[str, str | None]], section: str) -> dict[str, int]:
         """Return the index of the entry that selects each node, by unique id.
@@ -135,12 +137,14 @@ class NodeSelection:
             raise ConfigError(self._product.origin, problems)
         return rows
 
-    def _resolved(self, select: str, exclude: str | None, problems: list[Problem]) -> frozenset[str]:
+    def _resolved(
+        self, select: str, exclude: str | None, selector: str | None, problems: list[Problem]
+    ) -> frozenset[str]:
         if self._product.dbt is None:
             if select != EVERYTHING or exclude:
                 problems.append(self._needs_project(select, exclude))
             return frozenset(model.name for model in self._product.models)
-        selected = self._assets if select == EVERYTHING else self._assets & self._selected(select, problems)
+        selected = self._assets if select == EVERYTHING else self._assets & self._selected(select, selector, problems)
         if not selected and not problems:
             problems.append(Problem("select", f"{select!r} selects no model, seed or snapshot", _ls_hint(select)))
         excluded = self._excluded(exclude, problems) if exclude else frozenset()
@@ -181,10 +185,10 @@ class NodeSelection:
         fix = f"Set {PROJECT_DIR_VARIABLE} to the directory with dbt_project.yml, or leave the selection out."
         return Problem(key, what, fix)
 
-    def _selected(self, selection: str, problems: list[Problem]) -> frozenset[str]:
+    def _selected(self, selection: str, selector: str | None, problems: list[Problem]) -> frozenset[str]:
         """Return all nodes that a selection matches, including tests and sources. Each part of a union must match."""
         found: set[str] = set()
-        for part, matched in self._matches(selection, "select", problems):
+        for part, matched in self._matches(selection, "select", problems, selector):
             if not matched:
                 among = "" if part == selection.strip() else f" (in {selection!r})"
                 hint = suggestion(part, self._product.dbt.manifest.content) if self._product.dbt else ""
@@ -196,9 +200,15 @@ class NodeSelection:
         parts = self._matches(selection, "exclude", problems)
         return frozenset(unique_id for _, matched in parts for unique_id in matched)
 
-    def _matches(self, selection: str, key: str, problems: list[Problem]) -> list[tuple[str, set[str]]]:
+    def _matches(
+        self, selection: str, key: str, problems: list[Problem], selector: str | None = None
+    ) -> list[tuple[str, set[str]]]:
+        if self._graph is None:
+            return []
         try:
-            return self._graph.matches(selection) if self._graph else []
+            if selector is not None:
+                return [(selection, self._graph.of_selector(selector))]
+            return self._graph.matches(selection)
         except UnreadableSelectionError as error:
             problems.append(Problem(key, f"{selection!r} is not a valid dbt selection: {error}", _SYNTAX))
             return []

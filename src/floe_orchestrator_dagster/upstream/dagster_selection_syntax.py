@@ -1,6 +1,7 @@
 """Place of a syntax error in one of Dagster's asset selections.
 
-Dagster's parser names the place, and ``AssetSelection.from_string`` does not pass it on.
+Dagster's parser names the place, and ``AssetSelection.from_string`` does not pass it on. It reads a text that the
+parser refuses in an older syntax, in which ``tag:a=b and kindd:c`` is the tag ``a`` with the value ``b and kindd:c``.
 """
 
 from __future__ import annotations

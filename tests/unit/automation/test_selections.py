@@ -103,6 +103,25 @@ def test_selector_without_assets_is_refused(tmp_path: Path, selector: str, probl
     assert problem.split("\n", maxsplit=1)[0] in str(error)
 
 
+@pytest.mark.parametrize(("name", "expected"), [("my nightly", {"raw"}), ("a,b+", {"stg"}), ("night[l]y", {"mart"})])
+def test_the_name_of_a_selector_is_not_read_as_a_selection(tmp_path: Path, name: str, expected: set[str]) -> None:
+    path = _shop(tmp_path, {"jobs": [{"name": "some", "selector": name}]})
+    manifest = tmp_path / "target" / "manifest.json"
+    content = json.loads(manifest.read_text(encoding="utf-8"))
+    named = {"my nightly": "raw", "a,b+": "stg", "night[l]y": "mart", "nightly": "stg"}
+    selectors = {one: {"name": one, "definition": {"method": "fqn", "value": model}} for one, model in named.items()}
+    write_json(manifest, {**content, "selectors": selectors})
+
+    assert _assets_of(definitions_from_file(path), "some") == expected
+
+
+@pytest.mark.parametrize("name", ["daily+", "dail*", "daily,most", "daily most"])
+def test_operators_and_patterns_are_not_names_of_selectors(tmp_path: Path, name: str) -> None:
+    [problem] = _problems(_shop(tmp_path, {"jobs": [{"name": "a", "selector": name}]}))
+
+    assert f"jobs[0].selector: 'selector:{name}' is not a valid dbt selection: selectors.yml has no selector" in problem
+
+
 @pytest.mark.parametrize(
     ("selection", "expected"),
     [
@@ -160,6 +179,11 @@ _SEE = "See https://docs.dagster.io/guides/build/assets/asset-selection-syntax/r
             "(kind:table or kind:view",
             "is not a valid asset selection: syntax error at line 1, column ",
         ),
+        (
+            "tag:team=finance and kindd:gold",
+            "is not a valid asset selection: syntax error at line 1, column 21: mismatched input 'kindd'",
+        ),
+        ("stg*", "is not a valid asset selection: syntax error at line 1, column 0: mismatched input 'stg*'"),
         ("status:healthy", "is not a valid asset selection: it needs values that only Dagster's web interface has"),
         ("code_location:x", "is not a valid asset selection: it needs values that only Dagster's web interface has"),
     ],
@@ -175,7 +199,7 @@ def test_selection_that_dagster_cannot_read_is_refused_with_the_place(
     assert found.endswith(f"fix: {_SEE}")
 
 
-@pytest.mark.parametrize("selection", ["group:nobody", 'key:"erp/orders"', "unknown", "kind:table and kind:view"])
+@pytest.mark.parametrize("selection", ["group:nobody", 'key:"erp/orders"', 'key:"unknown"', "kind:table and kind:view"])
 def test_selection_of_dagster_without_assets_is_refused(tmp_path: Path, selection: str) -> None:
     path = _shop(tmp_path, {"automation": {"condition": "eager", "dagster": selection}})
 

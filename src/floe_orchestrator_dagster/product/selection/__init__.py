@@ -50,6 +50,16 @@ class NodeGraph:
             for part, criteria in read_criteria(selection)
         ]
 
+    def of_selector(self, name: str) -> set[str]:
+        """Return the nodes of a YAML selector. Its name is not a pattern, and can have any characters.
+
+        Raises:
+            UnreadableSelectionError: The project does not have this selector, or its definition is not valid.
+        """
+        if name not in self._selectors:
+            raise self._unknown_selector(name)
+        return self._defined(name, ())
+
     def _selected(self, criterion: Criterion, inside: tuple[str, ...] = ()) -> set[str]:
         is_selector = criterion.method == "selector"
         found = self._of_selectors(criterion, inside) if is_selector else set(matching(criterion, self._members))
@@ -67,20 +77,27 @@ class NodeGraph:
             criterion: The criterion.
             inside: Names of the selectors whose definitions lead to this criterion.
         """
-        known: Mapping[str, Any] = self.content.get("selectors") or {}
-        names = [name for name in known if fnmatch(name, criterion.value)]
+        names = [name for name in self._selectors if fnmatch(name, criterion.value)]
         if not names:
-            listed = f"Its selectors: {', '.join(sorted(known))}" if known else "It has none"
-            hint = did_you_mean(closest(criterion.value, known))
-            raise UnreadableSelectionError(f"selectors.yml has no selector {criterion.value!r}. {hint}{listed}")
-        found: set[str] = set()
+            raise self._unknown_selector(criterion.value)
+        return set[str]().union(*(self._defined(name, inside) for name in names))
+
+    def _defined(self, name: str, inside: tuple[str, ...]) -> set[str]:
+        if name in inside:
+            raise UnreadableSelectionError(f"the selector {name!r} is defined by itself, through {inside[-1]!r}")
         is_of_core = not str(self.content["metadata"].get("dbt_version")).startswith("2.")
-        for name in names:
-            if name in inside:
-                raise UnreadableSelectionError(f"the selector {name!r} is defined by itself, through {inside[-1]!r}")
-            matched = partial(self._selected, inside=(*inside, name))
-            found |= YamlSelector(known[name]["definition"], matched, is_of_core).unique_ids()
-        return found
+        matched = partial(self._selected, inside=(*inside, name))
+        return YamlSelector(self._selectors[name]["definition"], matched, is_of_core).unique_ids()
+
+    def _unknown_selector(self, name: str) -> UnreadableSelectionError:
+        known = self._selectors
+        listed = f"Its selectors: {', '.join(sorted(known))}" if known else "It has none"
+        hint = did_you_mean(closest(name, known))
+        return UnreadableSelectionError(f"selectors.yml has no selector {name!r}. {hint}{listed}")
+
+    @property
+    def _selectors(self) -> Mapping[str, Any]:
+        return self.content.get("selectors") or {}
 
     def _related(self, start: Iterable[str], neighbours: Mapping[str, Iterable[str]], depth: int | None) -> set[str]:
         """Return the nodes that are at most ``depth`` steps from these nodes; None for any number of steps."""
