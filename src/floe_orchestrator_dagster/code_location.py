@@ -28,7 +28,7 @@ from floe_orchestrator_dagster.automation.lineage_sensors.sensors import lineage
 from floe_orchestrator_dagster.automation.schedules import check_registered, product_schedules
 from floe_orchestrator_dagster.automation.sensors import product_sensors
 from floe_orchestrator_dagster.automation.targets import Targets
-from floe_orchestrator_dagster.automation.validation import check_automation
+from floe_orchestrator_dagster.automation.validation import check_automation, missing_states
 from floe_orchestrator_dagster.garbage import collection_paused
 from floe_orchestrator_dagster.logs import log_as_configured
 from floe_orchestrator_dagster.product import (
@@ -153,9 +153,8 @@ def _location(
     metadata, executor = _metadata(product), product_executor(product)
     jobs = product_jobs(product, targets, checks.on_demand, metadata, executor if shares_location else None)
     if loaded is DefinitionsLoadType.INITIALIZATION:
-        _log_warnings(
-            product, [*ineffective_settings(product, selection, targets, schedules), *invisible_tables(product)]
-        )
+        settings = [*missing_states(product), *ineffective_settings(product, selection, targets, schedules)]
+        _log_warnings(product, [*settings, *invisible_tables(product)])
         stale = stale_problem(product)
         if stale is not None:
             logger.warning("%s: %s. %s", product.origin, stale.fault, stale.fix, extra={"problems": (stale,)})

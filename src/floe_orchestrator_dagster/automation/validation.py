@@ -17,11 +17,12 @@ from floe_orchestrator_dagster.automation.jobs import job_names
 from floe_orchestrator_dagster.automation.schedules import main_schedule_name
 from floe_orchestrator_dagster.automation.targets import partitions_by_job
 from floe_orchestrator_dagster.config import config_path
-from floe_orchestrator_dagster.config.models import CORRECT_IT, RunStatusSensorConfig
+from floe_orchestrator_dagster.config.models import CORRECT_IT, RunStatusSensorConfig, ScheduleConfig
 from floe_orchestrator_dagster.deploy.resources import excessive_requests, requested_resources
 from floe_orchestrator_dagster.errors import ConfigError, Problem
 from floe_orchestrator_dagster.execution.step.deferral import default_state, unusable_state
 from floe_orchestrator_dagster.execution.step.time_windows import UnusableSampleError, sample_window
+from floe_orchestrator_dagster.product.project import PROJECT_DIR_VARIABLE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -30,9 +31,7 @@ if TYPE_CHECKING:
 
     from floe_orchestrator_dagster.assets.selection import NodeSelection
     from floe_orchestrator_dagster.config.models import (
-        DbtRunConfig,
         JobConfig,
-        ScheduleConfig,
         SelectedAssets,
         SensorConfig,
     )
@@ -78,9 +77,11 @@ def automation_problems(
         is_known = False
     if is_known and by_job and selection and not problems:
         problems.extend(_kinds(product, selection, by_job))
+        problems.extend(_samples(product, selection, by_job))
     names = [*_names(product, by_job)]
     references = [] if lost & {"jobs", "partitions"} or not is_known else [*_job_references(product)]
-    return [*names, *references, *_sensors(product), *_resources(product), *_options(product), *problems]
+    options = _options(product) if product.dbt or selection is None else _unusable_options(product)
+    return [*names, *references, *_sensors(product), *_resources(product), *options, *problems]
 
 
 def _resources(product: Product) -> Iterator[Problem]:
@@ -98,19 +99,46 @@ def _resources(product: Product) -> Iterator[Problem]:
             yield Problem(config_path("steps", row, "resources"), f"{what}{merged}", fix)
 
 
+def missing_states(product: Product) -> list[Problem]:
+    """Find directories of states that jobs and schedules defer to, and that are missing or have no manifest.
+
+    Runs of these jobs fail. All other jobs of the product can run, and another process may write the state later.
+    """
+    if product.dbt is None:
+        return []
+    project, problems = product.dbt.directory.path, []
+    for where, entry, inherited in _with_options(product):
+        options = {**inherited, **entry.dbt_options}
+        if entry.state is not None and options.get("defer") == "true":
+            problem = unusable_state(entry.state, product, project)
+            if problem is not None:
+                problems.append(Problem(f"{where}.state", problem[0], f"{problem[1]} {CORRECT_IT}"))
+    return problems
+
+
+def _with_options(product: Product) -> Iterator[tuple[str, JobConfig | ScheduleConfig, Mapping[str, str]]]:
+    """Yield the place of each job and schedule, its entry, and the options that it takes from its job."""
+    config = product.config
+    for row, job in enumerate(config.jobs):
+        yield config_path("jobs", row), job, {}
+    of_job = {job.name: job.dbt_options for job in config.jobs}
+    for row, schedule in enumerate(config.schedules):
+        yield config_path("schedules", row), schedule, of_job.get(schedule.job or "", {})
+
+
+def _unusable_options(product: Product) -> Iterator[Problem]:
+    """Find options of dbt in a product without a dbt project, whose runs do not read them."""
+    what = f"cannot be used: product {product.name!r} has no dbt project here"
+    for where, entry, _ in _with_options(product):
+        for name in entry.dbt_options:
+            fix = f"Set {PROJECT_DIR_VARIABLE} to the directory with dbt_project.yml, or leave it out."
+            yield Problem(f"{where}.{name}", what, fix)
+
+
 def _options(product: Product) -> Iterator[Problem]:
     """Find options of dbt that runs of a job or schedule would refuse."""
-    config, dbt = product.config, product.dbt
-    engine = dbt.installed_engine if dbt else None
-    of_job = {job.name: job.dbt_options for job in config.jobs}
-    entries: list[tuple[str, DbtRunConfig, Mapping[str, str]]] = [
-        *((config_path("jobs", row), job, {}) for row, job in enumerate(config.jobs)),
-        *(
-            (config_path("schedules", row), schedule, of_job.get(schedule.job or "", {}))
-            for row, schedule in enumerate(config.schedules)
-        ),
-    ]
-    for where, entry, inherited in entries:
+    engine = product.dbt.installed_engine if product.dbt else None
+    for where, entry, inherited in _with_options(product):
         own = entry.dbt_options
         yield from _deferral(where, own, {**inherited, **own}, product)
         try:
@@ -121,7 +149,7 @@ def _options(product: Product) -> Iterator[Problem]:
 
 
 def _deferral(where: str, own: Mapping[str, str], options: Mapping[str, str], product: Product) -> Iterator[Problem]:
-    """Find a missing state, and options that are only used with ``defer``.
+    """Find a deferral without a state, and options that are only used with ``defer``.
 
     Args:
         where: Place of the entry.
@@ -134,17 +162,10 @@ def _deferral(where: str, own: Mapping[str, str], options: Mapping[str, str], pr
             if own.get(name, "false") != "false":
                 fix = f"Set `defer: true`, or remove it. {CORRECT_IT}"
                 yield Problem(f"{where}.{name}", "is only used with `defer`", fix)
-        return
-    if options["defer"] == "false":
-        return
-    state = options.get("state") or default_state(product)
-    if state is None and "defer" in own:
+    elif own.get("defer") == "true" and not (options.get("state") or default_state(product)):
         what = "is set, and there is no state to defer to"
         fix = f"Set `state` to a directory with the manifest.json of the other environment. {CORRECT_IT}"
         yield Problem(f"{where}.defer", what, fix)
-    problem = unusable_state(own["state"], product.dbt.directory.path) if "state" in own and product.dbt else None
-    if problem is not None:
-        yield Problem(f"{where}.state", problem[0], f"{problem[1]} {CORRECT_IT}")
 
 
 def _selections(product: Product, selection: NodeSelection, lost: AbstractSet[str]) -> Iterator[Problem]:
@@ -197,6 +218,29 @@ def _kinds(
                 what = f"{text!r} selects {', '.join(foreign)}, whose partitions another job builds"
                 fix = f"Set `job` to the job that builds them: {', '.join(map(repr, by_job))}. {CORRECT_IT}"
                 yield Problem(f"{where}.{key}", what, fix)
+
+
+def _samples(
+    product: Product, selection: NodeSelection, by_job: Mapping[str, dg.PartitionsDefinition[str]]
+) -> Iterator[Problem]:
+    """Find samples of jobs and schedules that build time partitions, whose runs would refuse them."""
+    rules = product.config.partitions
+    timed = {node for node, row in partitioned_nodes(product, selection).items() if rules[row].type != "static"}
+    jobs = {job.name: selection.chosen(job, config_path("jobs", row)) for row, job in enumerate(product.config.jobs)}
+    for where, entry, _ in _with_options(product):
+        if entry.sample is None:
+            continue
+        if isinstance(entry, ScheduleConfig) and not entry.selects:
+            name = entry.job or product.identifier
+            is_timed = (
+                isinstance(by_job.get(name), dg.TimeWindowPartitionsDefinition) or jobs.get(name, frozenset()) & timed
+            )
+        else:
+            is_timed = selection.chosen(entry, where) & timed
+        if is_timed:
+            what = "would replace the time partitions of the assets that it builds"
+            fix = f"Remove it, or use it in a job that excludes assets with time partitions. {CORRECT_IT}"
+            yield Problem(f"{where}.sample", what, fix)
 
 
 def _named_selection(entry: SelectedAssets) -> tuple[str, str]:

@@ -183,11 +183,11 @@ class _Configured:
     def check_against(self, unbuilt: Product, *, can_select: bool) -> None:
         """Check names, jobs and selections in the configuration against the product."""
         from floe_orchestrator_dagster.assets.selection import NodeSelection
-        from floe_orchestrator_dagster.automation.validation import automation_problems
+        from floe_orchestrator_dagster.automation.validation import automation_problems, missing_states
 
         lost = self.reading.lost | {section for section in ("partitions", "steps") if not self.is_whole(section)}
         selection = NodeSelection(unbuilt) if can_select else None
-        found = automation_problems(unbuilt, selection, lost)
+        found = [*automation_problems(unbuilt, selection, lost), *missing_states(unbuilt)]
         self._problems.extend(self.reading.in_the_file(problem) for problem in found)
 
     def report(self) -> None:

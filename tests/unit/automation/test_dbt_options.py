@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING
 import dagster as dg
 import pytest
 
-from floe_orchestrator_dagster.code_location import definitions_from_file
+from floe_orchestrator_dagster.code_location import build_definitions, definitions_from_file
 from floe_orchestrator_dagster.errors import ConfigError
 from floe_orchestrator_dagster.inspect.plan import plan_product
 from floe_orchestrator_dagster.inspect.validation import examine_product
 from floe_orchestrator_dagster.product import load_product
 from floe_orchestrator_dagster.product.engines import DbtEngine
 from unit.dbt_shop import write_dbt_shop
+from unit.samples import model, product, write_json
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -93,16 +94,7 @@ _FORMS = (
         ),
         ({"defer": True, "state": "STATE"}, {"favor_state": True}, []),
         ({"defer": True, "state": "STATE"}, {"defer": False, "state": "gone"}, []),
-        (
-            {"defer": True, "state": "STATE"},
-            {"state": "models"},
-            [f"schedules[0].state: 'PROJECT/models' has no manifest.json\n    fix: {_COPY}"],
-        ),
-        (
-            {"defer": True, "state": "gone"},
-            {},
-            [f"jobs[0].state: 'PROJECT/gone' is not a directory\n    fix: {_COPY}"],
-        ),
+        ({"defer": True, "state": "STATE"}, {"state": "models"}, []),
         (
             {"sample": "3 weeks"},
             {"sample": "0 days"},
@@ -128,6 +120,87 @@ def test_options_that_runs_would_refuse_are_refused_at_load(
     [error] = examine_product(path, parses=False).errors
     assert isinstance(error, ConfigError)
     assert [str(problem).removeprefix("plugins.orchestrator.config.") for problem in error.problems] == expected
+
+
+@pytest.mark.parametrize(
+    ("of_job", "schedule", "problem"),
+    [
+        ("STATE", {"state": "models"}, "schedules[0].state: 'PROJECT/models' has no manifest.json"),
+        ("gone", {"defer": False}, "jobs[0].state: 'PROJECT/gone' is not a directory"),
+    ],
+)
+def test_a_missing_state_is_a_warning_at_load_and_an_error_of_validate(
+    tmp_path: Path, of_job: str, schedule: Json, problem: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_json(tmp_path / "STATE" / "manifest.json", {})
+    schedules = [{"name": "b", "cron": "@daily", "job": "a", **schedule}]
+    jobs = [{"name": "a", "defer": True, "state": of_job}]
+    path = write_dbt_shop(tmp_path, {"jobs": jobs, "schedules": schedules})
+    expected = problem.replace("PROJECT", str(tmp_path))
+
+    definitions = definitions_from_file(path)
+
+    assert definitions.get_repository_def().has_job("shop_orders")
+    assert [expected in message for message in caplog.messages].count(True) == 1
+    [error] = examine_product(path, parses=False).errors
+    assert isinstance(error, ConfigError)
+    [found] = error.problems
+    assert str(found) == f"plugins.orchestrator.config.{expected}\n    fix: {_COPY}"
+
+
+def test_options_in_a_product_without_a_dbt_project_are_refused() -> None:
+    config = {
+        "jobs": [{"name": "a", "empty": True, "sample": "3 days"}],
+        "schedules": [{"name": "b", "cron": "@daily", "defer": False}],
+    }
+
+    with pytest.raises(ConfigError) as raised:
+        build_definitions(product(model("a"), config=config))
+
+    what = "cannot be used: product 'shop-orders' has no dbt project here"
+    assert [
+        (problem.where.removeprefix("plugins.orchestrator.config."), problem.what) for problem in raised.value.problems
+    ] == [
+        ("jobs[0].empty", what),
+        ("jobs[0].sample", what),
+        ("schedules[0].defer", what),
+    ]
+
+
+_DAILY: Json = {"type": "daily", "start": "2025-01-01"}
+
+
+@pytest.mark.parametrize(
+    ("jobs", "schedule", "places"),
+    [
+        ([{"name": "a", "select": "mart", "sample": "3 days"}], {"job": "a", "sample": "2 days"}, []),
+        ([{"name": "a", "select": "stg", "sample": "3 days"}], {"job": "a"}, ["jobs[0]"]),
+        ([{"name": "a", "select": "stg mart"}], {"job": "a", "sample": "2 days"}, ["schedules[0]"]),
+        ([], {"sample": "2 days"}, ["schedules[0]"]),
+        ([], {"select": "stg", "sample": "2 days"}, ["schedules[0]"]),
+        ([], {"select": "mart", "sample": "2 days"}, []),
+    ],
+)
+def test_a_sample_of_time_partitions_is_refused_at_load(
+    tmp_path: Path, jobs: list[Json], schedule: Json, places: list[str]
+) -> None:
+    schedules = [{"name": "b", "cron": "@daily", **schedule}]
+    config = {"partitions": [{**_DAILY, "select": "stg"}], "jobs": jobs, "schedules": schedules}
+    path = write_dbt_shop(tmp_path, config)
+
+    if not places:
+        assert definitions_from_file(path)
+        return
+    what = "would replace the time partitions of the assets that it builds"
+    fix = f"Remove it, or use it in a job that excludes assets with time partitions. {_CORRECT}"
+    assert _problems(path) == [f"{place}.sample: {what}\n    fix: {fix}" for place in places]
+
+
+def test_a_sample_of_static_partitions_is_accepted(tmp_path: Path) -> None:
+    rule = {"type": "static", "values": ["x", "y"], "select": "stg"}
+    jobs = [{"name": "a", "select": "stg", "sample": "3 days"}]
+
+    assert definitions_from_file(write_dbt_shop(tmp_path, {"partitions": [rule], "jobs": jobs}))
 
 
 def test_the_state_can_be_that_of_the_environment(tmp_path: Path, state: str, monkeypatch: pytest.MonkeyPatch) -> None:

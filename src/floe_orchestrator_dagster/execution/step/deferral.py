@@ -97,14 +97,15 @@ def default_state(product: Product) -> str | None:
     return next((found for name in names if (found := os.environ.get(name))), None) or _published(product)
 
 
-def unusable_state(state: str, project: Path) -> tuple[str, str] | None:
-    """Return why dbt cannot defer to a state, and the fix; None if it can. A URL is not opened.
+def unusable_state(state: str, product: Product, project: Path) -> tuple[str, str] | None:
+    """Return why dbt cannot defer to a state, and the fix; None if it can. Published states are not read.
 
     Args:
         state: The state's directory, or a URL of published states.
+        product: The product.
         project: Directory of the dbt project. A relative state is in it.
     """
-    if _SCHEME in state:
+    if _is_published(state, product):
         return None
     manifest = _manifest_path(state, project)
     if manifest.is_file():
@@ -114,11 +115,11 @@ def unusable_state(state: str, project: Path) -> tuple[str, str] | None:
 
 
 def _state_manifest(state: str, product: Product, dbt: DbtConnection) -> Mapping[str, Any]:
-    if _SCHEME in state or state == _published(product):
+    if _is_published(state, product):
         with TemporaryDirectory(prefix="floe-state-") as scratch:
             read_state(state, product.name, _environment(product, dbt), Path(scratch))
             return _manifest(Path(scratch) / MANIFEST_FILE)
-    problem = unusable_state(state, dbt.directory.path)
+    problem = unusable_state(state, product, dbt.directory.path)
     if problem is not None:
         raise DbtSetupError(f"run configuration, state: {problem[0]}. {problem[1]}")
     return _manifest(_manifest_path(state, dbt.directory.path))
@@ -143,6 +144,10 @@ def _unreadable(path: Path, what: str) -> DbtSetupError:
     return DbtSetupError(
         f"run configuration, state: {str(path)!r} {what}. Copy the {MANIFEST_FILE} of the other environment again."
     )
+
+
+def _is_published(state: str, product: Product) -> bool:
+    return _SCHEME in state or state == _published(product)
 
 
 def _published(product: Product) -> str | None:
