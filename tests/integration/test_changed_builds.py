@@ -166,6 +166,10 @@ def test_run_builds_what_has_changed_since_the_last_one(changed_shop: Shop) -> N
     assert shop.run() == ALL
     assert shop.run() == set()
 
+    [emptied] = shop.result("names", empty=True).get_asset_materialization_events()
+    assert emptied.materialization.metadata["floe/other_rows"].value == "empty"
+    assert shop.rows("names") == []
+
 
 def test_unit_test_that_runs_builds_its_model(changed_shop: Shop) -> None:
     shop = changed_shop

@@ -14,7 +14,7 @@ from weakref import ref
 import dagster as dg
 
 from floe_orchestrator_dagster.assets.attributes import AssetAttributes
-from floe_orchestrator_dagster.execution.step.build_history import recorded_build
+from floe_orchestrator_dagster.execution.step.build_history import OTHER_ROWS, recorded_build
 from floe_orchestrator_dagster.product.build_fingerprints import build_fingerprints
 from floe_orchestrator_dagster.upstream.dagster_history import latest_materializations
 
@@ -31,7 +31,7 @@ class CodeComparison:
 
     Attributes:
         current: The current code.
-        built: The code of the last build; None for an asset that was never built.
+        built: The code of the last build, or its event if it had other rows; None for an asset that was never built.
     """
 
     current: str
@@ -56,13 +56,16 @@ class BuildCodes:
     def compare(self, context: dg.AutomationContext[dg.AssetKey]) -> CodeComparison:
         """Compare the code of the context's asset with that of its last build.
 
-        Builds without a record of their fingerprint are compared by Dagster's code version.
+        Builds without a record of their fingerprint are compared by Dagster's code version. A build with other rows
+        than usual, such as one with ``--empty``, differs from all code.
         """
         self._read(context)
         last, current = self._last.get(context.key), self._fingerprints.get(context.key)
         code_version = context.asset_graph_view.asset_graph.get(context.key).code_version or ""
         if last is None:
             return CodeComparison(current or code_version, None)
+        if OTHER_ROWS in last.metadata:
+            return CodeComparison(current or code_version, f"event {last.storage_id}")
         record = recorded_build(last)
         if record is not None and current:
             return CodeComparison(current, record.fingerprint)

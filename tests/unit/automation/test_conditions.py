@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
 import dagster as dg
@@ -49,11 +49,15 @@ class Evaluation:
         """Serve other definitions, as after a deployment. The cursor stays."""
         self._definitions = definitions
 
-    def build(self, *keys: str, fingerprint: str | None = None) -> None:
-        """Report builds of the current code, or of the code with a recorded fingerprint."""
+    def build(self, *keys: str, fingerprint: str | None = None, **others: str) -> None:
+        """Report builds of the current code, or of the code with a recorded fingerprint, with other metadata."""
         graph = self._definitions.resolve_asset_graph()
         record = BuildRecord("b", fingerprint or "", "p", {}, 0).as_json()
-        metadata = {"floe/build": dg.JsonMetadataValue(record)} if fingerprint is not None else {}
+        recorded = {"floe/build": dg.JsonMetadataValue(record)} if fingerprint is not None else {}
+        metadata: dict[str, dg.MetadataValue[Any]] = {
+            **recorded,
+            **{f"floe/{name}": dg.TextMetadataValue(value) for name, value in others.items()},
+        }
         for name in keys:
             key = dg.AssetKey(name)
             tags = {"dagster/code_version": graph.get(key).code_version or ""}
@@ -220,6 +224,20 @@ def test_changed_notices_a_build_of_other_code(tmp_path: Path, instance: dg.Dags
     assert rules.at(now()) == set()  # such as a worker with an older image, which would build it again and again
     rules.build("mart", fingerprint="of still older code")
     assert rules.at(now()) == {"mart"}
+
+
+def test_changed_builds_tables_with_other_rows_than_usual_again(tmp_path: Path, instance: dg.DagsterInstance) -> None:
+    rules = Evaluation(build_definitions(dbt_shop(tmp_path, CHANGED)), instance)
+    rules.check("stg", "unique_stg", passed=True)
+    rules.build(*EVERYTHING)
+    assert rules.at(now()) == set()
+
+    for _ in range(2):
+        rules.build("mart", other_rows="empty")
+        assert rules.at(now()) == {"mart"}
+        assert rules.at(now()) == set()  # a run that fails is not launched again and again
+        rules.build("mart")
+        assert rules.at(now()) == set()
 
 
 def test_changed_builds_no_view_for_new_rows(tmp_path: Path, instance: dg.DagsterInstance) -> None:

@@ -45,6 +45,8 @@ RECORD = "floe/build"
 """Key of the metadata with the record of a build."""
 BEFORE = "floe/build_before"
 """Key of the metadata of a build that does not count: the record of the last one that counts."""
+OTHER_ROWS = "floe/other_rows"
+"""Key of the metadata with the option of a run, such as ``empty``, whose table has other rows than usual."""
 _PREFIX = "floe/build"
 _DAMAGED = {"damaged": True}
 

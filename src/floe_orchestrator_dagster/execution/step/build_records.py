@@ -16,6 +16,7 @@ from floe_orchestrator_dagster.execution.reuse.decision import column_version, r
 from floe_orchestrator_dagster.execution.reuse.records import BuildRecord, CheckRecord
 from floe_orchestrator_dagster.execution.step.build_history import (
     BEFORE,
+    OTHER_ROWS,
     RECORD,
     mark_started,
     note_database,
@@ -50,6 +51,7 @@ class BuildRecords:
         no_records: Why builds do not count; None if they do.
         warehouse: The database before the run.
         recreated: Views that are created again, because the build of their tables drops them.
+        other_rows: Option of the run with which the tables get other rows than usual; None without one.
     """
 
     context: dg.OpExecutionContext
@@ -61,6 +63,7 @@ class BuildRecords:
     no_records: str | None
     warehouse: Warehouse
     recreated: AbstractSet[str] = frozenset()
+    other_rows: str | None = None
     _invocation: str = field(default_factory=lambda: uuid.uuid4().hex, init=False)
     _built: dict[str, str] = field(default_factory=dict, init=False)
     _columns: dict[str, str | None] = field(default_factory=dict, init=False)
@@ -83,7 +86,8 @@ class BuildRecords:
         columns = self._columns[unique_id] = self._column_version(unique_id, build_id)
         fingerprint = self.known.fingerprints.get(unique_id)
         if self.no_records or fingerprint is None or self.step.key_of[unique_id] in self.history.contended:
-            return self._before(unique_id), build_id
+            other_rows = {OTHER_ROWS: self.other_rows} if self.other_rows else {}
+            return {**other_rows, **self._before(unique_id)}, build_id
         inputs = self._inputs(result)
         self._tables[unique_id] = build_id, node
         place, cursor = self.places.place(node), self.history.cursor

@@ -51,12 +51,14 @@ class BuildRequest:
         build_all: Why all selected nodes are built; None if only changed ones are.
         no_records: Why the builds of this run do not count for later ones; None if they do.
         full_refresh: Whether dbt runs with ``--full-refresh``.
+        other_rows: Option of the run with which dbt reads or writes other rows than usual; None without one.
     """
 
     is_recorded: bool
     build_all: str | None
     no_records: str | None
     full_refresh: bool = False
+    other_rows: str | None = None
 
 
 def build_request(context: dg.OpExecutionContext, step: DbtStep, options: DbtOptions, window: Window) -> BuildRequest:
@@ -86,7 +88,13 @@ def changed_request(step: DbtStep, options: DbtOptions, window: Window) -> Build
         build_all = "the run's configuration sets full_refresh"
     if build_all is None and not step.nodes.assets:
         build_all = "tests that wait for several steps always run"
-    return BuildRequest(is_recorded=True, build_all=build_all, no_records=no_records, full_refresh=options.full_refresh)
+    return BuildRequest(
+        is_recorded=True,
+        build_all=build_all,
+        no_records=no_records,
+        full_refresh=options.full_refresh,
+        other_rows=options.other_rows,
+    )
 
 
 @dataclass(frozen=True)
@@ -224,6 +232,7 @@ def changed_build(
         request.no_records,
         found.warehouse,
         dropped,
+        request.other_rows,
     )
     remaining = _remaining(step, selection, found.decision)
     if dropped:

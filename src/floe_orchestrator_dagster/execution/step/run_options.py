@@ -162,12 +162,9 @@ class DbtOptions(SourceOptions):
         given = {name: tags[f"{OPTION_TAG}{name}"] for name in open_options if f"{OPTION_TAG}{name}" in tags}
         return self.model_copy(update={name: _tagged(name, value) for name, value in given.items()})
 
-    def difference(self, environment: Mapping[str, str]) -> str | None:
-        """Return why the tables of this run are not those of the product's usual runs; None if they are.
-
-        Args:
-            environment: The environment variables that dbt reads.
-        """
+    @property
+    def other_rows(self) -> str | None:
+        """The option with which dbt reads or writes other rows than in the product's usual runs; None without one."""
         asked = {
             "vars": self.vars,
             "target": self.target,
@@ -176,7 +173,15 @@ class DbtOptions(SourceOptions):
             "--empty": "--empty" in self.flags,
             "defer": self.defer,
         }
-        chosen = next((name for name, value in asked.items() if value), None)
+        return next((name for name, value in asked.items() if value), None)
+
+    def difference(self, environment: Mapping[str, str]) -> str | None:
+        """Return why the tables of this run are not those of the product's usual runs; None if they are.
+
+        Args:
+            environment: The environment variables that dbt reads.
+        """
+        chosen = self.other_rows
         return f"the run sets {chosen}" if chosen else _environment_difference(environment)
 
     def arguments(self) -> list[str]:
