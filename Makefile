@@ -26,7 +26,7 @@ WORKERS ?= $(shell $(PYTHON) -c 'import os; print(1 + (os.cpu_count() or 1))')
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-v2 dev test fuzz chaos test-kubernetes test-automation test-lowest test-middle test-unpatched test-matrix lineage-consumer test-spark lint types rules tests format docs compile lock bench bench-full image image-test clean
+.PHONY: help setup setup-v2 dev test fuzz chaos test-kubernetes test-pull-requests test-automation test-lowest test-middle test-unpatched test-matrix lineage-consumer test-spark lint types rules tests format docs compile lock bench bench-full image image-test clean
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -81,6 +81,10 @@ chaos: setup ## Interrupt runs, code servers and daemons at 60 random moments (a
 
 test-kubernetes: setup ## Lose pods, terminate runs, backfill partitions on a Kubernetes of the tests (twenty minutes)
 	KUBERNETES=1 $(BIN)/python -m pytest tests/e2e/test_kubernetes.py tests/e2e/test_kubernetes_losses.py
+
+test-pull-requests: setup setup-v2 ## Build pull requests on DuckDB with both dbt engines, and on PostgreSQL (half an hour)
+	PULL_REQUESTS=1 $(BIN)/python -m pytest --numprocesses $(WORKERS) tests/integration/test_pull_requests.py \
+		tests/integration/test_pull_requests_on_postgres.py
 
 test-automation: setup ## Let a daemon build an edited model with its cone (five minutes)
 	AUTOMATION=1 $(BIN)/python -m pytest tests/e2e/test_changed_rule.py

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -11,6 +12,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
+
+import pytest
 
 from command import invoke
 from dbt_v2 import engine_config
@@ -23,6 +26,11 @@ from floe_orchestrator_dagster.state.published import StateFacts
 from floe_orchestrator_dagster.state.sets import publish_state
 from processes import clean_environment
 from unit.samples import contract, model, write_json
+
+LONG = pytest.mark.skipif(
+    "PULL_REQUESTS" not in os.environ, reason="all of them take half an hour; run: make test-pull-requests"
+)
+"""Mark of tests that `make test` leaves out."""
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

@@ -23,7 +23,10 @@ if TYPE_CHECKING:
     from floe_orchestrator_dagster.state.published import PublishedState
 
 SENSOR = "shop_orders_state"
-NO_RUN = "No run of the product has succeeded since the last publication."
+NO_RUN = (
+    "No new successful run builds the product's usual tables. Runs with vars, sample, empty, defer or another target "
+    "are not published."
+)
 
 
 class Production(Shop):
@@ -97,7 +100,7 @@ def test_failed_run_is_published_with_the_next_that_succeeds(production: Product
     assert production.tick() == f"Published the state after run {run.run_id}: 3 tables and views."
     assert production.tables() == {"stg", "mart", "regions"}
     assert short(dict(production.changes().changed)) == {
-        "names": "production has no recorded build of its deployed code"
+        "names": "production has not recorded a build of its deployed code"
     }
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import duckdb
 import pytest
 
-from integration.pull_requests import FILES, Shop, started, wait_until
+from integration.pull_requests import FILES, LONG, Shop, started, wait_until
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -55,7 +55,7 @@ class DuckdbShop(Shop):
             return {row[0] for row in found}
 
 
-@pytest.fixture(scope="module", params=["core", "v2"])
+@pytest.fixture(scope="module", params=[pytest.param("core", marks=LONG), "v2"])
 def shop(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> DuckdbShop:
     """Give a product whose production differs from what its code would build again."""
     directory = tmp_path_factory.mktemp(f"shop-{request.param}")

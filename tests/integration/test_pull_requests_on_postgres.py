@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from integration.pull_requests import Shop, started, wait_until
+from integration.pull_requests import LONG, Shop, started, wait_until
 from postgres import running_postgres
 
 if TYPE_CHECKING:
@@ -111,7 +111,9 @@ def test_schemas_of_others_are_neither_used_nor_dropped(shop: PostgresShop) -> N
     shop.execute("drop schema pr_1_marts cascade;")
 
 
-@pytest.mark.parametrize("schema", ["main", "public", "landing", "main_marts"])
+@pytest.mark.parametrize(
+    "schema", ["main", *(pytest.param(one, marks=LONG) for one in ("public", "landing", "main_marts"))]
+)
 def test_a_schema_of_production_is_refused(shop: PostgresShop, schema: str) -> None:
     schemas, production = shop.schemas, shop.production
     answer = shop.ci(shop.checkout("own", {"models/mart.sql": CHEAPER}), schema=schema)
@@ -149,7 +151,9 @@ def test_views_of_others_on_its_tables_are_kept(shop: PostgresShop) -> None:
     assert "schema pr_1" not in shop.schemas
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize(
+    "number", [pytest.param(signal.SIGINT, marks=LONG), signal.SIGTERM, pytest.param(signal.SIGKILL, marks=LONG)]
+)
 def test_an_interrupt_leaves_nothing_at_the_latest_after_the_next_build(
     shop: PostgresShop, number: signal.Signals
 ) -> None:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 _INTERVAL_SECONDS = 60
 _MOST_RUNS = 50
-_MOST_REUSED = 100
+_PAGE = 100
 _RUN_RESULTS = "https://schemas.getdbt.com/dbt/run-results/v6.json"
 _TYPES = dg.DagsterEventType
 
@@ -97,15 +97,21 @@ def _publish(context: dg.SensorEvaluationContext, translator: ProductTranslator)
     if run_id is None:
         if ended:
             context.update_cursor(json.dumps({**cursor, "run": ended[0]}))
-        return "No run of the product has succeeded since the last publication."
+        return (
+            "No new successful run builds the product's usual tables. Runs with vars, sample, empty, defer or another "
+            "target are not published."
+        )
     try:
         built = built_state(context.instance, product, translator.key_of)
-        if built.digest != cursor.get("digest"):
+        is_new = built.digest != cursor.get("digest")
+        if is_new:
             publish_built(product, built, run_id, url)
     except (ManifestError, StateError) as error:
         context.log.warning("the state of run %s is not published yet: %s", run_id, error)
         return f"The state is not published yet: {error}"
     context.update_cursor(json.dumps({"run": ended[0], "digest": built.digest}))
+    if not is_new:
+        return "The state has not changed since the last publication."
     tables = len(set(built.fingerprints) & {node["unique_id"] for node in dbt_of(product).manifest.asset_nodes})
     return f"Published the state after run {run_id}: {tables} tables and views."
 
@@ -140,10 +146,14 @@ def _of_build(
     """Return the metadata of the last materialization that is a build, not the reuse of one; empty without one."""
     if not was_reused(latest):
         return latest
-    for record in instance.fetch_materializations(key, limit=_MOST_REUSED).records:
-        found = record.asset_materialization
-        if found is not None and not was_reused(found.metadata):
-            return found.metadata
+    cursor, has_more = None, True
+    while has_more:
+        page = instance.fetch_materializations(key, limit=_PAGE, cursor=cursor)
+        for record in page.records:
+            found = record.asset_materialization
+            if found is not None and not was_reused(found.metadata):
+                return found.metadata
+        cursor, has_more = page.cursor, page.has_more
     return {}
 
 

@@ -31,7 +31,7 @@ _SIGNALLED = 128
 @click.option("--schema", required=True, metavar="NAME", help="Schema or DuckDB file, such as pr_123.")
 @environment_option
 @click.option("--keep", is_flag=True, help="Keep the tables.")
-@click.option("--clean", is_flag=True, help="Only remove the tables of killed builds.")
+@click.option("--clean", is_flag=True, help="Remove the tables of killed and kept builds, and build nothing.")
 @click.option("--markdown", is_flag=True, help="Print Markdown for a comment.")
 @as_json
 def ci(  # noqa: PLR0913  # options
@@ -47,14 +47,14 @@ def ci(  # noqa: PLR0913  # options
 ) -> None:
     """Build what a pull request changes, in separate tables.
 
-    All other tables are read from production, which is not written. At the end, the tables are removed. The project is
-    parsed first. ARTIFACTS is the product's compiled_artifacts.json. The default is FLOE_ARTIFACTS_PATH.
+    dbt reads all other tables from production and writes nothing there. At the end, the tables are removed. The project
+    is parsed first. ARTIFACTS is the product's compiled_artifacts.json. The default is FLOE_ARTIFACTS_PATH.
 
     \b
     Example:
       floe-dagster ci --state s3://example-bucket/dbt-state --schema pr_123
 
-    Exits with 0 on success, 1 when a node failed, 2 without a decision.
+    Exits with 0 on success, 1 when a node or hook failed, 2 when nothing was built.
     """  # noqa: D301  # click reads the \b
     with _signals_as_exit(), undecided_reported():
         request = _request(artifacts, schema)

@@ -38,7 +38,7 @@ def plan(artifacts: Path | None, *, changed: bool, state: str | None, environmen
       floe-dagster plan --changed dbt_project/compiled_artifacts.json
 
     Exits with 0 on success, 1 when the product has problems (see `floe-dagster validate`), 2 on wrong usage or when
-    there is no state to compare with.
+    the state is missing.
     """  # noqa: D301  # click reads the \b
     if (state is not None or environment is not None) and not changed:
         raise click.UsageError("--state and --environment need --changed.")

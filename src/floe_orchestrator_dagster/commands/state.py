@@ -184,7 +184,7 @@ def show(artifacts: Path | None, state: str | None, environment: str | None, *, 
     Example:
       floe-dagster state show
 
-    Exits with 0 on success, 1 when the product has problems, 2 when there is no usable state, and on wrong usage.
+    Exits with 0 on success, 1 when the product has problems, 2 without a usable state, and on wrong usage.
     """  # noqa: D301  # click reads the \b
     findings = examine(artifacts, parses=False)
     if findings.loaded is None:

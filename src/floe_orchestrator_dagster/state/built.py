@@ -1,4 +1,4 @@
-"""A state before its publication, from dbt's run results or from Dagster's event log."""
+"""State to publish, and its creation from dbt's run_results.json."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class BuiltState:
 
     @property
     def digest(self) -> str:
-        """Identifies the content."""
+        """Hash of the content, to detect changes."""
         content = [self.fingerprints, self.manifest["metadata"], self.results]
         return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
 
@@ -93,7 +93,7 @@ def built_by_dbt(product: Product, path: Path) -> BuiltState:
     """
     dbt = dbt_of(product)
     if not is_current(dbt.manifest.path, dbt):
-        what = "is older than files of the dbt project, or was parsed from others"
+        what = "is older than files of the dbt project, or was parsed from other files"
         raise ManifestError(str(dbt.manifest.path), [Problem("", what, "Run `floe-dagster prepare`.")])
     content = read_json(path, StateError, "Run dbt again.") if path.is_file() else None
     results = content.get("results") if isinstance(content, dict) else None

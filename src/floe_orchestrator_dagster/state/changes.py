@@ -20,6 +20,7 @@ from floe_orchestrator_dagster.product.trimming import ALWAYS_BUILT, TEST_VERSIO
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
     from collections.abc import Set as AbstractSet
+    from pathlib import Path
 
     from floe_orchestrator_dagster.product import DbtProject, Product
     from floe_orchestrator_dagster.state.published import PublishedState
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 _BUILT = frozenset({"model", "seed", "snapshot"})
 _PASSED_THROUGH = _BUILT | {"function"}
 _NEW = "is new"
-_NOT_BUILT = "production has no recorded build of its deployed code"
+_NOT_BUILT = "production has not recorded a build of its deployed code"
 _SHOWN = 3
 
 
@@ -41,7 +42,7 @@ class StateChanges:
         unchanged: All others, which production has.
         removed: Those of production that the project no longer has.
         tests: Data tests and unit tests that are new, have changed, or read what is changed or downstream.
-        notes: What the comparison did not take into account, and differences that concern all nodes.
+        notes: Limits of the comparison, and reasons that apply to all nodes.
     """
 
     changed: Mapping[str, str]
@@ -86,7 +87,7 @@ def changes_since(
 
     Raises:
         ManifestError: The product's manifest is older than the files of the project.
-        StateError: The product has no dbt project, or the state is of another dbt adapter.
+        StateError: The product has no dbt project, or the state has no valid manifest.
     """
     dbt = product.dbt
     if dbt is None:
@@ -94,7 +95,7 @@ def changes_since(
         raise StateError(product.origin, [Problem("", "the product has no dbt project here to compare", fix)])
     path = dbt.manifest.path
     if not is_current(path, dbt):
-        what = "is older than files of the dbt project, or was parsed from others"
+        what = "is older than files of the dbt project, or was parsed from other files"
         raise ManifestError(str(path), [Problem("", what, "Run `floe-dagster prepare`.")])
     comparison = _Comparison(dbt, state)
     changed = comparison.changed()
@@ -113,9 +114,8 @@ def changes_since(
 class _Comparison:
     def __init__(self, dbt: DbtProject, state: PublishedState) -> None:
         self._dbt, self._state = dbt, state
-        fix = "Run `floe-dagster prepare`."
-        self._now: Any = without_places(_with_nodes(read_json(dbt.manifest.path, ManifestError, fix)))
-        self._before: Any = without_places(_with_nodes(read_json(state.manifest, StateError, "Publish it again.")))
+        self._now = _manifest(dbt.manifest.path, ManifestError, "Run `floe-dagster prepare`.")
+        self._before = _manifest(state.manifest, StateError, "Publish the state again.")
         self._macros = ProjectMacros(self._now)
         old = ProjectMacros(self._before).code
         self._changed_macros = {key for key, code in self._macros.code.items() if old.get(key) != code}
@@ -123,14 +123,14 @@ class _Comparison:
 
     @property
     def _general(self) -> str:
-        """Why all nodes count as changed; empty if there is no such reason."""
+        """Why all nodes count as changed; empty if they do not."""
         if self._state.fingerprint_format != FINGERPRINT_FORMAT:
             return "production has another version of floe-orchestrator-dagster, whose fingerprints differ"
         before, now = (str(one["metadata"].get("dbt_version")) for one in (self._before, self._now))
         if before.split(".")[:2] != now.split(".")[:2]:
-            return f"production has dbt {before}, and this is dbt {now}"
+            return f"production runs dbt {before}, this project dbt {now}"
         adapters = [one["metadata"].get("adapter_type") for one in (self._before, self._now)]
-        return f"production has the adapter {adapters[0]}, and this is {adapters[1]}" if len(set(adapters)) > 1 else ""
+        return f"production has the adapter {adapters[0]}, this project {adapters[1]}" if len(set(adapters)) > 1 else ""
 
     def changed(self) -> dict[str, str]:
         """Return the changed nodes, with reasons."""
@@ -181,7 +181,7 @@ class _Comparison:
             and "environment" in self._dbt.manifest.content["nodes"][node]["floe_reads"]
         )
         if environment:
-            yield f"Values of environment variables are not compared. These read some: {_named(environment)}."
+            yield f"Values of environment variables are not compared. These nodes read some: {_named(environment)}."
 
     @property
     def _engine(self) -> str:
@@ -227,10 +227,12 @@ class _Comparison:
         return is_ephemeral and old.get("raw_code") != new.get("raw_code")
 
 
-def _with_nodes(content: object) -> dict[str, Any]:
+def _manifest(path: Path, error: type[ManifestError | StateError], fix: str) -> Mapping[str, Any]:
+    """Read a manifest without the places of tables."""
+    content = read_json(path, error, fix)
     if not isinstance(content, dict) or not isinstance(content.get("nodes"), dict):
-        raise StateError("manifest.json", [Problem("", "is not a dbt manifest", "Publish the state again.")])
-    return content
+        raise error(str(path), [Problem("", "is not a dbt manifest", fix)])
+    return without_places(content)
 
 
 def _code(node: Mapping[str, Any]) -> str:

@@ -29,10 +29,10 @@ def required_url(product: Product, named: str | None) -> str:
         return url
     config = product.config.state
     if config is None:
-        what, fix = "no state is configured", f"Set {config_path('state')}, or name the URL with `--state`."
+        what, fix = "no state is configured", f"Set {config_path('state')}, or pass the URL with `--state`."
     else:
         names = ", ".join(variable.name for variable in required_variables(config.url)) or config.url
-        what, fix = f"an environment variable is not set: {names}", "Set it, or name the URL with `--state`."
+        what, fix = f"an environment variable is not set: {names}", "Set it, or pass the URL with `--state`."
     raise StateError(product.origin, [Problem(config_path("state", "url"), what, fix)])
 
 

@@ -34,7 +34,7 @@ _TIME = "%Y%m%dT%H%M%SZ"
 _UNTOUCHED = timedelta(hours=1)
 # A set can be removed while it is read. Then there is a newer one.
 _TRIES = 3
-_PUBLISH = "Publish the state: `floe-dagster state publish`, or a successful run in production."
+_PUBLISH = "Run `floe-dagster state publish` in production, or wait for its next successful run."
 _UPGRADE = "Install the version of floe-orchestrator-dagster here that production has."
 
 T = TypeVar("T", Pointer, StateFile)
@@ -108,7 +108,7 @@ def read_state(url: str, product: str, environment: str, scratch: Path) -> Publi
         scratch: Directory for the local copies of the files.
 
     Raises:
-        StateError: There is no state, it is damaged, of another product or of a newer version, or the store cannot be
+        StateError: The state is missing, damaged, of another product or of a newer version, or the store cannot be
             reached.
     """
     store, home = Store(url), _home(product, environment)
@@ -118,7 +118,7 @@ def read_state(url: str, product: str, environment: str, scratch: Path) -> Publi
             return _read_set(store, f"{home}/{_SETS}/{pointer.set}", pointer, (product, environment), scratch)
         except FileNotFoundError:
             continue
-    raise StateError(url, [Problem(f"{home}/{_POINTER}", "names a set that is not complete", _PUBLISH)])
+    raise StateError(url, [Problem(f"{home}/{_POINTER}", "names a state with missing files", _PUBLISH)])
 
 
 def _pointer(store: Store, home: str, product: str, environment: str) -> Pointer:

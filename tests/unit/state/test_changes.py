@@ -143,7 +143,7 @@ def test_table_without_a_fingerprint_counts_as_changed(compared: Compared) -> No
     known = {key: value for key, value in compared.state.fingerprints.items() if key != MART}
     compared.state = replace(compared.state, fingerprints=known)
 
-    assert compared.changes().changed == {MART: "production has no recorded build of its deployed code"}
+    assert compared.changes().changed == {MART: "production has not recorded a build of its deployed code"}
 
 
 def test_another_version_of_the_fingerprints_changes_everything(compared: Compared) -> None:

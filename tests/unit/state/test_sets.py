@@ -212,7 +212,7 @@ def test_writer_killed_before_the_pointer_leaves_the_old_state(store: Path, tmp_
     assert publish(str(store), hours=30, keep=1) == sets(store)[0]
 
 
-_AGAIN = "Publish the state: `floe-dagster state publish`, or a successful run in production."
+_AGAIN = "Run `floe-dagster state publish` in production, or wait for its next successful run."
 
 
 def test_empty_store_has_no_state(store: Path, tmp_path: Path) -> None:
@@ -269,7 +269,7 @@ def test_removed_set_is_an_error(store: Path, tmp_path: Path) -> None:
     name = publish(str(store))
     (store / "shop/prod/sets" / name / "manifest.json").unlink()
 
-    assert problem(str(store), tmp_path) == ("shop/prod/latest.json", "names a set that is not complete", _AGAIN)
+    assert problem(str(store), tmp_path) == ("shop/prod/latest.json", "names a state with missing files", _AGAIN)
 
 
 def test_newer_format_asks_for_another_version(store: Path, tmp_path: Path) -> None:

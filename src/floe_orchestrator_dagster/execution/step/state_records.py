@@ -1,4 +1,4 @@
-"""Records of builds for the published state: in the metadata of materializations, with the fingerprint and the table.
+"""Fingerprint and table of each build, recorded in the metadata of its materialization for the published state.
 
 Runs that read or write other rows than usual, such as with ``--empty`` or another target, record nothing.
 """
@@ -66,7 +66,7 @@ class StateRecords:
 
 
 def state_records(context: dg.OpExecutionContext, step: DbtStep, options: DbtOptions) -> StateRecords | None:
-    """Return what records the builds of a run; None if no state is configured, or if the run is not a usual one."""
+    """Return the records of a step's builds; None if no state is configured or the run has options that change rows."""
     if step.product.config.state is None:
         return None
     reason = options.difference(step.connection.profile.environment) or unusable_manifest(step)
