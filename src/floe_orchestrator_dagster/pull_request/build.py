@@ -27,7 +27,7 @@ from floe_orchestrator_dagster.redaction import mask, redact
 
 if TYPE_CHECKING:
     import logging
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from types import FrameType
 
     from floe_orchestrator_dagster.config.models import DbtConfig
@@ -105,8 +105,9 @@ class Build:
         with self.place.reserved():
             manifest = self._parse()
             tables = self._checked_tables(manifest)
-            with self._created(tables):
-                started_from, before = self._prepare(manifest, tables)
+            views = self._source_views(manifest, tables)
+            with self._created([*tables.values(), *(new for _, new in views.values())]):
+                started_from, before = self._prepare(manifest, tables, views)
                 self._build(manifest)
                 built = {one: tables[one] for one, result in self.results.finished.items() if result.was_built}
                 after = self._warehouse.shapes(built)
@@ -158,45 +159,71 @@ class Build:
         return tables
 
     @contextmanager
-    def _created(self, tables: Mapping[str, TableName]) -> Iterator[None]:
+    def _created(self, tables: Iterable[TableName]) -> Iterator[None]:
         """Create the place, and remove it at the end, also after an interrupt."""
+        has_ended = False
         try:
-            self.place.create(tables.values())
+            self.place.create(tables)
             yield
+            has_ended = True
         finally:
+            with _uninterrupted():
+                self._end()
+            if not has_ended:  # there is no report
+                for line in (*self.errors, *self.notes):
+                    self.progress(line)
+
+    def _end(self) -> None:
+        try:
             if self.keep:
                 self.notes.append(f"the {self.place.description} is kept")
+                self.place.check()
             else:
-                with _uninterrupted():
-                    self._remove()
-
-    def _remove(self) -> None:
-        try:
-            self.place.remove()
+                self.place.remove()
         except FloeDagsterError as error:
-            self.errors.append(f"the {self.place.description} was not removed: {error}")
+            self.errors.append(f"the {self.place.description}: {error}")
+
+    def _source_views(
+        self, nodes: Mapping[str, Any], tables: Mapping[str, TableName]
+    ) -> dict[str, tuple[TableName, TableName]]:
+        """Return the views to create in the place, of production's tables, for sources that are in the place here."""
+        taken = {table.folded for table in tables.values()}
+        views = {}
+        for one in sorted(self._read_sources(nodes)):
+            new = TableName.of(nodes[one])
+            old = self.place.original(nodes[one], self.production.table(one))
+            if old is not None and new.folded not in {*taken, old.folded}:
+                views[one] = (old, new)
+        return views
+
+    def _read_sources(self, nodes: Mapping[str, Any]) -> set[str]:
+        """Return the sources that the selected nodes read, also through ephemeral models and functions."""
+        waiting, found = [*self.changes.selected], set[str]()
+        while waiting:
+            node = nodes.get(waiting.pop(), {})
+            read = {one for one in (node.get("depends_on") or {}).get("nodes") or () if one in nodes} - found
+            found |= read
+            waiting += (one for one in read if not _is_stored(nodes[one]) or one.startswith("function."))
+        return {one for one in found if one.startswith("source.")}
 
     def _prepare(
-        self, nodes: Mapping[str, Any], tables: Mapping[str, TableName]
+        self,
+        nodes: Mapping[str, Any],
+        tables: Mapping[str, TableName],
+        views: Mapping[str, tuple[TableName, TableName]],
     ) -> tuple[dict[str, str], dict[str, Shape]]:
-        """Copy the tables of incremental models and snapshots, and create views of sources that are elsewhere now.
+        """Copy the tables of incremental models and snapshots, and create the views of sources.
 
         Returns:
             The rows from which each incremental model or snapshot starts, and the shapes of production's tables.
         """
         growing = [one for one in tables if _materialized(nodes[one]) in _BUILT_ON]
         copied = {one: (old, tables[one]) for one in growing if (old := self.production.table(one)) is not None}
-        taken = {table.folded for table in tables.values()}
-        views = {}
-        for one, node in nodes.items():
-            if node["resource_type"] != "source":
-                continue
-            new = TableName.of(node)
-            old = self.production.table(one) or self.place.origin(new)
-            if new.folded != old.folded and new.folded not in taken:
-                views[one] = (old, new)
         compared = {one: table for one in self.changes.built if (table := self.production.table(one)) is not None}
         failed, shapes = self._warehouse.prepare(Copies(copied, views), compared)
+        for one in sorted(failed.keys() & views):
+            name = ".".join(filter(None, views[one][0].parts))
+            self.notes.append(f"{one} cannot be read from production's table {name}: {failed[one]}")
         return {one: _start(one, copied, failed) for one in growing}, shapes
 
     def _build(self, nodes: Mapping[str, Any]) -> None:

@@ -15,17 +15,18 @@ from typing import TYPE_CHECKING, Any
 from floe_orchestrator_dagster.errors import Problem, PullRequestError
 from floe_orchestrator_dagster.execution.dbt.database_locks import open_lock_files
 from floe_orchestrator_dagster.product import DbtConnection
+from floe_orchestrator_dagster.pull_request.warehouse import TableName
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from floe_orchestrator_dagster.product.profiles import Profile
-    from floe_orchestrator_dagster.pull_request.warehouse import TableName
-
 _DIRECTORY = "floe-ci"
 _MARKER = "floe-ci.json"
 _LOCK = ".lock"
 _EXTERNAL = "external"
+# Sources with these are files or data of a plugin.
+_NOT_IN_DATABASE = ("external_location", "plugin")
 _UNSUPPORTED = ("is_ducklake", "remote")
 _CHECK_SECONDS = 0.2
 
@@ -70,7 +71,7 @@ class DuckdbFile:
     def connection(self) -> DbtConnection:
         """The dbt project, with a profile that writes to this file."""
         dbt, output = self.dbt, _output(self.dbt.profile)
-        attached = output.get("attach")
+        attached = _output(self.production).get("attach")
         others = [_read_only(other) for other in (attached if isinstance(attached, list) else [])]
         # dbt-duckdb does not quote an alias, and names such as prod-1 need it. DuckDB's default is the file's stem.
         renamed = {} if self._production_file.stem == self.catalog else {"alias": self.catalog}
@@ -94,10 +95,18 @@ class DuckdbFile:
             if config.get("materialized") == "external" and config.get("location"):
                 what = f"it writes the file {config['location']!r}"
                 yield Problem(unique_id, what, "Leave `location` out, or derive it from target.external_root.")
+            if config.get("plugin") or config.get("glue_register"):
+                what = "it also writes outside of the database, with `plugin` or `glue_register`"
+                yield Problem(unique_id, what, "Set them only for production's target, such as by target.name.")
 
-    def origin(self, table: TableName) -> TableName:
-        """Return the place in production of a table in this file; see :meth:`place.Place.origin`."""
-        return replace(table, database=self.catalog) if table.database.lower() == self.name else table
+    def original(self, source: Mapping[str, Any], before: TableName | None) -> TableName | None:  # noqa: ARG002
+        """Return the table in production's file, unless the source is in another; see :meth:`place.Place.original`."""
+        table = TableName.of(source)
+        config = source.get("config") or {}
+        settings = {**(source.get("meta") or {}), **(config.get("meta") or {}), **config}
+        if table.database.lower() != self.name or any(settings.get(key) for key in _NOT_IN_DATABASE):
+            return None
+        return replace(table, database=self.catalog)
 
     @contextmanager
     def reserved(self) -> Iterator[None]:
@@ -171,6 +180,9 @@ class DuckdbFile:
         self._remove_files()
         marker = {"floe-dagster ci": self.name, "production": str(self._production_file)}
         (self._directory / _MARKER).write_text(json.dumps(marker), encoding="utf-8")
+
+    def check(self) -> None:
+        """Do nothing: the lock keeps other builds away; see :meth:`place.Place.check`."""
 
     def remove(self) -> None:
         """Remove the file and its directory; see :meth:`place.Place.remove`."""

@@ -40,10 +40,6 @@ class Place(Protocol):
         """
         ...
 
-    def origin(self, table: TableName) -> TableName:
-        """Return the place in production of a table that would be in this place. Other tables are returned as is."""
-        ...
-
     def reserved(self) -> AbstractContextManager[None]:
         """Keep other builds from this place until the end of the context.
 
@@ -60,11 +56,32 @@ class Place(Protocol):
         """
         ...
 
-    def remove(self) -> None:
-        """Remove the tables of this build.
+    def original(self, source: Mapping[str, Any], before: TableName | None) -> TableName | None:
+        """Return production's table of a source that the pull request reads in this place.
+
+        Args:
+            source: The source in dbt's manifest, parsed with :attr:`connection`.
+            before: Its table in production's manifest.
+
+        Returns:
+            The table; None if the source is elsewhere, or has no table in production.
+        """
+        ...
+
+    def check(self) -> None:
+        """Check that the tables of this build are still its own.
 
         Raises:
-            PullRequestError: A part was not removed, because it has data that this command has not created.
+            PullRequestError: Another build has replaced them.
+        """
+        ...
+
+    def remove(self) -> None:
+        """Check the tables of this build, and remove them.
+
+        Raises:
+            PullRequestError: A part was not removed, because it has data that this command has not created, or another
+                build has replaced the tables.
         """
         ...
 

@@ -9,38 +9,54 @@ from typing import TYPE_CHECKING, Any
 
 from floe_orchestrator_dagster.errors import Problem, PullRequestError
 from floe_orchestrator_dagster.product import DbtConnection
-from floe_orchestrator_dagster.pull_request.warehouse import literal, quoted
+from floe_orchestrator_dagster.pull_request.warehouse import TableName, literal, quoted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-    from floe_orchestrator_dagster.pull_request.warehouse import TableName, Warehouse
+    from floe_orchestrator_dagster.pull_request.warehouse import Warehouse
 
 _MARK = "floe-dagster ci"
+_SESSION = "floe-ci"
 # One statement, and so one transaction: another build cannot take over a schema in between. `cascade` would also drop
 # objects of other schemas, such as a view of an analyst on these tables. Then nothing is dropped.
 _REPLACE = """
 do $floe$
 declare
-    own name[];
+    own oid[];
+    names text[];
     found text;
-    one name;
+    one text;
 begin
-    select coalesce(array_agg(nspname), '{{}}') into own
-    from pg_namespace where left(obj_description(oid, 'pg_namespace'), {length}) = {mark};
+    select coalesce(array_agg(oid), '{{}}'), coalesce(array_agg(nspname::text), '{{}}') into own, names
+    from pg_namespace where starts_with(obj_description(oid, 'pg_namespace'), {mark});
+    select string_agg(distinct application_name, ', ') into found
+    from pg_stat_activity
+    where datname = current_database() and starts_with(application_name, {sessions})
+        and application_name <> {session};
+    if {is_exclusive} and found is not null then
+        raise exception 'another build uses the schema {name}. Wait for its end, or end its sessions, which have the '
+            'application_name %', found;
+    end if;
     select string_agg(distinct dependent.identity, ', ') into found
-    from pg_depend d,
-        pg_identify_object(d.refclassid, d.refobjid, d.refobjsubid) read,
-        pg_identify_object(d.classid, d.objid, d.objsubid) dependent
-    where d.deptype in ('n', 'a') and read.schema = any(own) and coalesce(dependent.schema, '') <> all(own)
-        and not exists (
-            select 1 from unnest(own) other where strpos(dependent.identity, ' ' || quote_ident(other) || '.') > 0
-        );
+    from (
+        select d.*
+        from pg_depend d, pg_identify_object(d.refclassid, d.refobjid, d.refobjsubid) read
+        where cardinality(own) > 0 and d.deptype <> 'i' and (
+            read.schema = any(names) or (d.refclassid = 'pg_namespace'::regclass and d.refobjid = any(own))
+        )
+        offset 0
+    ) d,
+        pg_identify_object(d.classid, d.objid, d.objsubid) dependent,
+        pg_identify_object_as_address(d.classid, d.objid, d.objsubid) address
+    -- a rule, a trigger, a policy and a default have the schema of their table
+    where coalesce(dependent.schema, address.object_names[1], '') <> all(names)
+        and d.classid <> 'pg_default_acl'::regclass;
     if found is not null then
         raise exception 'schema % is left, because objects of others depend on it: %',
-            array_to_string(own, ', '), found;
+            array_to_string(names, ', '), found;
     end if;
-    foreach one in array own loop
+    foreach one in array names loop
         execute format('drop schema %I cascade', one);
     end loop;
     select string_agg(nspname, ', ') into found from pg_namespace where nspname = any(array[{needed}]::name[]);
@@ -48,6 +64,39 @@ begin
         raise exception 'the database has a schema that this command has not created: %', found;
     end if;
     {created}
+end $floe$
+"""
+_CHECK = """
+do $floe$
+declare
+    found text;
+begin
+    select string_agg(one, ', ') into found
+    from unnest(array[{names}]) one
+    where not exists (
+        select 1 from pg_namespace
+        where nspname = one and obj_description(oid, 'pg_namespace') = {mark}
+    );
+    if found is not null then
+        raise exception 'another build has replaced or removed the schema % meanwhile. The results are not reliable. '
+            'Build again', found;
+    end if;
+end $floe$
+"""
+# The tables of a build that has taken over may have been written by this one: with this mark, it fails as well.
+_SPOIL = """
+do $floe$
+declare
+    one text;
+begin
+    for one in
+        select nspname from pg_namespace
+        where nspname = any(array[{names}]::name[])
+            and starts_with(obj_description(oid, 'pg_namespace'), {mark_of_all})
+            and obj_description(oid, 'pg_namespace') <> {mark}
+    loop
+        execute format('comment on schema %I is %L', one, {spoiled});
+    end loop;
 end $floe$
 """
 
@@ -59,7 +108,7 @@ class Schemas:
     Attributes:
         name: Name of the schema, which is the target's.
         product: The product's name.
-        run: Id of this build.
+        run: Id of this build, of 14 characters.
         production: The dbt project, with production's profile.
         used: The schemas of production's tables and sources, in lower case.
         warehouse: Returns the warehouse for a profile.
@@ -71,43 +120,49 @@ class Schemas:
     production: DbtConnection
     used: frozenset[str]
     warehouse: Callable[[DbtConnection], Warehouse]
-    _created: list[str] = field(default_factory=list)
+    _needed: list[str] = field(default_factory=list)
+    _is_created: bool = False
 
     @property
     def description(self) -> str:
         """The place in a sentence."""
-        return f"schema {', '.join(self._created) or self.name}"
+        return f"schema {', '.join(self._needed) or self.name}"
 
     @property
     def connection(self) -> DbtConnection:
         """The dbt project, with a profile that writes to the schema."""
         dbt = self.production
         target = str(dbt.profile.target)
-        outputs = {**dbt.profile.outputs, target: {**dbt.profile.outputs[target], "schema": self.name}}
+        own = {**dbt.profile.outputs[target], "schema": self.name, "application_name": f"{self._sessions}{self.run}"}
+        outputs = {**dbt.profile.outputs, target: own}
         return DbtConnection(dbt.directory, replace(dbt.profile, outputs=outputs), choice=dbt.choice)
 
     def problems(self, nodes: Mapping[str, Mapping[str, Any]]) -> Iterator[Problem]:
         """List the nodes that would write to another schema; see :meth:`place.Place.problems`."""
         for unique_id, node in nodes.items():
-            schema = str(node.get("schema") or "").lower()
-            is_own = schema == self.name or schema.startswith(f"{self.name}_") or schema.endswith(f"_{self.name}")
-            if not is_own or schema in self.used:
+            if not self._is_own(TableName.of(node)):
                 what = f"its table is in the schema {node.get('schema')!r}, which is not only of the pull request"
                 fix = (
                     "Let generate_schema_name derive the schema from target.schema, or select an output with FLOE_ENV."
                 )
                 yield Problem(unique_id, what, fix)
 
-    def origin(self, table: TableName) -> TableName:
-        """Return the place in production of a table in the schema; see :meth:`place.Place.origin`."""
-        schema = str(self.production.profile.outputs[self.production.profile.target or ""].get("schema") or "")
-        return replace(table, schema=schema) if table.schema.lower() == self.name else table
+    def _is_own(self, table: TableName) -> bool:
+        """Whether the name of a table's schema is one of this pull request."""
+        schema = table.schema.lower()
+        has_name = schema == self.name or schema.startswith(f"{self.name}_") or schema.endswith(f"_{self.name}")
+        return has_name and schema not in self.used
+
+    def original(self, source: Mapping[str, Any], before: TableName | None) -> TableName | None:
+        """Return the place of a source in production, if it depends on the target; see :meth:`place.Place.original`."""
+        return before if self._is_own(TableName.of(source)) else None
 
     @contextmanager
     def reserved(self) -> Iterator[None]:
         """Check that the schema is not production's; see :meth:`place.Place.reserved`.
 
-        A build with the same name that still runs loses its tables and fails. The newer one has the newer code.
+        :meth:`create` refuses the name while sessions of another build with it are open. Between two commands of dbt a
+        build has none. If another one starts at such a time, both fail.
         """
         if self.name in self.used:
             what = f"{self.name!r} is a schema of production"
@@ -116,17 +171,36 @@ class Schemas:
 
     def create(self, tables: Iterable[TableName]) -> None:
         """Create the schemas of the tables, with the mark; see :meth:`place.Place.create`."""
-        self._created = sorted({self.name, *(table.schema for table in tables)})
-        self._replace(self._mark_of_all, self._created)
+        self._needed = sorted({self.name, *(table.schema for table in tables)})
+        fix = "Use another --schema, or check the connection, and that the user can create schemas."
+        self._run([self._replace(self._mark_of_all, self._needed)], fix)
+        self._is_created = True
+
+    def check(self) -> None:
+        """Check that no other build has replaced the schemas; see :meth:`place.Place.check`."""
+        self._run(self._checks, "Run one build with this --schema at a time.")
 
     def remove(self) -> None:
         """Drop the schemas that this build has created; see :meth:`place.Place.remove`."""
-        if self._created:
-            self._replace(self._mark, ())
+        if self._needed:
+            checks = self._checks if self._is_created else ()
+            self._run([*checks, self._replace(self._mark)], self._how_to_clean)
 
     def remove_leftovers(self) -> None:
         """Drop the schemas of all builds with this name; see :meth:`place.Place.remove_leftovers`."""
-        self._replace(self._mark_of_all, ())
+        self._run([self._replace(self._mark_of_all)], self._how_to_clean)
+
+    def _run(self, statements: Sequence[str], fix: str) -> None:
+        self.warehouse(self.connection).run(statements, fix)
+
+    @property
+    def _how_to_clean(self) -> str:
+        return f"Then run `floe-dagster ci --clean --schema {self.name}`."
+
+    @property
+    def _sessions(self) -> str:
+        """The start of the application_name of all builds with this name. PostgreSQL keeps 63 characters."""
+        return f"{_SESSION} {self.name} "
 
     @property
     def _mark(self) -> str:
@@ -138,19 +212,32 @@ class Schemas:
         """The start of the comments of all builds of this pull request."""
         return json.dumps({_MARK: self.name, "product": self.product}).removesuffix("}") + ", "
 
-    def _replace(self, mark: str, needed: Sequence[str]) -> None:
-        """Drop the schemas whose comment starts with a mark, and create others with this build's mark.
+    @property
+    def _checks(self) -> Sequence[str]:
+        """The statements that fail if another build has taken over, and then let that one fail as well."""
+        names = ", ".join(map(literal, self._needed))
+        mark, mark_of_all = literal(self._mark), literal(self._mark_of_all)
+        spoiled = literal(f'{self._mark_of_all}"run": ""}}')
+        return (
+            _CHECK.format(names=names, mark=mark),
+            _SPOIL.format(names=names, mark=mark, mark_of_all=mark_of_all, spoiled=spoiled),
+        )
 
-        Raises:
-            PullRequestError: Other objects depend on a schema, or there is such a schema without the mark.
+    def _replace(self, mark: str, needed: Sequence[str] = ()) -> str:
+        """Return the statement that drops the schemas whose comment starts with a mark, and creates others.
+
+        It fails if another build runs, if other objects depend on a schema, or if there is such a schema without the
+        mark.
         """
         created = (
             f"create schema {quoted(one)}; comment on schema {quoted(one)} is {literal(self._mark)};" for one in needed
         )
-        statement = _REPLACE.format(
-            length=len(mark),
+        return _REPLACE.format(
             mark=literal(mark),
+            name=self.name,
+            sessions=literal(self._sessions),
+            session=literal(f"{self._sessions}{self.run}"),
+            is_exclusive=str(mark == self._mark_of_all).lower(),
             needed=", ".join(map(literal, needed)),
             created=" ".join(created),
         )
-        self.warehouse(self.connection).run(statement)

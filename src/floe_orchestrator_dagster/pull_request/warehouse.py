@@ -19,16 +19,9 @@ _TABLE, _VIEW, _SHAPE = "table", "view", "shape"
 _QUESTION = """
   {% set kind = table[0] %}
   {% set answer = [] %}
-  {% if kind == "rows" or kind == "run" %}
-    {% set found = run_query(table[1]) %}
-    {% if kind == "run" and target.type != "duckdb" %}{% do run_query("commit") %}{% endif %}
-    {% if kind == "rows" %}
-      {% for row in found.rows %}
-        {% set cells = [] %}
-        {% for cell in row %}{% do cells.append(cell | string) %}{% endfor %}
-        {% do answer.append(cells) %}
-      {% endfor %}
-    {% endif %}
+  {% if kind == "run" %}
+    {% do run_query(table[1]) %}
+    {% if target.type != "duckdb" %}{% do run_query("commit") %}{% endif %}
   {% else %}
     {% set relation = adapter.get_relation(database=table[1], schema=table[2], identifier=table[3]) %}
     {% if relation and kind == "shape" %}
@@ -107,21 +100,19 @@ class Warehouse:
 
     engine: SourceEngine
 
-    def rows(self, query: str) -> list[list[str]]:
-        """Return the rows of a query as text.
+    def run(self, statements: Sequence[str], fix: str) -> None:
+        """Run statements, each in a transaction of its own, also after one that failed.
+
+        Args:
+            statements: The statements.
+            fix: How to correct a failure.
 
         Raises:
-            PullRequestError: The query failed.
+            PullRequestError: Some failed.
         """
-        return [*self._answer(["rows", query])]
-
-    def run(self, statement: str) -> None:
-        """Run a statement, and commit it.
-
-        Raises:
-            PullRequestError: The statement failed.
-        """
-        self._answer(["run", statement])
+        answers = self._answers({str(row): ["run", statement] for row, statement in enumerate(statements)})
+        if problems := [Problem("", error, fix) for _, error in answers.values() if error]:
+            raise PullRequestError("warehouse", problems)
 
     def prepare(self, copies: Copies, compared: Mapping[str, TableName]) -> tuple[dict[str, str], dict[str, Shape]]:
         """Create tables and views, then query the shapes of other tables.
@@ -131,17 +122,21 @@ class Warehouse:
             compared: The tables to query, by unique id.
 
         Returns:
-            Why tables were not copied, and the shapes of the tables that can be read, by unique id.
+            Why tables and views were not created, and the shapes of the tables that can be read, by unique id.
         """
         questions: dict[str, Question] = {}
         for kind, pairs in ((_TABLE, copies.tables), (_VIEW, copies.views)):
             questions |= {f"{kind} {one}": [kind, *old.parts, *new.parts] for one, (old, new) in pairs.items()}
         answers = self._answers({**questions, **_shape_questions(compared)})
         failed = {}
-        for one in copies.tables:
-            answer, error = answers[f"{_TABLE} {one}"]
-            if not answer:
-                failed[one] = error or "it does not exist or is a view"
+        for kind, pairs, absent in (
+            (_TABLE, copies.tables, "it does not exist or is a view"),
+            (_VIEW, copies.views, "it does not exist"),
+        ):
+            for one in pairs:
+                answer, error = answers[f"{kind} {one}"]
+                if not answer:
+                    failed[one] = error or absent
         return failed, _shapes(answers)
 
     def shapes(self, tables: Mapping[str, TableName]) -> dict[str, Shape]:
@@ -152,13 +147,6 @@ class Warehouse:
         if not questions:
             return {}
         return {one: (answer, error) for one, answer, error in self.engine.answers(_QUESTION, questions)}
-
-    def _answer(self, question: Question) -> Any:  # noqa: ANN401  # JSON
-        answer, error = self._answers({"": question})[""]
-        if error:
-            fix = "Check the connection, and that the user can create and drop schemas."
-            raise PullRequestError("warehouse", [Problem("", error, fix)])
-        return answer
 
 
 def _shape_questions(tables: Mapping[str, TableName]) -> dict[str, Question]:
