@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import signal
 import time
 from typing import TYPE_CHECKING
@@ -11,8 +12,10 @@ import duckdb
 import pytest
 
 from integration.pull_requests import FILES, LONG, Shop, started, wait_until
+from unit.samples import write_json
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
 CHEAPER = "{{ config(materialized='table') }} select id, amount - 1 as amount, 'x' as more from {{ ref('stg') }}"
@@ -64,6 +67,9 @@ def shop(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
         connection.execute("create schema landing")
         connection.execute("create table landing.late as select 3 as id, 30 as amount")
         connection.execute("create table landing.orders as select * from (values (1, 10), (2, 20)) t(id, amount)")
+        connection.execute("create schema arrived")
+        connection.execute("create table arrived.orders as select 1 as id, 100 as amount")
+        connection.execute("create table arrived.returns as select 1 as id, 30 as amount")
     found = DuckdbShop(directory, request.param, {"type": "duckdb", "path": str(file), "schema": "main", "threads": 2})
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DAGSTER_DISABLE_TELEMETRY", "true")
@@ -173,6 +179,89 @@ def test_a_removed_model_is_reported(shop: DuckdbShop) -> None:
 
     assert report["removed"] == {"model.shop.cents": []}
     assert report["nodes"] == {}
+
+
+def test_moved_and_new_sources_are_read_from_their_place_in_production(shop: DuckdbShop) -> None:
+    before = shop.digest
+    sources = "schema: arrived, tables: [{name: orders}, {name: returns}, {name: absent}]"
+    changed = {
+        "models/schema.yml": FILES["models/schema.yml"].replace("schema: landing, tables: [{name: orders}]", sources),
+        "models/stg.sql": """
+            select id, o.amount - r.amount as amount
+            from {{ source('landing', 'orders') }} o join {{ source('landing', 'returns') }} r using (id)
+            -- {{ source('landing', 'absent') }}
+            """,
+    }
+    report = shop.report(shop.checkout("sources", changed), "--keep")
+
+    assert shop.rows("sources", "main.mart") == [(1, 70)]
+    assert report["notes"][0] == (
+        "source.shop.landing.absent cannot be read from production's table prod-1.arrived.absent: it does not exist"
+    )
+    assert shop.digest == before
+
+
+def with_outputs(artifacts: Path, target: str, **outputs: Mapping[str, object]) -> Path:
+    """Replace the outputs of the dbt profile."""
+    content = json.loads(artifacts.read_text())
+    return write_json(artifacts, {**content, "dbt_profiles": {"shop": {"target": target, "outputs": outputs}}})
+
+
+def test_production_is_the_file_of_the_state_with_another_target(
+    shop: DuckdbShop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    named = "select id, name, amount from {{ ref('mart') }} join {{ ref('regions') }} using (id)"
+    artifacts = shop.checkout("dev", {"models/named.sql": named})
+    with duckdb.connect(str(shop.directory / "dev.duckdb")) as connection:
+        connection.execute("create table mart as select 1 as id, -1 as amount")
+        connection.execute("create table regions as select 1 as id, 'nowhere' as name")
+    dev = {**shop.output, "path": str(shop.directory / "dev.duckdb")}
+    with_outputs(artifacts, "prod", prod=shop.output, dev=dev)
+    monkeypatch.setenv("FLOE_ENV", "dev")
+    report = shop.report(artifacts, "--keep", "--environment", "prod")
+
+    assert shop.rows("dev", "main.named") == [(1, "south", 15), (2, "south", 25)]
+    assert report["nodes"]["named"]["before"]["rows"] == 2
+
+
+def test_a_state_of_an_environment_without_an_output_is_refused(shop: DuckdbShop) -> None:
+    artifacts = shop.checkout("unknown", {"models/mart.sql": CHEAPER})
+    with_outputs(artifacts, "dev", dev={**shop.output, "path": str(shop.directory / "dev.duckdb")})
+    answer = shop.ci(artifacts, "--environment", "prod")
+
+    assert answer.exit_code == 2
+    assert "'prod' is not an output of the dbt profile" in answer.stderr
+    assert not (artifacts.parent / "floe-ci").exists()
+
+
+def test_a_changed_table_that_is_read_as_a_source_is_refused(shop: DuckdbShop) -> None:
+    sources = "sources:\n          - {name: own, schema: main, tables: [{name: mart}]}"
+    changed = {
+        "models/mart.sql": CHEAPER,
+        "models/schema.yml": FILES["models/schema.yml"].replace("sources:", sources),
+        "models/named.sql": "select id, 'north' as name, amount from {{ source('own', 'mart') }}",
+    }
+    artifacts = shop.checkout("reader", changed)
+    answer = shop.ci(artifacts)
+
+    assert answer.exit_code == 2
+    assert (
+        "model.shop.named: it reads the table of model.shop.mart, which is built here, as source.shop.own.mart"
+        in answer.stderr
+    )
+    assert "fix: Read it with ref()" in answer.stderr
+    assert not (artifacts.parent / "floe-ci").exists()
+
+
+@pytest.mark.parametrize("setting", ["plugin='excel'", "glue_register=true"])
+def test_an_external_model_that_is_also_written_elsewhere_is_refused(shop: DuckdbShop, setting: str) -> None:
+    mart = CHEAPER.replace("materialized='table'", f"materialized='external', {setting}")
+    artifacts = shop.checkout("external", {"models/mart.sql": mart})
+    answer = shop.ci(artifacts)
+
+    assert answer.exit_code == 2
+    assert "model.shop.mart: it also writes outside of the database" in answer.stderr
+    assert not (artifacts.parent / "floe-ci").exists()
 
 
 def test_a_missing_state_is_an_error(shop: DuckdbShop) -> None:

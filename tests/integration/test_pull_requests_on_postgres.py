@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import signal
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from integration.pull_requests import LONG, Shop, started, wait_until
+from integration.pull_requests import FILES, LONG, Shop, started, wait_until
 from postgres import running_postgres
+from unit.samples import write_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -17,6 +20,7 @@ if TYPE_CHECKING:
 
 CHEAPER = "{{ config(materialized='table') }} select id, amount - 1 as amount from {{ ref('stg') }}"
 SLOW = "{{ config(materialized='table') }} select id, amount from {{ ref('stg') }}, pg_sleep(600)"
+SLEEPS = "select 'runs' from pg_stat_activity where query like '%pg_sleep(600)%' and pid <> pg_backend_pid();"
 OWN = {"pr_1", "pr_1_marts"}
 
 
@@ -151,6 +155,129 @@ def test_views_of_others_on_its_tables_are_kept(shop: PostgresShop) -> None:
     assert "schema pr_1" not in shop.schemas
 
 
+def test_every_object_of_others_keeps_the_schemas(shop: PostgresShop) -> None:
+    artifacts = shop.checkout("depended", {"models/mart.sql": CHEAPER})
+    shop.report(artifacts, "--keep")
+    shop.execute(
+        """
+        create function pr_1.seven() returns int language sql as 'select 7';
+        create sequence pr_1.numbers;
+        create table pr_1.parts (id int) partition by list (id);
+        create schema analyst;
+        create view analyst.calling as select pr_1.seven();
+        create table analyst.counted (id int default nextval('pr_1.numbers'));
+        create table analyst.inherited () inherits (pr_1.mart);
+        create table analyst.part partition of pr_1.parts default;
+        create table analyst.rows (one pr_1.mart);
+        """
+    )
+    cleaned = shop.ci(artifacts, "--clean")
+
+    assert cleaned.exit_code == 2
+    for name in ("calling", "counted", "inherited", "part", "rows"):
+        assert f"analyst.{name}" in cleaned.stderr
+    assert {"schema pr_1", "schema pr_1_marts"} <= shop.schemas
+    shop.execute("drop schema analyst cascade;")
+    assert shop.ci(artifacts, "--clean").exit_code == 0
+    assert "schema pr_1" not in shop.schemas
+
+
+def test_a_source_that_moves_is_not_created_in_a_schema_of_others(shop: PostgresShop) -> None:
+    schemas, tables = shop.schemas, shop.values("select 'table ' || relname from pg_class order by 1;")
+    source = FILES["models/schema.yml"].replace("{name: orders}", "{name: orders, identifier: orders_v2}")
+    nodes = shop.report(shop.checkout("moved", {"models/schema.yml": source}), code=1)["nodes"]
+
+    assert nodes["stg"]["ending"] == "failed"
+    assert "orders_v2" in nodes["stg"]["message"]
+    assert shop.values("select 'table ' || relname from pg_class order by 1;") == tables
+    assert shop.schemas == schemas
+
+
+def test_a_source_that_depends_on_the_target_is_a_view_that_is_dropped(shop: PostgresShop) -> None:
+    schemas = shop.schemas
+    place = """ "{{ 'landing' if target.schema == 'main' else target.schema ~ '_raw' }}" """
+    changed = {
+        "models/schema.yml": FILES["models/schema.yml"].replace("schema: landing", f"schema: {place}"),
+        "models/stg.sql": FILES["models/stg.sql"] + " where id = 1",
+    }
+    artifacts = shop.checkout("derived", changed)
+    report = shop.report(artifacts, "--keep")
+
+    assert report["notes"] == ["the schema pr_1, pr_1_marts, pr_1_raw is kept"]
+    assert shop.values("select 'row ' || id || ' ' || amount from pr_1.stg;") == ["row 1 10"]
+    assert shop.report(artifacts)["succeeded"]
+    assert shop.schemas == schemas
+
+
+def test_a_second_build_with_the_name_is_refused(shop: PostgresShop) -> None:
+    schemas = shop.schemas
+    artifacts = shop.checkout("first", {"models/mart.sql": SLOW})
+    other = shop.checkout("second", {"models/mart.sql": CHEAPER})
+    with started(shop, artifacts) as process:
+        wait_until(lambda: shop.values(SLEEPS) == ["runs"], process)
+        second, cleaned = shop.ci(other), shop.ci(other, "--clean")
+        assert shop.schemas == schemas | {f"schema {name}" for name in OWN}
+        # An object of somebody else keeps the schema, and the interrupted command says so.
+        shop.execute("create table pr_1.mine (id int); create schema analyst;")
+        shop.execute("create view analyst.wip as select * from pr_1.mine;")
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=60) == 128 + signal.SIGINT
+
+    assert (second.exit_code, cleaned.exit_code) == (2, 2)
+    for answer in (second, cleaned):
+        assert "another build uses the schema pr_1. Wait for its end" in answer.stderr
+    log = (artifacts.parent / "ci.log").read_text()
+    assert "schema pr_1, pr_1_marts is left, because objects of others depend on it" in log
+    assert "another build has replaced" not in log
+    shop.execute("drop schema analyst cascade;")
+    assert shop.ci(artifacts, "--clean").exit_code == 0
+    assert shop.schemas == schemas
+
+
+@pytest.mark.parametrize("options", [(), pytest.param(("--keep",), marks=LONG)])
+def test_a_build_whose_schema_another_one_has_replaced_fails(shop: PostgresShop, options: tuple[str, ...]) -> None:
+    mark = '{"floe-dagster ci": "pr_1", "product": "shop", "run": "other"}'
+    macro = f"{{% macro replaced() %}}comment on schema {{{{ target.schema }}}} is '{mark}'{{% endmacro %}}"
+    mart = CHEAPER.replace("materialized='table'", "materialized='table', pre_hook='{{ replaced() }}'")
+    artifacts = shop.checkout("replaced", {"macros/replaced.sql": macro, "models/mart.sql": mart})
+    report = shop.report(artifacts, *options, code=1)
+
+    assert not report["succeeded"]
+    [error] = report["errors"]
+    assert "another build has replaced or removed the schema pr_1 meanwhile" in error
+    # The other build fails at its end, because this one may have written its tables.
+    [mark] = shop.values("select 'mark ' || obj_description('pr_1'::regnamespace, 'pg_namespace');")
+    assert mark == 'mark {"floe-dagster ci": "pr_1", "product": "shop", "run": ""}'
+    assert shop.ci(artifacts, "--clean").exit_code == 0
+    assert "schema pr_1" not in shop.schemas
+
+
+def test_an_output_in_another_database_than_production_is_refused(
+    shop: PostgresShop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    artifacts = shop.checkout("elsewhere", {"models/mart.sql": CHEAPER})
+    content = json.loads(artifacts.read_text())
+    outputs = {"prod": shop.output, "dev": {**shop.output, "dbname": "postgres"}}
+    write_json(artifacts, {**content, "dbt_profiles": {"shop": {"target": "prod", "outputs": outputs}}})
+    monkeypatch.setenv("FLOE_ENV", "dev")
+    answer = shop.ci(artifacts, "--environment", "prod")
+
+    assert answer.exit_code == 2
+    assert "the output 'dev' is not in the database of 'prod': dbname" in answer.stderr
+    assert "fix: Set FLOE_ENV=prod." in answer.stderr
+
+
+@pytest.mark.parametrize("password", ["floe", *(pytest.param(one, marks=LONG) for one in ("shop", "marts"))])
+def test_a_password_that_is_in_the_mark_is_not_masked_there(shop: PostgresShop, password: str) -> None:
+    schemas = shop.schemas
+    secret = replace(shop, output={**shop.output, "pass": password})
+    artifacts = secret.checkout("masked", {"models/mart.sql": CHEAPER})
+    secret.report(artifacts, "--keep")
+
+    assert secret.report(artifacts)["succeeded"]
+    assert shop.schemas == schemas
+
+
 @pytest.mark.parametrize(
     "number", [pytest.param(signal.SIGINT, marks=LONG), signal.SIGTERM, pytest.param(signal.SIGKILL, marks=LONG)]
 )
@@ -159,9 +286,8 @@ def test_an_interrupt_leaves_nothing_at_the_latest_after_the_next_build(
 ) -> None:
     schemas, production = shop.schemas, shop.production
     artifacts = shop.checkout(f"ended-{number}", {"models/mart.sql": SLOW})
-    running = "select 'runs' from pg_stat_activity where query like '%pg_sleep(600)%' and pid <> pg_backend_pid();"
     with started(shop, artifacts) as process:
-        wait_until(lambda: shop.values(running) == ["runs"], process)
+        wait_until(lambda: shop.values(SLEEPS) == ["runs"], process)
         process.send_signal(number)
         code = process.wait(timeout=60)
 

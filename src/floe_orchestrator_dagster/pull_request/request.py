@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from floe_orchestrator_dagster.errors import Problem, PullRequestError
 from floe_orchestrator_dagster.product.manifest import Manifest, read_manifest
+from floe_orchestrator_dagster.product.templates import rendered
 from floe_orchestrator_dagster.pull_request.build import Build, Production, warehouse_of
 from floe_orchestrator_dagster.pull_request.changes import Changes, Project, find_changes
 from floe_orchestrator_dagster.pull_request.duckdb_file import DuckdbFile
@@ -28,7 +29,7 @@ from floe_orchestrator_dagster.state.location import required_url
 from floe_orchestrator_dagster.state.sets import read_state
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from floe_orchestrator_dagster.execution.step.build_plan import DbtStep
     from floe_orchestrator_dagster.product import DbtConnection, DbtProject, Product
@@ -39,6 +40,9 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 Say = Callable[[str], None]
+# Settings of an output on PostgreSQL that name the database.
+_DATABASE = ("type", "host", "port", "dbname")
+_OTHER_NAMES = {"dbname": ("database",)}
 
 
 @dataclass(frozen=True)
@@ -99,6 +103,8 @@ class PullRequest:
             if not changes.selected:
                 return report(notes=since.notes)
             self._check_computes(changes)
+            self._check_readers(changes)
+            self._check_database(name)
             production = Production(state.manifest, before.content)
             place = self._place(production, name)
             self.say(f"building {len(changes.built)} tables and {len(changes.tests)} tests in the {place.description}")
@@ -137,10 +143,54 @@ class PullRequest:
         nodes = {node for step in self.builds for node in step.nodes.assets.values()}
         tests = {test for step in self.builds for test in step.nodes.checks.values()}
         disabled = {test for step in self.builds for test in step.nodes.disabled}
-        builders = {source: node for step in self.builds for source, node in step.source_tables.items()}
-        project = Project(manifest.content, nodes, tests - disabled, builders)
+        project = Project(manifest.content, nodes, tests - disabled, self._builders)
 
         return find_changes(project, since, before.content)
+
+    @property
+    def _builders(self) -> Mapping[str, str]:
+        """The node that builds the table of a source, by the source's unique id."""
+        return {source: node for step in self.builds for source, node in step.source_tables.items()}
+
+    def _check_readers(self, changes: Changes) -> None:
+        """Check that no selected node reads a built table as a source, which dbt would read from production.
+
+        Raises:
+            PullRequestError: Some do.
+        """
+        content, builders = self.dbt.manifest.content, self._builders
+        fix = "Read it with ref(), so that dbt builds it first and reads the table of the pull request."
+        problems = [
+            Problem(one, f"it reads the table of {builders[parent]}, which is built here, as {parent}", fix)
+            for one in sorted(changes.selected)
+            for parent in content["parent_map"].get(one) or ()
+            if builders.get(parent) in changes.built
+        ]
+        if problems:
+            raise PullRequestError(self.product.origin, problems)
+
+    def _check_database(self, environment: str) -> None:
+        """Check that the profile's output reads the database of the environment.
+
+        Raises:
+            PullRequestError: It does not, or this is not known.
+        """
+        profile = self.dbt.profile
+        own = profile.outputs[str(profile.target)]
+        production = own if environment == profile.target else profile.outputs.get(environment)
+        if production is None:
+            what = f"{environment!r} is not an output of the dbt profile, so that the place of its tables is not known"
+            fix = f"Use the state of an output ({', '.join(profile.outputs)}), or add the output and compile again."
+            raise PullRequestError("--environment", [Problem("", what, fix)])
+        keys = ("type",) if own["type"] == "duckdb" else _DATABASE
+        if differing := [key for key in keys if self._value(production, key) != self._value(own, key)]:
+            what = f"the output {profile.target!r} is not in the database of {environment!r}: {', '.join(differing)}"
+            raise PullRequestError("dbt profile", [Problem("", what, f"Set FLOE_ENV={environment}.")])
+
+    def _value(self, output: Mapping[str, object], key: str) -> str:
+        """Return a setting of an output. Templates with variables that are not set are not rendered."""
+        value = next((str(output[name]) for name in (key, *_OTHER_NAMES.get(key, ())) if name in output), "")
+        return rendered(value, self.dbt.profile.environment) or value
 
     def _check_computes(self, changes: Changes) -> None:
         """Check that one output of the profile builds everything.
@@ -175,7 +225,7 @@ class PullRequest:
             return Schemas(
                 self.schema,
                 self.product.name,
-                uuid.uuid4().hex,
+                uuid.uuid4().hex[:14],
                 self.dbt,
                 used | {own},
                 self._warehouse,
