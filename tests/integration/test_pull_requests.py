@@ -260,7 +260,9 @@ def test_an_external_model_that_is_also_written_elsewhere_is_refused(shop: Duckd
     answer = shop.ci(artifacts)
 
     assert answer.exit_code == 2
-    assert "model.shop.mart: it also writes outside of the database" in answer.stderr
+    # dbt v2 does not have these settings, and refuses them itself.
+    refusal = {"core": "model.shop.mart: it also writes outside of the database", "v2": "Ignored unexpected key"}
+    assert refusal[shop.engine] in answer.stderr
     assert not (artifacts.parent / "floe-ci").exists()
 
 
