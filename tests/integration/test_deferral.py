@@ -25,6 +25,7 @@ FILES = {
         models: {+materialized: table}
         """,
     "models/base.sql": "select 1 as id",
+    "models/apart.sql": "select 1 as id",
     "models/first.sql": "select id + 1 as id from {{ ref('base') }}",
     "models/second.sql": """
         select id from {{ ref('first') }}
@@ -37,8 +38,8 @@ FILES = {
               - name: id
                 data_tests:
                   - relationships:
-                      name: first_in_base
-                      arguments: {to: ref('base'), field: id}
+                      name: first_in_apart
+                      arguments: {to: ref('apart'), field: id}
                       config: {severity: warn}
           - name: second
             columns:
@@ -58,7 +59,7 @@ def _write_shop(project: Path, engine: dict[str, str]) -> Path:
         "steps": [{"select": "second", "name": "late"}],
         "jobs": [{"name": "part", "select": "first second", **deferred}],
     }
-    models = [model("base"), model("first", "base"), model("second", "first")]
+    models = [model("base"), model("apart"), model("first", "base"), model("second", "first")]
     path = write_json(project / "a.json", contract(*models, config=config, dbt_profiles=profiles(threads=1)))
     (project / "production").mkdir()
     state = project / "production" / "manifest.json"
@@ -74,6 +75,7 @@ def _write_shop(project: Path, engine: dict[str, str]) -> Path:
     with duckdb.connect(str(project / "shop.duckdb")) as connection:
         connection.execute("create schema production")
         connection.execute("create table production.base as select 10 as id union all select 11")
+        connection.execute("create table production.apart as select 11 as id")
         connection.execute("create table production.first as select 99 as id")
     return path
 
@@ -109,7 +111,7 @@ def test_a_run_reads_the_tables_that_its_earlier_steps_and_tries_have_built(
     assert set(built(failed)) == {"first"}
     # The table of the other environment is enough for a test.
     [check] = failed.get_asset_check_evaluations()
-    assert (check.check_name, check.passed) == ("first_in_base", False)
+    assert (check.check_name, check.passed) == ("first_in_apart", False)
     write_files(project, {"flag.csv": "id\n1\n"})
     resumed = dg.execute_job(
         job,
