@@ -327,6 +327,43 @@ def test_step_reuses_what_another_step_reads(tmp_path: Path, instance: dg.Dagste
     assert {"stg", "mart"} <= built(shop.result())
 
 
+def test_step_reuses_tables_and_views_that_read_each_other(tmp_path: Path, instance: dg.DagsterInstance) -> None:
+    shop = Shop(tmp_path / "shop", instance, "v2")
+    sources = "sources: [{name: main, config: {loaded_at_field: loaded_at}, tables: [{name: sales}]}]"
+    shop.write("models/sources.yml", sources)
+    shop.execute("create table sales as select 1 as id, timestamp '2026-01-01' as loaded_at")
+    for name, materialized, query in (
+        ("z_base", "table", "select id from {{ source('main', 'sales') }}"),
+        ("a_view", "view", "select id from {{ ref('z_base') }}"),
+        ("b_table", "table", "select count(*) as n from {{ ref('z_base') }}"),
+        ("top", "table", "select a.id from {{ ref('a_view') }} a, {{ ref('b_table') }}, {{ ref('z_base') }}"),
+    ):
+        shop.write(f"models/{name}.sql", f"{{{{ config(materialized='{materialized}') }}}} {query}")
+    shop.configure(steps=[{"select": "z_base a_view b_table", "name": "first"}])
+    assert shop.run() == {*ALL, "z_base", "a_view", "b_table", "top"}
+
+    # Dagster gets the output of each asset after those of the assets that it reads.
+    unchanged = shop.result()
+    assert unchanged.success
+    assert {"z_base", "a_view", "b_table"} <= built(unchanged)
+    assert reused(unchanged).keys() == {*ALL, "top"}
+
+    shop.execute("insert into sales values (2, timestamp '2026-01-02')")
+    changed = shop.result()
+    assert changed.success
+    statuses = {
+        event.step_materialization_data.materialization.asset_key.path[-1]: str(
+            event.step_materialization_data.materialization.metadata["status"].value
+        )
+        for event in changed.get_asset_materialization_events()
+    }
+    assert statuses == {
+        **dict.fromkeys(("z_base", "b_table", "top"), "success"),
+        "a_view": "reused",
+    }
+    assert len(shop.rows("top")) == 4
+
+
 def test_new_rows_of_a_source_build_no_view(tmp_path: Path, instance: dg.DagsterInstance) -> None:
     shop = Shop(tmp_path / "shop", instance, "v2")
     write_files(

@@ -23,10 +23,7 @@ if TYPE_CHECKING:
     from floe_orchestrator_dagster.state.published import PublishedState
 
 SENSOR = "shop_orders_state"
-NO_RUN = (
-    "No new successful run builds the product's usual tables. Runs with vars, sample, empty, defer or another target "
-    "are not published."
-)
+NO_RUN = "No run of the product has succeeded since the last publication."
 
 
 class Production(Shop):
@@ -118,29 +115,31 @@ def test_run_of_a_part_leaves_what_was_built_before(production: Production) -> N
 
 
 @pytest.mark.parametrize("options", [{"flags": ["--empty"]}, {"vars": {"owner": "me"}}, {"target": "other"}])
-def test_unusual_runs_are_not_published_and_their_tables_do_not_count(
-    production: Production, options: dict[str, object]
-) -> None:
+def test_tables_of_unusual_runs_are_left_out_of_the_state(production: Production, options: dict[str, object]) -> None:
     artifacts = json.loads(production.artifacts.read_text())
     outputs = artifacts["dbt_profiles"]["shop-orders"]["outputs"]
     outputs["other"] = {**outputs["dev"], "schema": "other"}
     production.artifacts.write_text(json.dumps(artifacts))
-    assert production.result("regions", "names", **options).success
-    assert production.tick() == NO_RUN
-
-    assert production.result("stg").success
+    assert production.result("stg", "regions", "names").success
     production.tick()
+    assert production.tables() == {"stg", "regions", "names"}
 
+    assert production.result("regions", "names", **options).success
+    production.tick()
     assert production.tables() == {"stg"}
 
+    assert production.result("names").success
+    production.tick()
+    assert production.tables() == {"stg", "names"}
 
-def test_variable_of_dbt_that_empties_tables_is_not_published(
+
+def test_tables_that_a_variable_of_dbt_empties_are_left_out_of_the_state(
     production: Production, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DBT_EMPTY", "true")
-    assert production.result().success
+    run = production.result()
 
-    assert production.tick() == NO_RUN
+    assert production.tick() == f"Published the state after run {run.run_id}: 0 tables and views."
 
 
 def test_store_that_is_down_fails_no_run_and_gets_the_state_later(production: Production) -> None:

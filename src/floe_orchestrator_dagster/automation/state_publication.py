@@ -93,14 +93,11 @@ def _publish(context: dg.SensorEvaluationContext, translator: ProductTranslator)
         return "Nothing is published: an environment variable in `state.url` is not set."
     ended = _succeeded_runs(context.instance)
     new = ended[: ended.index(cursor["run"])] if cursor.get("run") in ended else ended
-    run_id = next((one for one in new if _is_usual(context.instance, one, translator)), None)
+    run_id = next((one for one in new if _is_about(context.instance, one, translator)), None)
     if run_id is None:
         if ended:
             context.update_cursor(json.dumps({**cursor, "run": ended[0]}))
-        return (
-            "No new successful run builds the product's usual tables. Runs with vars, sample, empty, defer or another "
-            "target are not published."
-        )
+        return "No run of the product has succeeded since the last publication."
     try:
         built = built_state(context.instance, product, translator.key_of)
         is_new = built.digest != cursor.get("digest")
@@ -123,21 +120,14 @@ def _succeeded_runs(instance: dg.DagsterInstance) -> list[str]:
     return [record.dagster_run.run_id for record in records]
 
 
-def _is_usual(instance: dg.DagsterInstance, run_id: str, translator: ProductTranslator) -> bool:
-    """Return whether a run was about the product, and each table that it built is recorded for the state."""
+def _is_about(instance: dg.DagsterInstance, run_id: str, translator: ProductTranslator) -> bool:
+    """Return whether a run was to build tables of the product.
+
+    A run whose tables are not part of the state counts, too: the state has these tables no longer.
+    """
     keys = {translator.key_of[node["unique_id"]] for node in dbt_of(translator.product).manifest.asset_nodes}
-    wanted = {_TYPES.ASSET_MATERIALIZATION_PLANNED, _TYPES.ASSET_MATERIALIZATION}
-    is_about = False
-    for entry in instance.all_logs(run_id, of_type=wanted):
-        event = entry.dagster_event
-        if event is None or event.asset_key not in keys:
-            continue
-        is_about = True
-        if event.event_type is _TYPES.ASSET_MATERIALIZATION:
-            metadata = event.step_materialization_data.materialization.metadata
-            if not was_reused(metadata) and recorded_state(metadata) is None:
-                return False
-    return is_about
+    planned = instance.all_logs(run_id, of_type=_TYPES.ASSET_MATERIALIZATION_PLANNED)
+    return any(entry.dagster_event is not None and entry.dagster_event.asset_key in keys for entry in planned)
 
 
 def _of_build(

@@ -4,15 +4,12 @@ For each statement, Dagster's SQLite event log creates an engine, compiles the s
 has three to ten statements, which take most of the CPU time of a run with many small nodes. This module keeps one
 engine and connection per database until dbt has ended. It writes the same rows in the same transactions, and notifies
 the watchers of a run's database after each one. Tables, columns and migrations are looked up once.
-
-Events that do not wait for anything, such as those of reused tables, are also committed together.
 """
 
 from __future__ import annotations
 
 import inspect
 import os
-import time
 from contextlib import contextmanager
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -23,10 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     import dagster as dg
-    from sqlalchemy.engine import Connection, Engine, Transaction
+    from sqlalchemy.engine import Connection, Engine
 
-_BATCH_SECONDS = 0.1
-_INDEX = "index"  # the database of all runs; the others are those of one run each
 _CONNECT = "_connect"
 # Functions that look up tables and columns. Each version of Dagster has some of them.
 _HAS_TABLE, _HAS_COLUMN, _HAS_COLUMN_HERE = "has_table", "has_asset_key_col", "_has_asset_key_col_on_connection"
@@ -44,30 +39,11 @@ def open_event_log(instance: dg.DagsterInstance) -> Iterator[None]:
     Without effect for event logs other than SQLite's, for one that is already kept open, and when the patch is not
     active.
     """
-    with _opened(instance, _OpenDatabases):
-        yield
-
-
-@contextmanager
-def batched_event_log(instance: dg.DagsterInstance) -> Iterator[None]:
-    """Keep the connections open as :func:`open_event_log` does, and commit the events of a tenth of a second together.
-
-    Other processes cannot write to the databases in this time. The block must not wait for anything.
-
-    Raises:
-        Exception: Events could not be written.
-    """
-    with _opened(instance, _BatchedDatabases):
-        yield
-
-
-@contextmanager
-def _opened(instance: dg.DagsterInstance, kind: type[_OpenDatabases]) -> Iterator[None]:
     storage: Any = instance.event_log_storage  # the classes of storages are not public
     if not (patches.is_active(patches.EVENT_LOG) and _is_known(storage)):
         yield
         return
-    databases = kind(storage)
+    databases = _OpenDatabases(storage)
     try:
         databases.open()
         yield
@@ -159,83 +135,6 @@ class _OpenDatabases:
         for engine in self._engines.values():
             engine.dispose()
         self._engines.clear()
-
-
-class _BatchedDatabases(_OpenDatabases):
-    """The databases of an event log, with transactions of several events.
-
-    A transaction of a run's database starts before that of the index, as Dagster writes an event. Two processes that
-    both write in batches therefore do not wait for each other.
-    """
-
-    def __init__(self, storage: Any) -> None:  # noqa: ANN401  # as above
-        super().__init__(storage)
-        self._open: dict[str, tuple[Connection, Transaction]] = {}
-        self._started = 0.0
-
-    @contextmanager
-    def _connect(self, shard: str) -> Iterator[Connection]:
-        if shard not in self._storage._initialized_dbs or not self._replacements:  # noqa: SLF001  # as above
-            with self._lock:
-                self._commit()
-            with super()._connect(shard) as connection:
-                yield connection
-            return
-        with self._lock:
-            connection = self._in_transaction(shard)
-            with _as_one(connection):
-                yield connection
-            if time.monotonic() - self._started > _BATCH_SECONDS:
-                self._commit()
-
-    def _dispose(self) -> None:
-        try:
-            self._commit()
-        finally:
-            super()._dispose()
-
-    def _in_transaction(self, shard: str) -> Connection:
-        """Return the connection of a database, with an open transaction."""
-        if shard not in self._open:
-            if shard != _INDEX and self._open:
-                self._commit()
-            connection = self._engine(shard).connect()
-            if not self._open:
-                self._started = time.monotonic()
-            self._open[shard] = connection, connection.begin()
-        return self._open[shard][0]
-
-    def _commit(self) -> None:
-        """Commit all transactions, and notify the watchers."""
-        opened, self._open = self._open, {}
-        for shard, (connection, transaction) in opened.items():
-            database: Any = connection.connection
-            has_changed = database.in_transaction
-            with connection:
-                transaction.commit()
-            if has_changed:
-                self._notify_watchers(shard)
-
-
-@contextmanager
-def _as_one(connection: Connection) -> Iterator[None]:
-    """Undo the statements of the block if one of them fails. Those before them in the transaction stand."""
-    database: Any = connection.connection
-    if not database.in_transaction:  # SQLite starts it with the first statement that writes
-        try:
-            yield
-        except BaseException:
-            database.rollback()
-            raise
-        return
-    database.execute("savepoint event")
-    try:
-        yield
-    except BaseException:
-        database.execute("rollback to event")
-        raise
-    finally:
-        database.execute("release event")
 
 
 def _cached_lookups(storage: Any) -> dict[str, Callable[..., Any]]:  # noqa: ANN401  # as above

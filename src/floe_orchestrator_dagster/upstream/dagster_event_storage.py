@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from floe_orchestrator_dagster.upstream.dagster_event_log import batched_event_log, open_event_log
+from floe_orchestrator_dagster.upstream.dagster_event_log import open_event_log
 from floe_orchestrator_dagster.upstream.dagster_postgres_batches import batched_events
 from floe_orchestrator_dagster.upstream.dagster_postgres_log import open_postgres_log
 
@@ -19,21 +19,10 @@ if TYPE_CHECKING:
 def open_storage(instance: dg.DagsterInstance) -> Iterator[Callable[[], None]]:
     """Keep the event log's connections open, and store events in batches in PostgreSQL.
 
-    Yields a function that waits until all events are stored. Blocks are not nested.
-
-    Raises:
-        Exception: As :func:`batched_events`.
-    """
-    with open_event_log(instance), open_postgres_log(instance), batched_events(instance) as flush:
-        yield flush
-
-
-@contextmanager
-def batched_storage(instance: dg.DagsterInstance) -> Iterator[None]:
-    """Store events in batches inside a block that waits for nothing, such as dbt.
+    Yields a function that waits until all events are stored. Do not nest the contexts.
 
     Raises:
         Exception: Events could not be written.
     """
-    with batched_event_log(instance), open_postgres_log(instance), batched_events(instance):
-        yield
+    with open_event_log(instance), open_postgres_log(instance), batched_events(instance) as flush:
+        yield flush

@@ -8,8 +8,8 @@ import re
 import sqlite3
 import sys
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from sqlalchemy.engine import Engine
 from sqlalchemy.event import listen, remove
 
 from floe_orchestrator_dagster.upstream import patches
-from floe_orchestrator_dagster.upstream.dagster_event_log import batched_event_log, open_event_log
+from floe_orchestrator_dagster.upstream.dagster_event_log import open_event_log
 
 _COLUMNS = {
     "event_logs": "dagster_event_type, step_key, asset_key, partition",
@@ -38,15 +38,7 @@ def instance(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
         yield instance
 
 
-def _stock_log(_instance: dg.DagsterInstance) -> AbstractContextManager[None]:
-    """Leave Dagster's event log as it is."""
-    return nullcontext()
-
-
-OpenLog = Callable[[dg.DagsterInstance], AbstractContextManager[None]]
-
-
-def _assets(*, open_log: OpenLog = _stock_log, failing: bool = False) -> dg.AssetsDefinition:
+def _assets(*, open_log: bool, failing: bool = False) -> dg.AssetsDefinition:
     names = [f"asset_{number}" for number in range(3)]
 
     @dg.multi_asset(
@@ -55,7 +47,7 @@ def _assets(*, open_log: OpenLog = _stock_log, failing: bool = False) -> dg.Asse
         check_specs=[dg.AssetCheckSpec("fine", asset=name) for name in names],
     )
     def build(context: dg.AssetExecutionContext) -> Iterator[Any]:
-        with open_log(context.instance):
+        with open_event_log(context.instance) if open_log else nullcontext():
             for name in names:
                 yield dg.Output(None, output_name=name, metadata={"rows": 3})
                 context.log.info("built %s", name)
@@ -78,15 +70,16 @@ def _rows(directory: Path) -> dict[str, list[Any]]:
     return rows
 
 
-@pytest.mark.parametrize("open_log", [open_event_log, batched_event_log])
 @pytest.mark.parametrize("failing", [False, True])
-def test_run_writes_the_same_rows(tmp_path: Path, open_log: OpenLog, *, failing: bool) -> None:
+def test_run_writes_the_same_rows(tmp_path: Path, *, failing: bool) -> None:
     written = []
-    for number, log in enumerate((_stock_log, open_log)):
-        directory = tmp_path / str(number)
+    for open_log in (False, True):
+        directory = tmp_path / str(open_log)
         directory.mkdir()
         with dg.DagsterInstance.local_temp(str(directory)) as instance:
-            result = dg.materialize([_assets(open_log=log, failing=failing)], instance=instance, raise_on_error=False)
+            result = dg.materialize(
+                [_assets(open_log=open_log, failing=failing)], instance=instance, raise_on_error=False
+            )
             assert result.success is not failing
         written.append(_rows(directory))
 
@@ -95,7 +88,7 @@ def test_run_writes_the_same_rows(tmp_path: Path, open_log: OpenLog, *, failing:
     assert len(written[1]["index asset_keys"]) == 3
 
 
-def _connections(tmp_path: Path, open_log: OpenLog) -> int:
+def _connections(tmp_path: Path, *, open_log: bool) -> int:
     """Count the connections that a run makes to its event log's databases."""
     made: list[str] = []
 
@@ -115,8 +108,8 @@ def test_databases_are_opened_once_while_it_lasts(tmp_path: Path) -> None:
     (tmp_path / "stock").mkdir()
     (tmp_path / "kept").mkdir()
 
-    stock = _connections(tmp_path / "stock", _stock_log)
-    kept = _connections(tmp_path / "kept", open_event_log)
+    stock = _connections(tmp_path / "stock", open_log=False)
+    kept = _connections(tmp_path / "kept", open_log=True)
 
     # The rest is what Dagster writes before and after the step.
     assert kept < stock - 25
@@ -137,70 +130,6 @@ def test_a_migration_is_asked_for_until_it_is_made(instance: dg.DagsterInstance)
 
     assert asked == [False, True, True]
     assert not storage.has_secondary_index("some_migration")
-
-
-def test_batches_have_fewer_commits(instance: dg.DagsterInstance) -> None:
-    commits = 0
-
-    def note(_connection: object) -> None:
-        nonlocal commits
-        commits += 1
-
-    listen(Engine, "commit", note)
-    try:
-        with batched_event_log(instance):
-            instance.report_runless_asset_event(dg.AssetMaterialization("first"))  # creates the database
-            commits = 0
-            for number in range(50):
-                instance.report_runless_asset_event(dg.AssetMaterialization(f"asset_{number}"))
-            seen = instance.get_latest_materialization_event(dg.AssetKey("asset_49"))
-    finally:
-        remove(Engine, "commit", note)
-
-    assert seen is not None
-    assert commits < 50
-    assert all(instance.get_latest_materialization_event(dg.AssetKey(f"asset_{number}")) for number in range(50))
-
-
-def test_statement_that_fails_in_a_batch_undoes_only_its_own_event(instance: dg.DagsterInstance) -> None:
-    storage = instance.event_log_storage
-    assert isinstance(storage, SqliteEventLogStorage)
-    keys = [dg.AssetKey(name) for name in ("before", "after")]
-
-    def fail() -> None:
-        with storage.index_connection() as connection:
-            connection.exec_driver_sql("delete from event_logs")
-            raise ValueError("no")
-
-    with batched_event_log(instance):
-        instance.report_runless_asset_event(dg.AssetMaterialization(keys[0]))
-        with pytest.raises(ValueError, match="no"):
-            fail()
-        instance.report_runless_asset_event(dg.AssetMaterialization(keys[1]))
-
-    assert [instance.get_latest_materialization_event(key) is not None for key in keys] == [True, True]
-
-
-def test_two_processes_write_batches_of_the_same_run_side_by_side(instance: dg.DagsterInstance, tmp_path: Path) -> None:
-    run = dg.materialize([_assets()], instance=instance).dagster_run
-
-    def write(name: str, other: dg.DagsterInstance) -> None:
-        with batched_event_log(other):
-            for number in range(20):
-                other.report_engine_event(f"{name} {number}", run)
-                other.report_runless_asset_event(dg.AssetObservation(f"{name}_{number}"))
-
-    with dg.DagsterInstance.from_config(str(tmp_path)) as second:
-        threads = [threading.Thread(target=write, args=(str(at), one)) for at, one in enumerate((instance, second))]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-
-    messages = [entry.message for entry in instance.all_logs(run.run_id)]
-    assert [sum(message == f"{at} {number}" for message in messages) for at in (0, 1) for number in range(20)] == [
-        1
-    ] * 40
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc lists a process' open files on Linux only")
@@ -255,7 +184,7 @@ def test_threads_may_end_while_others_go_on(instance: dg.DagsterInstance) -> Non
 
 def test_watchers_of_a_run_receive_its_events_at_once(instance: dg.DagsterInstance, tmp_path: Path) -> None:
     """As the run's page does, in another process with another instance."""
-    run = dg.materialize([_assets()], instance=instance).dagster_run
+    run = dg.materialize([_assets(open_log=False)], instance=instance).dagster_run
     seen, is_seen = list[str](), threading.Event()
 
     def note(entry: dg.EventLogEntry, _cursor: str) -> None:

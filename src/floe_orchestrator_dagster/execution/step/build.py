@@ -65,7 +65,8 @@ def build_selection(context: dg.AssetExecutionContext, step: DbtStep, options: D
     deferral = step_deferral(options, step.product, options.connection(step.connection))
     is_readable = partial(_is_readable, context.instance, _keys(deferral.nodes, step))
     plan = plan_build(context, step, step.excluded(options.exclude, context.log.warning), is_readable)
-    yield from handed_over(op_context, plan.built, plan.passed)
+    built = {key: plan.built[key] for key in step.nodes.in_order(plan.built)}
+    yield from handed_over(op_context, built, plan.passed)
     if plan.built:
         context.log.info("assets that are not built again, because an earlier try built them: %d", len(plan.built))
     _log_postponed(context.log, plan.selection)
@@ -90,6 +91,8 @@ def build_selection(context: dg.AssetExecutionContext, step: DbtStep, options: D
             elif event is not None:
                 evaluations.built(event)
                 yield event
+    if build is not None:
+        yield from build.reused_later()
 
 
 def test_selection(

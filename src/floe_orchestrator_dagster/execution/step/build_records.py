@@ -87,7 +87,7 @@ class BuildRecords:
         fingerprint = self.known.fingerprints.get(unique_id)
         if self.no_records or fingerprint is None or self.step.key_of[unique_id] in self.history.contended:
             other_rows = {OTHER_ROWS: self.other_rows} if self.other_rows else {}
-            return {**other_rows, **self._before(unique_id)}, build_id
+            return {**other_rows, **self._before(unique_id, node)}, build_id
         inputs = self._inputs(result)
         self._tables[unique_id] = build_id, node
         place, cursor = self.places.place(node), self.history.cursor
@@ -95,7 +95,7 @@ class BuildRecords:
         record = BuildRecord(build_id, fingerprint, place, inputs, cursor, self.known.now, columns, codes)
         return {RECORD: dg.JsonMetadataValue(record.as_json())}, build_id
 
-    def _before(self, unique_id: str) -> dict[str, Any]:
+    def _before(self, unique_id: str, node: Mapping[str, Any]) -> dict[str, Any]:
         """Return the metadata of a build that does not count.
 
         The rows of an incremental model come from all its builds. If one of them had other code, the next run that
@@ -104,7 +104,8 @@ class BuildRecords:
         last = self.history.last_counted.get(self.step.key_of[unique_id])
         if last is None or self.graph.kinds.get(unique_id) != "incremental":
             return {}
-        if last.fingerprint != self.known.fingerprints.get(unique_id):
+        is_same_table = last.place == self.places.place(node)
+        if is_same_table and last.fingerprint != self.known.fingerprints.get(unique_id):
             last = replace(last, fingerprint="")
         return {BEFORE: dg.JsonMetadataValue(last.as_json())}
 

@@ -21,11 +21,13 @@ from floe_orchestrator_dagster.execution.step.build_history import RECORD, mark_
 from floe_orchestrator_dagster.execution.step.build_records import BuildRecords
 from floe_orchestrator_dagster.execution.step.retry import RESUME_TAG, read_by_other_steps
 from floe_orchestrator_dagster.execution.step.run_options import BUILD_TAG, CHANGED
-from floe_orchestrator_dagster.upstream.dagster_event_storage import batched_storage
+from floe_orchestrator_dagster.upstream.dagster_check_evaluations import output_names
+from floe_orchestrator_dagster.upstream.dagster_event_storage import open_storage
 from floe_orchestrator_dagster.upstream.dagster_step_end import close_with_step
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Mapping
+    from collections.abc import Set as AbstractSet
 
     from floe_orchestrator_dagster.execution.reuse.decision import Decision
     from floe_orchestrator_dagster.execution.reuse.records import CheckRecord
@@ -131,7 +133,7 @@ class ChangedBuild:
             for node, record in last.items()
             if record is not None
             and record.place == records.places.place(nodes[node])
-            and record.fingerprint != records.known.fingerprints.get(node)
+            and record.fingerprint != (records.known.fingerprints.get(node) or "")
         ]
 
     @property
@@ -155,7 +157,10 @@ class ChangedBuild:
         records.start(expected & frozenset(step.nodes.assets.values()), tests)
 
     def reused(self, evaluations: Evaluations) -> Iterator[Any]:
-        """Yield the events of reused tables and kept results of tests, and mark the tables as still valid."""
+        """Yield the events of reused tables and kept results of tests, and mark the tables as still valid.
+
+        :meth:`reused_later` yields the outputs of the tables that read others that the step builds.
+        """
         events = self._reused(evaluations)
         close_with_step(self.records.context, events)
         yield from events
@@ -163,17 +168,17 @@ class ChangedBuild:
     def _reused(self, evaluations: Evaluations) -> Generator[Any, None, None]:
         records = self.records
         context, step, history = records.context, records.step, records.history
-        keys = {unique_id: step.key_of[unique_id] for unique_id in self.decision.reused}
-        mark_reused(context.instance, context.run_id, history, keys.values())
+        keys = {step.key_of[unique_id] for unique_id in self.decision.reused}
+        mark_reused(context.instance, context.run_id, history, keys)
         read = read_by_other_steps(context)
-        outputs = {key: name for name, key in context.assets_def.keys_by_output_name.items()}
-        with batched_storage(context.instance):
-            for unique_id, key in sorted(keys.items()):
-                metadata = _reused_metadata(self.decision.reused[unique_id], history.materializations[key].run_id)
-                if outputs[key] in read:
-                    yield self._again(unique_id, outputs[key], metadata)
-                else:
+        outputs, later = output_names(context), self._later
+        with open_storage(context.instance):
+            for key in step.nodes.in_order(keys):
+                if outputs[key] not in read:
+                    metadata = self._metadata(step.nodes.assets[key])
                     context.log_event(dg.AssetObservation(key, metadata=metadata))
+                elif key not in later:
+                    yield self._again(key, outputs[key])
             check_of = step.nodes.check_of
             for test, reason in self.decision.kept.items():
                 check = check_of[test]
@@ -182,13 +187,33 @@ class ChangedBuild:
                 target = (latest.storage_id, latest.run_id, latest.timestamp) if latest else None
                 yield from evaluations.kept(result, target, read)
 
-    def _again(self, unique_id: str, output: str, metadata: Mapping[str, Any]) -> dg.Output[None]:
+    def reused_later(self) -> Iterator[dg.Output[None]]:
+        """Yield the outputs of reused tables that read others that the step has built: Dagster wants parents first."""
+        context = self.records.context
+        read, outputs = read_by_other_steps(context), output_names(context)
+        for key in self.records.step.nodes.in_order(self._later):
+            if outputs[key] in read:
+                yield self._again(key, outputs[key])
+
+    @property
+    def _later(self) -> AbstractSet[dg.AssetKey]:
+        """The reused assets with an ancestor that the step builds, such as views."""
+        nodes, key_of = self.records.step.nodes, self.records.step.key_of
+        built = {key_of[unique_id] for unique_id in self.decision.built}
+        return nodes.downstream(built) & {key_of[unique_id] for unique_id in self.decision.reused}
+
+    def _metadata(self, unique_id: str) -> dict[str, Any]:
+        run_id = self.records.history.materializations[self.records.step.key_of[unique_id]].run_id
+        return _reused_metadata(self.decision.reused[unique_id], run_id)
+
+    def _again(self, key: dg.AssetKey, output: str) -> dg.Output[None]:
         """Materialize a reused asset, because Dagster skips steps that depend on an asset without an output."""
+        unique_id = self.records.step.nodes.assets[key]
         state = self.records.known.states[unique_id]
         if not isinstance(state, BuildRecord):  # only known builds are reused
             raise TypeError(unique_id)
         record = replace(state, cursor=self.records.history.cursor)
-        more = {**metadata, RECORD: dg.JsonMetadataValue(record.as_json())}
+        more = {**self._metadata(unique_id), RECORD: dg.JsonMetadataValue(record.as_json())}
         return versioned_output(output, more, record.build_id)
 
     def _result(self, key: dg.AssetCheckKey, record: CheckRecord, reason: str) -> dg.AssetCheckResult:

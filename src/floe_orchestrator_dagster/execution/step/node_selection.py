@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field, replace
+from graphlib import TopologicalSorter
 from typing import TYPE_CHECKING
 
 from floe_orchestrator_dagster.product.references import called_functions
@@ -73,6 +74,20 @@ class DbtNodes:
     def checks_on_assets(self) -> frozenset[dg.AssetCheckKey]:
         """Checks on the definition's assets, without those on sources and on the product."""
         return frozenset(key for key in self.checks if key.asset_key in self.assets)
+
+    def in_order(self, keys: Iterable[dg.AssetKey]) -> list[dg.AssetKey]:
+        """Sort assets so that each follows those that it reads, also through other assets."""
+        graph = {key: sorted(self.upstream[key] & self.assets.keys()) for key in sorted(self.assets)}
+        wanted = {*keys}
+        return [key for key in TopologicalSorter(graph).static_order() if key in wanted]
+
+    def downstream(self, keys: AbstractSet[dg.AssetKey]) -> frozenset[dg.AssetKey]:
+        """Return the assets that read some of these assets, also through other assets."""
+        found = {*keys}
+        for key in self.in_order(self.assets):
+            if self.upstream[key] & found:
+                found.add(key)
+        return frozenset(found - keys)
 
     def expected(self, selection: Selection) -> frozenset[str]:
         """Return the unique ids of a selection. Each of these nodes must have a result."""

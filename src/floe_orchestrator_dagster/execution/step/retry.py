@@ -158,11 +158,11 @@ def handed_over(
 
     Args:
         context: The step's context.
-        assets: Assets that are not built again, each with the id of the run that built it.
+        assets: Assets that are not built again, each after those that it reads, with the id of the run that built it.
         checks: Evaluations of checks that are not evaluated again.
     """
     read, names = read_by_other_steps(context), output_names(context)
-    for key, run_id in sorted(assets.items()):
+    for key, run_id in assets.items():
         if run_id != context.run_id and names[key] in read:
             yield dg.Output(None, output_name=names[key], metadata=_reused(run_id))
     for check, evaluation in sorted(checks.items(), key=lambda item: str(item[0])):
