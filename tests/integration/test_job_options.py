@@ -164,7 +164,9 @@ def test_a_run_without_a_usable_state_is_refused_before_dbt_starts(shop: Shop) -
         assert "running dbt" not in logged(shop.instance, result.run_id, "INFO")
         return failure_of(result)
 
-    assert "run configuration, defer: there is no state to defer to. Set `state` to a directory." in refusal(defer=True)
+    assert "run configuration, defer: no state is known to defer to. Set `state` to a directory, or" in refusal(
+        defer=True
+    )
     assert "run configuration, state: it is only used with defer. Set `defer: true`." in refusal(state="bare")
     assert "favor_state: it is only used with defer" in refusal(favor_state=True)
     assert f"state: '{shop.directory}/gone' is not a directory. Copy" in refusal(defer=True, state="gone")

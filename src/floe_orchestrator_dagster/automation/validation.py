@@ -163,7 +163,7 @@ def _deferral(where: str, own: Mapping[str, str], options: Mapping[str, str], pr
                 fix = f"Set `defer: true`, or remove it. {CORRECT_IT}"
                 yield Problem(f"{where}.{name}", "is only used with `defer`", fix)
     elif own.get("defer") == "true" and not (options.get("state") or default_state(product)):
-        what = "is set, and there is no state to defer to"
+        what = "is set, and no state is known to defer to"
         fix = f"Set `state` to a directory with the manifest.json of the other environment. {CORRECT_IT}"
         yield Problem(f"{where}.defer", what, fix)
 

@@ -86,7 +86,7 @@ _FORMS = (
 @pytest.mark.parametrize(
     ("job", "schedule", "problems"),
     [
-        ({"defer": True}, {}, [f"jobs[0].defer: is set, and there is no state to defer to\n    fix: {_NO_STATE}"]),
+        ({"defer": True}, {}, [f"jobs[0].defer: is set, and no state is known to defer to\n    fix: {_NO_STATE}"]),
         (
             {"state": "STATE"},
             {"favor_state": True},

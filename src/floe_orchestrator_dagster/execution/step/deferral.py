@@ -16,7 +16,7 @@ import orjson
 from floe_orchestrator_dagster.errors import DbtSetupError
 from floe_orchestrator_dagster.execution.step.run_options import PREFIXES
 from floe_orchestrator_dagster.product.manifest import MANIFEST_FILE
-from floe_orchestrator_dagster.product.templates import rendered
+from floe_orchestrator_dagster.state.location import configured_url, production
 from floe_orchestrator_dagster.state.sets import read_state
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def step_deferral(options: DbtOptions, product: Product, dbt: DbtConnection) -> 
         dbt: The dbt project, which relative states are in, and its profile.
 
     Raises:
-        DbtSetupError: There is no state, it has no valid manifest, or options are only used with ``defer``.
+        DbtSetupError: The state is missing or has no valid manifest, or options are only used with ``defer``.
         StateError: A published state is missing or damaged, or its store cannot be reached.
     """
     if options.defer is None and (options.state or options.favor_state):
@@ -87,14 +87,15 @@ def step_deferral(options: DbtOptions, product: Product, dbt: DbtConnection) -> 
         return Deferral(None, ("--no-defer",) if options.defer is False else _of_environment())
     state = options.state or default_state(product)
     if state is None:
-        raise DbtSetupError("run configuration, defer: there is no state to defer to. Set `state` to a directory.")
+        fix = "Set `state` to a directory, or configure `state.url`."
+        raise DbtSetupError(f"run configuration, defer: no state is known to defer to. {fix}")
     return Deferral(_state_manifest(state, product, dbt), ("--favor-state",) if options.favor_state else ())
 
 
 def default_state(product: Product) -> str | None:
     """Return the state of runs that name none: that of dbt's environment variables, or the product's published one."""
     names = (f"{prefix}{name}" for name in ("DEFER_STATE", "STATE") for prefix in PREFIXES)
-    return next((found for name in names if (found := os.environ.get(name))), None) or _published(product)
+    return next((found for name in names if (found := os.environ.get(name))), None) or configured_url(product)
 
 
 def unusable_state(state: str, product: Product, project: Path) -> tuple[str, str] | None:
@@ -117,7 +118,7 @@ def unusable_state(state: str, product: Product, project: Path) -> tuple[str, st
 def _state_manifest(state: str, product: Product, dbt: DbtConnection) -> Mapping[str, Any]:
     if _is_published(state, product):
         with TemporaryDirectory(prefix="floe-state-") as scratch:
-            read_state(state, product.name, _environment(product, dbt), Path(scratch))
+            read_state(state, product.name, production(product), Path(scratch))
             return _manifest(Path(scratch) / MANIFEST_FILE)
     problem = unusable_state(state, product, dbt.directory.path)
     if problem is not None:
@@ -147,17 +148,7 @@ def _unreadable(path: Path, what: str) -> DbtSetupError:
 
 
 def _is_published(state: str, product: Product) -> bool:
-    return _SCHEME in state or state == _published(product)
-
-
-def _published(product: Product) -> str | None:
-    """Return the location of the product's published states; None without one, or if its variables are not set."""
-    return rendered(product.config.state.url) if product.config.state else None
-
-
-def _environment(product: Product, dbt: DbtConnection) -> str:
-    production = product.config.state.production if product.config.state else None
-    return production or dbt.profile.default_target
+    return _SCHEME in state or state == configured_url(product)
 
 
 def _of_environment() -> tuple[str, ...]:

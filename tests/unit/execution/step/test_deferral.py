@@ -58,7 +58,7 @@ def test_the_copy_of_the_state_has_no_table_that_the_run_has_built(tmp_path: Pat
 @pytest.mark.parametrize(
     ("options", "problem"),
     [
-        (DbtOptions(defer=True), "defer: there is no state to defer to. Set `state` to a directory."),
+        (DbtOptions(defer=True), "defer: no state is known to defer to. Set `state` to a directory, or configure"),
         (DbtOptions(state="x"), "state: it is only used with defer. Set `defer: true`."),
         (DbtOptions(favor_state=True), "favor_state: it is only used with defer. Set `defer: true`."),
         (DbtOptions(defer=True, state="gone"), "is not a directory. Copy the manifest.json of the other"),
