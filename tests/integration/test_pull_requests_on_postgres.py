@@ -147,7 +147,7 @@ def test_views_of_others_on_its_tables_are_kept(shop: PostgresShop) -> None:
     cleaned = shop.ci(artifacts, "--clean")
 
     assert cleaned.exit_code == 2
-    assert "is left, because objects of others depend on it" in cleaned.stderr
+    assert "was not dropped, because objects in other schemas depend on it" in cleaned.stderr
     assert "analyst.wip" in cleaned.stderr
     assert shop.values("select 'row ' || amount from analyst.wip order by 1;") == ["row 19", "row 9"]
     shop.execute("drop schema analyst cascade;")
@@ -227,7 +227,7 @@ def test_a_second_build_with_the_name_is_refused(shop: PostgresShop) -> None:
     for answer in (second, cleaned):
         assert "another build uses the schema pr_1. Wait for its end" in answer.stderr
     log = (artifacts.parent / "ci.log").read_text()
-    assert "schema pr_1, pr_1_marts is left, because objects of others depend on it" in log
+    assert "schema pr_1, pr_1_marts was not dropped, because objects in other schemas depend on it" in log
     assert "another build has replaced" not in log
     shop.execute("drop schema analyst cascade;")
     assert shop.ci(artifacts, "--clean").exit_code == 0

@@ -1,4 +1,4 @@
-"""Dagster's asset selections on the assets of a product.
+"""Resolution of Dagster's asset selections to the assets that a product builds.
 
 Syntax: https://docs.dagster.io/guides/build/assets/asset-selection-syntax/reference
 """

@@ -1,4 +1,4 @@
-"""The settings of floe's compute plugin, taken from the user's own dbt profile."""
+"""Settings of floe's compute plugin, taken from the user's own dbt profile."""
 
 from __future__ import annotations
 
@@ -108,7 +108,9 @@ def _duckdb_config(output: OwnOutput, notes: list[str]) -> Mapping[str, object]:
             notes.append(f"{key} of the profile is not a number. It was left out.")
     if str(settings.get("path") or _MEMORY).startswith(_MEMORY):
         config["path"] = NEW_FILE
-        notes.append(f"The profile's database is in memory, so its tables would not last. The product uses {NEW_FILE}.")
+        notes.append(
+            "The profile's database is in memory, so its tables would not last. The product uses a file in warehouse/."
+        )
     attached = config.get("attach")
     if isinstance(attached, list):
         config["attach"] = [_attachment(entry) if isinstance(entry, dict) else entry for entry in attached]

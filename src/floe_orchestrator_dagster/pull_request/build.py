@@ -1,4 +1,4 @@
-"""Build of a pull request: its place is created, dbt builds the changes in it, and the place is removed.
+"""dbt build of a pull request in schemas or a DuckDB file of the pull request, which are removed afterwards.
 
 Nodes that are not built are read from production: dbt defers to production's manifest.
 """
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _STORED = ("model", "seed", "snapshot", "function")
-# Rows that tests find are stored where a test is configured so, in a schema that is known before.
+# Only tests that set `store_failures` themselves store rows, because only their schema is checked before the build.
 _ENVIRONMENT = {"DBT_STORE_FAILURES": "false", "DBT_ENGINE_STORE_FAILURES": "false"}
 _BUILT_ON = ("incremental", "snapshot")
 
@@ -134,7 +134,9 @@ class Build:
         path = target / MANIFEST_FILE
         if not path.is_file():
             fix = "Run `floe-dagster validate`, which shows dbt's errors."
-            raise ManifestError(str(self._connection.directory.path), [Problem("", "dbt cannot parse it", fix)])
+            raise ManifestError(
+                str(self._connection.directory.path), [Problem("", "dbt cannot parse the project", fix)]
+            )
         content: dict[str, Any] = orjson.loads(path.read_bytes())
         return {**content["nodes"], **(content.get("functions") or {}), **content["sources"]}
 
@@ -150,7 +152,7 @@ class Build:
         known = [table for one in self.production.content["nodes"] if (table := self.production.table(one))]
         existing = {table.folded for table in known}
         problems += [
-            Problem(one, f"its table would be production's {'.'.join(table.folded)}", "Use another --schema.")
+            Problem(one, f"would overwrite production's table {'.'.join(table.folded)}", "Use another --schema.")
             for one, table in tables.items()
             if table.folded in existing
         ]

@@ -53,7 +53,7 @@ begin
     where coalesce(dependent.schema, address.object_names[1], '') <> all(names)
         and d.classid <> 'pg_default_acl'::regclass;
     if found is not null then
-        raise exception 'schema % is left, because objects of others depend on it: %',
+        raise exception 'schema % was not dropped, because objects in other schemas depend on it: %',
             array_to_string(names, ', '), found;
     end if;
     foreach one in array names loop

@@ -1,4 +1,4 @@
-"""The facts of a published state, and their file ``state.json``."""
+"""Facts about a published state, and their file ``state.json``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Cheaper storage of a step's events: the patches of Dagster's SQLite and PostgreSQL event logs, together."""
+"""Storage of a step's events with the patches of Dagster's SQLite and PostgreSQL event logs."""
 
 from __future__ import annotations
 

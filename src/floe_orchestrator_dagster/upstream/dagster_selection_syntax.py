@@ -1,4 +1,4 @@
-"""Place of a syntax error in one of Dagster's asset selections.
+"""Line and column of a syntax error in a Dagster asset selection.
 
 Dagster's parser names the place, and ``AssetSelection.from_string`` does not pass it on. It reads a text that the
 parser refuses in an older syntax, in which ``tag:a=b and kindd:c`` is the tag ``a`` with the value ``b and kindd:c``.

@@ -305,7 +305,7 @@ _LEFT_OUT = "and dbt-core then leaves the method out of its manifest"
             "early",
             f"its definition has `exclude` before a method, {_LEFT_OUT}. Write `method` and `value` before `exclude`",
         ),
-        ("on", "its definition has the value ['x'], which must be a text"),
+        ("on", "its definition has the value ['x'], which must be a string"),
     ],
 )
 def test_a_selector_that_is_not_valid_says_why(

@@ -31,8 +31,8 @@ class YamlSelector:
     Attributes:
         definition: Its definition.
         matched: Returns the unique ids that a criterion matches.
-        is_of_core: Whether dbt-core wrote the definition. Inside of a set, it reads ``exclude`` beside a method as the
-            exclusion of the set, without the method.
+        is_of_core: Whether dbt-core wrote the definition. In a union or intersection, dbt-core treats an entry with a
+            method and ``exclude`` as an exclusion only, and ignores the method.
     """
 
     definition: object
@@ -87,7 +87,7 @@ def _criterion(definition: Mapping[str, Any]) -> Criterion:
         what = "its definition has `exclude` before a method, and dbt-core then leaves the method out of its manifest"
         raise UnreadableSelectionError(f"{what}. Write `method` and `value` before `exclude`")
     if not isinstance(value, (str, bool, int, float)):
-        raise UnreadableSelectionError(f"its definition has the value {value!r}, which must be a text")
+        raise UnreadableSelectionError(f"its definition has the value {value!r}, which must be a string")
     if method == "config":
         what = "its definition has the method 'config' without a setting, as in config.materialized"
         raise UnreadableSelectionError(f"{what}. dbt v2 leaves the setting out of its manifest")
