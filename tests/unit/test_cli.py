@@ -356,7 +356,17 @@ def test_plan_as_json_has_every_part_and_the_warnings(tmp_path: Path) -> None:
         ],
         "checks": 0,
         "blocking_checks": 0,
-        "jobs": [{"name": "shop_orders", "assets": 1, "checks": 0, "steps": 1, "dbt_invocations": 1}],
+        "jobs": [
+            {
+                "name": "shop_orders",
+                "assets": 1,
+                "checks": 0,
+                "steps": 1,
+                "dbt_invocations": 1,
+                "selection": None,
+                "options": {},
+            }
+        ],
         "schedules": [
             {
                 "name": "shop_orders_schedule",
@@ -366,6 +376,8 @@ def test_plan_as_json_has_every_part_and_the_warnings(tmp_path: Path) -> None:
                 "running": True,
                 "select": None,
                 "exclude": None,
+                "dagster": None,
+                "options": {},
             }
         ],
         "sensors": [],

@@ -28,7 +28,7 @@ def plan(artifacts: Path | None, *, changed: bool, state: str | None, environmen
 
     These are assets, checks, jobs, schedules, sensors, automation, pools and dbt invocations of a full run. ARTIFACTS
     is the product's compiled_artifacts.json. The default is FLOE_ARTIFACTS_PATH. Run `floe-dagster prepare` before it.
-    It writes floe_manifest.json beside dbt's manifest.json, as every load does.
+    It writes one file, as every load does: floe_manifest.json beside dbt's manifest.json.
 
     --changed reads the records in DAGSTER_HOME, or of a `dagster dev` in this directory. With --state, it needs neither
     of them, no database and no secrets.
