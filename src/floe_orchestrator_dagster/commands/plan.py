@@ -30,8 +30,7 @@ def plan(artifacts: Path | None, *, changed: bool, state: str | None, environmen
     is the product's compiled_artifacts.json. The default is FLOE_ARTIFACTS_PATH. Run `floe-dagster prepare` before it.
     It writes one file, as every load does: floe_manifest.json beside dbt's manifest.json.
 
-    --changed reads the records in DAGSTER_HOME, or of a `dagster dev` in this directory. With --state, it needs neither
-    of them, no database and no secrets.
+    --changed reads DAGSTER_HOME or the `dagster dev` here, unless --state is set.
 
     \b
     Example:
