@@ -36,7 +36,22 @@ _PLACEHOLDER = re.compile(r"…|\.\.\.|\[|\b[A-Z_]{3,}\b")
 # the tests of the compiler, `docker` by `make image-test`. `dg` is not installed; tests/unit/test_component.py calls
 # its code. `kubectl`, and `helm` with the chart of the network, need what a test has not: charts are
 # rendered by tests/unit/deploy.
-_RUN_ELSEWHERE = {"make", "pip", "export", "floe", "dagster", "docker", "git", "kubectl", "helm", "promtool", "dg"}
+_RUN_ELSEWHERE = {
+    "make",
+    "pip",
+    "export",
+    "floe",
+    "dagster",
+    "docker",
+    "git",
+    "kubectl",
+    "helm",
+    "promtool",
+    "dg",
+    "dbt",
+}
+# Published states: tests/integration/test_published_state.py and test_pull_requests.py run these commands.
+_READS_STATE = re.compile(r"^floe-dagster (?:ci|state) |--state ")
 _NEW_PROJECT = {
     "dbt_project.yml": "name: new\nprofile: new\n",
     "profiles.yml": "new: {target: dev, outputs: {dev: {type: duckdb, path: new.duckdb}}}\n",
@@ -91,7 +106,8 @@ def _examples() -> list[str]:
     """Collect all examples, each once."""
     from_help = [line for command in _commands() for line in _help_examples(command)]
     from_pages = [line for page in _PAGES for line in (*_shell_lines(page), *_inline_examples(page))]
-    return [line for line in dict.fromkeys([*from_help, *from_pages]) if line.startswith("floe-dagster ")]
+    examples = dict.fromkeys([*from_help, *from_pages])
+    return [line for line in examples if line.startswith("floe-dagster ") and not _READS_STATE.search(line)]
 
 
 def _same(line: str) -> str:

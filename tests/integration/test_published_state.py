@@ -225,7 +225,7 @@ def test_state_of_another_dbt_version_counts_everything_as_changed(production: P
     found = changes_since(load_product(production.artifacts), type(state)(**changed))
 
     [note] = found.notes
-    assert note.startswith("Everything counts as changed: production has dbt 1.8.9, and this is dbt ")
+    assert note.startswith("Everything counts as changed: production runs dbt 1.8.9, this project dbt ")
     assert {unique_id.split(".")[2] for unique_id in found.changed} == ALL
 
 
