@@ -125,7 +125,7 @@ def test_steps_of_a_workflow_build_the_change(
     comment = (clone / "comment.md").read_text()
     assert comment.startswith("### ✅ shop: 1 changed and 0 affected table, 0 tests\n")
     assert "| ✅ | <code>totals</code> | " in comment
-    assert "| success | 1 (same) | `+ more INTEGER` |" in comment
+    assert "| success | 1 (same) | <code>+ more INTEGER</code> |" in comment
     assert not (clone / "floe-ci").exists()
     assert repository.production.read_bytes() == before
     if schema == "pr_7":
