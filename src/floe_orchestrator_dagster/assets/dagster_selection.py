@@ -48,9 +48,10 @@ class DagsterSelection:
             keys = selection.resolve(self._definitions, allow_missing=True)
         except (dg.DagsterError, ValueError) as error:
             raise AssetSelectionError(" ".join(str(error).split())) from error
-        except Exception:  # noqa: BLE001  # NotImplementedError, and an error that Dagster does not export
+        except Exception as error:  # NotImplementedError, and an error that Dagster does not export
             what = "it needs values that only Dagster's web interface has, such as the status of an asset"
-            raise AssetSelectionError(what) from None
+            said = f": {' '.join(str(error).split())}" if str(error) else ""
+            raise AssetSelectionError(f"{what} ({type(error).__name__}{said})") from error
         return frozenset(self._unique_ids[key] for key in keys if key in self._unique_ids)
 
     @cached_property

@@ -92,7 +92,7 @@ class NodeSelection:
             exclude: dbt selection of excluded nodes.
             where: Place of the selections, for errors: a path that ``config_path`` returns, or a name such as
                 ``run configuration`` for a place outside of the configuration.
-            selector: Name of the YAML selector that ``select`` stands for, if any.
+            selector: Name of the YAML selector that ``select`` contains, if any.
 
         Raises:
             ConfigError: A selection is not valid, matches no asset, or requires a dbt project that the product does not

@@ -210,7 +210,7 @@ class Places:
 
     @property
     def database(self) -> str:
-        """The hash of the database, whoever connects to it."""
+        """The hash of the database. It does not depend on the user who connects to it."""
         return _hash(self._database)
 
     def place(self, node: Mapping[str, Any]) -> str:

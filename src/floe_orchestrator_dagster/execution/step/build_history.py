@@ -57,7 +57,7 @@ class Database:
 
     Attributes:
         name: Names it among others.
-        identity: Changes with the database; empty if there is no such sign.
+        identity: Changes with the database; empty for a database without such a sign.
         written: Increases with each change of the database; None if it does not exist.
     """
 

@@ -33,7 +33,7 @@ class Criterion:
         childrens_parents: Whether children, and all parents of these, are added (``@``).
         parents: Whether parents are added, up to ``parents_depth`` steps; None for all.
         children: Whether children are added, up to ``children_depth`` steps; None for all.
-        number: The value of a YAML selector that is not a text. dbt-core compares it with settings as it is.
+        number: The value of a YAML selector if it is not a string. dbt-core compares it with settings as it is.
     """
 
     method: str
