@@ -16,6 +16,14 @@ PIECES = [
     *("a", "b1", "[", "]", ",", "(", ")", "-", "/", "*", "#", "$", "\\", ";", "1", "{", "}"),
     *("'a  b'", '"a  b"', "`a  b`", "'", '"', "`", "''", "$$", "'''", "/*", "*/", "--", "//"),
     *("-- c\n", "--c\n", "/* c */", "/*+ c */", "/*c*/", "# c\n", "// c\n", "-- it's\r", "{# c #}", "{#- c -#}"),
+    *(
+        "{% for x in ['c', 'd'] %}",
+        "{%- for x in y -%}",
+        "{% endfor %}",
+        "{% set y = ['e', \"f\"] %}",
+        "{% set x = 'g' -%}",
+    ),
+    *("{{ x }}", "'{{ x }}  a'", "{{- x }}", "{{ y }}"),
     *("{{ ref('t') }}", "{{ this }}", "{{- this -}}", "{% if x %}", "{%- else -%}", "{% endif %}"),
     *(" ", "  ", "\n", "\t", "\r", "\r\n"),
 ]
@@ -33,6 +41,23 @@ PIECES = [
 )
 def test_comments_and_whitespace_are_left_out(code: str, significant: str | None) -> None:
     assert significant_sql(code) == (significant or " ".join(code.split()))
+
+
+def test_comments_between_loops_over_words_are_left_out() -> None:
+    code = """
+        {% set methods = ['credit_card', "gift card"] %}
+        select
+            order_id, -- COMMENT
+            {% for method in methods -%}
+            sum(case when method = '{{ method }}' then amount end) as {{ method }}_amount,  -- COMMENT
+            {% endfor -%}
+            sum(amount) as amount
+        from {{ ref('payments') }}
+        """
+
+    assert significant_sql(code) == significant_sql(code.replace("COMMENT", "another one"))
+    assert significant_sql(code) != significant_sql(code.replace("credit", "debit"))
+    assert significant_sql(code) != significant_sql(code.replace("'{{ method }}'", "' {{ method }}'"))
 
 
 @pytest.mark.parametrize(
@@ -59,6 +84,17 @@ def test_comments_and_whitespace_are_left_out(code: str, significant: str | None
         "select [a  b]",
         "select 1 /*M!50101 , 2 */  , 3",
         "select q'[it's  a]', q'[it's  b]'",
+        "{% for x in ways %}'{{ x }}' -- a\n{% endfor %}",  # the values are not in the code
+        "{% set x = \"it's\" %}'{{ x }}' -- a\n",
+        "{% for x in ['a'] %}{% endfor %}'{{ x }}' -- a\n",
+        "{% set ways = ['a'] %}{% if ways.append(other) %}{% endif %}{% for x in ways %}'{{ x }}' -- a\n{% endfor %}",
+        "select '{{ x }}' {% if a %}{% set x = 'b' %}{% endif %} -- a\n",
+        "{% for x in ['q'] %}{{ x }}'[it's  a]' -- a\n{% endfor %}",
+        "{% set x = ['a', 'b'] %}'{{ x }}' -- a\n",
+        "{% for x in ['a'] -%} /* c */ {{ x }}{% endfor %}",
+        "{% for x in ['a'] %}1 -- c\n{%- endfor %}",
+        "{% for x in ['a'] %}1 {# c #} {{- x }}{% endfor %}",
+        "{% for x in ['a'] %}5 - {%- endfor %}",
     ],
 )
 def test_code_with_another_meaning_somewhere_stays_as_it_is(code: str) -> None:
