@@ -1,8 +1,8 @@
 """Many runs of one product in one daemon and code server; prints memory, file descriptors and database size as JSON.
 
 ``soak.py stock RUNS ARTIFACTS`` measures plain dagster-dbt, ``floe`` this package. The storage is SQLite, as in
-``dagster dev``. A sensor requests the next run when the last one has ended. After each run, the daemon, the code server
-and the storage directory are measured. The first twenty runs fill caches. Growth is the slope of the others.
+``dagster dev``, and each run is one process. A sensor requests the next run when the last one has ended. After each run,
+the daemon, the code server and the storage directory are measured. The first twenty runs fill caches. Growth is the slope of the others.
 """
 
 from __future__ import annotations
@@ -81,6 +81,9 @@ def prepared(who: str, artifacts: Path) -> Path:
     """Return the artifacts of a project with an empty database; of a copy without floe for plain dagster-dbt."""
     project = artifacts.parent
     if who == "floe":
+        content = json.loads(artifacts.read_text(encoding="utf-8"))
+        content["plugins"]["orchestrator"]["config"]["executor"] = "in_process"
+        artifacts.write_text(json.dumps(content), encoding="utf-8")
         shutil.rmtree(project / "warehouse", ignore_errors=True)
         create_sources(project, project / "warehouse" / "retail_orders.duckdb")
         return artifacts

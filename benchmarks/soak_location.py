@@ -27,7 +27,7 @@ def product(who: str, artifacts: Path) -> tuple[dg.Definitions, str]:
         yield from dbt.cli(["build"], context=context).stream()
 
     dbt = DbtCliResource(project_dir=str(project), profiles_dir=str(project / ".profiles"))
-    jobs = [dg.define_asset_job("build_everything")]
+    jobs = [dg.define_asset_job("build_everything", executor_def=dg.in_process_executor)]
     return dg.Definitions([everything], jobs=jobs, resources={"dbt": dbt}), "build_everything"
 
 
