@@ -159,5 +159,7 @@ def publish(artifacts: Path, url: str) -> None:
         manifest_schema="v12",
         fingerprint_format=FINGERPRINT_FORMAT,
         fingerprints=state_fingerprints(dbt),
+        history="",
+        position=0,
     )
     publish_state(url, facts, dbt.manifest.path.read_bytes(), results.read_bytes(), keep=3)

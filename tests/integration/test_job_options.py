@@ -107,7 +107,7 @@ def test_a_job_reads_what_it_does_not_build_from_another_environment(shop: Shop)
 def test_a_job_reads_from_a_published_state(shop: Shop) -> None:
     manifest = (Path(shop.publish()) / "manifest.json").read_bytes()
     now = datetime.now(tz=timezone.utc)
-    facts = StateFacts("shop-orders", "dev", "", now, "core", "1.12.6", "duckdb", "v12", 1, {})
+    facts = StateFacts("shop-orders", "dev", "", now, "core", "1.12.6", "duckdb", "v12", 1, {}, "", 0)
     url = (shop.directory / "published").as_uri()
     publish_state(url, facts, manifest, b"{}", keep=1)
     job = {"name": "deferred", "selector": "last", "defer": True}

@@ -11,8 +11,10 @@ import pytest
 from command import invoke
 from files import write_files
 from floe_orchestrator_dagster import ManifestError
+from floe_orchestrator_dagster.automation.state_publication import built_state
 from floe_orchestrator_dagster.code_location import definitions_from_file
 from floe_orchestrator_dagster.product import load_product
+from floe_orchestrator_dagster.state.built import dbt_of, publish_built
 from floe_orchestrator_dagster.state.changes import StateChanges, changes_since
 from floe_orchestrator_dagster.state.sets import read_state
 from integration.test_changed_builds import ALL, NAMES_IN_CAPITALS, Shop
@@ -151,6 +153,20 @@ def test_store_that_is_down_fails_no_run_and_gets_the_state_later(production: Pr
     production.store.unlink()
 
     assert production.tick() == f"Published the state after run {run.run_id}: 4 tables and views."
+
+
+def test_a_process_that_publishes_late_does_not_replace_a_newer_state(production: Production) -> None:
+    production.result()
+    product = load_product(production.artifacts)
+    keys = {node["unique_id"]: dg.AssetKey(node["name"]) for node in dbt_of(product).manifest.asset_nodes}
+    late = built_state(production.instance, product, keys)
+    run = production.result("names")
+    production.tick()
+
+    publish_built(product, late, "late", str(production.store))
+
+    assert production.state().run_id == run.run_id
+    assert len(list((production.store / "shop-orders/dev/sets").iterdir())) == 2
 
 
 def test_reused_tables_are_published(tmp_path: Path, instance: dg.DagsterInstance) -> None:

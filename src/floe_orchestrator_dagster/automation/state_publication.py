@@ -13,7 +13,7 @@ from floe_orchestrator_dagster.execution.step.state_records import recorded_stat
 from floe_orchestrator_dagster.state.built import BuiltState, dbt_of, publish_built, whole_manifest
 from floe_orchestrator_dagster.state.changes import state_fingerprints
 from floe_orchestrator_dagster.state.location import configured_url
-from floe_orchestrator_dagster.upstream.dagster_history import latest_materializations
+from floe_orchestrator_dagster.upstream.dagster_history import instance_id, latest_materializations
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -60,7 +60,8 @@ def built_state(instance: dg.DagsterInstance, product: Product, key_of: Mapping[
             built[unique_id] = record.fingerprint
     tests = {unique_id: version for unique_id, version in current.items() if unique_id not in keys}
     described = {**manifest, "nodes": nodes}
-    return BuiltState(built | tests, described, _run_results(manifest, results))
+    position = max((one.storage_id for one in latest.values()), default=0)
+    return BuiltState(built | tests, described, _run_results(manifest, results), instance_id(instance), position)
 
 
 def state_sensor(translator: ProductTranslator) -> dg.SensorDefinition | None:

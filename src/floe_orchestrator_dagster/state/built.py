@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 import orjson
+from pydantic import TypeAdapter
 
 from floe_orchestrator_dagster.config.models import StateConfig
 from floe_orchestrator_dagster.errors import ManifestError, Problem, StateError
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
     from floe_orchestrator_dagster.product import DbtProject, Product
 
 _KEPT = StateConfig.model_fields["keep"].default
+_HISTORY_OF_DBT = "dbt"
+_TIMESTAMP = TypeAdapter(datetime)
 # Arguments of dbt with which it reads or writes other rows than usual.
 _UNUSUAL = ("empty", "sample", "defer", "vars")
 
@@ -40,11 +44,15 @@ class BuiltState:
             tests, by unique id.
         manifest: dbt's manifest with the tables of the runs.
         results: The last result of each table and view, as dbt's run results.
+        history: As in :class:`~published.StateFacts`.
+        position: As in :class:`~published.StateFacts`.
     """
 
     fingerprints: Mapping[str, str]
     manifest: Mapping[str, Any]
     results: Mapping[str, Any]
+    history: str
+    position: int
 
     @property
     def digest(self) -> str:
@@ -75,6 +83,8 @@ def publish_built(product: Product, built: BuiltState, run_id: str, url: str) ->
         manifest_schema=str(metadata.get("dbt_schema_version")),
         fingerprint_format=FINGERPRINT_FORMAT,
         fingerprints=built.fingerprints,
+        history=built.history,
+        position=built.position,
     )
     manifest, results = orjson.dumps(built.manifest, default=str), orjson.dumps(built.results, default=str)
     return publish_state(url, facts, manifest, results, config.keep if config else _KEPT)
@@ -108,7 +118,14 @@ def built_by_dbt(product: Product, path: Path) -> BuiltState:
     current = state_fingerprints(dbt)
     assets = {node["unique_id"] for node in dbt.manifest.asset_nodes}
     fingerprints = {one: value for one, value in current.items() if one in built or one not in assets}
-    return BuiltState(fingerprints, whole_manifest(dbt), content)
+    return BuiltState(fingerprints, whole_manifest(dbt), content, _HISTORY_OF_DBT, _milliseconds(content))
+
+
+def _milliseconds(run_results: Mapping[str, Any]) -> int:
+    """Return when dbt wrote its results, in milliseconds since 1970; 0 if it is not known."""
+    with suppress(KeyError, TypeError, ValueError):
+        return int(_TIMESTAMP.validate_python(run_results["metadata"]["generated_at"]).timestamp() * 1000)
+    return 0
 
 
 def whole_manifest(dbt: DbtProject) -> dict[str, Any]:

@@ -12,6 +12,8 @@ from pydantic import StringConstraints, TypeAdapter
 
 STATE_FORMAT = 1
 """Version of the files. Files of a newer version are not read."""
+SET_NAME = r"^(?P<epoch>\d{6})-(?P<position>\d{15})-(?P<time>\d{8}T\d{12}Z)-[0-9a-f]{12}$"
+"""Names of sets, whose alphabetical order is that of the states."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,9 @@ class StateFacts:
         fingerprint_format: Version of the algorithm of the fingerprints.
         fingerprints: The fingerprint with which each table was built, by unique id, and the versions of tests. Nodes
             that no usual run has built with the project's current code are left out.
+        history: Id of the record of builds that it was read from: of a Dagster instance, or ``dbt``.
+        position: Position of the last build in this record. A state with a greater one is newer, whatever the clocks of
+            the machines are that publish.
     """
 
     product: str
@@ -42,6 +47,8 @@ class StateFacts:
     manifest_schema: str
     fingerprint_format: int
     fingerprints: Mapping[str, str]
+    history: str
+    position: int
 
 
 @dataclass(frozen=True)
@@ -83,7 +90,7 @@ class Pointer:
     """
 
     format: int
-    set: Annotated[str, StringConstraints(pattern=r"^\d{8}T\d{6}Z-[0-9a-f]{12}$")]
+    set: Annotated[str, StringConstraints(pattern=SET_NAME)]
     sha256: str
 
 

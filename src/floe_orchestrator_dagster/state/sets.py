@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from contextlib import suppress
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, TypeVar
@@ -14,6 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 from floe_orchestrator_dagster.errors import Problem, StateError
 from floe_orchestrator_dagster.state.published import (
     POINTER,
+    SET_NAME,
     STATE_FILE,
     STATE_FORMAT,
     Pointer,
@@ -29,9 +31,11 @@ if TYPE_CHECKING:
 
 MANIFEST, RUN_RESULTS = "manifest.json", "run_results.json"
 _POINTER, _FACTS, _SETS = "latest.json", "state.json", "sets"
-_TIME = "%Y%m%dT%H%M%SZ"
-# A set that another process is writing must not be removed before it is the newest.
+_NAME = re.compile(SET_NAME)
+_TIME = "%Y%m%dT%H%M%S%fZ"
+# A set that another process is reading should not be removed.
 _UNTOUCHED = timedelta(hours=1)
+_MOST_CORRECTIONS = 20
 # A set can be removed while it is read. Then there is a newer one.
 _TRIES = 3
 _PUBLISH = "Run `floe-dagster state publish` in production, or wait for its next successful run."
@@ -57,17 +61,58 @@ def publish_state(url: str, facts: StateFacts, manifest: bytes, run_results: byt
         StateError: The store cannot be reached or refuses a file. The state before it is still the latest.
     """
     store, home = Store(url), _home(facts.product, facts.environment)
-    name = f"{facts.published_at.astimezone(timezone.utc).strftime(_TIME)}-{uuid4().hex[:12]}"
+    name = _set_name(facts, _newest(store, home))
     files = {MANIFEST: manifest, RUN_RESULTS: run_results}
     content = StateFile(STATE_FORMAT, facts, {file: _digest(data) for file, data in files.items()})
-    described = STATE_FILE.dump_json(content)
-    for file, data in (*files.items(), (_FACTS, described)):
+    for file, data in (*files.items(), (_FACTS, STATE_FILE.dump_json(content))):
         store.write(f"{home}/{_SETS}/{name}/{file}", data)
-    before = _latest(store, home)
-    if not before or _time(before) <= _time(name):  # another process may have published a newer one
-        store.write(f"{home}/{_POINTER}", POINTER.dump_json(Pointer(STATE_FORMAT, name, _digest(described))))
-    latest = _latest(store, home)
-    _remove_old(store, home, {name, latest or name}, keep)
+    latest = _point_to_newest(store, home)
+    _remove_old(store, home, {name, latest}, facts.published_at, keep)
+    return name
+
+
+def _set_name(facts: StateFacts, newest: tuple[str, bytes] | None) -> str:
+    """Return a name that is ordered after the states of earlier builds.
+
+    Positions of another history are not comparable, such as after a new installation of Dagster. Then its states are
+    newer than those before.
+    """
+    epoch = 0
+    if newest is not None:
+        name, described = newest
+        epoch = int(name.partition("-")[0]) + (_history(described) != facts.history)
+    time = facts.published_at.astimezone(timezone.utc).strftime(_TIME)
+    return f"{epoch:06d}-{facts.position:015d}-{time}-{uuid4().hex[:12]}"
+
+
+def _history(described: bytes) -> str | None:
+    try:
+        return STATE_FILE.validate_json(described).facts.history
+    except ValidationError:  # of another version
+        return None
+
+
+def _newest(store: Store, home: str) -> tuple[str, bytes] | None:
+    """Return the name and ``state.json`` of the newest complete set."""
+    for name in sorted(filter(_NAME.match, store.names(f"{home}/{_SETS}")), reverse=True):
+        with suppress(FileNotFoundError):  # not complete
+            return name, store.read(f"{home}/{_SETS}/{name}/{_FACTS}")
+    return None
+
+
+def _point_to_newest(store: Store, home: str) -> str:
+    """Let ``latest.json`` name the newest complete set; returns its name.
+
+    Stores have no conditional write in common. Instead, each writer looks again after its write, and corrects it if
+    another set has become complete meanwhile. The last writer finds all of them.
+    """
+    name = ""
+    for _ in range(_MOST_CORRECTIONS):
+        newest = _newest(store, home)
+        if newest is None or newest[0] == _latest(store, home):
+            return name if newest is None else newest[0]
+        name = newest[0]
+        store.write(f"{home}/{_POINTER}", POINTER.dump_json(Pointer(STATE_FORMAT, name, _digest(newest[1]))))
     return name
 
 
@@ -79,23 +124,12 @@ def _latest(store: Store, home: str) -> str:
         return ""
 
 
-def _remove_old(store: Store, home: str, kept: AbstractSet[str], keep: int) -> None:
-    newest = max(kept)
-    others = [name for name in store.names(f"{home}/{_SETS}") if name not in kept]
-    limit = _time(newest) - _UNTOUCHED
-    for name in sorted(others, reverse=True)[keep - 1 :]:
-        with suppress(ValueError):  # another file, which is not a set
-            if _time(name) < limit:
-                store.remove(f"{home}/{_SETS}/{name}")
-
-
-def _time(name: str) -> datetime:
-    """Return the time in a set's name.
-
-    Raises:
-        ValueError: It is not the name of a set.
-    """
-    return datetime.strptime(name.partition("-")[0], _TIME).replace(tzinfo=timezone.utc)
+def _remove_old(store: Store, home: str, kept: AbstractSet[str], now: datetime, keep: int) -> None:
+    found = {name: match["time"] for name in store.names(f"{home}/{_SETS}") if (match := _NAME.match(name))}
+    limit = (now.astimezone(timezone.utc) - _UNTOUCHED).strftime(_TIME)
+    for name in sorted(found.keys() - kept, reverse=True)[keep - 1 :]:
+        if found[name] < limit:
+            store.remove(f"{home}/{_SETS}/{name}")
 
 
 def read_state(url: str, product: str, environment: str, scratch: Path) -> PublishedState:

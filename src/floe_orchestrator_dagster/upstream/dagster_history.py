@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 import dagster as dg
 
@@ -19,6 +20,7 @@ _UNFINISHED = (
     *(dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING, dg.DagsterRunStatus.MANAGED),
 )
 _CODE_VERSION = "dagster/code_version"  # tag of materializations
+_INSTANCE_ID = "floe/instance_id"
 _MAX_RUNS = 100
 _MAX_EVENTS = 50_000
 _KEYS_AT_ONCE = 400  # SQLite limits the number of variables in a statement
@@ -60,6 +62,15 @@ class PlannedRuns:
     bound: int = 0
     unfinished: Mapping[dg.AssetKey, str] = field(default_factory=dict)
     all_by: str | None = None
+
+
+def instance_id(instance: dg.DagsterInstance) -> str:
+    """Return an id of the instance's storage, which is created with the first call."""
+    known = stored_values(instance, [_INSTANCE_ID])
+    if not known:
+        store_values(instance, {_INSTANCE_ID: uuid4().hex})
+        known = stored_values(instance, [_INSTANCE_ID])  # another process can have stored one
+    return known[_INSTANCE_ID]
 
 
 def newest_event(instance: dg.DagsterInstance) -> int:

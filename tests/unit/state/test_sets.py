@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
+from random import Random
 from typing import TYPE_CHECKING
 
 import pytest
@@ -36,12 +37,15 @@ FACTS = StateFacts(
     manifest_schema="https://schemas.getdbt.com/dbt/manifest/v12.json",
     fingerprint_format=1,
     fingerprints={"model.shop.orders": "a1"},
+    history="instance",
+    position=0,
 )
 
 
-def publish(url: str, *, hours: float = 0, keep: int = 10, manifest: bytes = b"{}", run_id: str = "r1") -> str:
-    facts = replace(FACTS, published_at=NOON + timedelta(hours=hours), run_id=run_id)
-    return publish_state(url, facts, manifest, b'{"results": []}', keep)
+def publish(url: str, *, hours: float = 0, keep: int = 10, manifest: bytes = b"{}", **facts: object) -> str:
+    """Publish a state at a time after noon, by the writer's clock."""
+    changed = replace(FACTS, **{"published_at": NOON + timedelta(hours=hours), **facts})  # type: ignore[arg-type]
+    return publish_state(url, changed, manifest, b'{"results": []}', keep)
 
 
 def problem(url: str, scratch: Path, product: str = "shop", environment: str = "prod") -> tuple[str, str, str]:
@@ -72,19 +76,77 @@ def test_reader_gets_what_was_published(store: Path, tmp_path: Path) -> None:
     assert results.read_bytes() == b'{"results": []}'
 
 
-def test_latest_state_is_the_last_published(store: Path, tmp_path: Path) -> None:
+def test_latest_state_is_that_of_the_last_build_whatever_the_clocks_of_writers_are(store: Path, tmp_path: Path) -> None:
+    names = [
+        publish(str(store), position=9, hours=3, run_id="clock is fast"),
+        publish(str(store), position=10, hours=-3, run_id="clock is slow"),
+        publish(str(store), position=8, hours=5, run_id="late"),
+    ]
+
+    assert read_state(str(store), "shop", "prod", tmp_path / "scratch").run_id == "clock is slow"
+    assert sets(store) == [names[2], names[0], names[1]]
+
+
+def test_of_two_states_of_the_same_builds_the_last_one_is_the_latest(store: Path, tmp_path: Path) -> None:
     publish(str(store), run_id="r1")
-    publish(str(store), run_id="r2")
+    publish(str(store), run_id="r2", hours=0.0001)
 
     assert read_state(str(store), "shop", "prod", tmp_path / "scratch").run_id == "r2"
 
 
-def test_an_older_state_that_arrives_later_does_not_become_the_latest(store: Path, tmp_path: Path) -> None:
-    newer = publish(str(store), run_id="newer", hours=1)
-    older = publish(str(store), run_id="older")
+def test_another_event_log_starts_to_count_again(store: Path, tmp_path: Path) -> None:
+    publish(str(store), position=1000)
+    publish(str(store), position=3, hours=-1, history="new instance", run_id="r2")
+    publish(str(store), position=2, hours=1, history="new instance", run_id="late")
+
+    assert read_state(str(store), "shop", "prod", tmp_path / "scratch").run_id == "r2"
+
+
+def test_a_writer_that_has_not_seen_a_newer_state_corrects_the_pointer(store: Path, tmp_path: Path) -> None:
+    write, waiting = Store.write, ["newer"]
+
+    def write_late(self: Store, path: str, content: bytes) -> None:
+        if path.endswith("latest.json") and waiting:
+            publish(str(store), position=2, run_id=waiting.pop())
+        write(self, path, content)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(Store, "write", write_late)
+        publish(str(store), position=1, hours=1, run_id="older")
 
     assert read_state(str(store), "shop", "prod", tmp_path / "scratch").run_id == "newer"
-    assert sets(store) == [older, newer]
+
+
+def test_a_pointer_that_a_killed_writer_has_left_is_corrected_by_the_next(store: Path, tmp_path: Path) -> None:
+    publish(str(store), position=1, run_id="older")
+    pointer = (store / "shop/prod/latest.json").read_bytes()
+    publish(str(store), position=3, run_id="newer")
+    (store / "shop/prod/latest.json").write_bytes(pointer)
+
+    publish(str(store), position=2, run_id="between")
+
+    assert read_state(str(store), "shop", "prod", tmp_path / "scratch").run_id == "newer"
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_writers_side_by_side_leave_the_newest_state_as_the_latest(store: Path, tmp_path: Path, seed: int) -> None:
+    random = Random(seed)  # noqa: S311
+    write = Store.write
+
+    def write_slowly(self: Store, path: str, content: bytes) -> None:
+        time.sleep(random.random() / 50)
+        write(self, path, content)
+
+    with pytest.MonkeyPatch.context() as patched, ThreadPoolExecutor(6) as pool:
+        patched.setattr(Store, "write", write_slowly)
+        order = random.sample(range(12), 12)
+        written = [
+            pool.submit(publish, str(store), position=one, hours=random.uniform(-5, 5), run_id=str(one))
+            for one in order
+        ]
+        assert all(done.result() for done in written)
+
+    assert read_state(str(store), "shop", "prod", tmp_path / "scratch").run_id == "11"
 
 
 def test_a_damaged_pointer_is_replaced(store: Path, tmp_path: Path) -> None:
@@ -93,7 +155,7 @@ def test_a_damaged_pointer_is_replaced(store: Path, tmp_path: Path) -> None:
 
     _, what, _ = problem(str(store), tmp_path)
     assert what.startswith("is damaged: set: String should match pattern")
-    publish(str(store), run_id="r2")
+    publish(str(store), position=1, run_id="r2")
     assert read_state(str(store), "shop", "prod", tmp_path / "scratch").run_id == "r2"
 
 
@@ -108,37 +170,28 @@ def test_environments_and_products_with_any_name_are_separate(store: Path, tmp_p
 
 
 def test_retention_keeps_the_newest_sets(store: Path) -> None:
-    names = [publish(str(store), hours=2 * hour, keep=3) for hour in range(6)]
+    names = [publish(str(store), position=one, hours=2 * one, keep=3) for one in range(6)]
 
     assert sets(store) == names[-3:]
 
 
-def test_retention_keeps_sets_of_the_last_hour_which_another_process_may_be_writing(store: Path) -> None:
-    names = [publish(str(store), hours=hour, keep=1) for hour in (0, 1.5, 2)]
+def test_retention_keeps_sets_of_the_last_hour_which_another_process_may_be_reading(store: Path) -> None:
+    names = [publish(str(store), position=one, hours=hour, keep=1) for one, hour in enumerate((0, 1.5, 2))]
 
     assert sets(store) == names[1:]
 
 
-def test_retention_keeps_the_set_that_another_process_has_made_the_latest(store: Path, tmp_path: Path) -> None:
-    older = publish(str(store), run_id="older")
-    pointer = (store / "shop/prod/latest.json").read_bytes()
-    write = Store.write
-
-    def write_first(self: Store, path: str, content: bytes) -> None:
-        write(self, path, content)
-        if path.endswith("latest.json"):
-            write(self, path, pointer)
-
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(Store, "write", write_first)
-        newer = publish(str(store), hours=5, keep=1)
+def test_retention_keeps_the_latest_set_of_a_slow_clock(store: Path, tmp_path: Path) -> None:
+    newer = publish(str(store), position=2, hours=-9, run_id="newer")
+    older = publish(str(store), position=1, hours=5, keep=1, run_id="older")
 
     assert sets(store) == [older, newer]
-    assert read_state(str(store), "shop", "prod", tmp_path / "scratch").run_id == "older"
+    assert read_state(str(store), "shop", "prod", tmp_path / "scratch").run_id == "newer"
 
 
 def test_retention_removes_incomplete_sets_and_leaves_other_files(store: Path, tmp_path: Path) -> None:
-    incomplete, foreign = store / "shop/prod/sets/20261130T080000Z-dead", store / "shop/prod/sets/notes"
+    incomplete = store / "shop/prod/sets/000000-000000000000001-20261130T080000000000Z-00000000dead"
+    foreign = store / "shop/prod/sets/notes"
     for directory in (incomplete, foreign):
         directory.mkdir(parents=True)
         (directory / "manifest.json").write_text("{")
@@ -158,7 +211,7 @@ def test_reader_takes_the_newer_set_if_the_older_is_removed_meanwhile(
     def read_late(self: Store, path: str) -> bytes:
         if path.endswith("manifest.json") and is_first.pop():
             is_first.append(False)
-            publish(str(store), hours=5, keep=1, run_id="r2")
+            publish(str(store), position=1, hours=5, keep=1, run_id="r2")
         return read(self, path)
 
     monkeypatch.setattr(Store, "read", read_late)
@@ -170,7 +223,14 @@ def test_writers_and_readers_side_by_side_only_see_complete_states(store: Path, 
     publish(str(store), run_id="0", manifest=b"0")
 
     def write(number: int) -> None:
-        publish(str(store), hours=number / 20, keep=1, run_id=str(number), manifest=str(number).encode() * 100_000)
+        publish(
+            str(store),
+            hours=number / 20,
+            keep=1,
+            run_id=str(number),
+            position=number,
+            manifest=str(number).encode() * 100_000,
+        )
 
     def read(number: int) -> bool:
         found = read_state(str(store), "shop", "prod", tmp_path / f"scratch{number}")
@@ -195,7 +255,7 @@ def slow(self, path, content):
         time.sleep(60)
     write(self, path, content)
 Store.write = slow
-publish(sys.argv[1], hours=1, run_id="killed")
+publish(sys.argv[1], position=1, run_id="killed")
 """
 
 
@@ -209,7 +269,7 @@ def test_writer_killed_before_the_pointer_leaves_the_old_state(store: Path, tmp_
         writer.send_signal(signal.SIGKILL)
 
     assert read_state(str(store), "shop", "prod", tmp_path / "scratch").run_id == "r1"
-    assert publish(str(store), hours=30, keep=1) == sets(store)[0]
+    assert publish(str(store), position=2, hours=30, keep=1) == sets(store)[0]
 
 
 _AGAIN = "Run `floe-dagster state publish` in production, or wait for its next successful run."
@@ -318,7 +378,7 @@ def test_missing_package_is_named(tmp_path: Path, url: str, what: str, fix: str)
 def test_directory_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
 
-    with pytest.raises(StateError, match=r"manifest.json cannot be written: .*Not a directory"):
+    with pytest.raises(StateError, match=r"cannot be listed: .*Not a directory"):
         publish(str(tmp_path / "file/store"))
 
 
@@ -366,7 +426,7 @@ def bucket(s3: str, monkeypatch: pytest.MonkeyPatch) -> str:
 def test_state_on_s3_is_published_read_and_removed(bucket: str, tmp_path: Path) -> None:
     url = f"s3://{bucket}/floe/state"
     for hour in range(4):
-        publish(url, hours=2 * hour, keep=2, run_id=f"r{hour}", manifest=b"x" * 1000)
+        publish(url, position=hour, hours=2 * hour, keep=2, run_id=f"r{hour}", manifest=b"x" * 1000)
 
     found = read_state(url, "shop", "prod", tmp_path / "scratch")
 
