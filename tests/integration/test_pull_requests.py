@@ -276,6 +276,20 @@ def test_a_missing_state_is_an_error(shop: DuckdbShop) -> None:
     assert not (artifacts.parent / "floe-ci").exists()
 
 
+def test_a_build_in_which_dbt_runs_no_node_decides_nothing(shop: DuckdbShop) -> None:
+    before = shop.digest
+    artifacts = shop.checkout("unconnected", {"models/mart.sql": CHEAPER})
+    missing = {"path": str(shop.directory / "no" / "such.duckdb"), "alias": "gone"}
+    with_outputs(artifacts, "prod", prod={**shop.output, "attach": [missing]})
+    answer = shop.ci(artifacts)
+
+    assert (answer.exit_code, answer.stdout) == (2, "")
+    assert " ran no node: " in answer.stderr
+    assert "such.duckdb" in answer.stderr
+    assert not (artifacts.parent / "floe-ci").exists()
+    assert shop.digest == before
+
+
 def test_a_directory_of_others_is_not_used(shop: DuckdbShop) -> None:
     artifacts = shop.checkout("foreign", {"models/mart.sql": CHEAPER})
     mine = shop.own_file("foreign")

@@ -55,15 +55,14 @@ def undecided_reported() -> Iterator[None]:
 def show_changes_since(loaded: LoadedProduct, url: str, environment: str | None, *, as_json: bool) -> None:
     """Print what differs from a published state."""
     with undecided_reported(), progress("Comparing with production"), tempfile.TemporaryDirectory() as scratch:
-        from floe_orchestrator_dagster.execution.step.build_facts import project_graph
+        from floe_orchestrator_dagster.execution.step.build_facts import built_sources
         from floe_orchestrator_dagster.state.changes import changes_since
         from floe_orchestrator_dagster.state.location import production
         from floe_orchestrator_dagster.state.sets import read_state
 
-        product, steps = loaded.product, loaded.location.builds
+        product = loaded.product
         state = read_state(url, product.name, production(product, environment), Path(scratch))
-        built = (project_graph(step.manifest, step.key_of, step.source_tables).built_sources for step in steps)
-        found = changes_since(product, state, {source: node for part in built for source, node in part.items()})
+        found = changes_since(product, state, built_sources(loaded.location.builds))
     if as_json:
         echo_json({**state_as_json(state), **changes_as_json(found)})
         return

@@ -1,5 +1,6 @@
 """Build of a pull request: its changes and everything downstream, in separate tables.
 
-``changes.py`` decides what to build. ``place.py`` has the places to build it in: a schema (``schemas.py``) or a DuckDB
-file (``duckdb_file.py``). ``build.py`` creates the place, runs dbt and removes the place. ``report.py`` has the result.
+``changes.py`` has the nodes to build. ``destination.py`` has what the two destinations have in common: schemas
+(``schemas.py``) and a DuckDB file (``duckdb_file.py``). ``build.py`` creates the destination, runs dbt and removes the
+destination. ``production.py`` has the tables to start from, ``results.py`` and ``report.py`` the result.
 """

@@ -60,7 +60,7 @@ class DuckdbFile:
 
     @property
     def description(self) -> str:
-        """The place in a sentence."""
+        """The destination in a sentence."""
         return f"file {self.path}"
 
     @property
@@ -86,7 +86,7 @@ class DuckdbFile:
         return DbtConnection(dbt.directory, replace(dbt.profile, outputs=outputs), choice=dbt.choice)
 
     def problems(self, nodes: Mapping[str, Mapping[str, Any]]) -> Iterator[Problem]:
-        """List the nodes that would write to another file; see :meth:`place.Place.problems`."""
+        """List the nodes that would write to another file; see :meth:`Destination.problems`."""
         for unique_id, node in nodes.items():
             database, config = node.get("database"), node.get("config") or {}
             if str(database).lower() != self.name:
@@ -100,7 +100,7 @@ class DuckdbFile:
                 yield Problem(unique_id, what, "Set them only for production's target, such as by target.name.")
 
     def original(self, source: Mapping[str, Any], before: TableName | None) -> TableName | None:  # noqa: ARG002
-        """Return the table in production's file, unless the source is in another; see :meth:`place.Place.original`."""
+        """Return the table in production's file, unless the source is in another; see :meth:`Destination.original`."""
         table = TableName.of(source)
         config = source.get("config") or {}
         settings = {**(source.get("meta") or {}), **(config.get("meta") or {}), **config}
@@ -110,7 +110,7 @@ class DuckdbFile:
 
     @contextmanager
     def reserved(self) -> Iterator[None]:
-        """Lock the file for this build, and production's against writers; see :meth:`place.Place.reserved`."""
+        """Lock the file for this build, and production's against writers; see :meth:`Destination.reserved`."""
         self._check_production()
         own = self._own_lock()
         shared = open_lock_files([str(self._production_file.resolve())])
@@ -174,7 +174,7 @@ class DuckdbFile:
             time.sleep(_CHECK_SECONDS)
 
     def create(self, tables: Iterable[TableName]) -> None:  # noqa: ARG002  # dbt creates the schemas
-        """Remove the leftovers of a killed build, and mark the directory; see :meth:`place.Place.create`."""
+        """Remove the leftovers of a killed build, and mark the directory; see :meth:`Destination.create`."""
         if not (self._directory / _MARKER).is_file():
             self._check_files()
         self._remove_files()
@@ -182,10 +182,10 @@ class DuckdbFile:
         (self._directory / _MARKER).write_text(json.dumps(marker), encoding="utf-8")
 
     def check(self) -> None:
-        """Do nothing: the lock keeps other builds away; see :meth:`place.Place.check`."""
+        """Do nothing: the lock keeps other builds away; see :meth:`Destination.check`."""
 
     def remove(self) -> None:
-        """Remove the file and its directory; see :meth:`place.Place.remove`."""
+        """Remove the file and its directory; see :meth:`Destination.remove`."""
         if not (self._directory / _MARKER).is_file():
             return
         self._remove_files()
@@ -193,7 +193,7 @@ class DuckdbFile:
         self._check_files()
 
     def remove_leftovers(self) -> None:
-        """Remove the file of a killed build; see :meth:`place.Place.remove_leftovers`."""
+        """Remove the file of a killed build; see :meth:`Destination.remove_leftovers`."""
         own = self._own_lock()
         try:
             self.remove()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from floe_orchestrator_dagster.pull_request.warehouse import Shape
+    from floe_orchestrator_dagster.pull_request.warehouse import TableStats
 
 NOT_RUN = "not run"
 _MARKUP = re.compile(r"[&<>|@`*_\[\]!#~\\]")
@@ -46,8 +46,8 @@ class NodeReport:
     seconds: float = 0.0
     query: str = ""
     started_from: str = ""
-    before: Shape | None = None
-    after: Shape | None = None
+    before: TableStats | None = None
+    after: TableStats | None = None
 
     @property
     def is_test(self) -> bool:
@@ -78,7 +78,7 @@ class BuildReport:
     Attributes:
         product: The product's name.
         production: The state with which it was compared.
-        place: The place of its tables.
+        destination: The destination of its tables.
         nodes: Models, seeds, snapshots and tests, in the order of their completion.
         removed: Names of removed nodes, each with the names of the nodes that read it.
         notes: Other remarks, such as what was not removed.
@@ -89,7 +89,7 @@ class BuildReport:
 
     product: str
     production: str
-    place: str = ""
+    destination: str = ""
     nodes: Sequence[NodeReport] = ()
     removed: Mapping[str, Sequence[str]] = field(default_factory=dict)
     notes: Sequence[str] = ()
@@ -160,7 +160,7 @@ def as_text(report: BuildReport) -> Iterator[str]:
     """Yield the lines of the report for people."""
     yield f"{report.product}: {report.headline}"
     if report.times:
-        yield f"  {report.times}, in {report.place}, compared with {report.production}"
+        yield f"  {report.times}, in {report.destination}, compared with {report.production}"
     for title, nodes in (("tables", report.tables), ("tests", report.tests)):
         if nodes:
             yield f"\n{title}"

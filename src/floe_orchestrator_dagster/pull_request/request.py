@@ -14,14 +14,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from floe_orchestrator_dagster.errors import Problem, PullRequestError
-from floe_orchestrator_dagster.product.manifest import Manifest, read_manifest
+from floe_orchestrator_dagster.execution.step.build_facts import built_sources
+from floe_orchestrator_dagster.product.manifest import read_manifest
 from floe_orchestrator_dagster.product.templates import rendered
-from floe_orchestrator_dagster.pull_request.build import Build, Production, warehouse_of
-from floe_orchestrator_dagster.pull_request.changes import Changes, Project, find_changes
+from floe_orchestrator_dagster.pull_request.build import Build, warehouse_of
+from floe_orchestrator_dagster.pull_request.changes import Changes, find_changes
+from floe_orchestrator_dagster.pull_request.destination import Destination, checked_name
 from floe_orchestrator_dagster.pull_request.duckdb_file import DuckdbFile
-from floe_orchestrator_dagster.pull_request.place import Place, checked_name
+from floe_orchestrator_dagster.pull_request.production import Production
 from floe_orchestrator_dagster.pull_request.report import BuildReport
 from floe_orchestrator_dagster.pull_request.schemas import Schemas
+from floe_orchestrator_dagster.pull_request.warehouse import TableName
 from floe_orchestrator_dagster.redaction import redact_urls
 from floe_orchestrator_dagster.state.changes import changes_since
 from floe_orchestrator_dagster.state.location import production as production_environment
@@ -35,7 +38,6 @@ if TYPE_CHECKING:
     from floe_orchestrator_dagster.product import DbtConnection, DbtProject, Product
     from floe_orchestrator_dagster.product.profiles import Profile
     from floe_orchestrator_dagster.pull_request.warehouse import Warehouse
-    from floe_orchestrator_dagster.state.changes import StateChanges
 
 logger = logging.getLogger(__name__)
 
@@ -84,7 +86,7 @@ class PullRequest:
             keep: Whether to keep the tables.
 
         Raises:
-            FloeDagsterError: It cannot be decided what to build, or there is no place for the tables.
+            FloeDagsterError: It cannot be decided what to build, or there is no destination for the tables.
         """
         url = required_url(self.product, named)
         with tempfile.TemporaryDirectory(prefix="floe-ci-") as directory:
@@ -92,27 +94,32 @@ class PullRequest:
             name = production_environment(self.product, environment)
             state = read_state(url, self.product.name, name, scratch / "published")
             before = read_manifest(state.manifest)
-            since = changes_since(self.product, state)
-            changes = self._changes(before, since)
+            builders = built_sources(self.builds)
+            since = changes_since(self.product, state, builders)
+            changes = find_changes(since, self._disabled, self.dbt.manifest.content, before.content)
             report = partial(
                 BuildReport,
                 self.product.name,
                 redact_urls(url),
-                removed={one.unique_id: one.readers for one in changes.removed},
+                removed=changes.removed,
             )
             if not changes.selected:
                 return report(notes=since.notes)
             self._check_computes(changes)
-            self._check_readers(changes)
+            self._check_readers(changes, builders)
             self._check_database(name)
             production = Production(state.manifest, before.content)
-            place = self._place(production, name)
-            self.say(f"building {len(changes.built)} tables and {len(changes.tests)} tests in the {place.description}")
-            build = Build(changes, place, production, self.product.config.dbt, scratch, logger, self.say, keep=keep)
+            destination = self._destination(production, name)
+            self.say(
+                f"building {len(changes.built)} tables and {len(changes.tests)} tests in the {destination.description}"
+            )
+            build = Build(
+                changes, destination, production, self.product.config.dbt, scratch, logger, self.say, keep=keep
+            )
             with self.log_file.open("w", encoding="utf-8") as file, redirect_stdout(file):
                 nodes = build.run()
             return report(
-                place=place.description,
+                destination=destination.description,
                 nodes=nodes,
                 notes=[*since.notes, *build.notes],
                 errors=build.errors,
@@ -134,31 +141,21 @@ class PullRequest:
             PullRequestError: Another build uses them, or some were not removed.
         """
         nothing = Production(Path(), {"nodes": {}, "sources": {}, "metadata": {}})
-        place = self._place(nothing, str(self.dbt.profile.target))
+        destination = self._destination(nothing, str(self.dbt.profile.target))
         with self.log_file.open("w", encoding="utf-8") as file, redirect_stdout(file):
-            place.remove_leftovers()
-
-    def _changes(self, before: Manifest, since: StateChanges) -> Changes:
-        manifest = self.dbt.manifest
-        nodes = {node for step in self.builds for node in step.nodes.assets.values()}
-        tests = {test for step in self.builds for test in step.nodes.checks.values()}
-        disabled = {test for step in self.builds for test in step.nodes.disabled}
-        project = Project(manifest.content, nodes, tests - disabled, self._builders)
-
-        return find_changes(project, since, before.content)
+            destination.remove_leftovers()
 
     @property
-    def _builders(self) -> Mapping[str, str]:
-        """The node that builds the table of a source, by the source's unique id."""
-        return {source: node for step in self.builds for source, node in step.source_tables.items()}
+    def _disabled(self) -> frozenset[str]:
+        return frozenset[str]().union(*(step.nodes.disabled for step in self.builds))
 
-    def _check_readers(self, changes: Changes) -> None:
+    def _check_readers(self, changes: Changes, builders: Mapping[str, str]) -> None:
         """Check that no selected node reads a built table as a source, which dbt would read from production.
 
         Raises:
             PullRequestError: Some do.
         """
-        content, builders = self.dbt.manifest.content, self._builders
+        content = self.dbt.manifest.content
         fix = "Read it with ref(), so that dbt builds it first and reads the table of the pull request."
         problems = [
             Problem(one, f"it reads the table of {builders[parent]}, which is built here, as {parent}", fix)
@@ -212,15 +209,15 @@ class PullRequest:
             ]
             raise PullRequestError(self.product.origin, problems)
 
-    def _place(self, production: Production, environment: str) -> Place:
+    def _destination(self, production: Production, environment: str) -> Destination:
         profile = self.dbt.profile
         if profile.adapter == "duckdb":
             outputs = profile.outputs
             of_production = profile.on_target(environment) if environment in outputs else profile
             return DuckdbFile(self.schema, self.dbt, of_production, _catalog(production, of_production), self.say)
         if profile.adapter == "postgres":
-            tables = (production.table(one) for part in ("nodes", "sources") for one in production.content[part])
-            used = frozenset(table.schema.lower() for table in tables if table is not None)
+            sources = map(TableName.of, production.content["sources"].values())
+            used = frozenset(table.schema.lower() for table in (*production.tables.values(), *sources))
             own = str(profile.outputs[profile.target or ""].get("schema") or "").lower()
             return Schemas(
                 self.schema,
@@ -240,7 +237,7 @@ class PullRequest:
 def _catalog(production: Production, profile: Profile) -> str:
     """Return the name under which production's manifest knows the tables of its DuckDB file: that of most tables."""
     path = Path(str(profile.outputs[profile.target or ""].get("path")))
-    names = [table.database for one in production.content["nodes"] if (table := production.table(one)) is not None]
+    names = [table.database for table in production.tables.values()]
     return max(sorted({*names} - {""}), key=names.count, default=path.stem)
 
 

@@ -125,7 +125,7 @@ class Schemas:
 
     @property
     def description(self) -> str:
-        """The place in a sentence."""
+        """The destination in a sentence."""
         return f"schema {', '.join(self._needed) or self.name}"
 
     @property
@@ -138,7 +138,7 @@ class Schemas:
         return DbtConnection(dbt.directory, replace(dbt.profile, outputs=outputs), choice=dbt.choice)
 
     def problems(self, nodes: Mapping[str, Mapping[str, Any]]) -> Iterator[Problem]:
-        """List the nodes that would write to another schema; see :meth:`place.Place.problems`."""
+        """List the nodes that would write to another schema; see :meth:`Destination.problems`."""
         for unique_id, node in nodes.items():
             if not self._is_own(TableName.of(node)):
                 what = f"its table is in the schema {node.get('schema')!r}, which is not only of the pull request"
@@ -154,12 +154,12 @@ class Schemas:
         return has_name and schema not in self.used
 
     def original(self, source: Mapping[str, Any], before: TableName | None) -> TableName | None:
-        """Return the place of a source in production, if it depends on the target; see :meth:`place.Place.original`."""
+        """Return production's table, if its schema depends on the target; see :meth:`Destination.original`."""
         return before if self._is_own(TableName.of(source)) else None
 
     @contextmanager
     def reserved(self) -> Iterator[None]:
-        """Check that the schema is not production's; see :meth:`place.Place.reserved`.
+        """Check that the schema is not production's; see :meth:`Destination.reserved`.
 
         :meth:`create` refuses the name while sessions of another build with it are open. Between two commands of dbt a
         build has none. If another one starts at such a time, both fail.
@@ -170,24 +170,24 @@ class Schemas:
         yield
 
     def create(self, tables: Iterable[TableName]) -> None:
-        """Create the schemas of the tables, with the mark; see :meth:`place.Place.create`."""
+        """Create the schemas of the tables, with the mark; see :meth:`Destination.create`."""
         self._needed = sorted({self.name, *(table.schema for table in tables)})
         fix = "Use another --schema, or check the connection, and that the user can create schemas."
         self._run([self._replace(self._mark_of_all, self._needed)], fix)
         self._is_created = True
 
     def check(self) -> None:
-        """Check that no other build has replaced the schemas; see :meth:`place.Place.check`."""
+        """Check that no other build has replaced the schemas; see :meth:`Destination.check`."""
         self._run(self._checks, "Run one build with this --schema at a time.")
 
     def remove(self) -> None:
-        """Drop the schemas that this build has created; see :meth:`place.Place.remove`."""
+        """Drop the schemas that this build has created; see :meth:`Destination.remove`."""
         if self._needed:
             checks = self._checks if self._is_created else ()
             self._run([*checks, self._replace(self._mark)], self._how_to_clean)
 
     def remove_leftovers(self) -> None:
-        """Drop the schemas of all builds with this name; see :meth:`place.Place.remove_leftovers`."""
+        """Drop the schemas of all builds with this name; see :meth:`Destination.remove_leftovers`."""
         self._run([self._replace(self._mark_of_all)], self._how_to_clean)
 
     def _run(self, statements: Sequence[str], fix: str) -> None:

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 from floe_orchestrator_dagster.errors import Problem, PullRequestError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from floe_orchestrator_dagster.execution.dbt.engine import SourceEngine
 
     Question = Sequence[str | None]
 
-_TABLE, _VIEW, _SHAPE = "table", "view", "shape"
+_TABLE, _VIEW, _STATS = "table", "view", "stats"
 # Outside of a transaction of dbt, PostgreSQL's driver starts one and DuckDB does not.
 _QUESTION = """
   {% set kind = table[0] %}
@@ -24,7 +24,7 @@ _QUESTION = """
     {% if target.type != "duckdb" %}{% do run_query("commit") %}{% endif %}
   {% else %}
     {% set relation = adapter.get_relation(database=table[1], schema=table[2], identifier=table[3]) %}
-    {% if relation and kind == "shape" %}
+    {% if relation and kind == "stats" %}
       {% set columns = [] %}
       {% for column in adapter.get_columns_in_relation(relation) %}
         {% set has_length = not column.is_string() or column.char_size is not none %}
@@ -69,7 +69,7 @@ class TableName:
 
 
 @dataclass(frozen=True)
-class Shape:
+class TableStats:
     """Columns and number of rows of a table or view.
 
     Attributes:
@@ -114,20 +114,16 @@ class Warehouse:
         if problems := [Problem("", error, fix) for _, error in answers.values() if error]:
             raise PullRequestError("warehouse", problems)
 
-    def prepare(self, copies: Copies, compared: Mapping[str, TableName]) -> tuple[dict[str, str], dict[str, Shape]]:
-        """Create tables and views, then query the shapes of other tables.
-
-        Args:
-            copies: The tables and views to create.
-            compared: The tables to query, by unique id.
+    def create(self, copies: Copies) -> dict[str, str]:
+        """Create tables and views.
 
         Returns:
-            Why tables and views were not created, and the shapes of the tables that can be read, by unique id.
+            Why some were not created, by unique id.
         """
         questions: dict[str, Question] = {}
         for kind, pairs in ((_TABLE, copies.tables), (_VIEW, copies.views)):
             questions |= {f"{kind} {one}": [kind, *old.parts, *new.parts] for one, (old, new) in pairs.items()}
-        answers = self._answers({**questions, **_shape_questions(compared)})
+        answers = self._answers(questions)
         failed = {}
         for kind, pairs, absent in (
             (_TABLE, copies.tables, "it does not exist or is a view"),
@@ -137,28 +133,22 @@ class Warehouse:
                 answer, error = answers[f"{kind} {one}"]
                 if not answer:
                     failed[one] = error or absent
-        return failed, _shapes(answers)
+        return failed
 
-    def shapes(self, tables: Mapping[str, TableName]) -> dict[str, Shape]:
-        """Query columns and rows of the tables that exist and can be read, by unique id."""
-        return _shapes(self._answers(_shape_questions(tables)))
+    def stats(self, tables: Iterable[TableName]) -> dict[TableName, TableStats]:
+        """Query columns and rows of the tables that exist and can be read."""
+        named = {str(row): table for row, table in enumerate(dict.fromkeys(tables))}
+        answers = self._answers({row: [_STATS, *table.parts] for row, table in named.items()})
+        return {
+            named[row]: TableStats({str(name): str(kind) for name, kind in answer[0]}, int(answer[1]))
+            for row, (answer, _) in answers.items()
+            if answer
+        }
 
     def _answers(self, questions: Mapping[str, Question]) -> dict[str, tuple[Any, str]]:
         if not questions:
             return {}
         return {one: (answer, error) for one, answer, error in self.engine.answers(_QUESTION, questions)}
-
-
-def _shape_questions(tables: Mapping[str, TableName]) -> dict[str, Question]:
-    return {f"{_SHAPE} {one}": [_SHAPE, *table.parts] for one, table in tables.items()}
-
-
-def _shapes(answers: Mapping[str, tuple[Any, str]]) -> dict[str, Shape]:
-    shapes = {one: answer for one, (answer, _) in answers.items() if one.startswith(f"{_SHAPE} ") and answer}
-    return {
-        one.removeprefix(f"{_SHAPE} "): Shape({str(name): str(kind) for name, kind in columns}, int(rows))
-        for one, (columns, rows) in shapes.items()
-    }
 
 
 def literal(text: str) -> str:

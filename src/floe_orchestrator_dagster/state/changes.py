@@ -37,7 +37,8 @@ class StateChanges:
     """Changes of a product since a published state; reasons by unique id.
 
     Attributes:
-        changed: Models, seeds and snapshots that production has not built with this code.
+        changed: Models, seeds and snapshots that production has not built with this code, and models whose unit tests
+            are new or have changed: dbt runs a unit test only together with its model.
         downstream: Unchanged ones that read a changed one, also through others.
         unchanged: All others, which production has.
         removed: Those of production that the project no longer has.
@@ -98,7 +99,8 @@ def changes_since(
         what = "is older than files of the dbt project, or was parsed from other files"
         raise ManifestError(str(path), [Problem("", what, "Run `floe-dagster prepare`.")])
     comparison = _Comparison(dbt, state)
-    changed = comparison.changed()
+    own_tests = comparison.changed_tests()
+    changed = dict(sorted((comparison.tested(own_tests) | comparison.changed()).items()))
     downstream = _downstream(dbt.manifest.content, changed.keys(), built_sources)
     assets = {node["unique_id"] for node in dbt.manifest.asset_nodes}
     return StateChanges(
@@ -106,7 +108,7 @@ def changes_since(
         downstream={node: reason for node, reason in downstream.items() if node in assets},
         unchanged=tuple(sorted(assets - changed.keys() - downstream.keys())),
         removed=comparison.removed(assets),
-        tests=comparison.tests(changed.keys() | downstream.keys()),
+        tests=own_tests | comparison.tests_of(changed.keys() | downstream.keys(), own_tests.keys()),
         notes=tuple(comparison.notes()),
     )
 
@@ -151,19 +153,36 @@ class _Comparison:
         )
         return tuple(sorted(set(found) - assets))
 
-    def tests(self, affected: AbstractSet[str]) -> dict[str, str]:
-        """Return the tests that must run, with reasons."""
+    def changed_tests(self) -> dict[str, str]:
+        """Return the tests that are new or have changed themselves, with reasons."""
         found = {}
-        parents = self._dbt.manifest.content["parent_map"]
         for test in sorted(self._dbt.manifest.tests):
-            read = self._dbt.manifest.relations_read_by(test) | set(parents.get(test, ()))
             version, before = self._fingerprints.get(test), self._state.fingerprints.get(test)
             if before is None:
                 found[test] = _NEW
             elif version is None or version != before:
                 found[test] = "has changed"
-            elif affected & read:
-                found[test] = f"reads {_named(affected & read)}"
+        return found
+
+    def tested(self, tests: Mapping[str, str]) -> dict[str, str]:
+        """Return the models of unit tests, with reasons."""
+        content = self._dbt.manifest.content
+        return {
+            model: f"its unit test {_named([test])} {reason}"
+            for test, reason in tests.items()
+            if test in content["unit_tests"]
+            for model in content["parent_map"].get(test, ())
+            if model in content["nodes"]
+        }
+
+    def tests_of(self, affected: AbstractSet[str], known: AbstractSet[str]) -> dict[str, str]:
+        """Return the other tests than the known ones that read affected nodes, with reasons."""
+        found = {}
+        manifest, parents = self._dbt.manifest, self._dbt.manifest.content["parent_map"]
+        for test in sorted({*manifest.tests} - known):
+            read = affected & (manifest.relations_read_by(test) | set(parents.get(test, ())))
+            if read:
+                found[test] = f"reads {_named(read)}"
         return found
 
     def notes(self) -> Iterator[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from floe_orchestrator_dagster.pull_request.report import BuildReport, NodeReport, as_markdown, as_text
-from floe_orchestrator_dagster.pull_request.warehouse import Shape
+from floe_orchestrator_dagster.pull_request.warehouse import TableStats
 
 HOSTILE = "no table a|b</details>\n![](http://example.com/x.png) @org/team `x`"
 
@@ -19,8 +19,8 @@ def report(**changes: object) -> BuildReport:
         status="success",
         ending="succeeded",
         started_from=HOSTILE,
-        before=Shape({"kind": "ENUM('a|b')"}, 2),
-        after=Shape({"kind": "VARCHAR"}, 3),
+        before=TableStats({"kind": "ENUM('a|b')"}, 2),
+        after=TableStats({"kind": "VARCHAR"}, 3),
     )
     test = NodeReport(
         "test.shop.unique",

@@ -15,6 +15,7 @@ from floe_orchestrator_dagster.product.fingerprints import FINGERPRINT_FORMAT
 from floe_orchestrator_dagster.state.changes import StateChanges, changes_since, state_fingerprints
 from floe_orchestrator_dagster.state.published import PublishedState
 from unit.dbt_shop import depends_on, write_dbt_shop
+from unit.odd_products import unit_test
 from unit.samples import node, write_json
 from unit.state.test_sets import FACTS
 
@@ -30,6 +31,8 @@ SEED, STG, HIDDEN, MART, WIDE = (
     "model.shop.mart",
     "model.shop.wide",
 )
+
+ADDS_UP = "unit_test.shop.stg.adds-up"
 
 
 class Compared:
@@ -122,6 +125,25 @@ def test_tests_that_can_read_variables_run_after_a_change_of_one(compared: Compa
     project.write_text(yaml.safe_dump({**settings, "vars": {"max_age": 20}}), encoding="utf-8")
     compared.edit()
     assert compared.changes().tests == {"test.shop.unique_mart": "has changed"}
+
+
+def test_a_new_unit_test_changes_its_model_because_dbt_runs_both_together(compared: Compared) -> None:
+    path = compared.directory / "target" / "manifest.json"
+    content = json.loads(path.read_text())
+    fields = unit_test("adds-up", "stg")
+    content["unit_tests"] = {ADDS_UP: {**fields, "unique_id": ADDS_UP, "depends_on": depends_on(STG)}}
+    content["parent_map"][ADDS_UP] = [STG]
+    write_json(path, content)
+
+    found = compared.changes()
+
+    assert found.changed == {STG: "its unit test stg.adds-up is new"}
+    assert found.downstream == {MART: "reads hidden", WIDE: "reads hidden"}
+    assert found.tests == {
+        ADDS_UP: "is new",
+        "test.shop.unique_mart": "reads mart",
+        "test.shop.unique_stg": "reads stg",
+    }
 
 
 def test_new_and_removed_models_are_listed(compared: Compared) -> None:

@@ -90,6 +90,12 @@ def project_graph(
     return BuildGraph(content["parent_map"], kinds, {**source_tables, **built}, loaded, keeps_views)
 
 
+def built_sources(steps: Iterable[DbtStep]) -> dict[str, str]:
+    """Return the node that builds the table of a source, by the source's unique id, in all steps of a product."""
+    graphs = (project_graph(step.manifest, step.key_of, step.source_tables) for step in steps)
+    return {source: node for graph in graphs for source, node in graph.built_sources.items()}
+
+
 def drops_views(step: DbtStep) -> bool:
     """Return whether the build of a table drops the views that read it."""
     return step.connection.profile.adapter in _DROP_VIEWS

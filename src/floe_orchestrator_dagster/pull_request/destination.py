@@ -19,21 +19,21 @@ _NAME = re.compile(r"[a-z][a-z0-9_]{2,39}")
 _RESERVED = frozenset({"main", "public", "temp", "system", "memory", "information_schema", "prod", "production"})
 
 
-class Place(Protocol):
-    """A place for a pull request's tables: a DuckDB file, or schemas of a database."""
+class Destination(Protocol):
+    """A destination for a pull request's tables: a DuckDB file, or schemas of a database."""
 
     @property
     def connection(self) -> DbtConnection:
-        """The dbt project, with a profile that writes to this place."""
+        """The dbt project, with a profile that writes to this destination."""
         ...
 
     @property
     def description(self) -> str:
-        """The place in a sentence, such as ``schema pr_123``."""
+        """The destination in a sentence, such as ``schema pr_123``."""
         ...
 
     def problems(self, nodes: Mapping[str, Mapping[str, Any]]) -> Iterator[Problem]:
-        """List the nodes that would write to another place.
+        """List the nodes that would write to another destination.
 
         Args:
             nodes: Nodes of dbt's manifest, parsed with :attr:`connection`, by unique id.
@@ -41,23 +41,23 @@ class Place(Protocol):
         ...
 
     def reserved(self) -> AbstractContextManager[None]:
-        """Keep other builds from this place until the end of the context.
+        """Keep other builds from this destination until the end of the context.
 
         Raises:
-            PullRequestError: Another build uses the place, or it has data that this command has not created.
+            PullRequestError: Another build uses the destination, or it has data that this command has not created.
         """
         ...
 
     def create(self, tables: Iterable[TableName]) -> None:
-        """Create the place, empty, for these tables. Leftovers of a killed build are removed.
+        """Create the destination, empty, for these tables. Leftovers of a killed build are removed.
 
         Raises:
-            PullRequestError: The place has data that this command has not created.
+            PullRequestError: The destination has data that this command has not created.
         """
         ...
 
     def original(self, source: Mapping[str, Any], before: TableName | None) -> TableName | None:
-        """Return production's table of a source that the pull request reads in this place.
+        """Return production's table of a source that the pull request reads in this destination.
 
         Args:
             source: The source in dbt's manifest, parsed with :attr:`connection`.
@@ -91,7 +91,7 @@ class Place(Protocol):
 
 
 def checked_name(name: str) -> str:
-    """Check the name of a pull request's place.
+    """Check the name of a pull request's destination.
 
     Raises:
         PullRequestError: The name is not valid.
