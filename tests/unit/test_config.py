@@ -162,6 +162,13 @@ _SECTIONS: dict[str, dict[str, object]] = {
         "name": "a",
         "resources": {"size": "small", "cpu_limit": "2"},
     },
+    "alerts[0]": {
+        "name": "a",
+        "variable": "A_URL",
+        "owners": ["team:retail"],
+        "severity": "warning",
+        "quiet_hours": {"start": "22:00", "end": "07:00", "timezone": "UTC"},
+    },
     "run_resources": {
         "size": "small",
         "cpu_request": "1",
@@ -178,7 +185,22 @@ _SECTIONS: dict[str, dict[str, object]] = {
     },
 }
 # Entries that have names are called by them.
-_NOUNS = {"jobs[0]": "job", "schedules[0]": "schedule", "sensors[0]": "sensor"}
+_NOUNS = {"jobs[0]": "job", "schedules[0]": "schedule", "sensors[0]": "sensor", "alerts[0]": "alert"}
+# The name of each section's model in the JSON schema.
+_MODELS = {
+    "jobs[0]": "JobConfig",
+    "schedules[0]": "ScheduleConfig",
+    "automation[0]": "AutomationConfig",
+    "sensors[0]": "RunStatusSensorConfig",
+    "retries": "RetriesConfig",
+    "concurrency": "ConcurrencyConfig",
+    "partitions[0]": "PartitionsConfig",
+    "state": "StateConfig",
+    "steps[0]": "StepConfig",
+    "alerts[0]": "AlertConfig",
+    "run_resources": "PodResources",
+    "deploy": "DeployConfig",
+}
 _ASSET_SENSOR: dict[str, object] = {"type": "asset", "name": "a", "asset": "b/c", "job": "d", "enabled": False}
 
 
@@ -257,6 +279,35 @@ def test_unknown_key_of_partition_variables_is_refused_with_the_known_ones() -> 
     ]
 
 
+def test_unknown_key_of_any_section_in_the_schema_is_refused_with_the_known_ones() -> None:
+    sections = {
+        "webserver_headers[0]": ({"name": "Authorization", "variable": "A"}, "HeaderConfig"),
+        "alerts[0].quiet_hours": ({"start": "22:00", "end": "07:00"}, "QuietHours"),
+        "steps[0].resources": ({"size": "small"}, "PodResources"),
+        "partitions[0].vars": ({}, "PartitionVars"),
+        "dbt": ({}, "DbtConfig"),
+        "lineage": ({}, "LineageConfig"),
+        "deploy.webserver": ({}, "PodResources"),
+        "deploy.daemon": ({}, "PodResources"),
+        "deploy.user_code": ({}, "PodResources"),
+    }
+    definitions = config_schema()["$defs"]
+    tested = {model for _, model in sections.values()}
+    assert tested | {_MODELS[place] for place in _SECTIONS} | {"AssetSensorConfig", "ComputeConfig"} == {*definitions}
+    for place, (section, model) in sections.items():
+        outer, _, inner = place.partition(".")
+        unknown = {**section, "zzz": "red"}
+        values = _values(outer, {**_SECTIONS.get(outer, {}), inner: unknown} if inner else unknown)
+
+        [problem] = _problems(values)
+
+        known = ", ".join(sorted(definitions[model]["properties"]))
+        named = " (alert 'a')" if outer == "alerts[0]" else ""
+        assert problem == (
+            f"{place}.zzz: unknown key{named}\n    fix: Known keys: {known}. Correct it in manifest.yaml."
+        )
+
+
 @pytest.mark.parametrize(
     ("place", "key"),
     [
@@ -267,6 +318,8 @@ def test_unknown_key_of_partition_variables_is_refused_with_the_known_ones() -> 
         ("sensors[0]", "name"),
         ("sensors[0]", "status"),
         ("sensors[0]", "job"),
+        ("alerts[0]", "name"),
+        ("alerts[0]", "variable"),
         ("retries", "max_retries"),
         ("concurrency", "pool"),
         ("partitions[0]", "select"),
@@ -311,6 +364,8 @@ def test_missing_key_of_a_section_is_refused(place: str, key: str) -> None:
         ("run_resources", "cpu_limit", 2, "must be a string, not a number"),
         ("partitions[0]", "type", "yearly", "must be 'hourly', 'daily', 'weekly', 'monthly' or 'static'"),
         ("partitions[0]", "end_offset", 10_001, "must be 10000 or less"),
+        ("alerts[0]", "severity", "info", "must be 'error' or 'warning'"),
+        ("alerts[0]", "variable", "a-b", "is not a valid name of a variable"),
         ("partitions[0]", "end_offset", 0.5, "must be a whole number, not a number with a fraction"),
     ],
 )
@@ -330,6 +385,18 @@ def test_tag_that_is_not_a_string_is_refused_with_its_place() -> None:
         (
             "schedules[0].tags.retries: must be a string, not a number (schedule 'a')\n"
             "    fix: Correct it in manifest.yaml."
+        )
+    ]
+
+
+@pytest.mark.parametrize("time", ["24:00", "7:00", "22:60", "22:00:00"])
+def test_time_of_quiet_hours_that_is_not_valid_is_refused(time: str) -> None:
+    alert = {"name": "a", "variable": "A", "quiet_hours": {"start": time, "end": "07:00"}}
+
+    assert _problems({"alerts": [alert]}) == [
+        (
+            "alerts[0].quiet_hours.start: is not a time of the day (alert 'a')\n"
+            '    fix: Write it in quotes, like `"22:00"`. Correct it in manifest.yaml.'
         )
     ]
 
@@ -449,6 +516,7 @@ def test_date_is_shown_in_the_required_form() -> None:
         ("jobs", {"name": "twice"}),
         ("schedules", {"name": "twice", "cron": "@daily"}),
         ("sensors", {**_ASSET_SENSOR, "name": "twice"}),
+        ("alerts", {"name": "twice", "variable": "A"}),
     ],
 )
 def test_name_used_twice_is_refused_with_both_entries(section: str, entry: dict[str, object]) -> None:

@@ -12,6 +12,7 @@ import pytz
 from croniter import croniter
 from packaging.version import Version
 
+from floe_orchestrator_dagster.assets.attributes import dagster_owners
 from floe_orchestrator_dagster.assets.graph import dependency_order
 from floe_orchestrator_dagster.assets.partitions import partitioned_nodes
 from floe_orchestrator_dagster.automation.cron import check_cron, declared_schedule
@@ -53,6 +54,7 @@ def ineffective_settings(
     - Parts of the product that no run builds at the same time, or whose resources nothing reads.
     - Names in ``assume_unchanged`` that are not sources.
     - Sensors on assets that the product does not have.
+    - Owners in ``alerts`` of whom the product has no assets.
     - Sensors that make jobs launch each other in a cycle.
     """
     return [
@@ -61,6 +63,7 @@ def ineffective_settings(
         *_steps(product, targets),
         *_unknown_sources(product),
         *_unknown_assets(product, targets),
+        *_unknown_owners(product, targets),
         *_cycles(product, targets),
     ]
 
@@ -165,6 +168,25 @@ def _unknown_assets(product: Product, targets: Targets) -> Iterator[Problem]:
             )
             fix = f"{did_you_mean(closest(entry.asset, known))}Keep it if one does. {CORRECT_IT}"
             yield Problem(config_path("sensors", row, "asset"), what, fix)
+
+
+def _unknown_owners(product: Product, targets: Targets) -> Iterator[Problem]:
+    named = [
+        (row, number, owner)
+        for row, alert in enumerate(product.config.alerts)
+        for number, owner in enumerate(alert.owners)
+    ]
+    if not named:
+        return
+    specs = (spec for part in targets.assets for spec in ([part] if isinstance(part, dg.AssetSpec) else part.specs))
+    known = {owner for spec in specs for owner in spec.owners} | {*dagster_owners(product.spec.owner)}
+    for row, number, owner in named:
+        if owner not in known:
+            [in_form] = dagster_owners(owner) or [owner]
+            suggestion = in_form if in_form in known else closest(owner, known)
+            what = f"{owner!r} is not an owner of the product or of one of its assets, so that nothing is sent for it"
+            fix = f"{did_you_mean(suggestion)}Write an email address, or `team:` and a name. {CORRECT_IT}"
+            yield Problem(config_path("alerts", row, "owners", number), what, fix)
 
 
 def _cycles(product: Product, targets: Targets) -> Iterator[Problem]:

@@ -7,14 +7,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from pydantic import BaseModel, Field
+from pydantic import Field
 
 from floe_orchestrator_dagster.config.crons import Cron, Timezone  # noqa: TC001  # pydantic reads the annotations
 from floe_orchestrator_dagster.config.models import (
     CONFIG_PATH,
     AlertConfig,
-    AssetSensorConfig,
-    AutomationConfig,
     BuildMode,
     ComputeConfig,
     ConcurrencyConfig,
@@ -26,16 +24,13 @@ from floe_orchestrator_dagster.config.models import (
     KeyPart,
     LineageConfig,
     PartitionsConfig,
-    PartitionVars,
     PodResources,
     RetriesConfig,
     Rules,
-    RunStatusSensorConfig,
     ScheduleConfig,
     Section,
     SensorConfig,
     StateConfig,
-    StepConfig,
     Steps,
     Text,
     WebPage,
@@ -129,7 +124,7 @@ class DagsterConfig(Section):
     docs_url: WebPage | None = Field(default=None, examples=["https://docs.example.com/retail"])
     """URL of the product's dbt docs; assets link to it."""
     webserver_url: str | None = Field(default=None, examples=["http://dagster-webserver:3000"])
-    """URL of the Dagster webserver, for the connection check."""
+    """URL of the Dagster webserver, for links in alerts and for the connection check."""
     webserver_headers: list[HeaderConfig] = Field(default_factory=list)
     """Headers of the connection check's requests, for a webserver that requires a login."""
 
@@ -154,7 +149,7 @@ def read_config(values: Mapping[str, object] | None, origin: str) -> DagsterConf
 
 def examine_config(values: Mapping[str, object] | None) -> Reading[DagsterConfig]:
     """Read the valid part of the configuration, and all its problems."""
-    return read_settings(DagsterConfig, _SECTIONS, dict(values or {}))
+    return read_settings(DagsterConfig, dict(values or {}))
 
 
 def config_schema() -> dict[str, Any]:
@@ -170,28 +165,3 @@ def manifest_schema() -> dict[str, Any]:
     for key in reversed(CONFIG_PATH.split(".")):
         section = {"type": "object", "properties": {key: section}}
     return {"$schema": dialect, "title": "Manifest", "$defs": definitions, **section}
-
-
-_SECTIONS: Mapping[str, type[BaseModel]] = {
-    "": DagsterConfig,
-    "jobs": JobConfig,
-    "schedules": ScheduleConfig,
-    "automation": AutomationConfig,
-    "sensors.run_status": RunStatusSensorConfig,
-    "sensors.asset": AssetSensorConfig,
-    "retries": RetriesConfig,
-    "concurrency": ConcurrencyConfig,
-    "dbt": DbtConfig,
-    "steps": StepConfig,
-    "steps.resources": PodResources,
-    "partitions": PartitionsConfig,
-    "partitions.vars": PartitionVars,
-    "lineage": LineageConfig,
-    "state": StateConfig,
-    "webserver_headers": HeaderConfig,
-    "run_resources": PodResources,
-    "deploy": DeployConfig,
-    "deploy.webserver": PodResources,
-    "deploy.daemon": PodResources,
-    "deploy.user_code": PodResources,
-}

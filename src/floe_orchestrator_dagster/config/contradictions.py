@@ -27,6 +27,7 @@ def contradictions(config: DagsterConfig) -> Iterator[Problem]:
     yield from _repeated("jobs", (job.name for job in config.jobs))
     yield from _repeated("schedules", (schedule.name for schedule in config.schedules))
     yield from _repeated("sensors", (sensor.name for sensor in config.sensors))
+    yield from _repeated("alerts", (alert.name for alert in config.alerts))
     for row, schedule in enumerate(config.schedules):
         if schedule.job is not None and schedule.selects:
             what = f"schedule {schedule.name!r} has both a job and a selection"

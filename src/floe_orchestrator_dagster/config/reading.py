@@ -9,9 +9,10 @@ from __future__ import annotations
 import re
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from functools import cache
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, get_args
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from floe_orchestrator_dagster.config.contradictions import contradictions
 from floe_orchestrator_dagster.config.models import CORRECT_IT, config_path
@@ -19,9 +20,8 @@ from floe_orchestrator_dagster.errors import Problem
 from floe_orchestrator_dagster.wording import closest, did_you_mean, is_of_wrong_type, type_of, validation_message
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
-    from pydantic import BaseModel
     from pydantic_core import ErrorDetails
 
     from floe_orchestrator_dagster.config import DagsterConfig
@@ -45,12 +45,15 @@ _FORMS: Mapping[str, tuple[str, str]] = {
     r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+$": ("is not a valid name of a header", "Write it like `Authorization`."),
     r"^\S*$": ("must not contain spaces", "Write it like `retail_warehouse`."),
     r"^[A-Za-z_][A-Za-z0-9_]*$": ("is not a valid name of a variable", "Write it like `DAGSTER_AUTHORIZATION`."),
+    r"^([01]\d|2[0-3]):[0-5]\d$": ("is not a time of the day", 'Write it in quotes, like `"22:00"`.'),
 }
 # The number of parts of a location such as ("jobs", "name").
 _KEY_IN_A_SECTION = 2
 # Keys of list entries that are not needed to check the rest of the entry. Their refused values are removed.
-_REMOVABLE = frozenset({"tags", "description", "enabled", "timezone", "vars", "time_column", "resources", "max"})
-_NAMED = {"jobs": "job", "schedules": "schedule", "sensors": "sensor"}
+_REMOVABLE = frozenset(
+    {"tags", "description", "enabled", "timezone", "vars", "time_column", "resources", "max", "quiet_hours"}
+)
+_NAMED = {"jobs": "job", "schedules": "schedule", "sensors": "sensor", "alerts": "alert"}
 _UNKNOWN = "extra_forbidden"
 _UNION = "union_tag"
 # Valid values that replace refused ones in list entries.
@@ -85,15 +88,14 @@ class Reading(Generic[C]):
         return replace(problem, where=_ENTRY.sub(placed, problem.where), what=_ENTRY.sub(placed, problem.what))
 
 
-def read_settings(model: type[C], sections: Mapping[str, type[BaseModel]], values: dict[str, object]) -> Reading[C]:
+def read_settings(model: type[C], values: dict[str, object]) -> Reading[C]:
     """Read the valid part of the configuration, and all its problems.
 
     Args:
         model: Model of the configuration.
-        sections: The model of each section, by the section's path.
         values: The configuration in the artifacts.
     """
-    draft = _Draft(values, sections)
+    draft = _Draft(values, _sections(model))
     config = _read(model, draft)
     while config is None:
         config = _read(model, draft)
@@ -109,6 +111,29 @@ def _read(model: type[C], draft: _Draft) -> C | None:
     except ValidationError as error:
         draft.remove_refused(error.errors(include_url=False))
     return None
+
+
+@cache
+def _sections(model: type[BaseModel]) -> Mapping[str, type[BaseModel]]:
+    """Return the models of a configuration and of its sections, by path, such as ``steps.resources``."""
+    return dict(_sections_below(model, ""))
+
+
+def _sections_below(model: type[BaseModel], path: str) -> Iterator[tuple[str, type[BaseModel]]]:
+    yield path, model
+    for name, key in model.model_fields.items():
+        inner = [*_models_in(key.annotation)]
+        for section in inner:
+            # pydantic adds the type of an entry to its place if entries have several types.
+            kind = get_args(section.model_fields["type"].annotation) if len(inner) > 1 else ()
+            yield from _sections_below(section, ".".join([*([path] if path else []), name, *kind]))
+
+
+def _models_in(annotation: object) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for argument in get_args(annotation):
+        yield from _models_in(argument)
 
 
 class _Draft:

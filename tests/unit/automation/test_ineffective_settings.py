@@ -27,9 +27,9 @@ NODES = (
 )
 
 
-def reported(directory: Path, config: Json) -> list[str]:
+def reported(directory: Path, config: Json, *extra: Json) -> list[str]:
     """Examine a product with the configuration; return its warnings, without the place of the configuration."""
-    findings = examine_product(write_dbt_shop(directory, config, *NODES))
+    findings = examine_product(write_dbt_shop(directory, config, *NODES, *extra))
     assert findings.loaded is not None, findings.errors
     assert {remark.file for remark in findings.warnings} <= {str(directory / "compiled_artifacts.json")}
     return [str(remark).removeprefix("plugins.orchestrator.config.") for remark in findings.warnings]
@@ -109,6 +109,24 @@ def test_unknown_source_that_is_assumed_unchanged_is_reported(tmp_path: Path, na
     assert reported(tmp_path, {"assume_unchanged": ["erp.orders", name]}) == [
         f"assume_unchanged[1]: {name!r} is not a source of the dbt project\n    fix: {fix}"
     ]
+
+
+@pytest.mark.parametrize(
+    ("owner", "hint"),
+    [
+        ("finance", "Did you mean 'team:finance'? "),
+        ("team:finanec", "Did you mean 'team:finance'? "),
+        ("nobody@example.com", ""),
+    ],
+)
+def test_owner_without_assets_is_reported(tmp_path: Path, owner: str, hint: str) -> None:
+    channel = {"name": "a", "variable": "A"}
+    alerts = [{**channel, "owners": ["team:finance"]}, {**channel, "name": "b", "owners": ["team:finance", owner]}]
+    owned = node("owned", meta={"dagster": {"owners": ["team:finance"]}})
+
+    what = f"{owner!r} is not an owner of the product or of one of its assets, so that nothing is sent for it"
+    fix = f"{hint}Write an email address, or `team:` and a name. {MANIFEST}"
+    assert reported(tmp_path, {"alerts": alerts}, owned) == [f"alerts[1].owners[1]: {what}\n    fix: {fix}"]
 
 
 def test_jobs_that_launch_each_other_are_reported(tmp_path: Path) -> None:
