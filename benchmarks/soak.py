@@ -1,8 +1,9 @@
 """Many runs of one product in one daemon and code server; prints memory, file descriptors and database size as JSON.
 
 ``soak.py stock RUNS ARTIFACTS`` measures plain dagster-dbt, ``floe`` this package. The storage is SQLite, as in
-``dagster dev``, and each run is one process. A sensor requests the next run when the last one has ended. After each run,
-the daemon, the code server and the storage directory are measured. The first twenty runs fill caches. Growth is the slope of the others.
+``dagster dev``, and each run is one process. A sensor requests the next run when the last one has ended. After each
+run, the daemon, the code server and the storage directory are measured. The first twenty runs fill caches. Growth is
+the slope of the others.
 """
 
 from __future__ import annotations

@@ -42,6 +42,12 @@ FILES = {
             columns: [{name: id, data_tests: [unique]}]
         """,
 }
+SOURCES = """
+    sources:
+      - name: landing
+        config: {meta: {external_location: "landing/{name}.csv"}}
+        tables: [{name: orders}]
+    """
 NAMES = ("stg", "mart", "names")
 ALL = {"stg", "mart", "names", "regions"}
 NAMES_IN_CAPITALS = "{{ config(materialized='table') }} select id, upper(name) as name from {{ ref('regions') }}"
@@ -244,6 +250,51 @@ def test_run_with_other_code_that_does_not_count_leaves_its_rows_in_an_increment
 
     assert built(shop.result("log")) == {"log"}
     assert shop.rows("log") == [(1,)]
+
+
+HOOKED = {
+    "dbt_project.yml": """
+        {name: shop_orders, profile: shop_orders, version: "1.0",
+         on-run-end: ["create table if not exists calls as select 1 as id", "insert into calls values (1)"]}
+        """,
+}
+
+
+def test_on_run_hooks_run_always_if_configured(changed_shop: Shop) -> None:
+    write_files(changed_shop.directory, HOOKED)
+    changed_shop.parse()
+    assert changed_shop.run() == ALL
+    assert changed_shop.run() == set()
+    assert len(changed_shop.rows("calls")) == 2
+
+    changed_shop.configure(on_run_hooks="always")
+    changed_shop.run()
+    result = changed_shop.result()
+
+    assert built(result) == set()
+    assert len(changed_shop.rows("calls")) == 4
+    assert [check.check_name for check in result.get_asset_check_evaluations() if "reason" not in check.metadata] == [
+        "accepted_values_mart_amount__30"
+    ]
+
+
+def test_on_run_hooks_of_a_product_without_tests_run_with_a_view(tmp_path: Path, instance: dg.DagsterInstance) -> None:
+    shop = Shop(tmp_path / "shop", instance, "core", on_run_hooks="always")
+    write_files(shop.directory, {**HOOKED, "models/schema.yml": SOURCES})
+    shop.parse()
+    shop.run()
+
+    assert shop.run() == {"stg"}
+    assert len(shop.rows("calls")) == 3
+
+
+def test_model_with_a_query_in_its_code_is_reused_if_it_declares_that(changed_shop: Shop) -> None:
+    config = "materialized='table', meta={'dagster': {'reuse': true}}"
+    code = "select 1 as id, '{{ run_query('select 2').columns[0].values()[0] }}' as name"
+    changed_shop.write("models/names.sql", f"{{{{ config({config}) }}}} {{% if execute %}} {code} {{% endif %}}")
+
+    assert changed_shop.run() == ALL
+    assert changed_shop.run() == set()
 
 
 def test_build_of_a_partition_says_nothing_about_others(tmp_path: Path, instance: dg.DagsterInstance) -> None:

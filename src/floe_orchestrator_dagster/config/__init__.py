@@ -96,6 +96,8 @@ class DagsterConfig(Section):
     code has changed. By default, such models run incrementally, and the run's log warns."""
     assume_unchanged: list[Text] = Field(default_factory=list, examples=[["shop.countries"]])
     """Sources whose rows never change, as ``source.table`` or ``source``, for ``build: changed``."""
+    on_run_hooks: Literal["with_builds", "always"] = "with_builds"
+    """Whether dbt's on-run hooks run only if a run with ``build: changed`` builds or tests something, or always."""
     partitions: list[PartitionsConfig] = Field(default_factory=list)
     """Partitions of some assets."""
     computes: dict[Text, ComputeConfig] = Field(default_factory=dict)

@@ -1,7 +1,8 @@
 """Nodes of a dbt project that must be built in each run, and versions of tests.
 
 A node must be built in each run if its rows can change although neither its fingerprint nor the tables and sources that
-dbt lists as its parents have changed. Where that is not certain, it is built.
+dbt lists as its parents have changed. Where that is not certain, it is built, unless ``meta.dagster.reuse`` says that
+its rows only depend on these.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from floe_orchestrator_dagster.product.unnamed_reads import UNCERTAIN, unnamed_r
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-TRAITS_FORMAT = 1
+TRAITS_FORMAT = 2
 """Version of the traits."""
 
 _BUILT = frozenset({"model", "seed", "snapshot"})
@@ -120,13 +121,14 @@ class _Project:
 
     def reason(self, node: Mapping[str, Any]) -> str | None:
         """Return why a node is built in each run; None if it can be reused."""
+        varies = _of_time(node)
+        if varies or _is_declared_reusable(node):
+            return varies
         arguments = self._of_arguments(node) if node["resource_type"] == "test" else None
         return self._of_kind(node) or arguments or self._of_code(node) or self._of_building(node)
 
     def _of_kind(self, node: Mapping[str, Any]) -> str | None:
         config, kind = node["config"], node["resource_type"]
-        if kind == "snapshot":
-            return "it is a snapshot"
         if (node.get("language") or "sql") != "sql":
             return "it is a Python model"
         # dbt v2 writes no materialization of seeds.
@@ -138,8 +140,6 @@ class _Project:
     def _of_settings(self, config: Mapping[str, Any]) -> str | None:
         if self._macros.materializes(str(config.get("materialized"))):
             return f"the project has its own materialization {config['materialized']}"
-        if config.get("incremental_strategy") == "microbatch" or config.get("event_time"):
-            return "its rows depend on the time of the run (event_time)"
         return "it has hooks" if any(config.get(name) for name in _HOOKS) else None
 
     def _of_code(self, node: Mapping[str, Any]) -> str | None:
@@ -220,6 +220,21 @@ class _Project:
                 [(key, self._nodes[key].get("raw_code")) for key in inlined],
             ]
         )
+
+
+def _of_time(node: Mapping[str, Any]) -> str | None:
+    """Return why the rows of a node depend on the time of the run."""
+    config, kind = node["config"], node["resource_type"]
+    if kind == "snapshot":
+        return "it is a snapshot"
+    if kind != "test" and (config.get("incremental_strategy") == "microbatch" or config.get("event_time")):
+        return "its rows depend on the time of the run (event_time)"
+    return None
+
+
+def _is_declared_reusable(node: Mapping[str, Any]) -> bool:
+    meta = node["config"].get("meta") or {}
+    return node["resource_type"] in _BUILT and (meta.get("dagster") or {}).get("reuse") is True
 
 
 @lru_cache(maxsize=20_000)

@@ -30,13 +30,14 @@ class DagsterRef(TypedDict):
 
 
 class DagsterMeta(TypedDict):
-    """Fields of ``meta.dagster`` that dagster-dbt reads."""
+    """Fields of ``meta.dagster``: those that dagster-dbt reads, and ``reuse``."""
 
     asset_key: NotRequired[Strings]
     group: NotRequired[str | None]
     owners: NotRequired[Any]  # `assets/attributes.py` checks each owner
     auto_materialize_policy: NotRequired[dict[str, Any]]
     ref: NotRequired[DagsterRef | None]
+    reuse: NotRequired[bool | None]
 
 
 class Meta(TypedDict):

@@ -128,6 +128,36 @@ def test_node_of_a_kind_that_is_always_built(fields: dict[str, Any], why: str) -
     assert why in str(reason("select 1", **fields))
 
 
+REUSABLE = {"materialized": "table", "meta": {"dagster": {"reuse": True}}}
+
+
+@pytest.mark.parametrize(
+    ("code", "fields"),
+    [
+        ("{% set x = run_query('select 1') %} select current_date", {"config": REUSABLE}),
+        ("def model(dbt, session): ...", {"language": "python", "config": REUSABLE}),
+        ("select 1", {"config": {**REUSABLE, "materialized": "materialized_view"}}),
+        ("select 1", {"config": {**REUSABLE, "post-hook": [{"sql": "grant x"}]}}),
+    ],
+)
+def test_model_can_declare_that_it_is_reusable(code: str, fields: dict[str, Any]) -> None:
+    assert reason(code, **fields) is None
+    other = {**fields, "config": {**fields["config"], "meta": {"dagster": {"reuse": False}}}}
+    assert reason(code, **other) is not None
+
+
+@pytest.mark.parametrize(
+    ("fields", "why"),
+    [
+        ({"resource_type": "snapshot", "config": {**REUSABLE, "materialized": "snapshot"}}, "it is a snapshot"),
+        ({"config": {**REUSABLE, "event_time": "day"}}, "its rows depend on the time of the run (event_time)"),
+        ({"resource_type": "test", "config": REUSABLE}, "its code uses random"),
+    ],
+)
+def test_declaration_does_not_apply_to_nodes_that_depend_on_time_and_to_tests(fields: dict[str, Any], why: str) -> None:
+    assert reason("select random()", **fields) == why
+
+
 def test_query_in_a_nested_macro_makes_a_model_always_built() -> None:
     macros = {"outer": "{% macro outer() %}{{ inner() }}{% endmacro %}", "inner": "{{ run_query('x') }}"}
 

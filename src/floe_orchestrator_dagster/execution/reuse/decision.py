@@ -25,7 +25,8 @@ UP_TO_DATE = "its code and its inputs have not changed since it was built"
 NOT_AFFECTED = "neither it nor the tables that it reads have changed since it ran"
 CODE_CHANGED = "its code, its settings or a macro has changed"
 _NEVER_BUILT = Unknown("no run has recorded a build of it")
-_UNIT_TEST = "unit_test."
+UNIT_TEST = "unit_test."
+"""Prefix of the unique ids of unit tests."""
 _WITH_COLUMN_VERSIONS = frozenset({"table", "view"})
 
 
@@ -254,7 +255,7 @@ class _Decider:
             return "it warned" if record.passed else "it failed"
         if self.known.test_versions.get(test) != record.version:
             return "it has changed"
-        if test.startswith(_UNIT_TEST):
+        if test.startswith(UNIT_TEST):
             # It reads no tables, and its version has the code of its model. dbt runs it before a build of the model.
             tested = next((parent for parent in sorted(self.graph.inputs(test)) if self.reasons.get(parent)), None)
             return f"{short_name(tested)} is built" if tested else None

@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from floe_orchestrator_dagster.execution.reuse.decision import Decision, Known, decide
+from floe_orchestrator_dagster.execution.reuse.decision import UNIT_TEST, Decision, Known, decide
 from floe_orchestrator_dagster.execution.step.build_facts import (
     Places,
     build_graph,
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from floe_orchestrator_dagster.execution.step.build_plan import DbtStep
 
 logger = logging.getLogger(__name__)
+_FOR_HOOKS = "dbt runs its on-run hooks only with a node (on_run_hooks)"
 
 
 @dataclass(frozen=True)
@@ -96,6 +97,8 @@ def decide_step(  # noqa: PLR0913, PLR0917  # a decision depends on all of these
     while tested := _tested_alone(step, decision):
         known = replace(known, always={**known.always, **tested})
         decision = decide(graph, known, built, tests, existing)
+    if step.has_hooks and step.product.config.on_run_hooks == "always":
+        decision = _with_a_node(decision, graph)
     return StepDecision(decision, graph, known, history, places, warehouse)
 
 
@@ -120,6 +123,23 @@ def _tested_alone(step: DbtStep, decision: Decision) -> dict[str, str]:
         for model in parents.get(test, ())
         if model in decision.reused
     }
+
+
+def _with_a_node(decision: Decision, graph: BuildGraph) -> Decision:
+    """Return a decision to run a data test or, without one, to build a node, because dbt runs hooks only with nodes.
+
+    A view is preferred to a table, and a table that nothing reads to others, because its readers would be built later.
+    """
+    if decision.built or decision.run:
+        return decision
+    tests = sorted(test for test in decision.kept if not test.startswith(UNIT_TEST))
+    if tests:
+        kept = {test: reason for test, reason in decision.kept.items() if test != tests[0]}
+        return replace(decision, run={tests[0]: _FOR_HOOKS}, kept=kept)
+    read = frozenset[str]().union(*map(graph.inputs, decision.reused))
+    nodes = sorted(decision.reused, key=lambda node: (graph.kinds[node] != "view", node in read, node))
+    reused = {node: reason for node, reason in decision.reused.items() if node not in nodes[:1]}
+    return replace(decision, built=dict.fromkeys(nodes[:1], _FOR_HOOKS), reused=reused)
 
 
 def _read_with(step: DbtStep, graph: BuildGraph, selected: AbstractSet[str]) -> frozenset[str]:
