@@ -12,8 +12,10 @@ import duckdb
 import pytest
 
 from files import write_files
+from floe_orchestrator_dagster.automation.state_publication import built_state
 from floe_orchestrator_dagster.code_location import definitions_from_file
 from floe_orchestrator_dagster.product import load_product, manifest_rebuilt
+from floe_orchestrator_dagster.state.built import publish_built
 from integration.failing_shop import built, logged
 from unit.samples import contract, model, profiles, write_json
 
@@ -150,3 +152,59 @@ def test_a_run_can_turn_off_the_options_of_its_job(project: Path, instance: dg.D
     [command] = [line for line in logged(instance, without.run_id, "INFO").splitlines() if "running dbt" in line]
     assert "--no-empty" in command
     assert "--no-defer" in command
+
+
+TWO_COMPUTES = {
+    "dbt_project.yml": """
+        name: shop
+        version: "1.0"
+        profile: shop_orders
+        models:
+          +materialized: table
+          shop:
+            first: {+database: "{{ env_var('SHOP') }}_first"}
+        """,
+    "models/first.sql": "select 1 as id union all select 2",
+    "models/second.sql": "select sum(id) as total from {{ ref('first') }}",
+}
+
+
+def test_a_step_reads_the_table_that_another_compute_has_built_in_production(
+    tmp_path: Path, engine: dict[str, str], instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = write_files(tmp_path / "shop", TWO_COMPUTES)
+    first, second = (str(project / f"{{{{ env_var('SHOP') }}}}_{name}.duckdb") for name in ("first", "second"))
+    other = {
+        "type": "duckdb",
+        "path": second,
+        "threads": 1,
+        "attach": [{"path": str(project / "production_first.duckdb"), "read_only": True}],
+    }
+    config = {
+        "executor": "in_process",
+        "dbt": engine,
+        "computes": {"other": other},
+        "state": {"url": str(tmp_path / "store")},
+        "jobs": [{"name": "part", "select": "second", "defer": True}],
+    }
+    models = [model("first"), model("second", "first", compute="other")]
+    path = write_json(
+        project / "a.json", contract(*models, config=config, dbt_profiles=profiles(path=first, threads=1))
+    )
+    monkeypatch.setenv("FLOE_ARTIFACTS_PATH", str(path))
+    monkeypatch.setenv("SHOP", "production")
+    product = load_product(path, manifest_source=manifest_rebuilt)
+    production = definitions_from_file(path).get_repository_def().get_job(product.identifier)
+    assert built(production.execute_in_process(instance=instance)).keys() == {"first", "second"}
+    keys = {f"model.shop.{name}": dg.AssetKey(name) for name in ("first", "second")}
+    publish_built(product, built_state(instance, product, keys), "", str(tmp_path / "store"))
+    with duckdb.connect(str(project / "production_first.duckdb")) as connection:
+        connection.execute("insert into first values (40)")
+
+    monkeypatch.setenv("SHOP", "development")
+    load_product(path, manifest_source=manifest_rebuilt)
+    deferred = _part_job().execute_in_process(instance=instance)
+
+    assert built(deferred).keys() == {"second"}
+    with duckdb.connect(str(project / "development_second.duckdb"), read_only=True) as connection:
+        assert connection.execute("select total from second").fetchall() == [(43,)]
