@@ -86,6 +86,46 @@ def test_a_change_is_built_in_schemas_that_are_dropped(shop: PostgresShop) -> No
     assert shop.production == production
 
 
+def test_a_failure_is_reported_and_leaves_nothing(shop: PostgresShop) -> None:
+    schemas, production = shop.schemas, shop.production
+    artifacts = shop.checkout("renamed", {"models/mart.sql": CHEAPER.replace(" as amount", " as price")})
+    nodes = shop.report(artifacts, code=1)["nodes"]
+
+    assert nodes["mart"]["column_changes"] == ["+ price integer", "- amount integer"]
+    assert {name for name, node in nodes.items() if node["ending"] == "failed"} == {"cents", "named", "log"}
+    assert 'column "amount" does not exist' in nodes["cents"]["message"]
+    assert shop.schemas == schemas
+    assert shop.production == production
+
+
+@LONG
+def test_a_changed_seed_is_built_with_its_readers_and_a_removed_model_is_reported(shop: PostgresShop) -> None:
+    schemas, production = shop.schemas, shop.production
+    changes = {"seeds/regions.csv": "id,name\n1,north\n2,west\n", "models/cents.sql": None}
+    report = shop.report(shop.checkout("seed", changes), code=1)
+
+    assert {name: node["status"] for name, node in report["nodes"].items()} == {
+        "regions": "success",
+        "named": "success",
+        "accepted_values_named_name__north__south": "fail",
+    }
+    assert report["removed"] == {"model.shop.cents": []}
+    assert shop.schemas == schemas
+    assert shop.production == production
+
+
+@LONG
+def test_two_pull_requests_build_side_by_side(shop: PostgresShop) -> None:
+    schemas, production = shop.schemas, shop.production
+    changes = {"models/mart.sql": CHEAPER}
+    left, right = shop.checkout("left", changes), shop.checkout("right", changes)
+    with started(shop, left) as first, started(shop, right, schema="pr_2") as second:
+        assert (first.wait(timeout=600), second.wait(timeout=600)) == (0, 0)
+
+    assert shop.schemas == schemas
+    assert shop.production == production
+
+
 def test_other_tables_are_read_from_production(shop: PostgresShop) -> None:
     macro = {"macros/in_cents.sql": "{% macro in_cents(column) %}{{ column }} * 1000{% endmacro %}"}
     artifacts = shop.checkout("kept", macro)

@@ -109,7 +109,7 @@ def changes_since(
         unchanged=tuple(sorted(assets - changed.keys() - downstream.keys())),
         removed=comparison.removed(assets),
         tests=own_tests | comparison.tests_of(changed.keys() | downstream.keys(), own_tests.keys()),
-        notes=tuple(comparison.notes()),
+        notes=tuple(comparison.notes(changed.keys())),
     )
 
 
@@ -185,8 +185,8 @@ class _Comparison:
                 found[test] = f"reads {_named(read)}"
         return found
 
-    def notes(self) -> Iterator[str]:
-        """Return what concerns all nodes."""
+    def notes(self, changed: AbstractSet[str]) -> Iterator[str]:
+        """Return what concerns all nodes, and which other nodes dbt's ``state:modified`` selects for their code."""
         if self._general:
             yield f"Everything counts as changed: {self._general}."
         if self._state.engine != self._engine:
@@ -201,6 +201,15 @@ class _Comparison:
         )
         if environment:
             yield f"Values of environment variables are not compared. These nodes read some: {_named(environment)}."
+        written = sorted(
+            one
+            for one, old in self._before["nodes"].items()
+            if one not in changed
+            and one in self._fingerprints
+            and _is_written_differently(old, self._now["nodes"][one])
+        )
+        if written and self._state.engine == self._engine:
+            yield f"dbt's `state:modified` also selects nodes whose comments or whitespace differ: {_named(written)}."
 
     @property
     def _engine(self) -> str:
@@ -244,6 +253,11 @@ class _Comparison:
         old, new = self._before["nodes"].get(unique_id) or {}, self._now["nodes"].get(unique_id) or {}
         is_ephemeral = (new.get("config") or {}).get("materialized") == "ephemeral"
         return is_ephemeral and old.get("raw_code") != new.get("raw_code")
+
+
+def _is_written_differently(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
+    """Return whether dbt's ``state:modified.body`` selects a model or snapshot."""
+    return new["resource_type"] in {"model", "snapshot"} and old.get("raw_code") != new.get("raw_code")
 
 
 def _manifest(path: Path, error: type[ManifestError | StateError], fix: str) -> Mapping[str, Any]:

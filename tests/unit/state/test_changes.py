@@ -94,6 +94,18 @@ def test_changed_model_has_a_reason_and_readers_also_through_ephemeral_models(co
     assert found.tests == {"test.shop.unique_mart": "reads mart", "test.shop.unique_stg": "reads stg"}
 
 
+def test_a_model_that_only_dbt_calls_modified_is_named(compared: Compared) -> None:
+    compared.edit(stg={"raw_code": "select 1"})
+    compared.publish()
+    compared.edit(stg={"raw_code": "select 1  -- one"}, mart={"raw_code": "select 2"})
+
+    found = compared.changes()
+
+    assert found.changed == {MART: "its code has changed"}
+    note = "dbt's `state:modified` also selects nodes whose comments or whitespace differ: stg."
+    assert found.notes == (note,)
+
+
 def test_changed_ephemeral_model_changes_its_readers(compared: Compared) -> None:
     compared.edit(hidden={"raw_code": "select 2"})
 
