@@ -127,7 +127,8 @@ def _latest(store: Store, home: str) -> str:
 def _remove_old(store: Store, home: str, kept: AbstractSet[str], now: datetime, keep: int) -> None:
     found = {name: match["time"] for name in store.names(f"{home}/{_SETS}") if (match := _NAME.match(name))}
     limit = (now.astimezone(timezone.utc) - _UNTOUCHED).strftime(_TIME)
-    for name in sorted(found.keys() - kept, reverse=True)[keep - 1 :]:
+    older = (name for name in found.keys() - kept if name < max(kept))  # another process may have published a newer one
+    for name in sorted(older, reverse=True)[keep - 1 :]:
         if found[name] < limit:
             store.remove(f"{home}/{_SETS}/{name}")
 

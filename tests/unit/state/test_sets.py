@@ -13,7 +13,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from random import Random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -23,7 +23,7 @@ from floe_orchestrator_dagster.state.sets import publish_state, read_state
 from floe_orchestrator_dagster.state.store import Store
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 NOON = datetime(2026, 11, 30, 12, tzinfo=timezone.utc)
 FACTS = StateFacts(
@@ -102,19 +102,32 @@ def test_another_event_log_starts_to_count_again(store: Path, tmp_path: Path) ->
     assert read_state(str(store), "shop", "prod", tmp_path / "scratch").run_id == "r2"
 
 
-def test_a_writer_that_has_not_seen_a_newer_state_corrects_the_pointer(store: Path, tmp_path: Path) -> None:
-    write, waiting = Store.write, ["newer"]
+@pytest.mark.parametrize("moment", range(18))
+def test_a_newer_state_is_the_latest_whenever_it_is_published_beside_an_older_one(
+    store: Path, tmp_path: Path, moment: int
+) -> None:
+    publish(str(store), position=0, hours=-20, run_id="first")
+    operations = 0
 
-    def write_late(self: Store, path: str, content: bytes) -> None:
-        if path.endswith("latest.json") and waiting:
-            publish(str(store), position=2, run_id=waiting.pop())
-        write(self, path, content)
+    def with_newer(name: str) -> Callable[..., Any]:
+        operation = getattr(Store, name)
+
+        def run(*arguments: object) -> object:
+            nonlocal operations
+            operations += 1
+            if operations == moment + 1:
+                publish(str(store), position=2, hours=-9, keep=1, run_id="newer")
+            return operation(*arguments)
+
+        return run
 
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(Store, "write", write_late)
-        publish(str(store), position=1, hours=1, run_id="older")
+        for name in ("read", "write", "names", "remove"):
+            patched.setattr(Store, name, with_newer(name))
+        publish(str(store), position=1, hours=5, keep=1, run_id="older")
 
-    assert read_state(str(store), "shop", "prod", tmp_path / "scratch").run_id == "newer"
+    found = read_state(str(store), "shop", "prod", tmp_path / "scratch")
+    assert found.run_id == ("newer" if operations > moment else "older")
 
 
 def test_a_pointer_that_a_killed_writer_has_left_is_corrected_by_the_next(store: Path, tmp_path: Path) -> None:
@@ -190,7 +203,7 @@ def test_retention_keeps_the_latest_set_of_a_slow_clock(store: Path, tmp_path: P
 
 
 def test_retention_removes_incomplete_sets_and_leaves_other_files(store: Path, tmp_path: Path) -> None:
-    incomplete = store / "shop/prod/sets/000000-000000000000001-20261130T080000000000Z-00000000dead"
+    incomplete = store / "shop/prod/sets/000000-000000000000000-20261130T080000000000Z-00000000dead"
     foreign = store / "shop/prod/sets/notes"
     for directory in (incomplete, foreign):
         directory.mkdir(parents=True)
