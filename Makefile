@@ -49,8 +49,10 @@ setup-v2: .dbt-v2/dbt ## Install dbt v2 into .dbt-v2, for the tests of the secon
 	@touch $@
 
 dev: setup $(ON_V2) ## Serve the sample product at http://127.0.0.1:3000 (PORT=..., ENGINE=v2)
-	@mkdir -p .dagster && printf 'telemetry: {enabled: false}\nnux: {enabled: false}\n' > .dagster/dagster.yaml
+	@mkdir -p .dagster && printf '%s\n' 'telemetry: {enabled: false}' 'nux: {enabled: false}' \
+		'python_logs: {python_log_level: INFO}' > .dagster/dagster.yaml
 	exec env $(PRODUCT) $(ONE_SIGNAL) $(BIN)/floe-dagster prepare
+	@echo 'Once Dagster serves, the lineage is at http://127.0.0.1:$(PORT)/asset-groups'
 	exec env $(PRODUCT) DAGSTER_HOME=$(CURDIR)/.dagster \
 		$(ONE_SIGNAL) $(BIN)/dagster dev --workspace workspace.yaml --host 127.0.0.1 --port $(PORT)
 

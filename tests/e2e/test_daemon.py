@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from e2e.shop import dbt_processes, ended, eventually, messages, ran, run_of, runs, tags
+from e2e.shop import captured, dbt_processes, ended, eventually, messages, ran, run_of, runs, tags
 
 if TYPE_CHECKING:
     from e2e.servers import DagsterDev
@@ -25,6 +25,16 @@ def test_schedule_builds_its_selection_every_minute(dev: DagsterDev) -> None:
     assert run["assetSelection"] == [{"path": ["often"]}]
     assert run["assets"] == [{"key": {"path": ["often"]}}]
     assert run["assetChecks"] == [{"name": "unique_often_id"}]
+
+
+def test_terminal_shows_one_line_per_node_and_the_page_has_dbts_log(dev: DagsterDev) -> None:
+    run = runs(dev, "shop_orders")[0]["runId"]
+    ended(dev, run)
+
+    assert "Began running node model.shop_orders.often" in captured(dev, run)
+    terminal = dev.log.read_text(encoding="utf-8", errors="replace")
+    assert "/2 success model often, " in terminal
+    assert "Began running node" not in terminal
 
 
 def test_scheduled_run_carries_the_schedules_tags_and_the_products(dev: DagsterDev) -> None:

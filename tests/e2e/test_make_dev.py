@@ -59,6 +59,11 @@ def test_ctrl_c_ends_make_dev_with_a_run_under_way(sample: Path) -> None:
     finally:
         process.terminate()
         process.wait(timeout=60)
+    said = dev.log.read_text(encoding="utf-8", errors="replace")
+    assert f"the lineage is at {dev.url}/asset-groups\n" in said
+    assert " - dbt engine: dbt-core " in said
+    assert "Began running node" not in said  # dbt's log is on the run's page
+    assert " - DEBUG - " not in said  # nor events of Dagster
     duckdb.connect(str(sample / "warehouse" / "retail_orders.duckdb")).close()
 
 

@@ -88,7 +88,7 @@ def test_plan_reads_well_where_no_terminal_is(demo: Path) -> None:
     said = floe_dagster("plan", str(demo / "compiled_artifacts.json")).stdout
 
     assert said.startswith(
-        "retail-orders 1.0.0 in domain default\n"
+        "retail-orders 1.0.0 in domain retail\n"
         f"  artifacts    {demo}/compiled_artifacts.json\n"
         f"  dbt project  {demo}\n"
         "  dbt target   retail_orders.dev\n"

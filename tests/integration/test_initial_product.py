@@ -73,6 +73,7 @@ def test_command_prints_what_it_wrote_and_the_line_that_starts_dagster(written: 
         "".join(f"wrote {directory / name}\n" for name in names)
         + "my-shop: 3 models in floe.yaml, 6 assets and 0 checks in Dagster\n\nTo open them in Dagster:\n\n"
         f"  cd {directory} && dagster dev -f definitions.py\n"
+        "\nThe lineage is then at http://127.0.0.1:3000/asset-groups\n"
     )
 
 

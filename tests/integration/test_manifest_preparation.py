@@ -118,8 +118,16 @@ def test_dbts_own_words_explain_a_project_that_does_not_parse(stranger: Path) ->
         "      Encountered an error:\n"
         "      Compilation Error\n"
         "        Model 'model.jaffle.totals' (models/totals.sql) depends on a node named 'gone' which was not found\n"
-        "    fix: Correct the project and run `floe-dagster prepare` again.\n"
+        "    fix: Correct the project and run this command again.\n"
     )
+
+
+@pytest.mark.usefixtures("in_dagster_dev")
+def test_in_dagster_dev_a_corrected_project_is_parsed_by_a_reload(stranger: Path) -> None:
+    (stranger / "models" / "totals.sql").write_text("select * from {{ ref('gone') }}", encoding="utf-8")
+
+    with pytest.raises(ManifestError, match=r"fix: Correct the project and reload the code location\."):
+        definitions_from_file(artifacts(stranger))
 
 
 def test_a_parse_that_is_killed_leaves_the_manifest_that_was_there(stranger: Path, tmp_path: Path) -> None:
@@ -187,7 +195,7 @@ def test_prepare_without_a_network_says_in_one_line_what_it_cannot_reach(strange
     assert problem.startswith("  dbt deps cannot download the packages: HTTPConnectionPool(host='127.0.0.1', port=9)")
     assert fix == (
         "    fix: Check the network and HTTPS_PROXY. "
-        "`floe-dagster prepare --no-deps` uses the packages that are installed."
+        "With `--no-deps`, `init` and `prepare` use the packages that are installed."
     )
 
     result = floe_dagster("prepare", "--no-deps", str(artifacts(stranger)), DBT_PACKAGE_HUB_URL=NOWHERE)

@@ -52,7 +52,7 @@ FIX = (
     "v2, or set plugins.orchestrator.config.dbt.engine to `core`.\n"
 )
 SECRET = "correct-horse-battery"  # noqa: S105  # nobody's
-AGAIN = "    fix: Correct the project and run `floe-dagster prepare` again.\n"
+AGAIN = "    fix: Correct the project and run this command again.\n"
 
 
 def write_product(directory: Path, *, engine: str = "v2", files: dict[str, str] = FILES, **output: object) -> Path:

@@ -145,6 +145,19 @@ def test_code_server_warns_and_the_process_of_a_run_does_not(shop: Path, caplog:
     assert caplog.text == ""
 
 
+def test_in_dagster_dev_the_code_location_is_reloaded_afterwards(
+    shop: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    _write(shop / "manifest.yaml", _platform(key_prefix=["shop"]))
+    later = time.time() + 3600
+    os.utime(shop / "target" / "manifest.json", (later, later))
+    monkeypatch.setenv("DAGSTER_IS_DEV_CLI", "1")
+
+    serve()
+
+    assert f"Run `{_COMMAND}` and reload the code location." in caplog.text
+
+
 def test_dagster_dev_compiles_if_it_is_asked_to(shop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _compile(shop, _SPEC, _platform(auto_compile=True))
     compiled = shop / "compiled_artifacts.json"

@@ -564,7 +564,7 @@ def test_progress_is_shown_on_a_terminal_only(tmp_path: Path) -> None:
 
     assert answer == b"shop-orders: valid (1 asset, 0 checks, 0 schedules)\n"
     assert b"Loading the product" in shown
-    assert b"warning: " in shown
+    assert b"\x1b[33m\x1b[1mwarning\x1b[0m: " in shown
     assert "Loading" not in invoke("validate", str(path)).stderr
 
 
@@ -616,6 +616,7 @@ def test_demo_says_how_to_run_the_product(tmp_path: Path) -> None:
         "\n"
         f"  export FLOE_ARTIFACTS_PATH='{directory}/compiled_artifacts.json'\n"
         "  dagster dev -m floe_orchestrator_dagster.definitions\n"
+        "\nThe lineage is then at http://127.0.0.1:3000/asset-groups\n"
     )
 
 

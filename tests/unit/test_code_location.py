@@ -13,7 +13,9 @@ from floe_orchestrator_dagster import load_product_definitions
 from floe_orchestrator_dagster.assets.transforms import transform_assets
 from floe_orchestrator_dagster.code_location import build_definitions
 from floe_orchestrator_dagster.errors import ArtifactsError, ConfigError, FloeDagsterError, ProjectError
-from unit.samples import Json, contract, model, product, write_json
+from floe_orchestrator_dagster.inspect.plan import plan_product
+from floe_orchestrator_dagster.product import load_product
+from unit.samples import NAME, Json, contract, manifest, model, node, product, write_json, write_project
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -104,6 +106,32 @@ def test_asset_has_the_attributes_of_its_model_in_the_contract() -> None:
         "floe/tier": "gold",
     }
     assert [key for key in node.metadata if key.startswith("floe/")] == []
+
+
+@pytest.mark.parametrize(
+    ("compiled", "label", "domain"),
+    [
+        ("default", "retail", "retail"),  # floe's compiler writes `default` for every product
+        ("sales", "retail", "sales"),
+        ("default", None, "default"),
+    ],
+)
+def test_domain_is_the_label_of_floe_yaml_unless_the_contract_has_one(
+    tmp_path: Path, compiled: str, label: str | None, domain: str
+) -> None:
+    write_project(tmp_path)
+    labels = {"labels": {"domain": label}} if label else {}
+    metadata = {"name": NAME, "version": "1.0.0", **labels}
+    spec = {"apiVersion": "floe.dev/v1", "kind": "FloeSpec", "metadata": metadata, "transforms": [{"name": "a"}]}
+    write_json(tmp_path / "floe.yaml", spec)
+    write_json(tmp_path / "target" / "manifest.json", manifest(node("a")))
+    identity = {**contract()["identity"], "domain": compiled}
+    loaded = load_product(write_json(tmp_path / "compiled_artifacts.json", contract(model("a"), identity=identity)))
+
+    asset = build_definitions(loaded).resolve_asset_graph().get(dg.AssetKey("a"))
+
+    assert asset.tags["floe/domain"] == domain
+    assert plan_product(loaded, build_definitions(loaded)).domain == domain
 
 
 def test_a_value_that_a_tag_cannot_contain_is_metadata_too() -> None:

@@ -63,7 +63,7 @@ class AssetAttributes:
         """Tags of all assets of the product."""
         return {
             PRODUCT_TAG: tag_value(self.product.name),
-            "floe/domain": tag_value(self.product.artifacts.identity.domain),
+            "floe/domain": tag_value(self.product.domain),
         }
 
     @cached_property
@@ -94,7 +94,7 @@ class AssetAttributes:
     def product_metadata(self) -> dict[str, str]:
         """Metadata of all assets of the product: the values that its tags cannot contain unchanged."""
         product = self.product
-        return metadata_beside_tags({PRODUCT_TAG: product.name, "floe/domain": product.artifacts.identity.domain})
+        return metadata_beside_tags({PRODUCT_TAG: product.name, "floe/domain": product.domain})
 
     def tags(self, names: Sequence[str]) -> dict[str, str]:
         """Return the tags of a node: those of the contract, the product, the compute and the tier.

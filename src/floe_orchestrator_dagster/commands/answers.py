@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import click
 
@@ -15,6 +16,11 @@ from floe_orchestrator_dagster.errors import FloeDagsterError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+LINEAGE_PAGE = "http://127.0.0.1:3000/asset-groups"
+"""Page of `dagster dev` with the graph of all assets. Dagster's first page lists runs."""
+
+_COLOURS = {"error": "red", "warning": "yellow", "note": "cyan"}
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 artifacts_argument = click.argument("artifacts", required=False, type=click.Path(path_type=Path))
@@ -36,13 +42,19 @@ def echo_json(content: object) -> None:
     click.echo(json.dumps(content, indent=2, default=datetime.isoformat))
 
 
+def echo_message(kind: Literal["error", "warning", "note"], text: object) -> None:
+    """Print a message to standard error; its kind is coloured on a terminal unless ``NO_COLOR`` is set."""
+    shown = kind if os.environ.get("NO_COLOR") else click.style(kind, fg=_COLOURS[kind], bold=True)
+    click.echo(f"{shown}: {text}", err=True)
+
+
 @contextmanager
 def errors_reported() -> Iterator[None]:
     """Turn a ``FloeDagsterError`` into a message and exit code 1."""
     try:
         yield
     except FloeDagsterError as error:
-        click.echo(f"error: {error}", err=True)
+        echo_message("error", error)
         sys.exit(1)
 
 

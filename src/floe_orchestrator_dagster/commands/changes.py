@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from floe_orchestrator_dagster.commands.answers import artifacts_argument, as_json, echo_json, errors_reported, progress
+from floe_orchestrator_dagster.commands.answers import (
+    artifacts_argument,
+    as_json,
+    echo_json,
+    echo_message,
+    errors_reported,
+    progress,
+)
 from floe_orchestrator_dagster.commands.findings import echo_findings, examine
 from floe_orchestrator_dagster.wording import closest, did_you_mean
 
@@ -129,7 +136,7 @@ def _names_of(plan: ChangePlan) -> dict[str, str]:
 
 def _echo_notes(notes: Iterable[str]) -> None:
     for note in notes:
-        click.echo(f"note: {note}", err=True)
+        echo_message("note", note)
 
 
 def _echo_group(doing: str, kind: str, reasons: Mapping[str, str], names: Mapping[str, str]) -> None:
@@ -144,7 +151,8 @@ def _echo_group(doing: str, kind: str, reasons: Mapping[str, str], names: Mappin
         shown = sorted(members)[: _SHOWN_CHECKS if kind == "check" else None]
         more = len(members) - len(shown)
         listed = ", ".join(shown) + (f" and {more} more" if more else "")
-        click.echo(click.wrap_text(listed, _WIDTH, "    ", "    "))
+        # Names are whole in a pipe, so that `grep` finds them.
+        click.echo(click.wrap_text(listed, _WIDTH, "    ", "    ") if sys.stdout.isatty() else f"    {listed}")
 
 
 def _echo_explanation(explanation: Explanation) -> None:

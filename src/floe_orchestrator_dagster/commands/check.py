@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from floe_orchestrator_dagster.commands.answers import as_json, echo_json, errors_reported, progress
+from floe_orchestrator_dagster.commands.answers import as_json, echo_json, echo_message, errors_reported, progress
 
 if TYPE_CHECKING:
     from floe_orchestrator_dagster.config import DagsterConfig
@@ -92,7 +92,7 @@ def _check_engine(config: DagsterConfig | None, *, as_json: bool) -> None:
         click.echo(f"{found.engine}: two models and three tests have the expected result")
     else:
         for difference in found.differences:
-            click.echo(f"error: {found.engine}: {difference}", err=True)
+            echo_message("error", f"{found.engine}: {difference}")
     if not success:
         sys.exit(1)
 
@@ -113,9 +113,9 @@ def _config(artifacts: Path | None) -> DagsterConfig | None:
 
 def _echo(found: Connection) -> None:
     for warning in found.warnings:
-        click.echo(f"warning: {warning}", err=True)
+        echo_message("warning", warning)
     if found.webserver is None:
-        click.echo(f"error: {found.error}", err=True)
+        echo_message("error", f"{found.error}")
     else:
         click.echo(found.message)
 

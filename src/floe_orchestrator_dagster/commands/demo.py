@@ -9,7 +9,14 @@ from pathlib import Path
 
 import click
 
-from floe_orchestrator_dagster.commands.answers import as_json, echo_json, errors_reported, progress
+from floe_orchestrator_dagster.commands.answers import (
+    LINEAGE_PAGE,
+    as_json,
+    echo_json,
+    echo_message,
+    errors_reported,
+    progress,
+)
 from floe_orchestrator_dagster.errors import EngineError
 
 # Packages that the sample needs to run: name on PyPI → module to import. dbt v2 needs no adapter.
@@ -53,10 +60,11 @@ def demo(directory: Path, *, as_json: bool) -> None:
         return
     if lacking:
         install = f"pip install {' '.join(lacking)}"
-        click.echo(f"warning: packages that the sample needs are not installed. Run `{install}`.", err=True)
+        echo_message("warning", f"packages that the sample needs are not installed. Run `{install}`.")
     click.echo(f"The sample product retail-orders is in {artifacts.parent}. To open it in Dagster:\n")
     for line in lines:
         click.echo(f"  {line}")
+    click.echo(f"\nThe lineage is then at {LINEAGE_PAGE}")
 
 
 def _is_installed(module: str) -> bool:

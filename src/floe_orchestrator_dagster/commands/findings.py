@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from floe_orchestrator_dagster.commands.answers import artifacts_path, progress
+from floe_orchestrator_dagster.commands.answers import artifacts_path, echo_message, progress
 from floe_orchestrator_dagster.errors import FloeDagsterError, Problem
 
 if TYPE_CHECKING:
@@ -34,10 +34,10 @@ def examine(artifacts: Path | None, *, parses: bool) -> Findings:
 def echo_findings(findings: Findings) -> None:
     """Print problems and warnings to standard error, and the number of problems."""
     for error in findings.errors:
-        click.echo(f"error: {error}", err=True)
+        echo_message("error", error)
     for remark in findings.warnings:
         file = f"{remark.file}: " if remark.file else ""
-        click.echo(f"warning: {file}{remark}", err=True)
+        echo_message("warning", f"{file}{remark}")
     if findings.errors:
         count = sum(len(_problems(error)) for error in findings.errors)
         click.echo("1 problem" if count == 1 else f"{count} problems", err=True)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from floe_orchestrator_dagster.commands.answers import artifacts_path, errors_reported, progress
+from floe_orchestrator_dagster.commands.answers import artifacts_path, echo_message, errors_reported, progress
 from floe_orchestrator_dagster.errors import DeployError, Problem
 
 if TYPE_CHECKING:
@@ -197,7 +197,7 @@ def helm(
         else:
             _write([values], output, _header(products, target, output))
     for warning in _warnings(settings):
-        click.echo(f"warning: {warning}", err=True)
+        echo_message("warning", warning)
 
 
 def _check_usage(options: Mapping[str, Any], output: Path | None) -> None:

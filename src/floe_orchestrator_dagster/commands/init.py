@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from floe_orchestrator_dagster.commands.answers import as_json, echo_json, errors_reported, progress
+from floe_orchestrator_dagster.commands.answers import (
+    LINEAGE_PAGE,
+    as_json,
+    echo_json,
+    echo_message,
+    errors_reported,
+    progress,
+)
 from floe_orchestrator_dagster.commands.findings import echo_findings, warnings_as_json
 
 if TYPE_CHECKING:
@@ -105,7 +112,7 @@ def _print(written: InitialProduct) -> None:
     for file in written.files:
         click.echo(f"wrote {file}")
     for note in written.notes:
-        click.echo(f"note: {note}", err=True)
+        echo_message("note", note)
     echo_findings(written.findings)
     loaded = written.findings.loaded
     if loaded is None:
@@ -117,7 +124,7 @@ def _print(written: InitialProduct) -> None:
         f"{written.name}: {written.models} models in floe.yaml, {len(described.built)} assets and "
         f"{described.checks} checks in Dagster\n\nTo open them in Dagster:\n"
     )
-    click.echo(f"  {_command(written)}")
+    click.echo(f"  {_command(written)}\n\nThe lineage is then at {LINEAGE_PAGE}")
 
 
 def _command(written: InitialProduct) -> str:

@@ -14,6 +14,7 @@ from floe_orchestrator_dagster.commands.answers import (
     artifacts_path,
     as_json,
     echo_json,
+    echo_message,
     errors_reported,
     progress,
 )
@@ -72,7 +73,7 @@ def replay(artifacts: Path | None, *, seconds: float, refused: bool, as_json: bo
     else:
         click.echo(f"{done.sent} sent to {backend.shown}, {done.refused} refused, {done.waiting} waiting")
         if done.reason:
-            click.echo(f"warning: {backend.shown}: {done.reason}", err=True)
+            echo_message("warning", f"{backend.shown}: {done.reason}")
         # The reason of events that were refused again is printed above.
         _warn_of_refused(len(left.refused) - (done.refused if refused else 0), were_sent=refused)
     sys.exit(1 if done.waiting or left.refused else 0)
@@ -173,7 +174,7 @@ def _warn_of_refused(number: int, *, were_sent: bool) -> None:
     hint = "Run `floe-dagster lineage replay --refused` to send them again."
     if were_sent:
         hint = "They are not complete events, or a running process uses their file. Delete the file to drop them."
-    click.echo(f"warning: {count} refused. `floe-dagster lineage status` shows the reason. {hint}", err=True)
+    echo_message("warning", f"{count} refused. `floe-dagster lineage status` shows the reason. {hint}")
 
 
 def _echo_status(found: SpoolStatus, most: int) -> None:

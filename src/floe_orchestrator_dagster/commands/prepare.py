@@ -12,6 +12,7 @@ from floe_orchestrator_dagster.commands.answers import (
     artifacts_path,
     as_json,
     echo_json,
+    echo_message,
     errors_reported,
     progress,
 )
@@ -52,7 +53,7 @@ def prepare(artifacts: Path | None, *, no_deps: bool, as_json: bool) -> None:
             click.echo(f"{product.name}: the product declares no transforms, so there is nothing to prepare")
         return
     if product.dbt is None:
-        click.echo(f"error: {path}: no dbt project to prepare. Set FLOE_DBT_PROJECT_DIR to it.", err=True)
+        echo_message("error", f"{path}: no dbt project to prepare. Set FLOE_DBT_PROJECT_DIR to it.")
         sys.exit(1)
     manifest = product.dbt.manifest
     if as_json:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from floe_orchestrator_dagster.commands.answers import artifacts_argument, as_json, echo_json, progress
+from floe_orchestrator_dagster.commands.answers import artifacts_argument, as_json, echo_json, echo_message, progress
 from floe_orchestrator_dagster.commands.findings import echo_findings, examine
 from floe_orchestrator_dagster.errors import FloeDagsterError, Problem, StateError
 
@@ -48,7 +48,7 @@ def undecided_reported() -> Iterator[None]:
     try:
         yield
     except FloeDagsterError as error:
-        click.echo(f"error: {error}", err=True)
+        echo_message("error", error)
         sys.exit(_CANNOT_DECIDE)
 
 
@@ -67,7 +67,7 @@ def show_changes_since(loaded: LoadedProduct, url: str, environment: str | None,
         echo_json({**state_as_json(state), **changes_as_json(found)})
         return
     for note in found.notes:
-        click.echo(f"note: {note}", err=True)
+        echo_message("note", note)
     click.echo(f"{product.name}, compared with {state.environment} of {state.published_at:%Y-%m-%d %H:%M:%S %Z}")
     _echo_group("changed", found.changed)
     _echo_group("downstream", found.downstream)

@@ -19,9 +19,9 @@ from floe_orchestrator_dagster.config.models import config_path
 from floe_orchestrator_dagster.errors import ManifestError, Problem
 from floe_orchestrator_dagster.product.adapters import require_adapter
 from floe_orchestrator_dagster.product.engines import run_captured
-from floe_orchestrator_dagster.product.manifest import PREPARE_COMMAND
 from floe_orchestrator_dagster.product.profile_file import written_profile
 from floe_orchestrator_dagster.redaction import Redactor, mask, redact_urls
+from floe_orchestrator_dagster.upstream.dagster_dev import using_dagster_dev
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -35,6 +35,7 @@ logger = logging.getLogger(__name__)
 # Arguments of dbt v2 for a log that `read_v2_log` reads.
 V2_OUTPUT = ("--log-format", "json", "--log-level-file", "off")
 _MOST_SHOWN = 50
+_AGAIN = "Correct the project and run this command again."
 # `[error] [UnusedConfigKey (dbt1060)]: message`, then `  --> file:line:column`, then a stack trace.
 _ERROR = re.compile(r"^\[error\] (?:\[\w+ \((?P<code>dbt\d+)\)\]: )?(?P<message>.*)", re.DOTALL)
 _PLACE = re.compile(r"^ *--> (?P<place>.+)$", re.MULTILINE)
@@ -128,11 +129,12 @@ def _read_log(printed: str, dbt: DbtConnection) -> list[LogMessage]:
 
 def _problems(command: str, exit_code: int, log: list[LogMessage], dbt: DbtConnection) -> Iterator[Problem]:
     printed = "\n".join(message.text for message in log)
-    again = f"Correct the project and run `{PREPARE_COMMAND}` again."
+    again = "Correct the project and reload the code location." if using_dagster_dev() else _AGAIN
     unreachable = _UNREACHABLE.search(printed)
     if unreachable and (command == "deps" or dbt.engine.kind == "v2"):  # dbt v2 installs packages when it parses too
         what = f"dbt deps cannot download the packages: {redact_urls(unreachable[0])}"
-        fix = f"Check the network and HTTPS_PROXY. `{PREPARE_COMMAND} --no-deps` uses the packages that are installed."
+        installed = "With `--no-deps`, `init` and `prepare` use the packages that are installed."
+        fix = f"Check the network and HTTPS_PROXY. {installed}"
         yield Problem("", what, fix)
         return
     found = v2_problems(log, dbt.directory.path, again)

@@ -14,6 +14,7 @@ from floe_orchestrator_dagster.errors import ManifestError, Problem
 from floe_orchestrator_dagster.product.files import parse_json, read_file
 from floe_orchestrator_dagster.product.manifest_check import add_configs, checked_shape, too_deep
 from floe_orchestrator_dagster.product.trimming import read_trimmed, trim, write_trimmed
+from floe_orchestrator_dagster.upstream.dagster_dev import using_dagster_dev
 from floe_orchestrator_dagster.wording import closest
 
 if TYPE_CHECKING:
@@ -223,11 +224,12 @@ def check_models_exist(artifacts: CompiledArtifacts, manifest: Manifest, origin:
     """
     models = artifacts.transforms.models if artifacts.transforms else []
     known = manifest.model_names
+    parse = "reload the code location" if using_dagster_dev() else f"run `{PREPARE_COMMAND}`"
     problems = [
         Problem(
             f"transforms.models[{row}].name",
             f"{model.name!r} is not in the dbt manifest {manifest.path}{_reason(model.name, known, manifest)}",
-            f"Add the model, or remove it from floe.yaml and compile again; then run `{PREPARE_COMMAND}`.",
+            f"Add the model, or remove it from floe.yaml and compile again; then {parse}.",
         )
         for row, model in enumerate(models)
         if model.name not in known

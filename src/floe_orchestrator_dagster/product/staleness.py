@@ -14,6 +14,7 @@ from floe_orchestrator_dagster.product.artifacts import read_artifacts_file
 from floe_orchestrator_dagster.product.compilation import MANIFEST_FILE, compile_command, compile_product
 from floe_orchestrator_dagster.product.spec import SPEC_FILE
 from floe_orchestrator_dagster.product.yaml_file import read_yaml
+from floe_orchestrator_dagster.upstream.dagster_dev import using_dagster_dev
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -98,7 +99,8 @@ def stale_problem(product: Product) -> Problem | None:
         problem = error.problems[0]
         return Problem("", what, f"{problem.fault}. {problem.fix}")
     what = f"{names} has changed since the product was compiled ({', '.join(changed)})"
-    return Problem("", what, f"Run `{_command(sources, product.path)}`.") if changed else None
+    fix = f"Run `{_command(sources, product.path)}`{' and reload the code location' if using_dagster_dev() else ''}."
+    return Problem("", what, fix) if changed else None
 
 
 def compile_if_changed(path: Path, project_path: Path | None) -> None:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from floe_orchestrator_dagster.product.project import ProjectDirectory
     from floe_orchestrator_dagster.product.spec import ProductSpec
 
+_DEFAULT_DOMAIN = "default"
+
 
 @dataclass(frozen=True)
 class DbtConnection:
@@ -129,6 +131,12 @@ class Product:
     def identifier(self) -> str:
         """The name as Dagster accepts it for jobs and groups, such as ``retail_orders``."""
         return self.name.replace("-", "_")
+
+    @property
+    def domain(self) -> str:
+        """The domain of the contract; the label ``domain`` of floe.yaml where floe's compiler has left its default."""
+        declared = self.artifacts.identity.domain
+        return self.spec.labels.get("domain", declared) if declared == _DEFAULT_DOMAIN else declared
 
     @property
     def models(self) -> list[ResolvedModel]:

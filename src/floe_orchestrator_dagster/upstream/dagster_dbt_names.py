@@ -15,7 +15,6 @@ from dagster_dbt.asset_utils import (  # noqa: E402
     DAGSTER_DBT_UNIQUE_ID_METADATA_KEY,
 )
 from dagster_dbt.dagster_dbt_translator import DbtManifestWrapper  # noqa: E402
-from dagster_dbt.dbt_project import using_dagster_dev  # noqa: E402
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -30,7 +29,6 @@ __all__ = [
     "DbtManifestWrapper",
     "asset_utils",
     "dbt_assets",
-    "using_dagster_dev",
     "with_functions",
 ]
 

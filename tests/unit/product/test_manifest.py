@@ -322,6 +322,13 @@ def test_missing_models_are_reported_with_the_closest_one(tmp_path: Path) -> Non
     )
 
 
+def test_in_dagster_dev_a_reload_parses_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DAGSTER_IS_DEV_CLI", "1")
+
+    with pytest.raises(ManifestError, match=r"compile again; then reload the code location\.$"):
+        check_models_exist(validated(model("xyz")), _read(tmp_path), "contract")
+
+
 def test_disabled_model_is_reported_as_disabled(tmp_path: Path) -> None:
     read = _read(tmp_path, node("stg_orders"), disabled={"model.shop.old_orders": [node("old_orders")]})
 

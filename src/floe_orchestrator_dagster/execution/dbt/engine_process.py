@@ -23,6 +23,7 @@ from floe_orchestrator_dagster.errors import DbtBuildError
 from floe_orchestrator_dagster.execution.dbt.database_locks import STARTED, WAITING
 from floe_orchestrator_dagster.product.profile_file import written_profile
 from floe_orchestrator_dagster.product.profiles import create_database_directory, require_variables
+from floe_orchestrator_dagster.upstream.dagster_dev import end_terminal_copy
 
 if TYPE_CHECKING:
     import logging
@@ -149,6 +150,7 @@ def started_process(  # noqa: PLR0913, PLR0917  # a process needs all of these
         environment: Environment variables of the process.
         descriptors: Additional file descriptors to inherit.
     """
+    end_terminal_copy()  # of dbt's debug log
     events, events_of_dbt = os.pipe()
     try:
         known = settings(parent=os.getpid(), events=events_of_dbt, grace_seconds=GRACE_SECONDS)

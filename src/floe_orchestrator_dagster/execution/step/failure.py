@@ -23,6 +23,7 @@ from floe_orchestrator_dagster.errors import (
 )
 from floe_orchestrator_dagster.execution.dbt.diagnosis import NOT_RESPONDING, is_unreachable
 from floe_orchestrator_dagster.product.manifest import MANIFEST_FILE, PREPARE_COMMAND, read_manifest
+from floe_orchestrator_dagster.upstream.dagster_dev import using_dagster_dev
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -32,8 +33,6 @@ if TYPE_CHECKING:
     from floe_orchestrator_dagster.execution.dbt.node_result import NodeResult
     from floe_orchestrator_dagster.execution.dbt.results import Results
 
-
-RELOAD = f"Run `{PREPARE_COMMAND}` and reload the code location."
 
 _SHOWN = 200
 # dbt could not compile these nodes. They fail again until they are corrected.
@@ -50,6 +49,13 @@ _HOOK_FIX = (
 _ENABLE = f"Run with the manifest's variables and target, or run `{PREPARE_COMMAND}` with these values and reload."
 _UNSET = "Unset the variable where Dagster's runs get their environment."
 _LOOK = "See the end of the step's captured output."
+
+
+def reload_fix() -> str:
+    """Return the fix for a code location that is older than the dbt project. ``dagster dev`` parses when it reloads."""
+    if using_dagster_dev():
+        return "Reload the code location."
+    return f"Run `{PREPARE_COMMAND}` and reload the code location."
 
 
 def nodes_error(
@@ -190,7 +196,10 @@ def _gone(unique_id: str, name: str, content: Mapping[str, Any]) -> tuple[str, s
     if unique_id in content["disabled"]:
         why = "its `enabled` depends on a variable, the target or the environment"
         return f"{name} was not run: it is disabled in this run, {why}", _ENABLE
-    return f"dbt no longer has {name}: it was removed, renamed or changed after the code location was loaded", RELOAD
+    return (
+        f"dbt no longer has {name}: it was removed, renamed or changed after the code location was loaded",
+        reload_fix(),
+    )
 
 
 def _not_run(unique_id: str, name: str, results: Results) -> tuple[str, str]:

@@ -15,7 +15,7 @@ from floe_orchestrator_dagster.execution.record.materializations import (
     test_result,
     unassigned_result,
 )
-from floe_orchestrator_dagster.execution.step.failure import RELOAD, named
+from floe_orchestrator_dagster.execution.step.failure import named, reload_fix
 from floe_orchestrator_dagster.upstream.dagster_check_evaluations import output_names
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ class NodeEvents:
             if self._unknown:
                 what = f"dbt ran nodes that are not assets or checks: {named(self._unknown)}"
                 why = "They were added to the dbt project after the code location was loaded."
-                self._invocation.context.log.warning("%s. %s %s", what, why, RELOAD)
+                self._invocation.context.log.warning("%s. %s %s", what, why, reload_fix())
 
     def _actual(self, result: NodeResult, node: Mapping[str, Any]) -> Mapping[str, Any]:
         """Return a node with the names of the table in this run, which the invocation's manifest has."""

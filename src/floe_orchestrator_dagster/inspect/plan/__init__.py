@@ -76,7 +76,7 @@ def plan_product(product: Product, definitions: dg.Definitions, now: datetime | 
     return Plan(
         product=product.name,
         version=product.artifacts.metadata.product_version,
-        domain=product.artifacts.identity.domain,
+        domain=product.domain,
         artifacts=product.origin,
         dbt_project=str(dbt.directory.path) if dbt else None,
         dbt_engine=_engine(product),

@@ -60,6 +60,21 @@ def test_nodes_that_dbt_no_longer_has_are_named_after_a_failure_too(target: Path
     ]
 
 
+@pytest.mark.parametrize(
+    ("in_dagster_dev", "fix"),
+    [("1", "Reload the code location."), ("", "Run `floe-dagster prepare` and reload the code location.")],
+)
+def test_fix_of_a_node_that_is_gone_fits_where_dagster_runs(
+    target: Path, monkeypatch: pytest.MonkeyPatch, in_dagster_dev: str, fix: str
+) -> None:
+    monkeypatch.setenv("DAGSTER_IS_DEV_CLI", in_dagster_dev)
+    write_json(target / "manifest.json", manifest(node("b")))
+
+    [problem] = unreported_problems({MODEL}, Results({}), NODES, target, has_succeeded=False)
+
+    assert problem.fix == fix
+
+
 @pytest.mark.parametrize("content", [None, "{", "[]"])
 def test_without_a_manifest_of_the_invocation_the_reason_is_not_known(target: Path, content: str | None) -> None:
     path = target / "manifest.json"
