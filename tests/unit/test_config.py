@@ -260,6 +260,7 @@ def test_unknown_key_of_a_section_is_refused_with_the_known_ones(place: str, sec
     others = {
         "partitions[0]": {"values"},
         "steps[0]": {"by", "max"},
+        "alerts[0]": {"plugin", "config"},
         "jobs[0]": selections,
         "schedules[0]": selections,
         "automation[0]": selections,
@@ -319,7 +320,6 @@ def test_unknown_key_of_any_section_in_the_schema_is_refused_with_the_known_ones
         ("sensors[0]", "status"),
         ("sensors[0]", "job"),
         ("alerts[0]", "name"),
-        ("alerts[0]", "variable"),
         ("retries", "max_retries"),
         ("concurrency", "pool"),
         ("partitions[0]", "select"),

@@ -13,7 +13,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from floe_orchestrator_dagster.config import DagsterConfig
-    from floe_orchestrator_dagster.config.models import AutomationConfig, PartitionsConfig, SelectedAssets, StepConfig
+    from floe_orchestrator_dagster.config.models import (
+        AlertConfig,
+        AutomationConfig,
+        PartitionsConfig,
+        SelectedAssets,
+        StepConfig,
+    )
 
 _DAY = "%Y-%m-%d"
 _HOUR = "%Y-%m-%d-%H:%M"
@@ -27,7 +33,9 @@ def contradictions(config: DagsterConfig) -> Iterator[Problem]:
     yield from _repeated("jobs", (job.name for job in config.jobs))
     yield from _repeated("schedules", (schedule.name for schedule in config.schedules))
     yield from _repeated("sensors", (sensor.name for sensor in config.sensors))
-    yield from _repeated("alerts", (alert.name for alert in config.alerts))
+    yield from _repeated("alerts", (channel.name for channel in config.alerts))
+    for row, channel in enumerate(config.alerts):
+        yield from _channel(row, channel)
     for row, schedule in enumerate(config.schedules):
         if schedule.job is not None and schedule.selects:
             what = f"schedule {schedule.name!r} has both a job and a selection"
@@ -77,6 +85,19 @@ def _repeated(section: str, names: Iterable[str]) -> Iterator[Problem]:
             places = " and ".join(f"{section}[{row}]" for row in rows)
             what = f"the name {name!r} is used {count} times ({places})"
             yield Problem(config_path(section), what, f"Give each a different name. {CORRECT_IT}")
+
+
+def _channel(row: int, channel: AlertConfig) -> Iterator[Problem]:
+    where = config_path("alerts", row)
+    if channel.variable is None and channel.plugin is None:
+        fix = f"Name the environment variable with the URL of the channel, or write `plugin: NAME`. {CORRECT_IT}"
+        yield Problem(f"{where}.variable", f"is missing (alert {channel.name!r})", fix)
+    elif channel.variable is not None and channel.plugin is not None:
+        what = "cannot be combined with plugin, which has its own configuration"
+        yield Problem(f"{where}.variable", what, f"Keep one of them. {CORRECT_IT}")
+    if channel.config and channel.plugin is None:
+        what = "is only valid with plugin"
+        yield Problem(f"{where}.config", what, f"Remove it, or replace `variable`. {CORRECT_IT}")
 
 
 def _cron(row: int, rule: AutomationConfig) -> Iterator[Problem]:

@@ -361,8 +361,12 @@ class AlertConfig(Section):
 
     name: Name
     """Name of the channel."""
-    variable: VariableName
+    variable: VariableName | None = None
     """Environment variable with the channel's URL in the form of Apprise (https://github.com/caronc/apprise/wiki)."""
+    plugin: Text | None = Field(default=None, examples=["slack"])
+    """Name of an installed alert channel plugin of floe, instead of ``variable``."""
+    config: dict[str, Any] = Field(default_factory=dict, examples=[{"channel": "#data"}])
+    """Configuration of the plugin. Secrets come from the environment, as the plugin says."""
     owners: list[Text] = Field(default_factory=list, examples=[["retail-data@example.com"]])
     """Only messages about assets with one of these owners. The default is all messages of the product."""
     severity: Literal["error", "warning"] = "error"

@@ -135,8 +135,8 @@ def _variables(artifacts: CompiledArtifacts, config: DagsterConfig, origin: str)
         if compute.connection is not None
     }
     required = (*required_variables(artifacts.dbt_profiles), *required_variables(connections))
-    names = (*(variable.name for variable in required), *(channel.variable for channel in config.alerts))
-    return tuple(dict.fromkeys(names))
+    channels = (channel.variable for channel in config.alerts if channel.variable is not None)
+    return tuple(dict.fromkeys((*(variable.name for variable in required), *channels)))
 
 
 def _image(name: str, config: DagsterConfig, given: Sequence[str], origin: str) -> ImageReference | None:

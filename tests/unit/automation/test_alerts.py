@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator  # noqa: TC003  # Dagster reads the annotations of ops
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING
@@ -11,7 +12,7 @@ import dagster as dg
 import pytest
 
 from floe_orchestrator_dagster.automation.alerts.delivery import is_quiet
-from floe_orchestrator_dagster.automation.alerts.incidents import Fault, Incidents, Outcome, after_run
+from floe_orchestrator_dagster.automation.alerts.incidents import Fault, Incidents, Message, Outcome, after_run, as_one
 from floe_orchestrator_dagster.code_location import definitions_from_file
 from floe_orchestrator_dagster.config.models import QuietHours
 from floe_orchestrator_dagster.errors import ConfigError
@@ -430,3 +431,191 @@ def test_other_assets_of_a_run_are_not_those_of_the_product(tmp_path: Path, inst
 
     shop.run(foreign, built())
     assert shop.tick() == "sent: 0, pending: 0, open incidents: 0."
+
+
+# --- many messages --------------------------------------------------------------------------------------------------
+
+
+def test_an_outage_with_many_failures_ends_with_few_messages_that_name_each_once(
+    tmp_path: Path, instance: dg.DagsterInstance, webhook: Webhook
+) -> None:
+    shop = Shop(tmp_path, instance, channel())
+    webhook.status = 503
+    for _ in range(8):  # each is a failure and a recovery
+        run = shop.run(failed=broken())
+        shop.run(built())
+        shop.tick()
+    refused = len(webhook.messages)
+    shop.run(failed=broken("stores"))
+
+    webhook.status = 200
+    shop.tick()
+
+    sent = webhook.messages[refused:]
+    assert len(sent) == 6
+    assert [message["title"] for message in sent if "messages" in message["title"]] == ["shop-orders: 12 messages"]
+    listed = "\n".join(message["message"] for message in sent if "messages" in message["title"])
+    single = [message["title"] for message in sent if "messages" not in message["title"]]
+    titles = [line for line in listed.splitlines() if line.startswith("- ")] + single
+    assert sum("asset orders failed" in title for title in titles) == 8
+    assert sum("asset orders works again" in title for title in titles) == 8
+    assert sum("asset stores failed" in title for title in titles) == 1
+    assert f"Run: {PAGE}{run}" in "\n".join(message["message"] for message in sent)
+    assert shop.tick().startswith("sent: 0, pending: 0, open incidents: 1.")
+
+
+def test_a_message_about_hundreds_has_what_fits_and_the_number_of_the_others() -> None:
+    single = [Message(f"shop: asset m{row} failed", "", run="r1", owners=("a",)) for row in range(300)]
+
+    first = as_one("shop", single)
+    both = as_one("shop", [first, Message("shop: job j failed", "", run="r2", owners=("b",))])
+
+    assert (first.title, both.title) == ("shop: 300 messages", "shop: 301 messages")
+    assert both.body.startswith("Run: r1\n- asset m101 failed\n- asset m102 failed\n")
+    shown = both.body.count("\n- ")
+    assert both.body.endswith(f"\nand {301 - shown} more, see the runs in Dagster")
+    assert len(both.body) < 1_600
+    assert both.owners == ("a", "b")
+
+
+# --- floe's alert channel plugins -----------------------------------------------------------------------------------
+
+PAGER = """
+import json
+import os
+from pathlib import Path
+from floe_core.plugins.alert_channel import AlertChannelPlugin
+from pydantic import BaseModel
+
+class Settings(BaseModel):
+    room: str
+
+class Plugin(AlertChannelPlugin):
+    name, version, floe_api_version = "pager", "1.0.0", "1.0"
+    def get_config_schema(self):
+        return Settings
+    def configure(self, config):
+        self.room = config.room
+    def validate_config(self):
+        return [] if "PAGER_TOKEN" in os.environ else ["PAGER_TOKEN is not set"]
+    async def send_alert(self, event):
+        with Path(os.environ["PAGER_FILE"]).open("a") as file:
+            file.write(json.dumps({"room": self.room, **event.model_dump(mode="json")}) + "\\n")
+        return os.environ["PAGER_TOKEN"] != "expired"
+"""
+
+
+@pytest.fixture
+def pager(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Install an alert channel plugin; return the file with the events that it gets."""
+    from floe_core import plugin_registry
+
+    site, events = tmp_path / "site", tmp_path / "events.jsonl"
+    installed = site / "pager-1.0.dist-info"
+    installed.mkdir(parents=True)
+    (site / "pager_channel.py").write_text(PAGER, encoding="utf-8")
+    (installed / "METADATA").write_text("Metadata-Version: 2.1\nName: pager\nVersion: 1.0\n")
+    (installed / "entry_points.txt").write_text("[floe.alert_channels]\npager = pager_channel:Plugin\n")
+    monkeypatch.syspath_prepend(str(site))
+    monkeypatch.delitem(sys.modules, "pager_channel", raising=False)
+    monkeypatch.setattr(plugin_registry, "_registry", None)
+    monkeypatch.setenv("PAGER_FILE", str(events))
+    monkeypatch.setenv("PAGER_TOKEN", "hunter2")
+    return events
+
+
+def paged(events: Path) -> list[Json]:
+    """Read the events that the plugin got."""
+    return [json.loads(line) for line in events.read_text().splitlines()] if events.exists() else []
+
+
+PAGED: Json = {"name": "night", "plugin": "pager", "config": {"room": "data"}, "severity": "warning"}
+
+
+def test_a_plugin_of_floe_gets_each_incident_as_an_event(
+    tmp_path: Path, instance: dg.DagsterInstance, pager: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("floe_orchestrator_dagster.automation.alerts.sensor.find_spec", lambda _: None)
+    shop = Shop(tmp_path / "shop", instance, PAGED)
+
+    run = shop.run(failed=broken())
+    shop.run(checked(passed=False, severity=dg.AssetCheckSeverity.WARN), built())
+    assert shop.tick() == "sent: 3, pending: 0, open incidents: 1."
+
+    failed, warned, recovered = (
+        sorted(paged(pager), key=lambda event: event["severity"])[:1]
+        + sorted(paged(pager), key=lambda event: event["severity"])[:0:-1]
+    )
+    assert (failed["violation_type"], failed["severity"], failed["element"]) == (
+        "availability",
+        "error",
+        "asset orders",
+    )
+    assert (failed["room"], failed["contract_name"], failed["message"]) == (
+        "data",
+        "shop-orders",
+        "shop-orders: asset orders failed",
+    )
+    assert failed["affected_consumers"] == ["model mart"]
+    assert failed["metadata"]["run"] == f"{PAGE}{run}"
+    assert failed["metadata"]["owners"] == TEAM
+    assert (warned["violation_type"], warned["severity"]) == ("quality", "warning")
+    assert (recovered["severity"], recovered["message"]) == ("info", "shop-orders: asset orders works again")
+
+
+@pytest.mark.parametrize(
+    ("token", "what"),
+    [("expired", "the plugin 'pager' did not deliver a message"), (None, "not configured: PAGER_TOKEN is not set")],
+)
+def test_a_message_that_a_plugin_does_not_deliver_is_sent_again(  # noqa: PLR0913, PLR0917
+    tmp_path: Path,
+    instance: dg.DagsterInstance,
+    pager: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    token: str | None,
+    what: str,
+) -> None:
+    monkeypatch.setenv("PAGER_TOKEN", token) if token else monkeypatch.delenv("PAGER_TOKEN")
+    shop = Shop(tmp_path / "shop", instance, PAGED)
+    shop.run(failed=broken())
+
+    said = shop.tick()
+    assert said.startswith("sent: 0, pending: 1")
+    assert what in said
+
+    monkeypatch.setenv("PAGER_TOKEN", "renewed")
+    assert shop.tick() == "sent: 1, pending: 0, open incidents: 1."
+    assert paged(pager)[-1]["message"] == "shop-orders: asset orders failed"
+
+
+def test_settings_that_a_plugin_refuses_are_named_without_their_values(
+    tmp_path: Path, instance: dg.DagsterInstance, pager: Path
+) -> None:
+    shop = Shop(tmp_path / "shop", instance, {**PAGED, "config": {"rooms": "hunter2"}})
+    shop.run(failed=broken())
+
+    said = shop.tick()
+    assert "the plugin 'pager' raised PluginConfigurationError" in said
+    assert "hunter2" not in said
+    assert paged(pager) == []
+
+
+def test_a_plugin_must_be_installed(tmp_path: Path, instance: dg.DagsterInstance) -> None:
+    with pytest.raises(ConfigError, match=r"alerts\[0\].plugin: no alert channel plugin 'pager' is installed"):
+        Shop(tmp_path, instance, PAGED)
+
+
+@pytest.mark.parametrize(
+    ("channels", "what"),
+    [
+        ([{"name": "a"}], r"alerts\[0\].variable: is missing"),
+        ([channel(plugin="pager")], r"alerts\[0\].variable: cannot be combined with plugin"),
+        ([channel(config={"room": "a"})], r"alerts\[0\].config: is only valid with plugin"),
+        ([channel(), channel()], r"the name 'team' is used 2 times \(alerts\[0\] and alerts\[1\]\)"),
+    ],
+)
+def test_a_channel_has_one_destination_and_its_own_name(
+    tmp_path: Path, instance: dg.DagsterInstance, channels: list[Json], what: str
+) -> None:
+    with pytest.raises(ConfigError, match=what):
+        Shop(tmp_path, instance, *channels)

@@ -1,4 +1,4 @@
-"""Delivery of messages to the configured channels, by Apprise."""
+"""Delivery of messages to the configured channels, by Apprise or by an alert channel plugin of floe."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
+from floe_orchestrator_dagster.automation.alerts.channel_plugin import send_by_plugin
 from floe_orchestrator_dagster.errors import AlertError, Problem
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
     from floe_orchestrator_dagster.automation.alerts.incidents import Message
     from floe_orchestrator_dagster.config.models import AlertConfig, QuietHours
+    from floe_orchestrator_dagster.product import Product
 
 INSTALL = "Install it in the image of the code location: pip install 'floe-orchestrator-dagster[alerts]'"
 """The fix for a missing Apprise."""
@@ -44,27 +46,33 @@ def is_quiet(hours: QuietHours | None, timezone: str, now: datetime) -> bool:
     return start <= local < end if start <= end else local >= start or local < end
 
 
-def send(channel: AlertConfig, message: Message) -> None:
+def send(channel: AlertConfig, message: Message, product: Product) -> None:
     """Send a message, cut to the length that the service accepts.
 
     Raises:
-        AlertError: Apprise is not installed, the channel's variable is not set or has no URL or several, or the service
-            did not accept the message.
+        AlertError: The channel's plugin did not deliver the message. Or Apprise is not installed, the channel's
+            variable is not set or has no URL or several, or the service did not accept the message.
     """
-    if find_spec("apprise") is None:
-        raise AlertError(channel.name, [Problem("", "Apprise is not installed", INSTALL)])
-    url = os.environ.get(channel.variable, "")
-    if not url:
-        fix = "Set it where the code server gets its environment."
-        raise AlertError(channel.name, [Problem("", f"the environment variable {channel.variable} is not set", fix)])
-    with _silent():
-        try:
-            problem = _notified(channel.variable, url, message)
-        except Exception as error:  # noqa: BLE001 - services raise what they like; the message can contain the URL
-            fix = f"Check the URL in {channel.variable}. The sensor sends the message again at its next tick."
-            problem = Problem("", f"sending raised {type(error).__name__}", fix)
+    variable = channel.variable
+    problem = send_by_plugin(channel, message, product) if variable is None else _sent_to_url(variable, message)
     if problem is not None:
         raise AlertError(channel.name, [problem])
+
+
+def _sent_to_url(variable: str, message: Message) -> Problem | None:
+    """Send a message to the URL in a variable; return the problem if the service did not accept it."""
+    if find_spec("apprise") is None:
+        return Problem("", "Apprise is not installed", INSTALL)
+    url = os.environ.get(variable, "")
+    if not url:
+        fix = "Set it where the code server gets its environment."
+        return Problem("", f"the environment variable {variable} is not set", fix)
+    with _silent():
+        try:
+            return _notified(variable, url, message)
+        except Exception as error:  # noqa: BLE001 - services raise what they like; the message can contain the URL
+            fix = f"Check the URL in {variable}. The sensor sends the message again at its next tick."
+            return Problem("", f"sending raised {type(error).__name__}", fix)
 
 
 def _notified(variable: str, url: str, message: Message) -> Problem | None:

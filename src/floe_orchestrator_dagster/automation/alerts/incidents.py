@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Set as AbstractSet
 
 _LONGEST_PART = 1_500  # characters; some chat services refuse messages of more than 2,000
+_MOST_LISTED = 200  # titles of messages that are sent as one
 _MAX_CLOSED = 500
 _RETENTION_SECONDS = 30 * 86_400.0
 
@@ -29,6 +30,7 @@ class Fault:
         asset: Key of the asset; empty for a step or a job.
         owners: Owners of the asset, in Dagster's form.
         is_warning: Whether it is a check that only warns.
+        kind: ``asset``, ``check``, ``freshness`` (a check of it), ``step`` or ``job``.
         query: SQL that shows the failing rows, as a block of Markdown; empty without one.
         skipped: Names of the nodes that were skipped because of it.
         has_end: Whether a later success ends the incident. False for ad-hoc runs of assets, which no later run repeats.
@@ -40,6 +42,7 @@ class Fault:
     asset: str = ""
     owners: Sequence[str] = ()
     is_warning: bool = False
+    kind: str = ""
     query: str = ""
     skipped: Sequence[str] = ()
     has_end: bool = True
@@ -70,6 +73,12 @@ class Message:
         owners: As in :class:`Fault`.
         is_warning: As in :class:`Fault`.
         is_recovery: Whether the incident has ended.
+        subject: As in :class:`Fault`; empty for several messages as one.
+        kind: As in :class:`Fault`.
+        run: As in :class:`Outcome`; empty for several messages as one.
+        skipped: As in :class:`Fault`.
+        listed: Titles and runs of the messages that are sent as this one.
+        omitted: Number of further ones that are not listed.
     """
 
     title: str
@@ -77,6 +86,12 @@ class Message:
     owners: Sequence[str] = ()
     is_warning: bool = False
     is_recovery: bool = False
+    subject: str = ""
+    kind: str = ""
+    run: str = ""
+    skipped: Sequence[str] = ()
+    listed: Sequence[Sequence[str]] = ()
+    omitted: int = 0
 
 
 @dataclass(frozen=True)
@@ -89,6 +104,7 @@ class Incident:
         asset: As in :class:`Fault`.
         owners: As in :class:`Fault`.
         is_warning: As in :class:`Fault`.
+        kind: As in :class:`Fault`.
     """
 
     run: str
@@ -96,6 +112,7 @@ class Incident:
     asset: str = ""
     owners: Sequence[str] = ()
     is_warning: bool = False
+    kind: str = ""
 
 
 @dataclass(frozen=True)
@@ -139,13 +156,53 @@ def after_run(product: str, incidents: Incidents, outcome: Outcome) -> tuple[Inc
             messages.append(_failure(product, fault, outcome.run))
         if fault.has_end:
             first, last = known.run if known else outcome.run, max(fault.time, known.time if known else 0.0)
-            broken[fault.subject] = Incident(first, last, fault.asset, tuple(fault.owners), fault.is_warning)
+            owners = tuple(fault.owners)
+            broken[fault.subject] = Incident(first, last, fault.asset, owners, fault.is_warning, fault.kind)
     for subject, time in sorted(outcome.fine.items()):
         if subject in broken and broken[subject].time < time:
             messages.append(_recovery(product, subject, broken.pop(subject), outcome.run))
             closed[subject] = time
     newest = sorted(closed, key=lambda subject: closed[subject])[-_MAX_CLOSED:]
     return Incidents(broken, {subject: closed[subject] for subject in newest}), messages
+
+
+def as_one(product: str, messages: Sequence[Message]) -> Message:
+    """Return one message that lists several, the oldest first, some of which can be such messages themselves.
+
+    Args:
+        product: The product's name.
+        messages: The messages.
+    """
+    every = [entry for one in messages for entry in (one.listed or [(one.title.removeprefix(f"{product}: "), one.run)])]
+    listed = every[-_MOST_LISTED:]
+    omitted = sum(one.omitted for one in messages) + len(every) - len(listed)
+    lines, shown = [], ""
+    for title, run in listed:
+        line = f"- {title}" if run == shown else f"Run: {run}\n- {title}"
+        lines.append(line)
+        shown = run
+    body, rest = _fitting(lines)
+    further = [f"and {omitted + rest} more, see the runs in Dagster"] if omitted + rest else []
+    owners = dict.fromkeys(owner for one in messages for owner in one.owners)
+    return Message(
+        f"{product}: {len(listed) + omitted} messages",
+        "\n".join([*body, *further]),
+        tuple(owners),
+        all(one.is_warning for one in messages),
+        all(one.is_recovery for one in messages),
+        listed=tuple(map(tuple, listed)),
+        omitted=omitted,
+    )
+
+
+def _fitting(lines: Sequence[str]) -> tuple[Sequence[str], int]:
+    """Return the first lines that a message can have, and the number of the others."""
+    length = 0
+    for row, line in enumerate(lines):
+        length += len(line) + 1
+        if length > _LONGEST_PART:
+            return lines[:row], len(lines) - row
+    return lines, 0
 
 
 def _failure(product: str, fault: Fault, run: str) -> Message:
@@ -157,12 +214,30 @@ def _failure(product: str, fault: Fault, run: str) -> Message:
         f"Failing rows:\n{fault.query}" if fault.query and len(fault.query) <= _LONGEST_PART else "",
     ]
     body = "\n\n".join(part for part in parts if part)
-    return Message(f"{product}: {fault.subject} {verb}", body, tuple(fault.owners), fault.is_warning)
+    return Message(
+        f"{product}: {fault.subject} {verb}",
+        body,
+        tuple(fault.owners),
+        fault.is_warning,
+        subject=fault.subject,
+        kind=fault.kind,
+        run=run,
+        skipped=tuple(fault.skipped),
+    )
 
 
 def _recovery(product: str, subject: str, incident: Incident, run: str) -> Message:
     title, body = f"{product}: {subject} works again", f"Run: {run}\n\nIt failed first in: {incident.run}"
-    return Message(title, body, tuple(incident.owners), incident.is_warning, is_recovery=True)
+    return Message(
+        title,
+        body,
+        tuple(incident.owners),
+        incident.is_warning,
+        is_recovery=True,
+        subject=subject,
+        kind=incident.kind,
+        run=run,
+    )
 
 
 def _fenced(text: str) -> str:

@@ -125,6 +125,7 @@ class _Reading:
             key.to_user_string(),
             self._product.owners_of(key),
             found.severity is dg.AssetCheckSeverity.WARN,
+            "freshness" if "max_loaded_at" in found.metadata else "check",
             redact(_text(found.metadata, "failed_rows_query")),
         )
         self._failed(fault)
@@ -142,7 +143,8 @@ class _Reading:
             if key is not None:
                 subject, message = self._of_asset(key, f"asset {key.to_user_string()}"), what.partition(": ")[2]
                 owners = self._product.owners_of(key)
-                self._failed(Fault(subject, message, time, key.to_user_string(), owners, skipped=skipped))
+                fault = Fault(subject, message, time, key.to_user_string(), owners, kind="asset", skipped=skipped)
+                self._failed(fault)
             elif unique_id not in self._tested:
                 others.append(what)
         if _FAILED not in metadata:
@@ -150,7 +152,8 @@ class _Reading:
             others.append(described or (data.error.message if data.error else "") or "The step failed.")
         if others and self._has_run:
             message = redact("\n".join(other.strip() for other in others))
-            self._failed(Fault(f"step {event.step_key}", message, time, owners=self._product.default_owners))
+            owners = self._product.default_owners
+            self._failed(Fault(f"step {event.step_key}", message, time, owners=owners, kind="step"))
 
     def _nodes(self, metadata: Mapping[str, dg.MetadataValue[Any]]) -> Iterator[tuple[str, str, list[str]]]:
         """Yield the failed nodes in the tables of a step's failure: unique id, name with message, skipped nodes."""
@@ -189,7 +192,7 @@ def run_outcome(instance: dg.DagsterInstance, run: dg.DagsterRun, page: str, pro
         subject = "run of assets" if is_of_graph else job
         message = redact(reading.run_failure or "The run failed.")
         owners = product.default_owners
-        reading.faults[subject] = Fault(subject, message, last, owners=owners, has_end=not is_of_graph)
+        reading.faults[subject] = Fault(subject, message, last, owners=owners, kind="job", has_end=not is_of_graph)
     return Outcome(page, tuple(reading.faults.values()), reading.fine)
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import time
-from collections import Counter
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timezone
 from importlib.util import find_spec
@@ -16,14 +15,16 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
+from floe_orchestrator_dagster.automation.alerts.channel_plugin import is_installed
 from floe_orchestrator_dagster.automation.alerts.delivery import INSTALL, gets, is_quiet, send
-from floe_orchestrator_dagster.automation.alerts.incidents import Incident, Incidents, Message, after_run
+from floe_orchestrator_dagster.automation.alerts.incidents import Incident, Incidents, Message, after_run, as_one
 from floe_orchestrator_dagster.automation.alerts.run_outcome import run_outcome
 from floe_orchestrator_dagster.config import config_path
+from floe_orchestrator_dagster.config.models import CORRECT_IT
 from floe_orchestrator_dagster.errors import AlertError, ConfigError, Problem
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from floe_orchestrator_dagster.automation.alerts.run_outcome import AlertedProduct
     from floe_orchestrator_dagster.config.models import AlertConfig
@@ -37,7 +38,7 @@ _ENDED = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRu
 _OVERLAP_SECONDS = 120.0
 # Dagster adds the retry tag to a failed run a moment after the end of the run.
 _SETTLING_SECONDS = 5.0
-_MOST_PENDING = 100
+_MOST_SINGLE = 10
 
 
 @dataclass(frozen=True)
@@ -94,13 +95,13 @@ def alert_sensor(product: Product, alerted: AlertedProduct) -> dg.SensorDefiniti
         alerted: Its assets.
 
     Raises:
-        ConfigError: Channels are configured, and Apprise is not installed.
+        ConfigError: Apprise, or the plugin of a channel, is not installed.
     """
     if not product.config.alerts:
         return None
-    if find_spec("apprise") is None:
-        problem = Problem(config_path("alerts"), "needs the package apprise, which is not installed", INSTALL)
-        raise ConfigError(product.origin, [problem])
+    problems = list(_missing(product.config.alerts))
+    if problems:
+        raise ConfigError(product.origin, problems)
 
     @dg.sensor(
         name=f"{product.identifier}_alerts",
@@ -116,6 +117,16 @@ def alert_sensor(product: Product, alerted: AlertedProduct) -> dg.SensorDefiniti
         return dg.SkipReason(reason)
 
     return sensor
+
+
+def _missing(channels: Sequence[AlertConfig]) -> Iterator[Problem]:
+    if any(channel.plugin is None for channel in channels) and find_spec("apprise") is None:
+        yield Problem(config_path("alerts"), "needs the package apprise, which is not installed", INSTALL)
+    for row, channel in enumerate(channels):
+        if channel.plugin is not None and not is_installed(channel.plugin):
+            what = f"no alert channel plugin {channel.plugin!r} is installed"
+            fix = f"Install its package in the image of the code location, or use `variable`. {CORRECT_IT}"
+            yield Problem(config_path("alerts", row, "plugin"), what, fix)
 
 
 def _with_runs(
@@ -141,7 +152,7 @@ def _with_runs(
         channels = product.config.alerts
         pending += [(one.name, message) for message in messages for one in channels if gets(one, message)]
     kept = {run_id: ended for run_id, ended in read.items() if ended >= until - _OVERLAP_SECONDS}
-    return _State(state.first, until, kept, incidents, _newest(pending))
+    return _State(state.first, until, kept, incidents, _collapsed(product.name, pending))
 
 
 def _end(record: dg.RunRecord) -> float:
@@ -154,14 +165,16 @@ def _has_settled(record: dg.RunRecord, since: float, now: float) -> bool:
     return _end(record) >= since and not now - settles < _end(record) <= now
 
 
-def _newest(pending: Sequence[tuple[str, Message]]) -> list[tuple[str, Message]]:
-    """Return the newest messages of each channel."""
-    kept, counts = [], Counter[str]()
-    for name, message in reversed(pending):
-        counts[name] += 1
-        if counts[name] <= _MOST_PENDING:
-            kept.append((name, message))
-    return kept[::-1]
+def _collapsed(product: str, pending: Sequence[tuple[str, Message]]) -> list[tuple[str, Message]]:
+    """Return the pending messages, with those of a channel as one message if there are many."""
+    by_channel: dict[str, list[Message]] = {}
+    for name, message in pending:
+        by_channel.setdefault(name, []).append(message)
+    return [
+        (name, message)
+        for name, messages in by_channel.items()
+        for message in ([as_one(product, messages)] if len(messages) > _MOST_SINGLE else messages)
+    ]
 
 
 def _page(product: Product, run_id: str) -> str:
@@ -187,7 +200,7 @@ def _delivered(state: _State, product: Product, end: float) -> tuple[_State, str
         quiet = is_quiet(channel.quiet_hours, product.config.timezone, now)
         if quiet or name in down or time.monotonic() > end:
             left.append((name, message))
-        elif _sent(channel, message, down):
+        elif _sent(channel, message, product, down):
             sent += 1
         else:
             refused.append((name, message))
@@ -196,9 +209,9 @@ def _delivered(state: _State, product: Product, end: float) -> tuple[_State, str
     return replace(state, pending=pending), " ".join([counts, *down.values()])
 
 
-def _sent(channel: AlertConfig, message: Message, down: dict[str, str]) -> bool:
+def _sent(channel: AlertConfig, message: Message, product: Product, down: dict[str, str]) -> bool:
     try:
-        send(channel, message)
+        send(channel, message, product)
     except AlertError as error:
         down[channel.name] = str(error)
         return False
