@@ -21,6 +21,7 @@ from floe_orchestrator_dagster.assets.partitions import (
     partition_metadata,
     partitioned_nodes,
     partitions_definitions,
+    reads_partition,
 )
 from floe_orchestrator_dagster.assets.parts import built_parents, product_parts
 from floe_orchestrator_dagster.assets.product_translator import ProductTranslator
@@ -114,7 +115,11 @@ def dbt_project_assets(
     groups = [*(stage.tests for stage in graph.stages), *graph.late_tests.values()]
     tests = {unique_id: test for group in groups for unique_id, test in group.items()}
     first = [_in_order(stage, dbt.manifest)[0] for stage in graph.stages]
-    translator = translator.placed(tests, conditions, first)
+    partitions = partitions_definitions(product)
+    windowed = _windowed_tests(product, dbt.manifest, graph.stages)
+    windows = {unique_id: partitions[row] for unique_id, row in windowed.items()}
+    partitioned = {unique_id: partitions[row] for unique_id, (_, row) in lanes.items() if row is not None}
+    translator = translator.placed(tests, conditions, first, partitioned, windows)
     definitions: list[dg.AssetsDefinition] = []
     builds: list[DbtStep] = []
     project = _Project(
@@ -123,7 +128,7 @@ def dbt_project_assets(
         translator=translator,
         key_of=translator.key_of,
         lanes=lanes,
-        partitions=partitions_definitions(product),
+        partitions=partitions,
         # The list is complete when a step calls this.
         scored=partial(scored_checks, product, translator.product_key, translator, definitions),
         checks=partial(_checks_by_test, definitions),
@@ -152,6 +157,22 @@ def _lanes(product: Product, manifest: Manifest, selection: NodeSelection) -> di
     return {
         node["unique_id"]: (attributes.compute(attributes.names(node)), rows.get(node["unique_id"]))
         for node in manifest.asset_nodes
+    }
+
+
+def _windowed_tests(product: Product, manifest: Manifest, stages: Sequence[Stage]) -> dict[str, int]:
+    """Return the index in ``partitions`` of each test that reads the partition of the table that it checks."""
+    rules, nodes = product.config.partitions, manifest.content["nodes"]
+    rows = {
+        unique_id: stage.lane[1]
+        for stage in stages
+        for unique_id, test in stage.tests.items()
+        if test.checks in stage.nodes
+    }
+    return {
+        unique_id: row
+        for unique_id, row in rows.items()
+        if row is not None and reads_partition(nodes.get(unique_id, {}), rules[row])
     }
 
 

@@ -199,15 +199,8 @@ def _with_keys(spec: dg.AssetSpec, keys: Mapping[dg.AssetKey, dg.AssetKey]) -> d
 
 
 def _check_with_keys(spec: dg.AssetCheckSpec, keys: Mapping[dg.AssetKey, dg.AssetKey]) -> dg.AssetCheckSpec:
-    return dg.AssetCheckSpec(
-        spec.name,
-        asset=keys.get(spec.asset_key, spec.asset_key),
-        description=spec.description,
-        additional_deps=_deps(spec.additional_deps, keys),
-        blocking=spec.blocking,
-        metadata=spec.metadata,
-        automation_condition=spec.automation_condition,
-    )
+    own = keys.get(spec.asset_key, spec.asset_key)
+    return spec._replace(asset_key=own, additional_deps=_deps(spec.additional_deps, keys))
 
 
 def _deps(deps: Iterable[dg.AssetDep], keys: Mapping[dg.AssetKey, dg.AssetKey]) -> list[dg.AssetDep]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import inspect
+import warnings
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
@@ -10,6 +12,7 @@ from floe_orchestrator_dagster.config import config_path
 from floe_orchestrator_dagster.config.models import CORRECT_IT
 from floe_orchestrator_dagster.errors import ConfigError, Problem
 from floe_orchestrator_dagster.product.project import PROJECT_DIR_VARIABLE
+from floe_orchestrator_dagster.product.trimming import VARIABLES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -18,6 +21,8 @@ if TYPE_CHECKING:
     from floe_orchestrator_dagster.config.models import PartitionsConfig
     from floe_orchestrator_dagster.product import Product
 
+_OF_TIME = dg.TimeWindowPartitionsDefinition
+_HAS_PARTITIONED_CHECKS = "partitions_def" in inspect.signature(dg.AssetCheckSpec.__new__).parameters
 _DEFINITIONS: Mapping[str, Callable[..., dg.PartitionsDefinition[str]]] = {
     "hourly": dg.HourlyPartitionsDefinition,
     "daily": dg.DailyPartitionsDefinition,
@@ -59,6 +64,52 @@ def require_dbt_project(product: Product) -> None:
         what = f"product {product.name!r} has no dbt project here, so the selections of partitions match nothing"
         fix = f"Set {PROJECT_DIR_VARIABLE} to the directory with dbt_project.yml."
         raise ConfigError(product.origin, [Problem(config_path("partitions"), what, fix)])
+
+
+def partition_variables(rule: PartitionsConfig) -> list[str]:
+    """Return the names of the dbt variables with the partition of a run."""
+    return [rule.vars.key] if rule.type == "static" else [rule.vars.start, rule.vars.end]
+
+
+def reads_partition(node: Mapping[str, Any], rule: PartitionsConfig) -> bool:
+    """Return whether a model or test reads a dbt variable with the partition of a run."""
+    return not {*partition_variables(rule)}.isdisjoint(node.get(VARIABLES) or ())
+
+
+def with_partition_mappings(
+    spec: dg.AssetSpec, partitions: Mapping[dg.AssetKey, dg.PartitionsDefinition[str]]
+) -> dg.AssetSpec:
+    """Return the spec with a mapping for each dependency between time and static partitions, which depend on all.
+
+    Dagster has no default for these, and refuses such definitions when they are validated.
+
+    Args:
+        spec: The spec.
+        partitions: Partitions of the product's assets, by key.
+    """
+    own = partitions.get(spec.key)
+    if own is None:
+        return spec
+    deps = [_with_mapping(dep, own, partitions.get(dep.asset_key)) for dep in spec.deps]
+    return spec.replace_attributes(deps=deps)
+
+
+def _with_mapping(
+    dep: dg.AssetDep, own: dg.PartitionsDefinition[str], other: dg.PartitionsDefinition[str] | None
+) -> dg.AssetDep:
+    has_default = other is None or (isinstance(own, _OF_TIME) == isinstance(other, _OF_TIME))
+    if dep.partition_mapping is not None or has_default:
+        return dep
+    return dg.AssetDep(dep.asset_key, partition_mapping=dg.AllPartitionMapping())
+
+
+def with_partitions(spec: dg.AssetCheckSpec, partitions: dg.PartitionsDefinition[str] | None) -> dg.AssetCheckSpec:
+    """Return the spec of a check with a result for each partition; the spec itself if Dagster has no such checks."""
+    if partitions is None or not _HAS_PARTITIONED_CHECKS:
+        return spec
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Dagster calls the argument a preview
+        return spec._replace(partitions_def=partitions)
 
 
 def backfill_policy(rule: PartitionsConfig) -> dg.BackfillPolicy:

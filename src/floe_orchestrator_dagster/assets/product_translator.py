@@ -10,6 +10,7 @@ import dagster as dg
 
 from floe_orchestrator_dagster.assets.attributes import AssetAttributes, AssetLinks
 from floe_orchestrator_dagster.assets.names import acceptable_name
+from floe_orchestrator_dagster.assets.partitions import with_partition_mappings, with_partitions
 from floe_orchestrator_dagster.assets.quality import declared_check_spec, product_key, product_quality
 from floe_orchestrator_dagster.assets.sources import SourceKeys, asset_sources, source_keys
 from floe_orchestrator_dagster.assets.stage_manifest import UNIT_TEST_PREFIX
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from floe_orchestrator_dagster.product.quality import QualityMatches
 
     Conditions = Mapping[str, dg.AutomationCondition[Any]]
+    Windows = Mapping[str, dg.PartitionsDefinition[str]]
 
 
 class ProductTranslator(DagsterDbtTranslator):
@@ -69,6 +71,8 @@ class ProductTranslator(DagsterDbtTranslator):
         self._custom = custom
         self._attributes = AssetAttributes(product)
         self._tests = tests
+        self._windows: Windows = {}
+        self._partitions: Mapping[dg.AssetKey, dg.PartitionsDefinition[str]] = {}
         self._specs: dict[str, dg.AssetSpec] = {}
         translated = TranslatedProduct(
             product=product,
@@ -84,10 +88,27 @@ class ProductTranslator(DagsterDbtTranslator):
         )
         self._translator = translator_of(translated, custom)
 
-    def placed(self, tests: Mapping[str, DbtTest], conditions: Conditions, first: Collection[str]) -> ProductTranslator:
-        """Return a translator with the stages' tests, conditions and first nodes; arguments as in the constructor."""
+    def placed(
+        self,
+        tests: Mapping[str, DbtTest],
+        conditions: Conditions,
+        first: Collection[str],
+        partitions: Windows,
+        windows: Windows,
+    ) -> ProductTranslator:
+        """Return a translator for the nodes and tests of stages.
+
+        Args:
+            tests: As in the constructor.
+            conditions: As in the constructor.
+            first: As in the constructor.
+            partitions: Partitions of models, seeds and snapshots, by unique id.
+            windows: Partitions of the tests with a result for each partition, by unique id.
+        """
         translator = ProductTranslator(self.product, self._custom, tests, conditions, first)
+        translator._windows = windows
         translator.asset_sources, translator.sources = self.asset_sources, self.sources
+        translator._partitions = {self.key_of[unique_id]: definition for unique_id, definition in partitions.items()}
         return translator
 
     @cached_property
@@ -141,7 +162,8 @@ class ProductTranslator(DagsterDbtTranslator):
         if spec is None:
             spec = self._translator.get_asset_spec(self._manifest_with(unique_id) or manifest, unique_id, project)
             changes = {**self._own_key(unique_id), **self._deps(spec, unique_id), **self._found_by(spec, unique_id)}
-            spec = self._specs[unique_id] = spec.replace_attributes(**changes) if changes else spec
+            spec = spec.replace_attributes(**changes) if changes else spec
+            spec = self._specs[unique_id] = with_partition_mappings(spec, self._partitions)
         return spec
 
     def _own_key(self, unique_id: str) -> dict[str, Any]:
@@ -216,8 +238,10 @@ class ProductTranslator(DagsterDbtTranslator):
         placed = self._tests.get(test)
         if placed is None:
             return None
+        partitions = self._windows.get(test)
         if type(self._translator).get_asset_check_spec is FloeDbtTranslator.get_asset_check_spec:
-            return self._check_spec(asset_spec, manifest, unique_id, project)
+            own = self._check_spec(asset_spec, manifest, unique_id, project)
+            return with_partitions(own, partitions)
         key = self.key_of[placed.checks] if placed.checks else self.product_key
         owner = self.get_asset_spec(manifest, placed.checks, project) if placed.checks else dg.AssetSpec(key)
         spec = self._translator.get_asset_check_spec(owner, manifest, unique_id, project)
@@ -228,11 +252,12 @@ class ProductTranslator(DagsterDbtTranslator):
                 f"named {placed.name!r} of the asset {key.to_user_string()!r}, as super() does. To omit a test, "
                 "disable it in dbt."
             )
-        return spec._replace(metadata={**(spec.metadata or {}), DAGSTER_DBT_UNIQUE_ID_METADATA_KEY: test})
+        spec = spec._replace(metadata={**(spec.metadata or {}), DAGSTER_DBT_UNIQUE_ID_METADATA_KEY: test})
+        return with_partitions(spec, partitions)
 
     def _check_spec(
         self, asset_spec: dg.AssetSpec, manifest: Mapping[str, Any], unique_id: str, project: DagsterDbtProject | None
-    ) -> dg.AssetCheckSpec | None:
+    ) -> dg.AssetCheckSpec:
         test = unique_id.removeprefix(UNIT_TEST_PREFIX)
         placed = self._tests[test]
         node = manifest["nodes"][unique_id]

@@ -14,14 +14,13 @@ from packaging.version import Version
 
 from floe_orchestrator_dagster.assets.attributes import dagster_owners
 from floe_orchestrator_dagster.assets.graph import dependency_order
-from floe_orchestrator_dagster.assets.partitions import partitioned_nodes
+from floe_orchestrator_dagster.assets.partitions import partition_variables, partitioned_nodes, reads_partition
 from floe_orchestrator_dagster.automation.cron import check_cron, declared_schedule
 from floe_orchestrator_dagster.automation.jobs import job_names
 from floe_orchestrator_dagster.config import config_path
 from floe_orchestrator_dagster.config.models import CORRECT_IT, AssetSensorConfig
 from floe_orchestrator_dagster.errors import Problem
 from floe_orchestrator_dagster.product.profiles import is_on_duckdb
-from floe_orchestrator_dagster.product.trimming import VARIABLES
 from floe_orchestrator_dagster.wording import closest, did_you_mean
 
 if TYPE_CHECKING:
@@ -77,10 +76,9 @@ def _partitions(product: Product, selection: NodeSelection) -> Iterator[Problem]
     for unique_id, row in sorted(partitioned_nodes(product, selection).items()):
         members[row].append(nodes[unique_id])
     for row, (rule, following) in enumerate(zip(rules, members, strict=True)):
-        variables = [rule.vars.key] if rule.type == "static" else [rule.vars.start, rule.vars.end]
-        ignoring = [node["name"] for node in following if _ignores(node, variables, rule)]
+        ignoring = [node["name"] for node in following if _ignores(node, rule)]
         if ignoring:
-            read = " or ".join(map(repr, variables))
+            read = " or ".join(map(repr, partition_variables(rule)))
             kind = "does not read" if rule.type == "static" else "is not microbatch and does not read"
             what = f"each partition builds all of {_listed(ignoring)}: the code {kind} the dbt variable {read}"
             fix = f"Read it with var() in the model, or exclude the model from the partitions. {CORRECT_IT}"
@@ -129,11 +127,11 @@ def _read_by(asset: dg.AssetsDefinition) -> set[dg.AssetKey]:
     return {dep.asset_key for spec in asset.specs for dep in spec.deps}
 
 
-def _ignores(node: Mapping[str, Any], variables: list[str], rule: PartitionsConfig) -> bool:
+def _ignores(node: Mapping[str, Any], rule: PartitionsConfig) -> bool:
     is_microbatch = node["config"].get("incremental_strategy") == "microbatch"
     if is_microbatch and rule.type != "static":
         return False
-    return not set(variables) & set(node.get(VARIABLES) or ())
+    return not reads_partition(node, rule)
 
 
 def _lacks(node: Mapping[str, Any], column: str) -> bool:

@@ -26,7 +26,9 @@ DEFINING_SETTINGS = ("type", "volatility", "runtime_version", "entry_point", "pa
 
 
 def variables_read(manifest: Mapping[str, Any]) -> dict[str, list[str]]:
-    """List the variables that models and snapshots read, by unique id; nodes without any are left out.
+    """List the variables that models, snapshots and data tests read, by unique id; nodes without any are left out.
+
+    The variables of a test's configuration, such as ``where``, are unknown: dbt renders it when it parses.
 
     Args:
         manifest: The content of a dbt manifest, with code and macros.
@@ -36,8 +38,9 @@ def variables_read(manifest: Mapping[str, Any]) -> dict[str, list[str]]:
     of_macro = cache(partial(_of_macro_and_called, macros, cache(partial(_of_macro, macros))))
     found = {}
     for unique_id, node in manifest["nodes"].items():
-        if node.get("raw_code") and node["resource_type"] in {"model", "snapshot"}:
-            texts = [node["raw_code"], *texts_in(node.get("unrendered_config"))]
+        if node.get("raw_code") and node["resource_type"] in {"model", "snapshot", "test"}:
+            arguments = (node.get("test_metadata") or {}).get("kwargs")
+            texts = [node["raw_code"], *texts_in(node.get("unrendered_config")), *texts_in(arguments)]
             names = frozenset[str]().union(*map(_named, texts), *map(of_macro, _called(node)))
             if names:
                 found[unique_id] = sorted(names)

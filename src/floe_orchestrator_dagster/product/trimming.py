@@ -133,6 +133,7 @@ _VERSION_OF_TRIMMING = repr(
         _LEFT_OUT_ARGUMENT,
         PORTABLE_CODE,
         VARIABLES,
+        "variables of tests",
         READS,
         ALWAYS_BUILT,
         TEST_VERSION,
@@ -157,7 +158,7 @@ def trim(content: Mapping[str, Any]) -> dict[str, Any]:
     ``floe_portable_code`` is the fingerprint without places, if it differs.
     ``floe_always_built`` is the reason why a node or test cannot be reused, and ``floe_test_version`` the version of a
     test. ``floe_reads`` has the values with which :mod:`build_fingerprints` completes the fingerprint.
-    ``floe_variables`` of models and snapshots lists the dbt variables that they read by name.
+    ``floe_variables`` of models, snapshots and data tests lists the dbt variables that they read by name.
     """
     kept = {key: content.get(key) or {} for key in _KEPT_COLLECTIONS}
     for collection in COLLECTIONS_OF_NODES:

@@ -64,8 +64,10 @@ class Evaluations:
         """Look up the selected checks once."""
         self._step = context.get_step_execution_context()
         self._specs = {spec.key: (name, spec) for name, spec in context.assets_def.check_specs_by_output_name.items()}
-        # Dagster converts the results of partitioned runs, because it decides which partition they belong to.
+        # Dagster converts the results of partitioned runs, because it decides which partition they belong to. It has no
+        # conversion for a check with partitions in a run of several.
         is_partitioned = context.has_partition_key or context.has_partition_key_range
+        self._context, self._has_several = context, is_partitioned and not context.has_partition_key
         self._is_plain = not is_partitioned and patches.is_active(patches.CHECK_EVALUATIONS)
         self._outputs = output_names(context)
         self._built: set[str] = set()
@@ -87,6 +89,8 @@ class Evaluations:
         key = dg.AssetCheckKey(result.asset_key, result.check_name)
         if key not in self._specs:
             yield _evaluation(key, result)
+        elif self._has_several and getattr(self._specs[key][1], "partitions_def", None) is not None:
+            yield from self._by_partition(key, result)
         elif not self._is_plain or self._outputs.get(result.asset_key) not in self._built:
             yield result
         else:
@@ -108,13 +112,22 @@ class Evaluations:
         if key is None or key not in self._specs:
             return
         if not self._is_plain:
-            yield result
+            yield from self.events(result)
             return
         name, spec = self._specs[key]
         if name in read:
             yield dg.Output(None, output_name=name)
         found = _target_class()(storage_id=target[0], run_id=target[1], timestamp=target[2]) if target else None
         yield _evaluation(key, result, found, is_blocking=spec.blocking)
+
+    def _by_partition(
+        self, key: dg.AssetCheckKey, result: dg.AssetCheckResult
+    ) -> Iterator[dg.Output[None] | dg.AssetCheckEvaluation]:
+        """Yield an evaluation for each partition of the run, which dbt has tested together, and one output."""
+        name, spec = self._specs[key]
+        yield dg.Output(None, output_name=name)
+        for partition in self._context.partition_keys:
+            yield _evaluation(key, result, is_blocking=spec.blocking, partition=partition)
 
     def _target(self, asset: dg.AssetKey) -> Any:  # noqa: ANN401  # its class is not public
         """Return the reference to the asset's materialization, which Dagster reads once per asset and step."""
@@ -130,6 +143,7 @@ def _evaluation(
     target: Any = None,  # noqa: ANN401  # as above
     *,
     is_blocking: bool | None = None,
+    partition: str | None = None,
 ) -> dg.AssetCheckEvaluation:
     return dg.AssetCheckEvaluation(
         asset_key=key.asset_key,
@@ -140,4 +154,5 @@ def _evaluation(
         severity=result.severity,
         description=result.description,
         blocking=is_blocking,
+        **({"partition": partition} if partition is not None else {}),  # Dagster before 1.13 has no such argument
     )

@@ -63,3 +63,22 @@ def test_a_macro_is_searched_once_for_all_models() -> None:
 
     # Searching 300 macros for each of 50 models would take 50 times as long as for one.
     assert seconds(50) < 10 * seconds(1)
+
+
+def test_variables_of_a_test_are_those_of_its_code_macros_and_arguments() -> None:
+    arguments: Json = {"test_metadata": {"name": "since", "kwargs": {"since": "{{ var('day') }}"}}}
+    of_macro: Json = {"depends_on": {"nodes": [], "macros": ["macro.shop.bounds"]}}
+    tests = [
+        node("arguments", "test", raw_code="{{ test_since(**_dbt_generic_test_kwargs) }}", **arguments),
+        node("code", "test", raw_code="select 1 where '{{ var(\"region\") }}' = 'north'"),
+        node("macro", "test", raw_code="{{ test_bounds() }}", **of_macro),
+        node("none", "test", raw_code="{{ test_unique(**_dbt_generic_test_kwargs) }}"),
+    ]
+
+    found = variables_read(manifest(*tests, macros=MACROS))
+
+    assert found == {
+        "test.shop.arguments": ["day"],
+        "test.shop.code": ["region"],
+        "test.shop.macro": ["end_date", "start_date"],
+    }

@@ -66,11 +66,15 @@ def build_selection(context: dg.AssetExecutionContext, step: DbtStep, options: D
     is_readable = partial(_is_readable, context.instance, _keys(deferral.nodes, step))
     plan = plan_build(context, step, step.excluded(options.exclude, context.log.warning), is_readable)
     built = {key: plan.built[key] for key in step.nodes.in_order(plan.built)}
-    yield from handed_over(op_context, built, plan.passed)
+    evaluations = Evaluations(op_context)
+    for reused in handed_over(op_context, built, plan.passed):
+        if isinstance(reused, dg.AssetCheckResult):
+            yield from evaluations.events(reused)
+        else:
+            yield reused
     if plan.built:
         context.log.info("assets that are not built again, because an earlier try built them: %d", len(plan.built))
     _log_postponed(context.log, plan.selection)
-    evaluations = Evaluations(op_context)
     request = build_request(op_context, step, options, window)
     build = changed_build(op_context, step, request, plan.selection) if request.is_recorded else None
     selection = build.selection if build else plan.selection

@@ -55,16 +55,18 @@ class Window:
 
 
 def partition_window(context: dg.AssetExecutionContext, rule: PartitionsConfig | None) -> Window:
-    """Return the run's partition, or its range of partitions; an empty window if no partitioned asset is selected.
+    """Return the run's partition, or its range of partitions; an empty window for assets without partitions.
 
     Variables are in the partitions' timezone, and event times in UTC, as dbt reads them.
 
     Raises:
         DbtSetupError: Partitioned assets are selected, and the run has no partition.
     """
-    if rule is None or not context.selected_asset_keys:
+    if rule is None:
         return Window()
     if not (context.has_partition_key or context.has_partition_key_range):
+        if not context.selected_asset_keys:  # only checks
+            return Window()
         names = ", ".join(sorted(key.to_user_string() for key in context.selected_asset_keys))
         raise DbtSetupError(
             f"{names}: the assets have {rule.type} partitions, and this run has none. "
