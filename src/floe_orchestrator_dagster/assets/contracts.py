@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import inspect
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
 from floe_orchestrator_dagster.assets.attributes import AssetAttributes, dagster_owners, declared_tags
+from floe_orchestrator_dagster.assets.freshness import freshness_attributes
 from floe_orchestrator_dagster.product.contracts import contract_of
 from floe_orchestrator_dagster.product.tags import tag_value
 
@@ -22,9 +22,6 @@ if TYPE_CHECKING:
 
 
 _CLASSIFICATION = "floe.classification"
-_HAS_FRESHNESS_POLICIES = "freshness_policy" in inspect.signature(dg.AssetSpec.__new__).parameters and hasattr(
-    dg.FreshnessPolicy, "time_window"
-)
 
 
 def contract_owners(contract: TableContract) -> list[str]:
@@ -63,7 +60,6 @@ def contract_metadata(contract: TableContract, columns: Mapping[str, Mapping[str
         "floe/data_contract_status": whole.status,
         "floe/business_name": table.businessName,
         "floe/granularity": table.dataGranularityDescription,
-        "floe/freshness_sla": str(contract.freshness) if contract.freshness else None,
     }
     return {
         **{key: value for key, value in named.items() if value},
@@ -72,13 +68,6 @@ def contract_metadata(contract: TableContract, columns: Mapping[str, Mapping[str
         "floe/data_contract_terms": dg.JsonMetadataValue(terms),
         **({"dagster/column_schema": _column_schema(contract, columns)} if table.properties else {}),
     }
-
-
-def freshness_attributes(contract: TableContract) -> dict[str, Any]:
-    """Return the freshness policy as an argument of an asset spec; empty for Dagster before 1.12, which has none."""
-    if contract.freshness is None or not _HAS_FRESHNESS_POLICIES:
-        return {}
-    return {"freshness_policy": dg.FreshnessPolicy.time_window(fail_window=contract.freshness)}
 
 
 def ingestion_metadata(output: IngestionOutputTable) -> dict[str, Any]:
@@ -177,5 +166,5 @@ def _spec(output: IngestionOutputTable, attributes: AssetAttributes) -> dg.Asset
             **ingestion_metadata(output),
             **(contract_metadata(contract, {}) if contract else {}),
         },
-        **(freshness_attributes(contract) if contract else {}),
+        **freshness_attributes(contract),
     )

@@ -26,8 +26,8 @@ from floe_orchestrator_dagster.assets.contracts import (
     contract_metadata,
     contract_owners,
     contract_tags,
-    freshness_attributes,
 )
+from floe_orchestrator_dagster.assets.freshness import freshness_attributes
 from floe_orchestrator_dagster.assets.product_translator import ProductTranslator
 from floe_orchestrator_dagster.assets.quality import contract_checks, declared_check_spec, product_key
 from floe_orchestrator_dagster.assets.steps import op_tags, pool, retry_policy
@@ -122,7 +122,7 @@ def _contract_spec(model: ResolvedModel, attributes: AssetAttributes) -> dg.Asse
         kinds={"dbt", tag_value(model.compute.lower()), *attributes.kinds([model.name])},
         owners=(contract_owners(contract) if contract else []) or attributes.owners,
         metadata={**attributes.metadata([model.name]), **(contract_metadata(contract, {}) if contract else {})},
-        **(freshness_attributes(contract) if contract else {}),
+        **freshness_attributes(contract),
     )
 
 

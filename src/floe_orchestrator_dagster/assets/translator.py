@@ -15,10 +15,10 @@ from floe_orchestrator_dagster.assets.contracts import (
     contract_metadata,
     contract_owners,
     contract_tags,
-    freshness_attributes,
     ingestion_metadata,
     ingestion_tags,
 )
+from floe_orchestrator_dagster.assets.freshness import freshness_attributes
 from floe_orchestrator_dagster.assets.names import acceptable_group, acceptable_key_part
 from floe_orchestrator_dagster.errors import EntryPointError
 from floe_orchestrator_dagster.product.trimming import CODE_VERSION
@@ -133,7 +133,7 @@ class FloeDbtTranslator(DagsterDbtTranslator):
             # The order of dagster-dbt's dependencies, and therefore of a step's inputs, differs between processes.
             deps = sorted(base.deps, key=lambda dep: dep.asset_key)
             metadata = self._with_objects_of(base.metadata, unique_id)
-            fresh = freshness_attributes(contract) if contract else {}
+            fresh = freshness_attributes(contract, node)
             spec = floe.specs[unique_id] = _changed(base, deps, base.kinds | kinds, metadata, fresh)
         return spec
 
@@ -280,10 +280,10 @@ def _changed(
     fresh: Mapping[str, Any],
 ) -> dg.AssetSpec:
     """Replace attributes of a spec. Dagster checks all others again only where the new ones can be invalid."""
-    if fresh or len(kinds) > _MOST_KINDS:
+    if len(kinds) > _MOST_KINDS:
         return spec.replace_attributes(deps=deps, kinds={*kinds}, metadata=metadata, **fresh)
     tags = {**spec.tags, **{f"{_KIND}{kind}": "" for kind in sorted(kinds)}}
-    return spec._replace(deps=deps, tags=tags, metadata=metadata)
+    return spec._replace(deps=deps, tags=tags, metadata=metadata, **fresh)
 
 
 def _is_other_source(unique_id: str, manifest: Mapping[str, Any]) -> bool:
