@@ -123,4 +123,4 @@ def test_an_ephemeral_transform_has_nothing_to_build(project: Path, monkeypatch:
     result = dg.materialize(DagsterOrchestratorPlugin().create_assets_from_transforms(transforms))
 
     [materialization] = result.asset_materializations_for_node("dbt_build_through")
-    assert "unique_id" not in materialization.metadata
+    assert "dagster_dbt/unique_id" not in materialization.metadata

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import pytest
 import yaml
+from dbt.artifacts.resources.types import NodeType
 from floe_core.schemas.compiled_artifacts import CompiledArtifacts
 from floe_core.schemas.floe_spec import ScheduleSpec
 from floe_core.schemas.quality_score import QualityCheck
@@ -78,6 +79,13 @@ def test_every_field_of_the_contract_has_its_place_on_the_page() -> None:
     named = _code(_page("reference/from-floe-to-dagster.md"))
 
     assert sorted(set(_contract_fields(CompiledArtifacts)) - named) == []
+
+
+def test_every_resource_type_of_dbt_has_its_place_on_the_page() -> None:
+    _, found, rest = _page("reference/from-floe-to-dagster.md").partition("## dbt, type by type\n")
+
+    assert found
+    assert {str(kind) for kind in NodeType} - _code(rest.partition("\n## ")[0]) == set()
 
 
 def test_models_and_their_quality_checks_are_named_field_by_field() -> None:

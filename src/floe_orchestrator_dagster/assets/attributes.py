@@ -33,8 +33,9 @@ if TYPE_CHECKING:
 MANY_ASSETS = 200
 """Number of models, seeds and snapshots above which the definitions of assets contain less.
 
-An asset's columns are then recorded by its first run, and its metadata has neither schema nor path, which other values
-contain. Large products load faster in this form, in every process and in the webserver.
+An asset's columns are then recorded by its first run, its code reference has no label, which is also the end of its
+path, and its checks have no description of what they test. Large products load faster in this form, in every process
+and in the webserver.
 """
 
 _VALID_TAG_KEY = re.compile(r"([A-Za-z0-9_.-]{1,63}/)?[A-Za-z0-9_.-]{1,63}")
@@ -227,18 +228,17 @@ class AssetLinks:
     product: Product
 
     def metadata(self, node: Mapping[str, Any], *, is_reduced: bool) -> dict[str, Any]:
-        """Return metadata with the path of the node's file, a reference to its code, and its page in the dbt docs.
+        """Return metadata with a reference to the node's code, and its page in the dbt docs.
 
         Args:
             node: The node.
-            is_reduced: Whether to leave out the path, which is also the end of the code reference. For a source, the
-                code reference is left out, too.
+            is_reduced: Whether to leave out the label of the code reference, which is also the end of its path. For a
+                source, the code reference is left out, too.
         """
         path = node.get("original_file_path")
         docs, dbt = self.product.config.docs_url, self.product.dbt
         omits_code = is_reduced and node["resource_type"] == "source"
         return {
-            **({"floe/path": path} if path and not is_reduced else {}),
             **(
                 {"dagster/code_references": self._code(node, path, dbt, label=None if is_reduced else path)}
                 if path and dbt and not omits_code

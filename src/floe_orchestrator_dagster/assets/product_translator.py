@@ -16,6 +16,7 @@ from floe_orchestrator_dagster.assets.sources import SourceKeys, asset_sources, 
 from floe_orchestrator_dagster.assets.stage_manifest import UNIT_TEST_PREFIX
 from floe_orchestrator_dagster.assets.translator import FloeDbtTranslator, TranslatedProduct, translator_of
 from floe_orchestrator_dagster.errors import EntryPointError
+from floe_orchestrator_dagster.execution.record.materializations import SHOWN_ELSEWHERE
 from floe_orchestrator_dagster.product.quality import is_error
 from floe_orchestrator_dagster.product.tags import PRODUCT_TAG, tag_value
 from floe_orchestrator_dagster.upstream.dagster_dbt_names import (
@@ -27,6 +28,8 @@ from floe_orchestrator_dagster.upstream.dagster_dbt_names import (
     DbtManifestWrapper,
     with_functions,
 )
+
+_LONGEST_DESCRIPTION = 300
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
@@ -265,10 +268,10 @@ class ProductTranslator(DagsterDbtTranslator):
             return self._product_check_spec(node, placed, test)
         asset_spec = self.get_asset_spec(manifest, placed.checks, project)
         if manifest["parent_map"].get(test) == [placed.checks] and test not in self.quality.by_test:
-            return _plain_check_spec(asset_spec.key, node, placed)
+            return _plain_check_spec(asset_spec.key, node, placed, self._test_description(node))
         stock = super().get_asset_check_spec(asset_spec, manifest, unique_id, project) if test == unique_id else None
         spec = stock or self._own_check_spec(asset_spec, manifest, unique_id, placed)
-        description = spec.description or _test_description(node)
+        description = spec.description or self._test_description(node)
         # The same as in dagster-dbt, except for its oldest versions, where no check blocks.
         blocking = is_error(node) and not placed.is_later
         spec = spec._replace(name=placed.name, description=description or None, blocking=blocking)
@@ -278,9 +281,23 @@ class ProductTranslator(DagsterDbtTranslator):
         spec = declared_check_spec(spec, declared.check, self.product)
         return spec._replace(blocking=False) if placed.is_later else spec
 
+    def _test_description(self, node: Mapping[str, Any]) -> str:
+        """Return dbt's description of a test; else its name if the check has another one, else what it tests.
+
+        The contract describes the checks that it declares. Checks of a product with many assets do not say what they
+        test: their names and failures do.
+        """
+        described: str = (node.get("description") or "").strip()
+        if described:
+            return described
+        if acceptable_name(node["name"]) != node["name"]:
+            return f"dbt test {node['name']}"
+        is_described = self._attributes.has_many_assets or node["unique_id"] in self.quality.by_test
+        return "" if is_described else _arguments(node)
+
     def _product_check_spec(self, node: Mapping[str, Any], placed: DbtTest, test: str) -> dg.AssetCheckSpec:
         """Return the spec of a test that reads no asset: a check of the product, which blocks no asset."""
-        spec = _plain_check_spec(self.product_key, node, placed)
+        spec = _plain_check_spec(self.product_key, node, placed, self._test_description(node))
         declared = self.quality.by_test.get(test)
         spec = declared_check_spec(spec, declared.check, self.product) if declared else spec
         return spec._replace(blocking=False)
@@ -307,9 +324,16 @@ def _with_keys(deps: Iterable[dg.AssetDep], keys: Mapping[dg.AssetKey, dg.AssetK
     return list(found.values())
 
 
-def _plain_check_spec(key: dg.AssetKey, node: Mapping[str, Any], placed: DbtTest) -> dg.AssetCheckSpec:
-    """Return the spec of a test that reads one asset, the most common case, without calling dagster-dbt."""
-    description = (node.get("meta") or {}).get("description") or _test_description(node)
+def _plain_check_spec(key: dg.AssetKey, node: Mapping[str, Any], placed: DbtTest, otherwise: str) -> dg.AssetCheckSpec:
+    """Return the spec of a test that reads one asset, the most common case, without calling dagster-dbt.
+
+    Args:
+        key: The asset.
+        node: The test.
+        placed: The test's place.
+        otherwise: The description of a test without one in ``meta``.
+    """
+    description = (node.get("meta") or {}).get("description") or otherwise
     return dg.AssetCheckSpec(
         name=placed.name,
         asset=key,
@@ -319,7 +343,16 @@ def _plain_check_spec(key: dg.AssetKey, node: Mapping[str, Any], placed: DbtTest
     )
 
 
-def _test_description(node: Mapping[str, Any]) -> str:
-    """Return dbt's description of a test, or else the test's name if the check has a different name."""
-    described: str = (node.get("description") or "").strip()
-    return described or ("" if acceptable_name(node["name"]) == node["name"] else f"dbt test {node['name']}")
+def _arguments(node: Mapping[str, Any]) -> str:
+    """Describe what a generic test tests: its name, its column and its other arguments; empty for other tests."""
+    generic = node.get("test_metadata")
+    if not generic:
+        return ""
+    column = node.get("column_name")
+    others = {name: value for name, value in (generic.get("kwargs") or {}).items() if name not in SHOWN_ELSEWHERE}
+    given = [
+        f"{name} = {', '.join(map(str, value)) if isinstance(value, list) else value}" for name, value in others.items()
+    ]
+    tested = f"{generic['name']} of {column}" if column else str(generic["name"])
+    text = f"{tested}: {'; '.join(given)}" if given else tested
+    return text if len(text) <= _LONGEST_DESCRIPTION else f"{text[:_LONGEST_DESCRIPTION]}…"

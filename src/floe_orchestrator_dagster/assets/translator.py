@@ -178,14 +178,13 @@ class FloeDbtTranslator(DagsterDbtTranslator):
 
         If the product has many assets, the metadata contains only columns of data contracts. Runs record all columns.
         """
-        attributes, schema = self._floe.attributes, dbt_resource_props.get("schema")
+        attributes = self._floe.attributes
         contract, output = self._contract(dbt_resource_props), self._output(dbt_resource_props)
         is_reduced = attributes.has_many_assets
         shown = {**dbt_resource_props, "columns": {}} if is_reduced else dbt_resource_props
         return {
             **super().get_metadata(shown),
             **attributes.metadata(attributes.names(dbt_resource_props)),
-            **({"floe/schema": schema} if schema and not is_reduced else {}),
             **(contract_metadata(contract, dbt_resource_props.get("columns") or {}) if contract else {}),
             **(ingestion_metadata(output) if output else {}),
             **self._floe.links.metadata(dbt_resource_props, is_reduced=is_reduced),

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from floe_orchestrator_dagster.errors import InstanceError, Problem
+from floe_orchestrator_dagster.execution.record.materializations import NODE_ID
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -162,7 +163,8 @@ def _node(entry: dg.EventLogEntry) -> TimedNode | None:
         key, metadata = event.asset_key, event.step_materialization_data.materialization.metadata
     else:
         key, metadata = None, event.asset_check_evaluation_data.metadata
-    unique_id, seconds = _value(metadata, "unique_id"), _value(metadata, "Execution Duration")
+    unique_id = _value(metadata, NODE_ID) or _value(metadata, "unique_id")  # the second of checks, and of old versions
+    seconds = _value(metadata, "Execution Duration")
     status = str(_value(metadata, "status") or "")
     if not isinstance(unique_id, str) or not isinstance(seconds, float | int) or status == _REUSED:
         return None

@@ -117,6 +117,28 @@ def test_undeclared_test_has_the_attributes_of_dagster_dbt(tmp_path: Path) -> No
     assert not any(name.startswith("floe/") for name in other.metadata or {})
 
 
+@pytest.mark.parametrize(
+    ("arguments", "described"),
+    [
+        ({"column_name": "id"}, "known of id"),
+        ({"column_name": "id", "values": ["a", "b"], "quote": False}, "known of id: values = a, b; quote = False"),
+        ({"column_name": "id", "to": "ref('stores')"}, "known of id: to = ref('stores')"),
+        ({"column_name": "id", "values": ["a" * 400]}, f"known of id: values = {'a' * 278}…"),
+    ],
+)
+def test_a_check_without_a_description_says_what_it_tests(tmp_path: Path, arguments: Json, described: str) -> None:
+    write_project(tmp_path)
+    known = dbt_test("known")
+    known["test_metadata"]["kwargs"] = arguments
+    content = manifest(node("orders"), known)
+    children = {"model.shop.orders": [known["unique_id"]]}
+    write_json(tmp_path / "target" / "manifest.json", {**content, "child_map": {**content["child_map"], **children}})
+
+    found = definitions_from_file(write_json(tmp_path / "artifacts.json", contract(model("orders"))))
+
+    assert spec(found.resolve_asset_graph(), "known_orders_id").description == described
+
+
 def test_disabled_check_is_absent(tmp_path: Path) -> None:
     found = definitions(tmp_path)
 

@@ -52,11 +52,12 @@ def test_an_exposure_shows_what_reads_a_model(tmp_path: Path) -> None:
     assert found.description == "dbt exposure weekly"
     assert found.metadata["floe/url"] == dg.MetadataValue.url("https://bi.example.com/weekly")
     assert found.metadata["floe/docs"].value == "https://docs.example.com/#!/exposure/exposure.shop.weekly"
-    assert {key: found.metadata[key] for key in ("floe/label", "floe/maturity", "floe/path")} == {
+    assert {key: found.metadata[key] for key in ("floe/label", "floe/maturity")} == {
         "floe/label": "Weekly figures",
         "floe/maturity": "high",
-        "floe/path": "models/_exposures.yml",
     }
+    [file] = found.metadata["dagster/code_references"].code_references
+    assert file.label == "models/_exposures.yml"
 
 
 def test_metrics_are_between_semantic_models_and_saved_queries(tmp_path: Path) -> None:

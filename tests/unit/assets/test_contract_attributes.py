@@ -156,7 +156,6 @@ def test_freshness_is_a_freshness_policy_if_dagster_supports_it(shop: Path) -> N
     found = graph(shop)
     policies = {name: found.get(dg.AssetKey(name)).freshness_policy for name in ("orders", "other")}
 
-    assert floe_metadata(found, "orders")["floe/freshness_sla"] == "6:00:00"
     assert policies["other"] is None
     if hasattr(dg.FreshnessPolicy, "time_window"):
         assert policies["orders"] == dg.FreshnessPolicy.time_window(fail_window=timedelta(hours=6))
@@ -206,7 +205,7 @@ def test_ingested_table_without_a_source_is_an_asset(shop: Path, prefix: list[st
     assert stores.metadata["dagster/table_name"] == "raw.stores"
     assert stores.metadata["floe/primary_key"] == "id, day"
     assert stores.metadata["floe/freshness_field"] == "_loaded_at"
-    assert stores.metadata["floe/freshness_sla"] == "6:00:00"
+    assert stores.metadata["floe/sla"].value[0] == {"property": "freshness", "value": "PT6H"}
 
 
 # --- links ----------------------------------------------------------------------------------------------------------
@@ -218,7 +217,7 @@ def test_asset_links_to_its_file_and_its_docs(shop: Path) -> None:
 
     metadata = found.get(dg.AssetKey("orders")).metadata
     file, online = metadata["dagster/code_references"].code_references
-    assert metadata["floe/path"] == "models/orders.sql"
+    assert file.label == online.label == "models/orders.sql"
     assert file.file_path == str(shop / "models" / "orders.sql")
     assert online.url == "https://github.com/acme/shop/blob/HEAD/models/orders.sql"
     assert metadata["floe/docs"].value == "https://docs.example.com/shop/#!/model/model.shop.orders"

@@ -41,8 +41,9 @@ class Ran:
     @property
     def metadata(self) -> dict[str, dg.MetadataValue]:
         """Metadata of its event."""
+        is_test = self.unique_id.startswith(("test.", "unit_test."))
         return {
-            "unique_id": dg.MetadataValue.text(self.unique_id),
+            "unique_id" if is_test else "dagster_dbt/unique_id": dg.MetadataValue.text(self.unique_id),
             "status": dg.MetadataValue.text(self.status),
             "floe/started": dg.TimestampMetadataValue(BEGIN + self.start),
             "Execution Duration": dg.FloatMetadataValue(float(self.seconds)),

@@ -1,8 +1,9 @@
 """Dagster's events for the result of a dbt node, and its column lineage as metadata.
 
-These keys of the metadata have the same meaning as in dagster-dbt: ``unique_id``, ``invocation_id``, ``Execution
-Duration`` (seconds), ``status``, ``dagster_dbt/failed_row_count``, ``dagster/column_schema``. Not in dagster-dbt is
-``floe/started``, the time of the node's start.
+These keys of the metadata have the same meaning as in dagster-dbt: ``invocation_id``, ``Execution Duration`` (seconds),
+``status``, ``dagster_dbt/failed_row_count``, ``dagster/column_schema``, and ``unique_id`` of checks. Materializations
+have the unique id under the key of the asset's definition, so that the asset's page shows it once. Not in dagster-dbt
+is ``floe/started``, the time of the node's start.
 """
 
 from __future__ import annotations
@@ -22,8 +23,13 @@ if TYPE_CHECKING:
     from floe_orchestrator_dagster.lineage.columns.column_lineage import ColumnLineage
 
 
+SHOWN_ELSEWHERE = frozenset({"model", "column_name"})
+"""Arguments of generic tests that are not described as such: the asset of the check, and the column."""
+
+NODE_ID = "dagster_dbt/unique_id"
+"""Key of the unique id in the metadata of assets, which dagster-dbt defines."""
+
 _VALUE_LIMIT = 200  # characters of a value in a failed row
-_SHOWN_ELSEWHERE = frozenset({"model", "column_name"})  # arguments of generic tests
 _QUERY_LIMIT = 20_000  # characters; a longer query is only in its file
 
 
@@ -46,6 +52,7 @@ def materialization(  # noqa: PLR0913, PLR0917  # an event has all of these
         version: Data version of the table; None for Dagster's, which is a hash of code and inputs.
     """
     metadata = {
+        NODE_ID: result.unique_id,
         **_common(result),
         **({"rows_affected": result.rows_affected} if result.rows_affected is not None else {}),
         **({"dagster/column_schema": column_schema(result.columns, node)} if result.columns else {}),
@@ -103,15 +110,19 @@ def test_result(
         passed=passed,
         severity=severities.get(key) or _severity(result),
         description=None if passed else result.message or None,
-        metadata={**_common(result), **failed_rows, **({} if passed else _failure(result, node, compiled))},
+        metadata={
+            "unique_id": result.unique_id,
+            **_common(result),
+            **failed_rows,
+            **({} if passed else _failure(result, node, compiled)),
+        },
     )
 
 
 def table_metadata(node: Mapping[str, Any]) -> dict[str, str]:
-    """Return the names of a node's table, with the same keys as in the metadata of its asset's definition."""
+    """Return the name of a node's table, with the same key as in the metadata of its asset's definition."""
     parts = (node.get("database"), node.get("schema"), node.get("alias"))
-    schema = {"floe/schema": node["schema"]} if node.get("schema") else {}
-    return {"dagster/table_name": ".".join(part for part in parts if part), **schema}
+    return {"dagster/table_name": ".".join(part for part in parts if part)}
 
 
 def unassigned_result(result: NodeResult, product: dg.AssetKey) -> dg.AssetCheckResult:
@@ -125,14 +136,13 @@ def unassigned_result(result: NodeResult, product: dg.AssetKey) -> dg.AssetCheck
         check_name=re.sub(r"\W", "_", result.unique_id, flags=re.ASCII),
         passed=not result.has_failed,
         description=result.message or None,
-        metadata=_common(result),
+        metadata={"unique_id": result.unique_id, **_common(result)},
     )
 
 
 def _common(result: NodeResult) -> dict[str, Any]:
     started = result.start_timestamp
     return {
-        "unique_id": result.unique_id,
         "invocation_id": result.invocation_id,
         **({"floe/started": dg.TimestampMetadataValue(started)} if started is not None else {}),
         "Execution Duration": dg.FloatMetadataValue(result.seconds),
@@ -149,7 +159,7 @@ def _failure(result: NodeResult, node: Mapping[str, Any], compiled: Path | None)
     arguments = {
         name: value
         for name, value in ((node.get("test_metadata") or {}).get("kwargs") or {}).items()
-        if name not in _SHOWN_ELSEWHERE
+        if name not in SHOWN_ELSEWHERE
     }
     column = node.get("column_name")
     rows = [dg.TableRecord({name: value[:_VALUE_LIMIT] for name, value in row.items()}) for row in result.rows_found]
