@@ -141,6 +141,27 @@ def test_other_tables_are_read_from_production(shop: PostgresShop) -> None:
     assert shop.schemas == schemas
 
 
+@LONG
+def test_a_user_with_the_documented_grants_can_build_and_reads_production(shop: PostgresShop) -> None:
+    schemas, production = shop.schemas, shop.production
+    shop.execute(
+        """
+        create role reader login;
+        grant connect, create on database shop to reader;
+        grant usage on schema main, main_marts, landing to reader;
+        grant select on all tables in schema main, main_marts, landing to reader;
+        """
+    )
+    limited = replace(shop, output={**shop.output, "user": "reader"})
+    nodes = limited.report(limited.checkout("granted", {"models/mart.sql": CHEAPER}))["nodes"]
+
+    assert {node["ending"] for node in nodes.values()} == {"succeeded"}
+    assert nodes["log"]["started_from"] == "copy of production's table"
+    assert nodes["mart"]["before"]["rows"] == 2
+    assert shop.schemas == schemas
+    assert shop.production == production
+
+
 def test_schemas_of_others_are_neither_used_nor_dropped(shop: PostgresShop) -> None:
     artifacts = shop.checkout("foreign", {"models/mart.sql": CHEAPER})
     shop.execute("create schema pr_1_marts; create table pr_1_marts.mine as select 7 as seven;")

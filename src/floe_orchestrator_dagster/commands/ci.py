@@ -89,8 +89,16 @@ def _echo_report(report: BuildReport, *, as_json: bool, markdown: bool) -> None:
     if as_json:
         echo_json(report.as_json())
         return
-    for line in as_markdown(report) if markdown else as_text(report):
-        click.echo(line)
+    if markdown:
+        for line in as_markdown(report):
+            click.echo(line)
+        return
+    from rich.console import Console
+    from rich.text import Text
+
+    console = Console(highlight=False, soft_wrap=True)  # without colors in a pipe
+    for line, style in as_text(report):
+        console.print(Text(line, style))
 
 
 @contextmanager

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from floe_orchestrator_dagster.pull_request.warehouse import TableStats
 
 NOT_RUN = "not run"
+_STYLES = {"succeeded": "green", "failed": "red"}
 _MARKUP = re.compile(r"[&<>|@`*_\[\]!#~\\]")
 
 
@@ -156,30 +157,31 @@ def shown_rows(node: NodeReport) -> str:
     return f"{before.rows} -> {after.rows} ({difference:+d})" if difference else f"{after.rows} (same)"
 
 
-def as_text(report: BuildReport) -> Iterator[str]:
-    """Yield the lines of the report for people."""
-    yield f"{report.product}: {report.headline}"
+def as_text(report: BuildReport) -> Iterator[tuple[str, str]]:
+    """Yield the lines of the report for people, each with its style for rich."""
+    yield f"{report.product}: {report.headline}", "bold green" if report.succeeded else "bold red"
     if report.times:
-        yield f"  {report.times}, in {report.destination}, compared with {report.production}"
+        yield f"  {report.times}, in {report.destination}, compared with {report.production}", ""
     for title, nodes in (("tables", report.tables), ("tests", report.tests)):
         if nodes:
-            yield f"\n{title}"
+            yield f"\n{title}", "bold"
         width = max((len(node.name) for node in nodes), default=0)
         for node in nodes:
             facts = [node.reason, node.started_from, shown_rows(node), *node.column_changes]
-            yield f"  {node.name:<{width}}  {node.status:<8} {'; '.join(filter(None, facts))}".rstrip()
+            line = f"  {node.name:<{width}}  {node.status:<8} {'; '.join(filter(None, facts))}".rstrip()
+            yield line, _STYLES.get(node.ending, "yellow")
             if node.ending != "succeeded":
-                yield from (f"      {line}" for line in node.message.splitlines())
-                yield from (f"      | {line}" for line in node.query.strip().splitlines())
+                yield from ((f"      {line}", "") for line in node.message.splitlines())
+                yield from ((f"      | {line}", "dim") for line in node.query.strip().splitlines())
     if report.removed:
-        yield "\nremoved"
+        yield "\nremoved", "bold"
     for name, read_by in report.removed.items():
         readers = f"; production has these readers: {', '.join(read_by)}" if read_by else ""
-        yield f"  {name} is removed{readers}"
+        yield f"  {name} is removed{readers}", ""
     if report.errors or report.notes:
-        yield ""
-    yield from (f"error: {error}" for error in report.errors)
-    yield from (f"note: {note}" for note in report.notes)
+        yield "", ""
+    yield from ((f"error: {error}", "red") for error in report.errors)
+    yield from ((f"note: {note}", "") for note in report.notes)
 
 
 def as_markdown(report: BuildReport) -> Iterator[str]:

@@ -81,7 +81,9 @@ def test_a_comment_shows_what_the_database_says_as_text() -> None:
 
 
 def test_people_see_each_failed_node_with_its_query() -> None:
-    assert [*as_text(report(seconds=2))] == [
+    lines = [*as_text(report(seconds=2))]
+
+    assert [line for line, _ in lines] == [
         "shop: 1 changed and 0 affected table, 1 test, 1 failed, not successful",
         "  built in 2 s, in schema pr_1, compared with s3://state",
         "\ntables",
@@ -92,3 +94,4 @@ def test_people_see_each_failed_node_with_its_query() -> None:
         "      ```",
         "      | select 1",
     ]
+    assert [style for _, style in lines] == ["bold red", "", "bold", "green", "bold", "red", "", "", "dim"]
