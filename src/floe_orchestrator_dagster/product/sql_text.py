@@ -41,6 +41,9 @@ _LITERAL = re.compile(r"""'[^']*'|"[^"]*\"""")
 _WORD = re.compile(r"\w+")
 _SPACE = re.compile(r"\s+", re.ASCII)
 _ANY_SPACE = re.compile(r"\s*")
+# Templates that remove space, or that nothing separates from the code before them. Without any of them, there is space
+# before everything that follows `-%}`.
+_UNSPACED = re.compile(r"\{%-|(?<=\S)\{%|-\}\}")
 _TEMPLATE = re.compile(r"\{\{.*?\}\}|\{%.*?%\}", re.DOTALL)
 # Templates and comments in a comment.
 _NESTED = re.compile(r"\{[{%#]|(?!^)/\*")
@@ -65,11 +68,12 @@ def significant_sql(code: str) -> str:
     kept: list[str] = []
     between, end = "", 0
     commented, trimmed = -1, -1  # ends of the last comment, and of the last template that removes the space behind it
+    is_spaced = _UNSPACED.search(code) is None
     for piece in _PIECE.finditer(code):
         kind, text = piece.lastgroup or "", piece.group()
         between += code[end : piece.start()]
         end = piece.end()
-        if _IS_AMBIGUOUS[kind](_Place(code, piece, between, commented, trimmed, names)):
+        if _IS_AMBIGUOUS[kind](_Place(code, piece, between, commented, trimmed, names, is_spaced)):
             return code
         if kind in {"comment", "template_comment"}:
             commented = end
@@ -132,6 +136,7 @@ class _Place(NamedTuple):
     commented: int
     trimmed: int
     names: frozenset[str]
+    is_spaced: bool
 
     @property
     def text(self) -> str:
@@ -143,11 +148,12 @@ class _Place(NamedTuple):
 
     def is_behind_trimming(self) -> bool:
         """Return whether a template removes the space before a comment: a space in its place would vanish, too."""
-        return self._is_space(self.trimmed, self.piece.start())
+        return not self.is_spaced and self._is_space(self.trimmed, self.piece.start())
 
     def is_ambiguous_template(self) -> bool:
         """Return whether halves of a comment sign surround a template, or it removes the end of a comment's line."""
-        trims_before, trims_after = self.text.startswith(("{%-", "{{-")), self.text.endswith(("-%}", "-}}"))
+        trims_before = self.text.startswith(("{%-", "{{-"))
+        trims_after = self.text.endswith(("-%}", "-}}")) and not self.is_spaced
         before = self.between.rstrip() if trims_before else self.between
         after = _ANY_SPACE.match(self.code, self.piece.end()) if trims_after else None
         next_ = after.end() if after else self.piece.end()

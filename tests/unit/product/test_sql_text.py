@@ -51,6 +51,7 @@ def test_comments_between_loops_over_words_are_left_out() -> None:
             {% for method in methods -%}
             sum(case when method = '{{ method }}' then amount end) as {{ method }}_amount,  -- COMMENT
             {% endfor -%}
+            -- COMMENT
             sum(amount) as amount
         from {{ ref('payments') }}
         """
@@ -92,6 +93,8 @@ def test_comments_between_loops_over_words_are_left_out() -> None:
         "{% for x in ['q'] %}{{ x }}'[it's  a]' -- a\n{% endfor %}",
         "{% set x = ['a', 'b'] %}'{{ x }}' -- a\n",
         "{% for x in ['a'] -%} /* c */ {{ x }}{% endfor %}",
+        "a{% if x -%} /* c */ b {% endif %}",
+        "{% set x = 'a' %} {{ x -}} {% if x -%} /* c */ b {% endif %}",
         "{% for x in ['a'] %}1 -- c\n{%- endfor %}",
         "{% for x in ['a'] %}1 {# c #} {{- x }}{% endfor %}",
         "{% for x in ['a'] %}5 - {%- endfor %}",
