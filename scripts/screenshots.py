@@ -33,30 +33,33 @@ def main(artifacts: Path, directory: Path, pages: list[str]) -> None:
     with tempfile.TemporaryDirectory(prefix="floe-screenshots-") as scratch:
         home = dagster_home(Path(scratch) / "home")
         os.environ["DAGSTER_HOME"] = str(home)
-        _build(artifacts)
+        name = _build(artifacts)
+        workspace = Path(scratch) / "workspace.yaml"
+        workspace.write_text(f"load_from: [{{python_module: {{module_name: {_MODULE}, location_name: {name}}}}}]\n")
         log, port = Path(scratch) / "webserver.log", free_port()
         dev = DagsterDev(f"http://127.0.0.1:{port}", artifacts.parent, log)
         environment = {"FLOE_ARTIFACTS_PATH": str(artifacts), "DAGSTER_HOME": str(home)}
-        arguments = ["-m", _MODULE, "--host", "127.0.0.1", "--port", str(port)]
+        arguments = ["-w", str(workspace), "--host", "127.0.0.1", "--port", str(port)]
         with server(*arguments, log=log, module="dagster_webserver", **environment) as process:
             wait_until(lambda: answers(dev), 600, process, log)
             _take(dev.url, directory, pages)
 
 
-def _build(artifacts: Path) -> None:
-    """Run the product's job, whose checks may fail."""
+def _build(artifacts: Path) -> str:
+    """Run the product's job, whose checks may fail; return the product's name."""
     product = load_product(artifacts)
     job = definitions_from_file(artifacts).resolve_job_def(product.identifier)
     with dg.DagsterInstance.get() as instance:
         result = job.execute_in_process(instance=instance, raise_on_error=False)
     print(f"{product.name}: {'succeeded' if result.success else 'failed'}")  # noqa: T201
+    return product.name
 
 
 def _take(url: str, directory: Path, pages: list[str]) -> None:
     chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))))
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
-        page = browser.new_page(base_url=url, viewport={"width": 1500, "height": 950}, color_scheme="light")
+        page = browser.new_page(base_url=url, viewport={"width": 1500, "height": 1150}, color_scheme="light")
         page.set_default_timeout(180_000)
         page.add_init_script(_NO_SIDEBAR)
         for path in pages:

@@ -351,8 +351,8 @@ def _arguments(node: Mapping[str, Any]) -> str:
     column = node.get("column_name")
     others = {name: value for name, value in (generic.get("kwargs") or {}).items() if name not in SHOWN_ELSEWHERE}
     given = [
-        f"{name} = {', '.join(map(str, value)) if isinstance(value, list) else value}" for name, value in others.items()
+        f"{name}: {', '.join(map(str, value)) if isinstance(value, list) else value}" for name, value in others.items()
     ]
     tested = f"{generic['name']} of {column}" if column else str(generic["name"])
-    text = f"{tested}: {'; '.join(given)}" if given else tested
+    text = f"{tested} ({'; '.join(given)})" if given else tested
     return text if len(text) <= _LONGEST_DESCRIPTION else f"{text[:_LONGEST_DESCRIPTION]}…"

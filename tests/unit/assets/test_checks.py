@@ -121,9 +121,10 @@ def test_undeclared_test_has_the_attributes_of_dagster_dbt(tmp_path: Path) -> No
     ("arguments", "described"),
     [
         ({"column_name": "id"}, "known of id"),
-        ({"column_name": "id", "values": ["a", "b"], "quote": False}, "known of id: values = a, b; quote = False"),
-        ({"column_name": "id", "to": "ref('stores')"}, "known of id: to = ref('stores')"),
-        ({"column_name": "id", "values": ["a" * 400]}, f"known of id: values = {'a' * 278}…"),
+        ({"column_name": "id", "values": ["a", "b"], "quote": False}, "known of id (values: a, b; quote: False)"),
+        ({"expression": "a = b"}, "known of id (expression: a = b)"),
+        ({"column_name": "id", "to": "ref('stores')"}, "known of id (to: ref('stores'))"),
+        ({"column_name": "id", "values": ["a" * 400]}, f"known of id (values: {'a' * 279}…"),
     ],
 )
 def test_a_check_without_a_description_says_what_it_tests(tmp_path: Path, arguments: Json, described: str) -> None:
