@@ -134,6 +134,15 @@ def changed_shop(tmp_path: Path, instance: dg.DagsterInstance) -> Shop:
     return Shop(tmp_path / "shop", instance, "core")
 
 
+def test_manifest_of_another_target_reuses_nothing(changed_shop: Shop) -> None:
+    changed_shop.run()
+    parsed_for = changed_shop.directory / "target" / "parsed_for_target.txt"
+    parsed_for.write_text(parsed_for.read_text(encoding="utf-8").replace(" dev ", " warehouse "), encoding="utf-8")
+
+    reason = "manifest.json was parsed for another target or dbt engine than dev"
+    assert changed_shop.planned() == dict.fromkeys(ALL, reason)
+
+
 def test_run_builds_what_has_changed_since_the_last_one(changed_shop: Shop) -> None:
     shop = changed_shop
     assert shop.planned() == dict.fromkeys(ALL, "no run has built it")

@@ -113,8 +113,11 @@ def is_outdated(path: Path, dbt: DbtConnection, artifacts_path: Path | None) -> 
     project = dbt.directory
     compiled = artifacts_path.stat().st_mtime if artifacts_path else 0.0
     changed = newest_change([*project.source_paths, *package_source_paths(project)])
-    if path.stat().st_mtime < max(changed, compiled):
-        return True
+    return path.stat().st_mtime < max(changed, compiled) or is_of_other_target(path, dbt)
+
+
+def is_of_other_target(path: Path, dbt: DbtConnection) -> bool:
+    """Return whether a manifest is known to be parsed for another target or engine."""
     parsed_for = path.with_name(PARSED_FOR_FILE)
     return parsed_for.is_file() and parsed_for.read_text(encoding="utf-8") != _parsed_for(dbt)
 
