@@ -38,7 +38,7 @@ FROM dependencies AS engine-v2
 # hadolint ignore=DL3008
 RUN apt-get update && apt-get install --yes --no-install-recommends npm openssl && rm -rf /var/lib/apt/lists/*
 COPY scripts/setup-v2 /build/scripts/
-# Another version of dbt v2, such as "dbt==2.0.9". The default is the tested one, with its hash.
+# Another version of dbt v2, as a requirement of pip. The default is the tested one, with its hash.
 ARG DBT_V2=""
 RUN /build/uv/bin/uv pip uninstall dbt-core dbt-adapters dbt-common dbt-duckdb dbt-extractor dbt-protos metricflow \
     && /build/scripts/setup-v2 /build/uv/bin/uv /opt/floe/venv/bin/python && mv /build/.dbt-v2 /opt/floe/dbt-v2 \

@@ -123,7 +123,7 @@ _INSTALLS = {
     metavar="SECONDS",
     help="With --production: time until a run fails if its pod has not started. Default: 90, more for large products.",
 )
-@click.option("--otlp-endpoint", metavar="URL", help="Endpoint for the traces of Dagster and the products.")
+@click.option("--otlp-endpoint", metavar="URL", help="OTLP endpoint for traces and metrics.")
 @click.option("--compute-logs", metavar="URL", help="s3://, gs:// or az:// location for the output of steps.")
 @click.option(
     "--state-claim",

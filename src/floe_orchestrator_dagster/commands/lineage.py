@@ -42,7 +42,9 @@ def lineage() -> None:
 
 @lineage.command()
 @artifacts_argument
-@click.option("--seconds", default=_DEFAULT_SECONDS, show_default=True, type=click.FloatRange(min=0.1), help="At most.")
+@click.option(
+    "--seconds", default=_DEFAULT_SECONDS, show_default=True, type=click.FloatRange(min=0.1), help="Maximum duration."
+)
 @click.option("--refused", is_flag=True, help="Also send events that the backend has refused before.")
 @as_json
 def replay(artifacts: Path | None, *, seconds: float, refused: bool, as_json: bool) -> None:
