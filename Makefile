@@ -26,7 +26,7 @@ WORKERS ?= $(shell $(PYTHON) -c 'import os; print(1 + (os.cpu_count() or 1))')
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-v2 dev test fuzz chaos test-kubernetes test-pull-requests test-automation test-lowest test-middle test-unpatched test-matrix lineage-consumer test-spark lint types rules tests format docs compile lock bench bench-full image image-test clean
+.PHONY: help setup setup-v2 dev test fuzz chaos test-kubernetes test-pull-requests test-automation test-lowest test-middle test-unpatched test-matrix lineage-consumer test-spark lint types rules tests format docs screenshots compile lock bench bench-full image image-test clean
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -131,6 +131,10 @@ format: setup ## Format, and apply ruff's fixes
 
 docs: setup ## Build the documentation site into .site; dead links are errors
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+
+screenshots: setup ## Take the screenshots in docs/images again, with the browser tests (needs Chromium)
+	FLOE_SCREENSHOTS=$(CURDIR)/docs/images $(BIN)/python -m pytest \
+		tests/e2e/test_browser.py::test_graph_shows_every_asset_as_materialized
 
 compile: setup ## Compile the sample product (floe platform compile)
 	cd $(SAMPLE) && ../$(BIN)/floe platform compile --spec floe.yaml --manifest manifest.yaml \
