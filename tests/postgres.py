@@ -1,13 +1,21 @@
-"""A PostgreSQL of a test's own, from a wheel: it listens on a socket in a temporary directory, and on no port."""
+"""A PostgreSQL of a test's own, from a wheel: it listens on a socket in a temporary directory, and on no port.
+
+For clients that cannot use the socket, such as JDBC drivers, `listening` opens a port of the loopback.
+"""
 
 from __future__ import annotations
 
+import socket
 import tempfile
+import threading
 from contextlib import contextmanager
 from pathlib import Path
+from socketserver import BaseRequestHandler, ThreadingTCPServer
 from typing import TYPE_CHECKING
 
 import pytest
+
+from proxy import pass_on
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,6 +41,28 @@ def running_postgres(database: str) -> Iterator[PostgresServer]:
             yield server
         finally:
             server.cleanup()
+
+
+@contextmanager
+def listening(server: PostgresServer) -> Iterator[int]:
+    """Open a port of the loopback until the block ends, whose connections go to the server's socket."""
+
+    class Connection(BaseRequestHandler):
+        def handle(self) -> None:
+            with socket.socket(socket.AF_UNIX) as far:
+                far.connect(f"{server.get_postmaster_info().socket_dir}/.s.PGSQL.5432")
+                pass_on(self.request, far)
+
+    with ThreadingTCPServer(("127.0.0.1", 0), Connection) as opened:
+        opened.daemon_threads = True
+        opened.block_on_close = False
+        thread = threading.Thread(target=opened.serve_forever)
+        thread.start()
+        try:
+            yield opened.server_address[1]
+        finally:
+            opened.shutdown()
+            thread.join()
 
 
 def dagster_storage(server: PostgresServer, database: str) -> str:

@@ -45,7 +45,8 @@ def proxying(port: int, *, status: int = 200, pause: float = 0) -> Iterator[Prox
                 return
             self.wfile.write(f"HTTP/1.1 {status} X\r\n\r\n".encode())
             if status == 200:
-                _pass_on(self.connection, port)
+                with socket.create_connection(("127.0.0.1", port)) as far:
+                    pass_on(self.connection, far)
 
         def do_POST(self) -> None:
             asked.asked.append((self.path, self.headers["Proxy-Authorization"]))
@@ -70,12 +71,12 @@ def proxying(port: int, *, status: int = 200, pause: float = 0) -> Iterator[Prox
         thread.join()
 
 
-def _pass_on(near: socket.socket, port: int) -> None:
-    with socket.create_connection(("127.0.0.1", port)) as far:
-        back = threading.Thread(target=_copy, args=(far, near))
-        back.start()
-        _copy(near, far)
-        back.join()
+def pass_on(near: socket.socket, far: socket.socket) -> None:
+    """Send to each of two connections what the other one sends, until both have ended."""
+    back = threading.Thread(target=_copy, args=(far, near))
+    back.start()
+    _copy(near, far)
+    back.join()
 
 
 def _copy(source: socket.socket, target: socket.socket) -> None:

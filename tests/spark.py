@@ -25,6 +25,8 @@ from processes import clean_environment
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+JDBC_DRIVER = Path("/usr/share/java/postgresql.jar")
+"""Driver of PostgreSQL, where Debian's package libpostgresql-jdbc-java installs it."""
 _SECONDS = 600
 _WORKERS = 2
 _BUSY_SECONDS = 4
@@ -121,8 +123,13 @@ def is_installed() -> bool:
 
 
 @contextmanager
-def running_cluster(directory: Path) -> Iterator[Cluster]:
-    """Run a cluster until the block ends. It writes below ``directory`` only."""
+def running_cluster(directory: Path, postgres: str) -> Iterator[Cluster]:
+    """Run a cluster until the block ends. It writes below ``directory`` only.
+
+    Args:
+        directory: Directory for logs, tables and temporary files.
+        postgres: Address of the PostgreSQL database that is the catalog ``marts``, for JDBC.
+    """
     found = find_spec("pyspark")
     assert found is not None
     assert found.origin is not None
@@ -135,7 +142,7 @@ def running_cluster(directory: Path) -> Iterator[Cluster]:
     )
     started: dict[str, subprocess.Popen[bytes]] = {}
     try:
-        for name, arguments in _commands(home, directory, master, port).items():
+        for name, arguments in _commands(home, directory, master, port, postgres).items():
             with (directory / f"{name}.log").open("wb") as log:
                 started[name] = subprocess.Popen(
                     arguments,
@@ -155,7 +162,7 @@ def running_cluster(directory: Path) -> Iterator[Cluster]:
             process.wait()
 
 
-def _commands(home: Path, directory: Path, master: int, port: int) -> dict[str, Sequence[str]]:
+def _commands(home: Path, directory: Path, master: int, port: int, postgres: str) -> dict[str, Sequence[str]]:
     """Return the command of each process, in the order of their start."""
     spark_class, address = str(home / "bin" / "spark-class"), f"spark://127.0.0.1:{master}"
     here = ("--host", "127.0.0.1", "--webui-port", "0")
@@ -177,6 +184,13 @@ def _commands(home: Path, directory: Path, master: int, port: int) -> dict[str, 
         "spark.sql.files.openCostInBytes": "1",
         # Otherwise dynamic partitions of insert_overwrite replace the whole table.
         "spark.sql.sources.partitionOverwriteMode": "dynamic",
+        "spark.sql.catalog.marts": "org.apache.spark.sql.execution.datasources.v2.jdbc.JDBCTableCatalog",
+        "spark.sql.catalog.marts.url": postgres,
+        "spark.sql.catalog.marts.driver": "org.postgresql.Driver",
+        "spark.sql.catalog.marts.user": "postgres",
+        # Of `--jars`, the sessions of the Thrift server do not find all classes.
+        "spark.driver.extraClassPath": JDBC_DRIVER,
+        "spark.executor.extraClassPath": JDBC_DRIVER,
     }
     worker = (spark_class, "org.apache.spark.deploy.worker.Worker", *here, "--cores", "1", "--memory", "768m")
     given = [part for name, value in settings.items() for part in ("--conf", f"{name}={value}")]

