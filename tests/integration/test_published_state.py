@@ -169,6 +169,22 @@ def test_a_process_that_publishes_late_does_not_replace_a_newer_state(production
     assert len(list((production.store / "shop-orders/dev/sets").iterdir())) == 2
 
 
+def test_a_run_whose_end_looks_older_than_that_of_a_published_one_is_published(
+    production: Production, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    production.result("stg")
+    production.tick()
+    run = production.result("names", "regions")
+    records = production.instance.get_run_records
+
+    def by_another_clock(filters: dg.RunsFilter, limit: int, order_by: str) -> list[dg.RunRecord]:
+        return [*reversed(records(filters, limit=limit, order_by=order_by))]
+
+    monkeypatch.setattr(production.instance, "get_run_records", by_another_clock)
+
+    assert production.tick() == f"Published the state after run {run.run_id}: 3 tables and views."
+
+
 def test_reused_tables_are_published(tmp_path: Path, instance: dg.DagsterInstance) -> None:
     production = Production(tmp_path / "shop", instance, build="changed")
     production.result()

@@ -120,7 +120,7 @@ def test_two_pull_requests_build_side_by_side(shop: PostgresShop) -> None:
     changes = {"models/mart.sql": CHEAPER}
     left, right = shop.checkout("left", changes), shop.checkout("right", changes)
     with started(shop, left) as first, started(shop, right, schema="pr_2") as second:
-        assert (first.wait(timeout=600), second.wait(timeout=600)) == (0, 0)
+        assert (first.wait(timeout=1800), second.wait(timeout=1800)) == (0, 0)
 
     assert shop.schemas == schemas
     assert shop.production == production

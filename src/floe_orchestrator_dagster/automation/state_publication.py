@@ -67,8 +67,9 @@ def built_state(instance: dg.DagsterInstance, product: Product, key_of: Mapping[
 def state_sensor(translator: ProductTranslator) -> dg.SensorDefinition | None:
     """Define the sensor that publishes the state after successful runs; None if no state is configured.
 
-    It starts running when the code location is loaded, and launches no runs. Its cursor has the last run that it
-    published. If the store cannot be reached, the next tick tries again.
+    It starts running when the code location is loaded, and launches no runs. Its cursor has the runs that it has seen,
+    because the order of their ends depends on the clocks of several machines. If the store cannot be reached, the next
+    tick tries again.
     """
     product = translator.product
     if product.config.state is None or product.dbt is None:
@@ -93,11 +94,12 @@ def _publish(context: dg.SensorEvaluationContext, translator: ProductTranslator)
     if url is None:
         return "Nothing is published: an environment variable in `state.url` is not set."
     ended = _succeeded_runs(context.instance)
-    new = ended[: ended.index(cursor["run"])] if cursor.get("run") in ended else ended
+    known = {*cursor.get("runs", ())}
+    new = [one for one in ended if one not in known]
     run_id = next((one for one in new if _is_about(context.instance, one, translator)), None)
     if run_id is None:
         if ended:
-            context.update_cursor(json.dumps({**cursor, "run": ended[0]}))
+            context.update_cursor(json.dumps({**cursor, "runs": ended}))
         return "No run of the product has succeeded since the last publication."
     try:
         built = built_state(context.instance, product, translator.key_of)
@@ -107,7 +109,7 @@ def _publish(context: dg.SensorEvaluationContext, translator: ProductTranslator)
     except (ManifestError, StateError) as error:
         context.log.warning("the state of run %s is not published yet: %s", run_id, error)
         return f"The state is not published yet: {error}"
-    context.update_cursor(json.dumps({"run": ended[0], "digest": built.digest}))
+    context.update_cursor(json.dumps({"runs": ended, "digest": built.digest}))
     if not is_new:
         return "The state has not changed since the last publication."
     tables = len(set(built.fingerprints) & {node["unique_id"] for node in dbt_of(product).manifest.asset_nodes})
@@ -115,7 +117,7 @@ def _publish(context: dg.SensorEvaluationContext, translator: ProductTranslator)
 
 
 def _succeeded_runs(instance: dg.DagsterInstance) -> list[str]:
-    """Return the ids of the last runs that succeeded, those that ended last first."""
+    """Return the ids of the last runs that succeeded, those that ended last first, by the clocks of their processes."""
     succeeded = dg.RunsFilter(statuses=[dg.DagsterRunStatus.SUCCESS])
     records = instance.get_run_records(succeeded, limit=_MOST_RUNS, order_by="update_timestamp")
     return [record.dagster_run.run_id for record in records]
