@@ -47,6 +47,7 @@ _RUN_ELSEWHERE = {
     "kubectl",
     "helm",
     "promtool",
+    "mkdir",
     "dg",
     "dbt",
 }
