@@ -10,6 +10,8 @@ import pytest
 from command import invoke
 from files import write_files
 from floe_orchestrator_dagster.initial_product import suggested_name
+from floe_orchestrator_dagster.product.compute_settings import compute_settings
+from floe_orchestrator_dagster.product.own_profile import OwnOutput
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -232,3 +234,25 @@ def test_manifest_that_floe_refuses_is_reported_with_its_fields(tmp_path: Path) 
     said = _refused(tmp_path)
 
     assert "DIR/manifest.yaml: 1 problem\n  metadata: Field required\n" in said
+
+
+@pytest.mark.parametrize(
+    ("path", "is_noted"),
+    [
+        ("/no/such/machine/shop.duckdb", True),
+        ("/tmp/shop.duckdb", False),  # noqa: S108  # the directory exists everywhere
+        ("data/shop.duckdb", False),  # dbt's runs create it
+        ("{{ env_var('SHOP_DIR') }}/shop.duckdb", False),
+    ],
+)
+def test_database_in_a_directory_of_another_machine_is_noted(tmp_path: Path, path: str, *, is_noted: bool) -> None:
+    output = OwnOutput(tmp_path / "profiles.yml", "shop.outputs.dev", {"type": "duckdb", "path": path})
+
+    config, notes = compute_settings(output)
+
+    assert config["path"] == path
+    note = (
+        f"This machine has no directory for the profile's {path}. For a new DuckDB file in warehouse/, run the command "
+        "again with `--overwrite --compute duckdb`."
+    )
+    assert notes == ([note] if is_noted else [])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from functools import partial
 from importlib.metadata import entry_points
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from floe_core.plugin_types import PluginType
@@ -106,10 +107,16 @@ def _duckdb_config(output: OwnOutput, notes: list[str]) -> Mapping[str, object]:
         else:
             del config[key]
             notes.append(f"{key} of the profile is not a number. It was left out.")
-    if str(settings.get("path") or _MEMORY).startswith(_MEMORY):
+    path = str(settings.get("path") or _MEMORY)
+    if path.startswith(_MEMORY):
         config["path"] = NEW_FILE
         notes.append(
             "The profile's database is in memory, so its tables would not last. The product uses a file in warehouse/."
+        )
+    elif path.startswith("/") and "{{" not in path and not Path(path).parent.is_dir():
+        notes.append(
+            f"This machine has no directory for the profile's {path}. For a new DuckDB file in warehouse/, run the "
+            f"command again with `--overwrite --compute {DUCKDB}`."
         )
     attached = config.get("attach")
     if isinstance(attached, list):
