@@ -67,7 +67,8 @@ FILES = {
         {% endtest %}
         {% test complete(model, column_name) %}
         {{ config(severity='warn') }}
-        select * from {{ model }} where {{ column_name }} is null and {{ in_window() }}
+        select * from {{ model }} where {{ column_name }} is null
+          and happened >= '{{ var("start_date") }}' and happened < '{{ var("end_date") }}'
         {% endtest %}
         """,
     "floe.yaml": """
