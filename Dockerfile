@@ -13,9 +13,11 @@ FROM ${BASE_IMAGE} AS dependencies
 ARG UV_VERSION=0.13.9
 # Adapters of other warehouses, log stores: such as "dbt-snowflake dagster-aws".
 ARG EXTRA_PACKAGES=""
-# Bytecode without times, so that two builds have the same files.
+# Two builds have the same files: bytecode has no times, and of the packages of dbt with a file of the same name, always the
+# same one is installed last.
 ENV VIRTUAL_ENV=/opt/floe/venv \
-    PYC_INVALIDATION_MODE=UNCHECKED_HASH
+    PYC_INVALIDATION_MODE=UNCHECKED_HASH \
+    UV_CONCURRENT_INSTALLS=1
 RUN python3 -m venv /build/uv && /build/uv/bin/python -m pip install --no-cache-dir "uv==${UV_VERSION}" \
     && python3 -m venv --without-pip /opt/floe/venv \
     && if command -v dpkg-query > /dev/null; then dpkg-query -W -f '${Package} ${Version} ${Architecture}\n'; fi > /build/debian-packages
@@ -55,7 +57,10 @@ COPY pyproject.toml README.md LICENSE /build/
 COPY src /build/src
 COPY dbt_project /build/dbt_project
 COPY scripts/sbom /build/scripts/
+# uv_cache.json contains times of the source.
 RUN /build/uv/bin/uv pip install --no-cache --compile-bytecode --no-deps --prefix /build/package/opt/floe/venv /build \
+    && sed -i '/uv_cache.json/d' /build/package/opt/floe/venv/lib/python3*/site-packages/floe_*.dist-info/RECORD \
+    && rm /build/package/opt/floe/venv/lib/python3*/site-packages/floe_*.dist-info/uv_cache.json \
     && /opt/floe/venv/bin/python /build/scripts/sbom floe-user-code /build/debian-packages \
       /opt/floe/venv/lib/python3*/site-packages /build/package/opt/floe/venv/lib/python3*/site-packages \
       /opt/floe/dbt-v2/package > /build/package/opt/floe/sbom.cdx.json
