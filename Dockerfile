@@ -13,8 +13,8 @@ FROM ${BASE_IMAGE} AS dependencies
 ARG UV_VERSION=0.13.9
 # Adapters of other warehouses, log stores: such as "dbt-snowflake dagster-aws".
 ARG EXTRA_PACKAGES=""
-# Two builds have the same files: bytecode has no times, and of the packages of dbt with a file of the same name, always the
-# same one is installed last.
+# Two builds should have the same files: bytecode has no times, and packages are installed one after the other, because some
+# packages of dbt contain a file of the same name.
 ENV VIRTUAL_ENV=/opt/floe/venv \
     PYC_INVALIDATION_MODE=UNCHECKED_HASH \
     UV_CONCURRENT_INSTALLS=1

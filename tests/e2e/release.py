@@ -57,10 +57,13 @@ BACKFILL_STATUS = """query($id: String!) {
 TERMINATE = """mutation($run: String!) {
   terminateRun(runId: $run) { __typename ... on PythonError { message } ... on TerminateRunFailure { message } }
 }"""
-MATERIALIZED = """query($run: ID!) {
-  logsForRun(runId: $run, limit: 1000) {
-    ... on EventConnection { events { ... on MaterializationEvent { assetKey { path } } } }
+MATERIALIZED = """query($run: ID!, $after: String) {
+  logsForRun(runId: $run, limit: 1000, afterCursor: $after) {
+    ... on EventConnection { cursor hasMore events { ... on MaterializationEvent { assetKey { path } } } }
   }
+}"""
+STEPS = """query($run: ID!) {
+  runOrError(runId: $run) { ... on Run { stepStats { stepKey startTime endTime } } }
 }"""
 
 
@@ -126,8 +129,17 @@ class Release:
 
     def materialized(self, run_id: str) -> list[str]:
         """List the assets that a run has materialized."""
-        events = self.dev.graphql(MATERIALIZED, run=run_id)["logsForRun"]["events"]
-        return sorted(event["assetKey"]["path"][-1] for event in events if event)
+        found: list[str] = []
+        logs: Json = {"hasMore": True, "cursor": None}
+        while logs["hasMore"]:
+            logs = self.dev.graphql(MATERIALIZED, run=run_id, after=logs["cursor"])["logsForRun"]
+            found += [event["assetKey"]["path"][-1] for event in logs["events"] if event]
+        return sorted(found)
+
+    def step_times(self, run_id: str) -> dict[str, tuple[float, float]]:
+        """Return start and end of each step of a run."""
+        steps = self.dev.graphql(STEPS, run=run_id)["runOrError"]["stepStats"]
+        return {step["stepKey"]: (step["startTime"], step["endTime"]) for step in steps}
 
     def slow_down(self, seconds: float) -> None:
         """Let ``second`` take that many seconds."""
@@ -181,22 +193,48 @@ def write_product(directory: Path, name: str, computes: Sequence[str], config: J
 def write_wide_product(directory: Path) -> Path:
     """Write and parse the product ``wide`` with a pod per part: ``left`` and ``right``, which wait in the warehouse."""
     slow = "select id, pg_sleep(seconds) is null as slow from {{ ref('first') }}, public.pace"
-    files = {
-        "dbt_project.yml": "{name: wide, profile: wide, version: '1.0', models: {+materialized: table}}",
-        "models/first.sql": "select 1 as id",
-        "models/left.sql": slow,
-        "models/right.sql": slow,
-        "models/last.sql": "select id from {{ ref('left') }} join {{ ref('right') }} using (id)",
+    models = {
+        "first": "select 1 as id",
+        "left": slow,
+        "right": slow,
+        "last": "select id from {{ ref('left') }} join {{ ref('right') }} using (id)",
     }
-    write_files(directory, files)
-    reads = {"first": (), "left": ("first",), "right": ("first",), "last": ("left", "right")}
     steps = [{"select": "left", "name": "left", "resources": "large"}, {"select": "right", "name": "right"}]
-    config = {"key_prefix": ["wide"], "executor": "k8s", "run_resources": {"size": "small"}, "steps": steps}
-    content = contract(*(model(name, *parents, compute="postgres") for name, parents in reads.items()), name="wide")
-    content["plugins"]["orchestrator"]["config"] = config
+    return _write_in_parts(directory, "wide", models, steps)
+
+
+def write_large_product(directory: Path, areas: Sequence[str], size: int) -> Path:
+    """Write and parse the product ``large`` with a pod per folder: areas that do not read each other, and a report.
+
+    Args:
+        directory: Of the dbt project.
+        areas: Names of the areas.
+        size: Number of models in each area, each of which reads another one of its area.
+    """
+    models = {
+        f"{area}/{area}_{row}": f"select id from {{{{ ref('{area}_{row - 10}') }}}}" if row >= 10 else "select 1 as id"  # noqa: S608
+        for area in areas
+        for row in range(size)
+    }
+    last = (f"select id from {{{{ ref('{area}_{size - 1}') }}}}" for area in areas)  # noqa: S608  # own names
+    return _write_in_parts(directory, "large", {**models, "report/report": " union all ".join(last)}, {"by": "folder"})
+
+
+def _write_in_parts(directory: Path, name: str, models: Mapping[str, str], steps: object) -> Path:
+    """Write and parse a product with ``executor: k8s``.
+
+    Args:
+        directory: Of the dbt project.
+        name: Name of the product.
+        models: SQL of the models by their path. The contract declares the last one.
+        steps: Parts of the product.
+    """
+    settings = f"{{name: {name}, profile: {name}, version: '1.0', models: {{+materialized: table}}}}"
+    write_files(directory, {"dbt_project.yml": settings, **{f"models/{path}.sql": sql for path, sql in models.items()}})
+    config = {"key_prefix": [name], "executor": "k8s", "run_resources": {"size": "small"}, "steps": steps}
+    content = contract(model([*models][-1].rpartition("/")[2], compute="postgres"), name=name, config=config)
     content["transforms"]["default_compute"] = content["plugins"]["compute"]["type"] = "postgres"
-    outputs = {"production": {**OUTPUT, "schema": "wide"}}
-    content["dbt_profiles"] = {"wide": {"target": "production", "outputs": outputs}}
+    content["dbt_profiles"] = {name: {"target": "production", "outputs": {"production": {**OUTPUT, "schema": name}}}}
     artifacts = write_json(directory / "compiled_artifacts.json", content)
     load_product(artifacts, manifest_source=manifest_rebuilt)
     return artifacts

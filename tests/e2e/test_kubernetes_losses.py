@@ -11,7 +11,13 @@ from typing import TYPE_CHECKING
 import duckdb
 import pytest
 
-from e2e.release import running_release, write_daily_product, write_product, write_wide_product
+from e2e.release import (
+    running_release,
+    write_daily_product,
+    write_large_product,
+    write_product,
+    write_wide_product,
+)
 from e2e.shop import UNFINISHED, ended, eventually, messages, run_of
 from lineage_backend import free_port, serving
 
@@ -24,11 +30,12 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.skipif("KUBERNETES" not in os.environ, reason="takes ten minutes; run: make test-kubernetes")
 LARGE = {"requests": {"cpu": "500m", "memory": "1Gi"}, "limits": {"cpu": "2000m", "memory": "2Gi"}}
 BACKEND = free_port()
+AREAS = ("finance", "sales", "support", "web")
 
 
 @pytest.fixture(scope="module")
 def release(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Release]:
-    """Deploy products: with steps as processes, a pod for each step, partitions on DuckDB, and a pod for each part."""
+    """Deploy products: with steps as processes, a pod for each step, partitions on DuckDB, and pods for parts."""
     directory = tmp_path_factory.mktemp("kubernetes")
     config = {"run_resources": {"size": "large"}, "retries": {"max_retries": 1, "delay_seconds": 1}}
     lineage = f"http://127.0.0.1:{BACKEND}/api/v1/lineage"
@@ -38,6 +45,7 @@ def release(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Release]:
         "returns": write_product(directory / "returns", "returns", ["postgres", "reporting", "reporting"], returns),
         "daily": write_daily_product(directory / "daily"),
         "wide": write_wide_product(directory / "wide"),
+        "large": write_large_product(directory / "large", AREAS, 75),
     }
     with running_release(directory, artifacts, "--state-claim", "state") as running:
         yield running
@@ -183,3 +191,21 @@ def test_parts_of_a_product_are_built_at_the_same_time_in_pods_of_their_own(rele
         job.pod.container["resources"]["limits"]["memory"] for job in release.kubernetes.of_run(again, "step_worker")
     ]
     assert sorted(limits) == ["2Gi", "512Mi", "512Mi", "512Mi"]
+
+
+def test_large_product_is_built_by_several_pods_at_a_time_and_nothing_twice(release: Release) -> None:
+    # dbt creates a missing schema in each part, which fails on PostgreSQL if two do so at the same time.
+    release.warehouse("create schema large")
+    run_id = release.launch("large")
+    eventually(release.dev, lambda: run_of(release.dev, run_id)["status"] not in UNFINISHED, seconds=1800)
+
+    assert ended(release.dev, run_id) == "SUCCESS", messages(release.dev, run_id)
+    assert release.materialized(run_id) == sorted(["report", *(f"{area}_{row}" for area in AREAS for row in range(75))])
+    times = release.step_times(run_id)
+    assert times.keys() == {f"large_dbt_build_{part}" for part in (*AREAS, "report")}
+    pods = release.kubernetes.of_run(run_id, "step_worker")
+    assert [job.pod.phase for job in pods] == ["Succeeded"] * len(times)
+    report, _ = times.pop("large_dbt_build_report")
+    assert report > max(end for _, end in times.values())
+    second_start = sorted(start for start, _ in times.values())[1]
+    assert second_start < min(end for _, end in times.values()), times
