@@ -13,11 +13,9 @@ FROM ${BASE_IMAGE} AS dependencies
 ARG UV_VERSION=0.13.9
 # Adapters of other warehouses, log stores: such as "dbt-snowflake dagster-aws".
 ARG EXTRA_PACKAGES=""
-# Two builds should have the same files: bytecode has no times, and packages are installed one after the other, because some
-# packages of dbt contain a file of the same name.
+# Bytecode without times, so that two builds have the same files.
 ENV VIRTUAL_ENV=/opt/floe/venv \
-    PYC_INVALIDATION_MODE=UNCHECKED_HASH \
-    UV_CONCURRENT_INSTALLS=1
+    PYC_INVALIDATION_MODE=UNCHECKED_HASH
 RUN python3 -m venv /build/uv && /build/uv/bin/python -m pip install --no-cache-dir "uv==${UV_VERSION}" \
     && python3 -m venv --without-pip /opt/floe/venv \
     && if command -v dpkg-query > /dev/null; then dpkg-query -W -f '${Package} ${Version} ${Architecture}\n'; fi > /build/debian-packages
