@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from real_shape import LAYERS, Node, made_project
 
-from floe_orchestrator_dagster.execution.reuse.decision import Known, column_version, decide, read_inputs
+from floe_orchestrator_dagster.execution.reuse.decision import Known, column_version, decide, read_codes, read_inputs
 from floe_orchestrator_dagster.execution.reuse.graph import BuildGraph
 from floe_orchestrator_dagster.execution.reuse.records import BuildRecord
 from floe_orchestrator_dagster.execution.reuse.waiting import Waiting
@@ -68,7 +68,8 @@ class Month:
             columns[node] = column_version(self.graph, known, node, columns)
             inputs = read_inputs(self.graph, known, node, ids)
             fingerprint = known.fingerprints[node]
-            new[node] = BuildRecord(ids[node], fingerprint, "", inputs, 0, known.now, columns[node])
+            codes = read_codes(known, inputs, ids.keys() - {node})
+            new[node] = BuildRecord(ids[node], fingerprint, "", inputs, 0, known.now, columns[node], codes)
         self.states.update(new)
         return built
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 import duckdb
@@ -465,6 +467,56 @@ def test_new_rows_of_a_source_build_no_view(tmp_path: Path, instance: dg.Dagster
     for kind, name in (("view", "shown"), ("view", "stg"), *(("table", one) for one in ("base", "total", "mart"))):
         shop.execute(f"drop {kind} {name}")
     assert shop.run() == {"base", "shown", "total", "stg", "mart"}
+
+
+def test_table_whose_event_was_lost_after_the_commit_is_built_again(
+    changed_shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop = changed_shop
+    code, store = FILES["models/names.sql"], dg.DagsterInstance.handle_new_event
+    shop.run()
+
+    def lose(instance: dg.DagsterInstance, event: dg.EventLogEntry, **more: Any) -> None:  # noqa: ANN401  # Dagster's
+        if event.dagster_event and event.dagster_event.is_step_materialization:
+            raise ConnectionError
+        store(instance, event, **more)
+
+    shop.write("models/names.sql", NAMES_IN_CAPITALS)
+    with monkeypatch.context() as lost:
+        lost.setattr(dg.DagsterInstance, "handle_new_event", lose)
+        assert not shop.result("names").success
+    assert _rows_when_unlocked(shop, "names") == [(1, "NORTH"), (2, "SOUTH")]
+
+    # The code is that of the last recorded build again, but the rows are not.
+    shop.write("models/names.sql", code)
+    assert shop.planned()["names"].endswith("started to build it, and has recorded no result")
+    assert built(shop.result("names")) == {"names"}
+    assert shop.rows("names") == [(1, "north"), (2, "south")]
+
+
+def _rows_when_unlocked(shop: Shop, table: str) -> list[tuple[object, ...]]:
+    """Read a table after the end of a process that has the database open."""
+    for _ in range(120):
+        with suppress(duckdb.IOException):
+            return shop.rows(table)
+        time.sleep(1)
+    return shop.rows(table)
+
+
+def test_view_that_read_a_table_of_somebody_else_is_built_again(changed_shop: Shop) -> None:
+    shop = changed_shop
+    write_files(shop.directory, {"models/base.sql": "select id, name from {{ ref('regions') }}"})
+    shop.write("models/shown.sql", "select * from {{ ref('base') }}")
+    assert shop.run() == {*ALL, "base", "shown"}
+
+    # The columns of the new view are those of a table that has the name of the view `base`.
+    shop.execute("drop view base")
+    shop.execute("create table base as select 1 as id, 'x' as name, 1 as more")
+    assert built(shop.result("shown")) == {"shown"}
+
+    assert shop.run() == {"base", "shown"}
+    assert shop.rows("shown") == [(1, "north"), (2, "south")]
+    assert shop.run() == set()
 
 
 def test_readers_of_a_source_are_built_after_a_change_of_the_seed_that_is_its_table(

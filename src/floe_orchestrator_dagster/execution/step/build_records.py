@@ -26,7 +26,7 @@ from floe_orchestrator_dagster.execution.step.build_history import (
 from floe_orchestrator_dagster.execution.step.warehouse import Warehouse
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
     from collections.abc import Set as AbstractSet
 
     from floe_orchestrator_dagster.execution.dbt.node_result import NodeResult
@@ -150,14 +150,42 @@ class BuildRecords:
         if not looks_up:
             return
         tables = {**self._tables, **self._known_views()}
-        after = Warehouse(self.step, [node for _, node in tables.values()], [], self.context.log)
+        nodes, read = self.step.manifest.content["nodes"], self._read_before(tables)
+        looked_up = {one: nodes[one] for one in read} | {one: node for one, (_, node) in tables.items()}
+        after = Warehouse(self.step, list(looked_up.values()), [], self.context.log)
         if tables:
+            doubtful = self._doubtful(tables, after, read)
             relations = {one: after.catalog.relations.get(table_name(node)) for one, (_, node) in tables.items()}
-            found = {one: relation.shape for one, relation in relations.items() if relation is not None}
+            sure = {one: relation for one, relation in relations.items() if relation and one not in doubtful}
+            found = {one: relation.shape for one, relation in sure.items()}
             store_shapes(instance, {self.step.key_of[one]: (tables[one][0], shape) for one, shape in found.items()})
         # Without the state before the run, an older database in its place may not have been noticed.
         if self.warehouse.database is not None and (tables or self.warehouse.is_on_duckdb):
             note_database(instance, after.database, self.places.epoch)
+
+    def _read_before(self, tables: Iterable[str]) -> frozenset[str]:
+        """Return the tables and views that builds of this run have read, and that this run has not built."""
+        read = frozenset[str]().union(*map(self.graph.inputs, tables)) - self._built.keys()
+        return frozenset(one for one in read if self.graph.kinds.get(one) != "source")
+
+    def _doubtful(self, tables: Iterable[str], after: Warehouse, read: AbstractSet[str]) -> set[str]:
+        """Return the builds that have read a table which is not as its last build left it, directly or through others.
+
+        Somebody may have replaced it by hand. Views of it, and of its readers, can have columns that nothing records.
+
+        Args:
+            tables: The builds, parents first.
+            after: The database after the run.
+            read: The tables that they have read, and that this run has not built.
+        """
+        keys = {one: self.step.key_of[one] for one in read}
+        shapes = {one: self.history.shapes[key] for one, key in keys.items() if key in self.history.shapes}
+        existing = after.existing(read, self.known.states, shapes)
+        doubtful = {one for one in read if not existing.get(one)}
+        for one in tables:
+            if self.graph.inputs(one) & doubtful:
+                doubtful.add(one)
+        return doubtful
 
     def _known_views(self) -> dict[str, tuple[str, Mapping[str, Any]]]:
         """Return the builds of the views that were created again with the code that they had."""

@@ -63,6 +63,21 @@ def test_a_test_that_warned_runs_again() -> None:
     assert run(is_clean=False) == {test: "it warned"}
 
 
+def test_failed_test_on_two_models_builds_both() -> None:
+    test, other = "test.shop.matches", "model.shop.other"
+    graph = BuildGraph({MART: (), other: (), test: (MART, other)}, {MART: "table", other: "table"})
+    states = {one: BuildRecord(one, "f", "p", {}, 0) for one in (MART, other)}
+
+    def built(*, passed: bool, selected: set[str]) -> set[str]:
+        last = CheckRecord(passed, passed, version="1", inputs={MART: MART, other: other}, run_id="r")
+        facts = Known(dict.fromkeys(states, "f"), {}, states, {}, {test: "1"}, {test: last}, {test: {MART, other}})
+        return {*decide(graph, facts, selected, set(), dict.fromkeys(states, True)).built}
+
+    assert built(passed=True, selected={MART, other}) == set()
+    assert built(passed=False, selected={MART, other}) == {MART, other}
+    assert built(passed=False, selected={other}) == {other}
+
+
 def test_unit_test_runs_with_its_model_or_when_it_has_changed() -> None:
     test = "unit_test.shop.mart.u"
     graph = BuildGraph({**GRAPH.parents, test: (MART,)}, GRAPH.kinds)

@@ -1,12 +1,25 @@
 """Random histories of a simulated warehouse: after each run, the rows are those of a full build.
 
-The content of a table is its code and the content of all that it read; a view is evaluated when it is read, and broken
-if the columns of what it reads are not those with which it was created. Sources have a newest row, a number of rows and
-columns. Blind spots are left out: rows that are added and removed again while a run reads them.
+The content of a table is its code and the content of all that it read. An incremental model keeps what it had before. A
+view is evaluated when it is read, and broken if the columns of what it reads are not those with which it was created.
+Sources have a newest row, a number of rows and columns. Some nodes also read a table that dbt does not know.
+
+A history has edits of models, seeds, tests, materializations and the graph; new, late and removed rows of sources, also
+while a run reads them; failures, kills after a commit, runs whose builds do not count, runs with ``full_refresh``;
+dropped and replaced tables, and restored backups. Left out are
+
+- macros and variables, which only change the fingerprint: see ``tests/unit/product/test_fingerprint_histories.py``
+- partitions, which are built in each run and have no records
+- the documented blind spots: rows that are added and removed again while a run reads them, rows that are changed by
+  hand in a table of the same columns, late rows without another version of the source, and a database that was written
+  more often than the one that it replaces.
+
+``HISTORIES=2000`` runs that many histories instead of 200.
 """
 
 from __future__ import annotations
 
+import os
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from random import Random
@@ -29,6 +42,8 @@ from floe_orchestrator_dagster.execution.reuse.waiting import NOT_ALL_CHANGED, W
 
 Content: TypeAlias = Any
 SOURCES = ("source.p.s.one", "source.p.s.two")
+KINDS = ("table", "table", "table", "view", "view", "ephemeral", "incremental", "seed")
+HISTORIES = int(os.environ.get("HISTORIES", "200"))
 
 
 @dataclass
@@ -39,6 +54,8 @@ class Project:
     code: dict[str, int] = field(default_factory=dict)
     parents: dict[str, tuple[str, ...]] = field(default_factory=dict)
     tests: dict[str, int] = field(default_factory=dict)
+    hidden: set[str] = field(default_factory=set)
+    """Nodes that read a table that is not in the graph: they are always built."""
 
     waiting: dict[str, Waiting] = field(default_factory=dict)
     keeps_views: bool = True
@@ -52,7 +69,7 @@ class Project:
     def fingerprint(self, node: str) -> str:
         """A hash of a node's code and of the ephemeral models that it reads."""
         inlined = [self.fingerprint(parent) for parent in self.parents[node] if self.kinds.get(parent) == "ephemeral"]
-        return repr((self.kinds[node], self.code[node], self.parents[node], inlined))
+        return repr((self.kinds[node], self.code[node], self.parents[node], inlined, node in self.hidden))
 
     @property
     def built(self) -> list[str]:
@@ -78,10 +95,11 @@ class Source:
 class View:
     """A view: its code, what it reads, and the columns of these tables when it was created."""
 
-    code: int
+    code: tuple[int, str]
     reads: tuple[Content, ...]
     columns: Content
     columns_read: Content
+    reads_hidden: bool
 
 
 @dataclass
@@ -93,18 +111,40 @@ class Warehouse:
     tables: dict[str, Content] = field(default_factory=dict)
     columns: dict[str, Content] = field(default_factory=dict)
     views: dict[str, View] = field(default_factory=dict)
+    hidden: int = 0
+    written: int = 0
 
-    def build(self, project: Project, node: str) -> None:
-        """Create the table or view of a node."""
+    def build(self, project: Project, node: str, rows: str = "", *, refresh: bool = False) -> None:
+        """Create or fill the table or view of a node, perhaps with other rows than usual."""
         reads = tuple(self._compiled(project, parent) for parent in project.parents[node])
         columns_read = tuple(map(self._columns_of, reads))
-        content = (project.code[node], *map(self.read, reads))
-        self.drop(node)
-        if project.kinds[node] == "view":
-            self.views[node] = View(project.code[node], reads, (project.code[node] % 2, columns_read), columns_read)
+        code, reads_hidden = (project.code[node], rows), node in project.hidden
+        content = (code, *map(self.read, reads), *([self.hidden] if reads_hidden else []))
+        columns = (project.code[node] % 2, columns_read)
+        before = None if refresh or project.kinds[node] != "incremental" else self.tables.get(node)
+        if before is not None:
+            kept = before[1] if before[0] == "rows of" else (before,)
+            self.tables[node] = ("rows of", tuple(sorted({*kept, content}, key=repr)))
         else:
-            self.tables[node] = content
-            self.columns[node] = (project.code[node] % 2, columns_read)
+            self.drop(node)
+            if project.kinds[node] == "view":
+                self.views[node] = View(code, reads, columns, columns_read, reads_hidden)
+            else:
+                is_kept = project.kinds[node] == "incremental"
+                self.tables[node] = ("rows of", (content,)) if is_kept else content
+                self.columns[node] = columns
+        self.written += 1
+
+    def replace(self, node: str) -> None:
+        """Replace a table with one of other columns, or a view with a table, as somebody else does."""
+        self.drop(node)
+        self.tables[node], self.columns[node] = "replaced", ("replaced", self.written)
+
+    def shape(self, node: str) -> Content:
+        """Return type and columns of a table or view; None if it does not exist."""
+        if node in self.views:
+            return ("view", self.views[node].columns)
+        return ("table", self.columns[node]) if node in self.tables else None
 
     def can_build(self, project: Project, node: str) -> bool:
         """Return whether all that a node reads exists and works."""
@@ -113,6 +153,7 @@ class Warehouse:
 
     def drop(self, node: str) -> None:
         """Drop a table or view, and in some databases the views that read it."""
+        self.written += 1
         self.tables.pop(node, None)
         self.views.pop(node, None)
         if not self.keeps_views:
@@ -144,7 +185,7 @@ class Warehouse:
             return self.tables.get(query, "no table")
         if tuple(map(self._columns_of, view.reads)) != view.columns_read:
             return "broken"
-        return (view.code, *map(self.read, view.reads))
+        return (view.code, *map(self.read, view.reads), *([self.hidden] if view.reads_hidden else []))
 
     def passes(self, project: Project, test: str) -> bool:
         """Evaluate a test."""
@@ -161,6 +202,10 @@ class Simulation:
     warehouse: Warehouse = field(default_factory=Warehouse)
     states: dict[str, State] = field(default_factory=dict)
     test_records: dict[str, CheckRecord] = field(default_factory=dict)
+    shapes: dict[str, tuple[str, Content]] = field(default_factory=dict)
+    backup: Warehouse | None = None
+    written: int = 0
+    epoch: int = 0
     unknown: frozenset[str] = frozenset()
     now: float = 100.0
     runs: int = 0
@@ -168,6 +213,8 @@ class Simulation:
     kept: int = 0
     held: int = 0
     views_kept: int = 0
+    restored: int = 0
+    refreshed: int = 0
 
     def create(self) -> None:
         """Create a random project in a database that keeps or drops views, with sources whose data may be unknown."""
@@ -186,17 +233,21 @@ class Simulation:
         """Add a node that reads random earlier ones."""
         project = self.project
         before = [*SOURCES, *list(project.kinds)[: list(project.kinds).index(node) if node in project.kinds else None]]
-        project.kinds[node] = self.random.choice(["table", "table", "view", "ephemeral"])
+        project.kinds[node] = self.random.choice(KINDS)
         project.code[node] = self.random.randint(0, 3)
-        project.parents[node] = tuple(self.random.sample(before, self.random.randint(0, min(3, len(before)))))
+        parents = self.random.sample(before, self.random.randint(0, min(3, len(before))))
+        project.parents[node] = () if project.kinds[node] == "seed" else tuple(parents)
+        project.hidden.discard(node)
+        if self.random.random() < 0.1 and project.kinds[node] in {"table", "view", "incremental"}:
+            project.hidden.add(node)
         if self.random.random() < 0.3:
             project.waiting[node] = Waiting(self.random.choice([0, 2, 5]), needs_all=self.random.random() < 0.5)
 
     def change(self) -> None:
-        """Change code, the graph, rows, a table or a test."""
+        """Change code, the graph, rows, a table or a test, or restore a backup."""
         project, random = self.project, self.random
         node = random.choice(list(project.kinds))
-        kind = random.randint(0, 7)
+        kind, written = random.randint(0, 10), self.warehouse.written
         self.now += random.random()
         if kind == 0:
             project.code[node] = random.randint(0, 3)
@@ -210,6 +261,24 @@ class Simulation:
             project.tests[random.choice(list(project.tests))] = random.randint(0, 9)
         elif kind == 6:
             self.warehouse.sources[random.choice(SOURCES)].columns ^= 1
+        elif kind > 6:  # the others
+            self.change_database(kind, node)
+        if written < self.written:  # a restored database stays older than the current one was
+            self.warehouse.written = min(self.warehouse.written, written)
+
+    def change_database(self, kind: int, node: str) -> None:
+        """Change a hidden table, replace a table, or restore a backup."""
+        if kind == 7:
+            self.warehouse.hidden += 1
+        elif kind == 8 and self.project.kinds[node] != "ephemeral":
+            self.warehouse.replace(node)
+        elif kind == 9:
+            self.backup = deepcopy(self.warehouse)
+        elif kind == 10 and self.backup is not None:
+            # The sources are in another database.
+            restored = replace(deepcopy(self.backup), sources=self.warehouse.sources, hidden=self.warehouse.hidden)
+            self.restored += restored.tables != self.warehouse.tables
+            self.warehouse = restored
 
     def write_source(self, *, only_new: bool = False) -> None:
         """Add new rows, late rows or remove rows."""
@@ -223,8 +292,8 @@ class Simulation:
         project = self.project
         known = Known(
             fingerprints={node: project.fingerprint(node) for node in project.built},
-            always={},
-            states=dict(self.states),
+            always=dict.fromkeys(project.hidden, "it reads a hidden table"),
+            states={node: self._state(node) for node in self.states},
             versions={one: self.warehouse.sources[one].version for one in SOURCES if one not in self.unknown},
             test_versions={test: str(code) for test, code in project.tests.items()},
             test_records=dict(self.test_records),
@@ -233,35 +302,51 @@ class Simulation:
             waiting=project.waiting,
             now=self.now,
         )
-        existing = {
-            node: node in (self.warehouse.views if project.kinds[node] == "view" else self.warehouse.tables)
-            for node in project.built
-        }
+        existing = {node: self._exists(node) for node in project.built}
         return decide(project.graph, known, nodes, tests, existing), known
+
+    def _state(self, node: str) -> State:
+        state = self.states[node]
+        is_elsewhere = isinstance(state, BuildRecord) and state.place != str(self.epoch)
+        return Unknown("it was built in another place") if is_elsewhere else state
+
+    def _exists(self, node: str) -> bool | None:
+        """Look up a table as a step does: it must be as the end of the run found it that built it last."""
+        shape, state = self.warehouse.shape(node), self.states.get(node)
+        if shape is None or shape[0] != ("view" if self.project.kinds[node] == "view" else "table"):
+            return False
+        build_id, known = self.shapes.get(node, ("", None))
+        return known == shape if isinstance(state, BuildRecord) and build_id == state.build_id else None
 
     def run(self) -> None:
         """Run some nodes and their tests, with failures, kills, other writers and changing sources."""
         random, project = self.random, self.project
+        if self.warehouse.written < self.written:  # an older database has replaced it
+            self.epoch, self.written = self.epoch + 1, self.warehouse.written
         nodes = {node for node in project.built if random.random() < 0.8}
         if not project.keeps_views:  # a partial run drops views that it does not select
             nodes = set(project.built)
         tests = {test for test in project.tests if random.random() < 0.8}
         decision, known = self.decide(nodes, tests)
+        refresh = random.random() < 0.1
+        if refresh:
+            decision = Decision(dict.fromkeys(nodes, "full_refresh"), {}, dict.fromkeys(tests, "full_refresh"), {})
         is_calm = random.random() < 0.6
         before = deepcopy(self.warehouse)
-        done = self._execute(decision, known, is_calm=is_calm)
+        done = self._execute(decision, known, is_calm=is_calm, refresh=refresh)
         self.runs += 1
+        self.refreshed += refresh
         if done and is_calm:
-            self.compare(before, nodes, tests, decision)
+            self.compare(before, nodes, tests, decision, refresh=refresh)
             views = [node for node in decision.reused if project.kinds[node] == "view"]
             self.views_kept += sum(bool(project.graph.inputs(view) & decision.built.keys()) for view in views)
             self.reused += len(decision.reused)
             self.kept += len(decision.kept)
 
-    def _execute(self, decision: Decision, known: Known, *, is_calm: bool) -> bool:
+    def _execute(self, decision: Decision, known: Known, *, is_calm: bool, refresh: bool) -> bool:
         random, project, build_ids = self.random, self.project, dict[str, str]()
         columns: dict[str, str | None] = {}
-        records_builds = is_calm or random.random() < 0.7
+        counts = is_calm or random.random() < 0.7
         for node in decision.built:
             self.states[node] = Unknown("started")
         for test in decision.run:
@@ -274,19 +359,33 @@ class Simulation:
                 continue
             if event < 0.2:
                 self.write_source(only_new=True)
-            self.warehouse.build(project, node)
+            self.warehouse.build(project, node, "" if counts else f"vars {self.runs}", refresh=refresh)
             if event > 0.9 and not is_calm:  # killed after the commit
                 return False
             build_ids[node] = f"{self.runs} {node}"
-            columns[node] = column_version(project.graph, known, node, columns)
-            if records_builds:
+            is_cumulative = project.kinds[node] in {"incremental", "seed"}
+            columns[node] = build_ids[node] if is_cumulative else column_version(project.graph, known, node, columns)
+            if counts:
                 inputs = read_inputs(project.graph, known, node, build_ids)
-                code = known.fingerprints[node]
+                code, place = known.fingerprints[node], str(self.epoch)
                 codes = read_codes(known, inputs, build_ids.keys() - {node})
-                self.states[node] = BuildRecord(build_ids[node], code, "", inputs, 0, self.now, columns[node], codes)
-        if records_builds:
+                self.states[node] = BuildRecord(build_ids[node], code, place, inputs, 0, self.now, columns[node], codes)
+        if counts:
             self._test({test for test in decision.run if not project.graph.inputs(test) & failed}, known, build_ids)
-        return not failed and records_builds
+        self._store_shapes(build_ids)
+        self.written = self.warehouse.written
+        return not failed and counts
+
+    def _store_shapes(self, build_ids: dict[str, str]) -> None:
+        """Store the columns of tables that read only tables that are as their last build left them."""
+        inputs = self.project.graph.inputs
+        read = frozenset[str]().union(*map(inputs, build_ids)) - build_ids.keys() - {*SOURCES}
+        doubtful = {node for node in read if not self._exists(node)}
+        for node, build_id in build_ids.items():
+            if inputs(node) & doubtful:
+                doubtful.add(node)
+            else:
+                self.shapes[node] = (build_id, self.warehouse.shape(node))
 
     def _test(self, tests: set[str], known: Known, build_ids: dict[str, str]) -> None:
         for test in tests:
@@ -294,12 +393,14 @@ class Simulation:
             inputs = read_inputs(self.project.graph, known, test, build_ids)
             self.test_records[test] = CheckRecord(passed, passed, known.test_versions[test], inputs, "")
 
-    def compare(self, before: Warehouse, nodes: set[str], tests: set[str], decision: Decision) -> None:
+    def compare(
+        self, before: Warehouse, nodes: set[str], tests: set[str], decision: Decision, *, refresh: bool
+    ) -> None:
         """Compare with a full build of the same nodes, without those that wait for new data."""
         held = {node for node, reason in decision.reused.items() if reason in {WAITS, NOT_ALL_CHANGED}}
         self.held += len(held)
         for node in [node for node in self.project.built if node in nodes - held]:
-            before.build(self.project, node)
+            before.build(self.project, node, refresh=refresh)
         for node in nodes:
             assert self.warehouse.read(node) == before.read(node), node
         for test in tests:
@@ -307,7 +408,7 @@ class Simulation:
         for node in held:
             waiting, state = self.project.waiting[node], self.states[node]
             assert isinstance(state, BuildRecord)
-            assert self.warehouse.tables[node][0] == self.project.code[node]
+            assert state.fingerprint == self.project.fingerprint(node)
             assert waiting.needs_all or self.now - state.time < waiting.seconds
 
 
@@ -323,7 +424,7 @@ def simulate(random: Random, steps: int) -> Simulation:
     return simulation
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=HISTORIES, deadline=None)
 @given(st.randoms(use_true_random=False))
 def test_rows_are_those_of_a_full_build(random: Random) -> None:
     simulate(random, 25)
@@ -336,6 +437,8 @@ def test_histories_reuse_tables_and_results_of_tests() -> None:
     assert sum(simulation.kept for simulation in simulations) > 100
     assert sum(simulation.held for simulation in simulations) > 50
     assert sum(simulation.views_kept for simulation in simulations) > 20
+    assert sum(simulation.restored for simulation in simulations) > 50
+    assert sum(simulation.refreshed for simulation in simulations) > 100
 
 
 def test_oracle_finds_a_decision_that_ignores_views() -> None:
