@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 import pytest
-from dagster._core.events import JobFailureData, StepMaterializationData
+from dagster._core.events import AssetObservationData, DagsterEvent, JobFailureData, StepMaterializationData
 from dagster._core.execution.plan.objects import StepFailureData
 from dagster_postgres.event_log import PostgresEventLogStorage
 from sqlalchemy import create_engine, text
@@ -97,6 +97,9 @@ def assets(*, batched: bool, partitions: dg.PartitionsDefinition[str] | None = N
             yield dg.AssetObservation("elsewhere", tags={"kind": "view"})
             yield dg.AssetCheckEvaluation(dg.AssetKey("elsewhere"), "other", passed=True, metadata={})
             yield dg.AssetMaterialization("elsewhere")
+            yield dg.AssetObservation("elsewhere")
+            for tag in ("first", "second"):
+                yield dg.AssetObservation("only_observed", tags={"kind": tag})
 
     return build
 
@@ -163,7 +166,9 @@ def test_a_step_stores_the_same_rows(
     assert len(found[1]["asset_check_executions"]) == _MODELS + 1
 
 
-def test_a_step_needs_fewer_statements(instance: dg.DagsterInstance) -> None:
+@contextmanager
+def counted() -> Iterator[list[str]]:
+    """Yield the list of the statements that write, by their first words."""
     written: list[str] = []
 
     def count(*arguments: object) -> None:
@@ -172,16 +177,53 @@ def test_a_step_needs_fewer_statements(instance: dg.DagsterInstance) -> None:
 
     listen(Engine, "before_cursor_execute", count)
     try:
-        sizes = []
-        for batched in (False, True):
-            written.clear()
-            assert dg.materialize([assets(batched=batched)], instance=instance).success
-            sizes.append(len(written))
+        yield written
     finally:
         remove(Engine, "before_cursor_execute", count)
 
+
+def test_a_step_needs_fewer_statements(instance: dg.DagsterInstance) -> None:
+    sizes = []
+    for batched in (False, True):
+        with counted() as written:
+            assert dg.materialize([assets(batched=batched)], instance=instance).success
+        sizes.append(len(written))
+
     planned = 3 * 2 * _MODELS  # before the step
     assert sizes[1] - planned < (sizes[0] - planned) * 0.7
+
+
+def test_observations_of_many_assets_need_two_statements(
+    server: "PostgresServer", instance: dg.DagsterInstance
+) -> None:
+    keys = [dg.AssetKey(f"asset_{number}") for number in range(20)]
+
+    def observe(*, batched: bool) -> int:
+        entries = [
+            dg.EventLogEntry(
+                error_info=None,
+                level="info",
+                user_message="",
+                run_id="run",
+                timestamp=time.time(),
+                dagster_event=DagsterEvent(
+                    "ASSET_OBSERVATION", "job", event_specific_data=AssetObservationData(dg.AssetObservation(key))
+                ),
+            )
+            for key in keys
+        ]
+        with counted() as written, batched_events(instance) if batched else nullcontext():
+            for entry in entries:
+                instance.event_log_storage.store_event(entry)
+        return len(written)
+
+    assert observe(batched=False) == 3 * len(keys)
+    stored = rows(server, _QUERIES["asset_keys"])
+    execute(server, f"truncate {_TABLES}")
+
+    assert observe(batched=True) == 2
+    assert sorted(rows(server, _QUERIES["asset_keys"])) == sorted(stored)
+    assert rows(server, "select count(*) from event_logs") == [(len(keys),)]
 
 
 def test_an_event_is_stored_without_a_further_one(server: "PostgresServer", instance: dg.DagsterInstance) -> None:
