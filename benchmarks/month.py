@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING
 
 from real_shape import LAYERS, Node, made_project
 
-from floe_orchestrator_dagster.execution.reuse.decision import Known, column_version, decide, read_codes, read_inputs
+from floe_orchestrator_dagster.execution.reuse.decision import decide
 from floe_orchestrator_dagster.execution.reuse.graph import BuildGraph
+from floe_orchestrator_dagster.execution.reuse.knowledge import Known, column_version, read_codes, read_inputs
 from floe_orchestrator_dagster.execution.reuse.records import BuildRecord
 from floe_orchestrator_dagster.execution.reuse.waiting import Waiting
 

@@ -16,13 +16,13 @@ import dagster as dg
 from floe_orchestrator_dagster.assets.attributes import AssetAttributes
 from floe_orchestrator_dagster.execution.step.build_history import OTHER_ROWS, recorded_build
 from floe_orchestrator_dagster.product.build_fingerprints import build_fingerprints
-from floe_orchestrator_dagster.upstream.dagster_history import latest_materializations
+from floe_orchestrator_dagster.upstream.dagster_materializations import latest_materializations
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from floe_orchestrator_dagster.assets.product_translator import ProductTranslator
-    from floe_orchestrator_dagster.upstream.dagster_history import Materialization
+    from floe_orchestrator_dagster.upstream.dagster_materializations import Materialization
 
 
 @dataclass(frozen=True)

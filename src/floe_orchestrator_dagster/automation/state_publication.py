@@ -13,7 +13,8 @@ from floe_orchestrator_dagster.execution.step.state_records import recorded_stat
 from floe_orchestrator_dagster.state.built import BuiltState, dbt_of, publish_built, whole_manifest
 from floe_orchestrator_dagster.state.changes import state_fingerprints
 from floe_orchestrator_dagster.state.location import configured_url
-from floe_orchestrator_dagster.upstream.dagster_history import instance_id, latest_materializations
+from floe_orchestrator_dagster.upstream.dagster_history import instance_id
+from floe_orchestrator_dagster.upstream.dagster_materializations import latest_materializations
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -37,7 +37,7 @@ from floe_orchestrator_dagster.product.project import (
     PACKAGE_FILES,
     PACKAGE_LOCK,
     PROJECT_FILE,
-    files_below,
+    file_names_below,
     newest_change,
     parsed_paths,
 )
@@ -157,12 +157,12 @@ def _digest_of_files(project: ProjectDirectory) -> bytes:
     Raises:
         OSError: A file cannot be read, or a directory is the result of a template, which only dbt can render.
     """
-    digest, root = sha256(), project.path.resolve()
+    digest, root = sha256(), str(project.path.resolve())
     paths = [*project.source_paths, *package_source_paths(project)]
     if any("{{" in str(path) for path in paths):
         raise OSError(ENOENT, "a path of the project is a template")
-    for path in sorted(files_below(path.resolve() for path in paths)):
-        if path.name != ENVIRONMENT_FILE:
+    for path in sorted(file_names_below(path.resolve() for path in paths), key=lambda path: path.split(os.sep)):  # noqa: PTH206  # see below
+        if os.path.basename(path) != ENVIRONMENT_FILE:  # noqa: PTH119  # a path object for each file is slow
             digest.update(os.fsencode(os.path.relpath(path, root)) + b"\0" + digest_of_file(path) + b"\n")
     return digest.hexdigest().encode()
 

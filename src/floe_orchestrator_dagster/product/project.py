@@ -167,13 +167,18 @@ def newest_change(paths: Iterable[Path]) -> float:
 
 def files_below(paths: Iterable[Path]) -> set[Path]:
     """List files, and all files in directories and below them."""
-    found: set[Path] = set()
+    return {Path(name) for name in file_names_below(paths)}
+
+
+def file_names_below(paths: Iterable[Path]) -> set[str]:
+    """Return the paths of :func:`files_below` as text, which is faster for thousands of files."""
+    found: set[str] = set()
     walked: set[tuple[int, int]] = set()
     for path in paths:
         if path.is_file():
-            found.add(path)
-        found.update(Path(directory, name) for directory, names in _walk(path, walked) for name in names)
-    return {path for path in found if path.is_file()}
+            found.add(str(path))
+        found.update(f"{directory}{os.sep}{name}" for directory, names in _walk(path, walked) for name in names)
+    return {name for name in found if os.path.isfile(name)}  # noqa: PTH113  # see above
 
 
 def _change_times(paths: Iterable[Path]) -> Iterator[float]:

@@ -313,14 +313,14 @@ def _digest(content: bytes | memoryview) -> bytes:
     return hashlib.sha256(content).digest()
 
 
-def digest_of_file(path: Path) -> bytes:
+def digest_of_file(path: Path | str) -> bytes:
     """Compute the SHA-256 of a file.
 
     Raises:
         OSError: It cannot be read.
     """
     digest = hashlib.sha256()
-    with path.open("rb") as file:
+    with open(path, "rb", buffering=0) as file:  # noqa: PTH123  # a path object for each of thousands of files is slow
         while chunk := file.read(_CHUNK_BYTES):
             digest.update(chunk)
     return digest.digest()

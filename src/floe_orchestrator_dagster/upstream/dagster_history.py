@@ -6,7 +6,7 @@ The storages' methods are not public. The public ones read one asset each, or ha
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from uuid import uuid4
 
 import dagster as dg
@@ -19,32 +19,10 @@ _UNFINISHED = (
     *(dg.DagsterRunStatus.NOT_STARTED, dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.STARTING),
     *(dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING, dg.DagsterRunStatus.MANAGED),
 )
-_CODE_VERSION = "dagster/code_version"  # tag of materializations
 _INSTANCE_ID = "floe/instance_id"
 _MAX_RUNS = 100
 _MAX_EVENTS = 50_000
 _KEYS_AT_ONCE = 400  # SQLite limits the number of variables in a statement
-
-
-@dataclass(frozen=True)
-class Materialization:
-    """The latest materialization of an asset.
-
-    Attributes:
-        storage_id: Its id in the event log.
-        run_id: Id of the run.
-        timestamp: Time of the event.
-        metadata: Its metadata.
-        partition: Its partition, if any.
-        code_version: Code version of the asset when it was built, if it had one.
-    """
-
-    storage_id: int
-    run_id: str
-    timestamp: float
-    metadata: Mapping[str, dg.MetadataValue[Any]]
-    partition: str | None
-    code_version: str | None = None
 
 
 @dataclass(frozen=True)
@@ -76,28 +54,6 @@ def instance_id(instance: dg.DagsterInstance) -> str:
 def newest_event(instance: dg.DagsterInstance) -> int:
     """Return the id of the newest event of all runs."""
     return instance.event_log_storage.get_maximum_record_id() or 0
-
-
-def latest_materializations(
-    instance: dg.DagsterInstance, keys: Iterable[dg.AssetKey]
-) -> dict[dg.AssetKey, Materialization]:
-    """Read the latest materialization of each asset; without assets that were never materialized."""
-    found = {}
-    every = list(keys)
-    for start in range(0, len(every), _KEYS_AT_ONCE):
-        for record in instance.get_asset_records(every[start : start + _KEYS_AT_ONCE]):
-            latest = record.asset_entry.last_materialization_record
-            event = latest.asset_materialization if latest is not None else None
-            if latest is not None and event is not None:
-                found[record.asset_entry.asset_key] = Materialization(
-                    latest.storage_id,
-                    latest.run_id,
-                    latest.timestamp,
-                    event.metadata,
-                    event.partition,
-                    (event.tags or {}).get(_CODE_VERSION),
-                )
-    return found
 
 
 def planned_runs(instance: dg.DagsterInstance, run_id: str, after: int) -> PlannedRuns:

@@ -189,16 +189,24 @@ def relations_of(
     rows: Iterable[Sequence[str]], identities: Mapping[tuple[str, str], str] | None = None
 ) -> dict[TableName, Relation]:
     """Group the columns of tables, each with its database, schema, table, type of table, name and type."""
-    columns: dict[TableName, dict[tuple[str, str, str, str], list[tuple[str, str]]]] = {}
+    columns: dict[tuple[str, str, str, str], list[tuple[str, str]]] = {}
     for database, schema, name, kind, column, column_type in rows:
+        columns.setdefault((database, schema, name, kind), []).append((column, column_type))
+    return relations_with(
+        [(*table, hashlib.sha256(json.dumps(listed).encode()).hexdigest()[:16]) for table, listed in columns.items()],
+        identities,
+    )
+
+
+def relations_with(
+    tables: Iterable[tuple[str, str, str, str, str]], identities: Mapping[tuple[str, str], str] | None = None
+) -> dict[TableName, Relation]:
+    """Return tables by name, each with its database, schema, name, type and the hash of its columns."""
+    found: dict[TableName, Relation] = {}
+    for database, schema, name, kind, columns in tables:
         key = (_lower(database), _lower(schema), _lower(name))
-        columns.setdefault(key, {}).setdefault((database, schema, name, kind), []).append((column, column_type))
-    found = {}
-    for key, tables in columns.items():
-        (_, _, _, kind), listed = next(iter(tables.items()))
-        kind = _kind(kind) if len(tables) == 1 else AMBIGUOUS
-        digest = hashlib.sha256(json.dumps(listed).encode()).hexdigest()[:16]
-        found[key] = Relation(kind, digest, (identities or {}).get(key[1:], ""))
+        kind_of_all = AMBIGUOUS if key in found else _kind(kind)
+        found[key] = Relation(kind_of_all, columns, (identities or {}).get(key[1:], ""))
     return found
 
 

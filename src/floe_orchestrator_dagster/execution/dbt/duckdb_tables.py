@@ -1,8 +1,4 @@
-"""Tables and views of a DuckDB file, listed without dbt.
-
-A process of its own opens the file, because DuckDB locks it and keeps memory. Run with ``python -m``; the argument is
-the file's path, and the output is one line of JSON.
-"""
+"""Tables and views of a DuckDB file, listed without dbt by a process of ``duckdb_listing.py``."""
 
 from __future__ import annotations
 
@@ -10,32 +6,21 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from floe_orchestrator_dagster.execution.dbt.catalog import EVERY_DATABASE, Catalog, relations_of
-from floe_orchestrator_dagster.execution.dbt.database_locks import lock_databases, open_lock_files
+from floe_orchestrator_dagster.execution.dbt.catalog import EVERY_DATABASE, Catalog, relations_with
 from floe_orchestrator_dagster.execution.dbt.engine_process import absolute_python_path
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from floe_orchestrator_dagster.product import DbtConnection
 
+_LISTING = "floe_orchestrator_dagster.execution.dbt.duckdb_listing"
 _SECONDS = 600  # until another run of dbt has released the file
 # DuckDB writes alternately to two headers. Each has a checksum, and then the number of the write.
 _HEADERS = (4096, 8192)
 _END_OF_HEADERS = 12288
-# A column without a name stands for a view whose columns DuckDB does not know, because a table is missing.
-_QUERY = """
-    select r.database_name, r.schema_name, r.name, r.kind, coalesce(c.column_name, ''), coalesce(c.data_type, '')
-    from (
-        select database_name, schema_name, table_name as name, 'table' as kind from duckdb_tables()
-        union all
-        select database_name, schema_name, view_name, 'view' from duckdb_views() where not internal
-    ) r
-    left join duckdb_columns() c
-        on c.database_name = r.database_name and c.schema_name = r.schema_name and c.table_name = r.name
-    order by r.database_name, r.schema_name, r.name, c.column_index
-"""
 
 
 def duckdb_catalog(dbt: DbtConnection) -> Catalog | None:
@@ -53,7 +38,7 @@ def duckdb_catalog(dbt: DbtConnection) -> Catalog | None:
     path = (dbt.directory.path / files[0]).resolve()
     if not path.exists():
         return Catalog(databases=EVERY_DATABASE)
-    command = [sys.executable, "-m", __name__, str(path)]
+    command = [sys.executable, "-m", _LISTING, str(path)]
     try:
         ended = subprocess.run(
             command,
@@ -66,7 +51,7 @@ def duckdb_catalog(dbt: DbtConnection) -> Catalog | None:
         rows = json.loads(ended.stdout)
     except (OSError, subprocess.SubprocessError, ValueError):
         return None
-    return Catalog(relations_of(rows), EVERY_DATABASE)
+    return Catalog(relations_with(rows), EVERY_DATABASE)
 
 
 def database_iteration(path: Path) -> int | None:
@@ -83,16 +68,3 @@ def database_iteration(path: Path) -> int | None:
     if start[8:12] != b"DUCK" or len(start) < _END_OF_HEADERS:
         return None
     return max(int.from_bytes(start[header + 8 : header + 16], "little") for header in _HEADERS)
-
-
-def main(path: str) -> None:
-    """Print the tables and views of a file as JSON."""
-    lock_databases(open_lock_files([path]), lambda _path: None)
-    import duckdb
-
-    with duckdb.connect(path, read_only=True) as connection:
-        json.dump(connection.execute(_QUERY).fetchall(), sys.stdout)
-
-
-if __name__ == "__main__":
-    main(str(Path(sys.argv[1])))

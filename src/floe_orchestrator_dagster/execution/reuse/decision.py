@@ -5,21 +5,21 @@ A node is reused only if everything that its rows depend on is known and unchang
 
 from __future__ import annotations
 
-import hashlib
-import json
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from floe_orchestrator_dagster.execution.reuse.graph import STORED, BuildGraph
-from floe_orchestrator_dagster.execution.reuse.records import BuildRecord, CheckRecord, State, Unknown
+from floe_orchestrator_dagster.execution.reuse.graph import STORED
+from floe_orchestrator_dagster.execution.reuse.knowledge import column_version
+from floe_orchestrator_dagster.execution.reuse.records import BuildRecord, CheckRecord, Unknown
 from floe_orchestrator_dagster.execution.reuse.waiting import NO_WAITING, NOT_ALL_CHANGED, WAITS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
     from collections.abc import Set as AbstractSet
 
-    from floe_orchestrator_dagster.execution.reuse.waiting import Waiting
+    from floe_orchestrator_dagster.execution.reuse.graph import BuildGraph
+    from floe_orchestrator_dagster.execution.reuse.knowledge import Known
 
 UP_TO_DATE = "its code and its inputs have not changed since it was built"
 NOT_AFFECTED = "neither it nor the tables that it reads have changed since it ran"
@@ -27,38 +27,6 @@ CODE_CHANGED = "its code, its settings or a macro has changed"
 _NEVER_BUILT = Unknown("no run has recorded a build of it")
 UNIT_TEST = "unit_test."
 """Prefix of the unique ids of unit tests."""
-_WITH_COLUMN_VERSIONS = frozenset({"table", "view"})
-
-
-@dataclass(frozen=True)
-class Known:
-    """Everything that is known before a run.
-
-    Attributes:
-        fingerprints: Current fingerprint of each node.
-        always: Why a node or test is always built or run.
-        states: The build that each table and view has.
-        versions: Data version of each source; sources without one are left out.
-        test_versions: Current version of each test.
-        test_records: Last result of each test.
-        tests: Direct parents of each test of the product, in this step and in others.
-        source_columns: Version of each source's columns; sources whose columns are not known are left out.
-        waiting: How long each node may wait for new data of its inputs; nodes that never wait are left out.
-        now: Time of the decision, in seconds since 1970.
-        before: Why nodes of earlier steps are built in the same run, in a decision before the run.
-    """
-
-    fingerprints: Mapping[str, str]
-    always: Mapping[str, str]
-    states: Mapping[str, State]
-    versions: Mapping[str, str]
-    test_versions: Mapping[str, str]
-    test_records: Mapping[str, CheckRecord]
-    tests: Mapping[str, AbstractSet[str]]
-    source_columns: Mapping[str, str] = field(default_factory=dict)
-    waiting: Mapping[str, Waiting] = field(default_factory=dict)
-    now: float = 0.0
-    before: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -158,8 +126,11 @@ class _Decider:
         """Return whether a source has different data: views follow a table that a loader has renamed."""
         if self.graph.kinds.get(unique_id) != "source":
             return False
-        value = self.value(unique_id)
+        value = self._value(unique_id)
         return value is None or value != record.inputs.get(unique_id)
+
+    def _value(self, unique_id: str) -> str | None:
+        return self.known.build_of(self.graph, unique_id)
 
     def _changed_input(
         self, inputs: AbstractSet[str], record: BuildRecord, decided: Mapping[str, str | None]
@@ -168,7 +139,7 @@ class _Decider:
             if decided.get(parent):
                 return f"{short_name(parent)} is built"
         for parent in sorted(inputs):
-            value = self.value(parent)
+            value = self._value(parent)
             if value is None:
                 return self._unknown_input(parent)
             if value != record.inputs[parent]:
@@ -189,7 +160,7 @@ class _Decider:
             changed = {
                 parent
                 for parent in inputs
-                if decided.get(parent) or (value := self.value(parent)) is None or value != record.inputs[parent]
+                if decided.get(parent) or (value := self._value(parent)) is None or value != record.inputs[parent]
             }
             if not all(changed & read for read in self.graph.read_by_parents(unique_id) if read):
                 return NOT_ALL_CHANGED
@@ -199,7 +170,7 @@ class _Decider:
         """Return whether a parent may have more than new data since the last build of its reader."""
         if self.graph.kinds.get(parent) == "source":
             return False
-        state, value = self.known.states.get(parent), self.value(parent)
+        state, value = self.known.states.get(parent), self._value(parent)
         code = state.fingerprint if isinstance(state, BuildRecord) else None
         if not decided.get(parent):
             is_other = value != reader.inputs.get(parent)
@@ -232,18 +203,6 @@ class _Decider:
             return "it is not known whether its table exists"
         return None if exists else "its table does not exist, or has another type or other columns"
 
-    def value(self, unique_id: str) -> str | None:
-        """Return the build or data version of a table before the run; None if it is not known."""
-        state = self.known.states.get(unique_id)
-        if self.graph.kinds.get(unique_id) == "source":
-            return self.known.versions.get(unique_id)
-        if not isinstance(state, BuildRecord):
-            return None
-        # An outdated view may read other tables than those of the project's current code. The rows of a view that is
-        # always built may differ in each query.
-        is_outdated = state.fingerprint != self.known.fingerprints.get(unique_id) or unique_id in self.known.always
-        return None if is_outdated and self.graph.kinds.get(unique_id) not in STORED else state.build_id
-
     def test_reason(self, test: str) -> str | None:
         """Return why a test runs; None if its last result stands."""
         always, record = self.known.always.get(test), self.known.test_records.get(test)
@@ -269,7 +228,7 @@ class _Decider:
         for parent in sorted(inputs):
             if self.reasons.get(parent):
                 return f"{short_name(parent)} is built"
-            value = self.value(parent)
+            value = self._value(parent)
             if value is None or value != record.inputs[parent]:
                 return f"it has not run since {short_name(parent)} changed"
         return self._missing_input(inputs)
@@ -301,80 +260,6 @@ def decide(
         run=run,
         kept=dict.fromkeys(sorted(tests - run.keys()), NOT_AFFECTED),
     )
-
-
-def read_inputs(
-    graph: BuildGraph,
-    known: Known,
-    unique_id: str,
-    build_ids: Mapping[str, str],
-    finished: AbstractSet[str] = frozenset(),
-) -> dict[str, str | None]:
-    """Return what a build or test of a run reads: builds of this run, and what was known before it.
-
-    Args:
-        graph: The project.
-        known: What was known before the run.
-        unique_id: The node or test.
-        build_ids: The builds of this run, by unique id.
-        finished: The nodes whose builds certainly ended before this one started.
-    """
-    decider = _Decider(graph, known, frozenset(), {})
-    # dbt does not know that a model builds the table of a source: it may have built its readers at the same time.
-    unordered = (build_ids.keys() & set(graph.built_sources.values())) - finished
-    return {
-        parent: None if parent in unordered else build_ids.get(parent) or decider.value(parent)
-        for parent in sorted(graph.inputs(unique_id))
-    }
-
-
-def read_codes(known: Known, inputs: Iterable[str], built: AbstractSet[str]) -> dict[str, str]:
-    """Return the fingerprints of the builds that a build reads; those that are not known are left out.
-
-    Args:
-        known: What was known before the run.
-        inputs: Unique ids of what it reads.
-        built: Unique ids of the nodes that the run has built.
-    """
-    found: dict[str, str] = {}
-    for parent in inputs:
-        state = known.states.get(parent)
-        code = known.fingerprints.get(parent) if parent in built else getattr(state, "fingerprint", None)
-        if code is not None:
-            found[parent] = code
-    return found
-
-
-def column_version(graph: BuildGraph, known: Known, unique_id: str, of_built: Mapping[str, str | None]) -> str | None:
-    """Return the version of the columns that a build of a node has; None if it is not known.
-
-    The columns of a table or view depend on its code and on the columns of what it reads. Those of an incremental
-    model, a seed or a snapshot also depend on its earlier builds, so that each build counts as another version.
-
-    Args:
-        graph: The project.
-        known: What is known before the run.
-        unique_id: The node.
-        of_built: The versions of the nodes that the run builds; None for those that are not known.
-    """
-    fingerprint = known.fingerprints.get(unique_id)
-    if fingerprint is None or unique_id in known.always or graph.kinds.get(unique_id) not in _WITH_COLUMN_VERSIONS:
-        return None
-    read = sorted(graph.direct_inputs(unique_id))
-    versions = [of_built[one] if one in of_built else _known_columns(graph, known, one) for one in read]
-    if None in versions:
-        return None
-    return hashlib.sha256(json.dumps([fingerprint, read, versions]).encode()).hexdigest()[:16]
-
-
-def _known_columns(graph: BuildGraph, known: Known, unique_id: str) -> str | None:
-    """Return the version of the columns that a table, view or source has before the run."""
-    state = known.states.get(unique_id)
-    if graph.kinds.get(unique_id) == "source":
-        return known.source_columns.get(unique_id)
-    if not isinstance(state, BuildRecord):
-        return None
-    return state.columns if graph.kinds.get(unique_id) in _WITH_COLUMN_VERSIONS else state.build_id
 
 
 def short_name(unique_id: str) -> str:

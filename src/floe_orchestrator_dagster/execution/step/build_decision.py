@@ -7,7 +7,8 @@ import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from floe_orchestrator_dagster.execution.reuse.decision import UNIT_TEST, Decision, Known, decide
+from floe_orchestrator_dagster.execution.reuse.decision import UNIT_TEST, Decision, decide
+from floe_orchestrator_dagster.execution.reuse.knowledge import Known
 from floe_orchestrator_dagster.execution.step.build_facts import (
     Places,
     build_graph,
@@ -17,6 +18,7 @@ from floe_orchestrator_dagster.execution.step.build_facts import (
 )
 from floe_orchestrator_dagster.execution.step.build_history import BuildHistory, database_epoch, read_history
 from floe_orchestrator_dagster.execution.step.warehouse import Warehouse
+from floe_orchestrator_dagster.garbage import collection_paused
 from floe_orchestrator_dagster.product.build_fingerprints import build_fingerprints
 from floe_orchestrator_dagster.product.trimming import ALWAYS_BUILT, TEST_VERSION
 
@@ -54,6 +56,7 @@ class StepDecision:
     warehouse: Warehouse
 
 
+@collection_paused()  # it creates a million objects, and almost none of them is garbage
 def decide_step(  # noqa: PLR0913, PLR0917  # a decision depends on all of these
     instance: dg.DagsterInstance,
     run_id: str,
@@ -77,9 +80,10 @@ def decide_step(  # noqa: PLR0913, PLR0917  # a decision depends on all of these
     nodes = step.nodes
     built, tests = expected & frozenset(nodes.assets.values()), expected & frozenset(nodes.checks.values())
     graph = build_graph(step)
-    warehouse = _warehouse(step, graph, built | tests, log)
+    read = _read_with(step, graph, built | tests)
+    warehouse = _warehouse(step, read, built | tests, log)
     places = Places(step.connection, database_epoch(instance, warehouse.database))
-    known, history = _known(instance, run_id, step, graph, places, built | tests, warehouse)
+    known, history = _known(instance, run_id, step, read, places, built | tests, warehouse)
     known = replace(known, before=before or {})
     reason = build_all
     if not built:
@@ -87,13 +91,14 @@ def decide_step(  # noqa: PLR0913, PLR0917  # a decision depends on all of these
     if reason is not None:
         every = Decision(dict.fromkeys(sorted(built), reason), {}, dict.fromkeys(sorted(tests), reason), {})
         return StepDecision(every, graph, known, history, places, warehouse)
-    likely = decide(graph, known, built, tests, dict.fromkeys(known.states, True))
+    assumed = dict.fromkeys(known.states, True)
+    likely = decide(graph, known, built, tests, assumed)
     # Nothing is looked up if nothing can be reused. Otherwise a missing table also decides whether its readers wait.
     kept = likely.reused.keys() | likely.kept.keys()
     looked_up = known.states.keys() if kept else frozenset[str]()
     shapes = {table: history.shapes[key] for table in looked_up if (key := step.key_of[table]) in history.shapes}
     existing = warehouse.existing(looked_up, known.states, shapes)
-    decision = decide(graph, known, built, tests, existing)
+    decision = likely if existing == assumed else decide(graph, known, built, tests, existing)
     while tested := _tested_alone(step, decision):
         known = replace(known, always={**known.always, **tested})
         decision = decide(graph, known, built, tests, existing)
@@ -102,10 +107,9 @@ def decide_step(  # noqa: PLR0913, PLR0917  # a decision depends on all of these
     return StepDecision(decision, graph, known, history, places, warehouse)
 
 
-def _warehouse(step: DbtStep, graph: BuildGraph, selected: AbstractSet[str], log: logging.Logger) -> Warehouse:
+def _warehouse(step: DbtStep, read: AbstractSet[str], selected: AbstractSet[str], log: logging.Logger) -> Warehouse:
     """Return the database of the selected nodes and tests, and of what they read."""
     content, assets = step.manifest.content, {node["unique_id"]: node for node in step.manifest.asset_nodes}
-    read = _read_with(step, graph, selected)
     tables = [assets[table] for table in sorted((read | selected) & assets.keys())]
     sources = [
         {**content["sources"][source], "unique_id": source} for source in sorted(read & content["sources"].keys())
@@ -152,13 +156,12 @@ def _known(  # noqa: PLR0913, PLR0917  # all that is known
     instance: dg.DagsterInstance,
     run_id: str,
     step: DbtStep,
-    graph: BuildGraph,
+    read: AbstractSet[str],
     places: Places,
     selected: AbstractSet[str],
     warehouse: Warehouse,
 ) -> tuple[Known, BuildHistory]:
     content, assets = step.manifest.content, {node["unique_id"]: node for node in step.manifest.asset_nodes}
-    read = _read_with(step, graph, selected)
     tables = (read | selected) & assets.keys()
     checks = step.all_checks()
     parents = {test: frozenset(content["parent_map"].get(test, ())) for test in checks}

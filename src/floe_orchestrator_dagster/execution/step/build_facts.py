@@ -13,7 +13,7 @@ from floe_orchestrator_dagster.errors import ProjectError
 from floe_orchestrator_dagster.execution.dbt.catalog import loading_time
 from floe_orchestrator_dagster.execution.reuse.graph import BuildGraph
 from floe_orchestrator_dagster.execution.reuse.waiting import NO_WAITING, Waiting, waiting_time
-from floe_orchestrator_dagster.product.prepare import is_of_other_target, is_outdated, is_parsed_from_files
+from floe_orchestrator_dagster.product.prepare import is_of_other_target, is_parsed_from_files
 from floe_orchestrator_dagster.product.project import PROJECT_FILE
 from floe_orchestrator_dagster.product.references import texts_in
 from floe_orchestrator_dagster.product.templates import rendered
@@ -116,9 +116,7 @@ def unusable_manifest(step: DbtStep) -> str | None:
     try:
         if is_of_other_target(path, step.connection):
             return f"{path.name} was parsed for another target or dbt engine than {step.connection.profile.target}"
-        # The artifacts do not matter: they have no code.
-        if is_outdated(path, step.connection, None):
-            return f"the dbt project has changed since {path.name} was written"
+        # The content of the files decides, not their times.
         if not is_parsed_from_files(path, step.connection.directory):
             return f"{path.name} was not parsed from the files of the dbt project (floe-dagster prepare)"
         with path.open("rb") as file:

@@ -18,6 +18,8 @@ from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any
 
+import orjson
+
 from floe_orchestrator_dagster.execution.reuse.records import (
     BuildRecord,
     CheckRecord,
@@ -27,13 +29,16 @@ from floe_orchestrator_dagster.execution.reuse.records import (
     read_test,
 )
 from floe_orchestrator_dagster.upstream.dagster_history import (
-    Materialization,
     PlannedRuns,
-    latest_materializations,
     newest_event,
     planned_runs,
     store_values,
     stored_values,
+)
+from floe_orchestrator_dagster.upstream.dagster_materializations import (
+    Materialization,
+    latest_materializations,
+    stored_json,
 )
 
 if TYPE_CHECKING:
@@ -218,8 +223,7 @@ def recorded_build(materialization: Materialization) -> BuildRecord | None:
 
 
 def _recorded(materialization: Materialization, name: str) -> BuildRecord | None:
-    metadata = materialization.metadata.get(name)
-    return read_build(metadata.value if metadata is not None else None)
+    return read_build(stored_json(materialization.metadata, name))
 
 
 def mark_started(instance: dg.DagsterInstance, run_id: str, history: BuildHistory, keys: Iterable[dg.AssetKey]) -> None:
@@ -302,7 +306,7 @@ def _read_values(instance: dg.DagsterInstance, keys: Iterable[str]) -> dict[str,
 
 def _value(text: str) -> Any:  # noqa: ANN401  # JSON
     try:
-        return json.loads(text)
+        return orjson.loads(text)
     except ValueError:
         return _DAMAGED
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from floe_orchestrator_dagster.execution.dbt.catalog import table_name
-from floe_orchestrator_dagster.execution.reuse.decision import column_version, read_codes, read_inputs
+from floe_orchestrator_dagster.execution.reuse.knowledge import column_version, read_codes, read_inputs
 from floe_orchestrator_dagster.execution.reuse.records import BuildRecord, CheckRecord
 from floe_orchestrator_dagster.execution.step.build_history import (
     BEFORE,
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Set as AbstractSet
 
     from floe_orchestrator_dagster.execution.dbt.node_result import NodeResult
-    from floe_orchestrator_dagster.execution.reuse.decision import Known
+    from floe_orchestrator_dagster.execution.reuse.knowledge import Known
     from floe_orchestrator_dagster.execution.reuse.graph import BuildGraph
     from floe_orchestrator_dagster.execution.step.build_facts import Places
     from floe_orchestrator_dagster.execution.step.build_history import BuildHistory

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from floe_orchestrator_dagster.execution.reuse.decision import Known, column_version, decide, read_inputs
+from floe_orchestrator_dagster.execution.reuse.decision import decide
 from floe_orchestrator_dagster.execution.reuse.graph import BuildGraph
+from floe_orchestrator_dagster.execution.reuse.knowledge import Known, column_version, read_inputs
 from floe_orchestrator_dagster.execution.reuse.records import BuildRecord, CheckRecord
 
 VIEW, MART = "model.shop.clock", "model.shop.mart"

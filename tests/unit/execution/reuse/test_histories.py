@@ -28,15 +28,9 @@ from typing import Any, TypeAlias
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from floe_orchestrator_dagster.execution.reuse.decision import (
-    Decision,
-    Known,
-    column_version,
-    decide,
-    read_codes,
-    read_inputs,
-)
+from floe_orchestrator_dagster.execution.reuse.decision import Decision, decide
 from floe_orchestrator_dagster.execution.reuse.graph import BuildGraph
+from floe_orchestrator_dagster.execution.reuse.knowledge import Known, column_version, read_codes, read_inputs
 from floe_orchestrator_dagster.execution.reuse.records import BuildRecord, CheckRecord, State, Unknown
 from floe_orchestrator_dagster.execution.reuse.waiting import NOT_ALL_CHANGED, WAITS, Waiting
 

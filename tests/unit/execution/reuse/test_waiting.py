@@ -7,16 +7,9 @@ from typing import Any
 
 import pytest
 
-from floe_orchestrator_dagster.execution.reuse.decision import (
-    CODE_CHANGED,
-    UP_TO_DATE,
-    Decision,
-    Known,
-    decide,
-    read_codes,
-    read_inputs,
-)
+from floe_orchestrator_dagster.execution.reuse.decision import CODE_CHANGED, UP_TO_DATE, Decision, decide
 from floe_orchestrator_dagster.execution.reuse.graph import BuildGraph
+from floe_orchestrator_dagster.execution.reuse.knowledge import Known, read_codes, read_inputs
 from floe_orchestrator_dagster.execution.reuse.records import BuildRecord, State
 from floe_orchestrator_dagster.execution.reuse.waiting import (
     NO_WAITING,
