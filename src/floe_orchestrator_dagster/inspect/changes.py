@@ -11,7 +11,7 @@ from floe_orchestrator_dagster.execution.reuse.decision import short_name
 from floe_orchestrator_dagster.execution.reuse.records import BuildRecord
 from floe_orchestrator_dagster.execution.step.build_decision import decide_step
 from floe_orchestrator_dagster.execution.step.build_plan import is_materialized
-from floe_orchestrator_dagster.execution.step.changed_build import changed_request
+from floe_orchestrator_dagster.execution.step.build_request import changed_request
 from floe_orchestrator_dagster.execution.step.node_selection import select_nodes
 from floe_orchestrator_dagster.execution.step.run_options import DbtOptions
 from floe_orchestrator_dagster.execution.step.time_windows import Window

@@ -16,7 +16,8 @@ from floe_orchestrator_dagster.execution.record.materializations import material
 from floe_orchestrator_dagster.execution.record.quality_score import recorded_score
 from floe_orchestrator_dagster.execution.step.build_plan import is_materialized, plan_build
 from floe_orchestrator_dagster.execution.step.build_records import tests_stored
-from floe_orchestrator_dagster.execution.step.changed_build import build_request, changed_build
+from floe_orchestrator_dagster.execution.step.build_request import build_request
+from floe_orchestrator_dagster.execution.step.changed_build import changed_build
 from floe_orchestrator_dagster.execution.step.deferral import step_deferral
 from floe_orchestrator_dagster.execution.step.failure import dagster_failure, left_out
 from floe_orchestrator_dagster.execution.step.node_events import NodeEvents, record_tables

@@ -14,10 +14,11 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any
 
+import dagster as dg
 import orjson
 
 from floe_orchestrator_dagster.execution.reuse.records import (
@@ -44,14 +45,16 @@ from floe_orchestrator_dagster.upstream.dagster_materializations import (
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    import dagster as dg
-
 RECORD = "floe/build"
 """Key of the metadata with the record of a build."""
 BEFORE = "floe/build_before"
 """Key of the metadata of a build that does not count: the record of the last one that counts."""
 OTHER_ROWS = "floe/other_rows"
 """Key of the metadata with the option of a run, such as ``empty``, whose table has other rows than usual."""
+BUILT_IN_RUN = "floe/built_in_run"
+"""Key of the metadata of a reused table or result: the run that built it."""
+_WARNED = "warned"
+_CODE = "code"
 _PREFIX = "floe/build"
 _DAMAGED = {"damaged": True}
 
@@ -86,6 +89,8 @@ class BuildHistory:
         last_counted: The record of each asset's last build that counts, also if later builds do not. Its fingerprint is
             empty if one of these had other code.
         shapes: Of each table, the last build after which its columns were looked up, and these.
+        warned: Code of incremental models about whose change a run that does not count has warned already.
+        unfinished: Code with which runs have started to build incremental models, and have recorded no result.
     """
 
     cursor: int = 0
@@ -97,6 +102,8 @@ class BuildHistory:
     last_records: Mapping[dg.AssetKey, BuildRecord] = field(default_factory=dict)
     last_counted: Mapping[dg.AssetKey, BuildRecord] = field(default_factory=dict)
     shapes: Mapping[dg.AssetKey, tuple[str, str]] = field(default_factory=dict)
+    warned: Mapping[dg.AssetKey, str] = field(default_factory=dict)
+    unfinished: Mapping[dg.AssetKey, str] = field(default_factory=dict)
 
 
 def read_history(
@@ -138,7 +145,14 @@ def read_history(
         reader.records,
         {key: last for key in latest if (last := reader.last_counted(key)) is not None},
         {key: shape for key in places if (shape := _shape(values.get(_key_of_shape(key)))) is not None},
+        {key: code for key in latest if (code := _text(_stored(latest[key], BEFORE), _WARNED)) is not None},
+        {key: code for key in places if (code := _text(reader.mark(key), _CODE)) is not None},
     )
+
+
+def _text(value: object, name: str) -> str | None:
+    found = value.get(name) if isinstance(value, dict) else None
+    return found if isinstance(found, str) else None
 
 
 def _shape(value: object) -> tuple[str, str] | None:
@@ -168,14 +182,15 @@ class _Reader:
         """Return the record of the last build that counts, which later builds hand on; None without one."""
         return self.record(key) or _recorded(self.latest[key], BEFORE)
 
-    def _mark(self, key: dg.AssetKey) -> dict[str, Any]:
-        """Return the mark that belongs to the latest materialization; empty without one."""
-        mark = self.values.get(_key_of(key))
-        return mark if isinstance(mark, dict) and mark.get("event") == self.latest[key].storage_id else {}
+    def mark(self, key: dg.AssetKey) -> dict[str, Any]:
+        """Return the mark that belongs to the latest materialization, or to none; empty without one."""
+        mark, latest = self.values.get(_key_of(key)), self.latest.get(key)
+        event = latest.storage_id if latest is not None else None
+        return mark if isinstance(mark, dict) and "event" in mark and mark["event"] == event else {}
 
     def cursor(self, key: dg.AssetKey) -> int | None:
         """Return the event up to which other runs are known not to have built a table; None without a record."""
-        record, mark = self.record(key), self._mark(key)
+        record, mark = self.record(key), self.mark(key)
         found = mark.get("cursor") if "cursor" in mark else record.cursor if record is not None else None
         return found if isinstance(found, int) else None
 
@@ -184,7 +199,7 @@ class _Reader:
         latest = self.latest.get(key)
         if latest is None:
             return Unknown("no run has built it")
-        record, mark, cursor = self.record(key), self._mark(key), self.cursor(key)
+        record, mark, cursor = self.record(key), self.mark(key), self.cursor(key)
         if record is None or cursor is None or latest.partition is not None:
             return Unknown("the run that built it last recorded no build that counts")
         doubt = self._marked(key, record, place)
@@ -194,7 +209,7 @@ class _Reader:
 
     def _marked(self, key: dg.AssetKey, record: BuildRecord, place: str) -> str | None:
         """Return why the marks of a table contradict the record of its last build; None if they do not."""
-        mark, owner = self._mark(key), self.values.get(_key_of_relation(self.relations.get(key, "")))
+        mark, owner = self.mark(key), self.values.get(_key_of_relation(self.relations.get(key, "")))
         if record.place != place:
             return "it was built last under another name or on another target, connection or version of dbt"
         if self.values.get(_key_of(key)) == _DAMAGED:
@@ -222,17 +237,74 @@ def recorded_build(materialization: Materialization) -> BuildRecord | None:
     return _recorded(materialization, RECORD)
 
 
+def record_before(record: BuildRecord, warned: str | None) -> dg.JsonMetadataValue:
+    """Return the value of the metadata :data:`BEFORE`.
+
+    Args:
+        record: The record of the last build that counts.
+        warned: Code about whose change a run has warned; None without one.
+    """
+    return dg.JsonMetadataValue({**record.as_json(), _WARNED: warned})
+
+
 def _recorded(materialization: Materialization, name: str) -> BuildRecord | None:
-    return read_build(stored_json(materialization.metadata, name))
+    return read_build(_stored(materialization, name))
 
 
-def mark_started(instance: dg.DagsterInstance, run_id: str, history: BuildHistory, keys: Iterable[dg.AssetKey]) -> None:
-    """Mark tables that dbt is about to build: older records of them, also those of other assets, do not count."""
+def _stored(materialization: Materialization, name: str) -> object:
+    return stored_json(materialization.metadata, name)
+
+
+def metadata_again(
+    instance: dg.DagsterInstance, built: Mapping[dg.AssetKey, str]
+) -> dict[dg.AssetKey, tuple[dict[str, Any], str | None]]:
+    """Return metadata and data version with which builds of earlier tries of a run are materialized again.
+
+    Without assets whose last materialization is not that of the build, or that a run has started to build since.
+
+    Args:
+        instance: The Dagster instance.
+        built: Assets with the id of the run that built them.
+    """
+    latest = latest_materializations(instance, built)
+    reader = _Reader("", latest, _read_values(instance, map(_key_of, latest)), {})
+    found = {}
+    for key, last in latest.items():
+        run_id = last.metadata[BUILT_IN_RUN].value if BUILT_IN_RUN in last.metadata else last.run_id
+        if run_id != built[key] or reader.mark(key).get("started"):
+            continue
+        metadata: dict[str, Any] = {name: last.metadata[name] for name in (BEFORE, OTHER_ROWS) if name in last.metadata}
+        record, cursor = reader.record(key), reader.cursor(key)
+        if record is not None and cursor is not None:
+            metadata[RECORD] = dg.JsonMetadataValue(replace(record, cursor=cursor).as_json())
+        found[key] = metadata, record.build_id if record is not None else None
+    return found
+
+
+def mark_started(
+    instance: dg.DagsterInstance,
+    run_id: str,
+    history: BuildHistory,
+    keys: Iterable[dg.AssetKey],
+    codes: Mapping[dg.AssetKey, str],
+) -> None:
+    """Mark tables that dbt is about to build: older records of them, also those of other assets, do not count.
+
+    Args:
+        instance: The Dagster instance.
+        run_id: Id of the run.
+        history: What the instance knew before the run.
+        keys: The assets of the tables.
+        codes: Fingerprints of incremental models among them; empty for one whose rows will also come from other code.
+    """
     keys = list(keys)
-    events = {key: history.materializations[key].storage_id for key in keys if key in history.materializations}
+    events = {key: last.storage_id if (last := history.materializations.get(key)) else None for key in keys}
     relations = {key: history.relations[key] for key in keys if key in history.relations}
     owners = {_key_of_relation(relation): {"asset": key.to_string()} for key, relation in relations.items()}
-    started = {_key_of(key): {"event": event, "started": run_id} for key, event in events.items()}
+    started = {
+        _key_of(key): {"event": event, "started": run_id, **({_CODE: codes[key]} if key in codes else {})}
+        for key, event in events.items()
+    }
     _write(instance, {**started, **owners})
 
 

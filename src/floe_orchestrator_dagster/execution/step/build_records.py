@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import uuid
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,7 @@ from floe_orchestrator_dagster.execution.step.build_history import (
     RECORD,
     mark_started,
     note_database,
+    record_before,
     store_shapes,
     store_tests,
 )
@@ -30,11 +31,12 @@ if TYPE_CHECKING:
     from collections.abc import Set as AbstractSet
 
     from floe_orchestrator_dagster.execution.dbt.node_result import NodeResult
-    from floe_orchestrator_dagster.execution.reuse.knowledge import Known
     from floe_orchestrator_dagster.execution.reuse.graph import BuildGraph
+    from floe_orchestrator_dagster.execution.reuse.knowledge import Known
     from floe_orchestrator_dagster.execution.step.build_facts import Places
     from floe_orchestrator_dagster.execution.step.build_history import BuildHistory
     from floe_orchestrator_dagster.execution.step.build_plan import DbtStep
+    from floe_orchestrator_dagster.execution.step.build_request import BuildRequest
 
 
 @dataclass
@@ -48,10 +50,10 @@ class BuildRecords:
         known: What was known before the run.
         history: What Dagster's instance knew.
         places: Where the tables are.
-        no_records: Why builds do not count; None if they do.
+        request: What the run asks for.
         warehouse: The database before the run.
         recreated: Views that are created again, because the build of their tables drops them.
-        other_rows: Option of the run with which the tables get other rows than usual; None without one.
+        changed_increments: Incremental models that the run builds, and whose rows also come from other code.
     """
 
     context: dg.OpExecutionContext
@@ -60,16 +62,17 @@ class BuildRecords:
     known: Known
     history: BuildHistory
     places: Places
-    no_records: str | None
+    request: BuildRequest
     warehouse: Warehouse
     recreated: AbstractSet[str] = frozenset()
-    other_rows: str | None = None
+    changed_increments: AbstractSet[str] = frozenset()
     _invocation: str = field(default_factory=lambda: uuid.uuid4().hex, init=False)
     _built: dict[str, str] = field(default_factory=dict, init=False)
     _columns: dict[str, str | None] = field(default_factory=dict, init=False)
     _finished: dict[str, str] = field(default_factory=dict, init=False)
     _tests: dict[str, CheckRecord] = field(default_factory=dict, init=False)
     _tables: dict[str, tuple[str, Mapping[str, Any]]] = field(default_factory=dict, init=False)
+    _failed: set[str] = field(default_factory=set, init=False)
 
     def built(self, result: NodeResult, node: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
         """Return the metadata and the data version of a build.
@@ -85,9 +88,9 @@ class BuildRecords:
             self._finished[unique_id] = result.finished
         columns = self._columns[unique_id] = self._column_version(unique_id, build_id)
         fingerprint = self.known.fingerprints.get(unique_id)
-        if self.no_records or fingerprint is None or self.step.key_of[unique_id] in self.history.contended:
-            other_rows = {OTHER_ROWS: self.other_rows} if self.other_rows else {}
-            return {**other_rows, **self._before(unique_id, node)}, build_id
+        if self.request.no_records or fingerprint is None or self.step.key_of[unique_id] in self.history.contended:
+            other_rows = {OTHER_ROWS: self.request.other_rows} if self.request.other_rows else {}
+            return {**other_rows, **self._before(unique_id, node, build_id)}, build_id
         inputs = self._inputs(result)
         self._tables[unique_id] = build_id, node
         place, cursor = self.places.place(node), self.history.cursor
@@ -95,19 +98,25 @@ class BuildRecords:
         record = BuildRecord(build_id, fingerprint, place, inputs, cursor, self.known.now, columns, codes)
         return {RECORD: dg.JsonMetadataValue(record.as_json())}, build_id
 
-    def _before(self, unique_id: str, node: Mapping[str, Any]) -> dict[str, Any]:
+    def _before(self, unique_id: str, node: Mapping[str, Any], build_id: str) -> dict[str, Any]:
         """Return the metadata of a build that does not count.
 
         The rows of an incremental model come from all its builds. If one of them had other code, the next run that
         counts must know it.
         """
-        last = self.history.last_counted.get(self.step.key_of[unique_id])
-        if last is None or self.graph.kinds.get(unique_id) != "incremental":
+        if self.graph.kinds.get(unique_id) != "incremental":
             return {}
-        is_same_table = last.place == self.places.place(node)
-        if is_same_table and last.fingerprint != self.known.fingerprints.get(unique_id):
-            last = replace(last, fingerprint="")
-        return {BEFORE: dg.JsonMetadataValue(last.as_json())}
+        key, code = self.step.key_of[unique_id], self.known.fingerprints.get(unique_id) or ""
+        last, warned, place = self.history.last_counted.get(key), self.history.warned.get(key), self.places.place(node)
+        if self.request.is_elsewhere or self.places.relation(node) != self.history.relations.get(key):
+            return {BEFORE: record_before(last, warned)} if last is not None else {}
+        is_new = self.request.full_refresh and node["config"].get("full_refresh") is not False
+        if unique_id in self.changed_increments and not is_new:
+            code, warned = "", code
+        elif last is not None and last.place == place and not is_new:
+            return {BEFORE: record_before(last, warned)}
+        record = BuildRecord(build_id, code, place, {}, self.history.cursor, self.known.now)
+        return {BEFORE: record_before(record, warned)}
 
     def _inputs(self, result: NodeResult) -> dict[str, str | None]:
         """Return what a build or test has read."""
@@ -125,7 +134,7 @@ class BuildRecords:
     def tested(self, result: NodeResult) -> None:
         """Remember the result of a test."""
         test_version = self.known.test_versions.get(result.unique_id)
-        if test_version is not None and not self.no_records:
+        if test_version is not None and not self.request.no_records:
             inputs = self._inputs(result)
             passed = not result.has_failed
             is_clean, run_id = result.passed, self.context.run_id
@@ -133,10 +142,26 @@ class BuildRecords:
 
     def start(self, nodes: AbstractSet[str], tests: AbstractSet[str]) -> None:
         """Mark what is about to be built and tested."""
-        instance, run_id = self.context.instance, self.context.run_id
-        mark_started(instance, run_id, self.history, [self.step.key_of[node] for node in nodes])
+        self._mark_started(nodes, self._codes(nodes))
         checks = self.step.nodes.check_of
-        store_tests(instance, {checks[test]: None for test in tests if test in checks})
+        store_tests(self.context.instance, {checks[test]: None for test in tests if test in checks})
+
+    def _mark_started(self, nodes: AbstractSet[str], codes: Mapping[dg.AssetKey, str]) -> None:
+        keys = [self.step.key_of[node] for node in nodes]
+        mark_started(self.context.instance, self.context.run_id, self.history, keys, codes)
+
+    def _codes(self, nodes: AbstractSet[str]) -> dict[dg.AssetKey, str]:
+        """Return the code with which a killed run may have changed the rows of incremental models."""
+        fingerprints, kinds = self.known.fingerprints, self.graph.kinds
+        increments = [node for node in nodes if kinds.get(node) == "incremental" and not self.request.is_elsewhere]
+        return {
+            self.step.key_of[node]: "" if node in self.changed_increments else fingerprints.get(node) or ""
+            for node in increments
+        }
+
+    def failed(self, unique_id: str) -> None:
+        """Remember a node that dbt has not built: its table has no rows of this run."""
+        self._failed.add(unique_id)
 
     def end(self, *, looks_up: bool) -> None:
         """Store the results of the tests, and the tables as they are in the database now.
@@ -147,6 +172,8 @@ class BuildRecords:
         checks = self.step.nodes.check_of
         instance = self.context.instance
         store_tests(instance, {checks[test]: record for test, record in self._tests.items()})
+        if self._failed:
+            self._mark_started(self._failed, self._codes(self._failed & self.changed_increments))
         if not looks_up:
             return
         tables = {**self._tables, **self._known_views()}

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass, replace
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -16,25 +15,23 @@ from floe_orchestrator_dagster.execution.dbt.catalog import VIEW, table_name
 from floe_orchestrator_dagster.execution.record.materializations import versioned_output
 from floe_orchestrator_dagster.execution.reuse.records import BuildRecord
 from floe_orchestrator_dagster.execution.step.build_decision import StepDecision, decide_step
-from floe_orchestrator_dagster.execution.step.build_facts import drops_views, unusable_manifest
-from floe_orchestrator_dagster.execution.step.build_history import RECORD, mark_reused, note_epoch
+from floe_orchestrator_dagster.execution.step.build_facts import drops_views
+from floe_orchestrator_dagster.execution.step.build_history import BUILT_IN_RUN, RECORD, mark_reused, note_epoch
 from floe_orchestrator_dagster.execution.step.build_records import BuildRecords
-from floe_orchestrator_dagster.execution.step.retry import RESUME_TAG, read_by_other_steps
-from floe_orchestrator_dagster.execution.step.run_options import BUILD_TAG, CHANGED
+from floe_orchestrator_dagster.execution.step.retry import read_by_other_steps
 from floe_orchestrator_dagster.upstream.dagster_check_evaluations import output_names
 from floe_orchestrator_dagster.upstream.dagster_event_storage import open_storage
 from floe_orchestrator_dagster.upstream.dagster_step_end import close_with_step
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator, Mapping
+    from collections.abc import Collection, Generator, Iterator, Mapping
     from collections.abc import Set as AbstractSet
 
     from floe_orchestrator_dagster.execution.reuse.decision import Decision
     from floe_orchestrator_dagster.execution.reuse.records import CheckRecord
     from floe_orchestrator_dagster.execution.step.build_plan import DbtStep
+    from floe_orchestrator_dagster.execution.step.build_request import BuildRequest
     from floe_orchestrator_dagster.execution.step.node_selection import Selection
-    from floe_orchestrator_dagster.execution.step.run_options import DbtOptions
-    from floe_orchestrator_dagster.execution.step.time_windows import Window
     from floe_orchestrator_dagster.upstream.dagster_check_evaluations import Evaluations
 
 _SHOWN_NAMES = 10
@@ -45,61 +42,6 @@ _DROPPED = "the database drops them with the tables that they read"
 
 
 @dataclass(frozen=True)
-class BuildRequest:
-    """Request of a run.
-
-    Attributes:
-        is_recorded: Whether builds are recorded, for this run or later ones.
-        build_all: Why all selected nodes are built; None if only changed ones are.
-        no_records: Why the builds of this run do not count for later ones; None if they do.
-        full_refresh: Whether dbt runs with ``--full-refresh``.
-        other_rows: Option of the run with which dbt reads or writes other rows than usual; None without one.
-    """
-
-    is_recorded: bool
-    build_all: str | None
-    no_records: str | None
-    full_refresh: bool = False
-    other_rows: str | None = None
-
-
-def build_request(context: dg.OpExecutionContext, step: DbtStep, options: DbtOptions, window: Window) -> BuildRequest:
-    """Return what a run asks for: by its options, the tag of its job or schedule, or the configuration."""
-    config, chosen = step.product.config, options.builds_changed
-    if chosen is None:
-        chosen = context.run.tags.get(BUILD_TAG, config.build) == CHANGED
-    if not (chosen or config.builds_changed):
-        return BuildRequest(is_recorded=False, build_all="the run has `build: all`", no_records=None)
-    if not chosen:
-        return replace(changed_request(step, options, window), build_all="the run has `build: all`")
-    request = changed_request(step, options, window)
-    is_retry = context.retry_number or context.run.tags.get(RESUME_TAG) == "true"
-    if request.build_all is None and is_retry and step.has_hooks:
-        return replace(request, build_all="an on-run hook of dbt may have failed in an earlier try")
-    return request
-
-
-def changed_request(step: DbtStep, options: DbtOptions, window: Window) -> BuildRequest:
-    """Return the request of a run that builds what has changed, and is not a retry."""
-    no_records = options.difference(step.connection.profile.environment)
-    if no_records is None and (step.partitions is not None or window.arguments or window.variables):
-        no_records = "assets with partitions are always built"
-    no_records = no_records or unusable_manifest(step)
-    build_all = no_records
-    if build_all is None and options.full_refresh:
-        build_all = "the run's configuration sets full_refresh"
-    if build_all is None and not step.nodes.assets:
-        build_all = "tests that wait for several steps always run"
-    return BuildRequest(
-        is_recorded=True,
-        build_all=build_all,
-        no_records=no_records,
-        full_refresh=options.full_refresh,
-        other_rows=options.other_rows,
-    )
-
-
-@dataclass(frozen=True)
 class ChangedBuild:
     """The decision about a step, with its selection and records.
 
@@ -107,40 +49,18 @@ class ChangedBuild:
         decision: The decision.
         selection: The nodes that dbt runs.
         records: Records the results.
-        request: What the run asks for.
     """
 
     decision: Decision
     selection: Selection
     records: BuildRecords
-    request: BuildRequest
-
-    @cached_property
-    def changed_increments(self) -> list[str]:
-        """The incremental models that are built, and whose last recorded build in the same place had other code.
-
-        The record need not be current: after a failed or killed run, or one that does not count, rows still come from
-        the code before it.
-        """
-        records, nodes = self.records, self.records.step.manifest.content["nodes"]
-        last = {
-            node: records.history.last_counted.get(records.step.key_of[node])
-            for node in sorted(self.decision.built)
-            if records.graph.kinds[node] == "incremental"
-        }
-        return [
-            node
-            for node, record in last.items()
-            if record is not None
-            and record.place == records.places.place(nodes[node])
-            and record.fingerprint != (records.known.fingerprints.get(node) or "")
-        ]
 
     @property
     def is_refreshed(self) -> bool:
         """Whether dbt runs with ``--full-refresh`` although the run does not ask for it."""
-        is_wanted = self.request.build_all is None and self.records.step.product.config.full_refresh_on_change
-        return is_wanted and bool(self.changed_increments)
+        records = self.records
+        is_wanted = records.request.build_all is None and records.step.product.config.full_refresh_on_change
+        return is_wanted and bool(records.changed_increments)
 
     def start(self) -> None:
         """Log the decision, and mark what dbt is about to build."""
@@ -254,15 +174,34 @@ def changed_build(
         found.known,
         found.history,
         found.places,
-        request.no_records,
+        request,
         found.warehouse,
         dropped,
-        request.other_rows,
+        _changed_increments(step, found),
     )
     remaining = _remaining(step, selection, found.decision)
     if dropped:
         remaining = replace(remaining, excluded=remaining.excluded - dropped).with_nodes(dropped)
-    return ChangedBuild(found.decision, remaining, records, request)
+    return ChangedBuild(found.decision, remaining, records)
+
+
+def _changed_increments(step: DbtStep, found: StepDecision) -> frozenset[str]:
+    """Return the incremental models that are built, and whose rows come from other code in the same place, too.
+
+    The last recorded build need not be current: after a failed run, or one that does not count, rows still come from
+    the code before it. A killed run may have left rows of its code without a record.
+    """
+    nodes, history = step.manifest.content["nodes"], found.history
+    changed = set()
+    for node in found.decision.built:
+        if found.graph.kinds[node] != "incremental":
+            continue
+        key, code = step.key_of[node], found.known.fingerprints.get(node) or ""
+        last = history.last_counted.get(key)
+        is_other = last is not None and last.place == found.places.place(nodes[node]) and last.fingerprint != code
+        if is_other or history.unfinished.get(key, code) != code:
+            changed.add(node)
+    return frozenset(changed)
 
 
 def _dropped_views(step: DbtStep, found: StepDecision, request: BuildRequest) -> frozenset[str]:
@@ -310,22 +249,34 @@ def _remaining(step: DbtStep, selection: Selection, decision: Decision) -> Selec
 
 
 def _log_increments(build: ChangedBuild) -> None:
-    """Warn that incremental models with changed code keep their earlier rows, or log that they are built again."""
-    log, changed = build.records.context.log, build.changed_increments
-    if not changed or build.request.full_refresh:
+    """Warn that incremental models with changed code keep their earlier rows, or log that they are built again.
+
+    Runs that do not count warn once about a change of code.
+    """
+    records, request = build.records, build.records.request
+    log, changed = records.context.log, records.changed_increments
+    if not changed or request.full_refresh:
         return
     if not build.is_refreshed:
-        fix = (
-            "Their earlier rows are kept. Launch a run with full_refresh to build them from scratch, or set "
-            "full_refresh_on_change in the configuration."
-        )
-        log.warning("incremental models whose code has changed: %s. %s", _names(changed), fix)
+        warned, code_of = records.history.warned, records.known.fingerprints
+        new = [node for node in changed if warned.get(records.step.key_of[node]) != (code_of.get(node) or "")]
+        shown = sorted(new if request.no_records else changed)
+        if shown:
+            log.warning("incremental models whose code has changed: %s. %s", _names(shown), _fix(records))
         return
     log.info("dbt runs with --full-refresh, because the code of incremental models has changed: %s", _names(changed))
-    kinds = build.records.graph.kinds
+    kinds = records.graph.kinds
     others = [node for node in build.decision.built.keys() - {*changed} if kinds[node] == "incremental"]
     if others:
         log.warning("other incremental models that are built from scratch, too: %s", _names(others))
+
+
+def _fix(records: BuildRecords) -> str:
+    """Return how earlier rows of incremental models are built again."""
+    kept, launch = "Their earlier rows are kept", "Launch a run with full_refresh to build them from scratch"
+    if not records.step.product.config.full_refresh_on_change:
+        return f"{kept}. {launch}, or set full_refresh_on_change in the configuration."
+    return f"{kept} in spite of full_refresh_on_change, because {records.request.build_all}. {launch}."
 
 
 def _log(log: dg.DagsterLogManager, what: str, reasons: Mapping[str, str]) -> None:
@@ -337,7 +288,7 @@ def _log(log: dg.DagsterLogManager, what: str, reasons: Mapping[str, str]) -> No
         log.info("%s, because %s: %s", what, reason, _names(nodes))
 
 
-def _names(unique_ids: list[str]) -> str:
+def _names(unique_ids: Collection[str]) -> str:
     names = ", ".join(".".join(unique_id.split(".")[2:]) for unique_id in sorted(unique_ids)[:_SHOWN_NAMES])
     more = len(unique_ids) - _SHOWN_NAMES
     return f"{names} and {more} more" if more > 0 else names
@@ -347,5 +298,5 @@ def _reused_metadata(reason: str, run_id: str) -> dict[str, Any]:
     return {
         "status": "reused",
         "reason": reason,
-        "floe/built_in_run": dg.MetadataValue.dagster_run(run_id),
+        BUILT_IN_RUN: dg.MetadataValue.dagster_run(run_id),
     }

@@ -71,6 +71,8 @@ class NodeEvents:
         if unique_id not in self._invocation.nodes and (result.was_built or result.is_test) and not result.was_skipped:
             self._unknown.add(unique_id)
         target = self._invocation.target
+        if self._records is not None and unique_id in self._own and not result.was_built:
+            self._records.failed(unique_id)
         if result.was_built and unique_id in self._output_of:
             lasting = target.lasting_compiled_path(node) if result.resource_type != "seed" else None
             actual = self._actual(result, node)

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
+from floe_orchestrator_dagster.execution.record.materializations import versioned_output
+from floe_orchestrator_dagster.execution.step.build_history import BUILT_IN_RUN, metadata_again
 from floe_orchestrator_dagster.execution.step.run_options import rows_chosen
 from floe_orchestrator_dagster.upstream.dagster_check_evaluations import output_names
 
@@ -24,7 +26,6 @@ if TYPE_CHECKING:
 
 RESUME_TAG = "dagster/is_resume_retry"
 _REUSED = "reused"
-_BUILT_IN_RUN = "floe/built_in_run"
 _EVENTS = {
     dg.DagsterEventType.ASSET_MATERIALIZATION,
     dg.DagsterEventType.ASSET_CHECK_EVALUATION,
@@ -136,7 +137,7 @@ class _History:
 
 def was_reused(metadata: Mapping[str, dg.MetadataValue[Any]]) -> bool:
     """Return whether an event repeats one of an earlier run. Its status is ambiguous: dbt 1.12 also has ``reused``."""
-    return _BUILT_IN_RUN in metadata
+    return BUILT_IN_RUN in metadata
 
 
 def read_by_other_steps(context: dg.OpExecutionContext) -> frozenset[str]:
@@ -162,9 +163,12 @@ def handed_over(
         checks: Evaluations of checks that are not evaluated again.
     """
     read, names = read_by_other_steps(context), output_names(context)
-    for key, run_id in assets.items():
-        if run_id != context.run_id and names[key] in read:
-            yield dg.Output(None, output_name=names[key], metadata=_reused(run_id))
+    earlier = {key: run_id for key, run_id in assets.items() if run_id != context.run_id and names[key] in read}
+    # The new materialization is the asset's last one: without the record of the build, the table would be unknown.
+    again = metadata_again(context.instance, earlier)
+    for key, run_id in earlier.items():
+        metadata, version = again.get(key, ({}, None))
+        yield versioned_output(names[key], {**metadata, **_reused(run_id)}, version)
     for check, evaluation in sorted(checks.items(), key=lambda item: str(item[0])):
         if evaluation.run_id != context.run_id:
             found = evaluation.found
@@ -179,7 +183,7 @@ def handed_over(
 
 
 def _reused(run_id: str) -> dict[str, Any]:
-    return {"status": _REUSED, _BUILT_IN_RUN: dg.MetadataValue.dagster_run(run_id)}
+    return {"status": _REUSED, BUILT_IN_RUN: dg.MetadataValue.dagster_run(run_id)}
 
 
 def built_in_runs(context: dg.OpExecutionContext) -> frozenset[dg.AssetKey]:

@@ -120,7 +120,7 @@ def test_table_that_a_run_reused_is_known_afterwards(instance: dg.DagsterInstanc
 
 def test_started_build_without_a_result_makes_the_older_one_unknown(instance: dg.DagsterInstance) -> None:
     recorded_run(instance)
-    mark_started(instance, OWN, history(instance), [KEY])
+    mark_started(instance, OWN, history(instance), [KEY], {})
 
     assert reason(instance) == "run 11111111 started to build it, and has recorded no result"
 
@@ -170,12 +170,12 @@ def test_thousands_of_keys_are_read_and_written(instance: dg.DagsterInstance) ->
 
 def test_a_table_that_another_asset_has_built_since_is_unknown(instance: dg.DagsterInstance) -> None:
     recorded_run(instance)
-    mark_started(instance, OWN, history(instance), [KEY])
+    mark_started(instance, OWN, history(instance), [KEY], {})
     recorded_run(instance, "b2")
     assert reason(instance) is None
 
     other = dg.AssetKey("renamed")
-    mark_started(instance, OWN, read_history(instance, OWN, {other: "p"}, [], {other: "table"}), [other])
+    mark_started(instance, OWN, read_history(instance, OWN, {other: "p"}, [], {other: "table"}), [other], {})
     assert reason(instance) == "another asset has built its table since"
 
 

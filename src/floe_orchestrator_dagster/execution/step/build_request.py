@@ -1,0 +1,75 @@
+"""Request of a run: whether it builds everything or what has changed, and whether its builds count for later runs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from floe_orchestrator_dagster.execution.step.build_facts import unusable_manifest
+from floe_orchestrator_dagster.execution.step.retry import RESUME_TAG
+from floe_orchestrator_dagster.execution.step.run_options import BUILD_TAG, CHANGED
+
+if TYPE_CHECKING:
+    import dagster as dg
+
+    from floe_orchestrator_dagster.execution.step.build_plan import DbtStep
+    from floe_orchestrator_dagster.execution.step.run_options import DbtOptions
+    from floe_orchestrator_dagster.execution.step.time_windows import Window
+
+
+@dataclass(frozen=True)
+class BuildRequest:
+    """Request of a run.
+
+    Attributes:
+        is_recorded: Whether builds are recorded, for this run or later ones.
+        build_all: Why all selected nodes are built; None if only changed ones are.
+        no_records: Why the builds of this run do not count for later ones; None if they do.
+        full_refresh: Whether dbt runs with ``--full-refresh``.
+        other_rows: Option of the run with which dbt reads or writes other rows than usual; None without one.
+        is_elsewhere: Whether the run builds on another target.
+    """
+
+    is_recorded: bool
+    build_all: str | None
+    no_records: str | None
+    full_refresh: bool = False
+    other_rows: str | None = None
+    is_elsewhere: bool = False
+
+
+def build_request(context: dg.OpExecutionContext, step: DbtStep, options: DbtOptions, window: Window) -> BuildRequest:
+    """Return what a run asks for: by its options, the tag of its job or schedule, or the configuration."""
+    config, chosen = step.product.config, options.builds_changed
+    if chosen is None:
+        chosen = context.run.tags.get(BUILD_TAG, config.build) == CHANGED
+    if not (chosen or config.builds_changed):
+        return BuildRequest(is_recorded=False, build_all="the run has `build: all`", no_records=None)
+    if not chosen:
+        return replace(changed_request(step, options, window), build_all="the run has `build: all`")
+    request = changed_request(step, options, window)
+    is_retry = context.retry_number or context.run.tags.get(RESUME_TAG) == "true"
+    if request.build_all is None and is_retry and step.has_hooks:
+        return replace(request, build_all="an on-run hook of dbt may have failed in an earlier try")
+    return request
+
+
+def changed_request(step: DbtStep, options: DbtOptions, window: Window) -> BuildRequest:
+    """Return the request of a run that builds what has changed, and is not a retry."""
+    no_records = options.difference(step.connection.profile.environment)
+    if no_records is None and (step.partitions is not None or window.arguments or window.variables):
+        no_records = "assets with partitions are always built"
+    no_records = no_records or unusable_manifest(step)
+    build_all = no_records
+    if build_all is None and options.full_refresh:
+        build_all = "the run's configuration sets full_refresh"
+    if build_all is None and not step.nodes.assets:
+        build_all = "tests that wait for several steps always run"
+    return BuildRequest(
+        is_recorded=True,
+        build_all=build_all,
+        no_records=no_records,
+        full_refresh=options.full_refresh,
+        other_rows=options.other_rows,
+        is_elsewhere=options.target not in {None, step.connection.profile.target},
+    )
