@@ -15,6 +15,7 @@ from floe_orchestrator_dagster.execution.step.build_request import changed_reque
 from floe_orchestrator_dagster.execution.step.node_selection import select_nodes
 from floe_orchestrator_dagster.execution.step.run_options import DbtOptions
 from floe_orchestrator_dagster.execution.step.time_windows import Window
+from floe_orchestrator_dagster.garbage import collection_paused
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -93,6 +94,7 @@ class Explanation:
     built_in_run: str | None
 
 
+@collection_paused()  # as in a decision
 def plan_changes(instance: dg.DagsterInstance, steps: Iterable[DbtStep]) -> ChangePlan:
     """Decide what a run of all assets would build now.
 

@@ -200,7 +200,7 @@ def test_observations_of_many_assets_need_two_statements(
 
     def observe(*, batched: bool) -> int:
         entries = [
-            dg.EventLogEntry(
+            dg.EventLogEntry(  # type: ignore[no-untyped-call]
                 error_info=None,
                 level="info",
                 user_message="",

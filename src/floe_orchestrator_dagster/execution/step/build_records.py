@@ -173,7 +173,9 @@ class BuildRecords:
         instance = self.context.instance
         store_tests(instance, {checks[test]: record for test, record in self._tests.items()})
         if self._failed:
-            self._mark_started(self._failed, self._codes(self._failed & self.changed_increments))
+            # The rows are those from before the run.
+            keys, before = {self.step.key_of[node] for node in self._failed}, self.history.unfinished
+            self._mark_started(self._failed, {key: before[key] for key in keys & before.keys()})
         if not looks_up:
             return
         tables = {**self._tables, **self._known_views()}
