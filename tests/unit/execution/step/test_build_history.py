@@ -14,12 +14,14 @@ from floe_orchestrator_dagster.execution.dbt.duckdb_tables import database_itera
 from floe_orchestrator_dagster.execution.reuse.records import BuildRecord, CheckRecord, Unknown
 from floe_orchestrator_dagster.execution.step import build_history
 from floe_orchestrator_dagster.execution.step.build_history import (
+    BUILT_IN_RUN,
     RECORD,
     BuildHistory,
     Database,
     database_epoch,
     mark_reused,
     mark_started,
+    metadata_again,
     note_database,
     note_epoch,
     read_history,
@@ -264,3 +266,34 @@ def test_shape_of_a_table_is_read_with_its_build(instance: dg.DagsterInstance) -
     assert shapes() == {KEY: ("b1", "table abc 1/1")}
     store_shapes(instance, {KEY: ("b2", "table def 2/2")})
     assert shapes() == {KEY: ("b2", "table def 2/2")}
+
+
+def test_code_of_a_started_build_is_known_until_it_ends(instance: dg.DagsterInstance) -> None:
+    mark_started(instance, OWN, history(instance), [KEY], {KEY: "code"})
+    assert history(instance).unfinished == {KEY: "code"}
+
+    mark_started(instance, OWN, history(instance), [KEY], {})  # dbt has failed
+    assert history(instance).unfinished == {}
+
+    mark_started(instance, OWN, history(instance), [KEY], {KEY: "code"})
+    recorded_run(instance)
+    assert history(instance).unfinished == {}
+
+
+def test_build_of_an_earlier_try_is_materialized_again_with_its_record(instance: dg.DagsterInstance) -> None:
+    @dg.asset(key=KEY)
+    def orders() -> dg.MaterializeResult[None]:
+        return dg.MaterializeResult(metadata={RECORD: dg.JsonMetadataValue(record(instance).as_json())})
+
+    first = dg.materialize([orders], instance=instance).run_id
+    for _ in range(2):  # a re-execution, and a re-execution of that
+        metadata, version = metadata_again(instance, {KEY: first})[KEY]
+        run(instance, {**metadata, BUILT_IN_RUN: dg.MetadataValue.dagster_run(first)})
+        state = history(instance).states[KEY]
+        assert isinstance(state, BuildRecord)
+        assert (state.build_id, version) == ("b1", "b1")
+
+    mark_started(instance, OWN, history(instance), [KEY], {})
+    assert metadata_again(instance, {KEY: first}) == {}
+    recorded_run(instance, "b2")
+    assert metadata_again(instance, {KEY: first}) == {}
