@@ -281,6 +281,28 @@ def metadata_again(
     return found
 
 
+def mark_kept(instance: dg.DagsterInstance, run_id: str, built: Mapping[dg.AssetKey, str]) -> None:
+    """Mark tables of earlier tries that a run was to build, and neither builds nor materializes again.
+
+    Args:
+        instance: The Dagster instance.
+        run_id: Id of the run.
+        built: Assets with the id of the run that built them.
+    """
+    latest = latest_materializations(instance, built)
+    reader = _Reader("", latest, _read_values(instance, map(_key_of, latest)), {})
+    kept = {
+        key: last for key, last in latest.items() if last.run_id == built[key] and not reader.mark(key).get("started")
+    }
+    # What other runs have planned since the build counts as before.
+    cursors = {key: cursor for key in kept if (cursor := reader.cursor(key)) is not None}
+    marks = {
+        _key_of(key): {"event": kept[key].storage_id, "cursor": cursor, "run": run_id}
+        for key, cursor in cursors.items()
+    }
+    _write(instance, marks)
+
+
 def mark_started(
     instance: dg.DagsterInstance,
     run_id: str,

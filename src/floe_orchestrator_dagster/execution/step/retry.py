@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from floe_orchestrator_dagster.execution.record.materializations import versioned_output
-from floe_orchestrator_dagster.execution.step.build_history import BUILT_IN_RUN, metadata_again
+from floe_orchestrator_dagster.execution.step.build_history import BUILT_IN_RUN, mark_kept, metadata_again
 from floe_orchestrator_dagster.execution.step.run_options import rows_chosen
 from floe_orchestrator_dagster.upstream.dagster_check_evaluations import output_names
 
@@ -163,7 +163,9 @@ def handed_over(
         checks: Evaluations of checks that are not evaluated again.
     """
     read, names = read_by_other_steps(context), output_names(context)
-    earlier = {key: run_id for key, run_id in assets.items() if run_id != context.run_id and names[key] in read}
+    others = {key: run_id for key, run_id in assets.items() if run_id != context.run_id}
+    earlier = {key: run_id for key, run_id in others.items() if names[key] in read}
+    mark_kept(context.instance, context.run_id, {key: run_id for key, run_id in others.items() if key not in earlier})
     # The new materialization is the asset's last one: without the record of the build, the table would be unknown.
     again = metadata_again(context.instance, earlier)
     for key, run_id in earlier.items():

@@ -19,6 +19,7 @@ from floe_orchestrator_dagster.execution.step.build_history import (
     BuildHistory,
     Database,
     database_epoch,
+    mark_kept,
     mark_reused,
     mark_started,
     metadata_again,
@@ -278,6 +279,21 @@ def test_code_of_a_started_build_is_known_until_it_ends(instance: dg.DagsterInst
     mark_started(instance, OWN, history(instance), [KEY], {KEY: "code"})
     recorded_run(instance)
     assert history(instance).unfinished == {}
+
+
+def test_build_of_an_earlier_try_counts_after_a_re_execution_that_does_not_repeat_it(
+    instance: dg.DagsterInstance,
+) -> None:
+    first = recorded_run(instance)
+    again = run(instance, None, fails=True)  # planned to build it, and did not
+    mark_kept(instance, again, {KEY: first})
+    assert reason(instance) is None
+
+    later = run(instance, None, fails=True)
+    assert reason(instance) == f"run {later[:8]} was to build it, and has recorded no result"
+    mark_started(instance, OWN, history(instance), [KEY], {})
+    mark_kept(instance, again, {KEY: first})
+    assert reason(instance) == "run 11111111 started to build it, and has recorded no result"
 
 
 def test_build_of_an_earlier_try_is_materialized_again_with_its_record(instance: dg.DagsterInstance) -> None:
