@@ -206,6 +206,33 @@ def test_unit_test_that_runs_builds_its_model(changed_shop: Shop) -> None:
     assert shop.run() == set()
 
 
+def test_unit_test_of_a_model_that_reads_a_variable_runs_when_its_value_has_changed(
+    changed_shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop = changed_shop
+    unit_test = """
+        unit_tests:
+          - name: owner_is_added
+            model: names
+            overrides: {vars: {owner: eu}}
+            given: [{input: ref('regions'), rows: [{id: 1}]}]
+            expect: {rows: [{id: 1, owner: eu}]}
+        """
+    code = "{{ config(materialized='table') }} select id, '{{ var(\"owner\") }}' as owner from {{ ref('regions') }}"
+    write_files(shop.directory, {"models/units.yml": unit_test})
+    shop.write("models/names.sql", code)
+    assert shop.run() == ALL
+    assert shop.run() == set()
+
+    monkeypatch.setenv("OWNER", "apac")
+    result = shop.result()
+
+    assert built(result) >= {"names"}
+    checks = [check for check in result.get_asset_check_evaluations() if check.check_name == "owner_is_added"]
+    assert [(check.passed, "reason" in check.metadata) for check in checks] == [(True, False)]
+    assert shop.run() == set()
+
+
 def test_incremental_model_is_built_from_scratch_after_a_change_of_its_code(
     tmp_path: Path, instance: dg.DagsterInstance
 ) -> None:

@@ -186,7 +186,6 @@ def trim(content: Mapping[str, Any]) -> dict[str, Any]:
         kept["unit_tests"][unique_id] = {
             **unit_test,
             TEST_VERSION: "-".join([test_version, *(fingerprint.code[:16] for fingerprint in tested)]),
-            **({} if all(one.reads == NOTHING_READ for one in tested) else {ALWAYS_BUILT: "its model reads variables"}),
         }
     kept["functions"] = {unique_id: _trim_function(node) for unique_id, node in kept["functions"].items()}
     for unique_id, names in variables_read(content).items():

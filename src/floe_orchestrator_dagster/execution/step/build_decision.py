@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from floe_orchestrator_dagster.execution.reuse.graph import BuildGraph
     from floe_orchestrator_dagster.execution.step.build_plan import DbtStep
+    from floe_orchestrator_dagster.product.build_fingerprints import BuildFingerprint
 
 logger = logging.getLogger(__name__)
 _FOR_HOOKS = "dbt runs its on-run hooks only with a node (on_run_hooks)"
@@ -183,7 +184,7 @@ def _known(  # noqa: PLR0913, PLR0917  # all that is known
         always={**doubts, **tests_with_values(step, tests), **_values(content, ALWAYS_BUILT)},
         states={table: history.states[step.key_of[table]] for table in tables},
         versions=versions,
-        test_versions=_values(content, TEST_VERSION),
+        test_versions=_test_versions(content, fingerprints),
         test_records={test: history.tests[checks[test]] for test in tests if checks[test] in history.tests},
         tests=tests,
         source_columns=warehouse.source_columns,
@@ -191,6 +192,16 @@ def _known(  # noqa: PLR0913, PLR0917  # all that is known
         now=now,
     )
     return known, history
+
+
+def _test_versions(content: Mapping[str, Any], fingerprints: Mapping[str, BuildFingerprint]) -> dict[str, str]:
+    """Return the version of each test; that of a unit test with the values that its model reads."""
+    versions = _values(content, TEST_VERSION)
+    for unique_id, unit_test in content["unit_tests"].items():
+        tested = (unit_test.get("depends_on") or {}).get("nodes") or ()
+        read = [fingerprints[model].value for model in tested if model in fingerprints]
+        versions[unique_id] = "-".join([versions[unique_id], *read])
+    return versions
 
 
 def _values(content: Mapping[str, Any], field_name: str) -> dict[str, str]:
