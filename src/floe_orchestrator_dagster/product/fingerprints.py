@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from collections.abc import Set as AbstractSet
 
-FINGERPRINT_FORMAT = 1
+FINGERPRINT_FORMAT = 2
 """Version of the algorithm. A change gives each node another fingerprint."""
 
 _BUILT = frozenset({"model", "seed", "snapshot"})
@@ -36,7 +36,7 @@ DESCRIBING = (
 """Fields that describe a node. They change its table only if code reads them."""
 _NAMES = "|".join(DESCRIBING)
 _READS = re.compile(rf"""\.({_NAMES})|["']({_NAMES})["']""")
-_NODE, _WHOLE_NODE, _GRAPH = "a node", "a whole node", "all nodes"
+_NODE, _WHOLE_NODE, _GRAPH, _CODE = "a node", "a whole node", "all nodes", "the code of a node"
 # Objects of dbt's templates that contain fields of nodes. The name of a field alone, such as `columns`, can mean
 # something else: it counts only in code that has access to one of these objects.
 _ACCESS = {
@@ -46,8 +46,10 @@ _ACCESS = {
         r"|\bmodel\.config\b(?!\s*[.\[])|\bconfig\b(?!\s*[.(\[=])"
     ),
     _GRAPH: re.compile(r"\bgraph\b"),
+    _CODE: re.compile(r"""\.(?:raw|compiled)_(?:code|sql)\b|["'](?:raw|compiled)_(?:code|sql)["']"""),
 }
-_ACCESS_WORDS = ("model", "config", "context", "graph")
+_ACCESS_WORDS = ("model", "config", "context", "graph", "raw_", "compiled_")
+_TEMPLATE = re.compile(r"\{\{.*?\}\}|\{%.*?%\}", re.DOTALL)
 _COLUMN_FIELDS = ("name", "data_type", "constraints", "quote")
 _SOURCE_FIELDS = ("database", "schema", "identifier", "quoting", "loader", "external", "meta", "source_meta")
 
@@ -182,7 +184,7 @@ class _Project:
         read = frozenset[str]().union(*map(_reads, texts), *map(self._read_by_macro, macros))
         fields = _fields(read)
         return [
-            significant_sql(code) if (node.get("language") or "sql") == "sql" else code,
+            self._significant(node, texts, macros),
             None if code else node.get("checksum"),
             {name: value for name, value in config.items() if name not in DESCRIBING or name in fields},
             {name: node.get(name) for name in fields},
@@ -192,6 +194,15 @@ class _Project:
             self._with_code(macros),
             self._graph if _GRAPH in read else None,
         ]
+
+    def _significant(self, node: Mapping[str, Any], texts: Sequence[str], macros: Iterable[str]) -> str:
+        """Return the code of a node; without comments only if no template can read them from the node itself."""
+        code, *settings = texts
+        if (node.get("language") or "sql") != "sql":
+            return code
+        own = " ".join(_TEMPLATE.findall(code))
+        read = _reads(own).union(*map(_reads, settings), *map(self._read_by_macro, macros))
+        return code if read & {_WHOLE_NODE, _CODE} else significant_sql(code)
 
     def _read_from(self, parent: str) -> list[Any]:
         """Return the settings of a node on which the rows of its readers depend."""

@@ -17,7 +17,7 @@ _PIECE = re.compile(
     | (?P<template>\{\{.*?\}\}|\{%.*?%\})
     | (?P<quoted>(?<![\w}])'(?:[^'\\{]|''|\{\{\s*\w+\s*\}\})*'(?!')
         |(?<![\w}])"(?:[^"\\{]|""|\{\{\s*\w+\s*\}\})*"(?!")|`[^`\\{]*`)
-    | (?P<comment>--(?=\s|$)[^\n]*|/\*(?!M?[+!]).*?\*/)
+    | (?P<comment>--(?=[ \t\r\n]|$)[^\n]*|/\*(?!\w*[\[+!]).*?\*/)
     )
     """,
     re.VERBOSE | re.DOTALL,
@@ -25,14 +25,18 @@ _PIECE = re.compile(
 # Templates that emit the name of a table or nothing, and conditions, which select the text between them.
 _PLAIN = re.compile(
     r"""
-    \{\{-?\s*(?:this|(?:ref|source)\((?:\s*(?:'[\w.-]+'|"[\w.-]+")\s*,?)+\s*\)|config\([^{}%]*\))\s*-?\}\}
+    \{\{-?\s*(?:this|(?:ref|source)\((?:\s*(?:'[\w.-]+'|"[\w.-]+")\s*,?)+\s*\))\s*-?\}\}
     | \{%-?\s*(?:if|elif)\b[^{}%]*%\}
     | \{%-?\s*(?:else|endif|endfor)\s*-?%\}
     """,
     re.VERBOSE,
 )
+# A single call of `config`, which emits nothing, in a template whose strings are left out.
+_CONFIG = re.compile(r"\{\{-?\s*config\((?:[^(){}%]|\([^(){}%]*\))*\)\s*-?\}\}")
+# Templates behind which another branch begins.
+_BRANCH = re.compile(r"\{%-?\s*el")
 # Templates that give a name to words that are written in the code, and templates that emit such a name.
-_WORDS = r"""(?:'[\w .]*'|"[\w .]*"|\d+)"""
+_WORDS = r"""(?:'[\w .]+'|"[\w .]+"|\d+)"""
 _LIST = rf"[\[(]\s*(?:{_WORDS}\s*(?:,\s*)?)*[\])]"
 _SET = re.compile(rf"\{{%-?\s*set\s+(\w+)\s*=\s*(?:{_WORDS}|({_LIST}))\s*-?%\}}")
 _FOR = re.compile(rf"\{{%-?\s*for\s+(\w+)\s+in\s+(?:(\w+)|{_LIST})\s*-?%\}}")
@@ -43,7 +47,7 @@ _SPACE = re.compile(r"\s+", re.ASCII)
 _ANY_SPACE = re.compile(r"\s*")
 # Templates that remove space, or that nothing separates from the code before them. Without any of them, there is space
 # before everything that follows `-%}`.
-_UNSPACED = re.compile(r"\{%-|(?<=\S)\{%|-\}\}")
+_UNSPACED = re.compile(r"\{%-|(?<=[^ \t\r\n])\{%|-\}\}")
 _TEMPLATE = re.compile(r"\{\{.*?\}\}|\{%.*?%\}", re.DOTALL)
 # Templates and comments in a comment.
 _NESTED = re.compile(r"\{[{%#]|(?!^)/\*")
@@ -52,8 +56,9 @@ _NESTED = re.compile(r"\{[{%#]|(?!^)/\*")
 _AMBIGUOUS = re.compile(r"""--|//|/\*|\*/|[\#\\$'"`\[]""")
 # Halves of comment signs. A template between two halves can emit nothing, so that they form `--`, `/*` or `*/`.
 _HALVES = ("-", "/", "*")
-# Triple quotes are strings, and a single carriage return is a line break, on some databases only.
-_AMBIGUOUS_ANYWHERE = re.compile(r"""'{3}|"{3}|\r(?!\n)""")
+# Triple quotes are strings, a single carriage return and other characters are line breaks, and a backslash continues a
+# comment in the next line, on some databases only. In templates, a backslash can be before a quote.
+_AMBIGUOUS_ANYWHERE = re.compile(r"""'{3}|"{3}|\r(?!\n)|[\\\v\f\x1c-\x1f\x85\u2028\u2029]""")
 
 
 def significant_sql(code: str) -> str:
@@ -69,16 +74,21 @@ def significant_sql(code: str) -> str:
     between, end = "", 0
     commented, trimmed = -1, -1  # ends of the last comment, and of the last template that removes the space behind it
     is_spaced = _UNSPACED.search(code) is None
+    is_behind_quoted = False  # at most space, comments and templates are between a string and the next piece
     for piece in _PIECE.finditer(code):
         kind, text = piece.lastgroup or "", piece.group()
         between += code[end : piece.start()]
         end = piece.end()
+        is_behind_quoted = is_behind_quoted and not between.strip()
+        if kind == "quoted" and is_behind_quoted:  # some databases join strings only over a line break
+            return code
         if _IS_AMBIGUOUS[kind](_Place(code, piece, between, commented, trimmed, names, is_spaced)):
             return code
         if kind in {"comment", "template_comment"}:
             commented = end
             between += " " * (kind == "comment")
             continue
+        is_behind_quoted = kind == "quoted" or (is_behind_quoted and _BRANCH.match(text) is None)
         trimmed = end if text.endswith(("-%}", "-}}")) else trimmed
         kept += [between, text]
         between = ""
@@ -86,7 +96,7 @@ def significant_sql(code: str) -> str:
     if any(map(_AMBIGUOUS.search, kept[::2])):
         return code
     kept[::2] = [_SPACE.sub(" ", text) for text in kept[::2]]
-    return "".join(kept).strip()
+    return "".join(kept).strip(" ")
 
 
 def _names_of_words(code: str) -> frozenset[str] | None:
@@ -113,16 +123,20 @@ def _is_plain(template: str, names: frozenset[str], words: frozenset[str]) -> bo
     if emitted and emitted[1] in names:
         return emitted[1] in words
     without_text = _LITERAL.sub("", template)
+    if "'" in without_text or '"' in without_text:  # the template ends elsewhere
+        return False
     can_change = "(" in without_text and bool(names.intersection(_WORD.findall(without_text)))
-    return _PLAIN.fullmatch(template) is not None and not can_change
+    return not can_change and bool(_PLAIN.fullmatch(template) or _CONFIG.fullmatch(without_text))
 
 
 def _from_outside(code: str) -> set[str]:
     """Return the names that Jinja may look up outside of the code; all if it cannot be parsed."""
     from jinja2 import Environment, TemplateSyntaxError, meta  # few models need it
 
+    environment = Environment()  # noqa: S701  # nothing is rendered
+    environment.globals.clear()  # they are names from outside, too
     try:
-        return meta.find_undeclared_variables(Environment().parse(code))  # noqa: S701  # nothing is rendered
+        return meta.find_undeclared_variables(environment.parse(code))
     except TemplateSyntaxError:
         return set(_WORD.findall(code))
 
@@ -147,7 +161,7 @@ class _Place(NamedTuple):
         return is_part or self.is_behind_trimming()
 
     def is_behind_trimming(self) -> bool:
-        """Return whether a template removes the space before a comment: a space in its place would vanish, too."""
+        """Return whether a template removes the space before the piece. A space in place of a comment vanishes, too."""
         return not self.is_spaced and self._is_space(self.trimmed, self.piece.start())
 
     def is_ambiguous_template(self) -> bool:
@@ -162,7 +176,8 @@ class _Place(NamedTuple):
         return trims_before and self._is_space(self.commented, self.piece.start())
 
     def is_ambiguous_quoted(self) -> bool:
-        return not self.names.issuperset(_NAME.findall(self.text))
+        """Return whether a template emits other text than words, or a prefix or a quote directly before the string."""
+        return not self.names.issuperset(_NAME.findall(self.text)) or self.is_behind_trimming()
 
     def _is_space(self, start: int, end: int) -> bool:
         return start >= 0 and not self.code[start:end].strip()

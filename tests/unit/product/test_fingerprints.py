@@ -191,6 +191,35 @@ def test_what_describes_a_table_counts_if_code_reads_it(settings: Json) -> None:
     assert {key for key in EVERY if read_before[key] != after[key]} == {"called", "grapher"}
 
 
+@pytest.mark.parametrize(
+    ("code", "inner"),
+    [
+        ("select 1{% if 'full' in model.raw_code %} + 1{% endif %}", "1"),
+        ("select 1{% if 'full' in model['compiled_code'] %} + 1{% endif %}", "1"),
+        ("select 1{% if price() %} + 1{% endif %}", "{{ return('full' in model.raw_code) }}"),
+        ("select 1{% if price() %} + 1{% endif %}", "{{ return('full' in model | string) }}"),
+    ],
+)
+def test_comments_count_if_code_can_read_them(code: str, inner: str) -> None:
+    content = project()
+    content["macros"]["macro.shop.inner"]["macro_sql"] += inner
+    of_comment = {}
+    for comment in ("full", "part"):
+        content["nodes"]["model.shop.called"]["raw_code"] = f"{code} -- {comment}"
+        of_comment[comment] = versions(deepcopy(content))["called"]
+
+    assert of_comment["full"] != of_comment["part"]
+
+
+def test_comments_that_name_a_model_do_not_count() -> None:
+    content = project()
+    content["nodes"]["model.shop.plain"]["raw_code"] = "select a -- of this model\nfrom {{ ref('called') }}"
+    before = versions(deepcopy(content))
+    content["nodes"]["model.shop.plain"]["raw_code"] = "select a -- of another model\nfrom {{ ref('called') }}"
+
+    assert versions(content) == before
+
+
 def test_columns_and_constraints_count_under_a_contract() -> None:
     column = {"name": "id", "data_type": "int"}
     constraints = [{"type": "primary_key", "columns": ["id"]}]

@@ -43,6 +43,21 @@ def test_comments_and_whitespace_are_left_out(code: str, significant: str | None
     assert significant_sql(code) == (significant or " ".join(code.split()))
 
 
+def test_space_that_is_not_ascii_is_part_of_the_code() -> None:
+    assert significant_sql("select 1 as a\u00a0 -- c") == "select 1 as a\u00a0"
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "{{ config(materialized='table', meta=dict(a='(b)'), tags=['c']) }}  select 1",
+        "select {% if x %} 'a' {% else %} 'b' {% endif %}  as c",
+    ],
+)
+def test_calls_of_config_and_branches_with_strings_are_plain(code: str) -> None:
+    assert significant_sql(code) == " ".join(code.split())
+
+
 def test_comments_between_loops_over_words_are_left_out() -> None:
     code = """
         {% set methods = ['credit_card', "gift card"] %}
@@ -98,6 +113,27 @@ def test_comments_between_loops_over_words_are_left_out() -> None:
         "{% for x in ['a'] %}1 -- c\n{%- endfor %}",
         "{% for x in ['a'] %}1 {# c #} {{- x }}{% endfor %}",
         "{% for x in ['a'] %}5 - {%- endfor %}",
+        "select 1 -- a \\\n, 2",  # Spark continues the comment
+        "select 1 -- a \\\r\n, 2",
+        "select 1 /*T! + 1 */  , 2",  # TiDB executes it
+        "select 1 /*T![auto_rand] + 1 */  , 2",
+        "select 5 --\u00a03",
+        "select 1 -- a\u2028, 2",
+        "{% if a == '%} ' %} 'a  b ' as c -- '\n from t {% endif %}",
+        "{% if a == \"'\" ~ '%} ' %} 'a  b ' as c -- '\n from t {% endif %}",
+        "{{ config(d=')}} ') }} select 'a  b ' as c -- '\n from t",
+        "{% set w = ['a'] %}{% if 'b\\'' ~ w.append(o) ~ '\\'c' %}{% endif %}{% for x in w %}  {{ x }}{% endfor %}",
+        "{% set x = 'q' %}select {{ x -}} '(it's  a)', q'(it 's  b)' from dual",
+        "select q{% if true -%} '(it's  a)', q'(it 's  b)' {% endif %} from dual",
+        "{% set x = '' %}select '' {{- x -}} ' c '  d  ' e ' {{- x -}} '' from t",
+        "{% set x = '' %}select '{{ x }}'' b  c'",
+        "{% if a %}{% set dict = 'a' %}{% endif %}select {{ dict }}  from t",
+        "select a\u00a0{% if true -%} -- c\n b{% endif %}",
+        "select {{ config(a=1) or quoted('a') }}  b",
+        "select {{ config(a=1) ~ config.get('a') }}  b",
+        "select 'a'\n'b'",
+        "select 'a' -- c\n 'b'",
+        "select 'a' {% if x %}\n'b'{% endif %}",
     ],
 )
 def test_code_with_another_meaning_somewhere_stays_as_it_is(code: str) -> None:
