@@ -181,8 +181,10 @@ def test_a_run_of_several_partitions_has_a_result_for_each(shop: Path, instance:
     assert results[WINDOWED[1]] == {"2026-01-01": True, "2026-01-02": True}
     assert results[WHOLE].keys() == {None}
     key = dg.AssetCheckKey(DAYS, WINDOWED[0])
-    stored = instance.event_log_storage.get_asset_check_execution_history(key, limit=10)
-    assert {record.status.name for record in stored} <= {"SUCCEEDED", "FAILED"}
+    days = dg.DailyPartitionsDefinition("2026-01-01", end_date="2026-01-03")
+    state = instance.event_log_storage.get_asset_check_state([(key, days)])[key]
+    shown = {status.name: sorted(found.subset_value.get_partition_keys()) for status, found in state.subsets.items()}
+    assert shown["FAILED"] == ["2026-01-01", "2026-01-02"]
 
 
 @pytest.mark.skipif(not HAS_PARTITIONED_CHECKS, reason="checks have no partitions before Dagster 1.13")

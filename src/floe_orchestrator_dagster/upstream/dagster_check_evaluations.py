@@ -17,7 +17,7 @@ import dagster as dg
 from floe_orchestrator_dagster.upstream import patches
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from collections.abc import Set as AbstractSet
 
 # Modules with the class of an evaluation's target: since Dagster 1.11, and before.
@@ -27,6 +27,7 @@ _MODULES = (
 )
 _TARGET = "AssetCheckEvaluationTargetMaterializationData"
 _LOOK_UP = "maybe_fetch_and_get_input_asset_version_info"
+_PAGE = 500  # records of one query
 
 
 def find_problem() -> str | None:
@@ -71,6 +72,7 @@ class Evaluations:
         self._is_plain = not is_partitioned and patches.is_active(patches.CHECK_EVALUATIONS)
         self._outputs = output_names(context)
         self._built: set[str] = set()
+        self._targets: dict[dg.AssetKey, dict[str, Any]] = {}
 
     def built(self, output: dg.Output[None]) -> None:
         """Record that a table is built, before its output is yielded to Dagster."""
@@ -126,8 +128,32 @@ class Evaluations:
         """Yield an evaluation for each partition of the run, which dbt has tested together, and one output."""
         name, spec = self._specs[key]
         yield dg.Output(None, output_name=name)
+        if key.asset_key not in self._targets:  # dbt runs tests after their models, so this is read once
+            self._targets[key.asset_key] = self._partition_targets(key.asset_key)
+        targets = self._targets[key.asset_key]
         for partition in self._context.partition_keys:
-            yield _evaluation(key, result, is_blocking=spec.blocking, partition=partition)
+            yield _evaluation(key, result, targets.get(partition), is_blocking=spec.blocking, partition=partition)
+            result = result._replace(metadata=_without_rows(result.metadata))
+
+    def _partition_targets(self, asset: dg.AssetKey) -> dict[str, Any]:
+        """Return the reference to the latest materialization of each partition of the run.
+
+        Dagster shows the result of a partition only if it refers to the partition's latest materialization.
+        """
+        instance, event = self._context.instance, dg.DagsterEventType.ASSET_MATERIALIZATION
+        wanted = set(self._context.partition_keys)
+        latest = instance.event_log_storage.get_latest_storage_id_by_partition(asset, event, wanted)
+        ids = sorted(latest.values())
+        found = {}
+        for start in range(0, len(ids), _PAGE):
+            page = ids[start : start + _PAGE]
+            for record in instance.fetch_materializations(
+                dg.AssetRecordsFilter(asset_key=asset, storage_ids=page), limit=len(page)
+            ).records:
+                found[record.storage_id] = _target_class()(
+                    storage_id=record.storage_id, run_id=record.run_id, timestamp=record.timestamp
+                )
+        return {partition: found[row] for partition, row in latest.items() if row in found}
 
     def _target(self, asset: dg.AssetKey) -> Any:  # noqa: ANN401  # its class is not public
         """Return the reference to the asset's materialization, which Dagster reads once per asset and step."""
@@ -135,6 +161,12 @@ class Evaluations:
         if found is None or found.event_type is not dg.DagsterEventType.ASSET_MATERIALIZATION:
             return None
         return _target_class()(storage_id=found.storage_id, run_id=found.run_id, timestamp=found.timestamp)
+
+
+def _without_rows(metadata: Mapping[str, dg.MetadataValue[Any]]) -> dict[str, dg.MetadataValue[Any]]:
+    """Return the metadata without queries and rows, which the first partition of a run has for all of them."""
+    large = (dg.MarkdownMetadataValue, dg.TableMetadataValue)
+    return {name: value for name, value in metadata.items() if not isinstance(value, large)}
 
 
 def _evaluation(

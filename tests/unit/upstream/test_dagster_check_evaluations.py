@@ -4,6 +4,7 @@ Annotations are evaluated in this module: Dagster wants the context's type itsel
 """
 
 import cProfile
+import inspect
 import json
 from collections.abc import Iterator
 from typing import Any
@@ -109,6 +110,59 @@ def test_check_that_the_step_has_not_selected_is_recorded_without_an_output() ->
 
     assert [(found["asset_key"]["path"], found["check_name"]) for found in evaluations] == [(["source"], "unique")]
     assert outputs == ["asset_0"]
+
+
+@pytest.mark.skipif(
+    "partitions_def" not in inspect.signature(dg.AssetCheckSpec.__new__).parameters,
+    reason="checks have no partitions before Dagster 1.13",
+)
+def test_a_run_of_several_partitions_is_the_current_result_of_each() -> None:
+    days, key = dg.DailyPartitionsDefinition("2026-01-01", end_date="2026-01-05"), dg.AssetKey("asset_0")
+    spec = dg.AssetCheckSpec("fine", asset=key)._replace(partitions_def=days)
+
+    @dg.multi_asset(
+        name="build",
+        specs=[dg.AssetSpec(key, skippable=True, partitions_def=days)],
+        check_specs=[spec],
+        backfill_policy=dg.BackfillPolicy.single_run(),
+        can_subset=True,
+    )
+    def build(context: dg.AssetExecutionContext) -> Iterator[Any]:
+        evaluations = Evaluations(context.op_execution_context)
+        output = dg.Output(None, output_name="asset_0")
+        evaluations.built(output)
+        yield output
+        metadata = {"status": dg.MetadataValue.text("fail"), "query": dg.MetadataValue.md("select 1")}
+        yield from evaluations.events(
+            dg.AssetCheckResult(
+                passed=False,
+                asset_key=key,
+                check_name="fine",
+                metadata=metadata,
+                severity=dg.AssetCheckSeverity.WARN,
+            )
+        )
+
+    check = dg.AssetCheckKey(key, "fine")
+    first, last = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
+    with dg.DagsterInstance.ephemeral() as instance:
+        result = None
+        for _ in range(2):  # the second run builds again what has a result
+            result = dg.materialize([build], tags={first: "2026-01-01", last: "2026-01-03"}, instance=instance)
+        state = instance.event_log_storage.get_asset_check_state([(check, days)])[check]
+        shown = {
+            status.name: sorted(subset.subset_value.get_partition_keys())
+            for status, subset in state.subsets.items()
+            if not subset.is_empty
+        }
+
+    assert shown == {"FAILED": ["2026-01-01", "2026-01-02", "2026-01-03"]}
+    assert result is not None
+    assert [sorted(found.metadata) for found in result.get_asset_check_evaluations()] == [
+        ["query", "status"],
+        ["status"],
+        ["status"],
+    ]
 
 
 @pytest.mark.parametrize("ours", [True, False])
