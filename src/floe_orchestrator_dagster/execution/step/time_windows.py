@@ -64,8 +64,10 @@ def partition_window(context: dg.AssetExecutionContext, rule: PartitionsConfig |
     """
     if rule is None:
         return Window()
+    if not context.selected_asset_keys and not _has_partitioned_checks(context):  # Dagster reads the whole table
+        return Window()
     if not (context.has_partition_key or context.has_partition_key_range):
-        if not context.selected_asset_keys:  # only checks
+        if not context.selected_asset_keys:
             return Window()
         names = ", ".join(sorted(key.to_user_string() for key in context.selected_asset_keys))
         raise DbtSetupError(
@@ -79,6 +81,12 @@ def partition_window(context: dg.AssetExecutionContext, rule: PartitionsConfig |
     variables = {rule.vars.start: window.start.strftime(form), rule.vars.end: window.end.strftime(form)}
     event_time = ("--event-time-start", _utc(window.start), "--event-time-end", _utc(window.end))
     return Window(variables, event_time, (window.start, window.end))
+
+
+def _has_partitioned_checks(context: dg.AssetExecutionContext) -> bool:
+    """Return whether a selected check has partitions. Without one, Dagster has no window for a run's partition."""
+    selected, specs = context.selected_asset_check_keys, context.assets_def.check_specs
+    return any(spec.key in selected and getattr(spec, "partitions_def", None) is not None for spec in specs)
 
 
 def _utc(instant: datetime) -> str:
