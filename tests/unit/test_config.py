@@ -260,7 +260,7 @@ def test_unknown_key_of_a_section_is_refused_with_the_known_ones(place: str, sec
     others = {
         "partitions[0]": {"values"},
         "steps[0]": {"by", "max"},
-        "alerts[0]": {"plugin", "config"},
+        "alerts[0]": {"plugin", "config", "variables"},
         "jobs[0]": selections,
         "schedules[0]": selections,
         "automation[0]": selections,

@@ -95,9 +95,10 @@ def _channel(row: int, channel: AlertConfig) -> Iterator[Problem]:
     elif channel.variable is not None and channel.plugin is not None:
         what = "cannot be combined with plugin, which has its own configuration"
         yield Problem(f"{where}.variable", what, f"Keep one of them. {CORRECT_IT}")
-    if channel.config and channel.plugin is None:
-        what = "is only valid with plugin"
-        yield Problem(f"{where}.config", what, f"Remove it, or replace `variable`. {CORRECT_IT}")
+    for name in ("config", "variables"):
+        if getattr(channel, name) and channel.plugin is None:
+            what = "is only valid with plugin"
+            yield Problem(f"{where}.{name}", what, f"Remove it, or replace `variable`. {CORRECT_IT}")
 
 
 def _cron(row: int, rule: AutomationConfig) -> Iterator[Problem]:

@@ -365,8 +365,10 @@ class AlertConfig(Section):
     """Environment variable with the channel's URL in the form of Apprise (https://github.com/caronc/apprise/wiki)."""
     plugin: Text | None = Field(default=None, examples=["slack"])
     """Name of an installed alert channel plugin of floe, instead of ``variable``."""
-    config: dict[str, Any] = Field(default_factory=dict, examples=[{"channel": "#data"}])
-    """Configuration of the plugin. Secrets come from the environment, as the plugin says."""
+    config: dict[str, Any] = Field(default_factory=dict, examples=[{"timeout_seconds": 5}])
+    """Settings of the plugin."""
+    variables: dict[str, VariableName] = Field(default_factory=dict, examples=[{"webhook_url": "SLACK_WEBHOOK"}])
+    """Environment variables with secret settings of the plugin, by setting."""
     owners: list[Text] = Field(default_factory=list, examples=[["retail-data@example.com"]])
     """Only messages about assets with one of these owners. The default is all messages of the product."""
     severity: Literal["error", "warning"] = "error"

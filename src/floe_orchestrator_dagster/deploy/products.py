@@ -135,7 +135,11 @@ def _variables(artifacts: CompiledArtifacts, config: DagsterConfig, origin: str)
         if compute.connection is not None
     }
     required = (*required_variables(artifacts.dbt_profiles), *required_variables(connections))
-    channels = (channel.variable for channel in config.alerts if channel.variable is not None)
+    channels = (
+        name
+        for channel in config.alerts
+        for name in ([channel.variable] if channel.variable is not None else channel.variables.values())
+    )
     return tuple(dict.fromkeys((*(variable.name for variable in required), *channels)))
 
 

@@ -503,22 +503,53 @@ class Plugin(AlertChannelPlugin):
             file.write(json.dumps({"room": self.room, **event.model_dump(mode="json")}) + "\\n")
         return os.environ["PAGER_TOKEN"] != "expired"
 """
+# As floe's own plugins, its class takes the settings as arguments.
+HOOK = """
+import asyncio
+import json
+import logging
+import time
+import urllib.request
+from pathlib import Path
+from floe_core.plugins.alert_channel import AlertChannelPlugin
+
+class Plugin(AlertChannelPlugin):
+    name, version, floe_api_version = "hook", "1.0.0", "1.0"
+    def __init__(self, *, webhook_url: str = "", room: str = "", until: str = "", error: str = "") -> None:
+        super().__init__()
+        self._url, self._room, self._until, self._error = webhook_url, room, until, error
+    def validate_config(self):
+        if not self._url.startswith("http"):
+            return [f"{self._url} is not an address; write it like https://hooks.example.com/T0/B0/SECRET"]
+        return []
+    async def send_alert(self, event):
+        logging.getLogger("httpx").info("HTTP Request: POST %s", self._url)
+        if self._error:
+            raise getattr(asyncio, self._error)
+        while self._until and not Path(self._until).exists():
+            time.sleep(0.01)
+        body = json.dumps({"title": event.message, "room": self._room}).encode()
+        with urllib.request.urlopen(urllib.request.Request(self._url, data=body)) as answer:
+            return answer.status == 200
+"""
+
+
+def _install(directory: Path, monkeypatch: pytest.MonkeyPatch, name: str, source: str) -> None:
+    site = directory / f"site_{name}"
+    installed = site / f"{name}-1.0.dist-info"
+    installed.mkdir(parents=True)
+    (site / f"{name}_channel.py").write_text(source, encoding="utf-8")
+    (installed / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+    (installed / "entry_points.txt").write_text(f"[floe.alert_channels]\n{name} = {name}_channel:Plugin\n")
+    monkeypatch.syspath_prepend(str(site))
+    monkeypatch.delitem(sys.modules, f"{name}_channel", raising=False)
 
 
 @pytest.fixture
 def pager(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Install an alert channel plugin; return the file with the events that it gets."""
-    from floe_core import plugin_registry
-
-    site, events = tmp_path / "site", tmp_path / "events.jsonl"
-    installed = site / "pager-1.0.dist-info"
-    installed.mkdir(parents=True)
-    (site / "pager_channel.py").write_text(PAGER, encoding="utf-8")
-    (installed / "METADATA").write_text("Metadata-Version: 2.1\nName: pager\nVersion: 1.0\n")
-    (installed / "entry_points.txt").write_text("[floe.alert_channels]\npager = pager_channel:Plugin\n")
-    monkeypatch.syspath_prepend(str(site))
-    monkeypatch.delitem(sys.modules, "pager_channel", raising=False)
-    monkeypatch.setattr(plugin_registry, "_registry", None)
+    events = tmp_path / "events.jsonl"
+    _install(tmp_path, monkeypatch, "pager", PAGER)
     monkeypatch.setenv("PAGER_FILE", str(events))
     monkeypatch.setenv("PAGER_TOKEN", "hunter2")
     return events
@@ -551,16 +582,16 @@ def test_a_plugin_of_floe_gets_each_incident_as_an_event(
         "error",
         "asset orders",
     )
-    assert (failed["room"], failed["contract_name"], failed["message"]) == (
-        "data",
-        "shop-orders",
-        "shop-orders: asset orders failed",
+    assert (failed["room"], failed["contract_name"]) == ("data", "shop-orders")
+    assert failed["message"] == (
+        f"shop-orders: asset orders failed\n\nRun: {PAGE}{run}\n\n```text\nRuntime Error: no\n```\n\n"
+        "Skipped because of it: model mart"
     )
     assert failed["affected_consumers"] == ["model mart"]
     assert failed["metadata"]["run"] == f"{PAGE}{run}"
     assert failed["metadata"]["owners"] == TEAM
     assert (warned["violation_type"], warned["severity"]) == ("quality", "warning")
-    assert (recovered["severity"], recovered["message"]) == ("info", "shop-orders: asset orders works again")
+    assert (recovered["severity"], recovered["metadata"]["title"]) == ("info", "shop-orders: asset orders works again")
 
 
 @pytest.mark.parametrize(
@@ -585,7 +616,7 @@ def test_a_message_that_a_plugin_does_not_deliver_is_sent_again(  # noqa: PLR091
 
     monkeypatch.setenv("PAGER_TOKEN", "renewed")
     assert shop.tick() == "sent: 1, pending: 0, open incidents: 1."
-    assert paged(pager)[-1]["message"] == "shop-orders: asset orders failed"
+    assert paged(pager)[-1]["metadata"]["title"] == "shop-orders: asset orders failed"
 
 
 def test_settings_that_a_plugin_refuses_are_named_without_their_values(
@@ -595,9 +626,80 @@ def test_settings_that_a_plugin_refuses_are_named_without_their_values(
     shop.run(failed=broken())
 
     said = shop.tick()
-    assert "the plugin 'pager' raised PluginConfigurationError" in said
+    assert "the plugin 'pager' refuses its settings: room" in said
     assert "hunter2" not in said
     assert paged(pager) == []
+
+
+@pytest.fixture
+def hook(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, webhook: Webhook) -> Json:
+    """Install a plugin without a schema; return its channel, which sends to the webhook."""
+    _install(tmp_path, monkeypatch, "hook", HOOK)
+    monkeypatch.setenv("HOOK_URL", webhook.url.replace("json:", "http:"))
+    return {"name": "night", "plugin": "hook", "variables": {"webhook_url": "HOOK_URL"}, "config": {"room": "data"}}
+
+
+def test_a_plugin_without_a_schema_gets_the_settings_of_each_channel_as_arguments(
+    tmp_path: Path, instance: dg.DagsterInstance, hook: Json, webhook: Webhook, caplog: pytest.LogCaptureFixture
+) -> None:
+    shop = Shop(tmp_path / "shop", instance, hook, {**hook, "name": "day", "config": {"room": "sales"}})
+    shop.run(failed=broken())
+
+    with caplog.at_level("DEBUG"):
+        assert shop.tick() == "sent: 2, pending: 0, open incidents: 1."
+
+    assert [message["room"] for message in webhook.messages] == ["data", "sales"]
+    assert webhook.messages[0]["title"].startswith("shop-orders: asset orders failed\n\nRun: ")
+    assert "HTTP Request" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("config", "url", "what"),
+    [
+        (
+            {"channel": "hunter2"},
+            "http://a",
+            "the plugin 'hook' has no setting channel; its settings are: webhook_url,",
+        ),
+        ({}, None, "the environment variable HOOK_URL is not set"),
+        ({}, "hooks/hunter2", "not configured: *** is not an address; write it like https://hooks.example.com/***"),
+        ({"error": "CancelledError"}, "http://a/hunter2", "the plugin 'hook' raised CancelledError"),
+    ],
+)
+def test_faults_of_a_plugin_without_a_schema_are_named_without_secrets(  # noqa: PLR0913, PLR0917
+    tmp_path: Path,
+    instance: dg.DagsterInstance,
+    hook: Json,
+    monkeypatch: pytest.MonkeyPatch,
+    config: Json,
+    url: str | None,
+    what: str,
+) -> None:
+    monkeypatch.setenv("HOOK_URL", url) if url else monkeypatch.delenv("HOOK_URL")
+    shop = Shop(tmp_path / "shop", instance, {**hook, "config": config})
+    shop.run(failed=broken())
+
+    said = shop.tick()
+    assert said.startswith("sent: 0, pending: 1")
+    assert what in said
+    assert "hunter2" not in said
+    assert "SECRET" not in said
+
+
+def test_a_plugin_that_hangs_does_not_hold_up_the_tick(
+    tmp_path: Path, instance: dg.DagsterInstance, hook: Json, webhook: Webhook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("floe_orchestrator_dagster.automation.alerts.channel_plugin._SECONDS", 0.2)
+    end = tmp_path / "end"
+    shop = Shop(tmp_path / "shop", instance, {**hook, "config": {"until": str(end)}}, channel(name="other"))
+    shop.run(failed=broken())
+
+    assert "the plugin 'hook' did not answer within 0 s" in shop.tick()
+    said = shop.tick()
+    assert said.startswith("sent: 0, pending: 1, open incidents: 1.")
+    assert "did not answer within 0 s, and still runs" in said
+    assert len(webhook.messages) == 1  # of the other channel
+    end.touch()
 
 
 def test_a_plugin_must_be_installed(tmp_path: Path, instance: dg.DagsterInstance) -> None:
@@ -611,6 +713,7 @@ def test_a_plugin_must_be_installed(tmp_path: Path, instance: dg.DagsterInstance
         ([{"name": "a"}], r"alerts\[0\].variable: is missing"),
         ([channel(plugin="pager")], r"alerts\[0\].variable: cannot be combined with plugin"),
         ([channel(config={"room": "a"})], r"alerts\[0\].config: is only valid with plugin"),
+        ([channel(variables={"room": "A"})], r"alerts\[0\].variables: is only valid with plugin"),
         ([channel(), channel()], r"the name 'team' is used 2 times \(alerts\[0\] and alerts\[1\]\)"),
     ],
 )

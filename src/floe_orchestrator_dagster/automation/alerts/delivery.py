@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from contextlib import contextmanager
+from contextvars import ContextVar
 from datetime import datetime, time
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
@@ -22,6 +23,10 @@ if TYPE_CHECKING:
 
 INSTALL = "Install it in the image of the code location: pip install 'floe-orchestrator-dagster[alerts]'"
 """The fix for a missing Apprise."""
+# A logger's filter does not see the records of its children.
+_TALKATIVE = ("apprise", "httpx", "httpcore.connection", "httpcore.http11", "httpcore.http2", "urllib3.connectionpool")
+# Whether this thread sends a message: sensors of other products and other code log at the same time.
+_is_sending: ContextVar[bool] = ContextVar("is_sending", default=False)
 
 
 def gets(channel: AlertConfig, message: Message) -> bool:
@@ -54,7 +59,8 @@ def send(channel: AlertConfig, message: Message, product: Product) -> None:
             variable is not set or has no URL or several, or the service did not accept the message.
     """
     variable = channel.variable
-    problem = send_by_plugin(channel, message, product) if variable is None else _sent_to_url(variable, message)
+    with _silent():
+        problem = send_by_plugin(channel, message, product) if variable is None else _sent_to_url(variable, message)
     if problem is not None:
         raise AlertError(channel.name, [problem])
 
@@ -67,12 +73,11 @@ def _sent_to_url(variable: str, message: Message) -> Problem | None:
     if not url:
         fix = "Set it where the code server gets its environment."
         return Problem("", f"the environment variable {variable} is not set", fix)
-    with _silent():
-        try:
-            return _notified(variable, url, message)
-        except Exception as error:  # noqa: BLE001 - services raise what they like; the message can contain the URL
-            fix = f"Check the URL in {variable}. The sensor sends the message again at its next tick."
-            return Problem("", f"sending raised {type(error).__name__}", fix)
+    try:
+        return _notified(variable, url, message)
+    except Exception as error:  # noqa: BLE001 - services raise what they like; the message can contain the URL
+        fix = f"Check the URL in {variable}. The sensor sends the message again at its next tick."
+        return Problem("", f"sending raised {type(error).__name__}", fix)
 
 
 def _notified(variable: str, url: str, message: Message) -> Problem | None:
@@ -95,10 +100,15 @@ def _notified(variable: str, url: str, message: Message) -> Problem | None:
 
 @contextmanager
 def _silent() -> Iterator[None]:
-    """Turn off the log of Apprise, which contains URLs with their secrets."""
-    log = logging.getLogger("apprise")
-    was_disabled, log.disabled = log.disabled, True
+    """Drop what the libraries of services log here, which contains URLs with their secrets."""
+    for name in _TALKATIVE:
+        logging.getLogger(name).addFilter(_is_logged)  # without effect if it is there
+    token = _is_sending.set(True)
     try:
         yield
     finally:
-        log.disabled = was_disabled
+        _is_sending.reset(token)
+
+
+def _is_logged(_record: logging.LogRecord) -> bool:
+    return not _is_sending.get()
