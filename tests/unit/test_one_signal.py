@@ -89,7 +89,8 @@ def made(directory: Path) -> Iterator[tuple[subprocess.Popen[str], list[psutil.P
         text=True,
     ) as process:
         assert process.stdout is not None
-        below = [psutil.Process(int(pid)) for pid in process.stdout.readline().split()]
+        pids = next(line for line in process.stdout if line[0].isdigit())  # after the address of the lineage
+        below = [psutil.Process(int(pid)) for pid in pids.split()]
         assert len(below) == 2
         try:
             yield process, below

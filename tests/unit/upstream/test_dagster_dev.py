@@ -16,11 +16,14 @@ if TYPE_CHECKING:
 
 # Captures its output as Dagster does for a step, and prints to both streams.
 STEP = """
+import signal
 import sys
 from dagster._core.execution.compute_logs import mirror_stream_to_file
 from floe_orchestrator_dagster.upstream.dagster_dev import end_terminal_copy
 
 out, err = (f"{sys.argv[1]}/step.{name}" for name in ("out", "err"))
+# The tests may run in a process that ignores it, and Dagster ends its copies with it.
+signal.signal(signal.SIGTERM, signal.SIG_DFL)
 with mirror_stream_to_file(sys.stdout, out), mirror_stream_to_file(sys.stderr, err):
     end_terminal_copy()
     end_terminal_copy()
