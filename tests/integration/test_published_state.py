@@ -163,10 +163,25 @@ def test_a_process_that_publishes_late_does_not_replace_a_newer_state(production
     run = production.result("names")
     production.tick()
 
-    publish_built(product, late, "late", str(production.store))
+    published = publish_built(product, late, "late", str(production.store))
 
+    assert not published.is_latest
     assert production.state().run_id == run.run_id
     assert len(list((production.store / "shop-orders/dev/sets").iterdir())) == 2
+
+
+def test_the_state_without_the_table_that_was_built_last_is_the_latest(production: Production) -> None:
+    production.result()
+    production.result("names")
+    production.tick()
+    production.instance.wipe_assets([dg.AssetKey("names")])
+    product = load_product(production.artifacts)
+    keys = {node["unique_id"]: dg.AssetKey(node["name"]) for node in dbt_of(product).manifest.asset_nodes}
+
+    published = publish_built(product, built_state(production.instance, product, keys), "", str(production.store))
+
+    assert published.is_latest
+    assert production.tables() == ALL - {"names"}
 
 
 def test_a_run_whose_end_looks_older_than_that_of_a_published_one_is_published(

@@ -13,7 +13,7 @@ from floe_orchestrator_dagster.execution.step.state_records import recorded_stat
 from floe_orchestrator_dagster.state.built import BuiltState, dbt_of, publish_built, whole_manifest
 from floe_orchestrator_dagster.state.changes import state_fingerprints
 from floe_orchestrator_dagster.state.location import configured_url
-from floe_orchestrator_dagster.upstream.dagster_history import instance_id
+from floe_orchestrator_dagster.upstream.dagster_history import instance_id, newest_event
 from floe_orchestrator_dagster.upstream.dagster_materializations import latest_materializations
 
 if TYPE_CHECKING:
@@ -44,6 +44,7 @@ def built_state(instance: dg.DagsterInstance, product: Product, key_of: Mapping[
     """
     dbt = dbt_of(product)
     manifest = whole_manifest(dbt)
+    position = newest_event(instance)  # before all other queries: what they find later belongs to a later state
     keys = {node["unique_id"]: key_of[node["unique_id"]] for node in dbt.manifest.asset_nodes}
     latest = latest_materializations(instance, keys.values())
     current, built, results = state_fingerprints(dbt), dict[str, str](), []
@@ -61,8 +62,10 @@ def built_state(instance: dg.DagsterInstance, product: Product, key_of: Mapping[
             built[unique_id] = record.fingerprint
     tests = {unique_id: version for unique_id, version in current.items() if unique_id not in keys}
     described = {**manifest, "nodes": nodes}
-    position = max((one.storage_id for one in latest.values()), default=0)
-    return BuiltState(built | tests, described, _run_results(manifest, results), instance_id(instance), position)
+    run_results = _run_results(manifest, results)
+    return BuiltState(
+        built | tests, described, run_results, instance_id(instance), position, lambda: newest_event(instance)
+    )
 
 
 def state_sensor(translator: ProductTranslator) -> dg.SensorDefinition | None:
@@ -105,14 +108,16 @@ def _publish(context: dg.SensorEvaluationContext, translator: ProductTranslator)
     try:
         built = built_state(context.instance, product, translator.key_of)
         is_new = built.digest != cursor.get("digest")
-        if is_new:
-            publish_built(product, built, run_id, url)
+        is_latest = not is_new or publish_built(product, built, run_id, url).is_latest
     except (ManifestError, StateError) as error:
         context.log.warning("the state of run %s is not published yet: %s", run_id, error)
         return f"The state is not published yet: {error}"
-    context.update_cursor(json.dumps({"runs": ended, "digest": built.digest}))
+    # A state that has not become the latest is published again by the next run.
+    context.update_cursor(json.dumps({"runs": ended, "digest": built.digest if is_latest else ""}))
     if not is_new:
         return "The state has not changed since the last publication."
+    if not is_latest:
+        return f"Stored the state after run {run_id}. It is not the latest: the store has one of later builds."
     tables = len(set(built.fingerprints) & {node["unique_id"] for node in dbt_of(product).manifest.asset_nodes})
     return f"Published the state after run {run_id}: {tables} tables and views."
 

@@ -151,10 +151,13 @@ def publish(artifacts: Path | None, state: str | None, run_results: Path | None)
 
         url = required_url(product, state)
         built = built_by_dbt(product, run_results) if run_results else _built_by_dagster(findings.loaded)
-        name = publish_built(product, built, "", url)
-    click.echo(
-        f"published {name}: {len(built.results['results'])} tables and views, {len(built.fingerprints)} fingerprints"
-    )
+        published = publish_built(product, built, "", url)
+    tables = f"{len(built.results['results'])} tables and views, {len(built.fingerprints)} fingerprints"
+    click.echo(f"published {published.name}: {tables}")
+    if not published.is_latest:
+        click.echo(
+            "It is not the latest state: the store has one of later builds. `floe-dagster state show` prints it."
+        )
 
 
 def _built_by_dagster(loaded: LoadedProduct) -> BuiltState:

@@ -6,6 +6,7 @@
 
 A set is written under a name of its own, and ``latest.json`` afterwards. Therefore a reader finds a complete set or the
 one before it. Names are ``<epoch>-<position>-<time>-<id>``, and ``latest.json`` names the last of them in alphabetical
-order. The position is that of the last build in Dagster's event log, so that the clocks of writers do not matter. The
-epoch grows when the states come from another event log. Old sets are removed at the end.
+order. The position is that of the newest event in Dagster's event log, so that the clocks of writers do not matter. The
+epoch grows when the states come from another event log, or from one that has lost events. Old sets are removed at the
+end.
 """

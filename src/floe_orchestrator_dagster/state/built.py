@@ -20,10 +20,10 @@ from floe_orchestrator_dagster.product.prepare import is_current
 from floe_orchestrator_dagster.state.changes import state_fingerprints
 from floe_orchestrator_dagster.state.location import own_environment
 from floe_orchestrator_dagster.state.published import StateFacts
-from floe_orchestrator_dagster.state.sets import publish_state
+from floe_orchestrator_dagster.state.sets import Publication, publish_state
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from floe_orchestrator_dagster.product import DbtProject, Product
@@ -46,6 +46,7 @@ class BuiltState:
         results: The last result of each table and view, as dbt's run results.
         history: As in :class:`~published.StateFacts`.
         position: As in :class:`~published.StateFacts`.
+        newest_position: As for :func:`~sets.publish_state`.
     """
 
     fingerprints: Mapping[str, str]
@@ -53,6 +54,7 @@ class BuiltState:
     results: Mapping[str, Any]
     history: str
     position: int
+    newest_position: Callable[[], int] | None = None
 
     @property
     def digest(self) -> str:
@@ -61,8 +63,8 @@ class BuiltState:
         return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
 
 
-def publish_built(product: Product, built: BuiltState, run_id: str, url: str) -> str:
-    """Publish a state; return the name of its set.
+def publish_built(product: Product, built: BuiltState, run_id: str, url: str) -> Publication:
+    """Publish a state.
 
     Raises:
         StateError: The environment is not known, or the store cannot be reached or refuses a file.
@@ -87,7 +89,8 @@ def publish_built(product: Product, built: BuiltState, run_id: str, url: str) ->
         position=built.position,
     )
     manifest, results = orjson.dumps(built.manifest, default=str), orjson.dumps(built.results, default=str)
-    return publish_state(url, facts, manifest, results, config.keep if config else _KEPT)
+    keep = config.keep if config else _KEPT
+    return publish_state(url, facts, manifest, results, keep, built.newest_position)
 
 
 def built_by_dbt(product: Product, path: Path) -> BuiltState:

@@ -10,8 +10,8 @@ from typing import Annotated
 
 from pydantic import StringConstraints, TypeAdapter
 
-STATE_FORMAT = 1
-"""Version of the files. Files of a newer version are not read."""
+STATE_FORMAT = 2
+"""Version of the files. Files of other versions are not read."""
 SET_NAME = r"^(?P<epoch>\d{6})-(?P<position>\d{15})-(?P<time>\d{8}T\d{12}Z)-[0-9a-f]{12}$"
 """Names of sets, whose alphabetical order is that of the states."""
 
@@ -33,8 +33,8 @@ class StateFacts:
         fingerprints: The fingerprint with which each table was built, by unique id, and the versions of tests. Nodes
             that no usual run has built with the project's current code are left out.
         history: Id of the record of builds that it was read from: of a Dagster instance, or ``dbt``.
-        position: Position of the last build in this record. A state with a greater one is newer, whatever the clocks of
-            the machines are that publish.
+        position: Position of the newest event of this record when it was read. A state with a greater one is newer,
+            whatever the clocks of the machines are that publish.
     """
 
     product: str

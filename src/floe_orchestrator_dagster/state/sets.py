@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import quote, unquote
@@ -26,6 +27,7 @@ from floe_orchestrator_dagster.state.published import (
 from floe_orchestrator_dagster.state.store import Store
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from collections.abc import Set as AbstractSet
     from pathlib import Path
 
@@ -39,12 +41,35 @@ _MOST_CORRECTIONS = 20
 # A set can be removed while it is read. Then there is a newer one.
 _TRIES = 3
 _PUBLISH = "Run `floe-dagster state publish` in production, or wait for its next successful run."
+_UPGRADE_THERE = (
+    "Install the version of floe-orchestrator-dagster in production that is here, and publish the state again."
+)
 _UPGRADE = "Install the version of floe-orchestrator-dagster here that production has."
 
 T = TypeVar("T", Pointer, StateFile)
 
 
-def publish_state(url: str, facts: StateFacts, manifest: bytes, run_results: bytes, keep: int) -> str:
+@dataclass(frozen=True)
+class Publication:
+    """A written state.
+
+    Attributes:
+        name: The name of the set.
+        is_latest: Whether it is the latest state. It is not if the store has one of later builds.
+    """
+
+    name: str
+    is_latest: bool
+
+
+def publish_state(  # noqa: PLR0913, PLR0917  # a state, and what happens to it
+    url: str,
+    facts: StateFacts,
+    manifest: bytes,
+    run_results: bytes,
+    keep: int,
+    newest_position: Callable[[], int] | None = None,
+) -> Publication:
     """Publish a state, and remove the oldest ones of its environment.
 
     Args:
@@ -53,35 +78,39 @@ def publish_state(url: str, facts: StateFacts, manifest: bytes, run_results: byt
         manifest: dbt's ``manifest.json``.
         run_results: dbt's ``run_results.json``.
         keep: Number of sets to keep. Sets of the last hour are kept, too.
-
-    Returns:
-        The name of the set.
+        newest_position: Returns the position of the newest event of the record now; None if it cannot go back.
 
     Raises:
         StateError: The store cannot be reached or refuses a file. The state before it is still the latest.
     """
     store, home = Store(url), _home(facts.product, facts.environment)
-    name = _set_name(facts, _newest(store, home))
+    name = _set_name(facts, _newest(store, home), newest_position)
     files = {MANIFEST: manifest, RUN_RESULTS: run_results}
     content = StateFile(STATE_FORMAT, facts, {file: _digest(data) for file, data in files.items()})
     for file, data in (*files.items(), (_FACTS, STATE_FILE.dump_json(content))):
         store.write(f"{home}/{_SETS}/{name}/{file}", data)
     latest = _point_to_newest(store, home)
     _remove_old(store, home, {name, latest}, facts.published_at, keep)
-    return name
+    return Publication(name, is_latest=name == latest)
 
 
-def _set_name(facts: StateFacts, newest: tuple[str, bytes] | None) -> str:
+def _set_name(facts: StateFacts, newest: tuple[str, bytes] | None, newest_position: Callable[[], int] | None) -> str:
     """Return a name that is ordered after the states of earlier builds.
 
-    Positions of another history are not comparable, such as after a new installation of Dagster. Then its states are
-    newer than those before.
+    Positions of another history are not comparable, such as after a new installation of Dagster. Those of the same
+    history are not either if it has lost events, such as after the restore of a backup. Then its states are newer than
+    those before. Of two states with the same position, the one that is published later is newer.
     """
-    epoch = 0
-    if newest is not None:
-        name, described = newest
-        epoch = int(name.partition("-")[0]) + (_history(described) != facts.history)
-    time = facts.published_at.astimezone(timezone.utc).strftime(_TIME)
+    epoch, time = 0, facts.published_at.astimezone(timezone.utc).strftime(_TIME)
+    match = _NAME.match(newest[0]) if newest else None
+    if newest and match:
+        epoch, position = int(match["epoch"]), int(match["position"])
+        has_gone_back = newest_position is not None and newest_position() < position
+        if has_gone_back or _history(newest[1]) != facts.history:
+            epoch += 1
+        elif position == facts.position and time <= match["time"]:
+            before = datetime.strptime(match["time"], _TIME).replace(tzinfo=timezone.utc)
+            time = (before + timedelta(microseconds=1)).strftime(_TIME)
     return f"{epoch:06d}-{facts.position:015d}-{time}-{uuid4().hex[:12]}"
 
 
@@ -195,8 +224,11 @@ def _parsed(adapter: TypeAdapter[T], content: bytes, store: Store, path: str) ->
     try:
         version = _VERSIONED.validate_json(content).get("format")
         if isinstance(version, int) and version > STATE_FORMAT:
-            what = f"has the format {version}; this version of floe-orchestrator-dagster reads up to {STATE_FORMAT}"
+            what = f"has the format {version}; this version of floe-orchestrator-dagster reads {STATE_FORMAT}"
             raise StateError(store.url, [Problem(path, what, _UPGRADE)])
+        if isinstance(version, int) and version < STATE_FORMAT:
+            what = f"has the format {version}; this version of floe-orchestrator-dagster reads {STATE_FORMAT}"
+            raise StateError(store.url, [Problem(path, what, _UPGRADE_THERE)])
         return adapter.validate_json(content)
     except ValidationError as error:
         details = error.errors(include_url=False, include_input=False)[0]

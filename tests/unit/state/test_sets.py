@@ -19,7 +19,7 @@ import pytest
 
 from floe_orchestrator_dagster import FloeDagsterError, StateError
 from floe_orchestrator_dagster.state.published import PublishedState, StateFacts
-from floe_orchestrator_dagster.state.sets import publish_state, read_state
+from floe_orchestrator_dagster.state.sets import Publication, publish_state, read_state
 from floe_orchestrator_dagster.state.store import Store
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ FACTS = StateFacts(
 def publish(url: str, *, hours: float = 0, keep: int = 10, manifest: bytes = b"{}", **facts: object) -> str:
     """Publish a state at a time after noon, by the writer's clock."""
     changed = replace(FACTS, **{"published_at": NOON + timedelta(hours=hours), **facts})  # type: ignore[arg-type]
-    return publish_state(url, changed, manifest, b'{"results": []}', keep)
+    return publish_state(url, changed, manifest, b'{"results": []}', keep).name
 
 
 def problem(url: str, scratch: Path, product: str = "shop", environment: str = "prod") -> tuple[str, str, str]:
@@ -92,6 +92,28 @@ def test_of_two_states_of_the_same_builds_the_last_one_is_the_latest(store: Path
     publish(str(store), run_id="r2", hours=0.0001)
 
     assert read_state(str(store), "shop", "prod", tmp_path / "scratch").run_id == "r2"
+
+
+def test_of_two_states_of_the_same_builds_the_last_one_is_the_latest_by_a_slow_clock(
+    store: Path, tmp_path: Path
+) -> None:
+    for run, hours in (("r1", 0), ("r2", -1), ("r3", 0)):
+        publish(str(store), run_id=run, hours=hours)
+
+    assert read_state(str(store), "shop", "prod", tmp_path / "scratch").run_id == "r3"
+
+
+@pytest.mark.parametrize(("newest", "latest"), [(50, "before"), (41, "after")])
+def test_an_event_log_that_has_lost_events_starts_to_count_again(
+    store: Path, tmp_path: Path, newest: int, latest: str
+) -> None:
+    publish(str(store), position=50, hours=1, run_id="before")
+
+    after = replace(FACTS, position=40, run_id="after")
+    published = publish_state(str(store), after, b"{}", b"{}", 10, lambda: newest)
+
+    assert published == Publication(sets(store)[-1 if latest == "after" else 0], is_latest=latest == "after")
+    assert read_state(str(store), "shop", "prod", tmp_path / "scratch").run_id == latest
 
 
 def test_another_event_log_starts_to_count_again(store: Path, tmp_path: Path) -> None:
@@ -164,7 +186,7 @@ def test_writers_side_by_side_leave_the_newest_state_as_the_latest(store: Path, 
 
 def test_a_damaged_pointer_is_replaced(store: Path, tmp_path: Path) -> None:
     publish(str(store), run_id="r1")
-    (store / "shop/prod/latest.json").write_text('{"format": 1, "set": "../../other", "sha256": ""}', encoding="utf-8")
+    (store / "shop/prod/latest.json").write_text('{"format": 2, "set": "../../other", "sha256": ""}', encoding="utf-8")
 
     _, what, _ = problem(str(store), tmp_path)
     assert what.startswith("is damaged: set: String should match pattern")
@@ -328,7 +350,7 @@ def test_truncated_file_is_an_error(store: Path, tmp_path: Path, file: str) -> N
     [
         ("", "is damaged: Invalid JSON: EOF while parsing a value at line 1 column 0"),
         ("[]", "is damaged: Input should be an object"),
-        ('{"format": 1, "sha256": "x"}', "is damaged: set: Field required"),
+        ('{"format": 2, "sha256": "x"}', "is damaged: set: Field required"),
     ],
 )
 def test_damaged_pointer_is_an_error(store: Path, tmp_path: Path, content: str, what: str) -> None:
@@ -345,14 +367,24 @@ def test_removed_set_is_an_error(store: Path, tmp_path: Path) -> None:
     assert problem(str(store), tmp_path) == ("shop/prod/latest.json", "names a state with missing files", _AGAIN)
 
 
+def test_older_format_asks_for_another_version_in_production(store: Path, tmp_path: Path) -> None:
+    publish(str(store))
+    (store / "shop/prod/latest.json").write_text('{"format": 1, "set": "20261130T120000Z-00000000dead", "sha256": "x"}')
+
+    assert problem(str(store), tmp_path)[1:] == (
+        "has the format 1; this version of floe-orchestrator-dagster reads 2",
+        "Install the version of floe-orchestrator-dagster in production that is here, and publish the state again.",
+    )
+
+
 def test_newer_format_asks_for_another_version(store: Path, tmp_path: Path) -> None:
     publish(str(store))
     pointer = store / "shop/prod/latest.json"
-    pointer.write_text(json.dumps({**json.loads(pointer.read_text()), "format": 2, "more": True}))
+    pointer.write_text(json.dumps({**json.loads(pointer.read_text()), "format": 3, "more": True}))
 
     assert problem(str(store), tmp_path) == (
         "shop/prod/latest.json",
-        "has the format 2; this version of floe-orchestrator-dagster reads up to 1",
+        "has the format 3; this version of floe-orchestrator-dagster reads 2",
         "Install the version of floe-orchestrator-dagster here that production has.",
     )
 
