@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import sys
 from collections.abc import Iterator  # noqa: TC003  # Dagster reads the annotations of ops
@@ -97,7 +98,9 @@ def built(name: str = "orders") -> dg.AssetMaterialization:
     return dg.AssetMaterialization(name, metadata={"status": "success"})
 
 
-def checked(*, passed: bool, severity: dg.AssetCheckSeverity = dg.AssetCheckSeverity.ERROR) -> dg.AssetCheckEvaluation:
+def checked(
+    *, passed: bool, severity: dg.AssetCheckSeverity = dg.AssetCheckSeverity.ERROR, **partition: str
+) -> dg.AssetCheckEvaluation:
     """Make the event of a test of `orders`."""
     query = {} if passed else {"failed_rows_query": dg.MetadataValue.md("```sql\nselect 1\n```")}
     return dg.AssetCheckEvaluation(
@@ -111,6 +114,7 @@ def checked(*, passed: bool, severity: dg.AssetCheckSeverity = dg.AssetCheckSeve
             "unique_id": dg.MetadataValue.text("test.shop.unique_id"),
             **query,
         },
+        **partition,  # type: ignore[arg-type]
     )
 
 
@@ -431,6 +435,97 @@ def test_other_assets_of_a_run_are_not_those_of_the_product(tmp_path: Path, inst
 
     shop.run(foreign, built())
     assert shop.tick() == "sent: 0, pending: 0, open incidents: 0."
+
+
+# --- partitions -----------------------------------------------------------------------------------------------------
+
+DAYS: Json = {"partitions": [{"select": "orders", "type": "daily", "start": "2026-01-01"}]}
+RANGE: Json = {
+    "dagster/asset_partition_range_start": "2026-01-01",
+    "dagster/asset_partition_range_end": "2026-01-02",
+}
+
+
+def day(number: int) -> Json:
+    """Make the tag of a run of a partition."""
+    return {"dagster/partition": f"2026-01-0{number}"}
+
+
+def built_day(number: int) -> dg.AssetMaterialization:
+    """Make the event of a built partition."""
+    return dg.AssetMaterialization("orders", partition=f"2026-01-0{number}", metadata={"status": "success"})
+
+
+def checked_day(number: int, *, passed: bool) -> dg.AssetCheckEvaluation:
+    """Make the event of a test of a partition."""
+    return checked(passed=passed, partition=f"2026-01-0{number}")
+
+
+def titles(webhook: Webhook) -> list[str]:
+    """Return the titles of the messages that a webhook has received."""
+    return [message["title"].removeprefix("shop-orders: ") for message in webhook.messages]
+
+
+has_partitioned_checks = pytest.mark.skipif(
+    "partition" not in inspect.signature(dg.AssetCheckEvaluation.__new__).parameters,
+    reason="checks have no partitions before Dagster 1.13",
+)
+
+
+@has_partitioned_checks
+def test_a_check_of_all_partitions_has_one_incident(
+    tmp_path: Path, instance: dg.DagsterInstance, webhook: Webhook
+) -> None:
+    shop = Shop(tmp_path, instance, channel(), **DAYS)
+    for number in (1, 2):
+        shop.run(checked(passed=False), **day(number))
+    shop.run(checked(passed=True), **day(3))
+    shop.tick()
+
+    assert titles(webhook) == ["check unique_id of orders failed", "check unique_id of orders works again"]
+
+
+@has_partitioned_checks
+def test_a_check_of_a_partition_ends_with_the_success_of_a_run_of_several(
+    tmp_path: Path, instance: dg.DagsterInstance, webhook: Webhook
+) -> None:
+    shop = Shop(tmp_path, instance, channel(), **DAYS)
+    shop.run(checked_day(2, passed=False), **day(2))
+    shop.run(checked_day(1, passed=True), checked_day(2, passed=True), **RANGE)
+    shop.tick()
+
+    subject = "check unique_id of orders (partition 2026-01-02)"
+    assert titles(webhook) == [f"{subject} failed", f"{subject} works again"]
+
+
+@has_partitioned_checks
+def test_each_failure_of_a_run_of_several_partitions_is_one_message(
+    tmp_path: Path, instance: dg.DagsterInstance, webhook: Webhook
+) -> None:
+    shop = Shop(tmp_path, instance, channel(), **DAYS)
+    later = checked_day(2, passed=False)
+    for _ in range(2):
+        shop.run(checked_day(1, passed=False), later, **RANGE)
+    assert shop.tick() == "sent: 2, pending: 0, open incidents: 0."
+
+    assert titles(webhook) == 2 * ["check unique_id of orders (partitions 2026-01-01 to 2026-01-02) failed"]
+    assert "select 1" in webhook.messages[0]["message"]
+
+
+def test_an_asset_of_a_partition_ends_with_the_success_of_a_run_of_several(
+    tmp_path: Path, instance: dg.DagsterInstance, webhook: Webhook
+) -> None:
+    shop = Shop(tmp_path, instance, channel(), **DAYS)
+    shop.run(failed=broken(), **day(2))
+    shop.run(failed=broken(), **RANGE)
+    shop.run(built_day(1), built_day(2), **RANGE)
+    shop.tick()
+
+    assert titles(webhook) == [
+        "asset orders (partition 2026-01-02) failed",
+        "asset orders (partitions 2026-01-01 to 2026-01-02) failed",
+        "asset orders (partition 2026-01-02) works again",
+    ]
 
 
 # --- many messages --------------------------------------------------------------------------------------------------

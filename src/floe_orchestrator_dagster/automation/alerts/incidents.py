@@ -33,7 +33,8 @@ class Fault:
         kind: ``asset``, ``check``, ``freshness`` (a check of it), ``step`` or ``job``.
         query: SQL that shows the failing rows, as a block of Markdown; empty without one.
         skipped: Names of the nodes that were skipped because of it.
-        has_end: Whether a later success ends the incident. False for ad-hoc runs of assets, which no later run repeats.
+        has_end: Whether a later success ends the incident. False for ad-hoc runs of assets and for runs of several
+            partitions, which no later run repeats.
     """
 
     subject: str

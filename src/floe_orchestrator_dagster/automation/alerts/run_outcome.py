@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +30,9 @@ _FAILED = "failed"
 _TESTS = ("test.", "unit_test.")
 _RETRIED_TAG = "dagster/will_retry"
 _PARTITION_TAG = "dagster/partition"
+_RANGE_TAGS = ("dagster/asset_partition_range_start", "dagster/asset_partition_range_end")
+# Before Dagster 1.13, an evaluation has no partition.
+_HAS_PARTITIONED_CHECKS = "partition" in inspect.signature(dg.AssetCheckEvaluation.__new__).parameters
 _OF_ASSET_GRAPH = "__"  # prefix of Dagster's implicit jobs
 
 
@@ -85,8 +89,11 @@ class _Reading:
     def add(self, event: DagsterEvent, time: float) -> None:
         kind, key = event.event_type, event.asset_key
         if kind is dg.DagsterEventType.ASSET_MATERIALIZATION and key is not None and key in self._product.owners:
-            if _text(event.step_materialization_data.materialization.metadata, "status") != _REUSED:
-                self._succeeded(self._of_asset(key, f"asset {key.to_user_string()}"), time)
+            found = event.step_materialization_data.materialization
+            if _text(found.metadata, "status") != _REUSED:
+                subject = f"asset {key.to_user_string()}"
+                own = found.partition if found.partition is not None else self._partition(key)
+                self._succeeded(_of_partition(subject, own), time)
         elif kind is dg.DagsterEventType.ASSET_CHECK_EVALUATION:
             self._evaluated(event.asset_check_evaluation_data, time)
         elif kind is dg.DagsterEventType.STEP_FAILURE and self._run.status is not dg.DagsterRunStatus.CANCELED:
@@ -96,10 +103,14 @@ class _Reading:
         elif kind is dg.DagsterEventType.RUN_FAILURE:
             self.run_failure = event.message or ""
 
-    def _of_asset(self, key: dg.AssetKey, subject: str) -> str:
-        """Return a subject with the partition, if the asset has partitions and the run builds one of them."""
-        partition = self._run.tags.get(_PARTITION_TAG)
-        return f"{subject} (partition {partition})" if partition and key in self._product.partitioned else subject
+    def _partition(self, key: dg.AssetKey) -> str | None:
+        """Return the partition of the run, if the asset has partitions and the run builds one of them."""
+        return self._run.tags.get(_PARTITION_TAG) if key in self._product.partitioned else None
+
+    def _range(self, key: dg.AssetKey) -> str:
+        """Return the partitions of a run of several, for subjects; empty for other runs and assets."""
+        first, last = (self._run.tags.get(tag) for tag in _RANGE_TAGS)
+        return f" (partitions {first} to {last})" if first and last and key in self._product.partitioned else ""
 
     def _succeeded(self, subject: str, time: float) -> None:
         self.faults.pop(subject, None)
@@ -114,10 +125,16 @@ class _Reading:
         self._tested.add(_text(found.metadata, "unique_id"))
         if key not in self._product.owners or _text(found.metadata, "status") == _REUSED:
             return
-        subject = self._of_asset(key, f"check {found.check_name} of {key.to_user_string()}")
+        name = f"check {found.check_name} of {key.to_user_string()}"
+        partition = getattr(found, "partition", None) if _HAS_PARTITIONED_CHECKS else self._partition(key)
+        subject, several = _of_partition(name, partition), self._range(key) if partition is not None else ""
         if found.passed:
             self._succeeded(subject, time)
             return
+        if several:  # dbt tests the partitions of a run together: one fault, not one for each
+            subject = f"{name}{several}"
+            if subject in self.faults:
+                return
         fault = Fault(
             subject,
             redact(found.description or "It did not pass."),
@@ -127,6 +144,7 @@ class _Reading:
             found.severity is dg.AssetCheckSeverity.WARN,
             "freshness" if "max_loaded_at" in found.metadata else "check",
             redact(_text(found.metadata, "failed_rows_query")),
+            has_end=not several,
         )
         self._failed(fault)
 
@@ -141,9 +159,18 @@ class _Reading:
         for unique_id, what, skipped in self._nodes(metadata):
             key = self._product.keys.get(unique_id)
             if key is not None:
-                subject, message = self._of_asset(key, f"asset {key.to_user_string()}"), what.partition(": ")[2]
-                owners = self._product.owners_of(key)
-                fault = Fault(subject, message, time, key.to_user_string(), owners, kind="asset", skipped=skipped)
+                name, several, message = f"asset {key.to_user_string()}", self._range(key), what.partition(": ")[2]
+                subject = f"{name}{several}" if several else _of_partition(name, self._partition(key))
+                fault = Fault(
+                    subject,
+                    message,
+                    time,
+                    key.to_user_string(),
+                    self._product.owners_of(key),
+                    kind="asset",
+                    skipped=skipped,
+                    has_end=not several,
+                )
                 self._failed(fault)
             elif unique_id not in self._tested:
                 others.append(what)
@@ -194,6 +221,10 @@ def run_outcome(instance: dg.DagsterInstance, run: dg.DagsterRun, page: str, pro
         owners = product.default_owners
         reading.faults[subject] = Fault(subject, message, last, owners=owners, kind="job", has_end=not is_of_graph)
     return Outcome(page, tuple(reading.faults.values()), reading.fine)
+
+
+def _of_partition(subject: str, partition: str | None) -> str:
+    return subject if partition is None else f"{subject} (partition {partition})"
 
 
 def _text(metadata: Mapping[str, dg.MetadataValue[Any]], name: str) -> str:
