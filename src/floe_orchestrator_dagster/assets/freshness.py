@@ -56,14 +56,24 @@ def _declared(node: Mapping[str, Any]) -> Mapping[str, Any]:
     if node.get("resource_type") == "source":
         return _mapping(node.get("freshness"))
     places = (node.get("unrendered_config"), node.get("config"))
-    return {name: value for place in places for name, value in _mapping(_mapping(place).get("freshness")).items()}
+    return {
+        name: value
+        for place in places
+        for name, value in _mapping(_mapping(place).get("freshness")).items()
+        if value is not None  # engines that write all keys
+    }
 
 
 def _duration(limit: object) -> timedelta | None:
     """Return the duration of a limit; None for a missing one and for one that is not a number and a unit."""
     found = _mapping(limit)
     count, unit = found.get("count"), _UNITS.get(str(found.get("period")))
-    return count * unit if isinstance(count, int) and count > 0 and unit else None
+    if not isinstance(count, int) or isinstance(count, bool) or count <= 0 or unit is None:
+        return None
+    try:
+        return count * unit
+    except OverflowError:  # longer than Python's longest duration
+        return None
 
 
 def _mapping(value: object) -> Mapping[str, Any]:

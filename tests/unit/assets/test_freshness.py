@@ -77,6 +77,8 @@ def test_limits_of_a_model_are_its_policy(tmp_path: Path, place: str) -> None:
         pytest.param({"warn_after": limit(4, "hour")}, id="dagster has no policy that only warns"),
         pytest.param({"error_after": limit("{{ var('hours') }}", "hour")}, id="template"),
         pytest.param({"error_after": limit(0, "hour")}, id="zero"),
+        pytest.param({"error_after": limit(10**10, "day")}, id="longer than a duration can be"),
+        pytest.param({"error_after": limit(count=True, period="day")}, id="a truth value"),
         pytest.param({"error_after": limit(3, "fortnight")}, id="unit"),
         pytest.param("daily", id="text"),
         pytest.param(None, id="null"),
@@ -86,6 +88,15 @@ def test_other_settings_are_no_policy(tmp_path: Path, declared: object) -> None:
     found = graph(tmp_path, node("orders", unrendered_config={"freshness": declared}))
 
     assert policy(found, "orders") is None
+
+
+def test_a_resolved_setting_without_a_value_keeps_the_declared_one(tmp_path: Path) -> None:
+    declared, resolved = {"error_after": limit(2, "hour")}, {"error_after": None, "build_after": limit(1, "hour")}
+    settings: Json = {"config": {"freshness": resolved, "materialized": "table"}}
+
+    found = graph(tmp_path, node("orders", unrendered_config={"freshness": declared}, **settings))
+
+    assert policy(found, "orders") == dg.FreshnessPolicy.time_window(timedelta(hours=2))
 
 
 def test_warning_that_is_not_before_the_error_is_left_out(tmp_path: Path) -> None:
