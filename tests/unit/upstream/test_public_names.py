@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, TypeGuard
 import pytest
 
 import floe_orchestrator_dagster
+from floe_orchestrator_dagster.execution.record.materializations import NODE_ID
+from floe_orchestrator_dagster.upstream.dagster_dbt_names import DAGSTER_DBT_UNIQUE_ID_METADATA_KEY
 from floe_orchestrator_dagster.upstream.dagster_ticks import ticks_after
 
 if TYPE_CHECKING:
@@ -90,3 +92,7 @@ def test_ticks_without_dagsters_iterator_are_the_same(monkeypatch: pytest.Monkey
     monkeypatch.setitem(sys.modules, "dagster._utils.schedules", None)
 
     assert [*islice(ticks_after(now, cron, "Europe/Berlin"), 6)] == dagsters
+
+
+def test_materializations_have_the_unique_id_under_the_key_of_dagster_dbt() -> None:
+    assert NODE_ID == DAGSTER_DBT_UNIQUE_ID_METADATA_KEY
