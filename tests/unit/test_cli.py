@@ -19,6 +19,7 @@ from command import Screen, invoke
 from floe_orchestrator_dagster import __version__
 from floe_orchestrator_dagster.cli import main
 from floe_orchestrator_dagster.commands import demo as demo_command
+from floe_orchestrator_dagster.commands.answers import echo_listed
 from floe_orchestrator_dagster.config import config_schema, manifest_schema
 from floe_orchestrator_dagster.upstream import patches
 from hostile import free_port, serving
@@ -663,3 +664,16 @@ def test_demo_does_not_change_a_directory_that_is_not_empty(tmp_path: Path) -> N
         "    fix: Choose a new or empty directory. No file was written.\n"
     )
     assert list(tmp_path.iterdir()) == [tmp_path / "mine.txt"]
+
+
+def test_listed_names_are_whole_in_a_pipe_and_wrapped_on_a_terminal(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = ", ".join(f"model-{row}-of-the-shop" for row in range(9))
+
+    echo_listed(names)
+    assert capsys.readouterr().out == f"    {names}\n"
+
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    echo_listed(names)
+    assert max(map(len, capsys.readouterr().out.splitlines())) <= 100

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 LINEAGE_PAGE = "http://127.0.0.1:3000/asset-groups"
 """Page of `dagster dev` with the graph of all assets. Dagster's first page lists runs."""
 
+_WIDTH = 100
 _COLOURS = {"error": "red", "warning": "yellow", "note": "cyan"}
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -40,6 +41,11 @@ def artifacts_path(named: Path | None) -> Path:
 def echo_json(content: object) -> None:
     """Print a JSON object."""
     click.echo(json.dumps(content, indent=2, default=datetime.isoformat))
+
+
+def echo_listed(names: str) -> None:
+    """Print indented names: wrapped on a terminal, and whole in a pipe, so that ``grep`` finds them."""
+    click.echo(click.wrap_text(names, _WIDTH, "    ", "    ") if sys.stdout.isatty() else f"    {names}")
 
 
 def echo_message(kind: Literal["error", "warning", "note"], text: object) -> None:

@@ -14,6 +14,7 @@ from floe_orchestrator_dagster.commands.answers import (
     artifacts_argument,
     as_json,
     echo_json,
+    echo_listed,
     echo_message,
     errors_reported,
     progress,
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from floe_orchestrator_dagster.inspect.changes import ChangePlan, Explanation
     from floe_orchestrator_dagster.inspect.validation import LoadedProduct
 
-_WIDTH = 100
 _SHOWN_CHECKS = 5
 
 
@@ -151,8 +151,7 @@ def _echo_group(doing: str, kind: str, reasons: Mapping[str, str], names: Mappin
         shown = sorted(members)[: _SHOWN_CHECKS if kind == "check" else None]
         more = len(members) - len(shown)
         listed = ", ".join(shown) + (f" and {more} more" if more else "")
-        # Names are whole in a pipe, so that `grep` finds them.
-        click.echo(click.wrap_text(listed, _WIDTH, "    ", "    ") if sys.stdout.isatty() else f"    {listed}")
+        echo_listed(listed)
 
 
 def _echo_explanation(explanation: Explanation) -> None:

@@ -11,7 +11,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from floe_orchestrator_dagster.commands.answers import artifacts_argument, as_json, echo_json, echo_message, progress
+from floe_orchestrator_dagster.commands.answers import (
+    artifacts_argument,
+    as_json,
+    echo_json,
+    echo_listed,
+    echo_message,
+    progress,
+)
 from floe_orchestrator_dagster.commands.findings import echo_findings, examine
 from floe_orchestrator_dagster.errors import FloeDagsterError, Problem, StateError
 
@@ -25,7 +32,6 @@ if TYPE_CHECKING:
 
     Command = Callable[..., None]
 
-_WIDTH = 100
 _SHOWN_TESTS = 5
 _CANNOT_DECIDE = 2
 _URL = "Directory or URL of the states. The default is `state.url` of the configuration."
@@ -106,7 +112,7 @@ def _echo_group(title: str, reasons: Mapping[str, str], shown: int | None = None
         click.echo(f"  {reason}:")
         more = len(members) - len(sorted(members)[:shown])
         listed = ", ".join(sorted(members)[:shown]) + (f" and {more} more" if more else "")
-        click.echo(click.wrap_text(listed, _WIDTH, "    ", "    "))
+        echo_listed(listed)
 
 
 def _short(unique_id: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
 import click
@@ -38,7 +39,8 @@ def print_plan(plan: Plan, warnings: Sequence[str]) -> None:
     """Print a plan to standard output."""
     console = Console(highlight=False, markup=False, emoji=False)
     # Names and commands are whole in a pipe, so that `grep` finds them.
-    console.width = min(console.width, _WIDEST) if console.is_terminal else _UNBROKEN
+    # rich takes a pipe with FORCE_COLOR for a terminal.
+    console.width = min(console.width, _WIDEST) if sys.stdout.isatty() else _UNBROKEN
     with console.capture() as captured:
         for part in _parts(plan, warnings):
             console.print(part, crop=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING
@@ -419,6 +420,7 @@ def test_no_line_is_wider_than_the_terminal_or_120(
 ) -> None:
     monkeypatch.setenv("COLUMNS", columns)
     monkeypatch.setenv("FORCE_COLOR", "1")  # as on a terminal
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
     names = [f"a_rather_long_name_of_a_model_in_{index}_that_goes_on_and_on" * 3 for index in range(9)]
 
     print_plan(_plan(*(model(name) for name in names)), ["a warning " * 30])
@@ -429,16 +431,21 @@ def test_no_line_is_wider_than_the_terminal_or_120(
     assert all(name in unfolded for name in names)
 
 
+@pytest.mark.parametrize("colours", [False, True])
 def test_names_and_warnings_are_whole_in_a_pipe(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    colours: bool,  # noqa: FBT001
 ) -> None:
     monkeypatch.setenv("COLUMNS", "60")
+    if colours:
+        monkeypatch.setenv("FORCE_COLOR", "1")  # as many CI systems set it
     names = [f"a_rather_long_name_of_a_model_in_{index}_that_goes_on_and_on" * 3 for index in range(9)]
     warning = "a warning " * 30 + "ends"
 
     print_plan(_plan(*(model(name) for name in names)), [warning])
 
-    lines = capsys.readouterr().out.splitlines()
+    lines = re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out).splitlines()
     assert [name for name in names if not any(name in line for line in lines)] == []
     assert f"  {warning}" in lines
 
