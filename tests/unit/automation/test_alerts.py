@@ -389,9 +389,28 @@ def test_a_message_that_a_service_refuses_does_not_hold_up_the_others(
 
     shop.run(failed=broken())
     shop.run(failed=broken("stores"))
-    shop.tick()
+    for _ in range(3):
+        assert shop.tick().startswith("sent: 0, pending: 2")
     assert shop.tick().startswith("sent: 1, pending: 1")
-    assert webhook.messages[-1]["title"] == "shop-orders: asset orders failed"
+    assert [message["title"] for message in webhook.messages] == [
+        *4 * ["shop-orders: asset orders failed"],
+        "shop-orders: asset stores failed",
+    ]
+
+
+def test_messages_keep_their_order_when_one_is_refused(
+    tmp_path: Path, instance: dg.DagsterInstance, webhook: Webhook
+) -> None:
+    shop = Shop(tmp_path, instance, channel())
+    shop.run(failed=broken())
+    shop.run(built())
+    shop.run(failed=broken("stores"))
+    webhook.status = 503
+    shop.tick()
+    webhook.status = 200
+    shop.tick()
+
+    assert titles(webhook)[1:] == ["asset orders failed", "asset orders works again", "asset stores failed"]
 
 
 def test_several_urls_and_credentials_in_logs_are_refused(
@@ -566,11 +585,25 @@ def test_a_message_about_hundreds_has_what_fits_and_the_number_of_the_others() -
     both = as_one("shop", [first, Message("shop: job j failed", "", run="r2", owners=("b",))])
 
     assert (first.title, both.title) == ("shop: 300 messages", "shop: 301 messages")
-    assert both.body.startswith("Run: r1\n- asset m101 failed\n- asset m102 failed\n")
+    assert both.body.startswith("Run: r2\n- job j failed\nRun: r1\n- asset m299 failed\n- asset m298 failed\n")
     shown = both.body.count("\n- ")
     assert both.body.endswith(f"\nand {301 - shown} more, see the runs in Dagster")
     assert len(both.body) < 1_600
     assert both.owners == ("a", "b")
+
+
+def test_a_message_about_several_has_what_is_still_broken_first() -> None:
+    ended = [("asset a", "failed"), ("asset b", "failed"), ("asset a", "works again"), ("asset c", "warns")]
+
+    found = as_one("shop", [Message(f"shop: {subject} {what}", "", run="r") for subject, what in ended])
+
+    assert found.body == "Run: r\n- asset c warns\n- asset b failed\n- asset a works again\n- asset a failed"
+
+
+def test_names_in_a_list_of_messages_are_no_markup() -> None:
+    found = as_one("shop", [Message("shop: asset days (partition a](http://x) *\n# b) failed", "", run="r")])
+
+    assert found.body == "Run: r\n- asset days (partition a\\](http://x) \\* # b) failed"
 
 
 # --- floe's alert channel plugins -----------------------------------------------------------------------------------

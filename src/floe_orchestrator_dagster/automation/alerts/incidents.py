@@ -6,6 +6,7 @@ success. Only these two lead to messages, so that a model that fails every hour 
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from collections.abc import Set as AbstractSet
 
+_RECOVERED = " works again"
+_FAILURE = re.compile(" (?:failed|warns)$")
+_MARKUP = re.compile(r"[][`*<>\\]")
 _LONGEST_PART = 1_500  # characters; some chat services refuse messages of more than 2,000
 _MOST_LISTED = 200  # titles of messages that are sent as one
 _MAX_CLOSED = 500
@@ -80,6 +84,7 @@ class Message:
         skipped: As in :class:`Fault`.
         listed: Titles and runs of the messages that are sent as this one.
         omitted: Number of further ones that are not listed.
+        refusals: How often the channel has not accepted it.
     """
 
     title: str
@@ -93,6 +98,7 @@ class Message:
     skipped: Sequence[str] = ()
     listed: Sequence[Sequence[str]] = ()
     omitted: int = 0
+    refusals: int = 0
 
 
 @dataclass(frozen=True)
@@ -168,7 +174,9 @@ def after_run(product: str, incidents: Incidents, outcome: Outcome) -> tuple[Inc
 
 
 def as_one(product: str, messages: Sequence[Message]) -> Message:
-    """Return one message that lists several, the oldest first, some of which can be such messages themselves.
+    """Return one message that lists several, some of which can be such messages themselves.
+
+    Its text has what is broken at the end first, then what has recovered, and of both the newest first.
 
     Args:
         product: The product's name.
@@ -178,8 +186,8 @@ def as_one(product: str, messages: Sequence[Message]) -> Message:
     listed = every[-_MOST_LISTED:]
     omitted = sum(one.omitted for one in messages) + len(every) - len(listed)
     lines, shown = [], ""
-    for title, run in listed:
-        line = f"- {title}" if run == shown else f"Run: {run}\n- {title}"
+    for title, run in _broken_first(listed):
+        line = f"- {_plain(title)}" if run == shown else f"Run: {run}\n- {_plain(title)}"
         lines.append(line)
         shown = run
     body, rest = _fitting(lines)
@@ -194,6 +202,24 @@ def as_one(product: str, messages: Sequence[Message]) -> Message:
         listed=tuple(map(tuple, listed)),
         omitted=omitted,
     )
+
+
+def _broken_first(listed: Sequence[Sequence[str]]) -> list[Sequence[str]]:
+    recovered: set[str] = set()
+    broken: list[Sequence[str]] = []
+    others: list[Sequence[str]] = []
+    for entry in reversed(listed):
+        subject, is_recovery = entry[0].removesuffix(_RECOVERED), entry[0].endswith(_RECOVERED)
+        if is_recovery:
+            recovered.add(subject)
+        is_broken = not is_recovery and _FAILURE.sub("", subject) not in recovered
+        (broken if is_broken else others).append(entry)
+    return [*broken, *others]
+
+
+def _plain(title: str) -> str:
+    """Return a title for a list in Markdown. Names of partitions can be any text."""
+    return _MARKUP.sub(r"\\\g<0>", " ".join(title.split()))
 
 
 def _fitting(lines: Sequence[str]) -> tuple[Sequence[str], int]:
@@ -228,7 +254,7 @@ def _failure(product: str, fault: Fault, run: str) -> Message:
 
 
 def _recovery(product: str, subject: str, incident: Incident, run: str) -> Message:
-    title, body = f"{product}: {subject} works again", f"Run: {run}\n\nIt failed first in: {incident.run}"
+    title, body = f"{product}: {subject}{_RECOVERED}", f"Run: {run}\n\nIt failed first in: {incident.run}"
     return Message(
         title,
         body,

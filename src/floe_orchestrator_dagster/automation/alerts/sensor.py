@@ -39,6 +39,7 @@ _OVERLAP_SECONDS = 120.0
 # Dagster adds the retry tag to a failed run a moment after the end of the run.
 _SETTLING_SECONDS = 5.0
 _MOST_SINGLE = 10
+_MOST_REFUSALS = 3  # of one message, before later ones are tried without it
 
 
 @dataclass(frozen=True)
@@ -185,13 +186,14 @@ def _page(product: Product, run_id: str) -> str:
 def _delivered(state: _State, product: Product, end: float) -> tuple[_State, str]:
     """Send the pending messages until a time; return the reason that the tick shows, too.
 
-    A message that a channel does not accept goes behind the others, so that it does not hold them up.
+    Messages of a channel are sent in the order of their events. After a refused one, the channel gets no others in this
+    tick, unless the message has been refused several times: then the later ones do not wait for it.
     """
     channels = {channel.name: channel for channel in product.config.alerts}
     now = datetime.now(tz=timezone.utc)
     left: list[tuple[str, Message]] = []
-    refused: list[tuple[str, Message]] = []
-    down: dict[str, str] = {}
+    down: set[str] = set()
+    problems: dict[str, str] = {}
     sent = 0
     for name, message in state.pending:
         channel = channels.get(name)
@@ -200,19 +202,23 @@ def _delivered(state: _State, product: Product, end: float) -> tuple[_State, str
         quiet = is_quiet(channel.quiet_hours, product.config.timezone, now)
         if quiet or name in down or time.monotonic() > end:
             left.append((name, message))
-        elif _sent(channel, message, product, down):
+            continue
+        problem = _problem(channel, message, product)
+        if problem is None:
             sent += 1
-        else:
-            refused.append((name, message))
-    pending = [*left, *refused]
-    counts = f"sent: {sent}, pending: {len(pending)}, open incidents: {len(state.incidents.broken)}."
-    return replace(state, pending=pending), " ".join([counts, *down.values()])
+            continue
+        problems[name] = problem
+        left.append((name, replace(message, refusals=message.refusals + 1)))
+        if message.refusals < _MOST_REFUSALS:
+            down.add(name)
+    counts = f"sent: {sent}, pending: {len(left)}, open incidents: {len(state.incidents.broken)}."
+    return replace(state, pending=left), " ".join([counts, *problems.values()])
 
 
-def _sent(channel: AlertConfig, message: Message, product: Product, down: dict[str, str]) -> bool:
+def _problem(channel: AlertConfig, message: Message, product: Product) -> str | None:
+    """Send a message; return the reason if the channel did not accept it."""
     try:
         send(channel, message, product)
     except AlertError as error:
-        down[channel.name] = str(error)
-        return False
-    return True
+        return str(error)
+    return None
