@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any
 
+from floe_orchestrator_dagster.product.fingerprints import is_declared_reusable
 from floe_orchestrator_dagster.product.macros import ProjectMacros
 from floe_orchestrator_dagster.product.references import texts_in
 from floe_orchestrator_dagster.product.unnamed_reads import UNCERTAIN, unnamed_read, words
@@ -233,8 +234,7 @@ def _of_time(node: Mapping[str, Any]) -> str | None:
 
 
 def _is_declared_reusable(node: Mapping[str, Any]) -> bool:
-    meta = node["config"].get("meta") or {}
-    return node["resource_type"] in _BUILT and (meta.get("dagster") or {}).get("reuse") is True
+    return node["resource_type"] in _BUILT and is_declared_reusable(node)
 
 
 @lru_cache(maxsize=20_000)

@@ -196,9 +196,12 @@ class _Project:
         ]
 
     def _significant(self, node: Mapping[str, Any], texts: Sequence[str], macros: Iterable[str]) -> str:
-        """Return the code of a node; without comments only if no template can read them from the node itself."""
+        """Return the code of a node; without comments only if no template can read them from the node itself.
+
+        A node that is declared reusable can have a materialization of the project, which can do anything with its code.
+        """
         code, *settings = texts
-        if (node.get("language") or "sql") != "sql":
+        if (node.get("language") or "sql") != "sql" or is_declared_reusable(node):
             return code
         own = " ".join(_TEMPLATE.findall(code))
         read = _reads(own).union(*map(_reads, settings), *map(self._read_by_macro, macros))
@@ -215,6 +218,12 @@ class _Project:
 
     def _with_code(self, macros: Iterable[str]) -> list[tuple[str, str]]:
         return [(macro, self._macro_digests[macro]) for macro in macros]
+
+
+def is_declared_reusable(node: Mapping[str, Any]) -> bool:
+    """Return whether a node is declared to depend only on its code and its inputs."""
+    meta = node["config"].get("meta") or {}
+    return (meta.get("dagster") or {}).get("reuse") is True
 
 
 def _texts(node: Mapping[str, Any]) -> list[str]:

@@ -211,6 +211,15 @@ def test_comments_count_if_code_can_read_them(code: str, inner: str) -> None:
     assert of_comment["full"] != of_comment["part"]
 
 
+def test_comments_of_a_model_that_is_declared_reusable_count() -> None:
+    content = project()
+    content["nodes"]["model.shop.plain"]["config"]["meta"] = {"dagster": {"reuse": True}}
+    before = versions(deepcopy(content))
+    content["nodes"]["model.shop.plain"]["raw_code"] = "select a  -- the second\nfrom {{ ref('called') }}"
+
+    assert {name for name, version in versions(content).items() if before[name] != version} == {"plain"}
+
+
 def test_comments_that_name_a_model_do_not_count() -> None:
     content = project()
     content["nodes"]["model.shop.plain"]["raw_code"] = "select a -- of this model\nfrom {{ ref('called') }}"
