@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from floe_orchestrator_dagster.execution.reuse.decision import UNIT_TEST, Decision, decide
+from floe_orchestrator_dagster.execution.reuse.decision import UNIT_TEST, UP_TO_DATE, Decision, decide
 from floe_orchestrator_dagster.execution.reuse.knowledge import Known
 from floe_orchestrator_dagster.execution.step.build_facts import (
     Places,
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from floe_orchestrator_dagster.product.build_fingerprints import BuildFingerprint
 
 logger = logging.getLogger(__name__)
+_HOOKED = {"view": 0, "table": 1, "seed": 2}  # kinds of nodes that are built for hooks, the best first
 _FOR_HOOKS = "dbt runs its on-run hooks only with a node (on_run_hooks)"
 
 
@@ -104,7 +105,7 @@ def decide_step(  # noqa: PLR0913, PLR0917  # a decision depends on all of these
         known = replace(known, always={**known.always, **tested})
         decision = decide(graph, known, built, tests, existing)
     if step.has_hooks and step.product.config.on_run_hooks == "always":
-        decision = _with_a_node(decision, graph)
+        decision = with_a_node(decision, graph)
     return StepDecision(decision, graph, known, history, places, warehouse)
 
 
@@ -130,10 +131,11 @@ def _tested_alone(step: DbtStep, decision: Decision) -> dict[str, str]:
     }
 
 
-def _with_a_node(decision: Decision, graph: BuildGraph) -> Decision:
+def with_a_node(decision: Decision, graph: BuildGraph) -> Decision:
     """Return a decision to run a data test or, without one, to build a node, because dbt runs hooks only with nodes.
 
-    A view is preferred to a table, and a table that nothing reads to others, because its readers would be built later.
+    A node that others read or that waits is not built: its readers would be built later. A view is preferred to a
+    table, and a table to an incremental model or snapshot.
     """
     if decision.built or decision.run:
         return decision
@@ -141,8 +143,9 @@ def _with_a_node(decision: Decision, graph: BuildGraph) -> Decision:
     if tests:
         kept = {test: reason for test, reason in decision.kept.items() if test != tests[0]}
         return replace(decision, run={tests[0]: _FOR_HOOKS}, kept=kept)
-    read = frozenset[str]().union(*map(graph.inputs, decision.reused))
-    nodes = sorted(decision.reused, key=lambda node: (graph.kinds[node] != "view", node in read, node))
+    read = frozenset[str]().union(*map(graph.inputs, graph.kinds))
+    unread = (node for node, reason in decision.reused.items() if reason == UP_TO_DATE and node not in read)
+    nodes = sorted(unread, key=lambda node: (_HOOKED.get(graph.kinds[node], len(_HOOKED)), node))
     reused = {node: reason for node, reason in decision.reused.items() if node not in nodes[:1]}
     return replace(decision, built=dict.fromkeys(nodes[:1], _FOR_HOOKS), reused=reused)
 
