@@ -13,6 +13,7 @@ from floe_orchestrator_dagster.errors import ProjectError
 from floe_orchestrator_dagster.execution.dbt.catalog import loading_time
 from floe_orchestrator_dagster.execution.reuse.graph import BuildGraph
 from floe_orchestrator_dagster.execution.reuse.waiting import NO_WAITING, Waiting, waiting_time
+from floe_orchestrator_dagster.product.fingerprints import FINGERPRINT_FORMAT
 from floe_orchestrator_dagster.product.prepare import is_of_other_target, is_parsed_from_files
 from floe_orchestrator_dagster.product.project import PROJECT_FILE
 from floe_orchestrator_dagster.product.references import texts_in
@@ -185,7 +186,7 @@ def tests_with_values(step: DbtStep, tests: Iterable[str]) -> dict[str, str]:
 
 
 class Places:
-    """Hashes of where tables are: of the connection, dbt's version and project file, and a table's name."""
+    """Hashes of where tables are: of the connection, versions, the project file, and a table's name."""
 
     def __init__(self, connection: DbtConnection, epoch: int) -> None:
         """Hash the connection, without its credentials.
@@ -212,6 +213,7 @@ class Places:
             str(connection.engine),
             _adapter_version(profile.adapter),
             hashlib.sha256(project).hexdigest(),
+            FINGERPRINT_FORMAT,  # another one is no change of an incremental model's code
         ]
 
     @property
