@@ -68,7 +68,9 @@ def show_changes_since(loaded: LoadedProduct, url: str, environment: str | None,
 
         product = loaded.product
         state = read_state(url, product.name, production(product, environment), Path(scratch))
-        found = changes_since(product, state, built_sources(loaded.location.builds))
+        builds = loaded.location.builds
+        disabled = frozenset[str]().union(*(step.nodes.disabled for step in builds))
+        found = changes_since(product, state, built_sources(builds), disabled)
     if as_json:
         echo_json({**state_as_json(state), **changes_as_json(found)})
         return

@@ -44,23 +44,19 @@ class Changes:
         return frozenset([*self.changed, *self.affected, *self.tests, *self.functions])
 
 
-def find_changes(
-    since: StateChanges, disabled: AbstractSet[str], content: Mapping[str, Any], production: Mapping[str, Any]
-) -> Changes:
+def find_changes(since: StateChanges, content: Mapping[str, Any], production: Mapping[str, Any]) -> Changes:
     """Decide what to build for a pull request.
 
     Args:
         since: What differs from production.
-        disabled: Tests that the product does not run.
         content: The content of the pull request's trimmed manifest.
         production: The content of production's trimmed manifest.
     """
-    tests = {test: reason for test, reason in since.tests.items() if test not in disabled}
-    functions = called_functions(content, [*since.changed, *since.downstream, *tests])
+    functions = called_functions(content, [*since.changed, *since.downstream, *since.tests])
     return Changes(
         since.changed,
         since.downstream,
-        tests,
+        since.tests,
         frozenset[str]().union(*functions.values()),
         {node: [*_readers(node, content, production)] for node in since.removed},
     )

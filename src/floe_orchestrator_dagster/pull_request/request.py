@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import tempfile
 import uuid
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from floe_orchestrator_dagster.errors import Problem, PullRequestError
 from floe_orchestrator_dagster.execution.step.build_facts import built_sources
+from floe_orchestrator_dagster.execution.step.run_options import variable_of_other_rows
 from floe_orchestrator_dagster.product.manifest import read_manifest
 from floe_orchestrator_dagster.product.templates import rendered
 from floe_orchestrator_dagster.pull_request.build import Build, warehouse_of
@@ -88,6 +90,7 @@ class PullRequest:
         Raises:
             FloeDagsterError: It cannot be decided what to build, or there is no destination for the tables.
         """
+        _check_environment()
         url = required_url(self.product, named)
         with tempfile.TemporaryDirectory(prefix="floe-ci-") as directory:
             scratch = Path(directory)
@@ -95,8 +98,8 @@ class PullRequest:
             state = read_state(url, self.product.name, name, scratch / "published")
             before = read_manifest(state.manifest)
             builders = built_sources(self.builds)
-            since = changes_since(self.product, state, builders)
-            changes = find_changes(since, self._disabled, self.dbt.manifest.content, before.content)
+            since = changes_since(self.product, state, builders, self._disabled)
+            changes = find_changes(since, self.dbt.manifest.content, before.content)
             report = partial(
                 BuildReport,
                 self.product.name,
@@ -232,6 +235,18 @@ class PullRequest:
 
     def _warehouse(self, dbt: DbtConnection) -> Warehouse:
         return warehouse_of(dbt, self.product.config.dbt, logger)
+
+
+def _check_environment() -> None:
+    """Check that no environment variable makes dbt read or write other rows: tests without rows pass.
+
+    Raises:
+        PullRequestError: One does.
+    """
+    name = variable_of_other_rows(os.environ)
+    if name is not None:
+        what = "is set, so that dbt would not read and write the rows of a usual build"
+        raise PullRequestError("environment", [Problem(name, what, "Unset it.")])
 
 
 def _catalog(production: Production, profile: Profile) -> str:

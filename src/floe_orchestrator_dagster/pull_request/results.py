@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -49,14 +50,33 @@ def node_reports(
     return reports
 
 
+def other_failures(changes: Changes, nodes: Mapping[str, Any], results: Results, *, is_successful: bool) -> list[str]:
+    """Return the failures that no report of a node and no hook shows, such as those of functions.
+
+    Args:
+        changes: The nodes to build.
+        nodes: Nodes of dbt's manifest.
+        results: dbt's results.
+        is_successful: Whether dbt ended without a failure.
+    """
+    reported = {one for one in {**changes.built, **changes.tests} if materialized(nodes.get(one, {})) != "ephemeral"}
+    failed = [redact(f"{one.unique_id}: {one.message}") for one in results.failed if one.unique_id not in reported]
+    if not is_successful and not results.failed and not results.failed_hooks:
+        failed.append("dbt ended with a failure that belongs to no node. See its log.")
+    return failed
+
+
 def _query(node: Mapping[str, Any], result: NodeResult | None, compiled: Path) -> str:
     """Return the query of a failed test; empty for other nodes, and if it is not known."""
     if result is None or not result.is_test or not result.has_failed:
         return ""
     if result.compiled_code:
         return result.compiled_code
-    paths = compiled.rglob(Path(str(node.get("path") or "?")).name)
-    return next((path.read_text(encoding="utf-8") for path in paths if path.is_file()), "")
+    # The file of a test of a column or table is in a directory with the name of the file that defines it.
+    own, name = compiled / str(node.get("package_name")) / str(node.get("original_file_path")), str(node.get("path"))
+    found = [path for path in (own, own / name) if path.is_file()]
+    found = found or [path for path in compiled.rglob(glob.escape(Path(name).name)) if path.is_file()]
+    return found[0].read_text(encoding="utf-8") if len(found) == 1 else ""
 
 
 def _with_result(report: NodeReport, result: NodeResult, results: Results, query: str) -> NodeReport:

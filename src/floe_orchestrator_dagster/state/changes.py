@@ -39,7 +39,7 @@ class StateChanges:
     Attributes:
         changed: Models, seeds and snapshots that production has not built with this code, and models whose unit tests
             are new or have changed: dbt runs a unit test only together with its model.
-        downstream: Unchanged ones that read a changed one, also through others.
+        downstream: Unchanged ones that read one with changed code, also through others.
         unchanged: All others, which production has.
         removed: Those of production that the project no longer has.
         tests: Data tests and unit tests that are new, have changed, or read what is changed or downstream.
@@ -77,7 +77,10 @@ def _test_versions(content: Mapping[str, Any], variables: str) -> dict[str, str]
 
 
 def changes_since(
-    product: Product, state: PublishedState, built_sources: Mapping[str, str] = MappingProxyType({})
+    product: Product,
+    state: PublishedState,
+    built_sources: Mapping[str, str] = MappingProxyType({}),
+    disabled: AbstractSet[str] = frozenset(),
 ) -> StateChanges:
     """Compare a product with a published state. Nothing is run, and no database is read.
 
@@ -85,6 +88,7 @@ def changes_since(
         product: The product, whose manifest is that of the project's files.
         state: The state.
         built_sources: The node that builds the table of a source, by the source's unique id.
+        disabled: Tests that the product does not run.
 
     Raises:
         ManifestError: The product's manifest is older than the files of the project.
@@ -99,16 +103,19 @@ def changes_since(
         what = "is older than files of the dbt project, or was parsed from other files"
         raise ManifestError(str(path), [Problem("", what, "Run `floe-dagster prepare`.")])
     comparison = _Comparison(dbt, state)
-    own_tests = comparison.changed_tests()
-    changed = dict(sorted((comparison.tested(own_tests) | comparison.changed()).items()))
-    downstream = _downstream(dbt.manifest.content, changed.keys(), built_sources)
+    own_tests = {test: reason for test, reason in comparison.changed_tests().items() if test not in disabled}
     assets = {node["unique_id"] for node in dbt.manifest.asset_nodes}
+    with_other_code = comparison.changed()
+    tested = {model: reason for model, reason in comparison.tested(own_tests).items() if model in assets}
+    changed = dict(sorted((tested | with_other_code).items()))
+    downstream = _downstream(dbt.manifest.content, with_other_code.keys(), built_sources)
+    downstream = {node: reason for node, reason in downstream.items() if node in assets - changed.keys()}
     return StateChanges(
         changed=changed,
-        downstream={node: reason for node, reason in downstream.items() if node in assets},
+        downstream=downstream,
         unchanged=tuple(sorted(assets - changed.keys() - downstream.keys())),
         removed=comparison.removed(assets),
-        tests=own_tests | comparison.tests_of(changed.keys() | downstream.keys(), own_tests.keys()),
+        tests=own_tests | comparison.tests_of(changed.keys() | downstream.keys(), own_tests.keys() | disabled),
         notes=tuple(comparison.notes(changed.keys())),
     )
 

@@ -150,12 +150,15 @@ def test_a_new_unit_test_changes_its_model_because_dbt_runs_both_together(compar
     found = compared.changes()
 
     assert found.changed == {STG: "its unit test stg.adds-up is new"}
+    assert found.downstream == {}  # its rows are the same
+    assert found.unchanged == (MART, WIDE, SEED)
+    assert found.tests == {ADDS_UP: "is new", "test.shop.unique_stg": "reads stg"}
+    without = changes_since(load_product(compared.artifacts), compared.state, disabled=frozenset({ADDS_UP}))
+    assert (without.changed, without.tests) == ({}, {})
+    compared.edit(raw={"config": {"materialized": "seed", "enabled": True, "delimiter": ";"}})
+    found = compared.changes()
+    assert found.changed.keys() == {SEED, STG}
     assert found.downstream == {MART: "reads hidden", WIDE: "reads hidden"}
-    assert found.tests == {
-        ADDS_UP: "is new",
-        "test.shop.unique_mart": "reads mart",
-        "test.shop.unique_stg": "reads stg",
-    }
 
 
 def test_new_and_removed_models_are_listed(compared: Compared) -> None:

@@ -28,11 +28,9 @@ _FLAGS = (
 )
 PREFIXES = ("DBT_ENGINE_", "DBT_")
 """Prefixes of dbt's environment variables: since dbt-core 1.11, and in all versions."""
-# Names of variables, after the prefix, with which dbt reads or writes other rows.
-_CHANGING_ROWS = (
-    *("EMPTY", "SAMPLE", "DEFER", "DEFER_STATE", "FAVOR_STATE", "FULL_REFRESH"),
-    *("EVENT_TIME_START", "EVENT_TIME_END"),
-)
+# Names of variables, after the prefix, with which dbt reads or writes other rows, and from which tables it reads them.
+_OTHER_ROWS = ("EMPTY", "SAMPLE", "FULL_REFRESH", "EVENT_TIME_START", "EVENT_TIME_END")
+_OTHER_TABLES = ("DEFER", "DEFER_STATE", "FAVOR_STATE")
 _NO = {"", "0", "false", "f", "no", "n", "off"}
 CHANGED = "changed"
 BUILD_TAG = "floe/build"
@@ -234,10 +232,25 @@ def _tagged(name: str, value: str) -> str | bool:
     return value == "true"
 
 
+def variable_of_other_rows(environment: Mapping[str, str], *further: str) -> str | None:
+    """Return the environment variable with which dbt reads or writes other rows of the same tables; None without one.
+
+    Args:
+        environment: The environment variables.
+        further: Names of further variables, after the prefix.
+    """
+    return chosen_variable(environment, *_OTHER_ROWS, *further)
+
+
+def chosen_variable(environment: Mapping[str, str], *names: str) -> str | None:
+    """Return the first of dbt's environment variables with a value other than no, by names without a prefix."""
+    full = (f"{prefix}{name}" for prefix in PREFIXES for name in names)
+    return next((name for name in full if environment.get(name, "").lower() not in _NO), None)
+
+
 def _environment_difference(environment: Mapping[str, str]) -> str | None:
-    """Return the environment variable that makes dbt read or write other rows; None without one."""
-    names = (f"{prefix}{name}" for prefix in PREFIXES for name in _CHANGING_ROWS)
-    chosen = next((name for name in names if environment.get(name, "").lower() not in _NO), None)
+    """Return why a run differs by its environment variables; None if it does not."""
+    chosen = variable_of_other_rows(environment, *_OTHER_TABLES)
     return f"the environment variable {chosen} is set" if chosen else None
 
 
