@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from floe_orchestrator_dagster.errors import DbtSetupError
-from floe_orchestrator_dagster.execution.step.run_options import PREFIXES
+from floe_orchestrator_dagster.execution.step.run_options import PREFIXES, chosen_variable
 from floe_orchestrator_dagster.product.manifest import MANIFEST_FILE
 from floe_orchestrator_dagster.state.location import configured_url, production
 from floe_orchestrator_dagster.state.sets import read_state
@@ -83,8 +83,14 @@ def step_deferral(options: DbtOptions, product: Product, dbt: DbtConnection) -> 
     if options.defer is None and (options.state or options.favor_state):
         name = "state" if options.state else "favor_state"
         raise DbtSetupError(f"run configuration, {name}: it is only used with defer. Set `defer: true`.")
-    if not options.defer:
-        return Deferral(None, ("--no-defer",) if options.defer is False else _of_environment())
+    if options.defer is False:
+        return Deferral(None, ("--no-defer",))
+    if options.defer is None:
+        named = _named_state()
+        if not (named and chosen_variable(os.environ, "DEFER") and chosen_variable(os.environ, "FAVOR_STATE")):
+            return Deferral(None, _of_environment())
+        # dbt would also read tables from the state that the run has built in an earlier step.
+        return Deferral(_manifest(_manifest_path(named, dbt.directory.path)), ("--favor-state",))
     state = options.state or default_state(product)
     if state is None:
         fix = "Set `state` to a directory, or configure `state.url`."
@@ -94,8 +100,7 @@ def step_deferral(options: DbtOptions, product: Product, dbt: DbtConnection) -> 
 
 def default_state(product: Product) -> str | None:
     """Return the state of runs that name none: that of dbt's environment variables, or the product's published one."""
-    names = (f"{prefix}{name}" for name in ("DEFER_STATE", "STATE") for prefix in PREFIXES)
-    return next((found for name in names if (found := os.environ.get(name))), None) or configured_url(product)
+    return _named_state() or configured_url(product)
 
 
 def unusable_state(state: str, product: Product, project: Path) -> tuple[str, str] | None:
@@ -149,6 +154,12 @@ def _unreadable(path: Path, what: str) -> DbtSetupError:
 
 def _is_published(state: str, product: Product) -> bool:
     return _SCHEME in state or state == configured_url(product)
+
+
+def _named_state() -> str | None:
+    """Return the state that dbt's environment variables name."""
+    names = (f"{prefix}{name}" for name in ("DEFER_STATE", "STATE") for prefix in PREFIXES)
+    return next((found for name in names if (found := os.environ.get(name))), None)
 
 
 def _of_environment() -> tuple[str, ...]:

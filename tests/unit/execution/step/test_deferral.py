@@ -55,6 +55,21 @@ def test_the_copy_of_the_state_has_no_table_that_the_run_has_built(tmp_path: Pat
     assert deferral.nodes == nodes.keys()
 
 
+def test_the_favoured_state_of_the_environment_has_no_table_that_the_run_has_built(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    nodes = {"model.shop.a": {"name": "a"}, "model.shop.b": {"name": "b"}}
+    (tmp_path / "manifest.json").write_text(json.dumps({"nodes": nodes}), encoding="utf-8")
+    for name, value in {"DBT_DEFER": "1", "DBT_ENGINE_FAVOR_STATE": "true", "DBT_STATE": str(tmp_path)}.items():
+        monkeypatch.setenv(name, value)
+
+    arguments = _deferral(DbtOptions(), tmp_path / "shop").arguments(tmp_path / "target", {"model.shop.a"})
+
+    assert arguments == ["--defer", "--defer-state", str(tmp_path / "target" / "state"), "--favor-state"]
+    written = json.loads((tmp_path / "target" / "state" / "manifest.json").read_text(encoding="utf-8"))
+    assert written["nodes"].keys() == {"model.shop.b"}
+
+
 @pytest.mark.parametrize(
     ("options", "problem"),
     [
