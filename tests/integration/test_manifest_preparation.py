@@ -126,7 +126,7 @@ def test_dbts_own_words_explain_a_project_that_does_not_parse(stranger: Path) ->
 def test_in_dagster_dev_a_corrected_project_is_parsed_by_a_reload(stranger: Path) -> None:
     (stranger / "models" / "totals.sql").write_text("select * from {{ ref('gone') }}", encoding="utf-8")
 
-    with pytest.raises(ManifestError, match=r"fix: Correct the project and reload the code location\."):
+    with pytest.raises(ManifestError, match=r"fix: Correct the project and load the code location again\."):
         definitions_from_file(artifacts(stranger))
 
 

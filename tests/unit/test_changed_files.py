@@ -155,7 +155,7 @@ def test_in_dagster_dev_the_code_location_is_reloaded_afterwards(
 
     serve()
 
-    assert f"Run `{_COMMAND}` and reload the code location." in caplog.text
+    assert f"Run `{_COMMAND}` and load the code location again." in caplog.text
 
 
 def test_dagster_dev_compiles_if_it_is_asked_to(shop: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -129,7 +129,7 @@ def _read_log(printed: str, dbt: DbtConnection) -> list[LogMessage]:
 
 def _problems(command: str, exit_code: int, log: list[LogMessage], dbt: DbtConnection) -> Iterator[Problem]:
     printed = "\n".join(message.text for message in log)
-    again = "Correct the project and reload the code location." if using_dagster_dev() else _AGAIN
+    again = "Correct the project and load the code location again." if using_dagster_dev() else _AGAIN
     unreachable = _UNREACHABLE.search(printed)
     if unreachable and (command == "deps" or dbt.engine.kind == "v2"):  # dbt v2 installs packages when it parses too
         what = f"dbt deps cannot download the packages: {redact_urls(unreachable[0])}"

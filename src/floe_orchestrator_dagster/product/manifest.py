@@ -224,7 +224,7 @@ def check_models_exist(artifacts: CompiledArtifacts, manifest: Manifest, origin:
     """
     models = artifacts.transforms.models if artifacts.transforms else []
     known = manifest.model_names
-    parse = "reload the code location" if using_dagster_dev() else f"run `{PREPARE_COMMAND}`"
+    parse = "load the code location again" if using_dagster_dev() else f"run `{PREPARE_COMMAND}`"
     problems = [
         Problem(
             f"transforms.models[{row}].name",

@@ -99,7 +99,9 @@ def stale_problem(product: Product) -> Problem | None:
         problem = error.problems[0]
         return Problem("", what, f"{problem.fault}. {problem.fix}")
     what = f"{names} has changed since the product was compiled ({', '.join(changed)})"
-    fix = f"Run `{_command(sources, product.path)}`{' and reload the code location' if using_dagster_dev() else ''}."
+    fix = (
+        f"Run `{_command(sources, product.path)}`{' and load the code location again' if using_dagster_dev() else ''}."
+    )
     return Problem("", what, fix) if changed else None
 
 

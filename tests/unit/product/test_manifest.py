@@ -325,7 +325,7 @@ def test_missing_models_are_reported_with_the_closest_one(tmp_path: Path) -> Non
 def test_in_dagster_dev_a_reload_parses_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DAGSTER_IS_DEV_CLI", "1")
 
-    with pytest.raises(ManifestError, match=r"compile again; then reload the code location\.$"):
+    with pytest.raises(ManifestError, match=r"compile again; then load the code location again\.$"):
         check_models_exist(validated(model("xyz")), _read(tmp_path), "contract")
 
 
