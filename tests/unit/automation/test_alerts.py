@@ -575,6 +575,7 @@ def test_an_outage_with_many_failures_ends_with_few_messages_that_name_each_once
     assert sum("asset orders works again" in title for title in titles) == 8
     assert sum("asset stores failed" in title for title in titles) == 1
     assert f"Run: {PAGE}{run}" in "\n".join(message["message"] for message in sent)
+    assert single[-2:] == ["shop-orders: asset orders works again", "shop-orders: asset stores failed"]
     assert shop.tick().startswith("sent: 0, pending: 0, open incidents: 1.")
 
 

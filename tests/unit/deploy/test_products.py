@@ -34,6 +34,17 @@ def test_all_attributes_of_a_product_are_read(tmp_path: Path) -> None:
     assert len(product.content_hash) == 64
 
 
+def test_variables_of_alerts_are_those_of_the_product(tmp_path: Path) -> None:
+    alerts = [
+        {"name": "team", "variable": "TEAM_ALERTS"},
+        {"name": "night", "plugin": "slack", "variables": {"webhook_url": "SLACK_WEBHOOK"}},
+    ]
+
+    (product,) = read_products([artifacts(tmp_path, config={"alerts": alerts})], [IMAGE])
+
+    assert product.variables == ("TEAM_ALERTS", "SLACK_WEBHOOK")
+
+
 def test_only_a_change_of_the_content_changes_the_hash(tmp_path: Path) -> None:
     path = artifacts(tmp_path)
     content = json.loads(path.read_bytes())
