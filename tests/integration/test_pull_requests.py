@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING
 import duckdb
 import pytest
 
+from floe_orchestrator_dagster import PullRequestError
+from floe_orchestrator_dagster.errors import Problem
+from floe_orchestrator_dagster.pull_request.warehouse import Warehouse
 from integration.pull_requests import FILES, LONG, Shop, started, wait_until
 from unit.samples import write_json
 
@@ -158,6 +161,21 @@ def test_a_failed_test_is_reported_with_its_query(shop: DuckdbShop) -> None:
     assert "value_field" in nodes["accepted_values_named_name__north__south"]["query"]
     assert "value_field" in shop.ci(artifacts, "--markdown").stdout
     assert not (artifacts.parent / "floe-ci").exists()
+
+
+def test_a_failed_comparison_of_rows_leaves_the_report_of_the_build(
+    shop: DuckdbShop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lost(*_: object) -> None:
+        raise PullRequestError("warehouse", [Problem("", "cannot be reached", "Start it.")])
+
+    monkeypatch.setattr(Warehouse, "stats", lost)
+    changed = {"models/named.sql": "select id, 'west' as name, amount from {{ ref('mart') }}"}
+    report = shop.report(shop.checkout("lost", changed), code=1)
+
+    assert {node["status"] for node in report["nodes"].values()} == {"success", "fail"}
+    [note] = [note for note in report["notes"] if note.startswith("rows and columns are not compared: ")]
+    assert "cannot be reached" in note
 
 
 def test_a_changed_macro_builds_the_models_that_call_it(shop: DuckdbShop) -> None:
