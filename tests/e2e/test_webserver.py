@@ -35,7 +35,7 @@ SOURCES = {"shop/order_items", "shop/orders", "shop/payments"}
 RETAIL, FINANCE = "retail-data@example.com", "retail-finance@example.com"
 PRODUCT_TAGS = {
     "floe/compute": "duckdb",
-    "floe/domain": "default",
+    "floe/domain": "retail",
     "floe/product": "retail-orders",
 }
 
