@@ -152,7 +152,8 @@ def test_an_invocation_that_takes_too_long_is_ended_and_lets_the_run_in_that_wai
     shop: Path, home: Path, engine: dict[str, str]
 ) -> None:
     write_contract(shop, **engine, timeout_seconds=90)  # a busy machine needs a minute to start the second run
-    run = JobProcess(shop, home, ROWS="10", HANG="yes")
+    # Without a wait, the copy of a step's output can end before it has copied the last lines.
+    run = JobProcess(shop, home, ROWS="10", HANG="yes", DAGSTER_COMPUTE_LOG_TAIL_WAIT_AFTER_FINISH="3")
     second = None
     try:
         run.wait_for(run.says("running dbt"))
