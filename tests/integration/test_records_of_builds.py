@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import dagster as dg
 import pytest
 
-from floe_orchestrator_dagster.execution.step.build_history import mark_started
+from floe_orchestrator_dagster.execution.step.build_marks import mark_started
 from integration.failing_shop import logged
 from integration.test_changed_builds import Shop, built
 

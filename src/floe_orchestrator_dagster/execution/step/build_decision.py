@@ -16,7 +16,8 @@ from floe_orchestrator_dagster.execution.step.build_facts import (
     tests_with_values,
     waiting_times,
 )
-from floe_orchestrator_dagster.execution.step.build_history import BuildHistory, database_epoch, read_history
+from floe_orchestrator_dagster.execution.step.build_history import BuildHistory, read_history
+from floe_orchestrator_dagster.execution.step.database_epochs import database_epoch
 from floe_orchestrator_dagster.execution.step.warehouse import Warehouse
 from floe_orchestrator_dagster.garbage import collection_paused
 from floe_orchestrator_dagster.product.build_fingerprints import build_fingerprints

@@ -1,25 +1,16 @@
 """Knowledge of Dagster's instance about tables and tests: records of builds, marks, results of tests.
 
-The record of a build is in the metadata of its materialization. Beside it, the instance's key-value storage has a mark
-per table and the last result per test, because Dagster can read them for thousands of assets at once:
-
-- Before dbt starts, each table that it will build gets a mark. If the process is killed before the materialization is
-  stored, the mark stays, and the older record does not count.
-- A table that is reused gets a mark with the newest event of the event log. The next decision only looks at events
-  after it.
+The record of a build is in the metadata of its materialization. The marks are beside it, see
+:mod:`~floe_orchestrator_dagster.execution.step.build_marks`.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-import time
 from dataclasses import dataclass, field, replace
-from functools import cached_property, lru_cache
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
-import orjson
 
 from floe_orchestrator_dagster.execution.reuse.records import (
     BuildRecord,
@@ -29,13 +20,16 @@ from floe_orchestrator_dagster.execution.reuse.records import (
     read_build,
     read_test,
 )
-from floe_orchestrator_dagster.upstream.dagster_history import (
-    PlannedRuns,
-    newest_event,
-    planned_runs,
-    store_values,
-    stored_values,
+from floe_orchestrator_dagster.execution.step.build_marks import (
+    CODE,
+    DAMAGED,
+    key_of,
+    key_of_relation,
+    key_of_shape,
+    read_marks,
+    write_marks,
 )
+from floe_orchestrator_dagster.upstream.dagster_history import PlannedRuns, newest_event, planned_runs
 from floe_orchestrator_dagster.upstream.dagster_materializations import (
     Materialization,
     latest_materializations,
@@ -54,24 +48,6 @@ OTHER_ROWS = "floe/other_rows"
 BUILT_IN_RUN = "floe/built_in_run"
 """Key of the metadata of a reused table or result: the run that built it."""
 _WARNED = "warned"
-_CODE = "code"
-_PREFIX = "floe/build"
-_DAMAGED = {"damaged": True}
-
-
-@dataclass(frozen=True)
-class Database:
-    """A database, and signs by which an older one is noticed that replaces it.
-
-    Attributes:
-        name: Names it among others.
-        identity: Changes with the database; empty for a database without such a sign.
-        written: Increases with each change of the database; None if it does not exist.
-    """
-
-    name: str
-    identity: str
-    written: int | None
 
 
 @dataclass(frozen=True)
@@ -124,17 +100,15 @@ def read_history(
     """
     cursor = newest_event(instance)  # before all other queries, so that no later event is missed
     checks = list(checks)
-    owners = map(_key_of_relation, relations.values())
-    values = _read_values(
-        instance, [*map(_key_of, places), *map(_key_of, checks), *map(_key_of_shape, places), *owners]
-    )
+    owners = map(key_of_relation, relations.values())
+    values = read_marks(instance, [*map(key_of, places), *map(key_of, checks), *map(key_of_shape, places), *owners])
     latest = latest_materializations(instance, places)
     reader = _Reader(run_id, latest, values, relations)
     cursors = {key: reader.cursor(key) for key in latest}
     planned = planned_runs(
         instance, run_id, min((found for found in cursors.values() if found is not None), default=cursor)
     )
-    tests = {check: record for check in checks if (record := read_test(values.get(_key_of(check)))) is not None}
+    tests = {check: record for check in checks if (record := read_test(values.get(key_of(check)))) is not None}
     return BuildHistory(
         cursor,
         {key: reader.state(key, place, planned) for key, place in places.items()},
@@ -144,9 +118,9 @@ def read_history(
         relations,
         reader.records,
         {key: last for key in latest if (last := reader.last_counted(key)) is not None},
-        {key: shape for key in places if (shape := _shape(values.get(_key_of_shape(key)))) is not None},
+        {key: shape for key in places if (shape := _shape(values.get(key_of_shape(key)))) is not None},
         {key: code for key in latest if (code := _text(_stored(latest[key], BEFORE), _WARNED)) is not None},
-        {key: code for key in places if (code := _text(reader.mark(key), _CODE)) is not None},
+        {key: code for key in places if (code := _text(reader.mark(key), CODE)) is not None},
     )
 
 
@@ -184,7 +158,7 @@ class _Reader:
 
     def mark(self, key: dg.AssetKey) -> dict[str, Any]:
         """Return the mark that belongs to the latest materialization, or to none; empty without one."""
-        mark, latest = self.values.get(_key_of(key)), self.latest.get(key)
+        mark, latest = self.values.get(key_of(key)), self.latest.get(key)
         event = latest.storage_id if latest is not None else None
         return mark if isinstance(mark, dict) and "event" in mark and mark["event"] == event else {}
 
@@ -209,10 +183,10 @@ class _Reader:
 
     def _marked(self, key: dg.AssetKey, record: BuildRecord, place: str) -> str | None:
         """Return why the marks of a table contradict the record of its last build; None if they do not."""
-        mark, owner = self.mark(key), self.values.get(_key_of_relation(self.relations.get(key, "")))
+        mark, owner = self.mark(key), self.values.get(key_of_relation(self.relations.get(key, "")))
         if record.place != place:
             return "it was built last under another name or on another target, connection or version of dbt"
-        if self.values.get(_key_of(key)) == _DAMAGED:
+        if self.values.get(key_of(key)) == DAMAGED:
             return "the mark of its last build is damaged"
         if owner is not None and owner != {"asset": key.to_string()}:
             return "another asset has built its table since"
@@ -267,7 +241,7 @@ def metadata_again(
         built: Assets with the id of the run that built them.
     """
     latest = latest_materializations(instance, built)
-    reader = _Reader("", latest, _read_values(instance, map(_key_of, latest)), {})
+    reader = _Reader("", latest, read_marks(instance, map(key_of, latest)), {})
     found = {}
     for key, last in latest.items():
         run_id = last.metadata[BUILT_IN_RUN].value if BUILT_IN_RUN in last.metadata else last.run_id
@@ -290,141 +264,16 @@ def mark_kept(instance: dg.DagsterInstance, run_id: str, built: Mapping[dg.Asset
         built: Assets with the id of the run that built them.
     """
     latest = latest_materializations(instance, built)
-    reader = _Reader("", latest, _read_values(instance, map(_key_of, latest)), {})
+    reader = _Reader("", latest, read_marks(instance, map(key_of, latest)), {})
     kept = {
         key: last for key, last in latest.items() if last.run_id == built[key] and not reader.mark(key).get("started")
     }
     # What other runs have planned since the build counts as before.
     cursors = {key: cursor for key in kept if (cursor := reader.cursor(key)) is not None}
     marks = {
-        _key_of(key): {"event": kept[key].storage_id, "cursor": cursor, "run": run_id}
-        for key, cursor in cursors.items()
+        key_of(key): {"event": kept[key].storage_id, "cursor": cursor, "run": run_id} for key, cursor in cursors.items()
     }
-    _write(instance, marks)
-
-
-def mark_started(
-    instance: dg.DagsterInstance,
-    run_id: str,
-    history: BuildHistory,
-    keys: Iterable[dg.AssetKey],
-    codes: Mapping[dg.AssetKey, str],
-) -> None:
-    """Mark tables that dbt is about to build: older records of them, also those of other assets, do not count.
-
-    Args:
-        instance: The Dagster instance.
-        run_id: Id of the run.
-        history: What the instance knew before the run.
-        keys: The assets of the tables.
-        codes: Fingerprints of incremental models among them; empty for one whose rows will also come from other code.
-    """
-    keys = list(keys)
-    events = {key: last.storage_id if (last := history.materializations.get(key)) else None for key in keys}
-    relations = {key: history.relations[key] for key in keys if key in history.relations}
-    owners = {_key_of_relation(relation): {"asset": key.to_string()} for key, relation in relations.items()}
-    started = {
-        _key_of(key): {"event": event, "started": run_id, **({_CODE: codes[key]} if key in codes else {})}
-        for key, event in events.items()
-    }
-    _write(instance, {**started, **owners})
-
-
-def mark_reused(instance: dg.DagsterInstance, run_id: str, history: BuildHistory, keys: Iterable[dg.AssetKey]) -> None:
-    """Mark tables that a run reuses: their records count, whatever other runs have planned before this decision."""
-    events = {key: history.materializations[key].storage_id for key in keys}
-    marks = {_key_of(key): {"event": event, "cursor": history.cursor, "run": run_id} for key, event in events.items()}
-    _write(instance, marks)
-
-
-def database_epoch(instance: dg.DagsterInstance, database: Database | None) -> int:
-    """Return how often a database has been replaced by another or older one, such as a restored backup.
-
-    Builds of earlier epochs do not count: the database has the tables of an unknown run.
-    """
-    if database is None:
-        return 0
-    known = _known_database(instance, database.name)
-    if known == _DAMAGED:
-        return int(time.time())  # larger than every earlier one
-    epoch, written = int(known.get("epoch") or 0), known.get("written")
-    if "written" not in known or (written is None and database.written is None):
-        return epoch
-    is_older = written is not None and (database.written is None or database.written < written)
-    return epoch + 1 if is_older or known.get("identity", database.identity) != database.identity else epoch
-
-
-def note_epoch(instance: dg.DagsterInstance, database: Database | None, epoch: int) -> None:
-    """Store a new epoch before dbt writes to the database, which then looks like the newest one."""
-    if database is not None and epoch != int(_known_database(instance, database.name).get("epoch") or 0):
-        note_database(instance, database, epoch)
-
-
-def note_database(instance: dg.DagsterInstance, database: Database | None, epoch: int) -> None:
-    """Store the state of a database after a run, for :func:`database_epoch`.
-
-    A run that started before the database was replaced does not store its epoch.
-    """
-    if database is not None and epoch >= int(_known_database(instance, database.name).get("epoch") or 0):
-        state = {"epoch": epoch, "written": database.written, "identity": database.identity}
-        _write(instance, {_hashed(database.name): state})
-
-
-def _known_database(instance: dg.DagsterInstance, name: str) -> Mapping[str, Any]:
-    """Return the stored state of a database; empty without one."""
-    key = _hashed(name)
-    found = _read_values(instance, [key]).get(key)
-    return found if isinstance(found, dict) else {}
-
-
-def store_shapes(instance: dg.DagsterInstance, shapes: Mapping[dg.AssetKey, tuple[str, str]]) -> None:
-    """Store the builds of tables, and their columns and identities after the build."""
-    _write(instance, {_key_of_shape(key): {"build": build, "shape": shape} for key, (build, shape) in shapes.items()})
-
-
-def store_tests(instance: dg.DagsterInstance, records: Mapping[dg.AssetCheckKey, CheckRecord | None]) -> None:
-    """Store the results of tests; None for a test that is about to run."""
-    values = {_key_of(key): record.as_json() if record else {"started": True} for key, record in records.items()}
-    _write(instance, values)
-
-
-def _write(instance: dg.DagsterInstance, values: Mapping[str, Mapping[str, Any]]) -> None:
-    if values:
-        store_values(instance, {key: json.dumps(value) for key, value in values.items()})
-
-
-def _read_values(instance: dg.DagsterInstance, keys: Iterable[str]) -> dict[str, Any]:
-    """Read values; a damaged one counts as the mark of a build without a result."""
-    return {key: _value(text) for key, text in stored_values(instance, keys).items()}
-
-
-def _value(text: str) -> Any:  # noqa: ANN401  # JSON
-    try:
-        return orjson.loads(text)
-    except ValueError:
-        return _DAMAGED
-
-
-@lru_cache(maxsize=1 << 16)
-def _key_of(key: dg.AssetKey | dg.AssetCheckKey) -> str:
-    """Return the key in the key-value storage."""
-    name = getattr(key, "name", None)
-    asset = key if name is None else key.asset_key  # type: ignore[union-attr]
-    text = asset.to_string()  # type: ignore[union-attr]
-    return _hashed(text if name is None else f"{text} {name}")
-
-
-def _key_of_shape(key: dg.AssetKey) -> str:
-    return _hashed(f"shape {key.to_string()}")
-
-
-def _key_of_relation(relation: str) -> str:
-    return _hashed(f"table {relation}")
-
-
-def _hashed(text: str) -> str:
-    """Return a key of fixed length: MySQL's storage compares only the first 64 characters."""
-    return f"{_PREFIX} {hashlib.sha256(text.encode()).hexdigest()[:40]}"
+    write_marks(instance, marks)
 
 
 def _short(run_id: object) -> str:

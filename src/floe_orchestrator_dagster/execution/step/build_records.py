@@ -14,16 +14,9 @@ import dagster as dg
 from floe_orchestrator_dagster.execution.dbt.catalog import table_name
 from floe_orchestrator_dagster.execution.reuse.knowledge import column_version, read_codes, read_inputs
 from floe_orchestrator_dagster.execution.reuse.records import BuildRecord, CheckRecord
-from floe_orchestrator_dagster.execution.step.build_history import (
-    BEFORE,
-    OTHER_ROWS,
-    RECORD,
-    mark_started,
-    note_database,
-    record_before,
-    store_shapes,
-    store_tests,
-)
+from floe_orchestrator_dagster.execution.step.build_history import BEFORE, OTHER_ROWS, RECORD, record_before
+from floe_orchestrator_dagster.execution.step.build_marks import mark_started, store_shapes, store_tests
+from floe_orchestrator_dagster.execution.step.database_epochs import note_database
 from floe_orchestrator_dagster.execution.step.warehouse import Warehouse
 
 if TYPE_CHECKING:

@@ -16,8 +16,10 @@ from floe_orchestrator_dagster.execution.record.materializations import versione
 from floe_orchestrator_dagster.execution.reuse.records import BuildRecord
 from floe_orchestrator_dagster.execution.step.build_decision import StepDecision, decide_step
 from floe_orchestrator_dagster.execution.step.build_facts import drops_views
-from floe_orchestrator_dagster.execution.step.build_history import BUILT_IN_RUN, RECORD, mark_reused, note_epoch
+from floe_orchestrator_dagster.execution.step.build_history import BUILT_IN_RUN, RECORD
+from floe_orchestrator_dagster.execution.step.build_marks import mark_reused
 from floe_orchestrator_dagster.execution.step.build_records import BuildRecords
+from floe_orchestrator_dagster.execution.step.database_epochs import note_epoch
 from floe_orchestrator_dagster.execution.step.retry import read_by_other_steps
 from floe_orchestrator_dagster.upstream.dagster_check_evaluations import output_names
 from floe_orchestrator_dagster.upstream.dagster_event_storage import open_storage

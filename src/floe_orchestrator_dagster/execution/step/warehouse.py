@@ -24,7 +24,7 @@ from floe_orchestrator_dagster.execution.reuse.graph import STORED
 from floe_orchestrator_dagster.execution.reuse.records import BuildRecord
 from floe_orchestrator_dagster.execution.reuse.source_files import file_version, is_file
 from floe_orchestrator_dagster.execution.step.build_facts import Places, SourceFiles, is_assumed_unchanged
-from floe_orchestrator_dagster.execution.step.build_history import Database
+from floe_orchestrator_dagster.execution.step.database_epochs import Database
 from floe_orchestrator_dagster.product.templates import rendered
 
 if TYPE_CHECKING:

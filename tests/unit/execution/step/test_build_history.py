@@ -2,30 +2,24 @@
 
 from __future__ import annotations
 
-import hashlib
-import shutil
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
-import duckdb
 import pytest
 
-from floe_orchestrator_dagster.execution.dbt.duckdb_tables import database_iteration
 from floe_orchestrator_dagster.execution.reuse.records import BuildRecord, CheckRecord, Unknown
-from floe_orchestrator_dagster.execution.step import build_history
 from floe_orchestrator_dagster.execution.step.build_history import (
     BUILT_IN_RUN,
     RECORD,
     BuildHistory,
-    Database,
-    database_epoch,
     mark_kept,
+    metadata_again,
+    read_history,
+)
+from floe_orchestrator_dagster.execution.step.build_marks import (
+    key_of,
     mark_reused,
     mark_started,
-    metadata_again,
-    note_database,
-    note_epoch,
-    read_history,
     store_shapes,
     store_tests,
 )
@@ -148,7 +142,7 @@ def test_table_that_an_unfinished_run_builds_is_contended(instance: dg.DagsterIn
 
 def test_damaged_mark_makes_the_build_unknown(instance: dg.DagsterInstance) -> None:
     recorded_run(instance)
-    store_values(instance, {build_history._key_of(KEY): "{"})
+    store_values(instance, {key_of(KEY): "{"})
 
     assert reason(instance) == "the mark of its last build is damaged"
 
@@ -187,75 +181,6 @@ def test_new_and_known_values_are_written_together(instance: dg.DagsterInstance)
     store_values(instance, {"a": "2", "b": "2", "c": "3"})
 
     assert stored_values(instance, ["a", "b", "c"]) == {"a": "2", "b": "2", "c": "3"}
-
-
-def test_builds_of_a_file_that_an_older_one_has_replaced_do_not_count(
-    instance: dg.DagsterInstance, tmp_path: Path
-) -> None:
-    file, backup = tmp_path / "shop.duckdb", tmp_path / "backup.duckdb"
-
-    def write() -> None:
-        with duckdb.connect(str(file)) as connection:
-            connection.execute("create or replace table t as select 1")
-
-    def database() -> Database:
-        return Database(f"file {file}", "", database_iteration(file))
-
-    write()
-    assert database_epoch(instance, database()) == 0
-    shutil.copy(file, backup)
-    write()
-    note_database(instance, database(), 0)
-    write()
-    assert database_epoch(instance, database()) == 0
-
-    shutil.copy(backup, file)
-    assert database_epoch(instance, database()) == 1
-    note_epoch(instance, database(), 1)
-    write()
-    write()
-    assert database_epoch(instance, database()) == 1
-    file.unlink()
-    assert database_epoch(instance, database()) == 2
-    assert database_epoch(instance, None) == 0
-
-
-def test_builds_in_a_database_that_another_one_has_replaced_do_not_count(instance: dg.DagsterInstance) -> None:
-    def database(identity: str, written: int) -> Database:
-        return Database("database shop", identity, written)
-
-    assert database_epoch(instance, database("a", 5)) == 0
-    note_database(instance, database("a", 5), 0)
-    assert database_epoch(instance, database("a", 5)) == 0
-    assert database_epoch(instance, database("a", 4)) == 1
-    assert database_epoch(instance, database("b", 9)) == 1
-
-    note_epoch(instance, database("b", 9), 1)
-    assert database_epoch(instance, database("b", 10)) == 1
-    assert database_epoch(instance, Database("database other", "a", 1)) == 0
-
-
-def test_epoch_of_a_database_never_goes_back(instance: dg.DagsterInstance) -> None:
-    def database(written: int) -> Database:
-        return Database("database shop", "a", written)
-
-    note_database(instance, database(9), 0)
-    epoch = database_epoch(instance, database(5))
-    note_epoch(instance, database(5), epoch)
-    # A run that started before the database was replaced ends after it.
-    note_database(instance, database(12), 0)
-
-    assert (epoch, database_epoch(instance, database(6))) == (1, 1)
-
-
-def test_damaged_state_of_a_database_starts_a_new_epoch(instance: dg.DagsterInstance) -> None:
-    database = Database("database shop", "a", 5)
-    note_database(instance, database, 3)
-    key = f"floe/build {hashlib.sha256(b'database shop').hexdigest()[:40]}"
-    assert key in stored_values(instance, [key])
-    store_values(instance, {key: "{"})
-
-    assert database_epoch(instance, database) > 3
 
 
 def test_shape_of_a_table_is_read_with_its_build(instance: dg.DagsterInstance) -> None:
