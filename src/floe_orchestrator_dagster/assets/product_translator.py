@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from floe_orchestrator_dagster.assets.attributes import AssetAttributes, AssetLinks
-from floe_orchestrator_dagster.assets.names import acceptable_name
+from floe_orchestrator_dagster.assets.check_specs import plain_check_spec, test_description
 from floe_orchestrator_dagster.assets.partitions import with_partition_mappings, with_partitions
 from floe_orchestrator_dagster.assets.quality import declared_check_spec, product_key, product_quality
 from floe_orchestrator_dagster.assets.sources import SourceKeys, asset_sources, source_keys
 from floe_orchestrator_dagster.assets.stage_manifest import UNIT_TEST_PREFIX
 from floe_orchestrator_dagster.assets.translator import FloeDbtTranslator, TranslatedProduct, translator_of
 from floe_orchestrator_dagster.errors import EntryPointError
-from floe_orchestrator_dagster.execution.record.materializations import SHOWN_ELSEWHERE
 from floe_orchestrator_dagster.product.quality import is_error
 from floe_orchestrator_dagster.product.tags import PRODUCT_TAG, tag_value
 from floe_orchestrator_dagster.upstream.dagster_dbt_names import (
@@ -28,8 +27,6 @@ from floe_orchestrator_dagster.upstream.dagster_dbt_names import (
     DbtManifestWrapper,
     with_functions,
 )
-
-_LONGEST_DESCRIPTION = 300
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
@@ -266,52 +263,37 @@ class ProductTranslator(DagsterDbtTranslator):
         node = manifest["nodes"][unique_id]
         if placed.checks is None:
             return self._product_check_spec(node, placed, test)
-        asset_spec = self.get_asset_spec(manifest, placed.checks, project)
+        asset_spec, description = self.get_asset_spec(manifest, placed.checks, project), self._description(node)
         if manifest["parent_map"].get(test) == [placed.checks] and test not in self.quality.by_test:
-            return _plain_check_spec(asset_spec.key, node, placed, self._test_description(node))
+            return plain_check_spec(asset_spec.key, node, placed, description)
         stock = super().get_asset_check_spec(asset_spec, manifest, unique_id, project) if test == unique_id else None
-        spec = stock or self._own_check_spec(asset_spec, manifest, unique_id, placed)
-        description = spec.description or self._test_description(node)
+        if stock is None:
+            read = {self.get_asset_spec(manifest, parent, None).key for parent in placed.reads}
+            stock = plain_check_spec(asset_spec.key, node, placed, description, read - {asset_spec.key})
         # The same as in dagster-dbt, except for its oldest versions, where no check blocks.
         blocking = is_error(node) and not placed.is_later
-        spec = spec._replace(name=placed.name, description=description or None, blocking=blocking)
+        spec = stock._replace(name=placed.name, description=stock.description or description or None, blocking=blocking)
         declared = self.quality.by_test.get(test)
         if declared is None:
             return spec
         spec = declared_check_spec(spec, declared.check, self.product)
         return spec._replace(blocking=False) if placed.is_later else spec
 
-    def _test_description(self, node: Mapping[str, Any]) -> str:
-        """Return dbt's description of a test; else its name if the check has another one, else what it tests.
-
-        The contract describes the checks that it declares. Checks of a product with many assets do not say what they
-        test: their names and failures do.
-        """
-        described: str = (node.get("description") or "").strip()
-        if described:
-            return described
-        if acceptable_name(node["name"]) != node["name"]:
-            return f"dbt test {node['name']}"
-        is_described = self._attributes.has_many_assets or node["unique_id"] in self.quality.by_test
-        return "" if is_described else _arguments(node)
-
     def _product_check_spec(self, node: Mapping[str, Any], placed: DbtTest, test: str) -> dg.AssetCheckSpec:
         """Return the spec of a test that reads no asset: a check of the product, which blocks no asset."""
-        spec = _plain_check_spec(self.product_key, node, placed, self._test_description(node))
+        spec = plain_check_spec(self.product_key, node, placed, self._description(node))
         declared = self.quality.by_test.get(test)
         spec = declared_check_spec(spec, declared.check, self.product) if declared else spec
         return spec._replace(blocking=False)
 
-    def _own_check_spec(
-        self, asset_spec: dg.AssetSpec, manifest: Mapping[str, Any], unique_id: str, test: DbtTest
-    ) -> dg.AssetCheckSpec:
-        read = {self.get_asset_spec(manifest, parent, None).key for parent in test.reads}
-        return dg.AssetCheckSpec(
-            name=test.name,
-            asset=asset_spec.key,
-            additional_deps=sorted(read - {asset_spec.key}),
-            metadata={DAGSTER_DBT_UNIQUE_ID_METADATA_KEY: unique_id.removeprefix(UNIT_TEST_PREFIX)},
-        )
+    def _description(self, node: Mapping[str, Any]) -> str:
+        """Return the description of a test.
+
+        The contract describes the checks that it declares. Checks of a product with many assets do not say what they
+        test: their names and failures do.
+        """
+        is_described = self._attributes.has_many_assets or node["unique_id"] in self.quality.by_test
+        return test_description(node, names_only=is_described)
 
 
 def _with_keys(deps: Iterable[dg.AssetDep], keys: Mapping[dg.AssetKey, dg.AssetKey]) -> list[dg.AssetDep]:
@@ -322,37 +304,3 @@ def _with_keys(deps: Iterable[dg.AssetDep], keys: Mapping[dg.AssetKey, dg.AssetK
         if key not in found or dep.partition_mapping is not None:
             found[key] = dg.AssetDep(key, partition_mapping=dep.partition_mapping)
     return list(found.values())
-
-
-def _plain_check_spec(key: dg.AssetKey, node: Mapping[str, Any], placed: DbtTest, otherwise: str) -> dg.AssetCheckSpec:
-    """Return the spec of a test that reads one asset, the most common case, without calling dagster-dbt.
-
-    Args:
-        key: The asset.
-        node: The test.
-        placed: The test's place.
-        otherwise: The description of a test without one in ``meta``.
-    """
-    description = (node.get("meta") or {}).get("description") or otherwise
-    return dg.AssetCheckSpec(
-        name=placed.name,
-        asset=key,
-        description=description or None,
-        metadata={DAGSTER_DBT_UNIQUE_ID_METADATA_KEY: node["unique_id"].removeprefix(UNIT_TEST_PREFIX)},
-        blocking=is_error(node) and not placed.is_later,
-    )
-
-
-def _arguments(node: Mapping[str, Any]) -> str:
-    """Describe what a generic test tests: its name, its column and its other arguments; empty for other tests."""
-    generic = node.get("test_metadata")
-    if not generic:
-        return ""
-    column = node.get("column_name")
-    others = {name: value for name, value in (generic.get("kwargs") or {}).items() if name not in SHOWN_ELSEWHERE}
-    given = [
-        f"{name}: {', '.join(map(str, value)) if isinstance(value, list) else value}" for name, value in others.items()
-    ]
-    tested = f"{generic['name']} of {column}" if column else str(generic["name"])
-    text = f"{tested} ({'; '.join(given)})" if given else tested
-    return text if len(text) <= _LONGEST_DESCRIPTION else f"{text[:_LONGEST_DESCRIPTION]}…"
