@@ -12,7 +12,8 @@ from floe_orchestrator_dagster.assets.dagster_selection import (
     DagsterSelection,
     parsed_selection,
 )
-from floe_orchestrator_dagster.config.models import CONFIG_PATH, CORRECT_IT, EVERYTHING, config_path
+from floe_orchestrator_dagster.config.automation import EVERYTHING
+from floe_orchestrator_dagster.config.models import CONFIG_PATH, CORRECT_IT, config_path
 from floe_orchestrator_dagster.errors import ConfigError, DbtSetupError, Problem
 from floe_orchestrator_dagster.product.project import PROJECT_DIR_VARIABLE
 from floe_orchestrator_dagster.product.selection import NodeGraph
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from floe_orchestrator_dagster.assets.dagster_selection import Assets
-    from floe_orchestrator_dagster.config.models import SelectedAssets
+    from floe_orchestrator_dagster.config.automation import SelectedAssets
     from floe_orchestrator_dagster.product import Product
 
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from floe_orchestrator_dagster.assets.names import acceptable_key_part
-from floe_orchestrator_dagster.config.models import AssetSensorConfig
+from floe_orchestrator_dagster.config.automation import AssetSensorConfig
 from floe_orchestrator_dagster.errors import Problem
 from floe_orchestrator_dagster.product.manifest import freshness_criteria
 

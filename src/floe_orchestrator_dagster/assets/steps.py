@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from floe_orchestrator_dagster.assets.stages import StagedGraph
     from floe_orchestrator_dagster.config import DagsterConfig
-    from floe_orchestrator_dagster.config.models import DbtRunConfig
+    from floe_orchestrator_dagster.config.automation import DbtRunConfig
     from floe_orchestrator_dagster.execution.step.build_plan import DbtStep
     from floe_orchestrator_dagster.product import Product
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from floe_orchestrator_dagster.assets.product_translator import ProductTranslator
     from floe_orchestrator_dagster.assets.selection import NodeSelection
     from floe_orchestrator_dagster.config import DagsterConfig
-    from floe_orchestrator_dagster.config.models import AutomationConfig
+    from floe_orchestrator_dagster.config.automation import AutomationConfig
     from floe_orchestrator_dagster.product import Product
 
     _Condition = dg.AutomationCondition[Any]

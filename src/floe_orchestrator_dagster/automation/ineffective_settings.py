@@ -18,7 +18,8 @@ from floe_orchestrator_dagster.assets.partitions import partition_variables, par
 from floe_orchestrator_dagster.automation.cron import check_cron, declared_schedule
 from floe_orchestrator_dagster.automation.jobs import job_names
 from floe_orchestrator_dagster.config import config_path
-from floe_orchestrator_dagster.config.models import CORRECT_IT, AssetSensorConfig
+from floe_orchestrator_dagster.config.automation import AssetSensorConfig
+from floe_orchestrator_dagster.config.models import CORRECT_IT
 from floe_orchestrator_dagster.errors import Problem
 from floe_orchestrator_dagster.product.profiles import is_on_duckdb
 from floe_orchestrator_dagster.wording import closest, did_you_mean

@@ -10,14 +10,15 @@ import dagster as dg
 
 from floe_orchestrator_dagster.automation.targets import partition_requests, requested_partitions
 from floe_orchestrator_dagster.config import config_path
-from floe_orchestrator_dagster.config.models import CORRECT_IT, RunStatusSensorConfig
+from floe_orchestrator_dagster.config.automation import RunStatusSensorConfig
+from floe_orchestrator_dagster.config.models import CORRECT_IT
 from floe_orchestrator_dagster.errors import ConfigError, Problem
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from floe_orchestrator_dagster.automation.targets import Targets
-    from floe_orchestrator_dagster.config.models import AssetSensorConfig
+    from floe_orchestrator_dagster.config.automation import AssetSensorConfig
     from floe_orchestrator_dagster.product import Product
     from floe_orchestrator_dagster.upstream.dagster_types import UnresolvedAssetJobDefinition
 

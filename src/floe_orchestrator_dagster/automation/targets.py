@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from floe_orchestrator_dagster.assets.selection import NodeSelection
-    from floe_orchestrator_dagster.config.models import SelectedAssets
+    from floe_orchestrator_dagster.config.automation import SelectedAssets
     from floe_orchestrator_dagster.product import Product
 
 

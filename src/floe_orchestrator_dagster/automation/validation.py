@@ -17,7 +17,8 @@ from floe_orchestrator_dagster.automation.jobs import job_names
 from floe_orchestrator_dagster.automation.schedules import main_schedule_name
 from floe_orchestrator_dagster.automation.targets import partitions_by_job
 from floe_orchestrator_dagster.config import config_path
-from floe_orchestrator_dagster.config.models import CORRECT_IT, RunStatusSensorConfig, ScheduleConfig
+from floe_orchestrator_dagster.config.automation import RunStatusSensorConfig, ScheduleConfig
+from floe_orchestrator_dagster.config.models import CORRECT_IT
 from floe_orchestrator_dagster.deploy.resources import excessive_requests, requested_resources
 from floe_orchestrator_dagster.errors import ConfigError, Problem
 from floe_orchestrator_dagster.execution.step.deferral import default_state, unusable_state
@@ -30,11 +31,7 @@ if TYPE_CHECKING:
     from typing import ParamSpec
 
     from floe_orchestrator_dagster.assets.selection import NodeSelection
-    from floe_orchestrator_dagster.config.models import (
-        JobConfig,
-        SelectedAssets,
-        SensorConfig,
-    )
+    from floe_orchestrator_dagster.config.automation import JobConfig, SelectedAssets, SensorConfig
     from floe_orchestrator_dagster.product import Product
 
     P = ParamSpec("P")

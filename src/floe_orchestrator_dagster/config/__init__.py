@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from pydantic import Field
 
+from floe_orchestrator_dagster.config.automation import AlertConfig, JobConfig, Rules, ScheduleConfig, SensorConfig  # noqa: TC001
 from floe_orchestrator_dagster.config.crons import Cron, Timezone  # noqa: TC001  # pydantic reads the annotations
 from floe_orchestrator_dagster.config.models import (
     CONFIG_PATH,
-    AlertConfig,
     BuildMode,
     ComputeConfig,
     ConcurrencyConfig,
@@ -20,16 +20,12 @@ from floe_orchestrator_dagster.config.models import (
     DbtConfig,
     DeployConfig,
     HeaderConfig,
-    JobConfig,
     KeyPart,
     LineageConfig,
     PartitionsConfig,
     PodResources,
     RetriesConfig,
-    Rules,
-    ScheduleConfig,
     Section,
-    SensorConfig,
     StateConfig,
     Steps,
     Text,

@@ -13,13 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from floe_orchestrator_dagster.config import DagsterConfig
-    from floe_orchestrator_dagster.config.models import (
-        AlertConfig,
-        AutomationConfig,
-        PartitionsConfig,
-        SelectedAssets,
-        StepConfig,
-    )
+    from floe_orchestrator_dagster.config.automation import AlertConfig, AutomationConfig, SelectedAssets
+    from floe_orchestrator_dagster.config.models import PartitionsConfig, StepConfig
 
 _DAY = "%Y-%m-%d"
 _HOUR = "%Y-%m-%d-%H:%M"

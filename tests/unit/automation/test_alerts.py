@@ -15,7 +15,7 @@ import pytest
 from floe_orchestrator_dagster.automation.alerts.delivery import is_quiet
 from floe_orchestrator_dagster.automation.alerts.incidents import Fault, Incidents, Message, Outcome, after_run, as_one
 from floe_orchestrator_dagster.code_location import definitions_from_file
-from floe_orchestrator_dagster.config.models import QuietHours
+from floe_orchestrator_dagster.config.automation import QuietHours
 from floe_orchestrator_dagster.errors import ConfigError
 from unit.odd_products import write_product
 from unit.samples import Json, node

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from floe_core.plugins.alert_channel import AlertChannelPlugin
 
     from floe_orchestrator_dagster.automation.alerts.incidents import Message
-    from floe_orchestrator_dagster.config.models import AlertConfig
+    from floe_orchestrator_dagster.config.automation import AlertConfig
     from floe_orchestrator_dagster.product import Product
 
 _SECONDS = 20.0

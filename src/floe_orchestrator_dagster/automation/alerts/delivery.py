@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from floe_orchestrator_dagster.automation.alerts.incidents import Message
-    from floe_orchestrator_dagster.config.models import AlertConfig, QuietHours
+    from floe_orchestrator_dagster.config.automation import AlertConfig, QuietHours
     from floe_orchestrator_dagster.product import Product
 
 INSTALL = "Install it in the image of the code location: pip install 'floe-orchestrator-dagster[alerts]'"

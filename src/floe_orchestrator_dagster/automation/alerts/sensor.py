@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from floe_orchestrator_dagster.automation.alerts.run_outcome import AlertedProduct
-    from floe_orchestrator_dagster.config.models import AlertConfig
+    from floe_orchestrator_dagster.config.automation import AlertConfig
     from floe_orchestrator_dagster.product import Product
 
 _INTERVAL_SECONDS = 30

@@ -16,7 +16,7 @@ from floe_orchestrator_dagster.assets.graph import dependency_order
 from floe_orchestrator_dagster.assets.sources import asset_sources
 from floe_orchestrator_dagster.assets.steps import K8S_CONFIG_TAG
 from floe_orchestrator_dagster.automation.jobs import max_concurrent_steps
-from floe_orchestrator_dagster.config.models import AssetSensorConfig, RunStatusSensorConfig
+from floe_orchestrator_dagster.config.automation import AssetSensorConfig, RunStatusSensorConfig
 from floe_orchestrator_dagster.inspect.plan.parts import (
     AssetPlan,
     AutomationPlan,
