@@ -19,6 +19,7 @@ from floe_orchestrator_dagster.product import ARTIFACTS_PATH_VARIABLE, artifacts
 from floe_orchestrator_dagster.product.adapters import require_adapter
 from floe_orchestrator_dagster.product.computes import engine_choice
 from floe_orchestrator_dagster.product.engines import EngineChoice, find_engine
+from floe_orchestrator_dagster.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -124,7 +125,7 @@ def _product() -> Part:
     if unset:
         names = ", ".join(sorted(unset))
         return Part("degraded", f"{named} loads, but its dbt profile reads variables that are not set here: {names}")
-    return Part("healthy", f"{named}, {len(product.dbt.manifest.asset_nodes)} dbt assets")
+    return Part("healthy", f"{named}, {counted(len(product.dbt.manifest.asset_nodes), 'dbt asset')}")
 
 
 def _webserver(config: DagsterConfig | None, timeout: float) -> Part:

@@ -1,4 +1,4 @@
-"""Phrases for error messages: pydantic's validation errors, types of values, suggestions for misspelled names."""
+"""Phrases for messages: pydantic's validation errors, types of values, numbers, suggestions for misspelled names."""
 
 from __future__ import annotations
 
@@ -98,6 +98,11 @@ def json_type_of(value: object) -> str:
         bool: "a boolean",
     }
     return names.get(type(value), "null" if value is None else f"a {type(value).__name__}")
+
+
+def counted(number: int, noun: str) -> str:
+    """Return a number with its noun in singular or plural, such as ``1 table`` or ``2 tables``."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def closest(name: str, known: Iterable[str]) -> str | None:

@@ -71,7 +71,7 @@ def test_command_prints_what_it_wrote_and_the_line_that_starts_dagster(written: 
     names = ("manifest.yaml", "floe.yaml", "compiled_artifacts.json", "definitions.py")
     assert answer.stdout == (
         "".join(f"wrote {directory / name}\n" for name in names)
-        + "my-shop: 3 models in floe.yaml, 6 assets and 0 checks in Dagster\n\nTo open them in Dagster:\n\n"
+        + "my-shop: 3 models in floe.yaml, 6 assets and 0 checks in Dagster\n\nTo start Dagster:\n\n"
         f"  cd {directory} && dagster dev -f definitions.py\n"
         "\nThe lineage is then at http://127.0.0.1:3000/asset-groups\n"
     )

@@ -613,8 +613,7 @@ def test_demo_says_how_to_run_the_product(tmp_path: Path) -> None:
 
     assert result.exit_code == 0
     assert result.stdout == (
-        f"The sample product retail-orders is in {directory}. To open it in Dagster:\n"
-        "\n"
+        f"The sample product retail-orders is in {directory}.\n\nTo start Dagster:\n\n"
         f"  export FLOE_ARTIFACTS_PATH='{directory}/compiled_artifacts.json'\n"
         "  dagster dev -m floe_orchestrator_dagster.definitions\n"
         "\nThe lineage is then at http://127.0.0.1:3000/asset-groups\n"

@@ -60,7 +60,7 @@ def test_plugin_without_a_product_is_healthy() -> None:
 def test_product_that_can_run_is_healthy(served: Callable[..., Path]) -> None:
     served()
 
-    assert _part(_health(), "product") == ("healthy", "shop-orders 1.2.0, 1 dbt assets")
+    assert _part(_health(), "product") == ("healthy", "shop-orders 1.2.0, 1 dbt asset")
 
 
 def test_artifacts_that_cannot_be_read_are_unhealthy(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

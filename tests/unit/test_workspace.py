@@ -129,7 +129,8 @@ def test_command_says_what_it_wrote_and_how_to_start_it(tmp_path: Path) -> None:
     assert result.exit_code == 0
     assert result.stdout == (
         f"orders: {directory}/definitions.py (2 assets)\n"
-        f"\nTo open them in Dagster:\n\n  dagster dev --workspace {output}\n"
+        f"\nTo start Dagster:\n\n  dagster dev --workspace {output}\n"
+        "\nThe lineage is then at http://127.0.0.1:3000/asset-groups\n"
     )
 
 

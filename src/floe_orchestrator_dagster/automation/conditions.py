@@ -72,7 +72,7 @@ def assets_by_rule(product: Product, selection: NodeSelection) -> list[frozenset
             continue
         by_rule.append(selected.difference(*by_rule))
         if selected and not by_rule[-1]:
-            what = f"all {len(selected)} assets that it selects match earlier rules, and the first match applies"
+            what = f"each asset that it selects ({len(selected)}) matches an earlier rule, and the first match applies"
             fix = f"Put the narrower rule first, or remove this one. {CORRECT_IT}"
             problems.append(Problem(where, what, fix))
     if problems:

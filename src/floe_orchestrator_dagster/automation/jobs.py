@@ -13,6 +13,7 @@ from floe_orchestrator_dagster.config import config_path
 from floe_orchestrator_dagster.errors import ArtifactsError, ConfigError, Problem
 from floe_orchestrator_dagster.product.profiles import is_on_duckdb
 from floe_orchestrator_dagster.product.tags import PRODUCT_TAG, tag_value
+from floe_orchestrator_dagster.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -65,7 +66,7 @@ def product_jobs(
         jobs[job.name] = dg.define_asset_job(
             job.name,
             selection=dg.AssetSelection.assets(*keys),
-            description=job.description or f"Builds {len(keys)} assets of the data product {product.name}.",
+            description=job.description or f"Builds {counted(len(keys), 'asset')} of the data product {product.name}.",
             tags={**tags, **build_tags(job.build), **option_tags(job), **job.tags},
             executor_def=executor,
         )

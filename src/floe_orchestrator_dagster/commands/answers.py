@@ -15,12 +15,11 @@ import click
 from floe_orchestrator_dagster.errors import FloeDagsterError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-LINEAGE_PAGE = "http://127.0.0.1:3000/asset-groups"
-"""Page of `dagster dev` with the graph of all assets. Dagster's first page lists runs."""
+    from collections.abc import Iterable, Iterator
 
 _WIDTH = 100
+# The page of `dagster dev` with the graph of all assets. Dagster's first page lists runs.
+_LINEAGE_PAGE = "http://127.0.0.1:3000/asset-groups"
 _COLOURS = {"error": "red", "warning": "yellow", "note": "cyan"}
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -46,6 +45,14 @@ def echo_json(content: object) -> None:
 def echo_listed(names: str) -> None:
     """Print indented names: wrapped on a terminal, and whole in a pipe, so that ``grep`` finds them."""
     click.echo(click.wrap_text(names, _WIDTH, "    ", "    ") if sys.stdout.isatty() else f"    {names}")
+
+
+def echo_dagster_commands(commands: Iterable[str]) -> None:
+    """Print the commands that serve a product with ``dagster dev``, and the page to open."""
+    click.echo("\nTo start Dagster:\n")
+    for command in commands:
+        click.echo(f"  {command}")
+    click.echo(f"\nThe lineage is then at {_LINEAGE_PAGE}")
 
 
 def echo_message(kind: Literal["error", "warning", "note"], text: object) -> None:

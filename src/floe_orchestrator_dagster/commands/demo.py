@@ -10,8 +10,8 @@ from pathlib import Path
 import click
 
 from floe_orchestrator_dagster.commands.answers import (
-    LINEAGE_PAGE,
     as_json,
+    echo_dagster_commands,
     echo_json,
     echo_message,
     errors_reported,
@@ -61,10 +61,8 @@ def demo(directory: Path, *, as_json: bool) -> None:
     if lacking:
         install = f"pip install {' '.join(lacking)}"
         echo_message("warning", f"packages that the sample needs are not installed. Run `{install}`.")
-    click.echo(f"The sample product retail-orders is in {artifacts.parent}. To open it in Dagster:\n")
-    for line in lines:
-        click.echo(f"  {line}")
-    click.echo(f"\nThe lineage is then at {LINEAGE_PAGE}")
+    click.echo(f"The sample product retail-orders is in {artifacts.parent}.")
+    echo_dagster_commands(lines)
 
 
 def _is_installed(module: str) -> bool:

@@ -10,6 +10,7 @@ import click
 
 from floe_orchestrator_dagster.commands.answers import artifacts_path, echo_message, progress
 from floe_orchestrator_dagster.errors import FloeDagsterError, Problem
+from floe_orchestrator_dagster.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -40,7 +41,7 @@ def echo_findings(findings: Findings) -> None:
         echo_message("warning", f"{file}{remark}")
     if findings.errors:
         count = sum(len(_problems(error)) for error in findings.errors)
-        click.echo("1 problem" if count == 1 else f"{count} problems", err=True)
+        click.echo(counted(count, "problem"), err=True)
 
 
 def findings_as_json(findings: Findings) -> dict[str, object]:

@@ -11,14 +11,15 @@ from typing import TYPE_CHECKING
 import click
 
 from floe_orchestrator_dagster.commands.answers import (
-    LINEAGE_PAGE,
     as_json,
+    echo_dagster_commands,
     echo_json,
     echo_message,
     errors_reported,
     progress,
 )
 from floe_orchestrator_dagster.commands.findings import echo_findings, warnings_as_json
+from floe_orchestrator_dagster.wording import counted
 
 if TYPE_CHECKING:
     from floe_orchestrator_dagster.initial_product import InitialOptions, InitialProduct
@@ -121,10 +122,10 @@ def _print(written: InitialProduct) -> None:
 
     described = plan_product(loaded.product, loaded.definitions)
     click.echo(
-        f"{written.name}: {written.models} models in floe.yaml, {len(described.built)} assets and "
-        f"{described.checks} checks in Dagster\n\nTo open them in Dagster:\n"
+        f"{written.name}: {counted(written.models, 'model')} in floe.yaml, "
+        f"{counted(len(described.built), 'asset')} and {counted(described.checks, 'check')} in Dagster"
     )
-    click.echo(f"  {_command(written)}\n\nThe lineage is then at {LINEAGE_PAGE}")
+    echo_dagster_commands([_command(written)])
 
 
 def _command(written: InitialProduct) -> str:

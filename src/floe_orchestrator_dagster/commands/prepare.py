@@ -16,6 +16,7 @@ from floe_orchestrator_dagster.commands.answers import (
     errors_reported,
     progress,
 )
+from floe_orchestrator_dagster.wording import counted
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -59,4 +60,4 @@ def prepare(artifacts: Path | None, *, no_deps: bool, as_json: bool) -> None:
     if as_json:
         echo_json({"product": product.name, "manifest": str(manifest.path), "assets": len(manifest.asset_nodes)})
     else:
-        click.echo(f"{product.name}: {len(manifest.asset_nodes)} dbt assets in {manifest.path}")
+        click.echo(f"{product.name}: {counted(len(manifest.asset_nodes), 'dbt asset')} in {manifest.path}")

@@ -15,6 +15,7 @@ from floe_orchestrator_dagster.commands.answers import (
     errors_reported,
     progress,
 )
+from floe_orchestrator_dagster.wording import counted
 
 if TYPE_CHECKING:
     from floe_orchestrator_dagster.inspect.timeline import TimedNode, Timeline
@@ -107,7 +108,7 @@ def _node_as_record(node: TimedNode) -> dict[str, object]:
 
 def _echo(found: Timeline, output: Path | None) -> None:
     """Print one line per node, unwrapped, so that the output can be searched."""
-    nodes = "1 node" if len(found.nodes) == 1 else f"{len(found.nodes)} nodes"
+    nodes = counted(len(found.nodes), "node")
     click.echo(f"{found.run_id}: {nodes} in {found.seconds:.1f} s, at most {found.at_once} at the same time")
     if found.critical:
         click.echo("\nCritical path:")

@@ -9,6 +9,7 @@ import click
 
 from floe_orchestrator_dagster.commands.answers import artifacts_argument, as_json, echo_json
 from floe_orchestrator_dagster.commands.findings import echo_findings, examine, findings_as_json
+from floe_orchestrator_dagster.wording import counted
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -50,12 +51,8 @@ def _summary(loaded: LoadedProduct) -> str:
 
     described = plan_product(loaded.product, loaded.definitions)
     counts = [
-        _counted(len(described.built), "asset"),
-        _counted(described.checks, "check"),
-        _counted(len(described.schedules), "schedule"),
+        counted(len(described.built), "asset"),
+        counted(described.checks, "check"),
+        counted(len(described.schedules), "schedule"),
     ]
     return f"{loaded.product.name}: valid ({', '.join(counts)})"
-
-
-def _counted(count: int, noun: str) -> str:
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

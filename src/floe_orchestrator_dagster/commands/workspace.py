@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import click
 
-from floe_orchestrator_dagster.commands.answers import errors_reported
+from floe_orchestrator_dagster.commands.answers import echo_dagster_commands, errors_reported
+from floe_orchestrator_dagster.wording import counted
 
 
 @click.command()
@@ -38,7 +40,7 @@ def workspace(products: tuple[Path, ...], output: Path) -> None:
     with errors_reported():
         written = write_workspace(products, output)
     for location in written.locations:
-        click.echo(f"{location.name}: {location.file} ({location.assets} assets)")
+        click.echo(f"{location.name}: {location.file} ({counted(location.assets, 'asset')})")
     for edge in written.edges:
         click.echo(f"{edge.product} reads the asset {edge.key} of {edge.owner}")
-    click.echo(f"\nTo open them in Dagster:\n\n  dagster dev --workspace {output}")
+    echo_dagster_commands([f"dagster dev --workspace {shlex.quote(str(output))}"])

@@ -12,6 +12,8 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from floe_orchestrator_dagster.wording import counted
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
@@ -58,7 +60,7 @@ def _parts(plan: Plan, warnings: Sequence[str]) -> Iterator[RenderableType]:
         yield _heading("Assets", f"{len(plan.built)} built here{elsewhere}")
         yield _indented(_asset_table(plan))
         if plan.unused_sources:
-            sources = "1 source" if plan.unused_sources == 1 else f"{plan.unused_sources} sources"
+            sources = counted(plan.unused_sources, "source")
             yield Text(f"  Left out: {sources} that nothing uses. See the key `sources`.")
         stop = f", {plan.blocking_checks} of them blocking (a failure stops downstream assets)"
         yield _heading("Checks", f"{plan.checks}{stop if plan.blocking_checks else ''}")
@@ -139,7 +141,7 @@ def _watched(sensor: SensorPlan) -> str:
 
 
 def _runs(runs: RunPlan) -> list[tuple[str, str | None]]:
-    steps = f", {runs.max_concurrent} step{'s' if runs.max_concurrent != 1 else ''} at a time"
+    steps = f", {counted(runs.max_concurrent or 0, 'step')} at a time"
     delay = f", each after {runs.delay_seconds:g} s" if runs.delay_seconds else ""
     return [
         ("executor", f"{runs.executor or 'the default'}{steps if runs.max_concurrent else ''}"),

@@ -8,6 +8,8 @@ from __future__ import annotations
 from html import escape
 from typing import TYPE_CHECKING
 
+from floe_orchestrator_dagster.wording import counted
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
@@ -34,11 +36,12 @@ td.number, th.number { text-align: right; }
 
 def timeline_page(timeline: Timeline) -> str:
     """Return the HTML page."""
+    nodes = counted(len(timeline.nodes), "node")
     head = f"<title>Run {escape(timeline.run_id)}</title><style>{_STYLE}</style>"
     return (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8">{head}</head><body>'
         f"<h1>Run {escape(timeline.run_id)}</h1>"
-        f"<p>{len(timeline.nodes)} nodes in {timeline.seconds:.1f} s, at most {timeline.at_once} at the same time.</p>"
+        f"<p>{nodes} in {timeline.seconds:.1f} s, at most {timeline.at_once} at the same time.</p>"
         f"{''.join(_drawing(timeline))}"
         "<p>Blue: tables and views. Green: tests. Red: failed. Outlined: the critical path. Dashed: waiting time "
         "after the previous node of the critical path.</p>"

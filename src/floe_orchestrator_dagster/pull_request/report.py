@@ -6,6 +6,8 @@ import re
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from floe_orchestrator_dagster.wording import counted
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
@@ -127,7 +129,7 @@ class BuildReport:
         tables, tests = len(self.tables), len(self.tests)
         counts = [
             f"{changed} changed and {tables - changed} affected {'table' if tables == 1 else 'tables'}",
-            f"{tests} {'test' if tests == 1 else 'tests'}",
+            counted(tests, "test"),
         ]
         ended = {ending: sum(node.ending == ending for node in self.nodes) for ending in ("failed", "skipped", NOT_RUN)}
         counts += [f"{count} {ending}" for ending, count in ended.items() if count]

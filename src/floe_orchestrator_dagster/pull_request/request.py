@@ -32,6 +32,7 @@ from floe_orchestrator_dagster.state.changes import changes_since
 from floe_orchestrator_dagster.state.location import production as production_environment
 from floe_orchestrator_dagster.state.location import required_url
 from floe_orchestrator_dagster.state.sets import read_state
+from floe_orchestrator_dagster.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -113,9 +114,8 @@ class PullRequest:
             self._check_database(name)
             production = Production(state.manifest, before.content)
             destination = self._destination(production, name)
-            self.say(
-                f"building {len(changes.built)} tables and {len(changes.tests)} tests in the {destination.description}"
-            )
+            tables, tests = counted(len(changes.built), "table"), counted(len(changes.tests), "test")
+            self.say(f"building {tables} and {tests} in the {destination.description}")
             build = Build(
                 changes, destination, production, self.product.config.dbt, scratch, logger, self.say, keep=keep
             )

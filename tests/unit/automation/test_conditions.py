@@ -310,7 +310,7 @@ def test_rule_without_remaining_assets_is_refused(tmp_path: Path, rules: list[Js
 
     [problem] = raised.value.problems
     assert problem.where == f"plugins.orchestrator.config.automation[{row}]"
-    assert problem.what == (f"all {count} assets that it selects match earlier rules, and the first match applies")
+    assert problem.what == f"each asset that it selects ({count}) matches an earlier rule, and the first match applies"
     assert problem.fix == "Put the narrower rule first, or remove this one. Correct it in manifest.yaml."
 
 

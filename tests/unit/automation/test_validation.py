@@ -224,7 +224,7 @@ def test_selections_that_are_wrong_are_reported_at_once(tmp_path: Path) -> None:
         "jobs[0].select: 'nowhere' matches nothing (in 'tag:dayly tag:gold nowhere')",
         "jobs[0].exclude: 'labels:x' is not a valid dbt selection: 'labels' is not a valid method name",
         "schedules[0].select: 'strg+' matches nothing",
-        "automation[1]: all 1 assets that it selects match earlier rules, and the first match applies",
+        "automation[1]: each asset that it selects (1) matches an earlier rule, and the first match applies",
         "partitions[1].select: '+stg' selects stg, which partitions[0] selects already",
         "partitions[2].select: 'mat' matches nothing",
     ]

@@ -14,6 +14,7 @@ from floe_orchestrator_dagster.lineage.delivery.backends import find_backend, is
 from floe_orchestrator_dagster.lineage.delivery.emitter import spool_directory
 from floe_orchestrator_dagster.lineage.delivery.replay import replay, spool_status
 from floe_orchestrator_dagster.product.tags import tag_value
+from floe_orchestrator_dagster.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -105,5 +106,6 @@ def _replay(context: dg.SensorEvaluationContext, product: Product) -> str:
         done = replay(directory, backend, request_seconds=config.timeout_seconds, seconds=_TICK_SECONDS)
     except (LineageError, OSError) as error:
         return f"Lineage events are pending: {error}"
-    counts = f"Lineage: {done.sent} events sent to {backend.shown}, {done.refused} refused, {done.waiting} pending."
+    sent = counted(done.sent, "event")
+    counts = f"Lineage: {sent} sent to {backend.shown}, {done.refused} refused, {done.waiting} pending."
     return f"{counts} {done.reason}".strip()
