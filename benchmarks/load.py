@@ -10,6 +10,7 @@ import resource
 import sys
 import time
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,7 +43,12 @@ def main() -> None:
 
 
 def load_as_dagster_does(load_type: str) -> None:
-    """Say in this process, as Dagster's processes do, that Dagster loads the definitions and for what purpose."""
+    """Say in this process, as Dagster's processes do, that Dagster loads the definitions and for what purpose.
+
+    A code server has imported its server before.
+    """
+    if load_type == "INITIALIZATION":
+        import_module("dagster._grpc.server")
     from dagster._core.definitions.definitions_load_context import DefinitionsLoadContext, DefinitionsLoadType
 
     DefinitionsLoadContext.set(DefinitionsLoadContext(DefinitionsLoadType(load_type)))
@@ -63,13 +69,13 @@ def plugin_import(who: str) -> float:
 
 
 def loaded(definitions: "dg.Definitions") -> dict[str, float]:
-    """Serialize the repository with jobs by reference, as the webserver fetches it."""
-    import dagster as dg
+    """Serialize the repository with jobs by reference, as the code server does for the webserver."""
     from dagster._core.remote_representation.external_data import RepositorySnap
 
+    server: Any = import_module("dagster._grpc.server")
     repository = definitions.get_repository_def()
     repository.load_all_definitions()
-    snapshot = dg.serialize_value(RepositorySnap.from_def(repository, defer_snapshots=True))
+    snapshot = server.serialize_value(RepositorySnap.from_def(repository, defer_snapshots=True))
     return {"snapshot_mb": len(snapshot) / 1e6}
 
 

@@ -47,6 +47,7 @@ from floe_orchestrator_dagster.upstream.dagster_load_type import DefinitionsLoad
 from floe_orchestrator_dagster.upstream.dagster_node_deps import replace_node_dependencies
 from floe_orchestrator_dagster.upstream.dagster_output_types import replace_type_resolution
 from floe_orchestrator_dagster.upstream.dagster_serialization import replace_serialization
+from floe_orchestrator_dagster.upstream.dagster_snapshot import shorten_snapshot
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -158,6 +159,7 @@ def _location(
         stale = stale_problem(product)
         if stale is not None:
             logger.warning("%s: %s. %s", product.origin, stale.fault, stale.fix, extra={"problems": (stale,)})
+        shorten_snapshot()
     replace_node_dependencies()
     replace_serialization()
     optional = (_alert_sensor(translator, assets), _state_sensor(translator))

@@ -167,9 +167,8 @@ class FloeDbtTranslator(DagsterDbtTranslator):
     def get_description(self, dbt_resource_props: Mapping[str, Any]) -> str:
         """Return the node's description without its SQL, or else the data contract's."""
         contract, kind = self._contract(dbt_resource_props), dbt_resource_props["resource_type"]
-        # Large products declare thousands of sources, whose names would be repeated.
-        is_named = kind != "source" or not self._floe.attributes.has_many_assets
-        named = f"dbt {kind} {dbt_resource_props['name']}" if is_named else ""
+        # Large products have thousands of nodes, whose names would be repeated.
+        named = "" if self._floe.attributes.has_many_assets else f"dbt {kind} {dbt_resource_props['name']}"
         declared = contract.table.description if contract else None
         return (dbt_resource_props.get("description") or declared or named).strip()
 

@@ -43,6 +43,7 @@ _REMAPPED, _VALUES = "__field_remap__", "__hidden_iter__"
 _PLAIN = frozenset((str, int, float, bool, type(None)))
 
 _replacements: list[object] = []
+_shortening: dict[type, Callable[[dict[str, Any]], None]] = {}
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,11 @@ class _Layout:
     keys: tuple[str, ...]
     special: tuple[_Field, ...]
     old: tuple[tuple[str, Any], ...]
+    shorten: Callable[[dict[str, Any]], None]
+
+
+def _keep_all(_fields: dict[str, Any]) -> None:
+    """Remove no field."""
 
 
 class _Unknown(Exception):  # noqa: N818  # not an error
@@ -100,6 +106,14 @@ def replace_serialization() -> None:
         lazy.items = packing.items_of(lazy.items)
         serdes._pack_object = packing.packed_object()  # noqa: SLF001  # found above
         _replacements.append(lazy.items)
+
+
+def shorten(kind: type, remove: Callable[[dict[str, Any]], None]) -> None:
+    """Let a function remove fields from a class's objects, which the reader's constructor then sets.
+
+    It must be called before an object of the class is serialized. Without effect when the patch is not active.
+    """
+    _shortening[kind] = remove
 
 
 class _Packing:
@@ -167,6 +181,7 @@ class _Packing:
         found = dict(zip(layout.keys, (layout.name, *value.__hidden_iter__()), strict=True))
         for field in layout.special:
             self._set_special(found, field, path)
+        layout.shorten(found)
         for key, inner in found.items():
             if type(inner) not in _PLAIN:
                 found[key] = self._packed(inner, path)
@@ -226,4 +241,5 @@ def _layout(kind: type, whitelist: Any) -> _Layout | None:  # noqa: ANN401  # Da
         keys=("__class__", *keys),
         special=tuple(field for field in fields if field.serializer or field.omits_empty or field.omits_none),
         old=tuple(serializer.old_fields.items()),
+        shorten=_shortening.get(kind, _keep_all),
     )

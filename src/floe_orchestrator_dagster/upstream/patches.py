@@ -115,6 +115,17 @@ SERIALIZATION = Patch(
     buys="0.13 of 1.2 s of CPU of a load of 500 models with three tests each: half of the time of the serialization",
     without="Dagster looks up how a field is stored for each field of each object",
 )
+SNAPSHOT = Patch(
+    name="snapshot",
+    module="dagster_snapshot",
+    package="dagster",
+    since="1.10.21",
+    replaces="which fields the serializers of assets, checks and dependencies omit, and `serialize_value`, "
+    "in code servers",
+    buys="0.67 of 1.85 MB that the webserver fetches of 500 models with three tests each, and a quarter of the time in "
+    "which it reads them",
+    without="the code server also sends all fields that are None or empty, and spaces",
+)
 CHECK_EVALUATIONS = Patch(
     name="check-evaluations",
     module="dagster_check_evaluations",
@@ -168,6 +179,7 @@ PATCHES = (
     NODE_DEPENDENCIES,
     OUTPUT_TYPES,
     SERIALIZATION,
+    SNAPSHOT,
     CHECK_EVALUATIONS,
     EVENT_LOG,
     POSTGRES_LOG,

@@ -223,3 +223,5 @@ def test_sources_of_many_assets_are_reduced(tmp_path: Path) -> None:
     assert "dagster/code_references" in whole.metadata
     assert not {"dagster/code_references", "dagster/storage_kind"} & lean.metadata.keys()
     assert lean.tags == whole.tags
+    model = dg.AssetKey("model_0")
+    assert (few.get(model).description, many.get(model).description) == ("dbt model model_0", None)
