@@ -29,7 +29,7 @@ from floe_orchestrator_dagster.execution.step.build_marks import (
     read_marks,
     write_marks,
 )
-from floe_orchestrator_dagster.upstream.dagster_history import PlannedRuns, newest_event, planned_runs
+from floe_orchestrator_dagster.upstream.dagster_history import PlannedRuns, StartedSteps, newest_event, planned_runs
 from floe_orchestrator_dagster.upstream.dagster_materializations import (
     Materialization,
     latest_materializations,
@@ -108,10 +108,11 @@ def read_history(
     planned = planned_runs(
         instance, run_id, min((found for found in cursors.values() if found is not None), default=cursor)
     )
+    started = StartedSteps(instance)
     tests = {check: record for check in checks if (record := read_test(values.get(key_of(check)))) is not None}
     return BuildHistory(
         cursor,
-        {key: reader.state(key, place, planned) for key, place in places.items()},
+        {key: reader.state(key, place, planned, started) for key, place in places.items()},
         latest,
         frozenset(places) if planned.all_by else frozenset(planned.unfinished),
         tests,
@@ -168,7 +169,7 @@ class _Reader:
         found = mark.get("cursor") if "cursor" in mark else record.cursor if record is not None else None
         return found if isinstance(found, int) else None
 
-    def state(self, key: dg.AssetKey, place: str, planned: PlannedRuns) -> State:
+    def state(self, key: dg.AssetKey, place: str, planned: PlannedRuns, started: StartedSteps) -> State:
         """Return the build that a table has."""
         latest = self.latest.get(key)
         if latest is None:
@@ -179,7 +180,16 @@ class _Reader:
         doubt = self._marked(key, record, place)
         if doubt:
             return Unknown(doubt)
-        return self._concurrent(key, {latest.run_id, mark.get("run")}, cursor, planned) or record
+        other = planned.unfinished.get(key) or planned.all_by
+        if other:
+            return Unknown(f"run {_short(other)} may be building it")
+        if cursor < planned.bound:
+            return Unknown("too many runs have started since it was built")
+        known = {latest.run_id, mark.get("run")}
+        later = (one for one in reversed(planned.since.get(key, ())) if one.event > cursor and one.run_id not in known)
+        # A run whose earlier steps have failed never starts the step that builds the asset.
+        found = next((one for one in later if started.may_have(one)), None)
+        return Unknown(f"run {_short(found.run_id)} was to build it, and has recorded no result") if found else record
 
     def _marked(self, key: dg.AssetKey, record: BuildRecord, place: str) -> str | None:
         """Return why the marks of a table contradict the record of its last build; None if they do not."""
@@ -193,17 +203,6 @@ class _Reader:
         if mark.get("started"):
             return f"run {_short(mark['started'])} started to build it, and has recorded no result"
         return None
-
-    def _concurrent(
-        self, key: dg.AssetKey, known: set[str | None], cursor: int, planned: PlannedRuns
-    ) -> Unknown | None:
-        other = planned.unfinished.get(key) or planned.all_by
-        if other:
-            return Unknown(f"run {_short(other)} may be building it")
-        if cursor < planned.bound:
-            return Unknown("too many runs have started since it was built")
-        later = [run_id for event, run_id in planned.since.get(key, ()) if event > cursor and run_id not in known]
-        return Unknown(f"run {_short(later[-1])} was to build it, and has recorded no result") if later else None
 
 
 def recorded_build(materialization: Materialization) -> BuildRecord | None:

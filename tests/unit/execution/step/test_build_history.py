@@ -104,6 +104,53 @@ def test_later_run_without_a_result_makes_the_build_unknown(instance: dg.Dagster
     assert reason(instance) == f"run {killed[:8]} was to build it, and has recorded no result"
 
 
+def two_steps(*, fails: bool = False) -> dg.JobDefinition:
+    """Define a job whose second step builds the table; the first one may fail."""
+
+    @dg.asset
+    def raw() -> None:
+        if fails:
+            raise ValueError
+
+    @dg.asset(key=KEY, deps=[raw])
+    def orders() -> None:
+        """Build nothing."""
+
+    job = dg.define_asset_job("all")
+    return dg.Definitions(assets=[raw, orders], jobs=[job]).resolve_job_def("all")
+
+
+def test_run_that_failed_in_an_earlier_step_has_not_built_the_table(instance: dg.DagsterInstance) -> None:
+    recorded_run(instance)
+    failed = two_steps(fails=True).execute_in_process(instance=instance, raise_on_error=False)
+    assert not failed.success
+
+    assert reason(instance) is None
+
+
+def test_run_whose_earlier_step_failed_may_be_building_the_table_until_it_ends(instance: dg.DagsterInstance) -> None:
+    recorded_run(instance)
+    ended, beside = (instance.create_run_for_job(two_steps()) for _ in range(2))
+    instance.report_run_failed(ended)
+    for failed in (ended, beside):
+        event = dg.DagsterEvent(dg.DagsterEventType.STEP_START.value, "all", step_key="raw")
+        instance.report_dagster_event(event, failed.run_id)
+
+    assert reason(instance) == f"run {beside.run_id[:8]} may be building it"
+    instance.report_run_canceled(beside)
+    assert reason(instance) is None
+
+
+def test_run_that_was_killed_after_the_start_of_its_step_may_have_built_the_table(instance: dg.DagsterInstance) -> None:
+    recorded_run(instance)
+    killed = instance.create_run_for_job(two_steps())
+    start = dg.DagsterEvent(dg.DagsterEventType.STEP_START.value, "all", step_key="orders")
+    instance.report_dagster_event(start, killed.run_id)
+    instance.report_run_failed(killed)
+
+    assert reason(instance) == f"run {killed.run_id[:8]} was to build it, and has recorded no result"
+
+
 def test_table_that_a_run_reused_is_known_afterwards(instance: dg.DagsterInstance) -> None:
     recorded_run(instance)
     reusing = run(instance, None, fails=True)
