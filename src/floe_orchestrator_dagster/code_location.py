@@ -17,6 +17,7 @@ from floe_orchestrator_dagster.assets.checks import product_checks
 from floe_orchestrator_dagster.assets.consumers import consumer_assets
 from floe_orchestrator_dagster.assets.contracts import ingestion_assets
 from floe_orchestrator_dagster.assets.dbt import dbt_project_assets
+from floe_orchestrator_dagster.assets.freshness import has_freshness_policy
 from floe_orchestrator_dagster.assets.product_translator import ProductTranslator
 from floe_orchestrator_dagster.assets.selection import NodeSelection
 from floe_orchestrator_dagster.assets.steps import ProductAssets
@@ -38,6 +39,7 @@ from floe_orchestrator_dagster.product import (
     manifest_kept_fresh,
     product_from_artifacts,
 )
+from floe_orchestrator_dagster.product.manifest import freshness_criteria
 from floe_orchestrator_dagster.product.project import find_project_path
 from floe_orchestrator_dagster.product.shared_tables import invisible_tables
 from floe_orchestrator_dagster.product.staleness import compile_if_changed, stale_problem
@@ -202,7 +204,10 @@ def _alert_sensor(
     owners = {spec.key: tuple(spec.owners) for spec in specs}
     keys = translator.key_of if product.dbt is not None else {}
     partitioned = {spec.key for spec in specs if spec.partitions_def is not None}
-    alerted = AlertedProduct(product.name, keys, owners, partitioned, AssetAttributes(product).owners)
+    sources = product.dbt.manifest.content["sources"] if product.dbt else {}
+    checked = {keys.get(unique_id) for unique_id, source in sources.items() if freshness_criteria(source)}
+    timely = [spec.key for spec in specs if has_freshness_policy(spec) and spec.key not in checked]
+    alerted = AlertedProduct(product.name, keys, owners, partitioned, AssetAttributes(product).owners, timely)
     return alert_sensor(product, alerted)
 
 

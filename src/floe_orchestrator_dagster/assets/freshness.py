@@ -42,6 +42,11 @@ def freshness_attributes(contract: TableContract | None, node: Mapping[str, Any]
     return {"freshness_policy": _policy(fail, warn if warn is not None and warn < fail else None)}
 
 
+def has_freshness_policy(spec: dg.AssetSpec) -> bool:
+    """Return whether an asset has a freshness policy; False for Dagster before 1.12."""
+    return _HAS_FRESHNESS_POLICIES and spec.freshness_policy is not None
+
+
 @cache
 def _policy(fail: timedelta, warn: timedelta | None) -> dg.FreshnessPolicy:
     """Return the policy, which many assets share."""

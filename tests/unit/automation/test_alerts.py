@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import json
+import re
 import sys
 from collections.abc import Iterator  # noqa: TC003  # Dagster reads the annotations of ops
 from datetime import datetime, timezone
@@ -18,10 +20,11 @@ from floe_orchestrator_dagster.code_location import definitions_from_file
 from floe_orchestrator_dagster.config.automation import QuietHours
 from floe_orchestrator_dagster.errors import ConfigError
 from unit.odd_products import write_product
-from unit.samples import Json, node
+from unit.samples import Json, node, source
 from webhook import Webhook, receiving
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
 TEAM, OTHER = "team@example.com", "other@example.com"
@@ -33,9 +36,12 @@ PAGE = "http://dagster.example.com/runs/"
 class Shop:
     """A product with channels, its sensor, and runs that end as a test says."""
 
+    nodes: Sequence[Json] = (ORDERS, node("stores"))
+    sources: Sequence[Json] = ()
+
     def __init__(self, directory: Path, instance: dg.DagsterInstance, *channels: Json, **config: object) -> None:
         config = {"alerts": [*channels], "webserver_url": "http://dagster.example.com/", **config}
-        path = write_product(directory, ORDERS, node("stores"), config=config)
+        path = write_product(directory, *self.nodes, sources=self.sources, config=config)
         definitions = definitions_from_file(path)
         self.instance = instance
         self.cursor: str | None = None
@@ -545,6 +551,92 @@ def test_an_asset_of_a_partition_ends_with_the_success_of_a_run_of_several(
         "asset orders (partitions 2026-01-01 to 2026-01-02) failed",
         "asset orders (partition 2026-01-02) works again",
     ]
+
+
+# --- late data ------------------------------------------------------------------------------------------------------
+
+has_freshness_policies = pytest.mark.skipif(
+    not hasattr(getattr(dg, "FreshnessPolicy", None), "time_window"), reason="no such policies before Dagster 1.12"
+)
+
+
+def report_state(instance: dg.DagsterInstance, state: str, name: str = "orders") -> None:
+    """Report a state of a freshness policy, as Dagster's daemon does."""
+    freshness = importlib.import_module("dagster._core.definitions.freshness")
+    states = freshness.FreshnessState
+    change = freshness.FreshnessStateChange(
+        key=dg.AssetKey(name.split("/")),
+        previous_state=states.UNKNOWN,
+        new_state=states[state],
+        state_change_timestamp=datetime.now(tz=timezone.utc).timestamp(),
+    )
+    instance._report_runless_asset_event(change)
+
+
+class TimelyShop(Shop):
+    """A product whose model has a freshness policy that warns, and a source with a policy and a freshness check."""
+
+    limits: Json = {"warn_after": {"count": 1, "period": "hour"}, "error_after": {"count": 1, "period": "day"}}  # noqa: RUF012
+    nodes = ({**ORDERS, "config": {**ORDERS["config"], "freshness": limits}}, node("stores"))
+    sources = (source("erp", "o", freshness=limits),)
+
+
+@has_freshness_policies
+def test_a_late_model_is_one_message_and_its_recovery_another(
+    tmp_path: Path, instance: dg.DagsterInstance, webhook: Webhook
+) -> None:
+    shop = TimelyShop(tmp_path, instance, channel(severity="warning"))
+    last = shop.run(built())
+    report_state(instance, "PASS")
+    shop.tick()
+    assert webhook.messages == []
+
+    report_state(instance, "WARN")
+    shop.tick()
+    report_state(instance, "FAIL")
+    for _ in range(3):
+        shop.tick()
+    assert [message["title"] for message in webhook.messages] == [
+        "shop-orders: freshness of orders warns",
+        "shop-orders: freshness of orders failed",
+    ]
+    assert f"Run: {PAGE}{last}" in webhook.messages[1]["message"]
+    assert re.search(r"It was built last at \d{4}-\d\d-\d\d \d\d:\d\d UTC, which", webhook.messages[1]["message"])
+
+    rebuilt = shop.run(built())
+    report_state(instance, "PASS")
+    for _ in range(2):
+        assert shop.tick().endswith("open incidents: 0.")
+    assert [message["title"] for message in webhook.messages[2:]] == ["shop-orders: freshness of orders works again"]
+    assert webhook.messages[2]["message"] == f"Run: {PAGE}{rebuilt}"
+
+    report_state(instance, "FAIL")
+    shop.tick()
+    assert len(webhook.messages) == 4
+
+
+@has_freshness_policies
+@pytest.mark.parametrize("late", ["stores", "erp/o"])
+def test_only_policies_without_a_check_are_reported(
+    tmp_path: Path, instance: dg.DagsterInstance, webhook: Webhook, late: str
+) -> None:
+    shop = TimelyShop(tmp_path, instance, channel())
+    report_state(instance, "FAIL", late)
+
+    assert shop.tick() == "sent: 0, pending: 0, open incidents: 0."
+    assert webhook.messages == []
+
+
+@has_freshness_policies
+def test_data_that_was_late_before_the_first_tick_sends_nothing(
+    tmp_path: Path, instance: dg.DagsterInstance, webhook: Webhook
+) -> None:
+    report_state(instance, "FAIL")
+
+    shop = TimelyShop(tmp_path, instance, channel())
+
+    assert shop.tick() == "sent: 0, pending: 0, open incidents: 0."
+    assert webhook.messages == []
 
 
 # --- many messages --------------------------------------------------------------------------------------------------

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from floe_core.plugin_types import PluginType
 from pydantic import ValidationError
 
+from floe_orchestrator_dagster.automation.alerts.incidents import LATE
 from floe_orchestrator_dagster.errors import Problem
 from floe_orchestrator_dagster.redaction import MASK, Redactor
 
@@ -145,7 +146,7 @@ def _event(message: Message, product: Product) -> ContractViolationEvent:
         ViolationType,
     )
 
-    kinds = {"check": ViolationType.QUALITY, "freshness": ViolationType.FRESHNESS}
+    kinds = {"check": ViolationType.QUALITY, "freshness": ViolationType.FRESHNESS, LATE: ViolationType.FRESHNESS}
     failed = ViolationSeverity.WARNING if message.is_warning else ViolationSeverity.ERROR
     details = {
         "title": message.title,

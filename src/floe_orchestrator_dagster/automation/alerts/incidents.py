@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from collections.abc import Set as AbstractSet
 
+LATE = "late"
+"""Kind of a fault: the freshness policy of an asset."""
 _RECOVERED = " works again"
 _FAILURE = re.compile(" (?:failed|warns)$")
 _MARKUP = re.compile(r"[][`*<>\\]")
@@ -34,7 +36,7 @@ class Fault:
         asset: Key of the asset; empty for a step or a job.
         owners: Owners of the asset, in Dagster's form.
         is_warning: Whether it is a check that only warns.
-        kind: ``asset``, ``check``, ``freshness`` (a check of it), ``step`` or ``job``.
+        kind: ``asset``, ``check``, ``freshness`` (a check of it), ``late`` (a freshness policy), ``step`` or ``job``.
         query: SQL that shows the failing rows, as a block of Markdown; empty without one.
         skipped: Names of the nodes that were skipped because of it.
         has_end: Whether a later success ends the incident. False for ad-hoc runs of assets and for runs of several
@@ -254,10 +256,11 @@ def _failure(product: str, fault: Fault, run: str) -> Message:
 
 
 def _recovery(product: str, subject: str, incident: Incident, run: str) -> Message:
-    title, body = f"{product}: {subject}{_RECOVERED}", f"Run: {run}\n\nIt failed first in: {incident.run}"
+    title = f"{product}: {subject}{_RECOVERED}"
+    first = "" if incident.kind == LATE else f"\n\nIt failed first in: {incident.run}"
     return Message(
         title,
-        body,
+        f"Run: {run}{first}",
         tuple(incident.owners),
         incident.is_warning,
         is_recovery=True,

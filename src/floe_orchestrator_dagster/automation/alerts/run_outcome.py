@@ -46,6 +46,7 @@ class AlertedProduct:
         owners: Owners of each asset.
         partitioned: The assets with partitions.
         default_owners: Owners of everything else.
+        timely: The assets with a freshness policy, without sources whose freshness a check tests.
     """
 
     name: str
@@ -53,6 +54,7 @@ class AlertedProduct:
     owners: Mapping[dg.AssetKey, Sequence[str]]
     partitioned: AbstractSet[dg.AssetKey]
     default_owners: Sequence[str]
+    timely: Sequence[dg.AssetKey] = ()
 
     def owners_of(self, key: dg.AssetKey) -> Sequence[str]:
         """Return the owners of an asset; those of the product for an asset without owners."""

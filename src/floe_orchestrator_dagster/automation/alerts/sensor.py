@@ -10,6 +10,7 @@ import json
 import time
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timezone
+from functools import partial
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ import dagster as dg
 from floe_orchestrator_dagster.automation.alerts.channel_plugin import is_installed
 from floe_orchestrator_dagster.automation.alerts.delivery import INSTALL, gets, is_quiet, send
 from floe_orchestrator_dagster.automation.alerts.incidents import Incident, Incidents, Message, after_run, as_one
+from floe_orchestrator_dagster.automation.alerts.late_data import late_outcomes
 from floe_orchestrator_dagster.automation.alerts.run_outcome import run_outcome
 from floe_orchestrator_dagster.config import config_path
 from floe_orchestrator_dagster.config.models import CORRECT_IT
@@ -113,6 +115,7 @@ def alert_sensor(product: Product, alerted: AlertedProduct) -> dg.SensorDefiniti
     def sensor(context: dg.SensorEvaluationContext) -> dg.SkipReason:
         began = time.monotonic()
         state = _with_runs(context.instance, _State.load(context.cursor), product, alerted, began + _READING_SECONDS)
+        state = _with_late_data(context.instance, state, product, alerted)
         state, reason = _delivered(state, product, began + _TICK_SECONDS)
         context.update_cursor(state.dump())
         return dg.SkipReason(reason)
@@ -150,10 +153,24 @@ def _with_runs(
             continue
         outcome = run_outcome(instance, run, _page(product, run.run_id), alerted)
         incidents, messages = after_run(product.name, incidents, outcome)
-        channels = product.config.alerts
-        pending += [(one.name, message) for message in messages for one in channels if gets(one, message)]
+        pending += _to_channels(product, messages)
     kept = {run_id: ended for run_id, ended in read.items() if ended >= until - _OVERLAP_SECONDS}
-    return _State(state.first, until, kept, incidents, _collapsed(product.name, pending))
+    return _State(state.first, until, kept, incidents, pending)
+
+
+def _with_late_data(instance: dg.DagsterInstance, state: _State, product: Product, alerted: AlertedProduct) -> _State:
+    """Add the assets that have become late, and those that are not late any more."""
+    incidents, pending = state.incidents, list(state.pending)
+    page = partial(_page, product)
+    for outcome in late_outcomes(instance, alerted, state.incidents.broken, page, state.first):
+        incidents, messages = after_run(product.name, incidents, outcome)
+        pending += _to_channels(product, messages)
+    return replace(state, incidents=incidents, pending=_collapsed(product.name, pending))
+
+
+def _to_channels(product: Product, messages: Sequence[Message]) -> list[tuple[str, Message]]:
+    """Return the messages for each channel."""
+    return [(one.name, message) for message in messages for one in product.config.alerts if gets(one, message)]
 
 
 def _end(record: dg.RunRecord) -> float:
