@@ -29,6 +29,12 @@ RUN if [ -n "${EXTRA_PACKAGES}" ]; then \
       && /build/uv/bin/uv pip install --no-cache --compile-bytecode --constraints /build/constraints.txt \
         --overrides /build/overrides.txt ${EXTRA_PACKAGES}; \
     fi
+# uv installs packages in any order, and adapters have files with the same names as dbt-adapters and dbt-core. These two are
+# installed again, one after the other, so that two builds have the same files.
+RUN for package in dbt-adapters dbt-core; do \
+      /build/uv/bin/uv pip install --no-cache --compile-bytecode --require-hashes --no-deps --reinstall-package "${package}" \
+        --requirements /build/requirements-image.lock || exit 1; \
+    done
 
 # --- The dbt engine: a stage for each value of DBT_ENGINE ------------------------------------------------------------
 FROM dependencies AS engine-core

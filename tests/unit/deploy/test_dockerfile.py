@@ -7,6 +7,8 @@ import re
 import shutil
 import subprocess
 import sys
+from collections import defaultdict
+from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import get_args
 
@@ -90,6 +92,29 @@ def test_image_of_dbt_v2_removes_every_package_of_dbt_core() -> None:
     shipped = dict(pin.split("==") for pin in _PIN.findall((REPOSITORY / "requirements-image.lock").read_text("utf-8")))
 
     assert {name for name in shipped if name.startswith("dbt-")} | {"metricflow"} == set(removed.split())
+
+
+def test_packages_with_files_of_the_same_name_are_installed_last_in_one_order() -> None:
+    """The last installed package's file stays, and uv installs packages of one command in any order."""
+    [last] = re.findall(r"for package in (.+); do .+?--reinstall-package", _DOCKERFILE, re.DOTALL)
+    owners: dict[str, set[str]] = defaultdict(set)
+    for pin in _PIN.findall((REPOSITORY / "requirements-image.lock").read_text(encoding="utf-8")):
+        name = pin.partition("==")[0]
+        try:
+            files = distribution(name).files or []
+        except PackageNotFoundError:  # for another platform, or not in this environment
+            continue
+        for file in files:
+            if file.suffix != ".pyc":
+                owners[str(file)].add(name)
+
+    shared = {file: names for file, names in owners.items() if len(names) > 1}
+
+    assert {file: names for file, names in shared.items() if not names & set(last.split())} == {}
+    installed = [
+        found.start() for found in re.finditer(r"uv pip install .*", _DOCKERFILE.partition(" AS engine-core")[0])
+    ]
+    assert _DOCKERFILE.index("--reinstall-package") > installed[-1]
 
 
 @pytest.mark.parametrize(
