@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 import yaml
@@ -18,8 +19,11 @@ if TYPE_CHECKING:
 
 _SUBCHART = "dagster"
 _DEPLOYMENTS = "dagster-user-deployments"
+_CHARTS = {False: "Dagster's chart", True: "floe's chart"}
 # The first line of `helm get values` without `--output yaml`.
 _TITLE = "USER-SUPPLIED VALUES:"
+# The same with `--all`.
+_TITLE_OF_ALL = "COMPUTED VALUES:"
 # Fixes of the error messages, by the kind of the file.
 _FROM_HELM = "Write it with `helm get values RELEASE --output yaml`."
 _OVERLAY = "Give the file of `helm upgrade --values FILE`."
@@ -52,15 +56,20 @@ def with_overlays(values: Mapping[str, object], overlays: Sequence[Path]) -> dic
 
 def differences(deployed: Mapping[str, object], new: Mapping[str, object]) -> list[str]:
     """Describe each change of an upgrade in a line: first those of products, then those of the shared values."""
-    old, current = _of_dagster(deployed), _of_dagster(new)
+    is_floes = _is_of_floes_chart(new)
+    was_floes = _is_of_floes_chart(deployed) or (is_floes and _DEPLOYMENTS not in deployed)
+    was = deployed if was_floes else {_SUBCHART: deployed}
+    is_now = new if is_floes else {_SUBCHART: new}
+    old, current = _of_dagster(was), _of_dagster(is_now)
     before, after = _locations(old), _locations(current)
-    lines = [f"adds the product {name} with the image {_image(after[name])}" for name in after if name not in before]
+    lines = [] if was_floes == is_floes else [f"changes the chart from {_CHARTS[was_floes]} to {_CHARTS[is_floes]}"]
+    lines += [f"adds the product {name} {_with_image(after[name])}" for name in after if name not in before]
     lines += [f"removes the product {name}" for name in before if name not in after]
     for name, location in after.items():
         if name in before:
             lines += [f"{name}: {line}" for line in _changes(leaves(before[name]), leaves(location))]
     lines += _changes(leaves(_shared(old)), leaves(_shared(current)))
-    return lines + [f"floe's chart: {line}" for line in _changes(leaves(_beside(deployed)), leaves(_beside(new)))]
+    return lines + [f"floe's chart: {line}" for line in _changes(leaves(_beside(was)), leaves(_beside(is_now)))]
 
 
 def _merged(below: Mapping[str, object], above: Mapping[str, object]) -> dict[str, object]:
@@ -76,13 +85,13 @@ def _merged(below: Mapping[str, object], above: Mapping[str, object]) -> dict[st
 
 def _read(path: Path, fix: str) -> dict[str, object]:
     try:
-        text = path.read_text(encoding="utf-8")
-        content = yaml.safe_load(text.lstrip("\ufeff\r\n ").removeprefix(_TITLE))
+        text = path.read_text(encoding="utf-8").lstrip("\ufeff\r\n ")
     except (OSError, UnicodeDecodeError) as error:
         what = f"cannot be read ({getattr(error, 'strerror', None) or 'it is not text'})"
         raise DeployError(str(path), [Problem("", what, fix)]) from None
-    except yaml.YAMLError:
-        raise DeployError(str(path), [Problem("", "is not YAML", fix)]) from None
+    if text.startswith(_TITLE_OF_ALL):
+        raise DeployError(str(path), [Problem("", "has the default values of the chart, too", "Leave `--all` out.")])
+    content = _parsed(text.removeprefix(_TITLE), path, fix)
     if content is None and text.strip():
         return {}
     if not isinstance(content, dict):
@@ -90,16 +99,34 @@ def _read(path: Path, fix: str) -> dict[str, object]:
     return {str(key): value for key, value in content.items()}
 
 
+def _parsed(text: str, path: Path, fix: str) -> object:
+    try:
+        content = yaml.safe_load(text)
+        # Aliases can nest a value in itself.
+        json.dumps(content, default=str, skipkeys=True)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        what = f"is not a YAML document{f' (line {mark.line + 1})' if mark else ''}"
+        raise DeployError(str(path), [Problem("", what, fix)]) from None
+    except (ValueError, RecursionError):
+        what = "has a value that cannot be read: a date, a number with too many digits, or too many levels"
+        raise DeployError(str(path), [Problem("", what, fix)]) from None
+    return content
+
+
+def _is_of_floes_chart(values: Mapping[str, object]) -> bool:
+    """Return whether the values of Dagster's chart are a part of floe's."""
+    return isinstance(values.get(_SUBCHART), dict) and _DEPLOYMENTS not in values
+
+
 def _of_dagster(values: Mapping[str, object]) -> Mapping[str, object]:
-    """Return the values of Dagster's chart, which can be a part of floe's."""
+    """Return the values of Dagster's chart from those of floe's."""
     inner = values.get(_SUBCHART)
-    return inner if isinstance(inner, dict) and _DEPLOYMENTS in inner else values
+    return inner if isinstance(inner, dict) else {}
 
 
 def _beside(values: Mapping[str, object]) -> dict[str, object]:
-    """Return the values of floe's chart besides those of Dagster's; empty for values of Dagster's chart alone."""
-    if _of_dagster(values) is values:
-        return {}
+    """Return the values of floe's chart besides those of Dagster's."""
     return {key: value for key, value in values.items() if key != _SUBCHART}
 
 
@@ -108,7 +135,7 @@ def _locations(values: Mapping[str, object]) -> dict[str, Mapping[str, object]]:
     section = values.get(_DEPLOYMENTS)
     listed = section.get("deployments") if isinstance(section, dict) else None
     entries = listed if isinstance(listed, list) else []
-    return {str(entry.get("name")): entry for entry in entries if isinstance(entry, dict)}
+    return {str(entry.get("name") or "without a name"): entry for entry in entries if isinstance(entry, dict)}
 
 
 def _shared(values: Mapping[str, object]) -> dict[str, object]:
@@ -118,12 +145,13 @@ def _shared(values: Mapping[str, object]) -> dict[str, object]:
     return {**values, _DEPLOYMENTS: rest}
 
 
-def _image(location: Mapping[str, object]) -> str:
-    """Return a code location's image with its digest or tag."""
+def _with_image(location: Mapping[str, object]) -> str:
+    """Return a code location's image with its digest or tag, as the end of a line."""
     image = location.get("image")
-    parts = image if isinstance(image, dict) else {}
-    mark = f"@{parts['digest']}" if parts.get("digest") else f":{parts.get('tag')}"
-    return redact(f"{parts.get('repository')}{mark}")
+    if not isinstance(image, dict) or not image.get("repository"):
+        return "without an image"
+    mark = f"@{image['digest']}" if image.get("digest") else f":{image.get('tag')}"
+    return redact(f"with the image {image['repository']}{mark}")
 
 
 def _changes(before: Leaves, after: Leaves) -> Iterator[str]:

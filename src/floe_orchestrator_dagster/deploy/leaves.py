@@ -19,6 +19,8 @@ Leaves: TypeAlias = "dict[str, object]"
 
 # The value of a list entry that has a name and nothing else.
 PRESENT = "present"
+# Removes a default value of the chart, unlike a missing key.
+_NULL = "null"
 _CONTEXT = "DAGSTER_CLI_API_GRPC_CONTAINER_CONTEXT"
 _CONTEXT_PARTS = ("resources", "run_k8s_config", "service_account_name", "image_pull_policy")
 _VARIABLE = re.compile(r"(?:.*\.)?env\[(?P<name>[^\]]*)\](?P<rest>.*)", re.DOTALL)
@@ -74,8 +76,8 @@ def leaves(value: object, path: str = "") -> Leaves:
             found.update(leaves(entries, f"{path}.{key}" if path else str(key)))
     elif isinstance(value, list):
         found.update(_of_list(value, path))
-    elif value is not None:
-        found[path] = value
+    else:
+        found[path] = _NULL if value is None else value
     return found
 
 
@@ -87,7 +89,7 @@ def shown(path: str, value: object) -> str:
     if found is not None:
         is_shown = found["name"] in _SHOWN_VARIABLES and found["rest"] == ".value"
     else:
-        is_shown = value == PRESENT or _SHOWN_PATH.fullmatch(re.sub(r"\[[^\]]*\]", "[]", path)) is not None
+        is_shown = value in (PRESENT, _NULL) or _SHOWN_PATH.fullmatch(re.sub(r"\[[^\]]*\]", "[]", path)) is not None
     return redact(str(value)) if is_shown else MASK
 
 

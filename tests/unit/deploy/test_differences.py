@@ -265,7 +265,7 @@ def test_overlays_are_part_of_the_new_values(tmp_path: Path) -> None:
     first.write_text("ingress: {enabled: true, hosts: [a, b]}\ndagsterWebserver: {replicaCount: 3}\n", encoding="utf-8")
     second.write_text("ingress: {hosts: [c], path: null}\nflower: {enabled: true}\n", encoding="utf-8")
     deployed: Json = yaml.safe_load(printed([path], "--image", "shop:1"))
-    deployed["ingress"] = {"enabled": True, "hosts": ["c"]}
+    deployed["ingress"] = {"enabled": True, "hosts": ["c"], "path": None}
     deployed["dagsterWebserver"]["replicaCount"] = 3
     options = ("--image", "shop:2", "--overlay", str(first))
 
@@ -275,11 +275,12 @@ def test_overlays_are_part_of_the_new_values(tmp_path: Path) -> None:
 
     tag = "shop-orders: changes the tag of the image from 1 to 2"
     assert both == [tag, "adds flower.enabled: true"]
-    assert alone == [tag, "changes ingress.hosts[0]", "adds ingress.hosts[1]"]
+    assert alone == [tag, "changes ingress.hosts[0]", "removes ingress.path: null", "adds ingress.hosts[1]"]
     assert none == [
         "changes dagsterWebserver.replicaCount from 3 to 2",
         "removes ingress.enabled: true",
         "removes ingress.hosts[0]",
+        "removes ingress.path: null",
     ]
 
 
@@ -302,13 +303,81 @@ def test_values_beside_dagsters_in_floes_chart_are_compared(tmp_path: Path) -> N
     ]
 
 
+def test_values_of_floes_chart_without_dagsters_are_compared(tmp_path: Path) -> None:
+    path = artifacts(tmp_path)
+    options = ("--image", "shop:1", "--target", "floe-platform", "--otlp-endpoint", "http://collector:4317")
+    overlay = tmp_path / "mine.yaml"
+    overlay.write_text("polaris: {enabled: true}\n", encoding="utf-8")
+
+    for deployed in ("polaris: {enabled: true}\n", "polaris: {enabled: true}\ndagster: {}\n"):
+        lines = changed(tmp_path, deployed, [path], *options, "--overlay", str(overlay))
+        assert "adds the product shop-orders with the image shop:1" in lines
+        assert [line for line in lines if "polaris" in line or line.startswith("changes")] == []
+
+
+@pytest.mark.parametrize(
+    ("options", "line"),
+    [
+        (
+            ("--target", "floe-platform", "--otlp-endpoint", "http://collector:4317"),
+            "changes the chart from Dagster's chart to floe's chart",
+        ),
+        (("--otlp-endpoint", "http://collector:4317"), "changes the chart from floe's chart to Dagster's chart"),
+    ],
+)
+def test_same_values_for_another_chart_are_a_change(tmp_path: Path, options: tuple[str, ...], line: str) -> None:
+    """Helm ignores unknown keys, so that the release would get none of the values."""
+    path = artifacts(tmp_path)
+    new: Json = yaml.safe_load(printed([path], "--image", "shop:1", *options))
+    other = new["dagster"] if "--target" in options else {"dagster": new}
+
+    assert changed(tmp_path, yaml.safe_dump(other), [path], "--image", "shop:1", *options) == [line]
+
+
+def test_null_that_removes_a_default_of_the_chart_is_a_change(tmp_path: Path) -> None:
+    path = artifacts(tmp_path)
+    values: Json = yaml.safe_load(printed([path], "--image", "shop:1"))
+    values["dagsterDaemon"]["startupProbe"] = None
+    values["dagster-user-deployments"]["deployments"][0]["env"].append({"name": "REGION", "value": None})
+
+    assert changed(tmp_path, yaml.safe_dump(values), [path], "--image", "shop:1") == [
+        "shop-orders: removes the variable REGION",
+        "removes dagsterDaemon.startupProbe: null",
+    ]
+
+
+def test_code_locations_without_name_or_image_are_listed(tmp_path: Path) -> None:
+    path = artifacts(tmp_path)
+    overlay = tmp_path / "mine.yaml"
+    entries = [{"image": "shop:1"}, {"name": "mine", "image": {"tag": "1"}}, "x"]
+    overlay.write_text(yaml.safe_dump({"dagster-user-deployments": {"deployments": entries}}), encoding="utf-8")
+
+    lines = changed(
+        tmp_path, printed([path], "--image", "shop:1"), [path], "--image", "shop:1", "--overlay", str(overlay)
+    )
+
+    assert lines == [
+        "adds the product without a name without an image",
+        "adds the product mine without an image",
+        "removes the product shop-orders",
+    ]
+
+
 @pytest.mark.parametrize("option", ["--diff", "--overlay"])
 @pytest.mark.parametrize(
     ("content", "message"),
     [
         ("- a\n", "has no Helm values"),
         ("", "has no Helm values"),
-        ("a: [", "is not YAML"),
+        ("a: [", "is not a YAML document (line 1)"),
+        ("a: 1\n---\nb: 2\n", "is not a YAML document (line 2)"),
+        ("a: !Ref b\n", "is not a YAML document (line 1)"),
+        ("a: \x00\n", "is not a YAML document\n"),
+        ("a: 2026-13-45\n", "has a value that cannot be read"),
+        (f"a: {'1' * 5000}\n", "has a value that cannot be read"),
+        (f"a: {'[' * 5000}{']' * 5000}\n", "has a value that cannot be read"),
+        ("a: &a {b: *a}\n", "has a value that cannot be read"),
+        ("COMPUTED VALUES:\na: 1\n", "has the default values of the chart, too"),
         (b"\xff\xfe\x00", "cannot be read (it is not text)"),
     ],
 )
