@@ -157,6 +157,8 @@ def test_wrong_usage_exits_with_2(tmp_path: Path, arguments: list[str]) -> None:
         (["--diff", "FILE", "--output", "new.yaml"], "--diff writes no values to --output."),
         (["--diff", "FILE", "--configmap"], "--diff compares values, and --configmap prints none."),
         (["--overlay", "FILE"], "--overlay needs --diff."),
+        (["--postgres-port", "6432"], "--postgres-port needs --postgres-host."),
+        (["--postgres-secret", "pg"], "--postgres-secret needs --postgres-host."),
     ],
 )
 def test_option_without_effect_is_refused(
@@ -170,6 +172,43 @@ def test_option_without_effect_is_refused(
     assert (result.exit_code, result.stdout) == (2, "")
     assert message in result.stderr
     assert not (tmp_path / "new.yaml").exists()
+
+
+@pytest.mark.parametrize(
+    "option",
+    ["--postgres-host", "--environment", "--otlp-endpoint", "--compute-logs", "--artifacts-path", "--state-claim"],
+)
+def test_empty_option_is_refused(tmp_path: Path, option: str) -> None:
+    """A variable that is not set, such as in ``--environment "$STAGE"``, must not select the default."""
+    result = _helm("--artifacts", artifacts(tmp_path), "--image", IMAGE, option, "")
+
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert f"{option} is empty. Give a value, or leave the option out." in result.stderr
+
+
+def test_environment_without_an_output_is_a_warning(tmp_path: Path) -> None:
+    path = artifacts(tmp_path)
+
+    answers = [_helm("--artifacts", path, "--image", IMAGE, "--environment", name) for name in ("staging", "Staging")]
+
+    assert [answer.exit_code for answer in answers] == [0, 0]
+    lost = "warning: shop-orders: the DuckDB file is deleted with the pod. Set --state-claim to keep it on a volume.\n"
+    assert answers[0].stderr == lost
+    assert answers[1].stderr == (
+        "warning: shop-orders: the dbt profile has no output for the environment 'Staging', so that its default output "
+        f"is used. Outputs: dev, staging, production.\n{lost}"
+    )
+
+
+def test_artifacts_in_the_root_directory_have_their_project_there(tmp_path: Path) -> None:
+    answer = _helm(
+        *("--artifacts", artifacts(tmp_path), "--image", IMAGE),
+        *("--artifacts-path", "/compiled_artifacts.json", "--from-configmap"),
+    )
+
+    (location,) = yaml.safe_load(answer.stdout)["dagster-user-deployments"]["deployments"]
+    environment = {entry["name"]: entry["value"] for entry in location["env"]}
+    assert environment["FLOE_DBT_PROJECT_DIR"] == "/"
 
 
 def test_all_options_together_reach_the_values(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from floe_orchestrator_dagster.commands.answers import artifacts_path, echo_message, errors_reported, progress
 from floe_orchestrator_dagster.errors import DeployError, Problem
@@ -201,7 +202,14 @@ def helm(
 
 
 def _check_usage(options: Mapping[str, Any], output: Path | None) -> None:
-    """Check that no option is given that another one would leave without effect."""
+    """Check that no option is empty, and that no option is given that another one would leave without effect."""
+    for name, value in options.items():
+        if value == "":
+            raise click.UsageError(f"{_option(name)} is empty. Give a value, or leave the option out.")
+    source = click.get_current_context().get_parameter_source
+    for name in ("postgres_port", "postgres_user", "postgres_database", "postgres_secret"):
+        if options["postgres_host"] is None and source(name) is ParameterSource.COMMANDLINE:
+            raise click.UsageError(f"{_option(name)} needs --postgres-host. Without it, the chart runs a PostgreSQL.")
     deployed = options["deployed"] is not None
     if deployed and options["configmap"]:
         raise click.UsageError("--diff compares values, and --configmap prints none. Give one of them.")
@@ -209,6 +217,10 @@ def _check_usage(options: Mapping[str, Any], output: Path | None) -> None:
         raise click.UsageError("--diff writes no values to --output. Run the command once with each of them.")
     if options["overlays"] and not deployed:
         raise click.UsageError("--overlay needs --diff. Give the file to `helm upgrade --values`, too.")
+
+
+def _option(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
 
 
 def _settings(products: Sequence[DeployedProduct], options: Mapping[str, Any]) -> DeploySettings:
@@ -258,6 +270,12 @@ def _warnings(settings: DeploySettings) -> Iterator[str]:
     from floe_orchestrator_dagster.deploy.volumes import keeps_lineage_with_state
 
     for product in settings.products:
+        if product.targets is not None and settings.environment not in {None, *product.targets}:
+            outputs = ", ".join(product.targets) or "none"
+            yield (
+                f"{product.name}: the dbt profile has no output for the environment {settings.environment!r}, so that "
+                f"its default output is used. Outputs: {outputs}."
+            )
         if product.variables and not settings.secrets.get(product.name):
             names = ", ".join(product.variables)
             yield f"{product.name}: the dbt profile reads {names}. Set --env-secret to a Secret with these keys."

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from floe_orchestrator_dagster.deploy.names import check_object_name
 from floe_orchestrator_dagster.deploy.pods import ARTIFACTS_FILE, PRODUCT_PATH
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from floe_orchestrator_dagster.deploy.pod_options import PodOptions
     from floe_orchestrator_dagster.deploy.products import DeployedProduct
 
-_HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?|[0-9a-fA-F:]+")
+_HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?\.?|[0-9a-fA-F:]+")
 _WORD = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.$-]*")
 _LOG_STORES = {"s3": "dagster-aws", "gs": "dagster-gcp", "az": "dagster-azure"}
 
@@ -115,11 +115,14 @@ def check_settings(settings: DeploySettings) -> None:
     _check_object_names([settings.service_account], "--service-account")
     _check_object_names([settings.state_claim], "--state-claim")
     _check_object_names([settings.lineage_claim], "--lineage-claim")
-    if not settings.artifacts_path.startswith("/"):
-        problem = Problem(
-            "", f"{redact_value(settings.artifacts_path)!r} is not absolute", "Use the absolute path in the image."
-        )
-        raise DeployError("--artifacts-path", [problem])
+    path = settings.artifacts_path
+    if not path.startswith("/") or path.endswith("/") or not path.isprintable():
+        what = f"{redact_value(path)!r} is not the absolute path of a file"
+        raise DeployError("--artifacts-path", [Problem("", what, "Use the absolute path in the image.")])
+    environment = settings.environment
+    if environment is not None and (environment != environment.strip() or not environment.isprintable()):
+        what = f"{redact_value(environment)!r} has white space at an end, or a control character"
+        raise DeployError("--environment", [Problem("", what, "Give the name of an output of the dbt profile.")])
     if settings.from_configmap and any(
         "FLOE_DBT_PROJECT_DIR" in options.variables for options in settings.pods.values()
     ):
@@ -142,9 +145,9 @@ def parse_log_store(text: str) -> LogStore:
     Raises:
         DeployError: The URL does not have one of these forms.
     """
-    parts = urlsplit(text)
-    path = parts.path.strip("/")
-    if parts.scheme in _LOG_STORES and _HOST.fullmatch(parts.netloc) and (path or parts.scheme != "az"):
+    parts = _split_url(text)
+    path = parts.path.strip("/") if parts else ""
+    if parts and parts.scheme in _LOG_STORES and _HOST.fullmatch(parts.netloc) and (path or parts.scheme != "az"):
         return LogStore(parts.scheme, parts.netloc, path)
     fix = "Write it as s3://bucket/prefix, gs://bucket/prefix or az://account/container/prefix, without credentials."
     raise DeployError("--compute-logs", [Problem("", "is not a supported location for logs", fix)])
@@ -156,10 +159,24 @@ def _check_object_names(names: Sequence[str | None], option: str) -> None:
             check_object_name(name, option)
 
 
+def _split_url(text: str) -> SplitResult | None:
+    """Split a URL; None if it is not valid, or has a query or a fragment."""
+    # `urlsplit` removes line breaks.
+    if not text.isprintable() or {"?", "#"} & {*text}:
+        return None
+    try:
+        parts = urlsplit(text)
+        is_valid = parts.port != 0
+    except ValueError:
+        return None
+    return parts if is_valid else None
+
+
 def _check_endpoint(endpoint: str) -> None:
-    parts = urlsplit(endpoint)
+    parts = _split_url(endpoint)
+    is_http = parts is not None and parts.scheme in {"http", "https"} and "@" not in parts.netloc
     # The message does not show the value, which may contain a token.
-    if parts.scheme not in {"http", "https"} or not parts.hostname or "@" in parts.netloc or parts.query:
+    if parts is None or not is_http or not _HOST.fullmatch(parts.hostname or ""):
         fix = "Write it as http://otel-collector:4317; headers with tokens belong in a Secret (--env-secret)."
         raise DeployError("--otlp-endpoint", [Problem("", "is not an http(s) URL without credentials", fix)])
 

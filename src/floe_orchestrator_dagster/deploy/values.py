@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 from floe_orchestrator_dagster.config import config_path
@@ -203,7 +204,7 @@ def _environment(settings: DeploySettings) -> dict[str, str]:
     mounted = f"{MOUNTED_ARTIFACTS}/{ARTIFACTS_FILE}"
     return {
         "FLOE_ARTIFACTS_PATH": mounted if settings.from_configmap else in_image,
-        **({"FLOE_DBT_PROJECT_DIR": in_image.rpartition("/")[0]} if settings.from_configmap else {}),
+        **({"FLOE_DBT_PROJECT_DIR": str(PurePosixPath(in_image).parent)} if settings.from_configmap else {}),
         "FLOE_STATE_DIR": STATE_PATH,
         **({"FLOE_ENV": settings.environment} if settings.environment else {}),
         **_telemetry(settings),

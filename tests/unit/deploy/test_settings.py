@@ -30,7 +30,18 @@ if TYPE_CHECKING:
         ({"state_claim": "A"}, "--state-claim"),
         ({"lineage_claim": "A"}, "--lineage-claim"),
         ({"artifacts_path": "product/compiled_artifacts.json"}, "--artifacts-path"),
+        ({"artifacts_path": "/product/"}, "--artifacts-path"),
+        ({"artifacts_path": "/product/a\nb.json"}, "--artifacts-path"),
+        ({"environment": "dev "}, "--environment"),
+        ({"environment": "dev\n"}, "--environment"),
+        ({"environment": "de\x00v"}, "--environment"),
         ({"otlp_endpoint": "otel:4317"}, "--otlp-endpoint"),
+        ({"otlp_endpoint": "http://[otel"}, "--otlp-endpoint"),
+        ({"otlp_endpoint": "http://otel:99999"}, "--otlp-endpoint"),
+        ({"otlp_endpoint": "http://otel:port"}, "--otlp-endpoint"),
+        ({"otlp_endpoint": "http://otel collector:4317"}, "--otlp-endpoint"),
+        ({"otlp_endpoint": "http://otel:4317\n"}, "--otlp-endpoint"),
+        ({"otlp_endpoint": "http://otel:4317/#hunter2"}, "--otlp-endpoint"),
         ({"otlp_endpoint": "ftp://otel"}, "--otlp-endpoint"),
         ({"otlp_endpoint": "http://user:hunter2@otel:4317"}, "--otlp-endpoint"),
         ({"otlp_endpoint": "http://otel:4317?api-key=hunter2"}, "--otlp-endpoint"),
@@ -50,6 +61,19 @@ def test_setting_is_refused_by_its_option_and_shows_no_secret(
 
     assert raised.value.origin == option
     assert "hunter2" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"otlp_endpoint": "http://otel.data.svc.cluster.local.:4317/v1"},
+        {"otlp_endpoint": "https://[::1]:4317"},
+        {"postgres": PostgresAddress("pg.data.svc.cluster.local.")},
+        {"environment": "größe 1"},
+    ],
+)
+def test_unusual_setting_is_accepted(tmp_path: Path, settings: dict[str, Any]) -> None:
+    check_settings(DeploySettings(products(tmp_path), **settings))
 
 
 def test_production_refuses_an_image_with_a_moving_tag(tmp_path: Path) -> None:
@@ -102,7 +126,22 @@ def test_location_of_logs_is_parsed(text: str, expected: LogStore) -> None:
     assert parse_log_store(text) == expected
 
 
-@pytest.mark.parametrize("text", ["", "logs", "s3://", "az://account", "https://logs/a", "s3://key:hunter2@logs/a"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(
+            "",
+            "logs",
+            "s3://",
+            "az://account",
+            "https://logs/a",
+            "s3://key:hunter2@logs/a",
+            "s3://[logs",
+            "s3://logs:9x/a",
+        ),
+        *("s3://logs/a?region=hunter2", "s3://logs/a#b", "s3://logs/a\nb"),
+    ],
+)
 def test_other_locations_of_logs_are_refused_and_not_shown(text: str) -> None:
     with pytest.raises(DeployError) as raised:
         parse_log_store(text)
