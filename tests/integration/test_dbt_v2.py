@@ -216,15 +216,18 @@ def observed_columns(result: dg.ExecuteInProcessResult) -> dict[str, dg.TableSch
 
 
 def test_columns_are_recorded_once_dbt_has_ended(shop: Path, instance: dg.DagsterInstance) -> None:
-    result = run(shop, instance, ["regions", "first", "history"])
+    write_contract(shop, row_counts="all")
+
+    result = run(shop, instance, ["regions", "first", "history", "island"], exclude="resource_type:test")
 
     assert result.success
     schemas = observed_columns(result)
     rows = {name: value.value for name, value in observed(result, "dagster/row_count").items()}
-    assert rows == {"regions": 2, "first": 2, "history": 2}
+    assert rows == {"regions": 2, "first": 2, "history": 2, "island": 1}  # island is a view
     assert {name: {column.name: column.type for column in schema.columns} for name, schema in schemas.items()} == {
         "regions": {"id": "INTEGER", "name": "VARCHAR"},
         "first": {"id": "INTEGER", "name": "VARCHAR"},
+        "island": {"id": "INTEGER"},
         "history": {
             "id": "INTEGER",
             "name": "VARCHAR",

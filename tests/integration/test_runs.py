@@ -109,6 +109,7 @@ def test_failed_and_skipped_nodes_are_recorded_and_a_re_execution_runs_only_them
     # A microbatch model is counted once, not for each of its batches.
     assert capfd.readouterr().out.count('select count(*) from "shop"."main"."batched"') == 1
     assert rebuilt["batched"]["dagster/row_count"] == 1
+    assert "dagster/row_count" not in built(first)["island"]  # a view
     stands = {one.check_name: one.metadata["status"].value for one in again.get_asset_check_evaluations()}
     assert stands["unique_first_ID"] == "reused"
     assert stands["not_null_child_id"] == "pass"
@@ -207,6 +208,7 @@ def test_results_carry_columns_rows_and_the_query_that_shows_them(
     path = shop / "compiled_artifacts.json"
     artifacts = json.loads(path.read_text())
     artifacts["dbt_profiles"]["shop-orders"]["outputs"]["dev"]["path"] = "{{ env_var('SHOP_DB') }}"
+    artifacts["plugins"]["orchestrator"]["config"]["dbt"]["row_counts"] = "all"
     write_json(path, artifacts)
     monkeypatch.setenv("SHOP_DB", "shop.duckdb")
     (tmp_path / "warehouse").mkdir()
@@ -222,7 +224,7 @@ def test_results_carry_columns_rows_and_the_query_that_shows_them(
     tables = built(result)
     assert tables["regions"]["rows_affected"] == 2
     rows = {name: table.get("dagster/row_count") for name, table in tables.items()}
-    assert rows == {"regions": 2, "first": 1, "island": None}
+    assert rows == {"regions": 2, "first": 1, "island": 1}  # island is a view
     assert tables["first"]["dagster/column_schema"] == dg.TableSchema(
         [dg.TableColumn("id", "INTEGER", description="The key."), dg.TableColumn("name", "VARCHAR")]
     )

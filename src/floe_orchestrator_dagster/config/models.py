@@ -22,6 +22,7 @@ HeaderName = Annotated[str, Field(pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+$")]
 VariableName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 BuildMode = Literal["all", "changed"]
 Consumer = Literal["exposures", "semantic_models", "metrics", "saved_queries"]
+RowCounts = Literal[True, False, "all"]
 PodSize = Literal["small", "medium", "large"]
 Directory = Annotated[str, Field(pattern=r"^(/|~/)")]
 StateUrl = Annotated[str, Field(pattern=r"^(/|~/|[A-Za-z][A-Za-z0-9+.-]*://|\{\{)")]
@@ -175,8 +176,9 @@ class DbtConfig(Section):
     """Maximum duration of a dbt invocation, which is then terminated; no limit by default."""
     columns: bool = True
     """Whether to query the names and types of a built table's columns, and show them on its asset."""
-    row_counts: bool = True
-    """Whether to query the number of a built table's rows, and show it on its asset. Rows of views are not counted."""
+    row_counts: RowCounts = True
+    """Whether to query the number of a built table's rows, and show it on its asset. ``all`` counts the rows of views,
+    too, which runs their queries."""
     failed_rows: int = Field(default=0, ge=0, le=100)
     """Number of rows to store in Dagster, on a check, of those that its test found; only with dbt-core."""
     keep_targets: int = Field(default=3, ge=1)

@@ -33,6 +33,7 @@ from floe_orchestrator_dagster.execution.dbt.engine_process import (
     started_process,
     stopped_at_end,
 )
+from floe_orchestrator_dagster.execution.dbt.node_result import counted_materializations
 from floe_orchestrator_dagster.execution.dbt.questions import OPERATION, Answers, asked, read_answers, write_project
 from floe_orchestrator_dagster.product.adapters import require_adapter
 from floe_orchestrator_dagster.redaction import mask
@@ -210,7 +211,7 @@ class CoreEngine:
             profiles=str(profiles),
             adapter=dbt.profile.adapter,
             shows_columns=self.config.columns,
-            counts_rows=self.config.row_counts,
+            counted=sorted(counted_materializations(self.config.row_counts)),
             shown_failures=self.config.failed_rows,
             needs_manifest=needs_manifest,
             databases=database_files(dbt),

@@ -109,7 +109,7 @@ class Settings(GuardSettings):
     Attributes:
         adapter: The adapter to query for the columns and rows of built tables; None for no query.
         shows_columns: Whether to query columns.
-        counts_rows: Whether to query the number of rows.
+        counted: Materializations whose number of rows to query.
         shown_failures: Number of rows to read of those that a failed test finds.
         needs_manifest: Whether ``manifest.json`` is read before the end.
         databases: Database files that only one process can open. The process waits for them and locks them.
@@ -117,7 +117,7 @@ class Settings(GuardSettings):
 
     adapter: str | None
     shows_columns: bool = True
-    counts_rows: bool = False
+    counted: Sequence[str] = ()
     shown_failures: int = 0
     needs_manifest: bool = False
     databases: Sequence[str] = ()

@@ -11,7 +11,6 @@ from collections import Counter
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from floe_orchestrator_dagster.execution.dbt.node_result import COUNTED_MATERIALIZATIONS
 from floe_orchestrator_dagster.upstream.dbt_core import first_rows, table_columns, table_rows
 
 if TYPE_CHECKING:
@@ -89,7 +88,7 @@ class NodeQueries:
         if self._settings.shows_columns:
             names = (relation["database"], relation["schema"], relation["alias"])
             found[COLUMNS] = self._queried(f"columns of {unique_id}", partial(table_columns, adapter, unique_id, names))
-        if self._settings.counts_rows and node["materialized"] in COUNTED_MATERIALIZATIONS and self._has_time():
+        if node["materialized"] in self._settings.counted and self._has_time():
             began = time.monotonic()
             found[ROWS] = self._queried(
                 f"number of rows of {unique_id}", partial(table_rows, adapter, unique_id, relation["relation_name"])

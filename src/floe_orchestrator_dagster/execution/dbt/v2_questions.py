@@ -13,7 +13,7 @@ from datetime import datetime, timezone
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from floe_orchestrator_dagster.execution.dbt.node_result import COUNTED_MATERIALIZATIONS, BuiltTables, NodeError
+from floe_orchestrator_dagster.execution.dbt.node_result import BuiltTables, NodeError, counted_materializations
 from floe_orchestrator_dagster.execution.dbt.questions import OPERATION, Answers, asked, read_answers, write_project
 
 if TYPE_CHECKING:
@@ -75,12 +75,12 @@ def built_tables(
         result.unique_id: [result.relation.database or None, result.relation.schema, result.relation.alias]
         for result in built
     }
-    counted = [one for one in built if one.materialized in COUNTED_MATERIALIZATIONS and one.relation.name]
+    materializations = counted_materializations(config.row_counts)
+    counted = [one for one in built if one.materialized in materializations and one.relation.name]
     queries: dict[str, Sequence[str | None]] = {}
     if config.columns:
         queries.update({f"{_COLUMNS_OF}{unique_id}": [*parts, None] for unique_id, parts in names.items()})
-    if config.row_counts:
-        queries.update({one.unique_id: [*names[one.unique_id], one.relation.name] for one in counted})
+    queries.update({one.unique_id: [*names[one.unique_id], one.relation.name] for one in counted})
     columns: dict[str, dict[str, str]] = {}
     rows: dict[str, int] = {}
     errors: list[str] = []
