@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 import os
 import re
+import runpy
 import shlex
+import subprocess
+import sys
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,6 +25,7 @@ from conftest import REPOSITORY
 from files import write_files
 from floe_orchestrator_dagster.cli import main
 from hostile import certificate, serving, serving_bytes
+from processes import clean_environment
 from unit.samples import NAME, contract, model, profiles, write_json
 
 if TYPE_CHECKING:
@@ -50,6 +54,7 @@ _RUN_ELSEWHERE = {
     "mkdir",
     "dg",
     "dbt",
+    "python",
 }
 # Published states: tests/integration/test_published_state.py and test_pull_requests.py run these commands.
 _READS_STATE = re.compile(r"^floe-dagster (?:ci|state) |--state ")
@@ -199,6 +204,41 @@ def test_every_example_works(place: Path) -> None:
     assert wrong == {}
     assert yaml.safe_load((place / "values.yaml").read_text(encoding="utf-8"))["dagsterWebserver"]
     assert json.loads((place / "manifest.schema.json").read_text(encoding="utf-8"))["$schema"]
+
+
+def _block(page: str, heading: str, language: str) -> str:
+    section = (REPOSITORY / "docs" / page).read_text(encoding="utf-8").partition(f"\n{heading}\n")[2]
+    return next(str(block) for named, block in _FENCE.findall(section) if named == language)
+
+
+def test_other_commands_of_dbt_work_with_the_documented_profile(prepared_sample: Path) -> None:
+    commands = _block("how-to/runs.md", "## Other commands of dbt", "console")
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    (prepared_sample / "warehouse").mkdir()  # a run has made it
+
+    ended = subprocess.run(
+        ["/bin/bash", "-euc", commands],
+        cwd=prepared_sample,
+        env=clean_environment(PATH=path, DBT_SEND_ANONYMOUS_USAGE_STATS="false"),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert ended.returncode == 0, ended.stdout
+    assert all((prepared_sample / "target" / name).is_file() for name in ("index.html", "catalog.json"))
+
+
+def test_documented_job_runs_only_the_freshness_of_sources(
+    prepared_sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FLOE_ARTIFACTS_PATH", str(prepared_sample / "compiled_artifacts.json"))
+    module = _block("how-to/runs.md", "### Source freshness", "python")
+    location = write_files(tmp_path, {"location.py": module}) / "location.py"
+
+    job = runpy.run_path(str(location))["defs"].resolve_job_def("source_freshness")
+
+    assert list(job.graph.node_dict) == ["retail_orders_source_freshness"]
 
 
 def test_every_shell_line_is_run_here_or_elsewhere() -> None:

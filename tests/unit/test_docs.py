@@ -40,6 +40,8 @@ from floe_orchestrator_dagster.inspect.plan import (
     SensorPlan,
     StepPlan,
 )
+from floe_orchestrator_dagster.pull_request.report import BuildReport, NodeReport
+from floe_orchestrator_dagster.pull_request.warehouse import TableStats
 from floe_orchestrator_dagster.telemetry import TRACER_NAME
 from unit import samples
 
@@ -195,6 +197,13 @@ def test_every_key_of_the_connection_is_named(part: type) -> None:
 
     # The webserver's own keys are printed in its place.
     assert {field.name for field in fields(part)} - _code(section) - {"webserver"} == set()
+
+
+@pytest.mark.parametrize("part", [BuildReport, NodeReport, TableStats])
+def test_every_key_of_a_pull_request_is_named(part: type) -> None:
+    section = _page("reference/command-line.md").partition("## A pull request as JSON")[2].partition("\n## ")[0]
+
+    assert {field.name for field in fields(part)} - _code(section) == set()
 
 
 def _parity_rows() -> list[list[str]]:
