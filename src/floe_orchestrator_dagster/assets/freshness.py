@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from ast import literal_eval
 from datetime import timedelta
 from functools import cache
 from types import MappingProxyType
@@ -64,7 +65,7 @@ def _declared(node: Mapping[str, Any]) -> Mapping[str, Any]:
     return {
         name: value
         for place in places
-        for name, value in _mapping(_mapping(place).get("freshness")).items()
+        for name, value in _mapping(_literal(_mapping(place).get("freshness"))).items()
         if value is not None  # engines that write all keys
     }
 
@@ -78,6 +79,16 @@ def _duration(limit: object) -> timedelta | None:
     try:
         return count * unit
     except OverflowError:  # longer than Python's longest duration
+        return None
+
+
+def _literal(value: object) -> object:
+    """Return the value of a setting; dbt's manifest has the source text of settings in a model's ``config()``."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return literal_eval(value)
+    except (ValueError, SyntaxError, MemoryError, RecursionError):  # such as a call of `var()`
         return None
 
 

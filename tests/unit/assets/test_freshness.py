@@ -70,6 +70,14 @@ def test_limits_of_a_model_are_its_policy(tmp_path: Path, place: str) -> None:
     assert policy(found, "orders") == dg.FreshnessPolicy.time_window(timedelta(minutes=30), timedelta(minutes=10))
 
 
+def test_limits_in_the_code_of_a_model_are_its_policy(tmp_path: Path) -> None:
+    written = "{'error_after': {'count': 2, 'period': 'day'}}"  # as dbt-core has it in its manifest
+
+    found = graph(tmp_path, node("orders", unrendered_config={"freshness": written}))
+
+    assert policy(found, "orders") == dg.FreshnessPolicy.time_window(timedelta(days=2))
+
+
 @pytest.mark.parametrize(
     "declared",
     [
@@ -81,6 +89,8 @@ def test_limits_of_a_model_are_its_policy(tmp_path: Path, place: str) -> None:
         pytest.param({"error_after": limit(count=True, period="day")}, id="a truth value"),
         pytest.param({"error_after": limit(3, "fortnight")}, id="unit"),
         pytest.param("daily", id="text"),
+        pytest.param("{'error_after': var('limit')}", id="code"),
+        pytest.param("{" * 500, id="code that is too deep"),
         pytest.param(None, id="null"),
     ],
 )
