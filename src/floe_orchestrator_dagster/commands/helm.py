@@ -311,9 +311,9 @@ def _print_differences(deployed: Path, values: Mapping[str, Any], overlays: Sequ
 
 
 def _write(documents: Sequence[Mapping[str, Any]], output: Path | None, header: str) -> None:
-    import yaml
+    from floe_orchestrator_dagster.deploy.documents import dumped
 
-    text = header + yaml.safe_dump_all(documents, sort_keys=False, allow_unicode=True)
+    text = header + dumped(documents)
     if output is None:
         click.echo(text, nl=False)
         return

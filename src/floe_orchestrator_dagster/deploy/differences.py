@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import yaml
 
+from floe_orchestrator_dagster.deploy.documents import parsed
 from floe_orchestrator_dagster.deploy.leaves import PRESENT, leaves, shown, variable_at
 from floe_orchestrator_dagster.errors import DeployError, Problem
 from floe_orchestrator_dagster.redaction import MASK, redact
@@ -101,7 +102,7 @@ def _read(path: Path, fix: str) -> dict[str, object]:
 
 def _parsed(text: str, path: Path, fix: str) -> object:
     try:
-        content = yaml.safe_load(text)
+        content = parsed(text)
         # Aliases can nest a value in itself.
         json.dumps(content, default=str, skipkeys=True)
     except yaml.YAMLError as error:
@@ -109,7 +110,7 @@ def _parsed(text: str, path: Path, fix: str) -> object:
         what = f"is not a YAML document{f' (line {mark.line + 1})' if mark else ''}"
         raise DeployError(str(path), [Problem("", what, fix)]) from None
     except (ValueError, RecursionError):
-        what = "has a value that cannot be read: a date, a number with too many digits, or too many levels"
+        what = "has a value that cannot be read: a number with too many digits, or too many levels"
         raise DeployError(str(path), [Problem("", what, fix)]) from None
     return content
 
