@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 _WIDEST = 120
 _UNBROKEN = 100_000
 _INDENT = (0, 0, 0, 2)
-_ELSEWHERE = "made elsewhere"
+_EXTERNAL = "external"
 _LISTED = 6
 
 
@@ -56,8 +56,8 @@ def _parts(plan: Plan, warnings: Sequence[str]) -> Iterator[RenderableType]:
     yield _named([("artifacts", plan.artifacts), *dbt])
     if plan.assets:
         external = len(plan.assets) - len(plan.built)
-        elsewhere = f", {external} {_ELSEWHERE}" if external else ""
-        yield _heading("Assets", f"{len(plan.built)} built here{elsewhere}")
+        others = f", {external} {_EXTERNAL} (sources and consumers)" if external else ""
+        yield _heading("Assets", f"{len(plan.built)} built here{others}")
         yield _indented(_asset_table(plan))
         if plan.unused_sources:
             sources = counted(plan.unused_sources, "source")
@@ -218,7 +218,7 @@ def _by_group(assets: Iterable[AssetPlan]) -> list[tuple[str, list[AssetPlan]]]:
     """Sort assets into groups, external ones last."""
     groups: dict[tuple[bool, str], list[AssetPlan]] = {}
     for asset in assets:
-        groups.setdefault((asset.external, _ELSEWHERE if asset.external else asset.group), []).append(asset)
+        groups.setdefault((asset.external, _EXTERNAL if asset.external else asset.group), []).append(asset)
     return [(group, groups[external, group]) for external, group in sorted(groups)]
 
 

@@ -140,7 +140,7 @@ def _run(instance: dg.DagsterInstance, run_id: str) -> dg.DagsterRun:
     matching = [run for run in recent if run.run_id.startswith(run_id)] if run_id else []
     if len(matching) == 1:
         return matching[0]
-    what = f"{len(matching)} runs begin with {run_id!r}" if matching else f"there is no run {run_id!r}"
+    what = f"{len(matching)} runs start with {run_id!r}" if matching else f"run {run_id!r} is not in the instance"
     newest = f"The newest are {', '.join(run.run_id for run in recent[:3])}." if recent else "It has no runs."
     home = instance.root_directory if instance.is_persistent else "DAGSTER_HOME"
     raise InstanceError(home, [Problem("", what, f"Name a run of this instance, as on its page. {newest}")])

@@ -33,7 +33,7 @@ _PLAIN = re.compile(
 )
 # A single call of `config`, which emits nothing, in a template whose strings are left out.
 _CONFIG = re.compile(r"\{\{-?\s*config\((?:[^(){}%]|\([^(){}%]*\))*\)\s*-?\}\}")
-# Templates behind which another branch begins.
+# Templates that start another branch.
 _BRANCH = re.compile(r"\{%-?\s*el")
 # Templates that give a name to words that are written in the code, and templates that emit such a name.
 _WORDS = r"""(?:'[\w .]+'|"[\w .]+"|\d+)"""

@@ -1,4 +1,4 @@
-"""Checks of declared names in a dbt project that has not been parsed yet, so that there is no manifest."""
+"""Checks of declared names in a dbt project that has not been parsed yet and has no manifest."""
 
 from __future__ import annotations
 

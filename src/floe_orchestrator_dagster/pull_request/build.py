@@ -1,4 +1,4 @@
-"""dbt build of a pull request in a destination of its own, which is removed afterwards.
+"""dbt build of a pull request in a separate destination, which is removed afterwards.
 
 Nodes that are not built are read from production: dbt defers to production's manifest.
 """
@@ -156,7 +156,7 @@ class Build:
         finally:
             with _uninterrupted():
                 self._end()
-            if not has_ended:  # there is no report
+            if not has_ended:  # no report exists
                 for line in (*self.errors, *self.notes):
                     self.progress(line)
 

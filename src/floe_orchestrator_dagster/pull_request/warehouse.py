@@ -101,7 +101,7 @@ class Warehouse:
     engine: SourceEngine
 
     def run(self, statements: Sequence[str], fix: str) -> None:
-        """Run statements, each in a transaction of its own, also after one that failed.
+        """Run statements, each in a separate transaction, also after one that failed.
 
         Args:
             statements: The statements.

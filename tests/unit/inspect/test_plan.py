@@ -334,14 +334,14 @@ _PRINTED = """\
 shop-orders 1.2.0 in domain sales
   artifacts  CompiledArtifacts
 
-Assets: 3 built here, 1 made elsewhere
-  asset, by group     tier  materialized  compute  checks  blocking
-  ─────────────────────────────────────────────────────────────────
+Assets: 3 built here, 1 external (sources and consumers)
+  asset, by group  tier  materialized  compute  checks  blocking
+  ──────────────────────────────────────────────────────────────
   default (3)
     seed_orders
-    orders            gold                              3         1
+    orders         gold                              3         1
     report
-  made elsewhere (1)
+  external (1)
     raw
 
 Checks: 3, 1 of them blocking (a failure stops downstream assets)

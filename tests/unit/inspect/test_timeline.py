@@ -172,7 +172,9 @@ def test_a_run_is_found_by_the_beginning_of_its_id(instance: dg.DagsterInstance)
     assert read_timeline(instance, run_id[:8], PARENTS).run_id == run_id
 
 
-@pytest.mark.parametrize(("given", "what"), [("zzz", "there is no run 'zzz'"), ("", "there is no run ''")])
+@pytest.mark.parametrize(
+    ("given", "what"), [("zzz", "run 'zzz' is not in the instance"), ("", "run '' is not in the instance")]
+)
 def test_an_unknown_run_is_an_error_that_names_the_newest(instance: dg.DagsterInstance, given: str, what: str) -> None:
     run_id = recorded(instance, RAW)
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from floe_orchestrator_dagster.execution.dbt.database_locks import lock_databases, open_lock_files
 
 # Database, schema, name, kind, and hash of the columns of each table. The names are quoted, so that different columns
-# have different texts. A table without a column stands for a view whose columns DuckDB does not know, because a table
+# have different texts. A table without a column represents a view whose columns DuckDB does not know, because a table
 # is missing.
 _QUERY = """
     select r.database_name, r.schema_name, r.name, r.kind, sha256(coalesce(c.columns, ''))[:16]

@@ -59,7 +59,7 @@ _NO_FIELD = (
 def built_tables(
     session: V2Session, built: Sequence[NodeResult], config: DbtConfig
 ) -> tuple[BuiltTables, Sequence[str]]:
-    """Query the columns and numbers of rows of tables, as far as they are configured.
+    """Query the configured facts of tables: columns, numbers of rows.
 
     All columns come first, so that a slow or failing count does not cost any.
 

@@ -213,7 +213,7 @@ class Places:
             str(connection.engine),
             _adapter_version(profile.adapter),
             hashlib.sha256(project).hexdigest(),
-            FINGERPRINT_FORMAT,  # another one is no change of an incremental model's code
+            FINGERPRINT_FORMAT,  # another format does not mean that an incremental model's code has changed
         ]
 
     @property

@@ -267,7 +267,7 @@ def mark_kept(instance: dg.DagsterInstance, run_id: str, built: Mapping[dg.Asset
     kept = {
         key: last for key, last in latest.items() if last.run_id == built[key] and not reader.mark(key).get("started")
     }
-    # What other runs have planned since the build counts as before.
+    # Builds that other runs have planned since then count as before.
     cursors = {key: cursor for key in kept if (cursor := reader.cursor(key)) is not None}
     marks = {
         key_of(key): {"event": kept[key].storage_id, "cursor": cursor, "run": run_id} for key, cursor in cursors.items()

@@ -53,7 +53,7 @@ class Deferral:
         read the run results of dbt v2 beside it.
 
         The copy does not have the tables that the run has built before this step. With ``--favor-state``, dbt reads
-        all other tables from the state than those of its own invocation.
+        from the state all tables that it does not build itself.
 
         Args:
             target: Directory for dbt's artifacts.
