@@ -50,9 +50,9 @@ def blocks() -> dict[str, Any]:
     return {name: yaml.safe_load(text) for name, text in found}
 
 
-def github_steps() -> list[str]:
-    """Return the shell steps of the job, without the installation."""
-    [job] = blocks()[".github/workflows/pull-request.yml"]["jobs"].values()
+def github_steps(name: str = "build") -> list[str]:
+    """Return the shell steps of a job, without the installation."""
+    job = blocks()[".github/workflows/pull-request.yml"]["jobs"][name]
     return [step["run"] for step in job["steps"] if "run" in step and step["name"] != "install"]
 
 
@@ -93,6 +93,11 @@ class Repository:
         subprocess.run(["/usr/bin/git", *arguments], cwd=directory, check=True, env=clean_environment())
 
 
+def _shell(step: str, clone: Path, **variables: str) -> None:
+    environment = clean_environment(**variables)
+    subprocess.run(["/bin/bash", "-e", "-c", step], cwd=clone, env=environment, check=True, timeout=300)
+
+
 @pytest.fixture(scope="module")
 def repository(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Repository]:
     with pytest.MonkeyPatch.context() as patch:
@@ -119,8 +124,7 @@ def test_steps_of_a_workflow_build_the_change(
     given = {"STATE_URL": str(repository.directory / "state"), "GITHUB_STEP_SUMMARY": str(tmp_path / "summary.md")}
     before = repository.production.read_bytes()
     for step in steps():
-        environment = clean_environment(**{**given, **variables, "PATH": path})
-        subprocess.run(["/bin/bash", "-e", "-c", step], cwd=clone, env=environment, check=True, timeout=300)
+        _shell(step, clone, **{**given, **variables, "PATH": path})
 
     comment = (clone / "comment.md").read_text()
     assert comment.startswith("### ✅ shop: 1 changed and 0 affected table, 0 tests\n")
@@ -131,6 +135,21 @@ def test_steps_of_a_workflow_build_the_change(
     if schema == "pr_7":
         assert (tmp_path / "gh.txt").read_text().startswith("pr comment 7 --body-file comment.md")
         assert (tmp_path / "summary.md").read_text() == comment
+
+
+def test_the_job_of_a_closed_pull_request_removes_what_a_build_left(repository: Repository) -> None:
+    clone = repository.clone("pr_9")
+    variables = {"NUMBER": "9", "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin"}
+    [compiled, *_] = github_steps()
+    _shell(compiled, clone, **variables)
+    state = repository.directory / "state"
+    _shell(f"floe-dagster ci --keep --state {state} --schema pr_9 compiled_artifacts.json", clone, **variables)
+    assert (clone / "floe-ci" / "pr_9" / "pr_9.duckdb").is_file()
+
+    for step in github_steps("remove"):
+        _shell(step, clone, **variables)
+
+    assert not (clone / "floe-ci").exists()
 
 
 def test_each_documented_workflow_file_is_tested() -> None:
