@@ -383,8 +383,8 @@ def test_incidents_of_removed_assets_and_old_ones_end_without_a_message() -> Non
     faults = [Fault("asset a", "no", 100.0, "a"), Fault("asset b", "no", 100.0, "b"), Fault("step s", "no", 100.0)]
     incidents, _ = after_run("shop", Incidents(), Outcome("r-1", faults))
 
-    assert incidents.without_removed({"a"}, 200.0).broken.keys() == {"asset a", "step s"}
-    assert incidents.without_removed({"a"}, 100.0 + 31 * 86_400).broken == {}
+    assert incidents.without_removed({"a"}, set(), 200.0).broken.keys() == {"asset a", "step s"}
+    assert incidents.without_removed({"a"}, set(), 100.0 + 31 * 86_400).broken == {}
 
 
 def test_a_message_that_a_service_refuses_does_not_hold_up_the_others(
@@ -625,6 +625,21 @@ def test_only_policies_without_a_check_are_reported(
 
     assert shop.tick() == "sent: 0, pending: 0, open incidents: 0."
     assert webhook.messages == []
+
+
+@has_freshness_policies
+def test_late_data_ends_without_a_message_when_its_policy_is_removed(
+    tmp_path: Path, instance: dg.DagsterInstance, webhook: Webhook
+) -> None:
+    shop = TimelyShop(tmp_path / "before", instance, channel())
+    shop.run(built())
+    report_state(instance, "FAIL")
+    assert shop.tick() == "sent: 1, pending: 0, open incidents: 1."
+
+    changed = Shop(tmp_path / "after", instance, channel())
+    changed.cursor = shop.cursor
+    assert changed.tick() == "sent: 0, pending: 0, open incidents: 0."
+    assert len(webhook.messages) == 1
 
 
 @has_freshness_policies

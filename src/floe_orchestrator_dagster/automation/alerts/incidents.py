@@ -136,12 +136,19 @@ class Incidents:
     broken: Mapping[str, Incident] = field(default_factory=dict)
     closed: Mapping[str, float] = field(default_factory=dict)
 
-    def without_removed(self, assets: AbstractSet[str], now: float) -> Incidents:
-        """Return the incidents without those of removed assets, and without those that last failed a month ago."""
+    def without_removed(self, assets: AbstractSet[str], timely: AbstractSet[str], now: float) -> Incidents:
+        """Return the incidents without those of removed assets and policies, and those that last failed a month ago.
+
+        Args:
+            assets: The assets.
+            timely: The assets with a freshness policy.
+            now: The time, in seconds since 1970.
+        """
         kept = {
             subject: incident
             for subject, incident in self.broken.items()
-            if (not incident.asset or incident.asset in assets) and now - incident.time < _RETENTION_SECONDS
+            if (not incident.asset or incident.asset in (timely if incident.kind == LATE else assets))
+            and now - incident.time < _RETENTION_SECONDS
         }
         return Incidents(kept, self.closed)
 

@@ -141,7 +141,8 @@ def _with_runs(
     filters = dg.RunsFilter(statuses=_ENDED, updated_after=datetime.fromtimestamp(since, tz=timezone.utc))
     records = [record for record in instance.get_run_records(filters) if _has_settled(record, since, now)]
     until, read, pending = state.until, dict(state.read), list(state.pending)
-    incidents = state.incidents.without_removed({key.to_user_string() for key in alerted.owners}, now)
+    assets, timely = ({key.to_user_string() for key in keys} for keys in (alerted.owners, alerted.timely))
+    incidents = state.incidents.without_removed(assets, timely, now)
     for record in sorted(records, key=_end):
         run = record.dagster_run
         if run.run_id in read:
