@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import json
+import os
+import threading
 from importlib.metadata import version
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
@@ -67,6 +69,28 @@ def test_file_is_written_and_named(tmp_path: Path) -> None:
 
     assert (result.exit_code, result.stdout, result.stderr) == (0, "", f"wrote {output}\n")
     assert "dagsterWebserver" in yaml.safe_load(output.read_text(encoding="utf-8"))
+
+
+def test_command_in_the_file_quotes_its_name(tmp_path: Path) -> None:
+    output = tmp_path / "my values.yaml"
+
+    _helm("--artifacts", artifacts(tmp_path), "--image", IMAGE, "--output", output)
+
+    assert output.read_text(encoding="utf-8").splitlines()[1].endswith(f" --values '{output}'")
+
+
+def test_artifacts_of_a_pipe_are_read_once(tmp_path: Path) -> None:
+    """As of ``--artifacts <(command)``, which returns nothing when it is read again."""
+    path = artifacts(tmp_path)
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    writer = threading.Thread(target=lambda: pipe.write_bytes(path.read_bytes()), daemon=True)
+    writer.start()
+
+    piped = _helm("--artifacts", pipe, "--image", IMAGE)
+
+    writer.join(timeout=60)
+    assert (piped.exit_code, piped.stdout) == (0, _helm("--artifacts", path, "--image", IMAGE).stdout)
 
 
 def test_file_that_cannot_be_written_is_reported(tmp_path: Path) -> None:

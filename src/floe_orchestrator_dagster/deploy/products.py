@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NoReturn
 from floe_orchestrator_dagster.config import DagsterConfig, config_path, read_config
 from floe_orchestrator_dagster.deploy.names import ImageReference, check_names_differ, parse_image, service_name
 from floe_orchestrator_dagster.errors import DeployError, ManifestError, Problem, ProjectError
-from floe_orchestrator_dagster.product.artifacts import read_artifacts_file, validate_artifacts
+from floe_orchestrator_dagster.product.artifacts import parse_artifacts, read_artifacts_bytes, validate_artifacts
 from floe_orchestrator_dagster.product.computes import with_secrets
 from floe_orchestrator_dagster.product.manifest import prepared_manifest
 from floe_orchestrator_dagster.product.profiles import Place, is_on_duckdb, targets_of_environments
@@ -79,11 +79,12 @@ def read_products(
     Raises:
         FloeDagsterError: Artifacts are not valid, a product has no image, or several have the same name.
     """
-    read = [(path, validate_artifacts(read_artifacts_file(path), str(path))) for path in paths]
+    sources = {path: read_artifacts_bytes(path) for path in paths}
+    read = [(path, validate_artifacts(parse_artifacts(sources[path], path), str(path))) for path in paths]
     check_names_differ([(artifacts.metadata.product_name, path) for path, artifacts in read])
     names = [artifacts.metadata.product_name for _, artifacts in read]
     given = by_product(images, names, "--image")
-    return [_read_product(path, artifacts, given, fallback) for path, artifacts in read]
+    return [_product(path, sources[path], artifacts, given, fallback) for path, artifacts in read]
 
 
 def by_product(given: Sequence[str], products: Sequence[str], option: str) -> dict[str, list[str]]:
@@ -106,8 +107,12 @@ def by_product(given: Sequence[str], products: Sequence[str], option: str) -> di
     return values
 
 
-def _read_product(
-    path: Path, artifacts: CompiledArtifacts, images: Mapping[str, Sequence[str]], fallback: ImageReference | None
+def _product(
+    path: Path,
+    content: bytes,
+    artifacts: CompiledArtifacts,
+    images: Mapping[str, Sequence[str]],
+    fallback: ImageReference | None,
 ) -> DeployedProduct:
     name = artifacts.metadata.product_name
     orchestrator = artifacts.plugins.orchestrator if artifacts.plugins else None
@@ -116,7 +121,7 @@ def _read_product(
         name=name,
         service=service_name(name),
         origin=str(path),
-        content=path.read_bytes(),
+        content=content,
         config=config,
         image=_image(name, config, images[name], str(path)) or fallback or _no_image(name, str(path)),
         assets=_count_assets(path, artifacts),

@@ -20,7 +20,7 @@ from pydantic import ValidationError
 
 from floe_orchestrator_dagster.config import DagsterConfig, read_config
 from floe_orchestrator_dagster.errors import ArtifactsError, Problem
-from floe_orchestrator_dagster.product.files import is_deeper_than, read_json, user_path
+from floe_orchestrator_dagster.product.files import is_deeper_than, parse_json, read_file, user_path
 from floe_orchestrator_dagster.wording import closest, did_you_mean, is_empty, json_type_of, validation_message
 
 if TYPE_CHECKING:
@@ -46,6 +46,15 @@ def read_artifacts_file(path: Path) -> dict[str, Any]:
     Raises:
         ArtifactsError: The file is missing, unreadable, truncated or not a JSON object.
     """
+    return parse_artifacts(read_artifacts_bytes(path), path)
+
+
+def read_artifacts_bytes(path: Path) -> bytes:
+    """Read the artifacts' file, for callers that need its bytes, too: a pipe can be read only once.
+
+    Raises:
+        ArtifactsError: The file is missing or unreadable.
+    """
     try:
         exists = path.exists()
     except OSError as error:
@@ -57,9 +66,17 @@ def read_artifacts_file(path: Path) -> dict[str, Any]:
     if path.is_dir():
         fix = f"Use the file in it, such as {path / 'compiled_artifacts.json'}."
         raise ArtifactsError(str(path), [Problem("", "is a directory, not a file", fix)])
+    return read_file(path, ArtifactsError)
+
+
+def parse_artifacts(source: bytes, path: Path) -> dict[str, Any]:
+    """Parse the content of the artifacts' file without validating it.
+
+    Raises:
+        ArtifactsError: It is truncated, or not a JSON object.
+    """
     fix = "Compile the product again; FLOE_ARTIFACTS_PATH must name the JSON output, not YAML or a ConfigMap."
-    content = read_json(path, ArtifactsError, fix)
-    return json_object(content, str(path))
+    return json_object(parse_json(source, path, ArtifactsError, fix), str(path))
 
 
 def json_object(content: object, origin: str) -> dict[str, Any]:
