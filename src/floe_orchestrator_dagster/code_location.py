@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from floe_orchestrator_dagster import telemetry
-from floe_orchestrator_dagster.assets.attributes import AssetAttributes
+from floe_orchestrator_dagster.assets.attributes import AssetAttributes, product_metadata
 from floe_orchestrator_dagster.assets.checks import product_checks
 from floe_orchestrator_dagster.assets.consumers import consumer_assets
 from floe_orchestrator_dagster.assets.contracts import ingestion_assets
@@ -56,7 +56,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from dagster_dbt import DagsterDbtTranslator
-    from pydantic import BaseModel
 
     from floe_orchestrator_dagster.assets.dagster_selection import Assets
     from floe_orchestrator_dagster.automation.cron import JobSchedule
@@ -153,7 +152,7 @@ def _location(
     checks = product_checks(translator, built, selection)
     assets = [*_with_others(translator, built), *checks.assets]
     targets = Targets(assets, selection, checks.definitions)
-    metadata, executor = _metadata(product), product_executor(product)
+    metadata, executor = product_metadata(product), product_executor(product)
     jobs = product_jobs(product, targets, checks.on_demand, metadata, executor if shares_location else None)
     if loaded is DefinitionsLoadType.INITIALIZATION:
         settings = [*missing_states(product), *ineffective_settings(product, selection, targets, schedules)]
@@ -331,25 +330,3 @@ def _manifest_source(loaded: DefinitionsLoadType) -> ManifestSource:
     """Select the manifest's source. Only ``dagster dev`` parses, and only its code server, not run workers or steps."""
     is_made = loaded is DefinitionsLoadType.INITIALIZATION
     return manifest_kept_fresh if using_dagster_dev() and is_made else manifest_as_prepared
-
-
-def _metadata(product: Product) -> dict[str, Any]:
-    metadata = product.artifacts.metadata
-    return {
-        "floe/product": metadata.product_name,
-        "floe/product_version": metadata.product_version,
-        "floe/product_id": product.artifacts.identity.product_id,
-        "floe/source_hash": metadata.source_hash,
-        "floe/floe_version": metadata.floe_version,
-        "floe/contract_version": product.artifacts.version,
-        "floe/compiled_at": metadata.compiled_at.isoformat(),
-        **{f"floe/label/{key}": value for key, value in product.spec.labels.items()},
-        **_declared("governance", product.artifacts.governance),
-        **_declared("enforcement", product.artifacts.enforcement_result),
-    }
-
-
-def _declared(section: str, values: BaseModel | None) -> dict[str, Any]:
-    """Return each field of a section of the contract, such as ``floe/governance/data_retention_days``."""
-    fields = values.model_dump(mode="json", exclude_none=True) if values else {}
-    return {f"floe/{section}/{name}": value for name, value in fields.items()}

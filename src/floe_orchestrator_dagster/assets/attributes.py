@@ -1,4 +1,4 @@
-"""Tags, owners, kinds, links and metadata of a product's assets."""
+"""Tags, owners, kinds, links and metadata of a product's assets, and the facts about the product itself."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from floe_core.schemas.compiled_artifacts import ResolvedModel
+    from pydantic import BaseModel
 
     from floe_orchestrator_dagster.product import DbtProject, Product
     from floe_orchestrator_dagster.product.contracts import ContractMatches, IngestionMatches, TableContract
@@ -299,3 +300,26 @@ def _directory(node: Mapping[str, Any], dbt: DbtProject) -> Path:
 
 def _docs_page(docs_url: str, node: Mapping[str, Any]) -> str:
     return f"{docs_url.rstrip('/')}/#!/{node['resource_type']}/{node['unique_id']}"
+
+
+def product_metadata(product: Product) -> dict[str, Any]:
+    """Return the facts about the whole product, the metadata of its job and code location."""
+    metadata = product.artifacts.metadata
+    return {
+        "floe/product": metadata.product_name,
+        "floe/product_version": metadata.product_version,
+        "floe/product_id": product.artifacts.identity.product_id,
+        "floe/source_hash": metadata.source_hash,
+        "floe/floe_version": metadata.floe_version,
+        "floe/contract_version": product.artifacts.version,
+        "floe/compiled_at": metadata.compiled_at.isoformat(),
+        **{f"floe/label/{key}": value for key, value in product.spec.labels.items()},
+        **_declared("governance", product.artifacts.governance),
+        **_declared("enforcement", product.artifacts.enforcement_result),
+    }
+
+
+def _declared(section: str, values: BaseModel | None) -> dict[str, Any]:
+    """Return each field of a section of the contract, such as ``floe/governance/data_retention_days``."""
+    fields = values.model_dump(mode="json", exclude_none=True) if values else {}
+    return {f"floe/{section}/{name}": value for name, value in fields.items()}

@@ -62,13 +62,13 @@ def echo_message(kind: Literal["error", "warning", "note"], text: object) -> Non
 
 
 @contextmanager
-def errors_reported() -> Iterator[None]:
-    """Turn a ``FloeDagsterError`` into a message and exit code 1."""
+def errors_reported(exit_code: int = 1) -> Iterator[None]:
+    """Turn a ``FloeDagsterError`` into a message and an exit code."""
     try:
         yield
     except FloeDagsterError as error:
         echo_message("error", error)
-        sys.exit(1)
+        sys.exit(exit_code)
 
 
 @contextmanager

@@ -9,9 +9,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from floe_orchestrator_dagster.commands.answers import artifacts_argument, artifacts_path, as_json, echo_json
+from floe_orchestrator_dagster.commands.answers import (
+    artifacts_argument,
+    artifacts_path,
+    as_json,
+    echo_json,
+    errors_reported,
+)
 from floe_orchestrator_dagster.commands.findings import echo_findings, examine
-from floe_orchestrator_dagster.commands.state import environment_option, state_option, undecided_reported
+from floe_orchestrator_dagster.commands.state import UNDECIDED, environment_option, state_option
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,7 +27,7 @@ if TYPE_CHECKING:
     from floe_orchestrator_dagster.pull_request.report import BuildReport
     from floe_orchestrator_dagster.pull_request.request import PullRequest
 
-_FAILED, _UNDECIDED = 1, 2
+_FAILED = 1
 _SIGNALLED = 128
 
 
@@ -56,7 +62,7 @@ def ci(  # noqa: PLR0913  # options
 
     Exits with 0 on success, 1 when a node or hook failed, 2 when nothing was built.
     """  # noqa: D301  # click reads the \b
-    with _signals_as_exit(), undecided_reported():
+    with _signals_as_exit(), errors_reported(UNDECIDED):
         request = _request(artifacts, schema)
         if clean:
             request.clean()
@@ -78,7 +84,7 @@ def _request(artifacts: Path | None, schema: str) -> PullRequest:
     findings = examine(artifacts, parses=False)
     if findings.loaded is None:
         echo_findings(findings)
-        sys.exit(_UNDECIDED)
+        sys.exit(UNDECIDED)
     loaded = findings.loaded
     return PullRequest.of(loaded.product, loaded.location.builds, schema, lambda line: click.echo(line, err=True))
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 import tempfile
 from collections import defaultdict
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,13 +16,14 @@ from floe_orchestrator_dagster.commands.answers import (
     echo_json,
     echo_listed,
     echo_message,
+    errors_reported,
     progress,
 )
 from floe_orchestrator_dagster.commands.findings import echo_findings, examine
-from floe_orchestrator_dagster.errors import FloeDagsterError, Problem, StateError
+from floe_orchestrator_dagster.errors import Problem, StateError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Mapping
 
     from floe_orchestrator_dagster.inspect.validation import LoadedProduct
     from floe_orchestrator_dagster.state.built import BuiltState
@@ -33,7 +33,8 @@ if TYPE_CHECKING:
     Command = Callable[..., None]
 
 _SHOWN_TESTS = 5
-_CANNOT_DECIDE = 2
+UNDECIDED = 2
+"""Exit code when there is no usable state."""
 _URL = "Directory or URL of the states. The default is `state.url` of the configuration."
 
 environment_option = click.option(
@@ -48,19 +49,9 @@ def state_option(text: str) -> Callable[[Command], Command]:
     return click.option("--state", metavar="URL", help=text)
 
 
-@contextmanager
-def undecided_reported() -> Iterator[None]:
-    """Turn a ``FloeDagsterError`` into a message and exit code 2: nothing can be decided."""
-    try:
-        yield
-    except FloeDagsterError as error:
-        echo_message("error", error)
-        sys.exit(_CANNOT_DECIDE)
-
-
 def show_changes_since(loaded: LoadedProduct, url: str, environment: str | None, *, as_json: bool) -> None:
     """Print what differs from a published state."""
-    with undecided_reported(), progress("Comparing with production"), tempfile.TemporaryDirectory() as scratch:
+    with errors_reported(UNDECIDED), progress("Comparing with production"), tempfile.TemporaryDirectory() as scratch:
         from floe_orchestrator_dagster.execution.step.build_facts import built_sources
         from floe_orchestrator_dagster.state.changes import changes_since
         from floe_orchestrator_dagster.state.location import production
@@ -153,7 +144,7 @@ def publish(artifacts: Path | None, state: str | None, run_results: Path | None)
         echo_findings(findings)
         sys.exit(1)
     product = findings.loaded.product
-    with undecided_reported():
+    with errors_reported(UNDECIDED):
         from floe_orchestrator_dagster.state.built import built_by_dbt, publish_built
         from floe_orchestrator_dagster.state.location import required_url
 
@@ -201,7 +192,7 @@ def show(artifacts: Path | None, state: str | None, environment: str | None, *, 
         echo_findings(findings)
         sys.exit(1)
     product = findings.loaded.product
-    with undecided_reported(), tempfile.TemporaryDirectory() as scratch:
+    with errors_reported(UNDECIDED), tempfile.TemporaryDirectory() as scratch:
         from floe_orchestrator_dagster.state.location import production, required_url
         from floe_orchestrator_dagster.state.sets import read_state
 
