@@ -289,7 +289,6 @@ def test_validate_names_all_that_dbt_v2_refuses_and_plan_the_engine(tmp_path: Pa
         '  models/schema.yml:1:25: While parsing config: Ignored unexpected key `"no_such_key"`. YAML path: '
         "`no_such_key` (dbt1060)\n"
         f"{FIX.format(artifacts.parent)}"
-        "1 problem\n"
     )
 
 

@@ -32,10 +32,8 @@ if TYPE_CHECKING:
 _NO_ARTIFACTS = """\
 error: FLOE_ARTIFACTS_PATH: 1 problem
   the environment variable is not set
-    fix: Set it to the file that `floe platform compile` writes, and start again:
-        export FLOE_ARTIFACTS_PATH=path/to/compiled_artifacts.json
-        dagster dev -m floe_orchestrator_dagster.definitions
-    No product yet? `floe-dagster demo retail-orders` writes one and shows how to run it.
+    fix: Pass the path of the product's compiled_artifacts.json, or set the variable to it.
+    No product yet? `floe-dagster init` makes one of a dbt project, `floe-dagster demo orders` a sample.
 """
 
 
@@ -256,7 +254,6 @@ def test_validate_names_prepare_when_the_manifest_is_missing(tmp_path: Path) -> 
         f"error: {tmp_path}: 1 problem\n"
         f"  no manifest.json in {tmp_path}/target\n"
         f"    fix: Run `floe-dagster prepare {path}` (dbt deps and dbt parse).\n"
-        "1 problem\n"
     )
 
 
@@ -274,7 +271,34 @@ def test_validate_of_a_truncated_file_says_where_it_ends(tmp_path: Path) -> None
 def test_without_artifacts_the_answer_says_what_to_set(command: str) -> None:
     result = invoke(command)
 
-    assert (result.exit_code, result.stdout, result.stderr) == (1, "", f"{_NO_ARTIFACTS}1 problem\n")
+    assert (result.exit_code, result.stdout, result.stderr) == (1, "", _NO_ARTIFACTS)
+
+
+def test_without_artifacts_the_answer_names_the_file_in_this_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_json(tmp_path / "compiled_artifacts.json", contract())
+    monkeypatch.chdir(tmp_path)
+
+    result = invoke("validate")
+
+    assert (
+        "fix: Pass the path of the product's compiled_artifacts.json, which is in this directory, or " in result.stderr
+    )
+
+
+def test_status_of_lineage_notes_that_none_is_sent(tmp_path: Path) -> None:
+    content = contract(model("a"))
+    content["observability"]["lineage"] = False
+    path = write_json(tmp_path / "compiled_artifacts.json", content)
+
+    result = invoke("lineage", "status", path)
+
+    assert result.exit_code == 0
+    assert result.stderr == (
+        "note: observability.lineage: false: the product sends no lineage. Set observability.lineage.enabled to true "
+        "in manifest.yaml and compile the product again (floe platform compile).\n"
+    )
 
 
 def test_without_artifacts_the_answer_is_json_when_asked_for() -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
-from floe_orchestrator_dagster.errors import FloeDagsterError
+from floe_orchestrator_dagster.errors import ArtifactsError, FloeDagsterError, Problem
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -32,9 +32,18 @@ def artifacts_path(named: Path | None) -> Path:
     Raises:
         ArtifactsError: Neither the command line nor the environment names artifacts.
     """
-    from floe_orchestrator_dagster.product import artifacts_path_from_environment
+    from floe_orchestrator_dagster.product import ARTIFACTS_PATH_VARIABLE, artifacts_path_from_environment
 
-    return named.absolute() if named else artifacts_path_from_environment()
+    if named is not None:
+        return named.absolute()
+    if os.environ.get(ARTIFACTS_PATH_VARIABLE):
+        return artifacts_path_from_environment()
+    here = ", which is in this directory" if Path("compiled_artifacts.json").is_file() else ""
+    fix = (
+        f"Pass the path of the product's compiled_artifacts.json{here}, or set the variable to it.\n"
+        "    No product yet? `floe-dagster init` makes one of a dbt project, `floe-dagster demo orders` a sample."
+    )
+    raise ArtifactsError(ARTIFACTS_PATH_VARIABLE, [Problem("", "the environment variable is not set", fix)])
 
 
 def echo_json(content: object) -> None:

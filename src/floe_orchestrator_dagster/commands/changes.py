@@ -122,8 +122,8 @@ def _node(plan: ChangePlan, name: str) -> str:
             names[known].add(asset.node)
     found = sorted(names.get(name, ()))
     if not found:
-        fix = did_you_mean(closest(name, names))
-        raise click.BadParameter(f"{name!r} is not a model, seed or snapshot of the product. {fix}", param_hint="MODEL")
+        what = f"{name!r} is not a model, seed or snapshot of the product. {did_you_mean(closest(name, names))}"
+        raise click.BadParameter(what.strip(), param_hint="MODEL")
     if len(found) > 1:
         raise click.BadParameter(f"{name!r} names several nodes. Use one of {', '.join(found)}.", param_hint="MODEL")
     return found[0]

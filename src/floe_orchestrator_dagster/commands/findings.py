@@ -33,13 +33,13 @@ def examine(artifacts: Path | None, *, parses: bool) -> Findings:
 
 
 def echo_findings(findings: Findings) -> None:
-    """Print problems and warnings to standard error, and the number of problems."""
+    """Print problems and warnings to standard error, and the number of problems of several files."""
     for error in findings.errors:
         echo_message("error", error)
     for remark in findings.warnings:
         file = f"{remark.file}: " if remark.file else ""
         echo_message("warning", f"{file}{remark}")
-    if findings.errors:
+    if len(findings.errors) > 1:
         count = sum(len(_problems(error)) for error in findings.errors)
         click.echo(counted(count, "problem"), err=True)
 

@@ -104,6 +104,9 @@ def status(artifacts: Path | None, *, as_json: bool) -> None:
     if as_json:
         echo_json(asdict(found))
     else:
+        off = _reason_off(product)
+        if off is not None:
+            echo_message("note", f"{off.fault}. {off.fix}")
         _echo_status(found, product.config.spool_max_mb)
     sys.exit(1 if found.waiting or found.refused else 0)
 
@@ -141,6 +144,12 @@ def _backend(product: _LineageOfProduct) -> Backend:
 
 def _why_none(product: _LineageOfProduct) -> Problem:
     """Return the setting that disables lineage, or the problem that no backend is configured."""
+    fix = "Set plugins.lineage_backend in manifest.yaml, or OPENLINEAGE_URL where this command runs."
+    return _reason_off(product) or Problem("", "no lineage backend is configured", fix)
+
+
+def _reason_off(product: _LineageOfProduct) -> Problem | None:
+    """Return the setting that disables lineage; None without one."""
     from floe_orchestrator_dagster.lineage.delivery.backends import is_disabled
 
     compile_again = "and compile the product again (floe platform compile)."
@@ -153,8 +162,7 @@ def _why_none(product: _LineageOfProduct) -> Problem:
         return Problem("observability.lineage", "false: the product sends no lineage", fix)
     if is_disabled():
         return Problem("OPENLINEAGE_DISABLED", "true: no lineage is sent", "Unset it where this command runs.")
-    fix = "Set plugins.lineage_backend in manifest.yaml, or OPENLINEAGE_URL where this command runs."
-    return Problem("", "no lineage backend is configured", fix)
+    return None
 
 
 @contextmanager

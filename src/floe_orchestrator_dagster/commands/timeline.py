@@ -32,10 +32,11 @@ _SHOWN_WAIT = 0.01  # seconds
 def timeline(run: str, artifacts: Path | None, output: Path | None, *, as_json: bool) -> None:
     """Show what took the time in a run.
 
-    RUN is the id of a run, or its beginning. The command reads the Dagster instance of DAGSTER_HOME, so that it also
-    works for runs on other machines, and while a run is going on. It prints the critical path, a chain of nodes that
-    waited for each other, and the ten slowest nodes beside the median of their last ten builds. `--output` draws all
-    nodes. ARTIFACTS is the product's compiled_artifacts.json. The default is FLOE_ARTIFACTS_PATH.
+    RUN is the id of a run, or its beginning. The command reads the Dagster instance of DAGSTER_HOME, else of a `dagster
+    dev` in this directory. It also works for runs on other machines, and while a run is in progress. It prints the
+    critical path, a chain of nodes that waited for each other, and the ten slowest nodes beside the median of their
+    last ten builds. `--output` draws all nodes. ARTIFACTS is the product's compiled_artifacts.json. The default is
+    FLOE_ARTIFACTS_PATH.
 
     \b
     Example:
@@ -71,7 +72,9 @@ def _read(run: str, artifacts: Path) -> Timeline:
     with instance_of_user() as found:
         if not found.place:
             fix = "Set DAGSTER_HOME to the directory of the instance that has the run, the one with its dagster.yaml."
-            raise InstanceError("DAGSTER_HOME", [Problem("", "is not set", fix)])
+            raise InstanceError(
+                "DAGSTER_HOME", [Problem("", "is not set, and no `dagster dev` runs in this directory", fix)]
+            )
         return read_timeline(found.instance, run, parents)
 
 

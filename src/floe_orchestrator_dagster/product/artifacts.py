@@ -58,10 +58,10 @@ def read_artifacts_bytes(path: Path) -> bytes:
     try:
         exists = path.exists()
     except OSError as error:
-        what, fix = f"cannot be accessed: {error.strerror}", "Correct FLOE_ARTIFACTS_PATH, or let this user read it."
+        what, fix = f"cannot be accessed: {error.strerror}", "Correct the path, or let this user read the file."
         raise ArtifactsError(str(path), [Problem("", what, fix)]) from None
     if not exists:
-        fix = "Compile the product (floe platform compile), or set FLOE_ARTIFACTS_PATH to its compiled_artifacts.json."
+        fix = "Compile the product (floe platform compile), or correct the path (FLOE_ARTIFACTS_PATH or the argument)."
         raise ArtifactsError(str(path), [Problem("", "the file does not exist", fix)])
     if path.is_dir():
         fix = f"Use the file in it, such as {path / 'compiled_artifacts.json'}."
@@ -75,7 +75,7 @@ def parse_artifacts(source: bytes, path: Path) -> dict[str, Any]:
     Raises:
         ArtifactsError: It is truncated, or not a JSON object.
     """
-    fix = "Compile the product again; FLOE_ARTIFACTS_PATH must name the JSON output, not YAML or a ConfigMap."
+    fix = "Compile the product again. The path must be that of the JSON output, not of floe.yaml or a ConfigMap."
     return json_object(parse_json(source, path, ArtifactsError, fix), str(path))
 
 

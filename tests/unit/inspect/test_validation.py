@@ -270,7 +270,7 @@ def test_path_that_the_system_rejects_is_a_problem_not_a_traceback(tmp_path: Pat
         (
             f"{path}: 1 problem\n"
             "  cannot be accessed: File name too long\n"
-            "    fix: Correct FLOE_ARTIFACTS_PATH, or let this user read it."
+            "    fix: Correct the path, or let this user read the file."
         )
     ]
 

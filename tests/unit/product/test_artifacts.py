@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _COMPILE_AGAIN = "Compile the product again (floe platform compile)."
-_NOT_YAML = "Compile the product again; FLOE_ARTIFACTS_PATH must name the JSON output, not YAML or a ConfigMap."
+_NOT_YAML = "Compile the product again. The path must be that of the JSON output, not of floe.yaml or a ConfigMap."
 _SECRET = "hunter2-do-not-print"  # noqa: S105  # the value that no message may show
 
 
@@ -68,7 +68,7 @@ def test_missing_file_says_how_to_get_one(tmp_path: Path) -> None:
         f"{path}: 1 problem\n"
         "  the file does not exist\n"
         "    fix: Compile the product (floe platform compile), "
-        "or set FLOE_ARTIFACTS_PATH to its compiled_artifacts.json."
+        "or correct the path (FLOE_ARTIFACTS_PATH or the argument)."
     )
 
 
@@ -507,5 +507,5 @@ def test_path_that_the_system_rejects_is_reported_with_its_reason(tmp_path: Path
     assert str(raised.value) == (
         f"{path}: 1 problem\n"
         "  cannot be accessed: File name too long\n"
-        "    fix: Correct FLOE_ARTIFACTS_PATH, or let this user read it."
+        "    fix: Correct the path, or let this user read the file."
     )
