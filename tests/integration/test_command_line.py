@@ -94,7 +94,7 @@ def test_plan_reads_well_where_no_terminal_is(demo: Path) -> None:
         "  dbt target   retail_orders.dev\n"
         f"  dbt engine   dbt-core {version('dbt-core')}\n"
         "\n"
-        "Assets: 18 built here, 4 external (sources and consumers)\n"
+        "Assets: 18 built here, 4 external\n"
         "  asset, by group                      tier    materialized  compute  checks  blocking\n"
         "  ────────────────────────────────────────────────────────────────────────────────────\n"
         "  finance (3)\n"

@@ -56,7 +56,7 @@ def _parts(plan: Plan, warnings: Sequence[str]) -> Iterator[RenderableType]:
     yield _named([("artifacts", plan.artifacts), *dbt])
     if plan.assets:
         external = len(plan.assets) - len(plan.built)
-        others = f", {external} {_EXTERNAL} (sources and consumers)" if external else ""
+        others = f", {external} {_EXTERNAL}" if external else ""
         yield _heading("Assets", f"{len(plan.built)} built here{others}")
         yield _indented(_asset_table(plan))
         if plan.unused_sources:

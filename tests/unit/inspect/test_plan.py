@@ -334,7 +334,7 @@ _PRINTED = """\
 shop-orders 1.2.0 in domain sales
   artifacts  CompiledArtifacts
 
-Assets: 3 built here, 1 external (sources and consumers)
+Assets: 3 built here, 1 external
   asset, by group  tier  materialized  compute  checks  blocking
   ──────────────────────────────────────────────────────────────
   default (3)
