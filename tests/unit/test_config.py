@@ -528,6 +528,17 @@ def test_name_used_twice_is_refused_with_both_entries(section: str, entry: dict[
     )
 
 
+def test_owner_of_an_alert_that_no_message_could_have_is_refused() -> None:
+    alert = {"name": "a", "variable": "A", "owners": ["team:finance", "finance", "shop@example.com"]}
+
+    assert _problems({"alerts": [alert]}) == [
+        (
+            "alerts[0].owners[1]: 'finance' is neither an email address nor a team (alert 'a')\n"
+            "    fix: Write it like `team:finance`. Correct it in manifest.yaml."
+        )
+    ]
+
+
 @pytest.mark.parametrize("selection", [{"select": "x"}, {"exclude": "y"}, {"select": "x", "exclude": "y"}])
 def test_schedule_with_a_job_and_a_selection_is_refused(selection: dict[str, object]) -> None:
     schedule = {"name": "b", "cron": "@daily", "job": "nightly", **selection}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from floe_orchestrator_dagster.config.automation import AlertConfig, AutomationConfig, SelectedAssets
     from floe_orchestrator_dagster.config.models import PartitionsConfig, StepConfig
 
+_OWNER = re.compile(r"team:.+|[^@\s]+@[^@\s]+")  # as Dagster has them: another one would match no message
 _DAY = "%Y-%m-%d"
 _HOUR = "%Y-%m-%d-%H:%M"
 _FORMATS = {"hourly": _HOUR, "daily": _DAY, "weekly": _DAY, "monthly": _DAY}
@@ -94,6 +96,10 @@ def _channel(row: int, channel: AlertConfig) -> Iterator[Problem]:
         if getattr(channel, name) and channel.plugin is None:
             what = "is only valid with plugin"
             yield Problem(f"{where}.{name}", what, f"Remove it, or replace `variable`. {CORRECT_IT}")
+    for place, owner in enumerate(channel.owners):
+        if not _OWNER.fullmatch(owner):
+            what = f"{owner!r} is neither an email address nor a team (alert {channel.name!r})"
+            yield Problem(f"{where}.owners[{place}]", what, f"Write it like `team:{owner}`. {CORRECT_IT}")
 
 
 def _cron(row: int, rule: AutomationConfig) -> Iterator[Problem]:
