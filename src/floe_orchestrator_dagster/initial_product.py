@@ -165,7 +165,7 @@ _ENVIRONMENT_COMMAND = f"FLOE_ARTIFACTS_PATH={ARTIFACTS_FILE} dagster dev -m flo
 def _settings(directory: Path) -> Mapping[str, object]:
     path = directory / PROJECT_FILE
     if not path.is_file():
-        fix = "Run it in the directory of a dbt project, or pass that. `floe-dagster demo DIRECTORY` writes a project."
+        fix = "Pass the directory of a dbt project. `floe-dagster demo DIRECTORY` writes a project."
         raise ProjectError(str(directory), [Problem("", f"has no {PROJECT_FILE}", fix)])
     settings = read_yaml(path, ProjectError)
     if not isinstance(settings, dict):

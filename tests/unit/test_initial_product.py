@@ -53,8 +53,8 @@ def _refused(directory: Path, *arguments: str, **environment: str) -> str:
 
 def test_directory_without_a_dbt_project_is_refused(tmp_path: Path) -> None:
     assert _refused(tmp_path) == (
-        "error: DIR: 1 problem\n  has no dbt_project.yml\n    fix: Run it in the directory of a dbt project, or pass "
-        "that. `floe-dagster demo DIRECTORY` writes a project.\n"
+        "error: DIR: 1 problem\n  has no dbt_project.yml\n    fix: Pass the directory of a dbt "
+        "project. `floe-dagster demo DIRECTORY` writes a project.\n"
     )
 
 
