@@ -30,6 +30,8 @@ PARTIAL_PARSE_FILE = "partial_parse.msgpack"
 PREPARE_COMMAND = "floe-dagster prepare"
 
 _ASSET_TYPES = ("model", "seed", "snapshot")
+# Collections whose members have no table: what reads them reads the tables that they read.
+_READ_THROUGH = ("functions", "metrics", "semantic_models", "saved_queries")
 
 
 @dataclass(frozen=True)
@@ -63,13 +65,13 @@ class Manifest:
         ]
 
     def relations_read_by(self, unique_id: str) -> frozenset[str]:
-        """Find the models, seeds, snapshots and sources that a node or test reads.
+        """Find the models, seeds, snapshots and sources that a node, test or exposure reads.
 
-        For ephemeral models and functions, the result has the tables that these read. A unit test reads the model that
-        it tests.
+        For ephemeral models, functions and the semantic layer, the result has the tables that these read. A unit test
+        reads the model that it tests.
         """
         content = self.content
-        functions = content.get("functions", ())
+        read_through = [content.get(collection) or () for collection in _READ_THROUGH]
         found: set[str] = set()
         seen: set[str] = set()
         waiting = [*content["parent_map"].get(unique_id, ())]
@@ -81,9 +83,9 @@ class Manifest:
             node = content["nodes"].get(parent)
             if parent in content["sources"]:
                 found.add(parent)
-            elif parent in functions or (node is not None and _is_ephemeral(node)):
+            elif _is_ephemeral(node) if node else any(parent in collection for collection in read_through):
                 waiting += content["parent_map"].get(parent, ())
-            elif node is not None and node["resource_type"] in _ASSET_TYPES:
+            elif node and node["resource_type"] in _ASSET_TYPES:
                 found.add(parent)
         return frozenset(found)
 

@@ -54,6 +54,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _RUNS = ("model", "seed", "snapshot", "test", "unit_test", "source")
+_TESTS = ("test", "unit_test")
 _CANCELLED = "cancelled"
 
 
@@ -237,7 +238,11 @@ class DbtEvents:
         lineage = nodes.column_lineage(result)
         if lineage is not None:
             self._lineages[unique_id] = lineage
-        inputs = nodes.inputs(nodes.reads(unique_id), lineage)
+        read = nodes.reads(unique_id)
+        inputs, outputs = nodes.inputs(read, lineage), nodes.outputs(made, lineage, result)
+        if state == "COMPLETE" and result.resource_type not in _TESTS:
+            for relation, dataset in zip((*read, *made), (*inputs, *outputs), strict=True):
+                dataset.facets = {**(dataset.facets or {}), **nodes.consumer_facets(relation)}
         facets = {**self._run_facets(result.invocation_id), **self._result_facets(result, state)}
         if not made:
             end = TestEnd(nodes.node(unique_id), result)
@@ -252,7 +257,7 @@ class DbtEvents:
             run_facets=facets,
             job_facets=nodes.job_facets(unique_id, result.compiled_code),
             inputs=inputs,
-            outputs=nodes.outputs(made, lineage, result),
+            outputs=outputs,
         )
 
     def _reference(self, unique_id: str) -> RunReference:

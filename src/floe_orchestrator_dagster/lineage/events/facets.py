@@ -6,7 +6,9 @@ import re
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
+import attrs
 from openlineage.client.facet_v2 import (
+    DatasetFacet,
     catalog_dataset,
     column_lineage_dataset,
     dataset_type_dataset,
@@ -27,7 +29,7 @@ from openlineage.client.facet_v2 import (
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from openlineage.client.facet_v2 import DatasetFacet, JobFacet
+    from openlineage.client.facet_v2 import JobFacet
 
     from floe_orchestrator_dagster.lineage.columns.column_lineage import ColumnLineage, InputColumn
     from floe_orchestrator_dagster.lineage.datasets.names import DatasetIdentity, DatasetName
@@ -46,6 +48,33 @@ _DATASET_TYPES = {
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:.+")
 _SSH_REPOSITORY = re.compile(r"(?:ssh://)?git@(?P<host>[^:/]+)[:/](?P<path>.+)")
 _KEPT_IN_URIS = ":/?#[]@!$&'()*+,;=%~"
+
+
+@attrs.define
+class Exposure:
+    """An exposure in :class:`DbtExposuresDatasetFacet`."""
+
+    unique_id: str
+    name: str
+    type: str | None = None
+    url: str | None = None
+
+
+@attrs.define
+class DbtExposuresDatasetFacet(DatasetFacet):
+    """The exposures that read a table: the facet ``dbt_exposures`` of OpenLineage's own dbt integration.
+
+    The client has no class for it, and the integration is not a dependency at run time.
+    """
+
+    exposures: list[Exposure] = attrs.field(factory=list)
+
+    @staticmethod
+    def _get_schema() -> str:
+        return (
+            "https://raw.githubusercontent.com/OpenLineage/OpenLineage/main/integration/common/openlineage/common/schema/"
+            "dbt-exposures-dataset-facet.json#/$defs/DbtExposuresDatasetFacet"
+        )
 
 
 def node_job_facets(

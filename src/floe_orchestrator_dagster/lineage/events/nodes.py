@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from openlineage.client.event_v2 import InputDataset, OutputDataset
@@ -9,6 +11,8 @@ from openlineage.client.facet_v2 import output_statistics_output_dataset
 
 from floe_orchestrator_dagster.execution.dbt.node_result import NO_RELATION
 from floe_orchestrator_dagster.lineage.events.facets import (
+    DbtExposuresDatasetFacet,
+    Exposure,
     column_lineage_facet,
     node_dataset_facets,
     node_job_facets,
@@ -102,6 +106,23 @@ class Nodes:
         """Describe a node's job."""
         node = self.node(unique_id)
         return node_job_facets(node, self._product, self._content["groups"], self._warehouse.adapter, sql)
+
+    def consumer_facets(self, unique_id: str) -> dict[str, DatasetFacet]:
+        """Return the facet with the exposures that read a relation; empty without exposures."""
+        exposures = self._exposures.get(unique_id)
+        return {"dbt_exposures": DbtExposuresDatasetFacet(exposures=exposures)} if exposures else {}
+
+    @cached_property
+    def _exposures(self) -> Mapping[str, list[Exposure]]:
+        """The exposures that read each relation, unless the configuration leaves out exposures (``consumers``)."""
+        found: dict[str, list[Exposure]] = defaultdict(list)
+        if "exposures" not in self._product.config.consumers:
+            return found
+        for unique_id, node in sorted((self._content.get("exposures") or {}).items()):
+            exposure = Exposure(unique_id, node["name"], node.get("type") or None, node.get("url") or None)
+            for relation in self._manifest.relations_read_by(unique_id):
+                found[relation].append(exposure)
+        return found
 
     def column_lineage(self, result: NodeResult) -> ColumnLineage | None:
         """Return a node's column lineage; None without SQL, or when its SQL cannot be parsed."""

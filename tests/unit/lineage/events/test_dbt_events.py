@@ -33,8 +33,9 @@ from unit.lineage.sample_run import (
     sample_manifest,
     sample_values,
 )
+from unit.odd_products import reads
 from unit.samples import manifest as manifest_of
-from unit.samples import node, source
+from unit.samples import node, product, source
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -551,6 +552,80 @@ def test_the_products_event_has_what_comes_from_outside_and_what_is_made() -> No
     assert [dataset.name for dataset in outputs] == ["retail_orders.main.stg_orders", "retail_orders.main.fct_orders"]
     assert "retail_orders.main.stg_orders" not in {dataset.name for dataset in inputs}
     assert {"retail_orders.shop.orders", "retail_orders.main.stg_stores"} <= {dataset.name for dataset in inputs}
+
+
+def with_exposures() -> DbtEvents:
+    """Events of a model that a dashboard reads through a metric, and of one that two other exposures read."""
+    sales = node("sales", "semantic_model", **reads("model.shop.orders"))
+    revenue = node("revenue", "metric", **reads("semantic_model.shop.sales"))
+    hidden = node("hidden", config={"materialized": "ephemeral"}, **reads("model.shop.refunds"))
+    weekly = node(
+        "weekly", "exposure", type="dashboard", url="https://bi.example.com/1", **reads("metric.shop.revenue")
+    )
+    audit = node("audit", "exposure", type="notebook", **reads("model.shop.hidden", "source.shop.erp.o"))
+    everyone = node("everyone", "exposure", **reads("model.shop.refunds"))
+    orders = node("orders", **reads("source.shop.erp.o"))
+    refunds = node("refunds", **reads("model.shop.orders"))
+    test = node("t", "test", **reads("model.shop.refunds"))
+    content = manifest_of(orders, refunds, hidden, test, sources=(source("erp", "o"),))
+    for collection, read in (
+        ("semantic_models", [sales]),
+        ("metrics", [revenue]),
+        ("exposures", [weekly, audit, everyone]),
+    ):
+        content[collection] = {one["unique_id"]: one for one in read}
+        content["parent_map"] |= {one["unique_id"]: one["depends_on"]["nodes"] for one in read}
+    return DbtEvents(lineage_run(), Manifest(sample_manifest().path, content), WAREHOUSE)
+
+
+def exposures(datasets: list[Json]) -> list[list[Json]]:
+    return [dataset["facets"].get("dbt_exposures", {}).get("exposures", []) for dataset in datasets]
+
+
+def test_a_built_table_and_what_it_reads_name_the_exposures_that_read_them() -> None:
+    weekly = {
+        "unique_id": "exposure.shop.weekly",
+        "name": "weekly",
+        "type": "dashboard",
+        "url": "https://bi.example.com/1",
+    }
+    audit = {"unique_id": "exposure.shop.audit", "name": "audit", "type": "notebook"}
+    everyone = {"unique_id": "exposure.shop.everyone", "name": "everyone"}
+    events = with_exposures()
+
+    ended = [
+        event for name in ("orders", "refunds") for event in events.end(node_result("success", f"model.shop.{name}"))
+    ]
+
+    assert_valid(ended)
+    orders_start, orders, _, refunds = map(as_json, ended)
+    assert exposures([*orders_start["inputs"], *orders_start["outputs"]]) == [[], []]
+    assert exposures([*orders["inputs"], *orders["outputs"]]) == [[audit], [weekly]]
+    assert exposures([*refunds["inputs"], *refunds["outputs"]]) == [[weekly], [audit, everyone]]
+
+
+def test_only_built_tables_and_fresh_sources_name_exposures() -> None:
+    events = with_exposures()
+
+    *_, failed = events.end(node_result("error", "model.shop.refunds"))
+    *_, tested = events.end(node_result("pass", "test.shop.t"))
+    *_, fresh = events.end(node_result("pass", "source.shop.erp.o"))
+
+    assert exposures(as_json(failed)["inputs"]) == [[]]
+    assert exposures(as_json(tested)["inputs"]) == [[]]
+    assert [[found["name"] for found in named] for named in exposures(as_json(fresh)["inputs"])] == [["audit"]]
+
+
+def test_exposures_that_the_configuration_leaves_out_are_not_named() -> None:
+    run = lineage_run(product=product(config={"consumers": ["metrics"]}))
+    everyone = node("everyone", "exposure", **reads("model.shop.orders"))
+    content = manifest_of(node("orders"), exposures={"exposure.shop.everyone": everyone})
+    content["parent_map"]["exposure.shop.everyone"] = ["model.shop.orders"]
+    events = DbtEvents(run, Manifest(sample_manifest().path, content), WAREHOUSE)
+
+    *_, end = events.end(node_result("success", "model.shop.orders"))
+
+    assert exposures(as_json(end)["outputs"]) == [[]]
 
 
 def test_a_test_of_an_ephemeral_model_is_about_the_tables_behind_it() -> None:
