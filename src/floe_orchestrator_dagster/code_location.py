@@ -44,8 +44,10 @@ from floe_orchestrator_dagster.product.project import find_project_path
 from floe_orchestrator_dagster.product.shared_tables import invisible_tables
 from floe_orchestrator_dagster.product.staleness import compile_if_changed, stale_problem
 from floe_orchestrator_dagster.telemetry.export import export_as_configured
+from floe_orchestrator_dagster.upstream.dagster_asset_specs import replace_spec_changes
 from floe_orchestrator_dagster.upstream.dagster_dev import using_dagster_dev
 from floe_orchestrator_dagster.upstream.dagster_load_type import DefinitionsLoadType, is_dagster_loading, load_type
+from floe_orchestrator_dagster.upstream.dagster_metadata_sets import replace_metadata_sets
 from floe_orchestrator_dagster.upstream.dagster_node_deps import replace_node_dependencies
 from floe_orchestrator_dagster.upstream.dagster_output_types import replace_type_resolution
 from floe_orchestrator_dagster.upstream.dagster_serialization import replace_serialization
@@ -148,6 +150,8 @@ def _location(
     translator = ProductTranslator(product, custom)
     conditions = automation_conditions(translator, selection)
     replace_type_resolution()
+    replace_metadata_sets()
+    replace_spec_changes()
     built = _product_assets(translator, selection, conditions)
     checks = product_checks(translator, built, selection)
     assets = [*_with_others(translator, built), *checks.assets]

@@ -97,6 +97,24 @@ NODE_DEPENDENCIES = Patch(
     buys="a third of the CPU of a load of 2,300 models in a graph like that of a real project",
     without="Dagster collects the assets of all checks of a step again for each input of the step",
 )
+METADATA_SETS = Patch(
+    name="metadata-sets",
+    module="dagster_metadata_sets",
+    package="dagster",
+    since="1.10.21",
+    replaces="the constructor of `NamespacedMetadataSet` and the `model_fields` that it calls, for each asset",
+    buys="0.4 of 4.7 s of CPU in which a run worker loads 2,300 models in a graph like that of a real project",
+    without="Dagster checks the annotations of the class again for each object that it creates from metadata",
+)
+ASSET_SPECS = Patch(
+    name="asset-specs",
+    module="dagster_asset_specs",
+    package="dagster",
+    since="1.10.21",
+    replaces="`AssetSpec.merge_attributes` of metadata, and `replace_attributes` without an automation condition",
+    buys="0.4 of 4.3 s of CPU in which a run worker loads 2,300 models in a graph like that of a real project",
+    without="Dagster checks all attributes of a spec again when one of them changes",
+)
 OUTPUT_TYPES = Patch(
     name="output-types",
     module="dagster_output_types",
@@ -177,6 +195,8 @@ PATCHES = (
     DBT_SELECTION,
     ASSET_KEYS,
     NODE_DEPENDENCIES,
+    METADATA_SETS,
+    ASSET_SPECS,
     OUTPUT_TYPES,
     SERIALIZATION,
     SNAPSHOT,
