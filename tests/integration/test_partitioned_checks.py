@@ -6,12 +6,12 @@ import inspect
 from typing import TYPE_CHECKING
 
 import dagster as dg
-import duckdb
 import pytest
 
 from dbt_v2 import engine_config, set_engine
 from files import write_files
 from floe_orchestrator_dagster.code_location import definitions_from_file
+from partitioned_shop import materialize, materialize_assets, partition_range, rows_of
 from processes import floe_compile, floe_dagster
 
 if TYPE_CHECKING:
@@ -111,25 +111,12 @@ def shop(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureReques
 def instance(shop: Path) -> Iterator[dg.DagsterInstance]:
     """Return an instance in which all hours and days are built."""
     with dg.DagsterInstance.ephemeral(tempdir=str(shop.parent)) as ephemeral:
-        assert _materialize(shop, ephemeral, "raw_events").success
-        assert _materialize(shop, ephemeral, "hours", tags=_range("2026-01-01-00:00", "2026-01-02-23:00")).success
-        assert _materialize(shop, ephemeral, "days", tags=_range("2026-01-01", "2026-01-02")).success
+        assert materialize_assets(shop, ephemeral, "raw_events").success
+        assert materialize_assets(
+            shop, ephemeral, "hours", tags=partition_range("2026-01-01-00:00", "2026-01-02-23:00")
+        ).success
+        assert materialize_assets(shop, ephemeral, "days", tags=partition_range("2026-01-01", "2026-01-02")).success
         yield ephemeral
-
-
-def _range(first: str, last: str) -> dict[str, str]:
-    return {"dagster/asset_partition_range_start": first, "dagster/asset_partition_range_end": last}
-
-
-def _run(
-    shop: Path, instance: dg.DagsterInstance, selection: dg.AssetSelection, **options: object
-) -> dg.ExecuteInProcessResult:
-    assets = list(definitions_from_file(shop / "compiled_artifacts.json").assets or [])
-    return dg.materialize(assets, selection=selection, instance=instance, **options)  # type: ignore[arg-type]
-
-
-def _materialize(shop: Path, instance: dg.DagsterInstance, *names: str, **options: object) -> dg.ExecuteInProcessResult:
-    return _run(shop, instance, dg.AssetSelection.assets(*names), **options)
 
 
 def _results(result: dg.ExecuteInProcessResult) -> dict[str, dict[str | None, bool]]:
@@ -139,11 +126,6 @@ def _results(result: dg.ExecuteInProcessResult) -> dict[str, dict[str | None, bo
         partition = getattr(evaluation, "partition", None)
         found.setdefault(evaluation.check_name, {})[partition] = evaluation.passed
     return found
-
-
-def _rows(shop: Path, query: str) -> list[tuple[object, ...]]:
-    with duckdb.connect(str(shop / "warehouse.duckdb"), read_only=True) as connection:
-        return connection.sql(query).fetchall()
 
 
 def test_only_tests_that_read_the_window_are_checks_with_partitions(shop: Path) -> None:
@@ -163,7 +145,7 @@ def test_only_tests_that_read_the_window_are_checks_with_partitions(shop: Path) 
 
 
 def test_a_partition_has_its_own_result(shop: Path, instance: dg.DagsterInstance) -> None:
-    first, second = (_materialize(shop, instance, "days", partition_key=f"2026-01-0{day}") for day in (1, 2))
+    first, second = (materialize_assets(shop, instance, "days", partition_key=f"2026-01-0{day}") for day in (1, 2))
 
     complete = [_results(run)[WINDOWED[0]] for run in (first, second)]
     first_day, second_day = ("2026-01-01", "2026-01-02") if HAS_PARTITIONED_CHECKS else (None, None)
@@ -173,7 +155,7 @@ def test_a_partition_has_its_own_result(shop: Path, instance: dg.DagsterInstance
 
 @pytest.mark.skipif(not HAS_PARTITIONED_CHECKS, reason="checks have no partitions before Dagster 1.13")
 def test_a_run_of_several_partitions_has_a_result_for_each(shop: Path, instance: dg.DagsterInstance) -> None:
-    result = _materialize(shop, instance, "days", tags=_range("2026-01-01", "2026-01-02"))
+    result = materialize_assets(shop, instance, "days", tags=partition_range("2026-01-01", "2026-01-02"))
 
     results = _results(result)
     assert result.success
@@ -193,18 +175,18 @@ def test_a_check_alone_reads_the_partition_of_its_run_and_without_one_the_whole_
 ) -> None:
     chosen = dg.AssetSelection.checks(dg.AssetCheckKey(DAYS, WINDOWED[0]))
     for partition, passes in (("2026-01-01", True), ("2026-01-02", False)):
-        result = _run(shop, instance, chosen, tags={"dagster/partition": partition})
+        result = materialize(shop, instance, chosen, tags={"dagster/partition": partition})
         assert _results(result) == {WINDOWED[0]: {partition: passes}}
-    assert _results(_run(shop, instance, chosen)) == {WINDOWED[0]: {None: False}}
+    assert _results(materialize(shop, instance, chosen)) == {WINDOWED[0]: {None: False}}
 
 
 def test_an_asset_without_partitions_reads_all_partitions(shop: Path, instance: dg.DagsterInstance) -> None:
-    assert _materialize(shop, instance, "report").success
+    assert materialize_assets(shop, instance, "report").success
 
     graph = definitions_from_file(shop / "compiled_artifacts.json").resolve_asset_graph()
     mapping = graph.get_partition_mapping(dg.AssetKey("report"), DAYS)
     assert isinstance(mapping, dg.AllPartitionMapping)
-    assert _rows(shop, "select events > 0 from report") == [(True,)]
+    assert rows_of(shop, "select events > 0 from report") == [(True,)]
 
 
 def test_a_day_depends_on_its_hours(shop: Path) -> None:
@@ -231,4 +213,4 @@ def test_time_and_static_partitions_depend_on_all_of_each_other(
     dg.Definitions.validate_loadable(definitions)
     mapping = definitions.resolve_asset_graph().get_partition_mapping(dg.AssetKey(name), dg.AssetKey(upstream))
     assert isinstance(mapping, dg.AllPartitionMapping)
-    assert _materialize(shop, instance, name, partition_key=partition).success
+    assert materialize_assets(shop, instance, name, partition_key=partition).success

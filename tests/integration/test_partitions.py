@@ -7,7 +7,6 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
 import dagster as dg
-import duckdb
 import pytest
 
 from dbt_v2 import engine_config, set_engine
@@ -15,6 +14,7 @@ from files import write_files
 from floe_orchestrator_dagster.code_location import definitions_from_file
 from lineage_backend import serving
 from openlineage_schemas import assert_valid_json
+from partitioned_shop import materialize_assets, partition_range, rows_of
 from processes import floe_compile, floe_dagster
 
 if TYPE_CHECKING:
@@ -103,18 +103,8 @@ def shop(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureReques
 def instance(shop: Path) -> Iterator[dg.DagsterInstance]:
     """Give an instance in which what the partitioned models read is built."""
     with dg.DagsterInstance.ephemeral(tempdir=str(shop.parent)) as ephemeral:
-        assert _materialize(shop, ephemeral, "raw_events", "events").success
+        assert materialize_assets(shop, ephemeral, "raw_events", "events").success
         yield ephemeral
-
-
-def _materialize(shop: Path, instance: dg.DagsterInstance, *names: str, **options: object) -> dg.ExecuteInProcessResult:
-    assets = list(definitions_from_file(shop / "compiled_artifacts.json").assets or [])
-    return dg.materialize(assets, selection=dg.AssetSelection.assets(*names), instance=instance, **options)  # type: ignore[arg-type]
-
-
-def _rows(shop: Path, query: str) -> list[tuple[object, ...]]:
-    with duckdb.connect(str(shop / "warehouse.duckdb"), read_only=True) as connection:
-        return connection.sql(query).fetchall()
 
 
 def test_time_partitions_reach_dbt_as_event_time_and_variables(
@@ -122,7 +112,7 @@ def test_time_partitions_reach_dbt_as_event_time_and_variables(
 ) -> None:
     with serving() as backend:
         monkeypatch.setenv("OPENLINEAGE_URL", backend.url.removesuffix("/api/v1/lineage"))
-        assert _materialize(shop, instance, "batched", "windowed", partition_key="2026-01-02").success
+        assert materialize_assets(shop, instance, "batched", "windowed", partition_key="2026-01-02").success
 
     assert_valid_json(backend.events)
     assert {"shop", "model.shop.batched", "model.shop.windowed"} <= set(backend.names)
@@ -130,22 +120,24 @@ def test_time_partitions_reach_dbt_as_event_time_and_variables(
     assert {(time["nominalStartTime"], time["nominalEndTime"]) for time in times} == {
         ("2026-01-02T00:00:00Z", "2026-01-03T00:00:00Z")
     }
-    assert _rows(shop, "select id from batched where id <= 2") == [(2,)]
-    assert _rows(shop, "select id, first, after_last from windowed where id <= 2") == [(2, "2026-01-02", "2026-01-03")]
+    assert rows_of(shop, "select id from batched where id <= 2") == [(2,)]
+    assert rows_of(shop, "select id, first, after_last from windowed where id <= 2") == [
+        (2, "2026-01-02", "2026-01-03")
+    ]
 
 
 def test_a_range_of_partitions_is_one_run_with_one_dbt_invocation(shop: Path, instance: dg.DagsterInstance) -> None:
     before = set(shop.glob("target/*/run_results.json"))
-    tags = {"dagster/asset_partition_range_start": "2026-01-03", "dagster/asset_partition_range_end": "2026-01-04"}
+    tags = partition_range("2026-01-03", "2026-01-04")
 
-    result = _materialize(shop, instance, "batched", "windowed", tags=tags)
+    result = materialize_assets(shop, instance, "batched", "windowed", tags=tags)
 
     assert result.success
     (results,) = set(shop.glob("target/*/run_results.json")) - before
     nodes = {node["unique_id"] for node in json.loads(results.read_text(encoding="utf-8"))["results"]}
     assert {"model.shop.batched", "model.shop.windowed"} <= nodes
-    assert _rows(shop, "select id from batched where id > 2 order by id") == [(3,), (4,)]
-    assert _rows(shop, "select id, first, after_last from windowed where id > 2 order by id") == [
+    assert rows_of(shop, "select id from batched where id > 2 order by id") == [(3,), (4,)]
+    assert rows_of(shop, "select id, first, after_last from windowed where id > 2 order by id") == [
         (3, "2026-01-03", "2026-01-05"),
         (4, "2026-01-03", "2026-01-05"),
     ]
@@ -153,16 +145,16 @@ def test_a_range_of_partitions_is_one_run_with_one_dbt_invocation(shop: Path, in
 
 
 def test_a_static_partition_reaches_dbt_as_a_variable(shop: Path, instance: dg.DagsterInstance) -> None:
-    assert _materialize(shop, instance, "regional", partition_key="north").success
+    assert materialize_assets(shop, instance, "regional", partition_key="north").success
 
-    assert _rows(shop, "select id from regional order by id") == [(1,), (3,)]
+    assert rows_of(shop, "select id from regional order by id") == [(1,), (3,)]
 
 
 def test_a_run_without_a_partition_is_refused_before_dbt_builds_a_window_of_its_own(
     shop: Path, instance: dg.DagsterInstance
 ) -> None:
     with pytest.raises(dg.Failure, match="regional: the assets have static partitions, and this run has none"):
-        _materialize(shop, instance, "regional")
+        materialize_assets(shop, instance, "regional")
 
 
 def test_partitioned_model_has_its_column_and_backfill_policy(shop: Path) -> None:
