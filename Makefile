@@ -89,7 +89,7 @@ test-pull-requests: setup setup-v2 ## Build pull requests on DuckDB with both db
 		tests/integration/test_pull_requests_on_postgres.py
 
 test-automation: setup ## Let a daemon build an edited model with its cone (five minutes)
-	AUTOMATION=1 $(BIN)/python -m pytest tests/e2e/test_changed_rule.py
+	AUTOMATION=1 $(BIN)/python -m pytest tests/e2e/test_changed_rule.py tests/e2e/test_late_data.py
 
 test-unpatched: setup ## Run the integration tests without patches of dagster, dagster-dbt and dbt (half an hour)
 	UNPATCHED=1 FLOE_UPSTREAM_PATCHES=off $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal tests/integration
@@ -134,7 +134,7 @@ docs: setup ## Build the documentation site into .site; dead links are errors
 
 screenshots: setup ## Take the screenshots in docs/images again, with the browser tests (needs Chromium)
 	FLOE_SCREENSHOTS=$(CURDIR)/docs/images $(BIN)/python -m pytest \
-		tests/e2e/test_browser.py::test_graph_shows_every_asset_as_materialized
+		tests/e2e/test_browser.py -k "every_asset_as_materialized or timeline"
 
 compile: setup ## Compile the sample product (floe platform compile)
 	cd $(SAMPLE) && ../$(BIN)/floe platform compile --spec floe.yaml --manifest manifest.yaml \

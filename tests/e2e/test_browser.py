@@ -10,6 +10,8 @@ import duckdb
 import pytest
 from playwright.sync_api import expect
 
+from command import invoke
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
@@ -191,6 +193,23 @@ def test_schedule_page_shows_the_next_tick_in_its_timezone(page: Page) -> None:
     expect(page.get_by_text(re.compile(r"^At 06:00 AM E[SD]T, Monday through Friday"))).to_be_visible()
     expect(page.get_by_text("America/New_York", exact=True)).to_be_visible()
     expect(page.get_by_text(re.compile(r"^[A-Z][a-z]{2} \d+, 6:00:00 AM E[SD]T"))).to_be_visible()
+
+
+def test_timeline_draws_every_node_of_the_run(
+    dagster_dev: DagsterDev, page: Page, run: str, screenshots: Path, tmp_path: Path
+) -> None:
+    drawing, home = tmp_path / "run.html", dagster_dev.log.parent / "home"
+    artifacts = dagster_dev.project / "compiled_artifacts.json"
+
+    answer = invoke("timeline", run, artifacts, "--output", drawing, DAGSTER_HOME=str(home))
+    page.goto(drawing.as_uri())
+
+    assert answer.exit_code == 0, answer.stderr
+    page.set_viewport_size({"width": 1200, "height": 760})
+    expect(page.get_by_role("img", name="Nodes of the run in time")).to_be_visible()
+    expect(page.locator("rect")).to_have_count(98)
+    expect(page.get_by_role("heading", name="Critical path")).to_be_in_viewport()
+    page.screenshot(path=screenshots / "timeline.png")
 
 
 @pytest.mark.usefixtures("run")
