@@ -88,7 +88,7 @@ test-pull-requests: setup setup-v2 ## Build pull requests on DuckDB with both db
 	PULL_REQUESTS=1 $(BIN)/python -m pytest --numprocesses $(WORKERS) tests/integration/test_pull_requests.py \
 		tests/integration/test_pull_requests_on_postgres.py
 
-test-automation: setup ## Let a daemon build an edited model with its cone (five minutes)
+test-automation: setup ## Let a daemon build an edited model with its cone, and report a late one (ten minutes)
 	AUTOMATION=1 $(BIN)/python -m pytest tests/e2e/test_changed_rule.py tests/e2e/test_late_data.py
 
 test-unpatched: setup ## Run the integration tests without patches of dagster, dagster-dbt and dbt (half an hour)
