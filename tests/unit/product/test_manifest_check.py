@@ -198,5 +198,4 @@ def test_meta_that_is_null_is_one_problem_of_the_file(tmp_path: Path) -> None:
         f"error: {tmp_path}/target/manifest.json: 1 problem\n"
         f"  {IN_A}.meta.dagster: must be a mapping, not null\n"
         "    fix: Correct it in models/s.yml, then run `floe-dagster prepare`.\n"
-        "1 problem\n"
     )
