@@ -58,9 +58,13 @@ class Manifest:
 
     @property
     def tests(self) -> list[str]:
-        """Unique ids of data tests and unit tests."""
+        """Unique ids of data tests and unit tests, without disabled ones: tests of tables that the project lacks."""
         return [
-            *(unique_id for unique_id, node in self.content["nodes"].items() if node["resource_type"] == "test"),
+            *(
+                unique_id
+                for unique_id, node in self.content["nodes"].items()
+                if node["resource_type"] == "test" and (node.get("config") or {}).get("enabled", True)
+            ),
             *self.content["unit_tests"],
         ]
 

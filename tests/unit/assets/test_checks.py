@@ -12,6 +12,7 @@ from floe_orchestrator_dagster.code_location import build_definitions, definitio
 from floe_orchestrator_dagster.execution.step.node_selection import DbtNodes, select_nodes, selection_arguments
 from floe_orchestrator_dagster.inspect.validation import product_disagreements
 from floe_orchestrator_dagster.product import load_product
+from unit.odd_products import graph, reads, write_product
 from unit.samples import (
     Json,
     contract,
@@ -144,6 +145,16 @@ def test_disabled_check_is_absent(tmp_path: Path) -> None:
     found = definitions(tmp_path)
 
     assert "orders:not_negative_orders_id" not in job_checks(found)
+
+
+def test_a_test_of_a_table_that_the_project_does_not_have_is_no_check(tmp_path: Path) -> None:
+    known = node("known", "test", config={"enabled": True}, **reads("model.shop.orders"))
+    # dbt keeps such a test in its manifest, disabled, and does not run it.
+    unknown = node("unknown", "test", config={"enabled": False})
+
+    found = graph(write_product(tmp_path, node("orders"), known, unknown))
+
+    assert found.asset_check_keys == {dg.AssetCheckKey(dg.AssetKey("orders"), "known")}
 
 
 def test_unimplemented_checks_are_visible_under_distinct_names(tmp_path: Path) -> None:
