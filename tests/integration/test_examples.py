@@ -39,7 +39,7 @@ _PLACEHOLDER = re.compile(r"…|\.\.\.|\[|\b[A-Z_]{3,}\b")
 # Commands of others, and where they are run: `make` and `dagster dev` by the gate and its end-to-end tests, `floe` by
 # the tests of the compiler, `docker` by `make image-test`. `dg` is not installed; tests/unit/test_component.py calls
 # its code. `kubectl`, and `helm` with the chart of the network, need what a test has not: charts are
-# rendered by tests/unit/deploy.
+# rendered by tests/unit/deploy. `jq` is not installed everywhere.
 _RUN_ELSEWHERE = {
     "make",
     "pip",
@@ -50,6 +50,7 @@ _RUN_ELSEWHERE = {
     "git",
     "kubectl",
     "helm",
+    "jq",
     "promtool",
     "mkdir",
     "dg",
