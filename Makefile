@@ -18,6 +18,7 @@ VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 PRODUCT_DIR ?= dbt_project
 IMAGE ?= floe-user-code:$(VERSION)
 RENTGEN ?= 3.12
+HISTORIES ?= 2000
 
 # One more than the machine has cores, because many tests wait for servers.
 WORKERS ?= $(shell $(PYTHON) -c 'import os; print(1 + (os.cpu_count() or 1))')
@@ -26,7 +27,7 @@ WORKERS ?= $(shell $(PYTHON) -c 'import os; print(1 + (os.cpu_count() or 1))')
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-v2 dev test fuzz chaos test-kubernetes test-pull-requests test-automation test-lowest test-middle test-unpatched test-matrix lineage-consumer test-spark lint types rules tests format docs screenshots compile lock bench bench-full image image-test clean
+.PHONY: help setup setup-v2 dev test fuzz chaos test-kubernetes test-pull-requests test-automation test-builds test-lowest test-middle test-unpatched test-matrix lineage-consumer test-spark lint types rules tests format docs screenshots compile lock bench bench-full image image-test clean
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -90,6 +91,10 @@ test-pull-requests: setup setup-v2 ## Build pull requests on DuckDB with both db
 
 test-automation: setup ## Let a daemon build an edited model with its cone, and report a late one (ten minutes)
 	AUTOMATION=1 $(BIN)/python -m pytest tests/e2e/test_changed_rule.py tests/e2e/test_late_data.py
+
+test-builds: setup ## Decide what has changed in 2,000 random histories (HISTORIES=...), and in runs side by side
+	BUILDS=1 HISTORIES=$(HISTORIES) $(BIN)/python -m pytest tests/unit/execution/reuse/test_histories.py \
+		tests/unit/product/test_fingerprint_histories.py tests/integration/test_changed_builds_on_postgres.py
 
 test-unpatched: setup ## Run the integration tests without patches of dagster, dagster-dbt and dbt (half an hour)
 	UNPATCHED=1 FLOE_UPSTREAM_PATCHES=off $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal tests/integration

@@ -1,19 +1,22 @@
-"""Runs that do not count, failed runs and killed runs hide no change of the code of an incremental model."""
+"""Runs that do not count, failed runs, killed runs and re-executed runs hide no change, and lose no record."""
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import dagster as dg
 import pytest
 
+from files import write_files
+from floe_orchestrator_dagster.code_location import definitions_from_file
 from floe_orchestrator_dagster.execution.step.build_marks import mark_started
 from integration.failing_shop import logged
 from integration.test_changed_builds import Shop, built
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
 LOG = dg.AssetKey("log")
 CODE = "{{{{ config(materialized='incremental') }}}} select {} as code"
@@ -65,3 +68,43 @@ def test_build_that_failed_says_nothing_about_the_rows_of_its_table(
     shop.write("models/log.sql", CODE.format(1))
     assert built(shop.result("log")) == {"log"}
     assert shop.rows("log") == [(1,), (1,)]
+
+
+def _job() -> dg.JobDefinition:
+    return definitions_from_file(Path(os.environ["FLOE_ARTIFACTS_PATH"])).resolve_job_def("shop_orders")
+
+
+def test_re_executed_run_keeps_the_records_of_the_tables_that_it_does_not_build_again(
+    tmp_path: Path, lasting: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop = Shop(tmp_path / "shop", lasting, "core", steps=[{"select": "stg late names regions", "name": "first"}])
+    late = """
+        sources:
+          - name: delayed
+            config: {meta: {external_location: "landing/{name}.csv"}}
+            tables: [{name: late}]
+        """
+    write_files(shop.directory, {"models/late.yml": late})
+    shop.write("models/late.sql", "select * from {{ source('delayed', 'late') }}")
+    monkeypatch.setenv("FLOE_ARTIFACTS_PATH", str(shop.artifacts))
+    job = dg.reconstructable(_job)
+    failed = dg.execute_job(job, instance=lasting)
+    assert not failed.success
+
+    write_files(shop.directory, {"landing/late.csv": "id\n1\n"})
+    resumed = dg.execute_job(
+        job,
+        instance=lasting,
+        reexecution_options=dg.ReexecutionOptions.from_failure(failed.run_id, lasting),
+        tags={"dagster/is_resume_retry": "true"},
+    )
+    assert resumed.success
+    events = resumed.filter_events(lambda event: event.event_type is dg.DagsterEventType.ASSET_MATERIALIZATION)
+    found = [event.step_materialization_data.materialization for event in events]
+    statuses = {event.asset_key.path[-1]: str(event.metadata["status"].value) for event in found}
+    assert (statuses["stg"], statuses["late"], statuses["mart"]) == ("reused", "success", "success")
+    assert shop.planned() == {}
+
+    # The table that was handed over is built for the same reasons as each other one.
+    write_files(shop.directory, {"landing/orders.csv": "id,amount\n1,15\n2,15\n"})
+    assert shop.planned() == {"stg": "the data of landing.orders has changed since then", "mart": "stg is built"}
