@@ -9,10 +9,10 @@ Dagster's storage and the identifiers of jobs stay as they are.
 from __future__ import annotations
 
 import sys
-import warnings
 from collections.abc import Sized
 from functools import wraps
 from importlib import import_module
+from inspect import Parameter, signature
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -29,21 +29,20 @@ if TYPE_CHECKING:
 _SERVER = "dagster._grpc.server"
 _SNAPSHOTS, _METADATA = "dagster._core.remote_representation.external_data", "dagster._core.definitions.metadata"
 _SERDES = "dagster_shared.serdes.serdes"
-_REFERENCE = "LocalFileCodeReference"
 _KEY = dg.AssetKey("a")
 # Classes whose fields are omitted, with their required fields. Dagster before 1.13 also requires ``child_edges``.
 _REQUIRED: Mapping[str, Mapping[str, object]] = {
     "AssetNodeSnap": {"asset_key": _KEY, "parent_edges": [], "child_edges": []},
     "AssetCheckNodeSnap": {"name": "a", "asset_key": _KEY, "description": None},
     "AssetParentEdgeSnap": {"parent_asset_key": _KEY},
-    _REFERENCE: {"file_path": "a"},
 }
+_REFERENCES = "code_references"
 _OPTIONS = ("skip_when_none_fields", "skip_when_empty_fields", "field_serializers", "object_as_mapping")
 
 
 def find_problem() -> str | None:
     """Return the reason why nothing can be omitted; None when it can."""
-    snapshots, metadata = import_module(_SNAPSHOTS), import_module(_METADATA)
+    snapshots, metadata, serdes = (import_module(name) for name in (_SNAPSHOTS, _METADATA, _SERDES))
     for name in _REQUIRED:
         serializer = _serializer(name)
         if serializer is None or not all(hasattr(serializer, option) for option in _OPTIONS):
@@ -55,6 +54,8 @@ def find_problem() -> str | None:
     own = getattr(metadata, "MetadataFieldSerializer", None)
     if own is None or not isinstance(_serializer("AssetNodeSnap").field_serializers.get("metadata"), own):
         return "the metadata of AssetNodeSnap has another serializer"
+    if not any(one.kind is Parameter.VAR_KEYWORD for one in signature(serdes.serialize_value).parameters.values()):
+        return "serialize_value has no options of JSON"
     return None if hasattr(snapshots, "RepositorySnap") else f"{_SNAPSHOTS} has no RepositorySnap"
 
 
@@ -91,9 +92,7 @@ def _serializer(name: str) -> Any:  # noqa: ANN401  # Dagster's type
 def _omissions(serializer: Any, required: Mapping[str, object]) -> Omissions:  # noqa: ANN401  # Dagster's type
     """Return the fields that the constructor sets to None if they are missing, and those that it sets to empty ones."""
     known = {*serializer.constructor_param_names}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", dg.BetaWarning)  # of references to files
-        made = serializer.klass(**{name: value for name, value in required.items() if name in known})
+    made = serializer.klass(**{name: value for name, value in required.items() if name in known})
     defaults = {name: value for name, value in serializer.object_as_mapping(made).items() if name not in required}
     return (
         frozenset(name for name, value in defaults.items() if value is None),
@@ -102,14 +101,25 @@ def _omissions(serializer: Any, required: Mapping[str, object]) -> Omissions:  #
 
 
 def _entries(own: Any) -> object:  # noqa: ANN401  # Dagster's type
-    """Return a serializer of metadata that omits the description of each entry, which is always None."""
+    """Return a serializer of an asset's metadata that omits what is None in entries and in their links to files."""
 
     class Entries(type(own)):  # type: ignore[misc]  # Dagster's type
-        def pack(self, *args: object, **kwargs: object) -> list[dict[str, object]]:
-            entries = super().pack(*args, **kwargs)
-            return [{key: value for key, value in entry.items() if value is not None} for entry in entries]
+        def pack(self, *args: object, **kwargs: object) -> list[dict[str, Any]]:
+            return [_short_entry(entry) for entry in super().pack(*args, **kwargs)]
 
     return Entries()
+
+
+def _short_entry(entry: dict[str, Any]) -> dict[str, Any]:
+    """Return a packed entry without a description, and without the missing lines and labels of its links."""
+    short, data = _without_none(entry), entry.get("entry_data")
+    if isinstance(data, dict) and _REFERENCES in data:
+        short["entry_data"] = {**data, _REFERENCES: [_without_none(link) for link in data[_REFERENCES]]}
+    return short
+
+
+def _without_none(packed: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in packed.items() if value is not None}
 
 
 def _compact(serialize: Serialize) -> Serialize:

@@ -254,6 +254,6 @@ def give_up(patch: Patch, reason: str) -> None:
 def _problem(patch: Patch) -> str | None:
     try:
         problem: str | None = import_module(f"{__package__}.{patch.module}").find_problem()
-    except ImportError as error:
-        return str(error)
+    except Exception as error:  # noqa: BLE001  # a later version can fail in any way: the patch gives up, and says why
+        return f"{type(error).__name__}: {error}"
     return problem

@@ -58,14 +58,24 @@ def two():
 @dg.observable_source_asset
 def observed(): ...
 
+@dg.op(out=dg.Out(int, metadata={"link": reference}))
+def linked() -> int:
+    return 1
+
+@dg.job
+def plain():
+    linked()
+
 daily = dg.AssetSpec("daily", partitions_def=dg.DailyPartitionsDefinition("2026-01-01"))
-defs = dg.Definitions([tables, two, observed, daily], jobs=[dg.define_asset_job("all", "*")])
-repository = defs.get_repository_def()
 
 def written(name):
-    job = repository.get_job("all")
+    # Dagster caches the identifiers of a repository's jobs.
+    every = dg.define_asset_job("all", "*")
+    repository = dg.Definitions([tables, two, observed, daily], jobs=[every, plain]).get_repository_def()
+    jobs = [repository.get_job(job) for job in ("all", "plain")]
     texts = (server.serialize_value(RepositorySnap.from_def(repository, defer_snapshots=True)),
-             job.get_job_snapshot_id(), dg.serialize_value(job.get_job_snapshot()))
+             *(job.get_job_snapshot_id() for job in jobs),
+             *(dg.serialize_value(job.get_job_snapshot()) for job in jobs))
     for number, text in enumerate(texts):
         Path(sys.argv[1], f"{name}_{number}").write_text(text)
 
@@ -82,7 +92,7 @@ written("twice")
 def _texts(directory: Path, how: str, patched: str = "on") -> dict[str, list[str]]:
     """Return the texts of the script, by the time at which it wrote them."""
     run_python("-c", _SCRIPT, str(directory), how, FLOE_UPSTREAM_PATCHES=patched)
-    return {name: [(directory / f"{name}_{n}").read_text() for n in range(3)] for name in ("own", "short", "twice")}
+    return {name: [(directory / f"{name}_{n}").read_text() for n in range(5)] for name in ("own", "short", "twice")}
 
 
 @pytest.mark.parametrize("how", ["replaced", "dagsters"])
