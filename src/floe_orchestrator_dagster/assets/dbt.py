@@ -213,6 +213,7 @@ def _stage_assets(
 
 def _step(project: _Project, compute: str, nodes: DbtNodes, rule: PartitionsConfig | None = None) -> DbtStep:
     sources = project.translator.sources
+    own = {source: node for source, node in sources.tables.items() if project.lanes[node][0] == compute}
     return DbtStep(
         connection=project.dbt.on(compute),
         nodes=nodes,
@@ -220,8 +221,8 @@ def _step(project: _Project, compute: str, nodes: DbtNodes, rule: PartitionsConf
         product=project.product,
         steps=project.steps,
         key_of=project.key_of,
-        source_tables={one: node for one, node in sources.tables.items() if project.lanes[node][0] == compute},
-        unclear_sources=sources.unclear,
+        source_tables=own,
+        unclear_sources=sources.unclear | (sources.tables.keys() - own.keys()),
         product_key=project.translator.product_key,
         excluded=project.selection.excluded,
         partitions=rule,

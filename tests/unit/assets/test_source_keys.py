@@ -12,7 +12,7 @@ from floe_orchestrator_dagster.code_location import build_location, definitions_
 from floe_orchestrator_dagster.errors import ManifestError
 from floe_orchestrator_dagster.product import load_product
 from unit.odd_products import graph, reads, singular_test, write_product
-from unit.samples import Json, node, source
+from unit.samples import Json, contract, model, node, source, write_json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -183,3 +183,23 @@ def test_steps_know_which_sources_their_compute_builds_and_of_which_that_is_uncl
         orders["unique_id"]: "model.shop.orders"
     }
     assert {step.unclear_sources for step in steps} == {frozenset({own["unique_id"], twice["unique_id"]})}
+
+
+def test_a_source_that_another_compute_builds_is_unclear(tmp_path: Path) -> None:
+    table = {"database": "wh", "schema": "main", "relation_name": "wh.main.orders"}
+    orders = source("erp", "orders", identifier="orders", **table)
+    nodes = node("orders", alias="orders", **table), node("reader", **reads(orders["unique_id"]))
+    path = write_product(tmp_path, *nodes, sources=[orders])
+    models = model("orders", compute="duckdb"), model("reader", compute="postgres")
+    server = {"type": "postgres", "host": "db", "user": "u", "dbname": "wh", "schema": "main", "port": 5432}
+    outputs = {"dev": {"type": "duckdb", "path": "wh.duckdb"}, "postgres": server}
+    profiles = {"shop_orders": {"target": "dev", "outputs": outputs}}
+    write_json(path, contract(*models, dbt_profiles=profiles))
+
+    steps = {step.connection.profile.target: step for step in build_location(load_product(path)).builds}
+
+    known = {target: (step.source_tables, step.unclear_sources) for target, step in steps.items()}
+    assert known == {
+        "dev": ({orders["unique_id"]: "model.shop.orders"}, frozenset()),
+        "postgres": ({}, frozenset({orders["unique_id"]})),
+    }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -208,6 +209,7 @@ class Places:
         self.epoch = epoch
         project = (connection.directory.path / "dbt_project.yml").read_bytes()
         self._connection = [
+            *_files_behind_links(connection),
             profile.target,
             settings,
             str(connection.engine),
@@ -228,6 +230,12 @@ class Places:
     def relation(self, node: Mapping[str, Any]) -> str:
         """Return the hash for a table itself, whichever project, version of dbt and target builds it."""
         return _hash([self._database, _table(node)])
+
+
+def _files_behind_links(connection: DbtConnection) -> list[str]:
+    """Return the DuckDB files whose paths have symbolic links, which can point to another file at any time."""
+    paths = [connection.directory.path / file for file in connection.profile.duckdb_files]
+    return [real for path in paths if (real := os.path.realpath(path)) != os.path.abspath(path)]  # noqa: PTH100  # no links
 
 
 def _table(node: Mapping[str, Any]) -> list[str]:

@@ -34,7 +34,7 @@ class DbtStep:
         steps: Names of all steps of the product that run dbt.
         key_of: Asset key of every model, seed, snapshot and source that is an asset, by unique id.
         source_tables: The node of the step's compute that builds the table of a source, by the source's unique id.
-        unclear_sources: Sources whose tables nodes build, but not one node before all readers.
+        unclear_sources: Sources whose tables nodes build, but not one node of the step's compute before all readers.
         product_key: Asset key of the product itself.
         excluded: Resolves a run's ``exclude`` to unique ids, including tests of excluded nodes, and logs warnings.
         partitions: The partitions of its assets; None without partitions.
