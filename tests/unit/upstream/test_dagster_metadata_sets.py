@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from importlib import import_module
-from typing import Any
+from typing import Any, Optional
 
 import dagster as dg
 import pytest
@@ -33,7 +33,7 @@ METADATA: tuple[dict[str, Any], ...] = (
 class Odd(NamespacedMetadataSet):
     """A class whose annotation Dagster refuses."""
 
-    size: complex | None = None
+    size: Optional[complex] = None  # noqa: UP045  # Dagster 1.10 does not read the other form
 
     @classmethod
     def namespace(cls) -> str:
