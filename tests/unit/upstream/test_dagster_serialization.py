@@ -165,7 +165,8 @@ def test_objects_of_many_assets_are_not_read_by_dagsters_generators(monkeypatch:
     pack_items = _SERDES.ObjectSerializer.pack_items
 
     def reading(serializer: Any, value: Any, *rest: Any) -> Iterator[tuple[str, Any]]:  # noqa: ANN401  # Dagster's types
-        if _SERDES.is_record(value):
+        # Dagster 1.10 has a serializer of its own for this class of automation conditions.
+        if _SERDES.is_record(value) and type(value).__name__ != "InitialEvaluationCondition":
             read.append(type(value).__name__)
         yield from pack_items(serializer, value, *rest)
 
