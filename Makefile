@@ -102,17 +102,17 @@ test-unpatched: setup ## Run the integration tests without patches of dagster, d
 test-matrix: setup ## Run the tests on every supported Python with three sets of Dagster and dbt (CELL=3.13-newest for one)
 	$(BIN)/python tests/matrix.py $(addprefix --cell ,$(CELL))
 
-# A cell of the matrix with the Python of .venv, and only the column lineage, whose parser has many versions, and the build
-# of the sample product.
+# A cell of the matrix with the Python of .venv, and only the column lineage, whose parser has many versions, the patches of
+# other packages, and the build of the sample product.
 COLUMN_LINEAGE = $(addprefix tests/unit/lineage/columns/test_,table_columns.py column_lineage.py built_relations.py)
-TEST_CELL = $(BIN)/python tests/matrix.py --tests $(COLUMN_LINEAGE) \
+TEST_CELL = $(BIN)/python tests/matrix.py --tests $(COLUMN_LINEAGE) tests/unit/upstream \
 	tests/integration/test_sample_product.py::test_product_job_runs_everything_in_one_dbt_build_without_warnings \
 	--cell $$($(BIN)/python -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 
-test-lowest: setup ## Test column lineage and build the sample product with the lowest supported versions, on this Python
+test-lowest: setup ## Test column lineage and patches, and build the sample product, with the lowest supported versions, on this Python
 	$(TEST_CELL)-lowest
 
-test-middle: setup ## Test column lineage and build the sample product with Dagster 1.12 and dbt-core 1.11, on this Python
+test-middle: setup ## Test column lineage and patches, and build the sample product, with Dagster 1.12 and dbt-core 1.11, on this Python
 	$(TEST_CELL)-middle
 
 lineage-consumer: setup ## Send the sample's lineage to a real backend, Data.Rentgen (Python 3.12 or newer: RENTGEN=3.13 or a path)
