@@ -88,7 +88,7 @@ def _literal(value: object) -> object:
         return value
     try:
         return literal_eval(value)
-    except (ValueError, SyntaxError, MemoryError, RecursionError):  # such as a call of `var()`
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):  # such as a call of `var()`, or Jinja
         return None
 
 

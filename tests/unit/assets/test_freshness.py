@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from dagster._core.definitions.assets.graph.asset_graph import AssetGraph
 
 pytestmark = pytest.mark.skipif(
-    not hasattr(dg.FreshnessPolicy, "time_window"), reason="Dagster has no freshness policies before 1.12"
+    not hasattr(getattr(dg, "FreshnessPolicy", None), "time_window"),
+    reason="Dagster has no freshness policies before 1.12",
 )
 SLA = {
     "apiVersion": "v3.1.0",
@@ -91,6 +92,7 @@ def test_limits_in_the_code_of_a_model_are_its_policy(tmp_path: Path) -> None:
         pytest.param("daily", id="text"),
         pytest.param("{'error_after': var('limit')}", id="code"),
         pytest.param("{" * 500, id="code that is too deep"),
+        pytest.param("{{ {'error_after': {'count': 2, 'period': 'day'}} }}", id="template of the whole setting"),
         pytest.param(None, id="null"),
     ],
 )
