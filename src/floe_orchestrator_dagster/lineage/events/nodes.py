@@ -18,6 +18,7 @@ from floe_orchestrator_dagster.lineage.events.facets import (
     node_job_facets,
     owners,
 )
+from floe_orchestrator_dagster.redaction import redact_urls
 
 if TYPE_CHECKING:
     import logging
@@ -119,7 +120,8 @@ class Nodes:
         if "exposures" not in self._product.config.consumers:
             return found
         for unique_id, node in sorted((self._content.get("exposures") or {}).items()):
-            exposure = Exposure(unique_id, node["name"], node.get("type") or None, node.get("url") or None)
+            url = redact_urls(node.get("url") or "") or None
+            exposure = Exposure(unique_id, node["name"], node.get("type") or None, url)
             for relation in self._manifest.relations_read_by(unique_id):
                 found[relation].append(exposure)
         return found

@@ -616,6 +616,19 @@ def test_only_built_tables_and_fresh_sources_name_exposures() -> None:
     assert [[found["name"] for found in named] for named in exposures(as_json(fresh)["inputs"])] == [["audit"]]
 
 
+def test_credentials_in_the_address_of_an_exposure_are_masked() -> None:
+    url = "https://me:hunter22@bi.example.com/1?tab=2&token=hunter23"
+    weekly = node("weekly", "exposure", url=url, **reads("model.shop.orders"))
+    content = manifest_of(node("orders"), exposures={"exposure.shop.weekly": weekly})
+    content["parent_map"]["exposure.shop.weekly"] = ["model.shop.orders"]
+    events = DbtEvents(lineage_run(), Manifest(sample_manifest().path, content), WAREHOUSE)
+
+    *_, end = events.end(node_result("success", "model.shop.orders"))
+
+    [[found]] = exposures(as_json(end)["outputs"])
+    assert found["url"] == "https://***@bi.example.com/1?tab=2&token=***"
+
+
 def test_exposures_that_the_configuration_leaves_out_are_not_named() -> None:
     run = lineage_run(product=product(config={"consumers": ["metrics"]}))
     everyone = node("everyone", "exposure", **reads("model.shop.orders"))
