@@ -207,7 +207,8 @@ def _alert_sensor(
     owners = {spec.key: tuple(spec.owners) for spec in specs}
     keys = translator.key_of if product.dbt is not None else {}
     partitioned = {spec.key for spec in specs if spec.partitions_def is not None}
-    sources = product.dbt.manifest.content["sources"] if product.dbt else {}
+    runs_checks = product.config.source_freshness == "in_product_job"
+    sources = product.dbt.manifest.content["sources"] if product.dbt and runs_checks else {}
     checked = {keys.get(unique_id) for unique_id, source in sources.items() if freshness_criteria(source)}
     timely = [spec.key for spec in specs if has_freshness_policy(spec) and spec.key not in checked]
     alerted = AlertedProduct(product.name, keys, owners, partitioned, AssetAttributes(product).owners, timely)

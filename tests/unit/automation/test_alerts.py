@@ -8,11 +8,13 @@ import json
 import re
 import sys
 from collections.abc import Iterator  # noqa: TC003  # Dagster reads the annotations of ops
+from contextlib import contextmanager
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
 import dagster as dg
 import pytest
+import sqlalchemy
 
 from floe_orchestrator_dagster.automation.alerts.delivery import is_quiet
 from floe_orchestrator_dagster.automation.alerts.incidents import Fault, Incidents, Message, Outcome, after_run, as_one
@@ -188,6 +190,19 @@ def test_a_warning_is_for_channels_that_want_warnings(
     assert sorted(message["title"] for message in webhook.messages[1:]) == sorted(
         2 * ["shop-orders: asset stores failed", "shop-orders: check unique_id of orders failed"]
     )
+
+
+def test_a_failed_check_that_then_only_warns_stays_failed_until_it_passes(
+    tmp_path: Path, instance: dg.DagsterInstance, webhook: Webhook
+) -> None:
+    """A channel that has got the failure gets the recovery."""
+    shop = Shop(tmp_path, instance, channel())
+    warning = checked(passed=False, severity=dg.AssetCheckSeverity.WARN)
+    for result in (checked(passed=False), warning, checked(passed=False), warning, checked(passed=True)):
+        shop.run(built(), result)
+        shop.tick()
+
+    assert titles(webhook) == ["check unique_id of orders failed", "check unique_id of orders works again"]
 
 
 def test_messages_go_to_the_channels_of_the_owner(
@@ -581,6 +596,27 @@ class TimelyShop(Shop):
     sources = (source("erp", "o", freshness=limits),)
 
 
+class ManyTimelyShop(Shop):
+    """A product with many models, each with a freshness policy."""
+
+    nodes = tuple(node(f"m{row}", config={"freshness": TimelyShop.limits}) for row in range(13))
+
+
+@contextmanager
+def statements() -> Iterator[list[str]]:
+    """Collect the SQL statements of Dagster's storages."""
+    executed: list[str] = []
+
+    def collect(_connection: object, _cursor: object, statement: str, *_others: object) -> None:
+        executed.append(statement)
+
+    sqlalchemy.event.listen(sqlalchemy.Engine, "before_cursor_execute", collect)
+    try:
+        yield executed
+    finally:
+        sqlalchemy.event.remove(sqlalchemy.Engine, "before_cursor_execute", collect)
+
+
 @has_freshness_policies
 def test_a_late_model_is_one_message_and_its_recovery_another(
     tmp_path: Path, instance: dg.DagsterInstance, webhook: Webhook
@@ -617,14 +653,92 @@ def test_a_late_model_is_one_message_and_its_recovery_another(
 
 @has_freshness_policies
 @pytest.mark.parametrize("late", ["stores", "erp/o"])
-def test_only_policies_without_a_check_are_reported(
+def test_only_policies_without_a_check_in_the_products_job_are_reported(
     tmp_path: Path, instance: dg.DagsterInstance, webhook: Webhook, late: str
 ) -> None:
-    shop = TimelyShop(tmp_path, instance, channel())
+    shop = TimelyShop(tmp_path, instance, channel(), source_freshness="in_product_job")
     report_state(instance, "FAIL", late)
 
     assert shop.tick() == "sent: 0, pending: 0, open incidents: 0."
     assert webhook.messages == []
+
+
+@has_freshness_policies
+def test_a_late_source_is_reported_if_its_check_runs_on_demand(
+    tmp_path: Path, instance: dg.DagsterInstance, webhook: Webhook
+) -> None:
+    shop = TimelyShop(tmp_path, instance, channel())
+    report_state(instance, "FAIL", "erp/o")
+    shop.tick()
+
+    assert titles(webhook) == ["freshness of erp/o failed"]
+
+
+@has_freshness_policies
+def test_late_data_that_was_reported_without_a_run_names_none(
+    tmp_path: Path, instance: dg.DagsterInstance, webhook: Webhook
+) -> None:
+    """As by *Report materialization* in Dagster's UI."""
+    shop = TimelyShop(tmp_path, instance, channel())
+    for state in ("FAIL", "PASS"):
+        instance.report_runless_asset_event(built())
+        report_state(instance, state)
+        shop.tick()
+
+    late, fresh = (message["message"] for message in webhook.messages)
+    assert late.startswith("```text\nIt was built last at ")
+    assert fresh == "It was reported without a run."
+
+
+@has_freshness_policies
+def test_data_that_is_less_late_is_reported_to_the_same_channels_when_it_recovers(
+    tmp_path: Path, instance: dg.DagsterInstance, webhook: Webhook
+) -> None:
+    shop = TimelyShop(tmp_path, instance, channel())
+    shop.run(built())
+    for state in ("FAIL", "WARN", "FAIL", "WARN", "PASS"):
+        report_state(instance, state)
+        shop.tick()
+
+    assert titles(webhook) == ["freshness of orders failed", "freshness of orders works again"]
+
+
+@has_freshness_policies
+def test_late_data_ends_without_a_message_when_its_materializations_are_wiped(
+    tmp_path: Path, instance: dg.DagsterInstance, webhook: Webhook
+) -> None:
+    shop = TimelyShop(tmp_path, instance, channel())
+    shop.run(built())
+    report_state(instance, "FAIL")
+    assert shop.tick() == "sent: 1, pending: 0, open incidents: 1."
+
+    instance.wipe_assets([dg.AssetKey("orders")])
+    report_state(instance, "UNKNOWN")
+
+    assert shop.tick() == "sent: 0, pending: 0, open incidents: 0."
+    assert len(webhook.messages) == 1
+
+
+@has_freshness_policies
+def test_many_late_models_need_no_more_queries_than_one(
+    tmp_path: Path, instance: dg.DagsterInstance, webhook: Webhook
+) -> None:
+    shop = ManyTimelyShop(tmp_path, instance, channel())
+    shop.run(*(built(f"m{row}") for row in range(13)))
+    shop.tick()
+    counts = []
+    for rows in (range(1), range(1, 13)):
+        for row in rows:
+            report_state(instance, "FAIL", f"m{row}")
+        with statements() as executed:
+            shop.tick()
+        counts.append(len(executed))
+
+    assert counts[0] == counts[1] > 0
+    assert [message["title"] for message in webhook.messages] == [
+        "shop-orders: freshness of m0 failed",
+        "shop-orders: 12 messages",
+    ]
 
 
 @has_freshness_policies
@@ -706,6 +820,14 @@ def test_a_message_about_several_has_what_is_still_broken_first() -> None:
     found = as_one("shop", [Message(f"shop: {subject} {what}", "", run="r") for subject, what in ended])
 
     assert found.body == "Run: r\n- asset c warns\n- asset b failed\n- asset a works again\n- asset a failed"
+
+
+def test_a_message_about_several_separates_those_without_a_run() -> None:
+    runs = {"a": "", "b": "", "c": "r"}
+
+    found = as_one("shop", [Message(f"shop: asset {name} failed", "", run=run) for name, run in runs.items()])
+
+    assert found.body == "Run: r\n- asset c failed\nWithout a run:\n- asset b failed\n- asset a failed"
 
 
 def test_names_in_a_list_of_messages_are_no_markup() -> None:

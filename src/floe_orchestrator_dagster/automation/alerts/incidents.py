@@ -60,14 +60,16 @@ class Outcome:
     """Failures and successes of a run that has ended.
 
     Attributes:
-        run: Id of the run, or the address of its page.
+        run: Id of the run, or the address of its page; empty for data that was reported without a run.
         faults: The failures.
         fine: Subjects that succeeded, with the time, in seconds since 1970.
+        unknown: Subjects without a state any more. Their incidents end without a message.
     """
 
     run: str
     faults: Sequence[Fault] = ()
     fine: Mapping[str, float] = field(default_factory=dict)
+    unknown: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -112,7 +114,7 @@ class Incident:
         time: Time of its last failure, in seconds since 1970.
         asset: As in :class:`Fault`.
         owners: As in :class:`Fault`.
-        is_warning: As in :class:`Fault`.
+        is_warning: Whether it has only warned since it started.
         kind: As in :class:`Fault`.
     """
 
@@ -156,7 +158,9 @@ class Incidents:
 def after_run(product: str, incidents: Incidents, outcome: Outcome) -> tuple[Incidents, list[Message]]:
     """Return the incidents after a run, and the messages about those that have started or ended in it.
 
-    A warning that becomes an error is a new incident. A success only ends an incident whose last failure is earlier.
+    A warning that becomes an error is a second message. An error that becomes a warning stays an error until its end,
+    so that each channel with the failure gets the recovery. A success only ends an incident whose last failure is
+    earlier.
 
     Args:
         product: The product's name.
@@ -172,12 +176,15 @@ def after_run(product: str, incidents: Incidents, outcome: Outcome) -> tuple[Inc
             messages.append(_failure(product, fault, outcome.run))
         if fault.has_end:
             first, last = known.run if known else outcome.run, max(fault.time, known.time if known else 0.0)
+            only_warned = fault.is_warning and (known is None or known.is_warning)
             owners = tuple(fault.owners)
-            broken[fault.subject] = Incident(first, last, fault.asset, owners, fault.is_warning, fault.kind)
+            broken[fault.subject] = Incident(first, last, fault.asset, owners, only_warned, fault.kind)
     for subject, time in sorted(outcome.fine.items()):
         if subject in broken and broken[subject].time < time:
             messages.append(_recovery(product, subject, broken.pop(subject), outcome.run))
             closed[subject] = time
+    for subject in outcome.unknown:
+        broken.pop(subject, None)
     newest = sorted(closed, key=lambda subject: closed[subject])[-_MAX_CLOSED:]
     return Incidents(broken, {subject: closed[subject] for subject in newest}), messages
 
@@ -196,9 +203,9 @@ def as_one(product: str, messages: Sequence[Message]) -> Message:
     omitted = sum(one.omitted for one in messages) + len(every) - len(listed)
     lines, shown = [], ""
     for title, run in _broken_first(listed):
-        line = f"- {_plain(title)}" if run == shown else f"Run: {run}\n- {_plain(title)}"
-        lines.append(line)
-        shown = run
+        heading = f"Run: {run}" if run else "Without a run:"
+        lines.append(f"- {_plain(title)}" if heading == shown else f"{heading}\n- {_plain(title)}")
+        shown = heading
     body, rest = _fitting(lines)
     further = [f"and {omitted + rest} more, see the runs in Dagster"] if omitted + rest else []
     owners = dict.fromkeys(owner for one in messages for owner in one.owners)
@@ -244,7 +251,7 @@ def _fitting(lines: Sequence[str]) -> tuple[Sequence[str], int]:
 def _failure(product: str, fault: Fault, run: str) -> Message:
     verb = "warns" if fault.is_warning else "failed"
     parts = [
-        f"Run: {run}",
+        f"Run: {run}" if run else "",
         _fenced(fault.message),
         f"Skipped because of it: {_cut(', '.join(fault.skipped))}" if fault.skipped else "",
         f"Failing rows:\n{fault.query}" if fault.query and len(fault.query) <= _LONGEST_PART else "",
@@ -264,10 +271,11 @@ def _failure(product: str, fault: Fault, run: str) -> Message:
 
 def _recovery(product: str, subject: str, incident: Incident, run: str) -> Message:
     title = f"{product}: {subject}{_RECOVERED}"
+    last = f"Run: {run}" if run else "It was reported without a run."
     first = "" if incident.kind == LATE else f"\n\nIt failed first in: {incident.run}"
     return Message(
         title,
-        f"Run: {run}{first}",
+        f"{last}{first}",
         tuple(incident.owners),
         incident.is_warning,
         is_recovery=True,

@@ -46,7 +46,7 @@ class AlertedProduct:
         owners: Owners of each asset.
         partitioned: The assets with partitions.
         default_owners: Owners of everything else.
-        timely: The assets with a freshness policy, without sources whose freshness a check tests.
+        timely: The assets with a freshness policy, without sources whose freshness check the product's job runs.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""The sensor that sends messages about a product's runs.
+"""The sensor that sends messages about a product's runs and its late data.
 
 Its cursor has the open incidents and the messages that are not delivered, so that nothing is lost while a channel is
 down or quiet. A message is sent twice only if the process is killed between the delivery and the end of the tick.
@@ -110,7 +110,8 @@ def alert_sensor(product: Product, alerted: AlertedProduct) -> dg.SensorDefiniti
         name=f"{product.identifier}_alerts",
         minimum_interval_seconds=_INTERVAL_SECONDS,
         default_status=dg.DefaultSensorStatus.RUNNING,
-        description=f"Sends messages about broken assets, checks and jobs of {product.name}, and about their recovery.",
+        description=f"Sends messages about broken assets, checks and jobs and late data of {product.name}, and about "
+        "their recovery.",
     )
     def sensor(context: dg.SensorEvaluationContext) -> dg.SkipReason:
         began = time.monotonic()
