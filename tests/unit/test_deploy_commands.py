@@ -84,12 +84,21 @@ def test_artifacts_of_a_pipe_are_read_once(tmp_path: Path) -> None:
     path = artifacts(tmp_path)
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
-    writer = threading.Thread(target=lambda: pipe.write_bytes(path.read_bytes()), daemon=True)
+    has_ended = threading.Event()
+
+    def write() -> None:
+        pipe.write_bytes(path.read_bytes())
+        while not has_ended.is_set():
+            pipe.write_bytes(b"")  # waits for a second reader, which would otherwise wait forever
+
+    writer = threading.Thread(target=write, daemon=True)
     writer.start()
 
     piped = _helm("--artifacts", pipe, "--image", IMAGE)
 
-    writer.join(timeout=60)
+    has_ended.set()
+    with os.fdopen(os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)):  # the writer no longer waits
+        writer.join(timeout=60)
     assert (piped.exit_code, piped.stdout) == (0, _helm("--artifacts", path, "--image", IMAGE).stdout)
 
 

@@ -99,17 +99,18 @@ def test_packages_with_files_of_the_same_name_are_installed_last_in_one_order() 
     [last] = re.findall(r"for package in (.+); do .+?--reinstall-package", _DOCKERFILE, re.DOTALL)
     owners: dict[str, set[str]] = defaultdict(set)
     for pin in _PIN.findall((REPOSITORY / "requirements-image.lock").read_text(encoding="utf-8")):
-        name = pin.partition("==")[0]
+        name, _, version = pin.partition("==")
         try:
-            files = distribution(name).files or []
+            package = distribution(name)
         except PackageNotFoundError:  # for another platform, or not in this environment
             continue
-        for file in files:
+        for file in (package.files or []) if package.version == version else []:
             if file.suffix != ".pyc":
                 owners[str(file)].add(name)
 
     shared = {file: names for file, names in owners.items() if len(names) > 1}
 
+    assert not shared.keys().isdisjoint({"dbt/__init__.py", "dbt/adapters/__init__.py"})
     assert {file: names for file, names in shared.items() if not names & set(last.split())} == {}
     installed = [
         found.start() for found in re.finditer(r"uv pip install .*", _DOCKERFILE.partition(" AS engine-core")[0])
