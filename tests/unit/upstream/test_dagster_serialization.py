@@ -10,6 +10,7 @@ from typing import Any
 import dagster as dg
 import pytest
 
+from floe_orchestrator_dagster.upstream import dagster_serialization
 from floe_orchestrator_dagster.upstream.dagster_serialization import find_problem, replace_serialization
 from processes import run_python
 
@@ -36,7 +37,8 @@ class Options(dg.Config):
 
 @pytest.fixture(autouse=True)
 def dagsters_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Use Dagster's own functions until a test replaces them."""
+    """Use Dagster's own functions until a test replaces them, and keep all fields, which another patch can remove."""
+    monkeypatch.setattr(dagster_serialization, "_shortening", {})
     for place, name in ((_LAZY, "items"), (_SERDES, "_pack_object")):
         own = getattr(place, name)
         monkeypatch.setattr(place, name, getattr(own, "__wrapped__", own))
