@@ -22,6 +22,7 @@ from floe_orchestrator_dagster.assets.attributes import (
 )
 from floe_orchestrator_dagster.assets.contracts import ingestion_key
 from floe_orchestrator_dagster.assets.names import acceptable_key_part, acceptable_name
+from floe_orchestrator_dagster.redaction import redact_urls
 from floe_orchestrator_dagster.upstream.dagster_dbt_names import DAGSTER_DBT_UNIQUE_ID_METADATA_KEY
 
 if TYPE_CHECKING:
@@ -150,7 +151,7 @@ def _described(node: Node) -> dict[str, Any]:
     """Return the fields of a consumer that Dagster has no attribute for, as metadata."""
     parameters, query = node.get("type_params") or {}, node.get("query_params") or {}
     kind = node["resource_type"]
-    url = node.get("url")
+    url = redact_urls(node.get("url") or "")
     shown = {
         "floe/url": dg.MetadataValue.url(url) if url else None,
         "floe/label": node.get("label"),

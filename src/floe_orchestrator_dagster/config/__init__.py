@@ -67,7 +67,7 @@ class DagsterConfig(Section):
     sensors: list[SensorConfig] = Field(default_factory=list)
     """Sensors that launch jobs."""
     alerts: list[AlertConfig] = Field(default_factory=list)
-    """Channels for messages about broken assets, checks and jobs, and about their recovery."""
+    """Channels for messages about broken assets, checks and jobs, late data, and their recovery."""
     key_prefix: list[KeyPart] = Field(default_factory=list, examples=[["retail"]])
     """Prefix of every asset key, for code locations that share model names."""
     group_by: Literal["dbt_group", "product", "tier", "folder"] = "dbt_group"

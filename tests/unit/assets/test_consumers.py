@@ -38,6 +38,14 @@ DASHBOARD = node(
 )
 
 
+def test_the_login_in_the_address_of_an_exposure_is_not_shown(tmp_path: Path) -> None:
+    path = write_with(tmp_path, {**DASHBOARD, "url": "https://retail:s3cret@bi.example.com/weekly"})
+
+    found = graph(path).get(dg.AssetKey(["exposure", "weekly"])).metadata["floe/url"]
+
+    assert found == dg.MetadataValue.url("https://***@bi.example.com/weekly")
+
+
 def test_an_exposure_shows_what_reads_a_model(tmp_path: Path) -> None:
     path = write_with(tmp_path, DASHBOARD, config={"key_prefix": ["shop"], "docs_url": "https://docs.example.com"})
 
