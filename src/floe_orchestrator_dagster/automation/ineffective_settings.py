@@ -181,8 +181,7 @@ def _unknown_owners(product: Product, targets: Targets) -> Iterator[Problem]:
     known = {owner for spec in specs for owner in spec.owners} | {*dagster_owners(product.spec.owner)}
     for row, number, owner in named:
         if owner not in known:
-            [in_form] = dagster_owners(owner) or [owner]
-            suggestion = in_form if in_form in known else closest(owner, known)
+            suggestion = closest(owner, known)
             what = f"{owner!r} is not an owner of the product or of one of its assets, so that nothing is sent for it"
             fix = f"{did_you_mean(suggestion)}Write an email address, or `team:` and a name. {CORRECT_IT}"
             yield Problem(config_path("alerts", row, "owners", number), what, fix)

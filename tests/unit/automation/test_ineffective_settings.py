@@ -113,11 +113,7 @@ def test_unknown_source_that_is_assumed_unchanged_is_reported(tmp_path: Path, na
 
 @pytest.mark.parametrize(
     ("owner", "hint"),
-    [
-        ("finance", "Did you mean 'team:finance'? "),
-        ("team:finanec", "Did you mean 'team:finance'? "),
-        ("nobody@example.com", ""),
-    ],
+    [("team:finanec", "Did you mean 'team:finance'? "), ("nobody@example.com", "")],
 )
 def test_owner_without_assets_is_reported(tmp_path: Path, owner: str, hint: str) -> None:
     channel = {"name": "a", "variable": "A"}

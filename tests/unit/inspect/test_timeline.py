@@ -256,8 +256,9 @@ def test_without_an_instance_the_message_says_which_one_to_name(tmp_path: Path) 
     answer = invoke("timeline", "abc", product(tmp_path), DAGSTER_HOME="")
 
     assert answer.exit_code == 1
-    assert answer.stderr.startswith(
-        "error: DAGSTER_HOME: 1 problem\n  is not set\n    fix: Set DAGSTER_HOME to the dir"
+    assert answer.stderr == (
+        "error: DAGSTER_HOME: 1 problem\n  is not set, and no `dagster dev` runs in this directory\n"
+        "    fix: Set DAGSTER_HOME to the directory of the instance that has the run, the one with its dagster.yaml.\n"
     )
 
 
