@@ -156,7 +156,7 @@ class AlertConfig(Section):
     owners: list[Text] = Field(default_factory=list, examples=[["retail-data@example.com"]])
     """Only messages about assets with one of these owners. The default is all messages of the product."""
     severity: Literal["error", "warning"] = "error"
-    """``warning`` also sends messages about checks that only warn."""
+    """``warning`` also sends messages about checks and freshness policies that only warn."""
     quiet_hours: QuietHours | None = None
     """Hours without messages."""
 

@@ -22,7 +22,8 @@ HeaderName = Annotated[str, Field(pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+$")]
 VariableName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 BuildMode = Literal["all", "changed"]
 Consumer = Literal["exposures", "semantic_models", "metrics", "saved_queries"]
-RowCounts = Literal[True, False, "all"]
+# Materializations whose rows are counted by default. A count of a view runs its query.
+_COUNTED = frozenset({"table", "incremental", "seed", "snapshot", "materialized_view"})
 PodSize = Literal["small", "medium", "large"]
 Directory = Annotated[str, Field(pattern=r"^(/|~/)")]
 StateUrl = Annotated[str, Field(pattern=r"^(/|~/|[A-Za-z][A-Za-z0-9+.-]*://|\{\{)")]
@@ -176,7 +177,7 @@ class DbtConfig(Section):
     """Maximum duration of a dbt invocation, which is then terminated; no limit by default."""
     columns: bool = True
     """Whether to query the names and types of a built table's columns, and show them on its asset."""
-    row_counts: RowCounts = True
+    row_counts: Literal[True, False, "all"] = True
     """Whether to query the number of a built table's rows, and show it on its asset. ``all`` counts the rows of views,
     too, which runs their queries."""
     failed_rows: int = Field(default=0, ge=0, le=100)
@@ -189,6 +190,13 @@ class DbtConfig(Section):
     """Whether several sources may have the same asset key, as in dagster-dbt's setting of this name."""
     attach_artifacts: bool = False
     """Whether to store each invocation's artifacts as an archive in the Dagster instance's storage."""
+
+    @property
+    def counted_materializations(self) -> frozenset[str]:
+        """The materializations whose rows are counted."""
+        if self.row_counts == "all":
+            return _COUNTED | {"view"}
+        return _COUNTED if self.row_counts else frozenset()
 
 
 class LineageConfig(Section):

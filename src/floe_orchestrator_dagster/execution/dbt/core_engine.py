@@ -33,7 +33,6 @@ from floe_orchestrator_dagster.execution.dbt.engine_process import (
     started_process,
     stopped_at_end,
 )
-from floe_orchestrator_dagster.execution.dbt.node_result import counted_materializations
 from floe_orchestrator_dagster.execution.dbt.questions import OPERATION, Answers, asked, read_answers, write_project
 from floe_orchestrator_dagster.product.adapters import require_adapter
 from floe_orchestrator_dagster.redaction import mask
@@ -211,7 +210,7 @@ class CoreEngine:
             profiles=str(profiles),
             adapter=dbt.profile.adapter,
             shows_columns=self.config.columns,
-            counted=sorted(counted_materializations(self.config.row_counts)),
+            counted=sorted(self.config.counted_materializations),
             shown_failures=self.config.failed_rows,
             needs_manifest=needs_manifest,
             databases=database_files(dbt),

@@ -14,9 +14,6 @@ from typing import TYPE_CHECKING, Any, Literal
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from floe_orchestrator_dagster.config.models import RowCounts
-
-
 Ending = Literal["succeeded", "failed", "skipped"]
 
 # All known statuses of dbt. For other statuses, the level of the event is used.
@@ -35,7 +32,6 @@ _ENDINGS: dict[str, Ending] = {
 _PASSED = ("success", "pass", "reused")
 _TESTS = ("test", "unit_test")
 _RELATIONS = ("model", "seed", "snapshot")
-_TABLES = frozenset({"table", "incremental", "seed", "snapshot", "materialized_view"})
 
 _TIME = re.compile(r"(?P<time>\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?)(?P<zone>Z|[+-]\d\d:\d\d)?")
 
@@ -295,13 +291,6 @@ class NodeError:
 EngineValue = (
     NodeStart | NodeResult | FailedHook | NodeCount | TableNames | BuiltTables | NothingMatched | DbtWarning | NodeError
 )
-
-
-def counted_materializations(row_counts: RowCounts) -> frozenset[str]:
-    """Return the materializations whose rows are counted, by the setting ``dbt.row_counts``."""
-    if row_counts == "all":
-        return _TABLES | {"view"}
-    return _TABLES if row_counts else frozenset()
 
 
 def read_source_result(entry: Mapping[str, Any]) -> NodeResult | None:

@@ -13,7 +13,7 @@ from datetime import datetime, timezone
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from floe_orchestrator_dagster.execution.dbt.node_result import BuiltTables, NodeError, counted_materializations
+from floe_orchestrator_dagster.execution.dbt.node_result import BuiltTables, NodeError
 from floe_orchestrator_dagster.execution.dbt.questions import OPERATION, Answers, asked, read_answers, write_project
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def built_tables(
         result.unique_id: [result.relation.database or None, result.relation.schema, result.relation.alias]
         for result in built
     }
-    materializations = counted_materializations(config.row_counts)
+    materializations = config.counted_materializations
     counted = [one for one in built if one.materialized in materializations and one.relation.name]
     queries: dict[str, Sequence[str | None]] = {}
     if config.columns:
