@@ -34,6 +34,8 @@ _STEP_ENDS = {
     dg.DagsterEventType.STEP_FAILURE: False,
 }
 _PRODUCT_RUN = "lineage_product"
+# Start of the message by which a step tells the other steps that it ends, before it reads whether they have ended.
+_END_MARK = "Lineage: the step ends as "
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,10 @@ class ProductRun:
             self._end("FAIL", str(error))
 
     def _end(self, state: State, why: str = "") -> None:
-        end = run_steps(self.context, self.steps).end_with(self.run.step_key, state)
+        step = self.run.step_key
+        if len(planned_steps(self.context, self.steps)) > 1:
+            self.context.instance.report_engine_event(f"{_END_MARK}{state}.", self.context.run, step_key=step)
+        end = run_steps(self.context, self.steps).end_with(step, state)
         before = self._last_state()
         if end is None or before in ENDS:
             return
@@ -147,30 +152,41 @@ def installed_version(package: str) -> str:
     return ""
 
 
-def run_steps(context: dg.OpExecutionContext, steps: Sequence[str]) -> RunSteps:
-    """Read the progress of a run's dbt steps.
+def planned_steps(context: dg.OpExecutionContext, steps: Sequence[str]) -> list[str]:
+    """Return the names of a run's dbt steps.
 
     Args:
         context: The context of one of the steps.
-        steps: Names of all steps of the product that run dbt. Those that are not part of the run are ignored.
+        steps: Names of all steps of the product that run dbt. Those that are not part of the run are left out.
     """
-    reads = _upstream(context.job_def)
     resumed = context.run.step_keys_to_execute
     # Dagster splits a step when another step depends on a part of it, and adds numbers to the names of the parts.
     of_dbt = [node.name for node in context.job_def.nodes if node.definition.name in steps]
-    planned = [step for step in of_dbt if resumed is None or step in resumed]
+    return [step for step in of_dbt if resumed is None or step in resumed]
+
+
+def run_steps(context: dg.OpExecutionContext, steps: Sequence[str]) -> RunSteps:
+    """Read the progress of a run's dbt steps; the arguments are those of :func:`planned_steps`."""
+    reads = _upstream(context.job_def)
+    planned = planned_steps(context, steps)
     started: dict[str, None] = {}
+    marked: dict[str, None] = {}
     ended: dict[str, bool] = {}
-    for record in context.instance.all_logs(context.run_id, of_type={*_STEP_STARTS, *_STEP_ENDS}):
+    kinds = {*_STEP_STARTS, *_STEP_ENDS, dg.DagsterEventType.ENGINE_EVENT}
+    for record in context.instance.all_logs(context.run_id, of_type=kinds):
         event = record.dagster_event
         if event is None or event.step_key not in planned:
             continue
         if event.event_type in _STEP_STARTS:
             started[event.step_key] = None
+            marked.pop(event.step_key, None)
             ended.pop(event.step_key, None)
-        else:
+        elif event.event_type in _STEP_ENDS:
             ended[event.step_key] = _STEP_ENDS[event.event_type]
-    return RunSteps({step: _all_above(step, reads) for step in planned}, list(started), ended)
+        elif (event.message or "").startswith(_END_MARK):
+            marked[event.step_key] = None
+            ended[event.step_key] = event.message == f"{_END_MARK}COMPLETE."
+    return RunSteps({step: _all_above(step, reads) for step in planned}, list(started), ended, list(marked))
 
 
 def failed_checks(context: dg.OpExecutionContext) -> list[str]:
@@ -236,11 +252,13 @@ class RunSteps:
         upstream: All steps upstream of each dbt step.
         started: Steps that have started, in this order.
         ended: Whether each ended step succeeded. A step that Dagster retries has not ended.
+        marked: Steps that have told the others that they end, in this order.
     """
 
     upstream: Mapping[str, AbstractSet[str]]
     started: Sequence[str]
     ended: Mapping[str, bool]
+    marked: Sequence[str] = ()
 
     def is_first(self, step: str) -> bool:
         """Return whether no other step has started before this one."""
@@ -250,7 +268,8 @@ class RunSteps:
         """Return the state in which the product's run ends with a step; None if other steps have yet to end.
 
         Steps downstream of a failed one do not run. In an interrupted run, no more steps start. When the last two steps
-        end at the same time, each can see the other still running. In that case a lineage sensor emits the end.
+        end at the same time, each sees the other's end, and the one that told its end last emits the end of the run. If
+        that step is killed before it does, a lineage sensor emits the end.
 
         Args:
             step: The step that ends now.
@@ -261,6 +280,6 @@ class RunSteps:
             failed.add(step)
         waiting = [key for key in self.upstream if key != step and key not in self.ended]
         left = [key for key in waiting if key in self.started or (state != "ABORT" and not self.upstream[key] & failed)]
-        if left:
+        if left or (self.marked and self.marked[-1] != step):
             return None
         return "FAIL" if failed and state == "COMPLETE" else state
