@@ -56,6 +56,12 @@ def links(result: dg.ExecuteInProcessResult) -> dict[str, Mapping[str, object]]:
     return {name: metadata for name, metadata in found.items() if "reason" in metadata}
 
 
+def versions(result: dg.ExecuteInProcessResult) -> dict[str, str]:
+    """Return the data versions of built tables."""
+    events = [event.step_materialization_data.materialization for event in result.get_asset_materialization_events()]
+    return {event.asset_key.path[-1]: (event.tags or {})["dagster/data_version"] for event in events}
+
+
 def run_tests(result: dg.ExecuteInProcessResult) -> set[str]:
     """Return the names of the tests that have run."""
     return {check.check_name for check in result.get_asset_check_evaluations() if "reason" not in check.metadata}
@@ -89,6 +95,7 @@ def test_macros_variables_large_seeds_tests_and_sources(tmp_path: Path, instance
     assert not third.success
     assert built(third) == {"labelled", "large", "last"}
     assert run_tests(third) == {"names_are_long", "label_has_owner"}
+    assert not {*versions(third).values()} & {*versions(first).values()}
     assert (shop.rows("labelled"), shop.rows("last")) == ([("new",)], [("b",)])
     assert shop.planned() == {"labelled": FAILED, "owned": FAILED}
 

@@ -56,6 +56,27 @@ def test_killed_first_build_hides_no_later_change_of_code(tmp_path: Path, instan
     assert shop.rows("log") == [(2,)]
 
 
+def test_runs_that_do_not_count_warn_once_about_a_change_of_code(tmp_path: Path, instance: dg.DagsterInstance) -> None:
+    shop = Shop(tmp_path / "shop", instance, "core")
+    usual = {"vars": {"owner": "them"}}
+    shop.write("models/log.sql", CODE.format(1))
+    assert warnings(shop, **usual) == 0
+
+    shop.write("models/log.sql", CODE.format(2))
+    assert (warnings(shop, **usual), warnings(shop, **usual)) == (1, 0)
+
+    shop.configure(full_refresh_on_change=True)
+    shop.write("models/log.sql", CODE.format(3))
+    result = shop.result("log", **usual)
+    text = "in spite of full_refresh_on_change, because the run sets vars. Launch a run with full_refresh"
+    assert text in logged(instance, result.run_id, "WARNING")
+
+    # A full refresh leaves no rows of other code, also in a run that does not count.
+    assert warnings(shop, **usual, full_refresh=True) == 0
+    assert warnings(shop) == 0
+    assert shop.rows("log") == [(3,), (3,)]
+
+
 def test_build_that_failed_says_nothing_about_the_rows_of_its_table(
     tmp_path: Path, instance: dg.DagsterInstance
 ) -> None:

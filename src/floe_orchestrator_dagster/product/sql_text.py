@@ -131,14 +131,13 @@ def _is_plain(template: str, names: frozenset[str], words: frozenset[str]) -> bo
 
 def _from_outside(code: str) -> set[str]:
     """Return the names that Jinja may look up outside of the code; all if it cannot be parsed."""
-    from jinja2 import Environment, TemplateSyntaxError, meta  # few models need it
+    from floe_orchestrator_dagster.product.template_names import (
+        names_from_outside,
+        parse_template,
+    )  # few models need it
 
-    environment = Environment()  # noqa: S701  # nothing is rendered
-    environment.globals.clear()  # they are names from outside, too
-    try:
-        return meta.find_undeclared_variables(environment.parse(code))
-    except TemplateSyntaxError:
-        return set(_WORD.findall(code))
+    tree = parse_template(code)
+    return names_from_outside(tree) if tree is not None else set(_WORD.findall(code))
 
 
 class _Place(NamedTuple):

@@ -30,6 +30,7 @@ _PIECE = re.compile(
 )
 _NAMED = re.compile(r"\s*(?:(?:ref|source)\s*\([^()]*\)|this)\s*")
 _OF_TEST = re.compile(r"\s*model\s*")
+_PRINTED_NAME = re.compile(r"\b(?:from|join)\s+\{\{[-+]?\s*\w+\s*[-+]?\}\}", re.IGNORECASE)
 # Syntax that some databases read as a string, an escape or a comment.
 _IF, _ELSE, _END = "{if}", "{else}", "{endif}"
 _BRANCHES = frozenset({_IF, _ELSE, _END})
@@ -134,11 +135,12 @@ def unnamed_read(code: str, *, is_test: bool = False) -> str | None:
     if any(text in code for text in _UNREADABLE):
         return UNCERTAIN
     tokens: list[str] = []
+    tables = _names_of_tables(code)
     for piece in _PIECE.finditer(code):
         kind, text = piece.lastgroup, piece.group()
         if kind == "expression":
             inner = piece.group("expression")
-            known = _NAMED.fullmatch(inner) or (is_test and _OF_TEST.fullmatch(inner))
+            known = _NAMED.fullmatch(inner) or (is_test and _OF_TEST.fullmatch(inner)) or inner.strip() in tables
             if _prints_sql(inner):
                 return UNCERTAIN
             tokens.append("{}" if known else "{{" + inner + "}}")
@@ -154,6 +156,15 @@ def unnamed_read(code: str, *, is_test: bool = False) -> str | None:
     if not _UNREADABLE_TOKENS.isdisjoint(tokens):
         return UNCERTAIN
     return _first_unnamed(tokens)
+
+
+def _names_of_tables(code: str) -> frozenset[str]:
+    """Return the names of the code that always hold tables of ``ref`` or ``source``."""
+    if not _PRINTED_NAME.search(code):
+        return frozenset()
+    from floe_orchestrator_dagster.product.template_names import names_of_tables  # few models need it
+
+    return names_of_tables(code)
 
 
 def _prints_sql(template: str) -> bool:
