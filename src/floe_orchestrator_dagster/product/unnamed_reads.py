@@ -51,6 +51,14 @@ _ENDS_OF_FROM = words(
     where group order having limit qualify union intersect except minus select window offset fetch
     """
 )
+_SQL = (
+    {"as", "distinct", "recursive", "not", "materialized"}
+    | _STARTS_OF_QUERIES
+    | _READING_STATEMENTS
+    | _READS
+    | _WORDS_OF_FROM
+    | _ENDS_OF_FROM
+)
 # Functions whose arguments contain the word `from`.
 _WITH_FROM = frozenset({"extract", "trim", "substring", "overlay", "position", "date_part"})
 _TABLE_FUNCTIONS = frozenset(
@@ -106,6 +114,7 @@ class _Reader:
             self.branches.append(level.expects)
         elif token == _ELSE:
             level.expects = bool(self.branches) and self.branches[-1]
+            level.in_from = level.in_from or level.expects
         else:
             self.branches = self.branches[:-1]
 
@@ -116,6 +125,9 @@ class _Reader:
         if token in _WORDS_OF_FROM:
             return
         level.expects = False
+        if token in _STARTS_OF_QUERIES:  # after a bracket and a template, such as a loop over parts of a union
+            level.in_from = False
+            return
         if following == "(":
             is_known = token in _TABLE_FUNCTIONS
         else:
@@ -152,10 +164,16 @@ def unnamed_read(code: str, *, is_test: bool = False) -> str | None:
         elif kind == "string":
             tokens.append("''")
         elif kind in {"name", "mark"}:
-            tokens.append(text.lower().strip('"`'))
+            tokens.append(_token(text.lower()))
     if not _UNREADABLE_TOKENS.isdisjoint(tokens):
         return UNCERTAIN
     return _first_unnamed(tokens)
+
+
+def _token(text: str) -> str:
+    """Return a name without quotes, unless it would become a word of SQL, such as the column ``"from"``."""
+    name = text.strip('"`')
+    return text if name != text and name in _SQL else name
 
 
 def _names_of_tables(code: str) -> frozenset[str]:
