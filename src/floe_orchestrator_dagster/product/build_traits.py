@@ -22,7 +22,7 @@ from floe_orchestrator_dagster.product.unnamed_reads import UNCERTAIN, unnamed_r
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-TRAITS_FORMAT = 2
+TRAITS_FORMAT = 3
 """Version of the traits."""
 
 _BUILT = frozenset({"model", "seed", "snapshot"})
@@ -217,7 +217,7 @@ class _Project:
             [
                 [test.get(name) for name in _TEST_FIELDS],
                 (test.get("depends_on") or {}).get("nodes"),
-                [(key, self._macros.code[key]) for key in macros],
+                self._macros.digest(macros),
                 [(key, self._nodes[key].get("raw_code")) for key in inlined],
             ]
         )

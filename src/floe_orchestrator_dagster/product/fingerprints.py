@@ -22,10 +22,10 @@ from floe_orchestrator_dagster.product.sql_text import significant_sql
 from floe_orchestrator_dagster.product.values_read import ValuesRead, values_read
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from collections.abc import Set as AbstractSet
 
-FINGERPRINT_FORMAT = 2
+FINGERPRINT_FORMAT = 3
 """Version of the algorithm. A change gives each node another fingerprint."""
 
 _BUILT = frozenset({"model", "seed", "snapshot"})
@@ -94,8 +94,8 @@ class _Project:
         self._nodes = manifest["nodes"]
         self._sources = manifest.get("sources") or {}
         self._macros = macros
-        self._macro_digests = {key: _digest(code) for key, code in self._macros.code.items()}
-        self._read_by_macro = cache(lambda key: _reads(self._macros.code[key]))
+        self._read_by_macros = cache(self._read_by)
+        self._values_of_macros = cache(self._values_in)
         self._digests: dict[str, str] = {}
         self._values: dict[str, ValuesRead] = {}
         self._functions = {
@@ -120,7 +120,7 @@ class _Project:
     def _read_by_all(self) -> ValuesRead:
         """The values that every node reads: through on-run hooks, and through macros that replace those of dbt."""
         hooks = [code for _, code in self._hooks]
-        return values_read([*hooks, *(self._macros.code[macro] for macro in self._macros.reached(hooks))])
+        return values_read(hooks) | self._values_of_macros(self._macros.reached(hooks))
 
     @cached_property
     def _graph(self) -> str:
@@ -143,21 +143,24 @@ class _Project:
             read |= self._values_read_by(key)
         functions = self._manifest.get("functions") or {}
         code = [functions[key].get("raw_code") or "" for key in functions_called(self._manifest, unique_id)]
-        return read | values_read([*code, *self._code_of(self._macros.called(code))])
+        return read | values_read(code) | self._values_of_macros(self._macros.called(code))
 
     def _values_read_by(self, unique_id: str) -> ValuesRead:
         if unique_id not in self._values:
             node = self._nodes[unique_id]
             texts, listed = _texts(node), self._listed_macros(node)
-            called = [*texts, *self._code_of(self._macros.called(texts, listed))]
-            self._values[unique_id] = values_read(called)
+            called = self._macros.called(texts, listed)
+            self._values[unique_id] = values_read(texts) | self._values_of_macros(called)
         return self._values[unique_id]
 
     def _listed_macros(self, node: Mapping[str, Any]) -> list[str]:
         return [*((node.get("depends_on") or {}).get("macros") or ()), *self._macros.of_strategy(node["config"])]
 
-    def _code_of(self, macros: Iterable[str]) -> list[str]:
-        return [self._macros.code[macro] for macro in macros]
+    def _values_in(self, macros: tuple[str, ...]) -> ValuesRead:
+        return values_read(self._macros.code[macro] for macro in macros)
+
+    def _read_by(self, macros: tuple[str, ...]) -> frozenset[str]:
+        return frozenset[str]().union(*(_reads(self._macros.code[macro]) for macro in macros))
 
     def _inlined(self, unique_id: str) -> set[str]:
         """Find the ephemeral models whose code becomes a part of the node's code."""
@@ -181,7 +184,7 @@ class _Project:
         config, code = node["config"], node.get("raw_code") or ""
         texts = _texts(node)
         macros = self._macros.reached(texts, self._listed_macros(node))
-        read = frozenset[str]().union(*map(_reads, texts), *map(self._read_by_macro, macros))
+        read = self._read_by_macros(macros).union(*map(_reads, texts))
         fields = _fields(read)
         return [
             self._significant(node, texts, macros),
@@ -191,11 +194,11 @@ class _Project:
             _persisted(node),
             _enforced(node),
             [(parent, self._read_from(parent)) for parent in sorted(_parents(node))],
-            self._with_code(macros),
+            self._macros.digest(macros),
             self._graph if _GRAPH in read else None,
         ]
 
-    def _significant(self, node: Mapping[str, Any], texts: Sequence[str], macros: Iterable[str]) -> str:
+    def _significant(self, node: Mapping[str, Any], texts: Sequence[str], macros: tuple[str, ...]) -> str:
         """Return the code of a node; without comments only if no template can read them from the node itself.
 
         A node that is declared reusable can have a materialization of the project, which can do anything with its code.
@@ -204,7 +207,7 @@ class _Project:
         if (node.get("language") or "sql") != "sql" or is_declared_reusable(node):
             return code
         own = " ".join(_TEMPLATE.findall(code))
-        read = _reads(own).union(*map(_reads, settings), *map(self._read_by_macro, macros))
+        read = self._read_by_macros(macros).union(_reads(own), *map(_reads, settings))
         return code if read & {_WHOLE_NODE, _CODE} else significant_sql(code)
 
     def _read_from(self, parent: str) -> list[Any]:
@@ -213,11 +216,8 @@ class _Project:
         config = (source or self._nodes.get(parent) or {}).get("config") or {}
         return [config.get("event_time"), [source.get(field) for field in _SOURCE_FIELDS] if source else None]
 
-    def _called(self, texts: Sequence[str]) -> list[tuple[str, str]]:
-        return self._with_code(self._macros.reached(texts))
-
-    def _with_code(self, macros: Iterable[str]) -> list[tuple[str, str]]:
-        return [(macro, self._macro_digests[macro]) for macro in macros]
+    def _called(self, texts: Sequence[str]) -> str:
+        return self._macros.digest(self._macros.reached(texts))
 
 
 def is_declared_reusable(node: Mapping[str, Any]) -> bool:

@@ -6,6 +6,8 @@ dbt's manifest lists the macros that are called by their name. A macro can also 
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -68,8 +70,11 @@ class ProjectMacros:
         self._listed = {
             unique_id: (macro.get("depends_on") or {}).get("macros") or () for unique_id, macro in macros.items()
         }
+        # Without a limit: most nodes of a large project call the same hundreds of macros, and have the same settings.
+        self._called = cache(self._named_in)
         self._called_by = cache(self._called_by_macro)
         self._with_called = cache(self._closure)
+        self._digest = cache(self._digest_of)
 
     def reached(self, code: Iterable[str], listed: Iterable[str] = ()) -> tuple[str, ...]:
         """Return the sorted unique ids of all macros that can run when a node with these pieces of code is built.
@@ -88,6 +93,10 @@ class ProjectMacros:
         Macros that replace one of dbt are among them only if the code can call them.
         """
         return self._with_called(self._called_directly(code, listed))
+
+    def digest(self, macros: tuple[str, ...]) -> str:
+        """Return a digest of the code of macros, the result of :meth:`reached` or :meth:`called`."""
+        return self._digest(macros)
 
     def of_strategy(self, config: Mapping[str, Any]) -> list[str]:
         """Return the macros of an incremental strategy of the project, whose name dbt builds from the setting."""
@@ -119,7 +128,7 @@ class ProjectMacros:
     def _called_directly(self, code: Iterable[str], listed: Iterable[str]) -> frozenset[str]:
         return frozenset[str]().union(*map(self._called, code), self.code.keys() & set(listed))
 
-    def _called(self, code: str) -> frozenset[str]:
+    def _named_in(self, code: str) -> frozenset[str]:
         """Return the macros whose name occurs in a piece of code; all macros when it can compute names."""
         if not self.code:
             return frozenset()
@@ -130,6 +139,10 @@ class ProjectMacros:
 
     def _called_by_macro(self, unique_id: str) -> frozenset[str]:
         return self._called(self.code[unique_id]) | (self.code.keys() & set(self._listed[unique_id]))
+
+    def _digest_of(self, macros: tuple[str, ...]) -> str:
+        code = [(macro, self.code[macro]) for macro in macros]
+        return hashlib.sha256(json.dumps(code).encode()).hexdigest()
 
     def _closure(self, first: frozenset[str]) -> tuple[str, ...]:
         """Return macros with all macros that they call, directly or through others."""
