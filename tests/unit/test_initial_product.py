@@ -125,6 +125,24 @@ def test_unknown_compute_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("arguments", "fix"),
+    [
+        ((), "Install floe's plugin for it: pip install floe-compute-duckdb."),
+        (("--compute", "trino"), "on a DuckDB file with `--compute duckdb` (pip install floe-compute-duckdb), and add"),
+    ],
+)
+def test_environment_without_compute_plugins_is_told_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], fix: str
+) -> None:
+    monkeypatch.setattr("floe_orchestrator_dagster.product.compute_settings.entry_points", lambda **_: ())
+
+    said = _refused(_project(tmp_path), *arguments)
+
+    assert "(installed: none)" in said
+    assert fix in said
+
+
+@pytest.mark.parametrize(
     "output",
     [
         "path: 'md:shop?motherduck_token=hunter2xyz'",

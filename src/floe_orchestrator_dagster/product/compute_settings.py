@@ -56,9 +56,12 @@ def check_plugin(compute: str, origin: str) -> None:
     what = (
         f"floe has no compute plugin for {compute!r} in this environment (installed: {', '.join(installed) or 'none'})"
     )
+    of_duckdb = f"pip install floe-compute-{DUCKDB}"
     fix = (
-        f"Install floe's plugin for it. Or build on a DuckDB file with `--compute {DUCKDB}`, and add the connection in "
-        f"{config_path('computes')}."
+        f"Install floe's plugin for it: {of_duckdb}."
+        if compute == DUCKDB
+        else f"Install floe's plugin for it. Or build on a DuckDB file with `--compute {DUCKDB}`"
+        f"{'' if DUCKDB in installed else f' ({of_duckdb})'}, and add the connection in {config_path('computes')}."
     )
     raise ProfileError(origin, [Problem("", what, fix)])
 
