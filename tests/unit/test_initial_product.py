@@ -136,7 +136,7 @@ def test_environment_without_compute_plugins_is_told_what_to_install(
 ) -> None:
     monkeypatch.setattr("floe_orchestrator_dagster.product.compute_settings.entry_points", lambda **_: ())
 
-    said = _refused(_project(tmp_path), *arguments)
+    said = _refused(_project(tmp_path, profiles__yml=_PROFILES), *arguments)
 
     assert "(installed: none)" in said
     assert fix in said
