@@ -126,6 +126,7 @@ def test_two_pull_requests_build_side_by_side(shop: PostgresShop) -> None:
     assert shop.production == production
 
 
+@LONG
 def test_other_tables_are_read_from_production(shop: PostgresShop) -> None:
     macro = {"macros/in_cents.sql": "{% macro in_cents(column) %}{{ column }} * 1000{% endmacro %}"}
     artifacts = shop.checkout("kept", macro)
@@ -216,6 +217,7 @@ def test_views_of_others_on_its_tables_are_kept(shop: PostgresShop) -> None:
     assert "schema pr_1" not in shop.schemas
 
 
+@LONG
 def test_every_object_of_others_keeps_the_schemas(shop: PostgresShop) -> None:
     artifacts = shop.checkout("depended", {"models/mart.sql": CHEAPER})
     shop.report(artifacts, "--keep")
@@ -243,6 +245,7 @@ def test_every_object_of_others_keeps_the_schemas(shop: PostgresShop) -> None:
     assert "schema pr_1" not in shop.schemas
 
 
+@LONG
 def test_a_source_that_moves_is_not_created_in_a_schema_of_others(shop: PostgresShop) -> None:
     schemas, tables = shop.schemas, shop.values("select 'table ' || relname from pg_class order by 1;")
     source = FILES["models/schema.yml"].replace("{name: orders}", "{name: orders, identifier: orders_v2}")
@@ -254,6 +257,7 @@ def test_a_source_that_moves_is_not_created_in_a_schema_of_others(shop: Postgres
     assert shop.schemas == schemas
 
 
+@LONG
 def test_a_source_that_depends_on_the_target_is_a_view_that_is_dropped(shop: PostgresShop) -> None:
     schemas = shop.schemas
     place = """ "{{ 'landing' if target.schema == 'main' else target.schema ~ '_raw' }}" """
@@ -270,6 +274,7 @@ def test_a_source_that_depends_on_the_target_is_a_view_that_is_dropped(shop: Pos
     assert shop.schemas == schemas
 
 
+@LONG
 def test_a_second_build_with_the_name_is_refused(shop: PostgresShop) -> None:
     schemas = shop.schemas
     artifacts = shop.checkout("first", {"models/mart.sql": SLOW})
@@ -295,7 +300,8 @@ def test_a_second_build_with_the_name_is_refused(shop: PostgresShop) -> None:
     assert shop.schemas == schemas
 
 
-@pytest.mark.parametrize("options", [(), pytest.param(("--keep",), marks=LONG)])
+@LONG
+@pytest.mark.parametrize("options", [(), ("--keep",)])
 def test_a_build_whose_schema_another_one_has_replaced_fails(shop: PostgresShop, options: tuple[str, ...]) -> None:
     mark = '{"floe-dagster ci": "pr_1", "product": "shop", "run": "other"}'
     macro = f"{{% macro replaced() %}}comment on schema {{{{ target.schema }}}} is '{mark}'{{% endmacro %}}"
@@ -328,7 +334,8 @@ def test_an_output_in_another_database_than_production_is_refused(
     assert "fix: Set FLOE_ENV=prod." in answer.stderr
 
 
-@pytest.mark.parametrize("password", ["floe", *(pytest.param(one, marks=LONG) for one in ("shop", "marts"))])
+@LONG
+@pytest.mark.parametrize("password", ["floe", "shop", "marts"])
 def test_a_password_that_is_in_the_mark_is_not_masked_there(shop: PostgresShop, password: str) -> None:
     schemas = shop.schemas
     secret = replace(shop, output={**shop.output, "pass": password})
