@@ -15,7 +15,7 @@ from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any
 
 from floe_orchestrator_dagster.product.fingerprints import is_declared_reusable
-from floe_orchestrator_dagster.product.macros import ProjectMacros
+from floe_orchestrator_dagster.product.macros import TEMPLATE, ProjectMacros, templates_in
 from floe_orchestrator_dagster.product.references import texts_in
 from floe_orchestrator_dagster.product.unnamed_reads import UNCERTAIN, unnamed_read, words
 
@@ -27,10 +27,10 @@ TRAITS_FORMAT = 3
 
 _BUILT = frozenset({"model", "seed", "snapshot"})
 _KNOWN = frozenset({"table", "view", "incremental", "seed", "ephemeral"})
-_TEMPLATE = re.compile(r"\{\{.*?\}\}|\{%.*?%\}|\{\#.*?\#\}", re.DOTALL)
-_COMMENT = re.compile(r"\{\#.*?\#\}", re.DOTALL)
-_EDGES = re.compile(r"\{[{%#]|[}%#]\}")
-_HARMLESS = re.compile(r"\badapter\s*\.\s*(?:dispatch|quote)\s*\(")
+_HARMLESS = re.compile(r"\badapter\s*\.\s*(?:dispatch|quote)\s*\(|\bmodules\s*\.\s*(?:re|itertools)\b")
+_LITERAL = re.compile(r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\"""", re.DOTALL)
+# A call of `config` with literals, after their removal. Settings with templates are searched, too.
+_CONFIG = re.compile(r"\{\{[-+]?\s*config\s*\([\w\s=,:.\[\]{}-]*\)\s*[-+]?\}\}")
 # Names in Jinja whose values differ between two runs of the same project, or come from queries.
 _VARYING = words(
     """
@@ -202,7 +202,7 @@ class _Project:
         if "{" not in text:
             return None
         varying = self._varying | _VALUES if is_test else self._varying
-        found = sorted(varying & set(_WORD.findall(_HARMLESS.sub("", _templates(text)))))
+        found = sorted(varying & set(_WORD.findall(_HARMLESS.sub("", _without_prose(text)))))
         return f"its code uses {found[0]}" if found else None
 
     def version(self, test: Mapping[str, Any]) -> str:
@@ -251,10 +251,26 @@ def _varying_sql(code: str) -> str | None:
 
 def _templates(text: str) -> str:
     """Return the templates in a text, without comments; the whole text if a template may contain another one."""
-    text = _COMMENT.sub("", text)
-    if _EDGES.search(_TEMPLATE.sub("", text)):
-        return text
-    return " ".join(_TEMPLATE.findall(text))
+    return " ".join(templates_in(text))
+
+
+def _without_prose(text: str) -> str:
+    """Return the templates in a text without literals that name nothing: sentences, and settings in `config`."""
+    templates = templates_in(text)
+    if not all(map(TEMPLATE.fullmatch, templates)):  # one contains another one
+        return " ".join(templates)
+    return " ".join(map(_template_without_prose, templates))
+
+
+def _template_without_prose(template: str) -> str:
+    settings = _LITERAL.sub(_only_templates, template)
+    if _CONFIG.fullmatch(_LITERAL.sub("", template)):
+        return settings
+    return _LITERAL.sub(lambda literal: _only_templates(literal) if " " in literal[0] else literal[0], template)
+
+
+def _only_templates(literal: re.Match[str]) -> str:
+    return literal[0] if "{" in literal[0] else ""
 
 
 def _ephemeral_parents(nodes: Mapping[str, Mapping[str, Any]], node: Mapping[str, Any]) -> set[str]:

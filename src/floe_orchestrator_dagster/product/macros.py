@@ -1,7 +1,8 @@
 """Macros of a dbt project that a piece of code can call, directly or through other macros.
 
 dbt's manifest lists the macros that are called by their name. A macro can also be passed as a value, be chosen by
-``adapter.dispatch``, or replace one of dbt's own. Therefore each macro whose name occurs in the code counts as called.
+``adapter.dispatch``, or replace one of dbt's own. Therefore each macro whose name occurs in a template of the code
+counts as called.
 """
 
 from __future__ import annotations
@@ -16,6 +17,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 _WORD = re.compile(r"\w+")
+TEMPLATE = re.compile(r"\{\{.*?\}\}|\{%.*?%\}|\{\#.*?\#\}", re.DOTALL)
+"""A template, or a comment of one."""
+_COMMENT = re.compile(r"\{\#.*?\#\}", re.DOTALL)
+_EDGES = re.compile(r"\{[{%#]|[}%#]\}")
 # Adapters that extend another one, and the package with the macros of the other one.
 _EXTENDED = {"redshift": "dbt_postgres", "databricks": "dbt_spark"}
 # Macros of dbt that can add, remove or change rows between the query of a node and its table.
@@ -129,11 +134,12 @@ class ProjectMacros:
         return frozenset[str]().union(*map(self._called, code), self.code.keys() & set(listed))
 
     def _named_in(self, code: str) -> frozenset[str]:
-        """Return the macros whose name occurs in a piece of code; all macros when it can compute names."""
+        """Return the macros whose name occurs in the templates of a text; all macros when they can compute names."""
         if not self.code:
             return frozenset()
-        words = set(_WORD.findall(code))
-        if words & self._computing_words and self._computed.search(_DISPATCH.sub("", code)):
+        templates = " ".join(templates_in(code))
+        words = set(_WORD.findall(templates))
+        if words & self._computing_words and self._computed.search(_DISPATCH.sub("", templates)):
             return frozenset(self.code)
         return frozenset().union(*(self._named[word] for word in words & self._named.keys()))
 
@@ -153,6 +159,14 @@ class ProjectMacros:
             found.add(macro)
             waiting |= self._called_by(macro) - found
         return tuple(sorted(found))
+
+
+def templates_in(text: str) -> list[str]:
+    """Return the templates in a text, without comments; the whole text if a template may contain another one."""
+    if "{" not in text:
+        return []
+    text = _COMMENT.sub("", text)
+    return [text] if _EDGES.search(TEMPLATE.sub("", text)) else TEMPLATE.findall(text)
 
 
 def _names(macro: Mapping[str, Any]) -> set[str]:

@@ -166,6 +166,42 @@ def test_query_in_a_nested_macro_makes_a_model_always_built() -> None:
     assert reason("select 1", macros) is None
 
 
+@pytest.mark.parametrize(
+    "code",
+    [
+        "select date_spine, run_query from {{ ref('a') }}",
+        "{{ config(partition_by={'field': 'results', 'data_type': 'date_spine'}, tags=['flags']) }} select 1",
+        "select {{ labelled('the results of a random date_spine') }} from {{ ref('a') }}",
+        "select '{{ modules.re.sub('a', 'b', 'abc') }}', {{ modules . itertools.chain([1], [2]) | list }}",
+        "{# statement #} select {{ labelled('x') }}",
+    ],
+)
+def test_names_outside_of_templates_and_in_plain_text_call_nothing(code: str) -> None:
+    macros = {"labelled": "{% macro labelled(text) %}'{{ text }}'{% endmacro %}"}
+
+    assert reason(code, {**macros, "date": "{{ run_query('x') }}"}) is None
+    assert reason(f"{code} where date = 1", {**macros, "date": "{{ run_query('x') }}"}) is None
+
+
+@pytest.mark.parametrize(
+    ("code", "name"),
+    [
+        ("{{ config(x=run_query('a b')) }} select 1", "run_query"),
+        ("{{ config(x='a b', y=results) }} select 1", "results"),
+        ("{{ config(x='{{ run_query() }}') }} select 1", "run_query"),
+        ("select {{ dbt['date_spine']('day') }}", "date_spine"),
+        ("""select {{ labelled("it's") ~ run_query('a b') }}""", "run_query"),
+        ("""select {{ labelled('\\'') ~ run_query(' x') }}""", "run_query"),
+        ("select {{ labelled('}} a b') ~ run_query('x') }}", "run_query"),
+        ("select {{ labelled('{{ run_query(1) }}') }}", "run_query"),
+        ("select {{ modules.datetime.date.min }}", "modules"),
+        ("{% set m = modules %} select 1", "modules"),
+    ],
+)
+def test_names_in_templates_count_as_called(code: str, name: str) -> None:
+    assert reason(code, {"labelled": "{% macro labelled(text) %}{{ text }}{% endmacro %}"}) == f"its code uses {name}"
+
+
 def test_models_with_a_materialization_of_the_project_are_always_built() -> None:
     macros = {"materialization_table_default": "x"}
 
