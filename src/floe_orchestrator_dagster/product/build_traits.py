@@ -20,7 +20,7 @@ from floe_orchestrator_dagster.product.references import texts_in
 from floe_orchestrator_dagster.product.unnamed_reads import UNCERTAIN, unnamed_read, words
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
 TRAITS_FORMAT = 3
 """Version of the traits."""
@@ -164,7 +164,8 @@ class _Project:
             return "its code uses this"
         texts = (self._of_text(text, is_test=is_test) for text in [code, *inlined])
         other = (self._of_template(text, is_test=is_test) for text in settings)
-        called = (self._of_macro(key, is_test) for key in macros)
+        callers = [code, *inlined, *settings, *(self._macros.code[key] for key in macros)]
+        called = (self._of_macro(key, is_test) if is_test else self._of_called(key, callers) for key in macros)
         return next((reason for group in (texts, other, called) for reason in group if reason), None)
 
     def _of_building(self, node: Mapping[str, Any]) -> str | None:
@@ -186,14 +187,32 @@ class _Project:
                 return "its arguments contain a query"
         return None
 
-    def _of_text(self, text: str, *, is_test: bool) -> str | None:
+    def _of_called(self, macro: str, texts: Sequence[str]) -> str | None:
+        """Return why a macro that a node calls makes it built each time.
+
+        Args:
+            macro: The unique id of the macro.
+            texts: All texts that can call it while the node is built.
+        """
+        code, name = self._macros.code[macro], macro.rpartition(".")[2]
+        reason = self._of_macro(macro, False)  # noqa: FBT003  # the cache needs positions
+        unnamed = unnamed_read(code) if reason else None
+        # dbt calls these itself, or by another name.
+        is_called_otherwise = "__" in name or name.startswith(("test_", "materialization_"))
+        if unnamed is None or "{" not in unnamed or is_called_otherwise or macro in self._macros.reached(()):
+            return reason
+        from floe_orchestrator_dagster.product.template_names import parameters_with_tables  # few projects need it
+
+        return self._of_text(code, is_test=False, tables=parameters_with_tables(name, code, texts))
+
+    def _of_text(self, text: str, *, is_test: bool, tables: frozenset[str] = frozenset()) -> str | None:
         function = _varying_sql(text)
         if function:
             return f"its code uses {function}"
         read = self._of_template(text, is_test=is_test)
         if read:
             return read
-        table = unnamed_read(text, is_test=is_test)
+        table = unnamed_read(text, is_test=is_test, tables=tables)
         if table == UNCERTAIN:
             return f"it has {UNCERTAIN}"
         return f"its code reads {table}, which is neither a ref nor a source" if table else None

@@ -1,11 +1,15 @@
-"""Names that a Jinja template assigns, and that always hold tables of ``ref`` and ``source``."""
+"""Names in Jinja templates that always hold tables of ``ref`` and ``source``: assigned ones, and macros' parameters."""
 
 from __future__ import annotations
 
 import re
 from collections import Counter
+from typing import TYPE_CHECKING
 
 from jinja2 import Environment, TemplateSyntaxError, meta, nodes
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
 
 _ASSIGNS = re.compile(r"\{%[-+]?\s*(?:set|for)\b")
 _CALLS_OF_TABLES = frozenset({"ref", "source"})
@@ -50,6 +54,57 @@ def names_of_tables(code: str) -> frozenset[str]:
     tables.update(_name(loop.target) for loop in plain if _is_list(loop.iter) or _name(loop.iter) in lists)
     outside = names_from_outside(tree)
     return frozenset(name for name, count in tables.items() if count == stored[name] and name not in outside)
+
+
+def parameters_with_tables(macro: str, code: str, texts: Iterable[str]) -> frozenset[str]:
+    """Return the parameters of a macro to which each call passes a table of ``ref`` or ``source``.
+
+    Args:
+        macro: The macro's name.
+        code: The macro's code.
+        texts: All texts with templates that may call the macro, with its own code. If one of them uses the macro's name
+            in another way, or cannot be parsed, no parameter is known.
+    """
+    tree = parse_template(code)
+    own = list(tree.find_all(nodes.Macro)) if tree is not None else []
+    if tree is None or [one.name for one in own] != [macro] or any(map(_binds_otherwise, tree.find_all(nodes.Node))):
+        return frozenset()
+    parameters = [parameter.name for parameter in own[0].args]
+    known = set(parameters) - {name.name for name in tree.find_all(nodes.Name) if name.ctx == "store"}
+    for text in texts:
+        if macro in text:
+            known &= _tables_passed(macro, parameters, text)
+    return frozenset(known)
+
+
+def _binds_otherwise(node: nodes.Node) -> bool:
+    return isinstance(node, (nodes.With, nodes.Import, nodes.FromImport)) or (
+        isinstance(node, nodes.CallBlock) and bool(node.args)
+    )
+
+
+def _tables_passed(macro: str, parameters: Sequence[str], text: str) -> set[str]:
+    """Return the parameters to which each call in a text passes a table; none if the name is used in another way."""
+    tree = parse_template(text)
+    if tree is None:
+        return set()
+    calls = [call for call in tree.find_all(nodes.Call) if _uses(macro, call.node)]
+    if sum(_uses(macro, node) for node in tree.find_all(nodes.Node)) != len(calls):
+        return set()
+    tables, known = names_of_tables(text), set(parameters)
+    for call in calls:
+        given = dict(zip(parameters, call.args, strict=False)) | {named.key: named.value for named in call.kwargs}
+        known &= {name for name, value in given.items() if _is_table(value) or _name(value) in tables}
+        if call.dyn_args or call.dyn_kwargs:
+            return set()
+    return known
+
+
+def _uses(name: str, node: nodes.Node) -> bool:
+    """Return whether a node of the syntax tree is a name, or a text that is one or may contain a template with it."""
+    if isinstance(node, nodes.Const):
+        return isinstance(node.value, str) and (node.value == name or ("{" in node.value and name in node.value))
+    return _name(node) == name or (isinstance(node, nodes.Getattr) and node.attr == name)
 
 
 def _name(node: nodes.Node) -> str:

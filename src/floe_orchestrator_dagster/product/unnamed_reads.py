@@ -137,25 +137,28 @@ class _Reader:
 
 
 @lru_cache(maxsize=20_000)
-def unnamed_read(code: str, *, is_test: bool = False) -> str | None:
+def unnamed_read(code: str, *, is_test: bool = False, tables: frozenset[str] = frozenset()) -> str | None:
     """Return the first table or file that code reads without ``ref`` and ``source``; None without one.
 
     Args:
         code: SQL with Jinja templates, of a node or a macro.
         is_test: Whether it is the code of a test, whose ``model`` dbt knows.
+        tables: Names of parameters that hold tables of ``ref`` and ``source``.
     """
     if any(text in code for text in _UNREADABLE):
         return UNCERTAIN
     tokens: list[str] = []
-    tables = _names_of_tables(code)
+    tables |= _names_of_tables(code)
+    before: re.Match[str] | None = None
     for piece in _PIECE.finditer(code):
         kind, text = piece.lastgroup, piece.group()
+        is_continued, before = before is not None and _continues(before, piece), piece
         if kind == "expression":
             inner = piece.group("expression")
             known = _NAMED.fullmatch(inner) or (is_test and _OF_TEST.fullmatch(inner)) or inner.strip() in tables
             if _prints_sql(inner):
                 return UNCERTAIN
-            tokens.append("{}" if known else "{{" + inner + "}}")
+            _add(tokens, "{}" if known else "{{" + inner + "}}", to_last=is_continued)
         elif kind == "statement":
             if _prints_sql(text):
                 return UNCERTAIN
@@ -164,8 +167,10 @@ def unnamed_read(code: str, *, is_test: bool = False) -> str | None:
         elif kind == "string":
             tokens.append("''")
         elif kind in {"name", "mark"}:
-            tokens.append(_token(text.lower()))
-    if not _UNREADABLE_TOKENS.isdisjoint(tokens):
+            _add(tokens, _token(text.lower()), to_last=is_continued)
+    # An operator as in `from a pivot (…)`, or a statement with a query in brackets, which is read as such.
+    operators = {"pivot", "unpivot"} if all(after == "(" for after in _after_pivots(tokens)) else set()
+    if not (_UNREADABLE_TOKENS - operators).isdisjoint(tokens):
         return UNCERTAIN
     return _first_unnamed(tokens)
 
@@ -183,6 +188,25 @@ def _names_of_tables(code: str) -> frozenset[str]:
     from floe_orchestrator_dagster.product.template_names import names_of_tables  # few models need it
 
     return names_of_tables(code)
+
+
+def _continues(before: re.Match[str], piece: re.Match[str]) -> bool:
+    """Return whether a template and text next to it, such as ``{{ name }}_latest``, are parts of one name."""
+    names = [one.group().lower() for one in (before, piece) if one.lastgroup == "name"]
+    is_next = before.end() == piece.start() or before.group().endswith("-}}") or piece.group().startswith("{{-")
+    kinds = {before.lastgroup, piece.lastgroup}
+    return is_next and kinds in ({"expression"}, {"expression", "name"}) and _SQL.isdisjoint(names)
+
+
+def _add(tokens: list[str], token: str, *, to_last: bool) -> None:
+    if to_last:
+        tokens[-1] += token
+    else:
+        tokens.append(token)
+
+
+def _after_pivots(tokens: list[str]) -> list[str]:
+    return [after for token, after in pairwise([*tokens, ""]) if token in {"pivot", "unpivot"}]
 
 
 def _prints_sql(template: str) -> bool:

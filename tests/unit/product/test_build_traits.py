@@ -229,6 +229,74 @@ def test_version_of_a_test_changes_with_its_code_and_macros() -> None:
     assert first != version("{{ test_ok() }}", "select 1", where="id > 1")
 
 
+LATEST = "{% macro latest(relation, key='id') %}select * from {{ relation }} qualify {{ key }} = 1{% endmacro %}"
+UNKNOWN = "its code reads {{ relation }}, which is neither a ref nor a source"
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "{{ latest(ref('a')) }}",
+        "{{ latest(relation=source('a', 'b'), key='x') }} union all {{ shop.latest(ref('c')) }}",
+        "{% set orders = ref('a') %}{{ latest(orders) }}",
+        "{% for table in [ref('a'), ref('b')] %}{{ latest(table) }}{% endfor %}",
+        "with a as ({{ latest(ref('a')) }}) select 'latest' from a {# latest('raw.x') #}",
+        "{{ other(ref('b')) }}",
+    ],
+)
+def test_macro_to_which_a_model_passes_tables_reads_no_other_table(code: str) -> None:
+    other = "{% macro other(table) %}{{ latest(ref('a')) }}{% endmacro %}"
+
+    assert reason(code, {"latest": LATEST, "other": other, "unused": "{{ latest('raw.x') }}"}) is None
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "{{ latest('raw.x') }}",
+        "{{ latest(ref('a')) }} union all {{ latest('raw.x') }}",
+        "{{ latest(key='id') }}",
+        "{{ latest(*tables) }}",
+        "{{ latest(**{'relation': 'raw.x'}) }}",
+        "{{ latest(ref('a') ~ '_x') }}",
+        "{% set read = latest %}{{ latest(ref('a')) }}{{ read('raw.x') }}",
+        "{{ latest(ref('a')) }}{{ apply(shop['latest'], 'raw.x') }}",
+        "{{ latest(ref('a')) }}{{ other('raw.x') }}",
+        "{% set table = 'raw.x' %}{{ latest(table) }}",
+        "{{ config(x='{{ latest(1) }}') }}{{ latest(ref('a')) }}",
+    ],
+)
+def test_macro_to_which_a_model_passes_something_else_may_read_another_table(code: str) -> None:
+    macros = {
+        "latest": LATEST,
+        "other": "{% macro other(table) %}{{ latest(table) }}{% endmacro %}",
+        "apply": "{{ f }}",
+    }
+
+    assert reason(code, macros) is not None
+
+
+@pytest.mark.parametrize(
+    "macro",
+    [
+        "{% macro latest(relation) %}{% set relation = 'raw.x' %}select * from {{ relation }}{% endmacro %}",
+        "{% macro latest(relation) %}{% with relation = 'x' %}select * from {{ relation }}{% endwith %}{% endmacro %}",
+        "{% macro latest(relation) %}{% for relation in ['x'] %}select * from {{ relation }}{% endfor %}{% endmacro %}",
+        "{% macro latest(x) %}select * from {{ relation }}{% endmacro %}",
+        "{% macro latest(relation) %}{% set relation %}x{% endset %}select * from {{ relation }}{% endmacro %}",
+    ],
+)
+def test_parameter_that_a_macro_replaces_may_be_another_table(macro: str) -> None:
+    assert reason("{{ latest(ref('a')) }}", {"latest": macro}) == UNKNOWN
+
+
+def test_parameter_of_a_macro_that_dbt_calls_may_be_another_table() -> None:
+    replaced = {"default__date_spine": LATEST.replace("latest", "default__date_spine")}
+    code = "{{ default__date_spine(ref('a')) }}"
+
+    assert reason(code, replaced) is not None
+
+
 def test_table_of_a_test_is_known() -> None:
     assert unnamed_read("select * from {{ model }}", is_test=True) is None
     assert unnamed_read("select * from {{ model }}") is not None
