@@ -27,7 +27,15 @@ TRAITS_FORMAT = 3
 
 _BUILT = frozenset({"model", "seed", "snapshot"})
 _KNOWN = frozenset({"table", "view", "incremental", "seed", "ephemeral"})
-_HARMLESS = re.compile(r"\badapter\s*\.\s*(?:dispatch|quote)\s*\(|\bmodules\s*\.\s*(?:re|itertools)\b")
+_HARMLESS = re.compile(
+    r"""\badapter\s*\.\s*(?:quote\s*\(|dispatch\s*\(\s*(?:macro_name\s*=\s*)?(?=['"][^'"{}]*['"]\s*[,)]))"""
+    r"|\bmodules\s*\.\s*(?:re|itertools)\b"
+)
+# Access to a macro of dbt by a name that the code computes.
+_COMPUTED = re.compile(r"\bdbt(?:_\w+)?\s*(?:\[\s*(?!['\"][^'\"]*['\"]\s*\])|\.\s*(?:get|items|values)\b)")
+# Settings with SQL that becomes a part of the query.
+_SQL_SETTINGS = ("incremental_predicates", "predicates", "partitions", "sql_header")
+_TABLE_OF_TEST = frozenset({"model"})
 _LITERAL = re.compile(r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\"""", re.DOTALL)
 # A call of `config` with literals, after their removal. Settings with templates are searched, too.
 _CONFIG = re.compile(r"\{\{[-+]?\s*config\s*\([\w\s=,:.\[\]{}-]*\)\s*[-+]?\}\}")
@@ -118,7 +126,7 @@ class _Project:
         self._macros = ProjectMacros(manifest)
         of_dbt = {key: macro for key, macro in (manifest.get("macros") or {}).items() if key not in self._macros.code}
         self._varying = _VARYING | _varying_macros(of_dbt)
-        self._of_macro = cache(lambda key, is_test: self._of_text(self._macros.code[key], is_test=is_test))
+        self._of_macro = cache(self._of_code_of_macro)
 
     def reason(self, node: Mapping[str, Any]) -> str | None:
         """Return why a node is built in each run; None if it can be reused."""
@@ -162,11 +170,12 @@ class _Project:
         is_replaced = not is_test and node["config"].get("materialized") != "incremental"
         if is_replaced and any("this" in _WORD.findall(_templates(text)) for text in own):
             return "its code uses this"
-        texts = (self._of_text(text, is_test=is_test) for text in [code, *inlined])
+        tables = _TABLE_OF_TEST if node.get("test_metadata") else frozenset[str]()
+        texts = (self._of_text(text, is_test=is_test, tables=tables) for text in [code, *inlined])
         other = (self._of_template(text, is_test=is_test) for text in settings)
         callers = [code, *inlined, *settings, *(self._macros.code[key] for key in macros)]
-        called = (self._of_macro(key, is_test) if is_test else self._of_called(key, callers) for key in macros)
-        return next((reason for group in (texts, other, called) for reason in group if reason), None)
+        called = (self._of_called(key, callers, tables, is_test=is_test) for key in macros)
+        return next((reason for group in (texts, other, called) for reason in group if reason), _of_sql(node))
 
     def _of_building(self, node: Mapping[str, Any]) -> str | None:
         """Return why the macros with which the project creates and fills tables make it built each time."""
@@ -187,23 +196,30 @@ class _Project:
                 return "its arguments contain a query"
         return None
 
-    def _of_called(self, macro: str, texts: Sequence[str]) -> str | None:
+    def _of_code_of_macro(self, macro: str, tables: frozenset[str], is_test: bool) -> str | None:  # noqa: FBT001
+        return self._of_text(self._macros.code[macro], is_test=is_test, tables=tables)
+
+    def _of_called(self, macro: str, texts: Sequence[str], tables: frozenset[str], *, is_test: bool) -> str | None:
         """Return why a macro that a node calls makes it built each time.
 
         Args:
             macro: The unique id of the macro.
             texts: All texts that can call it while the node is built.
+            tables: Names in templates that hold tables.
+            is_test: Whether the node is a test.
         """
         code, name = self._macros.code[macro], macro.rpartition(".")[2]
-        reason = self._of_macro(macro, False)  # noqa: FBT003  # the cache needs positions
-        unnamed = unnamed_read(code) if reason else None
+        reason = self._of_macro(macro, tables, is_test)
+        unnamed = unnamed_read(code, tables=tables) if reason else None
         # dbt calls these itself, or by another name.
         is_called_otherwise = "__" in name or name.startswith(("test_", "materialization_"))
         if unnamed is None or "{" not in unnamed or is_called_otherwise or macro in self._macros.reached(()):
             return reason
+        if any(map(self._macros.computes_names, texts)):
+            return reason
         from floe_orchestrator_dagster.product.template_names import parameters_with_tables  # few projects need it
 
-        return self._of_text(code, is_test=False, tables=parameters_with_tables(name, code, texts))
+        return self._of_text(code, is_test=is_test, tables=tables | parameters_with_tables(name, code, texts))
 
     def _of_text(self, text: str, *, is_test: bool, tables: frozenset[str] = frozenset()) -> str | None:
         function = _varying_sql(text)
@@ -212,16 +228,20 @@ class _Project:
         read = self._of_template(text, is_test=is_test)
         if read:
             return read
-        table = unnamed_read(text, is_test=is_test, tables=tables)
+        table = unnamed_read(text, tables=tables)
         if table == UNCERTAIN:
             return f"it has {UNCERTAIN}"
-        return f"its code reads {table}, which is neither a ref nor a source" if table else None
+        name = table.replace("{}", "{{ ref(...) }}") if table else None
+        return f"its code reads {name}, which is neither a ref nor a source" if name else None
 
     def _of_template(self, text: str, *, is_test: bool) -> str | None:
         if "{" not in text:
             return None
         varying = self._varying | _VALUES if is_test else self._varying
-        found = sorted(varying & set(_WORD.findall(_HARMLESS.sub("", _without_prose(text)))))
+        templates = _HARMLESS.sub("", _without_prose(text))
+        found = sorted(varying & set(_WORD.findall(templates)))
+        if not found and _COMPUTED.search(templates):
+            return "its code computes the names of macros"
         return f"its code uses {found[0]}" if found else None
 
     def version(self, test: Mapping[str, Any]) -> str:
@@ -249,6 +269,16 @@ def _of_time(node: Mapping[str, Any]) -> str | None:
         return "it is a snapshot"
     if kind != "test" and (config.get("incremental_strategy") == "microbatch" or config.get("event_time")):
         return "its rows depend on the time of the run (event_time)"
+    return None
+
+
+def _of_sql(node: Mapping[str, Any]) -> str | None:
+    """Return why a setting with SQL that becomes a part of the query makes a node built each time."""
+    for name in _SQL_SETTINGS:
+        for text in texts_in(node["config"].get(name)):
+            found = _varying_sql(text) or (_READS_TABLE.search(text) and "a table")
+            if found:
+                return f"its {name} use {found}"
     return None
 
 

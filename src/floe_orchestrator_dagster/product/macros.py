@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 _WORD = re.compile(r"\w+")
 TEMPLATE = re.compile(r"\{\{.*?\}\}|\{%.*?%\}|\{\#.*?\#\}", re.DOTALL)
 """A template, or a comment of one."""
-_COMMENT = re.compile(r"\{\#.*?\#\}", re.DOTALL)
 _EDGES = re.compile(r"\{[{%#]|[}%#]\}")
 # Adapters that extend another one, and the package with the macros of the other one.
 _EXTENDED = {"redshift": "dbt_postgres", "databricks": "dbt_spark"}
@@ -36,6 +35,10 @@ _OF_TESTS = ("get_where_subquery", "get_test_sql", "get_unit_test_sql")
 _LITERAL = r"""(?:'[^'\\]*'|"[^"\\]*")"""
 # A call of `adapter.dispatch` with the name of a macro.
 _DISPATCH = re.compile(rf"\bdispatch\s*\(\s*(?:macro_name\s*=\s*)?{_LITERAL}\s*[,)]")
+
+
+# Methods of a dictionary.
+_METHODS = "get|items|keys|values|pop|copy"
 
 
 class ProjectMacros:
@@ -69,9 +72,10 @@ class ProjectMacros:
         packages = sorted({"dbt", *(str(macro.get("package_name")) for macro in macros.values())})
         # Access to macros by a name that the code computes, such as `context[name]` or `package[name]`.
         self._computed = re.compile(
-            rf"\bcontext\s*[\[.]|\bbuiltins\b|\battr\b|\b(?:{'|'.join(map(re.escape, packages))})\s*[\[|]|\bdispatch\b"
+            r"\bcontext\s*[\[.]|\bbuiltins\b|\battr\b|\brender\b|\bdispatch\b"
+            rf"|\b(?:{'|'.join(map(re.escape, packages))})\s*(?:[\[|,)%}}]|\.\s*(?:{_METHODS})\b)"
         )
-        self._computing_words = {"context", "builtins", "attr", "dispatch", *packages}
+        self._computing_words = {"context", "builtins", "attr", "dispatch", "render", *packages}
         self._listed = {
             unique_id: (macro.get("depends_on") or {}).get("macros") or () for unique_id, macro in macros.items()
         }
@@ -133,14 +137,19 @@ class ProjectMacros:
     def _called_directly(self, code: Iterable[str], listed: Iterable[str]) -> frozenset[str]:
         return frozenset[str]().union(*map(self._called, code), self.code.keys() & set(listed))
 
+    def computes_names(self, code: str) -> bool:
+        """Return whether code may call macros by names that it computes."""
+        templates = " ".join(templates_in(code))
+        has_words = not self._computing_words.isdisjoint(_WORD.findall(templates))
+        return has_words and self._computed.search(_DISPATCH.sub("", templates)) is not None
+
     def _named_in(self, code: str) -> frozenset[str]:
         """Return the macros whose name occurs in the templates of a text; all macros when they can compute names."""
         if not self.code:
             return frozenset()
-        templates = " ".join(templates_in(code))
-        words = set(_WORD.findall(templates))
-        if words & self._computing_words and self._computed.search(_DISPATCH.sub("", templates)):
+        if self.computes_names(code):
             return frozenset(self.code)
+        words = set(_WORD.findall(" ".join(templates_in(code))))
         return frozenset().union(*(self._named[word] for word in words & self._named.keys()))
 
     def _called_by_macro(self, unique_id: str) -> frozenset[str]:
@@ -165,8 +174,8 @@ def templates_in(text: str) -> list[str]:
     """Return the templates in a text, without comments; the whole text if a template may contain another one."""
     if "{" not in text:
         return []
-    text = _COMMENT.sub("", text)
-    return [text] if _EDGES.search(TEMPLATE.sub("", text)) else TEMPLATE.findall(text)
+    templates = [template for template in TEMPLATE.findall(text) if not template.startswith("{#")]
+    return [text] if _EDGES.search(TEMPLATE.sub("", text)) else templates
 
 
 def _names(macro: Mapping[str, Any]) -> set[str]:

@@ -131,13 +131,10 @@ def _is_plain(template: str, names: frozenset[str], words: frozenset[str]) -> bo
 
 def _from_outside(code: str) -> set[str]:
     """Return the names that Jinja may look up outside of the code; all if it cannot be parsed."""
-    from floe_orchestrator_dagster.product.template_names import (
-        names_from_outside,
-        parse_template,
-    )  # few models need it
+    from floe_orchestrator_dagster.product.template_names import names_from_outside  # few models need it
 
-    tree = parse_template(code)
-    return names_from_outside(tree) if tree is not None else set(_WORD.findall(code))
+    names = names_from_outside(code)
+    return names if names is not None else set(_WORD.findall(code))
 
 
 class _Place(NamedTuple):

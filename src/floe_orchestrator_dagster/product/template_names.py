@@ -4,42 +4,60 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from jinja2 import Environment, TemplateSyntaxError, meta, nodes
+from jinja2 import Environment, TemplateError, meta, nodes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
 
 _ASSIGNS = re.compile(r"\{%[-+]?\s*(?:set|for)\b")
+_FILTERS_OF_DBT = ("as_bool", "as_native", "as_number", "as_text")
+# Jinja's analysis is recursive, and some faults are only found by it.
+_ERRORS = (TemplateError, RecursionError)
 _CALLS_OF_TABLES = frozenset({"ref", "source"})
 # Statements that assign names in other ways, or run code of another file.
 _OTHER_STATEMENTS = (nodes.Macro, nodes.CallBlock, nodes.AssignBlock, nodes.With, nodes.Import, nodes.FromImport)
 
 
-def parse_template(code: str) -> nodes.Template | None:
-    """Parse a template without rendering it; None if it is not valid, or has statements that only dbt knows."""
-    environment = Environment(extensions=["jinja2.ext.do"])  # noqa: S701  # nothing is rendered
+@lru_cache(maxsize=64)
+def _parsed(code: str) -> nodes.Template:
+    environment = Environment(extensions=["jinja2.ext.do", "jinja2.ext.loopcontrols"])  # noqa: S701  # never rendered
     environment.globals.clear()  # they are names from outside, too
+    environment.filters.update(dict.fromkeys(_FILTERS_OF_DBT, str))
+    return environment.parse(code)
+
+
+def names_from_outside(code: str) -> set[str] | None:
+    """Return the names that Jinja may look up outside of a template, also if another part of it assigns them.
+
+    None if it is not a valid template, or has statements that only dbt knows.
+    """
     try:
-        return environment.parse(code)
-    except (TemplateSyntaxError, RecursionError):
+        return meta.find_undeclared_variables(_parsed(code))
+    except _ERRORS:
         return None
 
 
-def names_from_outside(tree: nodes.Template) -> set[str]:
-    """Return the names that Jinja may look up outside of a template, also if another part of it assigns them."""
-    return meta.find_undeclared_variables(tree)
-
-
+@lru_cache(maxsize=10_000)
 def names_of_tables(code: str) -> frozenset[str]:
     """Return the names that hold a table of ``ref`` or ``source`` wherever a template uses them.
 
     ``set`` assigns them, or a loop over such tables: ``{% for table in [ref('a'), ref('b')] %}``. Such a list may have
     a name itself, if the template only uses that name in loops, and can therefore not change the list.
     """
-    tree = parse_template(code) if _ASSIGNS.search(code) else None
-    if tree is None or any(tree.find_all(_OTHER_STATEMENTS)):
+    if not _ASSIGNS.search(code):
+        return frozenset()
+    try:
+        return _assigned_tables(code)
+    except _ERRORS:
+        return frozenset()
+
+
+def _assigned_tables(code: str) -> frozenset[str]:
+    tree = _parsed(code)
+    if any(tree.find_all(_OTHER_STATEMENTS)):
         return frozenset()
     stored = Counter(name.name for name in tree.find_all(nodes.Name) if name.ctx != "load")
     if not _CALLS_OF_TABLES.isdisjoint(stored):
@@ -52,7 +70,7 @@ def names_of_tables(code: str) -> frozenset[str]:
     tables = Counter(_name(one.target) for one in assignments if _is_table(one.node))
     plain = (loop for loop in loops if not loop.recursive)
     tables.update(_name(loop.target) for loop in plain if _is_list(loop.iter) or _name(loop.iter) in lists)
-    outside = names_from_outside(tree)
+    outside = meta.find_undeclared_variables(tree)
     return frozenset(name for name, count in tables.items() if count == stored[name] and name not in outside)
 
 
@@ -63,18 +81,27 @@ def parameters_with_tables(macro: str, code: str, texts: Iterable[str]) -> froze
         macro: The macro's name.
         code: The macro's code.
         texts: All texts with templates that may call the macro, with its own code. If one of them uses the macro's name
-            in another way, or cannot be parsed, no parameter is known.
+            in another way, or cannot be parsed, or none calls it, no parameter is known.
     """
-    tree = parse_template(code)
-    own = list(tree.find_all(nodes.Macro)) if tree is not None else []
-    if tree is None or [one.name for one in own] != [macro] or any(map(_binds_otherwise, tree.find_all(nodes.Node))):
-        return frozenset()
-    parameters = [parameter.name for parameter in own[0].args]
-    known = set(parameters) - {name.name for name in tree.find_all(nodes.Name) if name.ctx == "store"}
-    for text in texts:
-        if macro in text:
-            known &= _tables_passed(macro, parameters, text)
-    return frozenset(known)
+    parameters = _unchanged_parameters(macro, code)
+    passed = [_tables_passed(macro, parameters, text) for text in texts if macro in text] if parameters else []
+    calls = [tables for tables in passed if tables is not None]
+    return frozenset(parameters).intersection(*calls) if calls else frozenset()
+
+
+@lru_cache(maxsize=1_000)
+def _unchanged_parameters(macro: str, code: str) -> tuple[str, ...]:
+    """Return the parameters of a macro, in their order; none if it assigns names in other ways, or one of them."""
+    try:
+        tree = _parsed(code)
+        own = list(tree.find_all(nodes.Macro))
+        if [one.name for one in own] != [macro] or any(map(_binds_otherwise, tree.find_all(nodes.Node))):
+            return ()
+        stored = {name.name for name in tree.find_all(nodes.Name) if name.ctx == "store"}
+    except _ERRORS:
+        return ()
+    parameters = tuple(parameter.name for parameter in own[0].args)
+    return () if stored.intersection(parameters) else parameters
 
 
 def _binds_otherwise(node: nodes.Node) -> bool:
@@ -83,21 +110,30 @@ def _binds_otherwise(node: nodes.Node) -> bool:
     )
 
 
-def _tables_passed(macro: str, parameters: Sequence[str], text: str) -> set[str]:
-    """Return the parameters to which each call in a text passes a table; none if the name is used in another way."""
-    tree = parse_template(text)
-    if tree is None:
-        return set()
-    calls = [call for call in tree.find_all(nodes.Call) if _uses(macro, call.node)]
-    if sum(_uses(macro, node) for node in tree.find_all(nodes.Node)) != len(calls):
-        return set()
+@lru_cache(maxsize=20_000)
+def _tables_passed(macro: str, parameters: tuple[str, ...], text: str) -> frozenset[str] | None:
+    """Return the parameters to which each call in a text passes a table; None if the text does not use the macro.
+
+    Without a parameter if the text uses the macro's name in another way.
+    """
+    try:
+        tree = _parsed(text)
+        calls = [call for call in tree.find_all(nodes.Call) if _uses(macro, call.node)]
+        uses = sum(_uses(macro, node) for node in tree.find_all(nodes.Node))
+        bound = {name.name for name in tree.find_all(nodes.Name) if name.ctx != "load"}
+    except _ERRORS:
+        return frozenset()
+    if not uses:
+        return None
+    if uses != len(calls) or not _CALLS_OF_TABLES.isdisjoint(bound):
+        return frozenset()
     tables, known = names_of_tables(text), set(parameters)
     for call in calls:
         given = dict(zip(parameters, call.args, strict=False)) | {named.key: named.value for named in call.kwargs}
         known &= {name for name, value in given.items() if _is_table(value) or _name(value) in tables}
         if call.dyn_args or call.dyn_kwargs:
-            return set()
-    return known
+            return frozenset()
+    return frozenset(known)
 
 
 def _uses(name: str, node: nodes.Node) -> bool:

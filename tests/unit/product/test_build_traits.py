@@ -297,9 +297,57 @@ def test_parameter_of_a_macro_that_dbt_calls_may_be_another_table() -> None:
     assert reason(code, replaced) is not None
 
 
+@pytest.mark.parametrize(
+    ("config", "why"),
+    [
+        ({"incremental_predicates": ["day > current_date - 7"]}, "its incremental_predicates use current_date"),
+        ({"sql_header": "create temp table x as select * from raw.x;"}, "its sql_header use a table"),
+    ],
+)
+def test_settings_with_sql_count(config: dict[str, Any], why: str) -> None:
+    assert reason("select 1", config={"materialized": "table", **config}) == why
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "{{ config(fn='run_query') }} select {{ dbt[config.get('fn')]('x') }}",
+        "{% for m in 'run_query ref'.split(' ') %}{{ dbt[m]('x') }}{% endfor %}",
+        "select {{ dbt_duckdb.get('run' ~ '_query')('x') }}",
+        "select {{ adapter.dispatch('get_' ~ 'columns_in_query', 'dbt')('x') }}",
+    ],
+)
+def test_computed_names_of_macros_of_dbt_may_be_any(code: str) -> None:
+    assert reason(code) is not None
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "{{ shop['lat' ~ 'est']('raw.x') }}",
+        "{{ latest(ref('a')) }} union all {{ shop[config.get('meta').reader]('raw.x') }}",
+        "{% macro other(ref) %}{{ latest(ref('raw.x')) }}{% endmacro %}",
+        "{{ latest(ref('a'), ', raw.x') }}",
+        f"{{{{ latest(ref('a')) }}}}{{{{ {'1 + ' * 3000}1 }}}}",
+    ],
+)
+def test_parameters_of_macros_that_may_be_called_otherwise_are_unknown(code: str) -> None:
+    assert reason(code, {"latest": LATEST.replace("qualify {{ key }} = 1", "{{ key }}")}) is not None
+
+
+def test_filters_of_dbt_are_known_and_unknown_ones_do_no_harm() -> None:
+    known = "{% set t = ref('a') %}select * from {{ t }} where 1 = {{ '1' | as_number }}"
+    unknown = "{% set t = ref('a') %}select * from {{ t }} where 1 = {{ '1' | unknown }}"
+
+    assert reason(known) is None
+    assert reason(unknown) == "its code reads {{ t }}, which is neither a ref nor a source"
+
+
 def test_table_of_a_test_is_known() -> None:
-    assert unnamed_read("select * from {{ model }}", is_test=True) is None
-    assert unnamed_read("select * from {{ model }}") is not None
+    code = "select * from {{ model }}"
+
+    assert reason(code, resource_type="test", test_metadata={"name": "x", "kwargs": {}}) is None
+    assert reason(code, resource_type="test") == "its code reads {{ model }}, which is neither a ref nor a source"
 
 
 def test_variables_are_compared_by_fingerprints_but_not_those_of_tests() -> None:
