@@ -53,7 +53,7 @@ def test_code_that_reads_no_other_table(code: str) -> None:
         # Names of common table expressions that change.
         ("{% set x = 'a' %}with {{ x }}_t as (select 1) {% set x = 'b' %} select * from {{ x }}_t", "{{ x }}_t"),
         (
-            "with {% for x in y %}{{ x }}_t as (select 1){% endfor %} select * from {% for x in z %}{{ x }}_t{% endfor %}",
+            "with {% for x in y %}{{ x }}_t as (select 1){% endfor %} from {% for x in z %}{{ x }}_t{% endfor %}",
             "{{ x }}_t",
         ),
         (
