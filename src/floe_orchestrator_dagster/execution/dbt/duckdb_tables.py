@@ -6,14 +6,13 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from floe_orchestrator_dagster.execution.dbt.catalog import EVERY_DATABASE, Catalog, relations_with
 from floe_orchestrator_dagster.execution.dbt.engine_process import absolute_python_path
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from floe_orchestrator_dagster.product import DbtConnection
 
 _LISTING = "floe_orchestrator_dagster.execution.dbt.duckdb_listing"
@@ -27,17 +26,17 @@ def duckdb_catalog(dbt: DbtConnection) -> Catalog | None:
     """List the tables and views of the connection's DuckDB file, with their columns.
 
     Returns:
-        The catalog, of all databases that the file is attached as. None if this cannot be found out: the connection is
-        not a single local file, or the file cannot be read.
+        The catalog, of all databases that the file is attached as; if the connection attaches other databases, only of
+        the file's own one. None if this cannot be found out: the connection is not a local file, or the file cannot be
+        read.
     """
-    output = dbt.profile.outputs.get(dbt.profile.target or "", {})
-    files = dbt.profile.duckdb_files
-    others = {"attach", "is_ducklake", "remote", "plugins", "secrets", "database"} & output.keys()
-    if len(files) != 1 or others:
+    path = own_file(dbt)
+    if path is None:
         return None
-    path = (dbt.directory.path / files[0]).resolve()
+    attaches = "attach" in dbt.profile.outputs[dbt.profile.target or ""]
+    databases = frozenset({path.stem.lower()}) if attaches else EVERY_DATABASE
     if not path.exists():
-        return Catalog(databases=EVERY_DATABASE)
+        return Catalog(databases=databases)
     command = [sys.executable, "-m", _LISTING, str(path)]
     try:
         ended = subprocess.run(
@@ -51,7 +50,21 @@ def duckdb_catalog(dbt: DbtConnection) -> Catalog | None:
         rows = json.loads(ended.stdout)
     except (OSError, subprocess.SubprocessError, ValueError):
         return None
-    return Catalog(relations_with(rows), EVERY_DATABASE)
+    return Catalog(relations_with(rows), databases)
+
+
+def own_file(dbt: DbtConnection) -> Path | None:
+    """Return the DuckDB file in which a connection has its own tables; None if that is not certain."""
+    output = dbt.profile.outputs.get(dbt.profile.target or "", {})
+    if {"is_ducklake", "remote", "plugins", "secrets", "database"} & output.keys():
+        return None
+    if "attach" not in output:
+        files = dbt.profile.duckdb_files
+        return (dbt.directory.path / files[0]).resolve() if len(files) == 1 else None
+    path = output.get("path")
+    file = Path(path) if isinstance(path, str) and path.startswith("/") and "{" not in path else None
+    # DuckDB names the database after the file. A link to the file of an attached database has the name of that one.
+    return file if file is not None and file.suffix and "." not in file.stem and file.resolve() == file else None
 
 
 def database_iteration(path: Path) -> int | None:

@@ -18,7 +18,7 @@ from floe_orchestrator_dagster.execution.dbt.catalog import (
     query_catalog,
     table_name,
 )
-from floe_orchestrator_dagster.execution.dbt.duckdb_tables import database_iteration, duckdb_catalog
+from floe_orchestrator_dagster.execution.dbt.duckdb_tables import database_iteration, duckdb_catalog, own_file
 from floe_orchestrator_dagster.execution.dbt.engine import engine_for
 from floe_orchestrator_dagster.execution.reuse.graph import STORED
 from floe_orchestrator_dagster.execution.reuse.records import BuildRecord
@@ -68,10 +68,9 @@ class Warehouse:
             state = self._asked.state
             name = f"database {Places(connection, 0).database}"
             return Database(name, state.identity, state.written) if state is not None else None
-        files = connection.profile.duckdb_files
-        if len(files) != 1:
+        path = own_file(connection)
+        if path is None:
             return None
-        path = (connection.directory.path / files[0]).resolve()
         return Database(f"file {path}", "", database_iteration(path))
 
     @cached_property
