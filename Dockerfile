@@ -93,7 +93,7 @@ RUN --mount=type=secret,id=netrc \
     && floe-dagster prepare \
     && DAGSTER_HOME="$(mktemp -d)" dagster definitions validate -m floe_orchestrator_dagster.definitions \
     && find target -mindepth 1 -maxdepth 1 ! -name manifest.json ! -name floe_manifest.json ! -name partial_parse.msgpack \
-      ! -name parsed_for_target.txt ! -name parsed_files.txt -exec rm -rf {} + \
+      ! -name parsed_for_target.txt ! -name parsed_files.txt ! -name computes -exec rm -rf {} + \
     && rm -rf logs dbt_packages/*/.git
 
 # --- What runs -------------------------------------------------------------------------------------------------------

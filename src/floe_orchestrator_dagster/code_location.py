@@ -37,6 +37,7 @@ from floe_orchestrator_dagster.product import (
     load_product,
     manifest_as_prepared,
     manifest_kept_fresh,
+    parse_for_computes,
     product_from_artifacts,
 )
 from floe_orchestrator_dagster.product.manifest import freshness_criteria
@@ -284,12 +285,10 @@ def definitions_from_file(
         loaded, overrides_of_load = loaded or load_type(), overrides or NO_OVERRIDES
         if using_dagster_dev() and loaded is DefinitionsLoadType.INITIALIZATION:
             compile_if_changed(path, find_project_path(path, overrides_of_load.project_path))
-        product = load_product(
-            path,
-            expected_name=expected_name,
-            manifest_source=_manifest_source(loaded),
-            overrides=overrides_of_load,
-        )
+        source = _manifest_source(loaded)
+        product = load_product(path, expected_name=expected_name, manifest_source=source, overrides=overrides_of_load)
+        if source is manifest_kept_fresh:
+            parse_for_computes(product, source)
         set_product(product.artifacts.observability.telemetry)
         return build_definitions(product, loaded=loaded, translator=translator, shares_location=overrides is not None)
 
@@ -302,7 +301,10 @@ def definitions_from_artifacts(content: Mapping[str, Any], schedules: Sequence[J
     """
     # The process belongs to the plugin's caller, who configures the export of spans.
     with collection_paused(), telemetry.load() as set_product:
-        product = product_from_artifacts(content, manifest_source=_manifest_source(load_type()))
+        source = _manifest_source(load_type())
+        product = product_from_artifacts(content, manifest_source=source)
+        if source is manifest_kept_fresh:
+            parse_for_computes(product, source)
         set_product(product.artifacts.observability.telemetry)
         return build_definitions(product, schedules)
 

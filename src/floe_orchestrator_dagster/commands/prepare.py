@@ -41,11 +41,17 @@ def prepare(artifacts: Path | None, *, no_deps: bool, as_json: bool) -> None:
     """  # noqa: D301  # click reads the \b
     with errors_reported(), progress("Parsing the dbt project"):
         from floe_orchestrator_dagster.automation.cron import declared_schedule
-        from floe_orchestrator_dagster.product import load_product, manifest_parsed_offline, manifest_rebuilt
+        from floe_orchestrator_dagster.product import (
+            load_product,
+            manifest_parsed_offline,
+            manifest_rebuilt,
+            parse_for_computes,
+        )
 
         path = artifacts_path(artifacts)
         source = manifest_parsed_offline if no_deps else manifest_rebuilt
         product = load_product(path, manifest_source=source)
+        parse_for_computes(product, source)
         declared_schedule(product)
     if not product.models:
         if as_json:

@@ -22,6 +22,7 @@ from floe_orchestrator_dagster.product.artifacts import (
     read_artifacts_file,
     validate_artifacts,
 )
+from floe_orchestrator_dagster.product.compute_manifests import parse_for_computes
 from floe_orchestrator_dagster.product.computes import compute_profiles, engine_choice
 from floe_orchestrator_dagster.product.connections import connection_for_model, connection_for_product
 from floe_orchestrator_dagster.product.manifest import Manifest, check_models_exist, find_manifest, prepared_manifest
@@ -58,6 +59,7 @@ __all__ = [
     "manifest_parsed_offline",
     "manifest_rebuilt",
     "orchestrator_config",
+    "parse_for_computes",
     "product_from_artifacts",
 ]
 

@@ -249,7 +249,7 @@ def _read_manifest(path: Path, _modified: int, _size: int) -> Manifest:
     return Manifest(path, _trimmed(path, read_file(path, ManifestError)))
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=8)
 def _read_product_manifest(path: Path, _modified: int, _size: int) -> Manifest:
     content = read_trimmed(path)
     if content is None:

@@ -6,9 +6,10 @@ Variables in ``.env``: https://docs.getdbt.com/reference/dbt-jinja-functions/env
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 from packaging.version import Version
 
@@ -79,6 +80,12 @@ class ProjectDirectory:
     read_targets: tuple[Path, ...]
     source_paths: tuple[Path, ...]
     packages_path: Path
+
+    def of_compute(self, compute: str) -> ProjectDirectory:
+        """Return the project with the directories for the manifest of one of its computes."""
+        below = Path("computes", quote(compute, safe="").replace(".", "%2E"))
+        targets = tuple(target / below for target in self.read_targets)
+        return replace(self, written_target=self.written_target / below, read_targets=targets)
 
 
 def find_project_path(artifacts_path: Path | None, chosen: Path | None = None) -> Path | None:

@@ -84,6 +84,11 @@ class DbtProject(DbtConnection):
         profile, choice = self.profiles.get(compute, self.profile), self.choices.get(compute, self.choice)
         return DbtConnection(self.directory, profile, choice=choice)
 
+    def is_parsed_otherwise(self, compute: str) -> bool:
+        """Return whether a compute has another target or engine than the manifest."""
+        own = self.on(compute)
+        return (own.profile.target, own.choice) != (self.profile.target, self.choice)
+
 
 @dataclass(frozen=True)
 class Overrides:

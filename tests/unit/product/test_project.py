@@ -365,3 +365,12 @@ def test_broken_link_is_not_an_error(tmp_path: Path) -> None:
     (tmp_path / "models" / "gone.sql").symlink_to(tmp_path / "nowhere.sql")
 
     assert newest_change(directory.source_paths) > _LONG_AGO
+
+
+@pytest.mark.parametrize("compute", ["warehouse", "..", ".", "a/b"])
+def test_manifest_of_each_compute_has_its_own_directory(tmp_path: Path, compute: str) -> None:
+    directory = project(tmp_path)
+
+    target = directory.of_compute(compute).written_target.resolve()
+
+    assert target.parent == (directory.written_target / "computes").resolve()
