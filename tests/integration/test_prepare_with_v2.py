@@ -84,7 +84,7 @@ def test_prepare_leaves_the_manifest_of_dbt_v2_and_nothing_else(tmp_path: Path) 
         "parsed_for_target.txt",
     ]
     version = find_engine(EngineChoice("v2", v2_executable())).version
-    assert (project / "target" / "parsed_for_target.txt").read_text() == f"shop_orders dev dbt {version}\n"
+    assert (project / "target" / "parsed_for_target.txt").read_text().startswith(f"shop_orders dev dbt {version}\n")
 
 
 def test_what_dbt_v2_refuses_is_named_by_file_and_line(tmp_path: Path) -> None:

@@ -226,6 +226,8 @@ def _step(project: _Project, compute: str, nodes: DbtNodes, rule: PartitionsConf
         product_key=project.translator.product_key,
         excluded=project.selection.excluded,
         partitions=rule,
+        compute=compute,
+        lanes=project.lanes,
         all_checks=project.checks,
     )
 

@@ -16,6 +16,7 @@ import dagster as dg
 from floe_orchestrator_dagster.assets.attributes import AssetAttributes
 from floe_orchestrator_dagster.execution.step.build_history import OTHER_ROWS, recorded_build
 from floe_orchestrator_dagster.product.build_fingerprints import build_fingerprints
+from floe_orchestrator_dagster.product.compute_manifests import compute_manifest
 from floe_orchestrator_dagster.upstream.dagster_materializations import latest_materializations
 
 if TYPE_CHECKING:
@@ -185,5 +186,7 @@ def current_fingerprints(translator: ProductTranslator) -> dict[dg.AssetKey, str
         return {}
     attributes = AssetAttributes(product)
     compute_of = {node["unique_id"]: attributes.compute(attributes.names(node)) for node in dbt.manifest.asset_nodes}
-    by_compute = {name: build_fingerprints(dbt.manifest, dbt.on(name)) for name in set(compute_of.values())}
-    return {translator.key_of[node]: by_compute[compute][node].value for node, compute in compute_of.items()}
+    manifests = {name: compute_manifest(dbt, name) for name in sorted({*compute_of.values()})}
+    by_compute = {name: build_fingerprints(found, dbt.on(name)) for name, found in manifests.items() if found}
+    codes = {node: by_compute.get(compute, {}).get(node) for node, compute in compute_of.items()}
+    return {translator.key_of[node]: code.value if code else "" for node, code in codes.items()}

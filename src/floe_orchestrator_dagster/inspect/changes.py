@@ -13,6 +13,7 @@ from floe_orchestrator_dagster.execution.step.build_decision import decide_step
 from floe_orchestrator_dagster.execution.step.build_plan import is_materialized
 from floe_orchestrator_dagster.execution.step.build_request import changed_request
 from floe_orchestrator_dagster.execution.step.node_selection import select_nodes
+from floe_orchestrator_dagster.execution.step.other_computes import on_own_manifest
 from floe_orchestrator_dagster.execution.step.run_options import DbtOptions
 from floe_orchestrator_dagster.execution.step.time_windows import Window
 from floe_orchestrator_dagster.garbage import collection_paused
@@ -109,7 +110,7 @@ def plan_changes(instance: dg.DagsterInstance, steps: Iterable[DbtStep]) -> Chan
     assets: list[PlannedAsset] = []
     checks: list[PlannedCheck] = []
     decisions: list[tuple[DbtStep, StepDecision]] = []
-    for step in steps:
+    for step in map(on_own_manifest, steps):
         nodes = step.nodes
         every, all_checks = nodes.assets.keys(), nodes.checks.keys()
         is_known = partial(is_materialized, instance)

@@ -41,6 +41,7 @@ from floe_orchestrator_dagster.product.project import (
     newest_change,
     parsed_paths,
 )
+from floe_orchestrator_dagster.product.same_tables import NAMING_SETTINGS
 from floe_orchestrator_dagster.product.templates import rendered
 from floe_orchestrator_dagster.product.trimming import digest_of_file
 from floe_orchestrator_dagster.product.yaml_file import read_yaml
@@ -119,7 +120,16 @@ def is_outdated(path: Path, dbt: DbtConnection, artifacts_path: Path | None) -> 
 def is_of_other_target(path: Path, dbt: DbtConnection) -> bool:
     """Return whether a manifest is known to be parsed for another target or engine."""
     parsed_for = path.with_name(PARSED_FOR_FILE)
-    return parsed_for.is_file() and parsed_for.read_text(encoding="utf-8") != _parsed_for(dbt)
+    return parsed_for.is_file() and not parsed_for.read_text(encoding="utf-8").startswith(_parsed_for(dbt))
+
+
+def is_parsed_with_names(path: Path, dbt: DbtConnection) -> bool:
+    """Return whether the profile had the same database and schema when the manifest was parsed.
+
+    Raises:
+        OSError: The file beside the manifest cannot be read.
+    """
+    return path.with_name(PARSED_FOR_FILE).read_text(encoding="utf-8") == _parsed_for(dbt) + _names(dbt)
 
 
 def is_current(path: Path, dbt: DbtConnection) -> bool:
@@ -175,6 +185,17 @@ def _parsed_for(dbt: DbtConnection) -> str:
     return f"{dbt.profile.name} {dbt.profile.target} {dbt.engine}\n"
 
 
+def _names(dbt: DbtConnection) -> str:
+    """Return the hash of the settings from which dbt takes the names of tables. They can contain tokens.
+
+    Only the name of a DuckDB file counts: an image can be built in another directory.
+    """
+    output = dbt.profile.outputs.get(dbt.profile.target or "", {})
+    settings = {**output, "path": Path(str(output.get("path"))).name}
+    names = [str(settings.get(name)) for name in NAMING_SETTINGS]
+    return sha256(json.dumps(names).encode()).hexdigest()[:16] + "\n"
+
+
 def check_parse(dbt: DbtConnection) -> None:
     """Parse the project without keeping the result.
 
@@ -215,7 +236,7 @@ def parse_project(dbt: DbtConnection) -> Manifest:
         run_dbt("parse", dbt, scratch)
         # dbt may have missed a change during the parse. Such a change must be newer than the manifest.
         os.utime(scratch / MANIFEST_FILE, (started, started))
-        (scratch / PARSED_FOR_FILE).write_text(_parsed_for(dbt), encoding="utf-8")
+        (scratch / PARSED_FOR_FILE).write_text(_parsed_for(dbt) + _names(dbt), encoding="utf-8")
         parsed = digest_of_file(scratch / MANIFEST_FILE).hex().encode()
         (scratch / PARSED_FILES_FILE).write_bytes(parsed + b" " + files + b"\n")
         for file in (PARTIAL_PARSE_FILE, PARSED_FOR_FILE, PARSED_FILES_FILE, MANIFEST_FILE):

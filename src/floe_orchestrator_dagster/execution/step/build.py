@@ -22,6 +22,7 @@ from floe_orchestrator_dagster.execution.step.deferral import step_deferral
 from floe_orchestrator_dagster.execution.step.failure import dagster_failure, left_out
 from floe_orchestrator_dagster.execution.step.node_events import NodeEvents, record_tables
 from floe_orchestrator_dagster.execution.step.node_selection import select_nodes, selection_arguments
+from floe_orchestrator_dagster.execution.step.other_computes import on_own_manifest
 from floe_orchestrator_dagster.execution.step.retry import built_in_runs, done_before, handed_over
 from floe_orchestrator_dagster.execution.step.run_options import DbtOptions, variables
 from floe_orchestrator_dagster.execution.step.state_records import state_records
@@ -77,7 +78,7 @@ def build_selection(context: dg.AssetExecutionContext, step: DbtStep, options: D
         context.log.info("assets that are not built again, because an earlier try built them: %d", len(plan.built))
     _log_postponed(context.log, plan.selection)
     request = build_request(op_context, step, options, window)
-    build = changed_build(op_context, step, request, plan.selection) if request.is_recorded else None
+    build = changed_build(op_context, on_own_manifest(step), request, plan.selection) if request.is_recorded else None
     selection = build.selection if build else plan.selection
     if build is not None:
         build.start()
@@ -127,7 +128,7 @@ def test_selection(
             yield reused
     _log_postponed(context.log, selection)
     request = build_request(op_context, step, options, Window())
-    build = changed_build(op_context, step, request, selection) if request.is_recorded else None
+    build = changed_build(op_context, on_own_manifest(step), request, selection) if request.is_recorded else None
     if build is not None:
         build.start()
     if selection.is_empty:

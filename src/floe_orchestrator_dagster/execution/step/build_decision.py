@@ -5,19 +5,23 @@ from __future__ import annotations
 import logging
 import time
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from floe_orchestrator_dagster.execution.reuse.decision import UNIT_TEST, UP_TO_DATE, Decision, decide
 from floe_orchestrator_dagster.execution.reuse.knowledge import Known
+from floe_orchestrator_dagster.execution.reuse.records import Unknown
 from floe_orchestrator_dagster.execution.step.build_facts import (
     Places,
     build_graph,
     drops_views,
+    is_assumed_unchanged,
     tests_with_values,
     waiting_times,
 )
 from floe_orchestrator_dagster.execution.step.build_history import BuildHistory, read_history
 from floe_orchestrator_dagster.execution.step.database_epochs import database_epoch
+from floe_orchestrator_dagster.execution.step.other_computes import OtherComputes
 from floe_orchestrator_dagster.execution.step.warehouse import Warehouse
 from floe_orchestrator_dagster.garbage import collection_paused
 from floe_orchestrator_dagster.product.build_fingerprints import build_fingerprints
@@ -49,6 +53,7 @@ class StepDecision:
         history: What Dagster's instance knows.
         places: Where the tables are.
         warehouse: The database before the run.
+        others: The tables of other computes that the step reads.
     """
 
     decision: Decision
@@ -57,6 +62,7 @@ class StepDecision:
     history: BuildHistory
     places: Places
     warehouse: Warehouse
+    others: OtherComputes
 
 
 @collection_paused()  # it creates a million objects, and almost none of them is garbage
@@ -84,34 +90,49 @@ def decide_step(  # noqa: PLR0913, PLR0917  # a decision depends on all of these
     built, tests = expected & frozenset(nodes.assets.values()), expected & frozenset(nodes.checks.values())
     graph = build_graph(step)
     read = _read_with(step, graph, built | tests)
-    warehouse = _warehouse(step, read, built | tests, log)
+    foreign = frozenset(one for one in read if step.compute_of(one) != step.compute)
+    others = OtherComputes(instance, step, graph, foreign, log)
+    warehouse = _warehouse(step, _read_there(step, graph, read, foreign, built | tests), built | tests, log)
     places = Places(step.connection, database_epoch(instance, warehouse.database))
-    known, history = _known(instance, run_id, step, read, places, built | tests, warehouse)
+    known, history = _known(instance, run_id, step, read, places, built | tests, warehouse, others)
     known = replace(known, before=before or {})
     reason = build_all
     if not built:
         reason = reason or "the run selects only checks"
     if reason is not None:
         every = Decision(dict.fromkeys(sorted(built), reason), {}, dict.fromkeys(sorted(tests), reason), {})
-        return StepDecision(every, graph, known, history, places, warehouse)
+        return StepDecision(every, graph, known, history, places, warehouse, others)
     assumed = dict.fromkeys(known.states, True)
     likely = decide(graph, known, built, tests, assumed)
     # Nothing is looked up if nothing can be reused. Otherwise a missing table also decides whether its readers wait.
     kept = likely.reused.keys() | likely.kept.keys()
     looked_up = known.states.keys() if kept else frozenset[str]()
     shapes = {table: history.shapes[key] for table in looked_up if (key := step.key_of[table]) in history.shapes}
-    existing = warehouse.existing(looked_up, known.states, shapes)
+    existing = warehouse.existing(looked_up - foreign, known.states, shapes)
+    existing |= others.existing(looked_up & foreign, known.states, shapes)
     decision = likely if existing == assumed else decide(graph, known, built, tests, existing)
     while tested := _tested_alone(step, decision):
         known = replace(known, always={**known.always, **tested})
         decision = decide(graph, known, built, tests, existing)
     if step.has_hooks and step.product.config.on_run_hooks == "always":
         decision = with_a_node(decision, graph)
-    return StepDecision(decision, graph, known, history, places, warehouse)
+    return StepDecision(decision, graph, known, history, places, warehouse, others)
+
+
+def _read_there(
+    step: DbtStep, graph: BuildGraph, read: AbstractSet[str], foreign: AbstractSet[str], selected: AbstractSet[str]
+) -> AbstractSet[str]:
+    """Return what is read in the step's own database. A view of another compute reads its sources there."""
+    if not foreign:
+        return read
+    sources, assumed = step.manifest.content["sources"], frozenset(step.product.config.assume_unchanged)
+    named = frozenset[str]().union(*map(graph.direct_inputs, (read - foreign) | selected))
+    elsewhere = {one for one in read & sources.keys() - named if not is_assumed_unchanged(sources[one], assumed)}
+    return read - foreign - elsewhere
 
 
 def _warehouse(step: DbtStep, read: AbstractSet[str], selected: AbstractSet[str], log: logging.Logger) -> Warehouse:
-    """Return the database of the selected nodes and tests, and of what they read."""
+    """Return the database of the selected nodes and tests, and of what they read there."""
     content, assets = step.manifest.content, {node["unique_id"]: node for node in step.manifest.asset_nodes}
     tables = [assets[table] for table in sorted((read | selected) & assets.keys())]
     sources = [
@@ -153,7 +174,8 @@ def with_a_node(decision: Decision, graph: BuildGraph) -> Decision:
 
 def _read_with(step: DbtStep, graph: BuildGraph, selected: AbstractSet[str]) -> frozenset[str]:
     """Return what nodes and tests read, and the views that a build of the nodes may drop."""
-    views = graph.views_of(selected) if drops_views(step) else frozenset[str]()
+    dropped = graph.views_of(selected) if drops_views(step) else frozenset[str]()
+    views = frozenset(view for view in dropped if step.compute_of(view) == step.compute)
     return views.union(*map(graph.inputs, [*selected, *views]))
 
 
@@ -165,34 +187,44 @@ def _known(  # noqa: PLR0913, PLR0917  # all that is known
     places: Places,
     selected: AbstractSet[str],
     warehouse: Warehouse,
+    others: OtherComputes,
 ) -> tuple[Known, BuildHistory]:
     content, assets = step.manifest.content, {node["unique_id"]: node for node in step.manifest.asset_nodes}
     tables = (read | selected) & assets.keys()
     checks = step.all_checks()
-    parents = {test: frozenset(content["parent_map"].get(test, ())) for test in checks}
+    maps = [content["parent_map"]]
+    if step.product.dbt is not None and step.product.dbt.manifest is not step.manifest:
+        maps.append(step.product.dbt.manifest.content["parent_map"])  # a test that ran on another compute
+    parents = {test: frozenset(chain.from_iterable(found.get(test, ()) for found in maps)) for test in checks}
     tests = {test: found for test, found in parents.items() if test in selected or found & tables}
     now = time.time()
     # Sources are observed before the history is read, and so before dbt starts.
     versions = warehouse.versions
+    own = tables - others.tables
+    where = {table: (places.place(assets[table]), places.relation(assets[table])) for table in own} | others.places
     history = read_history(
         instance,
         run_id,
-        {step.key_of[table]: places.place(assets[table]) for table in tables},
+        {step.key_of[table]: place for table, (place, _) in where.items()},
         [checks[test] for test in tests],
-        {step.key_of[table]: places.relation(assets[table]) for table in tables},
+        {step.key_of[table]: relation for table, (_, relation) in where.items()},
     )
     fingerprints = build_fingerprints(step.manifest, step.connection)
     doubts = {unique_id: found.doubt for unique_id, found in fingerprints.items() if found.doubt}
+    always = {**doubts, **tests_with_values(step, tests), **_values(content, ALWAYS_BUILT)}
+    always = {one: reason for one, reason in always.items() if one not in others.tables} | others.always_built
+    codes = {table: fingerprints[table] for table in own} | others.fingerprints
+    states = {table: history.states[step.key_of[table]] for table in where}
     known = Known(
-        fingerprints={table: fingerprints[table].value for table in tables if fingerprints[table].value},
-        always={**doubts, **tests_with_values(step, tests), **_values(content, ALWAYS_BUILT)},
-        states={table: history.states[step.key_of[table]] for table in tables},
+        fingerprints={table: found.value for table, found in codes.items() if found.value},
+        always={**others.doubts(own | selected), **others.doubtful_views(states, selected), **always},
+        states=states | {table: Unknown(reason) for table, reason in others.unknown.items()},
         versions=versions,
         test_versions=_test_versions(content, fingerprints),
         test_records={test: history.tests[checks[test]] for test in tests if checks[test] in history.tests},
         tests=tests,
         source_columns=warehouse.source_columns,
-        waiting=waiting_times(step, tables),
+        waiting=waiting_times(step, own),
         now=now,
     )
     return known, history

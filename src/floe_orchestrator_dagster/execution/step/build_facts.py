@@ -82,14 +82,18 @@ def project_graph(
     """
     content = manifest.content
     kinds = dict.fromkeys(content["sources"], "source") | dict.fromkeys(content["functions"], "function")
-    for unique_id, node in content["nodes"].items():
-        kind = node["resource_type"]
-        kinds[unique_id] = str(node["config"].get("materialized")) if kind == "model" else kind
+    kinds |= {unique_id: node_kind(node) for unique_id, node in content["nodes"].items()}
     node_of = {key_of[node["unique_id"]]: node["unique_id"] for node in manifest.asset_nodes}
     keys = ((source, key_of.get(source)) for source in content["sources"])
     built = {source: node_of[key] for source, key in keys if key is not None and key in node_of}
     loaded = {source for source in source_tables.keys() - built.keys() if any(loading_time(content["sources"][source]))}
     return BuildGraph(content["parent_map"], kinds, {**source_tables, **built}, loaded, keeps_views)
+
+
+def node_kind(node: Mapping[str, Any]) -> str:
+    """Return the materialization of a model; the resource type of another node."""
+    kind = str(node["resource_type"])
+    return str(node["config"].get("materialized")) if kind == "model" else kind
 
 
 def built_sources(steps: Iterable[DbtStep]) -> dict[str, str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -38,6 +38,8 @@ class DbtStep:
         product_key: Asset key of the product itself.
         excluded: Resolves a run's ``exclude`` to unique ids, including tests of excluded nodes, and logs warnings.
         partitions: The partitions of its assets; None without partitions.
+        compute: The step's compute.
+        lanes: Compute and partitions of each model, seed and snapshot of the product, by unique id.
         all_checks: Returns the checks of all tests of the product by unique id, once all definitions exist.
     """
 
@@ -52,7 +54,14 @@ class DbtStep:
     product_key: dg.AssetKey
     excluded: Callable[[str | None, Callable[[str], None]], frozenset[str]]
     partitions: PartitionsConfig | None = None
+    compute: str = ""
+    lanes: Mapping[str, tuple[str, int | None]] = field(default_factory=dict)
     all_checks: Callable[[], Mapping[str, dg.AssetCheckKey]] = dict
+
+    def compute_of(self, unique_id: str) -> str:
+        """Return the compute that builds a node; the step's own compute for a test and an ephemeral model."""
+        lane = self.lanes.get(unique_id)
+        return lane[0] if lane is not None else self.compute
 
     @property
     def has_hooks(self) -> bool:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from floe_orchestrator_dagster.execution.step.build_history import BuildHistory
     from floe_orchestrator_dagster.execution.step.build_plan import DbtStep
     from floe_orchestrator_dagster.execution.step.build_request import BuildRequest
+    from floe_orchestrator_dagster.execution.step.other_computes import OtherComputes
 
 
 @dataclass
@@ -45,6 +46,7 @@ class BuildRecords:
         places: Where the tables are.
         request: What the run asks for.
         warehouse: The database before the run.
+        others: The tables of other computes that the step reads.
         recreated: Views that are created again, because the build of their tables drops them.
         changed_increments: Incremental models that the run builds, and whose rows also come from other code.
     """
@@ -57,6 +59,7 @@ class BuildRecords:
     places: Places
     request: BuildRequest
     warehouse: Warehouse
+    others: OtherComputes
     recreated: AbstractSet[str] = frozenset()
     changed_increments: AbstractSet[str] = frozenset()
     _invocation: str = field(default_factory=lambda: uuid.uuid4().hex, init=False)
@@ -103,7 +106,8 @@ class BuildRecords:
         last, warned, place = self.history.last_counted.get(key), self.history.warned.get(key), self.places.place(node)
         if self.request.is_elsewhere or self.places.relation(node) != self.history.relations.get(key):
             return {BEFORE: record_before(last, warned)} if last is not None else {}
-        is_new = self.request.full_refresh and node["config"].get("full_refresh") is not False
+        config = self.step.manifest.content["nodes"][unique_id]["config"]
+        is_new = self.request.full_refresh and config.get("full_refresh") is not False
         if unique_id in self.changed_increments and not is_new:
             code, warned = "", code
         elif last is not None and last.place == place and not is_new:
@@ -114,7 +118,8 @@ class BuildRecords:
     def _inputs(self, result: NodeResult) -> dict[str, str | None]:
         """Return what a build or test has read."""
         before = {node for node, finished in self._finished.items() if _is_before(finished, result.started)}
-        return read_inputs(self.graph, self.known, result.unique_id, self._built, before)
+        found = read_inputs(self.graph, self.known, result.unique_id, self._built, before)
+        return dict.fromkeys(found) if self.others.doubt(result.unique_id) else found
 
     def _column_version(self, unique_id: str, build_id: str) -> str | None:
         """Return the version of a built table's columns, for the views that read it."""
@@ -173,7 +178,9 @@ class BuildRecords:
             return
         tables = {**self._tables, **self._known_views()}
         nodes, read = self.step.manifest.content["nodes"], self._read_before(tables)
-        looked_up = {one: nodes[one] for one in read} | {one: node for one, (_, node) in tables.items()}
+        looked_up = {one: nodes[one] for one in read - self.others.tables} | {
+            one: node for one, (_, node) in tables.items()
+        }
         after = Warehouse(self.step, list(looked_up.values()), [], self.context.log)
         if tables:
             doubtful = self._doubtful(tables, after, read)
@@ -202,7 +209,9 @@ class BuildRecords:
         """
         keys = {one: self.step.key_of[one] for one in read}
         shapes = {one: self.history.shapes[key] for one, key in keys.items() if key in self.history.shapes}
-        existing = after.existing(read, self.known.states, shapes)
+        existing = after.existing(read - self.others.tables, self.known.states, shapes)
+        if read & self.others.tables:
+            existing |= self.others.afterwards().existing(read, self.known.states, shapes)
         doubtful = {one for one in read if not existing.get(one)}
         for one in tables:
             if self.graph.inputs(one) & doubtful:

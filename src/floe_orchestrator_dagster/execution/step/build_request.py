@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from floe_orchestrator_dagster.execution.step.build_facts import unusable_manifest
+from floe_orchestrator_dagster.execution.step.other_computes import missing_manifest, on_own_manifest
 from floe_orchestrator_dagster.execution.step.retry import RESUME_TAG
 from floe_orchestrator_dagster.execution.step.run_options import BUILD_TAG, CHANGED
 
@@ -45,9 +46,9 @@ def build_request(context: dg.OpExecutionContext, step: DbtStep, options: DbtOpt
         chosen = context.run.tags.get(BUILD_TAG, config.build) == CHANGED
     if not (chosen or config.builds_changed):
         return BuildRequest(is_recorded=False, build_all="the run has `build: all`", no_records=None)
+    request = changed_request(on_own_manifest(step), options, window)
     if not chosen:
-        return replace(changed_request(step, options, window), build_all="the run has `build: all`")
-    request = changed_request(step, options, window)
+        return replace(request, build_all="the run has `build: all`")
     is_retry = context.retry_number or context.run.tags.get(RESUME_TAG) == "true"
     if request.build_all is None and is_retry and step.has_hooks:
         return replace(request, build_all="an on-run hook of dbt may have failed in an earlier try")
@@ -59,7 +60,7 @@ def changed_request(step: DbtStep, options: DbtOptions, window: Window) -> Build
     no_records = options.difference(step.connection.profile.environment)
     if no_records is None and (step.partitions is not None or window.arguments or window.variables):
         no_records = "assets with partitions are always built"
-    no_records = no_records or unusable_manifest(step)
+    no_records = no_records or missing_manifest(step) or unusable_manifest(step)
     build_all = no_records
     if build_all is None and options.full_refresh:
         build_all = "the run's configuration sets full_refresh"

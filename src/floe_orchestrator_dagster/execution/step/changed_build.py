@@ -164,6 +164,11 @@ def changed_build(
     expected, build_all = step.nodes.expected(selection), request.build_all or request.no_records
     found = decide_step(context.instance, context.run_id, step, expected, build_all, log=context.log)
     dropped = _dropped_views(step, found, request)
+    foreign = frozenset(view for view in dropped if step.compute_of(view) != step.compute)
+    if foreign:
+        what = f"views of other computes that the database drops with their tables: {_names(foreign)}"
+        context.log.warning("%s. Launch a run for them, unless a later step of this run builds them.", what)
+        dropped -= foreign
     changed = frozenset(view for view in dropped if _has_other_code(step, found, view))
     if changed:
         what = f"views that the database drops with their tables, and whose code has changed: {_names(sorted(changed))}"
@@ -178,6 +183,7 @@ def changed_build(
         found.places,
         request,
         found.warehouse,
+        found.others,
         dropped,
         _changed_increments(step, found),
     )
@@ -209,7 +215,7 @@ def _changed_increments(step: DbtStep, found: StepDecision) -> frozenset[str]:
 def _dropped_views(step: DbtStep, found: StepDecision, request: BuildRequest) -> frozenset[str]:
     """Return the views that the run does not build, and that are dropped with the tables that it builds.
 
-    Views that an earlier run has dropped without creating them again are among them.
+    Views of the step's compute that an earlier run has dropped without creating them again are among them.
     """
     built = found.decision.built.keys()
     if not built or not drops_views(step):
@@ -220,10 +226,12 @@ def _dropped_views(step: DbtStep, found: StepDecision, request: BuildRequest) ->
     nodes, relations, states = step.manifest.content["nodes"], found.warehouse.catalog.relations, found.known.states
     views = found.graph.views_of(replaced) - built
     existing = {view: relations.get(table_name(nodes[view])) for view in views}
+    own = frozenset(view for view in views if step.compute_of(view) == step.compute)
     return frozenset(
         view
         for view, relation in existing.items()
-        if (relation is None and isinstance(states.get(view), BuildRecord)) or (relation and relation.kind == VIEW)
+        if (relation is None and view in own and isinstance(states.get(view), BuildRecord))
+        or (relation and relation.kind == VIEW)
     )
 
 
