@@ -91,6 +91,24 @@ def test_build_that_failed_says_nothing_about_the_rows_of_its_table(
     assert shop.rows("log") == [(1,), (1,)]
 
 
+@pytest.mark.parametrize("engine", ["core", "v2"])
+def test_model_whose_compiled_sql_reads_an_unknown_table_is_built_in_each_run(
+    tmp_path: Path, instance: dg.DagsterInstance, engine: str
+) -> None:
+    shop = Shop(tmp_path / "shop", instance, engine)
+    shop.execute("create table outside as select 7 as code")
+    shop.write("macros/more.sql", "{% macro more() %}, outside{% endmacro %}")
+    shop.write(
+        "models/names.sql", "{{ config(materialized='table') }} select id, code from {{ ref('regions') }} {{ more() }}"
+    )
+    result = shop.result()
+    assert "names is built in each run: its compiled SQL reads outside" in logged(instance, result.run_id, "INFO")
+
+    shop.execute("update outside set code = 8")
+    assert shop.run() == {"names"}
+    assert shop.rows("names") == [(1, 8), (2, 8)]
+
+
 def _job() -> dg.JobDefinition:
     return definitions_from_file(Path(os.environ["FLOE_ARTIFACTS_PATH"])).resolve_job_def("shop_orders")
 

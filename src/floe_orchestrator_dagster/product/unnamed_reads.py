@@ -283,6 +283,11 @@ def unnamed_read(code: str, *, tables: frozenset[str] = frozenset()) -> str | No
         code: SQL with Jinja templates, of a node or a macro.
         tables: Names of parameters that hold tables of ``ref`` and ``source``.
     """
+    return read_unnamed(code, tables)
+
+
+def read_unnamed(code: str, tables: frozenset[str] = frozenset()) -> str | None:
+    """Return what :func:`unnamed_read` does, without keeping it."""
     tokens = _Tokens(tables | _names_of_tables(code))
     for piece in _PIECE.finditer(code):
         tokens.add(piece)

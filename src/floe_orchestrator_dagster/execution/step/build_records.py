@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from floe_orchestrator_dagster.execution.dbt.catalog import table_name
+from floe_orchestrator_dagster.execution.reuse.compiled_reads import compiled_read
 from floe_orchestrator_dagster.execution.reuse.knowledge import column_version, read_codes, read_inputs
 from floe_orchestrator_dagster.execution.reuse.records import BuildRecord, CheckRecord
 from floe_orchestrator_dagster.execution.step.build_history import BEFORE, OTHER_ROWS, RECORD, record_before
 from floe_orchestrator_dagster.execution.step.build_marks import mark_started, store_shapes, store_tests
 from floe_orchestrator_dagster.execution.step.database_epochs import note_database
 from floe_orchestrator_dagster.execution.step.warehouse import Warehouse
+from floe_orchestrator_dagster.product.unnamed_reads import UNCERTAIN
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -70,12 +72,13 @@ class BuildRecords:
     _tables: dict[str, tuple[str, Mapping[str, Any]]] = field(default_factory=dict, init=False)
     _failed: set[str] = field(default_factory=set, init=False)
 
-    def built(self, result: NodeResult, node: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
+    def built(self, result: NodeResult, node: Mapping[str, Any], code: str | None) -> tuple[dict[str, Any], str]:
         """Return the metadata and the data version of a build.
 
         Args:
             result: The result of the node.
             node: The node with the names of its table in this run.
+            code: Its compiled SQL; None without one.
         """
         unique_id = result.unique_id
         build_id = hashlib.sha256(f"{self._invocation} {unique_id}".encode()).hexdigest()[:16]
@@ -84,7 +87,8 @@ class BuildRecords:
             self._finished[unique_id] = result.finished
         columns = self._columns[unique_id] = self._column_version(unique_id, build_id)
         fingerprint = self.known.fingerprints.get(unique_id)
-        if self.request.no_records or fingerprint is None or self.step.key_of[unique_id] in self.history.contended:
+        is_doubtful = self.step.key_of[unique_id] in self.history.contended or self._reads_other_tables(node, code)
+        if self.request.no_records or fingerprint is None or is_doubtful:
             other_rows = {OTHER_ROWS: self.request.other_rows} if self.request.other_rows else {}
             return {**other_rows, **self._before(unique_id, node, build_id)}, build_id
         inputs = self._inputs(result)
@@ -93,6 +97,16 @@ class BuildRecords:
         codes = read_codes(self.known, inputs, self._built.keys() - {unique_id})
         record = BuildRecord(build_id, fingerprint, place, inputs, cursor, self.known.now, columns, codes)
         return {RECORD: dg.JsonMetadataValue(record.as_json())}, build_id
+
+    def _reads_other_tables(self, node: Mapping[str, Any], code: str | None) -> bool:
+        """Return whether the compiled SQL of a node reads a table that dbt does not know, and log it."""
+        if node["unique_id"] in self.known.always:
+            return False
+        found = compiled_read(self.step.manifest.content, node, code)
+        if found:
+            what = f"has {found}" if found == UNCERTAIN else f"reads {found}, which is neither a ref nor a source"
+            self.context.log.info("%s is built in each run: its compiled SQL %s", node["name"], what)
+        return found is not None
 
     def _before(self, unique_id: str, node: Mapping[str, Any], build_id: str) -> dict[str, Any]:
         """Return the metadata of a build that does not count.

@@ -78,7 +78,8 @@ class NodeEvents:
             actual = self._actual(result, node)
             more, version = self._metadata(result, node, actual), None
             if self._records is not None:
-                recorded, version = self._records.built(result, actual)
+                code = result.compiled_code or target.compiled_code(node)
+                recorded, version = self._records.built(result, actual, code)
                 more.update(recorded)
             if self._states is not None:
                 more.update(self._states.metadata(result, actual))
