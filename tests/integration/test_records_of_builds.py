@@ -102,11 +102,26 @@ def test_model_whose_compiled_sql_reads_an_unknown_table_is_built_in_each_run(
         "models/names.sql", "{{ config(materialized='table') }} select id, code from {{ ref('regions') }} {{ more() }}"
     )
     result = shop.result()
-    assert "names is built in each run: its compiled SQL reads outside" in logged(instance, result.run_id, "INFO")
+    assert "The next run builds names again: its compiled SQL reads outside" in logged(instance, result.run_id, "INFO")
 
     shop.execute("update outside set code = 8")
     assert shop.run() == {"names"}
     assert shop.rows("names") == [(1, 8), (2, 8)]
+
+
+def test_incremental_model_without_records_is_built_from_scratch_once_after_a_change(
+    tmp_path: Path, instance: dg.DagsterInstance
+) -> None:
+    shop = Shop(tmp_path / "shop", instance, "core", full_refresh_on_change=True)
+    shop.execute("create table outside as select 7 as other")
+    shop.write("macros/more.sql", "{% macro more() %}, outside{% endmacro %}")
+    for code in (1, 2):
+        shop.write("models/log.sql", CODE.format(code) + " from (select 1) as one {{ more() }}")
+        shop.run()
+
+    assert shop.rows("log") == [(2,)]
+    shop.run()
+    assert shop.rows("log") == [(2,), (2,)]
 
 
 def _job() -> dg.JobDefinition:

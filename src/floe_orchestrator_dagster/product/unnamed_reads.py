@@ -352,6 +352,7 @@ def _common_tables(tokens: list[str]) -> dict[str, list[range]]:
     body. Elsewhere it is the name of another table.
     """
     closing, enclosing = _brackets(tokens)
+    is_recursive = "recursive" in tokens
     found: dict[str, list[range]] = {}
     for place, token in enumerate(tokens):
         start = _opens(tokens, place + 1) if token == "as" else None  # noqa: S105
@@ -363,7 +364,7 @@ def _common_tables(tokens: list[str]) -> dict[str, list[range]]:
                 name -= 1
             name -= 1
         if name >= 0:
-            first = name if "recursive" in tokens else closing.get(start, len(tokens))
+            first = name if is_recursive else closing.get(start, len(tokens))
             found.setdefault(tokens[name], []).append(range(first, closing.get(enclosing[name], len(tokens))))
     return found
 

@@ -83,7 +83,7 @@ def build_selection(context: dg.AssetExecutionContext, step: DbtStep, options: D
     if build is not None:
         build.start()
         yield from build.reused(evaluations)
-        options = options.model_copy(update={"full_refresh": options.full_refresh or build.is_refreshed})
+        options = options.model_copy(update={"full_refresh": options.full_refresh or build.records.is_refreshed})
     if selection.is_empty:
         _report_empty_step(op_context, step, window)
         return

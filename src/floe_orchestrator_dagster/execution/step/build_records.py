@@ -72,13 +72,22 @@ class BuildRecords:
     _tables: dict[str, tuple[str, Mapping[str, Any]]] = field(default_factory=dict, init=False)
     _failed: set[str] = field(default_factory=set, init=False)
 
-    def built(self, result: NodeResult, node: Mapping[str, Any], code: str | None) -> tuple[dict[str, Any], str]:
+    @property
+    def is_refreshed(self) -> bool:
+        """Whether dbt runs with ``--full-refresh`` although the run does not ask for it."""
+        is_wanted = self.request.build_all is None and self.step.product.config.full_refresh_on_change
+        return is_wanted and bool(self.changed_increments)
+
+    def built(
+        self, result: NodeResult, node: Mapping[str, Any], content: Mapping[str, Any], code: str | None
+    ) -> tuple[dict[str, Any], str]:
         """Return the metadata and the data version of a build.
 
         Args:
             result: The result of the node.
             node: The node with the names of its table in this run.
-            code: Its compiled SQL; None without one.
+            content: The manifest with the names of all tables in this run.
+            code: The node's compiled SQL; None without one.
         """
         unique_id = result.unique_id
         build_id = hashlib.sha256(f"{self._invocation} {unique_id}".encode()).hexdigest()[:16]
@@ -87,8 +96,8 @@ class BuildRecords:
             self._finished[unique_id] = result.finished
         columns = self._columns[unique_id] = self._column_version(unique_id, build_id)
         fingerprint = self.known.fingerprints.get(unique_id)
-        is_doubtful = self.step.key_of[unique_id] in self.history.contended or self._reads_other_tables(node, code)
-        if self.request.no_records or fingerprint is None or is_doubtful:
+        is_uncounted = self.request.no_records or self.step.key_of[unique_id] in self.history.contended
+        if is_uncounted or fingerprint is None or self._reads_other_tables(content, node, code):
             other_rows = {OTHER_ROWS: self.request.other_rows} if self.request.other_rows else {}
             return {**other_rows, **self._before(unique_id, node, build_id)}, build_id
         inputs = self._inputs(result)
@@ -98,14 +107,14 @@ class BuildRecords:
         record = BuildRecord(build_id, fingerprint, place, inputs, cursor, self.known.now, columns, codes)
         return {RECORD: dg.JsonMetadataValue(record.as_json())}, build_id
 
-    def _reads_other_tables(self, node: Mapping[str, Any], code: str | None) -> bool:
+    def _reads_other_tables(self, content: Mapping[str, Any], node: Mapping[str, Any], code: str | None) -> bool:
         """Return whether the compiled SQL of a node reads a table that dbt does not know, and log it."""
         if node["unique_id"] in self.known.always:
             return False
-        found = compiled_read(self.step.manifest.content, node, code)
+        found = compiled_read(content, node, code)
         if found:
             what = f"has {found}" if found == UNCERTAIN else f"reads {found}, which is neither a ref nor a source"
-            self.context.log.info("%s is built in each run: its compiled SQL %s", node["name"], what)
+            self.context.log.info("The next run builds %s again: its compiled SQL %s", node["name"], what)
         return found is not None
 
     def _before(self, unique_id: str, node: Mapping[str, Any], build_id: str) -> dict[str, Any]:
@@ -121,7 +130,7 @@ class BuildRecords:
         if self.request.is_elsewhere or self.places.relation(node) != self.history.relations.get(key):
             return {BEFORE: record_before(last, warned)} if last is not None else {}
         config = self.step.manifest.content["nodes"][unique_id]["config"]
-        is_new = self.request.full_refresh and config.get("full_refresh") is not False
+        is_new = (self.request.full_refresh or self.is_refreshed) and config.get("full_refresh") is not False
         if unique_id in self.changed_increments and not is_new:
             code, warned = "", code
         elif last is not None and last.place == place and not is_new:

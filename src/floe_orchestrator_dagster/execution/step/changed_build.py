@@ -57,13 +57,6 @@ class ChangedBuild:
     selection: Selection
     records: BuildRecords
 
-    @property
-    def is_refreshed(self) -> bool:
-        """Whether dbt runs with ``--full-refresh`` although the run does not ask for it."""
-        records = self.records
-        is_wanted = records.request.build_all is None and records.step.product.config.full_refresh_on_change
-        return is_wanted and bool(records.changed_increments)
-
     def start(self) -> None:
         """Log the decision, and mark what dbt is about to build."""
         decision, records = self.decision, self.records
@@ -267,7 +260,7 @@ def _log_increments(build: ChangedBuild) -> None:
     log, changed = records.context.log, records.changed_increments
     if not changed or request.full_refresh:
         return
-    if not build.is_refreshed:
+    if not build.records.is_refreshed:
         warned, code_of = records.history.warned, records.known.fingerprints
         new = [node for node in changed if warned.get(records.step.key_of[node]) != (code_of.get(node) or "")]
         shown = sorted(new if request.no_records else changed)

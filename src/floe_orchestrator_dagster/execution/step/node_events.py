@@ -78,8 +78,8 @@ class NodeEvents:
             actual = self._actual(result, node)
             more, version = self._metadata(result, node, actual), None
             if self._records is not None:
-                code = result.compiled_code or target.compiled_code(node)
-                recorded, version = self._records.built(result, actual, code)
+                code = target.compiled_code(node) or result.compiled_code
+                recorded, version = self._records.built(result, actual, self._content, code)
                 more.update(recorded)
             if self._states is not None:
                 more.update(self._states.metadata(result, actual))
@@ -107,8 +107,12 @@ class NodeEvents:
 
     def _actual(self, result: NodeResult, node: Mapping[str, Any]) -> Mapping[str, Any]:
         """Return a node with the names of the table in this run, which the invocation's manifest has."""
-        manifest = self._invocation.manifest or self._step.manifest
-        return _with_relation(manifest.content["nodes"].get(result.unique_id, node), result)
+        return _with_relation(self._content["nodes"].get(result.unique_id, node), result)
+
+    @property
+    def _content(self) -> Mapping[str, Any]:
+        """The manifest with the names of tables in this run."""
+        return (self._invocation.manifest or self._step.manifest).content
 
     def _metadata(self, result: NodeResult, node: Mapping[str, Any], actual: Mapping[str, Any]) -> dict[str, Any]:
         """Return the column lineage of a table, and its name if that differs from the asset's definition."""

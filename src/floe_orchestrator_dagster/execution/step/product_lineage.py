@@ -269,7 +269,9 @@ class RunSteps:
 
         Steps downstream of a failed one do not run. In an interrupted run, no more steps start. When the last two steps
         end at the same time, each sees the other's end, and the one that told its end last emits the end of the run. If
-        that step is killed before it does, a lineage sensor emits the end.
+        that step is killed before it does, a lineage sensor emits the end. So it does if a database with parallel
+        writers shows the steps' messages in another order. A step tells its end before its events are delivered: an
+        error after that no longer changes the state of the product's run.
 
         Args:
             step: The step that ends now.
