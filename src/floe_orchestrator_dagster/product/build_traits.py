@@ -299,12 +299,12 @@ def _varying_sql(code: str) -> str | None:
 
 
 def _templates(text: str) -> str:
-    """Return the templates in a text, without comments; the whole text if a template may contain another one."""
+    """Return the templates in code, without comments; all of the code if a template may contain another one."""
     return " ".join(templates_in(text))
 
 
 def _without_prose(text: str) -> str:
-    """Return the templates in a text without literals that name nothing: sentences, and settings in `config`."""
+    """Return the templates in code without literals that name nothing: sentences, and settings in `config`."""
     templates = templates_in(text)
     if not all(map(TEMPLATE.fullmatch, templates)):  # one contains another one
         return " ".join(templates)

@@ -144,7 +144,7 @@ class ProjectMacros:
         return has_words and self._computed.search(_DISPATCH.sub("", templates)) is not None
 
     def _named_in(self, code: str) -> frozenset[str]:
-        """Return the macros whose name occurs in the templates of a text; all macros when they can compute names."""
+        """Return the macros whose name occurs in the templates of code; all macros when they can compute names."""
         if not self.code:
             return frozenset()
         if self.computes_names(code):
@@ -171,7 +171,7 @@ class ProjectMacros:
 
 
 def templates_in(text: str) -> list[str]:
-    """Return the templates in a text, without comments; the whole text if a template may contain another one."""
+    """Return the templates in code, without comments; all of the code if a template may contain another one."""
     if "{" not in text:
         return []
     templates = [template for template in TEMPLATE.findall(text) if not template.startswith("{#")]

@@ -112,7 +112,7 @@ def _binds_otherwise(node: nodes.Node) -> bool:
 
 @lru_cache(maxsize=20_000)
 def _tables_passed(macro: str, parameters: tuple[str, ...], text: str) -> frozenset[str] | None:
-    """Return the parameters to which each call in a text passes a table; None if the text does not use the macro.
+    """Return the parameters to which each call in a template passes a table; None if it does not use the macro.
 
     Without a parameter if the text uses the macro's name in another way.
     """
@@ -137,14 +137,14 @@ def _tables_passed(macro: str, parameters: tuple[str, ...], text: str) -> frozen
 
 
 def _uses(name: str, node: nodes.Node) -> bool:
-    """Return whether a node of the syntax tree is a name, or a text that is one or may contain a template with it."""
+    """Return whether a node of the tree is a name, or a literal that is one or may contain a template with it."""
     if isinstance(node, nodes.Const):
         return isinstance(node.value, str) and (node.value == name or ("{" in node.value and name in node.value))
     return _name(node) == name or (isinstance(node, nodes.Getattr) and node.attr == name)
 
 
 def _name(node: nodes.Node) -> str:
-    """Return the name of a node that is one; otherwise text that is no name."""
+    """Return the name of a node, or an empty string for other nodes."""
     return node.name if isinstance(node, nodes.Name) else ""
 
 

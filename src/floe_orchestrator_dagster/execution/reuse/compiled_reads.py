@@ -11,7 +11,7 @@ from floe_orchestrator_dagster.product.unnamed_reads import UNCERTAIN, read_unna
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-# Templates, which no compiled SQL has, unless they are a part of a text.
+# Starts of templates. Compiled SQL only has them in string literals.
 _TEMPLATES = ("{{", "{%", "{#")
 _KNOWN = "{{ ref('') }}"
 

@@ -34,7 +34,7 @@ _STEP_ENDS = {
     dg.DagsterEventType.STEP_FAILURE: False,
 }
 _PRODUCT_RUN = "lineage_product"
-# Start of the message by which a step tells the other steps that it ends, before it reads whether they have ended.
+# Start of the message that a step stores for the other steps at its end, before it reads whether they have ended.
 _END_MARK = "Lineage: the step ends as "
 
 
@@ -252,7 +252,7 @@ class RunSteps:
         upstream: All steps upstream of each dbt step.
         started: Steps that have started, in this order.
         ended: Whether each ended step succeeded. A step that Dagster retries has not ended.
-        marked: Steps that have told the others that they end, in this order.
+        marked: Steps that have stored a message about their end, in this order.
     """
 
     upstream: Mapping[str, AbstractSet[str]]
@@ -268,10 +268,10 @@ class RunSteps:
         """Return the state in which the product's run ends with a step; None if other steps have yet to end.
 
         Steps downstream of a failed one do not run. In an interrupted run, no more steps start. When the last two steps
-        end at the same time, each sees the other's end, and the one that told its end last emits the end of the run. If
-        that step is killed before it does, a lineage sensor emits the end. So it does if a database with parallel
-        writers shows the steps' messages in another order. A step tells its end before its events are delivered: an
-        error after that no longer changes the state of the product's run.
+        end at the same time, each reads the other's message, and the step with the last message emits the end of the
+        run. If that step is killed before it does, a lineage sensor emits the end. The sensor also does if a database
+        with parallel writers returns the messages in another order. A step stores its message before its events are
+        delivered: an error after that no longer changes the state of the product's run.
 
         Args:
             step: The step that ends now.

@@ -55,7 +55,7 @@ def test_steps_that_a_resumed_run_leaves_out_are_not_waited_for() -> None:
     assert steps.end_with("left", "COMPLETE") == "COMPLETE"
 
 
-def test_of_two_steps_that_end_at_the_same_time_the_one_that_told_it_last_emits_the_end() -> None:
+def test_of_two_steps_that_end_at_the_same_time_the_one_with_the_last_message_emits_the_end() -> None:
     ended = {"first": True, "right": True, "left": False}
     upstream = {step: DIAMOND[step] for step in ended}
     steps = RunSteps(upstream, ["first", "left", "right"], ended, marked=["first", "right", "left"])
