@@ -7,6 +7,7 @@ import gc
 import threading
 import types
 from collections.abc import Generator, Iterator
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -59,8 +60,9 @@ def _said(instance: dg.DagsterInstance, run_id: str) -> list[str]:
     return [entry.user_message for entry in instance.all_logs(run_id) if entry.dagster_event is None]
 
 
-def test_it_is_closed_with_the_failure_of_the_step() -> None:
-    with dg.DagsterInstance.ephemeral() as instance:
+def test_it_is_closed_with_the_failure_of_the_step(tmp_path: Path) -> None:
+    # A thread writes to the log: the database in memory of an ephemeral instance does not wait for its locks.
+    with dg.DagsterInstance.local_temp(str(tmp_path)) as instance:
         with pytest.raises(dg.DagsterExecutionInterruptedError):
             _job().execute_in_process(instance=instance)
         [run] = instance.get_runs()
@@ -75,8 +77,10 @@ def test_it_is_closed_with_the_failure_of_the_step() -> None:
         (ConnectionError("the database is gone"), "ConnectionError: the database is gone"),
     ],
 )
-def test_error_while_closing_is_logged_and_the_interrupt_is_kept(problem: Exception, message: str) -> None:
-    with dg.DagsterInstance.ephemeral() as instance:
+def test_error_while_closing_is_logged_and_the_interrupt_is_kept(
+    tmp_path: Path, problem: Exception, message: str
+) -> None:
+    with dg.DagsterInstance.local_temp(str(tmp_path)) as instance:
         with pytest.raises(dg.DagsterExecutionInterruptedError):
             _job(problem).execute_in_process(instance=instance)
         [run] = instance.get_runs()
