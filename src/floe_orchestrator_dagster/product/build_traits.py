@@ -14,10 +14,12 @@ from dataclasses import dataclass, field
 from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any
 
+from floe_orchestrator_dagster.product.code_templates import templates_in, without_prose
 from floe_orchestrator_dagster.product.fingerprints import is_declared_reusable
-from floe_orchestrator_dagster.product.macros import TEMPLATE, ProjectMacros, templates_in
+from floe_orchestrator_dagster.product.macros import ProjectMacros
 from floe_orchestrator_dagster.product.references import texts_in
-from floe_orchestrator_dagster.product.unnamed_reads import UNCERTAIN, unnamed_read, words
+from floe_orchestrator_dagster.product.sql_tokens import words
+from floe_orchestrator_dagster.product.unnamed_reads import UNCERTAIN, unnamed_read
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -36,9 +38,6 @@ _COMPUTED = re.compile(r"\bdbt(?:_\w+)?\s*(?:\[\s*(?!['\"][^'\"]*['\"]\s*\])|\.\
 # Settings with SQL that becomes a part of the query.
 _SQL_SETTINGS = ("incremental_predicates", "predicates", "partitions", "sql_header")
 _TABLE_OF_TEST = frozenset({"model"})
-_LITERAL = re.compile(r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\"""", re.DOTALL)
-# A call of `config` with literals, after their removal. Settings with templates are searched, too.
-_CONFIG = re.compile(r"\{\{[-+]?\s*config\s*\([\w\s=,:.\[\]{}-]*\)\s*[-+]?\}\}")
 # Names in Jinja whose values differ between two runs of the same project, or come from queries.
 _VARYING = words(
     """
@@ -238,7 +237,7 @@ class _Project:
         if "{" not in text:
             return None
         varying = self._varying | _VALUES if is_test else self._varying
-        templates = _HARMLESS.sub("", _without_prose(text))
+        templates = _HARMLESS.sub("", without_prose(text))
         found = sorted(varying & set(_WORD.findall(templates)))
         if not found and _COMPUTED.search(templates):
             return "its code computes the names of macros"
@@ -301,25 +300,6 @@ def _varying_sql(code: str) -> str | None:
 def _templates(text: str) -> str:
     """Return the templates in code, without comments; all of the code if a template may contain another one."""
     return " ".join(templates_in(text))
-
-
-def _without_prose(text: str) -> str:
-    """Return the templates in code without literals that name nothing: sentences, and settings in `config`."""
-    templates = templates_in(text)
-    if not all(map(TEMPLATE.fullmatch, templates)):  # one contains another one
-        return " ".join(templates)
-    return " ".join(map(_template_without_prose, templates))
-
-
-def _template_without_prose(template: str) -> str:
-    settings = _LITERAL.sub(_only_templates, template)
-    if _CONFIG.fullmatch(_LITERAL.sub("", template)):
-        return settings
-    return _LITERAL.sub(lambda literal: _only_templates(literal) if " " in literal[0] else literal[0], template)
-
-
-def _only_templates(literal: re.Match[str]) -> str:
-    return literal[0] if "{" in literal[0] else ""
 
 
 def _ephemeral_parents(nodes: Mapping[str, Mapping[str, Any]], node: Mapping[str, Any]) -> set[str]:

@@ -13,13 +13,12 @@ import re
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from floe_orchestrator_dagster.product.code_templates import templates_in
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 _WORD = re.compile(r"\w+")
-TEMPLATE = re.compile(r"\{\{.*?\}\}|\{%.*?%\}|\{\#.*?\#\}", re.DOTALL)
-"""A template, or a comment of one."""
-_EDGES = re.compile(r"\{[{%#]|[}%#]\}")
 # Adapters that extend another one, and the package with the macros of the other one.
 _EXTENDED = {"redshift": "dbt_postgres", "databricks": "dbt_spark"}
 # Macros of dbt that can add, remove or change rows between the query of a node and its table.
@@ -168,14 +167,6 @@ class ProjectMacros:
             found.add(macro)
             waiting |= self._called_by(macro) - found
         return tuple(sorted(found))
-
-
-def templates_in(text: str) -> list[str]:
-    """Return the templates in code, without comments; all of the code if a template may contain another one."""
-    if "{" not in text:
-        return []
-    templates = [template for template in TEMPLATE.findall(text) if not template.startswith("{#")]
-    return [text] if _EDGES.search(TEMPLATE.sub("", text)) else templates
 
 
 def _names(macro: Mapping[str, Any]) -> set[str]:

@@ -60,6 +60,7 @@ def test_code_that_reads_no_other_table(code: str) -> None:
             "{% for x in y %}with {{ loop.index }}_t as (select 1) select * from {{ loop.index }}_t{% endfor %}",
             "{{ loop.index }}_t",
         ),
+        ("with {{\n ns.x }}_t as (select 1) select * from {{\n ns.x }}_t", "{{\n ns.x }}_t"),
         # Changed text.
         ("{% filter replace('stg_','raw_') %}select * from {{ ref('stg_a') }}{% endfilter %}", UNCERTAIN),
         ("select * from {{ latest(ref('a')) | replace('prod', 'dev') }}", UNCERTAIN),

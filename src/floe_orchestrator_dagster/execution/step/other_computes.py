@@ -63,7 +63,7 @@ def missing_manifest(step: DbtStep) -> str | None:
 
 
 def _on_compute(step: DbtStep, compute: str) -> DbtStep | None:
-    """Return a step as it would be on a compute; None if there is no manifest with the same nodes for it."""
+    """Return a step as it would be on a compute; None without a manifest of the compute with the same nodes."""
     dbt = step.product.dbt
     manifest = compute_manifest(dbt, compute) if dbt is not None else None
     if dbt is None or manifest is None or not _has_same_nodes(manifest, dbt.manifest):
@@ -134,7 +134,7 @@ class OtherComputes:
 
     Attributes:
         instance: The Dagster instance.
-        step: The step, with the manifest of its own compute.
+        step: The step, with the manifest of its compute.
         graph: The product's graph on this compute.
         tables: Unique ids of the tables and views.
         log: The run's log.
