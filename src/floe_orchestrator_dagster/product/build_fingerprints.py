@@ -86,6 +86,16 @@ def variables_version(manifest: Manifest, dbt: DbtConnection) -> str:
     return _Build(manifest, dbt).variables
 
 
+def settings_files(manifest: Manifest, dbt: DbtConnection) -> frozenset[Path]:
+    """Return the YAML files with settings of models, seeds, snapshots and sources, in the project and its packages.
+
+    Args:
+        manifest: The product's manifest.
+        dbt: The project.
+    """
+    return _Build(manifest, dbt).settings_files
+
+
 class _Build:
     """The values that an invocation of dbt reads, each read once for all nodes."""
 
@@ -147,6 +157,17 @@ class _Build:
         return _digest(mask(text, profile.secrets))
 
     @property
+    def settings_files(self) -> frozenset[Path]:
+        """The YAML files with settings of all nodes and sources."""
+        content = self._manifest.content
+        nodes = [node for node in content["nodes"].values() if node["resource_type"] in _BUILT]
+        names = {PROJECT_FILE}.union(*map(_own_files, [*nodes, *content["sources"].values()]))
+        patches = (patch for node in content["disabled"].values() if node for patch in node["patch_path"])
+        names |= {patch.rpartition(_SEPARATOR)[2] for patch in patches}
+        paths = (directory / name for directory in self._projects.values() for name in names)
+        return frozenset(path for path in paths if path.is_file())
+
+    @property
     def _version(self) -> str:
         """The version of dbt v2, which contains its adapters, or that of dbt-core's adapter."""
         engine = self._dbt.engine
@@ -192,10 +213,7 @@ class _Build:
 
     def _files(self, node: Mapping[str, Any]) -> set[str]:
         """Name the YAML files with settings of a node and of its sources. Their templates can read values too."""
-        described = [node, *self._read_by(node)]
-        names = {str(each.get("patch_path") or "").rpartition(_SEPARATOR)[2] for each in described}
-        names |= {str(one.get("original_file_path")) for one in described if one["resource_type"] == "source"}
-        return names - {""}
+        return set[str]().union(*map(_own_files, [node, *self._read_by(node)]))
 
     def _read_by(self, node: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
         """List the sources and ephemeral models that a node reads, also through ephemeral models."""
@@ -226,6 +244,13 @@ class _Build:
         if not files:
             raise FileNotFoundError(ENOENT, os.strerror(ENOENT), name)
         return [digest_of_file(path).hex() for path in files]
+
+
+def _own_files(node: Mapping[str, Any]) -> set[str]:
+    """Name the YAML file with settings of a node or source, if it has one."""
+    patch = str(node.get("patch_path") or "").rpartition(_SEPARATOR)[2]
+    defined = str(node.get("original_file_path") or "") if node["resource_type"] == "source" else ""
+    return {patch, defined} - {""}
 
 
 def _parents(node: Mapping[str, Any]) -> Sequence[str]:

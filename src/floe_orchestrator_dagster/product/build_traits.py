@@ -11,11 +11,12 @@ import hashlib
 import json
 import re
 from dataclasses import dataclass, field
-from functools import cache, lru_cache
+from functools import cache, cached_property, lru_cache
 from typing import TYPE_CHECKING, Any
 
 from floe_orchestrator_dagster.product.code_templates import templates_in, without_prose
-from floe_orchestrator_dagster.product.fingerprints import is_declared_reusable
+from floe_orchestrator_dagster.product.fingerprints import has_disjoint_partitions, is_declared_reusable
+from floe_orchestrator_dagster.product.fixed_calls import declares_nothing, has_fixed_calls
 from floe_orchestrator_dagster.product.macros import ProjectMacros
 from floe_orchestrator_dagster.product.references import texts_in
 from floe_orchestrator_dagster.product.sql_tokens import words
@@ -24,8 +25,10 @@ from floe_orchestrator_dagster.product.unnamed_reads import UNCERTAIN, unnamed_r
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-TRAITS_FORMAT = 3
+TRAITS_FORMAT = 4
 """Version of the traits."""
+OF_BATCHES = "its rows depend on the time of the run (microbatch)"
+"""Why microbatch models are built in each run without a window of time; no other reason applies to them."""
 
 _BUILT = frozenset({"model", "seed", "snapshot"})
 _KNOWN = frozenset({"table", "view", "incremental", "seed", "ephemeral"})
@@ -73,6 +76,19 @@ _READING = re.compile(r"read_\w+|\w+_scan|\w+_query|current_\w+|generate_uuid\w*
 _CALL = re.compile(r"(?<![\w$])([a-z_]\w*)\s*\(")
 _TIME_LITERAL = re.compile(r"'(?:now|today|tomorrow|yesterday)'|\busing\s+sample\b")
 _READS_TABLE = re.compile(r"\b(?:from|join|table|pivot|unpivot)\b", re.IGNORECASE)
+_THIS = "this"
+_VARIABLE = re.compile(r"\bvar\b")
+_SETTINGS = ("config", "unrendered_config")
+_MICROBATCH = "microbatch"
+# Adapters whose microbatch models delete the rows of a batch by their time. Others merge rows by a key.
+_DELETE_BATCHES = frozenset({"duckdb"})
+# Adapters whose incremental models with a key replace rows by it, with these strategies, of which None is the default.
+_REPLACE_ROWS = frozenset({"duckdb", "postgres"})
+_REPLACING_STRATEGIES = frozenset({None, "default", "delete+insert", "merge"})
+# Values of `on_schema_change` with which earlier rows keep their values.
+_KEPT_COLUMNS = frozenset({None, "ignore", "fail", "append_new_columns"})
+# Macros of a project in place of those of dbt that only name tables.
+_NAMING = frozenset({"generate_alias_name", "generate_database_name", "generate_schema_name"})
 _HOOKS = ("pre-hook", "post-hook", "pre_hook", "post_hook")
 _TEST_FIELDS = ("raw_code", "test_metadata", "config", "unrendered_config", "checksum", "column_name")
 _UNIT_TEST_TEXTS = ("given", "expect", "overrides")
@@ -86,10 +102,14 @@ class BuildTraits:
     Attributes:
         always: Why a model, seed, snapshot or test is built in each run, by unique id. All others can be reused.
         tests: Versions of data tests and unit tests, by unique id.
+        partitioned: Models of which a build of one partition leaves the rows of the others, and does not read them.
+        varying: Nodes whose inputs or settings may depend on variables. The manifest has those for the default values.
     """
 
     always: Mapping[str, str] = field(default_factory=dict)
     tests: Mapping[str, str] = field(default_factory=dict)
+    partitioned: frozenset[str] = frozenset()
+    varying: frozenset[str] = frozenset()
 
 
 def build_traits(manifest: Mapping[str, Any]) -> BuildTraits:
@@ -116,24 +136,96 @@ def build_traits(manifest: Mapping[str, Any]) -> BuildTraits:
         has_files = any(table.get("fixture") for table in tables)
         if has_files or any("{{" in text or _varying_sql(text) for text in texts):
             always[unique_id] = "its rows may differ each time"
-    return BuildTraits(always, tests | units)
+    partitioned = frozenset(unique_id for unique_id, node in nodes.items() if project.keeps_partitions(node))
+    built = {unique_id: node for unique_id, node in nodes.items() if node["resource_type"] in _BUILT}
+    varying = frozenset(unique_id for unique_id, node in built.items() if not project.has_fixed_reads(node))
+    return BuildTraits(always, tests | units, partitioned, varying)
 
 
 class _Project:
     def __init__(self, manifest: Mapping[str, Any]) -> None:
-        self._nodes = manifest["nodes"]
+        self._nodes, self._adapter = manifest["nodes"], (manifest.get("metadata") or {}).get("adapter_type")
         self._macros = ProjectMacros(manifest)
         of_dbt = {key: macro for key, macro in (manifest.get("macros") or {}).items() if key not in self._macros.code}
         self._varying = _VARYING | _varying_macros(of_dbt)
+        self._reads_variable = cache(lambda key: _VARIABLE.search(self._macros.code[key]) is not None)
         self._of_macro = cache(self._of_code_of_macro)
 
     def reason(self, node: Mapping[str, Any]) -> str | None:
         """Return why a node is built in each run; None if it can be reused."""
-        varies = _of_time(node)
-        if varies or _is_declared_reusable(node):
-            return varies
+        if node["resource_type"] == "snapshot":
+            return "it is a snapshot"
+        return (None if _is_declared_reusable(node) else self._of_contents(node)) or _of_batches(node)
+
+    def _of_contents(self, node: Mapping[str, Any]) -> str | None:
         arguments = self._of_arguments(node) if node["resource_type"] == "test" else None
         return self._of_kind(node) or arguments or self._of_code(node) or self._of_building(node)
+
+    def keeps_partitions(self, node: Mapping[str, Any]) -> bool:
+        """Return whether a build of one partition certainly leaves the rows of the others, and does not read them.
+
+        A model declares that it only writes and replaces rows of the partition. Everything else about its build must be
+        known: it has no code, setting or macro that could make it write, read or replace other rows.
+        """
+        config = node["config"]
+        is_incremental = node["resource_type"] == "model" and config.get("materialized") == "incremental"
+        if not is_incremental or not has_disjoint_partitions(node) or not self._replaces_rows(config):
+            return False
+        has_own_macros = any(not self._names_tables(key) for key in self._macros.replacing())
+        reads_table = any(_THIS in _WORD.findall(_templates(text)) for text in self._own_code(node))
+        return not has_own_macros and not reads_table and not self._of_contents(node) and self.has_fixed_reads(node)
+
+    def _replaces_rows(self, config: Mapping[str, Any]) -> bool:
+        """Return whether an incremental model replaces rows of what it builds, in a table that stays."""
+        is_usual = not config.get("full_refresh") and config.get("on_schema_change") in _KEPT_COLUMNS
+        if not is_usual or any(config.get(name) for name in config if name.endswith("predicates")):
+            return False
+        strategy = config.get("incremental_strategy")
+        if strategy == _MICROBATCH:
+            return self._adapter in _DELETE_BATCHES
+        has_clauses = any(value for name, value in config.items() if name.startswith("merge_"))
+        is_known = self._adapter in _REPLACE_ROWS and strategy in _REPLACING_STRATEGIES
+        return is_known and bool(config.get("unique_key")) and not has_clauses
+
+    def _names_tables(self, macro: str) -> bool:
+        """Return whether a macro of the project only names tables, by its own name."""
+        name = macro.rpartition(".")[2]
+        return (name.partition("__")[2] or name) in _NAMING
+
+    def has_fixed_reads(self, node: Mapping[str, Any]) -> bool:
+        """Return whether what a node reads and its settings are certainly the same for all values of variables."""
+        code, settings = self._code_with_inlined(node), self._settings(node)
+        listed = (node.get("depends_on") or {}).get("macros") or ()
+        called = self._macros.called([*code, *settings], listed)
+        in_own = any(map(_VARIABLE.search, [*code, *settings])) or any(map(self._reads_variable, called))
+        if self._names_vary or not in_own:
+            return not self._names_vary
+        is_sql = (node.get("language") or "sql") == "sql"
+        if not is_sql or any(_VARIABLE.search(_templates(text)) for text in settings):
+            return False
+        other = [*settings, *(self._macros.code[key] for key in called)]
+        return all(map(has_fixed_calls, code)) and all(declares_nothing(_templates(text)) for text in other)
+
+    @cached_property
+    def _names_vary(self) -> bool:
+        """Whether a macro in place of one of dbt, such as one that names tables, reads a variable."""
+        return any(map(self._reads_variable, self._macros.replacing()))
+
+    def _settings(self, node: Mapping[str, Any]) -> list[str]:
+        """Return the settings of a node, and of ephemeral models that it reads, that are templates."""
+        whole = [node, *(self._nodes[key] for key in sorted(_ephemeral_parents(self._nodes, node)))]
+        settings = (text for part in whole for name in _SETTINGS for text in texts_in(part.get(name)))
+        return [text for text in settings if "{" in text]
+
+    def _code_with_inlined(self, node: Mapping[str, Any]) -> list[str]:
+        """Return the code of a node, and of ephemeral models that it reads."""
+        whole = [node, *(self._nodes[key] for key in sorted(_ephemeral_parents(self._nodes, node)))]
+        return [part.get("raw_code") or "" for part in whole]
+
+    def _own_code(self, node: Mapping[str, Any]) -> list[str]:
+        """Return the code of a node, of ephemeral models that it reads, and of the project's macros that these call."""
+        code = self._code_with_inlined(node)
+        return [*code, *(self._macros.code[key] for key in self._macros.called(code))]
 
     def _of_kind(self, node: Mapping[str, Any]) -> str | None:
         config, kind = node["config"], node["resource_type"]
@@ -165,9 +257,8 @@ class _Project:
         macros = self._macros.called([code, *inlined, *settings], listed)
         if any(key.startswith("function.") for read in reads for key in read.get("nodes") or ()):
             return "it calls a function of the project"
-        own = [code, *inlined, *(self._macros.code[key] for key in self._macros.called([code, *inlined]))]
         is_replaced = not is_test and node["config"].get("materialized") != "incremental"
-        if is_replaced and any("this" in _WORD.findall(_templates(text)) for text in own):
+        if is_replaced and any(_THIS in _WORD.findall(_templates(text)) for text in self._own_code(node)):
             return "its code uses this"
         tables = _TABLE_OF_TEST if node.get("test_metadata") else frozenset[str]()
         texts = (self._of_text(text, is_test=is_test, tables=tables) for text in [code, *inlined])
@@ -261,14 +352,10 @@ class _Project:
         )
 
 
-def _of_time(node: Mapping[str, Any]) -> str | None:
-    """Return why the rows of a node depend on the time of the run."""
-    config, kind = node["config"], node["resource_type"]
-    if kind == "snapshot":
-        return "it is a snapshot"
-    if kind != "test" and (config.get("incremental_strategy") == "microbatch" or config.get("event_time")):
-        return "its rows depend on the time of the run (event_time)"
-    return None
+def _of_batches(node: Mapping[str, Any]) -> str | None:
+    """Return why the rows of a node depend on the time of the run, unless it has a window of time."""
+    is_batched = node["resource_type"] == "model" and node["config"].get("incremental_strategy") == _MICROBATCH
+    return OF_BATCHES if is_batched else None
 
 
 def _of_sql(node: Mapping[str, Any]) -> str | None:

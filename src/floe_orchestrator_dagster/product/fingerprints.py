@@ -222,8 +222,17 @@ class _Project:
 
 def is_declared_reusable(node: Mapping[str, Any]) -> bool:
     """Return whether a node is declared to depend only on its code and its inputs."""
+    return _declared(node).get("reuse") is True
+
+
+def has_disjoint_partitions(node: Mapping[str, Any]) -> bool:
+    """Return whether a node declares that a build of a partition only writes and replaces rows of this partition."""
+    return _declared(node).get("partitions") == "disjoint"
+
+
+def _declared(node: Mapping[str, Any]) -> Mapping[str, Any]:
     meta = node["config"].get("meta") or {}
-    return (meta.get("dagster") or {}).get("reuse") is True
+    return meta.get("dagster") or {}
 
 
 def _texts(node: Mapping[str, Any]) -> list[str]:

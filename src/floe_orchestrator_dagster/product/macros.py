@@ -115,6 +115,10 @@ class ProjectMacros:
         """Return the macros with which dbt creates and fills tables, as far as the project replaces them."""
         return sorted(key for name in _BUILDING_TABLES for key in self._named.get(name, ()))
 
+    def replacing(self) -> list[str]:
+        """Return the macros that dbt calls in place of its own ones, and materializations."""
+        return sorted(self._replacing)
+
     def of_tests(self) -> list[str]:
         """Return the macros with which dbt runs tests, as far as the project replaces them."""
         return sorted(key for name in _OF_TESTS for key in self._named.get(name, ()))

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 _PREPARE = "floe-dagster prepare"
 _WRITE_AGAIN = f"Run `{_PREPARE}` to write the manifest again."
+_MOST_TEXT = 40
 _MOST_SHOWN = 20
 # Collections whose members other nodes can depend on.
 _COLLECTIONS = (
@@ -129,11 +130,18 @@ def _without_config(location: Location) -> Location | None:
     return (*node, *field[1:]) if field[:2] == ("config", "meta") else None
 
 
+def _given(details: ErrorDetails) -> str:
+    """Return the text that is not one of the accepted ones, or the type of another value."""
+    given = details["input"]
+    is_text = details["type"] == "literal_error" and isinstance(given, str)
+    return repr(given[:_MOST_TEXT]) if is_text else json_type_of(given)
+
+
 def _problem(details: ErrorDetails, content: object) -> Problem:
     location, is_missing = details["loc"], details["type"] == "missing"
     message = validation_message(details)
     if not is_missing:
-        message = f"{message}, not {json_type_of(details['input'])}"
+        message = f"{message}, not {_given(details)}"
     if not location:
         message = f"is not a dbt manifest: {message}"
     where, file = ".".join(map(str, location)), _file(location, content)

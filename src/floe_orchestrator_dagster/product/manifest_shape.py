@@ -6,7 +6,7 @@ https://docs.getdbt.com/reference/artifacts/manifest-json
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, ConfigDict
 from typing_extensions import NotRequired, TypedDict
@@ -30,7 +30,7 @@ class DagsterRef(TypedDict):
 
 
 class DagsterMeta(TypedDict):
-    """Fields of ``meta.dagster``: those that dagster-dbt reads, and ``reuse``."""
+    """Fields of ``meta.dagster``: those that dagster-dbt reads, ``reuse`` and ``partitions``."""
 
     asset_key: NotRequired[Strings]
     group: NotRequired[str | None]
@@ -38,6 +38,7 @@ class DagsterMeta(TypedDict):
     auto_materialize_policy: NotRequired[dict[str, Any]]
     ref: NotRequired[DagsterRef | None]
     reuse: NotRequired[bool | None]
+    partitions: NotRequired[Literal["disjoint"] | None]
 
 
 class Meta(TypedDict):

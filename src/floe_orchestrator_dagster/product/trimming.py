@@ -32,11 +32,12 @@ from floe_orchestrator_dagster.product.references import (
     variables_read,
 )
 from floe_orchestrator_dagster.product.sharing import COLLECTIONS_OF_NODES, FORMAT, compact, expand
-from floe_orchestrator_dagster.product.values_read import NOTHING_READ
+from floe_orchestrator_dagster.product.values_read import NOTHING_READ, values_read
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from floe_orchestrator_dagster.product.build_traits import BuildTraits
     from floe_orchestrator_dagster.product.values_read import ValuesRead
 
 logger = logging.getLogger(__name__)
@@ -47,6 +48,8 @@ VARIABLES = "floe_variables"
 READS = "floe_reads"
 ALWAYS_BUILT = "floe_always_built"
 TEST_VERSION = "floe_test_version"
+KEEPS_PARTITIONS = "floe_keeps_partitions"
+VARYING_READS = "floe_varying_reads"
 TRIMMED_FILE = "floe_manifest.json"
 
 # Collections that dagster-dbt and dbt's selection read as a whole.
@@ -134,9 +137,12 @@ _VERSION_OF_TRIMMING = repr(
         PORTABLE_CODE,
         VARIABLES,
         "variables of tests",
+        "variables and files of disabled nodes",
         READS,
         ALWAYS_BUILT,
         TEST_VERSION,
+        KEEPS_PARTITIONS,
+        VARYING_READS,
         TRAITS_FORMAT,
         DEFINING_FIELDS,
         DEFINING_OVERLOAD_FIELDS,
@@ -158,7 +164,10 @@ def trim(content: Mapping[str, Any]) -> dict[str, Any]:
     ``floe_portable_code`` is the fingerprint without places, if it differs.
     ``floe_always_built`` is the reason why a node or test cannot be reused, and ``floe_test_version`` the version of a
     test. ``floe_reads`` has the values with which :mod:`build_fingerprints` completes the fingerprint.
+    ``floe_keeps_partitions`` marks models of which a build of one partition leaves the rows of the others, and
+    ``floe_varying_reads`` nodes whose inputs or settings may depend on variables.
     ``floe_variables`` of models, snapshots and data tests lists the dbt variables that they read by name.
+    Disabled nodes only have ``floe_reads`` and ``patch_path``, if they have one of these.
     """
     kept = {key: content.get(key) or {} for key in _KEPT_COLLECTIONS}
     for collection in COLLECTIONS_OF_NODES:
@@ -177,6 +186,7 @@ def trim(content: Mapping[str, Any]) -> dict[str, Any]:
     for unique_id, reason in traits.always.items():
         collection = "nodes" if unique_id in kept["nodes"] else "unit_tests"
         kept[collection][unique_id] = {**kept[collection][unique_id], ALWAYS_BUILT: reason}
+    _mark_traits(kept["nodes"], traits)
     for unique_id, test_version in traits.tests.items():
         if unique_id in kept["nodes"]:
             kept["nodes"][unique_id][TEST_VERSION] = test_version
@@ -191,8 +201,27 @@ def trim(content: Mapping[str, Any]) -> dict[str, Any]:
     for unique_id, names in variables_read(content).items():
         kept["nodes"][unique_id][VARIABLES] = names
     disabled = content.get("disabled")
-    kept["disabled"] = dict.fromkeys(disabled) if isinstance(disabled, dict) else {}
+    kept["disabled"] = (
+        {key: _trim_disabled(nodes) for key, nodes in disabled.items()} if isinstance(disabled, dict) else {}
+    )
     return kept
+
+
+def _trim_disabled(nodes: object) -> dict[str, Any] | None:
+    """Return what may enable a node in an invocation with other values of variables; None without anything."""
+    entries = [node for node in nodes if isinstance(node, dict)] if isinstance(nodes, list) else []
+    read = values_read(str(node.get("raw_code") or "") for node in entries)
+    files = sorted({str(node["patch_path"]) for node in entries if node.get("patch_path")})
+    if read == NOTHING_READ and not files:
+        return None
+    return {READS: _reads(read), "patch_path": files}
+
+
+def _mark_traits(nodes: Mapping[str, dict[str, Any]], traits: BuildTraits) -> None:
+    for unique_id in traits.partitioned:
+        nodes[unique_id][KEEPS_PARTITIONS] = True
+    for unique_id in traits.varying:
+        nodes[unique_id][VARYING_READS] = True
 
 
 def read_trimmed(manifest: Path) -> dict[str, Any] | None:

@@ -42,6 +42,11 @@ def manifest(code: str, macros: dict[str, str] | None = None, **fields: object) 
             "package_name": "dbt",
             "macro_sql": "{% macro concat() %}||{% endmacro %}",
         },
+        "macro.dbt.generate_schema_name": {
+            "name": "generate_schema_name",
+            "package_name": "dbt",
+            "macro_sql": "{% macro generate_schema_name() %}{{ target.schema }}{% endmacro %}",
+        },
     }
     return {
         "metadata": {"adapter_type": "duckdb"},
@@ -128,6 +133,10 @@ def test_node_of_a_kind_that_is_always_built(fields: dict[str, Any], why: str) -
     assert why in str(reason("select 1", **fields))
 
 
+def test_only_microbatch_models_depend_on_the_time_of_a_run() -> None:
+    assert reason("select 1", config={"materialized": "table", "event_time": "day"}) is None
+
+
 REUSABLE = {"materialized": "table", "meta": {"dagster": {"reuse": True}}}
 
 
@@ -150,7 +159,10 @@ def test_model_can_declare_that_it_is_reusable(code: str, fields: dict[str, Any]
     ("fields", "why"),
     [
         ({"resource_type": "snapshot", "config": {**REUSABLE, "materialized": "snapshot"}}, "it is a snapshot"),
-        ({"config": {**REUSABLE, "event_time": "day"}}, "its rows depend on the time of the run (event_time)"),
+        (
+            {"config": {**REUSABLE, "materialized": "incremental", "incremental_strategy": "microbatch"}},
+            "its rows depend on the time of the run (microbatch)",
+        ),
         ({"resource_type": "test", "config": REUSABLE}, "its code uses random"),
     ],
 )
@@ -489,3 +501,142 @@ def test_unit_test_with_rows_in_a_file_always_runs(fixture: str | None, why: str
     found["unit_tests"] = {"unit_test.shop.u": {"given": given, "expect": {"rows": [{"id": 1}], "fixture": None}}}
 
     assert build_traits(found).always.get("unit_test.shop.u") == why
+
+
+DISJOINT = {"materialized": "incremental", "meta": {"dagster": {"partitions": "disjoint"}}}
+BATCHES = {**DISJOINT, "incremental_strategy": "microbatch", "event_time": "day"}
+KEYED = {**DISJOINT, "incremental_strategy": "delete+insert", "unique_key": "id"}
+READS_DAY = "select '{{ var(\"day\") }}' as day from {{ ref('a') }}"
+
+
+def keeps_partitions(
+    code: str, config: dict[str, Any], macros: dict[str, str] | None = None, adapter: str = "duckdb", **fields: object
+) -> bool:
+    content = manifest(code, macros or {}, config=config, **fields)
+    content["metadata"]["adapter_type"] = adapter
+    return "model.shop.m" in build_traits(content).partitioned
+
+
+@pytest.mark.parametrize(
+    ("code", "config"),
+    [
+        ("select 1", BATCHES),
+        ("select 1", KEYED),
+        (READS_DAY, KEYED),
+        ("select 1", {**KEYED, "incremental_strategy": "merge"}),
+        ("select 1", {**KEYED, "incremental_strategy": None}),
+        ("select 1", {**KEYED, "full_refresh": False}),
+        ("select 1", {**KEYED, "on_schema_change": "append_new_columns"}),
+        ("{{ config(x=[1, true], meta={'dagster': {'partitions': 'disjoint'}}) }} select '{{ var(\"day\") }}'", KEYED),
+        ("{# this config(x=y) #} select 1 as this", KEYED),
+    ],
+)
+def test_builds_of_partitions_leave_the_rows_of_others(code: str, config: dict[str, Any]) -> None:
+    assert keeps_partitions(code, config)
+
+
+@pytest.mark.parametrize(
+    ("code", "config"),
+    [
+        ("select 1", {**KEYED, "meta": {}}),  # it may write rows of other partitions
+        ("select 1", {**KEYED, "meta": {"dagster": {"reuse": True}}}),
+        ("select 1", {**BATCHES, "meta": {}}),
+        ("select 1", {**KEYED, "materialized": "table"}),
+        ("select 1", {**KEYED, "unique_key": None}),
+        ("select 1", {**KEYED, "incremental_strategy": "append"}),
+        ("select 1", {**KEYED, "incremental_strategy": "insert_overwrite"}),
+        ("select 1", {**KEYED, "full_refresh": True}),
+        ("select 1", {**BATCHES, "full_refresh": True}),
+        ("select 1", {**KEYED, "on_schema_change": "sync_all_columns"}),
+        ("select 1", {**KEYED, "incremental_predicates": ["day > 1"]}),
+        ("select 1", {**KEYED, "incremental_strategy": "merge", "merge_clauses": {"not_matched_by_source": []}}),
+        ("select 1", {**KEYED, "post-hook": [{"sql": "delete from x"}]}),
+        ("select * from {{ this }}", KEYED),
+        ("select * from {{ this.render() }}", BATCHES),
+        ("{{ config(full_refresh=var('day') == 'x') }} select 1", KEYED),
+        ("{{ config(full_refresh=is_first) }} {{ var('day') }} select 1", KEYED),
+        ("{% set x = config.get('y') %} {{ var('day') }} select 1", KEYED),
+        (
+            "{% if var('day') == 'x' %}select * from {{ ref('a') }}{% else %}select * from {{ ref('b') }}{% endif %}",
+            KEYED,
+        ),
+        ("select {{ own() }}", KEYED),
+    ],
+)
+def test_builds_of_partitions_that_may_change_or_read_the_rows_of_others(code: str, config: dict[str, Any]) -> None:
+    assert not keeps_partitions(code, config, {"own": "{% macro own() %}{{ this }}{% endmacro %}"})
+
+
+def test_declaration_of_reuse_does_not_hide_code_that_may_read_the_rows_of_other_partitions() -> None:
+    config = {**KEYED, "meta": {"dagster": {"partitions": "disjoint", "reuse": True}}}
+
+    assert keeps_partitions("select 1", config)
+    assert not keeps_partitions("select '{{ adapter.get_relation(this.database, 's', 'm') }}'", config)
+    assert not keeps_partitions("def model(dbt, session): ...", config, language="python")
+
+
+@pytest.mark.parametrize("name", ["get_incremental_microbatch_sql", "duckdb__get_delete_insert_merge_sql", "concat"])
+def test_own_macros_in_place_of_those_of_dbt_may_change_the_rows_of_other_partitions(name: str) -> None:
+    own = {name: f"{{% macro {name}() %}}x{{% endmacro %}}"}
+    naming = {"generate_schema_name": "{% macro generate_schema_name() %}x{% endmacro %}"}
+
+    assert not keeps_partitions("select 1", BATCHES, own)
+    assert not keeps_partitions("select 1", KEYED, own)
+    assert keeps_partitions("select 1", KEYED, naming)
+
+
+def test_settings_that_vary_may_change_the_rows_of_other_partitions() -> None:
+    varying = {"full_refresh": "{{ var('day') == 'x' }}"}
+
+    assert not keeps_partitions("select 1", KEYED, unrendered_config=varying)
+
+
+@pytest.mark.parametrize(
+    ("config", "adapters"),
+    [
+        (BATCHES, ["duckdb"]),  # PostgreSQL merges the rows of a batch by a key
+        ({**BATCHES, "unique_key": "id"}, ["duckdb"]),
+        (KEYED, ["duckdb", "postgres"]),
+        ({**KEYED, "incremental_strategy": None}, ["duckdb", "postgres"]),
+    ],
+)
+def test_only_known_adapters_leave_the_rows_of_other_partitions(config: dict[str, Any], adapters: list[str]) -> None:
+    every = ["duckdb", "postgres", "redshift", "snowflake", "spark"]
+
+    assert [adapter for adapter in every if keeps_partitions("select 1", config, adapter=adapter)] == adapters
+
+
+@pytest.mark.parametrize(
+    ("code", "fields"),
+    [
+        ("{% if var('day') < 'x' %}{{ ref('a') }}{% else %}{{ ref('b') }}{% endif %}", {}),
+        ("select * from {{ ref('x' ~ var('day')) }}", {}),
+        ("{{ config(alias=var('day')) }} select 1", {}),
+        ("select * from {{ chosen() }}", {}),
+        ("select '{{ var(\"day\") }}'", {"unrendered_config": {"alias": "{{ var('day') }}"}}),
+        ("def model(dbt, session): return dbt.config.get('var')", {"language": "python"}),
+    ],
+)
+def test_inputs_and_settings_may_depend_on_variables(code: str, fields: dict[str, Any]) -> None:
+    chosen = {"chosen": "{% macro chosen() %}{% if var('day') %}{{ ref('a') }}{% endif %}{% endmacro %}"}
+
+    assert build_traits(manifest(code, chosen, **fields)).varying == {"model.shop.m"}
+
+
+@pytest.mark.parametrize(
+    "code",
+    [READS_DAY, "{% if x %}{{ ref('a') }}{% endif %}", "{% if var('day') %}{{ var('day') }}{% endif %} {{ ref('a') }}"],
+)
+def test_inputs_and_settings_that_do_not_depend_on_variables(code: str) -> None:
+    day = {"day": "{% macro day() %}{{ var('day') }}{% endmacro %}"}
+
+    assert build_traits(manifest(code, day)).varying == frozenset()
+    assert build_traits(manifest(code + "{{ day() }}", day)).varying == (
+        {"model.shop.m"} if "{% if x %}" in code else frozenset()
+    )
+
+
+def test_names_of_all_tables_may_depend_on_a_variable() -> None:
+    naming = {"generate_schema_name": "{% macro generate_schema_name() %}{{ var('day') }}{% endmacro %}"}
+
+    assert build_traits(manifest("select 1", naming)).varying == {"model.shop.m"}

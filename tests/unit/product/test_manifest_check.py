@@ -41,6 +41,8 @@ def problems(content: object, path: Path) -> list[tuple[str, str, str]]:
         ({"meta": {"dagster": {"ref": "a"}}}, "meta.dagster.ref", "must be a mapping, not a string"),
         ({"meta": {"dagster": {"ref": {"package": "shop"}}}}, "meta.dagster.ref.name", "is missing"),
         ({"meta": {"dagster": {"reuse": "yes"}}}, "meta.dagster.reuse", "must be true or false, not a string"),
+        ({"meta": {"dagster": {"partitions": "joint"}}}, "meta.dagster.partitions", "must be 'disjoint', not 'joint'"),
+        ({"meta": {"dagster": {"partitions": True}}}, "meta.dagster.partitions", "must be 'disjoint', not a boolean"),
         ({"config": {"meta": {"dagster": "a"}}}, "config.meta.dagster", "must be a mapping, not a string"),
         ({"config": None}, "config", "must be a mapping, not null"),
         ({"columns": "id"}, "columns", "must be a mapping, not a string"),
