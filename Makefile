@@ -94,6 +94,7 @@ test-automation: setup ## Let a daemon build an edited model with its cone, and 
 
 test-builds: setup ## Decide what has changed in 2,000 random histories (HISTORIES=...), and in runs side by side
 	BUILDS=1 HISTORIES=$(HISTORIES) $(BIN)/python -m pytest tests/unit/execution/reuse/test_histories.py \
+		tests/unit/execution/reuse/test_partition_histories.py \
 		tests/unit/product/test_fingerprint_histories.py tests/integration/test_changed_builds_on_postgres.py \
 		tests/integration/test_changed_real_shape.py
 

@@ -103,6 +103,27 @@ def latest_materializations(
     return found
 
 
+def partition_materializations(
+    instance: dg.DagsterInstance, key: dg.AssetKey, partitions: Iterable[str]
+) -> dict[str, Materialization]:
+    """Read the latest materialization of partitions of an asset; without partitions that were never materialized."""
+    event, every, latest = dg.DagsterEventType.ASSET_MATERIALIZATION, sorted(partitions), dict[str, int]()
+    for start in range(0, len(every), _KEYS_AT_ONCE):
+        part = set(every[start : start + _KEYS_AT_ONCE])
+        latest |= instance.event_log_storage.get_latest_storage_id_by_partition(key, event, part)
+    ids, found = sorted({*latest.values()}), dict[int, Materialization]()
+    for start in range(0, len(ids), _KEYS_AT_ONCE):
+        chosen = ids[start : start + _KEYS_AT_ONCE]
+        wanted = dg.AssetRecordsFilter(asset_key=key, storage_ids=chosen)
+        for record in instance.fetch_materializations(wanted, limit=len(chosen)).records:
+            stored = record.asset_materialization
+            if stored is not None:
+                found[record.storage_id] = Materialization(
+                    record.storage_id, record.run_id, record.timestamp, stored.metadata, stored.partition
+                )
+    return {partition: found[row] for partition, row in latest.items() if row in found}
+
+
 def _parsed_rows(
     instance: dg.DagsterInstance, keys: Sequence[dg.AssetKey]
 ) -> tuple[dict[dg.AssetKey, Materialization], Sequence[dg.AssetKey]]:

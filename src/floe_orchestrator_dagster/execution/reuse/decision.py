@@ -97,7 +97,8 @@ class _Decider:
         if self.known.fingerprints.get(unique_id) != state.fingerprint:
             return CODE_CHANGED
         failed = self._failed_tests.get(unique_id)
-        other = (f"its test {short_name(failed)} failed" if failed else None) or self._missing(unique_id)
+        other = f"its test {short_name(failed)} failed" if failed else None
+        other = other or self.known.unbuilt.get(unique_id) or self._missing(unique_id)
         if inputs != state.inputs.keys():
             return "it reads different tables than before"
         is_kept = self._is_kept_view(unique_id, state, decided)

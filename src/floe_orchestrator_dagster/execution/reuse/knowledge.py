@@ -35,6 +35,8 @@ class Known:
         waiting: How long each node may wait for new data of its inputs; nodes that never wait are left out.
         now: Time of the decision, in seconds since 1970.
         before: Why nodes of earlier steps are built in the same run, in a decision before the run.
+        unbuilt: Why the table of a node does not have the rows of the run's partitions, although its build is known.
+        windowed: The nodes whose builds depend on the run's partitions.
     """
 
     fingerprints: Mapping[str, str]
@@ -48,6 +50,8 @@ class Known:
     waiting: Mapping[str, Waiting] = field(default_factory=dict)
     now: float = 0.0
     before: Mapping[str, str] = field(default_factory=dict)
+    unbuilt: Mapping[str, str] = field(default_factory=dict)
+    windowed: AbstractSet[str] = frozenset()
 
     def build_of(self, graph: BuildGraph, unique_id: str) -> str | None:
         """Return the build or data version of a table before the run; None if it is not known."""
@@ -107,7 +111,8 @@ def column_version(graph: BuildGraph, known: Known, unique_id: str, of_built: Ma
     """Return the version of the columns that a build of a node has; None if it is not known.
 
     The columns of a table or view depend on its code and on the columns of what it reads. Those of an incremental
-    model, a seed or a snapshot also depend on its earlier builds, so that each build counts as another version.
+    model, a seed or a snapshot also depend on its earlier builds, and those of a table or view with partitions on the
+    partitions of its last build. Each build of these counts as another version.
 
     Args:
         graph: The project.
@@ -116,7 +121,8 @@ def column_version(graph: BuildGraph, known: Known, unique_id: str, of_built: Ma
         of_built: The versions of the nodes that the run builds; None for those that are not known.
     """
     fingerprint = known.fingerprints.get(unique_id)
-    if fingerprint is None or unique_id in known.always or graph.kinds.get(unique_id) not in _WITH_COLUMN_VERSIONS:
+    is_unknown = fingerprint is None or unique_id in known.always or unique_id in known.windowed
+    if is_unknown or graph.kinds.get(unique_id) not in _WITH_COLUMN_VERSIONS:
         return None
     read = sorted(graph.direct_inputs(unique_id))
     versions = [of_built[one] if one in of_built else _known_columns(graph, known, one) for one in read]
@@ -132,4 +138,5 @@ def _known_columns(graph: BuildGraph, known: Known, unique_id: str) -> str | Non
         return known.source_columns.get(unique_id)
     if not isinstance(state, BuildRecord):
         return None
-    return state.columns if graph.kinds.get(unique_id) in _WITH_COLUMN_VERSIONS else state.build_id
+    has_version = graph.kinds.get(unique_id) in _WITH_COLUMN_VERSIONS and state.window is None
+    return state.columns if has_version else state.build_id

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 if TYPE_CHECKING:
@@ -26,6 +26,8 @@ class BuildRecord:
         time: Time of the decision, in seconds since 1970.
         columns: Version of the table's columns; None if it is not known.
         codes: Fingerprints of the builds that it read, by unique id; without those that are not known.
+        window: Hash of the window of partitions that was built; None for a table without partitions.
+        series: Id of the series of builds that it belongs to, as in :func:`series_of`; None without partitions.
     """
 
     build_id: str
@@ -36,9 +38,12 @@ class BuildRecord:
     time: float = 0.0
     columns: str | None = None
     codes: Mapping[str, str] = field(default_factory=dict)
+    window: str | None = None
+    series: str | None = None
 
     def as_json(self) -> dict[str, Any]:
         """Return the record as it is stored."""
+        partitions = {} if self.window is None else {"window": self.window, "series": self.series}
         return {
             "format": RECORD_FORMAT,
             "build_id": self.build_id,
@@ -49,6 +54,7 @@ class BuildRecord:
             "time": self.time,
             "columns": self.columns,
             "codes": dict(self.codes),
+            **partitions,
         }
 
 
@@ -109,7 +115,10 @@ def read_build(stored: object) -> BuildRecord | None:
     decided_at, codes = float(time) if isinstance(time, int | float) else 0.0, stored.get("codes")
     known_codes = {key: code for key, code in codes.items() if isinstance(code, str)} if isinstance(codes, dict) else {}
     known_columns = columns if isinstance(columns, str) else None
-    return BuildRecord(build_id, fingerprint, place, inputs, cursor, decided_at, known_columns, known_codes)
+    record = BuildRecord(build_id, fingerprint, place, inputs, cursor, decided_at, known_columns, known_codes)
+    window, series = stored.get("window"), stored.get("series")
+    is_of_partitions = isinstance(window, str) and isinstance(series, str)
+    return replace(record, window=window, series=series) if is_of_partitions else record
 
 
 def read_test(stored: object) -> CheckRecord | None:

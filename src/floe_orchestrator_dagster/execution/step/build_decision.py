@@ -22,9 +22,18 @@ from floe_orchestrator_dagster.execution.step.build_facts import (
 from floe_orchestrator_dagster.execution.step.build_history import BuildHistory, read_history
 from floe_orchestrator_dagster.execution.step.database_epochs import database_epoch
 from floe_orchestrator_dagster.execution.step.other_computes import OtherComputes
+from floe_orchestrator_dagster.execution.step.partition_builds import (
+    PartitionBuilds,
+    always_built,
+    read_partition_builds,
+    variables_of_partitions,
+)
+from floe_orchestrator_dagster.execution.step.time_windows import NO_WINDOW
 from floe_orchestrator_dagster.execution.step.warehouse import Warehouse
 from floe_orchestrator_dagster.garbage import collection_paused
 from floe_orchestrator_dagster.product.build_fingerprints import build_fingerprints
+from floe_orchestrator_dagster.product.build_traits import OF_BATCHES
+from floe_orchestrator_dagster.product.partition_variables import varying_nodes
 from floe_orchestrator_dagster.product.trimming import ALWAYS_BUILT, TEST_VERSION
 
 if TYPE_CHECKING:
@@ -35,6 +44,7 @@ if TYPE_CHECKING:
 
     from floe_orchestrator_dagster.execution.reuse.graph import BuildGraph
     from floe_orchestrator_dagster.execution.step.build_plan import DbtStep
+    from floe_orchestrator_dagster.execution.step.time_windows import Window
     from floe_orchestrator_dagster.product.build_fingerprints import BuildFingerprint
 
 logger = logging.getLogger(__name__)
@@ -54,6 +64,7 @@ class StepDecision:
         places: Where the tables are.
         warehouse: The database before the run.
         others: The tables of other computes that the step reads.
+        partitions: The partitions that the run builds, and their last builds.
     """
 
     decision: Decision
@@ -63,6 +74,7 @@ class StepDecision:
     places: Places
     warehouse: Warehouse
     others: OtherComputes
+    partitions: PartitionBuilds
 
 
 @collection_paused()  # it creates a million objects, and almost none of them is garbage
@@ -74,6 +86,7 @@ def decide_step(  # noqa: PLR0913, PLR0917  # a decision depends on all of these
     build_all: str | None,
     before: Mapping[str, str] | None = None,
     log: logging.Logger = logger,
+    window: Window = NO_WINDOW,
 ) -> StepDecision:
     """Decide what a step builds. Nothing is written.
 
@@ -85,6 +98,7 @@ def decide_step(  # noqa: PLR0913, PLR0917  # a decision depends on all of these
         build_all: Why all of them are built; None if only changed ones are.
         before: Why nodes of earlier steps are built in the same run; None if that is in the instance already.
         log: The run's log.
+        window: The partitions that the run builds.
     """
     nodes = step.nodes
     built, tests = expected & frozenset(nodes.assets.values()), expected & frozenset(nodes.checks.values())
@@ -95,13 +109,18 @@ def decide_step(  # noqa: PLR0913, PLR0917  # a decision depends on all of these
     warehouse = _warehouse(step, _read_there(step, graph, read, foreign, built | tests), built | tests, log)
     places = Places(step.connection, database_epoch(instance, warehouse.database))
     known, history = _known(instance, run_id, step, read, places, built | tests, warehouse, others)
-    known = replace(known, before=before or {})
+    partitions = read_partition_builds(instance, step, window, built, known)
+    known = replace(known, before=before or {}, unbuilt=partitions.unbuilt)
+    if window.keys:
+        # A waiting time begins with the last build of a table, whichever partitions it had.
+        always, windowed = always_built(partitions, window, known.always), frozenset(partitions.windows)
+        known = replace(known, always=always, windowed=windowed, waiting={})
     reason = build_all
     if not built:
         reason = reason or "the run selects only checks"
     if reason is not None:
         every = Decision(dict.fromkeys(sorted(built), reason), {}, dict.fromkeys(sorted(tests), reason), {})
-        return StepDecision(every, graph, known, history, places, warehouse, others)
+        return StepDecision(every, graph, known, history, places, warehouse, others, partitions)
     assumed = dict.fromkeys(known.states, True)
     likely = decide(graph, known, built, tests, assumed)
     # Nothing is looked up if nothing can be reused. Otherwise a missing table also decides whether its readers wait.
@@ -116,7 +135,7 @@ def decide_step(  # noqa: PLR0913, PLR0917  # a decision depends on all of these
         decision = decide(graph, known, built, tests, existing)
     if step.has_hooks and step.product.config.on_run_hooks == "always":
         decision = with_a_node(decision, graph)
-    return StepDecision(decision, graph, known, history, places, warehouse, others)
+    return StepDecision(decision, graph, known, history, places, warehouse, others, partitions)
 
 
 def _read_there(
@@ -211,7 +230,11 @@ def _known(  # noqa: PLR0913, PLR0917  # all that is known
     )
     fingerprints = build_fingerprints(step.manifest, step.connection)
     doubts = {unique_id: found.doubt for unique_id, found in fingerprints.items() if found.doubt}
-    always = {**doubts, **tests_with_values(step, tests), **_values(content, ALWAYS_BUILT)}
+    varying = varying_nodes(step.manifest, step.connection, variables_of_partitions(step))
+    declared = _values(content, ALWAYS_BUILT)
+    batched = {node: declared.pop(node) for node in [*declared] if declared[node] == OF_BATCHES}
+    # A window of partitions removes the reason of microbatch models, and leaves all others.
+    always = {**batched, **varying, **doubts, **tests_with_values(step, tests), **declared}
     always = {one: reason for one, reason in always.items() if one not in others.tables} | others.always_built
     codes = {table: fingerprints[table] for table in own} | others.fingerprints
     states = {table: history.states[step.key_of[table]] for table in where}

@@ -175,7 +175,7 @@ class _Reader:
         if latest is None:
             return Unknown("no run has built it")
         record, mark, cursor = self.record(key), self.mark(key), self.cursor(key)
-        if record is None or cursor is None or latest.partition is not None:
+        if record is None or cursor is None or (latest.partition is not None) != (record.window is not None):
             return Unknown("the run that built it last recorded no build that counts")
         doubt = self._marked(key, record, place)
         if doubt:

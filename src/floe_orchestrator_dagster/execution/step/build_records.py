@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import uuid
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -14,10 +14,12 @@ import dagster as dg
 from floe_orchestrator_dagster.execution.dbt.catalog import table_name
 from floe_orchestrator_dagster.execution.reuse.compiled_reads import compiled_read
 from floe_orchestrator_dagster.execution.reuse.knowledge import column_version, read_codes, read_inputs
+from floe_orchestrator_dagster.execution.reuse.partitions import series_of
 from floe_orchestrator_dagster.execution.reuse.records import BuildRecord, CheckRecord
 from floe_orchestrator_dagster.execution.step.build_history import BEFORE, OTHER_ROWS, RECORD, record_before
 from floe_orchestrator_dagster.execution.step.build_marks import mark_started, store_shapes, store_tests
 from floe_orchestrator_dagster.execution.step.database_epochs import note_database
+from floe_orchestrator_dagster.execution.step.partition_builds import PartitionBuilds
 from floe_orchestrator_dagster.execution.step.warehouse import Warehouse
 from floe_orchestrator_dagster.product.unnamed_reads import UNCERTAIN
 
@@ -51,6 +53,8 @@ class BuildRecords:
         others: The tables of other computes that the step reads.
         recreated: Views that are created again, because the build of their tables drops them.
         changed_increments: Incremental models that the run builds, and whose rows also come from other code.
+        partitions: The partitions that the run builds.
+        keeps_others: Nodes whose build certainly leaves the rows of other partitions in their table.
     """
 
     context: dg.OpExecutionContext
@@ -64,6 +68,8 @@ class BuildRecords:
     others: OtherComputes
     recreated: AbstractSet[str] = frozenset()
     changed_increments: AbstractSet[str] = frozenset()
+    partitions: PartitionBuilds = field(default_factory=PartitionBuilds)
+    keeps_others: AbstractSet[str] = frozenset()
     _invocation: str = field(default_factory=lambda: uuid.uuid4().hex, init=False)
     _built: dict[str, str] = field(default_factory=dict, init=False)
     _columns: dict[str, str | None] = field(default_factory=dict, init=False)
@@ -76,7 +82,8 @@ class BuildRecords:
     def is_refreshed(self) -> bool:
         """Whether dbt runs with ``--full-refresh`` although the run does not ask for it."""
         is_wanted = self.request.build_all is None and self.step.product.config.full_refresh_on_change
-        return is_wanted and bool(self.changed_increments)
+        # It would remove the rows of other partitions.
+        return is_wanted and self.step.partitions is None and bool(self.changed_increments)
 
     def built(
         self, result: NodeResult, node: Mapping[str, Any], content: Mapping[str, Any], code: str | None
@@ -96,7 +103,11 @@ class BuildRecords:
             self._finished[unique_id] = result.finished
         columns = self._columns[unique_id] = self._column_version(unique_id, build_id)
         fingerprint = self.known.fingerprints.get(unique_id)
-        is_uncounted = self.request.no_records or self.step.key_of[unique_id] in self.history.contended
+        window = self.partitions.windows.get(unique_id)
+        # The manifest need not have the inputs of the partition.
+        is_uncertain = window is not None and unique_id in self.known.always
+        is_doubtful = is_uncertain or self.step.key_of[unique_id] in self.history.contended
+        is_uncounted = self.request.no_records or is_doubtful
         if is_uncounted or fingerprint is None or self._reads_other_tables(content, node, code):
             other_rows = {OTHER_ROWS: self.request.other_rows} if self.request.other_rows else {}
             return {**other_rows, **self._before(unique_id, node, build_id)}, build_id
@@ -105,6 +116,10 @@ class BuildRecords:
         place, cursor = self.places.place(node), self.history.cursor
         codes = read_codes(self.known, inputs, self._built.keys() - {unique_id})
         record = BuildRecord(build_id, fingerprint, place, inputs, cursor, self.known.now, columns, codes)
+        if window is not None:
+            last, rule = self.known.states.get(unique_id), self.partitions.rule
+            series = series_of(record, last, rule, keeps_others=unique_id in self.keeps_others)
+            record = replace(record, window=window, series=series)
         return {RECORD: dg.JsonMetadataValue(record.as_json())}, build_id
 
     def _reads_other_tables(self, content: Mapping[str, Any], node: Mapping[str, Any], code: str | None) -> bool:
@@ -148,7 +163,7 @@ class BuildRecords:
         """Return the version of a built table's columns, for the views that read it."""
         if unique_id in self.graph.built_sources.values():  # dbt may have built its readers before
             return None
-        if self.graph.kinds.get(unique_id) in {"incremental", "seed", "snapshot"}:
+        if self.graph.kinds.get(unique_id) in {"incremental", "seed", "snapshot"} or unique_id in self.known.windowed:
             return build_id
         return column_version(self.graph, self.known, unique_id, self._columns)
 
@@ -157,9 +172,16 @@ class BuildRecords:
         test_version = self.known.test_versions.get(result.unique_id)
         if test_version is not None and not self.request.no_records:
             inputs = self._inputs(result)
-            passed = not result.has_failed
+            passed = not result.has_failed and not self._has_failed_elsewhere(result.unique_id)
             is_clean, run_id = result.passed, self.context.run_id
             self._tests[result.unique_id] = CheckRecord(passed, is_clean, test_version, inputs, run_id)
+
+    def _has_failed_elsewhere(self, test: str) -> bool:
+        """Return whether a test may have failed in another partition, and its tables have not been built since."""
+        before = self.known.test_records.get(test)
+        if before is None or before.passed or test not in self.partitions.tests:
+            return False
+        return not self.graph.inputs(test) & {*self.step.nodes.assets.values()} <= self._built.keys()
 
     def start(self, nodes: AbstractSet[str], tests: AbstractSet[str]) -> None:
         """Mark what is about to be built and tested."""
@@ -243,6 +265,8 @@ class BuildRecords:
 
     def _known_views(self) -> dict[str, tuple[str, Mapping[str, Any]]]:
         """Return the builds of the views that were created again with the code that they had."""
+        if self.partitions.windows:  # dbt has created them with the variables of the partitions
+            return {}
         nodes, known = self.step.manifest.content["nodes"], self.known
         states = {view: known.states.get(view) for view in self.recreated}
         return {

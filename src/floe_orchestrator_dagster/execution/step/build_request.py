@@ -9,6 +9,7 @@ from floe_orchestrator_dagster.execution.step.build_facts import unusable_manife
 from floe_orchestrator_dagster.execution.step.other_computes import missing_manifest, on_own_manifest
 from floe_orchestrator_dagster.execution.step.retry import RESUME_TAG
 from floe_orchestrator_dagster.execution.step.run_options import BUILD_TAG, CHANGED
+from floe_orchestrator_dagster.execution.step.time_windows import NO_WINDOW
 
 if TYPE_CHECKING:
     import dagster as dg
@@ -29,6 +30,7 @@ class BuildRequest:
         full_refresh: Whether dbt runs with ``--full-refresh``.
         other_rows: Option of the run with which dbt reads or writes other rows than usual; None without one.
         is_elsewhere: Whether the run builds on another target.
+        window: The partitions that the run builds.
     """
 
     is_recorded: bool
@@ -37,6 +39,7 @@ class BuildRequest:
     full_refresh: bool = False
     other_rows: str | None = None
     is_elsewhere: bool = False
+    window: Window = NO_WINDOW
 
 
 def build_request(context: dg.OpExecutionContext, step: DbtStep, options: DbtOptions, window: Window) -> BuildRequest:
@@ -58,8 +61,8 @@ def build_request(context: dg.OpExecutionContext, step: DbtStep, options: DbtOpt
 def changed_request(step: DbtStep, options: DbtOptions, window: Window) -> BuildRequest:
     """Return the request of a run that builds what has changed, and is not a retry."""
     no_records = options.difference(step.connection.profile.environment)
-    if no_records is None and (step.partitions is not None or window.arguments or window.variables):
-        no_records = "assets with partitions are always built"
+    if no_records is None and step.partitions is not None:
+        no_records = _without_partitions(step, window)
     no_records = no_records or missing_manifest(step) or unusable_manifest(step)
     build_all = no_records
     if build_all is None and options.full_refresh:
@@ -73,4 +76,14 @@ def changed_request(step: DbtStep, options: DbtOptions, window: Window) -> Build
         full_refresh=options.full_refresh,
         other_rows=options.other_rows,
         is_elsewhere=options.target not in {None, step.connection.profile.target},
+        window=window,
     )
+
+
+def _without_partitions(step: DbtStep, window: Window) -> str | None:
+    """Return why builds of a step's partitions do not count; None if they do."""
+    if step.connection.engine.kind != "core":
+        return "partitions are reused with dbt-core only"
+    if any(step.compute_of(node["unique_id"]) != step.compute for node in step.manifest.asset_nodes):
+        return "partitions are reused in products with one compute only"
+    return None if window.keys else "a run decides about each of its partitions"

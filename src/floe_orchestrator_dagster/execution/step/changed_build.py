@@ -20,7 +20,9 @@ from floe_orchestrator_dagster.execution.step.build_history import BUILT_IN_RUN,
 from floe_orchestrator_dagster.execution.step.build_marks import mark_reused
 from floe_orchestrator_dagster.execution.step.build_records import BuildRecords
 from floe_orchestrator_dagster.execution.step.database_epochs import note_epoch
+from floe_orchestrator_dagster.execution.step.partition_builds import variables_of_partitions
 from floe_orchestrator_dagster.execution.step.retry import read_by_other_steps
+from floe_orchestrator_dagster.product.partition_variables import reads_variables, varying_nodes
 from floe_orchestrator_dagster.upstream.dagster_check_evaluations import output_names
 from floe_orchestrator_dagster.upstream.dagster_event_storage import open_storage
 from floe_orchestrator_dagster.upstream.dagster_step_end import close_with_step
@@ -91,7 +93,8 @@ class ChangedBuild:
             for key in step.nodes.in_order(keys):
                 if outputs[key] not in read:
                     metadata = self._metadata(step.nodes.assets[key])
-                    context.log_event(dg.AssetObservation(key, metadata=metadata))
+                    for partition in records.request.window.keys or [None]:
+                        context.log_event(dg.AssetObservation(key, partition=partition, metadata=metadata))
                 elif key not in later:
                     yield self._again(key, outputs[key])
             check_of = step.nodes.check_of
@@ -118,7 +121,11 @@ class ChangedBuild:
         return nodes.downstream(built) & {key_of[unique_id] for unique_id in self.decision.reused}
 
     def _metadata(self, unique_id: str) -> dict[str, Any]:
-        run_id = self.records.history.materializations[self.records.step.key_of[unique_id]].run_id
+        records = self.records
+        builds = records.partitions.builds.get(unique_id) or {
+            "": records.history.materializations[records.step.key_of[unique_id]]
+        }
+        run_id = max(builds.values(), key=lambda build: build.storage_id).run_id
         return _reused_metadata(self.decision.reused[unique_id], run_id)
 
     def _again(self, key: dg.AssetKey, output: str) -> dg.Output[None]:
@@ -127,7 +134,8 @@ class ChangedBuild:
         state = self.records.known.states[unique_id]
         if not isinstance(state, BuildRecord):  # only known builds are reused
             raise TypeError(unique_id)
-        record = replace(state, cursor=self.records.history.cursor)
+        window = self.records.partitions.windows.get(unique_id)
+        record = replace(state, cursor=self.records.history.cursor, window=window)
         more = {**self._metadata(unique_id), RECORD: dg.JsonMetadataValue(record.as_json())}
         return versioned_output(output, more, record.build_id)
 
@@ -155,13 +163,19 @@ def changed_build(
         selection: The selected nodes.
     """
     expected, build_all = step.nodes.expected(selection), request.build_all or request.no_records
-    found = decide_step(context.instance, context.run_id, step, expected, build_all, log=context.log)
+    instance, run_id, log, window = context.instance, context.run_id, context.log, request.window
+    found = decide_step(instance, run_id, step, expected, build_all, log=log, window=window)
     dropped = _dropped_views(step, found, request)
     foreign = frozenset(view for view in dropped if step.compute_of(view) != step.compute)
     if foreign:
         what = f"views of other computes that the database drops with their tables: {_names(foreign)}"
         context.log.warning("%s. Launch a run for them, unless a later step of this run builds them.", what)
         dropped -= foreign
+    windowed = _with_other_window(step, found, request, dropped)
+    if windowed:
+        what = f"views of partitions that the database drops with their tables: {_names(sorted(windowed))}"
+        context.log.warning("%s. Launch a run for them.", what)
+        dropped -= windowed
     changed = frozenset(view for view in dropped if _has_other_code(step, found, view))
     if changed:
         what = f"views that the database drops with their tables, and whose code has changed: {_names(sorted(changed))}"
@@ -179,6 +193,8 @@ def changed_build(
         found.others,
         dropped,
         _changed_increments(step, found),
+        found.partitions,
+        _keeps_others(step, found, request),
     )
     remaining = _remaining(step, selection, found.decision)
     if dropped:
@@ -205,6 +221,16 @@ def _changed_increments(step: DbtStep, found: StepDecision) -> frozenset[str]:
     return frozenset(changed)
 
 
+def _keeps_others(step: DbtStep, found: StepDecision, request: BuildRequest) -> frozenset[str]:
+    """Return the nodes whose build certainly leaves the rows of other partitions in their table."""
+    nodes = found.partitions.keeps_others & found.decision.built.keys()
+    if not nodes or request.full_refresh or request.no_records:
+        return frozenset()
+    shapes = {node: shape for node in nodes if (shape := found.history.shapes.get(step.key_of[node])) is not None}
+    existing = found.warehouse.existing(nodes, found.known.states, shapes)
+    return frozenset(node for node in nodes if existing[node])
+
+
 def _dropped_views(step: DbtStep, found: StepDecision, request: BuildRequest) -> frozenset[str]:
     """Return the views that the run does not build, and that are dropped with the tables that it builds.
 
@@ -213,7 +239,7 @@ def _dropped_views(step: DbtStep, found: StepDecision, request: BuildRequest) ->
     built = found.decision.built.keys()
     if not built or not drops_views(step):
         return frozenset()
-    may_refresh = request.full_refresh or step.product.config.full_refresh_on_change
+    may_refresh = request.full_refresh or (step.product.config.full_refresh_on_change and step.partitions is None)
     kinds = _REPLACED | (_REPLACED_IF_REFRESHED if may_refresh else frozenset())
     replaced = {unique_id for unique_id in built if found.graph.kinds.get(unique_id) in kinds}
     nodes, relations, states = step.manifest.content["nodes"], found.warehouse.catalog.relations, found.known.states
@@ -226,6 +252,26 @@ def _dropped_views(step: DbtStep, found: StepDecision, request: BuildRequest) ->
         if (relation is None and view in own and isinstance(states.get(view), BuildRecord))
         or (relation and relation.kind == VIEW)
     )
+
+
+def _with_other_window(
+    step: DbtStep, found: StepDecision, request: BuildRequest, views: AbstractSet[str]
+) -> frozenset[str]:
+    """Return the views that this run would create for other partitions than they have, and the views that read them."""
+    nodes, names, history = (
+        step.manifest.content["nodes"],
+        variables_of_partitions(step),
+        found.history.materializations,
+    )
+    varying = varying_nodes(step.manifest, step.connection, names) if views else {}
+    last = {view: history.get(step.key_of[view]) for view in views}
+    windowed = {
+        view
+        for view, built in last.items()
+        if (request.window.keys or (built is not None and built.partition is not None))
+        and (view in varying or reads_variables(nodes[view], names))
+    }
+    return frozenset(view for view in views if view in windowed or found.graph.inputs(view) & windowed)
 
 
 def _has_other_code(step: DbtStep, found: StepDecision, view: str) -> bool:
@@ -277,6 +323,8 @@ def _log_increments(build: ChangedBuild) -> None:
 def _fix(records: BuildRecords) -> str:
     """Return how earlier rows of incremental models are built again."""
     kept, launch = "Their earlier rows are kept", "Launch a run with full_refresh to build them from scratch"
+    if records.step.partitions is not None:
+        return "The rows of other partitions are kept. Launch a backfill to build these again."
     if not records.step.product.config.full_refresh_on_change:
         return f"{kept}. {launch}, or set full_refresh_on_change in the configuration."
     return f"{kept} in spite of full_refresh_on_change, because {records.request.build_all}. {launch}."

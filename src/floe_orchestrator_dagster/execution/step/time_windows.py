@@ -47,11 +47,16 @@ class Window:
         variables: dbt variables.
         arguments: Other arguments of dbt.
         period: Start and end of a time partition; None for other partitions.
+        keys: Keys of the partitions.
     """
 
     variables: dict[str, Any] = field(default_factory=dict)
     arguments: tuple[str, ...] = ()
     period: tuple[datetime, datetime] | None = None
+    keys: tuple[str, ...] = ()
+
+
+NO_WINDOW = Window()
 
 
 def partition_window(context: dg.AssetExecutionContext, rule: PartitionsConfig | None) -> Window:
@@ -75,12 +80,12 @@ def partition_window(context: dg.AssetExecutionContext, rule: PartitionsConfig |
             "Launch it for a partition (`--partition`), or as a backfill."
         )
     if rule.type == "static":
-        return Window({rule.vars.key: context.partition_key})
+        return Window({rule.vars.key: context.partition_key}, keys=(context.partition_key,))
     window = context.partition_time_window
     form = _VARIABLE_FORMATS.get(rule.type, _DATE)
     variables = {rule.vars.start: window.start.strftime(form), rule.vars.end: window.end.strftime(form)}
     event_time = ("--event-time-start", _utc(window.start), "--event-time-end", _utc(window.end))
-    return Window(variables, event_time, (window.start, window.end))
+    return Window(variables, event_time, (window.start, window.end), tuple(context.partition_keys))
 
 
 def _has_partitioned_checks(context: dg.AssetExecutionContext) -> bool:

@@ -9,7 +9,7 @@ while a run reads them; failures, kills after a commit, runs whose builds do not
 dropped and replaced tables, and restored backups. Left out are
 
 - macros and variables, which only change the fingerprint: see ``tests/unit/product/test_fingerprint_histories.py``
-- partitions, which are built in each run and have no records
+- partitions: see ``test_partition_histories.py``
 - the documented blind spots: rows that are added and removed again while a run reads them, rows that are changed by
   hand in a table of the same columns, late rows without another version of the source, and a database that was written
   more often than the one that it replaces.

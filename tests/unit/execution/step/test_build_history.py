@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -15,6 +16,7 @@ from floe_orchestrator_dagster.execution.step.build_history import (
     mark_kept,
     metadata_again,
     read_history,
+    recorded_build,
 )
 from floe_orchestrator_dagster.execution.step.build_marks import (
     key_of,
@@ -23,7 +25,9 @@ from floe_orchestrator_dagster.execution.step.build_marks import (
     store_shapes,
     store_tests,
 )
+from floe_orchestrator_dagster.upstream import dagster_materializations
 from floe_orchestrator_dagster.upstream.dagster_history import newest_event, store_values, stored_values
+from floe_orchestrator_dagster.upstream.dagster_materializations import partition_materializations
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -285,3 +289,32 @@ def test_build_of_an_earlier_try_is_materialized_again_with_its_record(instance:
     assert metadata_again(instance, {KEY: first}) == {}
     recorded_run(instance, "b2")
     assert metadata_again(instance, {KEY: first}) == {}
+
+
+def test_build_of_a_partition_counts_with_a_record_of_its_window(
+    instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dagster_materializations, "_KEYS_AT_ONCE", 2)  # of three partitions
+    days = dg.StaticPartitionsDefinition(["mon", "tue"])
+
+    def build(day: str, found: BuildRecord) -> None:
+        @dg.asset(key=KEY, partitions_def=days)
+        def orders() -> dg.MaterializeResult[None]:
+            return dg.MaterializeResult(metadata={RECORD: dg.JsonMetadataValue(found.as_json())})
+
+        dg.materialize([orders], instance=instance, partition_key=day)
+
+    build("mon", replace(record(instance), window="w", series="s"))
+    assert reason(instance) is None
+    build("tue", replace(record(instance, "b2"), window="w", series="s"))
+    state = history(instance).states[KEY]
+    assert (getattr(state, "build_id", None), reason(instance)) == ("b2", None)
+
+    found = partition_materializations(instance, KEY, ["mon", "tue", "wed"])
+    records = {day: recorded_build(build) for day, build in found.items()}
+    assert {day: build and build.build_id for day, build in records.items()} == {"mon": "b1", "tue": "b2"}
+
+    build("mon", record(instance, "b3"))
+    assert reason(instance) == "the run that built it last recorded no build that counts"
+    run(instance, {RECORD: dg.JsonMetadataValue(replace(record(instance), window="w", series="s").as_json())})
+    assert reason(instance) == "the run that built it last recorded no build that counts"
