@@ -53,8 +53,8 @@ _VARYING = words(
 )
 # Their values are part of the fingerprints of nodes. Tests have no such fingerprint.
 _VALUES = frozenset({"var", "env_var"})
-# Macros of dbt whose result only depends on the node and the flags of the run.
-_ALLOWED_OF_DBT = frozenset({"is_incremental", "should_store_failures", "should_full_refresh"})
+# Macros of dbt whose result only depends on the node, the flags of the run and their arguments.
+_ALLOWED_OF_DBT = frozenset({"date", "is_incremental", "should_store_failures", "should_full_refresh"})
 _WORD = re.compile(r"\w+")
 # Names in SQL whose values differ between two runs, and functions that read files or other databases.
 _VARYING_NAMES = words(
@@ -408,14 +408,11 @@ def _varying_macros(macros: Mapping[str, Mapping[str, Any]]) -> frozenset[str]:
         key: set(_WORD.findall(_HARMLESS.sub("", str(macro.get("macro_sql") or "")))) for key, macro in macros.items()
     }
     names = {key: str(macro.get("name")) for key, macro in macros.items()}
-    varying = {
-        key for key, found in named.items() if found & (_VARYING | _VALUES) and names[key] not in _ALLOWED_OF_DBT
-    }
+    allowed = {key for key, name in names.items() if (name.partition("__")[2] or name) in _ALLOWED_OF_DBT}
+    varying = {key for key, found in named.items() if found & (_VARYING | _VALUES) and key not in allowed}
     callers = {key: set((macro.get("depends_on") or {}).get("macros") or ()) for key, macro in macros.items()}
     while more := {
-        key
-        for key, called in callers.items()
-        if key not in varying and called & varying and names[key] not in _ALLOWED_OF_DBT
+        key for key, called in callers.items() if key not in varying and called & varying and key not in allowed
     }:
         varying |= more
     return frozenset(name for key in varying for name in (names[key], names[key].partition("__")[2]) if name)

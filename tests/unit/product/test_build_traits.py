@@ -42,6 +42,17 @@ def manifest(code: str, macros: dict[str, str] | None = None, **fields: object) 
             "package_name": "dbt",
             "macro_sql": "{% macro concat() %}||{% endmacro %}",
         },
+        "macro.dbt.date": {
+            "name": "date",
+            "package_name": "dbt",
+            "macro_sql": "{% macro date(year) %}{{ adapter.dispatch('date', 'dbt')(year) }}{% endmacro %}",
+            "depends_on": {"macros": ["macro.dbt.default__date"]},
+        },
+        "macro.dbt.default__date": {
+            "name": "default__date",
+            "package_name": "dbt",
+            "macro_sql": "{% macro default__date(year) %}{{ modules.datetime.date(year, 1, 1) }}{% endmacro %}",
+        },
         "macro.dbt.generate_schema_name": {
             "name": "generate_schema_name",
             "package_name": "dbt",
@@ -71,6 +82,8 @@ def reason(code: str, macros: dict[str, str] | None = None, **fields: object) ->
         "select * from (select 1 as id) as x, unnest([1, 2]) as y where 'from here' = 'x'",
         "-- copied from the shop\n/* join nothing */ {# from raw.x #} select 1",
         "select {{ dbt.concat(['a', 'b']) }}, runtime from {{ ref('a') }}",
+        "select {{ dbt.date(2024) }} from {{ ref('a') }}",
+        "select {{ in_years(field='day', type='date') }} from {{ ref('a') }}",
         "{{ config(materialized='table') }} select '{{ target.name }}' as target",
         "{% for x in [1, 2] %} select {{ x }} {% if not loop.last %} union all {% endif %} {% endfor %}",
         "",
