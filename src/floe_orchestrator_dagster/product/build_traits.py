@@ -11,16 +11,16 @@ import hashlib
 import json
 import re
 from dataclasses import dataclass, field
-from functools import cache, cached_property, lru_cache
+from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any
 
-from floe_orchestrator_dagster.product.code_templates import templates_in, without_prose
+from floe_orchestrator_dagster.product.code_templates import templates_in
 from floe_orchestrator_dagster.product.fingerprints import has_disjoint_partitions, is_declared_reusable
 from floe_orchestrator_dagster.product.fixed_calls import declares_nothing, has_fixed_calls
 from floe_orchestrator_dagster.product.macros import ProjectMacros
 from floe_orchestrator_dagster.product.references import texts_in
-from floe_orchestrator_dagster.product.sql_tokens import words
 from floe_orchestrator_dagster.product.unnamed_reads import UNCERTAIN, unnamed_read
+from floe_orchestrator_dagster.product.varying_code import VALUES, varying_names, varying_sql, varying_template
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -32,49 +32,10 @@ OF_BATCHES = "its rows depend on the time of the run (microbatch)"
 
 _BUILT = frozenset({"model", "seed", "snapshot"})
 _KNOWN = frozenset({"table", "view", "incremental", "seed", "ephemeral"})
-_HARMLESS = re.compile(
-    r"""\badapter\s*\.\s*(?:quote\s*\(|dispatch\s*\(\s*(?:macro_name\s*=\s*)?(?=['"][^'"{}]*['"]\s*[,)]))"""
-    r"|\bmodules\s*\.\s*(?:re|itertools)\b"
-)
-# Access to a macro of dbt by a name that the code computes.
-_COMPUTED = re.compile(r"\bdbt(?:_\w+)?\s*(?:\[\s*(?!['\"][^'\"]*['\"]\s*\])|\.\s*(?:get|items|values)\b)")
 # Settings with SQL that becomes a part of the query.
 _SQL_SETTINGS = ("incremental_predicates", "predicates", "partitions", "sql_header")
 _TABLE_OF_TEST = frozenset({"model"})
-# Names in Jinja whose values differ between two runs of the same project, or come from queries.
-_VARYING = words(
-    """
-    adapter attr builtins context database_schemas dbt_metadata_envs  execute flags
-    get_column_schema_from_query get_columns_in_query get_columns_in_relation get_relation
-    get_relations_by_pattern get_relations_by_prefix invocation_args_dict invocation_id lipsum load_agate_table
-    load_relation load_result modules random results run_query run_started_at schemas selected_resources
-    statement thread_id
-    """
-)
-# Their values are part of the fingerprints of nodes. Tests have no such fingerprint.
-_VALUES = frozenset({"var", "env_var"})
-# Macros of dbt whose result only depends on the node, the flags of the run and their arguments.
-_ALLOWED_OF_DBT = frozenset({"date", "is_incremental", "should_store_failures", "should_full_refresh"})
 _WORD = re.compile(r"\w+")
-# Names in SQL whose values differ between two runs, and functions that read files or other databases.
-_VARYING_NAMES = words(
-    """
-    current_catalog current_database current_date current_role current_schema current_setting current_time
-    current_timestamp current_user current_warehouse getdate getenv getutcdate getvariable localtime
-    localtimestamp session_user sysdate sysdatetime sysdatetimeoffset systimestamp tablesample
-    """
-)
-_VARYING_FUNCTIONS = words(
-    """
-    age clock_timestamp dblink external_query gen_random_uuid generate_uuid generate_uuidv4 get_current_time
-    get_current_timestamp glob newid nextval now openquery openrowset query query_table rand randn random
-    randstr st_read statement_timestamp timeofday today transaction_timestamp txid_current unix_timestamp uuid
-    uuid_string uuidv4 uuidv7 zipf
-    """
-)
-_READING = re.compile(r"read_\w+|\w+_scan|\w+_query|current_\w+|generate_uuid\w*")
-_CALL = re.compile(r"(?<![\w$])([a-z_]\w*)\s*\(")
-_TIME_LITERAL = re.compile(r"'(?:now|today|tomorrow|yesterday)'|\busing\s+sample\b")
 _READS_TABLE = re.compile(r"\b(?:from|join|table|pivot|unpivot)\b", re.IGNORECASE)
 _THIS = "this"
 _VARIABLE = re.compile(r"\bvar\b")
@@ -134,7 +95,7 @@ def build_traits(manifest: Mapping[str, Any]) -> BuildTraits:
         texts = [text for name in _UNIT_TEST_TEXTS for text in texts_in(unit_test.get(name))]
         tables = [*(unit_test.get("given") or ()), unit_test.get("expect") or {}]
         has_files = any(table.get("fixture") for table in tables)
-        if has_files or any("{{" in text or _varying_sql(text) for text in texts):
+        if has_files or any("{{" in text or varying_sql(text) for text in texts):
             always[unique_id] = "its rows may differ each time"
     partitioned = frozenset(unique_id for unique_id, node in nodes.items() if project.keeps_partitions(node))
     built = {unique_id: node for unique_id, node in nodes.items() if node["resource_type"] in _BUILT}
@@ -147,7 +108,7 @@ class _Project:
         self._nodes, self._adapter = manifest["nodes"], (manifest.get("metadata") or {}).get("adapter_type")
         self._macros = ProjectMacros(manifest)
         of_dbt = {key: macro for key, macro in (manifest.get("macros") or {}).items() if key not in self._macros.code}
-        self._varying = _VARYING | _varying_macros(of_dbt)
+        self._varying = varying_names(of_dbt)
         self._reads_variable = cache(lambda key: _VARIABLE.search(self._macros.code[key]) is not None)
         self._of_macro = cache(self._of_code_of_macro)
 
@@ -279,7 +240,7 @@ class _Project:
         arguments = dict((test.get("test_metadata") or {}).get("kwargs") or {})
         arguments.pop("model", None)
         for text in [*texts_in(arguments), str(test["config"].get("where") or "")]:
-            found = _varying_sql(text)
+            found = varying_sql(text)
             if found or self._of_template(text, is_test=True):
                 return f"its arguments use {found or 'a template'}"
             if _READS_TABLE.search(text):
@@ -312,7 +273,7 @@ class _Project:
         return self._of_text(code, is_test=is_test, tables=tables | parameters_with_tables(name, code, texts))
 
     def _of_text(self, text: str, *, is_test: bool, tables: frozenset[str] = frozenset()) -> str | None:
-        function = _varying_sql(text)
+        function = varying_sql(text)
         if function:
             return f"its code uses {function}"
         read = self._of_template(text, is_test=is_test)
@@ -325,14 +286,7 @@ class _Project:
         return f"its code reads {name}, which is neither a ref nor a source" if name else None
 
     def _of_template(self, text: str, *, is_test: bool) -> str | None:
-        if "{" not in text:
-            return None
-        varying = self._varying | _VALUES if is_test else self._varying
-        templates = _HARMLESS.sub("", without_prose(text))
-        found = sorted(varying & set(_WORD.findall(templates)))
-        if not found and _COMPUTED.search(templates):
-            return "its code computes the names of macros"
-        return f"its code uses {found[0]}" if found else None
+        return varying_template(text, self._varying | VALUES if is_test else self._varying)
 
     def version(self, test: Mapping[str, Any]) -> str:
         """Compute the version of a data test: a hash of its code, settings and macros."""
@@ -362,7 +316,7 @@ def _of_sql(node: Mapping[str, Any]) -> str | None:
     """Return why a setting with SQL that becomes a part of the query makes a node built each time."""
     for name in _SQL_SETTINGS:
         for text in texts_in(node["config"].get(name)):
-            found = _varying_sql(text) or (_READS_TABLE.search(text) and "a table")
+            found = varying_sql(text) or (_READS_TABLE.search(text) and "a table")
             if found:
                 return f"its {name} use {found}"
     return None
@@ -370,18 +324,6 @@ def _of_sql(node: Mapping[str, Any]) -> str | None:
 
 def _is_declared_reusable(node: Mapping[str, Any]) -> bool:
     return node["resource_type"] in _BUILT and is_declared_reusable(node)
-
-
-@lru_cache(maxsize=20_000)
-def _varying_sql(code: str) -> str | None:
-    """Return the first name in SQL whose value differs between two runs; None without one."""
-    text = code.lower()
-    called = set(_CALL.findall(text))
-    found = sorted(_VARYING_NAMES & set(_WORD.findall(text)) | _VARYING_FUNCTIONS & called)
-    if found:
-        return found[0]
-    literal = _TIME_LITERAL.search(text)
-    return literal.group() if literal else next((name for name in sorted(called) if _READING.fullmatch(name)), None)
 
 
 def _templates(text: str) -> str:
@@ -400,22 +342,6 @@ def _ephemeral_parents(nodes: Mapping[str, Mapping[str, Any]], node: Mapping[str
             found.add(parent)
             waiting.extend((read.get("depends_on") or {}).get("nodes") or ())
     return found
-
-
-def _varying_macros(macros: Mapping[str, Mapping[str, Any]]) -> frozenset[str]:
-    """Return the names of dbt's own macros that query the database or depend on the run."""
-    named = {
-        key: set(_WORD.findall(_HARMLESS.sub("", str(macro.get("macro_sql") or "")))) for key, macro in macros.items()
-    }
-    names = {key: str(macro.get("name")) for key, macro in macros.items()}
-    allowed = {key for key, name in names.items() if (name.partition("__")[2] or name) in _ALLOWED_OF_DBT}
-    varying = {key for key, found in named.items() if found & (_VARYING | _VALUES) and key not in allowed}
-    callers = {key: set((macro.get("depends_on") or {}).get("macros") or ()) for key, macro in macros.items()}
-    while more := {
-        key for key, called in callers.items() if key not in varying and called & varying and key not in allowed
-    }:
-        varying |= more
-    return frozenset(name for key in varying for name in (names[key], names[key].partition("__")[2]) if name)
 
 
 def _digest(values: Iterable[object]) -> str:
