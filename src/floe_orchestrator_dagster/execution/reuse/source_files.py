@@ -10,27 +10,39 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _MAX_BYTES = 256 << 20  # per source; larger ones count as changed
-_NOT_A_PATH = frozenset("(){}'\"")
+_NOT_A_PLACE = frozenset("(){}'\"")
 
 
-def file_version(source: Mapping[str, Any], project: Path) -> str | None:
-    """Return a hash of the content and times of a source's files; None if it is not local files of limited size.
+def location(source: Mapping[str, Any]) -> str | None:
+    """Return the path or URL of a source's files; None if the source has none, or several.
 
     Args:
         source: The source in dbt's manifest.
-        project: The directory of the dbt project, at which relative paths start.
     """
     stated = _places(source)
     if len(stated) != 1:
         return None
     names = {name: source.get(name) or "" for name in ("name", "identifier", "schema")}
     try:
-        pattern = str(stated.pop()).format(**names)
+        place = str(stated.pop()).format(**names)
     except (KeyError, IndexError, ValueError):
         return None
-    if _NOT_A_PATH & set(pattern) or ":" in pattern:
-        return None
-    return _content_version(project, pattern)
+    return None if _NOT_A_PLACE & set(place) else place
+
+
+def is_url(place: str) -> bool:
+    """Return whether a place is the URL of one file on a web server."""
+    return place.lower().startswith(("http://", "https://")) and "*" not in place
+
+
+def file_version(place: str, project: Path) -> str | None:
+    """Return a hash of the content and times of a source's files; None if it is not local files of limited size.
+
+    Args:
+        place: Path of the files, which may be a pattern.
+        project: The directory of the dbt project, at which relative paths start.
+    """
+    return None if ":" in place else _content_version(project, place)
 
 
 def is_file(source: Mapping[str, Any]) -> bool:

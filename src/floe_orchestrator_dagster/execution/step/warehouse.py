@@ -22,7 +22,7 @@ from floe_orchestrator_dagster.execution.dbt.duckdb_tables import database_itera
 from floe_orchestrator_dagster.execution.dbt.engine import engine_for
 from floe_orchestrator_dagster.execution.reuse.graph import STORED
 from floe_orchestrator_dagster.execution.reuse.records import BuildRecord
-from floe_orchestrator_dagster.execution.reuse.source_files import file_version, is_file
+from floe_orchestrator_dagster.execution.reuse.source_files import file_version, is_file, is_url, location
 from floe_orchestrator_dagster.execution.step.build_facts import Places, SourceFiles, is_assumed_unchanged
 from floe_orchestrator_dagster.execution.step.database_epochs import Database
 from floe_orchestrator_dagster.product.templates import rendered
@@ -163,12 +163,24 @@ class Warehouse:
 
     @cached_property
     def _files(self) -> dict[str, str]:
-        """The versions of sources that are local files."""
+        """The versions of sources that are files, of this machine or of web servers."""
         if not self.is_on_duckdb:
             return {}
         project = self.step.connection.directory.path
-        versions = {one: file_version(source, project) for one, source in self._located.items()}
-        return {one: data for one, data in versions.items() if data}
+        places = {one: place for one, source in self._located.items() if (place := location(source))}
+        urls = {one: place for one, place in places.items() if is_url(place)}
+        versions = {one: file_version(place, project) for one, place in places.items() if one not in urls}
+        return {**{one: data for one, data in versions.items() if data}, **self._of_urls(urls)}
+
+    def _of_urls(self, urls: Mapping[str, str]) -> dict[str, str]:
+        if not urls:
+            return {}
+        from floe_orchestrator_dagster.execution.reuse.source_urls import url_versions  # few products need it
+
+        versions, failures = url_versions(urls)
+        for name, reason in failures.items():
+            self.log.warning("%s counts as changed: %s", name, reason)
+        return versions
 
     @cached_property
     def _loaded(self) -> dict[str, Mapping[str, Any]]:
