@@ -31,6 +31,8 @@ _ATTACHED = frozenset({"alias", "path", "read_only", "type"})
 _OF_LOGIN = frozenset({"password", "sslmode", "user"})
 _SERVER = ("host", "port", "dbname")
 _VARIABLE = "env_var"
+# Value of a setting that only dbt can render. It is false, and YAML has no such value.
+_UNKNOWN = ()
 
 
 def is_same_table(builder: DbtConnection, built: Node, reader: DbtConnection, read: Node) -> bool:
@@ -45,7 +47,7 @@ def is_same_table(builder: DbtConnection, built: Node, reader: DbtConnection, re
     if any(_is_named_by_variables(*pair) for pair in ((builder, built), (reader, read))):
         return False
     one, other = map(_settings, (builder, reader))
-    if None not in one.values() and one == other:
+    if _UNKNOWN not in one.values() and one == other:
         return all(built.get(name) == read.get(name) for name in (*_NAMES, "relation_name"))
     place = _place(one, built)
     return place is not None and place == _place(other, read)
@@ -89,10 +91,11 @@ def _settings(connection: DbtConnection) -> dict[str, object]:
 
 
 def _value(value: object, connection: DbtConnection) -> object:
-    """Return the value of a setting; None if only dbt can render it."""
+    """Return the value of a setting, without its templates."""
     if isinstance(value, str):
-        return rendered(value, connection.profile.environment)
-    return None if isinstance(value, (dict, list)) and "{{" in str(value) else value
+        text = rendered(value, connection.profile.environment)
+        return _UNKNOWN if text is None else text
+    return _UNKNOWN if isinstance(value, (dict, list)) and "{{" in str(value) else value
 
 
 def _place(settings: Mapping[str, Any], node: Node) -> tuple[str, ...] | None:

@@ -63,6 +63,7 @@ def is_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:  # noqa: AN
         (attaching("/data/shop.duckdb"), attaching("/data/shop.duckdb", type="duckdb")),
         (SNOWFLAKE, {**SNOWFLAKE, "warehouse": "LARGE", "threads": 8}),
         (SPARK, SPARK),
+        ({**SNOWFLAKE, "role": None}, {**SNOWFLAKE, "role": None, "threads": 8}),
     ],
 )
 def test_table_is_the_same(is_same: Any, one: Json, other: Json) -> None:  # noqa: ANN401  # see the fixture
@@ -100,6 +101,8 @@ def test_table_is_the_same(is_same: Any, one: Json, other: Json) -> None:  # noq
         (FILE, attaching("/data/shop.duckdb", alias="elsewhere")),
         ({"type": "duckdb", "path": ":memory:"}, {"type": "duckdb", "path": ":memory:", "settings": {}}),
         (SNOWFLAKE, {**SNOWFLAKE, "account": "org-two"}),
+        (SNOWFLAKE, {**SNOWFLAKE, "role": None}),
+        ({**SNOWFLAKE, "role": "{{ env_var('UNSET') }}"}, {**SNOWFLAKE, "role": "{{ env_var('UNSET') }}"}),
         (SPARK, {**SPARK, "host": "other"}),
         (
             {"type": "trino", "host": "t", "database": "shop"},
