@@ -233,6 +233,19 @@ def test_batches_are_reused_in_each_range(tmp_path: Path, instance: dg.DagsterIn
     assert shop.ids() == [1, 2, 3]
 
 
+def test_batches_whose_compiled_sql_reads_an_unknown_table_are_built_again(
+    tmp_path: Path, instance: dg.DagsterInstance
+) -> None:
+    more = "{% macro more() %}, outside{% endmacro %}"
+    files = {"models/events.sql": BATCHED + " {{ more() }}", "macros/more.sql": more}
+    shop = PartitionedShop(tmp_path / "shop", instance, "core", **files)
+    shop.execute("create table outside as select 7 as code")
+
+    first = shop.partition_run(FIRST, None, "raw", "events")
+    assert "The next run builds events again: its compiled SQL reads outside" in logged(instance, first.run_id, "INFO")
+    assert shop.build(FIRST) == {"events"}
+
+
 def test_inputs_that_depend_on_the_partition_are_built_in_each_run(
     tmp_path: Path, instance: dg.DagsterInstance
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import shutil
 import tarfile
 import uuid
@@ -26,6 +27,8 @@ _SUCCEEDED = ".floe-succeeded"
 _FAILED = ".floe-failed"
 _STARTED = ".floe-started"
 _ARCHIVE = "dbt_artifacts.tar.gz"
+# Names of the files of a microbatch model's batches, behind that of the model; dbt-core 1.9 writes hours with a space.
+_BATCH = re.compile(r"_\d{4}[-\dT :+]*")
 _ARTIFACTS = ("run_results.json", "manifest.json", SOURCE_RESULTS_FILE, "compiled", "run")
 
 
@@ -51,6 +54,15 @@ class Target:
         """Read a node's compiled SQL; None when dbt does not write it, as for seeds and snapshots."""
         path = self.compiled_path(node)
         return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else None
+
+    def compiled_codes(self, node: Mapping[str, Any]) -> list[str]:
+        """Read all compiled SQL of a node: with dbt-core, a microbatch model has one file for each batch."""
+        code, path = self.compiled_code(node), self.compiled_path(node)
+        if code is not None:
+            return [code]
+        found = sorted(path.with_suffix("").glob(f"*{path.suffix}"))
+        batches = [file for file in found if _BATCH.fullmatch(file.stem.removeprefix(path.stem))]
+        return [file.read_text(encoding="utf-8", errors="replace") for file in batches]
 
     def lasting_compiled_path(self, node: Mapping[str, Any]) -> Path:
         """Return the path of a node's compiled SQL after the invocation."""

@@ -9,15 +9,17 @@ from floe_orchestrator_dagster.product.fingerprints import is_declared_reusable
 from floe_orchestrator_dagster.product.unnamed_reads import UNCERTAIN, read_unnamed
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 # Starts of templates. Compiled SQL only has them in string literals.
 _TEMPLATES = ("{{", "{%", "{#")
 _KNOWN = "{{ ref('') }}"
+MISSING = "was not found"
+"""Doubt about a model of which dbt has written no compiled SQL."""
 
 
-def compiled_read(content: Mapping[str, Any], node: Mapping[str, Any], code: str | None) -> str | None:
-    """Return the first table that compiled SQL reads and dbt does not know; None without one.
+def compiled_read(content: Mapping[str, Any], node: Mapping[str, Any], codes: Sequence[str]) -> str | None:
+    """Return the first table that compiled SQL reads and dbt does not know, or a doubt; None without one.
 
     The templates of a node are read before it is built (:mod:`unnamed_reads`). Its compiled SQL shows what they have
     printed.
@@ -25,13 +27,20 @@ def compiled_read(content: Mapping[str, Any], node: Mapping[str, Any], code: str
     Args:
         content: The manifest of the run, with the names of its tables.
         node: The node.
-        code: Its compiled SQL; None when dbt has not written it.
+        codes: Its compiled SQL: a query, or one for each batch. dbt writes none for seeds.
     """
-    if code is None or (node.get("language") or "sql") != "sql" or is_declared_reusable(node):
+    if (node.get("language") or "sql") != "sql" or is_declared_reusable(node):
         return None
     relations = _relations(content, node)
     if relations is None:
         return None
+    if not codes and node["resource_type"] == "model":
+        return MISSING
+    return next((found for code in codes if (found := _read(code, relations))), None)
+
+
+def _read(code: str, relations: set[str]) -> str | None:
+    """Return the first table that a query reads besides those with the names, or a doubt."""
     if any(mark in code for mark in _TEMPLATES):
         return UNCERTAIN
     for relation in sorted(relations, key=len, reverse=True):

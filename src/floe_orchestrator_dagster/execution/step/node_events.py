@@ -78,8 +78,9 @@ class NodeEvents:
             actual = self._actual(result, node)
             more, version = self._metadata(result, node, actual), None
             if self._records is not None:
-                code = target.compiled_code(node) or result.compiled_code
-                recorded, version = self._records.built(result, actual, self._content, code)
+                reported = [result.compiled_code] if result.compiled_code else []
+                codes = target.compiled_codes(node) or reported
+                recorded, version = self._records.built(result, actual, self._content, codes)
                 more.update(recorded)
             if self._states is not None:
                 more.update(self._states.metadata(result, actual))

@@ -6,11 +6,12 @@ from typing import Any
 
 import pytest
 
-from floe_orchestrator_dagster.execution.reuse.compiled_reads import compiled_read
+from floe_orchestrator_dagster.execution.reuse.compiled_reads import MISSING, compiled_read
 from floe_orchestrator_dagster.product.unnamed_reads import UNCERTAIN
 
 NODE: dict[str, Any] = {
     "unique_id": "model.shop.m",
+    "resource_type": "model",
     "relation_name": '"shop"."main"."m"',
     "config": {},
     "depends_on": {"nodes": ["model.shop.a", "model.shop.e", "source.shop.raw.b"]},
@@ -41,18 +42,26 @@ CONTENT: dict[str, Any] = {
         ("select * from shop.main.other", "shop.main.other"),
         ("select '{{ x }}' as c", UNCERTAIN),
         ("select $$ from x $$", UNCERTAIN),
-        (None, None),
     ],
 )
-def test_tables_outside_of_ref_and_source_are_found(code: str | None, found: str | None) -> None:
-    assert compiled_read(CONTENT, NODE, code) == found
+def test_tables_outside_of_ref_and_source_are_found(code: str, found: str | None) -> None:
+    assert compiled_read(CONTENT, NODE, [code]) == found
+
+
+def test_query_of_each_batch_is_read() -> None:
+    assert compiled_read(CONTENT, NODE, ["select 1 as n", "select * from other.x"]) == "other.x"
+
+
+def test_model_without_compiled_sql_is_in_doubt() -> None:
+    assert compiled_read(CONTENT, NODE, []) == MISSING
+    assert compiled_read(CONTENT, {**NODE, "resource_type": "seed"}, []) is None
 
 
 def test_python_declared_nodes_and_readers_of_files_are_not_looked_at() -> None:
     code = "select * from other.x"
     files = {**CONTENT["sources"]["source.shop.raw.b"], "meta": {"external_location": "b.csv"}}
 
-    assert compiled_read(CONTENT, NODE, code) == "other.x"
-    assert compiled_read(CONTENT, {**NODE, "language": "python"}, code) is None
-    assert compiled_read(CONTENT, {**NODE, "config": {"meta": {"dagster": {"reuse": True}}}}, code) is None
-    assert compiled_read({**CONTENT, "sources": {"source.shop.raw.b": files}}, NODE, code) is None
+    assert compiled_read(CONTENT, NODE, [code]) == "other.x"
+    assert compiled_read(CONTENT, {**NODE, "language": "python"}, [code]) is None
+    assert compiled_read(CONTENT, {**NODE, "config": {"meta": {"dagster": {"reuse": True}}}}, [code]) is None
+    assert compiled_read({**CONTENT, "sources": {"source.shop.raw.b": files}}, NODE, [code]) is None
