@@ -86,7 +86,7 @@ class BuildRecords:
         return is_wanted and self.step.partitions is None and bool(self.changed_increments)
 
     def built(
-        self, result: NodeResult, node: Mapping[str, Any], content: Mapping[str, Any], codes: Sequence[str]
+        self, result: NodeResult, node: Mapping[str, Any], content: Mapping[str, Any], queries: Sequence[str]
     ) -> tuple[dict[str, Any], str]:
         """Return the metadata and the data version of a build.
 
@@ -94,7 +94,7 @@ class BuildRecords:
             result: The result of the node.
             node: The node with the names of its table in this run.
             content: The manifest with the names of all tables in this run.
-            codes: The node's compiled SQL.
+            queries: The node's compiled SQL.
         """
         unique_id = result.unique_id
         build_id = hashlib.sha256(f"{self._invocation} {unique_id}".encode()).hexdigest()[:16]
@@ -108,7 +108,7 @@ class BuildRecords:
         is_uncertain = window is not None and unique_id in self.known.always
         is_doubtful = is_uncertain or self.step.key_of[unique_id] in self.history.contended
         is_uncounted = self.request.no_records or is_doubtful
-        if is_uncounted or fingerprint is None or self._reads_other_tables(content, node, codes):
+        if is_uncounted or fingerprint is None or self._reads_other_tables(content, node, queries):
             other_rows = {OTHER_ROWS: self.request.other_rows} if self.request.other_rows else {}
             return {**other_rows, **self._before(unique_id, node, build_id)}, build_id
         inputs = self._inputs(result)
@@ -122,11 +122,11 @@ class BuildRecords:
             record = replace(record, window=window, series=series)
         return {RECORD: dg.JsonMetadataValue(record.as_json())}, build_id
 
-    def _reads_other_tables(self, content: Mapping[str, Any], node: Mapping[str, Any], codes: Sequence[str]) -> bool:
+    def _reads_other_tables(self, content: Mapping[str, Any], node: Mapping[str, Any], queries: Sequence[str]) -> bool:
         """Return whether the compiled SQL of a node may read a table that dbt does not know, and log it."""
         if node["unique_id"] in self.known.always:
             return False
-        found = compiled_read(content, node, codes)
+        found = compiled_read(content, node, queries)
         if found:
             doubts = {UNCERTAIN: f"has {UNCERTAIN}", MISSING: MISSING}
             what = doubts.get(found, f"reads {found}, which is neither a ref nor a source")
