@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import duckdb
 import pytest
 
+from dbt_v2 import engine_config
 from files import write_files
 from floe_orchestrator_dagster.code_location import build_location, definitions_from_file
 from floe_orchestrator_dagster.inspect.changes import plan_changes
@@ -218,7 +219,9 @@ def test_view_reads_the_tables_of_the_connection_that_queries_it(tmp_path: Path,
     assert planned == dict.fromkeys(COMPUTES, "no run has built it")
 
 
-def test_tables_of_all_computes_are_reused_and_built_with_what_they_read(shop: Shop) -> None:
+@pytest.mark.parametrize("kind", ["core", "v2"])
+def test_tables_of_all_computes_are_reused_and_built_with_what_they_read(shop: Shop, kind: str) -> None:
+    shop.configure(COMPUTES, outputs_of_two_files(shop), dbt=engine_config(kind))
     assert shop.planned() == dict.fromkeys(COMPUTES, "no run has built it")
     assert shop.run() == {*COMPUTES}
 
