@@ -246,6 +246,18 @@ def test_batches_whose_compiled_sql_reads_an_unknown_table_are_built_again(
     assert shop.build(FIRST) == {"events"}
 
 
+def test_table_that_reads_one_with_partitions_that_is_always_built(
+    tmp_path: Path, instance: dg.DagsterInstance
+) -> None:
+    dated = "{{ config(materialized='table') }} select id, current_date as today from {{ ref('raw') }}"
+    shop = PartitionedShop(tmp_path / "shop", instance, "core", **{"models/events.sql": dated})
+
+    assert shop.build(FIRST, None, "raw", "events", "total") == {"raw", "events", "total"}
+    assert shop.total() == []
+    assert shop.build(FIRST) == {"events"}
+    assert (len(shop.total()), shop.total()) == (1, [])
+
+
 def test_inputs_that_depend_on_the_partition_are_built_in_each_run(
     tmp_path: Path, instance: dg.DagsterInstance
 ) -> None:

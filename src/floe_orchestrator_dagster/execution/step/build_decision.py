@@ -108,8 +108,9 @@ def decide_step(  # noqa: PLR0913, PLR0917  # a decision depends on all of these
     others = OtherComputes(instance, step, graph, foreign, log)
     warehouse = _warehouse(step, _read_there(step, graph, read, foreign, built | tests), built | tests, log)
     places = Places(step.connection, database_epoch(instance, warehouse.database))
-    known, history = _known(instance, run_id, step, read, places, built | tests, warehouse, others)
-    partitions = read_partition_builds(instance, step, window, built, known)
+    varying = varying_nodes(step.manifest, step.connection, variables_of_partitions(step))
+    known, history = _known(instance, run_id, step, read, places, built | tests, warehouse, others, varying)
+    partitions = replace(read_partition_builds(instance, step, window, built, known), varying=frozenset(varying))
     known = replace(known, before=before or {}, unbuilt=partitions.unbuilt)
     if window.keys:
         # A waiting time begins with the last build of a table, whichever partitions it had.
@@ -207,6 +208,7 @@ def _known(  # noqa: PLR0913, PLR0917  # all that is known
     selected: AbstractSet[str],
     warehouse: Warehouse,
     others: OtherComputes,
+    varying: Mapping[str, str],
 ) -> tuple[Known, BuildHistory]:
     content, assets = step.manifest.content, {node["unique_id"]: node for node in step.manifest.asset_nodes}
     tables = (read | selected) & assets.keys()
@@ -230,7 +232,6 @@ def _known(  # noqa: PLR0913, PLR0917  # all that is known
     )
     fingerprints = build_fingerprints(step.manifest, step.connection)
     doubts = {unique_id: found.doubt for unique_id, found in fingerprints.items() if found.doubt}
-    varying = varying_nodes(step.manifest, step.connection, variables_of_partitions(step))
     declared = _values(content, ALWAYS_BUILT)
     batched = {node: declared.pop(node) for node in [*declared] if declared[node] == OF_BATCHES}
     # A window of partitions removes the reason of microbatch models, and leaves all others.

@@ -105,7 +105,7 @@ class BuildRecords:
         fingerprint = self.known.fingerprints.get(unique_id)
         window = self.partitions.windows.get(unique_id)
         # The manifest need not have the inputs of the partition.
-        is_uncertain = window is not None and unique_id in self.known.always
+        is_uncertain = window is not None and unique_id in self.partitions.varying
         is_doubtful = is_uncertain or self.step.key_of[unique_id] in self.history.contended
         is_uncounted = self.request.no_records or is_doubtful
         if is_uncounted or fingerprint is None or self._reads_other_tables(content, node, queries):

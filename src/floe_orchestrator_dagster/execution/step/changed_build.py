@@ -22,7 +22,7 @@ from floe_orchestrator_dagster.execution.step.build_records import BuildRecords
 from floe_orchestrator_dagster.execution.step.database_epochs import note_epoch
 from floe_orchestrator_dagster.execution.step.partition_builds import variables_of_partitions
 from floe_orchestrator_dagster.execution.step.retry import read_by_other_steps
-from floe_orchestrator_dagster.product.partition_variables import reads_variables, varying_nodes
+from floe_orchestrator_dagster.product.partition_variables import reads_variables
 from floe_orchestrator_dagster.upstream.dagster_check_evaluations import output_names
 from floe_orchestrator_dagster.upstream.dagster_event_storage import open_storage
 from floe_orchestrator_dagster.upstream.dagster_step_end import close_with_step
@@ -258,18 +258,13 @@ def _with_other_window(
     step: DbtStep, found: StepDecision, request: BuildRequest, views: AbstractSet[str]
 ) -> frozenset[str]:
     """Return the views that this run would create for other partitions than they have, and the views that read them."""
-    nodes, names, history = (
-        step.manifest.content["nodes"],
-        variables_of_partitions(step),
-        found.history.materializations,
-    )
-    varying = varying_nodes(step.manifest, step.connection, names) if views else {}
-    last = {view: history.get(step.key_of[view]) for view in views}
+    nodes, names, history = step.manifest.content["nodes"], variables_of_partitions(step), found.history
+    last = {view: history.materializations.get(step.key_of[view]) for view in views}
     windowed = {
         view
         for view, built in last.items()
         if (request.window.keys or (built is not None and built.partition is not None))
-        and (view in varying or reads_variables(nodes[view], names))
+        and (view in found.partitions.varying or reads_variables(nodes[view], names))
     }
     return frozenset(view for view in views if view in windowed or found.graph.inputs(view) & windowed)
 

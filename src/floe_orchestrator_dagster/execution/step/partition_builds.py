@@ -48,6 +48,7 @@ class PartitionBuilds:
         keeps_others: Nodes whose build certainly leaves the rows of other partitions in an existing table.
         rule: Hash of the rule by which the step's assets have partitions.
         tests: Tests of the step whose result belongs to the partitions.
+        varying: Nodes whose inputs or settings may depend on the partitions.
     """
 
     windows: Mapping[str, str] = field(default_factory=dict)
@@ -56,6 +57,7 @@ class PartitionBuilds:
     keeps_others: frozenset[str] = frozenset()
     rule: str = ""
     tests: frozenset[str] = frozenset()
+    varying: frozenset[str] = frozenset()
 
 
 def read_partition_builds(
