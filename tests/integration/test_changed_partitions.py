@@ -8,7 +8,7 @@ import dagster as dg
 import pytest
 
 from floe_orchestrator_dagster.code_location import definitions_from_file
-from floe_orchestrator_dagster.execution.step.build_history import RECORD
+from floe_orchestrator_dagster.execution.step.build_history import BUILT_IN_RUN, RECORD
 from integration.failing_shop import logged
 from integration.test_changed_builds import Shop
 from postgres import running_postgres
@@ -166,7 +166,12 @@ def test_build_of_a_partition_leaves_those_of_others(shop: PartitionedShop) -> N
     assert f"no run has recorded a build of partition {SECOND}: events" in logged(shop.instance, second.run_id, "INFO")
     assert (shop.build(FIRST), shop.build(SECOND)) == (set(), set())
     assert shop.build(FIRST, None, "events", "total") == {"total"}
-    assert shop.build(FIRST, None, "events", "total") == set()
+    read = shop.partition_run(FIRST, None, "events", "total")
+    [given] = read.get_asset_materialization_events()
+    assert given.step_materialization_data.materialization.metadata["status"].value == "reused"
+    builder = given.step_materialization_data.materialization.metadata[BUILT_IN_RUN]
+    assert builder.value == shop.instance.get_runs()[-1].run_id
+    assert built_by_dbt(read) == set()
 
     # One run of several partitions passes another window to dbt.
     assert shop.build(FIRST, SECOND) == {"events"}

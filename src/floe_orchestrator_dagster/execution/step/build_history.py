@@ -205,6 +205,12 @@ class _Reader:
         return None
 
 
+def builder_of(materialization: Materialization) -> str:
+    """Return the id of the run that built a table. A later run may have materialized it again without building it."""
+    reused = materialization.metadata.get(BUILT_IN_RUN)
+    return str(reused.value) if reused is not None else materialization.run_id
+
+
 def recorded_build(materialization: Materialization) -> BuildRecord | None:
     """Return the record of a build in its materialization; None without a valid one."""
     return _recorded(materialization, RECORD)
@@ -243,8 +249,7 @@ def metadata_again(
     reader = _Reader("", latest, read_marks(instance, map(key_of, latest)), {})
     found = {}
     for key, last in latest.items():
-        run_id = last.metadata[BUILT_IN_RUN].value if BUILT_IN_RUN in last.metadata else last.run_id
-        if run_id != built[key] or reader.mark(key).get("started"):
+        if builder_of(last) != built[key] or reader.mark(key).get("started"):
             continue
         metadata: dict[str, Any] = {name: last.metadata[name] for name in (BEFORE, OTHER_ROWS) if name in last.metadata}
         record, cursor = reader.record(key), reader.cursor(key)

@@ -16,7 +16,7 @@ from floe_orchestrator_dagster.execution.record.materializations import versione
 from floe_orchestrator_dagster.execution.reuse.records import BuildRecord
 from floe_orchestrator_dagster.execution.step.build_decision import StepDecision, decide_step
 from floe_orchestrator_dagster.execution.step.build_facts import drops_views
-from floe_orchestrator_dagster.execution.step.build_history import BUILT_IN_RUN, RECORD
+from floe_orchestrator_dagster.execution.step.build_history import BUILT_IN_RUN, RECORD, builder_of
 from floe_orchestrator_dagster.execution.step.build_marks import mark_reused
 from floe_orchestrator_dagster.execution.step.build_records import BuildRecords
 from floe_orchestrator_dagster.execution.step.database_epochs import note_epoch
@@ -125,7 +125,7 @@ class ChangedBuild:
         builds = records.partitions.builds.get(unique_id) or {
             "": records.history.materializations[records.step.key_of[unique_id]]
         }
-        run_id = max(builds.values(), key=lambda build: build.storage_id).run_id
+        run_id = builder_of(max(builds.values(), key=lambda build: build.storage_id))
         return _reused_metadata(self.decision.reused[unique_id], run_id)
 
     def _again(self, key: dg.AssetKey, output: str) -> dg.Output[None]:
