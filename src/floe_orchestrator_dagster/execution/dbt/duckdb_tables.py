@@ -6,8 +6,10 @@ import json
 import os
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from tempfile import TemporaryFile
+from typing import IO, TYPE_CHECKING
 
 from floe_orchestrator_dagster.execution.dbt.catalog import EVERY_DATABASE, Catalog, relations_with
 from floe_orchestrator_dagster.execution.dbt.engine_process import absolute_python_path
@@ -22,35 +24,71 @@ _HEADERS = (4096, 8192)
 _END_OF_HEADERS = 12288
 
 
-def duckdb_catalog(dbt: DbtConnection) -> Catalog | None:
-    """List the tables and views of the connection's DuckDB file, with their columns.
+class DuckdbListing:
+    """Process that lists the tables and views of a connection's DuckDB file, with their columns."""
 
-    Returns:
-        The catalog, of all databases that the file is attached as; if the connection attaches other databases, only of
-        the file's own one. None if this cannot be found out: the connection is not a local file, or the file cannot be
-        read.
-    """
-    path = own_file(dbt)
-    if path is None:
-        return None
-    attaches = "attach" in dbt.profile.outputs[dbt.profile.target or ""]
-    databases = frozenset({path.stem.lower()}) if attaches else EVERY_DATABASE
-    if not path.exists():
-        return Catalog(databases=databases)
-    command = [sys.executable, "-m", _LISTING, str(path)]
-    try:
-        ended = subprocess.run(
-            command,
-            check=True,
-            capture_output=True,
-            timeout=_SECONDS,
-            cwd=path.parent,
-            env={**os.environ, **absolute_python_path()},
-        )
-        rows = json.loads(ended.stdout)
-    except (OSError, subprocess.SubprocessError, ValueError):
-        return None
-    return Catalog(relations_with(rows), databases)
+    def __init__(self, dbt: DbtConnection) -> None:
+        self._dbt = dbt
+        self._process: subprocess.Popen[bytes] | None = None
+        self._output: IO[bytes] | None = None
+
+    def start(self) -> None:
+        """Start the process before its list is needed. It is ended by :meth:`catalog` or :meth:`close`."""
+        path = own_file(self._dbt)
+        if self._process is not None or path is None or not path.exists():
+            return
+        # In a pipe, a long list would keep the process and its lock until the list is read.
+        self._output = TemporaryFile()  # noqa: SIM115  # closed by `close`
+        with suppress(OSError):
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", _LISTING, str(path)],
+                stdin=subprocess.DEVNULL,
+                stdout=self._output,
+                stderr=subprocess.DEVNULL,
+                cwd=path.parent,
+                env={**os.environ, **absolute_python_path()},
+            )
+
+    def catalog(self) -> Catalog | None:
+        """Return the tables and views. The process is started if it does not run yet.
+
+        Returns:
+            The catalog, of all databases that the file is attached as; if the connection attaches other databases, only
+            of the file's own one. None if this cannot be found out: the connection is not a local file, or the file
+            cannot be read.
+        """
+        path = own_file(self._dbt)
+        if path is None:
+            return None
+        attaches = "attach" in self._dbt.profile.outputs[self._dbt.profile.target or ""]
+        databases = frozenset({path.stem.lower()}) if attaches else EVERY_DATABASE
+        if not path.exists():
+            self.close()
+            return Catalog(databases=databases)
+        self.start()
+        try:
+            rows = self._rows()
+        except (OSError, subprocess.SubprocessError, ValueError):
+            return None
+        finally:
+            self.close()
+        return None if rows is None else Catalog(relations_with(rows), databases)
+
+    def _rows(self) -> list[tuple[str, str, str, str, str]] | None:
+        if self._process is None or self._output is None or self._process.wait(_SECONDS):
+            return None
+        self._output.seek(0)
+        rows: list[tuple[str, str, str, str, str]] = json.load(self._output)
+        return rows
+
+    def close(self) -> None:
+        """End the process, also if its list was not needed."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+        if self._output is not None:
+            self._output.close()
+        self._process = self._output = None
 
 
 def own_file(dbt: DbtConnection) -> Path | None:

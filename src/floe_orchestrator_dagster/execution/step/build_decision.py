@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from itertools import chain
 from typing import TYPE_CHECKING, Any
@@ -108,35 +109,40 @@ def decide_step(  # noqa: PLR0913, PLR0917  # a decision depends on all of these
     others = OtherComputes(instance, step, graph, foreign, log)
     warehouse = _warehouse(step, _read_there(step, graph, read, foreign, built | tests), built | tests, log)
     places = Places(step.connection, database_epoch(instance, warehouse.database))
-    varying = varying_nodes(step.manifest, step.connection, variables_of_partitions(step))
-    known, history = _known(instance, run_id, step, read, places, built | tests, warehouse, others, varying)
-    partitions = replace(read_partition_builds(instance, step, window, built, known), varying=frozenset(varying))
-    known = replace(known, before=before or {}, unbuilt=partitions.unbuilt)
-    if window.keys:
-        # A waiting time begins with the last build of a table, whichever partitions it had.
-        always, windowed = always_built(partitions, window, known.always), frozenset(partitions.windows)
-        known = replace(known, always=always, windowed=windowed, waiting={})
-    reason = build_all
-    if not built:
-        reason = reason or "the run selects only checks"
-    if reason is not None:
-        every = Decision(dict.fromkeys(sorted(built), reason), {}, dict.fromkeys(sorted(tests), reason), {})
-        return StepDecision(every, graph, known, history, places, warehouse, others, partitions)
-    assumed = dict.fromkeys(known.states, True)
-    likely = decide(graph, known, built, tests, assumed)
-    # Nothing is looked up if nothing can be reused. Otherwise a missing table also decides whether its readers wait.
-    kept = likely.reused.keys() | likely.kept.keys()
-    looked_up = known.states.keys() if kept else frozenset[str]()
-    shapes = {table: history.shapes[key] for table in looked_up if (key := step.key_of[table]) in history.shapes}
-    existing = warehouse.existing(looked_up - foreign, known.states, shapes)
-    existing |= others.existing(looked_up & foreign, known.states, shapes)
-    decision = likely if existing == assumed else decide(graph, known, built, tests, existing)
-    while tested := _tested_alone(step, decision):
-        known = replace(known, always={**known.always, **tested})
-        decision = decide(graph, known, built, tests, existing)
-    if step.has_hooks and step.product.config.on_run_hooks == "always":
-        decision = with_a_node(decision, graph)
-    return StepDecision(decision, graph, known, history, places, warehouse, others, partitions)
+    # The history of Dagster's instance is read while another process lists the tables. Queries of other computes could
+    # not open the same file meanwhile.
+    is_listed = build_all is None and built and not foreign
+    with warehouse.listed_beside() if is_listed else nullcontext():
+        varying = varying_nodes(step.manifest, step.connection, variables_of_partitions(step))
+        known, history = _known(instance, run_id, step, read, places, built | tests, warehouse, others, varying)
+        partitions = replace(read_partition_builds(instance, step, window, built, known), varying=frozenset(varying))
+        known = replace(known, before=before or {}, unbuilt=partitions.unbuilt)
+        if window.keys:
+            # A waiting time begins with the last build of a table, whichever partitions it had.
+            always, windowed = always_built(partitions, window, known.always), frozenset(partitions.windows)
+            known = replace(known, always=always, windowed=windowed, waiting={})
+        reason = build_all
+        if not built:
+            reason = reason or "the run selects only checks"
+        if reason is not None:
+            every = Decision(dict.fromkeys(sorted(built), reason), {}, dict.fromkeys(sorted(tests), reason), {})
+            return StepDecision(every, graph, known, history, places, warehouse, others, partitions)
+        assumed = dict.fromkeys(known.states, True)
+        likely = decide(graph, known, built, tests, assumed)
+        # Nothing is looked up if nothing can be reused. Otherwise a missing table also decides whether its readers
+        # wait.
+        kept = likely.reused.keys() | likely.kept.keys()
+        looked_up = known.states.keys() if kept else frozenset[str]()
+        shapes = {table: history.shapes[key] for table in looked_up if (key := step.key_of[table]) in history.shapes}
+        existing = warehouse.existing(looked_up - foreign, known.states, shapes)
+        existing |= others.existing(looked_up & foreign, known.states, shapes)
+        decision = likely if existing == assumed else decide(graph, known, built, tests, existing)
+        while tested := _tested_alone(step, decision):
+            known = replace(known, always={**known.always, **tested})
+            decision = decide(graph, known, built, tests, existing)
+        if step.has_hooks and step.product.config.on_run_hooks == "always":
+            decision = with_a_node(decision, graph)
+        return StepDecision(decision, graph, known, history, places, warehouse, others, partitions)
 
 
 def _read_there(

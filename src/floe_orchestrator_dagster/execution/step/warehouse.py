@@ -5,6 +5,7 @@ A local DuckDB file is read without dbt, because that is faster. Other databases
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -18,7 +19,7 @@ from floe_orchestrator_dagster.execution.dbt.catalog import (
     query_catalog,
     table_name,
 )
-from floe_orchestrator_dagster.execution.dbt.duckdb_tables import database_iteration, duckdb_catalog, own_file
+from floe_orchestrator_dagster.execution.dbt.duckdb_tables import DuckdbListing, database_iteration, own_file
 from floe_orchestrator_dagster.execution.dbt.engine import engine_for
 from floe_orchestrator_dagster.execution.reuse.graph import STORED
 from floe_orchestrator_dagster.execution.reuse.records import BuildRecord
@@ -29,7 +30,7 @@ from floe_orchestrator_dagster.product.templates import rendered
 
 if TYPE_CHECKING:
     import logging
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from floe_orchestrator_dagster.execution.reuse.records import State
     from floe_orchestrator_dagster.execution.step.build_plan import DbtStep
@@ -59,6 +60,16 @@ class Warehouse:
     def catalog(self) -> Catalog:
         """The tables and views of the database; empty if it cannot be asked."""
         return self._file_catalog if self.is_on_duckdb else self._asked
+
+    @contextmanager
+    def listed_beside(self) -> Iterator[None]:
+        """List the tables of DuckDB's file in a process of its own while the body of the ``with`` statement runs."""
+        if self.is_on_duckdb:
+            self._listing.start()
+        try:
+            yield
+        finally:
+            self._listing.close()
 
     @cached_property
     def database(self) -> Database | None:
@@ -125,7 +136,11 @@ class Warehouse:
 
     @cached_property
     def _file_catalog(self) -> Catalog:
-        return duckdb_catalog(self.step.connection) or Catalog()
+        return self._listing.catalog() or Catalog()
+
+    @cached_property
+    def _listing(self) -> DuckdbListing:
+        return DuckdbListing(self.step.connection)
 
     @cached_property
     def _asked(self) -> Catalog:
