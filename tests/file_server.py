@@ -22,7 +22,7 @@ class FileServer:
     Attributes:
         url: URL of the file.
         headers: Headers of responses, beside the date. Empty ones are not sent.
-        status: Their status code.
+        status: Their status code; 0 for no response.
         requests: Methods and headers of all requests.
     """
 
@@ -45,6 +45,9 @@ def file_server() -> Iterator[FileServer]:
     class Handler(BaseHTTPRequestHandler):
         def do_HEAD(self) -> None:
             served.requests.append((self.command, dict(self.headers)))
+            if not served.status:
+                self.close_connection = True
+                return
             self.send_response_only(served.status)
             for name, value in {"Date": formatdate(usegmt=True), **served.headers}.items():
                 if value:

@@ -1,4 +1,4 @@
-"""POST requests to one HTTP(S) URL over a persistent connection, with wall-clock timeouts."""
+"""Requests to one HTTP(S) URL over a persistent connection, with wall-clock timeouts."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Answer:
 
 
 class Endpoint:
-    """Posts to one URL without following redirects. Not thread-safe."""
+    """Sends requests to one URL without following redirects. Not thread-safe."""
 
     def __init__(self, url: str, headers: Mapping[str, str], *, longest_answer: int) -> None:
         """Prepare requests without connecting.
@@ -97,7 +97,20 @@ class Endpoint:
         Raises:
             NoAnswerError: The request got no valid response.
         """
-        request = httpx.Request("POST", self._url, headers=self._headers, content=content)
+        return self._ask(httpx.Request("POST", self._url, headers=self._headers, content=content), seconds)
+
+    def head(self, seconds: float) -> Answer:
+        """Request only the headers of a response.
+
+        Args:
+            seconds: As in :meth:`post`.
+
+        Raises:
+            NoAnswerError: The request got no valid response.
+        """
+        return self._ask(httpx.Request("HEAD", self._url, headers=self._headers), seconds)
+
+    def _ask(self, request: httpx.Request, seconds: float) -> Answer:
         transport = self._open()
         forwarded = self._proxy is not None and not self._proxy.is_socks and self._url.scheme == "http"
         attempt = _Attempt(

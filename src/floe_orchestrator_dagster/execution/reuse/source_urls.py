@@ -7,19 +7,19 @@ from datetime import timedelta
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
-import httpx
-
-from floe_orchestrator_dagster.network.failures import explained
+from floe_orchestrator_dagster.network.endpoint import Endpoint
+from floe_orchestrator_dagster.network.failures import NoAnswerError
+from floe_orchestrator_dagster.network.urls import UnusableSettingError, http_url
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _SECONDS = 5.0
 _HEADERS = {"Accept-Encoding": "identity", "Cache-Control": "no-cache"}
-# Headers of caches, whose copies can be older than what DuckDB reads.
-_OF_CACHES = frozenset({"age", "cf-cache-status", "x-cache"})
+_CACHING, _ALLOWED = "cache-control", frozenset({"", "max-age=0", "must-revalidate", "no-cache", "no-store", "private"})
+# Headers of caches and of responses that caches keep: DuckDB may read another copy. Others have `cache` in their name.
+_OF_CACHES = frozenset({"age", "expires", "via", "x-varnish"})
 # HTTP gives times in seconds. A later change has another time only if the last one is older than that.
 _RESOLUTION = timedelta(seconds=2)
 
@@ -37,33 +37,34 @@ def url_versions(urls: Mapping[str, str]) -> tuple[dict[str, str], dict[str, str
     versions: dict[str, str] = {}
     failures: dict[str, str] = {}
     silent: dict[str, str] = {}
-    with httpx.Client(headers=_HEADERS, timeout=_SECONDS, follow_redirects=True) as client:
-        for name, url in urls.items():
-            try:
-                server = urlsplit(url).netloc
-                if server in silent:
-                    failures[name] = silent[server]
-                    continue
-                answer = client.head(url)
-            except (httpx.InvalidURL, ValueError):
-                failures[name] = "its URL is not valid"
-            except (httpx.HTTPError, OSError) as error:
-                failures[name] = explained(error, None, at_proxy=False).what
-                if isinstance(error, httpx.TransportError):
-                    silent[server] = failures[name]
-            else:
-                if answer.status_code != HTTPStatus.OK:
-                    failures[name] = f"its server responded with status {answer.status_code}"
-                elif version := _version(url, answer.headers):
-                    versions[name] = version
+    for name, url in urls.items():
+        try:
+            server = http_url(url).netloc
+            endpoint = Endpoint(url, _HEADERS, longest_answer=0)
+        except UnusableSettingError as error:
+            failures[name] = str(error)
+            continue
+        if server in silent:
+            failures[name] = silent[server]
+            continue
+        try:
+            answer = endpoint.head(_SECONDS)
+        except NoAnswerError as error:
+            failures[name] = silent[server] = str(error)
+        else:
+            if answer.status != HTTPStatus.OK:
+                failures[name] = f"its server responded with status {answer.status}"
+            elif version := _version(url, answer.headers):
+                versions[name] = version
+        finally:
+            endpoint.close()
     return versions, failures
 
 
-def _version(url: str, headers: httpx.Headers) -> str | None:
+def _version(url: str, headers: Mapping[str, str]) -> str | None:
     """Return a hash of what identifies the content of a file; None if that is not certain."""
     etag, size, changed = (headers.get(name, "") for name in ("etag", "content-length", "last-modified"))
-    is_certain = etag and not etag.startswith("W/") and size and not _OF_CACHES & headers.keys()
-    if not is_certain:
+    if not etag or etag.startswith("W/") or not size or _may_be_cached(headers):
         return None
     try:
         age = parsedate_to_datetime(headers.get("date", "")) - parsedate_to_datetime(changed)
@@ -72,3 +73,10 @@ def _version(url: str, headers: httpx.Headers) -> str | None:
     if age < _RESOLUTION:
         return None
     return f"url:{hashlib.sha256(repr((url, etag, size, changed)).encode()).hexdigest()[:32]}"
+
+
+def _may_be_cached(headers: Mapping[str, str]) -> bool:
+    """Return whether a cache between the server and DuckDB may have another copy of a file."""
+    rules = {rule.strip().lower() for rule in headers.get(_CACHING, "").split(",")}
+    names = {name.lower() for name in headers} - {_CACHING}
+    return not rules <= _ALLOWED or any(name in _OF_CACHES or "cache" in name for name in names)

@@ -56,7 +56,16 @@ def test_without_one_of_the_headers_the_file_counts_as_changed(server: FileServe
 
 @pytest.mark.parametrize(
     "change",
-    [{"etag": 'W/"1"'}, {"Age": "10"}, {"X-Cache": "MISS"}, {"CF-Cache-Status": "HIT"}, {"changed": "yesterday"}],
+    [
+        {"etag": 'W/"1"'},
+        {"Age": "10"},
+        {"X-Cache-Status": "MISS"},
+        {"Via": "1.1 proxy"},
+        {"Expires": "0"},
+        {"Cache-Control": "public"},
+        {"Cache-Control": "private, max-age=60"},
+        {"changed": "yesterday"},
+    ],
     ids=str,
 )
 def test_uncertain_answers_count_as_changed(server: FileServer, change: dict[str, str]) -> None:
@@ -81,13 +90,51 @@ def test_other_status_is_explained(server: FileServer) -> None:
     assert url_versions({"orders": server.url}) == ({}, {"orders": "its server responded with status 404"})
 
 
-def test_server_that_does_not_respond_is_asked_once() -> None:
+def test_rules_without_caches_do_not_matter(server: FileServer) -> None:
+    server.headers["Cache-Control"] = "private, max-age=0, must-revalidate"
+    assert version(server) is not None
+
+
+def test_redirects_are_not_followed(server: FileServer) -> None:
+    server.status = 302
+    server.headers["Location"] = "/other.csv"
+    assert url_versions({"orders": server.url}) == ({}, {"orders": "its server responded with status 302"})
+    assert len(server.requests) == 1
+
+
+def test_server_that_does_not_respond_is_asked_once(server: FileServer) -> None:
+    server.status = 0
+    versions, failures = url_versions({"orders": server.url, "items": server.url})
+    assert (versions, list(failures)) == ({}, ["orders", "items"])
+    assert len(server.requests) == 1
+
+
+def test_closed_port_is_explained() -> None:
     with file_server() as served:
         url = served.url
-    assert url_versions({"orders": url, "items": url}) == (
-        {},
-        {"orders": "connection refused", "items": "connection refused"},
-    )
+    assert url_versions({"orders": url}) == ({}, {"orders": "connection refused"})
+
+
+def test_unusable_settings_of_the_environment_are_explained(
+    server: FileServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HTTP_PROXY", "ftp://user:hidden@proxy")
+    versions, failures = url_versions({"orders": "http://files.example/orders.csv"})
+    assert versions == {}
+    assert "HTTP_PROXY does not name an http, https or socks5 proxy" in failures["orders"]
+    monkeypatch.setenv("SSL_CERT_FILE", "/nonexistent.pem")
+    assert version(server) is not None
+    versions, failures = url_versions({"orders": server.url.replace("http:", "https:")})
+    assert versions == {}
+    assert "SSL_CERT_FILE" in failures["orders"]
+
+
+def test_logins_in_urls_are_sent_and_not_logged(server: FileServer, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("DEBUG")
+    versions, _ = url_versions({"orders": server.url.replace("//", "//me:hidden@") + "?sig=signature"})
+    assert list(versions) == ["orders"]
+    assert server.requests[0][1]["Authorization"] == "Basic bWU6aGlkZGVu"
+    assert not {"hidden", "signature"} & set(caplog.text.replace("=", " ").replace("@", " ").replace(":", " ").split())
 
 
 @pytest.mark.parametrize("url", ["http://[::1", "http://localhost:port/a", "http:///a"])
