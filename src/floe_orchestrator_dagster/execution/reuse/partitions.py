@@ -61,5 +61,6 @@ def unbuilt_partition(
             return f"its table, its code or what it reads has changed since partition {partition} was built"
         if build.window != window:
             return f"partition {partition} was built last in a run of other partitions"
-    # A declaration may have been removed since.
-    return None if keeps_others or last.window == window else _MADE_FOR_OTHERS
+    # If a declaration was removed, it may have been wrong: the builds of a series may have changed each other's rows.
+    is_alone = last.series is not None and last.series.endswith(f" {last.build_id}")
+    return None if keeps_others or (is_alone and last.window == window) else _MADE_FOR_OTHERS

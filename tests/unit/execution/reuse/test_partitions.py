@@ -62,13 +62,16 @@ def test_rows_of_partitions_that_a_table_has(
 
 
 def test_partition_of_a_table_whose_declaration_was_removed() -> None:
+    alone = replace(LAST, series=f"rule {LAST.build_id}")
+    assert unbuilt_partition(alone, "monday", {"mon": alone}, keeps_others=False) is None
+
     series = {"mon": LAST}
     after_other = replace(LAST, window="tuesday")
-
-    assert unbuilt_partition(LAST, "monday", series, keeps_others=False) is None
     assert unbuilt_partition(after_other, "monday", series, keeps_others=True) is None
     why = unbuilt_partition(after_other, "monday", series, keeps_others=False)
     assert why == "its table was built last in a run of other partitions"
+    # The record of the other build, which a run of monday has stored once more.
+    assert unbuilt_partition(LAST, "monday", series, keeps_others=False) == why
 
 
 def test_record_of_partitions_is_read_as_it_was_stored() -> None:
