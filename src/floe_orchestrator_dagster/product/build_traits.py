@@ -28,7 +28,9 @@ if TYPE_CHECKING:
 TRAITS_FORMAT = 4
 """Version of the traits."""
 OF_BATCHES = "its rows depend on the time of the run (microbatch)"
-"""Why microbatch models are built in each run without a window of time; no other reason applies to them."""
+"""Why microbatch models are built in each run without a window of time; no other reason applies to them.
+
+Manifests keep the text: a change of it needs another :data:`TRAITS_FORMAT`."""
 
 _BUILT = frozenset({"model", "seed", "snapshot"})
 _KNOWN = frozenset({"table", "view", "incremental", "seed", "ephemeral"})

@@ -35,11 +35,11 @@ class DuckdbListing:
     def start(self) -> None:
         """Start the process before its list is needed. It is ended by :meth:`catalog` or :meth:`close`."""
         path = own_file(self._dbt)
-        if self._process is not None or path is None or not path.exists():
+        if self._output is not None or path is None or not path.exists():
             return
-        # In a pipe, a long list would keep the process and its lock until the list is read.
-        self._output = TemporaryFile()  # noqa: SIM115  # closed by `close`
         with suppress(OSError):
+            # In a pipe, a long list would keep the process and its lock until the list is read.
+            self._output = TemporaryFile()  # noqa: SIM115  # closed by `close`
             self._process = subprocess.Popen(
                 [sys.executable, "-m", _LISTING, str(path)],
                 stdin=subprocess.DEVNULL,

@@ -111,7 +111,7 @@ def decide_step(  # noqa: PLR0913, PLR0917  # a decision depends on all of these
     places = Places(step.connection, database_epoch(instance, warehouse.database))
     # The history of Dagster's instance is read while another process lists the tables. Queries of other computes could
     # not open the same file meanwhile.
-    is_listed = build_all is None and built and not foreign
+    is_listed = build_all is None and bool(built) and not foreign
     with warehouse.listed_beside() if is_listed else nullcontext():
         varying = varying_nodes(step.manifest, step.connection, variables_of_partitions(step))
         known, history = _known(instance, run_id, step, read, places, built | tests, warehouse, others, varying)

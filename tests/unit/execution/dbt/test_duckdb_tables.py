@@ -33,7 +33,7 @@ def listing(tmp_path: Path) -> DuckdbListing:
     return DuckdbListing(DbtConnection(read_project_directory(tmp_path, "shop"), profile))
 
 
-def test_list_that_is_made_ahead_has_the_tables_of_its_start(listing: DuckdbListing) -> None:
+def test_list_that_is_made_ahead_is_made_by_one_process(listing: DuckdbListing) -> None:
     listing.start()
     listing.start()
     assert len(processes()) == 1

@@ -103,3 +103,18 @@ def test_artifacts_are_archived(tmp_path: Path) -> None:
 
     assert path == tmp_path / "storage" / "run" / "one-dbt_artifacts.tar.gz"
     assert path.stat().st_size > 0
+
+
+def test_compiled_sql_of_a_microbatch_model_is_that_of_its_batches(tmp_path: Path) -> None:
+    node = {"package_name": "shop", "original_file_path": "models/m.sql", "path": "m.sql"}
+    target = begin(tmp_path, "run")
+    assert target.compiled_codes(node) == []
+    batches = target.compiled_path(node).with_suffix("")
+    batches.mkdir(parents=True)
+    # The last one is that of an hour with dbt-core 1.9.
+    names = ["m_2024", "m_2024-09", "m_2024-09-17", "m_2024-09-17T16", "m_2024-09-17 16:00:00+00:00"]
+    for name in [*names, "m_other", "other"]:
+        (batches / f"{name}.sql").write_text(name, encoding="utf-8")
+    assert sorted(target.compiled_codes(node)) == sorted(names)
+    target.compiled_path(node).write_text("all", encoding="utf-8")
+    assert target.compiled_codes(node) == ["all"]
