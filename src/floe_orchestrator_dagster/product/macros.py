@@ -116,7 +116,7 @@ class ProjectMacros:
         return sorted(key for name in _BUILDING_TABLES for key in self._named.get(name, ()))
 
     def replacing(self) -> list[str]:
-        """Return the macros that dbt calls in place of its own ones, and materializations."""
+        """Return the macros that replace macros of dbt, and the project's materializations."""
         return sorted(self._replacing)
 
     def of_tests(self) -> list[str]:

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from floe_orchestrator_dagster.product.build_traits import BuildTraits
+    from floe_orchestrator_dagster.product.fingerprints import CodeFingerprint
     from floe_orchestrator_dagster.product.values_read import ValuesRead
 
 logger = logging.getLogger(__name__)
@@ -181,22 +182,8 @@ def trim(content: Mapping[str, Any]) -> dict[str, Any]:
             kept["nodes"][unique_id][PORTABLE_CODE] = fingerprint.portable
         if fingerprint.reads != NOTHING_READ:
             kept["nodes"][unique_id][READS] = _reads(fingerprint.reads)
-    traits = build_traits(content)
-    kept["unit_tests"] = dict(kept["unit_tests"])
-    for unique_id, reason in traits.always.items():
-        collection = "nodes" if unique_id in kept["nodes"] else "unit_tests"
-        kept[collection][unique_id] = {**kept[collection][unique_id], ALWAYS_BUILT: reason}
-    _mark_traits(kept["nodes"], traits)
-    for unique_id, test_version in traits.tests.items():
-        if unique_id in kept["nodes"]:
-            kept["nodes"][unique_id][TEST_VERSION] = test_version
-            continue
-        unit_test = kept["unit_tests"][unique_id]
-        tested = [codes[key] for key in (unit_test.get("depends_on") or {}).get("nodes") or () if key in codes]
-        kept["unit_tests"][unique_id] = {
-            **unit_test,
-            TEST_VERSION: "-".join([test_version, *(fingerprint.code[:16] for fingerprint in tested)]),
-        }
+    kept["unit_tests"] = {unique_id: dict(unit_test) for unique_id, unit_test in kept["unit_tests"].items()}
+    _mark_traits(kept["nodes"], kept["unit_tests"], build_traits(content), codes)
     kept["functions"] = {unique_id: _trim_function(node) for unique_id, node in kept["functions"].items()}
     for unique_id, names in variables_read(content).items():
         kept["nodes"][unique_id][VARIABLES] = names
@@ -217,11 +204,26 @@ def _trim_disabled(nodes: object) -> dict[str, Any] | None:
     return {READS: _reads(read), "patch_path": files}
 
 
-def _mark_traits(nodes: Mapping[str, dict[str, Any]], traits: BuildTraits) -> None:
+def _mark_traits(
+    nodes: Mapping[str, dict[str, Any]],
+    unit_tests: Mapping[str, dict[str, Any]],
+    traits: BuildTraits,
+    codes: Mapping[str, CodeFingerprint],
+) -> None:
+    for unique_id, reason in traits.always.items():
+        (nodes if unique_id in nodes else unit_tests)[unique_id][ALWAYS_BUILT] = reason
     for unique_id in traits.partitioned:
         nodes[unique_id][KEEPS_PARTITIONS] = True
     for unique_id in traits.varying:
         nodes[unique_id][VARYING_READS] = True
+    for unique_id, test_version in traits.tests.items():
+        if unique_id in nodes:
+            nodes[unique_id][TEST_VERSION] = test_version
+            continue
+        # The version of a unit test is also that of the models that it tests.
+        read = (unit_tests[unique_id].get("depends_on") or {}).get("nodes") or ()
+        tested = [codes[key].code[:16] for key in read if key in codes]
+        unit_tests[unique_id][TEST_VERSION] = "-".join([test_version, *tested])
 
 
 def read_trimmed(manifest: Path) -> dict[str, Any] | None:

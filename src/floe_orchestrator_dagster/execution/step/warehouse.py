@@ -63,7 +63,7 @@ class Warehouse:
 
     @contextmanager
     def listed_beside(self) -> Iterator[None]:
-        """List the tables of DuckDB's file in a process of its own while the body of the ``with`` statement runs."""
+        """List the tables of DuckDB's file in another process while the body of the ``with`` statement runs."""
         if self.is_on_duckdb:
             self._listing.start()
         try:
