@@ -17,9 +17,10 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 from floe_orchestrator_dagster.errors import ProjectError
+from floe_orchestrator_dagster.product.files import digest_of_file
 from floe_orchestrator_dagster.product.project import PROJECT_FILE
 from floe_orchestrator_dagster.product.references import texts_in
-from floe_orchestrator_dagster.product.trimming import CODE_VERSION, PORTABLE_CODE, READS, digest_of_file
+from floe_orchestrator_dagster.product.trimming import CODE_VERSION, PORTABLE_CODE, READS
 from floe_orchestrator_dagster.product.values_read import NOTHING_READ, ValuesRead, values_read, values_read_in_yaml
 from floe_orchestrator_dagster.product.yaml_file import read_yaml
 from floe_orchestrator_dagster.redaction import is_secret_name, mask

@@ -1,8 +1,9 @@
-"""Files: reading of JSON and paths with helpful errors, checks of who can write, removal of scratch directories."""
+"""Files: reading of JSON and paths with helpful errors, digests, checks of who can write, and scratch directories."""
 
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import shutil
 import stat
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 _LET_READ = "Let the user that runs Dagster read it"
 _ROOT = 0
+_CHUNK_BYTES = 1 << 20
 
 
 def user_path(named: Path | str, origin: str, error: FileError, fix: str) -> Path:
@@ -146,3 +148,16 @@ def require_trusted(directory: Path) -> None:
         return
     if reason is not None:
         raise PermissionError(errno.EACCES, f"is not trusted: {reason}", str(directory))
+
+
+def digest_of_file(path: Path | str) -> bytes:
+    """Compute the SHA-256 of a file.
+
+    Raises:
+        OSError: It cannot be read.
+    """
+    digest = hashlib.sha256()
+    with open(path, "rb", buffering=0) as file:  # noqa: PTH123  # a path object for each of thousands of files is slow
+        while chunk := file.read(_CHUNK_BYTES):
+            digest.update(chunk)
+    return digest.digest()

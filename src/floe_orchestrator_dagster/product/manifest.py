@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 from floe_orchestrator_dagster.errors import ManifestError, Problem
 from floe_orchestrator_dagster.product.files import parse_json, read_file
 from floe_orchestrator_dagster.product.manifest_check import add_configs, checked_shape, too_deep
-from floe_orchestrator_dagster.product.trimming import read_trimmed, trim, write_trimmed
+from floe_orchestrator_dagster.product.trimmed_file import read_trimmed, write_trimmed
+from floe_orchestrator_dagster.product.trimming import trim
 from floe_orchestrator_dagster.upstream.dagster_dev import using_dagster_dev
 from floe_orchestrator_dagster.wording import closest
 

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 
 from floe_orchestrator_dagster.errors import ManifestError, Problem, ProjectError
 from floe_orchestrator_dagster.product.dbt_command import run_dbt
-from floe_orchestrator_dagster.product.files import remove_abandoned
+from floe_orchestrator_dagster.product.files import digest_of_file, remove_abandoned
 from floe_orchestrator_dagster.product.manifest import (
     MANIFEST_FILE,
     PARTIAL_PARSE_FILE,
@@ -43,7 +43,6 @@ from floe_orchestrator_dagster.product.project import (
 )
 from floe_orchestrator_dagster.product.same_tables import NAMING_SETTINGS
 from floe_orchestrator_dagster.product.templates import rendered
-from floe_orchestrator_dagster.product.trimming import digest_of_file
 from floe_orchestrator_dagster.product.yaml_file import read_yaml
 
 if TYPE_CHECKING:

@@ -1,29 +1,13 @@
-"""Trimming of dbt's manifest to the fields that Dagster needs, and the cached copy of the result.
-
-The copy is stored beside the manifest, so that only one process parses the whole manifest. It is valid for exactly this
-content of the manifest and this version of the package. It is written again when it is outdated or damaged, or when
-another user could have written it.
-"""
+"""Trimming of dbt's manifest to the fields that Dagster needs."""
 
 from __future__ import annotations
 
-import hashlib
 import logging
-import os
-import tempfile
-import time
-from contextlib import suppress
 from importlib.metadata import version
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import orjson
-
-from floe_orchestrator_dagster.errors import ManifestError
 from floe_orchestrator_dagster.product.build_traits import TRAITS_FORMAT, build_traits
-from floe_orchestrator_dagster.product.files import distrust_reason
 from floe_orchestrator_dagster.product.fingerprints import FINGERPRINT_FORMAT, fingerprints
-from floe_orchestrator_dagster.product.manifest_check import too_deep
 from floe_orchestrator_dagster.product.references import (
     DEFINING_FIELDS,
     DEFINING_OVERLOAD_FIELDS,
@@ -31,7 +15,7 @@ from floe_orchestrator_dagster.product.references import (
     function_version,
     variables_read,
 )
-from floe_orchestrator_dagster.product.sharing import COLLECTIONS_OF_NODES, FORMAT, compact, expand
+from floe_orchestrator_dagster.product.sharing import COLLECTIONS_OF_NODES, FORMAT
 from floe_orchestrator_dagster.product.values_read import NOTHING_READ, values_read
 
 if TYPE_CHECKING:
@@ -51,7 +35,6 @@ ALWAYS_BUILT = "floe_always_built"
 TEST_VERSION = "floe_test_version"
 KEEPS_PARTITIONS = "floe_keeps_partitions"
 VARYING_READS = "floe_varying_reads"
-TRIMMED_FILE = "floe_manifest.json"
 
 # Collections that dagster-dbt and dbt's selection read as a whole.
 _KEPT_COLLECTIONS = (
@@ -125,8 +108,7 @@ _KEPT_COLUMN_FIELDS = ("name", "data_type", "description", "tags", "meta", "cons
 _COPIED_TO_COLUMNS = frozenset({"tags", "meta"})
 # The argument of generic tests that is left out: it only repeats, as a template, which model the test reads.
 _LEFT_OUT_ARGUMENT = "model"
-# Identifies the version of the trimming. A copy with another one is not used.
-_VERSION_OF_TRIMMING = repr(
+VERSION_OF_TRIMMING = repr(
     (
         version("floe-orchestrator-dagster"),
         _KEPT_COLLECTIONS,
@@ -152,10 +134,7 @@ _VERSION_OF_TRIMMING = repr(
         FORMAT,
     )
 ).encode()
-_SCRATCH_PREFIX = ".floe_manifest-"
-_ABANDONED_AFTER_SECONDS = 3600
-_CHUNK_BYTES = 1 << 20
-_COPY_PERMISSIONS = 0o755
+"""Version of the trimming. A stored copy of another version is not used."""
 
 
 def trim(content: Mapping[str, Any]) -> dict[str, Any]:
@@ -226,55 +205,6 @@ def _mark_traits(
         unit_tests[unique_id][TEST_VERSION] = "-".join([test_version, *tested])
 
 
-def read_trimmed(manifest: Path) -> dict[str, Any] | None:
-    """Read the trimmed copy of a manifest; None without a valid one."""
-    path = manifest.with_name(TRIMMED_FILE)
-    try:
-        with path.open("rb") as file:
-            distrusted = distrust_reason(file.fileno())
-            if distrusted is not None:
-                logger.warning("%s is not used: %s", path, distrusted)
-                return None
-            # It is read as a whole, because this package wrote it, and it is smaller than the manifest.
-            kept = memoryview(file.read())
-        source = digest_of_file(manifest)
-    except OSError:
-        return None
-    seal = _seal(source, kept[_SEAL_LENGTH:])
-    if kept[:_SEAL_LENGTH] != seal:
-        logger.debug("%s is damaged or does not belong to %s", path, manifest)
-        return None
-    content: dict[str, Any] = orjson.loads(kept[_SEAL_LENGTH:])
-    return expand(content)
-
-
-def write_trimmed(manifest: Path, source: bytes, content: Mapping[str, Any]) -> None:
-    """Write the trimmed copy of a manifest in one step. Without a copy, the next load parses the manifest again.
-
-    Args:
-        manifest: The manifest's path.
-        source: The manifest's bytes.
-        content: The result of :func:`trim`.
-
-    Raises:
-        ManifestError: Values are nested too deeply to be written as JSON.
-    """
-    try:
-        body = orjson.dumps(compact(content))
-    except TypeError:
-        raise ManifestError(str(manifest), [too_deep()]) from None
-    try:
-        _remove_abandoned(manifest.parent)
-        with tempfile.NamedTemporaryFile(dir=manifest.parent, prefix=_SCRATCH_PREFIX, delete=False) as file:
-            file.write(_seal(_digest(source), body))
-            file.write(body)
-        # All readers of the manifest may read the copy; only this user may write it.
-        Path(file.name).chmod(manifest.stat().st_mode & _COPY_PERMISSIONS)
-        Path(file.name).replace(manifest.with_name(TRIMMED_FILE))
-    except OSError as error:
-        logger.debug("%s: the trimmed copy cannot be written: %s", manifest, error)
-
-
 def _trim_node(node: Mapping[str, Any]) -> dict[str, Any]:
     if node.get("resource_type") == "test":
         return _trim_test(node)
@@ -329,37 +259,3 @@ def _trim_column(column: Mapping[str, Any], node: Mapping[str, Any]) -> dict[str
     if "tags" in kept:
         kept["tags"] = [str(tag) for tag in kept["tags"]]
     return kept
-
-
-def _seal(source: bytes, body: bytes | memoryview) -> bytes:
-    """Return the checksum of a copy: of its manifest, of the version of the trimming, and of the copy's own bytes."""
-    return hashlib.sha256(source + _digest(_VERSION_OF_TRIMMING) + _digest(body)).hexdigest().encode() + b"\n"
-
-
-_SEAL_LENGTH = hashlib.sha256().digest_size * 2 + 1
-
-
-def _digest(content: bytes | memoryview) -> bytes:
-    return hashlib.sha256(content).digest()
-
-
-def digest_of_file(path: Path | str) -> bytes:
-    """Compute the SHA-256 of a file.
-
-    Raises:
-        OSError: It cannot be read.
-    """
-    digest = hashlib.sha256()
-    with open(path, "rb", buffering=0) as file:  # noqa: PTH123  # a path object for each of thousands of files is slow
-        while chunk := file.read(_CHUNK_BYTES):
-            digest.update(chunk)
-    return digest.digest()
-
-
-def _remove_abandoned(directory: Path) -> None:
-    """Remove the temporary files of writers that were killed."""
-    for path in directory.glob(f"{_SCRATCH_PREFIX}*"):
-        with suppress(FileNotFoundError):  # another process may be removing it too
-            status = path.stat()
-            if status.st_uid == os.geteuid() and status.st_mtime < time.time() - _ABANDONED_AFTER_SECONDS:
-                path.unlink()

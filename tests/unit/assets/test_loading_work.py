@@ -186,8 +186,8 @@ def test_manifest_is_trimmed_once_for_all_processes_and_read_once_in_each(tmp_pa
     _read_product_manifest.cache_clear()  # as in a new process
     second = _calls(load_twice)
 
-    assert (first["trimming.py", "trim"], first["trimming.py", "write_trimmed"]) == (1, 1)
-    assert (second.get(("trimming.py", "trim"), 0), second["trimming.py", "read_trimmed"]) == (0, 1)
+    assert (first["trimming.py", "trim"], first["trimmed_file.py", "write_trimmed"]) == (1, 1)
+    assert (second.get(("trimming.py", "trim"), 0), second["trimmed_file.py", "read_trimmed"]) == (0, 1)
 
 
 def test_columns_of_many_assets_are_not_parsed(tmp_path: Path) -> None:
@@ -197,7 +197,7 @@ def test_columns_of_many_assets_are_not_parsed(tmp_path: Path) -> None:
 
     calls = _calls(partial(_load, artifacts))
 
-    assert calls["trimming.py", "read_trimmed"] == 1
+    assert calls["trimmed_file.py", "read_trimmed"] == 1
     assert ("sharing.py", "_all") not in calls
     dbt = load_product(artifacts).dbt
     assert dbt is not None

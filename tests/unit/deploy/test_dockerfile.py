@@ -18,7 +18,7 @@ from conftest import REPOSITORY
 from floe_orchestrator_dagster.config.models import EngineName
 from floe_orchestrator_dagster.deploy.pods import ARTIFACTS_FILE, CODE_SERVER_PORT, PRODUCT_PATH, STATE_PATH, USER_ID
 from floe_orchestrator_dagster.product.prepare import PARSED_FILES_FILE, PARSED_FOR_FILE
-from floe_orchestrator_dagster.product.trimming import TRIMMED_FILE
+from floe_orchestrator_dagster.product.trimmed_file import TRIMMED_FILE
 from helm_chart import missing
 
 _DOCKERFILE = (REPOSITORY / "Dockerfile").read_text(encoding="utf-8")

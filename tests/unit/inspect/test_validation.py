@@ -23,7 +23,7 @@ from floe_orchestrator_dagster.errors import (
 )
 from floe_orchestrator_dagster.inspect.validation import Findings, ProductWarning, examine_product
 from floe_orchestrator_dagster.product import load_product
-from floe_orchestrator_dagster.product.trimming import TRIMMED_FILE
+from floe_orchestrator_dagster.product.trimmed_file import TRIMMED_FILE
 from unit.samples import Json, contract, ingestion_output, manifest, model, node, write_json, write_project
 
 if TYPE_CHECKING:

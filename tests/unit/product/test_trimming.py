@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from floe_orchestrator_dagster.product.manifest import read_product_manifest
-from floe_orchestrator_dagster.product.trimming import TRIMMED_FILE, read_trimmed, trim, write_trimmed
+from floe_orchestrator_dagster.product.trimmed_file import TRIMMED_FILE, read_trimmed, write_trimmed
+from floe_orchestrator_dagster.product.trimming import trim
 from unit.samples import Json, manifest, node, source, write_json
 
 if TYPE_CHECKING:
